@@ -1,0 +1,219 @@
+"""Tasks, as they live in memory: one client request, one share per node, one byte per subtask.
+
+A subtask is one target on one node, for one operation. There is no object per subtask: a `Share`
+holds the states of all targets of its task on its node in one bytearray, and counters. That keeps
+a 10,000-URL task on three nodes at three objects and 30,000 bytes.
+
+Nothing here does I/O or knows who calls it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+ERRORS_MAX = 100  #: errors a task keeps and shows
+
+
+class Action(enum.StrEnum):
+    """What a client wants done."""
+
+    PURGE = "purge"
+    PREFETCH = "prefetch"
+
+
+class Kind(enum.StrEnum):
+    """What a target names."""
+
+    URL = "url"
+    PREFIX = "prefix"
+    REGEX = "regex"
+    KEY = "key"
+    HOST = "host"
+
+
+class State(enum.StrEnum):
+    """Where a task is. ``done``, ``failed`` and ``cancelled`` are final; ``partial`` can still be done."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+
+class Operation(enum.IntEnum):
+    """What is sent to a node for one target. The value is stored, so it never changes."""
+
+    PURGE_URL = 1
+    SOFT_URL = 2
+    PURGE_PREFIX = 3
+    SOFT_PREFIX = 4
+    PURGE_REGEX = 5
+    SOFT_REGEX = 6
+    PURGE_KEY = 7
+    SOFT_KEY = 8
+    PURGE_HOST = 9
+    SOFT_HOST = 10
+    PREFETCH = 11
+
+
+def operation_of(action: str, kind: str, *, soft: bool) -> Operation:
+    """Return what an action on a kind of target sends."""
+    if action == Action.PREFETCH:
+        return Operation.PREFETCH
+    return Operation[f"{'SOFT' if soft else 'PURGE'}_{kind.upper()}"]
+
+
+class Outcome(enum.IntEnum):
+    """The one reading of a cache's answer."""
+
+    ACKED = 0  #: the cache did it
+    ABSENT = 1  #: it was not cached: what we wanted
+    REFUSED = 2  #: ACL or method; an operator must act, not retried
+    RETRY = 3  #: worth another attempt
+    FAILED = 4  #: answered, and no attempt will change it
+
+
+# States of one subtask, one byte each in `Share.states`.
+BLOCKED = 0  #: a parent has not answered yet
+QUEUED = 1  #: waits for its node
+SENT = 2  #: on the wire
+RETRYING = 3  #: waits for its next attempt
+ACKED = 4
+FAILED = 5
+DELAYED = 6  #: its node is unreachable; in the delay queue
+CANCELLED = 7
+
+
+class Share:
+    """One node's share of a task, for one operation: a byte per target.
+
+    Attributes:
+        states: one of the subtask states for each target, by its index.
+        children: shares that wait for this one, target by target.
+        blockers: for each target how many parents have not answered; None when there is no parent.
+        attempts: attempts so far of the few targets that needed more than one.
+    """
+
+    __slots__ = (
+        "acked",
+        "attempts",
+        "blockers",
+        "cancelled",
+        "children",
+        "delayed",
+        "failed",
+        "lane",
+        "node",
+        "operation",
+        "states",
+        "task",
+    )
+
+    def __init__(self, task: Task, node: Any, operation: Operation, total: int) -> None:  # noqa: ANN401 - a NodeQueue
+        self.task = task
+        self.node = node
+        self.operation = operation
+        self.states = bytearray(total)
+        self.children: list[Share] = []
+        self.blockers: list[int] | None = None
+        self.attempts: dict[int, int] | None = None
+        self.lane: Any = None
+        self.acked = 0
+        self.failed = 0
+        self.delayed = 0
+        self.cancelled = 0
+
+    def __repr__(self) -> str:
+        return f"<Share {self.task.id} on {self.node.name} [{self.acked}/{len(self.states)} acked]>"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left to do but delayed delivery."""
+        return self.acked + self.failed + self.delayed + self.cancelled == len(self.states)
+
+
+class Task:
+    """One client request and its progress.
+
+    Attributes:
+        body: the client's JSON as it came; what the journal keeps.
+        targets: normalised, each once, in the client's order.
+        journal_seq: row of the journal that holds it; 0 before the commit.
+        live: subtasks that are neither settled nor in a delay queue.
+    """
+
+    __slots__ = (
+        "action",
+        "body",
+        "callback",
+        "created_at",
+        "digest",
+        "due_at",
+        "due_s",
+        "errors",
+        "id",
+        "journal_seq",
+        "kind",
+        "layer_names",
+        "live",
+        "node_names",
+        "plan",
+        "prefetch",
+        "shares",
+        "soft",
+        "state",
+        "targets",
+        "total",
+        "tracked",
+        "updated_at",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - the interface's word
+        action: str,
+        kind: str,
+        targets: list[str],
+        soft: bool,
+        prefetch: bool,
+        layer_names: list[str],
+        node_names: list[str],
+        callback: str | None,
+        due_s: float,
+        body: bytes,
+        digest: bytes,
+        created_at: float,
+    ) -> None:
+        self.id = id
+        self.action = action
+        self.kind = kind
+        self.targets = targets
+        self.soft = soft
+        self.prefetch = prefetch
+        self.layer_names = layer_names
+        self.node_names = node_names
+        self.callback = callback
+        self.due_s = due_s
+        self.body = body
+        self.digest = digest
+        self.created_at = created_at
+        self.updated_at = created_at
+        self.due_at = created_at + due_s
+        self.state: State = State.ACCEPTED
+        self.shares: list[Share] = []
+        self.errors: list[dict[str, str]] = []
+        self.total = 0
+        self.live = 0
+        self.journal_seq = 0
+        self.waiters: list[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.state} {self.kind} [{len(self.targets)} targets]>"

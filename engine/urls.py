@@ -1,0 +1,125 @@
+"""Targets: from what a client wrote to the one form that is stored, compared and sent.
+
+Normalisation of a URL, after RFC 3986 section 6.2 and only as far as it is safe for a cache key:
+
+- scheme and host in lower case; an international host name becomes its ``xn--`` form (IDNA 2008
+  with the UTS 46 mapping); an IPv6 literal its shortest form; a trailing dot of the host is dropped;
+- the default port of the scheme (80, 443) is dropped, any other is kept;
+- an empty path becomes ``/``; a fragment is dropped, because no client sends it;
+- percent-encoding, dot segments, case of the path and the order of the query are kept as they
+  are: caches key on the bytes, so ``%7E`` and ``~`` are two objects.
+
+Refused: control characters, spaces, non-ASCII outside the host, userinfo, other schemes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+
+import idna
+
+from engine.errors import RequestError
+
+TARGET_MAX_CHARS: Final = 8000
+"""Caches take request lines of about 8 KiB (nginx, ATS, Varnish); a longer one would be refused there."""
+
+#: what nearly every target looks like; group 1 host, group 2 path
+PLAIN_URL: Final = re.compile(r"https?://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(/[!\"$-~]*)")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
+_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
+_UNPRINTABLE = re.compile(r"[^!-~]")
+_HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+_KEY = re.compile(r"[!-+\--~]{1,1024}")  # visible ASCII but the comma, which separates keys
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_HOST_MAX_CHARS = 253
+_PORT_MAX = 65535
+
+
+def normalise_url(target: str, where: str, *, keep_fragment: bool = False) -> tuple[str, str]:
+    """Return the stored form of a URL and its host (with its port, unless that is the default).
+
+    Args:
+        target: absolute http or https URL.
+        where: JSON path for the error, such as ``"targets[3]"``.
+        keep_fragment: for a regex, in which ``#`` is a character like any other.
+
+    Raises:
+        RequestError: 422; the text names *where*, what is wrong and what it takes.
+    """
+    match = _URL.fullmatch(target)
+    if match is None:
+        raise _refuse(where, f"{_show(target)} is not an absolute URL such as http://img.example.com/a.jpg")
+    scheme, authority, rest = match[1].lower(), match[2], match[3]
+    if scheme not in _DEFAULT_PORTS:
+        raise _refuse(where, f"scheme {_show(scheme)} is not http or https")
+    host = normalise_authority(authority, where, scheme=scheme)
+    _refuse_unprintable(rest, where)
+    if not keep_fragment:
+        rest = rest.partition("#")[0]
+    if not rest.startswith("/"):
+        rest = "/" + rest
+    if len(rest) > TARGET_MAX_CHARS:
+        raise _refuse(where, f"is {len(rest)} characters long, at most {TARGET_MAX_CHARS}")
+    return f"{scheme}://{host}{rest}", host
+
+
+def normalise_authority(authority: str, where: str, *, scheme: str = "http") -> str:
+    """Return ``host`` or ``host:port`` in its stored form; see `normalise_url` for the rules."""
+    if "@" in authority:
+        raise _refuse(where, "has a user name or password before the host; leave them out")
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or not match[1]:
+        raise _refuse(where, f"has no valid host in {_show(authority)}")
+    host = _normalise_host(match[1], where)
+    port = (match[2] or "").lstrip("0")
+    if match[2] and (not port or int(port) > _PORT_MAX):
+        raise _refuse(where, f"port {_show(match[2])} is not 1-65535")
+    return host if not port or port == _DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
+
+
+def normalise_key(host: str, key: str, where: str) -> tuple[str, str]:
+    """Return ``host/key`` and the host of a surrogate key.
+
+    Raises:
+        RequestError: 422; a key takes 1-1024 visible ASCII characters without comma.
+    """
+    host = normalise_authority(host, where)
+    if not _KEY.fullmatch(key):
+        raise _refuse(where, f"key {_show(key)} takes 1-1024 visible ASCII characters without space and comma")
+    return f"{host}/{key}", host
+
+
+def _normalise_host(host: str, where: str) -> str:
+    if host.startswith("["):
+        try:
+            return f"[{ipaddress.IPv6Address(host[1:-1])}]"
+        except ValueError:
+            raise _refuse(where, f"{_show(host)} is not an IPv6 address in brackets") from None
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode("ascii")
+        except (idna.IDNAError, UnicodeError) as exc:
+            raise _refuse(where, f"host {_show(host)} is not a valid international name: {exc}") from None
+    host = host.lower().removesuffix(".")
+    if len(host) > _HOST_MAX_CHARS or not _HOST.fullmatch(host):
+        raise _refuse(where, f"host {_show(host)} is not a valid host name")
+    return host
+
+
+def _refuse_unprintable(rest: str, where: str) -> None:
+    found = _UNPRINTABLE.search(rest)
+    if found is None:
+        return
+    if found[0] < " " or found[0] == "\x7f":
+        raise _refuse(where, f"has a control character (U+{ord(found[0]):04X}); they are never allowed")
+    raise _refuse(where, f"has {found[0]!r}, which must be percent-encoded")
+
+
+def _refuse(where: str, why: str) -> RequestError:
+    return RequestError(422, f"{where}: {why}", field=where)
+
+
+def _show(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")  # noqa: PLR2004 - a screen line

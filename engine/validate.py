@@ -1,0 +1,294 @@
+"""From a request body to a `Task`, or a `RequestError`. Pure: no I/O, no state, no clock but its own.
+
+The order is shape (JSON and types), then names (layers, nodes), then every target. The first thing
+wrong is the answer; nothing has been stored by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from engine.errors import RequestError
+from engine.model import Task
+from engine.plan import Topology, subtask_count
+from engine.urls import PLAIN_URL, TARGET_MAX_CHARS, normalise_authority, normalise_key, normalise_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TARGETS_MAX: Final = 10_000
+DUE_MAX_S: Final = 7 * 86400
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_PLAIN = TARGET_MAX_CHARS  # a longer one takes the slow path, which says so
+
+
+class KeyTarget(msgspec.Struct, forbid_unknown_fields=True):
+    """A surrogate key of one host."""
+
+    host: str
+    key: str
+
+
+class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /v1/engine/task`` as the client sends it."""
+
+    targets: list[str | KeyTarget]
+    id: str | None = None
+    action: Literal["purge", "prefetch"] = "purge"
+    kind: Literal["url", "prefix", "regex", "key", "host"] = "url"
+    soft: bool = False
+    prefetch: bool = False
+    layers: list[str] = []
+    nodes: list[str] = []
+    callback: str | None = None
+    due_s: float | None = None
+
+
+_decode = msgspec.json.Decoder(TaskBody).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def all_hosts(host: str) -> bool:  # noqa: ARG001 - the rule that takes every host
+    """Allow every host: for what was checked when it was accepted."""
+    return True
+
+
+class Validator:
+    """Checks bodies against one configuration.
+
+    Args:
+        topology: the configured nodes.
+        due_s: seconds until a task without ``due_s`` is due.
+        allows_callback: returns why a callback URL is refused, or None.
+    """
+
+    def __init__(
+        self, topology: Topology, *, due_s: float, allows_callback: Callable[[str], str | None]
+    ) -> None:
+        self._topology = topology
+        self._due_s = due_s
+        self._allows_callback = allows_callback
+        self._salt = os.urandom(5).hex()
+        self._counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
+
+    def task(self, body: bytes, allows_host: Callable[[str], bool]) -> Task:
+        """Return the task that *body* asks for.
+
+        Args:
+            body: UTF-8 JSON.
+            allows_host: whether the client may purge a host.
+
+        Raises:
+            RequestError: 400 not JSON, 422 anything wrong in it; the text names the field.
+        """
+        asked = decode(body)
+        created_at = time.time()
+        task = self._make(
+            asked,
+            body,
+            allows_host,
+            task_id=asked.id or self._new_id(created_at),
+            created_at=created_at,
+        )
+        if asked.callback is not None and (reason := self._allows_callback(asked.callback)):
+            raise RequestError(422, f"callback: {reason}", field="callback")
+        return task
+
+    def replay(self, task_id: str, body: bytes, created_at: float, due_s: float) -> Task:
+        """Return a task that the journal holds; it was checked when it was accepted.
+
+        Raises:
+            RequestError: the configuration has changed so that it cannot be done any more.
+        """
+        task = self._make(decode(body), body, all_hosts, task_id=task_id, created_at=created_at)
+        task.due_s = due_s
+        task.due_at = created_at + due_s
+        return task
+
+    def _new_id(self, now: float) -> str:
+        """Ids sort by time; the salt keeps two processes apart."""
+        return f"{int(now * 1000):011x}{self._salt}{next(self._counter) & 0xFFFFFF:06x}"
+
+    def _make(
+        self,
+        asked: TaskBody,
+        body: bytes,
+        allows_host: Callable[[str], bool],
+        *,
+        task_id: str,
+        created_at: float,
+    ) -> Task:
+        _check_fields(asked)
+        plan = self._topology.plan(asked.layers, asked.nodes)
+        self._topology.check(plan, asked.action, asked.kind)
+        targets = _targets(asked, allows_host)
+        task = Task(
+            id=task_id,
+            action=asked.action,
+            kind=asked.kind,
+            targets=targets,
+            soft=asked.soft,
+            prefetch=asked.prefetch,
+            layer_names=asked.layers,
+            node_names=asked.nodes,
+            callback=asked.callback,
+            due_s=self._due_s if asked.due_s is None else asked.due_s,
+            body=body,
+            digest=_digest(asked) if asked.id else b"",
+            created_at=created_at,
+        )
+        task.plan = plan
+        task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
+        return task
+
+
+def decode(body: bytes) -> TaskBody:
+    """Return the decoded body.
+
+    Raises:
+        RequestError: 400 when it is not JSON, 422 when a field is unknown, missing or of the wrong
+            type.
+    """
+    try:
+        return _decode(body)
+    except msgspec.ValidationError as exc:
+        message, _, path = str(exc).partition(" - at `$")
+        field = path.rstrip("`").lstrip(".")
+        raise RequestError(422, f"{field or 'body'}: {_hint(message)}", field=field) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise RequestError(400, f"the body is not valid JSON: {exc}") from None
+
+
+def _hint(message: str) -> str:
+    """Say what would be right where msgspec says only what is wrong."""
+    known = [field.name for field in msgspec.structs.fields(TaskBody)]
+    if "unknown field" in message:
+        import difflib  # noqa: PLC0415 - only on the error path
+
+        name = message.split("`")[1]
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        tail = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+        return f"unknown field {name!r}; {tail}"
+    if "missing required field" in message:
+        return message[0].lower() + message[1:]
+    for field, choices in (
+        ("action", "purge, prefetch"),
+        ("kind", "url, prefix, regex, key, host"),
+    ):
+        if "Invalid enum value" in message and message.split("'")[1] not in choices.split(", "):
+            wrong = message.split("'")[1]
+            return f"{wrong!r} is not known; {field} takes {choices}" if field == "action" else f"{wrong!r} is not known"
+    return message[0].lower() + message[1:]
+
+
+def _check_fields(asked: TaskBody) -> None:
+    if asked.id is not None and not _ID.fullmatch(asked.id):
+        raise RequestError(422, "id: takes 1-64 characters of A-Z a-z 0-9 . _ -", field="id")
+    if not 1 <= len(asked.targets) <= TARGETS_MAX:
+        raise RequestError(
+            422, f"targets: takes 1-{TARGETS_MAX} targets, got {len(asked.targets)}", field="targets"
+        )
+    if asked.due_s is not None and not 0 < asked.due_s <= DUE_MAX_S:
+        raise RequestError(422, f"due_s: takes seconds, more than 0 and at most {DUE_MAX_S}", field="due_s")
+    if asked.action == "prefetch":
+        if asked.kind != "url":
+            raise RequestError(422, "kind: a prefetch takes kind 'url' only", field="kind")
+        if asked.soft or asked.prefetch:
+            field = "soft" if asked.soft else "prefetch"
+            raise RequestError(422, f"{field}: is for purges; this task is a prefetch already", field=field)
+    elif asked.prefetch and asked.kind != "url":
+        raise RequestError(422, "prefetch: only a purge by url knows what to fetch again", field="prefetch")
+
+
+def _targets(asked: TaskBody, allows_host: Callable[[str], bool]) -> list[str]:
+    """Return the normalised targets, each once, in the client's order.
+
+    Nearly all URLs are in normal form already: those cost one match and one comparison of the host
+    with the one before.
+    """
+    normalise = _BY_KIND[asked.kind]
+    plain = PLAIN_URL.fullmatch if asked.kind == "url" else _never
+    found: list[str] = []
+    allowed = None
+    for index, target in enumerate(asked.targets):
+        match = plain(target) if type(target) is str and len(target) < _LONGEST_PLAIN else None
+        if match is not None:
+            host = match[1]
+            text = target
+        else:
+            text, host = normalise(target, f"targets[{index}]")
+        if host != allowed:
+            if match is not None and (".." in host or len(host) > 63):  # noqa: PLR2004 - a label's length
+                text, host = normalise(target, f"targets[{index}]")
+            if not allows_host(host):
+                raise RequestError(
+                    422,
+                    f"targets[{index}]: host {host!r} is outside the sites that may be purged",
+                    field=f"targets[{index}]",
+                )
+            allowed = host
+        found.append(text)  # type: ignore[arg-type]  # a matched target is a str
+    return list(dict.fromkeys(found)) if len(found) > 1 else found
+
+
+def _never(target: object) -> None:  # noqa: ARG001 - stands in for a pattern's fullmatch
+    return None
+
+
+def _url(target: str | KeyTarget, where: str) -> tuple[str, str]:
+    if not isinstance(target, str):
+        raise RequestError(422, f"{where}: takes a URL; a host and key go with kind 'key'", field=where)
+    return normalise_url(target, where)
+
+
+def _prefix(target: str | KeyTarget, where: str) -> tuple[str, str]:
+    text, host = _url(target, where)
+    return text.removesuffix("*"), host
+
+
+def _regex(target: str | KeyTarget, where: str) -> tuple[str, str]:
+    if not isinstance(target, str):
+        return _url(target, where)
+    return normalise_url(target, where, keep_fragment=True)
+
+
+def _key(target: str | KeyTarget, where: str) -> tuple[str, str]:
+    if isinstance(target, str):
+        host, slash, key = target.partition("/")
+        if not slash:
+            raise RequestError(422, f"{where}: takes host/key, or an object of host and key", field=where)
+        return normalise_key(host, key, where)
+    return normalise_key(target.host, target.key, where)
+
+
+def _host(target: str | KeyTarget, where: str) -> tuple[str, str]:
+    if isinstance(target, str) and "://" in target:
+        text, host = normalise_url(target, where)
+        if text.split("/", 3)[3]:
+            raise RequestError(422, f"{where}: takes a host; a path goes with kind 'prefix'", field=where)
+        return host, host
+    if not isinstance(target, str):
+        return _url(target, where)
+    host = normalise_authority(target, where)
+    return host, host
+
+
+_BY_KIND: Final[dict[str, Callable[[str | KeyTarget, str], tuple[str, str]]]] = {
+    "url": _url,
+    "prefix": _prefix,
+    "regex": _regex,
+    "key": _key,
+    "host": _host,
+}
+
+
+def _digest(asked: TaskBody) -> bytes:
+    """Two bodies are the same when their fields are, whatever the order and white space."""
+    return hashlib.blake2b(_encode(asked), digest_size=16).digest()

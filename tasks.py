@@ -1,0 +1,80 @@
+"""The project's tasks: parse, call, print. What they do is in `release` and in the tools they call.
+
+``./inv`` keeps the caller's folder, so project files are named from `ROOT`.
+Every task has ``positional=[]``: otherwise ``inv TASK --help`` may run the task.
+"""
+
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+ROOT = Path(__file__).resolve().parent
+
+
+def run_module(*args: str) -> int:
+    """Run a Python module of this environment in the project's folder; return its exit code."""
+    return subprocess.run([sys.executable, "-m", *args], cwd=ROOT, check=False).returncode
+
+
+def ensure_system(purpose: str) -> list[str]:
+    """Install missing system packages, or leave with the list of them."""
+    from release import system
+
+    try:
+        return system.ensure(purpose)
+    except system.MissingPackagesError as exc:
+        raise Exit(str(exc), code=system.EXIT_MISSING) from exc
+
+
+@task(positional=[])
+def setup(c: Context) -> None:
+    """Install the system packages that the tests use; where that is not possible, list them."""
+    if not ensure_system("test"):
+        print("system packages: all there")
+
+
+@task(
+    positional=[],
+    help={
+        "only": "run the tests whose names match, such as 'reload and not slow'",
+        "args": "more arguments for pytest, such as '-x --durations=5'",
+    },
+)
+def test(c: Context, only: str = "", args: str = "") -> None:
+    """Run the tests; missing system packages are installed first."""
+    ensure_system("test")
+    code = run_module("pytest", *(["-k", only] if only else []), *shlex.split(args))
+    if code:
+        raise Exit(f"test: pytest ended with {code}", code=code)
+
+
+@task(positional=[])
+def check(c: Context) -> None:
+    """Run the linter, the formatter's check and the type checker; all of them, even if one fails."""
+    checks = {
+        "ruff check": ("ruff", "check", "."),
+        "ruff format": ("ruff", "format", "--check", "."),
+        "mypy": ("mypy",),
+    }
+    failed = []
+    for name, args in checks.items():
+        print(f"{name}:", flush=True)
+        if run_module(*args):
+            failed.append(name)
+    if failed:
+        raise Exit(f"check: failed: {', '.join(failed)}", code=1)
+
+
+@task(positional=[], help={"keep": "leave the engine and the caches running until Ctrl-C"})
+def demo(c: Context, keep: bool = False) -> None:
+    """Start caches and the engine on this machine, and watch a purge go through."""
+    ensure_system("test")
+    code = import_module("release.demo").main(keep=keep)
+    if code:
+        raise Exit("demo: did not end well, see above", code=code)

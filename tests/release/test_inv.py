@@ -1,0 +1,221 @@
+"""The `inv` wrapper, in a copy of the project whose Python is a script that writes down what it is asked.
+
+The real thing is tried by every run of these tests: `./inv test` has come this way.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ("sh", "cat", "cut", "dirname", "readlink", "sha256sum", "rm", "mkdir", "cp", "chmod", "sleep")
+
+# Stands in for python3 and, copied, for .venv/bin/python. `-c` reaches the real one.
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+*sys.version_info*) echo "${FAKE_VERSION:-3.11 True}" ;;
+*"import ensurepip"*) exit "${FAKE_NO_VENV:-0}" ;;
+"-c "*) exec "$REAL_PYTHON" "$@" ;;
+"-m venv --clear "*)
+    echo venv >>"$FAKE_LOG"
+    rm -rf "$4" && mkdir -p "$4/bin"
+    cp "$0" "$4/bin/python"
+    printf '#!/bin/sh\\necho "$PWD" "$@"\\n' >"$4/bin/invoke"
+    chmod +x "$4/bin/invoke"
+    ;;
+"-m pip "*--require-hashes*)
+    sleep "${FAKE_PIP_S:-0}"
+    echo locked >>"$FAKE_LOG"
+    exit "${FAKE_PIP_EXIT:-0}"
+    ;;
+"-m pip "*--editable*) echo project >>"$FAKE_LOG" ;;
+*) exit 99 ;;
+esac
+"""
+
+
+class Project:
+    """A copy of the files that the wrapper reads, and a PATH with nothing but a fake python3."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "a project"  # with a space: every path in the script must be quoted
+        self.path = folder / "path"
+        self.log = folder / "log"
+        self.root.mkdir()
+        self.path.mkdir()
+        for name in ("inv", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+            shutil.copy(ROOT / name, self.root / name)
+        for tool in TOOLS:
+            found = shutil.which(tool)
+            assert found
+            (self.path / tool).symlink_to(found)
+        self.python = self.path / "python3"
+        self.python.write_text(FAKE_PYTHON, encoding="utf-8")
+        self.python.chmod(0o755)
+
+    def start(
+        self, *args: str, cwd: Path | None = None, inv: Path | None = None, **env: str
+    ) -> subprocess.Popen[str]:
+        env = {"PATH": str(self.path), "FAKE_LOG": str(self.log), "REAL_PYTHON": sys.executable} | env
+        return subprocess.Popen(
+            [str(inv or self.root / "inv"), *args],
+            cwd=cwd or self.root,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that a test may kill it with all it started
+        )
+
+    def run(
+        self, *args: str, cwd: Path | None = None, inv: Path | None = None, **env: str
+    ) -> tuple[int, str, str]:
+        process = self.start(*args, cwd=cwd, inv=inv, **env)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+    def take_steps(self) -> list[str]:
+        """Return what was installed since the last call."""
+        steps = self.log.read_text(encoding="utf-8").split() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return steps
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_the_first_run_sets_up_and_the_second_goes_straight_to_the_task(project: Project) -> None:
+    code, out, err = project.run("check", "--x=a b")
+    assert (code, out) == (0, f"{project.root} --search-root {project.root} check --x=a b\n")
+    assert err == f"setting up {project.root}/.venv ...\n"
+    assert project.take_steps() == ["venv", "locked", "project"]
+    project.python.unlink()  # no longer needed
+    assert project.run("check") == (0, f"{project.root} --search-root {project.root} check\n", "")
+    assert project.take_steps() == []
+
+
+def test_without_arguments_it_lists_the_tasks(project: Project) -> None:
+    assert project.run()[1].endswith(" --list\n")
+
+
+@pytest.mark.parametrize("target", ["../a project/inv", "absolute"])
+def test_through_a_symlink_the_callers_folder_stays(project: Project, tmp_path: Path, target: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "first").symlink_to(project.root / "inv" if target == "absolute" else target)
+    (elsewhere / "second").symlink_to("first")
+    code, out, _ = project.run("check", cwd=elsewhere, inv=elsewhere / "second")
+    assert (code, out) == (0, f"{elsewhere} --search-root {project.root} check\n")
+
+
+def test_it_works_when_found_on_path(project: Project, tmp_path: Path) -> None:
+    code, out, _ = project.run("check", cwd=tmp_path, inv=Path("inv"), PATH=f"{project.root}:{project.path}")
+    assert (code, out) == (0, f"{tmp_path} --search-root {project.root} check\n")
+
+
+def test_a_python_too_old_is_one_line_and_2(project: Project) -> None:
+    code, out, err = project.run("check", FAKE_VERSION="3.9 False")
+    assert (code, out) == (2, "")
+    assert err == f"inv: needs Python 3.11 or newer, but {project.python} is 3.9\n"
+
+
+def test_no_python_is_one_line_and_2(project: Project) -> None:
+    project.python.unlink()
+    code, _, err = project.run("check")
+    assert code == 2
+    assert err.startswith("inv: needs Python 3.11 or newer, found no python3: ")
+    assert err.count("\n") == 1
+
+
+def test_no_venv_module_names_the_package(project: Project) -> None:
+    code, _, err = project.run("check", FAKE_NO_VENV="1")
+    assert code == 2
+    assert err == f"inv: {project.python} has no venv module: install python3-venv (or python3.11-venv)\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "steps"),
+    [
+        ("requirements.lock", ["venv", "locked", "project"]),
+        ("requirements-dev.lock", ["venv", "locked", "project"]),
+        ("pyproject.toml", ["project"]),
+        ("inv", []),
+    ],
+)
+def test_only_a_change_of_its_inputs_installs_again(project: Project, changed: str, steps: list[str]) -> None:
+    project.run("check")
+    project.take_steps()
+    with (project.root / changed).open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    project.run("check")
+    assert project.take_steps() == steps
+
+
+def test_a_moved_project_is_set_up_again(project: Project, tmp_path: Path) -> None:
+    project.run("check")
+    project.take_steps()
+    moved = tmp_path / "moved"
+    project.root.rename(moved)
+    code, out, _ = project.run("check", cwd=tmp_path, inv=moved / "inv")
+    assert (code, out) == (0, f"{tmp_path} --search-root {moved} check\n")
+    assert project.take_steps() == ["venv", "locked", "project"]
+
+
+def test_a_venv_whose_python_went_away_is_made_anew(project: Project) -> None:
+    project.run("check")
+    project.take_steps()
+    (project.root / ".venv" / "bin" / "python").unlink()
+    assert project.run("check")[0] == 0
+    assert project.take_steps() == ["venv", "locked", "project"]
+
+
+def test_a_failed_install_says_so_and_is_done_again(project: Project) -> None:
+    code, out, err = project.run("check", FAKE_PIP_EXIT="1")
+    assert (code, out) == (1, "")
+    assert err.endswith(f"inv: could not fill {project.root}/.venv; run the same command again to go on\n")
+    project.take_steps()
+    assert project.run("check")[0] == 0
+    assert project.take_steps() == ["venv", "locked", "project"]
+
+
+def test_a_killed_install_is_done_again(project: Project) -> None:
+    process = project.start("check", FAKE_PIP_S="60")
+    wait_for_steps(project, "venv")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    project.take_steps()
+    assert project.run("check")[0] == 0
+    assert project.take_steps() == ["venv", "locked", "project"]
+
+
+def test_two_at_once_install_once(project: Project) -> None:
+    both = [project.start("check", FAKE_PIP_S="0.3") for _ in range(2)]
+    outputs = [process.communicate(timeout=30) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert [out for out, _ in outputs] == [f"{project.root} --search-root {project.root} check\n"] * 2
+    assert project.take_steps() == ["venv", "locked", "project"]
+
+
+def wait_for_steps(project: Project, *steps: str) -> None:
+    deadline = time.monotonic() + 10
+    while not project.log.exists() or project.log.read_text(encoding="utf-8").split() != list(steps):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_real_wrapper_runs_from_another_folder(tmp_path: Path) -> None:
+    """Uses the .venv that runs this test, so it installs nothing."""
+    (tmp_path / "inv").symlink_to(ROOT / "inv")
+    done = subprocess.run(
+        [tmp_path / "inv"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "check" in done.stdout

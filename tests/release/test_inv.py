@@ -196,8 +196,10 @@ def test_a_killed_install_is_done_again(project: Project) -> None:
     assert project.take_steps() == ["venv", "locked", "project"]
 
 
-def test_two_at_once_install_once(project: Project) -> None:
-    both = [project.start("check", FAKE_PIP_S="0.3") for _ in range(2)]
+def test_a_second_one_waits_for_the_install_of_the_first(project: Project) -> None:
+    both = [project.start("check", FAKE_PIP_S="0.5")]
+    wait_for_steps(project, "venv")
+    both.append(project.start("check"))
     outputs = [process.communicate(timeout=30) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert [out for out, _ in outputs] == [f"{project.root} --search-root {project.root} check\n"] * 2

@@ -1,0 +1,363 @@
+"""Synchronous HTTP client of the engine, for the command line.
+
+Every request is safe to repeat: reads and cancels are, and a task carries an id chosen on this
+side, for which the engine answers the task it already has. So a connection that ends early costs
+one more attempt on a new one, and 503 and 429 are repeated after their ``Retry-After``, a few
+times.
+
+It is built on `http.client` rather than aiohttp: a command makes one request after the other, and
+most of what a user waits for is the start of Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode, urlsplit
+
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from email.message import Message
+
+Document = dict[str, Any]  #: a JSON object of the engine
+URL_DEFAULT = "http://127.0.0.1:9181"
+TIMEOUT_S = 10.0
+
+TARGETS_MAX = 10_000  #: targets one task may have
+BODY_MAX_BYTES = 8 * 1024 * 1024
+BODY_SPARE_BYTES = 16 * 1024  #: of a body, for what is not targets
+PAGE_MAX = 1000  #: tasks asked for at once
+SETTLED = frozenset({"done", "failed", "cancelled", "partial"})  #: states that end a wait
+
+ATTEMPTS_MAX = 2  #: of a request whose connection ends early
+BUSY_ATTEMPTS_MAX = 4  #: of a request answered 503 or 429
+BUSY = frozenset({429, 503})
+RETRY_AFTER_DEFAULT_S = 1.0
+RETRY_AFTER_MAX_S = 30.0  #: an engine that asks for more is not waited for
+POLL_FIRST_S = 0.02
+POLL_LAST_S = 1.0
+POLL_GROWTH = 1.5
+
+_SAFE_TO_REPEAT = (http.client.IncompleteRead, BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+
+
+class EngineUnreachableError(EngineError):
+    """No engine answered: no connection, no answer in time, or no answer an engine gives.
+
+    Args:
+        url: address that was tried.
+        reason: what happened, for people.
+        sent: whether the engine may have received the request.
+    """
+
+    def __init__(self, url: str, reason: str, *, sent: bool) -> None:
+        super().__init__(f"engine {url} unreachable: {reason}")
+        self.url = url
+        self.reason = reason
+        self.sent = sent
+
+
+class ProblemError(EngineError):
+    """The engine answered, but not with what was asked for.
+
+    Args:
+        status: HTTP status, from 300 up.
+        detail: the problem document's sentence, or the status when there is none.
+        retry_after_s: seconds until a retry is worth it; None when the engine names none.
+    """
+
+    def __init__(self, status: int, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{detail} ({status})")
+        self.status = status
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the same request may work later."""
+        return self.status in BUSY
+
+
+class Client:
+    """One keep-alive connection to an engine; opened by the first request.
+
+    Args:
+        url: address of the engine, ``http(s)://HOST[:PORT][/PREFIX]``.
+        token: bearer token; empty sends none.
+        timeout_s: seconds for one connect, and for each wait for bytes of an answer.
+        busy_attempts: how often a request that is answered 503 or 429 is sent in all.
+        notice: is told about each wait for a busy engine.
+        sleep: waits; for tests.
+
+    Raises:
+        ValueError: *url* or *token* cannot be used; the text says why.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str = "",
+        timeout_s: float = TIMEOUT_S,
+        busy_attempts: int = BUSY_ATTEMPTS_MAX,
+        notice: Callable[[str], None] = lambda _text: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url
+        self.timeout_s = timeout_s
+        self._connection, self._prefix = _connection_to(url, timeout_s)
+        self._headers = {"Accept": "application/json"}
+        if token:
+            if not (token.isascii() and token.isprintable()) or " " in token:
+                raise ValueError("the token may hold printable ASCII without spaces only")
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._busy_attempts = busy_attempts
+        self._notice = notice
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def submit(self, body: bytes) -> Document:
+        """Hand in a task, which must carry an id, and return the engine's answer."""
+        return self._task_document(self.request("POST", "/v1/engine/task", body))
+
+    def task(self, task_id: str) -> Document:
+        """Return a task's document."""
+        return self._task_document(self.request("GET", _task_path(task_id)))
+
+    def cancel(self, task_id: str) -> Document:
+        """Cancel what was not sent of a task, and return the engine's answer."""
+        return self.request("DELETE", _task_path(task_id))
+
+    def tasks(self, *, state: str = "", limit: int = 50) -> Document:
+        """Return up to *limit* tasks, over as many pages as that takes."""
+        found: list[Document] = []
+        query: dict[str, Any] = {"state": state} if state else {}
+        while True:
+            query["limit"] = min(limit - len(found), PAGE_MAX)
+            page = self.request("GET", f"/v1/engine/tasks?{urlencode(query)}")
+            tasks = self._rows(page, "tasks")
+            found += tasks
+            query["cursor"] = page.get("cursor")
+            if not tasks or not query["cursor"] or len(found) >= limit:
+                return {"tasks": found, "cursor": query["cursor"]}
+
+    def nodes(self) -> Document:
+        """Return every node with its state and counters."""
+        document = self.request("GET", "/v1/engine/nodes")
+        self._rows(document, "nodes")
+        return document
+
+    def stats(self) -> Document:
+        """Return the statistics document."""
+        return self.request("GET", "/v1/engine/stats")
+
+    def version(self) -> Document:
+        """Return the engine's version document."""
+        return self.request("GET", "/v1/engine/version")
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> Document:
+        """Send one request and return the JSON object it is answered with.
+
+        Raises:
+            EngineUnreachableError: nothing usable came back.
+            ProblemError: the answer is not a success; for 503 and 429, still after the retries.
+        """
+        attempt = 1
+        while True:
+            status, headers, content = self._exchange(method, path, body)
+            if 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
+                return self._object(content)
+            problem = _problem(status, headers, content)
+            wait_s = RETRY_AFTER_DEFAULT_S if problem.retry_after_s is None else problem.retry_after_s
+            if not problem.is_busy or attempt >= self._busy_attempts or wait_s > RETRY_AFTER_MAX_S:
+                raise problem
+            attempt += 1
+            self._notice(f"{problem}; attempt {attempt} of {self._busy_attempts} in {wait_s:g} s")
+            self._sleep(wait_s)
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, Message, bytes]:
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            self._connect()
+            try:
+                return self._attempt(method, path, body)
+            except (http.client.HTTPException, OSError) as exc:
+                self._connection.close()
+                if attempt == ATTEMPTS_MAX or not isinstance(exc, _SAFE_TO_REPEAT):
+                    raise EngineUnreachableError(self.url, self._explain(exc), sent=True) from exc
+        raise AssertionError("the last attempt returns or raises")
+
+    def _connect(self) -> None:
+        try:
+            if self._connection.sock is None:
+                self._connection.connect()
+        except (OSError, UnicodeError) as exc:
+            self._connection.close()
+            raise EngineUnreachableError(self.url, self._explain(exc), sent=False) from exc
+
+    def _attempt(self, method: str, path: str, body: bytes | None) -> tuple[int, Message, bytes]:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        # An engine may answer, such as 413, before it read everything; when it did not, the next line raises.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.request(method, self._prefix + path, body, headers)
+        response = self._connection.getresponse()
+        return response.status, response.headers, response.read()
+
+    def _explain(self, exc: Exception) -> str:
+        match exc:
+            case TimeoutError():
+                return f"no answer within {self.timeout_s:g} s"
+            case http.client.IncompleteRead() | http.client.RemoteDisconnected() | ConnectionResetError():
+                return "the connection closed before the whole answer came"
+            case http.client.HTTPException():
+                return "what answers there does not speak HTTP"
+            case OSError(strerror=str(reason)):
+                return reason
+            case _:
+                return str(exc) or type(exc).__name__
+
+    def _object(self, content: bytes) -> Document:
+        try:
+            document = json.loads(content)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise self._no_engine("no JSON object")
+        return document
+
+    def _task_document(self, document: Document) -> Document:
+        if not (isinstance(document.get("task_id"), str) and isinstance(document.get("state"), str)):
+            raise self._no_engine("no task")
+        return document
+
+    def _rows(self, document: Document, key: str) -> list[Document]:
+        rows = document.get(key)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self._no_engine(f"no list of {key}")
+        return rows
+
+    def _no_engine(self, what: str) -> EngineUnreachableError:
+        reason = f"the answer holds {what}; is this a Purgeline engine?"
+        return EngineUnreachableError(self.url, reason, sent=True)
+
+
+def wait(
+    client: Client,
+    task_ids: Sequence[str],
+    *,
+    report: Callable[[Sequence[Document]], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Document]:
+    """Poll tasks until each is done, failed, cancelled or partial; return their documents.
+
+    An engine that answered once may be away for the client's time-out (it restarts, say) before
+    that counts as unreachable.
+
+    Args:
+        client: asks the engine.
+        task_ids: tasks to wait for.
+        report: is given the documents as they are after each round.
+        sleep: waits; for tests.
+
+    Raises:
+        EngineUnreachableError: the engine is away.
+        ProblemError: the engine refuses to show a task.
+    """
+    documents: dict[str, Document] = {}
+    interval_s, answered_at = POLL_FIRST_S, 0.0
+    while True:
+        try:
+            for task_id in task_ids:
+                if documents.get(task_id, {}).get("state") not in SETTLED:
+                    documents[task_id] = client.task(task_id)
+                    answered_at = time.monotonic()
+        except (EngineUnreachableError, ProblemError) as exc:
+            is_away = isinstance(exc, EngineUnreachableError) or exc.is_busy
+            if not is_away or time.monotonic() - answered_at > client.timeout_s or not answered_at:
+                raise
+        else:
+            report(list(documents.values()))
+            if all(document["state"] in SETTLED for document in documents.values()):
+                return list(documents.values())
+        sleep(interval_s)
+        interval_s = min(interval_s * POLL_GROWTH, POLL_LAST_S)
+
+
+def split(targets: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield *targets* in parts that one task may have, by number and by bytes."""
+    for start in range(0, len(targets), TARGETS_MAX):
+        yield from _halve(targets[start : start + TARGETS_MAX])
+
+
+def encode(document: Document | Sequence[str]) -> bytes:
+    """Return *document* as JSON; equal documents give equal bytes, so a repeat is recognised."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def new_id() -> str:
+    """Return a task id that nobody else uses."""
+    return os.urandom(16).hex()
+
+
+def _halve(targets: Sequence[str]) -> Iterator[Sequence[str]]:
+    if len(targets) > 1 and len(encode(targets)) > BODY_MAX_BYTES - BODY_SPARE_BYTES:
+        middle = len(targets) // 2
+        yield from _halve(targets[:middle])
+        yield from _halve(targets[middle:])
+    else:
+        yield targets
+
+
+def _task_path(task_id: str) -> str:
+    return f"/v1/engine/task/{quote(task_id, safe='')}"
+
+
+def _connection_to(url: str, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
+    parts = urlsplit(url)
+    port = parts.port  # raises ValueError when it is none
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{url!r} is not http(s)://HOST[:PORT]")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"{url!r}: scheme, host, port and path only; the token has its own option")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ValueError(f"{url!r} has characters that a URL cannot have")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname, port, timeout=timeout_s), parts.path.rstrip("/")
+
+
+def _problem(status: int, headers: Message, content: bytes) -> ProblemError:
+    try:
+        document = json.loads(content)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        document = {}
+    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirections
+        detail = f"redirected to {headers.get('Location', 'nowhere')}; name that address as the engine's"
+    else:
+        name = http.client.responses.get(status, "no success")
+        detail = document.get("detail") or document.get("title") or f"the engine answered: {name}"
+    return ProblemError(status, str(detail), retry_after_s=_retry_after_s(headers.get("Retry-After")))
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Read the header: seconds or a date (RFC 9110, section 10.2.3)."""
+    if not value:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

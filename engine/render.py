@@ -1,0 +1,305 @@
+"""What the command line prints: tables and a progress bar in a terminal, plain lines in a pipe, or JSON.
+
+Plain lists are tab-separated without a header, plain documents ``key value`` lines, JSON is one
+document a line. rich is imported only for a terminal: it costs more start-up time than all the
+rest. What came over the network is shown with its control characters escaped, so that no cache's
+answer can drive the terminal or forge a column.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.progress import Progress
+    from rich.text import Text
+
+Document = dict[str, Any]
+
+ERRORS_SHOWN = 10
+NODE_COLUMNS = (
+    *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
+    *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
+)
+TASK_COLUMNS = ("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at")
+ACCEPTED_COLUMNS = ("task_id", "state", "total")
+LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
+CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
+ERROR_COLUMNS = ("node", "target", "reason")
+_STYLES = {
+    **dict.fromkeys(("done", "ready"), "green"),
+    **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
+    **dict.fromkeys(("partial", "refusing"), "yellow"),
+    **dict.fromkeys(("failed", "down"), "red"),
+    "cancelled": "magenta",
+}
+
+
+class Output:
+    """Standard output and standard error of one command.
+
+    Args:
+        as_json: print documents as JSON, and errors as JSON on standard error.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._is_rich = not as_json and _is_terminal(sys.stdout)
+
+    def documents(self, documents: Sequence[Document], columns: Sequence[str]) -> None:
+        """Print one row for each document."""
+        if self.as_json:
+            for document in documents:
+                self.json(document)
+        else:
+            self._table("", columns, documents)
+
+    def listing(self, document: Document, key: str, columns: Sequence[str]) -> None:
+        """Print the list that *document* holds under *key*."""
+        if self.as_json:
+            self.json(document)
+        else:
+            self._table("", columns, document[key])
+
+    def mapping(self, document: Document) -> None:
+        """Print a document whose values are scalars, or mappings of scalars."""
+        if self.as_json:
+            self.json(document)
+        else:
+            self._pairs(list(_flatten(document)))
+
+    def configuration(self, document: Document) -> None:
+        """Print what a configuration would run: values, then a row for each node."""
+        if self.as_json:
+            self.json(document)
+            return
+        self._pairs([(key, value) for key, value in document.items() if key != "nodes"])
+        self._details("node", CONFIG_COLUMNS, document["nodes"])
+
+    def results(self, documents: Sequence[Document]) -> None:
+        """Print what became of tasks: their numbers, a row for each layer, the first errors."""
+        if self.as_json:
+            self.documents(documents, ())
+            return
+        if len(documents) == 1:
+            fields = documents[0].items()
+            self._pairs([(key, value) for key, value in fields if key not in {"layers", "errors"}])
+        else:
+            self._table("", TASK_COLUMNS, documents)
+        self._details("layer", LAYER_COLUMNS, merge_layers(documents))
+        errors = [error for document in documents for error in _rows(document, "errors")]
+        self._details("error", ERROR_COLUMNS, errors[:ERRORS_SHOWN])
+        known = max(len(errors), sum(int(document.get("failed") or 0) for document in documents))
+        if errors and known > ERRORS_SHOWN:
+            more = known - ERRORS_SHOWN
+            self._write(f"... and {more} more errors\n" if self._is_rich else f"more_errors {more}\n")
+
+    def json(self, document: Document) -> None:
+        """Print *document* as one line of JSON."""
+        self._write(json.dumps(document) + "\n")
+
+    def error(self, text: str, *, exit_code: int, status: int | None = None) -> int:
+        """Say on standard error what went wrong, and return *exit_code*."""
+        if self.as_json:
+            say(json.dumps({"error": text, "status": status, "exit_code": exit_code}))
+        else:
+            say(f"purgeline: {clean(text)}")
+        return exit_code
+
+    def notice(self, text: str) -> None:
+        """Say on standard error what the command is doing; nothing in JSON."""
+        if not self.as_json:
+            say(f"purgeline: {clean(text)}")
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Callable[[Sequence[Document]], None]]:
+        """Give a function that shows tasks as bars, one for each layer, on a terminal's standard error."""
+        if self.as_json or not _is_terminal(sys.stderr):
+            yield lambda _documents: None
+            return
+        bars: dict[str, Any] = {}
+        with _bars() as progress:
+
+            def show(documents: Sequence[Document]) -> None:
+                layers = merge_layers(documents)
+                if layers and "" in bars:
+                    progress.remove_task(bars.pop(""))
+                for layer in layers or [_sum("", documents)]:
+                    name = clean(layer["name"])
+                    if name not in bars:
+                        bars[name] = progress.add_task(name or "accepted", note="")
+                    settled = layer["counter"] + layer["failed"]
+                    note = "".join(f", {layer[key]} {key}" for key in ("failed", "delayed") if layer[key])
+                    progress.update(bars[name], total=layer["total"], completed=settled, note=note)
+
+            yield show
+
+    def _details(self, what: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
+        if not rows:
+            return
+        if self._is_rich:
+            self._table(f"{what}s", columns, rows)
+            return
+        for row in rows:
+            if what == "layer":
+                numbers = " ".join(f"{key} {_plain(row.get(key))}" for key in columns[1:])
+                self._write(f"layer {_plain(row.get('name'))} {numbers}\n")
+            else:
+                self._write(f"{what} {' '.join(_plain(row.get(key)) for key in columns)}\n")
+
+    def _pairs(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        if not self._is_rich:
+            for key, value in pairs:
+                self._write(f"{clean(key)} {_plain(value)}\n")
+            return
+        from rich.table import Table  # noqa: PLC0415 - only a terminal pays for rich
+
+        grid = Table.grid(padding=(0, 2))
+        for key, value in pairs:
+            grid.add_row(clean(key), _styled(key, value))
+        self._print(grid)
+
+    def _table(self, title: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
+        if not self._is_rich:
+            for row in rows:
+                self._write("\t".join(_plain(row.get(column)) for column in columns) + "\n")
+            return
+        from rich.table import Table  # noqa: PLC0415 - only a terminal pays for rich
+
+        table = Table(title=title or None, title_justify="left")
+        for column in columns:
+            is_number = any(isinstance(row.get(column), int | float) for row in rows) and column[-3:] != "_at"
+            whole = column in {"task_id", "state", "name"}  # what is copied stays on one line
+            table.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=whole)
+        for row in rows:
+            table.add_row(*(_styled(column, row.get(column)) for column in columns))
+        self._print(table)
+
+    def _print(self, renderable: Any) -> None:
+        from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+
+        Console(file=sys.stdout, highlight=False).print(renderable)
+
+    def _write(self, text: str) -> None:
+        """Write *text*; once the reader has gone, to nowhere, so the exit code stays the task's."""
+        if sys.stdout is not None:  # closed by the shell: >&-
+            encoding = sys.stdout.encoding or "utf-8"
+            with _quiet_when_reader_left():
+                sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def finish() -> None:
+    """Flush standard output; quiet when its reader has gone (``| head``).
+
+    Raises:
+        OSError: what was printed could not be written, such as to a full disk.
+    """
+    if sys.stdout is not None:  # closed by the shell: >&-
+        with _quiet_when_reader_left():
+            sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Write one line to standard error, if anybody listens."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def clean(value: object) -> str:
+    r"""Return *value* as text without control characters: they are escaped, as in ``\x1b``."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def merge_layers(documents: Sequence[Document]) -> list[Document]:
+    """Return one row for each layer, with the sums over all *documents*."""
+    by_name: dict[str, list[Document]] = {}
+    for document in documents:
+        for layer in _rows(document, "layers"):
+            by_name.setdefault(str(layer.get("name")), []).append(layer)
+    return [_sum(name, layers) for name, layers in by_name.items()]
+
+
+def _sum(name: str, rows: Sequence[Document]) -> Document:
+    return {"name": name, **{key: sum(int(row.get(key) or 0) for row in rows) for key in LAYER_COLUMNS[1:]}}
+
+
+def _rows(document: Document, key: str) -> list[Document]:
+    return [row for row in document.get(key) or () if isinstance(row, dict)]
+
+
+def _flatten(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _plain(value: Any) -> str:
+    """Return a cell for a program: numbers as they are, ``-`` for nothing."""
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.3f}".rstrip("0").rstrip(".")
+        case list():
+            return ",".join(clean(item) for item in value) or "-"
+        case _:
+            return clean(value)
+
+
+def _styled(key: str, value: Any) -> Text:
+    """Return a cell for people: local times, coloured states."""
+    from rich.text import Text  # noqa: PLC0415 - only a terminal pays for rich
+
+    if key.endswith("_at") and isinstance(value, int | float):
+        return Text(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)))
+    return Text(_plain(value), style=_STYLES.get(str(value), "") if key == "state" else "")
+
+
+def _bars() -> Progress:
+    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("settled{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+    )
+
+
+@contextlib.contextmanager
+def _quiet_when_reader_left() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        discard()
+
+
+def discard() -> None:
+    """Send what is still to be written to standard output to nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()

@@ -76,9 +76,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(argv)
     if rest:
         # argparse takes URLs in one place only; those between or after options arrive here.
-        if not hasattr(args, "targets") or any(word.startswith("-") and word != "-" for word in rest):
+        end = rest.index("--") if "--" in rest else len(rest)
+        if not hasattr(args, "targets") or any(word.startswith("-") and word != "-" for word in rest[:end]):
             commands[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
-        args.targets += rest
+        args.targets += rest[:end] + rest[end + 1 :]
     return args
 
 
@@ -111,6 +112,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     ):
         add(name, _hand_in, f"{text} Without a URL they are read from standard input, one a line.")
         _add_task_options(commands[name], is_purge=name == "purge")
+    _add_views(add)
+    option = add("check-config", _check_config, "Check a configuration and show what it would run.")
+    option("config", type=Path, metavar="F", help="TOML file")
+    return parser, commands
+
+
+def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
     add("status", _status, "Show a task.")("id", type=_task_id, metavar="ID")
     add("watch", _watch, "Show the progress of tasks until they are settled.")(
         "ids", type=_task_id, metavar="ID", nargs="+"
@@ -122,10 +130,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     add("nodes", _nodes, f"List caches. Columns in a pipe: {' '.join(render.NODE_COLUMNS)}.")
     add("stats", _stats, "Show the engine's queues and rates.")
     add("version", _version, "Show the version of this command and, when it answers, of the engine.")
-    add("check-config", _check_config, "Check a configuration and show what it would run.")(
-        "config", type=Path, metavar="F"
-    )
-    return parser, commands
 
 
 def _add_globals(parser: argparse.ArgumentParser) -> None:
@@ -286,9 +290,10 @@ def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[api.Docu
     }
     given = {key: value for key, value in options.items() if value}
     try:
-        parts = list(api.split(targets))
+        api.encode({**given, "targets": args.targets})
     except UnicodeEncodeError as exc:
-        raise UsageError(f"a target is not UTF-8: {exc.object!r}") from exc
+        raise UsageError("an argument is not UTF-8") from exc
+    parts = list(api.split(targets))
     task_id = args.id or api.new_id()
     for number, part in enumerate(parts, start=1):
         part_id = task_id if len(parts) == 1 else f"{task_id}-{number}"
@@ -413,12 +418,7 @@ def _fail(out: render.Output, exc: Exception, text: str = "") -> int:
             return out.error(str(exc), exit_code=USAGE)
         case EngineError() | OSError():
             return out.error(str(exc), exit_code=FAILED)
-        case _ if is_development():
+        case _ if sys.flags.dev_mode:
             raise exc
         case _:
             return out.error(f"internal error: {type(exc).__name__}: {exc}", exit_code=FAILED)
-
-
-def is_development() -> bool:
-    """Whether a bug should show its traceback: ``python -X dev``."""
-    return sys.flags.dev_mode

@@ -313,8 +313,8 @@ def test_closed_standard_input_holds_no_target(engine: FakeEngine, monkeypatch: 
 
 
 def test_options_between_urls(engine: FakeEngine) -> None:
-    assert cli.main(["purge", "http://a/1", "--soft", "http://a/2", "--layer", "edge", "http://a/3"]) == 0
-    assert engine.requests[0][2]["targets"] == ["http://a/1", "http://a/2", "http://a/3"]
+    assert cli.main(["purge", "http://a/1", "--soft", "http://a/2", "--layer", "e", "--", "-3"]) == 0
+    assert engine.requests[0][2]["targets"] == ["http://a/1", "http://a/2", "-3"]
 
 
 # --- waiting ---------------------------------------------------------------------------------------
@@ -549,6 +549,7 @@ def test_garbage_answer(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) 
             ["purge", URL, "--due", "-1"],
             ["purge", URL, "--id", "a/b"],
         ),
+        *(["purge", "\udcff"], ["purge", URL, "--layer", "\udcff"], ["status", "a", "--", "b"]),
         *(["stats", "--engine", "ftp://x"], ["stats", "--token", "a\nb"], ["stats", "--timeout", "0"]),
     ],
 )
@@ -566,7 +567,7 @@ def test_unforeseen_errors_are_one_line(
         raise TypeError("not today")
 
     monkeypatch.setattr(client.Client, "stats", fail)
-    monkeypatch.setattr(cli, "is_development", lambda: False)
+    monkeypatch.setattr(sys, "flags", types.SimpleNamespace(dev_mode=False))
     assert cli.main(["stats"]) == 1
     assert capsys.readouterr().err == "purgeline: internal error: TypeError: not today\n"
 

@@ -100,10 +100,8 @@ def _as_text(line: LogLine, *, is_tty: bool = False) -> bytes:
     level = f"{line.level:<7}"
     if is_tty and line.level in _COLOURS:
         level = f"\x1b[{_COLOURS[line.level]}m{level}\x1b[0m"
-    values = {name: getattr(line, name) for name in _DEFAULTED[:-2]} | line.extra
-    facts = "".join(
-        f" {_escape(name)}={_escape(value)}" for name, value in values.items() if value != "" and value
-    )
+    known = {name: value for name in _DEFAULTED[:-2] if (value := getattr(line, name))}
+    facts = "".join(f" {_escape(name)}={_escape(value)}" for name, value in (known | line.extra).items())
     trace = "".join(f"    | {_escape(row)}\n" for row in line.exception.split("\n") if row)
     return f"{clock} {level} {_escape(line.message)}{facts}\n{trace}".encode()
 

@@ -157,6 +157,13 @@ def test_text_exception_rows_are_marked(log: Log) -> None:
     assert "\x1b" not in log.text()
 
 
+def test_text_shows_what_was_bound(log: Log) -> None:
+    """Zeros too: none left is news."""
+    log.open("text")
+    logger.bind(node="edge-1", left=0).info("busy")
+    assert log.text().endswith("INFO    busy node=edge-1 left=0\n")
+
+
 def test_text_has_no_colour_in_a_file_but_on_a_terminal(log: Log) -> None:
     """Colour is for terminals only."""
     log.open("text")

@@ -1,6 +1,9 @@
 """``python -m engine``: the same as the command ``purgeline``."""
 
-from engine.cli import main
+try:
+    from engine.cli import main
+except KeyboardInterrupt:  # Ctrl-C while the modules load
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     raise SystemExit(main())

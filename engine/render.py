@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +28,7 @@ NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
 )
+WIDE_COLUMNS = frozenset({"driver", "url", "last_error_at", "kind"})  #: left out of lists in a terminal
 TASK_COLUMNS = ("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at")
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
@@ -66,7 +67,8 @@ class Output:
         if self.as_json:
             self.json(document)
         else:
-            self._table("", columns, document[key])
+            shown = [column for column in columns if not (self._is_rich and column in WIDE_COLUMNS)]
+            self._table("", shown, document[key])
 
     def mapping(self, document: Document) -> None:
         """Print a document whose values are scalars, or mappings of scalars."""
@@ -134,7 +136,7 @@ class Output:
                 for layer in layers or [_sum("", documents)]:
                     name = clean(layer["name"])
                     if name not in bars:
-                        bars[name] = progress.add_task(name or "accepted", note="")
+                        bars[name] = progress.add_task(name or "accepted", total=layer["total"], note="")
                     settled = layer["counter"] + layer["failed"]
                     note = "".join(f", {layer[key]} {key}" for key in ("failed", "delayed") if layer[key])
                     progress.update(bars[name], total=layer["total"], completed=settled, note=note)
@@ -171,13 +173,16 @@ class Output:
             for row in rows:
                 self._write("\t".join(_plain(row.get(column)) for column in columns) + "\n")
             return
-        from rich.table import Table  # noqa: PLC0415 - only a terminal pays for rich
+        from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only a terminal pays for rich
+        from rich.table import Table  # noqa: PLC0415
 
-        table = Table(title=title or None, title_justify="left")
+        table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=0)
         for column in columns:
-            is_number = any(isinstance(row.get(column), int | float) for row in rows) and column[-3:] != "_at"
-            whole = column in {"task_id", "state", "name"}  # what is copied stays on one line
-            table.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=whole)
+            is_whole = column in {"task_id", "state", "name"} or column.endswith("_at")  # stays on one line
+            is_number = not is_whole and any(isinstance(row.get(column), int | float) for row in rows)
+            header = column.replace("_", " ") if is_number else column  # may break between its words
+            justify: Literal["left", "right"] = "right" if is_number else "left"
+            table.add_column(header, justify=justify, overflow="fold", no_wrap=is_whole)
         for row in rows:
             table.add_row(*(_styled(column, row.get(column)) for column in columns))
         self._print(table)
@@ -268,7 +273,7 @@ def _styled(key: str, value: Any) -> Text:
     from rich.text import Text  # noqa: PLC0415 - only a terminal pays for rich
 
     if key.endswith("_at") and isinstance(value, int | float):
-        return Text(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)))
+        return Text(time.strftime("%m-%d %H:%M:%S", time.localtime(value)))
     return Text(_plain(value), style=_STYLES.get(str(value), "") if key == "state" else "")
 
 

@@ -613,7 +613,7 @@ def test_terminal_gets_a_table(engine: FakeEngine) -> None:
     engine.script["GET /v1/engine/nodes"] = [(200, {"nodes": [NODE]})]
     code, shown = run_in_terminal("nodes")
     assert code == 0
-    assert "┃" in shown
+    assert "─" in shown
     assert "\x1b[31mdown" in shown  # the state's colour
     assert "\x1b[31mpeer" not in shown  # and not the cache's
     code, shown = run_in_terminal("nodes", "--json")

@@ -117,6 +117,7 @@ class FakeEngine:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that leaves is no news
         server.daemon_threads = True
         server.block_on_close = False
         self.url = f"http://127.0.0.1:{server.server_port}"

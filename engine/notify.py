@@ -103,9 +103,7 @@ class _Client:
     def start(self) -> None:
         self.session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
-            connector=aiohttp.TCPConnector(
-                limit=0
-            ),  # the limits are ours, and alerts have a place of their own
+            connector=aiohttp.TCPConnector(limit=0),  # the limits are ours; alerts have a place of their own
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )

@@ -34,7 +34,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of every table: frozen, and a key it does not know is refused."""
 
 
-class EngineConfig(_Table):
+class EngineConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[engine]``: limits and places of one engine. Every key is optional."""
 
     listen: str = "127.0.0.1:9181"
@@ -66,42 +66,42 @@ class EngineConfig(_Table):
     prefetch_max_bytes: int = 16 * 1024**3  #: of one object
 
 
-class StoreConfig(_Table):
+class StoreConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[store]``: where tasks are saved."""
 
     url: str = "sqlite:"
 
 
-class TokenConfig(_Table):
+class TokenConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[auth.tokens]]``: one client. ``sha256`` is the hex digest of its bearer token."""
 
     name: str
     sha256: str
-    scopes: list[Scope] = msgspec.field(default_factory=lambda: ["submit", "read"])  # type: ignore[arg-type]
+    scopes: list[Scope] = msgspec.field(default_factory=lambda: ["submit", "read"])
     sites: list[str] = []  #: host rules; empty: every site
     rate_per_s: float = 0  #: tasks; 0: no limit
     burst_count: int = 0  #: 0: one second of the rate
 
 
-class AuthConfig(_Table):
+class AuthConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[auth]``."""
 
     tokens: list[TokenConfig] = []
 
 
-class SiteConfig(_Table):
+class SiteConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[site]]``: a host that may be purged; ``*.example.com`` takes every name below it."""
 
     host: str
 
 
-class LayerConfig(_Table):
+class LayerConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[layer]]``: the order of the file is the order of work."""
 
     name: str
 
 
-class NodeConfig(_Table):
+class NodeConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[node]]``: one cache."""
 
     name: str
@@ -118,14 +118,14 @@ class NodeConfig(_Table):
     headers: dict[str, str] = {}  #: sent with every request, such as a shared secret
 
 
-class CallbackConfig(_Table):
+class CallbackConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[callback]]``: a host that tasks may name in ``callback``."""
 
     host: str
     secret: str = ""  #: signs the body: HMAC-SHA256
 
 
-class AlertConfig(_Table):
+class AlertConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[alert]``."""
 
     url: str = ""
@@ -133,7 +133,7 @@ class AlertConfig(_Table):
     repeat_s: float = 300  #: the same alert again at the earliest after this
 
 
-class Config(_Table):
+class Config(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     engine: EngineConfig = EngineConfig()

@@ -95,7 +95,7 @@ class Share:
 
     Attributes:
         states: one of the subtask states for each target, by its index.
-        children: shares that wait for this one, target by target.
+        children: shares that wait for this one, target by target; `parents` the other way round.
         blockers: for each target how many parents have not answered; None when there is no parent.
         attempts: attempts so far of the few targets that needed more than one.
     """
@@ -111,6 +111,7 @@ class Share:
         "lane",
         "node",
         "operation",
+        "parents",
         "states",
         "task",
     )
@@ -121,7 +122,8 @@ class Share:
         self.operation = operation
         self.states = bytearray(total)
         self.children: list[Share] = []
-        self.blockers: list[int] | None = None
+        self.parents: list[Share] = []
+        self.blockers: list[int] | bytearray | None = None
         self.attempts: dict[int, int] | None = None
         self.lane: Any = None
         self.acked = 0
@@ -146,6 +148,13 @@ class Task:
         targets: normalised, each once, in the client's order.
         journal_seq: row of the journal that holds it; 0 before the commit.
         live: subtasks that are neither settled nor in a delay queue.
+        plan: the nodes it goes to, a `plan.Plan`.
+        owner: who is told what became of subtasks that the engine sends on its own account (late
+            delivery); None for a client's task.
+        is_due: its due time has passed.
+        reported: the last state its callback was sent for.
+        is_saving: a document of it is on its way to the store.
+        version: counts changes, to see whether a saved document is the latest.
     """
 
     __slots__ = (
@@ -158,20 +167,25 @@ class Task:
         "due_s",
         "errors",
         "id",
+        "indexes",
+        "is_due",
+        "is_saving",
         "journal_seq",
         "kind",
         "layer_names",
         "live",
         "node_names",
+        "owner",
         "plan",
         "prefetch",
+        "reported",
         "shares",
         "soft",
         "state",
         "targets",
         "total",
-        "tracked",
         "updated_at",
+        "version",
         "waiters",
     )
 
@@ -214,6 +228,40 @@ class Task:
         self.live = 0
         self.journal_seq = 0
         self.waiters: list[Any] | None = None
+        self.plan: Any = None
+        self.owner: Any = None
+        self.is_due = False
+        self.is_saving = False
+        self.reported: State | None = None
+        self.version = 0
+        self.indexes: dict[str, int] | None = None
+
+    @classmethod
+    def internal(cls, targets: list[str], *, owner: Any, task_id: str) -> Task:  # noqa: ANN401 - see `owner`
+        """Return a task that the engine makes for itself; it is in no region and never saved."""
+        task = cls(
+            id=task_id,
+            action=Action.PURGE,
+            kind=Kind.URL,
+            targets=targets,
+            soft=False,
+            prefetch=False,
+            layer_names=[],
+            node_names=[],
+            callback=None,
+            due_s=0,
+            body=b"",
+            digest=b"",
+            created_at=0,
+        )
+        task.owner = owner
+        return task
+
+    def index_of(self, target: str) -> int:
+        """Return the place of *target*; the table for it is made when it is first asked for."""
+        if self.indexes is None:
+            self.indexes = {text: index for index, text in enumerate(self.targets)}
+        return self.indexes[target]
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.state} {self.kind} [{len(self.targets)} targets]>"

@@ -1,0 +1,169 @@
+"""Taking tasks in: what both lanes do with a body, from its bytes to its 202.
+
+``submit`` validates, puts the task into its region and hands it to its saver; the answer comes when
+the saver has committed, not before. The same id again is answered with the task when the body is the
+same, otherwise 409, whether the first one is being saved, at work, or settled and only in the store.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine import result
+from engine.errors import BacklogFullError, EngineError, RequestError, StoreError
+from engine.problems import Reply, reply_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.auth import Token
+    from engine.dispatch import Dispatch
+    from engine.model import Task
+    from engine.region import RegionMap
+    from engine.saver import SaverPool
+    from engine.stats import Stats
+    from engine.validate import Validator
+
+LINES_MAX: Final = 10_000  #: tasks in one NDJSON request
+_encode = msgspec.json.encode
+
+
+class Accept:
+    """The entrance of the engine.
+
+    Args:
+        live_max: live subtasks (``live_subtasks_max``); beyond that clients are asked to wait.
+    """
+
+    def __init__(
+        self, validator: Validator, regions: RegionMap, dispatch: Dispatch, stats: Stats, *, live_max: int
+    ) -> None:
+        self.savers: SaverPool
+        self._validator = validator
+        self._regions = regions
+        self._dispatch = dispatch
+        self._stats = stats
+        self._live_max = live_max
+
+    def submit(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
+        """Take one task in; *answer* is called once, now or after the commit. Never raises `EngineError`."""
+        try:
+            token.take()
+            task = self._validator.task(body, token.hosts.allows)
+            there = self._regions.add(task)
+            if there is not task:
+                self._again(there, task, answer)
+                return
+            try:
+                self._make_room(task)
+            except BacklogFullError:
+                self._regions.remove(task.id)
+                raise
+        except EngineError as exc:
+            answer(self.refuse(exc))
+            return
+        self._dispatch.live += task.total
+        task.waiters = [answer]
+        self.savers.of(task.id).push(task)
+
+    def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
+        """Take NDJSON in, a task per line; *answer* gets one NDJSON reply when every line has its own."""
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        if not 1 <= len(lines) <= LINES_MAX:
+            detail = f"body: takes 1-{LINES_MAX} lines, a task each, got {len(lines)}"
+            answer(self.refuse(RequestError(422, detail)))
+            return
+        batch = _Lines(len(lines), answer)
+        for number, line in enumerate(lines):
+            self.submit(line, token, batch.line(number))
+
+    def refuse(self, exc: EngineError) -> Reply:
+        """Count an error and return its reply."""
+        reply = reply_of(exc)
+        if reply.status == 429:  # noqa: PLR2004 - HTTP
+            self._stats.requests_limited += 1
+        elif reply.status >= 500:  # noqa: PLR2004 - HTTP
+            self._stats.requests_unavailable += 1
+        else:
+            self._stats.requests_refused += 1
+        return reply
+
+    def _make_room(self, task: Task) -> None:
+        live = self._dispatch.live
+        if live and live + task.total > self._live_max:
+            raise BacklogFullError("pushing_queue", retry_after_s=1)
+
+    def _again(self, there: Task, task: Task, answer: Callable[[Reply], None]) -> None:
+        """The id is in memory already."""
+        if there.digest != task.digest:
+            raise _conflict(task.id)
+        if there.waiters is not None:
+            there.waiters.append(answer)  # it is being saved; its fate is ours
+        else:
+            self._stats.tasks_replayed += 1
+            answer(Reply(200, _encode(result.document(there))))
+
+    # Told by the savers
+
+    def accepted(self, task: Task, journal_seq: int, error: Exception | None) -> None:
+        """The task is saved, or cannot be."""
+        waiters, task.waiters = task.waiters or [], None
+        if error is not None:
+            self._regions.remove(task.id)
+            self._dispatch.live -= task.total
+            if isinstance(error, StoreError):
+                self._stats.store_errors += 1
+            for answer in waiters:
+                answer(self.refuse(error if isinstance(error, EngineError) else StoreError(str(error))))
+            return
+        stats = self._stats
+        stats.tasks_accepted += 1
+        stats.qps_boss.mark(len(task.targets))
+        stats.accept_s.observe(max(0.0, time.time() - task.created_at))
+        waiters[0](Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total)))
+        self._dispatch.submit(task, journal_seq)
+        for answer in waiters[1:]:
+            stats.tasks_replayed += 1
+            answer(Reply(200, _encode(result.document(task))))
+
+    def known(self, task: Task, digest: str, document: bytes) -> None:
+        """The id is in the store already; the new task was not saved."""
+        waiters, task.waiters = task.waiters or [], None
+        self._regions.remove(task.id)
+        self._dispatch.live -= task.total
+        if digest == task.digest.hex():
+            self._stats.tasks_replayed += 1
+            reply = Reply(200, _encode(result.public(msgspec.json.decode(document))))
+        else:
+            reply = self.refuse(_conflict(task.id))
+        for answer in waiters:
+            answer(reply)
+
+
+def _conflict(task_id: str) -> RequestError:
+    return RequestError(
+        409, f"id: {task_id!r} is taken by a task with another body; use a new id", field="id"
+    )
+
+
+class _Lines:
+    """Collects the replies of one NDJSON request, in the order of its lines."""
+
+    def __init__(self, count: int, answer: Callable[[Reply], None]) -> None:
+        self._replies: list[bytes] = [b""] * count
+        self._left = count
+        self._answer = answer
+
+    def line(self, number: int) -> Callable[[Reply], None]:
+        """Return what takes the reply of one line."""
+
+        def put(reply: Reply) -> None:
+            self._replies[number] = reply.body
+            self._left -= 1
+            if not self._left:
+                self._answer(Reply(200, b"\n".join(self._replies) + b"\n", "application/x-ndjson"))
+
+        return put

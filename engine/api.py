@@ -1,0 +1,322 @@
+"""Every route but the fast lane's, on aiohttp; and the task routes again, for requests that are not plain.
+
+Errors are problem documents on both lanes, also for what aiohttp itself refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+from loguru import logger
+
+from engine import result
+from engine.errors import EngineError, RequestError
+from engine.model import State
+from engine.problems import Reply, problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from engine.auth import Token
+    from engine.config import Scope
+    from engine.intake import Intake
+    from engine.lifecycle import Engine
+
+_ENGINE: web.AppKey[Engine] = web.AppKey("engine")
+_PAGE_MAX: Final = 1000
+_PAGE: Final = 100
+_STORED: Final = "s"  #: cursor of a page that begins in the store
+
+_encode = msgspec.json.encode
+
+
+class ApiProtocol(web.RequestHandler):
+    """aiohttp's protocol, with problem documents for what its parser refuses."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the response for a request that never reached a handler."""
+        if status >= 500:  # noqa: PLR2004 - HTTP
+            logger.opt(exception=exc).error("a request failed")
+            reply = problem(status, "an error in the engine; its log says more")
+        else:
+            reply = problem(status, f"not a valid HTTP request: {(message or 'malformed').splitlines()[0]}")
+        response = _response(reply)
+        response.force_close()
+        return response
+
+
+def make_app(engine: Engine) -> web.Application:
+    """Return the application with all routes."""
+    app = web.Application(middlewares=[_middleware], client_max_size=engine.config.engine.body_max_bytes)
+    app[_ENGINE] = engine
+    routes: list[tuple[str, str, Any]] = [
+        ("POST", "/v1/engine/task", _post_task),
+        ("POST", "/v1/engine/tasks", _post_tasks),
+        ("GET", "/v1/engine/task/{id}", _get_task),
+        ("DELETE", "/v1/engine/task/{id}", _delete_task),
+        ("GET", "/v1/engine/tasks", _get_tasks),
+        ("GET", "/v1/engine/stats", _get_stats),
+        ("GET", "/v1/engine/nodes", _get_nodes),
+        ("GET", "/v1/engine/version", _get_version),
+        ("GET", "/version", _get_version),
+        ("GET", "/healthz", _get_health),
+        ("GET", "/readyz", _get_ready),
+        ("GET", "/metrics", _get_metrics),
+        ("PUT", "/v1/engine/log-format", _put_log_format),
+    ]
+    paths: dict[str, list[str]] = {}
+    for method, path, handler in routes:
+        app.router.add_route(method, path, handler)
+        paths.setdefault(path, []).append(method)
+        if method == "GET":
+            app.router.add_route("HEAD", path, handler)
+            paths[path].append("HEAD")
+    for path, methods in paths.items():
+        app.router.add_route("OPTIONS", path, _options(", ".join(sorted({*methods, "OPTIONS"}))))
+    return app
+
+
+@web.middleware
+async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - aiohttp's
+    """Turn every error into a problem document and tell the connection what is under way."""
+    engine = request.app[_ENGINE]
+    connection: Intake | None = None
+    if request.transport is not None:
+        connection = request.transport.get_protocol()  # type: ignore[assignment]
+    if connection is not None:
+        connection.request_begins()
+    try:
+        response = await _answer(engine, request, handler)
+    finally:
+        if connection is not None:
+            connection.request_ends()
+    response.headers["Server"] = engine.server
+    if engine.gate.is_draining:
+        response.force_close()
+    return response
+
+
+async def _answer(engine: Engine, request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401
+    try:
+        return await handler(request)  # type: ignore[no-any-return]
+    except EngineError as exc:
+        return _response(engine.accept.refuse(exc))
+    except web.HTTPRequestEntityTooLarge:
+        limit = engine.config.engine.body_max_bytes
+        reply = problem(413, f"the body is over {limit} bytes (body_max_bytes)")
+    except web.HTTPMethodNotAllowed as exc:
+        allowed = ", ".join(sorted({*exc.allowed_methods, "OPTIONS"}))
+        detail = f"{request.path} takes {allowed}, not {request.method}"
+        reply = problem(405, detail, headers={"Allow": allowed})
+    except web.HTTPNotFound:
+        reply = problem(404, f"there is nothing at {request.path}; the interface is under /v1/engine/")
+    except web.HTTPException as exc:
+        reply = problem(exc.status, exc.reason)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception:  # noqa: BLE001 - a client never sees a traceback, the log does
+        logger.exception("{} {} failed", request.method, request.path)
+        reply = problem(500, "an error in the engine; its log says more")
+    if reply.status < 500:  # noqa: PLR2004 - HTTP
+        engine.stats.requests_refused += 1
+    return _response(reply)
+
+
+def _response(reply: Reply) -> web.Response:
+    response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
+    response.content_type = reply.content_type
+    return response
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=_encode(value), content_type="application/json")
+
+
+def _check(request: web.Request, scope: Scope) -> Token:
+    return request.app[_ENGINE].auth.check(request.headers.get("Authorization"), scope)
+
+
+def _options(allowed: str) -> Any:  # noqa: ANN401 - a handler
+    async def options(request: web.Request) -> web.Response:  # noqa: ARG001 - aiohttp's interface
+        return web.Response(status=204, headers={"Allow": allowed})
+
+    return options
+
+
+# Tasks
+
+
+async def _read_body(request: web.Request) -> bytes:
+    if request.content_type not in {
+        "application/json",
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+    } and "Content-Type" in request.headers:
+        raise RequestError(415, f"content-type: takes application/json, not {request.content_type!r}")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise RequestError(415, "content-encoding: send the body as it is, not compressed")
+    limit_s = request.app[_ENGINE].config.engine.body_timeout_s
+    try:
+        async with asyncio.timeout(limit_s):
+            return await request.read()
+    except TimeoutError:
+        raise RequestError(408, f"the body took longer than {limit_s:g} s") from None
+    except web.HTTPException:
+        raise
+    except Exception as exc:
+        raise RequestError(400, f"the body cannot be read: {exc}") from exc
+
+
+async def _post_task(request: web.Request) -> web.Response:
+    engine = request.app[_ENGINE]
+    token = _check(request, "submit")
+    body = await _read_body(request)
+    return await _submit(engine.accept.submit, body, token)
+
+
+async def _post_tasks(request: web.Request) -> web.Response:
+    engine = request.app[_ENGINE]
+    token = _check(request, "submit")
+    body = await _read_body(request)
+    return await _submit(engine.accept.submit_lines, body, token)
+
+
+async def _submit(submit: Any, body: bytes, token: Token) -> web.Response:  # noqa: ANN401 - one of two methods
+    future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def answer(reply: Reply) -> None:
+        if not future.done():  # the client may be gone
+            future.set_result(reply)
+
+    submit(body, token, answer)
+    return _response(await future)
+
+
+async def _get_task(request: web.Request) -> web.Response:
+    engine = request.app[_ENGINE]
+    _check(request, "read")
+    task_id = request.match_info["id"]
+    task = engine.regions.get(task_id)
+    if task is not None and task.waiters is None:
+        return _json(result.document(task))
+    return _json(result.public(await engine.stored(task_id)))
+
+
+async def _delete_task(request: web.Request) -> web.Response:
+    engine = request.app[_ENGINE]
+    _check(request, "submit")
+    return _json(await engine.cancel(request.match_info["id"]))
+
+
+async def _get_tasks(request: web.Request) -> web.Response:
+    """Tasks in memory, newest first, then stored ones. A cursor goes on where the last page ended."""
+    engine = request.app[_ENGINE]
+    _check(request, "read")
+    state = request.query.get("state") or None
+    if state is not None and state not in State.__members__.values():
+        raise RequestError(422, f"state: {state!r} is not known; takes {', '.join(State)}", field="state")
+    limit = _number(request, "limit", _PAGE, _PAGE_MAX)
+    cursor = request.query.get("cursor", "")
+    found: list[Any] = []
+    if not cursor.startswith(_STORED):
+        after = _cursor_time(cursor)
+        tasks = sorted(
+            (
+                task
+                for task in engine.regions.tasks()
+                if task.waiters is None
+                and (task.created_at, task.id) < after
+                and (state is None or task.state == state)
+            ),
+            key=lambda task: (task.created_at, task.id),
+            reverse=True,
+        )
+        found = [result.document(task) for task in tasks[:limit]]
+        if len(tasks) > limit:
+            return _json({"tasks": found, "cursor": f"{found[-1].created_at!r}~{found[-1].task_id}"})
+        cursor = _STORED
+    stored, following = await engine.stored_page(state, cursor.removeprefix(_STORED), limit - len(found))
+    found += [result.public(document) for document in stored]
+    return _json({"tasks": found, "cursor": f"{_STORED}{following}" if following else None})
+
+
+def _number(request: web.Request, name: str, default: int, most: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise RequestError(422, f"{name}: takes a number from 1 to {most}, not {text!r}", field=name)
+    return int(text)
+
+
+def _cursor_time(cursor: str) -> tuple[float, str]:
+    if not cursor:
+        return (float("inf"), "")
+    at, _, task_id = cursor.partition("~")
+    try:
+        return (float(at), task_id)
+    except ValueError:
+        raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor") from None
+
+
+# The engine
+
+
+async def _get_stats(request: web.Request) -> web.Response:
+    _check(request, "read")
+    return _json(request.app[_ENGINE].stats.document())
+
+
+async def _get_nodes(request: web.Request) -> web.Response:
+    _check(request, "read")
+    return _json({"nodes": request.app[_ENGINE].node_documents()})
+
+
+async def _get_version(request: web.Request) -> web.Response:
+    return _json(request.app[_ENGINE].version_document())
+
+
+async def _get_health(request: web.Request) -> web.Response:  # noqa: ARG001 - aiohttp's interface
+    return _json({"status": "ok"})
+
+
+async def _get_ready(request: web.Request) -> web.Response:
+    engine = request.app[_ENGINE]
+    reason = engine.not_ready_reason()
+    if reason:
+        return _response(problem(503, reason, headers={"Retry-After": "1"}))
+    return _json({"status": "ready"})
+
+
+async def _get_metrics(request: web.Request) -> web.Response:
+    _check(request, "read")
+    engine = request.app[_ENGINE]
+    body = engine.metrics.render()
+    return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+class _LogFormat(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+
+
+async def _put_log_format(request: web.Request) -> web.Response:
+    """Swap the format of the log lines at run time."""
+    _check(request, "admin")
+    try:
+        wanted = msgspec.json.decode(await _read_body(request), type=_LogFormat).format
+        request.app[_ENGINE].logs.swap(wanted)
+    except (msgspec.DecodeError, ValueError, KeyError) as exc:
+        raise RequestError(422, f"format: takes struct, dict or text ({exc})", field="format") from exc
+    return _json({"format": wanted})
+
+

@@ -1,0 +1,197 @@
+"""One pipelined connection to a node.
+
+Requests go out up to ``depth`` ahead of their answers; answers come in order. The first request on a
+connection goes alone, until the node has shown that it answers here (RFC 9112, section 9.3.2: no
+pipelining before that, none straight after a failed connection). When the connection ends early, what
+got no answer is handed back in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from engine.errors import WireError
+from engine.wire import Answer, AnswerReader
+
+if TYPE_CHECKING:
+    from engine.nodequeue import Item
+    from engine.pool import Pool
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection of a `Pool`, reading into a pooled buffer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._reader = AnswerReader()
+        self._buffer: bytearray | None = None
+        self._filled = 0
+        self._in_flight: deque[Item] = deque()
+        self._progress_at = 0.0
+        self._is_last = False  # no further request goes out on it
+        self._is_armed = False
+        self.answered = 0
+        self.reason = "closed the connection without an answer"
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self._pool.node.name} [{len(self._in_flight)} in flight]>"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self._in_flight)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether a request could go out now."""
+        depth = self._pool.depth if self.answered else 1
+        return self._transport is not None and not self._is_last and len(self._in_flight) < depth
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start sending."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._pool.opened(self)
+
+    def fill(self) -> None:
+        """Send as many waiting requests as the pipeline takes, in one write.
+
+        Half a pipeline at a time, unless it is empty: a write a request would cost a system call each.
+        """
+        transport = self._transport
+        if transport is None or self._is_last:
+            return
+        depth = self._pool.depth if self.answered else 1
+        in_flight = len(self._in_flight)
+        room = depth - in_flight
+        if room <= 0 or (in_flight and room < depth // 2):
+            return
+        items = self._pool.take(room)
+        if not items:
+            return
+        if not in_flight:
+            self._progress_at = self._pool.now()
+            self._arm(self._pool.timeout_s)
+        self._in_flight.extend(items)
+        transport.write(self._pool.text_of(items).encode("ascii"))
+
+    def abort(self, reason: str) -> None:
+        """Close at once; `connection_lost` hands back what is in flight."""
+        self.reason = reason
+        self._is_last = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close, nothing being in flight."""
+        self._is_last = True
+        if self._transport is not None:
+            self._transport.close()
+
+    # Reading
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's interface
+        """Lend the loop the free part of the buffer."""
+        if self._buffer is None:
+            self._buffer = self._pool.buffers.take()
+            self._filled = 0
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read the answers that have come."""
+        buffer = self._buffer
+        assert buffer is not None
+        end = self._filled + nbytes
+        answers: list[Answer] = []
+        try:
+            used = self._reader.feed(buffer, end, answers)
+            if used == 0 and end == len(buffer):
+                raise WireError("a head or chunk line does not fit the buffer")
+        except WireError as exc:
+            self._give_back()
+            self._settle(answers)
+            self.abort(str(exc))
+            return
+        left = end - used
+        if left:
+            if used:
+                buffer[:left] = buffer[used:end]
+            self._filled = left
+        else:
+            self._give_back()
+        if answers:
+            self._settle(answers)
+        elif self._reader.body_bytes > self._pool.body_max_bytes:
+            self._refuse_body()
+            return
+        self.fill()
+
+    def eof_received(self) -> bool:
+        """The node closed its side; that may end a body without a length."""
+        answers: list[Answer] = []
+        try:
+            self._reader.feed_eof(answers)
+        except WireError as exc:
+            self.reason = str(exc)
+        if answers:
+            self._settle(answers)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand back what got no answer."""
+        self._give_back()
+        self._transport = None
+        if self._is_armed:
+            self._pool.timer.cancel(self)
+        if exc is not None and not self._is_last:
+            self.reason = str(exc) or type(exc).__name__
+        unanswered = list(self._in_flight)
+        self._in_flight.clear()
+        self._pool.lost(self, unanswered)
+
+    def _settle(self, answers: list[Answer]) -> None:
+        in_flight = self._in_flight
+        if len(answers) > len(in_flight) or self._is_last:
+            self.abort("sent more answers than there were requests")
+            del answers[len(in_flight) :]
+            if self._is_last and not answers:
+                return
+        items = [in_flight.popleft() for _ in answers]
+        self.answered += len(answers)
+        self._progress_at = self._pool.now()
+        if answers and not answers[-1].keep_alive:
+            self._is_last = True
+            if self._transport is not None:
+                self._transport.close()
+        self._pool.settle(items, answers)
+
+    def _refuse_body(self) -> None:
+        item = self._in_flight.popleft()
+        self._pool.too_big(item)
+        self.abort("stopped reading a body over the limit")
+
+    def _give_back(self) -> None:
+        if self._buffer is not None:
+            self._pool.buffers.give_back(self._buffer)
+            self._buffer = None
+            self._filled = 0
+
+    # Time-out
+
+    def _arm(self, delay_s: float) -> None:
+        """Have the oldest request looked at when it could be overdue; one timer a connection."""
+        if not self._is_armed:
+            self._is_armed = True
+            self._pool.timer.add(self, delay_s, self._check)
+
+    def _check(self) -> None:
+        self._is_armed = False
+        if not self._in_flight:
+            return
+        left_s = self._progress_at + self._pool.timeout_s - self._pool.now()
+        if left_s > 0:
+            self._arm(left_s)
+        else:
+            self.abort(f"gave no answer within {self._pool.timeout_s:g} s")

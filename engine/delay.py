@@ -1,0 +1,339 @@
+"""Delay queues: the subtasks of unreachable nodes, on disk, and their delivery.
+
+The talk's list per host. Rows are written by the savers and survive a restart; memory holds only a
+count per node. When a node answers again its rows are delivered oldest first, a chunk at a time:
+
+- rows for the same operation and target are one request and all settled by it;
+- the row of a prefix or host purge supersedes the older rows of URLs under it;
+- a row that waits for its parents' own delivery is let go by that.
+
+A node counts as ready when none of its rows is left. New subtasks join the queue until the last chunk
+is on its way, and then wait in memory behind it; otherwise a busy engine would never catch up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from engine.errors import StoreError
+from engine.model import Operation, Share, Task
+from engine.node import NodeState
+from engine.store import Depth, Late, Parked, ParkedRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from engine.dispatch import Dispatch
+    from engine.node import Node
+    from engine.saver import Saver
+
+T = TypeVar("T")
+
+_CHUNK_ROWS: Final = 2000
+_READ_RETRY_S: Final = 1.0
+_WIDE: Final = frozenset(
+    {Operation.PURGE_PREFIX, Operation.SOFT_PREFIX, Operation.PURGE_HOST, Operation.SOFT_HOST}
+)
+_URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
+
+
+class DelayQueues:
+    """All delay queues.
+
+    Args:
+        dispatch: told what was delivered.
+        readers: threads that read the store.
+    """
+
+    def __init__(self, dispatch: Dispatch, readers: ThreadPoolExecutor) -> None:
+        self._dispatch = dispatch
+        self._readers = readers
+        self._loop = asyncio.get_running_loop()
+        self._depth: dict[str, int] = {}
+        self._oldest_at: dict[str, float] = {}
+        self._unsaved: dict[str, int] = {}
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
+        self.unfolded = 0  #: delivered rows whose result is not saved yet
+
+    def __repr__(self) -> str:
+        return f"<DelayQueues {self._depth}>"
+
+    def load(self, depths: dict[str, Depth]) -> None:
+        """Take over what the store holds at start; call once per store file."""
+        for name, depth in depths.items():
+            self._depth[name] = self._depth.get(name, 0) + depth.count
+            self._oldest_at[name] = min(self._oldest_at.get(name, depth.oldest_at), depth.oldest_at)
+
+    def names(self) -> list[str]:
+        """Return the nodes that have rows."""
+        return [name for name, count in self._depth.items() if count]
+
+    def recount(self, depths: dict[str, Depth]) -> None:
+        """Take the store's counts over, after rows went without being counted. One store file only."""
+        if len(self._dispatch.savers.savers) == 1:
+            for name in self._depth:
+                self._depth[name] = depths[name].count if name in depths else 0
+
+    def depth(self, name: str) -> int:
+        """Return how many rows a node has."""
+        return self._depth.get(name, 0)
+
+    def oldest_s(self, name: str) -> float:
+        """Return the age of a node's oldest row, in seconds; 0 when there is none."""
+        return max(0.0, time.time() - self._oldest_at[name]) if self._depth.get(name) else 0.0
+
+    def total(self) -> int:
+        """Return how many rows all nodes have."""
+        return sum(self._depth.values())
+
+    def park(self, node: Node, task_id: str, rows: list[Parked]) -> None:
+        """Add a task's rows to a node's queue."""
+        name = node.name
+        if not self._depth.get(name):
+            self._oldest_at[name] = rows[0].parked_at
+        self._depth[name] = self._depth.get(name, 0) + len(rows)
+        self._unsaved[name] = self._unsaved.get(name, 0) + len(rows)
+        self._dispatch.savers.of(task_id).park(rows, lambda: self._saved(name, len(rows)))
+
+    def _saved(self, name: str, count: int) -> None:
+        self._unsaved[name] -= count
+
+    def less(self, name: str, count: int) -> None:
+        """Count rows out that are deleted otherwise (a cancelled task's)."""
+        self._depth[name] = max(0, self._depth.get(name, 0) - count)
+
+    def deliver(self, node: Node) -> None:
+        """Deliver a node's queue, unless that is under way."""
+        running = self._deliveries.get(node.name)
+        if running is None or running.done():
+            self._deliveries[node.name] = self._loop.create_task(self._deliver(node))
+
+    def deliver_released(self) -> None:
+        """Rows have been let go by their parents: deliver those of reachable nodes."""
+        for node in self._dispatch.nodes.values():
+            if node.state is NodeState.READY and self.depth(node.name):
+                self.deliver(node)
+
+    async def _deliver(self, node: Node) -> None:
+        """Deliver until nothing is left, or the node goes down again."""
+        while node.state is not NodeState.DOWN and not self._dispatch.is_stopped:
+            try:
+                chunks = [await self._chunk(saver, node.name) for saver in self._dispatch.savers.savers]
+            except StoreError as exc:
+                self._dispatch.on_alert("store:read", "error", str(exc))
+                await asyncio.sleep(_READ_RETRY_S)
+                continue
+            self._note_oldest(node.name, chunks)
+            if not any(chunks) and not self._unsaved.get(node.name):
+                if node.state is NodeState.RETURNING:
+                    node.state = NodeState.CATCHING_UP  # one more look, with new ones kept back
+                    continue
+                if node.state is NodeState.CATCHING_UP:
+                    node.is_ready_now()
+                return
+            if not any(chunks):
+                await self._flushed()
+                continue
+            if node.state is NodeState.RETURNING and sum(map(len, chunks)) < _CHUNK_ROWS:
+                node.state = NodeState.CATCHING_UP
+            for saver, rows in zip(self._dispatch.savers.savers, chunks, strict=True):
+                if rows and not await _Delivery(self, self._dispatch, node, saver).run(rows):
+                    return
+
+    def _note_oldest(self, name: str, chunks: list[list[ParkedRow]]) -> None:
+        if any(chunks):
+            self._oldest_at[name] = min(rows[0].parked_at for rows in chunks if rows)
+
+    async def drop_unknown(self, name: str, layer: str = "") -> None:
+        """Fail the rows of a node that is not configured any more, and let their children go."""
+        reason = f"{name} is not configured any more"
+        for saver in self._dispatch.savers.savers:
+            while rows := await self.read(saver.store.oldest_parked, name, _CHUNK_ROWS):
+                now = time.time()
+                late = [
+                    Late(row.task_id, layer, 0, 1, {"node": name, "target": row.target, "reason": reason}, now)
+                    for row in rows
+                ]
+                released = [(token_of_row(row), row.task_id, row.target) for row in rows]
+                written: asyncio.Future[None] = self._loop.create_future()
+                saver.unpark([row.seq for row in rows], late, released, partial(settle_once, written))
+                self.less(name, len(rows))
+                await written
+
+    async def _chunk(self, saver: Saver, name: str) -> list[ParkedRow]:
+        return await self.read(saver.store.oldest_parked, name, _CHUNK_ROWS)
+
+    async def read(self, function: Callable[..., T], *args: object) -> T:
+        """Call a store's reading function in a reader thread."""
+        return await self._loop.run_in_executor(self._readers, function, *args)
+
+    async def _flushed(self) -> None:
+        """Wait until the rows that are being written can be read."""
+        waits = []
+        for saver in self._dispatch.savers.savers:
+            future: asyncio.Future[None] = self._loop.create_future()
+            saver.after_all(partial(settle_once, future))
+            waits.append(future)
+        await asyncio.gather(*waits)
+
+    async def stop(self) -> None:
+        """Stop delivering; the rows stay."""
+        for task in self._deliveries.values():
+            task.cancel()
+        await asyncio.gather(*self._deliveries.values(), return_exceptions=True)
+
+
+class _Delivery:
+    """One chunk of one node's rows: sent, and what became of it written in one batch.
+
+    It owns the subtasks it sends (`Task.owner`).
+    """
+
+    def __init__(self, delay: DelayQueues, dispatch: Dispatch, node: Node, saver: Saver) -> None:
+        self._delay = delay
+        self._dispatch = dispatch
+        self._node = node
+        self._saver = saver
+        self._rows: dict[tuple[int, str], list[ParkedRow]] = {}
+        self._left = 0
+        self._is_cut = False
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done_rows: list[ParkedRow] = []
+        self._failed_rows: list[tuple[ParkedRow, str]] = []
+
+    async def run(self, rows: list[ParkedRow]) -> bool:
+        """Deliver *rows* and all that they stand for. Returns False when the node went down."""
+        await self._collect(rows)
+        by_operation: dict[int, list[str]] = {}
+        for operation, target in self._rows:
+            by_operation.setdefault(operation, []).append(target)
+        self._left = len(self._rows)
+        for operation, targets in by_operation.items():
+            task = Task.internal(targets, owner=self, task_id="delayed")
+            share = Share(task, self._node, Operation(operation), len(targets))
+            self._node.add_backlog(share, range(len(targets)))
+        await self._over
+        await self._write()
+        return not self._is_cut
+
+    async def _collect(self, rows: list[ParkedRow]) -> None:
+        """Find every row that the requests of this chunk settle."""
+        read, store, name = self._delay.read, self._saver.store, self._node.name
+        wide = [row for row in await read(store.wide_parked, name) if row.operation in _WIDE]
+        wanted: dict[tuple[int, str], None] = {}
+        for row in rows:
+            over = next((high for high in wide if _supersedes(high, row)), None)
+            chosen = over or row
+            wanted[(chosen.operation, chosen.target)] = None
+        for row in await read(store.parked_like, name, list(wanted)):
+            self._rows.setdefault((row.operation, row.target), []).append(row)
+        for row in wide:
+            key = (row.operation, row.target)
+            if key in self._rows:
+                for below in await read(store.parked_below, name, _covers(row), row.seq):
+                    if below not in self._rows.get((below.operation, below.target), ()):
+                        self._rows[key].append(below)
+
+    # Owner of the subtasks
+
+    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+        """Note delivered rows."""
+        for index in indexes:
+            self._done_rows += self._rows[(share.operation, share.task.targets[index])]
+        self._less(len(indexes))
+
+    def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:
+        """Note rows that were answered, but not with success."""
+        for index in indexes:
+            rows = self._rows[(share.operation, share.task.targets[index])]
+            self._failed_rows += [(row, reason) for row in rows]
+        self._less(len(indexes))
+
+    def parked(self, share: Share, indexes: Sequence[int]) -> None:  # noqa: ARG002 - one interface
+        """The node went down again: the rows stay."""
+        self._is_cut = True
+        self._less(len(indexes))
+
+    def _less(self, count: int) -> None:
+        self._left -= count
+        if self._left <= 0 and not self._over.done():
+            self._over.set_result(None)
+
+    # Afterwards
+
+    async def _write(self) -> None:
+        """Fold what was delivered into its tasks and drop the rows, in one transaction."""
+        if not self._done_rows and not self._failed_rows:
+            return
+        late: list[Late] = []
+        now = time.time()
+        seen: set[int] = set()
+        counts: dict[str, int] = {}
+        for row, reason in [*((row, "") for row in self._done_rows), *self._failed_rows]:
+            if row.seq not in seen:
+                seen.add(row.seq)
+                if not self._fold_in_memory(row, reason):
+                    counts[row.task_id] = counts.get(row.task_id, 0) + (not reason)
+                    if reason:
+                        error = {"node": self._node.name, "target": row.target, "reason": reason}
+                        late.append(Late(row.task_id, self._node.layer, 0, 1, error, now))
+        late += [Late(task_id, self._node.layer, count, 0, None, now) for task_id, count in counts.items() if count]
+        released = [
+            (token_of_row(row), row.task_id, row.target)
+            for row in [*self._done_rows, *(row for row, _ in self._failed_rows)]
+        ]
+        self._dispatch.stats.subtasks_redelivered += len(seen)
+        self._delay.unfolded += len(seen)
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._saver.unpark(list(seen), late, released, partial(settle_once, written))
+        self._delay.less(self._node.name, len(seen))
+        try:
+            await written
+        finally:
+            self._delay.unfolded -= len(seen)
+        self._delay.deliver_released()
+
+    def _fold_in_memory(self, row: ParkedRow, reason: str) -> bool:
+        """Settle a row's subtask when its task is still in memory."""
+        task = self._dispatch.regions.get(row.task_id)
+        if task is None:
+            return False
+        for share in task.shares:
+            if share.node is self._node and share.operation == row.operation:
+                index = task.index_of(row.target)
+                if reason:
+                    self._dispatch.late_failed(task, share, index, reason)
+                else:
+                    self._dispatch.late_acked(task, share, index)
+        return True
+
+
+def settle_once(future: asyncio.Future[None]) -> None:
+    """Set a future's result unless its waiter was cancelled."""
+    if not future.done():
+        future.set_result(None)
+
+
+def token_of_row(row: ParkedRow) -> str:
+    """Return what other rows call the share of *row*; see `dispatch.token_of`."""
+    return f"{row.node}:f" if row.operation == Operation.PREFETCH else row.node
+
+
+def _covers(row: ParkedRow) -> str:
+    """Return the start, without scheme, of every URL that a wide purge takes."""
+    if row.operation in {Operation.PURGE_HOST, Operation.SOFT_HOST}:
+        return f"{row.target}/"
+    return row.target.partition("://")[2]
+
+
+def _supersedes(wide: ParkedRow, row: ParkedRow) -> bool:
+    """Return whether *wide*, queued later, drops all that *row* would; a soft one only what is soft."""
+    if wide.seq <= row.seq or row.operation not in _URLS:
+        return False
+    if wide.operation in {Operation.SOFT_PREFIX, Operation.SOFT_HOST} and row.operation == Operation.PURGE_URL:
+        return False
+    return row.target.partition("://")[2].startswith(_covers(wide))

@@ -1,0 +1,525 @@
+"""From committed tasks to their nodes, and from answers back to states.
+
+A task is expanded into one `Share` per node. A share without parents is queued at once; the others
+are released target by target, each when all of its parents have answered for that target. The engine's
+rules for a parent that does not ack:
+
+- *failed* (refused, wrong answer): the edge is purged all the same. It may fetch the old object again,
+  but not purging it would surely leave it stale; the task fails and says so.
+- *unreachable*: the edge is purged at once, so that one dead parent does not keep every edge stale;
+  and again when the parent's purge has been delivered, because until then the edge may have fetched
+  the old object from it. Only the second one counts.
+
+Everything here runs on the loop and does no I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine import result
+from engine.model import (
+    ACKED,
+    BLOCKED,
+    CANCELLED,
+    DELAYED,
+    ERRORS_MAX,
+    FAILED,
+    FINAL_STATES,
+    QUEUED,
+    RETRYING,
+    Operation,
+    Share,
+    State,
+    Task,
+)
+from engine.store import Callback, Parked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from engine.delay import DelayQueues
+    from engine.node import Node
+    from engine.nodequeue import Item
+    from engine.region import RegionMap
+    from engine.saver import SaverPool
+    from engine.stats import Stats
+    from engine.timer import Timer
+
+_EXPAND_BUDGET: Final = 20_000
+"""Subtasks expanded in one turn of the loop (≈ 10 ms), so that a large batch does not stop the intake."""
+_RETRY_BASE_S: Final = 0.1
+_RETRY_MAX_S: Final = 5.0
+_BYTE_MAX: Final = 255
+
+_encode = msgspec.json.encode
+
+
+class Dispatch:
+    """Owns the states of all tasks after their commit.
+
+    Args:
+        dues: fires at the due times of tasks; `timer` at everything else.
+        on_alert: told what an operator should know: key, level, message.
+    """
+
+    def __init__(
+        self,
+        regions: RegionMap,
+        dues: Timer,
+        timer: Timer,
+        stats: Stats,
+        *,
+        attempts_max: int,
+        on_alert: Callable[[str, str, str], None],
+    ) -> None:
+        self.regions = regions
+        self.dues = dues
+        self.timer = timer
+        self.stats = stats
+        self.on_alert = on_alert
+        self.nodes: dict[str, Node] = {}
+        self.live = 0  #: subtasks that are neither settled nor in a delay queue
+        self.savers: SaverPool
+        self.delay: DelayQueues
+        self._attempts_max = attempts_max
+        self._inbox: deque[Task] = deque()
+        self._is_expanding = False
+        self._retry_number = 0
+        self._journal_left: dict[tuple[int, int], int] = {}
+        self._early = _Early()
+        self._idle: asyncio.Event | None = None
+        self.is_stopped = False
+
+    def __repr__(self) -> str:
+        return f"<Dispatch [{self.live} live subtasks, {len(self._inbox)} tasks to expand]>"
+
+    @property
+    def inbox_count(self) -> int:
+        """Tasks that are stored and not yet expanded."""
+        return len(self._inbox)
+
+    # Tasks in
+
+    def adopt_failed(self, task: Task, journal_seq: int, reason: str) -> None:
+        """Settle a task of the journal that the configuration does not allow any more."""
+        self._count_journal(task, journal_seq)
+        result.add_error(task, "", "", reason)
+        task.updated_at = time.time()
+        self._settle(task, State.FAILED)
+
+    def _count_journal(self, task: Task, journal_seq: int) -> None:
+        task.journal_seq = journal_seq
+        key = (id(self.savers.of(task.id)), journal_seq)
+        self._journal_left[key] = self._journal_left.get(key, 0) + 1
+
+    def submit(self, task: Task, journal_seq: int) -> None:
+        """Take a committed task over; `live` has counted it since it was accepted."""
+        self._count_journal(task, journal_seq)
+        task.body = b""
+        self.dues.add(task.id, max(0.0, task.due_at - time.time()), lambda: self._due(task))
+        self._inbox.append(task)
+        if not self._is_expanding:
+            self._is_expanding = True
+            asyncio.get_running_loop().call_soon(self._expand_some)
+
+    def _expand_some(self) -> None:
+        budget = _EXPAND_BUDGET
+        while self._inbox and budget > 0:
+            task = self._inbox.popleft()
+            if not task.shares and task.state not in FINAL_STATES:
+                budget -= task.total + 10
+                self._expand(task)
+        self._is_expanding = bool(self._inbox) and not self.is_stopped
+        if self._is_expanding:
+            asyncio.get_running_loop().call_soon(self._expand_some)
+
+    def _expand(self, task: Task) -> None:
+        """Make the shares of a task and queue those that wait for nobody."""
+        plan = task.plan
+        count = len(task.targets)
+        task.state = State.PARTIAL if task.is_due else State.RUNNING
+        task.live = task.total
+        purges: list[Share] = []
+        for step in plan.steps:
+            operation = plan.operation_at(step, task.action, task.kind, soft=task.soft)
+            share = Share(task, self.nodes[step.node.name], operation, count)
+            _link(share, [purges[index] for index in step.parents])
+            purges.append(share)
+        task.shares = purges
+        if task.prefetch:
+            fetches: list[Share] = []
+            for own, step in zip(purges, plan.steps, strict=True):
+                share = Share(task, own.node, Operation.PREFETCH, count)
+                _link(share, [own, *(fetches[index] for index in step.parents)])
+                fetches.append(share)
+            task.shares = purges + fetches
+        indexes = range(count)
+        for share in purges:
+            if share.blockers is None:
+                share.node.add(share, indexes)
+
+    # Answers
+
+    def acked(self, items: list[Item]) -> None:
+        """Fold requests that a node acked into their tasks.
+
+        Runs once per answer at full rate, so answers are grouped by share first: neighbours on the
+        wire nearly always belong to the same.
+        """
+        grouped: dict[Share, list[int]] = {}
+        last: Share | None = None
+        indexes: list[int] = []
+        for share, index, others in items:
+            if share is not last:
+                indexes = grouped.setdefault(share, [])
+                last = share
+            indexes.append(index)
+            if others is not None:
+                for other, place in others:
+                    grouped.setdefault(other, []).append(place)
+        now = time.time()
+        for share, indexes in grouped.items():
+            self._share_acked(share, indexes, now)
+
+    def _share_acked(self, share: Share, indexes: list[int], now: float) -> None:
+        states = share.states
+        for index in indexes:
+            states[index] = ACKED
+        count = len(indexes)
+        share.acked += count
+        task = share.task
+        if task.owner is not None:
+            task.owner.acked(share, indexes)
+            return
+        self.stats.subtasks_acked += count
+        task.updated_at = now
+        if share.children:
+            self._release(share, indexes)
+        self._less_live(task, count)
+
+    def failed(self, item: Item, reason: str) -> None:
+        """Fail every subtask of a request for good."""
+        share, index, others = item
+        for owner, place in ((share, index), *(others or ())):
+            self._fail(owner, [place], reason)
+
+    def _fail(self, share: Share, indexes: list[int], reason: str) -> None:
+        task = share.task
+        for index in indexes:
+            share.states[index] = FAILED
+        share.failed += len(indexes)
+        if task.owner is not None:
+            task.owner.failed(share, indexes, reason)
+            return
+        self.stats.subtasks_failed += len(indexes)
+        for index in indexes[: ERRORS_MAX]:
+            result.add_error(task, share.node.name, task.targets[index], reason)
+        task.updated_at = time.time()
+        self._release(share, indexes)
+        self._less_live(task, len(indexes))
+
+    def refused(self, node: Node, reason: str) -> None:
+        """Note that a node refused; an operator must act."""
+        self.stats.subtasks_refused += 1
+        self.on_alert(f"refused:{node.name}", "error", f"{node.name} {reason}")
+
+    def retry(self, item: Item, reason: str) -> None:
+        """Queue a request's subtasks again after a pause, unless they had their attempts."""
+        share, index, others = item
+        again: dict[Share, list[int]] = {}
+        attempt = 1
+        for owner, place in ((share, index), *(others or ())):
+            attempts = owner.attempts = owner.attempts if owner.attempts is not None else {}
+            attempts[place] = attempt = attempts.get(place, 0) + 1
+            if attempt >= self._attempts_max:
+                self._fail(owner, [place], f"{reason}, {attempt} times")
+            else:
+                owner.states[place] = RETRYING
+                again.setdefault(owner, []).append(place)
+        if not again:
+            return
+        self.stats.subtasks_retried += 1
+        self._retry_number += 1
+        pause_s = min(_RETRY_MAX_S, _RETRY_BASE_S * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self.timer.add(("retry", self._retry_number), pause_s, lambda: self._retry_now(again))
+
+    def _retry_now(self, again: dict[Share, list[int]]) -> None:
+        for share, indexes in again.items():
+            left = [index for index in indexes if share.states[index] == RETRYING]
+            if left and share.task.owner is not None:
+                share.node.add_backlog(share, left)
+            elif left:
+                share.node.add(share, left)
+
+    # Children
+
+    def _release(self, share: Share, indexes: Iterable[int]) -> None:
+        """A parent is through with these targets: queue them where it was the last to wait for."""
+        for child in share.children:
+            blockers = child.blockers
+            assert blockers is not None
+            ready = []
+            for index in indexes:
+                left = blockers[index] - 1
+                blockers[index] = left
+                if not left:
+                    ready.append(index)
+            if ready:
+                self._unblocked(child, ready)
+
+    def _unblocked(self, share: Share, ready: list[int]) -> None:
+        if share.cancelled:
+            ready = [index for index in ready if share.states[index] == BLOCKED]
+        own = share.parents[0] if share.operation is Operation.PREFETCH else None
+        if own is not None and own.node is share.node and own.failed:
+            lost = [index for index in ready if own.states[index] == FAILED]
+            ready = [index for index in ready if own.states[index] != FAILED]
+            if lost:
+                self._fail(share, lost, "not prefetched, because its purge failed")
+        delayed = [parent for parent in share.parents if parent.delayed]
+        if delayed:
+            ready = self._park_behind(share, ready, delayed)
+        if ready:
+            share.node.add(share, ready)
+
+    def _park_behind(self, share: Share, ready: list[int], parents: list[Share]) -> list[int]:
+        """Park what has an unreachable parent, and purge it early; return the rest."""
+        rest: list[int] = []
+        behind: dict[str, list[int]] = {}
+        for index in ready:
+            names = [token_of(parent) for parent in parents if parent.states[index] == DELAYED]
+            if names:
+                behind.setdefault(",".join(names), []).append(index)
+            else:
+                rest.append(index)
+        for after, indexes in behind.items():
+            if share.operation is not Operation.PREFETCH:
+                self._send_early(share, indexes)
+            self.park(share, indexes, f"waits for {after.replace(':f', '')}", after=after)
+        return rest
+
+    def _send_early(self, share: Share, indexes: list[int]) -> None:
+        early = Task.internal(
+            [share.task.targets[index] for index in indexes], owner=self._early, task_id=share.task.id
+        )
+        share.node.add(Share(early, share.node, share.operation, len(indexes)), range(len(indexes)))
+
+    # Unreachable nodes
+
+    def park(self, share: Share, indexes: Sequence[int], why: str, *, after: str = "") -> None:
+        """Move subtasks of an unreachable node to its delay queue, on disk."""
+        task = share.task
+        if task.owner is not None:
+            task.owner.parked(share, indexes)
+            return
+        now = time.time()
+        for index in indexes:
+            share.states[index] = DELAYED
+        if not share.delayed and not after:
+            reason = f"unreachable: {why}; it is delivered when the node is back"
+            result.add_error(task, share.node.name, task.targets[indexes[0]], reason)
+        share.delayed += len(indexes)
+        self.stats.subtasks_delayed += len(indexes)
+        name = share.node.name
+        operation = int(share.operation)
+        self.delay.park(
+            share.node,
+            task.id,
+            [Parked(name, operation, task.targets[index], task.id, after, now) for index in indexes],
+        )
+        if share.children:
+            self._release(share, indexes)
+        self._less_live(task, len(indexes))
+
+    def late_acked(self, task: Task, share: Share, index: int) -> None:
+        """A delayed subtask of a task in memory was delivered."""
+        if share.states[index] == DELAYED:
+            share.states[index] = ACKED
+            share.delayed -= 1
+            share.acked += 1
+            self._changed_late(task)
+
+    def late_failed(self, task: Task, share: Share, index: int, reason: str) -> None:
+        """A delayed subtask of a task in memory was answered, but not with success."""
+        if share.states[index] == DELAYED:
+            share.states[index] = FAILED
+            share.delayed -= 1
+            share.failed += 1
+            result.add_error(task, share.node.name, task.targets[index], reason)
+            self._changed_late(task)
+
+    def _changed_late(self, task: Task) -> None:
+        task.updated_at = time.time()
+        if task.live == 0:
+            self._over(task)
+
+    def node_changed(self, node: Node, reason: str) -> None:
+        """A node went down (*reason*) or is ready again."""
+        if reason:
+            self.on_alert(f"node:{node.name}", "error", f"{node.name} is unreachable: {reason}")
+        else:
+            self.on_alert(f"node:{node.name}", "resolved", f"{node.name} is back and up to date")
+
+    def node_returns(self, node: Node) -> None:
+        """A node answers again: deliver its delay queue."""
+        self.delay.deliver(node)
+
+    # Ends
+
+    def _less_live(self, task: Task, count: int) -> None:
+        task.live -= count
+        self.live -= count
+        if task.live == 0:
+            self._over(task)
+        if self.live == 0 and self._idle is not None:
+            self._idle.set()
+
+    def _over(self, task: Task) -> None:
+        """Nothing of the task is on its way any more: settle it, unless it waits for delayed ones."""
+        state = result.state_of(task, is_due=task.is_due)
+        if state is not State.RUNNING:
+            self._settle(task, state)
+
+    def _settle(self, task: Task, state: State) -> None:
+        if task.state is not state:
+            self._count(state)
+        task.state = state
+        if state is State.DONE:
+            task.errors = []  # they told why it took several attempts
+            self.stats.task_s.observe(max(0.0, task.updated_at - task.created_at))
+        if state in FINAL_STATES:
+            self.dues.cancel(task.id)
+        task.version += 1
+        if not task.is_saving:
+            self._save(task)
+
+    def _count(self, state: State) -> None:
+        if state is State.DONE:
+            self.stats.tasks_done += 1
+        elif state is State.FAILED:
+            self.stats.tasks_failed += 1
+        elif state is State.CANCELLED:
+            self.stats.tasks_cancelled += 1
+        else:
+            self.stats.tasks_partial += 1
+
+    def _save(self, task: Task) -> None:
+        task.is_saving = True
+        document = _encode(result.document(task, private=True))
+        self.savers.of(task.id).save(task, document, task.version, self._report(task))
+
+    def _report(self, task: Task) -> Callback | None:
+        """Return the callback that reports a new state, if the client asked for it."""
+        if task.callback is None or task.reported is task.state:
+            return None
+        task.reported = task.state
+        return Callback(0, task.id, task.callback, _encode(result.document(task)).decode())
+
+    def saved(self, task: Task, version: int) -> None:
+        """A document is on disk: forget the task, unless it has changed since."""
+        task.is_saving = False
+        if task.version != version:
+            self._save(task)
+            return
+        self.regions.remove(task.id)
+        self.dues.cancel(task.id)
+        if task.journal_seq:
+            saver = self.savers.of(task.id)
+            key = (id(saver), task.journal_seq)
+            task.journal_seq = 0
+            left = self._journal_left[key] - 1
+            if left:
+                self._journal_left[key] = left
+            else:
+                del self._journal_left[key]
+                saver.settle_journal(key[1])
+
+    def _due(self, task: Task) -> None:
+        task.is_due = True
+        if not task.shares:
+            return  # not expanded yet; it will begin as partial
+        if task.live == 0:
+            self._over(task)
+        elif task.state is State.RUNNING:
+            task.state = State.PARTIAL
+            task.updated_at = time.time()
+            self._count(State.PARTIAL)
+            report = self._report(task)
+            if report is not None:
+                self.savers.of(task.id).report(report)
+
+    def cancel(self, task: Task) -> int:
+        """Cancel what was not sent. Returns how many subtasks that was."""
+        if not task.shares:
+            self._expand(task)
+        cancelled = delayed_before = 0
+        for share in task.shares:
+            taken = [
+                index
+                for index, state in enumerate(share.states)
+                if state in {BLOCKED, QUEUED, RETRYING, DELAYED}
+            ]
+            queued = [index for index in taken if share.states[index] == QUEUED]
+            delayed = sum(share.states[index] == DELAYED for index in taken)
+            for index in taken:
+                share.states[index] = CANCELLED
+            share.node.forget(share, queued)
+            share.delayed -= delayed
+            share.cancelled += len(taken)
+            cancelled += len(taken)
+            delayed_before += delayed
+            self.delay.less(share.node.name, delayed)
+        if delayed_before:
+            self.savers.of(task.id).unpark_task(task.id)
+        if cancelled:
+            task.updated_at = time.time()
+            self._less_live(task, cancelled - delayed_before)
+        return cancelled
+
+    # Stopping
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is on its way to a node. Returns False after *timeout_s*."""
+        if self.live == 0:
+            return True
+        self._idle = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+
+class _Early:
+    """Owner of purges sent early, below an unreachable parent: nobody waits for their answers."""
+
+    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: the one after the parent's counts."""
+
+    def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:
+        """Nothing to do: the next one will be seen to fail too."""
+
+    def parked(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: it is in the delay queue already."""
+
+
+def token_of(share: Share) -> str:
+    """Return what a delay-queue row calls a share it waits for."""
+    return f"{share.node.name}:f" if share.operation is Operation.PREFETCH else str(share.node.name)
+
+
+def _link(share: Share, parents: list[Share]) -> None:
+    if not parents:
+        return
+    share.parents = parents
+    for parent in parents:
+        parent.children.append(share)
+    count = len(share.states)
+    share.blockers = bytearray([len(parents)]) * count if len(parents) <= _BYTE_MAX else [len(parents)] * count

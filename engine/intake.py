@@ -1,0 +1,444 @@
+"""The port: a fast lane for tasks, and aiohttp for everything else.
+
+A connection begins in the fast lane, which reads just the usual request: ``POST /v1/engine/task`` or
+``/tasks``, HTTP/1.1, one ``Content-Length``. The first request that is anything else (another route or
+method, chunked, ``Expect``, HTTP/1.0, a head that is not perfectly plain) hands the connection, once and
+for good, to aiohttp, with the bytes that it began with. aiohttp serves the task routes too, on the same
+`Accept`, so which lane a request takes changes its speed and nothing else.
+
+Why a regular expression and not httptools: the lane takes only heads that match one strict pattern
+whole, so there is nothing to be lenient about; that is one call per request, where a callback parser
+makes one per header (measured here: 1.6 µs against 4.4 µs for the head of a usual client), and it knows where
+a request ends, which a hand-over needs and httptools does not tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import re
+import time
+from collections import deque
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, cast
+
+from engine.errors import RequestError
+from engine.problems import Reply, problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.accept import Accept
+    from engine.auth import Auth
+
+HEAD_MAX_BYTES: Final = 16 * 1024
+PENDING_MAX: Final = 128
+"""Pipelined requests without an answer, per connection; then reading waits."""
+
+_START: Final = b"POST /v1/engine/task"
+_HEAD: Final = re.compile(
+    rb"POST /v1/engine/task(s?) HTTP/1\.1"
+    rb"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*)+)\r\n\r\n"
+)
+_UNUSUAL: Final = re.compile(
+    rb"\r\n(?:transfer-encoding|expect|upgrade|content-encoding|trailer)[ \t]*:"
+    rb"|\r\nconnection:[ \t]*(?!keep-alive\r|close\r)"
+)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r")
+_TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r;]*)")
+_JSON_TYPES: Final = frozenset(
+    {b"application/json", b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b""}
+)
+
+
+class Gate:
+    """What the connections of one port share: limits, counts, and the hand-over to aiohttp.
+
+    Args:
+        make_inner: makes aiohttp's protocol for a connection that is handed over.
+    """
+
+    def __init__(
+        self,
+        accept: Accept,
+        auth: Auth,
+        make_inner: Callable[[], asyncio.Protocol],
+        *,
+        server: str,
+        connections_max: int,
+        body_max_bytes: int,
+        header_timeout_s: float,
+        body_timeout_s: float,
+        idle_timeout_s: float,
+    ) -> None:
+        self.accept = accept
+        self.auth = auth
+        self.make_inner = make_inner
+        self.connections_max = connections_max
+        self.body_max_bytes = body_max_bytes
+        self.header_timeout_s = header_timeout_s
+        self.body_timeout_s = body_timeout_s
+        self.idle_timeout_s = idle_timeout_s
+        self.connections: set[Intake] = set()
+        self.is_draining = False
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._heads: dict[tuple[int, str, bool], bytes] = {}
+        self._heads_at = 0
+        self._sweep_handle = self._loop.call_later(1, self._sweep)
+
+    def __call__(self) -> Intake:
+        """Make the protocol of a new connection."""
+        return Intake(self, self._loop)
+
+    def head(self, reply: Reply, *, is_last: bool) -> bytes:
+        """Return the head of a response up to ``Content-Length: ``; made once a second and kind."""
+        now = int(time.time())
+        if now != self._heads_at:
+            self._heads.clear()
+            self._heads_at = now
+        key = (reply.status, reply.content_type, is_last)
+        made = self._heads.get(key)
+        if made is None:
+            lines = [
+                f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
+                f"Server: {self._server}",
+                f"Date: {email.utils.formatdate(now, usegmt=True)}",
+                f"Content-Type: {reply.content_type}",
+                *(["Connection: close"] if is_last else []),
+                "Content-Length: ",
+            ]
+            made = self._heads[key] = "\r\n".join(lines).encode()
+        return made
+
+    def _sweep(self) -> None:
+        """Close connections that are too slow or idle: one pass a second instead of a timer each."""
+        self._sweep_handle = self._loop.call_later(1, self._sweep)
+        now = self._loop.time()
+        for connection in list(self.connections):
+            connection.check_time(now)
+
+    def drain(self) -> None:
+        """Ask every connection to end after the request it is in."""
+        self.is_draining = True
+
+    def close_idle(self) -> None:
+        """Close the connections on which no request is under way."""
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+    @property
+    def busy_count(self) -> int:
+        """Connections with a request under way."""
+        return sum(connection.is_busy for connection in self.connections)
+
+    def close(self) -> None:
+        """Close everything at once."""
+        self._sweep_handle.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class _Slot:
+    """The place of one answer in the order of its connection."""
+
+    __slots__ = ("_connection", "is_last", "reply")
+
+    def __init__(self, connection: Intake, *, is_last: bool) -> None:
+        self._connection = connection
+        self.is_last = is_last
+        self.reply: Reply | None = None
+
+    def __call__(self, reply: Reply) -> None:
+        self.reply = reply
+        self._connection.flush()
+
+
+class Intake(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, gate: Gate, loop: asyncio.AbstractEventLoop) -> None:
+        self._gate = gate
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._inner: asyncio.Protocol | None = None
+        self._inner_busy = 0
+        self._inner_reads = False  # bytes of a request have come, and no handler has been called
+        self._tail = b""  # of a head, or of requests that wait for the ones before
+        self._chunks: list[bytes] = []  # of a body
+        self._missing = 0  # bytes of the body still to come
+        self._request: tuple[bool, bytes, bool] | None = None  # is NDJSON, authorization, is last
+        self._slots: deque[_Slot] = deque()
+        self._since = loop.time()  # of what `check_time` looks at
+        self._is_paused = False
+        self._is_closing = False
+        self._has_eof = False
+
+    def __repr__(self) -> str:
+        lane = "aiohttp" if self._inner else "fast"
+        return f"<Intake {lane} lane [{len(self._slots)} pending]>"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return bool(self._slots or self._inner_busy or self._request is not None)
+
+    # Connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or say that there are too many."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        if len(self._gate.connections) >= self._gate.connections_max:
+            detail = f"there are {self._gate.connections_max} connections (connections_max); try again"
+            self._say_and_close(problem(503, detail, headers={"Retry-After": "1"}))
+        self._gate.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it. Tasks that were taken in go on."""
+        self._is_closing = True
+        self._gate.connections.discard(self)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+
+    def eof_received(self) -> bool:
+        """The client has closed its side and may still read: answer what it asked, then close."""
+        self._has_eof = True
+        if self._inner is not None:
+            self._inner.eof_received()
+        elif self._tail or self._request is not None:
+            self._say_and_close(problem(400, "the request ended before it was complete"))
+        self._close_after_eof()
+        return not self._is_closing
+
+    def _close_after_eof(self) -> None:
+        if self._has_eof and not self.is_busy and not self._is_closing:
+            self._is_closing = True
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: take no more requests from it."""
+        if self._inner is not None:
+            self._inner.pause_writing()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._inner is not None:
+            self._inner.resume_writing()
+        if not self._is_closing:
+            self._transport.resume_reading()
+
+    # Requests
+
+    def data_received(self, data: bytes) -> None:
+        """Read requests out of *data*, however it was cut."""
+        if self._inner is not None:
+            if not self._inner_busy and not self._inner_reads:
+                self._since = self._loop.time()
+                self._inner_reads = True
+            self._inner.data_received(data)
+            return
+        if self._is_closing:
+            return
+        if self._request is not None:
+            data = self._read_body(data)
+        elif self._tail:
+            data = self._tail + data
+            self._tail = b""
+        while data and not self._is_closing and self._inner is None:
+            if len(self._slots) >= PENDING_MAX:
+                self._pause(data)
+                return
+            rest = self._read_request(data)
+            if rest is None:
+                return
+            data = rest
+
+    def _read_request(self, data: bytes) -> bytes | None:
+        """Read one request at the start of *data*; return what follows, or None when all is used."""
+        match = _HEAD.match(data)
+        if match is None:
+            self._not_plain(data)
+            return None
+        head = match[2].lower() + b"\r"
+        length = _LENGTH.search(head)
+        if length is None or head.count(b"\r\ncontent-length") > 1 or _UNUSUAL.search(head):
+            self._hand_over(data)
+            return None
+        kind = _TYPE.search(head)
+        if kind is not None and kind[1].strip() not in _JSON_TYPES:
+            self._hand_over(data)
+            return None
+        authorization = b""
+        at = head.find(b"\r\nauthorization:")
+        if at >= 0:
+            value = match[2][at + 16 :]
+            authorization = value[: value.find(b"\r")] if b"\r" in value else value
+            if head.find(b"\r\nauthorization:", at + 2) >= 0:
+                self._hand_over(data)
+                return None
+        body_bytes = int(length[1])
+        if body_bytes > self._gate.body_max_bytes:
+            detail = f"the body has {body_bytes} bytes, at most {self._gate.body_max_bytes} (body_max_bytes)"
+            self._say_and_close(problem(413, detail))
+            return None
+        is_last = b"\r\nconnection: close\r" in head or b"\r\nconnection:close\r" in head
+        end = match.end() + body_bytes
+        self._request = (bool(match[1]), authorization, is_last)
+        if len(data) >= end:
+            self._finish(data[match.end() : end])
+            return data[end:]
+        self._chunks = [data[match.end() :]]
+        self._missing = end - len(data)
+        self._since = self._loop.time()
+        return None
+
+    def _read_body(self, data: bytes) -> bytes:
+        if len(data) < self._missing:
+            self._chunks.append(data)
+            self._missing -= len(data)
+            return b""
+        self._chunks.append(data[: self._missing])
+        rest = data[self._missing :]
+        body = b"".join(self._chunks)
+        self._chunks = []
+        self._missing = 0
+        self._finish(body)
+        return rest
+
+    def _finish(self, body: bytes) -> None:
+        """Submit a complete request."""
+        assert self._request is not None
+        is_lines, authorization, is_last = self._request
+        self._request = None
+        gate = self._gate
+        slot = _Slot(self, is_last=is_last or gate.is_draining)
+        self._slots.append(slot)
+        if is_last:
+            self._is_closing = True
+        try:
+            token = gate.auth.check(authorization.strip(), "submit")
+        except RequestError as exc:
+            slot(gate.accept.refuse(exc))
+            return
+        if is_lines:
+            gate.accept.submit_lines(body, token, slot)
+        else:
+            gate.accept.submit(body, token, slot)
+
+    def _not_plain(self, data: bytes) -> None:
+        """Wait for the rest of a head, or give the connection to aiohttp."""
+        could_be_ours = data.startswith(_START) if len(data) >= len(_START) else _START.startswith(data)
+        if could_be_ours and b"\r\n\r\n" not in data and len(data) <= HEAD_MAX_BYTES:
+            if not self._tail:
+                self._since = self._loop.time()
+            self._tail = data
+        else:
+            self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        """Give the connection to aiohttp, when the answers before have gone out."""
+        if self._slots:
+            self._pause(data)
+            return
+        self._inner = self._gate.make_inner()
+        self._since = self._loop.time()
+        self._inner_reads = True
+        self._inner.connection_made(self._transport)
+        self._inner.data_received(data)
+
+    def _pause(self, data: bytes) -> None:
+        self._tail = data
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    # Answers
+
+    def flush(self) -> None:
+        """Write the answers that are next in order."""
+        slots = self._slots
+        written = []
+        while slots and (reply := slots[0].reply) is not None:
+            slot = slots.popleft()
+            written.append(self._text(reply, is_last=slot.is_last))
+            if slot.is_last:
+                self._is_closing = True
+                slots.clear()
+        if not written or self._transport.is_closing():
+            return
+        self._transport.write(written[0] if len(written) == 1 else b"".join(written))
+        self._since = self._loop.time()
+        if self._is_closing and not slots:
+            self._transport.close()
+        elif self._is_paused and len(slots) <= PENDING_MAX // 2:
+            self._go_on()
+        elif self._has_eof:
+            self._close_after_eof()
+
+    def _go_on(self) -> None:
+        """Read what waited behind the answers, unless it still has to."""
+        data, self._tail = self._tail, b""
+        self._is_paused = False
+        self.data_received(data)
+        if not self._is_paused:
+            self._transport.resume_reading()
+
+    def _text(self, reply: Reply, *, is_last: bool) -> bytes:
+        head = self._gate.head(reply, is_last=is_last)
+        if reply.headers:
+            extra = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items()).encode()
+            head = head.replace(b"Content-Length: ", extra + b"Content-Length: ")
+        return b"%b%d\r\n\r\n%b" % (head, len(reply.body), reply.body)
+
+    def _say_and_close(self, reply: Reply) -> None:
+        """Answer after what is pending, and close."""
+        self._request = None
+        self._tail = b""
+        slot = _Slot(self, is_last=True)
+        self._slots.append(slot)
+        slot(reply)
+        self._is_closing = True
+
+    # aiohttp's lane, told by its middleware
+
+    def request_begins(self) -> None:
+        """A handler has been called."""
+        self._inner_busy += 1
+        self._inner_reads = False
+
+    def request_ends(self) -> None:
+        """A handler has returned."""
+        self._inner_busy -= 1
+        self._since = self._loop.time()
+        if self._has_eof:
+            self._loop.call_later(0.05, self._close_after_eof)  # the response is written after this
+
+    # Time
+
+    def check_time(self, now: float) -> None:
+        """Close when something has taken too long."""
+        gate = self._gate
+        waited_s = now - self._since
+        if self._is_closing:
+            if waited_s > gate.idle_timeout_s:
+                self._transport.abort()
+        elif self._request is not None:
+            if waited_s > gate.body_timeout_s:
+                self._say_and_close(problem(408, f"the body took longer than {gate.body_timeout_s:g} s"))
+        elif self._tail and not self._is_paused:
+            if waited_s > gate.header_timeout_s:
+                self._say_and_close(problem(408, f"the head took longer than {gate.header_timeout_s:g} s"))
+        elif not self.is_busy and waited_s > (gate.header_timeout_s if self._inner_reads else gate.idle_timeout_s):
+            self._is_closing = True
+            self._transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is under way."""
+        if not self.is_busy and not self._is_closing:
+            self._is_closing = True
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._is_closing = True
+        self._transport.abort()

@@ -1,0 +1,558 @@
+"""One engine from start to exit.
+
+Start order: store, savers, journal replayed, notifier, nodes, listener. Stop order is its reverse:
+stop accepting and finish the requests under way, give what is on its way to nodes time to be answered,
+then the savers, the notifier, the store. What could not be finished is in the store and goes on at the
+next start. SIGTERM (or SIGINT) once drains; a second one stops at once: nothing acknowledged is lost
+by that either, it is only done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import uvloop
+from aiohttp import web
+from loguru import logger
+
+from engine import _version, logs, result
+from engine.accept import Accept
+from engine.api import ApiProtocol, make_app
+from engine.auth import Auth
+from engine.buffers import BufferPool
+from engine.delay import DelayQueues
+from engine.dispatch import Dispatch
+from engine.errors import ConfigError, EngineError, RequestError, StoreError
+from engine.intake import Gate
+from engine.model import FINAL_STATES, State, Task
+from engine.node import Node, NodeState
+from engine.notify import CallbackJob, Notifier
+from engine.plan import Topology
+from engine.region import RegionMap
+from engine.saver import Saver, SaverPool
+from engine.stats import EngineCollector, NodeSample, Stats
+from engine.store import Accepted, Callback
+from engine.store.sqlite import SqliteStore
+from engine.timer import Timer
+from engine.validate import Validator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config import Config
+
+_GRACE_S: Final = 1.0
+"""After the listener is closed: time for clients that are between two requests on a connection."""
+_FORGET_EVERY_S: Final = 60.0
+_READERS: Final = 4
+_NO_PAGE: Final = 2**62
+_SWITCH_INTERVAL_S: Final = 0.001
+"""A saver waits this long at most for the GIL of a busy loop; CPython's 5 ms made every batch pay it
+several times."""
+
+
+class Engine:
+    """Everything that runs, wired together.
+
+    Args:
+        config: checked configuration.
+        log: the process's log.
+    """
+
+    def __init__(self, config: Config, log: logs.Logs) -> None:
+        self.config = config
+        self.logs = log
+        settings = config.engine
+        loop = asyncio.get_running_loop()
+        self.server = f"purgeline/{_version.__version__}"
+        self._loop = loop
+        self._started_at = time.monotonic()
+        self._stop_requested = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._is_started = False
+        self._background: set[asyncio.Task[None]] = set()
+        self._data_dir = Path(settings.data_dir)
+        self.stats = Stats()
+        self.timer = Timer(loop, granularity_s=0.01, on_error=_log_timer_error)
+        self.dues = Timer(loop, on_error=_log_timer_error)
+        self.regions = RegionMap(settings.region_count)
+        self.auth = Auth(config.auth, config.site)
+        self.notifier = Notifier(
+            config.callback, config.alert, self.timer, on_settled=self._callback_over, stats=self.stats
+        )
+        self.dispatch = Dispatch(
+            self.regions, self.dues, self.timer, self.stats, attempts_max=settings.attempts_max, on_alert=self._alert
+        )
+        self.validator = Validator(
+            Topology(config), due_s=settings.due_s, allows_callback=self.notifier.allows
+        )
+        self.accept = Accept(
+            self.validator, self.regions, self.dispatch, self.stats, live_max=settings.live_subtasks_max
+        )
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        self.savers = SaverPool([self._make_saver(number) for number in range(settings.saver_count)])
+        self.delay = DelayQueues(self.dispatch, self._readers)
+        for part in (self.accept, self.dispatch):
+            part.savers = self.savers
+        self.dispatch.delay = self.delay
+        self.metrics = EngineCollector(
+            self.stats, _version.__version__, _version.__revision__, self._node_samples
+        )
+        self.gate: Gate
+        self._runner: web.AppRunner
+        self._listener: asyncio.Server | None = None
+        self._register_gauges()
+
+    def _make_saver(self, number: int) -> Saver:
+        settings = self.config.engine
+        return Saver(
+            SqliteStore(self._data_dir / f"tasks-{number}.db"),
+            self._loop,
+            backlog_count=settings.saver_backlog_count,
+            push_timeout_s=settings.saver_push_timeout_s,
+            on_accepted=self.accept.accepted,
+            on_known=self.accept.known,
+            on_saved=self.dispatch.saved,
+            on_callbacks=self._callbacks_written,
+            on_late=self._settled_late,
+            on_state=self._store_state,
+            name=f"saver-{number}",
+        )
+
+    def _register_gauges(self) -> None:
+        stats = self.stats
+        stats.gauge("alert_queue", lambda: self.notifier.alerts_waiting)
+        stats.gauge("input_task_queue", lambda: self.dispatch.inbox_count)
+        stats.gauge("notify_queue", lambda: len(self.notifier))
+        stats.gauge("pushing_queue", lambda: self.dispatch.live)
+        stats.gauge("reporting_queue", lambda: self.delay.unfolded)
+        stats.gauge("saver_queue", lambda: len(self.savers))
+        stats.gauge("tasks_in_cache", lambda: len(self.regions))
+        stats.gauge("timer_tasks", lambda: len(self.dues))
+        stats.gauge("delayed", self.delay.total)
+        stats.gauge("connections", lambda: len(self.gate.connections))
+        stats.check()
+
+    # Start
+
+    async def start(self, listener: socket.socket) -> None:
+        """Open the store, take up what it holds, and accept connections on *listener*.
+
+        Raises:
+            StoreError: the store cannot be used.
+            ConfigError: a node's CA file cannot be read.
+        """
+        await self._open_stores()
+        self._make_nodes()
+        for saver in self.savers.savers:
+            saver.start()
+        await self.notifier.start()
+        await self._take_up()
+        await self._open_gate(listener)
+        self._is_started = True
+        self._loop.call_later(_FORGET_EVERY_S, self._forget)
+        gc.collect()
+        gc.freeze()
+
+    async def _open_stores(self) -> None:
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(f"{self._data_dir}: cannot be made: {exc} (engine.data_dir)") from exc
+        known = {f"tasks-{number}.db" for number in range(self.config.engine.saver_count)}
+        for found in sorted(self._data_dir.glob("tasks-*.db")):
+            if found.name not in known:
+                raise StoreError(
+                    f"{found} is of an engine with more savers; set engine.saver_count back, or let that "
+                    "one finish its work first"
+                )
+        for saver in self.savers.savers:
+            await self.delay.read(saver.store.open)
+
+    def _make_nodes(self) -> None:
+        settings = self.config.engine
+        buffers = BufferPool()
+        for node in self.config.node:
+            try:
+                self.dispatch.nodes[node.name] = Node(node, self.dispatch, settings, buffers, self.timer)
+            except OSError as exc:
+                raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
+
+    async def _take_up(self) -> None:
+        """Go on with what the store holds: the journal's tasks, the delay queues, the callbacks."""
+        taken = 0
+        for saver in self.savers.savers:
+            rows = await self.delay.read(lambda saver=saver: list(saver.store.journal()))  # type: ignore[misc]
+            for seq, records in rows:
+                if not records:
+                    saver.settle_journal(seq)
+                for record in records:
+                    self._replay(record, seq)
+                    taken += 1
+            await self.delay.read(saver.store.drop_orphans)
+            self.delay.load(await self.delay.read(saver.store.depths))
+            self._callbacks_written(await self.delay.read(saver.store.pending_callbacks))
+        for name in self.delay.names():
+            if name in self.dispatch.nodes:
+                self.dispatch.nodes[name].start_probe()
+            else:
+                logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, self.delay.depth(name))
+                await self.delay.drop_unknown(name)
+        if taken:
+            logger.info("{} unfinished tasks taken up from {}", taken, self._data_dir)
+
+    def _replay(self, record: Accepted, seq: int) -> None:
+        try:
+            task = self.validator.replay(record.id, record.body, record.created_at, record.due_s)
+        except RequestError as exc:
+            task = Task.internal([], owner=None, task_id=record.id)
+            task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
+            task.digest = record.digest
+            self.regions.add(task)
+            self.dispatch.adopt_failed(task, seq, f"cannot go on after a restart: {exc}")
+            return
+        task.digest = record.digest
+        self.regions.add(task)
+        self.dispatch.live += task.total
+        self.dispatch.submit(task, seq)
+
+    async def _open_gate(self, listener: socket.socket) -> None:
+        settings = self.config.engine
+        self._runner = web.AppRunner(make_app(self), handle_signals=False, access_log=None)
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        self.gate = Gate(
+            self.accept,
+            self.auth,
+            lambda: ApiProtocol(
+                server,
+                loop=self._loop,
+                access_log=None,  # type: ignore[arg-type]
+                keepalive_timeout=settings.idle_timeout_s,
+                max_field_size=16 * 1024,
+                max_line_size=16 * 1024,
+                auto_decompress=False,
+                lingering_time=1,
+            ),
+            server=self.server,
+            connections_max=settings.connections_max,
+            body_max_bytes=settings.body_max_bytes,
+            header_timeout_s=settings.header_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
+        )
+        self._listener = await self._loop.create_server(
+            self.gate, sock=listener, backlog=settings.listen_backlog
+        )
+
+    # Run
+
+    def stop(self) -> None:
+        """Ask for the end; a second time, at once."""
+        if self._stop_requested.is_set():
+            self._stop_now.set()
+        self._stop_requested.set()
+
+    async def run_until_stopped(self) -> None:
+        """Wait for the first `stop`, then drain."""
+        await self._stop_requested.wait()
+        drain = self._loop.create_task(self.drain())
+        now = self._loop.create_task(self._stop_now.wait())
+        await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
+        now.cancel()
+        if not drain.done():
+            logger.warning("stopping at once; unfinished work goes on at the next start")
+            drain.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await drain
+            await self._close(flush_s=2)
+        else:
+            drain.result()
+
+    async def drain(self) -> None:
+        """Stop in order, within ``drain_timeout_s``."""
+        until = self._loop.time() + self.config.engine.drain_timeout_s
+        logger.info("draining: no new connections; {} subtasks on their way", self.dispatch.live)
+        if self._listener is not None:
+            self._listener.close()
+        self.gate.drain()
+        grace_until = min(until, self._loop.time() + _GRACE_S)
+        while self.gate.connections and self._loop.time() < (until if self.gate.busy_count else grace_until):
+            await asyncio.sleep(0.02)
+        self.gate.close_idle()
+        left_s = max(0.0, until - self._loop.time() - min(2.0, self.config.engine.drain_timeout_s / 4))
+        if not await self.dispatch.drain(left_s):
+            logger.warning("{} subtasks are not done; they go on at the next start", self.dispatch.live)
+        await self._close(flush_s=max(0.5, until - self._loop.time()))
+
+    async def _close(self, flush_s: float) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self.dispatch.is_stopped = True
+        await self.delay.stop()
+        for node in self.dispatch.nodes.values():
+            node.close()
+        for saver in self.savers.savers:
+            if not await saver.drain(flush_s):
+                logger.warning("not everything could be written: {}", saver.error or "out of time")
+        self.gate.close()
+        await self.notifier.drain(min(flush_s, 2.0))
+        await self._runner.cleanup()
+        self.timer.close()
+        self.dues.close()
+        for saver in self.savers.savers:
+            saver.stop()
+            saver.store.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        logger.info("stopped")
+
+    def _forget(self) -> None:
+        """Delete settled tasks after ``retention_days``."""
+        before_at = time.time() - self.config.engine.retention_days * 86400
+        for saver in self.savers.savers:
+            saver.forget(before_at)
+        if not self.dispatch.is_stopped:
+            self._loop.call_later(_FORGET_EVERY_S, self._forget)
+
+    # Told by the parts
+
+    def _alert(self, key: str, level: str, message: str) -> None:
+        self.notifier.alert(key, level, message)  # type: ignore[arg-type]
+
+    def _store_state(self, error: StoreError | None) -> None:
+        if error is None:
+            self._alert("store", "resolved", "the store can be written again")
+        else:
+            self.stats.store_errors += 1
+            self._alert("store", "error", f"new tasks are answered 503: {error}")
+
+    def _callbacks_written(self, callbacks: list[Callback]) -> None:
+        for callback in callbacks:
+            self.notifier.add(CallbackJob(callback.key, callback.task_id, callback.url, callback.body.encode()))
+
+    def _callback_over(self, job: CallbackJob, is_delivered: bool) -> None:  # noqa: FBT001, ARG002 - its interface
+        self.savers.of(job.task_id).callback_over(job.key)
+
+    def _settled_late(self, task_ids: list[str]) -> None:
+        self.stats.tasks_done += len(task_ids)
+
+    # Asked by the interface
+
+    def not_ready_reason(self) -> str:
+        """Return why new requests should go elsewhere, or an empty text."""
+        if not self._is_started:
+            return "the engine is starting"
+        if self._stop_requested.is_set():
+            return "the engine is draining"
+        if self.savers.error is not None:
+            return f"the store fails: {self.savers.error}"
+        return ""
+
+    def version_document(self) -> dict[str, Any]:
+        """Return the body of ``GET /version``."""
+        return {
+            "version": _version.__version__,
+            "revision": _version.__revision__,
+            "built_at": _version.__built_at__,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._started_at, 3),
+        }
+
+    def node_documents(self) -> list[dict[str, Any]]:
+        """Return the nodes of ``GET /v1/engine/nodes``."""
+        return [
+            {
+                "name": node.name,
+                "layer": node.layer,
+                "driver": node.config.driver,
+                "url": node.config.url,
+                "state": _shown_state(node),
+                "waiting": node.waiting_count,
+                "in_flight": node.in_flight,
+                "delayed": self.delay.depth(node.name),
+                "oldest_delayed_s": round(self.delay.oldest_s(node.name), 3),
+                "acked": node.acked,
+                "refused": node.refused,
+                "failed": node.failed_count,
+                "last_error": node.last_error,
+                "last_error_at": node.last_error_at,
+            }
+            for node in self.dispatch.nodes.values()
+        ]
+
+    def _node_samples(self) -> list[NodeSample]:
+        self.stats.coalesced = sum(node.coalesced for node in self.dispatch.nodes.values())
+        self.stats.log_lines_dropped = self.logs.dropped
+        return [
+            NodeSample(
+                node=node.name,
+                layer=node.layer,
+                driver=node.config.driver,
+                ready=node.state is NodeState.READY,
+                waiting=node.waiting_count,
+                in_flight=node.in_flight,
+                delayed=self.delay.depth(node.name),
+                oldest_delayed_s=self.delay.oldest_s(node.name),
+            )
+            for node in self.dispatch.nodes.values()
+        ]
+
+    async def stored(self, task_id: str) -> dict[str, Any]:
+        """Return a task's document from the store.
+
+        Raises:
+            RequestError: 404, no such task.
+            StoreError: the store cannot be read.
+        """
+        text = await self.delay.read(self.savers.of(task_id).store.document, task_id)
+        if text is None:
+            days = self.config.engine.retention_days
+            raise RequestError(404, f"there is no task {task_id!r}; settled ones are kept {days:g} days")
+        return msgspec.json.decode(text)  # type: ignore[no-any-return]
+
+    async def stored_page(self, state: str | None, cursor: str, limit: int) -> tuple[list[dict[str, Any]], str]:
+        """Return a page of stored documents, newest first, and the cursor of the next page or nothing."""
+        number, before = self._parse_cursor(cursor)
+        found: list[dict[str, Any]] = []
+        while number < len(self.savers.savers) and len(found) < limit:
+            store = self.savers.savers[number].store
+            page, before = await self.delay.read(store.documents, state, before, limit - len(found))
+            found += [
+                document
+                for document in map(msgspec.json.decode, page)
+                if self.regions.get(document["task_id"]) is None  # those were on a page before
+            ]
+            if before:
+                break
+            number, before = number + 1, _NO_PAGE
+        return found, f"{number}.{before}" if number < len(self.savers.savers) else ""
+
+    @staticmethod
+    def _parse_cursor(cursor: str) -> tuple[int, int]:
+        if not cursor:
+            return 0, _NO_PAGE
+        number, _, before = cursor.partition(".")
+        if not (number.isdecimal() and before.isdecimal() and int(before) <= _NO_PAGE):
+            raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor")
+        return int(number), int(before)
+
+    async def cancel(self, task_id: str) -> dict[str, Any]:
+        """Cancel what was not sent of a task, and return its document.
+
+        Raises:
+            RequestError: 404 no such task, 409 it has settled.
+        """
+        task = self.regions.get(task_id)
+        if task is not None and task.waiters is None:
+            if task.state in FINAL_STATES or not self.dispatch.cancel(task):
+                raise RequestError(409, f"task {task_id!r} is {task.state}; nothing is left to cancel")
+            return msgspec.to_builtins(result.document(task))  # type: ignore[no-any-return]
+        stored = await self.stored(task_id)
+        if stored["state"] != State.PARTIAL:
+            raise RequestError(409, f"task {task_id!r} is {stored['state']}; nothing is left to cancel")
+        saver = self.savers.of(task_id)
+        result.cancel_stored(stored)
+        stored["updated_at"] = time.time()
+        saver.unpark_task(task_id)
+        saver.put_document(task_id, msgspec.json.encode(stored))
+        self.stats.tasks_cancelled += 1
+        saver.after_all(lambda: self._start_recount(saver))
+        return result.public(stored)
+
+    def _start_recount(self, saver: Saver) -> None:
+        task = self._loop.create_task(self._recount(saver))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _recount(self, saver: Saver) -> None:
+        """Rows were deleted without counting them."""
+        with contextlib.suppress(StoreError):
+            self.delay.recount(await self.delay.read(saver.store.depths))
+
+
+def _shown_state(node: Node) -> str:
+    if node.state is NodeState.READY and node.is_refusing:
+        return "refusing"
+    return "returning" if node.state is NodeState.CATCHING_UP else node.state.value
+
+
+def _log_timer_error(key: object, exc: Exception) -> None:
+    logger.opt(exception=exc).error("timer {} failed", key)
+
+
+# The process
+
+
+def open_listener(config: Config) -> socket.socket:
+    """Return the listening socket: the one handed down (``LISTEN_FDS``), or a new one.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    if os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID", str(os.getpid())) == str(os.getpid()):
+        return socket.socket(fileno=3)
+    host, port = config.listen_address()
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(config.engine.listen_backlog)
+    except OSError as exc:
+        raise ConfigError(f"engine.listen: {config.engine.listen} cannot be bound: {exc.strerror or exc}") from exc
+    listener.setblocking(False)
+    return listener
+
+
+def run(config: Config, *, workers: int = 1) -> int:
+    """Serve until a signal says otherwise. Returns the exit code.
+
+    Raises:
+        ConfigError: the engine cannot run with this configuration.
+    """
+    if workers != 1:
+        raise ConfigError("--workers: this version runs one worker")
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    log = logs.setup(log_format=config.engine.log_format, level=config.engine.log_level, version=_version.__version__)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_main(config, log))
+    finally:
+        log.close()
+
+
+async def _main(config: Config, log: logs.Logs) -> int:
+    listener = open_listener(config)
+    engine = Engine(config, log)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, engine.stop)
+    loop.add_signal_handler(signal.SIGUSR1, _cycle(log))
+    try:
+        await engine.start(listener)
+    except EngineError as exc:
+        logger.error("cannot start: {}", exc)
+        listener.close()
+        return 1
+    address = listener.getsockname()
+    logger.info("purgeline {} listens on {}:{}", _version.__version__, *address[:2])
+    await engine.run_until_stopped()
+    return 0
+
+
+def _cycle(log: logs.Logs) -> Callable[[], None]:
+    return lambda: logger.info("log format is now {}", log.cycle())

@@ -1,0 +1,152 @@
+"""The connections of one node for one purpose: purges (pipelined) or prefetches (one at a time each)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from engine import drivers
+from engine.connection import Connection
+from engine.model import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.buffers import BufferPool
+    from engine.node import Node
+    from engine.nodequeue import Item
+    from engine.timer import Timer
+    from engine.wire import Answer
+
+
+class Pool:
+    """Opens connections as work comes, and keeps them while the node does.
+
+    Args:
+        node: whose connections these are.
+        size: connections at the most.
+        depth: requests in flight on one connection.
+        timeout_s: seconds without any answer until a connection is given up.
+        body_max_bytes: a longer body is not read on.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        size: int,
+        depth: int,
+        timeout_s: float,
+        connect_timeout_s: float,
+        body_max_bytes: int,
+        buffers: BufferPool,
+        timer: Timer,
+    ) -> None:
+        self.node = node
+        self.depth = depth
+        self.timeout_s = timeout_s
+        self.body_max_bytes = body_max_bytes
+        self.buffers = buffers
+        self.timer = timer
+        self._size = size
+        self._connect_timeout_s = connect_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._connections: set[Connection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._requesters: dict[Operation, Callable[[str], str]] = {}
+        self._wake_handle: asyncio.Handle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Pool of {self.node.name} [{len(self._connections)}/{self._size} open, {self.in_flight} in flight]>"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on the wire."""
+        return sum(connection.in_flight for connection in self._connections)
+
+    def wake(self) -> None:
+        """Look for work at the end of this turn of the loop."""
+        if self._wake_handle is None:
+            self._wake_handle = self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._wake_handle = None
+        for connection in list(self._connections):
+            connection.fill()
+        self._open_more()
+
+    def _open_more(self) -> None:
+        """Open a connection when there is more work than the open ones take."""
+        waiting = self.node.waiting(self)
+        open_count = len(self._connections) + len(self._connecting)
+        if not waiting or open_count >= self._size or not self.node.may_connect(self):
+            return
+        if any(connection.takes_more for connection in self._connections):
+            return
+        if len(self._connecting) * self.depth >= waiting:
+            return
+        task = self._loop.create_task(self._connect())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self) -> None:
+        host, port, context = self.node.address
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._loop.create_connection(lambda: Connection(self), host, port, ssl=context)
+        except TimeoutError:
+            self.node.failed(f"no connection within {self._connect_timeout_s:g} s")
+        except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
+            self.node.failed(f"cannot connect: {exc}")
+
+    def opened(self, connection: Connection) -> None:
+        """Take a connection in."""
+        self._connections.add(connection)
+        connection.fill()
+        self.wake()
+
+    def lost(self, connection: Connection, unanswered: list[Item]) -> None:
+        """Let a connection go; what it left unanswered is done again."""
+        self._connections.discard(connection)
+        if unanswered:
+            self.node.unanswered(unanswered, connection)
+        self.wake()
+
+    def take(self, count: int) -> list[Item]:
+        """Return requests to send now."""
+        return self.node.take(self, count)
+
+    def text_of(self, items: list[Item]) -> str:
+        """Return the text of these requests, one after the other."""
+        requesters = self._requesters
+        parts = []
+        for share, index, _ in items:
+            operation = share.operation
+            make = requesters.get(operation)
+            if make is None:
+                make = requesters[operation] = drivers.requester(self.node.config, operation)
+            parts.append(make(share.task.targets[index]))
+        return "".join(parts)
+
+    def settle(self, items: list[Item], answers: list[Answer]) -> None:
+        """Pass answers on."""
+        self.node.answered(items, answers)
+
+    def too_big(self, item: Item) -> None:
+        """Fail a prefetch whose object is over the limit."""
+        self.node.too_big(item, self.body_max_bytes)
+
+    def abort_all(self, reason: str) -> None:
+        """Close every connection; what is in flight comes back through `lost`."""
+        for task in self._connecting:
+            task.cancel()
+        for connection in list(self._connections):
+            connection.abort(reason)
+
+    def close(self) -> None:
+        """Close every connection, for the end of the engine."""
+        if self._wake_handle is not None:
+            self._wake_handle.cancel()
+        self.abort_all("the engine stops")
+

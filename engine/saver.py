@@ -1,0 +1,395 @@
+"""Savers: the threads that write, and the loop's side of them.
+
+Group commit without a lock: while a saver writes one batch, the loop collects the next; when the saver
+answers (one ``call_soon_threadsafe`` a batch) it gets all that has come together. So a batch grows with
+the load, and a busy loop pays two GIL hand-offs a batch, not one a task.
+
+Two kinds of records: *accepted tasks*, bounded, refused when the store fails, because their client can
+be told; and everything the engine itself has to write, never refused: it stays here and is
+tried again until it is written.
+
+One task's records always go to the same saver, in order.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+from engine.errors import BacklogFullError, StoreError
+from engine.store import Accepted, Batch, Callback, Committed, Late, Parked
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from engine.model import Task
+    from engine.store import Store
+
+_OWN_RECORDS_DELAY_S: Final = 0.01
+"""How long the engine's own records wait for company while accepted tasks are being written: their
+statements would make every client wait."""
+_RETRY_S: Final = 0.5
+_FORGET_ROWS: Final = 5000
+_BATCH_TASKS_MAX: Final = 5000
+_BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
+_BATCH_RECORDS_MAX: Final = 20_000
+
+
+class Work:
+    """One batch and who waits for it."""
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self.accepted: list[Task] = []
+        self.saved: list[tuple[Task, int]] = []  #: tasks and the version of their document
+        self.then: list[Callable[[], None]] = []
+        self.forget_before = 0.0
+        self.records = 0
+
+
+class Saver:
+    """One saver thread and its queue.
+
+    Args:
+        store: written by this thread only.
+        loop: the engine's loop; every method but the thread's own is called there.
+        backlog_count: accepted tasks that may wait.
+        push_timeout_s: how long a task waits for room before it is refused.
+        on_accepted: told of each accepted task: journal row and None, or 0 and the error.
+        on_known: told of an accepted task whose id is stored already: digest (hex) and document.
+        on_saved: told of each saved document: the task and its version.
+        on_callbacks: given callbacks that were written.
+        on_state: told when the store begins to fail (the error) and when it works again (None).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        backlog_count: int,
+        push_timeout_s: float,
+        on_accepted: Callable[[Task, int, Exception | None], None],
+        on_known: Callable[[Task, str, bytes], None],
+        on_saved: Callable[[Task, int], None],
+        on_callbacks: Callable[[list[Callback]], None],
+        on_late: Callable[[list[str]], None],
+        on_state: Callable[[StoreError | None], None],
+        name: str = "saver-0",
+    ) -> None:
+        self.store = store
+        self._loop = loop
+        self._backlog_count = backlog_count
+        self._push_timeout_s = push_timeout_s
+        self._on_accepted = on_accepted
+        self._on_known = on_known
+        self._on_saved = on_saved
+        self._on_callbacks = on_callbacks
+        self._on_late = on_late
+        self._on_state = on_state
+        self._accepted: list[Task] = []
+        self._overflow: deque[tuple[float, Task]] = deque()
+        self._overflow_timer: asyncio.TimerHandle | None = None
+        self._own = Work()
+        self._own_since = 0.0
+        self._in_thread: Work | None = None
+        self._is_scheduled = False
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._delay_timer: asyncio.TimerHandle | None = None
+        self._idle: asyncio.Event | None = None
+        self.error: StoreError | None = None
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<Saver {self._thread.name} [{len(self)} records waiting]>"
+
+    def __len__(self) -> int:
+        """Return how many records wait to be written."""
+        waiting = len(self._accepted) + len(self._overflow) + self._own.records
+        return waiting + (len(self._in_thread.accepted) + self._in_thread.records if self._in_thread else 0)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    # Accepted tasks
+
+    def push(self, task: Task) -> None:
+        """Queue an accepted task; ``on_accepted`` is called when it is saved or cannot be."""
+        if len(self._accepted) < self._backlog_count:
+            self._accepted.append(task)
+            self._schedule()
+            return
+        self._overflow.append((self._loop.time() + self._push_timeout_s, task))
+        if self._overflow_timer is None:
+            self._overflow_timer = self._loop.call_later(self._push_timeout_s, self._expire)
+
+    def _expire(self) -> None:
+        """Refuse what found no room in time."""
+        self._overflow_timer = None
+        now = self._loop.time()
+        while self._overflow and self._overflow[0][0] <= now:
+            _, task = self._overflow.popleft()
+            self._on_accepted(task, 0, BacklogFullError("saver_queue", retry_after_s=1))
+        if self._overflow:
+            self._overflow_timer = self._loop.call_at(self._overflow[0][0], self._expire)
+
+    # The engine's own records
+
+    def save(self, task: Task, document: bytes, version: int, callback: Callback | None = None) -> None:
+        """Write a task's document, and the callback that reports it, together."""
+        own = self._own_work()
+        own.batch.documents[task.id] = document
+        own.saved.append((task, version))
+        if callback is not None:
+            own.batch.callbacks.append(callback)
+
+    def report(self, callback: Callback) -> None:
+        """Write a callback on its own."""
+        self._own_work().batch.callbacks.append(callback)
+
+    def put_document(self, task_id: str, document: bytes) -> None:
+        """Write the document of a task that is not in memory."""
+        self._own_work().batch.documents[task_id] = document
+
+    def park(self, parked: list[Parked], then: Callable[[], None]) -> None:
+        """Add rows to delay queues."""
+        own = self._own_work(len(parked))
+        own.batch.parked += parked
+        own.then.append(then)
+
+    def unpark(
+        self,
+        rows: list[int],
+        late: list[Late],
+        released: list[tuple[str, str, str]],
+        then: Callable[[], None],
+    ) -> None:
+        """Drop delivered rows, fold them into stored documents and let their children go."""
+        own = self._own_work(len(rows))
+        own.batch.unparked += rows
+        own.batch.late += late
+        own.batch.released += released
+        own.then.append(then)
+
+    def unpark_task(self, task_id: str) -> None:
+        """Drop every delay-queue row of a cancelled task."""
+        self._own_work().batch.unparked_tasks.append(task_id)
+
+    def settle_journal(self, seq: int) -> None:
+        """Drop a journal row: all of its tasks are stored as documents."""
+        self._own_work().batch.settled_journal.append(seq)
+
+    def callback_over(self, key: int) -> None:
+        """Drop a callback that was delivered or given up."""
+        self._own_work().batch.callbacks_over.append(key)
+
+    def after_all(self, then: Callable[[], None]) -> None:
+        """Call *then* when everything that was queued before has been written."""
+        self._own_work().then.append(then)
+
+    def forget(self, before_at: float) -> None:
+        """Delete final tasks last updated before *before_at*, a bounded number of them."""
+        self._own_work().forget_before = before_at
+
+    def _own_work(self, records: int = 1) -> Work:
+        if not self._own.records:
+            self._own_since = self._loop.time()
+            self._schedule()
+        self._own.records += records
+        return self._own
+
+    # To the thread and back
+
+    def _schedule(self) -> None:
+        """Send once this turn of the loop is over, so that all of its records share a batch."""
+        if not self._is_scheduled and self._in_thread is None and self._retry_timer is None:
+            self._is_scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._is_scheduled = False
+        if self._in_thread is not None or self._retry_timer is not None:
+            return
+        work = self._next_work()
+        if work is not None:
+            self._in_thread = work
+            self._queue.put(work)
+
+    def _next_work(self) -> Work | None:
+        work = Work()
+        if self._own.records:
+            waited_s = self._loop.time() - self._own_since
+            if (
+                not self._accepted
+                or waited_s >= _OWN_RECORDS_DELAY_S
+                or self._own.records >= _BATCH_RECORDS_MAX
+            ):
+                work, self._own = self._own, Work()
+            elif self._delay_timer is None:
+                self._delay_timer = self._loop.call_later(_OWN_RECORDS_DELAY_S - waited_s, self._delayed)
+        self._take_accepted(work)
+        return work if work.accepted or work.records else None
+
+    def _delayed(self) -> None:
+        self._delay_timer = None
+        self._schedule()
+
+    def _take_accepted(self, work: Work) -> None:
+        taken = self._accepted[:_BATCH_TASKS_MAX]
+        body_bytes = 0
+        for count, task in enumerate(taken):
+            body_bytes += len(task.body)
+            if body_bytes > _BATCH_BYTES_MAX and count:
+                del taken[count:]
+                break
+        del self._accepted[: len(taken)]
+        work.accepted = taken
+        while self._overflow and len(self._accepted) < self._backlog_count:
+            self._accepted.append(self._overflow.popleft()[1])
+        work.batch.accepted = [
+            Accepted(task.id, task.created_at, task.due_s, task.digest, task.body) for task in taken
+        ]
+
+    def _run(self) -> None:
+        """Write batches until None comes. The thread's whole life."""
+        while (work := self._queue.get()) is not None:
+            outcome: Committed | StoreError
+            try:
+                outcome = self.store.commit(work.batch)
+                if work.forget_before:
+                    self.store.forget(work.forget_before, _FORGET_ROWS)
+            except StoreError as exc:
+                outcome = exc
+            except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
+                outcome = StoreError(f"unexpected error while saving: {exc!r}")
+            try:
+                self._loop.call_soon_threadsafe(self._committed, work, outcome)
+            except RuntimeError:  # the loop is gone: a second SIGTERM
+                return
+
+    def _committed(self, work: Work, outcome: Committed | StoreError) -> None:
+        self._in_thread = None
+        if isinstance(outcome, StoreError):
+            self._failed(work, outcome)
+            return
+        if self.error is not None:
+            self.error = None
+            self._on_state(None)
+        known = outcome.known
+        for task in work.accepted:
+            if task.id in known:
+                self._on_known(task, *known[task.id])
+            else:
+                self._on_accepted(task, outcome.journal_seq, None)
+        if outcome.callbacks:
+            self._on_callbacks(outcome.callbacks)
+        if outcome.settled_late:
+            self._on_late(outcome.settled_late)
+        for task, version in work.saved:
+            self._on_saved(task, version)
+        for then in work.then:
+            then()
+        self._go_on()
+
+    def _failed(self, work: Work, error: StoreError) -> None:
+        """Refuse the clients' tasks, keep our own records and try those again."""
+        is_new = self.error is None
+        self.error = error
+        if is_new:
+            self._on_state(error)
+        for task in work.accepted:
+            self._on_accepted(task, 0, error)
+        if work.records:
+            self._own = _merge(work, self._own)
+            if not self._accepted:
+                self._retry_timer = self._loop.call_later(_RETRY_S, self._retry)
+        self._go_on()
+
+    def _retry(self) -> None:
+        self._retry_timer = None
+        self._schedule()
+
+    def _go_on(self) -> None:
+        if self._accepted or self._own.records:
+            if self._accepted and self._retry_timer is not None:
+                self._retry_timer.cancel()
+                self._retry_timer = None
+            if self._retry_timer is None:
+                self._send()
+        if self._idle is not None and not len(self):
+            self._idle.set()
+
+    # Stopping
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until everything is written. Returns False when that took longer than *timeout_s*."""
+        import asyncio  # noqa: PLC0415 - the thread's side of this module needs none of it
+
+        self._idle = asyncio.Event()
+        if not len(self):
+            return True
+        self._schedule()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End the thread after the batch that it is writing."""
+        for timer in (self._retry_timer, self._delay_timer, self._overflow_timer):
+            if timer is not None:
+                timer.cancel()
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+
+def _merge(failed: Work, later: Work) -> Work:
+    """Put a failed batch's own records back in front of those that came since."""
+    batch, after = failed.batch, later.batch
+    failed.accepted = []
+    batch.accepted = []
+    batch.documents.update(after.documents)
+    for part in (
+        "settled_journal",
+        "parked",
+        "unparked",
+        "unparked_tasks",
+        "released",
+        "late",
+        "callbacks",
+        "callbacks_over",
+    ):
+        getattr(batch, part).extend(getattr(after, part))
+    failed.saved += later.saved
+    failed.then += later.then
+    failed.records += later.records
+    return failed
+
+
+class SaverPool:
+    """The savers; a task's saver is chosen by its id."""
+
+    def __init__(self, savers: list[Saver]) -> None:
+        self.savers = savers
+
+    def __len__(self) -> int:
+        return sum(map(len, self.savers))
+
+    def of(self, task_id: str) -> Saver:
+        """Return the saver of a task."""
+        if len(self.savers) == 1:
+            return self.savers[0]
+        return self.savers[crc32(task_id.encode()) % len(self.savers)]
+
+    @property
+    def error(self) -> StoreError | None:
+        """The error of a store that fails at the moment, or None."""
+        return next((saver.error for saver in self.savers if saver.error is not None), None)

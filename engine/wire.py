@@ -1,0 +1,224 @@
+"""HTTP/1.x responses from the bytes of a pipelined connection. Pure: no sockets, no clock.
+
+Only what a purge needs is read: the status, how many bytes of body came, and whether the connection
+goes on. Bodies are counted and dropped where they lie.
+
+The common head (one ``Content-Length`` written that way, no ``Transfer-Encoding``) costs five
+``find`` calls on the buffer, ≈ 1 µs; httptools' callbacks cost four times that. Every other head takes
+the careful way with a regular expression.
+
+Source: RFC 9112, sections 2.2, 4, 6.3 (which body belongs to a response) and 7.1 (chunked).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from engine.errors import WireError
+
+HEAD_MAX_BYTES: Final = 32 * 1024
+_CHUNK_LINE_MAX_BYTES: Final = 4096
+
+_FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*)", re.IGNORECASE)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: |\r)")
+_LENGTH_DIGITS_MAX: Final = 18
+_NO_BODY = frozenset({204, 304})
+_INFORMATIONAL: Final = 200
+
+
+class Answer(NamedTuple):
+    """One response: its status, the bytes of its body, and whether the connection goes on after it."""
+
+    status: int
+    body_bytes: int
+    keep_alive: bool
+
+
+# What the reader is in the middle of.
+_HEAD, _LENGTH, _CHUNK_HEAD, _CHUNK_BODY, _TRAILER, _TO_END = range(6)
+
+
+class AnswerReader:
+    """Turns the bytes of one connection into `Answer`s, in order."""
+
+    __slots__ = ("_body_bytes", "_keep_alive", "_left", "_state", "_status")
+
+    def __init__(self) -> None:
+        self._state = _HEAD
+        self._status = 0
+        self._left = 0  # bytes of the body, or of the chunk, still to come
+        self._body_bytes = 0
+        self._keep_alive = True
+
+    @property
+    def is_between_answers(self) -> bool:
+        """Whether no answer has begun."""
+        return self._state == _HEAD
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of the body of the answer that is being read, so far."""
+        return self._body_bytes
+
+    def feed(self, buffer: bytearray, end: int, answers: list[Answer]) -> int:
+        """Read *buffer* up to *end* and append what is complete to *answers*.
+
+        Returns:
+            How many bytes were used; the rest must be there again, at the start, in the next call.
+
+        Raises:
+            WireError: the bytes are not HTTP/1.x, or a head is longer than `HEAD_MAX_BYTES`.
+        """
+        pos = 0
+        while pos < end:
+            if self._state == _HEAD:
+                head_end = buffer.find(b"\r\n\r\n", pos, end)
+                if head_end < 0:
+                    self._check_partial(buffer, pos, end)
+                    return pos
+                self._read_head(buffer, pos, head_end)
+                pos = head_end + 4
+                if self._state == _LENGTH and self._left <= end - pos:
+                    pos += self._left  # the whole body is here: nothing to remember
+                    answers.append(self._finish(self._body_bytes + self._left))
+                continue
+            used = self._read_body(buffer, pos, end, answers)
+            if used < 0:
+                return pos
+            pos += used
+        return pos
+
+    def feed_eof(self, answers: list[Answer]) -> None:
+        """The peer closed: that ends a body without a length, and cuts any other short.
+
+        Raises:
+            WireError: it closed in the middle of an answer.
+        """
+        if self._state == _TO_END:
+            answers.append(self._finish(self._body_bytes))
+        elif self._state != _HEAD:
+            raise WireError("the connection was closed in the middle of an answer")
+
+    def _finish(self, body_bytes: int) -> Answer:
+        answer = Answer(self._status, body_bytes, self._keep_alive)
+        self._state = _HEAD
+        self._body_bytes = 0
+        self._left = 0
+        return answer
+
+    def _check_partial(self, buffer: bytearray, pos: int, end: int) -> None:
+        start = bytes(buffer[pos : min(end, pos + 7)])
+        if not b"HTTP/1.".startswith(start):
+            raise WireError(f"not an HTTP/1.x answer: {bytes(buffer[pos : min(end, pos + 40)])!r}")
+        if end - pos > HEAD_MAX_BYTES:
+            raise WireError(f"the head of an answer is longer than {HEAD_MAX_BYTES} bytes")
+
+    def _read_head(self, buffer: bytearray, pos: int, head_end: int) -> None:
+        line = _STATUS_LINE.match(buffer, pos, head_end + 2)
+        if line is None:
+            raise WireError(f"not an HTTP/1.x answer: {bytes(buffer[pos : min(head_end, pos + 40)])!r}")
+        status = int(line[2])
+        length_at = buffer.find(b"\r\nContent-Length: ", pos, head_end)
+        connection_at = buffer.find(b"\r\nConnection: ", pos, head_end)
+        if (
+            length_at > 0
+            and status >= _INFORMATIONAL
+            and status not in _NO_BODY
+            and line[1] == b"1"
+            and buffer.find(b"ransfer-", pos, head_end) < 0
+            and buffer.find(b"\r\nContent-Length: ", length_at + 2, head_end) < 0
+            and (connection_at < 0 or buffer.startswith(b"keep-alive\r\n", connection_at + 14))
+        ):
+            digits = buffer[length_at + 18 : buffer.find(b"\r", length_at + 18, head_end + 1)]
+            if digits.isdigit() and len(digits) < _LENGTH_DIGITS_MAX:
+                self._status = status
+                self._keep_alive = True
+                self._left = int(digits)
+                self._state = _LENGTH
+                return
+        self._read_head_carefully(buffer, pos, head_end, status, is_1_1=line[1] == b"1")
+
+    def _read_head_carefully(
+        self, buffer: bytearray, pos: int, head_end: int, status: int, *, is_1_1: bool
+    ) -> None:
+        lengths: set[bytes] = set()
+        codings = b""
+        keep_alive = is_1_1
+        for name, value in _FIELD.findall(buffer, pos, head_end):
+            field = name.lower()
+            if field == b"content-length":
+                lengths.update(part.strip() for part in value.split(b","))
+            elif field == b"transfer-encoding":
+                codings += b"," + value.lower()
+            else:
+                options = {option.strip() for option in value.lower().split(b",")}
+                keep_alive = b"close" not in options and (is_1_1 or b"keep-alive" in options)
+        if status < _INFORMATIONAL:
+            if status == 101:  # noqa: PLR2004 - HTTP
+                raise WireError("101 Switching Protocols was not asked for")
+            return  # 100, 103: the answer itself follows
+        self._status = status
+        self._keep_alive = keep_alive
+        self._body_bytes = 0
+        if status in _NO_BODY:
+            self._left = 0
+            self._state = _LENGTH
+        elif codings:
+            if codings.rpartition(b",")[2].strip() == b"chunked":
+                self._state = _CHUNK_HEAD
+            else:
+                self._to_end()
+        elif not lengths:
+            self._to_end()
+        elif len(lengths) == 1 and (digits := lengths.pop()).isdigit() and len(digits) < _LENGTH_DIGITS_MAX:
+            self._left = int(digits)
+            self._state = _LENGTH
+        else:
+            raise WireError("an answer has no single valid Content-Length")
+
+    def _to_end(self) -> None:
+        self._state = _TO_END
+        self._keep_alive = False
+
+    def _read_body(self, buffer: bytearray, pos: int, end: int, answers: list[Answer]) -> int:
+        """Read on in a body; return the bytes used, or -1 when a line is not complete yet."""
+        if self._state == _TO_END:
+            self._body_bytes += end - pos
+            return end - pos
+        if self._state in {_LENGTH, _CHUNK_BODY}:
+            used = min(self._left, end - pos)
+            self._left -= used
+            if self._state == _LENGTH:
+                self._body_bytes += used
+                if not self._left:
+                    answers.append(self._finish(self._body_bytes))
+            elif not self._left:
+                self._state = _CHUNK_HEAD
+            return used
+        line_end = buffer.find(b"\r\n", pos, end)
+        if line_end < 0:
+            if end - pos > _CHUNK_LINE_MAX_BYTES:
+                raise WireError("a chunk's size line is too long")
+            return -1
+        self._read_line(bytes(buffer[pos:line_end]), answers)
+        return line_end + 2 - pos
+
+    def _read_line(self, line: bytes, answers: list[Answer]) -> None:
+        if self._state == _TRAILER:
+            if not line:
+                answers.append(self._finish(self._body_bytes))
+            return
+        size = line.partition(b";")[0].strip()
+        try:
+            if not size or len(size) > 16 or size.strip(b"0123456789abcdefABCDEF"):  # noqa: PLR2004 - 64 bits
+                raise ValueError  # noqa: TRY301 - one place makes the error
+            length = int(size, 16)
+        except ValueError:
+            raise WireError(f"a chunk's size is not a hexadecimal number: {line[:40]!r}") from None
+        if length:
+            self._body_bytes += length
+            self._left = length + 2  # the chunk and its line end
+            self._state = _CHUNK_BODY
+        else:
+            self._state = _TRAILER

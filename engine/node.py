@@ -220,16 +220,15 @@ class Node:
         """Read each answer and pass the subtasks on."""
         self._failures = 0
         self._dispatch.stats.qps_proxy.mark(len(answers))
-        readings = self._readings
         acked: list[Item] = []
         rest: list[tuple[Item, Outcome, Answer]] = []
+        last_key: tuple[Operation, Answer] | None = None
+        outcome = Outcome.ACKED
         for item, answer in zip(items, answers, strict=True):
-            key = (item[0].operation, answer.status, answer.body_bytes > 0)
-            outcome = readings.get(key)
-            if outcome is None:
-                outcome = readings[key] = drivers.read(
-                    self.config, item[0].operation, answer.status, answer.body_bytes
-                )
+            operation = item[0].operation
+            if last_key is None or operation is not last_key[0] or answer is not last_key[1]:
+                outcome = self._read(operation, answer)
+                last_key = (operation, answer)
             if outcome <= Outcome.ABSENT:
                 acked.append(item)
             else:
@@ -241,6 +240,14 @@ class Node:
             self._dispatch.acked(acked)
         for item, outcome, answer in rest:
             self._not_acked(item, outcome, answer)
+
+    def _read(self, operation: Operation, answer: Answer) -> Outcome:
+        key = (operation, answer.status, answer.body_bytes > 0)
+        outcome = self._readings.get(key)
+        if outcome is None:
+            outcome = drivers.read(self.config, operation, answer.status, answer.body_bytes)
+            self._readings[key] = outcome
+        return outcome
 
     def _clear(self, acked: list[Item]) -> None:
         for share, index, _ in acked:

@@ -3,9 +3,13 @@
 Only what a purge needs is read: the status, how many bytes of body came, and whether the connection
 goes on. Bodies are counted and dropped where they lie.
 
-The common head (one ``Content-Length`` written that way, no ``Transfer-Encoding``) costs five
-``find`` calls on the buffer, ≈ 1 µs; httptools' callbacks cost four times that. Every other head takes
-the careful way with a regular expression.
+Three ways, each for what the one before does not take:
+
+- a *run* of answers with the same status line and no body, which is what a cache sends to a pipeline
+  of purges: counting a few patterns over the whole run costs ≈ 0.4 µs an answer;
+- the common head (one ``Content-Length`` written that way, no ``Transfer-Encoding``): a handful of
+  ``find`` calls, ≈ 3 µs;
+- any other head: a regular expression.
 
 Source: RFC 9112, sections 2.2, 4, 6.3 (which body belongs to a response) and 7.1 (chunked).
 """
@@ -22,6 +26,8 @@ _CHUNK_LINE_MAX_BYTES: Final = 4096
 
 _FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*)", re.IGNORECASE)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: |\r)")
+_RUN_MIN: Final = 2
+_STATUS_LINE_MIN: Final = 14  #: ``HTTP/1.1 200 `` and a line end
 _LENGTH_DIGITS_MAX: Final = 18
 _NO_BODY = frozenset({204, 304})
 _INFORMATIONAL: Final = 200
@@ -70,7 +76,7 @@ class AnswerReader:
         Raises:
             WireError: the bytes are not HTTP/1.x, or a head is longer than `HEAD_MAX_BYTES`.
         """
-        pos = 0
+        pos = self._feed_run(buffer, end, answers) if self._state == _HEAD else 0
         while pos < end:
             if self._state == _HEAD:
                 head_end = buffer.find(b"\r\n\r\n", pos, end)
@@ -88,6 +94,33 @@ class AnswerReader:
                 return pos
             pos += used
         return pos
+
+    @staticmethod
+    def _feed_run(buffer: bytearray, end: int, answers: list[Answer]) -> int:
+        """Take a run of equal answers without bodies off the start; return where it ends, 0 without one.
+
+        Counts must agree: as many ends of heads as copies of the first status line, as many
+        ``Content-Length: 0``, and nothing that changes the framing.
+        """
+        run_end = buffer.rfind(b"\r\n\r\n", 0, end) + 4
+        line_end = buffer.find(b"\r\n", 0, min(run_end, 256)) + 2
+        count = buffer.count(b"\r\n\r\n", 0, run_end)
+        if count < _RUN_MIN or line_end < _STATUS_LINE_MIN:
+            return 0
+        line = _STATUS_LINE.match(buffer, 0, line_end)
+        if line is None or line[1] != b"1" or line[2] < b"200" or line[2] in {b"204", b"304"}:
+            return 0
+        if (
+            buffer.count(buffer[:line_end], 0, run_end) != count
+            or buffer.count(b"\r\nContent-Length: 0\r\n", 0, run_end) != count
+            or buffer.count(b"ontent-Length:", 0, run_end) != count
+            or buffer.count(b"ransfer-", 0, run_end)
+            or buffer.count(b"HTTP/1.", 0, run_end) != count
+            or buffer.count(b"onnection:", 0, run_end) != buffer.count(b"onnection: keep-alive\r\n", 0, run_end)
+        ):
+            return 0
+        answers += [Answer(int(line[2]), 0, keep_alive=True)] * count
+        return run_end
 
     def feed_eof(self, answers: list[Answer]) -> None:
         """The peer closed: that ends a body without a length, and cuts any other short.

@@ -123,7 +123,9 @@ class Accept:
         stats.tasks_accepted += 1
         stats.qps_boss.mark(len(task.targets))
         stats.accept_s.observe(max(0.0, time.time() - task.created_at))
-        waiters[0](Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total)))
+        waiters[0](
+            Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total))
+        )
         self._dispatch.submit(task, journal_seq)
         for answer in waiters[1:]:
             stats.tasks_replayed += 1

@@ -18,8 +18,6 @@ from engine.model import State
 from engine.problems import Reply, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from engine.auth import Token
     from engine.config import Scope
     from engine.intake import Intake
@@ -88,7 +86,7 @@ def make_app(engine: Engine) -> web.Application:
 
 
 @web.middleware
-async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - aiohttp's
+async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     """Turn every error into a problem document and tell the connection what is under way."""
     engine = request.app[_ENGINE]
     connection: Intake | None = None
@@ -107,7 +105,7 @@ async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     return response
 
 
-async def _answer(engine: Engine, request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401
+async def _answer(engine: Engine, request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         return await handler(request)  # type: ignore[no-any-return]
     except EngineError as exc:
@@ -147,7 +145,7 @@ def _check(request: web.Request, scope: Scope) -> Token:
     return request.app[_ENGINE].auth.check(request.headers.get("Authorization"), scope)
 
 
-def _options(allowed: str) -> Any:  # noqa: ANN401 - a handler
+def _options(allowed: str) -> Any:
     async def options(request: web.Request) -> web.Response:  # noqa: ARG001 - aiohttp's interface
         return web.Response(status=204, headers={"Allow": allowed})
 
@@ -158,12 +156,16 @@ def _options(allowed: str) -> Any:  # noqa: ANN401 - a handler
 
 
 async def _read_body(request: web.Request) -> bytes:
-    if request.content_type not in {
-        "application/json",
-        "application/x-ndjson",
-        "application/ndjson",
-        "application/jsonl",
-    } and "Content-Type" in request.headers:
+    if (
+        request.content_type
+        not in {
+            "application/json",
+            "application/x-ndjson",
+            "application/ndjson",
+            "application/jsonl",
+        }
+        and "Content-Type" in request.headers
+    ):
         raise RequestError(415, f"content-type: takes application/json, not {request.content_type!r}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RequestError(415, "content-encoding: send the body as it is, not compressed")
@@ -193,7 +195,7 @@ async def _post_tasks(request: web.Request) -> web.Response:
     return await _submit(engine.accept.submit_lines, body, token)
 
 
-async def _submit(submit: Any, body: bytes, token: Token) -> web.Response:  # noqa: ANN401 - one of two methods
+async def _submit(submit: Any, body: bytes, token: Token) -> web.Response:
     future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     def answer(reply: Reply) -> None:
@@ -318,5 +320,3 @@ async def _put_log_format(request: web.Request) -> web.Response:
     except (msgspec.DecodeError, ValueError, KeyError) as exc:
         raise RequestError(422, f"format: takes struct, dict or text ({exc})", field="format") from exc
     return _json({"format": wanted})
-
-

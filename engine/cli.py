@@ -206,9 +206,9 @@ def _serve(args: argparse.Namespace, _out: render.Output) -> int:
     from engine import config  # noqa: PLC0415 - only this command needs the engine
 
     settings = config.load(args.config)
-    from engine import lifecycle  # noqa: PLC0415 - after a mistake in the file not even then
+    from engine.lifecycle import run  # noqa: PLC0415 - after a mistake in the file not even then
 
-    return lifecycle.run(settings, workers=args.workers)
+    return run(settings, workers=args.workers)
 
 
 def _hand_in(args: argparse.Namespace, out: render.Output) -> int:

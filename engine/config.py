@@ -192,8 +192,8 @@ def parse(table: dict[str, Any]) -> Config:
     return config
 
 
-def _override(table: dict[str, Any], environ: Any) -> None:  # noqa: ANN401 - os.environ or dict
-    areas = {"engine": EngineConfig, "store": StoreConfig, "alert": AlertConfig}
+def _override(table: dict[str, Any], environ: Any) -> None:
+    areas: dict[str, type[_Table]] = {"engine": EngineConfig, "store": StoreConfig, "alert": AlertConfig}
     for name, text in environ.items():
         if not name.startswith("PURGELINE_") or "__" not in name:
             continue
@@ -320,11 +320,15 @@ def _check_topology(config: Config) -> None:
             raise ConfigError(f"name {name!r}: use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first")
     for node in config.node:
         if node.layer not in layers:
-            raise ConfigError(f"node {node.name!r}: layer {node.layer!r} is no [[layer]]{_nearest(node.layer, layers)}")
+            raise ConfigError(
+                f"node {node.name!r}: layer {node.layer!r} is no [[layer]]{_nearest(node.layer, layers)}"
+            )
         _check_node(node)
         for parent in node.parents or ():
             if parent not in by_name:
-                raise ConfigError(f"node {node.name!r}: parent {parent!r} is no [[node]]{_nearest(parent, names)}")
+                raise ConfigError(
+                    f"node {node.name!r}: parent {parent!r} is no [[node]]{_nearest(parent, names)}"
+                )
             if layers.index(by_name[parent].layer) >= layers.index(node.layer):
                 raise ConfigError(
                     f"node {node.name!r}: parent {parent!r} is in layer {by_name[parent].layer!r}, "
@@ -368,7 +372,9 @@ def _check_tokens(config: Config) -> None:
     _refuse_duplicates("token", [token.name for token in config.auth.tokens])
     for token in config.auth.tokens:
         if not re.fullmatch(r"[0-9a-f]{64}", token.sha256):
-            raise ConfigError(f"token {token.name!r}: sha256 takes the 64 lower-case hex digits of sha256(token)")
+            raise ConfigError(
+                f"token {token.name!r}: sha256 takes the 64 lower-case hex digits of sha256(token)"
+            )
         if not token.rate_per_s >= 0 or token.burst_count < 0:
             raise ConfigError(f"token {token.name!r}: rate_per_s and burst_count are at least 0")
         for rule in token.sites:
@@ -377,7 +383,9 @@ def _check_tokens(config: Config) -> None:
 
 def _check_host_rule(where: str, rule: str) -> None:
     if not _HOST_RULE.fullmatch(rule):
-        raise ConfigError(f"{where}: {rule!r} is not a host rule: example.com, *.example.com or * (lower case)")
+        raise ConfigError(
+            f"{where}: {rule!r} is not a host rule: example.com, *.example.com or * (lower case)"
+        )
 
 
 def _check_exposure(config: Config) -> None:

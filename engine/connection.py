@@ -92,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # Reading
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's interface
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the loop the free part of the buffer."""
         if self._buffer is None:
             self._buffer = self._pool.buffers.take()

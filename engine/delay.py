@@ -155,7 +155,9 @@ class DelayQueues:
             while rows := await self.read(saver.store.oldest_parked, name, _CHUNK_ROWS):
                 now = time.time()
                 late = [
-                    Late(row.task_id, layer, 0, 1, {"node": name, "target": row.target, "reason": reason}, now)
+                    Late(
+                        row.task_id, layer, 0, 1, {"node": name, "target": row.target, "reason": reason}, now
+                    )
                     for row in rows
                 ]
                 released = [(token_of_row(row), row.task_id, row.target) for row in rows]
@@ -253,7 +255,7 @@ class _Delivery:
             self._failed_rows += [(row, reason) for row in rows]
         self._less(len(indexes))
 
-    def parked(self, share: Share, indexes: Sequence[int]) -> None:  # noqa: ARG002 - one interface
+    def parked(self, share: Share, indexes: Sequence[int]) -> None:
         """The node went down again: the rows stay."""
         self._is_cut = True
         self._less(len(indexes))
@@ -281,7 +283,9 @@ class _Delivery:
                     if reason:
                         error = {"node": self._node.name, "target": row.target, "reason": reason}
                         late.append(Late(row.task_id, self._node.layer, 0, 1, error, now))
-        late += [Late(task_id, self._node.layer, count, 0, None, now) for task_id, count in counts.items() if count]
+        late += [
+            Late(task_id, self._node.layer, count, 0, None, now) for task_id, count in counts.items() if count
+        ]
         released = [
             (token_of_row(row), row.task_id, row.target)
             for row in [*self._done_rows, *(row for row, _ in self._failed_rows)]
@@ -334,6 +338,9 @@ def _supersedes(wide: ParkedRow, row: ParkedRow) -> bool:
     """Return whether *wide*, queued later, drops all that *row* would; a soft one only what is soft."""
     if wide.seq <= row.seq or row.operation not in _URLS:
         return False
-    if wide.operation in {Operation.SOFT_PREFIX, Operation.SOFT_HOST} and row.operation == Operation.PURGE_URL:
+    if (
+        wide.operation in {Operation.SOFT_PREFIX, Operation.SOFT_HOST}
+        and row.operation == Operation.PURGE_URL
+    ):
         return False
     return row.target.partition("://")[2].startswith(_covers(wide))

@@ -219,7 +219,7 @@ class Dispatch:
             task.owner.failed(share, indexes, reason)
             return
         self.stats.subtasks_failed += len(indexes)
-        for index in indexes[: ERRORS_MAX]:
+        for index in indexes[:ERRORS_MAX]:
             result.add_error(task, share.node.name, task.targets[index], reason)
         task.updated_at = time.time()
         self._release(share, indexes)
@@ -522,4 +522,6 @@ def _link(share: Share, parents: list[Share]) -> None:
     for parent in parents:
         parent.children.append(share)
     count = len(share.states)
-    share.blockers = bytearray([len(parents)]) * count if len(parents) <= _BYTE_MAX else [len(parents)] * count
+    share.blockers = (
+        bytearray([len(parents)]) * count if len(parents) <= _BYTE_MAX else [len(parents)] * count
+    )

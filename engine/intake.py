@@ -179,6 +179,11 @@ class Intake(asyncio.Protocol):
         return f"<Intake {lane} lane [{len(self._slots)} pending]>"
 
     @property
+    def _is_fast(self) -> bool:
+        """Whether requests are still read here."""
+        return self._inner is None and not self._is_closing
+
+    @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
         return bool(self._slots or self._inner_busy or self._request is not None)
@@ -245,7 +250,7 @@ class Intake(asyncio.Protocol):
         elif self._tail:
             data = self._tail + data
             self._tail = b""
-        while data and not self._is_closing and self._inner is None:
+        while data and self._is_fast:
             if len(self._slots) >= PENDING_MAX:
                 self._pause(data)
                 return
@@ -428,7 +433,9 @@ class Intake(asyncio.Protocol):
         elif self._tail and not self._is_paused:
             if waited_s > gate.header_timeout_s:
                 self._say_and_close(problem(408, f"the head took longer than {gate.header_timeout_s:g} s"))
-        elif not self.is_busy and waited_s > (gate.header_timeout_s if self._inner_reads else gate.idle_timeout_s):
+        elif not self.is_busy and waited_s > (
+            gate.header_timeout_s if self._inner_reads else gate.idle_timeout_s
+        ):
             self._is_closing = True
             self._transport.close()
 

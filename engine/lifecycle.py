@@ -43,12 +43,12 @@ from engine.plan import Topology
 from engine.region import RegionMap
 from engine.saver import Saver, SaverPool
 from engine.stats import EngineCollector, NodeSample, Stats
-from engine.store import Accepted, Callback
 from engine.store.sqlite import SqliteStore
 from engine.timer import Timer
 from engine.validate import Validator
 
 if TYPE_CHECKING:
+    from engine.store import Accepted, Callback
     from collections.abc import Callable
 
     from engine.config import Config
@@ -93,7 +93,12 @@ class Engine:
             config.callback, config.alert, self.timer, on_settled=self._callback_over, stats=self.stats
         )
         self.dispatch = Dispatch(
-            self.regions, self.dues, self.timer, self.stats, attempts_max=settings.attempts_max, on_alert=self._alert
+            self.regions,
+            self.dues,
+            self.timer,
+            self.stats,
+            attempts_max=settings.attempts_max,
+            on_alert=self._alert,
         )
         self.validator = Validator(
             Topology(config), due_s=settings.due_s, allows_callback=self.notifier.allows
@@ -194,7 +199,7 @@ class Engine:
         """Go on with what the store holds: the journal's tasks, the delay queues, the callbacks."""
         taken = 0
         for saver in self.savers.savers:
-            rows = await self.delay.read(lambda saver=saver: list(saver.store.journal()))  # type: ignore[misc]
+            rows = await self.delay.read(_journal_of, saver)
             for seq, records in rows:
                 if not records:
                     saver.settle_journal(seq)
@@ -208,7 +213,11 @@ class Engine:
             if name in self.dispatch.nodes:
                 self.dispatch.nodes[name].start_probe()
             else:
-                logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, self.delay.depth(name))
+                logger.warning(
+                    "{} is not configured any more; its {} delayed subtasks fail",
+                    name,
+                    self.delay.depth(name),
+                )
                 await self.delay.drop_unknown(name)
         if taken:
             logger.info("{} unfinished tasks taken up from {}", taken, self._data_dir)
@@ -341,9 +350,11 @@ class Engine:
 
     def _callbacks_written(self, callbacks: list[Callback]) -> None:
         for callback in callbacks:
-            self.notifier.add(CallbackJob(callback.key, callback.task_id, callback.url, callback.body.encode()))
+            self.notifier.add(
+                CallbackJob(callback.key, callback.task_id, callback.url, callback.body.encode())
+            )
 
-    def _callback_over(self, job: CallbackJob, is_delivered: bool) -> None:  # noqa: FBT001, ARG002 - its interface
+    def _callback_over(self, job: CallbackJob, is_delivered: bool) -> None:
         self.savers.of(job.task_id).callback_over(job.key)
 
     def _settled_late(self, task_ids: list[str]) -> None:
@@ -424,7 +435,9 @@ class Engine:
             raise RequestError(404, f"there is no task {task_id!r}; settled ones are kept {days:g} days")
         return msgspec.json.decode(text)  # type: ignore[no-any-return]
 
-    async def stored_page(self, state: str | None, cursor: str, limit: int) -> tuple[list[dict[str, Any]], str]:
+    async def stored_page(
+        self, state: str | None, cursor: str, limit: int
+    ) -> tuple[list[dict[str, Any]], str]:
         """Return a page of stored documents, newest first, and the cursor of the next page or nothing."""
         number, before = self._parse_cursor(cursor)
         found: list[dict[str, Any]] = []
@@ -484,6 +497,10 @@ class Engine:
             self.delay.recount(await self.delay.read(saver.store.depths))
 
 
+def _journal_of(saver: Saver) -> list[tuple[int, list[Accepted]]]:
+    return list(saver.store.journal())
+
+
 def _shown_state(node: Node) -> str:
     if node.state is NodeState.READY and node.is_refusing:
         return "refusing"
@@ -503,7 +520,9 @@ def open_listener(config: Config) -> socket.socket:
     Raises:
         ConfigError: the address cannot be bound.
     """
-    if os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID", str(os.getpid())) == str(os.getpid()):
+    if os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID", str(os.getpid())) == str(
+        os.getpid()
+    ):
         return socket.socket(fileno=3)
     host, port = config.listen_address()
     try:
@@ -513,7 +532,9 @@ def open_listener(config: Config) -> socket.socket:
         listener.bind(address)
         listener.listen(config.engine.listen_backlog)
     except OSError as exc:
-        raise ConfigError(f"engine.listen: {config.engine.listen} cannot be bound: {exc.strerror or exc}") from exc
+        raise ConfigError(
+            f"engine.listen: {config.engine.listen} cannot be bound: {exc.strerror or exc}"
+        ) from exc
     listener.setblocking(False)
     return listener
 
@@ -527,7 +548,9 @@ def run(config: Config, *, workers: int = 1) -> int:
     if workers != 1:
         raise ConfigError("--workers: this version runs one worker")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    log = logs.setup(log_format=config.engine.log_format, level=config.engine.log_level, version=_version.__version__)
+    log = logs.setup(
+        log_format=config.engine.log_format, level=config.engine.log_level, version=_version.__version__
+    )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_main(config, log))

@@ -116,7 +116,7 @@ class Share:
         "task",
     )
 
-    def __init__(self, task: Task, node: Any, operation: Operation, total: int) -> None:  # noqa: ANN401 - a NodeQueue
+    def __init__(self, task: Task, node: Any, operation: Operation, total: int) -> None:
         self.task = task
         self.node = node
         self.operation = operation
@@ -237,7 +237,7 @@ class Task:
         self.indexes: dict[str, int] | None = None
 
     @classmethod
-    def internal(cls, targets: list[str], *, owner: Any, task_id: str) -> Task:  # noqa: ANN401 - see `owner`
+    def internal(cls, targets: list[str], *, owner: Any, task_id: str) -> Task:
         """Return a task that the engine makes for itself; it is in no region and never saved."""
         task = cls(
             id=task_id,

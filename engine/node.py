@@ -74,7 +74,12 @@ class Node:
     """
 
     def __init__(
-        self, config: NodeConfig, dispatch: Dispatch, settings: EngineConfig, buffers: BufferPool, timer: Timer
+        self,
+        config: NodeConfig,
+        dispatch: Dispatch,
+        settings: EngineConfig,
+        buffers: BufferPool,
+        timer: Timer,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -456,5 +461,7 @@ def reason_of(config: NodeConfig, operation: Operation, outcome: Outcome, answer
     if outcome is Outcome.REFUSED:
         if answer.status == 404:  # noqa: PLR2004 - HTTP
             return f"refused: {said} with a page: no rule for this host on {config.name}"
-        return f"refused: {said}: let {config.purge_method} in from this engine (ACL, method) on {config.name}"
+        return (
+            f"refused: {said}: let {config.purge_method} in from this engine (ACL, method) on {config.name}"
+        )
     return f"{said} to a prefetch" if operation is Operation.PREFETCH else said

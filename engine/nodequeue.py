@@ -94,10 +94,7 @@ class NodeQueue:
     def take_all(self) -> list[tuple[Share, int]]:
         """Empty the queue; return every waiting subtask. Their state is left as it is."""
         everything = [
-            (share, index)
-            for share in self._lanes
-            for index in share.lane
-            if share.states[index] == QUEUED
+            (share, index) for share in self._lanes for index in share.lane if share.states[index] == QUEUED
         ]
         for share in self._lanes:
             share.lane.clear()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from engine import drivers
 from engine.connection import Connection
-from engine.model import Operation
 
 if TYPE_CHECKING:
+    from engine.model import Operation
     from collections.abc import Callable
 
     from engine.buffers import BufferPool
@@ -149,4 +149,3 @@ class Pool:
         if self._wake_handle is not None:
             self._wake_handle.cancel()
         self.abort_all("the engine stops")
-

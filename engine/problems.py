@@ -34,9 +34,7 @@ class Reply(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}
 
 
-def problem(
-    status: int, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None
-) -> Reply:
+def problem(status: int, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None) -> Reply:
     """Return the reply for a status and a sentence that says what is wrong and what would be right."""
     body = msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, detail, field))
     return Reply(status, body, CONTENT_TYPE, headers or {})

@@ -87,7 +87,9 @@ def normalise_key(host: str, key: str, where: str) -> tuple[str, str]:
     """
     host = normalise_authority(host, where)
     if not _KEY.fullmatch(key):
-        raise _refuse(where, f"key {_show(key)} takes 1-1024 visible ASCII characters without space and comma")
+        raise _refuse(
+            where, f"key {_show(key)} takes 1-1024 visible ASCII characters without space and comma"
+        )
     return f"{host}/{key}", host
 
 

@@ -184,7 +184,11 @@ def _hint(message: str) -> str:
     ):
         if "Invalid enum value" in message and message.split("'")[1] not in choices.split(", "):
             wrong = message.split("'")[1]
-            return f"{wrong!r} is not known; {field} takes {choices}" if field == "action" else f"{wrong!r} is not known"
+            return (
+                f"{wrong!r} is not known; {field} takes {choices}"
+                if field == "action"
+                else f"{wrong!r} is not known"
+            )
     return message[0].lower() + message[1:]
 
 

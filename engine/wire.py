@@ -116,7 +116,8 @@ class AnswerReader:
             or buffer.count(b"ontent-Length:", 0, run_end) != count
             or buffer.count(b"ransfer-", 0, run_end)
             or buffer.count(b"HTTP/1.", 0, run_end) != count
-            or buffer.count(b"onnection:", 0, run_end) != buffer.count(b"onnection: keep-alive\r\n", 0, run_end)
+            or buffer.count(b"onnection:", 0, run_end)
+            != buffer.count(b"onnection: keep-alive\r\n", 0, run_end)
         ):
             return 0
         answers += [Answer(int(line[2]), 0, keep_alive=True)] * count

@@ -25,23 +25,20 @@ if TYPE_CHECKING:
     from engine.config import NodeConfig
 
 
-class DriverModule(Protocol):
-    """The functions of a driver module."""
+class Driver(Protocol):
+    """What a driver module has."""
 
-    @staticmethod
-    def capabilities(node: NodeConfig) -> frozenset[Operation]:
+    def capabilities(self, node: NodeConfig, /) -> frozenset[Operation]:
         """Return what *node* can do."""
 
-    @staticmethod
-    def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
+    def requester(self, node: NodeConfig, operation: Operation, /) -> Callable[[str], str]:
         """Return the function that makes a target's request text."""
 
-    @staticmethod
-    def read(operation: Operation, status: int, body_bytes: int) -> Outcome:
+    def read(self, operation: Operation, status: int, body_bytes: int, /) -> Outcome:
         """Return what an answer means."""
 
 
-DRIVERS: Final[dict[str, DriverModule]] = {
+DRIVERS: Final[dict[str, Driver]] = {
     "varnish": varnish,
     "ats": ats,
     "nginx": nginx,

@@ -78,8 +78,12 @@ class SqliteStore:
             self._check()
             self._writer.executescript(_SCHEMA)
             self._check_format()
-            self._journal_seq = self._writer.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[0]
-            self._callback_key = self._writer.execute("SELECT coalesce(max(key), 0) FROM callback").fetchone()[0]
+            self._journal_seq = self._writer.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[
+                0
+            ]
+            self._callback_key = self._writer.execute(
+                "SELECT coalesce(max(key), 0) FROM callback"
+            ).fetchone()[0]
         except sqlite3.DatabaseError as exc:
             self.close()
             raise self._translate(exc, "open") from exc
@@ -187,9 +191,7 @@ class SqliteStore:
             (_encode(released).decode(),),
         )
 
-    def _apply_late(
-        self, connection: sqlite3.Connection, batch: Batch, done: Committed
-    ) -> list[Callback]:
+    def _apply_late(self, connection: sqlite3.Connection, batch: Batch, done: Committed) -> list[Callback]:
         """Fold late delivery into stored documents; return the callbacks of those that it settled."""
         wanted = _encode(list({late.task_id for late in batch.late})).decode()
         rows = connection.execute(
@@ -203,7 +205,12 @@ class SqliteStore:
             self._put_documents(connection, {task_id: _encode(doc) for task_id, doc in documents.items()})
         done.settled_late = [task_id for task_id, doc in documents.items() if result.is_final(doc)]
         return [
-            Callback(0, task_id, documents[task_id]["callback"], _encode(result.public(documents[task_id])).decode())
+            Callback(
+                0,
+                task_id,
+                documents[task_id]["callback"],
+                _encode(result.public(documents[task_id])).decode(),
+            )
             for task_id in done.settled_late
             if "callback" in documents[task_id]
         ]
@@ -236,7 +243,9 @@ class SqliteStore:
             ids = _encode([record.id for record in records]).decode()
             settled = {
                 row[0]
-                for row in self._query("SELECT id FROM task WHERE id IN (SELECT value FROM json_each(?))", ids)
+                for row in self._query(
+                    "SELECT id FROM task WHERE id IN (SELECT value FROM json_each(?))", ids
+                )
             }
             yield seq, [record for record in records if record.id not in settled]
 
@@ -281,7 +290,9 @@ class SqliteStore:
 
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""
-        return self._parked("node = ? AND operation IN (3, 4, 9, 10) AND after = '' ORDER BY seq DESC LIMIT 1000", node)
+        return self._parked(
+            "node = ? AND operation IN (3, 4, 9, 10) AND after = '' ORDER BY seq DESC LIMIT 1000", node
+        )
 
     def parked_like(self, node: str, targets: Sequence[tuple[int, str]]) -> list[ParkedRow]:
         """See `Store.parked_like`."""
@@ -312,7 +323,9 @@ class SqliteStore:
 
     def pending_callbacks(self) -> list[Callback]:
         """See `Store.pending_callbacks`."""
-        return [Callback(*row) for row in self._query("SELECT key, task_id, url, body FROM callback ORDER BY key")]
+        return [
+            Callback(*row) for row in self._query("SELECT key, task_id, url, body FROM callback ORDER BY key")
+        ]
 
     def forget(self, before_at: float, limit: int) -> int:
         """See `Store.forget`. Walks the table in the order of settling, from where it stopped last."""
@@ -355,7 +368,7 @@ class SqliteStore:
                 connection.execute("PRAGMA query_only = ON")
                 self._readers.connection = connection
                 self._opened.append(connection)
-            return connection.execute(sql, values).fetchall()  # type: ignore[no-any-return]
+            return connection.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
             raise self._translate(exc, "read") from exc
 
@@ -388,7 +401,9 @@ class SqliteStore:
 
     def _check(self) -> None:
         assert self._writer is not None
-        tables = [row[0] for row in self._writer.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            row[0] for row in self._writer.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
         if self._path.stat().st_size <= _CHECK_WHOLE_BYTES:
             scope = [""]
         else:

@@ -6,10 +6,9 @@ method, chunked, ``Expect``, HTTP/1.0, a head that is not perfectly plain) hands
 for good, to aiohttp, with the bytes that it began with. aiohttp serves the task routes too, on the same
 `Accept`, so which lane a request takes changes its speed and nothing else.
 
-Why a regular expression and not httptools: the lane takes only heads that match one strict pattern
-whole, so there is nothing to be lenient about; that is one call per request, where a callback parser
-makes one per header (measured here: 1.6 µs against 4.4 µs for the head of a usual client), and it knows where
-a request ends, which a hand-over needs and httptools does not tell.
+Why a pattern and not httptools: the lane takes only heads that match one strict pattern whole, so there
+is nothing to be lenient about; it knows where a request ends, which a hand-over needs and httptools does
+not tell; and a head seen before is one dictionary look-up, where a callback parser makes a call a header.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import re
 import time
 from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from engine.errors import RequestError
 from engine.problems import Reply, problem
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
 HEAD_MAX_BYTES: Final = 16 * 1024
 PENDING_MAX: Final = 128
 """Pipelined requests without an answer, per connection; then reading waits."""
+
+_PARSED_HEADS_MAX: Final = 1024
+_PARSED_HEAD_MAX_BYTES: Final = 1024
 
 _START: Final = b"POST /v1/engine/task"
 _HEAD: Final = re.compile(
@@ -49,6 +51,41 @@ _TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r;]*)")
 _JSON_TYPES: Final = frozenset(
     {b"application/json", b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b""}
 )
+
+
+class Head(NamedTuple):
+    """What the fast lane needs to know of a request's head."""
+
+    is_lines: bool  #: ``/tasks``, NDJSON
+    body_bytes: int
+    authorization: bytes
+    is_last: bool  #: ``Connection: close``
+
+
+def parse_head(text: bytes) -> Head | None:
+    """Return what a plain head says, or None when aiohttp has to read it.
+
+    Args:
+        text: from the request line to the empty line.
+    """
+    match = _HEAD.fullmatch(text)
+    if match is None:
+        return None
+    fields = match[2].lower() + b"\r"
+    length = _LENGTH.search(fields)
+    kind = _TYPE.search(fields)
+    authorization = fields.find(b"\r\nauthorization:")
+    if (
+        length is None
+        or fields.count(b"\r\ncontent-length") > 1
+        or _UNUSUAL.search(fields)
+        or (kind is not None and kind[1].strip() not in _JSON_TYPES)
+        or fields.find(b"\r\nauthorization:", authorization + 2) > authorization >= 0
+    ):
+        return None
+    value = match[2][authorization + 16 :].partition(b"\r")[0].strip() if authorization >= 0 else b""
+    is_last = re.search(rb"\r\nconnection:[ \t]*close\r", fields) is not None
+    return Head(bool(match[1]), int(length[1]), value, is_last)
 
 
 class Gate:
@@ -85,6 +122,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._heads: dict[tuple[int, str, bool], bytes] = {}
         self._heads_at = 0
+        self._parsed: dict[bytes, Head | None] = {}
         self._sweep_handle = self._loop.call_later(1, self._sweep)
 
     def __call__(self) -> Intake:
@@ -110,6 +148,22 @@ class Gate:
             ]
             made = self._heads[key] = "\r\n".join(lines).encode()
         return made
+
+    def parse(self, text: bytes) -> Head | None:
+        """Return `parse_head` of *text*.
+
+        A client's heads differ in nothing but the length of the body, so a few hundred cover nearly all
+        requests: one dictionary look-up in place of six searches (0.3 µs instead of 6).
+        """
+        try:
+            return self._parsed[text]
+        except KeyError:
+            head = parse_head(text)
+            if len(text) <= _PARSED_HEAD_MAX_BYTES:
+                if len(self._parsed) >= _PARSED_HEADS_MAX:
+                    self._parsed.clear()
+                self._parsed[text] = head
+            return head
 
     def _sweep(self) -> None:
         """Close connections that are too slow or idle: one pass a second instead of a timer each."""
@@ -165,9 +219,10 @@ class Intake(asyncio.Protocol):
         self._inner_busy = 0
         self._inner_reads = False  # bytes of a request have come, and no handler has been called
         self._tail = b""  # of a head, or of requests that wait for the ones before
+        self._is_in_head = False
         self._chunks: list[bytes] = []  # of a body
         self._missing = 0  # bytes of the body still to come
-        self._request: tuple[bool, bytes, bool] | None = None  # is NDJSON, authorization, is last
+        self._head: Head | None = None  # of the request whose body is being read
         self._slots: deque[_Slot] = deque()
         self._since = loop.time()  # of what `check_time` looks at
         self._is_paused = False
@@ -186,7 +241,7 @@ class Intake(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
-        return bool(self._slots or self._inner_busy or self._request is not None)
+        return bool(self._slots or self._inner_busy or self._head is not None)
 
     # Connection
 
@@ -210,7 +265,7 @@ class Intake(asyncio.Protocol):
         self._has_eof = True
         if self._inner is not None:
             self._inner.eof_received()
-        elif self._tail or self._request is not None:
+        elif self._tail or self._head is not None:
             self._say_and_close(problem(400, "the request ended before it was complete"))
         self._close_after_eof()
         return not self._is_closing
@@ -245,7 +300,7 @@ class Intake(asyncio.Protocol):
             return
         if self._is_closing:
             return
-        if self._request is not None:
+        if self._head is not None:
             data = self._read_body(data)
         elif self._tail:
             data = self._tail + data
@@ -261,39 +316,22 @@ class Intake(asyncio.Protocol):
 
     def _read_request(self, data: bytes) -> bytes | None:
         """Read one request at the start of *data*; return what follows, or None when all is used."""
-        match = _HEAD.match(data)
-        if match is None:
+        head_end = data.find(b"\r\n\r\n") + 4
+        head = self._gate.parse(data[:head_end]) if head_end > len(_START) else None
+        if head is None:
             self._not_plain(data)
             return None
-        head = match[2].lower() + b"\r"
-        length = _LENGTH.search(head)
-        if length is None or head.count(b"\r\ncontent-length") > 1 or _UNUSUAL.search(head):
-            self._hand_over(data)
-            return None
-        kind = _TYPE.search(head)
-        if kind is not None and kind[1].strip() not in _JSON_TYPES:
-            self._hand_over(data)
-            return None
-        authorization = b""
-        at = head.find(b"\r\nauthorization:")
-        if at >= 0:
-            value = match[2][at + 16 :]
-            authorization = value[: value.find(b"\r")] if b"\r" in value else value
-            if head.find(b"\r\nauthorization:", at + 2) >= 0:
-                self._hand_over(data)
-                return None
-        body_bytes = int(length[1])
-        if body_bytes > self._gate.body_max_bytes:
-            detail = f"the body has {body_bytes} bytes, at most {self._gate.body_max_bytes} (body_max_bytes)"
+        if head.body_bytes > self._gate.body_max_bytes:
+            detail = f"the body has {head.body_bytes} bytes, at most {self._gate.body_max_bytes} (body_max_bytes)"
             self._say_and_close(problem(413, detail))
             return None
-        is_last = b"\r\nconnection: close\r" in head or b"\r\nconnection:close\r" in head
-        end = match.end() + body_bytes
-        self._request = (bool(match[1]), authorization, is_last)
+        end = head_end + head.body_bytes
+        self._head = head
+        self._is_in_head = False
         if len(data) >= end:
-            self._finish(data[match.end() : end])
+            self._finish(data[head_end:end])
             return data[end:]
-        self._chunks = [data[match.end() :]]
+        self._chunks = [data[head_end:]]
         self._missing = end - len(data)
         self._since = self._loop.time()
         return None
@@ -313,20 +351,19 @@ class Intake(asyncio.Protocol):
 
     def _finish(self, body: bytes) -> None:
         """Submit a complete request."""
-        assert self._request is not None
-        is_lines, authorization, is_last = self._request
-        self._request = None
+        head, self._head = self._head, None
+        assert head is not None
         gate = self._gate
-        slot = _Slot(self, is_last=is_last or gate.is_draining)
+        slot = _Slot(self, is_last=head.is_last or gate.is_draining)
         self._slots.append(slot)
-        if is_last:
+        if head.is_last:
             self._is_closing = True
         try:
-            token = gate.auth.check(authorization.strip(), "submit")
+            token = gate.auth.check(head.authorization, "submit")
         except RequestError as exc:
             slot(gate.accept.refuse(exc))
             return
-        if is_lines:
+        if head.is_lines:
             gate.accept.submit_lines(body, token, slot)
         else:
             gate.accept.submit(body, token, slot)
@@ -335,7 +372,8 @@ class Intake(asyncio.Protocol):
         """Wait for the rest of a head, or give the connection to aiohttp."""
         could_be_ours = data.startswith(_START) if len(data) >= len(_START) else _START.startswith(data)
         if could_be_ours and b"\r\n\r\n" not in data and len(data) <= HEAD_MAX_BYTES:
-            if not self._tail:
+            if not self._is_in_head:
+                self._is_in_head = True
                 self._since = self._loop.time()
             self._tail = data
         else:
@@ -397,7 +435,7 @@ class Intake(asyncio.Protocol):
 
     def _say_and_close(self, reply: Reply) -> None:
         """Answer after what is pending, and close."""
-        self._request = None
+        self._head = None
         self._tail = b""
         slot = _Slot(self, is_last=True)
         self._slots.append(slot)
@@ -427,7 +465,7 @@ class Intake(asyncio.Protocol):
         if self._is_closing:
             if waited_s > gate.idle_timeout_s:
                 self._transport.abort()
-        elif self._request is not None:
+        elif self._head is not None:
             if waited_s > gate.body_timeout_s:
                 self._say_and_close(problem(408, f"the body took longer than {gate.body_timeout_s:g} s"))
         elif self._tail and not self._is_paused:

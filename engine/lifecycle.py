@@ -168,8 +168,7 @@ class Engine:
         await self._open_gate(listener)
         self._is_started = True
         self._loop.call_later(_FORGET_EVERY_S, self._forget)
-        gc.collect()
-        gc.freeze()
+        _calm_gc()
 
     async def _open_stores(self) -> None:
         try:
@@ -499,6 +498,14 @@ class Engine:
 
 def _journal_of(saver: Saver) -> list[tuple[int, list[Accepted]]]:
     return list(saver.store.journal())
+
+
+def _calm_gc() -> None:
+    """Tasks are freed by their reference counts, so the collector has little to find and must not
+    stop the loop to look at a million live subtasks: a full pass over 100,000 tasks took 0.2 s."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 1000)
 
 
 def _shown_state(node: Node) -> str:

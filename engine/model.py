@@ -62,11 +62,14 @@ class Operation(enum.IntEnum):
     PREFETCH = 11
 
 
+_PURGES = {(kind.value, False): Operation[f"PURGE_{kind.name}"] for kind in Kind} | {
+    (kind.value, True): Operation[f"SOFT_{kind.name}"] for kind in Kind
+}
+
+
 def operation_of(action: str, kind: str, *, soft: bool) -> Operation:
     """Return what an action on a kind of target sends."""
-    if action == Action.PREFETCH:
-        return Operation.PREFETCH
-    return Operation[f"{'SOFT' if soft else 'PURGE'}_{kind.upper()}"]
+    return Operation.PREFETCH if action == Action.PREFETCH else _PURGES[kind, soft]
 
 
 class Outcome(enum.IntEnum):

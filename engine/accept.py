@@ -36,10 +36,18 @@ class Accept:
 
     Args:
         live_max: live subtasks (``live_subtasks_max``); beyond that clients are asked to wait.
+        on_alert: told what an operator should know: key, level, message.
     """
 
     def __init__(
-        self, validator: Validator, regions: RegionMap, dispatch: Dispatch, stats: Stats, *, live_max: int
+        self,
+        validator: Validator,
+        regions: RegionMap,
+        dispatch: Dispatch,
+        stats: Stats,
+        *,
+        live_max: int,
+        on_alert: Callable[[str, str, str], None],
     ) -> None:
         self.savers: SaverPool
         self._validator = validator
@@ -47,6 +55,7 @@ class Accept:
         self._dispatch = dispatch
         self._stats = stats
         self._live_max = live_max
+        self._on_alert = on_alert
 
     def submit(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
         """Take one task in; *answer* is called once, now or after the commit. Never raises `EngineError`."""
@@ -82,6 +91,8 @@ class Accept:
 
     def refuse(self, exc: EngineError) -> Reply:
         """Count an error and return its reply."""
+        if isinstance(exc, BacklogFullError):
+            self._on_alert(f"full:{exc.backlog}", "warning", f"clients are answered 503: {exc}")
         reply = reply_of(exc)
         if reply.status == 429:  # noqa: PLR2004 - HTTP
             self._stats.requests_limited += 1

@@ -31,6 +31,8 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = 0
         self._in_flight: deque[Item] = deque()
         self._progress_at = 0.0
+        self._writes: deque[tuple[int, float]] = deque()  # answers until a write is through, its time
+        self._sent_count = 0
         self._is_last = False  # no further request goes out on it
         self._is_armed = False
         self.answered = 0
@@ -71,10 +73,13 @@ class Connection(asyncio.BufferedProtocol):
         items = self._pool.take(room)
         if not items:
             return
+        now = self._pool.now()
         if not in_flight:
-            self._progress_at = self._pool.now()
+            self._progress_at = now
             self._arm(self._pool.timeout_s)
         self._in_flight.extend(items)
+        self._sent_count += len(items)
+        self._writes.append((self._sent_count, now))
         transport.write(self._pool.text_of(items).encode("ascii"))
 
     def abort(self, reason: str) -> None:
@@ -160,12 +165,15 @@ class Connection(asyncio.BufferedProtocol):
                 return
         items = [in_flight.popleft() for _ in answers]
         self.answered += len(answers)
-        self._progress_at = self._pool.now()
+        self._progress_at = now = self._pool.now()
+        duration_s = now - self._writes[0][1] if answers else 0.0
+        while self._writes and self._writes[0][0] <= self.answered:
+            self._writes.popleft()
         if answers and not answers[-1].keep_alive:
             self._is_last = True
             if self._transport is not None:
                 self._transport.close()
-        self._pool.settle(items, answers)
+        self._pool.settle(items, answers, duration_s)
 
     def _refuse_body(self) -> None:
         item = self._in_flight.popleft()

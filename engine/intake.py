@@ -322,7 +322,9 @@ class Intake(asyncio.Protocol):
             self._not_plain(data)
             return None
         if head.body_bytes > self._gate.body_max_bytes:
-            detail = f"the body has {head.body_bytes} bytes, at most {self._gate.body_max_bytes} (body_max_bytes)"
+            detail = (
+                f"the body has {head.body_bytes} bytes, at most {self._gate.body_max_bytes} (body_max_bytes)"
+            )
             self._say_and_close(problem(413, detail))
             return None
         end = head_end + head.body_bytes

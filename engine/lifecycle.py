@@ -104,7 +104,12 @@ class Engine:
             Topology(config), due_s=settings.due_s, allows_callback=self.notifier.allows
         )
         self.accept = Accept(
-            self.validator, self.regions, self.dispatch, self.stats, live_max=settings.live_subtasks_max
+            self.validator,
+            self.regions,
+            self.dispatch,
+            self.stats,
+            live_max=settings.live_subtasks_max,
+            on_alert=self._alert,
         )
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self.savers = SaverPool([self._make_saver(number) for number in range(settings.saver_count)])
@@ -188,9 +193,12 @@ class Engine:
     def _make_nodes(self) -> None:
         settings = self.config.engine
         buffers = BufferPool()
+        log_subtask = self.logs.subtask if settings.log_subtasks else None
         for node in self.config.node:
             try:
-                self.dispatch.nodes[node.name] = Node(node, self.dispatch, settings, buffers, self.timer)
+                self.dispatch.nodes[node.name] = Node(
+                    node, self.dispatch, settings, buffers, self.timer, log_subtask
+                )
             except OSError as exc:
                 raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
 

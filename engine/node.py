@@ -36,7 +36,7 @@ from engine.wire import Answer, AnswerReader
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from engine.buffers import BufferPool
     from engine.config import EngineConfig, NodeConfig
@@ -69,8 +69,8 @@ class Node:
 
     Args:
         config: its table.
-        index: its place among the nodes.
         dispatch: told what became of subtasks.
+        log_subtask: given a line for each answer (``log_subtasks``); see `logs.Logs.subtask`.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Node:
         settings: EngineConfig,
         buffers: BufferPool,
         timer: Timer,
+        log_subtask: Callable[[str, str, str, int, int, int, float], None] | None = None,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -120,6 +121,8 @@ class Node:
         self._not_before = 0.0
         self._probe: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._took_s = dispatch.stats.node_histogram(config.name)
+        self._log_subtask = log_subtask
         self.acked = 0
         self.refused = 0
         self.failed_count = 0
@@ -221,23 +224,35 @@ class Node:
 
     # Answers, told by the pools
 
-    def answered(self, items: list[Item], answers: list[Answer]) -> None:
-        """Read each answer and pass the subtasks on."""
+    def answered(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
+        """Read each answer and pass the subtasks on; *duration_s* is how long the oldest took."""
         self._failures = 0
         self._dispatch.stats.qps_proxy.mark(len(answers))
+        self._took_s.observe(duration_s)
         acked: list[Item] = []
         rest: list[tuple[Item, Outcome, Answer]] = []
         last_key: tuple[Operation, Answer] | None = None
         outcome = Outcome.ACKED
+        absent = 0
         for item, answer in zip(items, answers, strict=True):
             operation = item[0].operation
             if last_key is None or operation is not last_key[0] or answer is not last_key[1]:
                 outcome = self._read(operation, answer)
                 last_key = (operation, answer)
+            if self._log_subtask is not None:
+                share, index, _ = item
+                target = share.task.targets[index]
+                self._log_subtask(
+                    share.task.id, self.name, target, operation, answer.status, outcome, duration_s * 1000
+                )
+            if operation is Operation.PREFETCH:
+                self._dispatch.stats.prefetched_bytes += answer.body_bytes
             if outcome <= Outcome.ABSENT:
+                absent += outcome is Outcome.ABSENT
                 acked.append(item)
             else:
                 rest.append((item, outcome, answer))
+        self._dispatch.stats.subtasks_absent += absent
         if acked:
             self.acked += len(acked)
             if self._refusals or self._suspects:

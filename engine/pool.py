@@ -129,9 +129,9 @@ class Pool:
             parts.append(make(share.task.targets[index]))
         return "".join(parts)
 
-    def settle(self, items: list[Item], answers: list[Answer]) -> None:
-        """Pass answers on."""
-        self.node.answered(items, answers)
+    def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
+        """Pass answers on, with the time since the oldest of their requests was sent."""
+        self.node.answered(items, answers, duration_s)
 
     def too_big(self, item: Item) -> None:
         """Fail a prefetch whose object is over the limit."""

@@ -88,7 +88,12 @@ class Pool:
             return
         task = self._loop.create_task(self._connect())
         self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        task.add_done_callback(self._connected)
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        """An attempt is over; only now is there room for the next one beside what it opened."""
+        self._connecting.discard(task)
+        self.wake()
 
     async def _connect(self) -> None:
         host, port, context = self.node.address

@@ -36,7 +36,40 @@ def node_table(cache: Cache, *, name: str, layer: str = "edge", **extra: object)
     keys: dict[str, object] = {"name": name, "layer": layer, "driver": cache.driver, "url": cache.url}
     if cache.purge_path:
         keys["purge_path"] = cache.purge_path
-    return "[[node]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in {**keys, **extra}.items())
+    return "[[node]]\n" + "".join(
+        f"{key} = {json.dumps(value)}\n" for key, value in {**keys, **extra}.items()
+    )
+
+
+def fake_table(url: str, *, name: str, layer: str = "edge", driver: str = "varnish", **extra: object) -> str:
+    """Return the ``[[node]]`` table for a node at *url*."""
+    keys = {"name": name, "layer": layer, "driver": driver, "url": url, **extra}
+    return "[[node]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+def layer_tables(*names: str) -> str:
+    """Return the ``[[layer]]`` tables of layers in this order."""
+    return "".join(f'[[layer]]\nname = "{name}"\n' for name in names)
+
+
+def get_page(
+    cache: Cache, path: str, *, host: str = "img.example.com", headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    """GET a page through a cache, as a visitor; return status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", cache.port, timeout=20)
+    try:
+        connection.request("GET", path, headers={"Host": host, **(headers or {})})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def get_body(cache: Cache, path: str, *, host: str = "img.example.com") -> bytes:
+    """GET a page that must be there; return its body."""
+    status, body = get_page(cache, path, host=host)
+    assert status == 200, (path, status, body[:200])
+    return body
 
 
 class EngineProcess:
@@ -50,7 +83,13 @@ class EngineProcess:
     """
 
     def __init__(
-        self, folder: Path, tables: str, *, prefix: Sequence[str] = (), env: dict[str, str] | None = None, **engine: object
+        self,
+        folder: Path,
+        tables: str,
+        *,
+        prefix: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        **engine: object,
     ) -> None:
         self.folder = folder
         self.port = free_port()

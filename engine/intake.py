@@ -14,6 +14,7 @@ not tell; and a head seen before is one dictionary look-up, where a callback par
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import re
 import time
@@ -118,6 +119,8 @@ class Gate:
         self.idle_timeout_s = idle_timeout_s
         self.connections: set[Intake] = set()
         self.is_draining = False
+        self.is_closing = False
+        self._all_closed = asyncio.Event()
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._heads: dict[tuple[int, str, bool], bytes] = {}
@@ -177,14 +180,23 @@ class Gate:
         self.is_draining = True
 
     def close_idle(self) -> None:
-        """Close the connections on which no request is under way."""
+        """Close the connections on which no request is under way, the others as soon as that is so."""
+        self.is_closing = True
         for connection in list(self.connections):
             connection.close_if_idle()
 
-    @property
-    def busy_count(self) -> int:
-        """Connections with a request under way."""
-        return sum(connection.is_busy for connection in self.connections)
+    def forget(self, connection: Intake) -> None:
+        """A connection is closed."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._all_closed.set()
+
+    async def wait_closed(self, timeout_s: float) -> None:
+        """Wait until no connection is left, for at most that many seconds."""
+        self._all_closed.clear()
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_closed.wait(), timeout_s)
 
     def close(self) -> None:
         """Close everything at once."""
@@ -256,7 +268,7 @@ class Intake(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it. Tasks that were taken in go on."""
         self._is_closing = True
-        self._gate.connections.discard(self)
+        self._gate.forget(self)
         if self._inner is not None:
             self._inner.connection_lost(exc)
 
@@ -267,13 +279,8 @@ class Intake(asyncio.Protocol):
             self._inner.eof_received()
         elif self._tail or self._head is not None:
             self._say_and_close(problem(400, "the request ended before it was complete"))
-        self._close_after_eof()
+        self.close_if_idle()
         return not self._is_closing
-
-    def _close_after_eof(self) -> None:
-        if self._has_eof and not self.is_busy and not self._is_closing:
-            self._is_closing = True
-            self._transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: take no more requests from it."""
@@ -417,8 +424,8 @@ class Intake(asyncio.Protocol):
             self._transport.close()
         elif self._is_paused and len(slots) <= PENDING_MAX // 2:
             self._go_on()
-        elif self._has_eof:
-            self._close_after_eof()
+        elif self._has_eof or self._gate.is_closing:
+            self.close_if_idle()
 
     def _go_on(self) -> None:
         """Read what waited behind the answers, unless it still has to."""
@@ -456,7 +463,7 @@ class Intake(asyncio.Protocol):
         self._inner_busy -= 1
         self._since = self._loop.time()
         if self._has_eof:
-            self._loop.call_later(0.05, self._close_after_eof)  # the response is written after this
+            self._loop.call_later(0.05, self.close_if_idle)  # the response is written after this
 
     # Time
 

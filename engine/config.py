@@ -15,7 +15,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -206,7 +206,7 @@ def _override(table: dict[str, Any], environ: Any) -> None:
         try:
             value = msgspec.convert(text, known[key].type, strict=False)
         except msgspec.ValidationError as exc:
-            raise ConfigError(f"environment {name}: {exc}") from exc
+            raise ConfigError(f"environment {name}: {_explain(str(exc), known[key].type)}") from exc
         section = table.setdefault(area, {})
         if not isinstance(section, dict):
             raise ConfigError(f"{area} must be a table, written [{area}]")
@@ -248,7 +248,17 @@ def _nearest(key: str, known: list[str]) -> str:
 def _say_where(message: str) -> str:
     """``Expected `int`, got `str` - at `$.engine.due_s``` → ``engine.due_s: expected ...``."""
     text, _, path = message.partition(" - at `$.")
-    return f"{path.rstrip('`')}: {text[0].lower()}{text[1:]}" if path else message
+    path = path.rstrip("`")
+    area, _, key = re.sub(r"\[.*?\]", "", path).rpartition(".")
+    kinds = {field.name: field.type for field in msgspec.structs.fields(_TABLES.get(area, Config))}
+    return f"{path}: {_explain(text, kinds.get(key))}" if path else message
+
+
+def _explain(problem: str, kind: Any) -> str:
+    """Add what a key of type *kind* takes when that is one of a few words."""
+    kind = get_args(kind)[0] if get_origin(kind) is list else kind
+    takes = f"; takes {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+    return f"{problem[0].lower()}{problem[1:]}{takes}"
 
 
 def _check(config: Config) -> None:
@@ -260,8 +270,7 @@ def _check(config: Config) -> None:
         _check_host_rule("site.host", site.host)
     for callback in config.callback:
         _check_host_rule("callback.host", callback.host)
-    if config.alert.url and urlsplit(config.alert.url).scheme not in {"http", "https"}:
-        raise ConfigError(f"alert.url: {config.alert.url!r} is not an http or https URL")
+    _check_alert(config.alert)
     _check_exposure(config)
 
 
@@ -297,8 +306,19 @@ def _check_engine(config: Config) -> None:
         if not least <= value < 2**53:  # also refuses nan and inf
             raise ConfigError(f"engine.{key}: {value} is out of range, at least {least:g}")
     host, _, port = config.engine.listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
         raise ConfigError(f"engine.listen: {config.engine.listen!r} is not HOST:PORT, such as 127.0.0.1:9181")
+
+
+def _check_alert(alert: AlertConfig) -> None:
+    try:
+        url = urlsplit(alert.url)
+    except ValueError as exc:
+        raise ConfigError(f"alert.url: {alert.url!r}: {exc}") from exc
+    if alert.url and (url.scheme not in {"http", "https"} or not url.hostname):
+        raise ConfigError(f"alert.url: {alert.url!r} is not an http or https URL")
+    if not 0 <= alert.repeat_s < 2**53:
+        raise ConfigError(f"alert.repeat_s: {alert.repeat_s} is out of range, at least 0")
 
 
 def _check_store(url: str) -> None:
@@ -324,6 +344,7 @@ def _check_topology(config: Config) -> None:
                 f"node {node.name!r}: layer {node.layer!r} is no [[layer]]{_nearest(node.layer, layers)}"
             )
         _check_node(node)
+    for node in config.node:
         for parent in node.parents or ():
             if parent not in by_name:
                 raise ConfigError(

@@ -45,13 +45,19 @@ _HEAD: Final = re.compile(
 )
 _UNUSUAL: Final = re.compile(
     rb"\r\n(?:transfer-encoding|expect|upgrade|content-encoding|trailer)[ \t]*:"
-    rb"|\r\nconnection:[ \t]*(?!keep-alive\r|close\r)"
+    rb"|\r\nconnection:(?! ?keep-alive\r| ?close\r)"
 )
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r")
 _TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r;]*)")
 _JSON_TYPES: Final = frozenset(
-    {b"application/json", b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b""}
+    {b"application/json", b"application/x-ndjson", b"application/ndjson", b"application/jsonl"}
 )
+_LINGER_S: Final = 2.0
+"""After a refusal, what the client still sends is read and dropped: closing on unread bytes resets the
+connection, and the client would lose the answer."""
+_ENDED_EARLY: Final = "the request ended before it was complete"
+_EOF_GRACE_S: Final = 0.1
+"""After the end of a half-closed client's bytes: time for aiohttp to call the handler of what it has."""
 
 
 class Head(NamedTuple):
@@ -263,6 +269,7 @@ class Intake(asyncio.Protocol):
         if len(self._gate.connections) >= self._gate.connections_max:
             detail = f"there are {self._gate.connections_max} connections (connections_max); try again"
             self._say_and_close(problem(503, detail, headers={"Retry-After": "1"}))
+            return
         self._gate.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -277,8 +284,13 @@ class Intake(asyncio.Protocol):
         self._has_eof = True
         if self._inner is not None:
             self._inner.eof_received()
+            if self._body_timeout is not None:
+                self._end_body_soon()
+            elif self._inner_reads and not self.is_busy:
+                self._loop.call_later(_EOF_GRACE_S, self._inner_ended)
+                return True
         elif self._tail or self._head is not None:
-            self._say_and_close(problem(400, "the request ended before it was complete"))
+            self._say_and_close(problem(400, _ENDED_EARLY))
         self.close_if_idle()
         return not self._is_closing
 
@@ -443,13 +455,24 @@ class Intake(asyncio.Protocol):
         return b"%b%d\r\n\r\n%b" % (head, len(reply.body), reply.body)
 
     def _say_and_close(self, reply: Reply) -> None:
-        """Answer after what is pending, and close."""
+        """Answer after what is pending, and close; the client may be in the middle of sending."""
         self._head = None
         self._tail = b""
+        self._chunks = []
+        self._lingers = True
         slot = _Slot(self, is_last=True)
         self._slots.append(slot)
         slot(reply)
         self._is_closing = True
+
+    def _end(self) -> None:
+        """Close, after a refusal in such a way that the client can read it."""
+        if self._lingers and not self._has_eof:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._loop.call_later(_LINGER_S, self._transport.abort)
+        else:
+            self._transport.close()
 
     # aiohttp's lane, told by its middleware
 
@@ -464,6 +487,41 @@ class Intake(asyncio.Protocol):
         self._since = self._loop.time()
         if self._has_eof:
             self._loop.call_later(0.05, self.close_if_idle)  # the response is written after this
+
+    @contextlib.asynccontextmanager
+    async def reading_body(self, limit_s: float) -> AsyncIterator[None]:
+        """Give a handler *limit_s* to read its body, and no time for one that cannot come any more.
+
+        Raises:
+            RequestError: 408, or 400 when the client has ended its side.
+        """
+        try:
+            async with asyncio.timeout(limit_s) as self._body_timeout:
+                if self._has_eof:
+                    self._end_body_soon()
+                yield
+        except TimeoutError:
+            if self._has_eof:
+                raise RequestError(400, _ENDED_EARLY) from None
+            raise RequestError(408, f"the body took longer than {limit_s:g} s") from None
+        finally:
+            self._body_timeout = None
+
+    def _end_body_soon(self) -> None:
+        assert self._body_timeout is not None
+        self._body_timeout.reschedule(self._loop.time() + _EOF_GRACE_S)
+
+    def _inner_ended(self) -> None:
+        """The client had ended its side before aiohttp had a whole head: there is nobody else to say so."""
+        if self._inner_reads and not self.is_busy:
+            self._inner_gives_up(problem(400, _ENDED_EARLY))
+
+    def _inner_gives_up(self, reply: Reply) -> None:
+        self._is_closing = True
+        if not self._transport.is_closing():
+            self._lingers = True
+            self._transport.write(self._text(reply, is_last=True))
+            self._end()
 
     # Time
 

@@ -305,10 +305,10 @@ class Engine:
         if self._listener is not None:
             self._listener.close()
         self.gate.drain()
-        grace_until = min(until, self._loop.time() + _GRACE_S)
-        while self.gate.connections and self._loop.time() < (until if self.gate.busy_count else grace_until):
-            await asyncio.sleep(0.02)
+        limit_s = self.config.engine.drain_timeout_s
+        await self.gate.wait_closed(min(_GRACE_S, limit_s / 4))
         self.gate.close_idle()
+        await self.gate.wait_closed(limit_s / 2)  # a slow client may not take all of the time
         left_s = max(0.0, until - self._loop.time() - min(2.0, self.config.engine.drain_timeout_s / 4))
         if not await self.dispatch.drain(left_s):
             logger.warning("{} subtasks are not done; they go on at the next start", self.dispatch.live)

@@ -137,11 +137,6 @@ class Share:
     def __repr__(self) -> str:
         return f"<Share {self.task.id} on {self.node.name} [{self.acked}/{len(self.states)} acked]>"
 
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing of it is left to do but delayed delivery."""
-        return self.acked + self.failed + self.delayed + self.cancelled == len(self.states)
-
 
 class Task:
     """One client request and its progress.
@@ -175,9 +170,7 @@ class Task:
         "is_saving",
         "journal_seq",
         "kind",
-        "layer_names",
         "live",
-        "node_names",
         "owner",
         "plan",
         "prefetch",
@@ -201,8 +194,6 @@ class Task:
         targets: list[str],
         soft: bool,
         prefetch: bool,
-        layer_names: list[str],
-        node_names: list[str],
         callback: str | None,
         due_s: float,
         body: bytes,
@@ -215,8 +206,6 @@ class Task:
         self.targets = targets
         self.soft = soft
         self.prefetch = prefetch
-        self.layer_names = layer_names
-        self.node_names = node_names
         self.callback = callback
         self.due_s = due_s
         self.body = body
@@ -249,8 +238,6 @@ class Task:
             targets=targets,
             soft=False,
             prefetch=False,
-            layer_names=[],
-            node_names=[],
             callback=None,
             due_s=0,
             body=b"",

@@ -58,8 +58,7 @@ class Topology:
         self._layers = [layer.name for layer in config.layer] or ["edge"]
         self._nodes = sorted(config.node, key=lambda node: self._layers.index(node.layer))
         self._ancestors = {node.name: self._parents_of(node) for node in self._nodes}
-        self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], Plan] = {}
-        self._refusals: dict[tuple[Plan, Operation], str] = {}
+        self._plans: dict[tuple[frozenset[str], frozenset[str]], Plan] = {}
 
     def plan(self, layers: Sequence[str] = (), nodes: Sequence[str] = ()) -> Plan:
         """Return the plan of a task for these layers and nodes; empty means all.
@@ -67,9 +66,11 @@ class Topology:
         Raises:
             RequestError: 422, an unknown name (the nearest known one is named), or no node left.
         """
-        wanted = (tuple(layers), tuple(nodes))
+        wanted = (frozenset(layers), frozenset(nodes))
         found = self._plans.get(wanted)
         if found is None:
+            _refuse_unknown("layers", layers, self._layers)
+            _refuse_unknown("nodes", nodes, [node.name for node in self._nodes])
             found = self._make(*wanted)
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
@@ -104,9 +105,7 @@ class Topology:
                 return above
         return []
 
-    def _make(self, layers: tuple[str, ...], nodes: tuple[str, ...]) -> Plan:
-        _refuse_unknown("layers", layers, self._layers)
-        _refuse_unknown("nodes", nodes, [node.name for node in self._nodes])
+    def _make(self, layers: frozenset[str], nodes: frozenset[str]) -> Plan:
         chosen = [
             node
             for node in self._nodes
@@ -142,7 +141,7 @@ class Topology:
         return tuple(sorted(found))
 
 
-def _refuse_unknown(field: str, names: tuple[str, ...], known: list[str]) -> None:
+def _refuse_unknown(field: str, names: Sequence[str], known: list[str]) -> None:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)

@@ -25,8 +25,10 @@ from engine.errors import RequestError
 TARGET_MAX_CHARS: Final = 8000
 """Caches take request lines of about 8 KiB (nginx, ATS, Varnish); a longer one would be refused there."""
 
-#: what nearly every target looks like; group 1 host, group 2 path
-PLAIN_URL: Final = re.compile(r"https?://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(/[!\"$-~]*)")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+PLAIN_URL: Final = re.compile(rf"https?://((?=[^/]{{1,253}}/){_LABEL}(?:\.{_LABEL})*)/[!\"$-~]*")
+"""What nearly every target looks like: a URL that is in its stored form already. Group 1 is the host."""
+
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 _UNPRINTABLE = re.compile(r"[^!-~]")
@@ -74,7 +76,7 @@ def normalise_authority(authority: str, where: str, *, scheme: str = "http") -> 
         raise _refuse(where, f"has no valid host in {_show(authority)}")
     host = _normalise_host(match[1], where)
     port = (match[2] or "").lstrip("0")
-    if match[2] and (not port or int(port) > _PORT_MAX):
+    if match[2] and (not port or len(port) > len(str(_PORT_MAX)) or int(port) > _PORT_MAX):
         raise _refuse(where, f"port {_show(match[2])} is not 1-65535")
     return host if not port or port == _DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
 
@@ -95,11 +97,15 @@ def normalise_key(host: str, key: str, where: str) -> tuple[str, str]:
 
 def _normalise_host(host: str, where: str) -> str:
     if host.startswith("["):
+        # A zone (%eth0) means nothing to a cache, and Python takes any character in it, line ends too.
         try:
-            return f"[{ipaddress.IPv6Address(host[1:-1])}]"
+            address = ipaddress.IPv6Address("" if "%" in host else host[1:-1])
         except ValueError:
-            raise _refuse(where, f"{_show(host)} is not an IPv6 address in brackets") from None
-    if not host.isascii():
+            raise _refuse(
+                where, f"{_show(host)} is not an IPv6 address in brackets, without a zone"
+            ) from None
+        return f"[{address}]"
+    if not host.isascii() and len(host) <= _HOST_MAX_CHARS:  # encoding a longer one would take long
         try:
             host = idna.encode(host, uts46=True).decode("ascii")
         except (idna.IDNAError, UnicodeError) as exc:

@@ -6,12 +6,13 @@ wrong is the answer; nothing has been stored by then.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 TARGETS_MAX: Final = 10_000
 DUE_MAX_S: Final = 7 * 86400
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LONGEST_PLAIN = TARGET_MAX_CHARS  # a longer one takes the slow path, which says so
+_PROBLEM = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)  # of msgspec: what, and its JSON path
 
 
 class KeyTarget(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,6 +52,11 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
     due_s: float | None = None
 
 
+_CHOICES: Final = {
+    field.name: ", ".join(get_args(field.type))
+    for field in msgspec.structs.fields(TaskBody)
+    if get_origin(field.type) is Literal
+}
 _decode = msgspec.json.Decoder(TaskBody).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -136,8 +142,6 @@ class Validator:
             targets=targets,
             soft=asked.soft,
             prefetch=asked.prefetch,
-            layer_names=asked.layers,
-            node_names=asked.nodes,
             callback=asked.callback,
             due_s=self._due_s if asked.due_s is None else asked.due_s,
             body=body,
@@ -159,37 +163,35 @@ def decode(body: bytes) -> TaskBody:
     try:
         return _decode(body)
     except msgspec.ValidationError as exc:
-        message, _, path = str(exc).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".")
-        raise RequestError(422, f"{field or 'body'}: {_hint(message)}", field=field) from None
+        raise _refusal(str(exc)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise RequestError(400, f"the body is not valid JSON: {exc}") from None
 
 
-def _hint(message: str) -> str:
-    """Say what would be right where msgspec says only what is wrong."""
-    known = [field.name for field in msgspec.structs.fields(TaskBody)]
-    if "unknown field" in message:
-        import difflib  # noqa: PLC0415 - only on the error path
+def _refusal(problem: str) -> RequestError:
+    """Say what the field takes, where msgspec says only what is wrong with it."""
+    match = _PROBLEM.fullmatch(problem)
+    assert match is not None
+    what, field = match[1], match[2] or ""
+    if what.startswith("Object contains unknown field"):
+        detail = _unknown_field(what.split("`")[1], KeyTarget if field else TaskBody)
+    elif what.startswith("Object missing required field"):
+        detail = f"field {what.split('`')[1]!r} is missing"
+    elif field in _CHOICES:
+        detail = f"takes {_CHOICES[field]}; {what[0].lower()}{what[1:]}"
+    elif field.startswith("targets["):
+        detail = f"takes a string, or an object of host and key; {what[0].lower()}{what[1:]}"
+    else:
+        detail = what[0].lower() + what[1:]
+    return RequestError(422, f"{field or 'body'}: {detail}", field=field)
 
-        name = message.split("`")[1]
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        tail = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-        return f"unknown field {name!r}; {tail}"
-    if "missing required field" in message:
-        return message[0].lower() + message[1:]
-    for field, choices in (
-        ("action", "purge, prefetch"),
-        ("kind", "url, prefix, regex, key, host"),
-    ):
-        if "Invalid enum value" in message and message.split("'")[1] not in choices.split(", "):
-            wrong = message.split("'")[1]
-            return (
-                f"{wrong!r} is not known; {field} takes {choices}"
-                if field == "action"
-                else f"{wrong!r} is not known"
-            )
-    return message[0].lower() + message[1:]
+
+def _unknown_field(name: str, kind: type[msgspec.Struct]) -> str:
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"unknown field {name!r}; " + (
+        f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    )
 
 
 def _check_fields(asked: TaskBody) -> None:
@@ -222,15 +224,12 @@ def _targets(asked: TaskBody, allows_host: Callable[[str], bool]) -> list[str]:
     found: list[str] = []
     allowed = None
     for index, target in enumerate(asked.targets):
-        match = plain(target) if type(target) is str and len(target) < _LONGEST_PLAIN else None
+        match = plain(target) if type(target) is str and len(target) < TARGET_MAX_CHARS else None
         if match is not None:
-            host = match[1]
-            text = target
+            text, host = match.string, match[1]
         else:
             text, host = normalise(target, f"targets[{index}]")
         if host != allowed:
-            if match is not None and (".." in host or len(host) > 63):  # noqa: PLR2004 - a label's length
-                text, host = normalise(target, f"targets[{index}]")
             if not allows_host(host):
                 raise RequestError(
                     422,
@@ -238,7 +237,7 @@ def _targets(asked: TaskBody, allows_host: Callable[[str], bool]) -> list[str]:
                     field=f"targets[{index}]",
                 )
             allowed = host
-        found.append(text)  # type: ignore[arg-type]  # a matched target is a str
+        found.append(text)
     return list(dict.fromkeys(found)) if len(found) > 1 else found
 
 
@@ -254,7 +253,7 @@ def _url(target: str | KeyTarget, where: str) -> tuple[str, str]:
 
 def _prefix(target: str | KeyTarget, where: str) -> tuple[str, str]:
     text, host = _url(target, where)
-    return text.removesuffix("*"), host
+    return text.rstrip("*"), host
 
 
 def _regex(target: str | KeyTarget, where: str) -> tuple[str, str]:

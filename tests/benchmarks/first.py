@@ -187,8 +187,8 @@ def latency(engine: EngineProcess, count: int = 200) -> Iterator[tuple[str, str]
     took = []
     for number in range(count):
         body = json.dumps({"targets": [f"http://img.example.com/l{number}"]})
-        connection.request("POST", "/v1/engine/task", body, {"Content-Type": "application/json"})
         begun = time.time()
+        connection.request("POST", "/v1/engine/task", body, {"Content-Type": "application/json"})
         task_id = json.loads(connection.getresponse().read())["task_id"]
         task = engine.wait_for(task_id)
         took.append(task["updated_at"] - begun)

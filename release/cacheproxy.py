@@ -1,0 +1,346 @@
+"""A small caching proxy that speaks PURGE, for a demo on a machine without a real cache server.
+
+    python -m release.cacheproxy --port 6081 --backend 127.0.0.1:8080 --folder DIR
+
+Not for production: it keeps everything in memory. What it does, it does as a cache should (RFC 9111):
+
+- ``GET`` and ``HEAD`` are answered from the cache while fresh (``s-maxage``, else ``max-age``, less the
+  ``Age`` it came with), with ``Age`` and ``X-Cache: HIT`` or ``MISS``. The key is host and request target
+  as sent.
+- Requests for one object wait for one fetch. What may not be stored is passed on; so are ranges and
+  requests with ``Authorization``, and objects over `OBJECT_MAX_BYTES`. All other methods are answered 405.
+- ``PURGE`` answers 200 (dropped) or 404 (was not cached), both without a body, as Squid does: a node of
+  driver ``squid``. Only loopback clients may; others get 403. A fetch under way when the purge comes is
+  not stored.
+
+Every object is also a file in *folder*, and they are read again at start. So a proxy that was killed comes
+back with what it had, stale or not, as nginx and Traffic Server do.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import json
+import re
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+OBJECT_MAX_BYTES = 16 * 1024 * 1024
+STORE_MAX_BYTES = 128 * 1024 * 1024
+FETCH_TIMEOUT_S = 30.0
+
+_STORABLE = frozenset({200, 203, 204, 301, 308, 404, 410})
+_NEVER = re.compile(r"\b(no-store|no-cache|private)\b", re.IGNORECASE)
+_AGE = {name: re.compile(rf"\b{name}\s*=\s*\"?(\d+)", re.IGNORECASE) for name in ("s-maxage", "max-age")}
+_HOP_BY_HOP = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("content-length", "age"),  # both are ours to say
+    }
+)
+_PASSED_ON = (
+    "User-Agent",
+    "Accept",
+    "Range",
+    "Authorization",
+    "Cookie",
+    "If-None-Match",
+    "If-Modified-Since",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One answer of the backend."""
+
+    key: str
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    since: float  #: UNIX time at which it was of age 0
+    fresh_s: float  #: 0: not to be stored
+
+    @property
+    def age_s(self) -> int:
+        """Seconds since the origin made it."""
+        return max(0, int(time.time() - self.since))
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it may still be served."""
+        return time.time() - self.since < self.fresh_s
+
+    def to_bytes(self) -> bytes:
+        """Return it as a file: one line of JSON, then the body."""
+        facts = {name: value for name, value in asdict(self).items() if name != "body"}
+        return json.dumps(facts).encode() + b"\n" + self.body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a file back.
+
+        Raises:
+            ValueError, TypeError: this is no such file.
+        """
+        head, _, body = data.partition(b"\n")
+        facts = json.loads(head)
+        facts["headers"] = [(str(name), str(value)) for name, value in facts["headers"]]
+        return cls(body=body, **facts)
+
+
+class Store:
+    """Objects by key, the least recently used ones dropped first; each is a file of *folder* too."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = STORE_MAX_BYTES) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._objects: dict[str, Stored] = {}
+        self.used_bytes = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.object"):
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # no file of ours: leave it alone
+                self._keep(Stored.from_bytes(path.read_bytes()))
+
+    def __repr__(self) -> str:
+        return f"<Store {self._folder} [{len(self._objects)} objects, {self.used_bytes} bytes]>"
+
+    def get(self, key: str) -> Stored | None:
+        """Return a fresh object."""
+        found = self._objects.pop(key, None)
+        if found is not None:
+            self._objects[key] = found  # now the most recently used
+        return found if found is not None and found.is_fresh else None
+
+    def put(self, stored: Stored) -> None:
+        """Keep an object, in a file that is either whole or not there."""
+        self.drop(stored.key)
+        self._keep(stored)
+        path = self._path(stored.key)
+        temporary = path.with_suffix(".new")
+        temporary.write_bytes(stored.to_bytes())
+        temporary.replace(path)
+        while self.used_bytes > self._max_bytes:
+            self.drop(next(iter(self._objects)))
+
+    def drop(self, key: str) -> bool:
+        """Forget an object; return whether there was one."""
+        found = self._objects.pop(key, None)
+        if found is None:
+            return False
+        self.used_bytes -= len(found.body)
+        self._path(key).unlink(missing_ok=True)
+        return True
+
+    def _keep(self, stored: Stored) -> None:
+        self._objects[stored.key] = stored
+        self.used_bytes += len(stored.body)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.object"
+
+
+class CacheProxy:
+    """The proxy: a low-level handler for aiohttp's server.
+
+    Args:
+        backend: ``host:port`` of the origin, or of the proxy behind this one.
+        folder: for the objects.
+    """
+
+    def __init__(self, backend: str, folder: Path) -> None:
+        self._backend = backend
+        self._store = Store(folder)
+        self._fetches: dict[str, asyncio.Task[Stored | None]] = {}
+        self._session: aiohttp.ClientSession  # there from `start` to `stop`
+        self._runner = web.ServerRunner(web.Server(self.handle, access_log=None), shutdown_timeout=1.0)
+
+    async def start(self, port: int, *, host: str = "127.0.0.1") -> int:
+        """Listen; return the port, which is a free one for port 0."""
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False, timeout=aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Close everything."""
+        for fetch in self._fetches.values():
+            fetch.cancel()
+        await self._runner.cleanup()
+        await self._session.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        host, path = _place(request)
+        if not host or not path.startswith("/"):
+            return web.Response(status=400, text="needs a Host and a path\n")
+        if request.method == "PURGE":
+            return self._purge(request, f"{host}{path}")
+        if request.method not in {"GET", "HEAD"}:
+            return web.Response(status=405, headers={"Allow": "GET, HEAD, PURGE"})
+        try:
+            return await self._get(request, host, path)
+        except TimeoutError:
+            return web.Response(status=504, text="the backend took too long\n")
+        except aiohttp.ClientError as exc:
+            return web.Response(status=502, text=f"the backend cannot be reached: {exc}\n")
+
+    async def _get(self, request: web.BaseRequest, host: str, path: str) -> web.StreamResponse:
+        key = f"{host}{path}"
+        if "Range" in request.headers or "Authorization" in request.headers:
+            return await self._pass(request, host, path)
+        found = self._store.get(key)
+        if found is not None:
+            return _response(found, "HIT")
+        fetched = await asyncio.shield(self._fetch_once(key, host, path))
+        if fetched is None or not fetched.fresh_s:  # too big, or this one client's own
+            return await self._pass(request, host, path)
+        return _response(fetched, "MISS")
+
+    def _purge(self, request: web.BaseRequest, key: str) -> web.Response:
+        if not ipaddress.ip_address(request.remote or "::").is_loopback:
+            return web.Response(status=403, text="this client may not purge\n")
+        self._fetches.pop(key, None)  # it goes on for those who wait, but is not stored
+        return web.Response(status=200 if self._store.drop(key) else 404)
+
+    def _fetch_once(self, key: str, host: str, path: str) -> asyncio.Task[Stored | None]:
+        fetch = self._fetches.get(key)
+        if fetch is None:
+            fetch = self._fetches[key] = asyncio.create_task(self._fetch(key, host, path))
+            fetch.add_done_callback(lambda done: self._fetched(key, done))
+        return fetch
+
+    def _fetched(self, key: str, fetch: asyncio.Task[Stored | None]) -> None:
+        is_current = self._fetches.get(key) is fetch
+        if is_current:
+            del self._fetches[key]
+        if fetch.cancelled() or fetch.exception() is not None:
+            return
+        fetched = fetch.result()
+        if is_current and fetched is not None and fetched.fresh_s:
+            self._store.put(fetched)
+
+    async def _fetch(self, key: str, host: str, path: str) -> Stored | None:
+        """Fetch an object whole; None when it is too big for that."""
+        async with self._session.get(
+            self._url(path),
+            headers={"Host": host, "Accept-Encoding": "identity", "User-Agent": "purgeline-cacheproxy"},
+            allow_redirects=False,
+        ) as answer:
+            body = bytearray()
+            async for chunk in answer.content.iter_any():
+                body += chunk
+                if len(body) > OBJECT_MAX_BYTES:
+                    return None
+            return Stored(
+                key=key,
+                status=answer.status,
+                headers=_end_to_end(answer.headers),
+                body=bytes(body),
+                since=time.time() - _number(answer.headers.get("Age", "")),
+                fresh_s=fresh_s(answer.status, answer.headers),
+            )
+
+    async def _pass(self, request: web.BaseRequest, host: str, path: str) -> web.StreamResponse:
+        """Send a request on and its answer back, without a look at the store."""
+        headers = {"Host": host, "Accept-Encoding": "identity"}
+        headers |= {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        async with self._session.request(
+            request.method, self._url(path), headers=headers, allow_redirects=False
+        ) as answer:
+            response = web.StreamResponse(
+                status=answer.status, headers=CIMultiDict(_end_to_end(answer.headers))
+            )
+            response.headers["X-Cache"] = "MISS"
+            response.content_length = answer.content_length
+            await response.prepare(request)
+            if request.method == "GET":
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+            await response.write_eof()
+            return response
+
+    def _url(self, path: str) -> URL:
+        return URL(f"http://{self._backend}{path}", encoded=True)
+
+
+def fresh_s(status: int, headers: Mapping[str, str]) -> float:
+    """Return for how many seconds, from age 0 on, an answer may be served again; 0: not at all.
+
+    ``Vary`` on anything but the encoding, which we always ask for plain, would need a second key: not stored.
+    """
+    control = headers.get("Cache-Control", "")
+    varies = {name.strip().lower() for name in headers.get("Vary", "").split(",")} - {"", "accept-encoding"}
+    if status not in _STORABLE or _NEVER.search(control) or varies or "Set-Cookie" in headers:
+        return 0.0
+    for pattern in _AGE.values():
+        if found := pattern.search(control):
+            return float(found[1])
+    return 0.0
+
+
+def _place(request: web.BaseRequest) -> tuple[str, str]:
+    """Return host (lower case, without the default port) and request target of a request."""
+    host, path = request.headers.get("Host", ""), request.raw_path
+    if path.lower().startswith("http://"):  # absolute form; its host counts (RFC 9112, section 3.2.2)
+        host, slash, rest = path[len("http://") :].partition("/")
+        path = slash + rest or "/"
+    return host.lower().removesuffix(":80"), path
+
+
+def _response(stored: Stored, how: str) -> web.Response:
+    headers = CIMultiDict(stored.headers)
+    headers["X-Cache"] = how
+    headers["Age"] = str(stored.age_s)
+    return web.Response(status=stored.status, headers=headers, body=stored.body)
+
+
+def _end_to_end(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    return [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP | named]
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+async def serve(port: int, backend: str, folder: Path) -> None:
+    """Run a proxy until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    proxy = CacheProxy(backend, folder)
+    try:
+        await proxy.start(port)
+        await stopped.wait()
+    finally:
+        await proxy.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m release.cacheproxy", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--backend", required=True, metavar="HOST:PORT")
+    parser.add_argument("--folder", type=Path, required=True)
+    args = parser.parse_args(argv)
+    asyncio.run(serve(args.port, args.backend, args.folder))
+
+
+if __name__ == "__main__":
+    main()

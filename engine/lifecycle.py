@@ -203,31 +203,35 @@ class Engine:
                 raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
 
     async def _take_up(self) -> None:
-        """Go on with what the store holds: the journal's tasks, the delay queues, the callbacks."""
-        taken = 0
+        """Go on with what the store holds: the delay queues, the callbacks, the journal's tasks.
+
+        In that order: rows of tasks that are worked again from the start are dropped while no task can
+        add new ones, and a node with rows is not ready before they are delivered.
+        """
         for saver in self.savers.savers:
-            rows = await self.delay.read(_journal_of, saver)
-            for seq, records in rows:
-                if not records:
-                    saver.settle_journal(seq)
-                for record in records:
-                    self._replay(record, seq)
-                    taken += 1
             await self.delay.read(saver.store.drop_orphans)
             self.delay.load(await self.delay.read(saver.store.depths))
             self._callbacks_written(await self.delay.read(saver.store.pending_callbacks))
         for name in self.delay.names():
-            if name in self.dispatch.nodes:
-                self.dispatch.nodes[name].start_probe()
-            else:
-                logger.warning(
-                    "{} is not configured any more; its {} delayed subtasks fail",
-                    name,
-                    self.delay.depth(name),
-                )
-                await self.delay.drop_unknown(name)
+            await self._take_up_rows(name)
+        taken = 0
+        for saver in self.savers.savers:
+            for seq, records in await self.delay.read(_journal_of, saver):
+                if not records:
+                    saver.settle_journal(seq)
+                for record in records:
+                    self._replay(record, seq)
+                taken += len(records)
         if taken:
             logger.info("{} unfinished tasks taken up from {}", taken, self._data_dir)
+
+    async def _take_up_rows(self, name: str) -> None:
+        if name in self.dispatch.nodes:
+            self.dispatch.nodes[name].start_probe()
+            return
+        count = self.delay.depth(name)
+        logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
+        await self.delay.drop_unknown(name)
 
     def _replay(self, record: Accepted, seq: int) -> None:
         try:
@@ -538,7 +542,7 @@ def open_listener(config: Config) -> socket.socket:
     if os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID", str(os.getpid())) == str(
         os.getpid()
     ):
-        return socket.socket(fileno=3)
+        return _handed_down()
     host, port = config.listen_address()
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -550,6 +554,18 @@ def open_listener(config: Config) -> socket.socket:
         raise ConfigError(
             f"engine.listen: {config.engine.listen} cannot be bound: {exc.strerror or exc}"
         ) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def _handed_down() -> socket.socket:
+    try:
+        listener = socket.socket(fileno=3)
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.detach()
+            raise ConfigError("LISTEN_FDS=1: descriptor 3 does not listen")
+    except OSError as exc:
+        raise ConfigError(f"LISTEN_FDS=1: descriptor 3 is no socket: {exc.strerror or exc}") from exc
     listener.setblocking(False)
     return listener
 

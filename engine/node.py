@@ -51,6 +51,7 @@ REFUSAL_HOLD_S: Final = 5.0
 _RETRY_BASE_S: Final = 0.05
 _PROBE_BASE_S: Final = 0.2
 _PROBE_MAX_S: Final = 5.0
+_SUSPECTS_MAX: Final = 1024
 _REFUSED_HOSTS_MAX: Final = 1024
 _PROBE_HOST: Final = "purgeline-probe.invalid"
 
@@ -309,6 +310,8 @@ class Node:
         if not connection.answered or "no answer within" in connection.reason:
             share, index, _ = items[0]
             suspect = (share.operation, share.task.targets[index])
+            if len(self._suspects) >= _SUSPECTS_MAX:
+                self._suspects.clear()
             count = self._suspects[suspect] = self._suspects.get(suspect, 0) + 1
             if count >= self.attempts_max and self._failures < FAILURES_UNTIL_DOWN - 1:
                 del self._suspects[suspect]

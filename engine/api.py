@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from loguru import logger
 
 from engine import result
@@ -75,7 +75,7 @@ def make_app(engine: Engine) -> web.Application:
     ]
     paths: dict[str, list[str]] = {}
     for method, path, handler in routes:
-        app.router.add_route(method, path, handler)
+        app.router.add_route(method, path, handler, expect_handler=_expected)
         paths.setdefault(path, []).append(method)
         if method == "GET":
             app.router.add_route("HEAD", path, handler)
@@ -89,9 +89,7 @@ def make_app(engine: Engine) -> web.Application:
 async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     """Turn every error into a problem document and tell the connection what is under way."""
     engine = request.app[_ENGINE]
-    connection: Intake | None = None
-    if request.transport is not None:
-        connection = request.transport.get_protocol()  # type: ignore[assignment]
+    connection = _connection_of(request)
     if connection is not None:
         connection.request_begins()
     try:
@@ -103,6 +101,10 @@ async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     if engine.gate.is_draining:
         response.force_close()
     return response
+
+
+def _connection_of(request: web.Request) -> Intake | None:
+    return None if request.transport is None else request.transport.get_protocol()  # type: ignore[return-value]
 
 
 async def _answer(engine: Engine, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -152,6 +154,17 @@ def _options(allowed: str) -> Any:
     return options
 
 
+async def _expected(request: web.Request) -> web.Response | None:
+    """Tell a client that waits for it to send its body."""
+    expected = request.headers.get("Expect", "")
+    if expected.lower() != "100-continue":
+        return _response(problem(417, f"expect: takes 100-continue, not {expected!r}"))
+    if request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the response has not begun
+    return None
+
+
 # Tasks
 
 
@@ -169,13 +182,13 @@ async def _read_body(request: web.Request) -> bytes:
         raise RequestError(415, f"content-type: takes application/json, not {request.content_type!r}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RequestError(415, "content-encoding: send the body as it is, not compressed")
-    limit_s = request.app[_ENGINE].config.engine.body_timeout_s
+    connection = _connection_of(request)
+    if connection is None:
+        raise ConnectionResetError("the client has gone")
     try:
-        async with asyncio.timeout(limit_s):
+        async with connection.reading_body(request.app[_ENGINE].config.engine.body_timeout_s):
             return await request.read()
-    except TimeoutError:
-        raise RequestError(408, f"the body took longer than {limit_s:g} s") from None
-    except web.HTTPException:
+    except (EngineError, web.HTTPException):
         raise
     except Exception as exc:
         raise RequestError(400, f"the body cannot be read: {exc}") from exc

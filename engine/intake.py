@@ -26,7 +26,7 @@ from engine.errors import RequestError
 from engine.problems import Reply, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from engine.accept import Accept
     from engine.auth import Auth
@@ -246,6 +246,8 @@ class Intake(asyncio.Protocol):
         self._is_paused = False
         self._is_closing = False
         self._has_eof = False
+        self._lingers = False
+        self._body_timeout: asyncio.Timeout | None = None  # of the handler that reads one in aiohttp's lane
 
     def __repr__(self) -> str:
         lane = "aiohttp" if self._inner else "fast"
@@ -292,7 +294,7 @@ class Intake(asyncio.Protocol):
         elif self._tail or self._head is not None:
             self._say_and_close(problem(400, _ENDED_EARLY))
         self.close_if_idle()
-        return not self._is_closing
+        return not self._is_closing or bool(self._slots)
 
     def pause_writing(self) -> None:
         """The client does not read its answers: take no more requests from it."""
@@ -311,13 +313,13 @@ class Intake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read requests out of *data*, however it was cut."""
+        if self._is_closing:
+            return
         if self._inner is not None:
             if not self._inner_busy and not self._inner_reads:
                 self._since = self._loop.time()
                 self._inner_reads = True
             self._inner.data_received(data)
-            return
-        if self._is_closing:
             return
         if self._head is not None:
             data = self._read_body(data)
@@ -375,10 +377,12 @@ class Intake(asyncio.Protocol):
         head, self._head = self._head, None
         assert head is not None
         gate = self._gate
-        slot = _Slot(self, is_last=head.is_last or gate.is_draining)
+        is_last = head.is_last or gate.is_draining
+        slot = _Slot(self, is_last=is_last)
         self._slots.append(slot)
-        if head.is_last:
+        if is_last:
             self._is_closing = True
+            self._since = self._loop.time()
         try:
             token = gate.auth.check(head.authorization, "submit")
         except RequestError as exc:
@@ -433,7 +437,7 @@ class Intake(asyncio.Protocol):
         self._transport.write(written[0] if len(written) == 1 else b"".join(written))
         self._since = self._loop.time()
         if self._is_closing and not slots:
-            self._transport.close()
+            self._end()
         elif self._is_paused and len(slots) <= PENDING_MAX // 2:
             self._go_on()
         elif self._has_eof or self._gate.is_closing:
@@ -541,8 +545,12 @@ class Intake(asyncio.Protocol):
         elif not self.is_busy and waited_s > (
             gate.header_timeout_s if self._inner_reads else gate.idle_timeout_s
         ):
-            self._is_closing = True
-            self._transport.close()
+            if self._inner_reads:
+                reply = problem(408, f"the head took longer than {gate.header_timeout_s:g} s")
+                self._inner_gives_up(reply)
+            else:
+                self._is_closing = True
+                self._transport.close()
 
     def close_if_idle(self) -> None:
         """Close unless a request is under way."""

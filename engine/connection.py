@@ -116,7 +116,8 @@ class Connection(asyncio.BufferedProtocol):
                 raise WireError("a head or chunk line does not fit the buffer")
         except WireError as exc:
             self._give_back()
-            self._settle(answers)
+            if answers:  # no answer at all must not look like a node that answers
+                self._settle(answers)
             self.abort(str(exc))
             return
         left = end - used

@@ -71,10 +71,15 @@ def check(c: Context) -> None:
         raise Exit(f"check: failed: {', '.join(failed)}", code=1)
 
 
-@task(positional=[], help={"keep": "leave the engine and the caches running until Ctrl-C"})
-def demo(c: Context, keep: bool = False) -> None:
-    """Start caches and the engine on this machine, and watch a purge go through."""
-    ensure_system("test")
-    code = import_module("release.demo").main(keep=keep)
+@task(
+    positional=[],
+    help={
+        "keep": "leave the engine and the caches running until Ctrl-C",
+        "builtin": "use the built-in caching proxy even where Varnish and nginx are installed",
+    },
+)
+def demo(c: Context, keep: bool = False, builtin: bool = False) -> None:
+    """Start caches and the engine on this machine, and watch a purge go through; nothing is installed."""
+    code = import_module("release.demo").main(keep=keep, builtin=builtin)
     if code:
         raise Exit("demo: did not end well, see above", code=code)

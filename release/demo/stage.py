@@ -1,0 +1,374 @@
+"""What the demo runs: an origin, a parent and two edges, and the engine, each a real server on loopback.
+
+Real Varnish and nginx where this machine has them and they start, else `release.cacheproxy`. Nothing is
+installed, no root is needed, and nothing outlives this process: see `release.caches.process`.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from release import caches
+from release.caches import Cache, CacheError, free_port
+from release.demo.terminal import Printed, run
+from release.origin import Origin
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = "img.example.com"
+READY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+TAIL_LINES = 5
+
+_NOT_HERE = {
+    "varnish": "Varnish is not on this machine (Debian: varnish)",
+    "nginx": "nginx with its cache_purge module is not on this machine (Debian: libnginx-mod-http-cache-purge)",
+}
+_LIFELINE = 'read -r _ || kill -s KILL -- "-$1"'  # ends the group when we are gone, however we went
+
+T = TypeVar("T")
+
+
+class StageError(Exception):
+    """Something did not start, or did not answer in time."""
+
+
+class Program:
+    """A Python module of ours as a process group of its own, listening on a port."""
+
+    driver = "squid"  #: what the built-in proxy behaves like
+    purge_path = ""
+
+    def __init__(self, name: str, port: int, argv: Sequence[str], *, folder: Path) -> None:
+        self.name = name
+        self.port = port
+        self.log_path = folder / f"{name}.log"
+        self._argv = [sys.executable, "-m", *argv]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Program {self.name} [port {self.port}, pid {self.pid}]>"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, ``None`` when it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it; return when it accepts connections.
+
+        Raises:
+            StageError: it ended instead.
+        """
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._argv,
+                cwd=ROOT,
+                env=_clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+        self._lifeline = subprocess.Popen(
+            ["/bin/sh", "-c", _LIFELINE, "sh", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            process_group=0,
+        )
+        wait_until(self._accepts, what=f"{self.name} listening")
+
+    def stop(self) -> int:
+        """End it in order, after a while by force; return its exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL
+        self.kill()
+        return code
+
+    def kill(self) -> None:
+        """End it at once, as ``kill -9`` does."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+        if self._lifeline is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._lifeline.communicate(b"\n")
+            self._lifeline = None
+
+    def log_tail(self) -> str:
+        """Return the last lines it logged."""
+        text = self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.is_file() else ""
+        return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+    def _accepts(self) -> bool:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is not None:
+            raise StageError(f"{self.name} ended at start with {code}:\n{self.log_tail()}")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1.0)
+        try:
+            connection.connect()
+        except OSError:
+            return False
+        finally:
+            connection.close()
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a visitor got: the body's first line, and whether it came out of the node's cache."""
+
+    content: str
+    is_hit: bool
+
+    def __repr__(self) -> str:
+        return f"{self.content} ({'HIT' if self.is_hit else 'MISS'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One cache of the demo."""
+
+    name: str
+    layer: str
+    server: Cache | Program
+    software: str  #: such as ``Varnish 7.1.1``, and where it was found
+    why_builtin: str  #: why it is the built-in proxy; empty for a real cache
+
+    @property
+    def url(self) -> str:
+        """Address without a path."""
+        return f"http://127.0.0.1:{self.server.port}"
+
+    def get(self, path: str) -> Page:
+        """Fetch a page of the site as a visitor would.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        try:
+            connection.request("GET", path, headers={"Host": SITE})
+            answer = connection.getresponse()
+            content = answer.read().decode(errors="replace")
+            if answer.status != http.HTTPStatus.OK:
+                content = f"status {answer.status}"
+            return Page(content, _is_hit(self.server.driver, isinstance(self.server, Program), answer))
+        except http.client.HTTPException as exc:
+            raise OSError(f"{self.name}: {exc!r}") from exc
+        finally:
+            connection.close()
+
+    def table(self) -> str:
+        """Return its table of the engine's configuration."""
+        keys = {"name": self.name, "layer": self.layer, "driver": self.server.driver, "url": self.url}
+        if self.server.purge_path:
+            keys["purge_path"] = self.server.purge_path
+        if self.server.driver == "varnish":
+            keys["key_mode"] = "ban"  # needs no more than Varnish itself
+        return "\n[[node]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+class Stage:
+    """All servers of the demo.
+
+    Args:
+        folder: for configurations, logs and data.
+        builtin: use the built-in caching proxy in any case.
+    """
+
+    def __init__(self, folder: Path, *, builtin: bool) -> None:
+        self.folder = folder
+        self.origin = Origin()
+        self.nodes: list[Node] = []
+        self.engine = Program(
+            "engine", free_port(), ["engine", "serve", "--config", str(folder / "engine.toml")], folder=folder
+        )
+        self._found = {} if builtin else caches.available()
+        self._is_forced = builtin
+
+    def __repr__(self) -> str:
+        return f"<Stage {self.folder} [{', '.join(node.software for node in self.nodes)}]>"
+
+    @property
+    def engine_url(self) -> str:
+        """Where the engine listens."""
+        return f"http://127.0.0.1:{self.engine.port}"
+
+    @property
+    def config_path(self) -> Path:
+        """The engine's configuration."""
+        return self.folder / "engine.toml"
+
+    def node(self, name: str) -> Node:
+        """Return a node by its name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def start(self) -> None:
+        """Start everything; return when the engine is ready.
+
+        Raises:
+            StageError, CacheError: something does not start.
+        """
+        self.origin.start()
+        parent_port = free_port()
+        parent = f"127.0.0.1:{parent_port}"
+        wanted = [
+            ("parent-1", "parent", "varnish", self.origin.address, parent_port),
+            ("edge-1", "edge", "varnish", parent, free_port()),
+            ("edge-2", "edge", "nginx", parent, free_port()),
+        ]
+        with ThreadPoolExecutor(len(wanted)) as threads:  # a Varnish compiles its VCL for about a second
+            starts = [threads.submit(self._start_node, *one) for one in wanted]
+        self.nodes = sorted((start.result() for start in starts), key=lambda node: node.layer != "parent")
+        self.config_path.write_text(self._config(), encoding="utf-8")
+        self.engine.start()
+        wait_until(lambda: self._status("/readyz") == http.HTTPStatus.OK, what="the engine being ready")
+
+    def stop_engine(self) -> int:
+        """Stop the engine in order; return its exit code."""
+        return self.engine.stop()
+
+    def close(self) -> None:
+        """Stop everything that runs. Nothing that goes wrong with one of them keeps the others alive."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.origin.stop)
+            for node in self.nodes:
+                stack.callback(node.server.kill)  # all of it is thrown away
+            stack.callback(self.engine.kill)
+
+    def purgeline(self, words: str, *, width: int, is_terminal: bool) -> Printed:
+        """Run the command line as a user would, with ``PURGELINE_URL`` naming this engine."""
+        argv = [sys.executable, "-m", "engine", *words.split()]
+        environ = {**_clean_environment(), "PURGELINE_URL": self.engine_url, "COLUMNS": str(width)}
+        return run(argv, environ, cwd=ROOT, width=width, is_terminal=is_terminal)
+
+    def ask(self, path: str) -> Any:
+        """Return the engine's JSON at *path*."""
+        status, body = self._request(path)
+        if status != http.HTTPStatus.OK:
+            raise StageError(f"{path} answered {status}: {body[:300].decode(errors='replace')}")
+        return json.loads(body)
+
+    def answers(self, task_id: str, count: int) -> list[dict[str, Any]]:
+        """Return the engine's log lines about answers of nodes to *task_id*, once there are *count*."""
+
+        def logged() -> list[dict[str, Any]] | None:
+            lines = self.engine.log_path.read_text(encoding="utf-8").splitlines()
+            found = [json.loads(line) for line in lines if f'"{task_id}"' in line and '"subtask"' in line]
+            return found if len(found) >= count else None
+
+        return wait_until(logged, what=f"{count} log lines of task {task_id}") or []
+
+    def log_tail(self) -> str:
+        """Return the end of the engine's log, for a demo that failed."""
+        return self.engine.log_tail()
+
+    def _start_node(self, name: str, layer: str, driver: str, backend: str, port: int) -> Node:
+        why = "asked for with --builtin" if self._is_forced else _NOT_HERE[driver]
+        if driver in self._found:
+            try:
+                options = {"xkey": False} if driver == "varnish" else {}
+                server = caches.start_cache(
+                    driver, self.folder, name=name, backend=backend, port=port, **options
+                )
+            except CacheError as exc:
+                why = f"{driver} did not start: {str(exc).splitlines()[0]}"
+            else:
+                node = Node(name, layer, server, _software(self._found[driver]), "")
+                self.nodes.append(node)
+                return node
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        argv = ["release.cacheproxy", "--port", str(port), "--backend", backend, "--folder", str(folder)]
+        program = Program(name, port, argv, folder=self.folder)
+        node = Node(name, layer, program, "built-in caching proxy", why)
+        self.nodes.append(node)
+        program.start()
+        return node
+
+    def _config(self) -> str:
+        engine = {
+            "listen": f"127.0.0.1:{self.engine.port}",
+            "data_dir": str(self.folder / "var"),
+            "log_subtasks": True,
+            "drain_timeout_s": 5,
+        }
+        head = "[engine]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in engine.items())
+        site = f'\n[[site]]\nhost = "{SITE}"\n'
+        layers = '\n[[layer]]\nname = "parent"\n\n[[layer]]\nname = "edge"\n'
+        return head + site + layers + "".join(node.table() for node in self.nodes)
+
+    def _status(self, path: str) -> int:
+        try:
+            return self._request(path)[0]
+        except OSError:
+            return 0
+
+    def _request(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.engine.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except http.client.HTTPException as exc:
+            raise OSError(f"the engine: {exc!r}") from exc
+        finally:
+            connection.close()
+
+
+def wait_until(condition: Callable[[], T], *, what: str, timeout_s: float = READY_TIMEOUT_S) -> T:
+    """Ask *condition* again and again until it is true, and return what it returned.
+
+    Raises:
+        StageError: not in time.
+    """
+    until = time.monotonic() + timeout_s
+    while not (found := condition()):
+        if time.monotonic() > until:
+            raise StageError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(0.01)
+    return found
+
+
+def _clean_environment() -> dict[str, str]:
+    """Return our environment without what would change the engine's or the command's settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PURGELINE_")}
+
+
+def _is_hit(driver: str, is_builtin: bool, answer: http.client.HTTPResponse) -> bool:
+    """Read the node's own word on where the page came from. An edge passes its parent's headers on."""
+    if is_builtin:
+        return answer.headers.get("X-Cache") == "HIT"
+    if driver == "nginx":
+        return answer.headers.get("X-Cache-Status") == "HIT"
+    # A hit names the request that fetched it, too. The last header is the node's own, after its parent's.
+    return len((answer.headers.get_all("X-Varnish") or [""])[-1].split()) > 1
+
+
+def _software(path: str) -> str:
+    """Return name, version and path of a cache server."""
+    flag = "-V" if path.endswith("varnishd") else "-v"
+    printed = subprocess.run([path, flag], capture_output=True, text=True, check=False)
+    found = re.search(r"(varnish-|nginx/)([\d.]+)", printed.stderr + printed.stdout)
+    name = "Varnish" if flag == "-V" else "nginx"
+    return f"{name} {found[2] if found else ''} ({path})"

@@ -66,7 +66,7 @@ def _play(stage: Stage, screen: Screen, *, keep: bool) -> int:
 
 @contextlib.contextmanager
 def _stage(*, builtin: bool) -> Iterator[Stage]:
-    """Give a stage in a temporary folder. Both are gone at the end; a second Ctrl-C does not cut that short."""
+    """Give a stage in a temporary folder. Both are gone at the end; another Ctrl-C does not stop that."""
     folder = Path(tempfile.mkdtemp(prefix="purgeline-demo-"))
     stage = Stage(folder, builtin=builtin)
     try:

@@ -67,9 +67,9 @@ class Screen:
     def output(self, text: str) -> None:
         """Show what a command printed; its own colours stay."""
         for line in text.strip("\n").splitlines():
-            shown = Text.from_ansi(line)
-            shown.rstrip()
-            self._print(Text(INDENT) + shown if shown else shown)
+            for part in Text.from_ansi(line).wrap(self._console, self.width - len(INDENT)) or [Text()]:
+                part.rstrip()
+                self._print(Text(INDENT) + part if part else part)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table; known words have colours."""

@@ -32,7 +32,7 @@ TAIL_LINES = 5
 
 _NOT_HERE = {
     "varnish": "Varnish is not on this machine (Debian: varnish)",
-    "nginx": "nginx with its cache_purge module is not on this machine (Debian: libnginx-mod-http-cache-purge)",
+    "nginx": "nginx with cache_purge is not on this machine (Debian: libnginx-mod-http-cache-purge)",
 }
 _LIFELINE = 'read -r _ || kill -s KILL -- "-$1"'  # ends the group when we are gone, however we went
 

@@ -84,7 +84,7 @@ def _purge(stage: Stage, screen: Screen) -> None:
         layer_ms = max(after_ms[name] for name in names)
         acked = f"{layer['counter']} of {layer['total']}"
         rows.append([layer["name"], ", ".join(names), acked, f"{layer_ms:.1f} ms after the task came in"])
-    screen.table(["layer", "nodes", "acked", "all of it"], rows)
+    screen.table(["layer", "nodes", "acked", "done"], rows)
     screen.claim("the first node to answer was", "parent-1", answers[0]["node"])
     screen.claim("the task is", "done", task["state"])
     asked = _asked(stage, LOGO)

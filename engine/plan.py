@@ -91,7 +91,8 @@ class Topology:
             names = ", ".join(f"{node.name} ({node.driver})" for node in unable)
             raise RequestError(
                 422,
-                f"kind: {action} by {kind} cannot be done by {names}; name other nodes or layers, or purge by url",
+                f"kind: {action} by {kind} cannot be done by {names}; "
+                "name other nodes or layers, or purge by url",
                 field="kind",
             )
 

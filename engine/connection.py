@@ -95,6 +95,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
+    def drop(self) -> None:
+        """Let go of a connection whose opening was given up.
+
+        uvloop closes such a transport without `connection_lost`, even when `connection_made` has been called.
+        """
+        self._is_last = True
+        self.connection_lost(None)
+
     # Reading
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -147,6 +155,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hand back what got no answer."""
+        if self._transport is None:
+            return  # dropped before
         self._give_back()
         self._transport = None
         if self._is_armed:

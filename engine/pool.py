@@ -97,13 +97,19 @@ class Pool:
 
     async def _connect(self) -> None:
         host, port, context = self.node.address
+        connection = Connection(self)
+        is_open = False
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await self._loop.create_connection(lambda: Connection(self), host, port, ssl=context)
+                await self._loop.create_connection(lambda: connection, host, port, ssl=context)
+            is_open = True
         except TimeoutError:
             self.node.failed(f"no connection within {self._connect_timeout_s:g} s")
         except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
             self.node.failed(f"cannot connect: {exc}")
+        finally:
+            if not is_open:
+                connection.drop()
 
     def opened(self, connection: Connection) -> None:
         """Take a connection in."""

@@ -44,7 +44,14 @@ def node_table(cache: Cache, *, name: str, layer: str = "edge", **extra: object)
 def fake_table(url: str, *, name: str, layer: str = "edge", driver: str = "varnish", **extra: object) -> str:
     """Return the ``[[node]]`` table for a node at *url*."""
     keys = {"name": name, "layer": layer, "driver": driver, "url": url, **extra}
-    return "[[node]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    return "[[node]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+
+
+def _toml(value: object) -> str:
+    """JSON is TOML but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)
 
 
 def layer_tables(*names: str) -> str:

@@ -59,7 +59,7 @@ class Output:
         if self.as_json:
             for document in documents:
                 self.json(document)
-        else:
+        elif documents:
             self._table("", columns, documents)
 
     def listing(self, document: Document, key: str, columns: Sequence[str]) -> None:

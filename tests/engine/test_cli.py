@@ -620,6 +620,11 @@ def test_terminal_gets_a_table(engine: FakeEngine) -> None:
     assert json.loads(shown) == {"nodes": [NODE]}
 
 
+def test_terminal_gets_no_table_of_nothing_when_a_task_is_refused(engine: FakeEngine) -> None:
+    engine.script["POST /v1/engine/task"] = [problem(422, "outside the sites")]
+    assert run_in_terminal("purge", URL) == (2, "purgeline: outside the sites (422)\r\n")
+
+
 def test_terminal_gets_a_progress_bar(engine: FakeEngine) -> None:
     running: list[Answer] = [(200, task("a"))] * 8
     errors = [{"node": "edge-1", "target": URL, "reason": "[red]405"}]

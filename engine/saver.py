@@ -13,6 +13,7 @@ One task's records always go to the same saver, in order.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -208,6 +209,9 @@ class Saver:
 
     def _schedule(self) -> None:
         """Send once this turn of the loop is over, so that all of its records share a batch."""
+        if self._retry_timer is not None and not self._own.records:
+            self._retry_timer.cancel()  # a client is the better probe
+            self._retry_timer = None
         if not self._is_scheduled and self._in_thread is None and self._retry_timer is None:
             self._is_scheduled = True
             self._loop.call_soon(self._send)
@@ -263,7 +267,8 @@ class Saver:
             try:
                 outcome = self.store.commit(work.batch)
                 if work.forget_before:
-                    self.store.forget(work.forget_before, _FORGET_ROWS)
+                    with contextlib.suppress(StoreError):  # the batch is written; this is asked for again
+                        self.store.forget(work.forget_before, _FORGET_ROWS)
             except StoreError as exc:
                 outcome = exc
             except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
@@ -305,14 +310,20 @@ class Saver:
             self._on_state(error)
         for task in work.accepted:
             self._on_accepted(task, 0, error)
+        if work.batch.is_probe:
+            work.batch.is_probe = False
+            work.records -= 1
         if work.records:
             self._own = _merge(work, self._own)
-            if not self._accepted:
-                self._retry_timer = self._loop.call_later(_RETRY_S, self._retry)
+        if not self._accepted:
+            self._retry_timer = self._loop.call_later(_RETRY_S, self._retry)
         self._go_on()
 
     def _retry(self) -> None:
+        """Try again; with nothing to write, find out whether writing works: clients may stay away till then."""
         self._retry_timer = None
+        if self.error is not None and not self._own.records and not self._accepted:
+            self._own_work().batch.is_probe = True
         self._schedule()
 
     def _go_on(self) -> None:
@@ -371,6 +382,7 @@ def _merge(failed: Work, later: Work) -> Work:
     failed.saved += later.saved
     failed.then += later.then
     failed.records += later.records
+    failed.forget_before = max(failed.forget_before, later.forget_before)
     return failed
 
 

@@ -92,6 +92,7 @@ class Batch(msgspec.Struct):
     late: list[Late] = []
     callbacks: list[Callback] = []
     callbacks_over: list[int] = []
+    is_probe: bool = False  #: nothing to write but a sign that writing works
 
     @property
     def is_accept_only(self) -> bool:
@@ -106,6 +107,7 @@ class Batch(msgspec.Struct):
             or self.late
             or self.callbacks
             or self.callbacks_over
+            or self.is_probe
         )
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import sqlite3
 import threading
+import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -42,6 +44,7 @@ CREATE TABLE IF NOT EXISTS callback(key INTEGER PRIMARY KEY, task_id TEXT NOT NU
 _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 """A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the
 tables that work depends on."""
+_ROOM_BYTES: Final = 256 * 1024  #: a disk that was full counts as full until this much is free
 _SCAN_ROWS: Final = 20_000  #: rows one page of a filtered listing looks at
 _PARKED_COLUMNS: Final = "seq, node, operation, target, task_id, after, parked_at"
 
@@ -73,9 +76,10 @@ class SqliteStore:
     def open(self) -> None:
         """See `Store.open`."""
         self._take_lock()
+        is_new = not self._path.exists()
         try:
+            self._check(is_new=is_new)
             self._writer = self._connect()
-            self._check()
             self._writer.executescript(_SCHEMA)
             self._check_format()
             self._journal_seq = self._writer.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[
@@ -86,6 +90,8 @@ class SqliteStore:
             ).fetchone()[0]
         except sqlite3.DatabaseError as exc:
             self.close()
+            if is_new:
+                self._path.unlink(missing_ok=True)  # half made; the next start would take it for damaged
             raise self._translate(exc, "open") from exc
         except StoreError:
             self.close()
@@ -118,11 +124,13 @@ class SqliteStore:
             self._append(connection, accepted, done)
             self._write(connection, batch, done)
             connection.execute("COMMIT")
-        except sqlite3.Error as exc:
+        except BaseException as exc:  # whatever it was, half a batch must not be left to the next commit
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            raise self._translate(exc, "write") from exc
+            if isinstance(exc, sqlite3.Error):
+                raise self._translate(exc, "write") from exc
+            raise
         return done
 
     def _append(self, connection: sqlite3.Connection, accepted: list[Accepted], done: Committed) -> None:
@@ -148,6 +156,8 @@ class SqliteStore:
         return [record for record in accepted if record.id not in done.known] if done.known else accepted
 
     def _write(self, connection: sqlite3.Connection, batch: Batch, done: Committed) -> None:
+        if batch.is_probe:
+            self._probe(connection)
         if batch.documents:
             self._put_documents(connection, batch.documents)
         if batch.parked:
@@ -172,6 +182,13 @@ class SqliteStore:
         if callbacks:
             self._put_callbacks(connection, callbacks, done)
 
+    def _probe(self, connection: sqlite3.Connection) -> None:
+        """Write one page, on a disk with room for more: the log's file often has some left of its own."""
+        disk = os.statvfs(self._path.parent)
+        if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
+            raise StoreError(f"{self._path}: cannot write: the disk has less than {_ROOM_BYTES} bytes left")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+
     @staticmethod
     def _put_documents(connection: sqlite3.Connection, documents: dict[str, bytes]) -> None:
         text = b",".join(b'"%b":%b' % (task_id.encode(), doc) for task_id, doc in documents.items())
@@ -183,13 +200,20 @@ class SqliteStore:
 
     @staticmethod
     def _release(connection: sqlite3.Connection, released: list[tuple[str, str, str]]) -> None:
-        """Take a delivered parent out of what its children's rows wait for."""
-        connection.execute(
-            "UPDATE parked SET after = trim(replace(',' || after || ',', ',' || r.parent || ',', ','), ',')"
-            " FROM (SELECT value->>0 AS parent, value->>1 AS task_id, value->>2 AS target FROM json_each(?)) AS r"
-            " WHERE parked.task_id = r.task_id AND parked.target = r.target AND parked.after <> ''",
-            (_encode(released).decode(),),
-        )
+        """Take delivered parents out of what their children's rows wait for.
+
+        One statement a parent: an UPDATE changes a row once, however many of its parents are delivered.
+        """
+        by_parent: dict[str, list[tuple[str, str]]] = {}
+        for parent, task_id, target in released:
+            by_parent.setdefault(parent, []).append((task_id, target))
+        for parent, pairs in by_parent.items():
+            connection.execute(
+                "UPDATE parked SET after = trim(replace(',' || after || ',', ',' || ? || ',', ','), ',')"
+                " FROM (SELECT value->>0 AS task_id, value->>1 AS target FROM json_each(?)) AS r"
+                " WHERE parked.task_id = r.task_id AND parked.target = r.target AND parked.after <> ''",
+                (parent, _encode(pairs).decode()),
+            )
 
     def _apply_late(self, connection: sqlite3.Connection, batch: Batch, done: Committed) -> list[Callback]:
         """Fold late delivery into stored documents; return the callbacks of those that it settled."""
@@ -328,7 +352,11 @@ class SqliteStore:
         ]
 
     def forget(self, before_at: float, limit: int) -> int:
-        """See `Store.forget`. Walks the table in the order of settling, from where it stopped last."""
+        """See `Store.forget`.
+
+        Walks the table in the order of settling, from where it stopped last, and begins again when it
+        has come to what is too young: a task that was partial in one round may be done in the next.
+        """
         connection = self._writer
         if connection is None:
             return 0
@@ -339,8 +367,7 @@ class SqliteStore:
             ).fetchall()
             old = [row[0] for row in rows if row[1] < before_at and row[2] != "partial"]
             passed = [row[0] for row in rows if row[1] < before_at]
-            if passed:
-                self._forget_from = passed[-1]
+            self._forget_from = passed[-1] if passed else 0
             if old:
                 connection.execute(
                     "DELETE FROM task WHERE n IN (SELECT value FROM json_each(?))", (_encode(old).decode(),)
@@ -399,19 +426,33 @@ class SqliteStore:
         connection.execute("PRAGMA cache_size = -32768")
         return connection
 
-    def _check(self) -> None:
-        assert self._writer is not None
-        tables = [
-            row[0] for row in self._writer.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        ]
-        if self._path.stat().st_size <= _CHECK_WHOLE_BYTES:
-            scope = [""]
-        else:
-            scope = [f"({name})" for name in ("journal", "parked", "callback") if name in tables]
-        for part in scope:
-            found = self._writer.execute(f"PRAGMA quick_check{part}").fetchone()
-            if found is not None and found[0] != "ok":
-                raise self._damaged(found[0].splitlines()[-1])
+    def _check(self, *, is_new: bool) -> None:
+        """Look at what is there through a connection that cannot write.
+
+        One that can would, when it is closed, copy the log into the damaged file, and takes an empty file
+        for a new one.
+        """
+        if is_new:
+            log = self._path.with_name(self._path.name + "-wal")
+            if log.exists() and log.stat().st_size:
+                raise self._damaged("it is missing, but its log is there")
+            return
+        size = self._path.stat().st_size
+        if not size:
+            raise self._damaged("it is empty")
+        url = f"file:{urllib.parse.quote(str(self._path))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(url, uri=True, isolation_level=None)) as connection:
+            tables = [
+                row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            ]
+            if size <= _CHECK_WHOLE_BYTES:
+                scope = [""]
+            else:
+                scope = [f"({name})" for name in ("journal", "parked", "callback") if name in tables]
+            for part in scope:
+                found = connection.execute(f"PRAGMA quick_check{part}").fetchone()
+                if found is not None and found[0] != "ok":
+                    raise self._damaged(found[0].splitlines()[-1])
 
     def _check_format(self) -> None:
         assert self._writer is not None

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,16 +194,17 @@ class Stage:
     Args:
         folder: for configurations, logs and data.
         builtin: use the built-in caching proxy in any case.
+        found: real caches that may be used, by driver; by default those of this machine.
     """
 
-    def __init__(self, folder: Path, *, builtin: bool) -> None:
+    def __init__(self, folder: Path, *, builtin: bool, found: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.origin = Origin()
         self.nodes: list[Node] = []
         self.engine = Program(
             "engine", free_port(), ["engine", "serve", "--config", str(folder / "engine.toml")], folder=folder
         )
-        self._found = {} if builtin else caches.available()
+        self._found = {} if builtin else dict(caches.available() if found is None else found)
         self._is_forced = builtin
 
     def __repr__(self) -> str:

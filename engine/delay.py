@@ -142,7 +142,7 @@ class DelayQueues:
                 node.state = NodeState.CATCHING_UP
             for saver, rows in zip(self._dispatch.savers.savers, chunks, strict=True):
                 if rows and not await _Delivery(self, self._dispatch, node, saver).run(rows):
-                    return
+                    break  # it went down, and may be back by now: ask again
 
     def _note_oldest(self, name: str, chunks: list[list[ParkedRow]]) -> None:
         if any(chunks):

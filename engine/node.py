@@ -166,6 +166,9 @@ class Node:
 
     def add_backlog(self, share: Share, indexes: Sequence[int]) -> None:
         """Queue what comes out of the delay queue."""
+        if self.state is NodeState.DOWN:
+            self._dispatch.park(share, indexes, self.last_error)  # its rows are still there
+            return
         pool = self._pool_of(share.operation)
         self._backlog[pool].add(share, indexes)
         pool.wake()
@@ -201,7 +204,7 @@ class Node:
         items = backlog.take(count) if backlog else []
         if self.state is NodeState.READY and len(items) < count:
             items += self._queue[pool].take(count - len(items))
-        if self._refusals:
+        if self._refusals and pool is self.purges:
             sent = [item for item in items if not self._is_held(item)]
             if len(sent) < len(items):
                 pool.wake()  # there is room again
@@ -274,6 +277,8 @@ class Node:
         for share, index, _ in acked:
             target = share.task.targets[index]
             self._suspects.pop((share.operation, target), None)
+            if share.operation is Operation.PREFETCH:
+                continue  # a GET that is answered says nothing about purges
             if self._refusals.pop(host_of(target), None) and not self._refusals:
                 self._dispatch.on_alert(f"refused:{self.name}", "resolved", f"{self.name} takes purges again")
 
@@ -297,8 +302,9 @@ class Node:
         self._dispatch.failed(item, reason)
 
     def too_big(self, item: Item, limit_bytes: int) -> None:
-        """Fail a prefetch whose object is over the limit."""
-        self._dispatch.failed(item, f"the object is over prefetch_max_bytes ({limit_bytes})")
+        """Fail a request whose answer is over the limit."""
+        what = "prefetch_max_bytes" if item[0].operation is Operation.PREFETCH else "what a purge may answer"
+        self._dispatch.failed(item, f"the body is over {what} ({limit_bytes} bytes)")
 
     def unanswered(self, items: list[Item], connection: Connection) -> None:
         """A connection ended early. Its requests are sent again, in order.
@@ -466,7 +472,7 @@ def address_of(config: NodeConfig) -> tuple[str, int, ssl.SSLContext | None]:
 
 def host_of(target: str) -> str:
     """Return the host of a stored target of any kind."""
-    if "://" in target:
+    if target.startswith(("http://", "https://")):  # a surrogate key may hold "://" itself
         return target.split("/", 3)[2]
     return target.partition("/")[0]
 

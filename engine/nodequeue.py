@@ -93,8 +93,13 @@ class NodeQueue:
 
     def take_all(self) -> list[tuple[Share, int]]:
         """Empty the queue; return every waiting subtask. Their state is left as it is."""
+        # An index can stand in a lane twice: once passed over, because another task's lane sent it, and
+        # once put back or tried again.
         everything = [
-            (share, index) for share in self._lanes for index in share.lane if share.states[index] == QUEUED
+            (share, index)
+            for share in self._lanes
+            for index in dict.fromkeys(share.lane)
+            if share.states[index] == QUEUED
         ]
         for share in self._lanes:
             share.lane.clear()

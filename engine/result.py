@@ -157,7 +157,8 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
         if layer["name"] == late.layer or (not late.layer and layer["delayed"] >= late.failed > 0):
             layer["counter"] += late.acked
             layer["failed"] += late.failed
-            layer["delayed"] -= late.acked + late.failed
+            # A task that was cancelled meanwhile waits for nothing any more.
+            layer["delayed"] = max(0, layer["delayed"] - late.acked - late.failed)
     for key in ("counter", "failed", "delayed"):
         stored[key] = sum(layer[key] for layer in stored["layers"])
     stored["updated_at"] = late.at

@@ -11,10 +11,10 @@ from engine.errors import RequestError
 from engine.model import Action, Kind, Operation
 from engine.plan import _PLANS_MAX, Plan, Topology, subtask_count
 
+Row = tuple[str, str, list[str] | None]
 
-def topology(
-    *nodes: tuple[str, str, list[str] | None], layers: str = "origin parent edge", **extra: Any
-) -> Topology:
+
+def topology(*nodes: Row, layers: str = "origin parent edge", **extra: Any) -> Topology:
     """Nodes as (name, layer, parents); *extra* goes into every node's table."""
     table = {
         "layer": [{"name": name} for name in layers.split()],

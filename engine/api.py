@@ -6,6 +6,7 @@ Errors are problem documents on both lanes, also for what aiohttp itself refuses
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -279,9 +280,12 @@ def _cursor_time(cursor: str) -> tuple[float, str]:
         return (float("inf"), "")
     at, _, task_id = cursor.partition("~")
     try:
-        return (float(at), task_id)
+        created_at = float(at)
+        if not math.isfinite(created_at):
+            raise ValueError(at)
     except ValueError:
         raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor") from None
+    return (created_at, task_id)
 
 
 # The engine

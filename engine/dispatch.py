@@ -123,7 +123,8 @@ class Dispatch:
         """Take a committed task over; `live` has counted it since it was accepted."""
         self._count_journal(task, journal_seq)
         task.body = b""
-        self.dues.add(task.id, max(0.0, task.due_at - time.time()), lambda: self._due(task))
+        left_s = min(task.due_s, task.due_at - time.time())  # not more, should the clock have been set back
+        self.dues.add(task.id, max(0.0, left_s), lambda: self._due(task))
         self._inbox.append(task)
         if not self._is_expanding:
             self._is_expanding = True

@@ -46,6 +46,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("openssh-server", "sshd"),
         Requirement("iproute2", "ip"),
         Requirement("curl", "curl"),
+        Requirement("faketime", "faketime"),
     ),
 }
 

@@ -187,8 +187,8 @@ class Connection(asyncio.BufferedProtocol):
         self._pool.settle(items, answers, duration_s)
 
     def _refuse_body(self) -> None:
-        item = self._in_flight.popleft()
-        self._pool.too_big(item)
+        if self._in_flight:  # or nobody asked for it
+            self._pool.too_big(self._in_flight.popleft())
         self.abort("stopped reading a body over the limit")
 
     def _give_back(self) -> None:

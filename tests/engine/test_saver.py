@@ -1,0 +1,329 @@
+"""Savers: group commit, full backlogs, failing stores, and what is never given up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from engine.errors import BacklogFullError, StoreError
+from engine.model import Task
+from engine.saver import Saver, SaverPool
+from engine.store import Batch, Callback, Committed, Parked
+from engine.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+
+class GatedStore(SqliteStore):
+    """A real store that can be held up, and can fail, by order of the test."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Semaphore(0)
+        self.failing = ""
+        self.batches: list[Batch] = []
+        self.forgotten: list[float] = []
+
+    def commit(self, batch: Batch) -> Committed:
+        self.begun.release()
+        assert self.gate.wait(30)
+        if self.failing == "raise":
+            raise ZeroDivisionError
+        if self.failing and self.failing != "forget":
+            raise StoreError(self.failing)
+        self.batches.append(msgspec.structs.replace(batch))
+        return super().commit(batch)
+
+    def forget(self, before_at: float, limit: int) -> int:
+        self.forgotten.append(before_at)
+        if self.failing == "forget":
+            raise StoreError("no")
+        return super().forget(before_at, limit)
+
+
+class Rig:
+    """A saver on a store in a folder, and what it told."""
+
+    def __init__(self, folder: Path, *, backlog_count: int = 100, push_timeout_s: float = 0.05) -> None:
+        self.store = GatedStore(folder / "tasks-0.db")
+        self.store.open()
+        self.told: dict[str, tuple[int, Exception | None]] = {}
+        self.known: dict[str, str] = {}
+        self.saved: list[tuple[str, int]] = []
+        self.callbacks: list[Callback] = []
+        self.states: list[StoreError | None] = []
+        self.news = asyncio.Event()
+        self.saver = Saver(
+            self.store,
+            asyncio.get_running_loop(),
+            backlog_count=backlog_count,
+            push_timeout_s=push_timeout_s,
+            on_accepted=self._accepted,
+            on_known=self._known,
+            on_saved=lambda task, version: self.saved.append((task.id, version)),
+            on_callbacks=self.callbacks.extend,
+            on_late=lambda ids: None,
+            on_state=self._state,
+        )
+        self.saver.start()
+
+    def _accepted(self, task: Task, seq: int, error: Exception | None) -> None:
+        assert task.id not in self.told, "told twice"
+        self.told[task.id] = (seq, error)
+        self.news.set()
+
+    def _known(self, task: Task, digest: str, document: bytes) -> None:
+        self.known[task.id] = digest
+        self.news.set()
+
+    def _state(self, error: StoreError | None) -> None:
+        self.states.append(error)
+        self.news.set()
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                self.news.clear()
+                await self.news.wait()
+
+    async def in_commit(self) -> None:
+        """Wait until the thread is in the store."""
+        async with asyncio.timeout(30):
+            await asyncio.to_thread(self.store.begun.acquire)
+
+    def stored_ids(self) -> list[str]:
+        return [record.id for _, records in self.store.journal() for record in records]
+
+
+@contextlib.asynccontextmanager
+async def rig_in(folder: Path, **options: Any) -> AsyncIterator[Rig]:
+    rig = Rig(folder, **options)
+    try:
+        yield rig
+    finally:
+        rig.store.gate.set()
+        rig.saver.stop()
+        rig.store.close()
+
+
+def task(name: str, *, digest: bytes = b"", body: bytes = b"{}") -> Task:
+    made = Task.internal(["http://a/"], owner=None, task_id=name)
+    made.body, made.digest, made.due_s = body, digest, 60.0
+    return made
+
+
+def row(target: str) -> Parked:
+    return Parked("n", 1, target, "t", "", 1.0)
+
+
+async def test_a_pushed_task_is_told_of_after_it_is_on_disk(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.saver.push(task("a"))
+        assert len(rig.saver) == 1
+        await rig.until(lambda: rig.told)
+        assert rig.told == {"a": (1, None)}
+        assert rig.stored_ids() == ["a"]
+        assert len(rig.saver) == 0
+
+
+async def test_what_comes_during_a_commit_goes_together_in_the_next(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.store.gate.clear()
+        rig.saver.push(task("first"))
+        await rig.in_commit()
+        for number in range(50):
+            rig.saver.push(task(f"t{number}"))
+        assert len(rig.saver) == 51
+        rig.store.gate.set()
+        await rig.until(lambda: len(rig.told) == 51)
+        assert [len(batch.accepted) for batch in rig.store.batches] == [1, 50]
+        assert rig.stored_ids() == ["first", *(f"t{number}" for number in range(50))]
+        assert len({seq for seq, _ in rig.told.values()}) == 2
+
+
+async def test_what_is_pushed_in_one_turn_of_the_loop_shares_a_batch(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        for number in range(20):
+            rig.saver.push(task(f"t{number}"))
+        await rig.until(lambda: len(rig.told) == 20)
+        assert len(rig.store.batches) == 1
+
+
+async def test_a_full_backlog_refuses_after_the_push_timeout_and_keeps_the_rest(tmp_path: Path) -> None:
+    async with rig_in(tmp_path, backlog_count=3) as rig:
+        rig.store.gate.clear()
+        rig.saver.push(task("writing"))
+        await rig.in_commit()
+        for number in range(5):
+            rig.saver.push(task(f"t{number}"))
+        assert rig.told == {}
+        await rig.until(lambda: len(rig.told) == 2)
+        for name in ("t3", "t4"):
+            seq, error = rig.told[name]
+            assert seq == 0
+            assert isinstance(error, BacklogFullError)
+            assert error.backlog == "saver_queue"
+        rig.store.gate.set()
+        await rig.until(lambda: len(rig.told) == 6)
+        assert rig.stored_ids() == ["writing", "t0", "t1", "t2"]
+
+
+async def test_room_in_time_lets_waiting_tasks_in_and_in_order(tmp_path: Path) -> None:
+    async with rig_in(tmp_path, backlog_count=2, push_timeout_s=30) as rig:
+        rig.store.gate.clear()
+        names = [f"t{number}" for number in range(9)]
+        for name in names:
+            rig.saver.push(task(name))
+        rig.store.gate.set()
+        await rig.until(lambda: len(rig.told) == 9)
+        assert all(error is None for _, error in rig.told.values())
+        assert rig.stored_ids() == names
+
+
+async def test_an_id_that_is_stored_is_told_as_known(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.store.commit(Batch(documents={"a": b'{"digest":"abcd"}'}))
+        rig.saver.push(task("a", digest=b"x"))
+        rig.saver.push(task("b", digest=b"x"))
+        await rig.until(lambda: rig.told and rig.known)
+        assert rig.known == {"a": "abcd"}
+        assert list(rig.told) == ["b"]
+
+
+@pytest.mark.parametrize("failing", ["no space left", "raise"])
+async def test_a_failing_store_refuses_clients_and_works_again_without_restart(
+    tmp_path: Path, failing: str
+) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.store.failing = failing
+        rig.saver.push(task("a"))
+        await rig.until(lambda: rig.told)
+        assert isinstance(rig.told["a"][1], StoreError)
+        assert isinstance(rig.states[0], StoreError)
+        assert SaverPool([rig.saver]).error is rig.states[0]
+        rig.saver.push(task("b"))
+        await rig.until(lambda: "b" in rig.told)
+        assert len(rig.states) == 1, "said again"
+        rig.store.failing = ""
+        rig.saver.push(task("c"))
+        await rig.until(lambda: "c" in rig.told and len(rig.states) == 2)
+        assert rig.told["c"][1] is None
+        assert rig.states[1] is None
+        assert SaverPool([rig.saver]).error is None
+        assert rig.stored_ids() == ["c"]
+
+
+async def test_the_engines_own_records_survive_a_failing_store_in_their_order(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        order: list[str] = []
+        rig.store.failing = "disk full"
+        rig.saver.park([row("x/1"), row("x/2")], lambda: order.append("first"))
+        rig.saver.save(task("t"), b'{"state":"partial"}', 1)
+        await rig.until(lambda: rig.states)
+        rig.saver.park([row("x/3")], lambda: order.append("second"))
+        rig.saver.save(task("t"), b'{"state":"done"}', 2, Callback(0, "t", "http://hook/", "{}"))
+        rig.saver.push(task("client"))
+        await rig.until(lambda: rig.told)
+        assert isinstance(rig.told["client"][1], StoreError)
+        assert len(rig.saver) >= 5
+        rig.store.failing = ""
+        assert await rig.saver.drain(30)
+        assert [found.target for found in rig.store.oldest_parked("n", 10)] == ["x/1", "x/2", "x/3"]
+        assert rig.store.document("t") == b'{"state":"done"}'
+        assert order == ["first", "second"]
+        assert rig.saved == [("t", 1), ("t", 2)]
+        assert [callback.task_id for callback in rig.callbacks] == ["t"]
+        assert rig.stored_ids() == []
+        assert rig.states[-1] is None
+        assert len(rig.saver) == 0
+
+
+async def test_every_kind_of_own_record_is_written(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.store.commit(Batch(documents={"old": b'{"updated_at":1,"state":"done"}'}))
+        rig.saver.push(task("a"))
+        await rig.until(lambda: rig.told)
+        rig.saver.park([row("x"), row("y"), Parked("n", 1, "z", "u", "", 1.0)], lambda: None)
+        rig.saver.report(Callback(0, "a", "http://hook/", "{}"))
+        rig.saver.put_document("a", b'{"updated_at":9,"state":"partial"}')
+        assert await rig.saver.drain(30)
+        rig.saver.unpark([rig.store.oldest_parked("n", 1)[0].seq], [], [], lambda: None)
+        rig.saver.unpark_task("u")
+        rig.saver.settle_journal(rig.told["a"][0])
+        rig.saver.callback_over(rig.callbacks[0].key)
+        rig.saver.forget(5.0)
+        done = asyncio.Event()
+        rig.saver.after_all(done.set)
+        async with asyncio.timeout(30):
+            await done.wait()
+        assert [found.target for found in rig.store.oldest_parked("n", 10)] == ["y"]
+        assert rig.store.pending_callbacks() == []
+        assert rig.store.count() == {"settled": 1, "journal_rows": 0}
+        assert rig.store.document("old") is None
+
+
+async def test_a_batch_counts_as_written_even_when_forgetting_fails(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.store.failing = "forget"
+        rig.saver.forget(5.0)
+        rig.saver.park([row("x")], lambda: None)
+        rig.saver.push(task("a"))
+        assert await rig.saver.drain(30)
+        assert rig.store.forgotten == [5.0]
+        assert [found.target for found in rig.store.oldest_parked("n", 10)] == ["x"]
+        assert rig.told["a"][1] is None
+        assert rig.states == []
+
+
+async def test_draining_waits_for_what_is_being_written_and_gives_up_in_time(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        assert await rig.saver.drain(30)
+        rig.store.gate.clear()
+        rig.saver.push(task("a"))
+        rig.saver.park([row("x")], lambda: None)
+        assert not await rig.saver.drain(0.05)
+        rig.store.gate.set()
+        assert await rig.saver.drain(30)
+        assert rig.stored_ids() == ["a"]
+        assert len(rig.saver) == 0
+
+
+async def test_stopping_ends_the_thread_after_its_batch(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.saver.push(task("a"))
+        await rig.until(lambda: rig.told)
+        rig.saver.stop()
+        assert not rig.saver._thread.is_alive()
+        assert rig.stored_ids() == ["a"]
+
+
+async def test_large_bodies_are_split_into_several_batches(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        for number in range(5):
+            rig.saver.push(task(f"t{number}", body=b"x" * (8 * 1024 * 1024)))
+        await rig.until(lambda: len(rig.told) == 5)
+        assert [len(batch.accepted) for batch in rig.store.batches] == [4, 1]
+
+
+async def test_a_tasks_saver_is_always_the_same_and_all_are_used(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        savers = []
+        for number in range(3):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            savers.append((await stack.enter_async_context(rig_in(folder))).saver)
+        pool = SaverPool(savers)
+        chosen = {f"t{number}": pool.of(f"t{number}") for number in range(100)}
+        assert set(chosen.values()) == set(savers)
+        assert all(pool.of(name) is saver for name, saver in chosen.items())
+        assert len(pool) == 0
+        assert pool.error is None

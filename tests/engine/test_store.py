@@ -1,0 +1,475 @@
+"""The contract of a store, for every store there is; then what only a file can do."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.errors import StoreDamagedError, StoreError
+from engine.model import Operation
+from engine.store import Accepted, Batch, Callback, Late, Parked, ParkedRow, Store
+from engine.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+URL, PREFIX, HOST = Operation.PURGE_URL, Operation.PURGE_PREFIX, Operation.PURGE_HOST
+NO_PAGE = 2**62
+
+
+@pytest.fixture(params=["sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Return a function that opens the same store again, as a restart does."""
+    opened: list[Store] = []
+
+    def again() -> Store:
+        if opened:
+            opened[-1].close()
+        store = SqliteStore(tmp_path / "tasks-0.db")
+        store.open()
+        opened.append(store)
+        return store
+
+    yield again
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(make: Callable[[], Store]) -> Store:
+    return make()
+
+
+def accepted(name: str, *, digest: bytes = b"") -> Accepted:
+    return Accepted(name, 1000.0, 60.0, digest, b'{"targets":["http://a/\xc3\xbc"]}')
+
+
+def document(name: str, *, state: str = "done", **extra: Any) -> dict[str, bytes]:
+    made = {
+        "task_id": name,
+        "state": state,
+        "active": state == "partial",
+        "working_layer": "edge" if state == "partial" else None,
+        "counter": 0,
+        "failed": 0,
+        "delayed": 0,
+        "layers": [],
+        "updated_at": 1000.0,
+        "errors": [],
+        **extra,
+    }
+    return {name: json.dumps(made).encode()}
+
+
+def partial(name: str, delayed: int, **extra: Any) -> dict[str, bytes]:
+    layer = {"name": "edge", "total": delayed + 1, "counter": 1, "failed": 0, "delayed": delayed}
+    errors = [{"node": "n", "target": "x", "reason": "late"}]
+    return document(name, state="partial", delayed=delayed, layers=[layer], errors=errors, **extra)
+
+
+def parked(
+    target: str, *, node: str = "n", task: str = "t", after: str = "", at: float = 5.0, op: int = URL
+) -> Parked:
+    return Parked(node, int(op), target, task, after, at)
+
+
+def targets(rows: list[ParkedRow]) -> list[str]:
+    return [row.target for row in rows]
+
+
+def test_accepted_tasks_come_back_in_order_after_a_restart(make: Callable[[], Store]) -> None:
+    store = make()
+    first = store.commit(Batch(accepted=[accepted("a"), accepted("b", digest=b"\x01" * 16)]))
+    second = store.commit(Batch(accepted=[accepted("c")]))
+    assert 0 < first.journal_seq < second.journal_seq
+    store = make()
+    assert list(store.journal()) == [
+        (first.journal_seq, [accepted("a"), accepted("b", digest=b"\x01" * 16)]),
+        (second.journal_seq, [accepted("c")]),
+    ]
+    assert store.commit(Batch(accepted=[accepted("d")])).journal_seq > second.journal_seq
+
+
+def test_an_empty_batch_writes_nothing(store: Store) -> None:
+    assert store.commit(Batch()).journal_seq == 0
+    assert list(store.journal()) == []
+    assert store.count() == {"settled": 0, "journal_rows": 0}
+
+
+def test_settled_tasks_are_left_out_of_the_journal_and_settled_rows_are_gone(store: Store) -> None:
+    first = store.commit(Batch(accepted=[accepted("a"), accepted("b")])).journal_seq
+    second = store.commit(Batch(accepted=[accepted("c")])).journal_seq
+    store.commit(Batch(documents=document("a") | document("c")))
+    assert list(store.journal()) == [(first, [accepted("b")]), (second, [])]
+    store.commit(Batch(settled_journal=[second]))
+    assert list(store.journal()) == [(first, [accepted("b")])]
+    assert store.count() == {"settled": 2, "journal_rows": 1}
+
+
+def test_a_known_id_is_answered_with_its_document_and_not_taken_again(store: Store) -> None:
+    store.commit(Batch(documents=document("a", digest="ab" * 16)))
+    done = store.commit(Batch(accepted=[accepted("a", digest=b"\xab" * 16), accepted("b", digest=b"x")]))
+    digest, text = done.known["a"]
+    assert digest == "ab" * 16
+    assert json.loads(text)["task_id"] == "a"
+    assert [record.id for _, records in store.journal() for record in records] == ["b"]
+
+
+def test_when_every_id_is_known_no_row_is_written(store: Store) -> None:
+    store.commit(Batch(documents=document("a")))
+    done = store.commit(Batch(accepted=[accepted("a", digest=b"x")]))
+    assert (done.journal_seq, list(done.known)) == (0, ["a"])
+    assert done.known["a"][0] == ""
+    assert list(store.journal()) == []
+
+
+def test_a_document_is_read_back_and_replaced(store: Store) -> None:
+    assert store.document("a") is None
+    text = document("a", state="partial", note='quote " \\ ü \u2028 \x00')
+    store.commit(Batch(documents=text))
+    assert json.loads(store.document("a") or b"") == json.loads(text["a"])
+    store.commit(Batch(documents=document("a")))
+    assert json.loads(store.document("a") or b"")["state"] == "done"
+    assert store.count()["settled"] == 1
+
+
+def test_documents_are_paged_newest_first_each_once(store: Store) -> None:
+    for number in range(25):
+        store.commit(Batch(documents=document(f"t{number:02d}", state="done" if number % 5 else "failed")))
+    for state, expected in (
+        (None, [f"t{number:02d}" for number in reversed(range(25))]),
+        ("failed", ["t20", "t15", "t10", "t05", "t00"]),
+        ("cancelled", []),
+    ):
+        for limit in (1, 2, 5, 7, 100):
+            found: list[str] = []
+            before = NO_PAGE
+            while before:
+                page, before = store.documents(state, before, limit)
+                assert len(page) <= limit
+                found += [json.loads(text)["task_id"] for text in page]
+            assert found == expected, (state, limit)
+
+
+def test_a_delay_queue_gives_its_oldest_rows_first_and_knows_its_depth(make: Callable[[], Store]) -> None:
+    store = make()
+    assert store.depths() == {}
+    rows = [parked(f"http://a/{number}", at=100.0 + number) for number in range(5)]
+    store.commit(Batch(parked=[*rows, parked("http://b/", node="other", at=7.0)]))
+    store = make()
+    assert {name: (depth.count, depth.oldest_at) for name, depth in store.depths().items()} == {
+        "n": (5, 100.0),
+        "other": (1, 7.0),
+    }
+    oldest = store.oldest_parked("n", 3)
+    assert targets(oldest) == ["http://a/0", "http://a/1", "http://a/2"]
+    first = oldest[0]
+    assert (first.node, first.operation, first.task_id, first.after, first.parked_at) == (
+        "n",
+        URL,
+        "t",
+        "",
+        100.0,
+    )
+    store.commit(Batch(unparked=[row.seq for row in oldest]))
+    assert targets(store.oldest_parked("n", 10)) == ["http://a/3", "http://a/4"]
+
+
+def test_row_numbers_are_never_used_again(store: Store) -> None:
+    store.commit(Batch(parked=[parked("x")]))
+    seq = store.oldest_parked("n", 1)[0].seq
+    store.commit(Batch(unparked=[seq]))
+    store.commit(Batch(parked=[parked("y")]))
+    assert store.oldest_parked("n", 1)[0].seq > seq
+
+
+def test_every_row_of_a_cancelled_task_goes(store: Store) -> None:
+    store.commit(Batch(parked=[parked("a"), parked("b", task="u"), parked("c", node="m")]))
+    store.commit(Batch(unparked_tasks=["t"]))
+    assert {name: depth.count for name, depth in store.depths().items()} == {"n": 1}
+
+
+def test_a_child_waits_until_each_of_its_parents_is_delivered(store: Store) -> None:
+    store.commit(
+        Batch(parked=[parked("x", after="p1,p2"), parked("y", after="p1,p2"), parked("z", after="p1")])
+    )
+    assert store.oldest_parked("n", 10) == []
+    store.commit(Batch(released=[("p1", "t", "x"), ("p1", "t", "z"), ("p1", "other", "y")]))
+    assert targets(store.oldest_parked("n", 10)) == ["z"]
+    store.commit(Batch(released=[("p2", "t", "x")]))
+    assert targets(store.oldest_parked("n", 10)) == ["x", "z"]
+
+
+def test_parents_that_are_delivered_in_one_batch_all_let_go(store: Store) -> None:
+    store.commit(Batch(parked=[parked("x", after="p1,p2,p3"), parked("y", after="p1:f,p1")]))
+    store.commit(Batch(released=[("p1", "t", "x"), ("p2", "t", "x"), ("p3", "t", "x"), ("p1", "t", "y")]))
+    assert targets(store.oldest_parked("n", 10)) == ["x"]
+    store.commit(Batch(released=[("p1:f", "t", "y")]))
+    assert targets(store.oldest_parked("n", 10)) == ["x", "y"]
+
+
+def test_a_name_that_is_part_of_another_is_not_taken_for_it(store: Store) -> None:
+    store.commit(Batch(parked=[parked("x", after="edge-10,edge-1")]))
+    store.commit(Batch(released=[("edge-1", "t", "x")]))
+    assert store.oldest_parked("n", 10) == []
+    store.commit(Batch(released=[("edge-10", "t", "x")]))
+    assert targets(store.oldest_parked("n", 10)) == ["x"]
+
+
+def test_wide_purges_are_found_newest_first(store: Store) -> None:
+    store.commit(
+        Batch(
+            parked=[
+                parked("http://a/", op=PREFIX),
+                parked("http://a/x"),
+                parked("a", op=HOST),
+                parked("http://a/.*", op=Operation.PURGE_REGEX),
+                parked("http://a/p", op=Operation.SOFT_PREFIX),
+                parked("http://b/", op=PREFIX, node="m"),
+                parked("http://c/", op=PREFIX, after="p"),
+            ]
+        )
+    )
+    assert targets(store.wide_parked("n")) == ["http://a/p", "a", "http://a/"]
+
+
+def test_rows_alike_are_found_whichever_task_they_are_of(store: Store) -> None:
+    store.commit(
+        Batch(
+            parked=[
+                parked("x"),
+                parked("x", task="u"),
+                parked("x", op=Operation.SOFT_URL),
+                parked("y"),
+                parked("x", node="m"),
+                parked("x", after="p"),
+            ]
+        )
+    )
+    assert [row.task_id for row in store.parked_like("n", [(URL, "x")])] == ["t", "u"]
+    assert targets(store.parked_like("n", [(URL, "x"), (URL, "y"), (URL, "z")])) == ["x", "x", "y"]
+    assert store.parked_like("n", []) == []
+
+
+def test_rows_below_a_prefix_are_older_url_purges_of_either_scheme(store: Store) -> None:
+    below = ["http://a.com/img/1", "https://a.com/img/~z", "http://a.com/img/", "http://a.com/img/%_*"]
+    others = ["http://a.com/im", "http://a.com/imh", "http://b.com/img/1", "http://a.com:80/img/1"]
+    store.commit(Batch(parked=[parked(target) for target in below + others]))
+    store.commit(
+        Batch(
+            parked=[
+                parked("http://a.com/img/soft", op=Operation.SOFT_URL),
+                parked("http://a.com/img/f", op=Operation.PREFETCH),
+                parked("http://a.com/img/2", node="m"),
+                parked("http://a.com/img/3", after="p"),
+                parked("http://a.com/img/", op=PREFIX),
+                parked("http://a.com/img/younger"),
+            ]
+        )
+    )
+    wide = store.wide_parked("n")[0]
+    found = store.parked_below("n", "a.com/img/", wide.seq)
+    assert sorted(targets(found)) == sorted([*below, "http://a.com/img/soft"])
+
+
+def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 3)))
+    done = store.commit(
+        Batch(late=[Late("t", "edge", 2, 0, None, 2000.0), Late("gone", "edge", 1, 0, None, 1.0)])
+    )
+    assert done.settled_late == []
+    found = json.loads(store.document("t") or b"")
+    assert (found["counter"], found["delayed"], found["state"], found["updated_at"]) == (
+        3,
+        1,
+        "partial",
+        2000.0,
+    )
+    done = store.commit(Batch(late=[Late("t", "edge", 1, 0, None, 3000.0)]))
+    assert done.settled_late == ["t"]
+    found = json.loads(store.document("t") or b"")
+    assert (found["counter"], found["delayed"], found["state"], found["errors"]) == (4, 0, "done", [])
+    assert (found["active"], found["working_layer"]) == (False, None)
+
+
+def test_late_delivery_that_fails_makes_the_task_failed_and_says_why(store: Store) -> None:
+    error = {"node": "n", "target": "y", "reason": "refused"}
+    store.commit(Batch(documents=partial("t", 2)))
+    late = [Late("t", "edge", 0, 1, error, 2.0), Late("t", "edge", 1, 0, None, 2.0)]
+    assert store.commit(Batch(late=late)).settled_late == ["t"]
+    found = json.loads(store.document("t") or b"")
+    assert (found["state"], found["failed"], found["counter"]) == ("failed", 1, 2)
+    assert found["errors"][-1] == error
+
+
+def test_a_task_that_late_delivery_settles_gets_its_callback(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 1, callback="http://hook/", digest="ab")))
+    done = store.commit(Batch(late=[Late("t", "edge", 1, 0, None, 2.0)]))
+    [callback] = done.callbacks
+    assert (callback.task_id, callback.url) == ("t", "http://hook/")
+    shown = json.loads(callback.body)
+    assert shown["state"] == "done"
+    assert not {"callback", "digest"} & set(shown)
+    assert store.pending_callbacks() == [callback]
+
+
+def test_callbacks_wait_under_their_keys_until_they_are_over(make: Callable[[], Store]) -> None:
+    store = make()
+    first = store.commit(
+        Batch(callbacks=[Callback(0, "t", "http://a/", "1"), Callback(0, "u", "http://b/", "2")])
+    )
+    keys = [callback.key for callback in first.callbacks]
+    assert len(set(keys)) == 2
+    assert 0 not in keys
+    store = make()
+    assert store.pending_callbacks() == first.callbacks
+    second = store.commit(Batch(callbacks=[Callback(0, "v", "http://c/", "3")], callbacks_over=[keys[0]]))
+    assert second.callbacks[0].key not in keys
+    assert [callback.task_id for callback in store.pending_callbacks()] == ["u", "v"]
+
+
+def test_old_final_tasks_are_forgotten_and_partial_ones_are_not(store: Store) -> None:
+    for number in range(10):
+        store.commit(Batch(documents=document(f"old{number}", updated_at=100.0)))
+    store.commit(Batch(documents=partial("late", 1, updated_at=100.0)))
+    store.commit(Batch(documents=document("new", updated_at=900.0)))
+    assert store.forget(500.0, 4) == 4
+    assert sum(store.forget(500.0, 4) for _ in range(5)) == 6
+    assert store.count()["settled"] == 2
+    assert store.document("late") is not None
+    assert store.document("new") is not None
+
+
+def test_a_task_that_was_partial_when_its_neighbours_went_is_forgotten_in_its_turn(store: Store) -> None:
+    store.commit(Batch(documents=partial("late", 1, updated_at=100.0)))
+    store.commit(Batch(documents=document("old", updated_at=100.0)))
+    assert store.forget(500.0, 100) == 1
+    store.commit(Batch(late=[Late("late", "edge", 1, 0, None, 400.0)]))
+    assert sum(store.forget(500.0, 100) for _ in range(3)) == 1
+    assert store.count()["settled"] == 0
+
+
+def test_rows_of_tasks_that_begin_again_are_dropped(store: Store) -> None:
+    store.commit(
+        Batch(documents=partial("kept", 1), parked=[parked("x", task="kept"), parked("y", task="again")])
+    )
+    store.drop_orphans()
+    assert targets(store.oldest_parked("n", 10)) == ["x"]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        Late("bad", "edge", 1, 0, None, 2.0),  # its document lacks what is folded: not an error of the store
+        Late("worse", "edge", 1, 0, None, 2.0),
+    ],
+)
+def test_of_a_batch_that_fails_in_the_middle_nothing_is_written(
+    make: Callable[[], Store], late: Late
+) -> None:
+    store = make()
+    bad = {"bad": b'{"task_id":"bad"}', "worse": b"[]"}
+    seq = store.commit(Batch(accepted=[accepted("first")])).journal_seq
+    store.commit(Batch(documents=bad, parked=[parked("x")]))
+    batch = Batch(
+        accepted=[accepted("a")],
+        documents=document("a"),
+        parked=[parked("y")],
+        settled_journal=[seq],
+        unparked=[store.oldest_parked("n", 1)[0].seq],
+        callbacks=[Callback(0, "t", "u", "b")],
+        late=[late],
+    )
+    with pytest.raises((StoreError, KeyError, TypeError)):
+        store.commit(batch)
+    after = store.commit(Batch(accepted=[accepted("next")])).journal_seq
+    store = make()  # what was not committed would be gone with the connection
+    assert [(row, [record.id for record in records]) for row, records in store.journal()] == [
+        (seq, ["first"]),
+        (after, ["next"]),
+    ]
+    assert store.document("a") is None
+    assert targets(store.oldest_parked("n", 10)) == ["x"]
+    assert store.pending_callbacks() == []
+
+
+def test_a_document_that_is_not_json_fails_its_batch(store: Store) -> None:
+    with pytest.raises(StoreError):
+        store.commit(Batch(accepted=[accepted("a")], documents={"a": b"{"}))
+    assert list(store.journal()) == []
+    assert store.commit(Batch(accepted=[accepted("b")])).journal_seq
+
+
+def test_a_closed_store_refuses(store: Store) -> None:
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.commit(Batch(accepted=[accepted("a")]))
+
+
+# Only a file
+
+
+def test_a_file_belongs_to_one_engine(tmp_path: Path) -> None:
+    one, other = SqliteStore(tmp_path / "tasks-0.db"), SqliteStore(tmp_path / "tasks-0.db")
+    one.open()
+    with pytest.raises(StoreError, match=r"tasks-0\.db: another engine is using it; .*engine\.data_dir"):
+        other.open()
+    one.commit(Batch(accepted=[accepted("a")]))
+    one.close()
+    other.open()
+    assert len(list(other.journal())) == 1
+    other.close()
+
+
+@pytest.mark.parametrize("content", [b"not a database at all " * 500, b""])
+def test_a_file_that_is_no_database_stops_the_start_and_stays_as_it_is(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "tasks-0.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreDamagedError) as caught:
+        SqliteStore(path).open()
+    assert str(path) in str(caught.value)
+    assert "move tasks-0.db" in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_damage_inside_the_file_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "tasks-0.db"
+    store = SqliteStore(path)
+    store.open()
+    for number in range(200):
+        store.commit(Batch(accepted=[accepted(f"{number}-{'x' * 500}")], documents=document(f"d{number}")))
+    store.close()
+    data = bytearray(path.read_bytes())
+    for start in range(4096 * 2, len(data), 4096):
+        data[start : start + 200] = b"\xff" * 200
+    path.write_bytes(data)
+    with pytest.raises(StoreDamagedError, match="damaged"):
+        SqliteStore(path).open()
+
+
+def test_a_file_of_the_next_version_is_read_and_of_a_later_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "tasks-0.db"
+    store = SqliteStore(path)
+    store.open()
+    store.close()
+    for version, is_readable in ((2, True), (3, False)):
+        connection = sqlite3.connect(path)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.close()
+        if is_readable:
+            store.open()
+            store.close()
+        else:
+            with pytest.raises(StoreError, match="newer version of purgeline"):
+                store.open()
+
+
+def test_a_folder_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        SqliteStore(tmp_path / "gone" / "tasks-0.db").open()

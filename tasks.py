@@ -82,4 +82,4 @@ def demo(c: Context, keep: bool = False, builtin: bool = False) -> None:
     """Start caches and the engine on this machine, and watch a purge go through; nothing is installed."""
     code = import_module("release.demo").main(keep=keep, builtin=builtin)
     if code:
-        raise Exit("demo: did not end well, see above", code=code)
+        raise Exit(code=code)  # it has said why

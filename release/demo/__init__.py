@@ -17,8 +17,9 @@ from types import FrameType
 
 from release.caches import CacheError
 from release.demo import story
+from release.demo.program import StageError
 from release.demo.show import ClaimError, Screen
-from release.demo.stage import Stage, StageError
+from release.demo.stage import Stage
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  #: exit codes
 

@@ -7,130 +7,27 @@ installed, no root is needed, and nothing outlives this process: see `release.ca
 import contextlib
 import http.client
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from release import caches
 from release.caches import Cache, CacheError, free_port
+from release.demo.program import ROOT, Program, StageError, clean_environment, wait_until
 from release.demo.terminal import Printed, run
 from release.origin import Origin
 
-ROOT = Path(__file__).resolve().parents[2]
 SITE = "img.example.com"
-READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
-TAIL_LINES = 5
 
 _NOT_HERE = {
     "varnish": "Varnish is not on this machine (Debian: varnish)",
     "nginx": "nginx with cache_purge is not on this machine (Debian: libnginx-mod-http-cache-purge)",
 }
-_LIFELINE = 'read -r _ || kill -s KILL -- "-$1"'  # ends the group when we are gone, however we went
-
-T = TypeVar("T")
-
-
-class StageError(Exception):
-    """Something did not start, or did not answer in time."""
-
-
-class Program:
-    """A Python module of ours as a process group of its own, listening on a port."""
-
-    driver = "squid"  #: what the built-in proxy behaves like
-    purge_path = ""
-
-    def __init__(self, name: str, port: int, argv: Sequence[str], *, folder: Path) -> None:
-        self.name = name
-        self.port = port
-        self.log_path = folder / f"{name}.log"
-        self._argv = [sys.executable, "-m", *argv]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lifeline: subprocess.Popen[bytes] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Program {self.name} [port {self.port}, pid {self.pid}]>"
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, ``None`` when it does not run."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
-
-    def start(self) -> None:
-        """Start it; return when it accepts connections.
-
-        Raises:
-            StageError: it ended instead.
-        """
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._argv,
-                cwd=ROOT,
-                env=_clean_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
-        self._lifeline = subprocess.Popen(
-            ["/bin/sh", "-c", _LIFELINE, "sh", str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            process_group=0,
-        )
-        wait_until(self._accepts, what=f"{self.name} listening")
-
-    def stop(self) -> int:
-        """End it in order, after a while by force; return its exit code."""
-        if self._process is None:
-            return 0
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            code = self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            code = -signal.SIGKILL
-        self.kill()
-        return code
-
-    def kill(self) -> None:
-        """End it at once, as ``kill -9`` does."""
-        if self._process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._process = None
-        if self._lifeline is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._lifeline.communicate(b"\n")
-            self._lifeline = None
-
-    def log_tail(self) -> str:
-        """Return the last lines it logged."""
-        text = self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.is_file() else ""
-        return "\n".join(text.splitlines()[-TAIL_LINES:])
-
-    def _accepts(self) -> bool:
-        assert self._process is not None
-        code = self._process.poll()
-        if code is not None:
-            raise StageError(f"{self.name} ended at start with {code}:\n{self.log_tail()}")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1.0)
-        try:
-            connection.connect()
-        except OSError:
-            return False
-        finally:
-            connection.close()
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +157,7 @@ class Stage:
     def purgeline(self, words: str, *, width: int, is_terminal: bool) -> Printed:
         """Run the command line as a user would, with ``PURGELINE_URL`` naming this engine."""
         argv = [sys.executable, "-m", "engine", *words.split()]
-        environ = {**_clean_environment(), "PURGELINE_URL": self.engine_url, "COLUMNS": str(width)}
+        environ = {**clean_environment(), "PURGELINE_URL": self.engine_url, "COLUMNS": str(width)}
         return run(argv, environ, cwd=ROOT, width=width, is_terminal=is_terminal)
 
     def ask(self, path: str) -> Any:
@@ -335,25 +232,6 @@ class Stage:
             raise OSError(f"the engine: {exc!r}") from exc
         finally:
             connection.close()
-
-
-def wait_until(condition: Callable[[], T], *, what: str, timeout_s: float = READY_TIMEOUT_S) -> T:
-    """Ask *condition* again and again until it is true, and return what it returned.
-
-    Raises:
-        StageError: not in time.
-    """
-    until = time.monotonic() + timeout_s
-    while not (found := condition()):
-        if time.monotonic() > until:
-            raise StageError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(0.01)
-    return found
-
-
-def _clean_environment() -> dict[str, str]:
-    """Return our environment without what would change the engine's or the command's settings."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PURGELINE_")}
 
 
 def _is_hit(driver: str, is_builtin: bool, answer: http.client.HTTPResponse) -> bool:

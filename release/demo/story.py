@@ -6,8 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
+from release.demo.program import StageError, wait_until
 from release.demo.show import INDENT, Screen
-from release.demo.stage import SITE, Node, Page, Stage, StageError, wait_until
+from release.demo.stage import SITE, Node, Page, Stage
 from release.demo.terminal import Printed
 
 LOGO = "/logo.svg"

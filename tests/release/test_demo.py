@@ -20,8 +20,9 @@ import pytest
 
 import tasks
 from release import caches
+from release.demo.program import Program, StageError, wait_until
 from release.demo.show import ClaimError, Screen
-from release.demo.stage import SITE, Page, Program, Stage, StageError, wait_until
+from release.demo.stage import SITE, Page, Stage
 from release.demo.terminal import run as run_command
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -281,10 +281,10 @@ def _cursor_time(cursor: str) -> tuple[float, str]:
     at, _, task_id = cursor.partition("~")
     try:
         created_at = float(at)
-        if not math.isfinite(created_at):
-            raise ValueError(at)
     except ValueError:
-        raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor") from None
+        created_at = math.nan
+    if not math.isfinite(created_at):
+        raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor")
     return (created_at, task_id)
 
 

@@ -119,12 +119,19 @@ class Dispatch:
         key = (id(self.savers.of(task.id)), journal_seq)
         self._journal_left[key] = self._journal_left.get(key, 0) + 1
 
-    def submit(self, task: Task, journal_seq: int) -> None:
-        """Take a committed task over; `live` has counted it since it was accepted."""
+    def submit(self, task: Task, journal_seq: int, *, left_s: float | None = None) -> None:
+        """Take a committed task over; `live` has counted it since it was accepted.
+
+        Args:
+            task: saved by its saver.
+            journal_seq: the journal's row that holds it.
+            left_s: until it is due, for one of an earlier process, as far as the wall clock can tell;
+                one that has just come has all of its ``due_s``, whatever happens to that clock.
+        """
         self._count_journal(task, journal_seq)
         task.body = b""
-        left_s = min(task.due_s, task.due_at - time.time())  # not more, should the clock have been set back
-        self.dues.add(task.id, max(0.0, left_s), lambda: self._due(task))
+        wait_s = task.due_s if left_s is None else max(0.0, min(task.due_s, left_s))
+        self.dues.add(task.id, wait_s, lambda: self._due(task))
         self._inbox.append(task)
         if not self._is_expanding:
             self._is_expanding = True

@@ -246,7 +246,7 @@ class Engine:
         task.digest = record.digest
         self.regions.add(task)
         self.dispatch.live += task.total
-        self.dispatch.submit(task, seq)
+        self.dispatch.submit(task, seq, left_s=task.due_at - time.time())
 
     async def _open_gate(self, listener: socket.socket) -> None:
         settings = self.config.engine
@@ -547,9 +547,13 @@ def open_listener(config: Config) -> socket.socket:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(config.engine.listen_backlog)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(config.engine.listen_backlog)
+        except OSError:
+            listener.close()
+            raise
     except OSError as exc:
         raise ConfigError(
             f"engine.listen: {config.engine.listen} cannot be bound: {exc.strerror or exc}"

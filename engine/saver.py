@@ -320,7 +320,7 @@ class Saver:
         self._go_on()
 
     def _retry(self) -> None:
-        """Try again; with nothing to write, find out whether writing works: clients may stay away till then."""
+        """Try again; with nothing to write find out whether writing works: clients may wait for it."""
         self._retry_timer = None
         if self.error is not None and not self._own.records and not self._accepted:
             self._own_work().batch.is_probe = True

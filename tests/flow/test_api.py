@@ -1,4 +1,4 @@
-"""The routes besides handing in: listing, statistics, metrics, log format; and times when the clock is wrong."""
+"""The routes besides handing in: listing, statistics, metrics, log format; and times by a wrong clock."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def table(node: FakeNode) -> str:
 
 @pytest.fixture
 def engine(node: FakeNode, tmp_path: Path) -> Iterator[EngineProcess]:
-    settings = {
+    settings: dict[str, Any] = {
         "request_timeout_s": 600,
         "drain_timeout_s": 1,
         "pipeline_depth": 1,
@@ -153,7 +153,7 @@ def test_metrics_can_be_parsed(engine: EngineProcess) -> None:
 
 
 def test_sigusr1_swaps_the_log_format(engine: EngineProcess) -> None:
-    """struct → dict → text → struct, each said in the format that it is in."""
+    """From struct → dict → text → struct, each said in the format that it is in."""
     for name in ("dict", "text", "struct"):
         os.kill(engine.pid, signal.SIGUSR1)
         wait_until(lambda name=name: f"log format is now {name}" in engine.log(), what=f"the format {name}")  # type: ignore[misc]
@@ -162,7 +162,8 @@ def test_sigusr1_swaps_the_log_format(engine: EngineProcess) -> None:
         assert line.startswith("{") is is_json
     status, _, body = engine.request("PUT", "/v1/engine/log-format", {"format": "text"})
     assert (status, json.loads(body)) == (200, {"format": "text"})
-    for wrong in ({"format": "xml"}, {"fromat": "text"}, [], b"{"):
+    wrongs: tuple[object, ...] = ({"format": "xml"}, {"fromat": "text"}, [], b"{")
+    for wrong in wrongs:
         status, _, body = engine.request("PUT", "/v1/engine/log-format", wrong)
         assert status == 422
         assert json.loads(body)["detail"].startswith("format: takes struct, dict or text")
@@ -193,7 +194,7 @@ class Clock:
 def test_due_times_do_not_follow_the_clock(node: FakeNode, tmp_path: Path, offset_s: int) -> None:
     """Set back by hours, a task is due when its seconds have passed; set ahead, not at once."""
     clock = Clock(tmp_path)
-    settings = {"request_timeout_s": 600, "drain_timeout_s": 0.5}
+    settings: dict[str, Any] = {"request_timeout_s": 600, "drain_timeout_s": 0.5}
     engine = EngineProcess(tmp_path, table(node), env=clock.env, **settings)
     with engine:
         short = engine.submit(["http://img.example.com/held/1"], due_s=2)
@@ -211,7 +212,7 @@ def test_due_times_do_not_follow_the_clock(node: FakeNode, tmp_path: Path, offse
 def test_a_restart_with_the_clock_set_back(node: FakeNode, tmp_path: Path) -> None:
     """A task of the future, by its time of acceptance, is due within its own seconds all the same."""
     clock = Clock(tmp_path)
-    settings = {"request_timeout_s": 600, "drain_timeout_s": 0.5}
+    settings: dict[str, Any] = {"request_timeout_s": 600, "drain_timeout_s": 0.5}
     engine = EngineProcess(tmp_path, table(node), env=clock.env, **settings)
     with engine:
         task_id = engine.submit(["http://img.example.com/held/1"], due_s=3)

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,7 +194,7 @@ def test_a_data_dir_that_cannot_be_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(
-    tmp_path: Path, engine_keys: dict[str, object], tables: str, parts: list[str]
+    tmp_path: Path, engine_keys: dict[str, Any], tables: str, parts: list[str]
 ) -> None:
     """Exit code 2; the line names the file, the key and what it takes; nothing is made on disk."""
     engine = EngineProcess(tmp_path, tables, **engine_keys)

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def test_full_disk(disk: Disk, tmp_path: Path) -> None:
-    """503 and never a 202 while it is full; what runs gets done; space back, and all 202s are done on disk."""
+    """503 and never a 202 while it is full; what runs gets done; with space, all 202s are done on disk."""
     opened = threading.Event()
 
     def script(request: Request) -> Iterator[bytes]:
@@ -57,7 +58,7 @@ def test_full_disk(disk: Disk, tmp_path: Path) -> None:
 
     with FakeNode(script) as node:
         table = f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
-        settings = {"data_dir": str(disk.folder / "var"), "request_timeout_s": 60}
+        settings: dict[str, Any] = {"data_dir": str(disk.folder / "var"), "request_timeout_s": 60}
         with EngineProcess(tmp_path, table, **settings) as engine:
             accepted = [engine.submit([f"http://img.example.com/held/{n}"]) for n in range(3)]
             disk.fill()
@@ -71,7 +72,9 @@ def test_full_disk(disk: Disk, tmp_path: Path) -> None:
                     return None
                 return answer
 
-            status, headers, text = wait_until(refused, what="a refusal")
+            answer = wait_until(refused, what="a refusal")
+            assert answer
+            status, headers, text = answer
             problem = json.loads(text)
             assert (status, problem["status"], headers["retry-after"]) == (503, 503, "2")
             assert headers["content-type"] == "application/problem+json"

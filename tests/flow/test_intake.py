@@ -1,9 +1,10 @@
 """What real clients do to the port: good, bad, slow, cut and mixed requests, on both lanes."""
 
+import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,12 @@ def engine(node: FakeNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def hasty(node: FakeNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """An engine that soon gives up on a client."""
     folder = tmp_path_factory.mktemp("hasty")
-    limits = {"header_timeout_s": 0.5, "body_timeout_s": 0.5, "idle_timeout_s": 1.0, "connections_max": 4}
+    limits: dict[str, Any] = {
+        "header_timeout_s": 0.5,
+        "body_timeout_s": 0.5,
+        "idle_timeout_s": 1.0,
+        "connections_max": 4,
+    }
     with EngineProcess(folder, edge(node), **limits) as running:
         yield running
         assert "Traceback" not in running.log()
@@ -133,7 +139,7 @@ def test_lanes_mix_in_one_pipeline(engine: EngineProcess, client: RawClient) -> 
 def test_a_request_may_come_byte_by_byte(
     engine: EngineProcess, client: RawClient, request_of: Callable[[object], bytes]
 ) -> None:
-    """Twice on one connection: every cut is tried, at the end of one request and the start of the next too."""
+    """Twice on one connection: every cut is tried, also between two requests."""
     for number in range(2):
         for byte in request_of(task(number)):
             client.send(bytes([byte]))
@@ -161,7 +167,7 @@ def test_a_half_closed_get_is_answered(client: RawClient, path: str) -> None:
 
 
 def test_a_half_closed_client_that_asked_for_the_end(engine: EngineProcess) -> None:
-    """``Connection: close`` and the client's own end come before the commit; the answer comes all the same."""
+    """``Connection: close`` and the client's own end come before the commit; it is answered."""
     for number in range(20):
         with RawClient(engine.port) as client:
             client.send(post(task(number), "Connection: close"))
@@ -345,7 +351,7 @@ def test_ndjson_takes_at_least_one_line(client: RawClient) -> None:
 def test_a_request_that_is_not_http_is_a_problem(
     engine: EngineProcess, client: RawClient, data: bytes
 ) -> None:
-    """A 4xx problem document, or a close when there is nothing one could answer; never a task, never a 5xx."""
+    """A 4xx problem document in one sentence; never a task, never a 5xx."""
     tasks_before = engine.get("/v1/engine/stats")["qps_boss"]["count"]
     client.send(data)
     client.end()
@@ -496,7 +502,8 @@ def test_a_client_that_reads_no_answers_is_not_read_from(engine: EngineProcess, 
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.socket.settimeout(3)
             sent = 0
-            with pytest.raises(TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 while sent < 100_000_000:
                     sent += client.socket.send(data)
+            assert sent < 100_000_000
     assert engine.get("/healthz") == {"status": "ok"}

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,8 +53,8 @@ def make(node: FakeNode, tmp_path: Path) -> Iterator[Callable[..., EngineProcess
     """Return what starts an engine, each on the same data."""
     started: list[EngineProcess] = []
 
-    def start(**engine: object) -> EngineProcess:
-        settings = {"request_timeout_s": 60, **engine}
+    def start(**engine: Any) -> EngineProcess:
+        settings: dict[str, Any] = {"request_timeout_s": 60, **engine}
         table = f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
         process = EngineProcess(tmp_path, table, **settings)
         process.start()

@@ -1,0 +1,40 @@
+"""An engine inside the test's own loop, for what cannot be seen from outside."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from engine import config, logs
+from engine.lifecycle import Engine
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run *scenario* on the loop that the engine runs on in earnest."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(scenario(), 60))
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, node_url: str, **settings: object) -> AsyncIterator[tuple[Engine, int]]:
+    """Start an engine with one node; give it and its port, and stop it at the end."""
+    table = {
+        "engine": {"data_dir": str(folder / "var"), "drain_timeout_s": 1, **settings},
+        "node": [{"name": "edge-1", "driver": "ats", "url": node_url}],
+    }
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    with (folder / "log").open("ab") as file:
+        log = logs.setup(log_format="struct", level="INFO", version="test", stream_fd=os.dup(file.fileno()))
+    engine = Engine(config.parse(table), log)
+    try:
+        await engine.start(listener)
+        yield engine, listener.getsockname()[1]
+        await engine.drain()
+    finally:
+        log.close()

@@ -1,0 +1,71 @@
+"""Start, listening socket, and stop, seen from inside."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from engine import config
+from engine.errors import ConfigError
+from engine.lifecycle import open_listener
+from tests.engine.in_process import run, running
+from tests.fakes.node import FakeNode
+
+
+def listening_on(listen: str) -> config.Config:
+    return config.parse({"engine": {"listen": listen}})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+def test_binds_what_listen_says(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv4, IPv6 and a name; the socket listens and does not block."""
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    with open_listener(listening_on(f"{host}:0")) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        assert not listener.getblocking()
+
+
+def test_an_address_that_cannot_be_bound_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"engine.listen: {address} cannot be bound: .*in use"):
+            open_listener(listening_on(address))
+
+
+def test_descriptors_for_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LISTEN_PID says whose they are; a child that inherits the environment binds."""
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    with open_listener(listening_on("127.0.0.1:0")) as listener:
+        assert listener.fileno() != 3
+
+
+def test_ready_only_between_start_and_stop(tmp_path: Path) -> None:
+    """The reason says which side of it."""
+
+    async def scenario() -> None:
+        with FakeNode() as node:
+            async with running(tmp_path, node.url) as (engine, port):
+                assert engine.not_ready_reason() == ""
+                engine.stop()
+                assert engine.not_ready_reason() == "the engine is draining"
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: e\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+                writer.close()
+                await writer.wait_closed()
+
+    run(scenario)
+
+
+def test_two_engines_after_each_other_on_one_folder(tmp_path: Path) -> None:
+    """The first lets go of its files."""
+
+    async def scenario() -> None:
+        with FakeNode() as node:
+            for number in range(2):
+                async with running(tmp_path, node.url) as (engine, _):
+                    assert len(engine.regions) == 0, number
+
+    run(scenario)

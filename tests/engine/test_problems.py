@@ -1,0 +1,41 @@
+"""Errors as problem documents."""
+
+import json
+
+import pytest
+
+from engine.errors import BacklogFullError, EngineError, NodeError, RateLimitedError, RequestError, StoreError
+from engine.problems import CONTENT_TYPE, problem, reply_of
+
+
+@pytest.mark.parametrize(
+    ("exc", "status", "headers"),
+    [
+        (RequestError(422, "due_s: takes seconds", field="due_s"), 422, {}),
+        (RequestError(405, "no", headers={"Allow": "GET"}), 405, {"Allow": "GET"}),
+        (RateLimitedError("a", retry_after_s=0.2), 429, {"Retry-After": "1"}),
+        (RateLimitedError("a", retry_after_s=7.2), 429, {"Retry-After": "8"}),
+        (BacklogFullError("saver_queue", retry_after_s=1), 503, {"Retry-After": "1"}),
+        (StoreError("disk full"), 503, {"Retry-After": "2"}),
+        (NodeError("inner detail"), 500, {}),
+    ],
+)
+def test_each_error_has_its_status(exc: EngineError, status: int, headers: dict[str, str]) -> None:
+    """The body says the same status; the detail is the error's sentence, but never an inner one's."""
+    reply = reply_of(exc)
+    body = json.loads(reply.body)
+    assert (reply.status, body["status"], reply.content_type) == (status, status, CONTENT_TYPE)
+    assert dict(reply.headers) == headers
+    assert body["title"]
+    assert (str(exc) in body["detail"]) is (status != 500)
+
+
+def test_field_is_there_only_for_an_error_about_one() -> None:
+    assert json.loads(problem(422, "x", field="targets[3]").body)["field"] == "targets[3]"
+    assert "field" not in json.loads(problem(400, "x").body)
+
+
+def test_any_text_makes_a_document() -> None:
+    """Quotes, line ends and what is not ASCII come through."""
+    detail = 'a "quote"\r\nand ü \x00'
+    assert json.loads(problem(400, detail).body)["detail"] == detail

@@ -34,7 +34,9 @@ async def running(folder: Path, node_url: str, **settings: object) -> AsyncItera
     engine = Engine(config.parse(table), log)
     try:
         await engine.start(listener)
-        yield engine, listener.getsockname()[1]
-        await engine.drain()
+        try:
+            yield engine, listener.getsockname()[1]
+        finally:
+            await engine.drain()
     finally:
         log.close()

@@ -18,9 +18,9 @@ def test_an_error_inside_is_500_without_a_traceback(tmp_path: Path) -> None:
                 def broken() -> None:
                     raise RuntimeError("secret inner state")
 
-                engine.stats.document = broken  # type: ignore[assignment,method-assign]
+                engine.version_document = broken  # type: ignore[assignment,method-assign]
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"GET /v1/engine/stats HTTP/1.1\r\nHost: e\r\n\r\n")
+                writer.write(b"GET /version HTTP/1.1\r\nHost: e\r\n\r\n")
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 500")
                 assert b"application/problem+json" in head

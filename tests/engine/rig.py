@@ -1,0 +1,162 @@
+"""Dispatch, nodes, delay queues and a store on a running loop, without intake."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from engine.buffers import BufferPool
+from engine.config import parse
+from engine.delay import DelayQueues
+from engine.dispatch import Dispatch
+from engine.node import Node
+from engine.plan import Topology
+from engine.region import RegionMap
+from engine.saver import Saver, SaverPool
+from engine.stats import Stats
+from engine.store.sqlite import SqliteStore
+from engine.timer import Timer
+from engine.validate import Validator, all_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from engine.model import Task
+    from tests.fakes.node import FakeNode
+
+POLL_S = 0.005
+
+
+class Rig:
+    """The engine's middle.
+
+    Args:
+        nodes: name → fake cache, in this order; a name that begins with ``parent`` is of the first layer.
+        tables: name → further keys of a node's table.
+        settings: keys of ``[engine]``.
+    """
+
+    def __init__(
+        self, folder: Path, nodes: dict[str, FakeNode], tables: dict[str, Any] | None = None, **settings: Any
+    ) -> None:
+        config = parse(
+            {
+                "engine": {"request_timeout_s": 20, "connect_timeout_s": 20, **settings},
+                "layer": [{"name": "parent"}, {"name": "edge"}],
+                "node": [
+                    {
+                        "name": name,
+                        "driver": "ats",
+                        "url": fake.url,
+                        "layer": "parent" if name.startswith("parent") else "edge",
+                        **(tables or {}).get(name, {}),
+                    }
+                    for name, fake in nodes.items()
+                ],
+            }
+        )
+        loop = asyncio.get_running_loop()
+        self.stats = Stats()
+        self.timer = Timer(loop, granularity_s=0.01)
+        self.dues = Timer(loop, granularity_s=0.01)
+        self.alerts: list[tuple[str, str, str]] = []
+        self.refused: dict[str, Exception | None] = {}
+        self.dispatch = Dispatch(
+            RegionMap(4),
+            self.dues,
+            self.timer,
+            self.stats,
+            attempts_max=config.engine.attempts_max,
+            on_alert=lambda *alert: self.alerts.append(alert),
+        )
+        self.store = SqliteStore(folder / "tasks-0.db")
+        self.store.open()
+        self.saver = Saver(
+            self.store,
+            loop,
+            backlog_count=1000,
+            push_timeout_s=1,
+            on_accepted=self._accepted,
+            on_known=lambda task, digest, document: None,
+            on_saved=self.dispatch.saved,
+            on_callbacks=lambda callbacks: None,
+            on_late=lambda ids: None,
+            on_state=lambda error: None,
+        )
+        self.dispatch.savers = SaverPool([self.saver])
+        self.readers = ThreadPoolExecutor(2)
+        self.dispatch.delay = DelayQueues(self.dispatch, self.readers)
+        self.validator = Validator(
+            Topology(config), due_s=config.engine.due_s, allows_callback=lambda url: None
+        )
+        self.buffers = BufferPool()
+        for node in config.node:
+            self.dispatch.nodes[node.name] = Node(
+                node, self.dispatch, config.engine, self.buffers, self.timer
+            )
+        self.saver.start()
+
+    def node(self, name: str) -> Node:
+        """Return one of the nodes."""
+        return self.dispatch.nodes[name]
+
+    def submit(self, **body: Any) -> Task:
+        """Take a task in as the intake does; it goes on after its commit."""
+        task = self.validator.task(json.dumps(body).encode(), all_hosts)
+        assert self.dispatch.regions.add(task) is task
+        self.dispatch.live += task.total
+        self.saver.push(task)
+        return task
+
+    def _accepted(self, task: Task, seq: int, error: Exception | None) -> None:
+        assert error is None
+        self.dispatch.submit(task, seq)
+
+    async def stored(self, task: Task, state: str) -> dict[str, Any]:
+        """Wait until the task's stored document is in this state, and return it."""
+        found: dict[str, Any] = {}
+
+        def is_there() -> bool:
+            text = self.store.document(task.id)
+            found.update(json.loads(text) if text else {})
+            return found.get("state") == state
+
+        await until(is_there, lambda: f"{task} {state}, found {found}")
+        return found
+
+    async def close(self) -> None:
+        """Stop everything."""
+        self.dispatch.is_stopped = True
+        for node in self.dispatch.nodes.values():
+            node.close()
+        await self.dispatch.delay.stop()
+        await self.saver.drain(20)
+        self.saver.stop()
+        self.timer.close()
+        self.dues.close()
+        self.readers.shutdown()
+        self.store.close()
+
+
+@contextlib.asynccontextmanager
+async def rig_of(
+    folder: Path, nodes: dict[str, FakeNode], tables: dict[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[Rig]:
+    """Run a rig."""
+    rig = Rig(folder, nodes, tables, **settings)
+    try:
+        yield rig
+    finally:
+        await rig.close()
+
+
+async def until(condition: Callable[[], Any], what: Callable[[], str] = lambda: "it") -> None:
+    """Wait for a condition that changes by what other threads do."""
+    with_end = asyncio.get_running_loop().time() + 60
+    while not condition():
+        assert asyncio.get_running_loop().time() < with_end, f"waited in vain for {what()}"
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,150 @@
+"""A node that answers wrongly, slowly, partly or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.config import NodeConfig
+from engine.node import REFUSALS_BEFORE_HOLD, NodeState, address_of, host_of
+from tests.engine.rig import rig_of, until
+from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+REFUSED = answer(403, b"no")
+
+
+def urls(count: int, host: str = "a.com") -> list[str]:
+    return [f"http://{host}/{number}" for number in range(count)]
+
+
+async def test_a_node_that_refuses_is_not_hammered_and_other_hosts_go_on(tmp_path: Path) -> None:
+    def picky(request: Request) -> Iterable[bytes | Act]:
+        yield REFUSED if request.host == "a.com" else OK
+
+    with FakeNode(picky) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1, pipeline_depth=1) as rig:
+            bad, good = rig.submit(targets=urls(200)), rig.submit(targets=urls(5, "b.com"))
+            await rig.stored(good, "done")
+            found = await rig.stored(bad, "failed")
+            assert found["failed"] == 200
+            asked = sum(request.host == "a.com" for request in edge.requests)
+            assert REFUSALS_BEFORE_HOLD <= asked < REFUSALS_BEFORE_HOLD + 5
+            assert "not sent, because it has refused" in found["errors"][-1]["reason"]
+            assert rig.node("edge-1").is_refusing
+            assert rig.node("edge-1").state is NodeState.READY
+
+
+async def test_refused_purges_do_not_hold_prefetches_and_those_do_not_clear_them(tmp_path: Path) -> None:
+    def no_purges(request: Request) -> Iterable[bytes | Act]:
+        yield OK if request.method == "GET" else REFUSED
+
+    with FakeNode(no_purges) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            await rig.stored(rig.submit(targets=urls(30)), "failed")
+            await rig.stored(rig.submit(action="prefetch", targets=urls(3)), "done")
+            assert rig.node("edge-1").is_refusing
+            assert not [alert for alert in rig.alerts if alert[1] == "resolved"]
+
+
+@pytest.mark.parametrize("act", [Act.CLOSE, Act.RESET])
+async def test_a_connection_that_ends_early_has_its_tail_sent_again(tmp_path: Path, act: Act) -> None:
+    def short(request: Request) -> Iterable[bytes | Act]:
+        yield OK
+        if request.place == 10:
+            yield act
+
+    with FakeNode(short) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=urls(200))
+            found = await rig.stored(task, "done")
+            assert found["counter"] == 200
+            assert set(edge.urls) == set(urls(200))
+            assert edge.connections > 4
+
+
+async def test_a_request_that_always_kills_the_connection_fails_alone(tmp_path: Path) -> None:
+    def deadly(request: Request) -> Iterable[bytes | Act]:
+        yield Act.RESET if request.path == "/13" else OK
+
+    with FakeNode(deadly) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, attempts_max=2, connections_per_node=1) as rig:
+            found = await rig.stored(rig.submit(targets=urls(20)), "failed")
+            assert (found["counter"], found["failed"]) == (19, 1)
+            assert found["errors"][0]["target"] == "http://a.com/13"
+
+
+async def test_an_answer_that_closes_is_the_last_on_its_connection(tmp_path: Path) -> None:
+    closing = answer(200, b"", "Connection: close")
+    with FakeNode(lambda request: [closing, Act.CLOSE]) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            await rig.stored(rig.submit(targets=urls(12)), "done")
+            assert edge.connections == 12
+
+
+async def test_bodies_are_drained_and_the_buffers_come_back(tmp_path: Path) -> None:
+    with FakeNode(always(answer(200, b"x" * 300_000))) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            await rig.stored(rig.submit(action="prefetch", targets=urls(20)), "done")
+            await until(lambda: rig.buffers.lent_count == 0)
+
+
+async def test_an_object_over_the_limit_fails_and_is_not_read_on(tmp_path: Path) -> None:
+    with FakeNode(always(answer(200, b"x" * 3_000_000))) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, prefetch_max_bytes=100_000) as rig:
+            found = await rig.stored(rig.submit(action="prefetch", targets=urls(1)), "failed")
+            assert "over prefetch_max_bytes (100000" in found["errors"][0]["reason"]
+            await until(lambda: rig.buffers.lent_count == 0)
+
+
+async def test_a_node_that_hangs_goes_down_and_its_subtasks_are_delayed(tmp_path: Path) -> None:
+    with FakeNode(always(Act.HANG)) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, request_timeout_s=0.1) as rig:
+            found = await rig.stored(rig.submit(targets=urls(3), due_s=0.5), "partial")
+            assert found["delayed"] == 3
+            assert "no answer within 0.1 s" in found["errors"][0]["reason"]
+
+
+@pytest.mark.parametrize("garbage", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])
+async def test_a_node_that_does_not_speak_http_goes_down(tmp_path: Path, garbage: bytes) -> None:
+    with FakeNode(always(garbage), answers_probes=False) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            await rig.stored(rig.submit(targets=urls(2), due_s=0.5), "partial")
+            assert ("node:edge-1", "error") in [alert[:2] for alert in rig.alerts]
+
+
+async def test_more_answers_than_requests_end_the_connection_and_harm_nobody(tmp_path: Path) -> None:
+    with FakeNode(lambda request: [OK * 3]) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1, pipeline_depth=1) as rig:
+            await rig.stored(rig.submit(targets=urls(5)), "done")
+            assert len(edge.requests) >= 5
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("http://a.com/x", "a.com"), ("https://a.com:8443/", "a.com:8443"), ("a.com", "a.com"),
+        ("a.com/key", "a.com"), ("a.com/key://x/y", "a.com"), ("http://[::1]/", "[::1]"),
+    ],
+)  # fmt: skip
+def test_the_host_of_a_target_of_any_kind(target: str, host: str) -> None:
+    assert host_of(target) == host
+
+
+def test_the_address_of_a_node() -> None:
+    def node(url: str, *, verify: bool = True) -> NodeConfig:
+        return NodeConfig(name="n", driver="ats", url=url, verify=verify)
+
+    assert address_of(node("http://127.0.0.1")) == ("127.0.0.1", 80, None)
+    assert address_of(node("http://[::1]:8080")) == ("::1", 8080, None)
+    host, port, context = address_of(node("https://cache.example"))
+    assert (host, port) == ("cache.example", 443)
+    assert context is not None
+    assert context.check_hostname
+    unverified = address_of(node("https://cache.example:8443", verify=False))[2]
+    assert unverified is not None
+    assert not unverified.check_hostname

@@ -1,0 +1,92 @@
+"""Counts to states, and documents folded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.model import ERRORS_MAX, State, Task
+from engine.result import (
+    LayerDocument,
+    add_error,
+    apply_late,
+    cancel_stored,
+    is_final,
+    layer_documents,
+    public,
+    settle_state,
+    working_layer,
+)
+from engine.store import Late
+
+
+@pytest.mark.parametrize("is_due", [False, True])
+@pytest.mark.parametrize(
+    ("acked", "failed", "delayed", "cancelled", "early", "late"),
+    [
+        (4, 0, 0, 0, State.DONE, State.DONE),
+        (3, 1, 0, 0, State.FAILED, State.FAILED),
+        (0, 4, 0, 0, State.FAILED, State.FAILED),
+        (3, 0, 1, 0, State.RUNNING, State.PARTIAL),
+        (2, 1, 1, 0, State.RUNNING, State.PARTIAL),
+        (3, 0, 0, 1, State.CANCELLED, State.CANCELLED),
+        (2, 1, 0, 1, State.CANCELLED, State.CANCELLED),
+        (3, 0, 0, 0, State.RUNNING, State.PARTIAL),
+    ],
+)
+def test_a_state_follows_from_the_counts(
+    acked: int, failed: int, delayed: int, cancelled: int, early: State, late: State, *, is_due: bool
+) -> None:
+    state = settle_state(
+        total=4, acked=acked, failed=failed, delayed=delayed, cancelled=cancelled, is_due=is_due
+    )
+    assert state is (late if is_due else early)
+
+
+def test_the_working_layer_is_the_first_with_something_left() -> None:
+    done, busy = LayerDocument("a", 2, 1, 1, 0), LayerDocument("b", 2, 1, 0, 1)
+    assert working_layer([done, busy]) == "b"
+    assert working_layer([done]) is None
+    assert layer_documents(Task.internal([], owner=None, task_id="t")) == []
+
+
+def test_a_task_keeps_the_first_errors_only() -> None:
+    task = Task.internal([], owner=None, task_id="t")
+    for number in range(ERRORS_MAX + 50):
+        add_error(task, "n", str(number), "r")
+    assert len(task.errors) == ERRORS_MAX
+    assert task.errors[0] == {"node": "n", "target": "0", "reason": "r"}
+
+
+def stored(delayed: int = 2, state: str = "partial") -> dict[str, Any]:
+    return {
+        "state": state, "active": state == "partial", "working_layer": "edge", "errors": [{"reason": "late"}],
+        "counter": 1, "failed": 0, "delayed": delayed, "updated_at": 1.0, "digest": "d", "callback": "c",
+        "unknown": "of another version",
+        "layers": [{"name": "edge", "total": 3, "counter": 1, "failed": 0, "delayed": delayed}],
+    }  # fmt: skip
+
+
+def test_late_results_of_an_unknown_layer_go_where_something_is_delayed() -> None:
+    document = stored()
+    apply_late(document, Late("t", "", 0, 1, {"reason": "gone"}, 2.0))
+    assert (document["failed"], document["delayed"], document["state"]) == (1, 1, "partial")
+    apply_late(document, Late("t", "edge", 1, 0, None, 3.0))
+    assert (document["state"], document["active"]) == ("failed", False)
+    assert document["unknown"] == "of another version"
+
+
+def test_a_cancelled_document_stays_cancelled_and_its_counts_do_not_go_below_zero() -> None:
+    document = stored()
+    cancel_stored(document)
+    assert is_final(document)
+    assert (document["delayed"], document["state"], document["working_layer"]) == (0, "cancelled", None)
+    apply_late(document, Late("t", "edge", 1, 0, None, 2.0))
+    assert (document["state"], document["counter"], document["delayed"]) == ("cancelled", 2, 0)
+    assert document["layers"][0]["delayed"] == 0
+
+
+def test_clients_do_not_see_what_is_for_the_store() -> None:
+    assert not {"digest", "callback"} & set(public(stored()))
+    assert public(stored())["unknown"]

@@ -200,6 +200,8 @@ class Node:
 
     def take(self, pool: Pool, count: int) -> list[Item]:
         """Return up to *count* requests, the delay queue's first."""
+        if self._refusals and pool is self.purges and self._is_new_to_refusing():
+            count = 1  # not a whole pipeline into a cache that may refuse it all
         backlog = self._backlog[pool]
         items = backlog.take(count) if backlog else []
         if self.state is NodeState.READY and len(items) < count:
@@ -210,6 +212,11 @@ class Node:
                 pool.wake()  # there is room again
             return sent
         return items
+
+    def _is_new_to_refusing(self) -> bool:
+        """Whether a host was refused a moment ago, but not often enough yet to hold the rest."""
+        since = self._loop.time() - REFUSAL_HOLD_S
+        return any(count < REFUSALS_BEFORE_HOLD and at > since for count, at, _ in self._refusals.values())
 
     def _is_held(self, item: Item) -> bool:
         """Fail a request unsent when its host has been refused again and again."""

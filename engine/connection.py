@@ -120,8 +120,6 @@ class Connection(asyncio.BufferedProtocol):
         answers: list[Answer] = []
         try:
             used = self._reader.feed(buffer, end, answers)
-            if used == 0 and end == len(buffer):
-                raise WireError("a head or chunk line does not fit the buffer")
         except WireError as exc:
             self._give_back()
             if answers:  # no answer at all must not look like a node that answers

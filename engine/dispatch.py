@@ -525,8 +525,10 @@ def token_of(share: Share) -> str:
 
 
 def _unlink(task: Task) -> None:
-    """Take the references of a finished task apart, so that it is freed at once and not by the
-    garbage collector: in the talk, too, the collector was what a busy engine paid for."""
+    """Take the references of a finished task apart, so that it is freed at once.
+
+    Left to the garbage collector, its cycles are what a busy engine pays for, as in the talk.
+    """
     for share in task.shares:
         share.children = share.parents = []
     task.shares = []

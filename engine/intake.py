@@ -243,7 +243,8 @@ class Intake(asyncio.Protocol):
         self._head: Head | None = None  # of the request whose body is being read
         self._slots: deque[_Slot] = deque()
         self._since = loop.time()  # of what `check_time` looks at
-        self._is_paused = False
+        self._is_paused = False  # requests wait behind answers
+        self._is_clogged = False  # the client does not read its answers
         self._is_closing = False
         self._has_eof = False
         self._lingers = False
@@ -300,13 +301,19 @@ class Intake(asyncio.Protocol):
         """The client does not read its answers: take no more requests from it."""
         if self._inner is not None:
             self._inner.pause_writing()
+        self._is_clogged = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on."""
         if self._inner is not None:
             self._inner.resume_writing()
-        if not self._is_closing:
+        self._is_clogged = False
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        """Read on, unless something else still keeps us from it."""
+        if not (self._is_clogged or self._is_paused or self._is_closing):
             self._transport.resume_reading()
 
     # Requests
@@ -448,8 +455,7 @@ class Intake(asyncio.Protocol):
         data, self._tail = self._tail, b""
         self._is_paused = False
         self.data_received(data)
-        if not self._is_paused:
-            self._transport.resume_reading()
+        self._resume_reading()
 
     def _text(self, reply: Reply, *, is_last: bool) -> bytes:
         head = self._gate.head(reply, is_last=is_last)

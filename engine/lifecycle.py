@@ -48,10 +48,10 @@ from engine.timer import Timer
 from engine.validate import Validator
 
 if TYPE_CHECKING:
-    from engine.store import Accepted, Callback
     from collections.abc import Callable
 
     from engine.config import Config
+    from engine.store import Accepted, Callback
 
 _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
@@ -197,7 +197,7 @@ class Engine:
         for node in self.config.node:
             try:
                 self.dispatch.nodes[node.name] = Node(
-                    node, self.dispatch, settings, buffers, self.timer, log_subtask
+                    node, self.dispatch, settings, buffers, self.timer, log_subtask=log_subtask
                 )
             except OSError as exc:
                 raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
@@ -513,8 +513,11 @@ def _journal_of(saver: Saver) -> list[tuple[int, list[Accepted]]]:
 
 
 def _calm_gc() -> None:
-    """Tasks are freed by their reference counts, so the collector has little to find and must not
-    stop the loop to look at a million live subtasks: a full pass over 100,000 tasks took 0.2 s."""
+    """Keep the garbage collector from stopping the loop.
+
+    Tasks are freed by their reference counts, so there is little to find, and a full pass has to look at
+    every live task.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 1000)

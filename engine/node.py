@@ -81,6 +81,7 @@ class Node:
         settings: EngineConfig,
         buffers: BufferPool,
         timer: Timer,
+        *,
         log_subtask: Callable[[str, str, str, int, int, int, float], None] | None = None,
     ) -> None:
         self.config = config

@@ -10,10 +10,10 @@ from engine import drivers
 from engine.connection import Connection
 
 if TYPE_CHECKING:
-    from engine.model import Operation
     from collections.abc import Callable
 
     from engine.buffers import BufferPool
+    from engine.model import Operation
     from engine.node import Node
     from engine.nodequeue import Item
     from engine.timer import Timer
@@ -59,7 +59,8 @@ class Pool:
         self._wake_handle: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
-        return f"<Pool of {self.node.name} [{len(self._connections)}/{self._size} open, {self.in_flight} in flight]>"
+        opened = f"{len(self._connections)}/{self._size} open"
+        return f"<Pool of {self.node.name} [{opened}, {self.in_flight} in flight]>"
 
     @property
     def in_flight(self) -> int:

@@ -152,7 +152,10 @@ class Store(Protocol):
         """Return a stored task's JSON document."""
 
     def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
-        """Return a page of documents, newest first, from rows below *before*, and the next *before* (0: end)."""
+        """Return a page of documents, newest first, from rows below *before*, and the next *before*.
+
+        A *before* of 0 is the end.
+        """
 
     def count(self) -> dict[str, int]:
         """Return how many tasks the store holds: ``settled`` documents and journal ``rows``."""

@@ -466,8 +466,8 @@ class SqliteStore:
         return StoreDamagedError(
             f"{self._path} is damaged ({why}). The engine does not start on it, because tasks it accepted "
             f"could be lost. Restore the file from a backup; or save what is readable with "
-            f"`sqlite3 {self._path.name} .recover | sqlite3 repaired.db` and put that in its place; or, to begin "
-            f"empty, move {self._path.name}, {self._path.name}-wal and {self._path.name}-shm away."
+            f"`sqlite3 {self._path.name} .recover | sqlite3 repaired.db` and put that in its place; or, to "
+            f"begin empty, move {self._path.name}, {self._path.name}-wal and {self._path.name}-shm away."
         )
 
     def _translate(self, exc: sqlite3.Error, doing: str) -> StoreError:

@@ -14,7 +14,7 @@ class Task(BaseModel):  # type: ignore[misc]
     nodes: list[str] = []
 
 
-@app.post("/v1/engine/task", status_code=202)  # type: ignore[misc]
+@app.post("/v1/engine/task", status_code=202)  # type: ignore[untyped-decorator]
 async def post(task: Task) -> dict[str, object]:
     """Store a task and say so."""
     task_id = str(len(tasks))

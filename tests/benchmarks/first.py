@@ -10,6 +10,7 @@ import http.client
 import json
 import re
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -55,7 +56,16 @@ def fastapi_peer() -> Iterator[str]:
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", str(HERE / "peers.txt")], check=True)
         (PEERS / "done").touch()
     port = caches.free_port()
-    command = [python, "-m", "uvicorn", "fastapi_peer:app", "--port", str(port), "--log-level", "warning"]
+    command = [
+        str(python),
+        "-m",
+        "uvicorn",
+        "fastapi_peer:app",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
     with subprocess.Popen(command, cwd=HERE) as process:
         try:
             wait_until(lambda: _connects(port), what="uvicorn")
@@ -97,15 +107,19 @@ def intake_counts(engine: EngineProcess, seconds: int = 30) -> Iterator[tuple[st
     accepted = (engine.get("/v1/engine/stats")["qps_boss"]["count"] - before) // 2
     stored = _stored(engine) - stored_before
     errors = {key: report[key] for key in ("status", "connect", "read", "write", "timeout")}
-    yield f"wrk -t2 -c800 -d{seconds}s, own URLs", f"{rate(report):,.0f}/s, p99 {report['p99_us'] / 1000:.0f} ms"
+    yield (
+        f"wrk -t2 -c800 -d{seconds}s, own URLs",
+        f"{rate(report):,.0f}/s, p99 {report['p99_us'] / 1000:.0f} ms",
+    )
     yield "  errors", json.dumps(errors)
-    yield "  202 seen by wrk / counted by the engine / stored", f"{report['requests']:,} / {accepted:,} / {stored:,}"
+    yield (
+        "  202 seen by wrk / counted by the engine / stored",
+        f"{report['requests']:,} / {accepted:,} / {stored:,}",
+    )
 
 
 def _stored(engine: EngineProcess) -> int:
     """Count the tasks in the store's file."""
-    import sqlite3
-
     with sqlite3.connect(f"file:{engine.folder}/var/tasks-0.db?mode=ro", uri=True) as connection:
         return int(connection.execute("SELECT count(*) FROM task").fetchone()[0])
 
@@ -124,15 +138,17 @@ def fanout(engine: EngineProcess, varnish: caches.Cache) -> Iterator[tuple[str, 
     for number in range(ROUNDS):
         bare.append(_bare(varnish.port, f"b{number}"))
         theirs.append(asyncio.run(_aiohttp(varnish.port, f"a{number}")))
-        task_id = engine.submit([f"http://img.example.com/{number}/{i}.jpg" for i in range(TARGETS)], nodes=["edge-1"])
+        task_id = engine.submit(
+            [f"http://img.example.com/{number}/{i}.jpg" for i in range(TARGETS)], nodes=["edge-1"]
+        )
         task = engine.wait_for(task_id, timeout_s=60)
         ours.append(task["counter"] / (task["updated_at"] - task["created_at"]))
     yield f"purge of {TARGETS:,} URLs on one Varnish, acked and tracked", f"{statistics.median(ours):,.0f}/s"
     yield "  aiohttp client, 64 connections", f"{statistics.median(theirs):,.0f}/s"
     yield "  two bare sockets, pipelined, nothing read but counts", f"{statistics.median(bare):,.0f}/s"
-    yield "  ratio to aiohttp / to the bare sockets", (
-        f"{statistics.median(ours) / statistics.median(theirs):.1f} / {statistics.median(ours) / statistics.median(bare):.2f}"
-    )
+    to_aiohttp = statistics.median(ours) / statistics.median(theirs)
+    to_bare = statistics.median(ours) / statistics.median(bare)
+    yield "  ratio to aiohttp / to the bare sockets", f"{to_aiohttp:.1f} / {to_bare:.2f}"
 
 
 async def _aiohttp(port: int, name: str) -> float:
@@ -154,7 +170,8 @@ def _bare(port: int, name: str) -> float:
     """Return the rate of the fewest instructions Python can do it with: what Varnish itself takes."""
     begun = time.perf_counter()
     workers = [
-        subprocess.Popen([sys.executable, "-c", _BARE, str(port), f"{name}{half}", str(TARGETS // 2)]) for half in "ab"
+        subprocess.Popen([sys.executable, "-c", _BARE, str(port), f"{name}{half}", str(TARGETS // 2)])
+        for half in "ab"
     ]
     for worker in workers:
         assert worker.wait() == 0
@@ -193,9 +210,9 @@ def latency(engine: EngineProcess, count: int = 200) -> Iterator[tuple[str, str]
         task = engine.wait_for(task_id)
         took.append(task["updated_at"] - begun)
     took.sort()
-    yield "idle purge of one URL, POST to last ack, parent and 2 edges", (
-        f"p50 {took[count // 2] * 1000:.2f} ms, p99 {took[count * 99 // 100] * 1000:.2f} ms (floor p50 5 ms)"
-    )
+    p50, p99 = took[count // 2] * 1000, took[count * 99 // 100] * 1000
+    what = "idle purge of one URL, POST to last ack, parent and 2 edges"
+    yield what, f"p50 {p50:.2f} ms, p99 {p99:.2f} ms (floor p50 5 ms)"
 
 
 def main() -> int:

@@ -36,6 +36,7 @@ from engine.delay import DelayQueues
 from engine.dispatch import Dispatch
 from engine.errors import ConfigError, EngineError, RequestError, StoreError
 from engine.intake import Gate
+from engine.listener import Listener
 from engine.model import FINAL_STATES, State, Task
 from engine.node import Node, NodeState
 from engine.notify import CallbackJob, Notifier
@@ -122,7 +123,7 @@ class Engine:
         )
         self.gate: Gate
         self._runner: web.AppRunner
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._register_gauges()
 
     def _make_saver(self, number: int) -> Saver:
@@ -274,9 +275,8 @@ class Engine:
             body_timeout_s=settings.body_timeout_s,
             idle_timeout_s=settings.idle_timeout_s,
         )
-        self._listener = await self._loop.create_server(
-            self.gate, sock=listener, backlog=settings.listen_backlog
-        )
+        self._listener = Listener(listener, self.gate)
+        self._listener.start()
 
     # Run
 

@@ -4,6 +4,7 @@
 Every task has ``positional=[]``: otherwise ``inv TASK --help`` may run the task.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -49,7 +50,8 @@ def setup(c: Context) -> None:
 def test(c: Context, only: str = "", args: str = "") -> None:
     """Run the tests; missing system packages are installed first."""
     ensure_system("test")
-    code = run_module("pytest", *(["-k", only] if only else []), *shlex.split(args))
+    workers = ["-n", str(min(4, max(2, os.cpu_count() or 1))), "--dist", "loadfile"]  # most tests wait
+    code = run_module("pytest", *workers, *(["-k", only] if only else []), *shlex.split(args))
     if code:
         raise Exit(f"test: pytest ended with {code}", code=code)
 

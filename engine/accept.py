@@ -62,6 +62,7 @@ class Accept:
         try:
             token.take()
             task = self._validator.task(body, token.hosts.allows)
+            task.token = token.name if token.is_limited else ""
             there = self._regions.add(task)
             if there is not task:
                 self._again(there, task, answer)
@@ -106,6 +107,8 @@ class Accept:
         live = self._dispatch.live
         if live and live + task.total > self._live_max:
             raise BacklogFullError("pushing_queue", retry_after_s=1)
+        if len(self._regions) > self._live_max:  # tasks whose rest waits for a node that is down
+            raise BacklogFullError("tasks_in_cache", retry_after_s=5)
 
     def _again(self, there: Task, task: Task, answer: Callable[[Reply], None]) -> None:
         """The id is in memory already."""

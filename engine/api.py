@@ -6,6 +6,7 @@ Errors are problem documents on both lanes, also for what aiohttp itself refuses
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _ENGINE: web.AppKey[Engine] = web.AppKey("engine")
 _PAGE_MAX: Final = 1000
 _PAGE: Final = 100
+_DIGITS_MAX: Final = 20  #: Python refuses to read numbers of thousands of digits
 _STORED: Final = "s"  #: cursor of a page that begins in the store
 
 _encode = msgspec.json.encode
@@ -222,24 +224,24 @@ async def _submit(submit: Any, body: bytes, token: Token) -> web.Response:
 
 async def _get_task(request: web.Request) -> web.Response:
     engine = request.app[_ENGINE]
-    _check(request, "read")
+    token = _check(request, "read")
     task_id = request.match_info["id"]
     task = engine.regions.get(task_id)
-    if task is not None and task.waiters is None:
+    if task is not None and task.waiters is None and token.may_see(task.token):
         return _json(result.document(task))
-    return _json(result.public(await engine.stored(task_id)))
+    return _json(result.public(await engine.stored(task_id, token)))
 
 
 async def _delete_task(request: web.Request) -> web.Response:
     engine = request.app[_ENGINE]
-    _check(request, "submit")
-    return _json(await engine.cancel(request.match_info["id"]))
+    token = _check(request, "submit")
+    return _json(await engine.cancel(request.match_info["id"], token))
 
 
 async def _get_tasks(request: web.Request) -> web.Response:
     """Tasks in memory, newest first, then stored ones. A cursor goes on where the last page ended."""
     engine = request.app[_ENGINE]
-    _check(request, "read")
+    token = _check(request, "read")
     state = request.query.get("state") or None
     if state is not None and state not in State.__members__.values():
         raise RequestError(422, f"state: {state!r} is not known; takes {', '.join(State)}", field="state")
@@ -248,30 +250,31 @@ async def _get_tasks(request: web.Request) -> web.Response:
     found: list[Any] = []
     if not cursor.startswith(_STORED):
         after = _cursor_time(cursor)
-        tasks = sorted(
+        tasks = heapq.nlargest(
+            limit + 1,
             (
                 task
                 for task in engine.regions.tasks()
                 if task.waiters is None
                 and (task.created_at, task.id) < after
+                and token.may_see(task.token)
                 and (state is None or task.state == state)
             ),
             key=lambda task: (task.created_at, task.id),
-            reverse=True,
         )
         found = [result.document(task) for task in tasks[:limit]]
         if len(tasks) > limit:
             return _json({"tasks": found, "cursor": f"{found[-1].created_at!r}~{found[-1].task_id}"})
         cursor = _STORED
     stored, following = await engine.stored_page(state, cursor.removeprefix(_STORED), limit - len(found))
-    found += [result.public(document) for document in stored]
+    found += [result.public(document) for document in stored if token.may_see(document.get("token", ""))]
     return _json({"tasks": found, "cursor": f"{_STORED}{following}" if following else None})
 
 
 def _number(request: web.Request, name: str, default: int, most: int) -> int:
     text = request.query.get(name, str(default))
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise RequestError(422, f"{name}: takes a number from 1 to {most}, not {text!r}", field=name)
+    if not text.isdecimal() or len(text) > _DIGITS_MAX or not 1 <= int(text) <= most:
+        raise RequestError(422, f"{name}: takes a number from 1 to {most}, not {text[:20]!r}", field=name)
     return int(text)
 
 

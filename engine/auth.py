@@ -67,9 +67,20 @@ class Token:
         name: as in the configuration; for logs and errors.
         scopes: what it may do.
         hosts: its sites within the engine's sites.
+        is_limited: it has sites of its own, so it sees and cancels only the tasks it handed in.
     """
 
-    __slots__ = ("_burst", "_clock", "_filled_at", "_left", "_rate_per_s", "hosts", "name", "scopes")
+    __slots__ = (
+        "_burst",
+        "_clock",
+        "_filled_at",
+        "_left",
+        "_rate_per_s",
+        "hosts",
+        "is_limited",
+        "name",
+        "scopes",
+    )
 
     def __init__(
         self,
@@ -79,9 +90,11 @@ class Token:
         *,
         rate_per_s: float = 0,
         burst_count: int = 0,
+        is_limited: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self.is_limited = is_limited
         self.scopes = scopes
         self.hosts = hosts
         self._rate_per_s = rate_per_s
@@ -89,6 +102,10 @@ class Token:
         self._left = self._burst
         self._clock = clock
         self._filled_at = clock()
+
+    def may_see(self, submitter: str) -> bool:
+        """Return whether it may see and cancel what the token named *submitter* handed in."""
+        return not self.is_limited or submitter == self.name or "admin" in self.scopes
 
     def take(self, n: int = 1) -> None:
         """Spend *n* tasks of the rate.
@@ -157,6 +174,7 @@ def _make(token: TokenConfig, hosts: HostRules, clock: Callable[[], float]) -> T
         HostRules(token.sites, within=hosts),
         rate_per_s=token.rate_per_s,
         burst_count=token.burst_count,
+        is_limited=bool(token.sites),
         clock=clock,
     )
 

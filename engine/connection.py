@@ -36,6 +36,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_last = False  # no further request goes out on it
         self._is_armed = False
         self.answered = 0
+        self.has_timed_out = False
         self.reason = "closed the connection without an answer"
 
     def __repr__(self) -> str:
@@ -211,4 +212,5 @@ class Connection(asyncio.BufferedProtocol):
         if left_s > 0:
             self._arm(left_s)
         else:
+            self.has_timed_out = True
             self.abort(f"gave no answer within {self._pool.timeout_s:g} s")

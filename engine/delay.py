@@ -14,6 +14,7 @@ is on its way, and then wait in memory behind it; otherwise a busy engine would 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -56,14 +57,22 @@ class DelayQueues:
         self._depth: dict[str, int] = {}
         self._oldest_at: dict[str, float] = {}
         self._unsaved: dict[str, int] = {}
+        self._behind: set[str] = set()  # nodes that have, or had, rows waiting for their parents
+        self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self.unfolded = 0  #: delivered rows whose result is not saved yet
 
     def __repr__(self) -> str:
         return f"<DelayQueues {self._depth}>"
 
-    def load(self, depths: dict[str, Depth]) -> None:
-        """Take over what the store holds at start; call once per store file."""
+    def load(self, depths: dict[str, Depth], behind: list[str]) -> None:
+        """Take over what the store holds at start; call once per store file.
+
+        Args:
+            depths: of each node's queue.
+            behind: nodes with rows that wait for their parents.
+        """
+        self._behind.update(behind)
         for name, depth in depths.items():
             self._depth[name] = self._depth.get(name, 0) + depth.count
             self._oldest_at[name] = min(self._oldest_at.get(name, depth.oldest_at), depth.oldest_at)
@@ -72,11 +81,14 @@ class DelayQueues:
         """Return the nodes that have rows."""
         return [name for name, count in self._depth.items() if count]
 
-    def recount(self, depths: dict[str, Depth]) -> None:
-        """Take the store's counts over, after rows went without being counted. One store file only."""
-        if len(self._dispatch.savers.savers) == 1:
-            for name in self._depth:
-                self._depth[name] = depths[name].count if name in depths else 0
+    async def recount(self, name: str) -> None:
+        """Take the store's count over; rows also go without being counted here (a cancelled task's).
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        depths = [await self.read(saver.store.depth, name) for saver in self._dispatch.savers.savers]
+        self._depth[name] = sum(depth.count for depth in depths) + self._unsaved.get(name, 0)
 
     def depth(self, name: str) -> int:
         """Return how many rows a node has."""
@@ -93,6 +105,8 @@ class DelayQueues:
     def park(self, node: Node, task_id: str, rows: list[Parked]) -> None:
         """Add a task's rows to a node's queue."""
         name = node.name
+        if rows[0].after:
+            self._behind.add(name)
         if not self._depth.get(name):
             self._oldest_at[name] = rows[0].parked_at
         self._depth[name] = self._depth.get(name, 0) + len(rows)
@@ -109,55 +123,81 @@ class DelayQueues:
     def deliver(self, node: Node) -> None:
         """Deliver a node's queue, unless that is under way."""
         running = self._deliveries.get(node.name)
+        self._again.add(node.name)
         if running is None or running.done():
             self._deliveries[node.name] = self._loop.create_task(self._deliver(node))
 
     def deliver_released(self) -> None:
-        """Rows have been let go by their parents: deliver those of reachable nodes."""
-        for node in self._dispatch.nodes.values():
-            if node.state is NodeState.READY and self.depth(node.name):
+        """Rows may have been let go by their parents: deliver those of reachable nodes."""
+        for name in self._behind:
+            node = self._dispatch.nodes.get(name)
+            if node is not None and node.state in {NodeState.READY, NodeState.CATCHING_UP}:
                 self.deliver(node)
 
     async def _deliver(self, node: Node) -> None:
         """Deliver until nothing is left, or the node goes down again."""
-        while node.state is not NodeState.DOWN and not self._dispatch.is_stopped:
+        self._again.add(node.name)
+        while node.name in self._again and not self._is_over(node):
+            self._again.discard(node.name)
             try:
-                chunks = [await self._chunk(saver, node.name) for saver in self._dispatch.savers.savers]
+                while await self._deliver_chunk(node):
+                    pass
             except StoreError as exc:
                 self._dispatch.on_alert("store:read", "error", str(exc))
+                self._again.add(node.name)
                 await asyncio.sleep(_READ_RETRY_S)
-                continue
-            self._note_oldest(node.name, chunks)
-            if not any(chunks) and not self._unsaved.get(node.name):
-                if node.state is NodeState.RETURNING:
-                    node.state = NodeState.CATCHING_UP  # one more look, with new ones kept back
-                    continue
-                if node.state is NodeState.CATCHING_UP:
-                    node.is_ready_now()
-                return
-            if not any(chunks):
-                await self._flushed()
-                continue
-            if node.state is NodeState.RETURNING and sum(map(len, chunks)) < _CHUNK_ROWS:
-                node.state = NodeState.CATCHING_UP
-            for saver, rows in zip(self._dispatch.savers.savers, chunks, strict=True):
-                if rows and not await _Delivery(self, self._dispatch, node, saver).run(rows):
-                    break  # it went down, and may be back by now: ask again
+        with contextlib.suppress(StoreError):
+            await self.recount(node.name)
+
+    def _is_over(self, node: Node) -> bool:
+        return node.state is NodeState.DOWN or self._dispatch.is_stopped
+
+    async def _deliver_chunk(self, node: Node) -> bool:
+        """Deliver the oldest rows; return whether to go on.
+
+        A node is ready when its purges are delivered; prefetches may take long and come after that.
+        """
+        if self._is_over(node):
+            return False
+        savers = self._dispatch.savers.savers
+        purges_only = node.state is not NodeState.READY
+        chunks = [
+            await self.read(saver.store.oldest_parked, node.name, _CHUNK_ROWS, purges_only)
+            for saver in savers
+        ]
+        self._note_oldest(node.name, chunks)
+        if not any(chunks):
+            return await self._nothing_left(node)
+        if node.state is NodeState.RETURNING and sum(map(len, chunks)) < _CHUNK_ROWS:
+            node.state = NodeState.CATCHING_UP
+        for saver, rows in zip(savers, chunks, strict=True):
+            if rows and not await _Delivery(self, self._dispatch, node, saver).run(rows):
+                break  # it went down, and may be back by now: ask again
+        return True
+
+    async def _nothing_left(self, node: Node) -> bool:
+        if self._unsaved.get(node.name):
+            await self._flushed()
+        elif node.state is NodeState.RETURNING:
+            node.state = NodeState.CATCHING_UP  # one more look, with new ones kept back
+        elif node.state is NodeState.CATCHING_UP:
+            node.is_ready_now()
+        else:
+            return False
+        return True
 
     def _note_oldest(self, name: str, chunks: list[list[ParkedRow]]) -> None:
         if any(chunks):
             self._oldest_at[name] = min(rows[0].parked_at for rows in chunks if rows)
 
-    async def drop_unknown(self, name: str, layer: str = "") -> None:
+    async def drop_unknown(self, name: str) -> None:
         """Fail the rows of a node that is not configured any more, and let their children go."""
         reason = f"{name} is not configured any more"
         for saver in self._dispatch.savers.savers:
-            while rows := await self.read(saver.store.oldest_parked, name, _CHUNK_ROWS):
+            while rows := await self.read(saver.store.parked_of, name, _CHUNK_ROWS):
                 now = time.time()
                 late = [
-                    Late(
-                        row.task_id, layer, 0, 1, {"node": name, "target": row.target, "reason": reason}, now
-                    )
+                    Late(row.task_id, "", 0, 1, {"node": name, "target": row.target, "reason": reason}, now)
                     for row in rows
                 ]
                 released = [(token_of_row(row), row.task_id, row.target) for row in rows]
@@ -165,9 +205,7 @@ class DelayQueues:
                 saver.unpark([row.seq for row in rows], late, released, partial(settle_once, written))
                 self.less(name, len(rows))
                 await written
-
-    async def _chunk(self, saver: Saver, name: str) -> list[ParkedRow]:
-        return await self.read(saver.store.oldest_parked, name, _CHUNK_ROWS)
+        self.deliver_released()
 
     async def read(self, function: Callable[..., T], *args: object) -> T:
         """Call a store's reading function in a reader thread."""
@@ -201,6 +239,7 @@ class _Delivery:
         self._node = node
         self._saver = saver
         self._rows: dict[tuple[int, str], list[ParkedRow]] = {}
+        self._below: dict[tuple[int, str], list[ParkedRow]] = {}  # settled by a wide purge, if that is acked
         self._left = 0
         self._is_cut = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -210,6 +249,8 @@ class _Delivery:
     async def run(self, rows: list[ParkedRow]) -> bool:
         """Deliver *rows* and all that they stand for. Returns False when the node went down."""
         await self._collect(rows)
+        if not self._rows:
+            return True  # cancelled since they were read
         by_operation: dict[int, list[str]] = {}
         for operation, target in self._rows:
             by_operation.setdefault(operation, []).append(target)
@@ -233,19 +274,24 @@ class _Delivery:
             wanted[(chosen.operation, chosen.target)] = None
         for row in await read(store.parked_like, name, list(wanted)):
             self._rows.setdefault((row.operation, row.target), []).append(row)
+        newest: dict[tuple[int, str], ParkedRow] = {}
         for row in wide:
-            key = (row.operation, row.target)
+            newest.setdefault((row.operation, row.target), row)
+        for key, row in newest.items():
             if key in self._rows:
-                for below in await read(store.parked_below, name, _covers(row), row.seq):
-                    if below not in self._rows.get((below.operation, below.target), ()):
-                        self._rows[key].append(below)
+                below = await read(store.parked_below, name, _covers(row), row.seq)
+                self._below[key] = [
+                    other for other in below if (other.operation, other.target) not in self._rows
+                ]
 
     # Owner of the subtasks
 
     def acked(self, share: Share, indexes: Sequence[int]) -> None:
         """Note delivered rows."""
         for index in indexes:
-            self._done_rows += self._rows[(share.operation, share.task.targets[index])]
+            key = (share.operation, share.task.targets[index])
+            self._done_rows += self._rows[key]
+            self._done_rows += self._below.get(key, ())
         self._less(len(indexes))
 
     def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:
@@ -304,8 +350,8 @@ class _Delivery:
     def _fold_in_memory(self, row: ParkedRow, reason: str) -> bool:
         """Settle a row's subtask when its task is still in memory."""
         task = self._dispatch.regions.get(row.task_id)
-        if task is None:
-            return False
+        if task is None or task.waiters is not None:
+            return False  # not there, or a new one with the same id that is still being compared
         for share in task.shares:
             if share.node is self._node and share.operation == row.operation:
                 index = task.index_of(row.target)
@@ -313,7 +359,8 @@ class _Delivery:
                     self._dispatch.late_failed(task, share, index, reason)
                 else:
                     self._dispatch.late_acked(task, share, index)
-        return True
+                return True
+        return False
 
 
 def settle_once(future: asyncio.Future[None]) -> None:

@@ -314,10 +314,10 @@ class Dispatch:
         return rest
 
     def _send_early(self, share: Share, indexes: list[int]) -> None:
-        early = Task.internal(
-            [share.task.targets[index] for index in indexes], owner=self._early, task_id=share.task.id
-        )
-        share.node.add(Share(early, share.node, share.operation, len(indexes)), range(len(indexes)))
+        targets = [share.task.targets[index] for index in indexes]
+        early = Task.internal(targets, owner=self._early, task_id=share.task.id)
+        # With what else has an owner: a share's lane may stand in one queue only.
+        share.node.add_backlog(Share(early, share.node, share.operation, len(indexes)), range(len(indexes)))
 
     # Unreachable nodes
 
@@ -405,8 +405,7 @@ class Dispatch:
         if state in FINAL_STATES:
             self.dues.cancel(task.id)
         task.version += 1
-        if not task.is_saving:
-            self._save(task)
+        self._save(task)
 
     def _count(self, state: State) -> None:
         if state is State.DONE:
@@ -419,7 +418,6 @@ class Dispatch:
             self.stats.tasks_partial += 1
 
     def _save(self, task: Task) -> None:
-        task.is_saving = True
         document = _encode(result.document(task, private=True))
         self.savers.of(task.id).save(task, document, task.version, self._report(task))
 
@@ -431,10 +429,8 @@ class Dispatch:
         return Callback(0, task.id, task.callback, _encode(result.document(task)).decode())
 
     def saved(self, task: Task, version: int) -> None:
-        """A document is on disk: forget the task, unless it has changed since."""
-        task.is_saving = False
+        """A document is on disk: forget the task, unless a newer one is on its way."""
         if task.version != version:
-            self._save(task)
             return
         self.regions.remove(task.id)
         self.dues.cancel(task.id)

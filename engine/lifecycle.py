@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,20 +45,24 @@ from engine.plan import Topology
 from engine.region import RegionMap
 from engine.saver import Saver, SaverPool
 from engine.stats import EngineCollector, NodeSample, Stats
+from engine.store import Callback
 from engine.store.sqlite import SqliteStore
 from engine.timer import Timer
-from engine.validate import Validator
+from engine.validate import Validator, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.auth import Token
     from engine.config import Config
-    from engine.store import Accepted, Callback
+    from engine.store import Accepted
 
 _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 _FORGET_EVERY_S: Final = 60.0
 _READERS: Final = 4
+_SAVERS_MAX: Final = 1024
+_CURSOR_MAX: Final = 32
 _NO_PAGE: Final = 2**62
 _SWITCH_INTERVAL_S: Final = 0.001
 """A saver waits this long at most for the GIL of a busy loop; CPython's 5 ms made every batch pay it
@@ -136,7 +141,7 @@ class Engine:
             on_accepted=self.accept.accepted,
             on_known=self.accept.known,
             on_saved=self.dispatch.saved,
-            on_callbacks=self._callbacks_written,
+            on_callbacks=partial(self._callbacks_written, number),
             on_late=self._settled_late,
             on_state=self._store_state,
             name=f"saver-{number}",
@@ -181,13 +186,13 @@ class Engine:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise StoreError(f"{self._data_dir}: cannot be made: {exc} (engine.data_dir)") from exc
-        known = {f"tasks-{number}.db" for number in range(self.config.engine.saver_count)}
-        for found in sorted(self._data_dir.glob("tasks-*.db")):
-            if found.name not in known:
-                raise StoreError(
-                    f"{found} is of an engine with more savers; set engine.saver_count back, or let that "
-                    "one finish its work first"
-                )
+        found = len(list(self._data_dir.glob("tasks-*.db")))
+        if found not in {0, self.config.engine.saver_count}:
+            raise StoreError(
+                f"{self._data_dir} is of an engine with engine.saver_count = {found}, and that number says "
+                f"which file a task is in: it cannot be {self.config.engine.saver_count} there; set it back, "
+                "or set another engine.data_dir"
+            )
         for saver in self.savers.savers:
             await self.delay.read(saver.store.open)
 
@@ -209,10 +214,11 @@ class Engine:
         In that order: rows of tasks that are worked again from the start are dropped while no task can
         add new ones, and a node with rows is not ready before they are delivered.
         """
-        for saver in self.savers.savers:
+        for number, saver in enumerate(self.savers.savers):
             await self.delay.read(saver.store.drop_orphans)
-            self.delay.load(await self.delay.read(saver.store.depths))
-            self._callbacks_written(await self.delay.read(saver.store.pending_callbacks))
+            behind = await self.delay.read(saver.store.nodes_behind)
+            self.delay.load(await self.delay.read(saver.store.depths), behind)
+            self._callbacks_written(number, await self.delay.read(saver.store.pending_callbacks))
         for name in self.delay.names():
             await self._take_up_rows(name)
         taken = 0
@@ -240,11 +246,13 @@ class Engine:
         except RequestError as exc:
             task = Task.internal([], owner=None, task_id=record.id)
             task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
-            task.digest = record.digest
+            task.digest, task.token = record.digest, record.token
+            with contextlib.suppress(RequestError):
+                task.callback = decode(record.body).callback
             self.regions.add(task)
             self.dispatch.adopt_failed(task, seq, f"cannot go on after a restart: {exc}")
             return
-        task.digest = record.digest
+        task.digest, task.token = record.digest, record.token
         self.regions.add(task)
         self.dispatch.live += task.total
         self.dispatch.submit(task, seq, left_s=task.due_at - time.time())
@@ -359,17 +367,19 @@ class Engine:
             self.stats.store_errors += 1
             self._alert("store", "error", f"new tasks are answered 503: {error}")
 
-    def _callbacks_written(self, callbacks: list[Callback]) -> None:
+    def _callbacks_written(self, number: int, callbacks: list[Callback]) -> None:
         for callback in callbacks:
-            self.notifier.add(
-                CallbackJob(callback.key, callback.task_id, callback.url, callback.body.encode())
-            )
+            key = callback.key * _SAVERS_MAX + number  # each saver's file counts its own
+            self.notifier.add(CallbackJob(key, callback.task_id, callback.url, callback.body.encode()))
 
     def _callback_over(self, job: CallbackJob, is_delivered: bool) -> None:
-        self.savers.of(job.task_id).callback_over(job.key)
+        key, number = divmod(job.key, _SAVERS_MAX)
+        self.savers.savers[number].callback_over(key)
 
-    def _settled_late(self, task_ids: list[str]) -> None:
-        self.stats.tasks_done += len(task_ids)
+    def _settled_late(self, states: list[str]) -> None:
+        done = states.count(State.DONE)
+        self.stats.tasks_done += done
+        self.stats.tasks_failed += len(states) - done
 
     # Asked by the interface
 
@@ -433,18 +443,19 @@ class Engine:
             for node in self.dispatch.nodes.values()
         ]
 
-    async def stored(self, task_id: str) -> dict[str, Any]:
+    async def stored(self, task_id: str, token: Token) -> dict[str, Any]:
         """Return a task's document from the store.
 
         Raises:
-            RequestError: 404, no such task.
+            RequestError: 404, no such task, or none that *token* may see.
             StoreError: the store cannot be read.
         """
         text = await self.delay.read(self.savers.of(task_id).store.document, task_id)
-        if text is None:
+        stored: dict[str, Any] | None = None if text is None else msgspec.json.decode(text)
+        if stored is None or not token.may_see(stored.get("token", "")):
             days = self.config.engine.retention_days
             raise RequestError(404, f"there is no task {task_id!r}; settled ones are kept {days:g} days")
-        return msgspec.json.decode(text)  # type: ignore[no-any-return]
+        return stored
 
     async def stored_page(
         self, state: str | None, cursor: str, limit: int
@@ -470,42 +481,52 @@ class Engine:
         if not cursor:
             return 0, _NO_PAGE
         number, _, before = cursor.partition(".")
-        if not (number.isdecimal() and before.isdecimal() and int(before) <= _NO_PAGE):
+        if not (
+            len(cursor) <= _CURSOR_MAX
+            and number.isdecimal()
+            and before.isdecimal()
+            and int(before) <= _NO_PAGE
+        ):
             raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor")
         return int(number), int(before)
 
-    async def cancel(self, task_id: str) -> dict[str, Any]:
+    async def cancel(self, task_id: str, token: Token) -> dict[str, Any]:
         """Cancel what was not sent of a task, and return its document.
 
         Raises:
-            RequestError: 404 no such task, 409 it has settled.
+            RequestError: 404 no such task that *token* may see, 409 it has settled.
         """
         task = self.regions.get(task_id)
-        if task is not None and task.waiters is None:
+        if task is not None and task.waiters is None and token.may_see(task.token):
             if task.state in FINAL_STATES or not self.dispatch.cancel(task):
                 raise RequestError(409, f"task {task_id!r} is {task.state}; nothing is left to cancel")
             return msgspec.to_builtins(result.document(task))  # type: ignore[no-any-return]
-        stored = await self.stored(task_id)
+        stored = await self.stored(task_id, token)
         if stored["state"] != State.PARTIAL:
             raise RequestError(409, f"task {task_id!r} is {stored['state']}; nothing is left to cancel")
         saver = self.savers.of(task_id)
         result.cancel_stored(stored)
         stored["updated_at"] = time.time()
+        public = result.public(stored)
+        callback = None
+        if "callback" in stored:
+            callback = Callback(0, task_id, stored["callback"], msgspec.json.encode(public).decode())
         saver.unpark_task(task_id)
-        saver.put_document(task_id, msgspec.json.encode(stored))
+        saver.put_document(task_id, msgspec.json.encode(stored), callback)
         self.stats.tasks_cancelled += 1
-        saver.after_all(lambda: self._start_recount(saver))
-        return result.public(stored)
+        saver.after_all(self._start_recount)
+        return public
 
-    def _start_recount(self, saver: Saver) -> None:
-        task = self._loop.create_task(self._recount(saver))
+    def _start_recount(self) -> None:
+        task = self._loop.create_task(self._recount())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _recount(self, saver: Saver) -> None:
+    async def _recount(self) -> None:
         """Rows were deleted without counting them."""
         with contextlib.suppress(StoreError):
-            self.delay.recount(await self.delay.read(saver.store.depths))
+            for name in self.delay.names():
+                await self.delay.recount(name)
 
 
 def _journal_of(saver: Saver) -> list[tuple[int, list[Accepted]]]:

@@ -147,11 +147,11 @@ class Task:
         journal_seq: row of the journal that holds it; 0 before the commit.
         live: subtasks that are neither settled nor in a delay queue.
         plan: the nodes it goes to, a `plan.Plan`.
+        token: name of the token it was handed in with; empty without tokens.
         owner: who is told what became of subtasks that the engine sends on its own account (late
             delivery); None for a client's task.
         is_due: its due time has passed.
         reported: the last state its callback was sent for.
-        is_saving: a document of it is on its way to the store.
         version: counts changes, to see whether a saved document is the latest.
     """
 
@@ -167,7 +167,6 @@ class Task:
         "id",
         "indexes",
         "is_due",
-        "is_saving",
         "journal_seq",
         "kind",
         "live",
@@ -179,6 +178,7 @@ class Task:
         "soft",
         "state",
         "targets",
+        "token",
         "total",
         "updated_at",
         "version",
@@ -222,8 +222,8 @@ class Task:
         self.waiters: list[Any] | None = None
         self.plan: Any = None
         self.owner: Any = None
+        self.token = ""
         self.is_due = False
-        self.is_saving = False
         self.reported: State | None = None
         self.version = 0
         self.indexes: dict[str, int] | None = None

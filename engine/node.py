@@ -314,14 +314,19 @@ class Node:
         what = "prefetch_max_bytes" if item[0].operation is Operation.PREFETCH else "what a purge may answer"
         self._dispatch.failed(item, f"the body is over {what} ({limit_bytes} bytes)")
 
-    def unanswered(self, items: list[Item], connection: Connection) -> None:
-        """A connection ended early. Its requests are sent again, in order.
+    def unanswered(self, items: list[Item], connection: Connection, pool: Pool) -> None:
+        """A connection of *pool* ended early. Its requests are sent again, in order.
 
         When not one answer came on it, the first request is suspected: it went alone. A request that
-        did this `attempts_max` times, while others were answered, is failed.
+        did this `attempts_max` times, while others were answered, is failed. A prefetch that gets no
+        answer says something about its origin, not about the cache, so it is only tried again.
         """
         reason = f"{self.config.url} {connection.reason}"
-        if not connection.answered or "no answer within" in connection.reason:
+        is_suspicious = not connection.answered or connection.has_timed_out
+        if is_suspicious and pool is self.prefetches and self.state is not NodeState.DOWN:
+            self._dispatch.retry(items.pop(0), reason)
+            is_suspicious = False
+        if is_suspicious:
             share, index, _ = items[0]
             suspect = (share.operation, share.task.targets[index])
             if len(self._suspects) >= _SUSPECTS_MAX:
@@ -336,7 +341,7 @@ class Node:
             by_queue.setdefault(queues[self._pool_of(item[0].operation)], []).append(item)
         for queue, again in by_queue.items():
             queue.put_back(again)
-        if not connection.answered or "no answer within" in connection.reason:
+        if is_suspicious:
             self.failed(reason)
         elif self.state is NodeState.DOWN:
             self._park_all()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from engine.config import Config, NodeConfig
 
+_NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
 
 
@@ -145,6 +146,8 @@ class Topology:
 def _refuse_unknown(field: str, names: Sequence[str], known: list[str]) -> None:
     for name in names:
         if name not in known:
+            if len(name) > _NAME_MAX:
+                raise RequestError(422, f"{field}: a name has at most {_NAME_MAX} characters", field=field)
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:20]) or 'none'}"
             raise RequestError(422, f"{field}: {name!r} is not configured; {hint}", field=field)

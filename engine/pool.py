@@ -123,7 +123,7 @@ class Pool:
         """Let a connection go; what it left unanswered is done again."""
         self._connections.discard(connection)
         if unanswered:
-            self.node.unanswered(unanswered, connection)
+            self.node.unanswered(unanswered, connection, self)
         self.wake()
 
     def take(self, count: int) -> list[Item]:

@@ -76,10 +76,11 @@ class RegionMap:
     """
 
     def __init__(self, region_count: int) -> None:
+        self._count = 0
         self._regions = [Region(f"region-{number:02d}") for number in range(region_count)]
 
     def __len__(self) -> int:
-        return sum(map(len, self._regions))
+        return self._count
 
     def region_of(self, task_id: str) -> Region:
         """Return the region of an id."""
@@ -87,7 +88,9 @@ class RegionMap:
 
     def add(self, task: Task) -> Task:
         """See `Region.add`."""
-        return self.region_of(task.id).add(task)
+        there = self.region_of(task.id).add(task)
+        self._count += there is task
+        return there
 
     def get(self, task_id: str) -> Task | None:
         """See `Region.get`."""
@@ -95,7 +98,9 @@ class RegionMap:
 
     def remove(self, task_id: str) -> None:
         """Drop a task; give memory back when a region has become small."""
-        if self.region_of(task_id).remove(task_id):
+        region = self.region_of(task_id)
+        self._count -= region.get(task_id) is not None
+        if region.remove(task_id):
             trim_memory()
 
     def tasks(self) -> Iterator[Task]:

@@ -30,7 +30,7 @@ class LayerDocument(msgspec.Struct):
 class TaskDocument(msgspec.Struct):
     """What ``GET /v1/engine/task/{id}`` answers; times in UNIX seconds.
 
-    ``digest`` and ``callback`` are for the store and never shown.
+    ``digest``, ``callback`` and ``token`` are for the store and never shown.
     """
 
     task_id: str
@@ -50,6 +50,7 @@ class TaskDocument(msgspec.Struct):
     errors: list[dict[str, str]]
     digest: str | msgspec.UnsetType = msgspec.UNSET
     callback: str | msgspec.UnsetType = msgspec.UNSET
+    token: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def document(task: Task, *, private: bool = False) -> TaskDocument:
@@ -77,6 +78,8 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
             made.digest = task.digest.hex()
         if task.callback:
             made.callback = task.callback
+        if task.token:
+            made.token = task.token
     return made
 
 
@@ -159,6 +162,7 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
             layer["failed"] += late.failed
             # A task that was cancelled meanwhile waits for nothing any more.
             layer["delayed"] = max(0, layer["delayed"] - late.acked - late.failed)
+            break
     for key in ("counter", "failed", "delayed"):
         stored[key] = sum(layer[key] for layer in stored["layers"])
     stored["updated_at"] = late.at
@@ -189,4 +193,4 @@ def is_final(stored: dict[str, Any]) -> bool:
 
 def public(stored: dict[str, Any]) -> dict[str, Any]:
     """Return a stored document as clients see it."""
-    return {key: value for key, value in stored.items() if key not in {"digest", "callback"}}
+    return {key: value for key, value in stored.items() if key not in {"digest", "callback", "token"}}

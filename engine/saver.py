@@ -17,6 +17,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
@@ -34,6 +35,8 @@ _OWN_RECORDS_DELAY_S: Final = 0.01
 """How long the engine's own records wait for company while accepted tasks are being written: their
 statements would make every client wait."""
 _RETRY_S: Final = 0.5
+_BATCH_DOCUMENTS_MAX: Final = 4000
+_FORGET_AGAIN_S: Final = 0.1
 _FORGET_ROWS: Final = 5000
 _BATCH_TASKS_MAX: Final = 5000
 _BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -49,6 +52,7 @@ class Work:
         self.saved: list[tuple[Task, int]] = []  #: tasks and the version of their document
         self.then: list[Callable[[], None]] = []
         self.forget_before = 0.0
+        self.forgotten = 0
         self.records = 0
 
 
@@ -154,9 +158,12 @@ class Saver:
         """Write a callback on its own."""
         self._own_work().batch.callbacks.append(callback)
 
-    def put_document(self, task_id: str, document: bytes) -> None:
-        """Write the document of a task that is not in memory."""
-        self._own_work().batch.documents[task_id] = document
+    def put_document(self, task_id: str, document: bytes, callback: Callback | None = None) -> None:
+        """Write the document of a task that is not in memory, and the callback that reports it."""
+        own = self._own_work()
+        own.batch.documents[task_id] = document
+        if callback is not None:
+            own.batch.callbacks.append(callback)
 
     def park(self, parked: list[Parked], then: Callable[[], None]) -> None:
         """Add rows to delay queues."""
@@ -234,11 +241,34 @@ class Saver:
                 or waited_s >= _OWN_RECORDS_DELAY_S
                 or self._own.records >= _BATCH_RECORDS_MAX
             ):
-                work, self._own = self._own, Work()
+                work = self._take_own()
             elif self._delay_timer is None:
                 self._delay_timer = self._loop.call_later(_OWN_RECORDS_DELAY_S - waited_s, self._delayed)
         self._take_accepted(work)
         return work if work.accepted or work.records else None
+
+    def _take_own(self) -> Work:
+        """Return the engine's own records, but of many documents only some.
+
+        70,000 tasks that settle at once would make one commit of a second, and every client would wait for
+        it. Documents go first and the rest with the last of them: a row may only go after the document
+        that says so.
+        """
+        own = self._own
+        if len(own.batch.documents) <= _BATCH_DOCUMENTS_MAX:
+            self._own = Work()
+            return own
+        work = Work()
+        for task_id in list(islice(own.batch.documents, _BATCH_DOCUMENTS_MAX)):
+            work.batch.documents[task_id] = own.batch.documents.pop(task_id)
+        work.saved, own.saved = own.saved, []
+        for task, version in work.saved:
+            if task.id in own.batch.documents:
+                own.saved.append((task, version))
+        work.saved = [pair for pair in work.saved if pair[0].id in work.batch.documents]
+        work.records = len(work.batch.documents)
+        own.records = max(1, own.records - work.records)
+        return work
 
     def _delayed(self) -> None:
         self._delay_timer = None
@@ -257,7 +287,8 @@ class Saver:
         while self._overflow and len(self._accepted) < self._backlog_count:
             self._accepted.append(self._overflow.popleft()[1])
         work.batch.accepted = [
-            Accepted(task.id, task.created_at, task.due_s, task.digest, task.body) for task in taken
+            Accepted(task.id, task.created_at, task.due_s, task.digest, task.body, task.token)
+            for task in taken
         ]
 
     def _run(self) -> None:
@@ -268,7 +299,7 @@ class Saver:
                 outcome = self.store.commit(work.batch)
                 if work.forget_before:
                     with contextlib.suppress(StoreError):  # the batch is written; this is asked for again
-                        self.store.forget(work.forget_before, _FORGET_ROWS)
+                        work.forgotten = self.store.forget(work.forget_before, _FORGET_ROWS)
             except StoreError as exc:
                 outcome = exc
             except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
@@ -294,6 +325,8 @@ class Saver:
                 self._on_accepted(task, outcome.journal_seq, None)
         if outcome.callbacks:
             self._on_callbacks(outcome.callbacks)
+        if work.forgotten:  # there may be more: a busy engine settles more in a minute than one round takes
+            self._loop.call_later(_FORGET_AGAIN_S, self.forget, work.forget_before)
         if outcome.settled_late:
             self._on_late(outcome.settled_late)
         for task, version in work.saved:

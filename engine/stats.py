@@ -118,9 +118,9 @@ class Stats(msgspec.Struct, eq=False):
     Attributes:
         qps_boss: targets taken in.
         qps_proxy: requests answered by caches.
-        accept_s: from a request's first byte to its 202.
+        accept_s: from a validated task to its 202.
         task_s: from accept to the task's settling.
-        node_s: one subtask on the wire, by node; see `node_histogram`.
+        node_s: the oldest request on the wire, at each read of answers, by node; see `node_histogram`.
         sources: how each gauge is read; see `gauge`.
     """
 
@@ -251,9 +251,9 @@ class EngineCollector(Collector):
     def _histograms(self) -> Iterator[Metric]:
         accept, task = self._stats.accept_s, self._stats.task_s
         for name, text, labels, histograms in (
-            ("accept", "From a request to its 202", [], {"": accept}),
+            ("accept", "From a validated task to its 202", [], {"": accept}),
             ("task", "From accept to settling", [], {"": task}),
-            ("node", "One subtask on the wire", ["node"], self._stats.node_s),
+            ("node", "The oldest request on the wire, at each read of answers", ["node"], self._stats.node_s),
         ):
             family = HistogramMetricFamily(f"purgeline_{name}_seconds", text, labels=labels)
             for label, histogram in histograms.items():

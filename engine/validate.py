@@ -188,8 +188,8 @@ def _refusal(problem: str) -> RequestError:
 
 def _unknown_field(name: str, kind: type[msgspec.Struct]) -> str:
     known = [field.name for field in msgspec.structs.fields(kind)]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"unknown field {name!r}; " + (
+    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.5)  # its time grows with the length
+    return f"unknown field {name[:64]!r}; " + (
         f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
     )
 

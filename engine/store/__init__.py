@@ -31,6 +31,7 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     due_s: float
     digest: bytes  #: of the body; empty when the id is ours
     body: bytes
+    token: str = ""  #: name of the client's token
 
 
 class Parked(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -116,7 +117,7 @@ class Committed(msgspec.Struct):
 
     journal_seq: int = 0
     known: dict[str, tuple[str, bytes]] = {}  #: accepted ids already stored: digest (hex), document
-    settled_late: list[str] = []  #: stored tasks that late delivery settled
+    settled_late: list[str] = []  #: states of the stored tasks that late delivery settled
     callbacks: list[Callback] = []  #: those written, with their keys
 
 
@@ -163,8 +164,17 @@ class Store(Protocol):
     def depths(self) -> dict[str, Depth]:
         """Return the depth of every delay queue that is not empty."""
 
-    def oldest_parked(self, node: str, limit: int) -> list[ParkedRow]:
-        """Return the oldest rows of a delay queue that may go now."""
+    def depth(self, node: str) -> Depth:
+        """Return the depth of one delay queue."""
+
+    def nodes_behind(self) -> list[str]:
+        """Return the nodes that have rows which wait for their parents."""
+
+    def parked_of(self, node: str, limit: int) -> list[ParkedRow]:
+        """Return the oldest rows of a delay queue, also those that wait for their parents."""
+
+    def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
+        """Return the oldest rows of a delay queue that may go now; on request without prefetches."""
 
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """Return a node's rows of prefix and host purges that may go now, newest first, 1000 at the most."""

@@ -23,6 +23,7 @@ import msgspec
 
 from engine import result
 from engine.errors import StoreDamagedError, StoreError
+from engine.model import Operation
 from engine.store import FORMAT, Accepted, Batch, Callback, Committed, Depth, ParkedRow
 
 if TYPE_CHECKING:
@@ -222,12 +223,14 @@ class SqliteStore:
             "SELECT id, doc FROM task WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
         )
         documents = {task_id: msgspec.json.decode(doc) for task_id, doc in rows}
+        documents = {task_id: doc for task_id, doc in documents.items() if not result.is_final(doc)}
         for late in batch.late:
             if late.task_id in documents:
                 result.apply_late(documents[late.task_id], late)
         if documents:
             self._put_documents(connection, {task_id: _encode(doc) for task_id, doc in documents.items()})
-        done.settled_late = [task_id for task_id, doc in documents.items() if result.is_final(doc)]
+        settled = [task_id for task_id, doc in documents.items() if result.is_final(doc)]
+        done.settled_late = [documents[task_id]["state"] for task_id in settled]
         return [
             Callback(
                 0,
@@ -235,7 +238,7 @@ class SqliteStore:
                 documents[task_id]["callback"],
                 _encode(result.public(documents[task_id])).decode(),
             )
-            for task_id in done.settled_late
+            for task_id in settled
             if "callback" in documents[task_id]
         ]
 
@@ -308,9 +311,25 @@ class SqliteStore:
         rows = self._query("SELECT node, count(*), min(parked_at) FROM parked GROUP BY node")
         return {node: Depth(count, oldest_at) for node, count, oldest_at in rows}
 
-    def oldest_parked(self, node: str, limit: int) -> list[ParkedRow]:
+    def depth(self, node: str) -> Depth:
+        """See `Store.depth`."""
+        rows = self._query("SELECT count(*), coalesce(min(parked_at), 0) FROM parked WHERE node = ?", node)
+        return Depth(*rows[0])
+
+    def nodes_behind(self) -> list[str]:
+        """See `Store.nodes_behind`."""
+        return [row[0] for row in self._query("SELECT DISTINCT node FROM parked WHERE after <> ''")]
+
+    def parked_of(self, node: str, limit: int) -> list[ParkedRow]:
+        """See `Store.parked_of`."""
+        return self._parked("node = ? ORDER BY seq LIMIT ?", node, limit)
+
+    def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
         """See `Store.oldest_parked`."""
-        return self._parked("node = ? AND after = '' ORDER BY seq LIMIT ?", node, limit)
+        prefetch = -1 if not purges_only else int(Operation.PREFETCH)
+        return self._parked(
+            "node = ? AND after = '' AND operation <> ? ORDER BY seq LIMIT ?", node, prefetch, limit
+        )
 
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""

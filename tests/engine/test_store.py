@@ -290,7 +290,7 @@ def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:
         2000.0,
     )
     done = store.commit(Batch(late=[Late("t", "edge", 1, 0, None, 3000.0)]))
-    assert done.settled_late == ["t"]
+    assert done.settled_late == ["done"]
     found = json.loads(store.document("t") or b"")
     assert (found["counter"], found["delayed"], found["state"], found["errors"]) == (4, 0, "done", [])
     assert (found["active"], found["working_layer"]) == (False, None)
@@ -300,7 +300,7 @@ def test_late_delivery_that_fails_makes_the_task_failed_and_says_why(store: Stor
     error = {"node": "n", "target": "y", "reason": "refused"}
     store.commit(Batch(documents=partial("t", 2)))
     late = [Late("t", "edge", 0, 1, error, 2.0), Late("t", "edge", 1, 0, None, 2.0)]
-    assert store.commit(Batch(late=late)).settled_late == ["t"]
+    assert store.commit(Batch(late=late)).settled_late == ["failed"]
     found = json.loads(store.document("t") or b"")
     assert (found["state"], found["failed"], found["counter"]) == ("failed", 1, 2)
     assert found["errors"][-1] == error

@@ -162,7 +162,7 @@ class Gate:
         """Return `parse_head` of *text*.
 
         A client's heads differ in nothing but the length of the body, so a few hundred cover nearly all
-        requests: one dictionary look-up in place of six searches (0.3 µs instead of 6).
+        requests: one dictionary look-up in place of six searches (0.4 µs instead of 4.4).
         """
         try:
             return self._parsed[text]

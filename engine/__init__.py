@@ -11,7 +11,6 @@ the same way::
 
 ``model`` and ``errors`` import nothing of ours, and every other import follows
 these arrows. ``store`` and ``drivers`` hold alternatives of one interface each.
-``lifecycle`` starts and stops the parts; ``supervisor`` keeps the listening
-socket while one release hands over to the next. Nothing here imports
-``release``.
+``lifecycle`` starts and stops the parts, ``process`` is around it. Nothing here
+imports ``release``.
 """

@@ -206,7 +206,7 @@ def _serve(args: argparse.Namespace, _out: render.Output) -> int:
     from engine import config  # noqa: PLC0415 - only this command needs the engine
 
     settings = config.load(args.config)
-    from engine.lifecycle import run  # noqa: PLC0415 - after a mistake in the file not even then
+    from engine.process import run  # noqa: PLC0415 - after a mistake in the file not even then
 
     return run(settings, workers=args.workers)
 

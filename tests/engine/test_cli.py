@@ -487,10 +487,10 @@ def test_serve_runs_the_engine(
             raise StoreError("var/tasks.db: disk is full")
         return 0
 
-    lifecycle = types.ModuleType("engine.lifecycle")
-    lifecycle.run = start  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "engine.lifecycle", lifecycle)
-    monkeypatch.setattr(engine, "lifecycle", lifecycle, raising=False)
+    process = types.ModuleType("engine.process")
+    process.run = start  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "engine.process", process)
+    monkeypatch.setattr(engine, "process", process, raising=False)
     assert cli.main(["serve", "--config", str(path), "--workers", "3"]) == 0
     assert cli.main(["serve", "--config", str(path), "--workers", "9"]) == 1
     assert calls == [("127.0.0.1:9999", 3), ("127.0.0.1:9999", 9)]

@@ -8,7 +8,7 @@ import pytest
 
 from engine import config
 from engine.errors import ConfigError
-from engine.lifecycle import open_listener
+from engine.process import open_listener
 from tests.engine.in_process import run, running
 from tests.fakes.node import FakeNode
 

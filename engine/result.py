@@ -156,13 +156,23 @@ def add_error(task: Task, node: str, target: str, reason: str) -> None:
 
 def apply_late(stored: dict[str, Any], late: Late) -> None:
     """Fold what late delivery did into a stored document, in place."""
-    for layer in stored["layers"]:
-        if layer["name"] == late.layer or (not late.layer and layer["delayed"] >= late.failed > 0):
-            layer["counter"] += late.acked
-            layer["failed"] += late.failed
-            # A task that was cancelled meanwhile waits for nothing any more.
-            layer["delayed"] = max(0, layer["delayed"] - late.acked - late.failed)
-            break
+    count = late.acked + late.failed
+    layers = stored["layers"]
+    waiting = [layer for layer in layers if layer["delayed"]]
+    for layer in [layer for layer in layers if layer["name"] == late.layer] or waiting[:1]:
+        over = count - layer["delayed"]
+        layer["counter"] += late.acked
+        layer["failed"] += late.failed
+        # A task that was cancelled meanwhile waits for nothing any more.
+        layer["delayed"] = max(0, -over)
+        for other in waiting:
+            # Rows of a node that is not configured any more name no layer, and were counted here.
+            moved = min(max(0, over), other["delayed"]) if other is not layer else 0
+            over -= moved
+            other["delayed"] -= moved
+            failed = min(moved, layer["failed"])
+            layer["failed"] -= failed
+            other["failed"] += failed
     for key in ("counter", "failed", "delayed"):
         stored[key] = sum(layer[key] for layer in stored["layers"])
     stored["updated_at"] = late.at

@@ -37,11 +37,18 @@ class Rig:
     Args:
         nodes: name → fake cache, in this order; a name that begins with ``parent`` is of the first layer.
         tables: name → further keys of a node's table.
+        store_kind: class of its store.
         settings: keys of ``[engine]``.
     """
 
     def __init__(
-        self, folder: Path, nodes: dict[str, FakeNode], tables: dict[str, Any] | None = None, **settings: Any
+        self,
+        folder: Path,
+        nodes: dict[str, FakeNode],
+        tables: dict[str, Any] | None = None,
+        *,
+        store_kind: type[SqliteStore] = SqliteStore,
+        **settings: Any,
     ) -> None:
         config = parse(
             {
@@ -73,7 +80,7 @@ class Rig:
             attempts_max=config.engine.attempts_max,
             on_alert=lambda *alert: self.alerts.append(alert),
         )
-        self.store = SqliteStore(folder / "tasks-0.db")
+        self.store = store_kind(folder / "tasks-0.db")
         self.store.open()
         self.saver = Saver(
             self.store,

@@ -109,6 +109,29 @@ async def test_a_node_that_hangs_goes_down_and_its_subtasks_are_delayed(tmp_path
             assert "no answer within 0.1 s" in found["errors"][0]["reason"]
 
 
+async def test_prefetches_whose_origin_hangs_fail_and_do_not_take_the_node_down(tmp_path: Path) -> None:
+    """Each has its attempts; purges go on beside them."""
+
+    def hung_origin(request: Request) -> Iterable[bytes | Act]:
+        yield Act.HANG if request.method == "GET" else OK
+
+    settings = {"prefetch_timeout_s": 0.1, "attempts_max": 4, "prefetch_concurrency": 2}
+    with FakeNode(hung_origin) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, **settings) as rig:
+            fetch = rig.submit(action="prefetch", targets=urls(3))
+            purged = 0
+            while rig.dispatch.regions.get(fetch.id) is not None:
+                await rig.stored(rig.submit(targets=urls(3, "b.com")), "done")
+                purged += 1
+                assert rig.node("edge-1").state is NodeState.READY
+            found = await rig.stored(fetch, "failed")
+            assert (found["failed"], found["delayed"]) == (3, 0)
+            assert "no answer within 0.1 s, 4 times" in found["errors"][0]["reason"]
+            assert sum(request.method == "GET" for request in edge.requests) == 12
+            assert purged > 3
+            assert rig.alerts == []
+
+
 @pytest.mark.parametrize("garbage", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])
 async def test_a_node_that_does_not_speak_http_goes_down(tmp_path: Path, garbage: bytes) -> None:
     with FakeNode(always(garbage), answers_probes=False) as edge:

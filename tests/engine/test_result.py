@@ -77,6 +77,21 @@ def test_late_results_of_an_unknown_layer_go_where_something_is_delayed() -> Non
     assert document["unknown"] == "of another version"
 
 
+def test_late_results_beyond_what_a_layer_waits_for_are_taken_from_the_others() -> None:
+    """A removed node's rows were counted in the first layer that waited; or the layer has a new name."""
+    document = stored()
+    document["layers"] = [
+        {"name": name, "total": 3, "counter": 0, "failed": 0, "delayed": 3} for name in ("parent", "edge")
+    ]
+    for _ in range(3):  # the edge's
+        apply_late(document, Late("t", "", 0, 1, {"reason": "gone"}, 2.0))
+    apply_late(document, Late("t", "parent", 2, 0, None, 3.0))
+    assert (document["counter"], document["failed"], document["delayed"]) == (2, 3, 1)
+    apply_late(document, Late("t", "renamed", 1, 0, None, 3.0))
+    assert (document["counter"], document["delayed"], document["state"]) == (3, 0, "failed")
+    assert [layer["failed"] for layer in document["layers"]] in ([0, 3], [1, 2])
+
+
 def test_a_cancelled_document_stays_cancelled_and_its_counts_do_not_go_below_zero() -> None:
     document = stored()
     cancel_stored(document)
@@ -88,5 +103,5 @@ def test_a_cancelled_document_stays_cancelled_and_its_counts_do_not_go_below_zer
 
 
 def test_clients_do_not_see_what_is_for_the_store() -> None:
-    assert not {"digest", "callback"} & set(public(stored()))
+    assert not {"digest", "callback", "token"} & set(public({**stored(), "token": "ci"}))
     assert public(stored())["unknown"]

@@ -251,8 +251,8 @@ class Saver:
         """Return the engine's own records, but of many documents only some.
 
         70,000 tasks that settle at once would make one commit of a second, and every client would wait for
-        it. Documents go first and the rest with the last of them: a row may only go after the document
-        that says so.
+        it. Documents go first, with their callbacks, and the rest with the last of them: a row may only go
+        after the document that says so.
         """
         own = self._own
         if len(own.batch.documents) <= _BATCH_DOCUMENTS_MAX:
@@ -261,6 +261,10 @@ class Saver:
         work = Work()
         for task_id in list(islice(own.batch.documents, _BATCH_DOCUMENTS_MAX)):
             work.batch.documents[task_id] = own.batch.documents.pop(task_id)
+        callbacks, own.batch.callbacks = own.batch.callbacks, []
+        for callback in callbacks:  # with its document: a crash in between must not lose it
+            batch = work.batch if callback.task_id in work.batch.documents else own.batch
+            batch.callbacks.append(callback)
         work.saved, own.saved = own.saved, []
         for task, version in work.saved:
             if task.id in own.batch.documents:

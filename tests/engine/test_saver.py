@@ -29,6 +29,7 @@ class GatedStore(SqliteStore):
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Semaphore(0)
+        self.fail_at = 0
         self.failing = ""
         self.batches: list[Batch] = []
         self.forgotten: list[float] = []
@@ -36,6 +37,9 @@ class GatedStore(SqliteStore):
     def commit(self, batch: Batch) -> Committed:
         self.begun.release()
         assert self.gate.wait(30)
+        self.fail_at -= 1
+        if not self.fail_at:
+            raise StoreError("this once")
         if self.failing == "raise":
             raise ZeroDivisionError
         if self.failing and self.failing != "forget":
@@ -327,3 +331,64 @@ async def test_a_tasks_saver_is_always_the_same_and_all_are_used(tmp_path: Path)
         assert all(pool.of(name) is saver for name, saver in chosen.items())
         assert len(pool) == 0
         assert pool.error is None
+
+
+def written(number: int) -> bytes:
+    return b'{"updated_at":%d,"state":"done"}' % number
+
+
+@pytest.mark.parametrize("fail_at", [0, 1, 2, 3])
+async def test_many_documents_are_written_in_parts_and_what_follows_them_with_the_last(
+    tmp_path: Path, fail_at: int
+) -> None:
+    """Also when the store fails in between: nothing lost, nothing before its time."""
+    async with rig_in(tmp_path) as rig:
+        told: list[str] = []
+        rig.saver.park([row("x")], lambda: None)
+        assert await rig.saver.drain(30)
+        seq = rig.store.oldest_parked("n", 1)[0].seq
+        rig.store.batches.clear()
+        rig.store.fail_at = fail_at
+        names = [f"t{number}" for number in range(10_000)]
+        for number, name in enumerate(names):
+            callback = Callback(0, name, "http://hook/", "{}") if number % 1000 == 7 else None
+            rig.saver.save(task(name), written(number), 1, callback)
+        rig.saver.unpark([seq], [], [], lambda: told.append("unparked"))
+        rig.saver.settle_journal(1)
+        rig.saver.after_all(lambda: told.append("after all"))
+        if fail_at:
+            await rig.until(lambda: len(rig.states) == 1)
+        rig.saver.save(task("t0"), written(77), 2)
+        assert await rig.saver.drain(30)
+        assert all(len(batch.documents) <= 4000 for batch in rig.store.batches)
+        ids = [name for batch in rig.store.batches for name in batch.documents]
+        assert set(ids) == set(names)
+        assert rig.store.document("t0") == written(77)
+        assert rig.store.document("t9999") == written(9999)
+        with_rows = [batch for batch in rig.store.batches if batch.unparked]
+        assert len(with_rows) == 1
+        place = rig.store.batches.index(with_rows[0])
+        assert len({name for batch in rig.store.batches[: place + 1] for name in batch.documents}) == 10_000
+        assert with_rows[0].settled_journal == [1]
+        for batch in rig.store.batches:
+            assert {callback.task_id for callback in batch.callbacks} <= set(batch.documents)
+        assert len(rig.store.pending_callbacks()) == 10
+        assert rig.store.depths() == {}
+        assert told == ["unparked", "after all"]
+        assert sorted(rig.saved) == sorted([*((name, 1) for name in names), ("t0", 2)])
+        assert len(rig.saver) == 0
+
+
+async def test_forgetting_goes_on_until_nothing_old_is_left(tmp_path: Path) -> None:
+    """More than one round takes, within seconds, asked for once."""
+    async with rig_in(tmp_path) as rig:
+        for start in (0, 1):
+            names = (f"t{number}" for number in range(start * 6000, start * 6000 + 6000))
+            rig.store.commit(Batch(documents=dict.fromkeys(names, written(1))))
+        rig.store.commit(Batch(documents={"young": written(900)}))
+        rig.saver.forget(500.0)
+        async with asyncio.timeout(30):
+            while rig.store.count()["settled"] > 1:  # noqa: ASYNC110 - the saver tells nobody
+                await asyncio.sleep(0.01)
+        assert rig.store.document("young") is not None
+        assert len(rig.store.forgotten) >= 3

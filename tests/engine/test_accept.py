@@ -2,13 +2,15 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.flow.engine_process import EngineProcess
+from tests.flow.engine_process import EngineProcess, fake_table, wait_until
 from tests.flow.raw_client import RawClient, post
 
 URL = "http://img.example.com/a.jpg"
@@ -234,3 +236,51 @@ def test_an_id_is_answered_the_same_in_every_stage(engine: EngineProcess, held: 
     engine.stop()
     engine.start()
     check("done")
+
+
+@pytest.mark.parametrize("field", ["layers", "nodes", "unknown field"])
+def test_a_huge_name_is_refused_quickly_and_not_repeated(engine: EngineProcess, field: str) -> None:
+    huge = "edge" * 2_000_000
+    body = {"targets": [URL], **({huge: 1} if field == "unknown field" else {field: [huge]})}
+    begun_at = time.monotonic()
+    status, problem = ask(engine, body)
+    assert status == 422
+    assert time.monotonic() - begun_at < 10
+    assert len(json.dumps(problem)) < 1000
+    assert field in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit={}", "cursor={}", "cursor=s{}", "cursor=s0.{}", "cursor=s{}.0", "cursor={}~x", "cursor={}.5~x"],
+)
+def test_numbers_of_thousands_of_digits_are_refused(engine: EngineProcess, query: str) -> None:
+    status, headers, body = engine.request("GET", "/v1/engine/tasks?" + query.format("9" * 5000))
+    assert status == 422, body
+    assert headers["content-type"] == "application/problem+json"
+    assert len(body) < 1000
+    assert json.loads(body)["field"] == query.partition("=")[0]
+
+
+def test_too_many_tasks_that_wait_for_a_dead_node_are_503_until_it_is_back(tmp_path: Path) -> None:
+    """They count as tasks in memory, though nothing of them is on its way."""
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, fake_table(node.url, name="edge-1"), live_subtasks_max=20) as engine,
+    ):
+        node.stop()
+        ids: list[str] = []
+        for number in range(20):
+            ids.append(engine.submit([f"http://img.example.com/{number}"], due_s=600))
+            wait_until(
+                lambda: engine.node("edge-1")["delayed"] == len(ids), timeout_s=40, what="being parked"
+            )
+        body = {"targets": ["http://img.example.com/more"]}
+        status, headers, answer = engine.request("POST", "/v1/engine/task", body)
+        assert status == 503
+        assert "tasks_in_cache" in json.loads(answer)["detail"]
+        assert int(headers["retry-after"]) >= 1
+        node.start()
+        for task_id in ids:
+            engine.wait_for(task_id, "done", timeout_s=40)
+        engine.wait_for(engine.submit(["http://img.example.com/after"]), "done")

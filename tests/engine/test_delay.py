@@ -16,7 +16,7 @@ from tests.engine.rig import rig_of, until
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from engine.store import ParkedRow
@@ -278,9 +278,9 @@ class FailingStore(SqliteStore):
         self._fail_once("wide_parked")
         return super().wide_parked(node)
 
-    def parked_like(self, node: str, wanted: list[tuple[int, str]]) -> list[ParkedRow]:
+    def parked_like(self, node: str, targets: Sequence[tuple[int, str]]) -> list[ParkedRow]:
         self._fail_once("parked_like")
-        return super().parked_like(node, wanted)
+        return super().parked_like(node, targets)
 
 
 async def test_a_delivery_that_cannot_read_its_rows_tries_again(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from engine.errors import ConfigError
 from engine.process import open_listener
 from tests.engine.in_process import run, running
 from tests.fakes.node import FakeNode
+from tests.flow.engine_process import EngineProcess, fake_table, wait_until
+from tests.flow.test_callbacks import RULE, Receiver
 
 
 def listening_on(listen: str) -> config.Config:
@@ -69,3 +71,53 @@ def test_two_engines_after_each_other_on_one_folder(tmp_path: Path) -> None:
                     assert len(engine.regions) == 0, number
 
     run(scenario)
+
+
+def test_callbacks_of_all_savers_are_delivered_once_also_after_a_restart(tmp_path: Path) -> None:
+    """Each saver's file numbers its callbacks from one."""
+    receiver = Receiver()
+    receiver.status = lambda count: 503
+    try:
+        with (
+            FakeNode() as node,
+            EngineProcess(tmp_path, RULE + fake_table(node.url, name="e"), saver_count=2) as engine,
+        ):
+            ids = [engine.submit([f"http://a.com/{number}"], callback=receiver.url) for number in range(20)]
+            for task_id in ids:
+                engine.wait_for(task_id, "done")
+            wait_until(
+                lambda: {post["task_id"] for post in receiver.documents()} == set(ids), what="all posts"
+            )
+            assert engine.get("/v1/engine/stats")["notify_queue"] == 20
+            assert engine.stop() == 0
+            refused = len(receiver.posts)
+            receiver.status = lambda count: 204
+            engine.start()
+            wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
+            assert sorted(post["task_id"] for post in receiver.documents()[refused:]) == sorted(ids)
+            assert engine.stop() == 0
+            engine.start()
+            assert engine.get("/v1/engine/stats")["notify_queue"] == 0
+            assert len(receiver.posts) == refused + 20
+        assert len(list((tmp_path / "var").glob("tasks-*.db"))) == 2
+    finally:
+        receiver.stop()
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_another_saver_count_on_the_same_data_is_refused(tmp_path: Path, before: int, after: int) -> None:
+    """It says which file a task is in."""
+    with FakeNode() as node:
+        tables = fake_table(node.url, name="edge-1")
+        with EngineProcess(tmp_path, tables, saver_count=before) as engine:
+            engine.wait_for(engine.submit(["http://a.com/"]), "done")
+        other = EngineProcess(tmp_path, tables, saver_count=after)
+        other.start(wait=False)
+        assert other.process is not None
+        assert other.process.wait(20) == 1
+        last = other.log().splitlines()[-1]
+        assert f"engine.saver_count = {before}" in last
+        assert f"it cannot be {after} there" in last
+        assert "Traceback" not in other.log()
+        with EngineProcess(tmp_path, tables, saver_count=before) as engine:
+            assert len(engine.get("/v1/engine/tasks")["tasks"]) == 1

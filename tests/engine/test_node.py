@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -115,7 +115,7 @@ async def test_prefetches_whose_origin_hangs_fail_and_do_not_take_the_node_down(
     def hung_origin(request: Request) -> Iterable[bytes | Act]:
         yield Act.HANG if request.method == "GET" else OK
 
-    settings = {"prefetch_timeout_s": 0.1, "attempts_max": 4, "prefetch_concurrency": 2}
+    settings: dict[str, Any] = {"prefetch_timeout_s": 0.1, "attempts_max": 4, "prefetch_concurrency": 2}
     with FakeNode(hung_origin) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}, **settings) as rig:
             fetch = rig.submit(action="prefetch", targets=urls(3))

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import json
 import ssl
 import threading
 from collections import Counter
@@ -17,6 +18,7 @@ from release import caches
 from release.origin import Origin
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, always, answer
 from tests.flow.engine_process import EngineProcess, fake_table, get_body, node_table, wait_until
+from tests.flow.test_callbacks import RULE, Receiver
 
 HOST = "img.example.com"
 RESTARTS = ["none", "stop", "kill"]
@@ -242,6 +244,72 @@ def test_a_delayed_task_can_be_cancelled(tmp_path: Path) -> None:
         node.start()
         engine.wait_for(kept, "done", timeout_s=40)
         assert node.urls == [f"http://{HOST}/kept"]
+
+
+def ended(engine: EngineProcess) -> dict[str, int]:
+    """Return how many tasks ended how, as the metrics say."""
+    lines = engine.request("GET", "/metrics")[2].decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {
+        state: int(float(values[f"purgeline_tasks_{state}_total"]))
+        for state in ("done", "failed", "cancelled")
+    }
+
+
+def test_cancelling_a_stored_task_is_reported_and_its_late_delivery_is_not(tmp_path: Path) -> None:
+    """What is on its way to the cache when the client cancels changes nothing any more."""
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+
+    receiver = Receiver()
+    try:
+        with (
+            FakeNode(held) as node,
+            EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
+        ):
+            node.stop()
+            task_id = engine.submit([f"http://{HOST}/a"], due_s=0.5, callback=receiver.url)
+            assert receiver.wait_for_posts(1)[0].document["state"] == "partial"
+            node.start()
+            wait_until(lambda: node.requests, what="the delivery being on its way")
+            status, _, body = engine.request("DELETE", f"/v1/engine/task/{task_id}")
+            assert (status, json.loads(body)["state"]) == (200, "cancelled")
+            assert "callback" not in json.loads(body)
+            cancelled = engine.wait_for(task_id, "cancelled")
+            assert receiver.wait_for_posts(2)[1].document == cancelled
+            gate.set()
+            wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
+            later = engine.wait_for(engine.submit([f"http://{HOST}/b"], callback=receiver.url))
+            assert receiver.wait_for_posts(3)[2].document == later
+            assert engine.task(task_id) == cancelled
+            assert len(receiver.posts) == 3
+            assert ended(engine) == {"done": 1, "failed": 0, "cancelled": 1}
+            assert engine.node("edge-1")["delayed"] == 0
+    finally:
+        receiver.stop()
+
+
+def test_late_ends_are_counted_by_how_they_ended(tmp_path: Path) -> None:
+    """Tasks that only the store knows: two done, one failed."""
+
+    def picky(request: Request) -> Iterable[bytes | Act]:
+        yield answer(403) if request.path == "/refused" else OK
+
+    with FakeNode(picky) as node, EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine:
+        node.stop()
+        ends = {"/a": "done", "/b": "done", "/refused": "failed"}
+        ids = {path: engine.submit([f"http://{HOST}{path}"], due_s=0.5) for path in ends}
+        for task_id in ids.values():
+            engine.wait_for(task_id, "partial")
+        wait_until(lambda: engine.get("/v1/engine/stats")["tasks_in_cache"] == 0, what="all being stored")
+        node.start()
+        for path, state in ends.items():
+            engine.wait_for(ids[path], state, timeout_s=40)
+        expected = {"done": 2, "failed": 1, "cancelled": 0}
+        wait_until(lambda: ended(engine) == expected, what="the counts being right")
 
 
 # https

@@ -114,7 +114,10 @@ def test_another_saver_count_on_the_same_data_is_refused(tmp_path: Path, before:
         other = EngineProcess(tmp_path, tables, saver_count=after)
         other.start(wait=False)
         assert other.process is not None
-        assert other.process.wait(20) == 1
+        try:
+            assert other.process.wait(20) == 1
+        finally:
+            other.stop()
         last = other.log().splitlines()[-1]
         assert f"engine.saver_count = {before}" in last
         assert f"it cannot be {after} there" in last

@@ -47,7 +47,6 @@ from engine.timer import Timer
 from engine.validate import Validator, decode
 
 if TYPE_CHECKING:
-
     import socket
 
     from engine.auth import Token

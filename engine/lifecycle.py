@@ -29,7 +29,7 @@ from engine.accept import Accept
 from engine.api import ApiProtocol, make_app
 from engine.auth import Auth
 from engine.buffers import BufferPool
-from engine.delay import DelayQueues
+from engine.delay import DelayQueues, settle_once
 from engine.dispatch import Dispatch
 from engine.errors import ConfigError, RequestError, StoreError
 from engine.intake import Gate
@@ -59,6 +59,7 @@ _FORGET_EVERY_S: Final = 60.0
 _READERS: Final = 4
 _SAVERS_MAX: Final = 1024
 _CURSOR_MAX: Final = 32
+_WRITE_LIMIT_S: Final = 5.0
 _NO_PAGE: Final = 2**62
 
 
@@ -508,7 +509,21 @@ class Engine:
         saver.put_document(task_id, msgspec.json.encode(stored), callback)
         self.stats.tasks_cancelled += 1
         saver.after_all(self._start_recount)
+        await self._written(saver)  # a GET straight after this answer must see it
         return public
+
+    async def _written(self, saver: Saver) -> None:
+        """Wait until everything queued so far is on disk.
+
+        Raises:
+            StoreError: the store cannot be written at the moment.
+        """
+        written: asyncio.Future[None] = self._loop.create_future()
+        saver.after_all(partial(settle_once, written))
+        try:
+            await asyncio.wait_for(written, self.config.engine.saver_push_timeout_s + _WRITE_LIMIT_S)
+        except TimeoutError:
+            raise saver.error or StoreError("the store did not write in time") from None
 
     def _start_recount(self) -> None:
         task = self._loop.create_task(self._recount())

@@ -272,7 +272,7 @@ def test_retry_after(value: str, low: float, high: float) -> None:
 
 
 def test_retry_after_takes_a_date_to_come() -> None:
-    """A date is the seconds until then. Made in the test: a parameter would differ between pytest's workers."""
+    """A date is the seconds until then. Made here, because as a parameter it names the test."""
     assert 50 <= notify._retry_after(formatdate(time.time() + 100, usegmt=True)) <= 101
 
 

@@ -1,0 +1,87 @@
+"""Settings of the pipeline: ``[tool.purgeline.release]`` in pyproject.toml.
+
+Only this module and `release.inventory` read settings. Every key is optional; an unknown one is refused
+with the nearest known one. The unit ends the name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from release.errors import SettingsError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+ROOT = Path(__file__).resolve().parents[1]  #: the project's folder
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How and where this project is released."""
+
+    repository: str = (
+        "dist/repository"  #: folder, ``ssh://[user@]host[:port]/path``, or ``https://…`` (to read)
+    )
+    key_file: str = "~/.config/purgeline/release.key"  #: private key that signs the index, PEM
+    trusted_keys: list[str] = []  #: base64 of raw ed25519 public keys; two while one replaces the other
+    index_ttl_s: float = 90 * 86400  #: an index is good for so long after it was written
+    inventory: str = "hosts.toml"
+    root: str = "/srv/purgeline"  #: folder on the hosts
+    channel: str = "stable"  #: what `deploy` takes without ``--release``
+    batches: str = "1,25%,100%"  #: sizes of the batches of hosts, the first is the canary
+    failures_max: int = 0  #: hosts that may fail before a deploy stops and rolls back
+    keep_count: int = 5  #: good releases kept on a host, the current and the previous one included
+    min_free_bytes: int = 300 * 1024 * 1024
+    bake_s: float = 5  #: how long a new release is watched before it counts as good
+    reload_timeout_s: float = 20  #: for a new worker to become ready
+    lock_ttl_s: float = 300  #: a deploy lock without a heartbeat is stale after this
+    connect_timeout_s: float = 10
+    step_timeout_s: float = 300  #: for one step on one host
+    workers: int = 1  #: processes of the engine on each host
+    service: str = "auto"  #: ``systemd``, ``direct`` (started by us), or ``auto``: systemd where it runs
+    hooks: dict[str, str] = {}  #: ``pre-deploy``, ``post-reload`` …: shell commands run on this machine
+
+
+def load(path: Path = ROOT / "pyproject.toml") -> Settings:
+    """Read, check and return the settings.
+
+    Raises:
+        SettingsError: the file cannot be read, or a key is unknown or of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsError(f"{path}: cannot be read: {exc}") from exc
+    return parse(table.get("tool", {}).get("purgeline", {}).get("release", {}))
+
+
+def parse(table: dict[str, Any]) -> Settings:
+    """Turn the decoded table into `Settings`.
+
+    Raises:
+        SettingsError: see `load`.
+    """
+    return convert(table, Settings, "tool.purgeline.release")
+
+
+def convert(table: dict[str, Any], kind: type[T], where: str) -> T:
+    """Turn a decoded TOML table into a struct, with errors that name the key.
+
+    Raises:
+        SettingsError: a key is unknown or of the wrong type.
+    """
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+            raise SettingsError(f"{where}: unknown key {key!r}; {hint}")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as exc:
+        text, _, path = str(exc).partition(" - at `$.")
+        raise SettingsError(f"{where}.{path.rstrip('`')}: {text[0].lower()}{text[1:]}") from exc

@@ -3,11 +3,16 @@
 ``submit`` validates, puts the task into its region and hands it to its saver; the answer comes when
 the saver has committed, not before. The same id again is answered with the task when the body is the
 same, otherwise 409, whether the first one is being saved, at work, or settled and only in the store.
+
+When there is no room (``live_subtasks_max``), a task waits a moment for it: clients that send without
+pause are slowed down to what the nodes can take, and only what finds no room in that time gets a 503.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -35,7 +40,9 @@ class Accept:
     """The entrance of the engine.
 
     Args:
-        live_max: live subtasks (``live_subtasks_max``); beyond that clients are asked to wait.
+        live_max: live subtasks (``live_subtasks_max``); beyond that tasks wait for room.
+        wait_s: how long a task waits before it is refused (``saver_push_timeout_s``).
+        waiting_max: tasks that may wait (``saver_backlog_count``).
         on_alert: told what an operator should know: key, level, message.
     """
 
@@ -47,6 +54,8 @@ class Accept:
         stats: Stats,
         *,
         live_max: int,
+        wait_s: float,
+        waiting_max: int,
         on_alert: Callable[[str, str, str], None],
     ) -> None:
         self.savers: SaverPool
@@ -55,7 +64,11 @@ class Accept:
         self._dispatch = dispatch
         self._stats = stats
         self._live_max = live_max
+        self._wait_s = wait_s
+        self._waiting_max = waiting_max
         self._on_alert = on_alert
+        self._waiting: deque[tuple[float, Task]] = deque()  # for room, with the time they give up
+        self._wait_timer: asyncio.TimerHandle | None = None
 
     def submit(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
         """Take one task in; *answer* is called once, now or after the commit. Never raises `EngineError`."""
@@ -67,17 +80,17 @@ class Accept:
             if there is not task:
                 self._again(there, task, answer)
                 return
-            try:
-                self._make_room(task)
-            except BacklogFullError:
-                self._regions.remove(task.id)
-                raise
         except EngineError as exc:
             answer(self.refuse(exc))
             return
-        self._dispatch.live += task.total
         task.waiters = [answer]
-        self.savers.of(task.id).push(task)
+        full = self._full(task, in_memory=len(self._regions) - 1 - len(self._waiting))
+        if not full and not self._waiting:
+            self._take(task)
+        elif len(self._waiting) < self._waiting_max:
+            self._wait(task)
+        else:
+            self._give_up(task, full)
 
     def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
         """Take NDJSON in, a task per line; *answer* gets one NDJSON reply when every line has its own."""
@@ -103,12 +116,55 @@ class Accept:
             self._stats.requests_refused += 1
         return reply
 
-    def _make_room(self, task: Task) -> None:
+    def _full(self, task: Task, *, in_memory: int) -> str:
+        """Return what is full, or nothing when there is room for *task* beside the tasks *in_memory*."""
         live = self._dispatch.live
         if live and live + task.total > self._live_max:
-            raise BacklogFullError("pushing_queue", retry_after_s=1)
-        if len(self._regions) > self._live_max:  # tasks whose rest waits for a node that is down
-            raise BacklogFullError("tasks_in_cache", retry_after_s=5)
+            return "pushing_queue"
+        if in_memory >= self._live_max:  # their rest waits for a node that is down
+            return "tasks_in_cache"
+        return ""
+
+    def _full_for_waiting(self, task: Task) -> str:
+        return self._full(task, in_memory=len(self._regions) - len(self._waiting))
+
+    def _take(self, task: Task) -> None:
+        self._dispatch.live += task.total
+        self.savers.of(task.id).push(task)
+
+    def _wait(self, task: Task) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting.append((loop.time() + self._wait_s, task))
+        self._dispatch.on_room = self._take_waiting
+        if self._wait_timer is None:
+            self._wait_timer = loop.call_later(self._wait_s, self._expire)
+
+    def _take_waiting(self) -> None:
+        """There may be room: take the tasks that waited longest."""
+        waiting = self._waiting
+        while waiting and not self._full_for_waiting(waiting[0][1]):
+            self._take(waiting.popleft()[1])
+        if waiting:
+            self._dispatch.on_room = self._take_waiting
+
+    def _expire(self) -> None:
+        """Refuse what found no room in time."""
+        self._wait_timer = None
+        self._take_waiting()
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= loop.time():
+            task = waiting.popleft()[1]
+            self._give_up(task, self._full_for_waiting(task))
+        if waiting:
+            self._wait_timer = loop.call_at(waiting[0][0], self._expire)
+
+    def _give_up(self, task: Task, full: str) -> None:
+        waiters, task.waiters = task.waiters or [], None
+        self._regions.remove(task.id)
+        error = BacklogFullError(full or "pushing_queue", retry_after_s=1)
+        for answer in waiters:
+            answer(self.refuse(error))
 
     def _again(self, there: Task, task: Task, answer: Callable[[Reply], None]) -> None:
         """The id is in memory already."""

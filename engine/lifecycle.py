@@ -109,6 +109,8 @@ class Engine:
             self.dispatch,
             self.stats,
             live_max=settings.live_subtasks_max,
+            wait_s=settings.saver_push_timeout_s,
+            waiting_max=settings.saver_backlog_count,
             on_alert=self._alert,
         )
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")

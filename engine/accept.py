@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.validate import Validator
 
 LINES_MAX: Final = 10_000  #: tasks in one NDJSON request
+_TAKE_UP_LIMIT_S: Final = 10.0
 _PASSED_ON: Final = ("Retry-After", "WWW-Authenticate")
 _encode = msgspec.json.encode
 
@@ -62,6 +63,7 @@ class Accept:
     ) -> None:
         self.savers: SaverPool
         self.peers: Peers | None = None
+        self.taken_up: asyncio.Event  #: nothing is left that a worker before this one accepted
         self._asking: dict[str, Task] = {}  # of the other worker of our slot, whether it has the id
         self._background: set[asyncio.Task[None]] = set()
         self._validator = validator
@@ -102,7 +104,11 @@ class Accept:
             answer(self.refuse(exc))
             return
         task.waiters = [answer]
-        if self.peers is not None and task.digest and self.peers.others_of(task.id):
+        if (
+            self.peers is not None
+            and task.digest
+            and (self.peers.others_of(task.id) or not self.taken_up.is_set())
+        ):
             self._asking[task.id] = task
             self._start(self._ask(task))
         else:
@@ -227,14 +233,21 @@ class Accept:
         answer(Reply(found.status, found.body, found.headers["Content-Type"].partition(";")[0], extra))
 
     async def _ask(self, task: Task) -> None:
-        """See whether the other worker of our slot has this id, before the task is saved here."""
+        """See whether the other worker of our slot has this id, before the task is saved here.
+
+        When that one has just gone, what it had is here soon: the task waits for it.
+        """
         assert self.peers is not None
         error: EngineError | None = None
         found = None
         try:
             found = await self.peers.find(task.id)
+            if found is None and not self.peers.has_predecessor():
+                await asyncio.wait_for(self.taken_up.wait(), _TAKE_UP_LIMIT_S)
         except StoreError as exc:
             error = exc
+        except TimeoutError:
+            error = StoreError("what the worker before this one left is not taken up yet")
         if self._asking.pop(task.id, None) is None:
             return  # it has been answered meanwhile, see `release_asking`
         if error is not None:

@@ -90,7 +90,7 @@ class Engine:
         self.drain_limit_s = settings.drain_timeout_s
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
-        self._is_started = False
+        self._prepared = asyncio.Event()
         self._is_taking_over = has_predecessor
         self._data_dir = Path(settings.data_dir)
         self.stats = Stats()
@@ -141,6 +141,7 @@ class Engine:
             on_callbacks=self._callbacks_written,
             is_waiting=has_predecessor,
         )
+        self.accept.taken_up = self.takeup.done
         self.lookup = Lookup(self)
         self.metrics = EngineCollector(
             self.stats, _version.__version__, _version.__revision__, self._node_samples
@@ -206,9 +207,20 @@ class Engine:
         await self.notifier.start()
         await self.takeup.at_start()
         await self._make_gate()
-        self._is_started = True
+        self._prepared.set()
         self._loop.call_later(_FORGET_EVERY_S, self._forget)
         _calm_gc()
+
+    async def wait_prepared(self, limit_s: float) -> None:
+        """Wait until `prepare` is done.
+
+        Raises:
+            StoreError: it takes longer than *limit_s*.
+        """
+        try:
+            await asyncio.wait_for(self._prepared.wait(), limit_s)
+        except TimeoutError:
+            raise StoreError("the worker is starting") from None
 
     def accept_on(self, listener: socket.socket) -> None:
         """Accept connections on *listener*, which listens already."""
@@ -362,20 +374,13 @@ class Engine:
 
     def not_ready_reason(self) -> str:
         """Return why new requests should go elsewhere, or an empty text."""
-        if not self._is_started:
+        if not self._prepared.is_set():
             return "the engine is starting"
         if self._stop_requested.is_set():
             return "the engine is draining"
         if self.savers.error is not None:
             return f"the store fails: {self.savers.error}"
         return ""
-
-    def has_predecessor(self) -> bool:
-        """Tell whether a worker of this slot that is older than this one is still there."""
-        peers = self.peers
-        return peers is not None and any(
-            peer.slot == peers.slot and peer.generation < peers.generation for peer in peers.others()
-        )
 
     def version_document(self) -> dict[str, Any]:
         """Return the body of ``GET /version``."""

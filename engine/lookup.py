@@ -79,7 +79,7 @@ class Lookup:
             text = await engine.delay.read(engine.savers.of(task_id).store.document, task_id)
             if text is not None:
                 return msgspec.json.decode(text)  # type: ignore[no-any-return]
-            if engine.takeup.done.is_set() or engine.has_predecessor():
+            if engine.takeup.done.is_set() or (engine.peers is not None and engine.peers.has_predecessor()):
                 return None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(engine.takeup.done.wait(), _ADOPT_LIMIT_S)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _ASK_LIMIT_S: Final = 10.0
 _FIND_LIMIT_S: Final = 10.0  #: a worker that died is back in about a second
 _PAUSE_S: Final = 0.05
+_OK: Final = 200
 _NOT_FOUND: Final = 404
 _PATH_MAX_BYTES: Final = 100  #: the kernel takes 107 in a Unix socket's address
 
@@ -64,22 +65,34 @@ class Peers:
         self.generation = generation
         self._table: list[Peer] = []
         self._sessions: dict[Peer, aiohttp.ClientSession] = {}
+        self._leaving: set[aiohttp.ClientSession] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._folders: dict[Path, int] = {}
 
     def __repr__(self) -> str:
         return f"<Peers of {self.slot}/{self.count} g{self.generation} [{len(self._table)} live]>"
 
-    async def update(self, table: Iterable[Peer]) -> None:
+    def update(self, table: Iterable[Peer]) -> None:
         """Take over which workers live, this one included."""
         self._table = sorted(table, key=lambda peer: (peer.slot, -peer.generation))
-        for peer in [peer for peer in self._sessions if peer not in self._table]:
-            await self._sessions.pop(peer).close()
+        leaving = [self._sessions.pop(peer) for peer in list(self._sessions) if peer not in self._table]
+        for session in leaving:
+            self._leaving.add(session)
+            asyncio.get_running_loop().call_later(_ASK_LIMIT_S, self._let_go, session)  # it may be in use
+
+    def _let_go(self, session: aiohttp.ClientSession) -> None:
+        if session in self._leaving:
+            self._leaving.discard(session)
+            closing = asyncio.get_running_loop().create_task(session.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Close the connections."""
-        for session in self._sessions.values():
+        for session in (*self._sessions.values(), *self._leaving):
             await session.close()
         self._sessions.clear()
+        self._leaving.clear()
         for descriptor in self._folders.values():
             os.close(descriptor)
         self._folders.clear()
@@ -96,6 +109,10 @@ class Peers:
         """Return all live workers, this one included, in the order of `others`."""
         return list(self._table)
 
+    def has_predecessor(self) -> bool:
+        """Tell whether an older worker of this slot is still there."""
+        return any(peer.slot == self.slot and peer.generation < self.generation for peer in self._table)
+
     def others_of(self, task_id: str) -> list[Peer]:
         """Return the other live workers of a task's slot, the newest first."""
         slot = slot_of(task_id, self.count)
@@ -108,7 +125,12 @@ class Peers:
             StoreError: a worker that may have it does not answer.
         """
         reply = await self.ask_owner("GET", f"/worker/task/{task_id}", task_id)
-        return None if reply is None else msgspec.json.decode(reply.body)
+        if reply is None:
+            return None
+        answer: dict[str, Any] = msgspec.json.decode(reply.body)
+        if reply.status != _OK:
+            raise StoreError(f"the worker that has this task cannot tell: {answer['detail']}")
+        return answer
 
     async def ask_owner(self, method: str, path: str, task_id: str, body: bytes = b"") -> Reply | None:
         """Ask the other workers of a task's slot one after the other; None when all say 404.

@@ -8,7 +8,7 @@ one: statistics, nodes, metrics. Tokens have been checked by whoever asks, and c
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from engine.lifecycle import Engine
 
+_PREPARE_LIMIT_S: Final = 8.0  #: a worker that has just been started is asked before it has its store
 _encode = msgspec.json.encode
 
 
@@ -49,6 +50,8 @@ def _answering(
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         try:
+            if request.path.startswith("/worker/"):
+                await engine.wait_prepared(_PREPARE_LIMIT_S)
             reply = await handler(request)
         except EngineError as exc:
             reply = engine.accept.refuse(exc)

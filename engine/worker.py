@@ -161,7 +161,7 @@ class Worker:
     async def _obey_one(self, order: dict[str, Any], listener: socket.socket) -> None:
         match order.get("cmd"):
             case "peers":
-                await self._peers.update(msgspec.convert(order["workers"], list[Peer]))
+                self._peers.update(msgspec.convert(order["workers"], list[Peer]))
             case "go":
                 self._engine.accept_on(listener)
                 self._report("accepting")

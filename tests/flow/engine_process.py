@@ -127,10 +127,10 @@ class EngineProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it is ready."""
+        command = [sys.executable, "-m", "engine", "serve"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "engine", "serve", "--config", str(self.config_path)]
-                + self._options,
+                [*self._prefix, *command, "--config", str(self.config_path), *self._options],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,

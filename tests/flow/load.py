@@ -101,7 +101,7 @@ class Load:
     async def _ask(
         self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None, data: bytes, wanted: int
     ) -> tuple[tuple[asyncio.StreamReader, asyncio.StreamWriter] | None, bytes | None]:
-        """Send one request; return the connection while it may be used again, and the body when it went well."""
+        """Send one request; return the connection if it can be used again, and the body if all went well."""
         began = time.monotonic()
         seen = self.seen
         seen.requests += 1

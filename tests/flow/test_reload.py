@@ -87,7 +87,7 @@ def test_a_task_on_its_way_is_seen_during_a_reload_and_finished_after_it(tmp_pat
         tmp_path, fake_table(node.url, name="edge-1"), drain_timeout_s=4, request_timeout_s=30
     ) as engine:  # fmt: skip
         body = {"id": "held", "targets": [f"http://a.com/{n}" for n in range(10)]}
-        assert engine.submit(**body) == "held"  # type: ignore[arg-type]
+        assert engine.submit(**body) == "held"
         engine.hang_up()
         assert len(engine.workers("draining")) == 1
         for _ in range(5):  # the new worker is asked, the old one has it
@@ -121,7 +121,7 @@ def test_an_id_repeated_at_the_moment_of_the_hand_over_is_one_task(tmp_path: Pat
                 statuses[engine.request("POST", "/v1/engine/task", body)[0]] += 1
                 statuses[engine.request("POST", "/v1/engine/task", {**body, "soft": True})[0]] += 1
 
-        assert engine.submit(**body) == "again"  # type: ignore[arg-type]
+        assert engine.submit(**body) == "again"
         threads = [threading.Thread(target=repeat) for _ in range(4)]
         for thread in threads:
             thread.start()

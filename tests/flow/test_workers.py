@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def connect() -> Iterator[Connect]:
         yield clients_of_both
 
 
-def get(client: RawClient, path: str) -> dict[str, object]:
+def get(client: RawClient, path: str) -> dict[str, Any]:
     answer = client.ask(f"GET {path} HTTP/1.1\r\nHost: e\r\n\r\n".encode())
     assert answer.status == 200, answer
     return dict(answer.json)
@@ -85,7 +86,7 @@ def test_every_task_is_seen_through_every_worker(engine: SupervisedEngine, conne
 
 
 def test_an_id_means_one_task_whichever_worker_is_asked(engine: SupervisedEngine, connect: Connect) -> None:
-    """The same body again is answered with the task, another one is a conflict, on both lanes and in NDJSON."""
+    """The same body again is answered with the task, another one is a conflict; on both lanes, in NDJSON."""
     clients = connect(engine)
     for task_id in ids_of_both("once"):
         body = {"targets": ["http://a.com/x"], "id": task_id}
@@ -159,8 +160,8 @@ def test_statistics_nodes_and_metrics_are_of_all_workers(engine: SupervisedEngin
         engine.wait_for(engine.submit([f"http://a.com/{n}"]), "done")
     for client in connect(engine):
         stats = get(client, "/v1/engine/stats")
-        assert (stats["qps_boss"]["count"], stats["tasks_in_cache"]) == (20, 0)  # type: ignore[index]
-        (shown,) = get(client, "/v1/engine/nodes")["nodes"]  # type: ignore[misc, attr-defined]
+        assert (stats["qps_boss"]["count"], stats["tasks_in_cache"]) == (20, 0)
+        shown = get(client, "/v1/engine/nodes")["nodes"][0]
         assert (shown["state"], shown["acked"]) == ("ready", 20)
         text = client.ask(b"GET /metrics HTTP/1.1\r\nHost: e\r\n\r\n").body.decode()
         assert "purgeline_tasks_done_total 20.0" in text.splitlines()

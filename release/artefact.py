@@ -99,3 +99,19 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare the files of the unpacked *folder* with *manifest*.
+
+    Raises:
+        ArtefactError: one is missing, different, or one too many; names it.
+    """
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+    for name in sorted(there ^ set(manifest.files)):
+        what = "is not in its manifest" if name in there else "is missing"
+        raise ArtefactError(f"{manifest.file_name}: {name} {what}")
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if path.stat().st_size != entry.size or sha256_of(path) != entry.sha256:
+            raise ArtefactError(f"{manifest.file_name}: {name} differs from its manifest")

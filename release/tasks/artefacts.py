@@ -141,9 +141,11 @@ def _publish(repository: Repository, channel: str, release: str, *, dry_run: boo
     if paths:
         return
     if not release:
-        packed = ", ".join(sorted(path.name for path in _dist().glob("purgeline-*.tar.gz")))
+        packed = (
+            ", ".join(sorted(path.name for path in _dist().glob("purgeline-*.tar.gz"))) or "there is none"
+        )
         raise ArtefactError(
-            f"{wanted} is not packed: run inv pack, or take another with --release ({packed})"
+            f"{wanted} is not packed: run inv pack, or take another with --release V ({packed})"
         )
     _show_change(repository, repository.promote(wanted, channel, dry_run=dry_run), dry_run, json)
 

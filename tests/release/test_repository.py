@@ -17,7 +17,7 @@ from release.repository import INDEX, Repository, open_repository
 from release.settings import Settings
 from release.transports.folder import FolderTransport
 from tests.fakes import artefacts
-from tests.fakes.sshd import Sshd
+from tests.fakes.sftpd import Sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 

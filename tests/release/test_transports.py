@@ -23,7 +23,7 @@ from release.settings import Settings
 from release.transports.folder import FolderTransport
 from release.transports.http import _NoDowngrade
 from tests.fakes import artefacts
-from tests.fakes.sshd import Sshd
+from tests.fakes.sftpd import Sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""A real sshd on a loopback port, with keys of its own and a home for who connects to it."""
+"""A real sshd for files only, on a loopback port, with keys of its own and a home for who connects to it."""
 
 import os
 import shutil

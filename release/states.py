@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HOST_SCRIPT: Final = ROOT / "release/salthost.py"
 TREE: Final = ("salt", "templates")  #: folders that are a state tree
 TEXT_MAX_BYTES: Final = 4 * 1024 * 1024  #: of all files of a tree or a pillar
-GATHER_S: Final = 10  #: for minions to say that they are at work; the others count as down
+GATHER_S: Final = 5  #: after this a master asks who is still at work; who does not say so counts as down
 
 
 class Fleet(Protocol):

@@ -31,12 +31,16 @@ def folder(root: Path = ROOT) -> Path:
 
 
 def is_current(root: Path = ROOT) -> bool:
-    """Tell whether it is there and made from the lock as it is now."""
+    """Tell whether it is there and made from the lock as it is now.
+
+    Raises:
+        ReleaseError: the lock cannot be read.
+    """
+    digest = _digest(root)
     try:
-        stamp = (folder(root) / STAMP).read_text(encoding="utf-8")
+        return (folder(root) / STAMP).read_text(encoding="utf-8") == digest
     except OSError:
         return False
-    return stamp == _digest(root)
 
 
 def ensure(root: Path = ROOT, *, say: Callable[[str], object] = print) -> Path:

@@ -27,7 +27,7 @@ import paramiko
 from fabric import Config, Connection
 
 from release.errors import HostError
-from release.transport import KILL_AFTER_S, SLACK_S, AnswerReader
+from release.link import KILL_AFTER_S, SLACK_S, AnswerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class _RefusePolicy(paramiko.RejectPolicy):  # type: ignore[misc] # as above
         raise _UnknownKeyError(key)
 
 
-class SshTransport:
+class SshLink:
     """One host by SSH.
 
     Args:
@@ -78,7 +78,7 @@ class SshTransport:
         self._is_prepared = False
 
     def __repr__(self) -> str:
-        return f"<SshTransport {self._host.name} {self._place}>"
+        return f"<SshLink {self._host.name} {self._place}>"
 
     @property
     def _place(self) -> str:
@@ -87,7 +87,7 @@ class SshTransport:
     def exchange(
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """See `release.transport.Transport`."""
+        """See `release.link.Link`."""
         connection = self._ready()
         reader = AnswerReader(self._host.name, on_event)
         argv = [self._host.python, "-I", self._remote_script, op]
@@ -95,14 +95,14 @@ class SshTransport:
         return reader.finish(code, timeout_s=timeout_s)
 
     def put(self, source: Path, *, sha256: str, timeout_s: float) -> str:
-        """See `release.transport.Transport`."""
+        """See `release.link.Link`."""
         connection = self._ready()
         target = f"{self._cache}/{source.name}"
         self._put(connection, source, target, sha256=sha256, timeout_s=timeout_s)
         return target
 
     def close(self) -> None:
-        """See `release.transport.Transport`."""
+        """See `release.link.Link`."""
         with self._lock:
             self._drop()
 

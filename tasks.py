@@ -15,6 +15,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from release.tasks.artefacts import pack, repo
+
 ROOT = Path(__file__).resolve().parent
 
 

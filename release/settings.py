@@ -47,9 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connect_timeout_s: float = 10
     step_timeout_s: float = 300  #: for one step on one host
     parallel_count: int = 16  #: hosts that are worked on at once
-    known_hosts_file: str = "~/.ssh/known_hosts"  #: keys of the hosts, beside /etc/ssh/ssh_known_hosts
     ssh_key_file: str = ""  #: private key for the hosts; empty: the agent's, and those under ~/.ssh
-    state_dir: str = "~/.local/state/purgeline"  #: of this machine: its history, and deploys under way
     workers: int = 1  #: processes of the engine on each host
     service: str = "auto"  #: ``systemd``, ``direct`` (started by us), or ``auto``: systemd where it runs
     hooks: dict[str, str] = {}  #: ``pre-deploy``, ``post-reload`` …: shell commands run on this machine

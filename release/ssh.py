@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from release.inventory import Host
     from release.settings import Settings
 
+USER_KNOWN_HOSTS: Final = "~/.ssh/known_hosts"
 SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 POLL_S: Final = 0.2
 COMMAND_TIMEOUT_S: Final = 20.0  #: for the small commands around an operation
@@ -83,6 +84,10 @@ class SshLink:
     @property
     def _place(self) -> str:
         return f"{self._host.address or self._host.name}:{self._host.port}"
+
+    @property
+    def _known_hosts(self) -> str:
+        return self._settings.known_hosts or USER_KNOWN_HOSTS
 
     def exchange(
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
@@ -161,13 +166,14 @@ class SshLink:
     def _trust(self, connection: Connection) -> None:
         client = connection.client
         client.set_missing_host_key_policy(_RefusePolicy())
-        for path in (Path(self._settings.known_hosts_file).expanduser(), SYSTEM_KNOWN_HOSTS):
+        own = Path(self._known_hosts).expanduser()
+        for path in (own,) if self._settings.known_hosts else (own, SYSTEM_KNOWN_HOSTS):
             if path.exists():
                 client.load_system_host_keys(str(path))
 
     def _explain(self, exc: Exception) -> HostError:
         """Say in a sentence why there is no connection, and what to do."""
-        known, port = self._settings.known_hosts_file, self._host.port
+        known, port = self._known_hosts, self._host.port
         address = self._host.address or self._host.name
         name = address if port == paramiko.config.SSH_PORT else f"[{address}]:{port}"
         add = f"ssh-keyscan -p {port} {address} >> {known}"

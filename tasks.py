@@ -15,9 +15,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from release.tasks.artefacts import pack, repo
 from release.tasks.states import salt
-
-__all__ = ["salt"]  # Invoke finds tasks by name
 
 ROOT = Path(__file__).resolve().parent
 
@@ -48,7 +47,7 @@ def ensure_salt() -> None:
 
 
 @task(positional=[], help={"salt": "also install Salt, into .venv-salt (about a minute)"})
-def setup(c: Context, salt: bool = False) -> None:
+def setup(c: Context, salt: bool = False) -> None:  # noqa: F811 - the flag, not the task
     """Install the system packages that the tests use; where that is not possible, list them."""
     if not ensure_system("test"):
         print("system packages: all there")

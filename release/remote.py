@@ -3,7 +3,7 @@
 A `Fleet` never raises for part of the set: a host that is down, refuses, hangs, is cut off in mid-step or
 answers nonsense has an `Outcome` that says so, in bounded time. It raises only when the answers are not
 those of the hosts that were asked, which would be a defect here. Which commands go where is decided by the
-callers; how one host is reached is `release.transport` and `release.ssh`.
+callers; how one host is reached is `release.link` and `release.ssh`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 import msgspec
 
 from release.errors import HostError, ReleaseError
-from release.transport import SLACK_S, LocalTransport, Transport
+from release.link import SLACK_S, Link, LocalLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,8 +89,8 @@ class Fleet:
         self.root = root
         self.on_event = on_event
         self._settings = settings
-        self._transports = {host.name: _transport(host, settings, root, script) for host in hosts}
-        if len(self._transports) != len(self.hosts):
+        self._links = {host.name: _link(host, settings, root, script) for host in hosts}
+        if len(self._links) != len(self.hosts):
             raise ReleaseError(f"host names are not unique: {', '.join(self.names)}")
 
     def __repr__(self) -> str:
@@ -111,8 +111,8 @@ class Fleet:
 
     def close(self) -> None:
         """End all connections."""
-        for transport in self._transports.values():
-            transport.close()
+        for link in self._links.values():
+            link.close()
 
     def run(
         self,
@@ -135,7 +135,7 @@ class Fleet:
         def work(name: str) -> dict[str, Any]:
             own = request(name) if callable(request) else request or {}
             line = msgspec.json.encode({"root": self.root, **own})
-            return self._transports[name].exchange(
+            return self._links[name].exchange(
                 op, line, timeout_s=limit_s, on_event=lambda event: self.on_event(name, event)
             )
 
@@ -148,7 +148,7 @@ class Fleet:
 
         def work(name: str) -> dict[str, Any]:
             source = files[name]
-            path = self._transports[name].put(source, sha256=digests[source], timeout_s=limit_s)
+            path = self._links[name].put(source, sha256=digests[source], timeout_s=limit_s)
             return {"ok": True, "path": path}
 
         return self._fan_out("put", files, work, limit_s)
@@ -212,12 +212,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _transport(host: Host, settings: Settings, root: str, script: Path) -> Transport:
+def _link(host: Host, settings: Settings, root: str, script: Path) -> Link:
     if host.is_local:
-        return LocalTransport(host.name, script)
-    from release.ssh import SshTransport  # noqa: PLC0415 - a local deploy needs none of it
+        return LocalLink(host.name, script)
+    from release.ssh import SshLink  # noqa: PLC0415 - a local deploy needs none of it
 
-    return SshTransport(host, settings, root=root, script=script)
+    return SshLink(host, settings, root=root, script=script)
 
 
 def _outcome(name: str, op: str, work: Callable[[str], dict[str, Any]]) -> Outcome:

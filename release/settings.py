@@ -29,6 +29,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key_file: str = "~/.config/purgeline/release.key"  #: private key that signs the index, PEM
     trusted_keys: list[str] = []  #: base64 of raw ed25519 public keys; two while one replaces the other
     index_ttl_s: float = 90 * 86400  #: an index is good for so long after it was written
+    known_hosts: str = ""  #: file of trusted SSH host keys; empty: ``~/.ssh/known_hosts`` and the system's
+    state_dir: str = "~/.local/state/purgeline"  #: what this machine remembers, such as the last serial seen
+    cache_dir: str = "~/.cache/purgeline"  #: wheels that were downloaded; may be removed at any time
+    python: str = ""  #: Python of the hosts, such as ``cp311``; empty: the one that runs this
+    platform: str = "linux_x86_64"  #: of the hosts: ``linux_x86_64`` or ``linux_aarch64``, with glibc
     inventory: str = "hosts.toml"
     root: str = "/srv/purgeline"  #: folder on the hosts
     channel: str = "stable"  #: what `deploy` takes without ``--release``
@@ -42,9 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connect_timeout_s: float = 10
     step_timeout_s: float = 300  #: for one step on one host
     parallel_count: int = 16  #: hosts that are worked on at once
-    known_hosts_file: str = "~/.ssh/known_hosts"  #: keys of the hosts, beside /etc/ssh/ssh_known_hosts
     ssh_key_file: str = ""  #: private key for the hosts; empty: the agent's, and those under ~/.ssh
-    state_dir: str = "~/.local/state/purgeline"  #: of this machine: its history, and deploys under way
     workers: int = 1  #: processes of the engine on each host
     service: str = "auto"  #: ``systemd``, ``direct`` (started by us), or ``auto``: systemd where it runs
     pillar: str = (

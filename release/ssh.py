@@ -27,7 +27,7 @@ import paramiko
 from fabric import Config, Connection
 
 from release.errors import HostError
-from release.transport import KILL_AFTER_S, SLACK_S, AnswerReader
+from release.link import KILL_AFTER_S, SLACK_S, AnswerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from release.inventory import Host
     from release.settings import Settings
 
+USER_KNOWN_HOSTS: Final = "~/.ssh/known_hosts"
 SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 POLL_S: Final = 0.2
 COMMAND_TIMEOUT_S: Final = 20.0  #: for the small commands around an operation
@@ -57,7 +58,7 @@ class _RefusePolicy(paramiko.RejectPolicy):  # type: ignore[misc] # as above
         raise _UnknownKeyError(key)
 
 
-class SshTransport:
+class SshLink:
     """One host by SSH.
 
     Args:
@@ -78,16 +79,20 @@ class SshTransport:
         self._is_prepared = False
 
     def __repr__(self) -> str:
-        return f"<SshTransport {self._host.name} {self._place}>"
+        return f"<SshLink {self._host.name} {self._place}>"
 
     @property
     def _place(self) -> str:
         return f"{self._host.address or self._host.name}:{self._host.port}"
 
+    @property
+    def _known_hosts(self) -> str:
+        return self._settings.known_hosts or USER_KNOWN_HOSTS
+
     def exchange(
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """See `release.transport.Transport`."""
+        """See `release.link.Link`."""
         connection = self._ready()
         reader = AnswerReader(self._host.name, on_event)
         argv = [self._host.python, "-I", self._remote_script, op]
@@ -95,14 +100,14 @@ class SshTransport:
         return reader.finish(code, timeout_s=timeout_s)
 
     def put(self, source: Path, *, sha256: str, timeout_s: float) -> str:
-        """See `release.transport.Transport`."""
+        """See `release.link.Link`."""
         connection = self._ready()
         target = f"{self._cache}/{source.name}"
         self._put(connection, source, target, sha256=sha256, timeout_s=timeout_s)
         return target
 
     def close(self) -> None:
-        """See `release.transport.Transport`."""
+        """See `release.link.Link`."""
         with self._lock:
             self._drop()
 
@@ -161,13 +166,14 @@ class SshTransport:
     def _trust(self, connection: Connection) -> None:
         client = connection.client
         client.set_missing_host_key_policy(_RefusePolicy())
-        for path in (Path(self._settings.known_hosts_file).expanduser(), SYSTEM_KNOWN_HOSTS):
+        own = Path(self._known_hosts).expanduser()
+        for path in (own,) if self._settings.known_hosts else (own, SYSTEM_KNOWN_HOSTS):
             if path.exists():
                 client.load_system_host_keys(str(path))
 
     def _explain(self, exc: Exception) -> HostError:
         """Say in a sentence why there is no connection, and what to do."""
-        known, port = self._settings.known_hosts_file, self._host.port
+        known, port = self._known_hosts, self._host.port
         address = self._host.address or self._host.name
         name = address if port == paramiko.config.SSH_PORT else f"[{address}]:{port}"
         add = f"ssh-keyscan -p {port} {address} >> {known}"

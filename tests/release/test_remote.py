@@ -62,7 +62,7 @@ def settings_for(server: Sshd, folder: Path, *, known: str | None = None, **more
     path = folder / "known_hosts"
     path.write_text(server.known_hosts_line if known is None else known)
     more = {"connect_timeout_s": 5, **more}
-    return Settings(known_hosts_file=str(path), ssh_key_file=str(server.key), **more)
+    return Settings(known_hosts=str(path), ssh_key_file=str(server.key), **more)
 
 
 def ssh_host(server: Sshd, name: str = "web") -> Host:
@@ -292,9 +292,7 @@ def test_another_host_key_is_refused_as_another(sshd: Sshd, tmp_path: Path) -> N
 def test_a_login_that_is_refused_says_who_was(sshd: Sshd, tmp_path: Path) -> None:
     """With the user's name."""
     stranger = Sshd(tmp_path / "stranger").key
-    settings = Settings(
-        known_hosts_file=str(settings_for(sshd, tmp_path).known_hosts_file), ssh_key_file=str(stranger)
-    )
+    settings = Settings(known_hosts=settings_for(sshd, tmp_path).known_hosts, ssh_key_file=str(stranger))
     with Fleet([ssh_host(sshd)], settings, root="/r", script=SCRIPT) as fleet:
         outcome = fleet.run("echo")["web"]
     assert outcome.kind == "auth"

@@ -1,7 +1,7 @@
 """How one operation of ``host.py`` is run on one host, and this machine as such a host.
 
-A `Transport` moves bytes and raises `HostError`; `release.remote` makes outcomes of what it gives. There are
-two: `LocalTransport` here, without SSH or root, and `release.ssh.SshTransport`. Both bound every wait: the
+A `Link` moves bytes and raises `HostError`; `release.remote` makes outcomes of what it gives. There are
+two: `LocalLink` here, without SSH or root, and `release.ssh.SshLink`. Both bound every wait: the
 operation runs under ``timeout -k``, so it ends on the host also when nobody listens any more, and this side
 waits `SLACK_S` longer than that at most.
 """
@@ -33,7 +33,7 @@ TIMED_OUT: Final = 124  #: exit code of timeout(1); 137 when it had to kill
 NOT_FOUND: Final = (126, 127)
 
 
-class Transport(Protocol):
+class Link(Protocol):
     """One host. Used by several threads at once: a heartbeat goes beside a step."""
 
     def exchange(
@@ -125,7 +125,7 @@ class AnswerReader:
             self._on_event(entry)
 
 
-class LocalTransport:
+class LocalLink:
     """This machine: the same script in a process of its own, which Ctrl-C does not reach."""
 
     def __init__(self, host: str, script: Path) -> None:
@@ -133,12 +133,12 @@ class LocalTransport:
         self._script = script
 
     def __repr__(self) -> str:
-        return f"<LocalTransport {self._host} {self._script}>"
+        return f"<LocalLink {self._host} {self._script}>"
 
     def exchange(
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """See `Transport`."""
+        """See `Link`."""
         reader = AnswerReader(self._host, on_event)
         limit = ["timeout", "-k", str(KILL_AFTER_S), str(math.ceil(timeout_s))]
         try:
@@ -158,11 +158,11 @@ class LocalTransport:
         return reader.finish(code, timeout_s=timeout_s)
 
     def put(self, source: Path, *, sha256: str, timeout_s: float) -> str:
-        """See `Transport`. The file is on this machine already."""
+        """See `Link`. The file is on this machine already."""
         return str(source.resolve())
 
     def close(self) -> None:
-        """See `Transport`."""
+        """See `Link`."""
 
 
 def _converse(process: subprocess.Popen[bytes], request: bytes, reader: AnswerReader, *, until: float) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 import msgspec
 from rich.console import Console
 
-from release import inventory, settings, states, stateview
+from release import inventory, settings, statefiles, states, stateview
 from release.remote import Fleet
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     is_master: bool = False
     pillar: str = ""
     states: str = ""
-    artefact: str = ""
+    release: str = ""
     inventory: str = ""
     root: str = ""
     is_json: bool = False
@@ -50,16 +50,16 @@ def run(wanted: Wanted, out: TextIO = sys.stdout, *, folder: Path, project: Path
         states=wanted.states,
         is_test=wanted.is_test,
         workers=config.workers,
+        release=wanted.release,
         channel=config.channel,
     )
     if wanted.is_master:
         results = states.apply_by_master(hosts, order, settings=config)
     else:
         pillar = folder / wanted.pillar if wanted.pillar else project / config.pillar
-        tree = (
-            states.read_artefact(folder / wanted.artefact) if wanted.artefact else states.read_tree(project)
-        )
-        files = {**tree, **states.read_pillar(pillar.expanduser())}
+        version = wanted.release
+        tree = statefiles.read_release(version, config) if version else statefiles.read_tree(project)
+        files = {**tree, **statefiles.read_pillar(pillar.expanduser())}
         with Fleet(hosts, config, root=order.root, script=states.HOST_SCRIPT) as fleet:
             results = states.apply(fleet, hosts, order, files=files, settings=config)
     is_ok = all(result.ok for result in results)

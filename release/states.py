@@ -13,29 +13,25 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import tarfile
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from release import saltenv
-from release.errors import ArtefactError, ReleaseError, SettingsError
+from release import remote, saltenv
+from release.errors import ReleaseError, SettingsError
 from release.salthost import states_of
 from release.settings import ROOT
 from release.stateview import State, from_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from release.inventory import Host
     from release.remote import Outcome
     from release.settings import Settings
 
 HOST_SCRIPT: Final = ROOT / "release/salthost.py"
-TREE: Final = ("salt", "templates")  #: folders that are a state tree
-TEXT_MAX_BYTES: Final = 4 * 1024 * 1024  #: of all files of a tree or a pillar
+OPERATION: Final = "apply"  #: of that script
 GATHER_S: Final = 5  #: after this a master asks who is still at work; who does not say so counts as down
 
 
@@ -86,64 +82,18 @@ class HostStates(msgspec.Struct, frozen=True, kw_only=True):
         return [state for state in self.states if state.result is False]
 
 
-def read_tree(project: Path = ROOT) -> dict[str, str]:
-    """Return the state tree of a folder, as path and text.
+def step(
+    hosts: Sequence[Host], order: Order, *, files: Mapping[str, str], settings: Settings
+) -> Callable[[Sequence[str]], dict[str, Outcome]]:
+    """Return what applies states to some of *hosts*, by their names: the salt step of a deploy."""
+    by_name = {host.name: host for host in hosts}
 
-    Raises:
-        SettingsError: there is none, or a file cannot be read as text.
-    """
-    found: dict[str, str] = {}
-    for part in TREE:
-        found |= _read_folder(project / part, part)
-    if "salt/top.sls" not in found:
-        raise SettingsError(f"{project}: no state tree, which has salt/top.sls")
-    return found
+    def run(names: Sequence[str]) -> dict[str, Outcome]:
+        chosen = [by_name[name] for name in names]
+        with remote.Fleet(chosen, settings, root=order.root, script=HOST_SCRIPT) as fleet:
+            return fleet.run(OPERATION, _requests(chosen, order, files, settings))
 
-
-def read_artefact(path: Path) -> dict[str, str]:
-    """Return the state tree of an artefact, as path and text. The artefact was verified by who got it.
-
-    Raises:
-        ArtefactError: it is none, or has no state tree.
-    """
-    found: dict[str, str] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                parts = PurePosixPath(member.name).parts[1:]  # without the top folder
-                file = archive.extractfile(member) if member.isreg() and parts and parts[0] in TREE else None
-                if file is not None:
-                    found["/".join(parts)] = file.read(TEXT_MAX_BYTES).decode()
-    except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as exc:
-        raise ArtefactError(f"{path}: cannot be read: {exc}") from exc
-    if "salt/top.sls" not in found:
-        raise ArtefactError(f"{path}: has no state tree, which has salt/top.sls")
-    return found
-
-
-def read_pillar(path: Path) -> dict[str, str]:
-    """Return a pillar as path and text: one file for every host, or a folder with a top.sls of its own.
-
-    Raises:
-        SettingsError: it is not there or cannot be read.
-    """
-    if path.is_dir():
-        found = _read_folder(path, "pillar")
-        if "pillar/top.sls" not in found:
-            raise SettingsError(
-                f"{path}: a folder of pillar files has a top.sls, which says what is for whom"
-            )
-        return found
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SettingsError(
-            f"{path}: no such pillar; copy salt/pillar.example, say there which caches you run, and name it "
-            "with --pillar or as pillar in [tool.purgeline.release]"
-        ) from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read: {exc}") from exc
-    return {"pillar/hosts.sls": text, "pillar/top.sls": json.dumps({"base": {"*": ["hosts"]}})}
+    return run
 
 
 def apply(
@@ -155,30 +105,17 @@ def apply(
         fleet: connections to *hosts*, made with `HOST_SCRIPT`.
         hosts: of the inventory.
         order: what to apply.
-        files: state tree and pillar, see `read_tree` and `read_pillar`.
+        files: state tree and pillar, see `release.statefiles`.
         settings: where Salt is on the hosts.
     """
-    by_name = {host.name: host for host in hosts}
-
-    def request(name: str) -> dict[str, Any]:
-        host = by_name[name]
-        return {
-            "id": name,
-            "files": files,
-            "grains": {"purgeline": _facts(host, order)},
-            "pillar": order.pillar(),
-            "states": order.states,
-            "test": order.is_test,
-            "salt_call": _salt_call(host, settings),
-        }
-
-    return [_host_states(outcome) for outcome in fleet.run("apply", request).values()]
+    found = fleet.run(OPERATION, _requests(hosts, order, files, settings))
+    return [_host_states(outcome) for outcome in found.values()]
 
 
 def apply_by_master(hosts: Sequence[Host], order: Order, *, settings: Settings) -> list[HostStates]:
     """Apply states through the Salt master on this machine; return what each host's minion says, in order.
 
-    The master's ``file_roots`` need both folders of the tree, `TREE`; its pillar is its own.
+    The master's ``file_roots`` need both folders of a `release.statefiles.TREE`; its pillar is its own.
 
     Raises:
         SettingsError: a host that no minion can be, or no ``salt`` program.
@@ -231,6 +168,27 @@ def _minion_states(name: str, answer: object) -> HostStates:
     )
 
 
+def _requests(
+    hosts: Sequence[Host], order: Order, files: Mapping[str, str], settings: Settings
+) -> Callable[[str], dict[str, Any]]:
+    """Return what gives the request for one host, by its name; see `release.salthost.apply`."""
+    by_name = {host.name: host for host in hosts}
+
+    def request(name: str) -> dict[str, Any]:
+        host = by_name[name]
+        return {
+            "id": name,
+            "files": files,
+            "grains": {"purgeline": _facts(host, order)},
+            "pillar": order.pillar(),
+            "states": order.states,
+            "test": order.is_test,
+            "salt_call": _salt_call(host, settings),
+        }
+
+    return request
+
+
 def _host_states(outcome: Outcome) -> HostStates:
     return HostStates(
         host=outcome.host,
@@ -273,27 +231,3 @@ def _documents(text: str) -> dict[str, Any]:
             found |= document
         at = text.find("{", end)
     return found
-
-
-def _read_folder(folder: Path, name: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    size = 0
-    for path in _files(folder):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"{path}: cannot be read as text: {exc}") from exc
-        size += len(text)
-        if size > TEXT_MAX_BYTES:
-            raise SettingsError(f"{folder}: more than {TEXT_MAX_BYTES} bytes; is it the right folder?")
-        found[f"{name}/{path.relative_to(folder).as_posix()}"] = text
-    return found
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    """Return the files that Salt may read: no hidden ones, no leftovers of Python or editors."""
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        is_left = any(part.startswith(".") or part == "__pycache__" or part.endswith("~") for part in parts)
-        if path.is_file() and not is_left:
-            yield path

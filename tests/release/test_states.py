@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from release import states
-from release.errors import ArtefactError, ReleaseError, SettingsError
+from release.errors import ReleaseError, SettingsError
 from release.inventory import Host
 from release.remote import Outcome
 from release.settings import Settings
@@ -141,63 +139,3 @@ def test_no_salt_program_is_named(tmp_path: Path) -> None:
 def test_this_machine_without_ssh_is_no_minion() -> None:
     with pytest.raises(SettingsError, match="leave --master out"):
         states.apply_by_master([Host(name="local")], ORDER, settings=Settings())
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-def test_the_tree_here_has_states_and_templates() -> None:
-    tree = states.read_tree()
-    assert {"salt/top.sls", "salt/engine/init.sls", "templates/engine.toml.j2"} <= tree.keys()
-    assert not any("__pycache__" in path for path in tree)
-
-
-def test_no_tree_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no state tree"):
-        states.read_tree(tmp_path)
-
-
-def write_artefact(path: Path, files: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
-def test_the_tree_of_an_artefact_is_read_without_unpacking_it(tmp_path: Path) -> None:
-    files = {f"purgeline-1.0/{name}": b"x" for name in ("salt/top.sls", "templates/a.j2", "wheels/b.whl")}
-    path = write_artefact(tmp_path / "a.tar.gz", files)
-    assert states.read_artefact(path) == {"salt/top.sls": "x", "templates/a.j2": "x"}
-
-
-def test_what_is_no_artefact_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.tar.gz").write_text("no archive")
-    with pytest.raises(ArtefactError, match="cannot be read"):
-        states.read_artefact(tmp_path / "a.tar.gz")
-    with pytest.raises(ArtefactError, match="has no state tree"):
-        states.read_artefact(write_artefact(tmp_path / "b.tar.gz", {"purgeline-1.0/manifest.json": b"{}"}))
-
-
-def test_one_pillar_file_is_for_every_host(tmp_path: Path) -> None:
-    (tmp_path / "p.sls").write_text("engine: {}")
-    found = states.read_pillar(tmp_path / "p.sls")
-    assert found["pillar/hosts.sls"] == "engine: {}"
-    assert json.loads(found["pillar/top.sls"]) == {"base": {"*": ["hosts"]}}
-
-
-def test_a_pillar_folder_is_taken_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/a.sls").write_text("a: 1")
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".git/config").write_text("hidden")
-    with pytest.raises(SettingsError, match=r"has a top\.sls"):
-        states.read_pillar(tmp_path)
-    (tmp_path / "top.sls").write_text("base: {}")
-    assert states.read_pillar(tmp_path) == {"pillar/top.sls": "base: {}", "pillar/sub/a.sls": "a: 1"}
-
-
-def test_a_missing_pillar_says_how_to_begin(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no such pillar; copy salt/pillar\.example"):
-        states.read_pillar(tmp_path / "pillar.sls")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from release import saltenv, states
+from release import saltenv, statefiles, states
 from release.inventory import Host
 from release.remote import Outcome, from_answer
 from release.settings import ROOT, Settings
@@ -70,13 +70,13 @@ def apply(
     salt_call: str = "",
     root: Path | None = None,
 ) -> states.HostStates:
-    """Apply all states or the SLS *name*, with a pillar: a mapping, or files of `states.read_pillar`."""
+    """Apply all states or the SLS *name*, with a pillar: a mapping, or files of `statefiles.read_pillar`."""
     files = {"pillar/top.sls": json.dumps({"base": {"*": ["hosts"]}}), "pillar/hosts.sls": json.dumps(pillar)}
     if all(isinstance(value, str) for value in pillar.values()):
         files = dict(pillar)
     settings = Settings(salt_call=salt_call or str(saltenv.ensure() / "salt-call"))
     order = states.Order(root=str(root or machine.root), states=name, is_test=is_test)
-    tree = states.read_tree()
+    tree = statefiles.read_tree()
     [found] = states.apply(MachineFleet(machine), [HOST], order, files={**tree, **files}, settings=settings)
     return found
 

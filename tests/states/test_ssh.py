@@ -145,7 +145,7 @@ def test_a_host_that_is_down_fails_and_the_others_are_done(site: Site) -> None:
         ({"hosts": ["cdn-9"]}, "'cdn-9' is no host or group of the inventory; there are cdn-1, cdn-2"),
         ({"pillar": "nowhere.sls"}, "nowhere.sls: no such pillar; copy salt/pillar.example"),
         ({"inventory": "nowhere.toml"}, "nowhere.toml: no such inventory"),
-        ({"artefact": "nowhere.tar.gz"}, "nowhere.tar.gz: cannot be read"),
+        ({"release": "9.9"}, "has no index.json; publish something"),
     ],
 )
 def test_a_wrong_argument_is_named(site: Site, wanted: dict[str, Any], reason: str) -> None:

@@ -39,6 +39,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     port: int = 22
     user: str = ""  #: empty: what the SSH configuration says, else the caller
     groups: list[str] = []
+    python: str = "python3"  #: interpreter on the host that makes the engine's environment
 
     @property
     def is_local(self) -> bool:

@@ -14,6 +14,7 @@ receives, and what it was started with, is a line of ``RELEASE_DIR/commands.json
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -48,7 +49,6 @@ class ScriptedWorker:
         self.requests = self.errors = 0
         self.busy: set[asyncio.StreamWriter] = set()
         self.open: set[asyncio.StreamWriter] = set()
-        self.server: asyncio.Server | None = None
         self.over = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -90,7 +90,7 @@ class ScriptedWorker:
         if command["cmd"] == "go":
             self.went_at = time.monotonic()
             await asyncio.sleep(BEHAVIOUR.get("accept_delay_s", 0))
-            self.server = await asyncio.start_server(self.serve, sock=self.listener, backlog=4096)
+            asyncio.get_running_loop().add_reader(self.listener, self.accept)
             self.say("accepting")
             if "exit_after_s" in BEHAVIOUR:
                 print("the scripted end", file=sys.stderr, flush=True)
@@ -110,8 +110,8 @@ class ScriptedWorker:
         self.is_draining = True
         try:
             self.say("draining")
-            if self.server is not None:
-                self.server.close()
+            asyncio.get_running_loop().remove_reader(self.listener)
+            self.listener.close()
             until = time.monotonic() + limit_s
             await asyncio.sleep(GRACE_S)
             for writer in self.open - self.busy:
@@ -124,6 +124,17 @@ class ScriptedWorker:
         self.over.set()
 
     # HTTP
+
+    def accept(self) -> None:
+        """Take what waits; asyncio's own server would reset those that it took just before its close."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = self.listener.accept()
+                connection.setblocking(False)
+                self.begin(self.take(connection))
+
+    async def take(self, connection: socket.socket) -> None:
+        await self.serve(*await asyncio.open_connection(sock=connection))
 
     async def serve_private(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()

@@ -1,0 +1,161 @@
+"""Plans: batches, order, steps, and what is printed of them."""
+
+import random
+
+import pytest
+
+from release import plan
+from release.errors import SettingsError
+from release.inventory import Host
+from release.plan import HostState
+
+
+def hosts(*names: str, canary: str = "") -> list[Host]:
+    return [Host(name=name, groups=["canary"] if name == canary else []) for name in names]
+
+
+def states(*names: str, version: str = "1.0", **facts: object) -> dict[str, HostState]:
+    return {
+        name: HostState(name=name, current=version, running=version, releases=[version], **facts)  # type: ignore[arg-type]
+        for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "text", "sizes"),
+    [
+        (1, "1,25%,100%", [1]),
+        (3, "1,25%,100%", [1, 1, 1]),
+        (10, "1,25%,100%", [1, 3, 6]),
+        (100, "1,25%,100%", [1, 25, 74]),
+        (5, "2", [2, 2, 1]),
+        (5, "100%", [5]),
+        (5, "50%", [3, 2]),
+        (4, "1, 100%", [1, 3]),
+        (0, "1,100%", []),
+    ],
+)
+def test_batches_have_the_sizes_asked_for(count: int, text: str, sizes: list[int]) -> None:
+    """Shares are of all hosts, rounded up; the last size is repeated while hosts are left."""
+    names = [f"h{number}" for number in range(count)]
+    batches = plan.split(names, plan.parse_batches(text))
+    assert [len(batch) for batch in batches] == sizes
+    assert [name for batch in batches for name in batch] == names
+
+
+def test_every_host_is_in_exactly_one_batch() -> None:
+    """Whatever the sizes are."""
+    for seed in range(200):
+        rng = random.Random(seed)
+        names = [f"h{number}" for number in range(rng.randint(0, 60))]
+        parts = [
+            f"{rng.randint(1, 100)}%" if rng.random() < 0.5 else str(rng.randint(1, 9))
+            for _ in range(rng.randint(1, 4))
+        ]
+        batches = plan.split(names, plan.parse_batches(",".join(parts)))
+        assert [name for batch in batches for name in batch] == names
+        assert all(batches)
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,,2", "101%", "-1", "1.5", "a", "0%", "1;2", "50 %", "²"])
+def test_batches_that_make_no_sense_are_refused_by_name(text: str) -> None:
+    """The error says which part, and what would be right."""
+    with pytest.raises(SettingsError, match=r"is no size; write counts and percentages such as 1,25%,100%"):
+        plan.parse_batches(text)
+
+
+def test_hosts_of_the_group_canary_go_first() -> None:
+    """The others keep the order of the inventory."""
+    assert plan.order(hosts("c", "a", "b", canary="b")) == ["b", "c", "a"]
+
+
+def test_a_host_that_has_the_version_unpacked_is_only_reloaded() -> None:
+    """Salt, when it is on, comes first all the same."""
+    known = states("a", "b")
+    known["b"] = HostState(name="b", current="1.0", running="1.0", releases=["1.0", "2.0"])
+    made = plan.deploy_plan(hosts("a", "b"), known, "2.0", batches="100%", with_salt=True)
+    assert [host.steps for host in made.hosts] == [
+        ["salt", "unpack", "reload", "watch"],
+        ["salt", "reload", "watch"],
+    ]
+    without = plan.deploy_plan(hosts("a"), known, "2.0", batches="100%")
+    assert without.hosts[0].steps == ["unpack", "reload", "watch"]
+
+
+def test_a_host_on_the_version_gets_no_steps_and_keeps_its_batch() -> None:
+    """So a resumed deploy has the batches of the first one."""
+    known = states("a", "b", "c")
+    known["a"] = HostState(name="a", current="2.0", running="2.0", releases=["1.0", "2.0"])
+    made = plan.deploy_plan(hosts("a", "b", "c"), known, "2.0", batches="1,100%")
+    assert [[host.host for host in batch] for batch in made.batches] == [["a"], ["b", "c"]]
+    assert made.hosts[0].steps == []
+    assert made.hosts[0].note == "on 2.0 already"
+    assert not made.is_done
+
+
+@pytest.mark.parametrize(("current", "running"), [("2.0", "1.0"), ("1.0", "2.0"), ("2.0", "")])
+def test_a_host_is_on_a_version_when_it_serves_it_and_would_after_a_restart(
+    current: str, running: str
+) -> None:
+    """Anything else is reloaded."""
+    known = {"a": HostState(name="a", current=current, running=running, releases=["1.0", "2.0"])}
+    assert plan.deploy_plan(hosts("a"), known, "2.0", batches="1").hosts[0].steps == ["reload", "watch"]
+
+
+def test_a_rollback_needs_a_reload_only() -> None:
+    """Hosts may go to versions of their own; the plan names one when it is the same for all."""
+    known = states("a", "b", version="2.0")
+    made = plan.rollback_plan(hosts("a", "b"), known, {"a": "1.0", "b": "0.9"}, batches="100%")
+    assert [(host.to, host.steps) for host in made.hosts] == [
+        ("1.0", ["reload", "watch"]),
+        ("0.9", ["reload", "watch"]),
+    ]
+    assert made.version == ""
+    same = plan.rollback_plan(hosts("a", "b"), known, {"a": "1.0", "b": "1.0"}, batches="100%")
+    assert same.version == "1.0"
+    assert plan.rollback_plan(hosts("a"), known, {"a": "2.0"}, batches="1").is_done
+
+
+def test_a_rollback_leaves_out_hosts_without_a_target() -> None:
+    """Such as those that could not be asked."""
+    made = plan.rollback_plan(hosts("a", "b"), states("a", "b"), {"b": "0.9"}, batches="100%")
+    assert [host.host for host in made.hosts] == ["b"]
+
+
+def test_the_plan_reads_well() -> None:
+    """What ``--dry-run`` and ``plan`` print."""
+    known = states("cdn-1", "cdn-10")
+    known["cdn-2"] = HostState(name="cdn-2")
+    made = plan.deploy_plan(hosts("cdn-1", "cdn-10", "cdn-2"), known, "2.0", batches="1,100%")
+    assert plan.lines(made) == [
+        "deploy 2.0: 3 hosts in 2 batches",
+        "  batch 1 (canary): 1 host",
+        "    cdn-1   1.0 -> 2.0: unpack -> reload -> watch",
+        "  batch 2: 2 hosts",
+        "    cdn-10  1.0 -> 2.0: unpack -> reload -> watch",
+        "    cdn-2   nothing -> 2.0: unpack -> reload -> watch",
+        "  stops at a failed canary, else past 0 failed hosts; then what was changed is taken back",
+    ]
+    done = plan.deploy_plan(hosts("cdn-1"), known, "1.0", batches="1")
+    assert plan.lines(done) == [
+        "deploy 1.0: 1 host in 1 batch",
+        "  batch 1: 1 host",
+        "    cdn-1  1.0: nothing: on 1.0 already",
+        "  nothing to do",
+    ]
+
+
+def test_the_same_input_gives_the_same_plan() -> None:
+    """A plan can be compared with the one before."""
+    names = [f"h{number}" for number in range(17)]
+    known = states(*names)
+    first = plan.deploy_plan(hosts(*names), known, "2.0", batches="1,25%,100%")
+    shuffled = dict(random.Random(1).sample(sorted(known.items()), len(known)))
+    assert plan.deploy_plan(hosts(*names), shuffled, "2.0", batches="1,25%,100%") == first
+    assert plan.as_json(first)["batches"][0][0] == {
+        "host": "h0",
+        "was": "1.0",
+        "to": "2.0",
+        "steps": ["unpack", "reload", "watch"],
+        "note": "",
+    }

@@ -112,8 +112,10 @@ class Conductor:
     def _roll(self) -> Report:
         """Run the rollout with the hooks around it, and tidy up the hosts."""
         action = self._plan.action
+        is_hooked = action in {"deploy", "rollback"}  # the others are one step, with hooks of its own
         try:
-            self._hooks.call(f"pre-{action}", self._names)
+            if is_hooked:
+                self._hooks.call(f"pre-{action}", self._names)
         except HookError as exc:
             return Report(Verdict.FAILED, str(exc), self._rollout.hosts, 0.0)
         with self._screen.working():
@@ -123,7 +125,8 @@ class Conductor:
         if action == "deploy":
             self._prune()
         try:
-            self._hooks.call(f"post-{action}", self._names)
+            if is_hooked:
+                self._hooks.call(f"post-{action}", self._names)
         except HookError as exc:  # it is there, and somebody has to look at it
             return Report(Verdict.PARTLY, str(exc), report.hosts, report.duration_s)
         return report

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from release import exits, gates, localhost
 from release import plan as plans
 from release.conduct import Conductor
@@ -41,8 +39,14 @@ class Prepared:
     cargo: Cargo
 
 
-def deploy(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+def deploy(wanted: Wanted, settings: Settings, screen: Screen, *, is_unpack: bool = False) -> int:
     """Bring a version to hosts; return the exit code.
+
+    Args:
+        wanted: options of the task.
+        settings: of the project.
+        screen: shows it.
+        is_unpack: only unpack it, on all hosts at once.
 
     Raises:
         ReleaseError: something was wrong before anything was changed; see `release.exits.code_of`.
@@ -60,16 +64,15 @@ def deploy(wanted: Wanted, settings: Settings, screen: Screen) -> int:
                 plan = plans.deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
                 return show_plan(plan, [], screen)
         ready = _prepare(wanted, settings, fleet, states)
+        plan = plans.unpack_only(ready.plan) if is_unpack else ready.plan
         if wanted.is_dry:
-            return show_plan(ready.plan, ready.reasons, screen)
+            return show_plan(plan, ready.reasons, screen)
         gates.refuse(ready.reasons)
-        if ready.plan.is_done:
-            screen.say(f"nothing to do: {', '.join(fleet.names)} on {ready.plan.version} already")
-        elif not confirm(wanted, ready.plan, screen):
+        if plan.is_done:
+            screen.say(f"nothing to do: {', '.join(fleet.names)} on {plan.version} already")
+        elif not confirm(wanted, plan, screen):
             return exits.USAGE
-        conductor = Conductor(
-            fleet, settings, screen, plan=ready.plan, cargo=ready.cargo, listen=wanted.listen
-        )
+        conductor = Conductor(fleet, settings, screen, plan=plan, cargo=ready.cargo, listen=wanted.listen)
         return conductor.carry_out()
 
 

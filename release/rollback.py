@@ -1,7 +1,8 @@
-"""A rollback: every host goes back to the version before, as its own history knows it, or to a given one.
+"""Moves between releases that are unpacked: rollback and reload. They need no repository.
 
-It needs no repository: what it goes back to is unpacked on the hosts. A host that cannot be reached, or that
-has nothing to go back to, does not keep the others where they are; it counts as failed.
+On a rollback every host goes back to the version before, as its own history knows it, or to a given one. A
+host that cannot be reached, or has nothing to go back to, does not keep the others where they are; it counts
+as failed. A reload needs every host.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def rollback(wanted: Wanted, settings: Settings, screen: Screen) -> int:
         reasons = [f"{outcome.host}: {outcome.reason}" for outcome in left_out]
         if not targets:
             gates.refuse(reasons)
-        plan = plans.rollback_plan(
-            fleet.hosts, states, targets, batches=batches, failures_max=len(fleet.hosts)
+        plan = plans.move_plan(
+            "rollback", fleet.hosts, states, targets, batches=batches, failures_max=len(fleet.hosts)
         )
         if wanted.is_dry:
             return show_plan(plan, reasons, screen)
@@ -50,6 +51,44 @@ def rollback(wanted: Wanted, settings: Settings, screen: Screen) -> int:
             return exits.USAGE
         conductor = Conductor(fleet, settings, screen, plan=plan, listen=wanted.listen)
         return conductor.carry_out(left_out)
+
+
+def reload(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+    """Reload hosts to an unpacked version, or to the one they are on, for their configuration.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ReleaseError: something was wrong before anything was changed; see `release.exits.code_of`.
+    """
+    settings = apply(wanted, settings)
+    plans.parse_batches(settings.batches)
+    with open_fleet(wanted, settings, screen) as fleet:
+        states, failed = gates.ask(fleet)
+        gates.need_all(failed)
+        version = normal(wanted.release, "--release") if wanted.release else ""
+        targets = {name: version or state.running or state.current for name, state in states.items()}
+        reasons = gates.check(states, {}, min_free_bytes=0)
+        for name, state in states.items():
+            if targets[name] not in state.releases:
+                known = ", ".join(state.releases) or "none"
+                what = targets[name] or "no version"
+                reasons.append(f"{name}: {what} is not unpacked there, {known} is; see ./inv unpack")
+        plan = plans.move_plan(
+            "reload",
+            fleet.hosts,
+            states,
+            targets,
+            batches=settings.batches,
+            failures_max=settings.failures_max,
+        )
+        if wanted.is_dry:
+            return show_plan(plan, reasons, screen)
+        gates.refuse(reasons)
+        if not confirm(wanted, plan, screen):
+            return exits.USAGE
+        return Conductor(fleet, settings, screen, plan=plan, listen=wanted.listen).carry_out()
 
 
 def _targets(fleet: Fleet, states: dict[str, HostState], to: str) -> tuple[dict[str, str], list[Outcome]]:

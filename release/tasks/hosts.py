@@ -64,6 +64,15 @@ def _run(name: str, work: Work, host: list[str] | None, *, json: bool, **options
         raise Exit(code=code)  # it has said why
 
 
+def _number(option: str, text: str, *, least: int = 0, default: int = 0) -> int:
+    """Return the number an option gives. Invoke itself would end with a traceback where it is none."""
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < least:
+        raise Exit(f"{option} takes a number from {least} on, not {text!r}", code=2)
+    return int(text)
+
+
 def _hosts_task(**help_texts: str) -> Callable[[Callable[..., None]], Any]:
     made: Callable[[Callable[..., None]], Any] = task(
         positional=[],
@@ -84,8 +93,8 @@ def deploy(
     channel: str = "",
     repository: str = "",
     batches: str = "",
-    max_failures: int = -1,
-    workers: int = 0,
+    max_failures: str = "",
+    workers: str = "",
     listen: str = "",
     no_salt: bool = False,
     dry_run: bool = False,
@@ -106,8 +115,8 @@ def deploy(
         channel=channel,
         repository=repository,
         batches=batches,
-        failures_max=max_failures,
-        workers=workers,
+        failures_max=_number("--max-failures", max_failures, default=-1),
+        workers=_number("--workers", workers, least=1),
         listen=listen,
         with_salt=not no_salt,
         is_dry=dry_run,
@@ -125,8 +134,8 @@ def plan(
     channel: str = "",
     repository: str = "",
     batches: str = "",
-    max_failures: int = -1,
-    workers: int = 0,
+    max_failures: str = "",
+    workers: str = "",
     no_salt: bool = False,
     json: bool = False,
 ) -> None:
@@ -144,8 +153,8 @@ def plan(
         channel=channel,
         repository=repository,
         batches=batches,
-        failures_max=max_failures,
-        workers=workers,
+        failures_max=_number("--max-failures", max_failures, default=-1),
+        workers=_number("--workers", workers, least=1),
         with_salt=not no_salt,
         is_dry=True,
     )
@@ -198,8 +207,8 @@ def reload(
     root: str = "",
     release: str = "",
     batches: str = "",
-    max_failures: int = -1,
-    workers: int = 0,
+    max_failures: str = "",
+    workers: str = "",
     listen: str = "",
     dry_run: bool = False,
     yes: bool = False,
@@ -217,8 +226,8 @@ def reload(
         root=root,
         release=release,
         batches=batches,
-        failures_max=max_failures,
-        workers=workers,
+        failures_max=_number("--max-failures", max_failures, default=-1),
+        workers=_number("--workers", workers, least=1),
         listen=listen,
         is_dry=dry_run,
         is_sure=yes,
@@ -266,13 +275,13 @@ def status(
     _run("status", work, host, json=json, inventory=inventory, root=root)
 
 
-@_hosts_task(limit="entries of each host", here="what this machine did, without asking the hosts")
+@_hosts_task(limit="entries of each host, default 20", here="what this machine did, without asking the hosts")
 def history(
     c: Context,
     host: list[str] | None = None,
     inventory: str = "",
     root: str = "",
-    limit: int = 20,
+    limit: str = "",
     here: bool = False,
     json: bool = False,
 ) -> None:
@@ -281,7 +290,14 @@ def history(
 
     from release.operations import history as work
 
-    _run("history", partial(work, limit=limit, is_here=here), host, json=json, inventory=inventory, root=root)
+    _run(
+        "history",
+        partial(work, limit=_number("--limit", limit, least=1, default=20), is_here=here),
+        host,
+        json=json,
+        inventory=inventory,
+        root=root,
+    )
 
 
 @_hosts_task(repository=SOURCE["repository"])
@@ -339,7 +355,7 @@ def prune(
     host: list[str] | None = None,
     inventory: str = "",
     root: str = "",
-    keep: int = 0,
+    keep: str = "",
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -348,7 +364,15 @@ def prune(
 
     from release.operations import prune as work
 
-    _run("prune", partial(work, keep=keep), host, json=json, inventory=inventory, root=root, is_dry=dry_run)
+    _run(
+        "prune",
+        partial(work, keep=_number("--keep", keep, least=1)),
+        host,
+        json=json,
+        inventory=inventory,
+        root=root,
+        is_dry=dry_run,
+    )
 
 
 @_hosts_task(release="unpacked version; left out: the current one")

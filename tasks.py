@@ -31,6 +31,7 @@ from release.tasks.hosts import (
     verify,
     version,
 )
+from release.tasks.states import salt
 
 ROOT = Path(__file__).resolve().parent
 
@@ -50,11 +51,24 @@ def ensure_system(purpose: str) -> list[str]:
         raise Exit(str(exc), code=system.EXIT_MISSING) from exc
 
 
-@task(positional=[])
-def setup(c: Context) -> None:
+def ensure_salt() -> None:
+    """Make the environment that has Salt, or leave with the reason."""
+    from release import errors, saltenv
+
+    try:
+        saltenv.ensure()
+    except errors.ReleaseError as exc:
+        raise Exit(str(exc), code=1) from exc
+
+
+@task(positional=[], help={"salt": "also install Salt, into .venv-salt (about a minute)"})
+def setup(c: Context, salt: bool = False) -> None:  # noqa: F811 - the flag, not the task
     """Install the system packages that the tests use; where that is not possible, list them."""
     if not ensure_system("test"):
         print("system packages: all there")
+    if salt:
+        ensure_salt()
+        print("Salt: there")
 
 
 @task(
@@ -67,6 +81,7 @@ def setup(c: Context) -> None:
 def test(c: Context, only: str = "", args: str = "") -> None:
     """Run the tests; missing system packages are installed first."""
     ensure_system("test")
+    ensure_salt()
     workers = ["-n", str(min(4, max(2, os.cpu_count() or 1))), "--dist", "loadfile"]  # most tests wait
     code = run_module("pytest", *workers, *(["-k", only] if only else []), *shlex.split(args))
     if code:

@@ -73,7 +73,7 @@ class Conductor:
             hooks=self._hooks,
             screen=screen,
             listen=listen,
-            salt=salting.step() if is_salted else None,
+            salt=salting.step(fleet.hosts, plan.version, cargo, settings) if is_salted else None,
         )
         self._lock = HostsLock(fleet, self._run, self._names, ttl_s=settings.lock_ttl_s, say=screen.say)
         self._interrupts = Interrupts(screen.say)

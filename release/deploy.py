@@ -102,8 +102,9 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
         files: dict[str, Path] = {}
         if not wanted.is_dry and not reasons:
             cache = Path(settings.cache_dir).expanduser() / "artefacts"
-            paths = {name: opened.fetch(entry, cache) for name, entry in _by_file(missing).items()}
-            files = {name: paths[entry.file_name] for name, entry in missing.items()}
+            at_work = {host.host: chosen[host.host] for host in plan.hosts if host.steps}
+            paths = {name: opened.fetch(entry, cache) for name, entry in _by_file(at_work).items()}
+            files = {name: paths[entry.file_name] for name, entry in at_work.items()}
     cargo = Cargo(files=files, artefacts=chosen, envelope=envelope, trusted_keys=settings.trusted_keys)
     return Prepared(plan=plan, reasons=reasons, cargo=cargo)
 

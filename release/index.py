@@ -150,7 +150,8 @@ def encode(index: Index) -> bytes:
     entries = {}
     for artefact in index.artefacts:
         values = msgspec.structs.asdict(artefact)
-        entries[values.pop("file_name")] = _Entry(**values)
+        name = values.pop("file_name")
+        entries[name] = _Entry(**values)
     payload = _Payload(
         serial=index.serial, expires_at=index.expires_at, artefacts=entries, channels=index.channels
     )

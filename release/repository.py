@@ -94,6 +94,7 @@ class Repository:
         self._clock = clock
         self._stale_s = stale_s
         self._seen = SerialMemory(Path(settings.state_dir).expanduser(), transport.url)
+        self._floor: int | None = None  # highest serial that was known when the index was read
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +112,7 @@ class Repository:
         Raises:
             RepositoryError: there is none, or it cannot be read.
         """
-        content = self._transport.read(INDEX, _INDEX_BYTES_MAX)
+        content = self._read_index()
         if content is None:
             raise RepositoryError(f"repository {self.url} has no {INDEX}; publish something with inv repo")
         return content
@@ -176,6 +177,8 @@ class Repository:
                 read, trusted or written; the index is as before then.
             SettingsError: the key file, ``trusted_keys`` or *channel* cannot be used.
         """
+        if channel:
+            indexes.check_channel(channel)
         manifest = artefacts.read_manifest(path)
         sha256, size = artefacts.sha256_of(path), path.stat().st_size
 
@@ -187,6 +190,7 @@ class Repository:
 
     def promote(self, version: str, channel: str, *, dry_run: bool = False) -> Change:
         """Let *channel* name *version*, which is published already. Raises as `publish` does."""
+        indexes.check_channel(channel)
         return self._change(lambda index: indexes.pointed(index, channel, version), dry_run=dry_run)
 
     def yank(self, version: str, reason: str, *, dry_run: bool = False) -> Change:
@@ -252,14 +256,19 @@ class Repository:
 
     def _current(self) -> Index:
         """Return the index to build on: verified, but it may have expired; empty in a new repository."""
-        content = self._transport.read(INDEX, _INDEX_BYTES_MAX)
+        content = self._read_index()
         return indexes.Index() if content is None else self._verify(content)
+
+    def _read_index(self) -> bytes | None:
+        """Read the index, after the serial it is compared with: others see newer ones at any time."""
+        self._floor = self._seen.highest()
+        return self._transport.read(INDEX, _INDEX_BYTES_MAX)
 
     def _verify(self, envelope: bytes) -> Index:
         what = f"the index of {self.url}"
         keys = signing.trusted(self._settings.trusted_keys)
         found = indexes.decode(signing.unseal(envelope, keys, what), what)
-        highest = self._seen.highest()
+        highest = self._seen.highest() if self._floor is None else self._floor
         if found.serial < highest:
             raise RepositoryError(
                 f"{what} is an old one (serial {found.serial}; {highest} was seen before): it was put back, "

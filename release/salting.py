@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from release.errors import SettingsError
+from release import statefiles, states
+from release.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from release.inventory import Host
     from release.remote import Outcome
+    from release.settings import Settings
+    from release.steps import Cargo
 
 
-def step() -> Callable[[Sequence[str]], dict[str, Outcome]]:
-    """Return what applies the states of a release to some hosts.
+def step(
+    hosts: Sequence[Host], version: str, cargo: Cargo, settings: Settings
+) -> Callable[[Sequence[str]], dict[str, Outcome]]:
+    """Return what applies the states of *version*, out of its artefact, to some of *hosts*.
 
     Raises:
-        SettingsError: this version has no states.
+        ReleaseError: there is no pillar, or the artefact has no states.
     """
-    raise SettingsError("this version applies no states yet; leave them out with --no-salt")
+    tree = statefiles.read_artefact(next(iter(cargo.files.values())))
+    pillar = statefiles.read_pillar(ROOT / settings.pillar)
+    order = states.Order(
+        root=settings.root, release=version, workers=settings.workers, channel=settings.channel
+    )
+    return states.step(hosts, order, files={**tree, **pillar}, settings=settings)

@@ -56,6 +56,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ssh_key_file: str = ""  #: private key for the hosts; empty: the agent's, and those under ~/.ssh
     workers: int = 1  #: processes of the engine on each host
     service: str = "auto"  #: ``systemd``, ``direct`` (started by us), or ``auto``: systemd where it runs
+    pillar: str = (
+        "pillar.sls"  #: file, or folder with a top.sls: what hosts are told, see salt/pillar.example
+    )
+    salt_call: str = "salt-call"  #: program on the hosts; a path when it is in an environment of its own
+    salt_master: str = "salt"  #: how the master's program is called, such as ``salt -c /srv/salt/etc``
     hooks: dict[str, str] = {}  #: ``pre-deploy``, ``post-reload`` …: shell commands run on this machine
 
 

@@ -58,7 +58,9 @@ def pack(
         _print_json(built)
         return
     table = _table("artefact", "")
-    table.add_row("file", str(built.path))
+    here = Path.cwd()
+    path = built.path.relative_to(here) if built.path.is_relative_to(here) else built.path
+    table.add_row("file", str(path))
     table.add_row("version", built.version)
     table.add_row("commit", f"{built.revision}, {built.built_at}")
     table.add_row("for", f"{built.python} on {built.platform}")
@@ -124,10 +126,11 @@ def repo(
 
 def _publish(repository: Repository, channel: str, release: str, *, dry_run: bool, json: bool) -> None:
     """Publish every packed build of the version; one that only the repository has gets the channel."""
-    from release import version
+    from release import index, version
     from release.errors import ArtefactError, VersionError
     from release.settings import ROOT
 
+    index.check_channel(channel)
     try:
         wanted = _normal(release) if release else version.determine(ROOT).version
     except VersionError as exc:
@@ -138,9 +141,11 @@ def _publish(repository: Repository, channel: str, release: str, *, dry_run: boo
     if paths:
         return
     if not release:
-        packed = ", ".join(sorted(path.name for path in _dist().glob("purgeline-*.tar.gz")))
+        packed = (
+            ", ".join(sorted(path.name for path in _dist().glob("purgeline-*.tar.gz"))) or "there is none"
+        )
         raise ArtefactError(
-            f"{wanted} is not packed: run inv pack, or take another with --release ({packed})"
+            f"{wanted} is not packed: run inv pack, or take another with --release V ({packed})"
         )
     _show_change(repository, repository.promote(wanted, channel, dry_run=dry_run), dry_run, json)
 

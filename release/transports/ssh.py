@@ -139,7 +139,11 @@ class SshTransport:
     def _open(self) -> _Session:
         if self._session is None:
             self._connection = connection = Connection(
-                self._host, user=self._user, port=self._port, connect_timeout=self._timeout_s
+                self._host,
+                user=self._user,
+                port=self._port,
+                connect_timeout=self._timeout_s,
+                connect_kwargs={"banner_timeout": self._timeout_s, "auth_timeout": self._timeout_s},
             )
             client = connection.client
             client.set_missing_host_key_policy(paramiko.RejectPolicy())

@@ -1,0 +1,5 @@
+# top.sls: every host that these states are applied to is a host of the engine.
+
+base:
+  "*":
+    - engine

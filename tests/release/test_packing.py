@@ -1,0 +1,404 @@
+"""release.packing, wheels, sbom and selftest: one commit, one artefact, and it runs without network.
+
+The tree that is packed is a copy of this one, committed in a repository of the test.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+from cyclonedx.model.bom import Bom
+
+from release import archive, artefact, git, packing, sbom, selftest, settings, wheels
+from release.artefact import Manifest
+from release.errors import ArtefactError, SettingsError, VersionError
+from release.packing import Built
+from release.settings import Settings
+from release.version import Release
+from release.wheels import Target
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+HERE: Final = wheels.target("", f"linux_{os.uname().machine}")
+HASH: Final = "a" * 64
+
+# What packs in a clone with that clone's own code, under another umask and another time zone.
+PACK_THERE: Final = """
+import os, sys, json
+from pathlib import Path
+os.umask(0o077)
+from release import packing, settings
+chosen = settings.parse(json.loads(sys.argv[1]))
+built = packing.build(release="V0.1.10", out=Path(sys.argv[2]), settings=chosen, self_test=False)
+print(json.dumps([built.sha256, built.version, packing.__file__]))
+"""
+
+
+def run_git(folder: Path, *args: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *who, *args], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+class Packed:
+    """One commit, packed in one clone; a second clone; the settings for both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = folder / "source"
+        for name in git.work_files(ROOT):
+            (self.source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.source / name)
+        run_git(self.source, "init", "-q", "-b", "main")
+        run_git(self.source, "add", "-A")
+        run_git(self.source, "commit", "-q", "-m", "all")
+        run_git(self.source, "tag", "v0.1.10")
+        self.clones = [folder / "a" / "clone", folder / "another" / "deeper" / "clone"]
+        for clone in self.clones:
+            clone.parent.mkdir(parents=True)
+            run_git(folder, "clone", "-q", str(self.source), str(clone))
+        self.values = {"cache_dir": str(folder / "cache"), "platform": HERE.platform}
+        self.steps: list[str] = []
+        self.built = packing.build(
+            release=None,
+            out=folder / "out",
+            root=self.clones[0],
+            settings=self.settings,
+            say=self.steps.append,
+        )
+
+    @property
+    def settings(self) -> Settings:
+        return settings.parse(self.values)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    return Packed(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture
+def unpacked(packed: Packed, tmp_path: Path) -> Path:
+    archive.extract(packed.built.path, tmp_path / "unpacked")
+    return tmp_path / "unpacked" / f"purgeline-{packed.built.version}"
+
+
+def test_an_artefact_holds_what_a_host_needs_and_says_so(packed: Packed, unpacked: Path) -> None:
+    built = packed.built
+    assert built.path.name == f"purgeline-0.1.10-{HERE.python}-{HERE.platform}.tar.gz"
+    assert (built.sha256, built.size) == (artefact.sha256_of(built.path), built.path.stat().st_size)
+    assert [path.name for path in built.path.parent.iterdir()] == [built.path.name]
+    manifest = artefact.read_manifest(built.path)
+    artefact.check_files(unpacked, manifest)
+    assert manifest.revision == run_git(packed.source, "rev-parse", "HEAD")
+    assert (manifest.format, manifest.name, manifest.built_at) == (1, "purgeline", built.built_at)
+    files = set(manifest.files)
+    assert {"requirements.txt", "sbom.cdx.json", "templates/nginx.conf.j2"} <= files
+    assert "wheels/purgeline-0.1.10-py3-none-any.whl" in files
+    scripts = {name for name, path in packing.SCRIPTS.items() if (packed.source / path).exists()}
+    assert scripts == {"supervisor.py", "host.py"} & files == {"supervisor.py", "host.py"} - set(built.lacks)
+    assert (packed.source / "salt").exists() == any(name.startswith("salt/") for name in files)
+    pinned = (unpacked / "requirements.txt").read_text().splitlines()
+    assert len(pinned) == len(list((unpacked / "wheels").iterdir()))
+    assert all("://" not in line and line.count("--hash=sha256:") == 1 for line in pinned)
+
+
+def test_the_self_test_ran_and_the_tree_is_as_before(packed: Packed) -> None:
+    assert packed.built.is_tested
+    assert packed.steps[-1] == "install it without network and ask its version"
+    clone = packed.clones[0]
+    assert not run_git(clone, "status", "--porcelain", "--ignored")
+    assert '"0+dev"' in (clone / "engine/_version.py").read_text()
+
+
+def test_two_clones_of_one_commit_give_the_same_bytes(packed: Packed, tmp_path: Path) -> None:
+    """Another folder, times of files, umask, time zone, home and user's settings of git change nothing."""
+    clone = packed.clones[1]
+    for path in clone.rglob("*.py"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(
+        "[core]\n\tautocrlf = true\n[tar]\n\tumask = 0077\n[core]\n\tabbrev = 5\n"
+    )
+    (home / ".pydistutils.cfg").write_text("[bdist_wheel]\nbuild_number = 7\n")
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", PACK_THERE, json.dumps(packed.values), str(tmp_path / "out")],
+        cwd=clone,
+        env=os.environ | {"HOME": str(home), "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "LC_ALL": "C"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    sha256, version, used = json.loads(done.stdout)
+    assert Path(used).is_relative_to(clone), "the clone's own code packs it"
+    assert (sha256, version) == (packed.built.sha256, packed.built.version)
+    assert time.monotonic() - began < 30
+
+
+def test_a_changed_tree_is_packed_without_network_where_that_is_allowed(
+    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is in the cache; the changed file is in the wheel and the version says what it is."""
+    tree = tmp_path / "tree"
+    run_git(tmp_path, "clone", "-q", str(packed.source), str(tree))
+    (tree / "engine" / "extra.py").write_text("EXTRA = 1\n")
+    no_network(monkeypatch)
+    with pytest.raises(VersionError, match=r"differs from its commit: engine/extra\.py"):
+        packing.build(release=None, out=tmp_path / "out", root=tree, settings=packed.settings)
+    built = packing.build(
+        release=None,
+        out=tmp_path / "out",
+        allow_dirty=True,
+        root=tree,
+        settings=packed.settings,
+        self_test=False,
+    )
+    assert built.version.startswith("0.1.10+dirty.d")
+    assert not built.is_tested
+    archive.extract(built.path, tmp_path / "to")
+    (own,) = (tmp_path / "to").rglob("purgeline-0.1.10+dirty*.whl")
+    assert (
+        "engine/extra.py"
+        in subprocess.run(
+            [sys.executable, "-m", "zipfile", "-l", str(own)], check=True, capture_output=True, text=True
+        ).stdout
+    )
+
+
+def test_a_version_that_contradicts_the_tag_is_refused_before_anything_is_built(
+    packed: Packed, tmp_path: Path
+) -> None:
+    with pytest.raises(VersionError, match=r"--release 0\.2 contradicts the tag"):
+        packing.build(release="0.2", out=tmp_path / "out", root=packed.clones[0], settings=packed.settings)
+    assert not (tmp_path / "out").exists()
+
+
+# the list of parts
+
+
+def test_the_list_of_parts_names_every_wheel(packed: Packed, unpacked: Path) -> None:
+    text = (unpacked / "sbom.cdx.json").read_text()
+    found = json.loads(text)
+    listed = {(part["name"], part["version"], part["hashes"][0]["content"]) for part in found["components"]}
+    others = [path for path in (unpacked / "wheels").iterdir() if not path.name.startswith("purgeline")]
+    there = [wheels._wheel(path) for path in others]
+    assert listed == {(wheel.name, wheel.version, wheel.sha256) for wheel in there}
+    assert found["metadata"]["component"]["version"] == packed.built.version
+    assert found["metadata"]["timestamp"].startswith(packed.built.built_at.rstrip("Z"))
+    needed = {entry["ref"]: entry.get("dependsOn", []) for entry in found["dependencies"]}
+    assert any(
+        ref.startswith("pkg:pypi/aiohttp@") for ref in needed[f"pkg:pypi/purgeline@{packed.built.version}"]
+    )
+    assert all(part.get("licenses") for part in found["components"]), "every part says its licence"
+    assert Bom.from_json(found).metadata.component is not None  # type: ignore[attr-defined]
+    own = wheels._wheel(next((unpacked / "wheels").glob("purgeline-*.whl")))
+    when = run_git(packed.source, "log", "-1", "--format=%ct")
+    release = Release(packed.built.version, packed.built.revision, int(when))
+    assert sbom.render(own, there[::-1], release) == text, "the same parts give the same bytes"
+
+
+# the self-test
+
+
+def rebuilt(folder: Path, manifest: Manifest, to: Path) -> Path:
+    """Write the artefact again from *folder* as somebody would who changed it and its manifest."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    entries = {
+        name: artefact.FileEntry(sha256=artefact.sha256_of(path), size=path.stat().st_size)
+        for name, path in files.items()
+        if name != artefact.MANIFEST
+    }
+    changed = msgspec.structs.replace(manifest, files=entries)
+    (folder / artefact.MANIFEST).write_bytes(msgspec.json.encode(changed))
+    path = to / changed.file_name
+    archive.write(path, {f"{changed.top}/{name}": file for name, file in files.items()}, time=1)
+    return path
+
+
+def drop_a_wheel(folder: Path) -> None:
+    next((folder / "wheels").glob("aiohttp-*")).unlink()
+
+
+def swap_a_hash(folder: Path) -> None:
+    path = folder / "requirements.txt"
+    path.write_text(path.read_text().replace("--hash=sha256:", "--hash=sha256:0", 1)[:-2])
+
+
+@pytest.mark.parametrize("damage", [drop_a_wheel, swap_a_hash])
+def test_an_artefact_that_cannot_be_installed_fails_its_test(
+    packed: Packed, unpacked: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    manifest = artefact.read_manifest(packed.built.path)
+    damage(unpacked)
+    with pytest.raises(ArtefactError, match="could not install the wheels without network: "):
+        selftest.run(rebuilt(unpacked, manifest, tmp_path))
+
+
+def test_an_artefact_that_says_another_version_fails_its_test(
+    packed: Packed, unpacked: Path, tmp_path: Path
+) -> None:
+    manifest = msgspec.structs.replace(artefact.read_manifest(packed.built.path), revision="f" * 40)
+    with pytest.raises(ArtefactError, match=r"says \{.*'revision'.*its manifest says \{.*ffff"):
+        selftest.run(rebuilt(unpacked, manifest, tmp_path))
+
+
+def test_files_that_differ_from_the_manifest_are_named(packed: Packed, unpacked: Path) -> None:
+    manifest = artefact.read_manifest(packed.built.path)
+    (unpacked / "more").write_text("x")
+    with pytest.raises(ArtefactError, match="more is not in its manifest"):
+        artefact.check_files(unpacked, manifest)
+    (unpacked / "more").unlink()
+    (unpacked / "requirements.txt").write_text("x")
+    with pytest.raises(ArtefactError, match=r"requirements\.txt differs"):
+        artefact.check_files(unpacked, manifest)
+    (unpacked / "requirements.txt").unlink()
+    with pytest.raises(ArtefactError, match=r"requirements\.txt is missing"):
+        artefact.check_files(unpacked, manifest)
+
+
+def test_the_self_test_has_no_network(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)"
+        assert selftest._without_network(), "unshare is part of util-linux"
+        with pytest.raises(ArtefactError, match=r"could not connect: .*OSError"):
+            selftest._run([sys.executable, "-c", code], tmp_path, "connect")
+
+
+def test_an_artefact_for_another_machine_or_python_is_not_tested_silently(packed: Packed) -> None:
+    manifest = artefact.read_manifest(packed.built.path)
+    for change, why in (
+        ({"platform": "linux_riscv64"}, "for linux_riscv64; pack on such a machine, or .* --no-self-test"),
+        ({"python": "cp399"}, r"needs python3\.99, which this machine lacks"),
+    ):
+        with pytest.raises(ArtefactError, match=why):
+            selftest._python(msgspec.structs.replace(manifest, **change))
+
+
+# the lock and the wheels
+
+
+def test_the_lock_is_read_for_the_hosts_python() -> None:
+    lock = f"""\
+Always==1 \\
+    --hash=sha256:{HASH} \\
+    --hash=sha256:{"b" * 64}
+old==1.0 ; python_full_version < '3.12' \\
+    --hash=sha256:{HASH}
+old==2.0 ; python_full_version >= '3.12' \\
+    --hash=sha256:{HASH}
+some-patches==1 ; python_full_version < '3.11.3' --hash=sha256:{HASH}
+windows==1 ; sys_platform == 'win32' --hash=sha256:{HASH}
+arm==1 ; platform_machine == 'aarch64' --hash=sha256:{HASH}
+"""
+    for target, wanted in (
+        (Target("cp311", "linux_x86_64"), ["always==1", "old==1.0", "some-patches==1"]),
+        (Target("cp312", "linux_aarch64"), ["always==1", "arm==1", "old==2.0"]),
+    ):
+        assert [entry.line.split(" ")[0] for entry in wheels.select(lock, target)] == wanted
+    assert wheels.select(lock, target)[0].line.count("--hash=sha256:") == 2
+
+
+@pytest.mark.parametrize(
+    ("lock", "why"),
+    [
+        ("one==1\n", "one needs one ==version and hashes"),
+        (f"one>=1 --hash=sha256:{HASH}\n", "one needs one ==version"),
+        (f"=1 --hash=sha256:{HASH}\n", "cannot be read"),
+        (f"one==1 --hash=sha256:{HASH}\nOne==2 --hash=sha256:{HASH}\n", "one has two versions for cp311"),
+    ],
+)
+def test_a_lock_that_holds_nobody_to_anything_is_refused(lock: str, why: str) -> None:
+    with pytest.raises(ArtefactError, match=rf"requirements\.lock: .*{why}"):
+        wheels.select(lock, Target("cp311", "linux_x86_64"))
+
+
+def test_the_projects_lock_fits_every_python_and_machine_that_is_offered() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    for python in ("cp311", "cp312", "cp313", "cp314"):
+        for platform in ("linux_x86_64", "linux_aarch64"):
+            names = {entry.name for entry in wheels.select(lock, wheels.target(python, platform))}
+            assert {"aiohttp", "uvloop", "cryptography"} <= names
+            assert "cyclonedx-python-lib" not in names, "only who packs needs it"
+
+
+@pytest.mark.parametrize(
+    ("python", "platform"), [("cp310", ""), ("3.11", ""), ("cp311", "win_amd64"), ("cp311", "linux_x86")]
+)
+def test_a_target_that_no_host_can_be_is_refused(python: str, platform: str) -> None:
+    with pytest.raises(SettingsError, match=r"(python|platform) '.*': takes "):
+        wheels.target(python, platform or "linux_x86_64")
+
+
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+
+def test_what_is_not_in_the_cache_needs_the_network_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_network(monkeypatch)
+    with pytest.raises(
+        ArtefactError, match=r"could not be downloaded: .*six.*the network is needed only now"
+    ):
+        wheels.house(f"six==1.17.0 --hash=sha256:{HASH}\n", HERE, tmp_path)
+    assert list((tmp_path / "wheels").iterdir()) == [], "nothing half done is kept"
+
+
+def test_a_cached_set_that_was_damaged_is_not_used(
+    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(packed.folder / "cache", cache)
+    lock = (packed.source / "requirements.lock").read_text()
+    no_network(monkeypatch)
+    assert wheels.house(lock, HERE, cache)
+    next(cache.rglob("idna-*.whl")).write_bytes(b"another")
+    with pytest.raises(ArtefactError, match="could not be downloaded"):
+        wheels.house(lock, HERE, cache)
+
+
+def test_a_task_refuses_with_a_sentence_and_exit_code_1(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "invoke",
+            "--search-root",
+            str(ROOT),
+            "pack",
+            "--release",
+            "1.x",
+            "--out",
+            ".",
+        ],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("pack: --release '1.x' is no PEP 440 version; right are")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_built_is_what_a_deploy_needs(packed: Packed) -> None:
+    with tarfile.open(packed.built.path) as tar:
+        assert {entry.name.split("/")[0] for entry in tar} == {f"purgeline-{packed.built.version}"}
+    assert isinstance(packed.built, Built)
+    assert (packed.built.python, packed.built.platform) == (HERE.python, HERE.platform)

@@ -1,0 +1,31 @@
+"""Fixtures of the states' tests. They make machines out of namespaces, so they need root."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from release import saltenv
+from tests.states.machine import Machine, make_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def salt_programs() -> Path:
+    """Folder of Salt's programs, installed when they are missing."""
+    return saltenv.ensure()
+
+
+@pytest.fixture(scope="module")
+def machine(salt_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine of its own for each file of tests, with the certificate that salt/pillar.example names."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for namespaces and accounts")
+    with Machine(tmp_path_factory.mktemp("machine")) as made:
+        make_certificate(made)
+        yield made

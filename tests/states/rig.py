@@ -1,0 +1,89 @@
+"""Applies states on a `Machine` as the pipeline does on a host: by `release.states`, with the real script."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from release import saltenv, statefiles, states
+from release.inventory import Host
+from release.remote import Outcome, from_answer
+from release.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from release.stateview import State
+    from tests.states.machine import Machine
+
+HOST = Host(name="cdn-1", address="192.0.2.11", groups=["canary", "eu"])
+
+
+class MachineFleet:
+    """One machine as the fleet of `release.states.apply`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def run(
+        self, op: str, request: Callable[[str], Mapping[str, Any]], *, timeout_s: float | None = None
+    ) -> dict[str, Outcome]:
+        line = json.dumps({"root": str(self._machine.root), **request(HOST.name)})
+        done = self._machine.run(
+            "/usr/bin/python3", "-I", str(states.HOST_SCRIPT), op, stdin=line, check=False
+        )
+        answer = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == (0 if answer["ok"] else 1)
+        return {HOST.name: from_answer(HOST.name, op, answer)}
+
+
+def example_pillar() -> dict[str, Any]:
+    """Return what salt/pillar.example says, as Salt reads it."""
+    program = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
+    text = (ROOT / "salt/pillar.example").read_text(encoding="utf-8")
+    python = str(saltenv.ensure() / "python")
+    done = subprocess.run([python, "-c", program], input=text, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def changed(pillar: dict[str, Any], **areas: Any) -> dict[str, Any]:
+    """Return a copy of a pillar with keys of its ``engine`` replaced; mappings are merged one level deep."""
+    pillar = copy.deepcopy(pillar)
+    for area, value in areas.items():
+        old = pillar["engine"].get(area)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        pillar["engine"][area] = {**old, **value} if both and old else value
+    return pillar
+
+
+def apply(
+    machine: Machine,
+    pillar: dict[str, Any] | Mapping[str, str],
+    *,
+    name: str = "",
+    is_test: bool = False,
+    salt_call: str = "",
+    root: Path | None = None,
+) -> states.HostStates:
+    """Apply all states or the SLS *name*, with a pillar: a mapping, or files of `statefiles.read_pillar`."""
+    files = {"pillar/top.sls": json.dumps({"base": {"*": ["hosts"]}}), "pillar/hosts.sls": json.dumps(pillar)}
+    if all(isinstance(value, str) for value in pillar.values()):
+        files = dict(pillar)
+    settings = Settings(salt_call=salt_call or str(saltenv.ensure() / "salt-call"))
+    order = states.Order(root=str(root or machine.root), states=name, is_test=is_test)
+    tree = statefiles.read_tree()
+    [found] = states.apply(MachineFleet(machine), [HOST], order, files={**tree, **files}, settings=settings)
+    return found
+
+
+def ids(found: list[State]) -> list[str]:
+    """Return the states' ids."""
+    return [state.id for state in found]
+
+
+PYTHON = sys.executable

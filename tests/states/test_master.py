@@ -1,0 +1,146 @@
+"""A Salt master with two minions, on machines of their own with one loopback: both there, and one stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from release.settings import ROOT
+from tests.flow.engine_process import wait_until
+from tests.states.machine import Machine, kill, make_certificate
+from tests.states.rig import PYTHON, example_pillar
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAMES = ("cdn-1", "cdn-2")
+COMMON = {
+    "log_level_logfile": "quiet",
+    "log_level": "error",
+    "enable_gpu_grains": False,
+    "enable_fqdns_grains": False,
+}
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from release.stateprogram import Wanted, run
+folder = Path(sys.argv[1])
+sys.exit(run(Wanted(**json.loads(sys.argv[2])), folder=folder, project=folder))
+"""
+
+
+@dataclass
+class Site:
+    """The master's machine, and those of the minions with their processes."""
+
+    master: Machine
+    minions: dict[str, tuple[Machine, subprocess.Popen[bytes]]]
+
+    def salt(self, **wanted: Any) -> tuple[int, dict[str, Any]]:
+        """Run the task with --master --json; return its exit code and what it printed."""
+        arguments = json.dumps({"is_master": True, "is_json": True, **wanted})
+        folder = str(self.master.folder)
+        done = self.master.run(PYTHON, "-c", PROGRAM, folder, arguments, check=False)
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    def stop(self, name: str) -> None:
+        _, process = self.minions[name]
+        kill(process)
+
+
+@pytest.fixture(scope="module")
+def site(machine: Machine, salt_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = machine.folder
+    _write(folder / "pillar/top.sls", {"base": {"*": ["hosts"]}})
+    _write(folder / "pillar/hosts.sls", example_pillar())
+    master = {
+        **COMMON,
+        "root_dir": str(folder / "master"),
+        "interface": "127.0.0.1",
+        "auto_accept": True,
+        "worker_threads": 3,
+        "file_roots": {"base": [str(ROOT / "salt"), str(ROOT / "templates")]},
+        "pillar_roots": {"base": [str(folder / "pillar")]},
+        "gather_job_timeout": 3,
+    }
+    _write(folder / "etc-salt/master", master)
+    (folder / "hosts.toml").write_text("".join(f'[[hosts]]\nname = "{name}"\n' for name in NAMES))
+    call = f"{salt_programs / 'salt'} -c {folder / 'etc-salt'}"
+    (folder / "pyproject.toml").write_text(f'[tool.purgeline.release]\nsalt_master = "{call}"\n')
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_running(machine, str(salt_programs / "salt-master"), folder / "etc-salt"))
+        minions = {}
+        for name in NAMES:
+            own = stack.enter_context(Machine(tmp_path_factory.mktemp(name), net_of=machine))
+            make_certificate(own)
+            config = {**COMMON, "id": name, "master": "127.0.0.1", "root_dir": str(own.folder / "minion")}
+            _write(own.folder / "etc-salt/minion", config)
+            process = _running(own, str(salt_programs / "salt-minion"), own.folder / "etc-salt")
+            minions[name] = (own, stack.enter_context(process))
+        ping = [*call.split(), "--out=json", "--static", "--timeout=2", "*", "test.ping"]
+        wait_until(
+            lambda: all(f'"{name}": true' in machine.run(*ping, check=False).stdout for name in NAMES),
+            timeout_s=60,
+            what="minions that answer",
+        )
+        yield Site(machine, minions)
+
+
+@contextlib.contextmanager
+def _running(machine: Machine, program: str, config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = machine.start(program, "-c", str(config), log=machine.folder / "log")
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_both_minions_are_brought_into_the_state(site: Site) -> None:
+    code, answer = site.salt(is_test=True)
+    assert code == 0, answer
+    assert all(not machine.has("/srv/purgeline/shared") for machine, _ in site.minions.values())
+
+    code, answer = site.salt()
+    assert code == 0, answer
+    assert [(host["host"], host["ok"]) for host in answer["hosts"]] == [(name, True) for name in NAMES]
+    assert all(len(host["states"]) > 15 for host in answer["hosts"])
+    for machine, _ in site.minions.values():
+        assert 'name = "edge-1"' in machine.read("/srv/purgeline/shared/engine.toml")
+
+
+def test_a_state_that_fails_on_a_minion_fails_the_run(site: Site) -> None:
+    code, answer = site.salt(states="engine.nope", hosts=["cdn-1"])
+    assert code == 1
+    [host] = answer["hosts"]
+    assert "cannot be rendered" in host["reason"]
+
+
+def test_a_stopped_minion_is_reported_and_fails_the_run(site: Site) -> None:
+    site.stop("cdn-2")
+    code, answer = site.salt()
+    assert code == 1
+    first, second = answer["hosts"]
+    assert (first["host"], first["ok"]) == ("cdn-1", True)
+    assert [state for state in first["states"] if state["changes"]] == []
+    assert (second["host"], second["ok"], second["kind"]) == ("cdn-2", False, "missing")
+    assert "gave no answer" in second["reason"]
+
+
+def test_a_host_that_is_no_minion_is_reported(site: Site) -> None:
+    with (site.master.folder / "hosts.toml").open("a") as file:
+        file.write('[[hosts]]\nname = "cdn-3"\n')
+    code, answer = site.salt(hosts=["cdn-1", "cdn-3"], is_test=True)
+    assert code == 1
+    assert [host["ok"] for host in answer["hosts"]] == [True, False]

@@ -1,0 +1,154 @@
+"""The task ``salt`` over SSH: two hosts with a real sshd, and one of them gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from release.settings import ROOT
+from tests.flow.engine_process import wait_until
+from tests.states.machine import Machine, kill, make_certificate
+from tests.states.rig import PYTHON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PORTS = {"cdn-1": 2201, "cdn-2": 2202}
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from release.errors import ReleaseError
+from release.stateprogram import Wanted, run
+folder = Path(sys.argv[1])
+try:
+    sys.exit(run(Wanted(**json.loads(sys.argv[2])), folder=folder, project=folder))
+except ReleaseError as exc:
+    sys.exit(f"salt: {exc}")
+"""
+
+
+class Site:
+    """A controller's machine, and hosts whose sshd it reaches."""
+
+    def __init__(self, controller: Machine) -> None:
+        self.controller = controller
+        self.hosts: dict[str, Machine] = {}
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, **wanted: Any) -> subprocess.CompletedProcess[str]:
+        folder = str(self.controller.folder)
+        return self.controller.run(PYTHON, "-c", PROGRAM, folder, json.dumps(wanted), check=False)
+
+    def json(self, **wanted: Any) -> tuple[int, list[dict[str, Any]]]:
+        done = self.run(is_json=True, **wanted)
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)["hosts"]
+
+
+@pytest.fixture(scope="module")
+def site(machine: Machine, salt_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = machine.folder
+    for key in ("host", "client"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / f"{key}.key")]
+        subprocess.run(command, check=True)
+    public = (folder / "host.key.pub").read_text().split()[:2]
+    known = [f"[127.0.0.1]:{port} {' '.join(public)}\n" for port in PORTS.values()]
+    (folder / "known_hosts").write_text("".join(known))
+    for name in ("salt", "templates"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "pillar.sls").write_text((ROOT / "salt/pillar.example").read_text())
+    table = {
+        "known_hosts": str(folder / "known_hosts"),
+        "ssh_key_file": str(folder / "client.key"),
+        "salt_call": str(salt_programs / "salt-call"),
+        "connect_timeout_s": 5,
+        "workers": 3,
+    }
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in table.items()]
+    (folder / "pyproject.toml").write_text("[tool.purgeline.release]\n" + "".join(lines))
+    (folder / "hosts.toml").write_text(
+        "".join(
+            f'[[hosts]]\nname = "{name}"\naddress = "127.0.0.1"\nport = {port}\nuser = "root"\n'
+            for name, port in PORTS.items()
+        )
+    )
+    with contextlib.ExitStack() as stack:
+        found = Site(machine)
+        for name, port in PORTS.items():
+            host = stack.enter_context(Machine(tmp_path_factory.mktemp(name), net_of=machine))
+            make_certificate(host)
+            config = host.folder / "sshd_config"
+            config.write_text(
+                f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host.key\nPidFile none\nUsePAM no\n"
+                f"AuthorizedKeysFile {folder}/client.key.pub\nStrictModes no\nSubsystem sftp internal-sftp\n"
+            )
+            host.run("mkdir", "/run/sshd")
+            server = host.start("/usr/sbin/sshd", "-D", "-e", "-f", str(config), log=host.folder / "sshd.log")
+            stack.callback(kill, server)
+            found.hosts[name], found.servers[name] = host, server
+        wait_until(lambda: _listen(machine) >= set(PORTS.values()), what="sshd")
+        yield found
+
+
+def _listen(machine: Machine) -> set[int]:
+    lines = machine.run("ss", "-Htln").stdout.splitlines()
+    return {int(line.split()[3].rpartition(":")[2]) for line in lines}
+
+
+def test_a_diff_is_readable_and_changes_nothing(site: Site) -> None:
+    done = site.run(is_test=True)
+    assert done.returncode == 0, done.stderr
+    assert "  ~ engine-config-file-managed  /srv/purgeline/shared/engine.toml\n" in done.stdout
+    assert "cdn-1: ok, 2" in done.stdout
+    assert "states would change" in done.stdout.splitlines()[-1]
+    assert not any(host.has("/srv/purgeline/shared") for host in site.hosts.values())
+
+
+def test_all_hosts_are_brought_into_the_state(site: Site) -> None:
+    code, hosts = site.json()
+    assert code == 0, hosts
+    assert [host["host"] for host in hosts] == list(PORTS)
+    for host in site.hosts.values():
+        assert "--workers 3" in host.read("/etc/systemd/system/purgeline.service")
+    code, hosts = site.json()
+    assert [state for host in hosts for state in host["states"] if state["changes"]] == []
+
+
+def test_the_pillar_of_another_file_is_taken(site: Site) -> None:
+    path = site.controller.folder / "other.sls"
+    path.write_text((ROOT / "salt/pillar.example").read_text().replace("watchdog_s: 30", "watchdog_s: 99"))
+    code, [host] = site.json(hosts=["cdn-1"], pillar="other.sls", is_test=True)
+    assert code == 0
+    [state] = [state for state in host["states"] if state["changes"]]
+    assert "+WatchdogSec=99" in state["changes"]["diff"]
+
+
+def test_a_host_that_is_down_fails_and_the_others_are_done(site: Site) -> None:
+    kill(site.servers["cdn-2"])
+    code, hosts = site.json()
+    assert code == 1
+    assert [(host["host"], host["ok"]) for host in hosts] == [("cdn-1", True), ("cdn-2", False)]
+    assert hosts[1]["kind"] == "unreachable"
+    done = site.run()
+    assert done.returncode == 1
+    assert "cdn-2: failed: " in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"hosts": ["cdn-9"]}, "'cdn-9' is no host or group of the inventory; there are cdn-1, cdn-2"),
+        ({"pillar": "nowhere.sls"}, "nowhere.sls: no such pillar; copy salt/pillar.example"),
+        ({"inventory": "nowhere.toml"}, "nowhere.toml: no such inventory"),
+        ({"release": "9.9"}, "has no index.json; publish something"),
+    ],
+)
+def test_a_wrong_argument_is_named(site: Site, wanted: dict[str, Any], reason: str) -> None:
+    done = site.run(**wanted)
+    assert done.returncode == 1
+    assert reason in done.stderr

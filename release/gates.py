@@ -47,7 +47,16 @@ def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> 
         running=str(running or ""),
         releases=[str(version) for version in facts.get("releases") or []],
         state=str(status.get("state") or "") if status.get("ok") else "",
+        lock=_lock_text(facts.get("lock")),
     )
+
+
+def _lock_text(lock: object) -> str:
+    """Say whose a lock is, in a few words."""
+    if not isinstance(lock, dict):
+        return ""
+    text = f"{lock.get('who')} on {lock.get('where')}: {lock.get('why')}"
+    return f"{text} (stale)" if lock.get("stale") else text
 
 
 def need_all(failed: Iterable[Outcome]) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from release.rollout import HostRun, Report
 
 LOG_LINES: Final = 20  #: of a failed host, shown at the end
+LINE_MAX: Final = 4000  #: characters
 _SHOWN: Final = 16  #: hosts in the live view
 _GOOD, _BAD, _OPEN = "green", "red", "yellow"
 _STYLES: Final = {
@@ -57,7 +58,9 @@ class Screen:
 
     def __init__(self, *, is_json: bool = False) -> None:
         self.is_json = is_json
-        self.out = Console(soft_wrap=False, highlight=False)
+        self.out = Console(highlight=False)
+        if not self.out.is_terminal:
+            self.out.width = LINE_MAX  # in a file or pipe a row stays a line
         self.err = Console(stderr=True, highlight=False)
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
@@ -141,8 +144,6 @@ class Screen:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-        if not self.out.is_terminal:  # in a file or pipe a line stays a line
-            self.out.width = max(self.out.width, self.out.measure(table).maximum)
         self.out.print(table)
 
     def report(self, report: Report, *, action: str, deploy_id: str) -> None:

@@ -171,6 +171,7 @@ class HostSteps:
                 "who": self._run.who,
                 "deploy_id": self._run.deploy_id,
                 "action": action,
+                "force": self._run.action == RELOAD,  # for the configuration, too
             }
 
         limit_s = settings.reload_timeout_s + settings.bake_s + RELOAD_SLACK_S
@@ -184,7 +185,7 @@ def watch(fleet: Fleet, versions: Mapping[str, str]) -> dict[str, Outcome]:
         wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""
         if wrong:
             outcomes[name] = msgspec.structs.replace(
-                outcome, ok=False, answer={}, kind="unwell", reason=wrong
+                outcome, ok=False, answer={"ok": False}, kind="unwell", reason=wrong
             )
     return outcomes
 
@@ -202,7 +203,7 @@ def unwell(status: Mapping[str, Any], version: str) -> str:
 
 
 def _failed(host: str, op: str, kind: str, reason: str) -> Outcome:
-    return Outcome(host=host, op=op, ok=False, kind=kind, reason=reason)
+    return Outcome(host=host, op=op, ok=False, kind=kind, reason=reason, answer={"ok": False})
 
 
 def _add_time(outcome: Outcome, before: Outcome) -> Outcome:

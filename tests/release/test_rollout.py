@@ -10,6 +10,7 @@ from release.remote import Outcome
 from release.rollout import Fate, Report, Rollout, Verdict
 
 OLD, NEW = "1.0", "2.0"
+NO_ANSWER = {"lost", "unreachable"}
 
 
 class Scripted:
@@ -39,7 +40,7 @@ class Scripted:
             kind=kind,
             reason=f"{step} is bad" if kind else "",
             log=["last words"] if kind else [],
-            answer={"ok": True} if is_done or not kind else {},
+            answer={} if kind in NO_ANSWER else {"ok": is_done or not kind},
             duration_s=1.0,
         )
 

@@ -6,15 +6,12 @@ Errors are problem documents on both lanes, also for what aiohttp itself refuses
 from __future__ import annotations
 
 import asyncio
-import heapq
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import HttpVersion11, web
 from loguru import logger
 
-from engine import result
 from engine.errors import EngineError, RequestError
 from engine.model import State
 from engine.problems import Reply, problem
@@ -29,7 +26,6 @@ _ENGINE: web.AppKey[Engine] = web.AppKey("engine")
 _PAGE_MAX: Final = 1000
 _PAGE: Final = 100
 _DIGITS_MAX: Final = 20  #: Python refuses to read numbers of thousands of digits
-_STORED: Final = "s"  #: cursor of a page that begins in the store
 
 _encode = msgspec.json.encode
 
@@ -93,6 +89,7 @@ async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     """Turn every error into a problem document and tell the connection what is under way."""
     engine = request.app[_ENGINE]
     connection = _connection_of(request)
+    engine.stats.requests += 1
     if connection is not None:
         connection.request_begins()
     try:
@@ -130,6 +127,7 @@ async def _answer(engine: Engine, request: web.Request, handler: Any) -> web.Str
         raise
     except Exception:  # noqa: BLE001 - a client never sees a traceback, the log does
         logger.exception("{} {} failed", request.method, request.path)
+        engine.stats.requests_failed += 1
         reply = problem(500, "an error in the engine; its log says more")
     if reply.status < 500:  # noqa: PLR2004 - HTTP
         engine.stats.requests_refused += 1
@@ -223,52 +221,25 @@ async def _submit(submit: Any, body: bytes, token: Token) -> web.Response:
 
 
 async def _get_task(request: web.Request) -> web.Response:
-    engine = request.app[_ENGINE]
     token = _check(request, "read")
-    task_id = request.match_info["id"]
-    task = engine.regions.get(task_id)
-    if task is not None and task.waiters is None and token.may_see(task.token):
-        return _json(result.document(task))
-    return _json(result.public(await engine.stored(task_id, token)))
+    return _json(await request.app[_ENGINE].lookup.document(request.match_info["id"], token))
 
 
 async def _delete_task(request: web.Request) -> web.Response:
-    engine = request.app[_ENGINE]
     token = _check(request, "submit")
-    return _json(await engine.cancel(request.match_info["id"], token))
+    return _json(await request.app[_ENGINE].lookup.cancel(request.match_info["id"], token))
 
 
 async def _get_tasks(request: web.Request) -> web.Response:
     """Tasks in memory, newest first, then stored ones. A cursor goes on where the last page ended."""
-    engine = request.app[_ENGINE]
     token = _check(request, "read")
     state = request.query.get("state") or None
     if state is not None and state not in State.__members__.values():
         raise RequestError(422, f"state: {state!r} is not known; takes {', '.join(State)}", field="state")
     limit = _number(request, "limit", _PAGE, _PAGE_MAX)
-    cursor = request.query.get("cursor", "")
-    found: list[Any] = []
-    if not cursor.startswith(_STORED):
-        after = _cursor_time(cursor)
-        tasks = heapq.nlargest(
-            limit + 1,
-            (
-                task
-                for task in engine.regions.tasks()
-                if task.waiters is None
-                and (task.created_at, task.id) < after
-                and token.may_see(task.token)
-                and (state is None or task.state == state)
-            ),
-            key=lambda task: (task.created_at, task.id),
-        )
-        found = [result.document(task) for task in tasks[:limit]]
-        if len(tasks) > limit:
-            return _json({"tasks": found, "cursor": f"{found[-1].created_at!r}~{found[-1].task_id}"})
-        cursor = _STORED
-    stored, following = await engine.stored_page(state, cursor.removeprefix(_STORED), limit - len(found))
-    found += [result.public(document) for document in stored if token.may_see(document.get("token", ""))]
-    return _json({"tasks": found, "cursor": f"{_STORED}{following}" if following else None})
+    lookup = request.app[_ENGINE].lookup
+    tasks, cursor = await lookup.page(state, request.query.get("cursor", ""), limit, token)
+    return _json({"tasks": tasks, "cursor": cursor or None})
 
 
 def _number(request: web.Request, name: str, default: int, most: int) -> int:
@@ -278,30 +249,17 @@ def _number(request: web.Request, name: str, default: int, most: int) -> int:
     return int(text)
 
 
-def _cursor_time(cursor: str) -> tuple[float, str]:
-    if not cursor:
-        return (float("inf"), "")
-    at, _, task_id = cursor.partition("~")
-    try:
-        created_at = float(at)
-    except ValueError:
-        created_at = math.nan
-    if not math.isfinite(created_at):
-        raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor")
-    return (created_at, task_id)
-
-
 # The engine
 
 
 async def _get_stats(request: web.Request) -> web.Response:
     _check(request, "read")
-    return _json(request.app[_ENGINE].stats.document())
+    return _json(await request.app[_ENGINE].all_stats())
 
 
 async def _get_nodes(request: web.Request) -> web.Response:
     _check(request, "read")
-    return _json({"nodes": request.app[_ENGINE].node_documents()})
+    return _json({"nodes": await request.app[_ENGINE].all_nodes()})
 
 
 async def _get_version(request: web.Request) -> web.Response:
@@ -322,8 +280,7 @@ async def _get_ready(request: web.Request) -> web.Response:
 
 async def _get_metrics(request: web.Request) -> web.Response:
     _check(request, "read")
-    engine = request.app[_ENGINE]
-    body = engine.metrics.render()
+    body = await request.app[_ENGINE].all_metrics()
     return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

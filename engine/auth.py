@@ -142,6 +142,17 @@ class Auth:
         self._tokens = [(bytes.fromhex(token.sha256), _make(token, hosts, clock)) for token in config.tokens]
         self._anonymous = Token("anonymous", frozenset(get_args(Scope)), hosts)
 
+    def named(self, name: str) -> Token:
+        """Return a token by its name: another worker has checked that the client has it.
+
+        Raises:
+            RequestError: 403, this worker's configuration has no such token.
+        """
+        for token in (self._anonymous, *(token for _, token in self._tokens)):
+            if token.name == name and (token is not self._anonymous or not self._tokens):
+                return token
+        raise RequestError(403, f"token {name!r} is not in this engine's configuration any more")
+
     def check(self, authorization: str | bytes | None, scope: Scope) -> Token:
         """Return the token of an ``Authorization`` header.
 

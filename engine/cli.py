@@ -105,7 +105,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
     option = add("serve", _serve, "Run the engine until it is told to stop.")
     option("--config", type=Path, required=True, metavar="F", help="TOML file")
-    option("--workers", type=_count, default=1, metavar="N", help="processes (default 1)")
+    option(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="run so many processes under a supervisor, which reloads on SIGHUP without a pause",
+    )
     for name, text in (
         ("purge", "Purge targets."),
         ("prefetch", "Fetch URLs into the caches ahead of time."),
@@ -113,6 +118,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         add(name, _hand_in, f"{text} Without a URL they are read from standard input, one a line.")
         _add_task_options(commands[name], is_purge=name == "purge")
     _add_views(add)
+    worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
+    worker.add_argument("--config", type=Path, required=True)
+    worker.set_defaults(run=_work)
     option = add("check-config", _check_config, "Check a configuration and show what it would run.")
     option("config", type=Path, metavar="F", help="TOML file")
     return parser, commands
@@ -206,9 +214,26 @@ def _serve(args: argparse.Namespace, _out: render.Output) -> int:
     from engine import config  # noqa: PLC0415 - only this command needs the engine
 
     settings = config.load(args.config)
-    from engine.process import run  # noqa: PLC0415 - after a mistake in the file not even then
+    if args.workers is None:
+        from engine.process import run  # noqa: PLC0415 - after a mistake in the file not even then
 
-    return run(settings, workers=args.workers)
+        return run(settings)
+    from engine import supervisor  # noqa: PLC0415 - as above
+
+    return supervisor.main(
+        ["--config", str(args.config.resolve()), "--workers", str(args.workers)],
+        worker_command=[sys.executable, "-m", "engine", "worker"],
+        version=__version__,
+    )
+
+
+def _work(args: argparse.Namespace, _out: render.Output) -> int:
+    from engine import config  # noqa: PLC0415 - as above
+
+    settings = config.load(args.config)
+    from engine.worker import run  # noqa: PLC0415 - as above
+
+    return run(settings)
 
 
 def _hand_in(args: argparse.Namespace, out: render.Output) -> int:

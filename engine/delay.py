@@ -61,21 +61,25 @@ class DelayQueues:
         self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self.unfolded = 0  #: delivered rows whose result is not saved yet
+        self.is_held = False  #: the worker before this one still delivers
 
     def __repr__(self) -> str:
         return f"<DelayQueues {self._depth}>"
 
-    def load(self, depths: dict[str, Depth], behind: list[str]) -> None:
-        """Take over what the store holds at start; call once per store file.
+    async def load(self, depths: dict[str, Depth], behind: list[str]) -> None:
+        """Take over what the store holds; call once per store file.
 
         Args:
             depths: of each node's queue.
             behind: nodes with rows that wait for their parents.
+
+        Raises:
+            StoreError: the store cannot be read.
         """
         self._behind.update(behind)
         for name, depth in depths.items():
-            self._depth[name] = self._depth.get(name, 0) + depth.count
             self._oldest_at[name] = min(self._oldest_at.get(name, depth.oldest_at), depth.oldest_at)
+            await self.recount(name)
 
     def names(self) -> list[str]:
         """Return the nodes that have rows."""
@@ -124,8 +128,15 @@ class DelayQueues:
         """Deliver a node's queue, unless that is under way."""
         running = self._deliveries.get(node.name)
         self._again.add(node.name)
+        if self.is_held:
+            return
         if running is None or running.done():
             self._deliveries[node.name] = self._loop.create_task(self._deliver(node))
+
+    def deliver_if_returned(self, node: Node) -> None:
+        """Deliver the queue of a node that came back while deliveries were held."""
+        if node.state in {NodeState.RETURNING, NodeState.CATCHING_UP}:
+            self.deliver(node)
 
     def deliver_released(self) -> None:
         """Rows may have been let go by their parents: deliver those of reachable nodes."""

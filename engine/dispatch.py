@@ -86,6 +86,7 @@ class Dispatch:
         self.on_alert = on_alert
         self.nodes: dict[str, Node] = {}
         self.live = 0  #: subtasks that are neither settled nor in a delay queue
+        self.on_room: Callable[[], None] | None = None  #: called once when there are fewer of them
         self.savers: SaverPool
         self.delay: DelayQueues
         self._attempts_max = attempts_max
@@ -388,6 +389,12 @@ class Dispatch:
             self._over(task)
         if self.live == 0 and self._idle is not None:
             self._idle.set()
+        self._made_room()
+
+    def _made_room(self) -> None:
+        if self.on_room is not None:
+            asyncio.get_running_loop().call_soon(self.on_room)
+            self.on_room = None
 
     def _over(self, task: Task) -> None:
         """Nothing of the task is on its way any more: settle it, unless it waits for delayed ones."""
@@ -433,6 +440,7 @@ class Dispatch:
         if task.version != version:
             return
         self.regions.remove(task.id)
+        self._made_room()
         self.dues.cancel(task.id)
         _unlink(task)
         if task.journal_seq:

@@ -384,6 +384,7 @@ class Intake(asyncio.Protocol):
         head, self._head = self._head, None
         assert head is not None
         gate = self._gate
+        gate.accept.stats.requests += 1
         is_last = head.is_last or gate.is_draining
         slot = _Slot(self, is_last=is_last)
         self._slots.append(slot)

@@ -1,10 +1,13 @@
 """One engine from start to exit.
 
-Start order: store, savers, journal replayed, notifier, nodes, listener. Stop order is its reverse:
+Start order: store, nodes, savers, notifier, what the store holds, listener. Stop order is its reverse:
 stop accepting and finish the requests under way, give what is on its way to nodes time to be answered,
 then the savers, the notifier, the store. What could not be finished is in the store and goes on at the
-next start. SIGTERM (or SIGINT) once drains; a second one stops at once: nothing acknowledged is lost
-by that either, it is only done again.
+next start, or in the worker after this one. SIGTERM (or SIGINT) once drains; a second one stops at once:
+nothing acknowledged is lost by that either, it is only done again.
+
+`prepare` and `accept` are apart for hot reloads: a new worker is prepared whole, and asked whether it is,
+before it takes a single connection.
 """
 
 from __future__ import annotations
@@ -24,43 +27,43 @@ import msgspec
 from aiohttp import web
 from loguru import logger
 
-from engine import _version, logs, result
+from engine import _version, combine, logs
 from engine.accept import Accept
 from engine.api import ApiProtocol, make_app
 from engine.auth import Auth
 from engine.buffers import BufferPool
-from engine.delay import DelayQueues, settle_once
+from engine.delay import DelayQueues
 from engine.dispatch import Dispatch
-from engine.errors import ConfigError, RequestError, StoreError
+from engine.errors import ConfigError, StoreError
 from engine.intake import Gate
 from engine.listener import Listener
-from engine.model import FINAL_STATES, State, Task
+from engine.lookup import Lookup
+from engine.model import State
 from engine.node import Node, NodeState
 from engine.notify import CallbackJob, Notifier
 from engine.plan import Topology
+from engine.private import documents
 from engine.region import RegionMap
 from engine.saver import Saver, SaverPool
 from engine.stats import EngineCollector, NodeSample, Stats
-from engine.store import Callback
+from engine.store.layout import check_layout
 from engine.store.sqlite import SqliteStore
+from engine.takeup import TakeUp
 from engine.timer import Timer
-from engine.validate import Validator, decode
+from engine.validate import Validator
 
 if TYPE_CHECKING:
     import socket
 
-    from engine.auth import Token
     from engine.config import Config
-    from engine.store import Accepted
+    from engine.peers import Peers
+    from engine.store import Callback
 
 _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 _FORGET_EVERY_S: Final = 60.0
 _READERS: Final = 4
 _SAVERS_MAX: Final = 1024
-_CURSOR_MAX: Final = 32
-_WRITE_LIMIT_S: Final = 5.0
-_NO_PAGE: Final = 2**62
 
 
 class Engine:
@@ -69,20 +72,26 @@ class Engine:
     Args:
         config: checked configuration.
         log: the process's log.
+        peers: the other workers, under a supervisor.
+        has_predecessor: a worker of this slot still works with the store; see `TakeUp`.
     """
 
-    def __init__(self, config: Config, log: logs.Logs) -> None:
+    def __init__(
+        self, config: Config, log: logs.Logs, *, peers: Peers | None = None, has_predecessor: bool = False
+    ) -> None:
         self.config = config
+        self.peers = peers
         self.logs = log
         settings = config.engine
         loop = asyncio.get_running_loop()
         self.server = f"purgeline/{_version.__version__}"
         self._loop = loop
         self._started_at = time.monotonic()
+        self.drain_limit_s = settings.drain_timeout_s
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
-        self._is_started = False
-        self._background: set[asyncio.Task[None]] = set()
+        self._prepared = asyncio.Event()
+        self._is_taking_over = has_predecessor
         self._data_dir = Path(settings.data_dir)
         self.stats = Stats()
         self.timer = Timer(loop, granularity_s=0.01, on_error=_log_timer_error)
@@ -101,7 +110,10 @@ class Engine:
             on_alert=self._alert,
         )
         self.validator = Validator(
-            Topology(config), due_s=settings.due_s, allows_callback=self.notifier.allows
+            Topology(config),
+            due_s=settings.due_s,
+            allows_callback=self.notifier.allows,
+            is_ours=None if peers is None or peers.count == 1 else peers.is_mine,
         )
         self.accept = Accept(
             self.validator,
@@ -109,6 +121,8 @@ class Engine:
             self.dispatch,
             self.stats,
             live_max=settings.live_subtasks_max,
+            wait_s=settings.saver_push_timeout_s,
+            waiting_max=settings.saver_backlog_count,
             on_alert=self._alert,
         )
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
@@ -116,7 +130,19 @@ class Engine:
         self.delay = DelayQueues(self.dispatch, self._readers)
         for part in (self.accept, self.dispatch):
             part.savers = self.savers
+        self.accept.peers = peers
         self.dispatch.delay = self.delay
+        self.takeup = TakeUp(
+            self.regions,
+            self.dispatch,
+            self.delay,
+            self.validator,
+            self.accept,
+            on_callbacks=self._callbacks_written,
+            is_waiting=has_predecessor,
+        )
+        self.accept.taken_up = self.takeup.done
+        self.lookup = Lookup(self)
         self.metrics = EngineCollector(
             self.stats, _version.__version__, _version.__revision__, self._node_samples
         )
@@ -127,8 +153,9 @@ class Engine:
 
     def _make_saver(self, number: int) -> Saver:
         settings = self.config.engine
+        first = 0 if self.peers is None else self.peers.slot * settings.saver_count
         return Saver(
-            SqliteStore(self._data_dir / f"tasks-{number}.db"),
+            SqliteStore(self._data_dir / f"tasks-{first + number}.db", is_shared=self.peers is not None),
             self._loop,
             backlog_count=settings.saver_backlog_count,
             push_timeout_s=settings.saver_push_timeout_s,
@@ -158,7 +185,16 @@ class Engine:
     # Start
 
     async def start(self, listener: socket.socket) -> None:
-        """Open the store, take up what it holds, and accept connections on *listener*.
+        """Prepare, and accept connections on *listener*.
+
+        Raises:
+            StoreError, ConfigError: see `prepare`.
+        """
+        await self.prepare()
+        self.accept_on(listener)
+
+    async def prepare(self) -> None:
+        """Open the store, and take up what it holds unless a predecessor still works on it.
 
         Raises:
             StoreError: the store cannot be used.
@@ -169,26 +205,34 @@ class Engine:
         for saver in self.savers.savers:
             saver.start()
         await self.notifier.start()
-        await self._take_up()
-        await self._open_gate(listener)
-        self._is_started = True
+        await self.takeup.at_start()
+        await self._make_gate()
+        self._prepared.set()
         self._loop.call_later(_FORGET_EVERY_S, self._forget)
         _calm_gc()
 
-    async def _open_stores(self) -> None:
+    async def wait_prepared(self, limit_s: float) -> None:
+        """Wait until `prepare` is done.
+
+        Raises:
+            StoreError: it takes longer than *limit_s*.
+        """
         try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise StoreError(f"{self._data_dir}: cannot be made: {exc} (engine.data_dir)") from exc
-        found = len(list(self._data_dir.glob("tasks-*.db")))
-        if found not in {0, self.config.engine.saver_count}:
-            raise StoreError(
-                f"{self._data_dir} is of an engine with engine.saver_count = {found}, and that number says "
-                f"which file a task is in: it cannot be {self.config.engine.saver_count} there; set it back, "
-                "or set another engine.data_dir"
-            )
+            await asyncio.wait_for(self._prepared.wait(), limit_s)
+        except TimeoutError:
+            raise StoreError("the worker is starting") from None
+
+    def accept_on(self, listener: socket.socket) -> None:
+        """Accept connections on *listener*, which listens already."""
+        self._listener = Listener(listener, self.gate)
+        self._listener.start()
+
+    async def _open_stores(self) -> None:
+        count = self.config.engine.saver_count
+        slots = 1 if self.peers is None else self.peers.count
+        await self.delay.read(check_layout, self._data_dir, slots, count)
         for saver in self.savers.savers:
-            await self.delay.read(saver.store.open)
+            await self.delay.read(partial(saver.store.open, is_in_use=self._is_taking_over))
 
     def _make_nodes(self) -> None:
         settings = self.config.engine
@@ -202,56 +246,7 @@ class Engine:
             except OSError as exc:
                 raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
 
-    async def _take_up(self) -> None:
-        """Go on with what the store holds: the delay queues, the callbacks, the journal's tasks.
-
-        In that order: rows of tasks that are worked again from the start are dropped while no task can
-        add new ones, and a node with rows is not ready before they are delivered.
-        """
-        for number, saver in enumerate(self.savers.savers):
-            await self.delay.read(saver.store.drop_orphans)
-            behind = await self.delay.read(saver.store.nodes_behind)
-            self.delay.load(await self.delay.read(saver.store.depths), behind)
-            self._callbacks_written(number, await self.delay.read(saver.store.pending_callbacks))
-        for name in self.delay.names():
-            await self._take_up_rows(name)
-        taken = 0
-        for saver in self.savers.savers:
-            for seq, records in await self.delay.read(_journal_of, saver):
-                if not records:
-                    saver.settle_journal(seq)
-                for record in records:
-                    self._replay(record, seq)
-                taken += len(records)
-        if taken:
-            logger.info("{} unfinished tasks taken up from {}", taken, self._data_dir)
-
-    async def _take_up_rows(self, name: str) -> None:
-        if name in self.dispatch.nodes:
-            self.dispatch.nodes[name].start_probe()
-            return
-        count = self.delay.depth(name)
-        logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
-        await self.delay.drop_unknown(name)
-
-    def _replay(self, record: Accepted, seq: int) -> None:
-        try:
-            task = self.validator.replay(record.id, record.body, record.created_at, record.due_s)
-        except RequestError as exc:
-            task = Task.internal([], owner=None, task_id=record.id)
-            task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
-            task.digest, task.token = record.digest, record.token
-            with contextlib.suppress(RequestError):
-                task.callback = decode(record.body).callback
-            self.regions.add(task)
-            self.dispatch.adopt_failed(task, seq, f"cannot go on after a restart: {exc}")
-            return
-        task.digest, task.token = record.digest, record.token
-        self.regions.add(task)
-        self.dispatch.live += task.total
-        self.dispatch.submit(task, seq, left_s=task.due_at - time.time())
-
-    async def _open_gate(self, listener: socket.socket) -> None:
+    async def _make_gate(self) -> None:
         settings = self.config.engine
         self._runner = web.AppRunner(make_app(self), handle_signals=False, access_log=None)
         await self._runner.setup()
@@ -277,8 +272,6 @@ class Engine:
             body_timeout_s=settings.body_timeout_s,
             idle_timeout_s=settings.idle_timeout_s,
         )
-        self._listener = Listener(listener, self.gate)
-        self._listener.start()
 
     # Run
 
@@ -305,17 +298,17 @@ class Engine:
             drain.result()
 
     async def drain(self) -> None:
-        """Stop in order, within ``drain_timeout_s``."""
-        until = self._loop.time() + self.config.engine.drain_timeout_s
+        """Stop in order, within `drain_limit_s`."""
+        limit_s = self.drain_limit_s
+        until = self._loop.time() + limit_s
         logger.info("draining: no new connections; {} subtasks on their way", self.dispatch.live)
         if self._listener is not None:
             self._listener.close()
         self.gate.drain()
-        limit_s = self.config.engine.drain_timeout_s
         await self.gate.wait_closed(min(_GRACE_S, limit_s / 4))
         self.gate.close_idle()
         await self.gate.wait_closed(limit_s / 2)  # a slow client may not take all of the time
-        left_s = max(0.0, until - self._loop.time() - min(2.0, self.config.engine.drain_timeout_s / 4))
+        left_s = max(0.0, until - self._loop.time() - min(2.0, limit_s / 4))
         if not await self.dispatch.drain(left_s):
             logger.warning("{} subtasks are not done; they go on at the next start", self.dispatch.live)
         await self._close(flush_s=max(0.5, until - self._loop.time()))
@@ -333,6 +326,8 @@ class Engine:
         self.gate.close()
         await self.notifier.drain(min(flush_s, 2.0))
         await self._runner.cleanup()
+        if self.peers is not None:
+            await self.peers.close()
         self.timer.close()
         self.dues.close()
         for saver in self.savers.savers:
@@ -379,7 +374,7 @@ class Engine:
 
     def not_ready_reason(self) -> str:
         """Return why new requests should go elsewhere, or an empty text."""
-        if not self._is_started:
+        if not self._prepared.is_set():
             return "the engine is starting"
         if self._stop_requested.is_set():
             return "the engine is draining"
@@ -399,7 +394,7 @@ class Engine:
         }
 
     def node_documents(self) -> list[dict[str, Any]]:
-        """Return the nodes of ``GET /v1/engine/nodes``."""
+        """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them."""
         return [
             {
                 "name": node.name,
@@ -437,108 +432,29 @@ class Engine:
             for node in self.dispatch.nodes.values()
         ]
 
-    async def stored(self, task_id: str, token: Token) -> dict[str, Any]:
-        """Return a task's document from the store.
+    # Shown as one, whichever worker is asked
 
-        Raises:
-            RequestError: 404, no such task, or none that *token* may see.
-            StoreError: the store cannot be read.
-        """
-        text = await self.delay.read(self.savers.of(task_id).store.document, task_id)
-        stored: dict[str, Any] | None = None if text is None else msgspec.json.decode(text)
-        if stored is None or not token.may_see(stored.get("token", "")):
-            days = self.config.engine.retention_days
-            raise RequestError(404, f"there is no task {task_id!r}; settled ones are kept {days:g} days")
-        return stored
+    async def all_stats(self) -> dict[str, Any]:
+        """Return the body of ``GET /v1/engine/stats``."""
+        own = self.stats.document()
+        if self.peers is None or not self.peers.others():
+            return own
+        return combine.stats([own, *map(msgspec.json.decode, await self.peers.ask_all("/worker/stats"))])
 
-    async def stored_page(
-        self, state: str | None, cursor: str, limit: int
-    ) -> tuple[list[dict[str, Any]], str]:
-        """Return a page of stored documents, newest first, and the cursor of the next page or nothing."""
-        number, before = self._parse_cursor(cursor)
-        found: list[dict[str, Any]] = []
-        while number < len(self.savers.savers) and len(found) < limit:
-            store = self.savers.savers[number].store
-            page, before = await self.delay.read(store.documents, state, before, limit - len(found))
-            found += [
-                document
-                for document in map(msgspec.json.decode, page)
-                if self.regions.get(document["task_id"]) is None  # those were on a page before
-            ]
-            if before:
-                break
-            number, before = number + 1, _NO_PAGE
-        return found, f"{number}.{before}" if number < len(self.savers.savers) else ""
+    async def all_nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes of ``GET /v1/engine/nodes``."""
+        own = self.node_documents()
+        if self.peers is None or not self.peers.others():
+            return own
+        return combine.nodes([own, *map(documents, await self.peers.ask_all("/worker/nodes"))])
 
-    @staticmethod
-    def _parse_cursor(cursor: str) -> tuple[int, int]:
-        if not cursor:
-            return 0, _NO_PAGE
-        number, _, before = cursor.partition(".")
-        if not (
-            len(cursor) <= _CURSOR_MAX
-            and number.isdecimal()
-            and before.isdecimal()
-            and int(before) <= _NO_PAGE
-        ):
-            raise RequestError(422, "cursor: takes the cursor of the page before", field="cursor")
-        return int(number), int(before)
-
-    async def cancel(self, task_id: str, token: Token) -> dict[str, Any]:
-        """Cancel what was not sent of a task, and return its document.
-
-        Raises:
-            RequestError: 404 no such task that *token* may see, 409 it has settled.
-        """
-        task = self.regions.get(task_id)
-        if task is not None and task.waiters is None and token.may_see(task.token):
-            if task.state in FINAL_STATES or not self.dispatch.cancel(task):
-                raise RequestError(409, f"task {task_id!r} is {task.state}; nothing is left to cancel")
-            return msgspec.to_builtins(result.document(task))  # type: ignore[no-any-return]
-        stored = await self.stored(task_id, token)
-        if stored["state"] != State.PARTIAL:
-            raise RequestError(409, f"task {task_id!r} is {stored['state']}; nothing is left to cancel")
-        saver = self.savers.of(task_id)
-        result.cancel_stored(stored)
-        stored["updated_at"] = time.time()
-        public = result.public(stored)
-        callback = None
-        if "callback" in stored:
-            callback = Callback(0, task_id, stored["callback"], msgspec.json.encode(public).decode())
-        saver.unpark_task(task_id)
-        saver.put_document(task_id, msgspec.json.encode(stored), callback)
-        self.stats.tasks_cancelled += 1
-        saver.after_all(self._start_recount)
-        await self._written(saver)  # a GET straight after this answer must see it
-        return public
-
-    async def _written(self, saver: Saver) -> None:
-        """Wait until everything queued so far is on disk.
-
-        Raises:
-            StoreError: the store cannot be written at the moment.
-        """
-        written: asyncio.Future[None] = self._loop.create_future()
-        saver.after_all(partial(settle_once, written))
-        try:
-            await asyncio.wait_for(written, self.config.engine.saver_push_timeout_s + _WRITE_LIMIT_S)
-        except TimeoutError:
-            raise saver.error or StoreError("the store did not write in time") from None
-
-    def _start_recount(self) -> None:
-        task = self._loop.create_task(self._recount())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _recount(self) -> None:
-        """Rows were deleted without counting them."""
-        with contextlib.suppress(StoreError):
-            for name in self.delay.names():
-                await self.delay.recount(name)
-
-
-def _journal_of(saver: Saver) -> list[tuple[int, list[Accepted]]]:
-    return list(saver.store.journal())
+    async def all_metrics(self) -> bytes:
+        """Return the Prometheus page."""
+        own = self.metrics.render()
+        if self.peers is None or not self.peers.others():
+            return own
+        pages = [own, *await self.peers.ask_all("/worker/metrics")]
+        return combine.metrics([page.decode() for page in pages])
 
 
 def _calm_gc() -> None:

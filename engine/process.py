@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from engine.config import Config
 
-_SWITCH_INTERVAL_S: Final = 0.001
+SWITCH_INTERVAL_S: Final = 0.001
 """A saver waits this long at most for the GIL of a busy loop; CPython's 5 ms made every batch pay it
 several times."""
 
@@ -67,15 +67,13 @@ def _handed_down() -> socket.socket:
     return listener
 
 
-def run(config: Config, *, workers: int = 1) -> int:
-    """Serve until a signal says otherwise. Returns the exit code.
+def run(config: Config) -> int:
+    """Serve in this process until a signal says otherwise. Returns the exit code.
 
     Raises:
         ConfigError: the engine cannot run with this configuration.
     """
-    if workers != 1:
-        raise ConfigError("--workers: this version runs one worker")
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     log = logs.setup(
         log_format=config.engine.log_format, level=config.engine.log_level, version=_version.__version__
     )
@@ -92,7 +90,8 @@ async def _main(config: Config, log: logs.Logs) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop)
-    loop.add_signal_handler(signal.SIGUSR1, _cycle(log))
+    loop.add_signal_handler(signal.SIGUSR1, cycle(log))
+    loop.add_signal_handler(signal.SIGHUP, _explain_hangup)
     try:
         await engine.start(listener)
     except EngineError as exc:
@@ -105,5 +104,12 @@ async def _main(config: Config, log: logs.Logs) -> int:
     return 0
 
 
-def _cycle(log: logs.Logs) -> Callable[[], None]:
+def _explain_hangup() -> None:
+    logger.warning(
+        "SIGHUP: the configuration is read at the start only; with --workers a supervisor reloads it"
+    )
+
+
+def cycle(log: logs.Logs) -> Callable[[], None]:
+    """Return what swaps to the next log format, for a signal."""
     return lambda: logger.info("log format is now {}", log.cycle())

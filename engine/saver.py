@@ -107,6 +107,7 @@ class Saver:
         self._delay_timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event | None = None
         self.error: StoreError | None = None
+        self.own_rows: set[int] | None = None  #: journal rows written here, while another process writes too
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -188,6 +189,12 @@ class Saver:
     def unpark_task(self, task_id: str) -> None:
         """Drop every delay-queue row of a cancelled task."""
         self._own_work().batch.unparked_tasks.append(task_id)
+
+    def drop_orphans(self, task_ids: list[str], then: Callable[[], None]) -> None:
+        """Drop the delay-queue rows of tasks that are worked again from the start."""
+        own = self._own_work()
+        own.batch.orphans += task_ids
+        own.then.append(then)
 
     def settle_journal(self, seq: int) -> None:
         """Drop a journal row: all of its tasks are stored as documents."""
@@ -321,6 +328,8 @@ class Saver:
         if self.error is not None:
             self.error = None
             self._on_state(None)
+        if self.own_rows is not None:
+            self.own_rows.add(outcome.journal_seq)
         known = outcome.known
         for task in work.accepted:
             if task.id in known:
@@ -410,6 +419,7 @@ def _merge(failed: Work, later: Work) -> Work:
         "parked",
         "unparked",
         "unparked_tasks",
+        "orphans",
         "released",
         "late",
         "callbacks",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TARGETS_MAX: Final = 10_000
 DUE_MAX_S: Final = 7 * 86400
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBLEM = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)  # of msgspec: what, and its JSON path
 
 
@@ -73,14 +73,21 @@ class Validator:
         topology: the configured nodes.
         due_s: seconds until a task without ``due_s`` is due.
         allows_callback: returns why a callback URL is refused, or None.
+        is_ours: tells whether an id belongs to this worker; None: all do. New ids always do.
     """
 
     def __init__(
-        self, topology: Topology, *, due_s: float, allows_callback: Callable[[str], str | None]
+        self,
+        topology: Topology,
+        *,
+        due_s: float,
+        allows_callback: Callable[[str], str | None],
+        is_ours: Callable[[str], bool] | None = None,
     ) -> None:
         self._topology = topology
         self._due_s = due_s
         self._allows_callback = allows_callback
+        self._is_ours = is_ours
         self._salt = os.urandom(5).hex()
         self._counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
@@ -120,7 +127,10 @@ class Validator:
 
     def _new_id(self, now: float) -> str:
         """Ids sort by time; the salt keeps two processes apart."""
-        return f"{int(now * 1000):011x}{self._salt}{next(self._counter) & 0xFFFFFF:06x}"
+        while True:
+            made = f"{int(now * 1000):011x}{self._salt}{next(self._counter) & 0xFFFFFF:06x}"
+            if self._is_ours is None or self._is_ours(made):
+                return made
 
     def _make(
         self,
@@ -195,7 +205,7 @@ def _unknown_field(name: str, kind: type[msgspec.Struct]) -> str:
 
 
 def _check_fields(asked: TaskBody) -> None:
-    if asked.id is not None and not _ID.fullmatch(asked.id):
+    if asked.id is not None and not ID.fullmatch(asked.id):
         raise RequestError(422, "id: takes 1-64 characters of A-Z a-z 0-9 . _ -", field="id")
     if not 1 <= len(asked.targets) <= TARGETS_MAX:
         raise RequestError(

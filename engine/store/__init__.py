@@ -89,6 +89,7 @@ class Batch(msgspec.Struct):
     parked: list[Parked] = []
     unparked: list[int] = []  #: rows of the delay queues that were delivered
     unparked_tasks: list[str] = []  #: tasks of which every row goes (cancelled)
+    orphans: list[str] = []  #: tasks of which every row goes, unless a document has been stored
     released: list[tuple[str, str, str]] = []  #: (parent, task id, target) delivered: children may go
     late: list[Late] = []
     callbacks: list[Callback] = []
@@ -104,6 +105,7 @@ class Batch(msgspec.Struct):
             or self.parked
             or self.unparked
             or self.unparked_tasks
+            or self.orphans
             or self.released
             or self.late
             or self.callbacks
@@ -135,8 +137,11 @@ class Store(Protocol):
     written.
     """
 
-    def open(self) -> None:
+    def open(self, *, is_in_use: bool = False) -> None:
         """Open or create the store, and check it.
+
+        Args:
+            is_in_use: the worker before this one has it open and works with it.
 
         Raises:
             StoreDamagedError: the content is damaged; says what to do.
@@ -191,8 +196,8 @@ class Store(Protocol):
     def forget(self, before_at: float, limit: int) -> int:
         """Delete up to *limit* final tasks last updated before *before_at*; return how many."""
 
-    def drop_orphans(self) -> None:
-        """Delete delay-queue rows of tasks that the journal works again from the start."""
+    def orphans(self) -> list[str]:
+        """Return the tasks with rows but no document: live ones, and those the journal will work again."""
 
     def close(self) -> None:
         """Close it."""

@@ -7,6 +7,10 @@ a single statement (measured: 6.5 µs a document, off the GIL; ``executemany`` 7
 
 A damaged file stops the start (`StoreDamagedError`): an engine that began empty would have lost what
 it answered 202 for.
+
+During a hot reload the old and the new worker have one file open (*is_shared*). SQLite keeps their
+transactions apart; what this module adds is that nothing a row is called by comes from a counter in
+memory, and that no number is used twice.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS journal(seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS journal(seq INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS task(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, doc TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS parked(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, operation INTEGER NOT NULL,
@@ -39,14 +43,18 @@ CREATE TABLE IF NOT EXISTS parked(
 CREATE INDEX IF NOT EXISTS parked_order ON parked(node, after, seq);
 CREATE INDEX IF NOT EXISTS parked_target ON parked(node, operation, target);
 CREATE INDEX IF NOT EXISTS parked_task ON parked(task_id, target);
-CREATE TABLE IF NOT EXISTS callback(key INTEGER PRIMARY KEY, task_id TEXT NOT NULL, url TEXT NOT NULL,
-    body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS callback(key INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL,
+    url TEXT NOT NULL, body TEXT NOT NULL);
 """
 _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 """A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the
 tables that work depends on."""
 _ROOM_BYTES: Final = 256 * 1024  #: a disk that was full counts as full until this much is free
 _SCAN_ROWS: Final = 20_000  #: rows one page of a filtered listing looks at
+_DROP_ORPHANS: Final = (
+    "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
+    " AND task_id NOT IN (SELECT id FROM task)"
+)
 _PARKED_COLUMNS: Final = "seq, node, operation, target, task_id, after, parked_at"
 
 _encode = msgspec.json.encode
@@ -59,36 +67,31 @@ class SqliteStore:
 
     Args:
         path: the database file; its folder exists.
+        is_shared: another process that knows of this one may have it open too: a supervisor's workers.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_shared: bool = False) -> None:
         self._path = path
+        self._is_shared = is_shared
         self._writer: sqlite3.Connection | None = None
         self._readers = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._lock_file: Any = None
-        self._journal_seq = 0
-        self._callback_key = 0
         self._forget_from = 0
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._path}>"
 
-    def open(self) -> None:
+    def open(self, *, is_in_use: bool = False) -> None:
         """See `Store.open`."""
         self._take_lock()
         is_new = not self._path.exists()
         try:
-            self._check(is_new=is_new)
+            if not is_in_use:  # the other process has checked it, and may be writing
+                self._check(is_new=is_new)
             self._writer = self._connect()
             self._writer.executescript(_SCHEMA)
             self._check_format()
-            self._journal_seq = self._writer.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[
-                0
-            ]
-            self._callback_key = self._writer.execute(
-                "SELECT coalesce(max(key), 0) FROM callback"
-            ).fetchone()[0]
         except sqlite3.DatabaseError as exc:
             self.close()
             if is_new:
@@ -137,9 +140,10 @@ class SqliteStore:
     def _append(self, connection: sqlite3.Connection, accepted: list[Accepted], done: Committed) -> None:
         if not accepted:
             return
-        seq = self._journal_seq + 1
-        connection.execute("INSERT INTO journal VALUES (?, ?)", (seq, _encode_journal((FORMAT, accepted))))
-        self._journal_seq = done.journal_seq = seq
+        row = connection.execute(
+            "INSERT INTO journal(data) VALUES (?)", (_encode_journal((FORMAT, accepted)),)
+        )
+        done.journal_seq = row.lastrowid or 0
 
     def _take_known(
         self, connection: sqlite3.Connection, accepted: list[Accepted], done: Committed
@@ -171,6 +175,7 @@ class SqliteStore:
             ("DELETE FROM journal WHERE seq IN (SELECT value FROM json_each(?))", batch.settled_journal),
             ("DELETE FROM parked WHERE seq IN (SELECT value FROM json_each(?))", batch.unparked),
             ("DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))", batch.unparked_tasks),
+            (_DROP_ORPHANS, batch.orphans),
             ("DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))", batch.callbacks_over),
         ):
             if values:
@@ -245,16 +250,12 @@ class SqliteStore:
     def _put_callbacks(
         self, connection: sqlite3.Connection, callbacks: list[Callback], done: Committed
     ) -> None:
-        first = self._callback_key + 1
-        done.callbacks = [
-            Callback(key, callback.task_id, callback.url, callback.body)
-            for key, callback in enumerate(callbacks, first)
-        ]
-        connection.execute(
-            "INSERT INTO callback SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?)",
-            (_encode(done.callbacks).decode(),),
+        rows = connection.execute(
+            "INSERT INTO callback(task_id, url, body) SELECT value->>1, value->>2, value->>3"
+            " FROM json_each(?) WHERE true RETURNING key, task_id, url, body",
+            (_encode(callbacks).decode(),),
         )
-        self._callback_key += len(callbacks)
+        done.callbacks = [Callback(*row) for row in rows.fetchall()]
 
     # Reading
 
@@ -395,15 +396,10 @@ class SqliteStore:
             raise self._translate(exc, "delete") from exc
         return len(old)
 
-    def drop_orphans(self) -> None:
-        """Delete delay-queue rows of tasks that the journal will work again from the start."""
-        connection = self._writer
-        if connection is None:
-            return
-        try:
-            connection.execute("DELETE FROM parked WHERE task_id NOT IN (SELECT id FROM task)")
-        except sqlite3.Error as exc:
-            raise self._translate(exc, "write") from exc
+    def orphans(self) -> list[str]:
+        """See `Store.orphans`."""
+        rows = self._query("SELECT DISTINCT task_id FROM parked WHERE task_id NOT IN (SELECT id FROM task)")
+        return [row[0] for row in rows]
 
     def _query(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         """Run a read on this thread's own connection; readers never wait for the writer in WAL."""
@@ -421,11 +417,15 @@ class SqliteStore:
     # Opening
 
     def _take_lock(self) -> None:
-        """One engine per file: two would each think the other's work theirs."""
+        """One engine per file: two would each think the other's work theirs.
+
+        Workers of one supervisor share the lock, which keeps every other engine out.
+        """
+        kind = fcntl.LOCK_SH if self._is_shared else fcntl.LOCK_EX
         path = self._path.with_suffix(".lock")
         try:
             self._lock_file = path.open("a")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock_file.close()
             self._lock_file = None

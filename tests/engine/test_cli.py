@@ -474,16 +474,16 @@ def test_bad_config_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_serve_runs_the_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Config and workers are handed on, the result is the exit code, an error is one line."""
+    """The configuration is handed on, the result is the exit code, an error is one line."""
     import engine  # noqa: PLC0415 - its attribute is replaced
 
     path = tmp_path / "engine.toml"
     path.write_text(CONFIG, encoding="utf-8")
-    calls: list[tuple[str, int]] = []
+    calls: list[str] = []
 
-    def start(config: Any, *, workers: int) -> int:
-        calls.append((config.engine.listen, workers))
-        if workers == 9:
+    def start(config: Any) -> int:
+        calls.append(config.engine.listen)
+        if len(calls) == 2:
             raise StoreError("var/tasks.db: disk is full")
         return 0
 
@@ -491,9 +491,9 @@ def test_serve_runs_the_engine(
     process.run = start  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "engine.process", process)
     monkeypatch.setattr(engine, "process", process, raising=False)
-    assert cli.main(["serve", "--config", str(path), "--workers", "3"]) == 0
-    assert cli.main(["serve", "--config", str(path), "--workers", "9"]) == 1
-    assert calls == [("127.0.0.1:9999", 3), ("127.0.0.1:9999", 9)]
+    assert cli.main(["serve", "--config", str(path)]) == 0
+    assert cli.main(["serve", "--config", str(path)]) == 1
+    assert calls == ["127.0.0.1:9999"] * 2
     assert capsys.readouterr().err == "purgeline: var/tasks.db: disk is full\n"
 
 

@@ -102,7 +102,7 @@ def test_pipelined_requests_wait_past_a_limit(tmp_path: Path) -> None:
                 seen = 0
                 submit = engine.accept.submit
 
-                def counting(body: bytes, token: object, answer: object) -> None:
+                def counting(body: bytes, token: object, answer: object, **_: object) -> None:
                     nonlocal seen
                     (connection,) = engine.gate.connections
                     seen = max(seen, len(connection._slots))

@@ -119,8 +119,8 @@ def test_another_saver_count_on_the_same_data_is_refused(tmp_path: Path, before:
         finally:
             other.stop()
         last = other.log().splitlines()[-1]
-        assert f"engine.saver_count = {before}" in last
-        assert f"it cannot be {after} there" in last
+        assert f"with workers=1 saver_count={before}," in last
+        assert f"cannot be workers=1 saver_count={after} there" in last
         assert "Traceback" not in other.log()
         with EngineProcess(tmp_path, tables, saver_count=before) as engine:
             assert len(engine.get("/v1/engine/tasks")["tasks"]) == 1

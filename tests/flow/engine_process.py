@@ -87,6 +87,7 @@ class EngineProcess:
         tables: TOML tables: layers, nodes, sites, tokens.
         engine: keys of ``[engine]`` besides ``listen``, ``data_dir`` and ``log_format``.
         prefix: a command to run it under, such as ``["faketime", …]``.
+        workers: so many under a supervisor; 0: one process without.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class EngineProcess:
         *,
         prefix: Sequence[str] = (),
         env: dict[str, str] | None = None,
+        workers: int = 0,
         **engine: object,
     ) -> None:
         self.folder = folder
@@ -112,6 +114,7 @@ class EngineProcess:
         )
         self.log_path = folder / "engine.log"
         self._prefix = list(prefix)
+        self._options = ["--workers", str(workers)] if workers else []
         self._env = {**os.environ, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -124,9 +127,10 @@ class EngineProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it is ready."""
+        command = [sys.executable, "-m", "engine", "serve"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "engine", "serve", "--config", str(self.config_path)],
+                [*self._prefix, *command, "--config", str(self.config_path), *self._options],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,

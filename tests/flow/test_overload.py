@@ -58,6 +58,26 @@ def task(count: int, name: str) -> dict[str, object]:
     return {"id": name, "targets": [f"http://img.example.com/{name}/{n}" for n in range(count)]}
 
 
+def test_a_task_waits_for_room_before_it_is_refused(make: Callable[..., EngineProcess], held: Held) -> None:
+    """A client that is faster than the caches is slowed down, not refused; the answers keep their order."""
+    engine = make(live_subtasks_max=100, saver_push_timeout_s=20)
+    engine.submit(**task(90, "first"))  # type: ignore[arg-type]
+    with RawClient(engine.port) as client, RawClient(engine.port) as other:
+        client.send(post(task(20, "second")) + post(task(30, "third")))
+        wait_until(lambda: engine.get("/v1/engine/stats")["tasks_in_cache"] == 3, what="both waiting")
+        other.send(post(task(20, "second")))  # the same again joins the one that waits
+        assert engine.get("/v1/engine/stats")["pushing_queue"] == 90
+        held.released.set()
+        answers = [client.answer(), client.answer()]
+        assert [(answer.status, answer.json["task_id"]) for answer in answers] == [
+            (202, "second"),
+            (202, "third"),
+        ]
+        assert other.answer().status == 200
+    for name in ("first", "second", "third"):
+        assert engine.wait_for(name)["state"] == "done"
+
+
 def rss_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 

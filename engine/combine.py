@@ -1,0 +1,91 @@
+"""What several workers show, made one: statistics, nodes, metrics. Pure.
+
+Counts and rates add up. Of a node's states the one that most needs looking at is shown. In the
+Prometheus page samples with the same name and labels are added, but for what tells workers apart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_BY_CONCERN: Final = ("down", "returning", "refusing", "ready")
+_SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
+_NOT_ADDED: Final = ("purgeline_build_info", "process_start_time_seconds", "process_max_fds", "python_info")
+
+
+def stats(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Add statistics documents up; ``timestamp`` is the latest."""
+    total: dict[str, Any] = dict(documents[0])
+    for document in documents[1:]:
+        for key, value in document.items():
+            if isinstance(value, dict):
+                total[key] = {name: total[key][name] + part for name, part in value.items()}
+            elif key == "timestamp":
+                total[key] = max(total[key], value)
+            else:
+                total[key] += value
+    return total
+
+
+def nodes(lists: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one document a node, in the order of the first list."""
+    found: dict[str, dict[str, Any]] = {}
+    for document in (document for part in lists for document in part):
+        there = found.setdefault(document["name"], document)
+        if there is document:
+            continue
+        for key in _SUMMED:
+            there[key] += document[key]
+        there["oldest_delayed_s"] = max(there["oldest_delayed_s"], document["oldest_delayed_s"])
+        there["state"] = min(there["state"], document["state"], key=_concern)
+        if (document["last_error_at"] or 0) > (there["last_error_at"] or 0):
+            there["last_error"], there["last_error_at"] = document["last_error"], document["last_error_at"]
+    return list(found.values())
+
+
+def _concern(state: str) -> int:
+    return _BY_CONCERN.index(state) if state in _BY_CONCERN else -1
+
+
+def metrics(pages: Sequence[str]) -> bytes:
+    """Return one Prometheus page of several, in text format 0.0.4."""
+    return generate_latest(_Collected(pages))
+
+
+class _Collected:
+    """What `generate_latest` takes for a registry."""
+
+    def __init__(self, pages: Sequence[str]) -> None:
+        self._pages = pages
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = defaultdict(dict)
+        for family in (family for page in self._pages for family in text_string_to_metric_families(page)):
+            families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            found = sums[family.name]
+            for sample in family.samples:
+                key = (sample.name, tuple(sorted(sample.labels.items())))
+                found[key] = _join(family.name, found.get(key), sample.value)
+        for name, family in families.items():
+            for (sample_name, labels), value in sums[name].items():
+                family.add_sample(sample_name, dict(labels), value)
+            yield family
+
+
+def _join(name: str, there: float | None, value: float) -> float:
+    if there is None:
+        return value
+    if name == "purgeline_node_ready":
+        return min(there, value)
+    if name in _NOT_ADDED or name.endswith("_oldest_delayed_seconds"):
+        return max(there, value)
+    return there + value

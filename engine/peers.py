@@ -1,0 +1,199 @@
+"""The other workers of this engine: whose a task is, and asking them.
+
+With several workers a task belongs to one *slot*, told by its id; a worker makes ids of its own slot, and
+hands what a client named to the slot it belongs to. During a hot reload a slot has two workers, the old
+one and the new one, and a task may be in either. So whichever worker a client's connection reached, it
+sees every task.
+
+Workers speak HTTP to each other over their private Unix sockets (`engine.private`), mode 0600: who can
+open them is the engine's own user, and is believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+import aiohttp
+import msgspec
+
+from engine.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_ASK_LIMIT_S: Final = 10.0
+_FIND_LIMIT_S: Final = 10.0  #: a worker that died is back in about a second
+_PAUSE_S: Final = 0.05
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_PATH_MAX_BYTES: Final = 100  #: the kernel takes 107 in a Unix socket's address
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """One live worker, as the supervisor names it."""
+
+    slot: int
+    generation: int  #: grows with every start of a worker
+    socket: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a worker answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Peers:
+    """The table of live workers.
+
+    Args:
+        slot: of this worker.
+        count: of slots.
+        generation: of this worker.
+    """
+
+    def __init__(self, slot: int, count: int, generation: int) -> None:
+        self.slot = slot
+        self.count = count
+        self.generation = generation
+        self._table: list[Peer] = []
+        self._sessions: dict[Peer, aiohttp.ClientSession] = {}
+        self._leaving: set[aiohttp.ClientSession] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._folders: dict[Path, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<Peers of {self.slot}/{self.count} g{self.generation} [{len(self._table)} live]>"
+
+    def update(self, table: Iterable[Peer]) -> None:
+        """Take over which workers live, this one included."""
+        self._table = sorted(table, key=lambda peer: (peer.slot, -peer.generation))
+        leaving = [self._sessions.pop(peer) for peer in list(self._sessions) if peer not in self._table]
+        for session in leaving:
+            self._leaving.add(session)
+            asyncio.get_running_loop().call_later(_ASK_LIMIT_S, self._let_go, session)  # it may be in use
+
+    def _let_go(self, session: aiohttp.ClientSession) -> None:
+        if session in self._leaving:
+            self._leaving.discard(session)
+            closing = asyncio.get_running_loop().create_task(session.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for session in (*self._sessions.values(), *self._leaving):
+            await session.close()
+        self._sessions.clear()
+        self._leaving.clear()
+        for descriptor in self._folders.values():
+            os.close(descriptor)
+        self._folders.clear()
+
+    def is_mine(self, task_id: str) -> bool:
+        """Tell whether a task belongs to this worker's slot."""
+        return self.count == 1 or slot_of(task_id, self.count) == self.slot
+
+    def others(self) -> list[Peer]:
+        """Return all other live workers, by slot, the newest of a slot first."""
+        return [peer for peer in self._table if peer.generation != self.generation]
+
+    def all(self) -> list[Peer]:
+        """Return all live workers, this one included, in the order of `others`."""
+        return list(self._table)
+
+    def has_predecessor(self) -> bool:
+        """Tell whether an older worker of this slot is still there."""
+        return any(peer.slot == self.slot and peer.generation < self.generation for peer in self._table)
+
+    def others_of(self, task_id: str) -> list[Peer]:
+        """Return the other live workers of a task's slot, the newest first."""
+        slot = slot_of(task_id, self.count)
+        return [peer for peer in self.others() if peer.slot == slot]
+
+    async def find(self, task_id: str) -> dict[str, Any] | None:
+        """Return a task's private document from another worker of its slot, or None.
+
+        Raises:
+            StoreError: a worker that may have it does not answer.
+        """
+        reply = await self.ask_owner("GET", f"/worker/task/{task_id}", task_id)
+        if reply is None:
+            return None
+        answer: dict[str, Any] = msgspec.json.decode(reply.body)
+        if reply.status != _OK:
+            raise StoreError(f"the worker that has this task cannot tell: {answer['detail']}")
+        return answer
+
+    async def ask_owner(self, method: str, path: str, task_id: str, body: bytes = b"") -> Reply | None:
+        """Ask the other workers of a task's slot one after the other; None when all say 404.
+
+        Raises:
+            StoreError: none did it, and one does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _FIND_LIMIT_S
+        while True:
+            peers = self.others_of(task_id)
+            is_mine = self.is_mine(task_id)
+            silent: Exception | None = None if peers or is_mine else StoreError("there is none at the moment")
+            for peer in peers:
+                try:
+                    reply = await self.ask(peer, method, path, body)
+                except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+                    silent = exc
+                    continue
+                if reply.status != _NOT_FOUND:
+                    return reply
+            if silent is None:
+                return None
+            if loop.time() > until:
+                raise StoreError(f"the worker that has this task does not answer: {silent!r}")
+            await asyncio.sleep(_PAUSE_S)  # it has just gone: the supervisor will say who is next
+
+    async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> Reply:
+        """Send one request to one worker.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: it does not answer.
+        """
+        session = self._sessions.get(peer)
+        if session is None:
+            connector = aiohttp.UnixConnector(self._reachable(Path(peer.socket)))
+            timeout = aiohttp.ClientTimeout(total=_ASK_LIMIT_S)
+            session = self._sessions[peer] = aiohttp.ClientSession(
+                "http://worker", connector=connector, timeout=timeout, auto_decompress=False
+            )
+        async with session.request(method, path, data=body or None) as response:
+            return Reply(response.status, dict(response.headers), await response.read())
+
+    async def ask_all(self, path: str) -> list[bytes]:
+        """Return what every other worker answers to a GET; those that do not answer are left out."""
+
+        async def one(peer: Peer) -> bytes | None:
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                reply = await self.ask(peer, "GET", path)
+                return reply.body if reply.status < _NOT_FOUND else None
+            return None
+
+        return [body for body in await asyncio.gather(*map(one, self.others())) if body is not None]
+
+    def _reachable(self, path: Path) -> str:
+        """Return a name of a socket that is short enough for its address."""
+        if len(os.fsencode(path)) <= _PATH_MAX_BYTES:
+            return str(path)
+        if path.parent not in self._folders:
+            self._folders[path.parent] = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+        return f"/proc/self/fd/{self._folders[path.parent]}/{path.name}"
+
+
+def slot_of(task_id: str, count: int) -> int:
+    """Return the slot of a task: other bits of the CRC than those that choose its region and its saver."""
+    return (crc32(task_id.encode()) >> 16) % count

@@ -1,0 +1,55 @@
+"""Which file of the embedded store a task is in: ``tasks-N.db``, and N is told by the task's id.
+
+So the number of files may not change under a store. It is written down beside them, by whichever worker
+comes first.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from engine.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NAME: Final = "layout"
+
+
+def check_layout(folder: Path, workers: int, saver_count: int) -> None:
+    """Make *folder* for so many workers with so many savers each, or see that it is of as many.
+
+    Raises:
+        StoreError: it is of another number, or cannot be made.
+    """
+    wanted = f"workers={workers} saver_count={saver_count}"
+    path = folder / _NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            files = len(list(folder.glob("tasks-*.db")))
+            _write_once(path, f"workers=1 saver_count={files}" if files else wanted)
+        found = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StoreError(f"{folder}: cannot be made or read: {exc} (engine.data_dir)") from exc
+    if found != wanted:
+        raise StoreError(
+            f"{folder} is of an engine with {found}, and these numbers say which file a task is in: they "
+            f"cannot be {wanted} there; set them back, or set another engine.data_dir"
+        )
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Create *path* whole, unless somebody else has just done it."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

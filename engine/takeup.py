@@ -1,0 +1,177 @@
+"""Going on with what the store holds: at a start, and after the worker before this one has gone.
+
+A start takes everything up before it accepts. During a hot reload the new worker accepts while the old
+one still finishes, on the same store; it leaves the old one's journal rows and delay queues alone until
+the old one has exited (`adopt`), and then takes up what that did not finish. Its own rows are told from
+the old one's by their numbers (`Saver.own_rows`) and by the tasks it has in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from loguru import logger
+
+from engine.delay import settle_once
+from engine.errors import RequestError, StoreError
+from engine.model import Task
+from engine.validate import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.accept import Accept
+    from engine.delay import DelayQueues
+    from engine.dispatch import Dispatch
+    from engine.region import RegionMap
+    from engine.saver import Saver
+    from engine.store import Accepted, Callback
+    from engine.validate import Validator
+
+_WRITE_LIMIT_S: Final = 30.0
+_YIELD_ROWS: Final = 50  #: journal rows between two turns of the loop: clients are served meanwhile
+
+
+class TakeUp:
+    """Takes up stored work.
+
+    Args:
+        on_callbacks: given a saver's number and its undelivered callbacks.
+        is_waiting: there is a predecessor, so everything is left to `adopt`.
+    """
+
+    def __init__(
+        self,
+        regions: RegionMap,
+        dispatch: Dispatch,
+        delay: DelayQueues,
+        validator: Validator,
+        accept: Accept,
+        *,
+        on_callbacks: Callable[[int, list[Callback]], None],
+        is_waiting: bool,
+    ) -> None:
+        self._regions = regions
+        self._dispatch = dispatch
+        self._delay = delay
+        self._validator = validator
+        self._accept = accept
+        self._on_callbacks = on_callbacks
+        self.done = asyncio.Event()  #: nothing of an earlier process is left to be taken up
+        self._is_waiting = is_waiting
+        delay.is_held = is_waiting
+        for saver in dispatch.savers.savers:
+            saver.own_rows = set() if is_waiting else None
+
+    async def at_start(self) -> None:
+        """Take up everything, or with a predecessor only keep nodes that have rows from being ready.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        if self._is_waiting:
+            for saver in self._dispatch.savers.savers:
+                for name in await self._delay.read(saver.store.depths):
+                    if name in self._dispatch.nodes:
+                        self._dispatch.nodes[name].start_probe()
+            return
+        await self._all()
+
+    async def adopt(self) -> None:
+        """The predecessor has gone: take up what it left. Safe to call again.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        if self._is_waiting and not self.done.is_set():
+            await self._all()
+
+    async def _all(self) -> None:
+        """Delay queues, callbacks, journal.
+
+        In that order: rows of tasks that are worked again from the start are dropped before those can
+        add new ones, and a node with rows is not ready before they are delivered.
+        """
+        for number, saver in enumerate(self._dispatch.savers.savers):
+            await self._drop_orphans(saver)
+            behind = await self._delay.read(saver.store.nodes_behind)
+            await self._delay.load(await self._delay.read(saver.store.depths), behind)
+            self._on_callbacks(number, await self._delay.read(saver.store.pending_callbacks))
+        self._delay.is_held = False
+        for name in self._delay.names():
+            await self._rows_of(name)
+        taken = 0
+        for saver in self._dispatch.savers.savers:
+            taken += await self._journal_of(saver)
+            saver.own_rows = None
+        self.done.set()
+        if taken:
+            logger.info("{} unfinished tasks taken up", taken)
+
+    async def _drop_orphans(self, saver: Saver) -> None:
+        found = await self._delay.read(saver.store.orphans)
+        left = [task_id for task_id in found if self._regions.get(task_id) is None]
+        if not left:
+            return
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        saver.drop_orphans(left, partial(settle_once, written))
+        try:
+            await asyncio.wait_for(written, _WRITE_LIMIT_S)
+        except TimeoutError:
+            raise saver.error or StoreError("the store did not write in time") from None
+
+    async def _rows_of(self, name: str) -> None:
+        node = self._dispatch.nodes.get(name)
+        if node is not None:
+            node.start_probe()
+            self._delay.deliver_if_returned(node)
+            return
+        count = self._delay.depth(name)
+        logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
+        await self._delay.drop_unknown(name)
+
+    async def _journal_of(self, saver: Saver) -> int:
+        taken = 0
+        rows = await self._delay.read(lambda: list(saver.store.journal()))
+        for place, (seq, records) in enumerate(rows, 1):
+            if saver.own_rows is not None and seq in saver.own_rows:
+                continue
+            if not self._replay_row(seq, records):
+                saver.settle_journal(seq)
+            taken += len(records)
+            if self._is_waiting and place % _YIELD_ROWS == 0:
+                await asyncio.sleep(0)
+        return taken
+
+    def _replay_row(self, seq: int, records: list[Accepted]) -> int:
+        replayed = 0
+        for record in records:
+            asking = self._accept.release_asking(record.id)
+            if self._regions.get(record.id) is not None:
+                continue  # a client handed it in again, and its own row is there too
+            self._replay(record, seq)
+            if asking is not None:
+                self._accept.answer_asking(asking)
+            replayed += 1
+        return replayed
+
+    def _replay(self, record: Accepted, seq: int) -> None:
+        try:
+            task = self._validator.replay(record.id, record.body, record.created_at, record.due_s)
+        except RequestError as exc:
+            task = Task.internal([], owner=None, task_id=record.id)
+            task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
+            task.digest, task.token = record.digest, record.token
+            with contextlib.suppress(RequestError):
+                task.callback = decode(record.body).callback
+            self._regions.add(task)
+            self._dispatch.adopt_failed(task, seq, f"cannot go on after a restart: {exc}")
+            return
+        task.digest, task.token = record.digest, record.token
+        self._regions.add(task)
+        self._dispatch.live += task.total
+        self._dispatch.submit(task, seq, left_s=task.due_at - time.time())

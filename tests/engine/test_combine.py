@@ -1,0 +1,75 @@
+"""Statistics, nodes and metrics of several workers, shown as one."""
+
+import pytest
+
+from engine import combine
+from engine.stats import EngineCollector, NodeSample, Stats
+
+
+def document(count: int, *, at: int) -> dict[str, object]:
+    return {
+        "pushing_queue": count,
+        "qps_boss": {"1m": 1.5, "5m": 1.0, "15m": 0.5, "avg": 2.0, "count": count},
+        "timestamp": at,
+    }
+
+
+def test_statistics_add_up_and_the_latest_time_stands() -> None:
+    total = combine.stats([document(3, at=20), document(4, at=10)])
+    assert total == {
+        "pushing_queue": 7,
+        "qps_boss": {"1m": 3.0, "5m": 2.0, "15m": 1.0, "avg": 4.0, "count": 7},
+        "timestamp": 20,
+    }
+
+
+def node(state: str, **changes: object) -> dict[str, object]:
+    counts = {"waiting": 1, "in_flight": 2, "delayed": 3, "acked": 4, "refused": 5, "failed": 6}
+    facts = {"oldest_delayed_s": 1.0, "last_error": "", "last_error_at": None}
+    return {"name": "edge-1", "layer": "edge", "state": state, **counts, **facts, **changes}
+
+
+@pytest.mark.parametrize(
+    ("states", "shown"),
+    [(("ready", "ready"), "ready"), (("ready", "down"), "down"), (("returning", "refusing"), "returning")],
+)
+def test_of_a_nodes_states_the_one_that_needs_looking_at_is_shown(
+    states: tuple[str, str], shown: str
+) -> None:
+    (found,) = combine.nodes([[node(state)] for state in states])
+    assert found["state"] == shown
+    assert [found[key] for key in ("waiting", "in_flight", "delayed", "acked", "refused", "failed")] == [
+        2, 4, 6, 8, 10, 12,
+    ]  # fmt: skip
+
+
+def test_the_latest_error_of_a_node_is_shown_and_its_oldest_row() -> None:
+    first = node("ready", last_error="old", last_error_at=5.0, oldest_delayed_s=9.0)
+    (found,) = combine.nodes([[first], [node("ready", last_error="new", last_error_at=6.0)], [node("ready")]])
+    assert (found["last_error"], found["last_error_at"], found["oldest_delayed_s"]) == ("new", 6.0, 9.0)
+
+
+def page(acked: int, *, ready: bool, oldest_s: float) -> str:
+    stats = Stats()
+    stats.subtasks_acked = acked
+    stats.accept_s.observe(0.002)
+    for name in ("pushing_queue", "saver_queue"):
+        stats.gauge(name, lambda: 1)
+    sample = NodeSample("edge-1", "edge", "ats", ready, 1, 2, 3, oldest_s)
+    return EngineCollector(stats, "1.2", "abc", lambda: [sample]).render().decode()
+
+
+def test_metrics_add_up_but_for_what_does_not() -> None:
+    labels = '{driver="ats",layer="edge",node="edge-1"}'
+    text = combine.metrics([page(2, ready=True, oldest_s=7), page(3, ready=False, oldest_s=5)]).decode()
+    lines = text.splitlines()
+    assert "purgeline_subtasks_acked_total 5.0" in lines
+    assert "purgeline_pushing_queue 2.0" in lines
+    assert "purgeline_accept_seconds_count 2.0" in lines
+    assert 'purgeline_accept_seconds_bucket{le="0.0025"} 2.0' in lines
+    assert f"purgeline_node_ready{labels} 0.0" in lines
+    assert f"purgeline_node_waiting{labels} 2.0" in lines
+    assert f"purgeline_node_oldest_delayed_seconds{labels} 7.0" in lines
+    (build,) = [line for line in lines if line.startswith("purgeline_build_info{")]
+    assert build.endswith(" 1.0")
+    assert text.count("# TYPE purgeline_subtasks_acked_total counter") == 1

@@ -1,0 +1,219 @@
+"""Hosts for tests: namespaces, each with its own address, name, processes, ``/run``, ``/srv`` and sshd.
+
+A bridge in a namespace for the controller, a pair of virtual links per host. What runs on the controller is
+run there with `Hosts.command`. `Host.crash` ends a host as a power cut does (connections are refused),
+`Host.cut` takes its link away (connections hang). Needs root, iproute2 and openssh-server.
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SSHD = "/usr/sbin/sshd"
+START_TIMEOUT_S = 20.0
+
+_numbers = itertools.count()
+
+_SSHD_CONFIG = """\
+Port 22
+ListenAddress {address}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+UsePAM no
+PasswordAuthentication no
+StrictModes no
+PermitRootLogin yes
+Subsystem sftp internal-sftp
+MaxStartups 64:30:128
+"""
+_BOOT = """\
+hostname {name}
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mkdir /run/sshd
+mount {srv} /srv
+exec {sshd} -D -e -f {folder}/sshd_config
+"""
+
+
+def run(*argv: str) -> None:
+    """Run a command that must succeed."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+
+
+class Host:
+    """One host. Its ``/srv`` is `srv` outside, unless it has a size of its own."""
+
+    def __init__(self, rig: "Hosts", name: str, number: int, *, srv_bytes: int = 0) -> None:
+        self.name = name
+        self.address = f"10.77.0.{number + 10}"
+        self.namespace = f"{rig.prefix}h{number}"
+        self.folder = rig.folder / name
+        self.srv = self.folder / "srv"
+        self._rig = rig
+        self._srv_bytes = srv_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {self.address}>"
+
+    def make(self) -> None:
+        """Make its namespace, link and files."""
+        self.srv.mkdir(parents=True)
+        run(
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            self.name,
+            "-f",
+            str(self.folder / "host_key"),
+        )
+        (self.folder / "authorized_keys").write_bytes(self._rig.public_key.read_bytes())
+        (self.folder / "sshd_config").write_text(
+            _SSHD_CONFIG.format(address=self.address, folder=self.folder)
+        )
+        controller = self._rig.namespace
+        run("ip", "netns", "add", self.namespace)
+        peer = ["peer", "name", "eth0", "netns", self.namespace]
+        run("ip", "-n", controller, "link", "add", self.namespace, "type", "veth", *peer)
+        run("ip", "-n", controller, "link", "set", self.namespace, "master", "br0", "up")
+        run("ip", "-n", self.namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        run("ip", "-n", self.namespace, "link", "set", "lo", "up")
+        run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
+
+    def start(self) -> None:
+        """Boot it; returns when sshd answers."""
+        srv = f"-t tmpfs -o size={self._srv_bytes} tmpfs" if self._srv_bytes else f"--bind {self.srv}"
+        script = _BOOT.format(name=self.name, srv=srv, sshd=SSHD, folder=self.folder)
+        with (self.folder / "console.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, "unshare", "-m", "-u", "-p", "--fork", "--kill-child",
+                 "--mount-proc", "sh", "-ec", script],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
+            )  # fmt: skip
+        until = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            assert self._process.poll() is None, (self.folder / "console.log").read_text()
+            assert time.monotonic() < until, f"{self.name} did not start"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        probe = [
+            "ip",
+            "netns",
+            "exec",
+            self._rig.namespace,
+            "bash",
+            "-c",
+            f"exec 3<>/dev/tcp/{self.address}/22",
+        ]
+        return subprocess.run(probe, capture_output=True, check=False, timeout=10).returncode == 0
+
+    def crash(self) -> None:
+        """End everything on it at once; connections are refused."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def cut(self) -> None:
+        """Take its link away; connections hang."""
+        run("ip", "-n", self.namespace, "link", "set", "eth0", "down")
+
+    def heal(self) -> None:
+        """Give its link back."""
+        run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
+
+    def command(self, *argv: str) -> list[str]:
+        """Return a command that runs in its network."""
+        return ["ip", "netns", "exec", self.namespace, *argv]
+
+
+class Hosts:
+    """Some hosts and a controller.
+
+    Args:
+        folder: for keys, logs and the hosts' ``/srv``.
+        count: hosts; they are called ``h1``, ``h2`` …
+        srv_bytes: size of each ``/srv``; 0: a folder of this machine.
+    """
+
+    def __init__(self, folder: Path, count: int = 3, *, srv_bytes: int = 0) -> None:
+        self.folder = folder
+        self.prefix = f"p{os.getpid() % 100000}x{next(_numbers)}"
+        self.namespace = f"{self.prefix}c"
+        self.key = folder / "key"
+        self.public_key = folder / "key.pub"
+        self.hosts = [Host(self, f"h{number + 1}", number, srv_bytes=srv_bytes) for number in range(count)]
+
+    def __enter__(self) -> Self:
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _make(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "controller", "-f", str(self.key))
+        run("ip", "netns", "add", self.namespace)
+        for link in (["lo"], ["br0"]):
+            if link == ["br0"]:
+                run("ip", "-n", self.namespace, "link", "add", "br0", "type", "bridge")
+                run("ip", "-n", self.namespace, "addr", "add", "10.77.0.1/24", "dev", "br0")
+            run("ip", "-n", self.namespace, "link", "set", *link, "up")
+        for host in self.hosts:
+            host.make()
+        for host in self.hosts:
+            host.start()
+
+    def close(self) -> None:
+        """End every host and take the namespaces away."""
+        for host in self.hosts:
+            host.crash()
+        for name in (*(host.namespace for host in self.hosts), self.namespace):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+    @property
+    def known_hosts(self) -> Path:
+        """Write and return the file with the hosts' keys."""
+        path = self.folder / "known_hosts"
+        lines = []
+        for host in self.hosts:
+            kind, key, _ = (host.folder / "host_key.pub").read_text().split(" ", 2)
+            lines.append(f"{host.address} {kind} {key}\n")
+        path.write_text("".join(lines))
+        return path
+
+    def inventory(self) -> Path:
+        """Write and return the inventory of these hosts."""
+        path = self.folder / "hosts.toml"
+        tables = [
+            f'[[hosts]]\nname = "{host.name}"\naddress = "{host.address}"\nuser = "root"\n'
+            for host in self.hosts
+        ]
+        path.write_text("\n".join(tables))
+        return path
+
+    def command(self, *argv: str) -> list[str]:
+        """Return a command that runs on the controller."""
+        return ["ip", "netns", "exec", self.namespace, *argv]

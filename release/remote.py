@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HOST_SCRIPT: Final = Path(__file__).with_name("host.py")
 HUNG_SLACK_S: Final = 30.0  #: past every limit of its own, a thread that is still busy is given up
 
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What one operation did on one host."""
 

@@ -16,6 +16,21 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from release.tasks.artefacts import pack, repo
+from release.tasks.hosts import (
+    deploy,
+    history,
+    lock,
+    plan,
+    prune,
+    reload,
+    rollback,
+    status,
+    stop,
+    unlock,
+    unpack,
+    verify,
+    version,
+)
 from release.tasks.states import salt
 
 ROOT = Path(__file__).resolve().parent

@@ -41,6 +41,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     running: str = ""  #: version that serves; empty when nothing runs
     releases: list[str] = []  #: versions that are unpacked and verified
     state: str = ""  #: of the supervisor: serving, reloading, baking, stopping; empty when none runs
+    lock: str = ""  #: who holds it and why; empty when nobody does
 
     @property
     def is_busy(self) -> bool:
@@ -65,7 +66,7 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is done, batch by batch."""
 
-    action: str  #: ``deploy`` or ``rollback``
+    action: str  #: ``deploy``, ``unpack``, ``reload`` or ``rollback``
     version: str  #: empty when every host goes to a version of its own
     batches: list[list[HostPlan]]
     failures_max: int = 0
@@ -152,7 +153,8 @@ def _deploy_host(state: HostState, version: str, *, with_salt: bool) -> HostPlan
     return HostPlan(host=state.name, was=was, to=version, steps=steps)
 
 
-def rollback_plan(
+def move_plan(
+    action: str,
     hosts: Sequence[Host],
     states: Mapping[str, HostState],
     targets: Mapping[str, str],
@@ -160,30 +162,48 @@ def rollback_plan(
     batches: str,
     failures_max: int = 0,
 ) -> Plan:
-    """Plan to bring each host of *targets* to its version there. They are unpacked; nothing else is needed.
+    """Plan to bring each host of *targets* to its version there, which is unpacked.
+
+    Args:
+        action: ``rollback``; or ``reload``, which also reloads hosts that are on the version, for their
+            configuration.
+        hosts: in the order of the inventory.
+        states: of the hosts in *targets*, at least.
+        targets: version by host.
+        batches: sizes, see the module.
+        failures_max: hosts that may fail after the canary.
 
     Raises:
         SettingsError: *batches* cannot be used.
     """
     names = [name for name in order(hosts) if name in targets]
     planned = [
-        [_rollback_host(states[name], targets[name]) for name in batch]
+        [_move_host(states[name], targets[name], is_forced=action == RELOAD) for name in batch]
         for batch in split(names, parse_batches(batches))
     ]
     versions = set(targets.values())
-    return Plan(
-        action="rollback",
-        version=versions.pop() if len(versions) == 1 else "",
-        batches=planned,
-        failures_max=failures_max,
-    )
+    version = versions.pop() if len(versions) == 1 else ""
+    return Plan(action=action, version=version, batches=planned, failures_max=failures_max)
 
 
-def _rollback_host(state: HostState, version: str) -> HostPlan:
+def _move_host(state: HostState, version: str, *, is_forced: bool) -> HostPlan:
     was = state.running or state.current
-    if state.is_on(version):
+    if state.is_on(version) and not is_forced:
         return HostPlan(host=state.name, was=was, to=version, steps=[], note=f"on {version} already")
     return HostPlan(host=state.name, was=was, to=version, steps=[RELOAD, WATCH])
+
+
+def unpack_only(plan: Plan) -> Plan:
+    """Return *plan* with nothing but the unpacking, all hosts at once."""
+    hosts = [
+        msgspec.structs.replace(
+            host,
+            steps=[step for step in host.steps if step == UNPACK],
+            note="" if UNPACK in host.steps else f"has {host.to} already",
+        )
+        for host in plan.hosts
+    ]
+    return msgspec.structs.replace(plan, action=UNPACK, batches=[hosts] if hosts else [])
 
 
 def lines(plan: Plan) -> list[str]:

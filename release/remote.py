@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 HOST_SCRIPT: Final = Path(__file__).with_name("host.py")
 HUNG_SLACK_S: Final = 30.0  #: past every limit of its own, a thread that is still busy is given up
 
-#: Kinds of outcomes in which nobody on the host answered.
-NO_ANSWER: Final = frozenset(
-    {"unreachable", "host-key", "auth", "lost", "timeout", "protocol", "missing", "upload"}
-)
-
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What one operation did on one host."""
@@ -42,8 +37,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     op: str
     ok: bool
-    answer: dict[str, Any] = {}  #: the last line that ``host.py`` wrote
-    kind: str = ""  #: of the failure, as ``host.py`` names it, or one of `NO_ANSWER`
+    answer: dict[str, Any] = {}  #: the last line that ``host.py`` wrote; empty when there was none
+    kind: str = ""  #: of the failure, as ``host.py`` or `release.link` names it
     reason: str = ""  #: of the failure, a sentence
     log: list[str] = []  #: last lines of a worker, or of standard error
     duration_s: float = 0.0
@@ -51,7 +46,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_answered(self) -> bool:
         """Whether ``host.py`` answered, be it with a refusal."""
-        return self.ok or self.kind not in NO_ANSWER
+        return self.ok or bool(self.answer)
 
 
 class OnEvent(Protocol):

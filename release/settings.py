@@ -1,23 +1,29 @@
 """Settings of the pipeline: ``[tool.purgeline.release]`` in pyproject.toml.
 
 Only this module and `release.inventory` read settings. Every key is optional; an unknown one is refused
-with the nearest known one. The unit ends the name.
+with the nearest known one. The unit ends the name. An environment variable ``PURGELINE_RELEASE__<KEY>``
+(``PURGELINE_RELEASE__STATE_DIR``) goes over a key: text as it is, anything else as TOML writes it.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from release.errors import SettingsError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 ROOT = Path(__file__).resolve().parents[1]  #: the project's folder
+PREFIX: Final = "PURGELINE_RELEASE__"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,8 +64,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hooks: dict[str, str] = {}  #: ``pre-deploy``, ``post-reload`` …: shell commands run on this machine
 
 
-def load(path: Path = ROOT / "pyproject.toml") -> Settings:
+def load(path: Path = ROOT / "pyproject.toml", environ: Mapping[str, str] | None = None) -> Settings:
     """Read, check and return the settings.
+
+    Args:
+        path: file with the table.
+        environ: environment that goes over it; the process's when None.
 
     Raises:
         SettingsError: the file cannot be read, or a key is unknown or of the wrong type.
@@ -68,7 +78,27 @@ def load(path: Path = ROOT / "pyproject.toml") -> Settings:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be read: {exc}") from exc
-    return parse(table.get("tool", {}).get("purgeline", {}).get("release", {}))
+    found = table.get("tool", {}).get("purgeline", {}).get("release", {})
+    return parse(found | overrides(os.environ if environ is None else environ))
+
+
+def overrides(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the keys that the environment sets.
+
+    Raises:
+        SettingsError: a value that is not TOML, where text would be of the wrong type.
+    """
+    texts = {field.name for field in msgspec.structs.fields(Settings) if field.type is str}
+    found: dict[str, Any] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        try:
+            found[key] = value if key in texts else tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            raise SettingsError(f"{name}: {value!r} is not written as in TOML") from None
+    return found
 
 
 def parse(table: dict[str, Any]) -> Settings:

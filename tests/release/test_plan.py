@@ -105,20 +105,20 @@ def test_a_host_is_on_a_version_when_it_serves_it_and_would_after_a_restart(
 def test_a_rollback_needs_a_reload_only() -> None:
     """Hosts may go to versions of their own; the plan names one when it is the same for all."""
     known = states("a", "b", version="2.0")
-    made = plan.rollback_plan(hosts("a", "b"), known, {"a": "1.0", "b": "0.9"}, batches="100%")
+    made = plan.move_plan("rollback", hosts("a", "b"), known, {"a": "1.0", "b": "0.9"}, batches="100%")
     assert [(host.to, host.steps) for host in made.hosts] == [
         ("1.0", ["reload", "watch"]),
         ("0.9", ["reload", "watch"]),
     ]
     assert made.version == ""
-    same = plan.rollback_plan(hosts("a", "b"), known, {"a": "1.0", "b": "1.0"}, batches="100%")
+    same = plan.move_plan("rollback", hosts("a", "b"), known, {"a": "1.0", "b": "1.0"}, batches="100%")
     assert same.version == "1.0"
-    assert plan.rollback_plan(hosts("a"), known, {"a": "2.0"}, batches="1").is_done
+    assert plan.move_plan("rollback", hosts("a"), known, {"a": "2.0"}, batches="1").is_done
 
 
 def test_a_rollback_leaves_out_hosts_without_a_target() -> None:
     """Such as those that could not be asked."""
-    made = plan.rollback_plan(hosts("a", "b"), states("a", "b"), {"b": "0.9"}, batches="100%")
+    made = plan.move_plan("rollback", hosts("a", "b"), states("a", "b"), {"b": "0.9"}, batches="100%")
     assert [host.host for host in made.hosts] == ["b"]
 
 
@@ -159,3 +159,20 @@ def test_the_same_input_gives_the_same_plan() -> None:
         "steps": ["unpack", "reload", "watch"],
         "note": "",
     }
+
+
+def test_a_reload_is_done_also_where_the_version_runs() -> None:
+    """For a new configuration."""
+    made = plan.move_plan("reload", hosts("a"), states("a"), {"a": "1.0"}, batches="1")
+    assert made.hosts[0].steps == ["reload", "watch"]
+
+
+def test_unpacking_alone_is_done_on_all_hosts_at_once() -> None:
+    """Nothing that serves changes by it."""
+    known = states("a", "b", "c")
+    known["b"] = HostState(name="b", current="1.0", running="1.0", releases=["1.0", "2.0"])
+    made = plan.unpack_only(plan.deploy_plan(hosts("a", "b", "c"), known, "2.0", batches="1,100%"))
+    assert [[(host.host, host.steps) for host in batch] for batch in made.batches] == [
+        [("a", ["unpack"]), ("b", []), ("c", ["unpack"])]
+    ]
+    assert made.hosts[1].note == "has 2.0 already"

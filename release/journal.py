@@ -1,0 +1,192 @@
+"""What this machine remembers of its deploys: a history, and which ones are under way.
+
+Both are files under ``state_dir``. ``history.jsonl`` only grows: a line when a run begins and one when it
+ends, so a line ``begin`` without its ``end`` is a run that was killed. ``runs/ID.json`` exists while a run
+is under way and holds its lock's token; one whose process is gone was abandoned, and the next run on this
+machine can release its lock and take over. A process is told by its number and its start, which a reused
+number does not share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import os
+import secrets
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from release.errors import ReleaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HISTORY: Final = "history.jsonl"
+RUNS: Final = "runs"
+_START_FIELD: Final = 19  #: of /proc/PID/stat, counted after the name
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One deploy, rollback or manual lock of this machine."""
+
+    deploy_id: str
+    token: str  #: of its lock on the hosts
+    action: str  #: ``deploy``, ``rollback``, ``lock`` …
+    version: str
+    root: str  #: on the hosts
+    hosts: list[str]
+    who: str
+    where: str  #: this machine
+    at: float  #: UNIX seconds
+    pid: int = 0  #: 0: a manual lock, which no process holds
+    started: str = ""  #: start of the process, in the kernel's own words
+
+    @property
+    def why(self) -> str:
+        """What the lock says."""
+        return f"{self.action} {self.version}".strip() + f" ({self.deploy_id})"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process is still there."""
+        return self.pid == 0 or _start_of(self.pid) == self.started != ""
+
+
+def new_run(action: str, *, version: str, root: str, hosts: Iterable[str], is_manual: bool = False) -> Run:
+    """Return a run of this process, with an id that sorts by time."""
+    at = time.time()
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+    return Run(
+        deploy_id=f"{stamp}-{secrets.token_hex(2)}",
+        token=secrets.token_hex(16),
+        action=action,
+        version=version,
+        root=root,
+        hosts=list(hosts),
+        who=who(),
+        where=socket.gethostname(),
+        at=at,
+        pid=0 if is_manual else os.getpid(),
+        started="" if is_manual else _start_of(os.getpid()),
+    )
+
+
+def who() -> str:
+    """Return the user, and who became it by sudo."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    behind = os.environ.get("SUDO_USER", "")
+    return f"{user} (sudo by {behind})" if behind and behind != user else user
+
+
+class Journal:
+    """The files of one *state_dir*."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir
+        self._runs = state_dir / RUNS
+
+    def __repr__(self) -> str:
+        return f"<Journal {self._folder}>"
+
+    @property
+    def path(self) -> Path:
+        """The history."""
+        return self._folder / HISTORY
+
+    def append(self, **entry: Any) -> None:
+        """Add a line to the history, flushed to disk.
+
+        Raises:
+            ReleaseError: it cannot be written.
+        """
+        line = msgspec.json.encode({"at": round(time.time(), 3), **entry}) + b"\n"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "r+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    line = b"\n" + line  # a killed run's half a line stays by itself
+                file.write(line)
+                os.fsync(descriptor)
+        except OSError as exc:
+            raise ReleaseError(f"{self.path}: cannot be written: {exc.strerror}") from exc
+
+    def read(self, limit: int = 0) -> list[dict[str, Any]]:
+        """Return the last *limit* lines, all for 0, the oldest first; damaged ones are left out.
+
+        Raises:
+            ReleaseError: it cannot be read.
+        """
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise ReleaseError(f"{self.path}: cannot be read: {exc.strerror}") from exc
+        found = []
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError):
+                found.append(msgspec.json.decode(line, type=dict[str, Any]))
+        return found[-limit:] if limit else found
+
+    def begin(self, run: Run) -> None:
+        """Note that *run* is under way; before it locks anything.
+
+        Raises:
+            ReleaseError: it cannot be written.
+        """
+        path = self._path(run.deploy_id)
+        try:
+            self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(msgspec.json.encode(run))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as exc:
+            raise ReleaseError(f"{path}: cannot be written: {exc.strerror}") from exc
+
+    def end(self, deploy_id: str) -> None:
+        """Note that a run holds nothing any more."""
+        with contextlib.suppress(OSError):
+            self._path(deploy_id).unlink()
+
+    def runs(self) -> list[Run]:
+        """Return the runs that have not ended, the oldest first."""
+        found = []
+        for path in sorted(self._runs.glob("*.json")):
+            with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+                found.append(msgspec.json.decode(path.read_bytes(), type=Run))
+        return sorted(found, key=lambda run: run.at)
+
+    def abandoned(self, root: str, hosts: Sequence[str]) -> list[Run]:
+        """Return the runs on any of *hosts* whose process is gone."""
+        return [
+            run
+            for run in self.runs()
+            if not run.is_alive and run.root == root and not set(run.hosts).isdisjoint(hosts)
+        ]
+
+    def _path(self, deploy_id: str) -> Path:
+        return self._runs / f"{deploy_id}.json"
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process began, with the boot it began in; empty when there is none, or only a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else f"{boot}:{fields[_START_FIELD]}"

@@ -1,0 +1,112 @@
+"""What this machine remembers: a history that only grows, and which runs are under way or were killed."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from release import journal
+from release.errors import ReleaseError
+from release.journal import Journal
+
+
+def test_the_history_gives_back_what_was_written(tmp_path: Path) -> None:
+    """The oldest first, each with its time; only the last ones when asked."""
+    memory = Journal(tmp_path / "state")
+    assert memory.read() == []
+    for number in range(3):
+        memory.append(phase="begin", number=number)
+    assert [entry["number"] for entry in memory.read()] == [0, 1, 2]
+    assert [entry["number"] for entry in memory.read(2)] == [1, 2]
+    assert memory.read()[0]["at"] > 1_500_000_000
+    assert memory.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_half_a_line_of_a_killed_run_spoils_nothing(tmp_path: Path) -> None:
+    """Neither the lines before nor the next one."""
+    memory = Journal(tmp_path)
+    memory.append(number=1)
+    with memory.path.open("ab") as file:
+        file.write(b'{"at": 1, "numb')
+    memory.append(number=2)
+    assert [entry["number"] for entry in memory.read()] == [1, 2]
+
+
+def _write(folder: Path, who: int) -> None:
+    for number in range(50):
+        Journal(folder).append(who=who, number=number, text="x" * 500)
+
+
+def test_two_runs_at_once_keep_each_others_lines(tmp_path: Path) -> None:
+    """All of them whole."""
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(tmp_path, who)) for who in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(30)
+    lines = tmp_path.joinpath("history.jsonl").read_bytes().splitlines()
+    assert len([msgspec.json.decode(line) for line in lines]) == 100
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Before anything is begun."""
+    (tmp_path / "state").write_text("in the way")
+    with pytest.raises(ReleaseError, match=r"state/history\.jsonl: cannot be written"):
+        Journal(tmp_path / "state").append(number=1)
+
+
+def test_a_run_under_way_is_known_and_not_abandoned(tmp_path: Path) -> None:
+    """Its note is for its owner's eyes: it holds the token."""
+    memory = Journal(tmp_path)
+    run = journal.new_run("deploy", version="2.0", root="/srv/p", hosts=["a", "b"])
+    memory.begin(run)
+    assert memory.runs() == [run]
+    assert memory.abandoned("/srv/p", ["a"]) == []
+    assert (tmp_path / "runs" / f"{run.deploy_id}.json").stat().st_mode & 0o777 == 0o600
+    memory.end(run.deploy_id)
+    assert memory.runs() == []
+
+
+def test_a_killed_run_is_found_by_its_hosts_and_root(tmp_path: Path) -> None:
+    """And by nobody else's."""
+    code = (
+        "import sys; from pathlib import Path; from release import journal;"
+        "journal.Journal(Path(sys.argv[1])).begin("
+        "journal.new_run('deploy', version='2.0', root='/srv/p', hosts=['a', 'b']))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=root, check=True)
+    memory = Journal(tmp_path)
+    (run,) = memory.abandoned("/srv/p", ["b", "c"])
+    assert (run.action, run.version, run.hosts) == ("deploy", "2.0", ["a", "b"])
+    assert memory.abandoned("/srv/p", ["c"]) == []
+    assert memory.abandoned("/srv/other", ["a"]) == []
+
+
+def test_a_reused_process_number_is_not_taken_for_the_run(tmp_path: Path) -> None:
+    """The start of the process tells them apart."""
+    run = journal.new_run("deploy", version="2.0", root="/srv/p", hosts=["a"])
+    assert run.is_alive
+    assert run.pid == os.getpid()
+    assert not msgspec.structs.replace(run, started="another boot:1").is_alive
+    assert not msgspec.structs.replace(run, pid=2**22 + 1).is_alive
+
+
+def test_a_lock_by_hand_has_no_process_and_is_never_abandoned(tmp_path: Path) -> None:
+    """Only `unlock` ends it."""
+    memory = Journal(tmp_path)
+    memory.begin(journal.new_run("lock", version="fair", root="/srv/p", hosts=["a"], is_manual=True))
+    assert memory.abandoned("/srv/p", ["a"]) == []
+
+
+def test_a_lock_says_who_and_why() -> None:
+    """With the id that the histories have."""
+    run = journal.new_run("deploy", version="2.0", root="/srv/p", hosts=["a"])
+    assert run.why == f"deploy 2.0 ({run.deploy_id})"
+    assert run.who
+    assert run.where

@@ -78,7 +78,7 @@ import threading
 import time
 import tomllib
 from collections import deque
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -277,7 +277,8 @@ def read_table(path: Path, *, listen: str = "") -> EngineTable:
         with contextlib.suppress(ValueError):
             if text is not None or isinstance(found, int):  # 30 for 30.0
                 found = type(default)(found)
-        if type(found) is not type(default) or not found:
+        may_be_zero = key == "drain_timeout_s"
+        if type(found) is not type(default) or not (found or may_be_zero):
             raise SupervisorError(
                 f"{path}: engine.{key}: {found!r} is wrong, it takes a value such as {default!r}",
                 exit_code=USAGE,
@@ -1453,15 +1454,22 @@ class Handover:
     def read(cls, state: int) -> Handover:
         """Return what `write` wrote, from the beginning whatever was read before.
 
+        The other version may be older or newer: what is not known is passed over, and everything that
+        `_unpacked` cannot do without is asked for here, where it can still be refused.
+
         Raises:
             SupervisorError: it is not what this version of the supervisor understands.
         """
         try:
-            found = cls(**json.loads(os.pread(state, os.fstat(state).st_size, 0)))
-        except (OSError, ValueError, TypeError) as exc:
-            raise SupervisorError(f"--handover: not a supervisor's state: {exc}") from exc
+            table = json.loads(os.pread(state, os.fstat(state).st_size, 0))
+            found = cls(**{one.name: table[one.name] for one in fields(cls)})
+            lacking = {key for packed in found.workers for key in _NEEDED if key not in packed}
+        except (OSError, ValueError, TypeError, KeyError) as exc:
+            raise SupervisorError(f"--handover: not a supervisor's state: {exc!r}") from exc
         if found.format != HANDOVER_FORMAT:
             raise SupervisorError(f"--handover: format {found.format}, this file takes {HANDOVER_FORMAT}")
+        if lacking:
+            raise SupervisorError(f"--handover: a worker's state lacks {', '.join(sorted(lacking))}")
         return found
 
     def share(self, is_shared: bool) -> None:
@@ -1485,6 +1493,9 @@ _KEPT: Final = (
     "errors_5xx",
     "started_at",
 )
+
+
+_NEEDED: Final = (*_KEPT, "release", "path", "control_fd", "log_fd")
 
 
 def _packed(worker: Worker) -> dict[str, Any]:
@@ -1514,9 +1525,9 @@ def _unpacked(packed: dict[str, Any], output: Output) -> Worker:
     )
     for name in _KEPT:
         setattr(worker, name, packed[name])
-    worker.unread = packed["unread"].encode("latin-1")
-    worker.tail.kept = packed["tail"].encode("latin-1")
-    worker.tail.partial = packed["partial"].encode("latin-1")
+    worker.unread = packed.get("unread", "").encode("latin-1")
+    worker.tail.kept = packed.get("tail", "").encode("latin-1")
+    worker.tail.partial = packed.get("partial", "").encode("latin-1")
     if worker.state == "accepting":
         worker.accepting.set_result(None)
     return worker

@@ -723,8 +723,12 @@ def log_tail(host: Host) -> list[str]:
     return []
 
 
-def install_supervisor(host: Host, release: Path) -> None:
-    """Have the supervisor of a release in place, and running when one runs."""
+def install_supervisor(host: Host, release: Path, *, is_way_back: bool) -> None:
+    """Have the supervisor of a release in place, and running when one runs.
+
+    On the way back the newer one may stay: an older file need not understand its state, and that must not
+    keep anybody from the older engine.
+    """
     wanted = (release / "supervisor.py").read_bytes()
     before = host.supervisor.read_bytes() if host.supervisor.exists() else None
     if before != wanted:
@@ -744,7 +748,10 @@ def install_supervisor(host: Host, release: Path) -> None:
         time.sleep(0.05)
     if before is not None:
         write_whole(host.supervisor, before)
-    raise Refused("supervisor", f"the new supervisor cannot take over: {answer.get('error', 'out of time')}")
+    why = answer.get("error", "out of time")
+    if not is_way_back:
+        raise Refused("supervisor", f"the new supervisor cannot take over: {why}")
+    tell("kept", message=f"the supervisor stays, the older one cannot take over: {why}")
 
 
 # --- Reloading ---------------------------------------------------------------------------------
@@ -809,8 +816,9 @@ def switch(host: Host, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         name: str((host.root / name).readlink()) if host.linked(name) else ""
         for name in ("current", "previous")
     }
+    is_way_back = request.get("action") in {"rollback", "auto-rollback"}
     if not host.is_supervised():
-        install_supervisor(host, folder)
+        install_supervisor(host, folder, is_way_back=is_way_back)
         began = time.monotonic()
         point(host, version, links)  # a supervisor starts what `current` names
         try:
@@ -822,7 +830,7 @@ def switch(host: Host, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         return {"started": True, "accepting_after_s": round(time.monotonic() - began, 3)}
     status = ask(host, {"cmd": "status"}, timeout_s=5)
     is_there = status.get("version") == version and Path(status.get("release_dir", "")) == folder.resolve()
-    install_supervisor(host, folder)
+    install_supervisor(host, folder, is_way_back=is_way_back)
     if is_there and not request.get("force"):
         point(host, version, links)
         return {"unchanged": True}

@@ -435,6 +435,36 @@ def test_it_replaces_itself(make: Make) -> None:
     assert host.end() == 0
 
 
+LESS = '"partial": worker.tail.partial.decode("latin-1"),'  #: a line of the state that some version adds
+MORE = LESS + ' "of the next version": 1,'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", LESS), (LESS, ""), (LESS, MORE), (MORE, LESS)],
+    ids=["from-older", "to-older", "to-newer", "from-newer"],
+)
+def test_versions_next_to_each_other_hand_over(make: Make, before: str, after: str) -> None:
+    """What one adds to the state the other passes over, in both directions."""
+    host = make()
+    host.file.write_text(FILE.read_text().replace(LESS, before))
+    host.start()
+    host.file.write_text(FILE.read_text().replace(LESS, after) + "# another\n")
+    pid = host.pid
+    assert host.ask("replace")["ok"]
+    assert (host.pid, host.status()["state"]) == (pid, "serving")
+    assert host.reload()["ok"]
+
+
+def test_a_version_that_lacks_what_is_needed_is_refused_before_it_is_executed(host: Host) -> None:
+    needed = '"was_sent_go",\n'
+    host.file.write_text(FILE.read_text().replace(needed, needed + '    "made_up",\n', 1))
+    answer = host.ask("replace")
+    assert not answer["ok"]
+    assert "lacks made_up" in answer["error"]
+    assert host.status()["state"] == "serving"
+
+
 def test_a_signal_during_the_replacement_is_not_lost(host: Host) -> None:
     """Whether the old code gets it or the new: it drains and exits with 0."""
     (worker,) = host.pids()

@@ -201,6 +201,20 @@ def test_a_new_supervisor_takes_over_in_the_same_process(
     assert (host.root / "shared/supervisor.py").read_bytes() == text
 
 
+def test_on_the_way_back_an_older_supervisor_that_cannot_take_over_is_left_out(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    """It must not keep anybody from the older engine; going forward it does."""
+    take(host, port, good[0])
+    take(host, port, good[1])
+    (host.root / "releases/1.0.0/supervisor.py").write_text("raise SystemExit('of another time')\n")
+    with pytest.raises(Refusal, match="the new supervisor cannot take over"):
+        host.call("reload", version="1.0.0", bake_s=0.2)
+    host.call("reload", version="1.0.0", bake_s=0.2, action="rollback")
+    assert "kept" in {event["event"] for event in host.events}
+    assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
+
+
 @pytest.mark.parametrize("event", ["spawned", "ready", "baking"])
 def test_killed_in_the_middle_of_a_reload_the_next_call_ends_it(
     host: HostCalls, port: int, good: list[Small], event: str

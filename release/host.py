@@ -739,19 +739,29 @@ def install_supervisor(host: Host, release: Path, *, is_way_back: bool) -> None:
     if ask(host, {"cmd": "status"}, timeout_s=5).get("supervisor_sha256") == digest:
         return
     tell("replace", message="the supervisor replaces itself")
-    answer = ask(host, {"cmd": "replace", "supervisor": str(host.supervisor)}, timeout_s=REPLACE_WAIT_S)
+    why = replace_supervisor(host, digest)
+    if not why:
+        return
+    if before is not None:
+        write_whole(host.supervisor, before)
+    if not is_way_back or not host.is_supervised():
+        raise Refused("supervisor", f"the new supervisor cannot take over: {why}")
+    tell("kept", message=f"the supervisor stays, the older one cannot take over: {why}")
+
+
+def replace_supervisor(host: Host, digest: str) -> str:
+    """Have the supervisor execute the file that is in place now; return why it does not."""
+    try:
+        answer = ask(host, {"cmd": "replace", "supervisor": str(host.supervisor)}, timeout_s=REPLACE_WAIT_S)
+    except Refused as exc:
+        return str(exc)
     until = time.monotonic() + REPLACE_WAIT_S
     while answer.get("ok") and time.monotonic() < until:
         with contextlib.suppress(Refused):
             if ask(host, {"cmd": "status"}, timeout_s=5).get("supervisor_sha256") == digest:
-                return
+                return ""
         time.sleep(0.05)
-    if before is not None:
-        write_whole(host.supervisor, before)
-    why = answer.get("error", "out of time")
-    if not is_way_back:
-        raise Refused("supervisor", f"the new supervisor cannot take over: {why}")
-    tell("kept", message=f"the supervisor stays, the older one cannot take over: {why}")
+    return str(answer.get("error", "out of time"))
 
 
 # --- Reloading ---------------------------------------------------------------------------------
@@ -773,11 +783,23 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         refused = explain(exc) if isinstance(exc, OSError) else exc
         with contextlib.suppress(OSError):
             append(host, **entry, ok=False, error=str(refused), duration_s=time.monotonic() - began)
+        bring_back(host, request, before)
         raise refused from exc
     took_s = time.monotonic() - began
     if not answer.get("unchanged"):
         append(host, **entry, ok=True, duration_s=took_s)
     return {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
+
+
+def bring_back(host: Host, request: dict[str, Any], before: str) -> None:
+    """A failed reload must not leave a host that served without an engine: start what it had."""
+    if not before or host.linked("current") != before or host.is_supervised():
+        return
+    tell("restart", version=before, message=f"nothing runs any more; {before} is started again")
+    try:
+        start(host, {**request, "version": before, "timeout_s": STOP_WAIT_S})
+    except (Refused, OSError) as exc:
+        tell("down", version=before, message=f"{before} does not start again: {exc}")
 
 
 def need_verified(host: Host, version: str) -> dict[str, Any]:

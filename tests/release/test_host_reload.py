@@ -201,6 +201,27 @@ def test_a_new_supervisor_takes_over_in_the_same_process(
     assert (host.root / "shared/supervisor.py").read_bytes() == text
 
 
+def test_a_supervisor_that_dies_when_it_takes_over_leaves_the_old_release_serving(
+    host: HostCalls, port: int, good: list[Small], artefacts: Path
+) -> None:
+    """It passes every check before; what ran is started again with the file that it had."""
+    take(host, port, good[0])
+    host.call("unpack", **good[1].request())
+    text = (small_release.ROOT / "engine/supervisor.py").read_text()
+    place = "    options = parse("
+    dies = place.replace(
+        "options", "'--check' in sys.argv or '--handover' not in sys.argv or os._exit(9)\n    options"
+    )
+    assert text.count("        options = parse(") == 1
+    text = text.replace("        options = parse(", f"    {dies.replace(chr(10), chr(10) + '    ')}")
+    bad = small_release.small(artefacts / "dies", "5.0.0", supervisor=text.encode())
+    with pytest.raises(Refusal, match="the new supervisor cannot take over"):
+        take(host, port, bad)
+    assert "restart" in {event["event"] for event in host.events}
+    assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
+    assert host.call("reload", version="1.1.0", bake_s=0.2)["to"] == "1.1.0"
+
+
 def test_on_the_way_back_an_older_supervisor_that_cannot_take_over_is_left_out(
     host: HostCalls, port: int, good: list[Small]
 ) -> None:

@@ -79,10 +79,11 @@ class ScriptedWorker:
 
     async def obey(self) -> None:
         reader, _ = await asyncio.open_connection(sock=self.control.dup())
-        while line := await reader.readline():
-            command = json.loads(line)
-            note(command.pop("cmd"), **command)
-            await self.do(json.loads(line))
+        with contextlib.suppress(ConnectionResetError):  # it died with reports of ours unread
+            while line := await reader.readline():
+                command = json.loads(line)
+                note(command.pop("cmd"), **command)
+                await self.do(json.loads(line))
         note("end of control")
         await self.drain(2)
 

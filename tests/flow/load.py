@@ -122,6 +122,7 @@ class Load:
             body = await reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError) as exc:
             seen.errors.append(f"{step}: {exc!r}")
+            await asyncio.sleep(0.05)
             if connection is not None:
                 connection[1].close()
             return None, None

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from release import packing
 from release.repository import open_repository
@@ -22,8 +23,8 @@ ENGINE_PORT = 9181
 VARNISH_PORT = 6081
 CLIENTS = 40  #: on each host
 PAUSE_S = float(os.environ.get("PURGELINE_TEST_PAUSE_S", "0.2"))
-"""Between two requests of a client; with 0 three engines and their clients leave two cores no time for anything
-else, and a deploy takes minutes."""
+"""Between two requests of a client; with 0 three engines and their clients leave two cores no time for
+anything else, and a deploy takes minutes."""
 
 
 def clone(folder: Path) -> Path:
@@ -99,6 +100,15 @@ class HostLoad:
         )  # fmt: skip
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"running\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
 
     def stop(self) -> dict[str, Any]:
         """Stop the clients; return what they saw, and the states of all tasks that were accepted."""

@@ -39,7 +39,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         "nothing_like_it",
     ),
     "crashes-at-start": (
-        change("engine/worker.py", RUN, f'{RUN}    raise SystemExit("bad start")\n'),
+        change("engine/worker.py", RUN, f'{RUN}    raise RuntimeError("bad start")\n'),
         "bad start",
     ),
     "crashes-after-2-s": (
@@ -95,17 +95,18 @@ def check(seen: dict[str, object]) -> None:
 
 def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> None:
     """120 clients without pause, on kept and new connections; forth and back."""
-    loads = [HostLoad(host) for host in site.rig.hosts]
-    began = time.monotonic()
-    forth = site.deploy("1.1.0")
-    assert forth.code == 0, forth.err
-    took_s = time.monotonic() - began
-    assert set(site.serving().values()) == {"1.1.0"}
-    back = site.run("rollback", "--json")
-    assert back.code == 0, back.err
-    assert set(site.serving().values()) == {"1.0.0"}
-    for host, load in zip(site.rig.hosts, loads, strict=True):
-        seen = load.stop()
+    with contextlib.ExitStack() as stack:
+        loads = [stack.enter_context(HostLoad(host)) for host in site.rig.hosts]
+        began = time.monotonic()
+        forth = site.deploy("1.1.0")
+        assert forth.code == 0, forth.err
+        took_s = time.monotonic() - began
+        assert set(site.serving().values()) == {"1.1.0"}
+        back = site.run("rollback", "--json")
+        assert back.code == 0, back.err
+        assert set(site.serving().values()) == {"1.0.0"}
+        saw = [load.stop() for load in loads]
+    for host, seen in zip(site.rig.hosts, saw, strict=True):
         print(
             host.name,
             {key: value for key, value in seen.items() if key != "errors"},
@@ -130,9 +131,9 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
     finally:
         for path, text in kept.items():
             (trees / path).write_text(text)
-    load = HostLoad(site.rig.hosts[0], clients=20)
-    bad = site.run("deploy", "--release", version, "--no-salt", "--yes", reload_timeout_s=4, bake_s=4)
-    seen = load.stop()
+    with HostLoad(site.rig.hosts[0], clients=20) as load:
+        bad = site.run("deploy", "--release", version, "--no-salt", "--yes", reload_timeout_s=4, bake_s=4)
+        seen = load.stop()
     assert bad.code == 1, bad.err
     shown = re.sub(r"\s+", " ", bad.out + bad.err)
     assert words in shown, shown

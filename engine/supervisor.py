@@ -1731,7 +1731,8 @@ class Supervisor:
     async def _end(self, starting: asyncio.Future[None]) -> None:
         self.fleet.is_stopping = True
         self.notifier.send("STOPPING=1", "STATUS=draining")
-        starting.cancel()
+        if self._before is None:  # else it has to tell its client, which takes no time
+            starting.cancel()
         if self._reload_task is not None:
             self._reload_task.cancel()
         await self.fleet.stop()

@@ -106,7 +106,8 @@ class Conductor:
                 self._journal.end(self._run.deploy_id)
                 raise
             else:
-                self._journal.end(self._run.deploy_id)
+                if not self._lock.left:  # else the next run needs the token
+                    self._journal.end(self._run.deploy_id)
             return self._finish(add_left_out(report, left_out))
 
     def _roll(self) -> Report:

@@ -18,10 +18,12 @@ from release.conduct import Conductor
 from release.repository import open_repository
 from release.settings import ROOT
 from release.steps import Cargo
-from release.target import apply, open_fleet
+from release.target import apply, journal_of, open_fleet
 from release.version import normal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from release.index import Artefact
     from release.plan import HostState, Plan
     from release.remote import Fleet
@@ -56,6 +58,7 @@ def deploy(wanted: Wanted, settings: Settings, screen: Screen, *, is_unpack: boo
     with open_fleet(wanted, settings, screen) as fleet:
         states, failed = gates.ask(fleet)
         gates.need_all(failed)
+        check_locks(fleet, states, settings)
         if wanted.is_local:
             source = localhost.prepare(wanted, settings, states[fleet.names[0]], screen)
             wanted, settings = source.wanted, source.settings
@@ -111,6 +114,16 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
 
 def _by_file(chosen: dict[str, Artefact]) -> dict[str, Artefact]:
     return {entry.file_name: entry for entry in chosen.values()}
+
+
+def check_locks(fleet: Fleet, states: Mapping[str, HostState], settings: Settings) -> None:
+    """Refuse to begin where somebody else is at work.
+
+    Raises:
+        LockedError: says whose locks they are.
+    """
+    left = journal_of(settings).abandoned(fleet.root, fleet.names)
+    gates.check_locks(states, [run.deploy_id for run in left])
 
 
 def show_plan(plan: Plan, reasons: list[str], screen: Screen) -> int:

@@ -6,9 +6,11 @@ rollback takes those it can get.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from release.exits import GateError
+from release.lock import locked
 from release.plan import HostState
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> 
         releases=[str(version) for version in facts.get("releases") or []],
         state=str(status.get("state") or "") if status.get("ok") else "",
         lock=_lock_text(facts.get("lock")),
+        lock_id=_lock_id(facts.get("lock")),
     )
 
 
@@ -55,8 +58,29 @@ def _lock_text(lock: object) -> str:
     """Say whose a lock is, in a few words."""
     if not isinstance(lock, dict):
         return ""
-    text = f"{lock.get('who')} on {lock.get('where')}: {lock.get('why')}"
-    return f"{text} (stale)" if lock.get("stale") else text
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(lock.get("at") or 0)))
+    text = f"{lock.get('who')} on {lock.get('where')} since {since} ({lock.get('why')})"
+    return f"{text}, stale" if lock.get("stale") else text
+
+
+def _lock_id(lock: object) -> str:
+    return str(lock.get("deploy_id") or "?") if isinstance(lock, dict) and not lock.get("stale") else ""
+
+
+def check_locks(states: Mapping[str, HostState], ours: Iterable[str]) -> None:
+    """Refuse to begin where somebody is at work; the lock itself is taken later.
+
+    Args:
+        states: of the hosts.
+        ours: ids of ended runs of this machine, whose locks can be taken over.
+
+    Raises:
+        LockedError: says whose locks they are.
+    """
+    mine = {"", *ours}
+    held = {name: f"locked by {state.lock}" for name, state in states.items() if state.lock_id not in mine}
+    if held:
+        raise locked(held)
 
 
 def need_all(failed: Iterable[Outcome]) -> None:

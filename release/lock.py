@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from release.errors import LockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from release.journal import Journal, Run
@@ -53,6 +53,7 @@ class HostsLock:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self.lost = ""  #: why it is no longer ours; empty while it is
+        self.left: list[str] = []  #: hosts that could not be unlocked
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -81,15 +82,16 @@ class HostsLock:
             refused = [outcome for outcome in outcomes.values() if not outcome.ok]
             if refused:
                 self._unlock(held)
-                raise LockedError(_refusal(refused))
+                raise _refusal(refused)
 
     def release(self) -> None:
-        """Unlock all hosts. One that cannot be reached is told of; its lock becomes stale by itself."""
+        """Unlock all hosts. One that cannot be reached is told of, and noted in `left`."""
         for outcome in self._unlock(self._names).values():
-            if not outcome.ok and not self.lost:
+            if not outcome.is_answered:
+                self.left.append(outcome.host)
                 self._say(
-                    f"{outcome.host}: its lock could not be released ({outcome.reason}); it is stale after "
-                    f"{self._ttl_s:g} s, or: ./inv unlock --force --host {outcome.host}"
+                    f"{outcome.host}: its lock could not be released ({outcome.reason}); the next run on "
+                    f"this machine does it, others can take it over after {self._ttl_s:g} s"
                 )
 
     def _request(self, _name: str) -> dict[str, object]:
@@ -117,30 +119,36 @@ class HostsLock:
                 self.lost = "; ".join(f"{outcome.host}: {outcome.reason}" for outcome in refused)
 
 
-def _refusal(refused: Sequence[Outcome]) -> str:
-    reasons = "\n".join(f"  {outcome.host}: {outcome.reason}" for outcome in refused)
-    names = ",".join(outcome.host for outcome in refused)
-    if all(outcome.kind != LOCKED for outcome in refused):
-        return f"the deploy lock cannot be taken:\n{reasons}"
-    return (
-        f"locked by somebody else:\n{reasons}\n"
-        f"  wait for it to end; if it is dead, it can be taken over after its time, or at once by:\n"
-        f"  ./inv unlock --force --host {names}"
+def locked(reasons: Mapping[str, str]) -> LockedError:
+    """Return the error for hosts that somebody else holds; *reasons* say who, by host."""
+    lines = "\n".join(f"  {host}: {reason}" for host, reason in reasons.items())
+    return LockedError(
+        f"locked by somebody else:\n{lines}\n"
+        "  wait for it to end; if it is dead, it can be taken over after its time, or at once by:\n"
+        f"  ./inv unlock --force --host {','.join(reasons)}"
     )
+
+
+def _refusal(refused: Sequence[Outcome]) -> LockedError:
+    reasons = {outcome.host: outcome.reason for outcome in refused}
+    if any(outcome.kind == LOCKED for outcome in refused):
+        return locked(reasons)
+    lines = "\n".join(f"  {host}: {reason}" for host, reason in reasons.items())
+    return LockedError(f"the deploy lock cannot be taken:\n{lines}")
 
 
 def take_over(
     fleet: Fleet, journal: Journal, names: Sequence[str], say: Callable[[str], object]
 ) -> list[Run]:
-    """Release what killed runs of this machine still hold on *names*; return those runs, the oldest first."""
+    """Release what ended runs of this machine still hold on *names*; return those runs, the oldest first."""
     found = journal.abandoned(fleet.root, names)
+    ended = {entry.get("deploy_id") for entry in journal.read() if entry.get("phase") == "end"}
     for run in found:
         hosts = [name for name in names if name in run.hosts]
         outcomes = fleet.run("unlock", {"token": run.token}, hosts=hosts, timeout_s=LOCK_TIMEOUT_S)
         if set(run.hosts) == set(hosts) and all(outcome.is_answered for outcome in outcomes.values()):
             journal.end(run.deploy_id)  # else its token is needed once more
-        say(
-            f"{run.action} {run.version} ({run.deploy_id}, by {run.who}) was killed on this machine; "
-            "its lock is released, and hosts that it finished are left as they are"
-        )
+        what = f"{run.action} {run.version} ({run.deploy_id}, by {run.who})"
+        if run.deploy_id not in ended:
+            say(f"{what} was killed on this machine; its lock is released, and what it did is left as it is")
     return found

@@ -42,6 +42,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     releases: list[str] = []  #: versions that are unpacked and verified
     state: str = ""  #: of the supervisor: serving, reloading, baking, stopping; empty when none runs
     lock: str = ""  #: who holds it and why; empty when nobody does
+    lock_id: str = ""  #: deploy that holds it; empty when nobody does, or its time is over
 
     @property
     def is_busy(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from release import exits, gates
 from release import plan as plans
 from release.conduct import Conductor
-from release.deploy import confirm, show_plan
+from release.deploy import check_locks, confirm, show_plan
 from release.target import apply, open_fleet
 from release.version import normal
 
@@ -37,6 +37,7 @@ def rollback(wanted: Wanted, settings: Settings, screen: Screen) -> int:
     plans.parse_batches(batches)
     with open_fleet(wanted, settings, screen) as fleet:
         states, failed = gates.ask(fleet)
+        check_locks(fleet, states, settings)
         targets, refused = _targets(fleet, states, wanted.release) if states else ({}, [])
         left_out = [*failed, *refused]
         reasons = [f"{outcome.host}: {outcome.reason}" for outcome in left_out]
@@ -67,6 +68,7 @@ def reload(wanted: Wanted, settings: Settings, screen: Screen) -> int:
     with open_fleet(wanted, settings, screen) as fleet:
         states, failed = gates.ask(fleet)
         gates.need_all(failed)
+        check_locks(fleet, states, settings)
         version = normal(wanted.release, "--release") if wanted.release else ""
         targets = {name: version or state.running or state.current for name, state in states.items()}
         reasons = gates.check(states, {}, min_free_bytes=0)

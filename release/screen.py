@@ -106,7 +106,7 @@ class Screen:
             line = self._lines.get(host)
             if line is not None:
                 line.text = text
-        if line is not None and not self.err.is_terminal and not self.is_json:
+        if line is not None and not self.err.is_terminal:
             self.err.print(Text(f"  {host}: {line.step}: {text}", style="dim"), soft_wrap=True)
 
     def end(self, outcomes: Sequence[Outcome]) -> None:

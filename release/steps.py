@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 WATCH_TIMEOUT_S: Final = 30.0
+UPTIME_SLACK_S: Final = 0.5
 RELOAD_SLACK_S: Final = 60.0  #: a reload may take so long beside getting ready and being watched
 HOOKED: Final = frozenset({SALT, UNPACK, RELOAD})
 
@@ -73,6 +75,7 @@ class HostSteps:
         self._screen = screen
         self._listen = listen
         self._salt = salt
+        self._reloaded: dict[str, float] = {}
 
     def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
         """See `release.rollout.Steps`."""
@@ -126,7 +129,7 @@ class HostSteps:
         if step == RELOAD:
             return self._reload({host.host: host.to for host in hosts}, action=self._action)
         if step == WATCH:
-            return watch(self._fleet, {host.host: host.to for host in hosts})
+            return watch(self._fleet, {host.host: host.to for host in hosts}, since=self._reloaded)
         raise ReleaseError(f"there is no step {step!r} here")
 
     @property
@@ -175,19 +178,40 @@ class HostSteps:
             }
 
         limit_s = settings.reload_timeout_s + settings.bake_s + RELOAD_SLACK_S
-        return self._fleet.run("reload", request, hosts=list(versions), timeout_s=limit_s)
+        outcomes = self._fleet.run("reload", request, hosts=list(versions), timeout_s=limit_s)
+        self._reloaded |= dict.fromkeys(outcomes, time.monotonic())
+        return outcomes
 
 
-def watch(fleet: Fleet, versions: Mapping[str, str]) -> dict[str, Outcome]:
-    """Ask each host whether it serves its version well; an outcome that is not ok says what is wrong."""
+def watch(
+    fleet: Fleet, versions: Mapping[str, str], *, since: Mapping[str, float] | None = None
+) -> dict[str, Outcome]:
+    """Ask each host whether it serves its version well; an outcome that is not ok says what is wrong.
+
+    Args:
+        fleet: the hosts.
+        versions: what each should serve.
+        since: when each was reloaded, by the monotonic clock; a younger worker has replaced one that died.
+    """
+    before = time.monotonic()
     outcomes = fleet.run("status", hosts=list(versions), timeout_s=WATCH_TIMEOUT_S)
     for name, outcome in outcomes.items():
+        least_s = before - since[name] if since and name in since else 0.0
         wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""
+        wrong = wrong or (_died(outcome.answer, least_s) if outcome.ok else "")
         if wrong:
             outcomes[name] = msgspec.structs.replace(
                 outcome, ok=False, answer={"ok": False}, kind="unwell", reason=wrong
             )
     return outcomes
+
+
+def _died(status: Mapping[str, Any], least_s: float) -> str:
+    """Return which worker is younger than the reload: what ended once serves now, and will end again."""
+    for worker in status.get("workers") or []:
+        if isinstance(worker, dict) and float(worker.get("uptime_s") or 0) < least_s - UPTIME_SLACK_S:
+            return f"its worker {worker.get('slot')} ended by itself and was started again"
+    return ""
 
 
 def unwell(status: Mapping[str, Any], version: str) -> str:

@@ -1,7 +1,8 @@
 """Artefacts that install, start and serve like the real one, in a second: a tiny wheel, scripted workers.
 
 The wheel has what `release.host` imports of the engine, ``check-config``, and `scripted_worker`; what its
-workers do is ``behaviour.json``, one of the artefact's files.
+workers do is ``behaviour.json``, one of the artefact's files. A host may have its own behaviour for a
+version, in ``shared/behaviour.json``: ``{"2.0": {"exit_code": 1}}``.
 """
 
 import base64
@@ -25,10 +26,18 @@ PYTHON = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 PLATFORM = f"linux_{platform.machine()}"
 
 _MAIN = """\
-import pathlib, runpy, sys
-release = pathlib.Path(sys.prefix).parent
+import json, pathlib, runpy, sys
 if sys.argv[1] == "worker":
-    sys.argv = ["worker", str(release), *sys.argv[2:]]
+    release = pathlib.Path(sys.prefix).parent
+    shared = release.parents[1] / "shared"
+    behaviour = json.loads((release / "behaviour.json").read_text())
+    own = shared / "behaviour.json"
+    if own.exists():
+        behaviour |= json.loads(own.read_text()).get(release.name, {})
+    folder = shared / "scripted" / release.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "behaviour.json").write_text(json.dumps(behaviour))
+    sys.argv = ["worker", str(folder), *sys.argv[2:]]
     runpy.run_module("engine.scripted", run_name="__main__")
 elif "refuse" in pathlib.Path(sys.argv[2]).read_text():
     sys.exit("purgeline: " + sys.argv[2] + ": [engine] unknown key 'refuse'")
@@ -80,7 +89,7 @@ def make(
     folder: Path,
     version: str,
     *,
-    says: str = "",
+    engine_says: str = "",
     supervisor: bytes = b"",
     files: Any = None,
     **behaviour: Any,
@@ -90,17 +99,18 @@ def make(
     Args:
         folder: of the artefact and its parts.
         version: of the artefact.
-        says: the version that the engine in it says it is, if it lies.
+        engine_says: the version that the engine in it says it is, if it lies.
         supervisor: instead of the real supervisor.
         files: name → content of more files.
         behaviour: of its workers, see `scripted_worker`.
     """
-    wheel = _wheel(says or version)
+    wheel = _wheel(engine_says or version)
     wheel_name = f"purgeline-{version}-py3-none-any.whl"
     contents: dict[str, bytes] = {
         f"wheels/{wheel_name}": wheel,
         "requirements.txt": f"purgeline=={version} --hash=sha256:{_sha256(wheel)}\n".encode(),
         "behaviour.json": json.dumps({"version": version, **behaviour}).encode(),
+        "sbom.cdx.json": b"{}",
         "supervisor.py": supervisor or (ROOT / "engine/supervisor.py").read_bytes(),
         "host.py": (ROOT / "release/host.py").read_bytes(),
         **(files or {}),

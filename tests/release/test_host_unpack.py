@@ -241,7 +241,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(
 
 
 def test_an_engine_that_says_another_version_is_no_release(host: HostCalls, tmp_path: Path) -> None:
-    lying = small_release.small(tmp_path / "artefacts", "2.0.0", says="1.9.9")
+    lying = small_release.small(tmp_path / "artefacts", "2.0.0", engine_says="1.9.9")
     with pytest.raises(Refusal, match=r"could not install the wheels|says that it is"):
         host.call("unpack", **lying.request())
     assert host.call("facts")["releases"] == []

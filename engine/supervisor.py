@@ -78,7 +78,7 @@ import threading
 import time
 import tomllib
 from collections import deque
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,6 +114,7 @@ _FROM_SYSTEMD: Final = (
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
 )
+_UNDERSTOOD: Final = b"handover understood\n"
 _FILE: Final = Path(__file__).absolute()
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -276,7 +277,8 @@ def read_table(path: Path, *, listen: str = "") -> EngineTable:
         with contextlib.suppress(ValueError):
             if text is not None or isinstance(found, int):  # 30 for 30.0
                 found = type(default)(found)
-        if type(found) is not type(default) or not found:
+        may_be_zero = key == "drain_timeout_s"
+        if type(found) is not type(default) or not (found or may_be_zero):
             raise SupervisorError(
                 f"{path}: engine.{key}: {found!r} is wrong, it takes a value such as {default!r}",
                 exit_code=USAGE,
@@ -342,6 +344,9 @@ class Output:
             self._changed.wait_for(lambda: not self._waiting and not self._is_writing, timeout_s)
 
     def _run(self) -> None:
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, _SIGNALS
+        )  # they are for the main thread, see `Supervisor._replace`
         while True:
             with self._changed:
                 self._is_writing = False
@@ -635,18 +640,18 @@ class LogTail:
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
-        self._partial = b""
+        self.partial = b""
         self.kept = b""
 
     def feed(self, data: bytes) -> None:
         """Take what the pipe gave; nothing at its end."""
         self.kept = (self.kept + data)[-_TAIL_BYTES:]
-        whole, newline, self._partial = (self._partial + data).rpartition(b"\n")
+        whole, newline, self.partial = (self.partial + data).rpartition(b"\n")
         if newline:
             self._write(whole + newline)
-        if self._partial and (not data or len(self._partial) > _LINE_MAX):
-            self._write(self._partial + b"\n")
-            self._partial = b""
+        if self.partial and (not data or len(self.partial) > _LINE_MAX):
+            self._write(self.partial + b"\n")
+            self.partial = b""
 
     def lines(self) -> list[str]:
         """Return the last lines."""
@@ -1210,6 +1215,7 @@ class Reload:
                 slot.is_held = True
             fleet.open(new)
             await together(worker.wait_accepting(_GO_TIMEOUT_S) for worker in new)
+            await together(worker.wait_accepting(0) for worker in new)  # none has died meanwhile
         except StageError as exc:
             self.stage = exc.stage
             await self._withdraw(new)
@@ -1448,15 +1454,22 @@ class Handover:
     def read(cls, state: int) -> Handover:
         """Return what `write` wrote, from the beginning whatever was read before.
 
+        The other version may be older or newer: what is not known is passed over, and everything that
+        `_unpacked` cannot do without is asked for here, where it can still be refused.
+
         Raises:
             SupervisorError: it is not what this version of the supervisor understands.
         """
         try:
-            found = cls(**json.loads(os.pread(state, os.fstat(state).st_size, 0)))
-        except (OSError, ValueError, TypeError) as exc:
-            raise SupervisorError(f"--handover: not a supervisor's state: {exc}") from exc
+            table = json.loads(os.pread(state, os.fstat(state).st_size, 0))
+            found = cls(**{one.name: table[one.name] for one in fields(cls)})
+            lacking = {key for packed in found.workers for key in _NEEDED if key not in packed}
+        except (OSError, ValueError, TypeError, KeyError) as exc:
+            raise SupervisorError(f"--handover: not a supervisor's state: {exc!r}") from exc
         if found.format != HANDOVER_FORMAT:
             raise SupervisorError(f"--handover: format {found.format}, this file takes {HANDOVER_FORMAT}")
+        if lacking:
+            raise SupervisorError(f"--handover: a worker's state lacks {', '.join(sorted(lacking))}")
         return found
 
     def share(self, is_shared: bool) -> None:
@@ -1482,6 +1495,9 @@ _KEPT: Final = (
 )
 
 
+_NEEDED: Final = (*_KEPT, "release", "path", "control_fd", "log_fd")
+
+
 def _packed(worker: Worker) -> dict[str, Any]:
     return {
         **{name: getattr(worker, name) for name in _KEPT},
@@ -1491,6 +1507,7 @@ def _packed(worker: Worker) -> dict[str, Any]:
         "log_fd": worker.log_fd,
         "unread": worker.unread.decode("latin-1"),
         "tail": worker.tail.kept.decode("latin-1"),
+        "partial": worker.tail.partial.decode("latin-1"),
     }
 
 
@@ -1508,8 +1525,9 @@ def _unpacked(packed: dict[str, Any], output: Output) -> Worker:
     )
     for name in _KEPT:
         setattr(worker, name, packed[name])
-    worker.unread = packed["unread"].encode("latin-1")
-    worker.tail.kept = packed["tail"].encode("latin-1")
+    worker.unread = packed.get("unread", "").encode("latin-1")
+    worker.tail.kept = packed.get("tail", "").encode("latin-1")
+    worker.tail.partial = packed.get("partial", "").encode("latin-1")
     if worker.state == "accepting":
         worker.accepting.set_result(None)
     return worker
@@ -1530,16 +1548,9 @@ async def check_successor(path: Path, argv: list[str], state: int) -> None:
         compile(path.read_bytes(), str(path), "exec")  # noqa: ASYNC240 - a small local file
     except (OSError, SyntaxError, ValueError) as exc:
         raise SupervisorError(f"{path} cannot replace the supervisor: {exc}") from exc
+    command = [sys.executable, "-I", str(path), *argv, "--handover", str(state), "--check"]
     try:
-        tried = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-I", str(path), *argv, "--handover", str(state), "--check"],
-            pass_fds=[state],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=10,
-            check=False,
-        )
+        tried = await asyncio.to_thread(_try, command, state)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise SupervisorError(f"{path} cannot replace the supervisor: {exc}") from exc
     if tried.returncode != 0 or tried.stdout != _UNDERSTOOD:
@@ -1547,7 +1558,11 @@ async def check_successor(path: Path, argv: list[str], state: int) -> None:
         raise SupervisorError(f"{path} cannot take over (exit code {tried.returncode}): {said}")
 
 
-_UNDERSTOOD: Final = b"handover understood\n"
+def _try(command: list[str], state: int) -> subprocess.CompletedProcess[bytes]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # this thread must not take the main thread's
+    return subprocess.run(
+        command, pass_fds=[state], stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False
+    )
 
 
 # --- Main --------------------------------------------------------------------------------------
@@ -1692,7 +1707,7 @@ class Supervisor:
             code = USAGE if exc.exit_code == USAGE else FAILED
             raise SupervisorError(f"cannot start: {exc}", exit_code=code) from exc
         first.release_slots()
-        self.output.say(f"{self.address} is served by {self.options.workers} of {self.fleet.release}")
+        self.output.say(f"{self.fleet.release} serves {self.address}, workers: {self.options.workers}")
 
     async def _resume(self, before: Handover) -> None:
         for slot, counts in zip(self.fleet.slots, before.restarts, strict=True):
@@ -1709,14 +1724,15 @@ class Supervisor:
         for slot in self.fleet.slots:
             self.fleet.ensure(slot)
         client = Client(socket.socket(fileno=before.client_fd))
-        self.output.say(f"replaced, {len(self.fleet.workers)} workers go on")
+        self.output.say(f"replaced, workers that go on: {len(self.fleet.workers)}")
         await client.tell({"ok": True, "supervisor_sha256": self._sha256})
         self.control.adopt(client)
 
     async def _end(self, starting: asyncio.Future[None]) -> None:
         self.fleet.is_stopping = True
         self.notifier.send("STOPPING=1", "STATUS=draining")
-        starting.cancel()
+        if self._before is None:  # else it has to tell its client, which takes no time
+            starting.cancel()
         if self._reload_task is not None:
             self._reload_task.cancel()
         await self.fleet.stop()
@@ -1731,7 +1747,7 @@ class Supervisor:
             self.output.say("stopping at once")
             self.fleet.kill()
         else:
-            self.output.say(f"draining {len(self.fleet.workers)} workers")
+            self.output.say(f"draining, workers: {len(self.fleet.workers)}")
         self._stop.set()
 
     def _reload_config(self) -> None:
@@ -1746,7 +1762,7 @@ class Supervisor:
                 worker.send_signal(signal.SIGUSR1)
 
     def _notify_ready(self) -> None:
-        self.notifier.send("READY=1", f"STATUS={self.options.workers} workers of {self.fleet.release}")
+        self.notifier.send("READY=1", f"STATUS={self.fleet.release}, workers: {self.options.workers}")
 
     # Commands
 
@@ -1879,6 +1895,10 @@ class Supervisor:
         except asyncio.CancelledError:
             text = f"reload to {reload.target} ended at {reload.stage}: the supervisor was told to stop"
             answer = {"ok": False, "error": text, "stage": reload.stage, "log": []}
+        except Exception as exc:  # noqa: BLE001 - a mistake of ours: the next reload must not find us busy
+            self.fleet.withdraw([worker for worker in self.fleet.workers if worker.is_candidate])
+            text = f"reload to {reload.target} ended at {reload.stage}: {exc!r}"
+            answer = {"ok": False, "error": text, "stage": reload.stage, "log": []}
         if reload.accepted.done():
             answer["accepting_after_s"] = reload.accepted.result()
         self.output.say(answer.get("error", f"reload to {self.fleet.release} is done"))
@@ -1932,19 +1952,31 @@ class Supervisor:
             finally:
                 os.close(state)
             await client.tell({"event": "replacing", "supervisor": str(path)})
-            if not self._stop.is_set():
-                self._execute(path, client)
+            await self._hold_signals()
+            self._execute(path, client)
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._is_replacing = False
 
+    async def _hold_signals(self) -> None:
+        """Keep new signals for the code after the replacement, and act on those that have come.
+
+        Raises:
+            SupervisorError: one of them was to stop.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for _ in range(3):  # turns of the loop: the pipe is read, the handlers are called
+            await asyncio.sleep(0)
+        if self._stop.is_set():
+            raise SupervisorError("the supervisor is stopping")
+
     def _execute(self, path: Path, client: Client) -> None:
-        """Become the other file; from here to its handlers no signal is lost and nothing waits.
+        """Become the other file.
 
         Raises:
             SupervisorError: the system refused it, and everything is as before.
         """
         self.output.flush(0.5)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         handover = self._handover(client)
         state = handover.write()
         try:
@@ -1954,7 +1986,6 @@ class Supervisor:
         except OSError as exc:
             handover.share(False)
             os.close(state)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             raise SupervisorError(f"{path} cannot be executed: {exc}") from exc
 
     def _handover(self, client: Client) -> Handover:

@@ -723,8 +723,12 @@ def log_tail(host: Host) -> list[str]:
     return []
 
 
-def install_supervisor(host: Host, release: Path) -> None:
-    """Have the supervisor of a release in place, and running when one runs."""
+def install_supervisor(host: Host, release: Path, *, is_way_back: bool) -> None:
+    """Have the supervisor of a release in place, and running when one runs.
+
+    On the way back the newer one may stay: an older file need not understand its state, and that must not
+    keep anybody from the older engine.
+    """
     wanted = (release / "supervisor.py").read_bytes()
     before = host.supervisor.read_bytes() if host.supervisor.exists() else None
     if before != wanted:
@@ -735,16 +739,29 @@ def install_supervisor(host: Host, release: Path) -> None:
     if ask(host, {"cmd": "status"}, timeout_s=5).get("supervisor_sha256") == digest:
         return
     tell("replace", message="the supervisor replaces itself")
-    answer = ask(host, {"cmd": "replace", "supervisor": str(host.supervisor)}, timeout_s=REPLACE_WAIT_S)
+    why = replace_supervisor(host, digest)
+    if not why:
+        return
+    if before is not None:
+        write_whole(host.supervisor, before)
+    if not is_way_back or not host.is_supervised():
+        raise Refused("supervisor", f"the new supervisor cannot take over: {why}")
+    tell("kept", message=f"the supervisor stays, the older one cannot take over: {why}")
+
+
+def replace_supervisor(host: Host, digest: str) -> str:
+    """Have the supervisor execute the file that is in place now; return why it does not."""
+    try:
+        answer = ask(host, {"cmd": "replace", "supervisor": str(host.supervisor)}, timeout_s=REPLACE_WAIT_S)
+    except Refused as exc:
+        return str(exc)
     until = time.monotonic() + REPLACE_WAIT_S
     while answer.get("ok") and time.monotonic() < until:
         with contextlib.suppress(Refused):
             if ask(host, {"cmd": "status"}, timeout_s=5).get("supervisor_sha256") == digest:
-                return
+                return ""
         time.sleep(0.05)
-    if before is not None:
-        write_whole(host.supervisor, before)
-    raise Refused("supervisor", f"the new supervisor cannot take over: {answer.get('error', 'out of time')}")
+    return str(answer.get("error", "out of time"))
 
 
 # --- Reloading ---------------------------------------------------------------------------------
@@ -766,11 +783,23 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         refused = explain(exc) if isinstance(exc, OSError) else exc
         with contextlib.suppress(OSError):
             append(host, **entry, ok=False, error=str(refused), duration_s=time.monotonic() - began)
+        bring_back(host, request, before)
         raise refused from exc
     took_s = time.monotonic() - began
     if not answer.get("unchanged"):
         append(host, **entry, ok=True, duration_s=took_s)
     return {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
+
+
+def bring_back(host: Host, request: dict[str, Any], before: str) -> None:
+    """A failed reload must not leave a host that served without an engine: start what it had."""
+    if not before or host.linked("current") != before or host.is_supervised():
+        return
+    tell("restart", version=before, message=f"nothing runs any more; {before} is started again")
+    try:
+        start(host, {**request, "version": before, "timeout_s": STOP_WAIT_S})
+    except (Refused, OSError) as exc:
+        tell("down", version=before, message=f"{before} does not start again: {exc}")
 
 
 def need_verified(host: Host, version: str) -> dict[str, Any]:
@@ -809,8 +838,9 @@ def switch(host: Host, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         name: str((host.root / name).readlink()) if host.linked(name) else ""
         for name in ("current", "previous")
     }
+    is_way_back = request.get("action") in {"rollback", "auto-rollback"}
     if not host.is_supervised():
-        install_supervisor(host, folder)
+        install_supervisor(host, folder, is_way_back=is_way_back)
         began = time.monotonic()
         point(host, version, links)  # a supervisor starts what `current` names
         try:
@@ -822,7 +852,7 @@ def switch(host: Host, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         return {"started": True, "accepting_after_s": round(time.monotonic() - began, 3)}
     status = ask(host, {"cmd": "status"}, timeout_s=5)
     is_there = status.get("version") == version and Path(status.get("release_dir", "")) == folder.resolve()
-    install_supervisor(host, folder)
+    install_supervisor(host, folder, is_way_back=is_way_back)
     if is_there and not request.get("force"):
         point(host, version, links)
         return {"unchanged": True}

@@ -47,6 +47,11 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("iproute2", "ip"),
         Requirement("curl", "curl"),
         Requirement("faketime", "faketime"),
+        Requirement("systemd", "systemd-analyze"),
+        Requirement("logrotate", "logrotate"),
+        Requirement("openssl", "openssl"),
+        Requirement("procps", "sysctl"),
+        Requirement("passwd", "useradd"),
     ),
 }
 

@@ -23,6 +23,14 @@ FILE = Path(supervisor.__file__)
 GET = b"GET / HTTP/1.1\r\nHost: engine\r\n\r\n"
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there; one that nobody has collected yet is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Host:
     """``ROOT`` of a host with ``supervisor.py`` as a process.
 
@@ -97,7 +105,7 @@ class Host:
         return self.process.pid
 
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def end(self, timeout_s: float = 20) -> int:
         """Wait for its exit code."""

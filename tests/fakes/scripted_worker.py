@@ -74,15 +74,16 @@ class ScriptedWorker:
         task.add_done_callback(self.tasks.discard)
 
     def say(self, event: str, **fields: object) -> None:
-        self.control.setblocking(True)
-        self.control.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
+        with contextlib.suppress(OSError):  # the supervisor is gone
+            self.control.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
 
     async def obey(self) -> None:
         reader, _ = await asyncio.open_connection(sock=self.control.dup())
-        while line := await reader.readline():
-            command = json.loads(line)
-            note(command.pop("cmd"), **command)
-            await self.do(json.loads(line))
+        with contextlib.suppress(ConnectionResetError):  # it died with reports of ours unread
+            while line := await reader.readline():
+                command = json.loads(line)
+                note(command.pop("cmd"), **command)
+                await self.do(json.loads(line))
         note("end of control")
         await self.drain(2)
 
@@ -108,19 +109,16 @@ class ScriptedWorker:
         if self.is_draining:
             return
         self.is_draining = True
-        try:
-            self.say("draining")
-            asyncio.get_running_loop().remove_reader(self.listener)
-            self.listener.close()
-            until = time.monotonic() + limit_s
-            await asyncio.sleep(GRACE_S)
-            for writer in self.open - self.busy:
-                writer.close()
-            while self.busy and time.monotonic() < until:  # noqa: ASYNC110 - a fake
-                await asyncio.sleep(0.01)
-            self.say("drained")
-        except OSError:
-            pass  # the supervisor is gone
+        self.say("draining")
+        asyncio.get_running_loop().remove_reader(self.listener)
+        self.listener.close()
+        until = time.monotonic() + limit_s
+        await asyncio.sleep(GRACE_S)
+        for writer in self.open - self.busy:
+            writer.close()
+        while self.busy and time.monotonic() < until:  # noqa: ASYNC110 - a fake
+            await asyncio.sleep(0.01)
+        self.say("drained")
         self.over.set()
 
     # HTTP
@@ -184,7 +182,8 @@ class ScriptedWorker:
 def main() -> int:
     """Run one worker."""
     names = [name for name in os.environ if name.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))]
-    descriptors = [int(path.name) for path in Path("/proc/self/fd").iterdir()][:-1]  # the last one lists them
+    listed = list(Path("/proc/self/fd").iterdir())
+    descriptors = [int(path.name) for path in listed if path.exists()]  # without the one that listed them
     note(
         "start",
         settings=SETTINGS,

@@ -1,106 +1,187 @@
-"""Artefacts in the real form, small: an ``engine`` whose worker is scripted, so a host installs them soon.
+"""Artefacts that install, start and serve like the real one, in a second: a tiny wheel, scripted workers.
 
-A host may have its own behaviour for a version, in ``shared/behaviour.json``: ``{"2.0": {"exit_code": 1}}``.
+The wheel has what `release.host` imports of the engine, ``check-config``, and `scripted_worker`; what its
+workers do is ``behaviour.json``, one of the artefact's files. A host may have its own behaviour for a
+version, in ``shared/behaviour.json``: ``{"2.0": {"exit_code": 1}}``.
 """
 
 import base64
 import hashlib
+import io
 import json
-import shutil
+import platform
+import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from release import archive, settings, signing
+from release.index import Index
+from release.repository import open_repository
+from release.settings import Settings
 
-from release import archive
-from release.artefact import MANIFEST, FileEntry, Manifest
-from tests.fakes.artefacts import REVISION
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+PLATFORM = f"linux_{platform.machine()}"
 
-PROJECT = Path(__file__).resolve().parents[2]
-WORKER = Path(__file__).with_name("scripted_worker.py")
-
-_MAIN = '''"""Runs the scripted worker of this release, with what its host says about it."""
-
-import json
-import runpy
-import sys
-from pathlib import Path
-
-if sys.argv[1] != "worker":
-    sys.exit(0)  # check-config
-release = Path(sys.prefix).parent
-shared = release.parents[1] / "shared"
-behaviour = json.loads((release / "behaviour.json").read_text())
-own = shared / "behaviour.json"
-if own.exists():
-    behaviour |= json.loads(own.read_text()).get(release.name, {})
-script = shared / "scripted" / release.name
-script.mkdir(parents=True, exist_ok=True)
-(script / "behaviour.json").write_text(json.dumps(behaviour))
-sys.argv = ["scripted", str(script)]
-runpy.run_module("engine.scripted", run_name="__main__")
-'''
+_MAIN = """\
+import json, pathlib, runpy, sys
+if sys.argv[1] == "worker":
+    release = pathlib.Path(sys.prefix).parent
+    shared = release.parents[1] / "shared"
+    behaviour = json.loads((release / "behaviour.json").read_text())
+    own = shared / "behaviour.json"
+    if own.exists():
+        behaviour |= json.loads(own.read_text()).get(release.name, {})
+    folder = shared / "scripted" / release.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "behaviour.json").write_text(json.dumps(behaviour))
+    sys.argv = ["worker", str(folder), *sys.argv[2:]]
+    runpy.run_module("engine.scripted", run_name="__main__")
+elif "refuse" in pathlib.Path(sys.argv[2]).read_text():
+    sys.exit("purgeline: " + sys.argv[2] + ": [engine] unknown key 'refuse'")
+"""
 
 
-def make(folder: Path, version: str, **behaviour: Any) -> Path:
+@dataclass(frozen=True)
+class Small:
+    """One artefact and its place in a signed index."""
+
+    path: Path
+    version: str
+    sha256: str
+    size: int
+    envelope: bytes
+    trusted_keys: list[str]
+
+    def request(self, **more: Any) -> dict[str, Any]:
+        """Return what ``unpack`` is asked with."""
+        return {
+            "file": str(self.path),
+            "sha256": self.sha256,
+            "size": self.size,
+            "version": self.version,
+            "envelope": base64.b64encode(self.envelope).decode(),
+            "trusted_keys": self.trusted_keys,
+            "min_free_bytes": 0,
+            **more,
+        }
+
+
+def signer(folder: Path, **more: Any) -> Settings:
+    """Return settings with a key and a repository of their own below *folder*."""
+    key = folder / "release.key"
+    public = signing.public_text(signing.load_keys(key)[0]) if key.exists() else signing.new_key(key)
+    return settings.parse(
+        {
+            "key_file": str(key),
+            "trusted_keys": [public],
+            "state_dir": str(folder / "state"),
+            "cache_dir": str(folder / "cache"),
+            "repository": str(folder / "repository"),
+            **more,
+        }
+    )
+
+
+def make(
+    folder: Path,
+    version: str,
+    *,
+    engine_says: str = "",
+    supervisor: bytes = b"",
+    files: Any = None,
+    **behaviour: Any,
+) -> Path:
     """Write the artefact of *version* into *folder* and return it.
 
     Args:
-        folder: any folder.
-        version: in its normal form.
-        behaviour: keys as in `tests.fakes.scripted_worker`.
+        folder: of the artefact and its parts.
+        version: of the artefact.
+        engine_says: the version that the engine in it says it is, if it lies.
+        supervisor: instead of the real supervisor.
+        files: name → content of more files.
+        behaviour: of its workers, see `scripted_worker`.
     """
-    parts = folder / f"parts-{version}"
-    shutil.rmtree(parts, ignore_errors=True)
-    (parts / "wheels").mkdir(parents=True)
-    wheel = _wheel(parts / "wheels", version)
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    (parts / "requirements.txt").write_text(f"purgeline=={version} --hash=sha256:{digest}\n")
-    (parts / "behaviour.json").write_text(json.dumps({"version": version, **behaviour}))
-    (parts / "sbom.cdx.json").write_text("{}")
-    shutil.copy(PROJECT / "engine" / "supervisor.py", parts)
-    shutil.copy(PROJECT / "release" / "host.py", parts)
-    files = {path.relative_to(parts).as_posix(): path for path in sorted(parts.rglob("*")) if path.is_file()}
-    manifest = Manifest(
-        version=version,
-        revision=REVISION,
-        built_at="2026-01-02T03:04:05Z",
-        python="cp311",
-        platform="linux_x86_64",
-        files={
-            name: FileEntry(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size)
-            for name, path in files.items()
+    wheel = _wheel(engine_says or version)
+    wheel_name = f"purgeline-{version}-py3-none-any.whl"
+    contents: dict[str, bytes] = {
+        f"wheels/{wheel_name}": wheel,
+        "requirements.txt": f"purgeline=={version} --hash=sha256:{_sha256(wheel)}\n".encode(),
+        "behaviour.json": json.dumps({"version": version, **behaviour}).encode(),
+        "sbom.cdx.json": b"{}",
+        "supervisor.py": supervisor or (ROOT / "engine/supervisor.py").read_bytes(),
+        "host.py": (ROOT / "release/host.py").read_bytes(),
+        **(files or {}),
+    }
+    manifest = {
+        "format": 1,
+        "name": "purgeline",
+        "version": version,
+        "revision": "0" * 40,
+        "built_at": "2026-01-02T03:04:05Z",
+        "python": PYTHON,
+        "platform": PLATFORM,
+        "files": {
+            name: {"sha256": _sha256(content), "size": len(content)} for name, content in contents.items()
         },
-    )
-    files[MANIFEST] = parts / MANIFEST
-    files[MANIFEST].write_bytes(msgspec.json.encode(manifest))
-    artefact = folder / manifest.file_name
-    archive.write(artefact, {f"{manifest.top}/{name}": path for name, path in files.items()}, time=1)
+    }
+    contents["manifest.json"] = json.dumps(manifest).encode()
+    parts = folder / f"parts-{version}"
+    for name, content in contents.items():
+        path = parts / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    artefact = folder / f"purgeline-{version}-{PYTHON}-{PLATFORM}.tar.gz"
+    archive.write(artefact, {f"purgeline-{version}/{name}": parts / name for name in contents}, time=1)
     return artefact
 
 
-def _wheel(folder: Path, version: str) -> Path:
-    path = folder / f"purgeline-{version}-py3-none-any.whl"
+def publish(path: Path, chosen: Settings, *, channel: str = "") -> Index:
+    """Publish an artefact and return the index."""
+    with open_repository("", chosen) as repository:
+        return repository.publish(path, channel=channel).index
+
+
+def small(folder: Path, version: str, **more: Any) -> Small:
+    """Make, publish and describe an artefact; those of one *folder* share a key and an index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = signer(folder)
+    path = make(folder, version, **more)
+    publish(path, chosen)
+    with open_repository("", chosen) as repository:
+        envelope = repository.envelope()
+    return Small(
+        path=path,
+        version=version,
+        sha256=_sha256(path.read_bytes()),
+        size=path.stat().st_size,
+        envelope=envelope,
+        trusted_keys=list(chosen.trusted_keys),
+    )
+
+
+def _wheel(version: str) -> bytes:
     info = f"purgeline-{version}.dist-info"
     files = {
         "engine/__init__.py": "",
         "engine/__main__.py": _MAIN,
         "engine/_version.py": f'__version__ = "{version}"\n',
+        "engine/worker.py": "",
         "engine/cli.py": "",
         "engine/config.py": "",
-        "engine/worker.py": "",
-        "engine/scripted.py": WORKER.read_text(),
+        "engine/scripted.py": (ROOT / "tests/fakes/scripted_worker.py").read_text(encoding="utf-8"),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: purgeline\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = f"{info}/RECORD"
-    lines = [f"{name},sha256={_digest(text)},{len(text.encode())}" for name, text in files.items()]
-    with zipfile.ZipFile(path, "w") as wheel:
-        for name, text in {**files, record: "\n".join([*lines, f"{record},,"]) + "\n"}.items():
-            wheel.writestr(name, text)
-    return path
+    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as made:
+        for name, text in {**files, f"{info}/RECORD": record}.items():
+            made.writestr(zipfile.ZipInfo(name), text)
+    return target.getvalue()
 
 
-def _digest(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

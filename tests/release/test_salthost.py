@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import shutil
 import signal
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +18,7 @@ from release.states import HOST_SCRIPT
 from tests.flow.engine_process import wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 ARGV = ["/usr/bin/python3", "-I", str(HOST_SCRIPT)]
 GOOD = json.dumps({"local": {"file_|-a_|-/n_|-managed": {"result": True, "__id__": "a", "__run_num__": 0}}})
@@ -147,3 +151,58 @@ def test_a_run_that_is_ended_removes_its_folder(rig: Rig) -> None:
 )
 def test_a_request_that_cannot_be_used_is_refused(rig: Rig, arguments: dict[str, Any], reason: str) -> None:
     assert reason in rig.run(**arguments)["error"]
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that another account can reach, which pytest's are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another account")
+@pytest.mark.parametrize("has_sudo", [True, False])
+def test_a_login_that_is_not_root_needs_sudo(shared_folder: Path, *, has_sudo: bool) -> None:
+    """The fake ``sudo`` notes what it was asked for and runs it as it is."""
+    rig = Rig(shared_folder)
+    rig.root.mkdir()
+    shutil.chown(rig.root, 65534)
+    script = shutil.copy(HOST_SCRIPT, shared_folder / "salthost.py")
+    programs = shared_folder / "bin"
+    programs.mkdir()
+    for name in ("cat", "rm", "sh"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    if has_sudo:
+        (programs / "sudo").write_text(
+            f'#!/bin/sh\necho sudo "$@" >>{rig.root}/asked\n[ "$1" = -n ] && shift\nexec "$@"\n'
+        )
+        (programs / "sudo").chmod(0o755)
+    command = [
+        "/usr/bin/setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-I",
+        str(script),
+        "apply",
+    ]
+    done = subprocess.run(
+        command,
+        input=rig.request(),
+        env={"PATH": str(programs)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if has_sudo:
+        assert answer["ok"], answer
+        first, last = (rig.root / "asked").read_text().splitlines()
+        assert first.startswith(f"sudo -n {rig.program} --local -c {rig.root}/cache/salt-")
+        assert last.startswith(f"sudo -n rm -rf -- {rig.root}/cache/salt-")
+    else:
+        assert (answer["ok"], answer["kind"]) == (False, "rights")
+        assert answer["error"] == "states are applied by root: log in as root, or install sudo"

@@ -2,7 +2,8 @@
 
 ``/etc`` and ``/var/log`` are overlays, ``/run`` and ``/srv`` are empty and ``/proc/sys`` is a folder of plain
 files, so accounts, units, configuration files and kernel settings can be written and looked at. Programs and
-``/tmp`` are this machine's. Needs root.
+``/tmp`` are this machine's, and its processes are seen; accounts that are made in there have numbers of their
+own, so that none of those processes seems to be theirs. Needs root.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ mount --make-rprivate /
 for path in etc var/log; do
     mkdir -p "$0/upper/$path" "$0/work/$path"
     mount -t overlay overlay -o "lowerdir=/$path,upperdir=$0/upper/$path,workdir=$0/work/$path" "/$path"
+done
+sed -i '/^#*SYS_[UG]ID_M/d' /etc/login.defs
+first=$((20000 + $$ % 4000 * 10))
+for kind in U G; do
+    printf 'SYS_%sID_MIN %d\nSYS_%sID_MAX %d\n' $kind $first $kind $((first + 9)) >>/etc/login.defs
 done
 mount -t tmpfs tmpfs /run
 mount --bind "$0/sysctl" /proc/sys

@@ -1,0 +1,73 @@
+"""Calls of ``host.py`` as the controller makes them: a process, JSON in, JSON lines out."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).resolve().parents[2] / "release/host.py"
+
+
+class Refusal(AssertionError):  # noqa: N818 - what the answer is
+    """The answer was not ok."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(f"{answer.get('kind')}: {answer.get('error')}")
+        self.kind: str = answer.get("kind", "")
+        self.error: str = answer.get("error", "")
+        self.answer = answer
+
+
+class HostCalls:
+    """One installation and what is asked of it. Stops its engine at the end.
+
+    Args:
+        root: its folder.
+        prefix: a command to run the script under.
+    """
+
+    def __init__(self, root: Path, *, prefix: Sequence[str] = ()) -> None:
+        self.root = root
+        self.events: list[dict[str, Any]] = []
+        self._prefix = list(prefix)
+
+    def start(self, op: str, **request: Any) -> "subprocess.Popen[bytes]":
+        """Begin an operation."""
+        process = subprocess.Popen(
+            [*self._prefix, sys.executable, "-I", str(SCRIPT), op],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({"root": str(self.root), **request}).encode())
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def call(self, op: str, **request: Any) -> dict[str, Any]:
+        """Do an operation and return its answer.
+
+        Raises:
+            Refusal: it is not ok.
+        """
+        out, err = self.start(op, **request).communicate(timeout=90)
+        assert b"Traceback" not in err, err.decode()
+        *self.events, answer = [json.loads(line) for line in out.splitlines()]
+        if not answer["ok"]:
+            raise Refusal(answer)
+        return dict(answer)
+
+    def linked(self, name: str) -> str:
+        """Return where a link of the root points."""
+        path = self.root / name
+        return str(path.readlink()) if path.is_symlink() else ""
+
+    def close(self) -> None:
+        """Stop the engine if one runs, whatever state it is in."""
+        with contextlib.suppress(Refusal):
+            self.call("stop")

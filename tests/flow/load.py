@@ -6,19 +6,23 @@ another network namespace; SIGTERM ends it early. Every request must succeed: no
 
 import argparse
 import asyncio
+import http.client
 import json
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvloop
 
 SITE = "img.example.com"
+SETTLE_S = 60.0
+OK = 200
 
 
 @dataclass
@@ -118,6 +122,7 @@ class Load:
             body = await reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError) as exc:
             seen.errors.append(f"{step}: {exc!r}")
+            await asyncio.sleep(0.05)
             if connection is not None:
                 connection[1].close()
             return None, None
@@ -134,6 +139,26 @@ class Load:
         return connection, body
 
 
+def settled(host: str, port: int, ids: Sequence[str]) -> Counter[str]:
+    """Wait until nothing is at work; return how many of *ids* are in which state, each asked for."""
+    states: Counter[str] = Counter()
+    client = http.client.HTTPConnection(host, port, timeout=30)
+
+    def get(path: str) -> tuple[int, Any]:
+        client.request("GET", path)
+        answer = client.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    until = time.monotonic() + SETTLE_S
+    while get("/v1/engine/stats")[1]["tasks_in_cache"] and time.monotonic() < until:
+        time.sleep(0.05)
+    for task_id in ids:
+        status, document = get(f"/v1/engine/task/{task_id}")
+        states[document["state"] if status == OK else f"{status} for {task_id}"] += 1
+    client.close()
+    return states
+
+
 def main(argv: Sequence[str]) -> int:
     """Run for a while, or until SIGTERM, and print what was seen."""
     parser = argparse.ArgumentParser()
@@ -142,22 +167,29 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--clients", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--pause", type=float, default=0)
+    parser.add_argument(
+        "--settle", action="store_true", help="wait until all is settled, and ask for every task"
+    )
     args = parser.parse_args(argv)
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     with Load(args.host, args.port, clients=args.clients, pause_s=args.pause) as load:
+        while not load.seen.accepted and not over.wait(0.01):
+            pass
         print("running", flush=True)
         over.wait(args.seconds)
     seen = load.seen
+    states = settled(args.host, args.port, seen.accepted) if args.settle else {}
     print(
         json.dumps(
             {
                 "requests": seen.requests,
-                "accepted": seen.accepted,
+                "accepted": len(set(seen.accepted)),
                 "errors": seen.errors[:20],
                 "error_count": len(seen.errors),
                 "slowest_s": seen.slowest_s,
                 "p999_s": seen.p999_s(),
+                "states": states,
             }
         )
     )

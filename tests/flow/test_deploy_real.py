@@ -1,0 +1,143 @@
+"""Real releases on three hosts, with Varnish, under load: no client notices, a bad version never serves."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.hosts import Hosts
+from tests.flow import real_site
+from tests.flow.real_site import HostLoad
+from tests.flow.site import Site
+
+
+def change(path: str, before: str, after: str) -> Callable[[Path], None]:
+    """Return what changes one place of a tree."""
+
+    def apply(tree: Path) -> None:
+        text = (tree / path).read_text()
+        assert text.count(before) == 1, before
+        (tree / path).write_text(text.replace(before, after))
+
+    return apply
+
+
+READY = "    def not_ready_reason(self) -> str:\n"
+RUN = "    orders = read_orders()\n"
+ACCEPTING = '                self._report("accepting")\n'
+LISTEN = '    listen: str = "127.0.0.1:9181"\n'
+VERSION = '            "version": _version.__version__,\n'
+
+#: What a bad version does, where it is changed for that, and the words that say so.
+BAD: dict[str, tuple[Callable[[Path], None], str]] = {
+    "crashes-at-import": (
+        change("engine/lifecycle.py", "import asyncio\n", "import asyncio\nimport nothing_like_it\n"),
+        "nothing_like_it",
+    ),
+    "crashes-at-start": (
+        change("engine/worker.py", RUN, f'{RUN}    raise RuntimeError("bad start")\n'),
+        "bad start",
+    ),
+    "crashes-after-2-s": (
+        change(
+            "engine/worker.py",
+            ACCEPTING,
+            f"{ACCEPTING}                asyncio.get_running_loop().call_later(2, os._exit, 9)\n",
+        ),
+        "exit code 9",
+    ),
+    "hangs": (change("engine/worker.py", RUN, f"{RUN}    signal.sigwait([signal.SIGUSR2])\n"), "not ready"),
+    "answers-503": (change("engine/lifecycle.py", READY, f'{READY}        return "made so"\n'), "made so"),
+    "answers-another-version": (
+        change("engine/lifecycle.py", VERSION, '            "version": "9.9.9",\n'),
+        "9.9.9",
+    ),
+    "cannot-read-the-configuration": (
+        change("engine/config.py", LISTEN, LISTEN.replace("listen:", "listen_on:")),
+        "unknown key 'listen'",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clone of this project, to be changed and packed."""
+    return real_site.clone(tmp_path_factory.mktemp("tree") / "project")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, trees: Path) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("real")
+    with Hosts(folder / "rig", 3) as rig, contextlib.ExitStack() as stack:
+        made = Site(rig, folder)
+        for host in rig.hosts:
+            stack.enter_context(real_site.varnish_on(host))
+            real_site.write_config(made, host)
+        real_site.publish(trees, "1.0.0", made)
+        real_site.commit(trees, "the next one")
+        real_site.publish(trees, "1.1.0", made)
+        first = made.deploy("1.0.0")
+        assert first.code == 0, first.err
+        yield made
+        made.run("stop", "--host", "h1,h2,h3")
+
+
+def check(seen: dict[str, object]) -> None:
+    """No request failed, and every task that was accepted is found and done."""
+    assert seen["errors"] == []
+    assert seen["states"] == {"done": seen["accepted"]}
+    assert int(seen["accepted"]) > 100  # type: ignore[call-overload]
+
+
+def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> None:
+    """120 clients without pause, on kept and new connections; forth and back."""
+    with contextlib.ExitStack() as stack:
+        loads = [stack.enter_context(HostLoad(host)) for host in site.rig.hosts]
+        began = time.monotonic()
+        forth = site.deploy("1.1.0")
+        assert forth.code == 0, forth.err
+        took_s = time.monotonic() - began
+        assert set(site.serving().values()) == {"1.1.0"}
+        back = site.run("rollback", "--json")
+        assert back.code == 0, back.err
+        assert set(site.serving().values()) == {"1.0.0"}
+        saw = [load.stop() for load in loads]
+    for host, seen in zip(site.rig.hosts, saw, strict=True):
+        print(
+            host.name,
+            {key: value for key, value in seen.items() if key != "errors"},
+            f"deploy {took_s:.1f} s",
+        )
+        check(seen)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: str) -> None:
+    """Refused or taken back at the canary, with the reason on the screen; the others were not touched."""
+    apply, words = BAD[what]
+    version = f"2.{list(BAD).index(what)}.0"
+    kept = {
+        path: (trees / path).read_text()
+        for path in ("engine/lifecycle.py", "engine/worker.py", "engine/config.py")
+    }
+    try:
+        apply(trees)
+        real_site.commit(trees, what)
+        real_site.publish(trees, version, site)
+    finally:
+        for path, text in kept.items():
+            (trees / path).write_text(text)
+    with HostLoad(site.rig.hosts[0], clients=20) as load:
+        bad = site.run("deploy", "--release", version, "--no-salt", "--yes", reload_timeout_s=4, bake_s=4)
+        seen = load.stop()
+    assert bad.code == 1, bad.err
+    shown = re.sub(r"\s+", " ", bad.out + bad.err)
+    assert words in shown, shown
+    assert set(site.serving().values()) == {"1.0.0"}
+    check(seen)
+    assert not [entry for entry in site.history(site.rig.hosts[1]) if entry[1] == version]
+    print(json.dumps({"what": what, "requests": seen["requests"], "errors": 0}))

@@ -2,7 +2,8 @@
 
 The lines are any number of ``{"event": …}`` and then exactly one answer, ``{"ok": true, …}`` or
 ``{"ok": false, "error": SENTENCE, "kind": WORD}``; the exit code is 0 or 1 accordingly, 2 for input that
-cannot be used. The file is copied to hosts and runs alone there, so it imports the standard library only.
+cannot be used. The file is copied to hosts and runs alone there, so it imports the standard library only. It
+needs Python 3.11, and older ones down to 3.8 can read it, so that they say so.
 
 Operations::
 
@@ -18,6 +19,9 @@ What holds whenever it is killed, whatever fails:
   has taken the release over. If they cannot be replaced, the engine is taken back.
 - Files that others read (links, serial, lock) change by rename; ``history.jsonl`` grows by whole lines, and
   a torn last line is passed over.
+- Operations that change releases follow one another: they hold ``.op.lock``, and what installs for them does
+  too, so a killed one is over when its last process is.
+- The way back is the history's: a version that was left by a rollback is not gone back to.
 
 From top to bottom: Answering, Files, Host, History, Trust, Unpacking, Supervisor, Reloading, Locking,
 Pruning, Operations, main.
@@ -27,8 +31,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import errno
 import fcntl
+import gzip
 import hashlib
 import http.client
 import json
@@ -49,17 +55,21 @@ from typing import Any, Callable, Iterator  # noqa: UP035 - parsed by older Pyth
 
 PYTHON_MIN = (3, 11)
 CHANGING_WAIT_S = 15.0
+START_WAIT_S = 20.0
+BAKE_S = 5.0
 STOP_WAIT_S = 60.0
 REPLACE_WAIT_S = 10.0
 PIP_TIMEOUT_S = 240.0
 FILES_MAX = 20_000
 UNPACKED_BYTES_MAX = 2 * 1024**3
+INODES_MIN = 4000
 TAIL_LINES = 20
 UNIT = "purgeline.service"
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,127}")
 DER_ED25519 = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: what comes before the 32 bytes of a key
-
-Json = dict  # of str to anything JSON
+OP_LOCK, LOCK_LOCK = ".op.lock", ".lock.lock"
+WAYS_BACK = {"rollback", "auto-rollback"}
+DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
 # --- Answering ---------------------------------------------------------------------------------
@@ -106,6 +116,28 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_files(folder: Path) -> None:
+    """Write out the disk of *folder*: thousands of files in one call, and no other disk has to wait."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
+
+
+def remove_release(folder: Path) -> None:
+    """Remove a release; from the first step on it does not count."""
+    (folder / ".verified").unlink(missing_ok=True)
+    shutil.rmtree(folder)
+    sync_folder(folder.parent)
+
+
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace a file by rename."""
     draft = path.with_name(f".{path.name}.new-{os.getpid()}")
@@ -130,8 +162,12 @@ def link(path: Path, target: str) -> None:
     else:
         draft = path.with_name(f".{path.name}.new-{os.getpid()}")
         draft.unlink(missing_ok=True)
-        draft.symlink_to(target)
-        draft.replace(path)
+        try:
+            draft.symlink_to(target)
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 
@@ -154,8 +190,12 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def holding(path: Path, wait_s: float, what: str) -> Iterator[None]:
-    """Hold a lock file, so that two operations of a kind do not meet."""
+    """Hold a lock file, so that two operations of a kind do not meet.
+
+    What `run` starts holds it too: if we are killed, the next one waits until that has ended as well.
+    """
     with path.open("a") as file:
+        os.set_inheritable(file.fileno(), True)
         until = time.monotonic() + wait_s
         while True:
             try:
@@ -201,23 +241,35 @@ class Host:
         found = read_json(self.release(version) / ".verified")
         return found if isinstance(found, dict) and found.get("version") == version else None
 
-    def good(self) -> list[str]:
-        """Return the verified versions."""
+    def there(self) -> list[str]:
+        """Return the versions that have a folder, whether whole or not."""
         if not self.releases.is_dir():
             return []
-        names = sorted(path.name for path in self.releases.iterdir() if VERSION.fullmatch(path.name))
-        return [name for name in names if self.verified(name)]
+        return sorted(
+            path.name for path in self.releases.iterdir() if VERSION.fullmatch(path.name) and path.is_dir()
+        )
+
+    def good(self) -> list[str]:
+        """Return the verified versions."""
+        return [name for name in self.there() if self.verified(name)]
 
     def linked(self, name: str) -> str:
         """Return the version that ``current`` or ``previous`` names, or nothing."""
-        try:
-            return (self.root / name).readlink().name
-        except OSError:
-            return ""
+        return self.links()[name].rpartition("/")[2]
+
+    def links(self) -> dict[str, str]:
+        """Return where ``current`` and ``previous`` point; nothing for one that is not there."""
+        found = {}
+        for name in ("current", "previous"):
+            try:
+                found[name] = str((self.root / name).readlink())
+            except OSError:
+                found[name] = ""
+        return found
 
     def in_use(self) -> dict[str, str]:
         """Return versions that must stay, and why."""
-        found: dict[str, str] = {}
+        found = dict.fromkeys(self._used_by_processes(), "a process uses it")
         status = ask(self, {"cmd": "status"}, timeout_s=5) if self.is_supervised() else {}
         for worker in status.get("workers", []):
             found[str(worker.get("version"))] = "a worker runs it"
@@ -228,31 +280,61 @@ class Host:
                 found[self.linked(name)] = f"it is {name}"
         return found
 
+    def _used_by_processes(self) -> set[str]:
+        """Return versions that a process was started from or works in; orphans of a killed supervisor, too.
+
+        The program itself tells nothing: a venv's ``python`` is a link out of it.
+        """
+        start = os.fsencode(self.releases.resolve()) + b"/"
+        found = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                paths = [(process / "cmdline").read_bytes().split(b"\0", 1)[0]]
+                with contextlib.suppress(OSError):
+                    paths.append(os.fsencode((process / "cwd").readlink()))
+                found |= {path[len(start) :].split(b"/")[0] for path in paths if path.startswith(start)}
+        return {os.fsdecode(name) for name in found}
+
     def is_supervised(self) -> bool:
-        """Tell whether a supervisor answers."""
+        """Tell whether a supervisor listens; an error if we may not ask."""
         try:
             with connect(self, 5):
                 return True
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return False
+        except (BlockingIOError, TimeoutError):  # it listens, and is slow to take up
+            return True
 
 
 # --- History -----------------------------------------------------------------------------------
 
 
-def append(host: Host, **entry: object) -> None:
-    """Add a line to the history; a torn last line of a crash is ended first."""
-    path = host.root / "history.jsonl"
+def append(host: Host, /, **entry: object) -> None:
+    """Add a line to the history, all of it or nothing; a torn last line of a crash is ended first."""
     line = json.dumps({"at": time.time(), **entry}).encode() + b"\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(host.root / "history.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
-        os.write(descriptor, line)
-        os.fsync(descriptor)
+        try:
+            while line:
+                line = line[os.write(descriptor, line) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
     finally:
         os.close(descriptor)
+
+
+def note(host: Host, /, **entry: object) -> None:
+    """Add what was done to the history. If that fails, what was done is done: it is told, not undone."""
+    try:
+        append(host, **entry)
+    except OSError as exc:
+        tell("warning", message=f"the history lacks this {entry.get('action')}: {explain(exc)}")
 
 
 def history(host: Host) -> list[dict[str, Any]]:
@@ -267,25 +349,22 @@ def history(host: Host) -> list[dict[str, Any]]:
     return found
 
 
-def good_reloads(host: Host) -> list[str]:
-    """Return the versions that this host came to serve and kept, the latest first, each once."""
+def served(host: Host) -> list[str]:
+    """Return the versions that this host came to serve and kept, the oldest first, each once.
+
+    A way back takes out what it left and what came after its target: going back again leads further back.
+    """
     found: list[str] = []
-    for entry in reversed(history(host)):
-        if entry.get("ok") is True and entry.get("action") in {"reload", "rollback", "auto-rollback"}:
-            version = str(entry.get("version"))
-            if version not in found:
-                found.append(version)
+    for entry in history(host):
+        version, action = str(entry.get("version")), entry.get("action")
+        if entry.get("ok") is not True or action not in {"reload", *WAYS_BACK}:
+            continue
+        if action in WAYS_BACK:
+            if version in found:
+                del found[found.index(version) + 1 :]
+            found = [one for one in found if one != entry.get("from")]
+        found = [*(one for one in found if one != version), version]
     return found
-
-
-def failed_after(host: Host, version: str) -> bool:
-    """Tell whether *version* was taken back the last time it was served."""
-    for entry in reversed(history(host)):
-        if entry.get("action") == "auto-rollback" and entry.get("from") == version:
-            return True
-        if entry.get("ok") is True and str(entry.get("version")) == version:
-            return False
-    return False
 
 
 # --- Trust -------------------------------------------------------------------------------------
@@ -407,30 +486,39 @@ def unpack(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     version = request["version"]
     folder = host.release(version)
     host.make()
+    source = Path(request["file"])
     there = host.verified(version)
-    if there is not None:
+    if there is not None and (folder / "venv/bin/python").exists():
         if there.get("sha256") != request["sha256"]:
             raise Refused("conflict", f"{version} is here with other content; a version is never built twice")
+        drop(host, source)
         return {"version": version, "unchanged": True}
     check_index(host, request)
+    pip_for(folder / "venv/bin/python")
     if folder.exists():
-        if version in host.in_use():
-            raise Refused("in-use", f"{folder} is in use, but not whole: {host.in_use()[version]}")
-        tell("clean", path=str(folder), message=f"a half-made {version} is removed")
-        shutil.rmtree(folder)
+        used = host.in_use().get(version)
+        if used:
+            raise Refused("in-use", f"{folder} is not whole, but cannot be made again: {used}")
+        what = f"a half-made {version}" if there is None else f"{version}, whose Python is gone,"
+        tell("clean", path=str(folder), message=f"{what} is removed")
+        remove_release(folder)
     check_space(host, request)
-    source = Path(request["file"])
     check_artefact(source, request)
     try:
         install(folder, source, request)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    drop(host, source)
+    took_s = time.monotonic() - began
+    note(host, action="unpack", version=version, ok=True, duration_s=took_s, **by(request))
+    return {"version": version, "unchanged": False, "duration_s": took_s}
+
+
+def drop(host: Host, source: Path) -> None:
+    """Remove an artefact that was brought here for this and is not needed any more."""
     if source.parent == host.root / "cache":
         source.unlink(missing_ok=True)
-    took_s = time.monotonic() - began
-    append(host, action="unpack", version=version, ok=True, duration_s=took_s, **by(request))
-    return {"version": version, "unchanged": False, "duration_s": took_s}
 
 
 def check_space(host: Host, request: dict[str, Any]) -> None:
@@ -443,6 +531,12 @@ def check_space(host: Host, request: dict[str, Any]) -> None:
             "disk",
             f"{host.root} has {free // 2**20} MiB free, {need // 2**20} MiB are needed; make room "
             "(inv prune) or set min_free_bytes",
+        )
+    if disk.f_files and disk.f_favail < INODES_MIN:
+        raise Refused(
+            "disk",
+            f"{host.root} has room for {disk.f_favail} more files, {INODES_MIN} are needed; make room "
+            "(inv prune)",
         )
 
 
@@ -485,15 +579,20 @@ def install(folder: Path, source: Path, request: dict[str, Any]) -> None:
     shutil.rmtree(folder / "wheels")
     tell("try", version=version)
     check_version(python, version, folder)
-    files = {
-        str(path.relative_to(folder)): sha256_of(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and "__pycache__" not in path.parts
-    }
-    os.sync()  # thousands of files: one call instead of an fsync each
+    files = {name: sha256_of(path) for name, path in files_of(folder).items()}
+    sync_files(folder)
     marker = {"version": version, "sha256": request["sha256"], "at": time.time(), "files": files}
     write_whole(folder / ".verified", json.dumps(marker).encode())
     sync_folder(folder.parent)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Return the files of a release that stay as they are."""
+    return {
+        str(path.relative_to(folder)): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and "__pycache__" not in path.parts
+    }
 
 
 def extract(source: Path, folder: Path, top: str) -> None:
@@ -533,7 +632,7 @@ def extract(source: Path, folder: Path, top: str) -> None:
                 with path.open("xb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
                 path.chmod(0o755 if entry.mode & 0o111 else 0o644)
-    except (tarfile.TarError, EOFError, zlib.error, FileExistsError, NotADirectoryError) as exc:
+    except (*DAMAGED, FileExistsError, NotADirectoryError) as exc:
         raise Refused("artefact", f"the artefact is damaged: {exc}") from exc
 
 
@@ -600,10 +699,13 @@ def run(command: list[str], doing: str, folder: Path) -> str:
             text=True,
             errors="replace",
             check=False,
+            close_fds=False,  # it holds the lock of the operation with us, see `holding`
             timeout=PIP_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
         raise Refused("timeout", f"could not {doing} in {PIP_TIMEOUT_S:g} s") from None
+    except FileNotFoundError:
+        raise Refused("release", f"could not {doing}: {command[0]} is gone") from None
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         if any("No space left" in line or "Disk quota" in line for line in lines):
@@ -651,8 +753,9 @@ def ask(
     raise Refused("supervisor", "the supervisor ended the connection without an answer")
 
 
-def uses_systemd(host: Host, service: str) -> bool:
+def uses_systemd(host: Host, service: str | None) -> bool:
     """Tell whether systemd runs the engine here."""
+    service = service or "auto"
     unit = Path("/etc/systemd/system") / UNIT
     if service == "systemd":
         return True
@@ -661,22 +764,18 @@ def uses_systemd(host: Host, service: str) -> bool:
 
 
 def start(host: Host, request: dict[str, Any]) -> None:
-    """Start a supervisor, which starts what ``current`` names; return when it serves."""
+    """Start a supervisor with a release; return when it serves. systemd's starts what ``current`` names."""
     tell("start", version=request["version"])
-    if uses_systemd(host, request.get("service", "auto")):
-        done = subprocess.run(["systemctl", "start", UNIT], capture_output=True, text=True, check=False)
-        if done.returncode:
-            log = subprocess.run(
-                ["journalctl", "-u", UNIT, "-n", str(TAIL_LINES), "-o", "cat"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            raise Refused("start", f"systemctl start {UNIT}: {done.stderr.strip()}", log.stdout.splitlines())
-        process = None
+    process = None
+    if uses_systemd(host, request.get("service")):
+        why = systemctl("start")
+        if why:
+            log = journal_tail()
+            systemctl("stop")  # or it is tried again and again
+            raise Refused("start", f"systemctl start {UNIT}: {why}", log)
     else:
         process = start_directly(host, request)
-    until = time.monotonic() + float(request.get("timeout_s", 20))
+    until = time.monotonic() + seconds(request, "timeout_s", START_WAIT_S)
     while True:
         with contextlib.suppress(Refused):
             status = ask(host, {"cmd": "status"}, timeout_s=5)
@@ -687,16 +786,58 @@ def start(host: Host, request: dict[str, Any]) -> None:
                 "start", f"the engine does not start (exit code {process.returncode})", log_tail(host)
             )
         if time.monotonic() > until:
-            if process is not None:
-                process.terminate()
-            raise Refused("start", "the engine did not serve in time", log_tail(host))
+            log = journal_tail() if process is None else log_tail(host)
+            if process is None:
+                systemctl("stop")
+            else:
+                end(process)
+            raise Refused("start", "the engine did not serve in time", log)
         time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a supervisor that we started."""
+    process.terminate()
+    try:
+        process.wait(REPLACE_WAIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def systemctl(verb: str) -> str:
+    """Have systemd start or stop the engine; return why it does not."""
+    command = ["systemctl", verb, UNIT]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=STOP_WAIT_S)
+    except subprocess.TimeoutExpired:
+        return f"not done in {STOP_WAIT_S:g} s"
+    except FileNotFoundError:
+        return "there is no systemctl here"
+    return (done.stderr.strip() or f"exit code {done.returncode}") if done.returncode else ""
+
+
+def journal_tail() -> list[str]:
+    """Return the last lines of systemd's supervisor."""
+    command = ["journalctl", "-u", UNIT, "-n", str(TAIL_LINES), "-o", "cat"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines()
+
+
+def seconds(request: dict[str, Any], key: str, default: float) -> float:
+    """Return a span that may be left out."""
+    value = request.get(key)
+    return default if value is None else float(value)
 
 
 def start_directly(host: Host, request: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Start a supervisor that outlives us."""
     python = getattr(sys, "_base_executable", None) or sys.executable
     command = [python, "-I", str(host.supervisor), "--root", str(host.root)]
+    command += ["--release", str(host.release(request["version"]))]
     command += ["--workers", str(int(request.get("workers") or 1))]
     if request.get("listen"):
         command += ["--listen", request["listen"]]
@@ -711,7 +852,7 @@ def start_directly(host: Host, request: dict[str, Any]) -> subprocess.Popen[byte
             env={
                 name: value
                 for name, value in os.environ.items()
-                if not name.startswith(("PURGELINE_", "LISTEN_"))
+                if not name.startswith(("PURGELINE_", "LISTEN_", "NOTIFY_", "WATCHDOG_"))
             },
         )
 
@@ -786,8 +927,8 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         bring_back(host, request, before)
         raise refused from exc
     took_s = time.monotonic() - began
-    if not answer.get("unchanged"):
-        append(host, **entry, ok=True, duration_s=took_s)
+    if not answer["unchanged"] or served(host)[-1:] != [version]:  # the call before this may have been killed
+        note(host, **entry, ok=True, duration_s=took_s)
     return {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
 
 
@@ -834,43 +975,76 @@ def check_config(host: Host, folder: Path, request: dict[str, Any]) -> None:
 def switch(host: Host, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Let the engine take the release over, then the links."""
     version = folder.name
-    links = {
-        name: str((host.root / name).readlink()) if host.linked(name) else ""
-        for name in ("current", "previous")
-    }
-    is_way_back = request.get("action") in {"rollback", "auto-rollback"}
-    if not host.is_supervised():
-        install_supervisor(host, folder, is_way_back=is_way_back)
-        began = time.monotonic()
-        point(host, version, links)  # a supervisor starts what `current` names
-        try:
-            start(host, request)
-        except BaseException:
-            for name, target in links.items():
-                link(host.root / name, target)
-            raise
-        return {"started": True, "accepting_after_s": round(time.monotonic() - began, 3)}
-    status = ask(host, {"cmd": "status"}, timeout_s=5)
-    is_there = status.get("version") == version and Path(status.get("release_dir", "")) == folder.resolve()
+    links = host.links()
+    is_way_back = request.get("action") in WAYS_BACK
+    timeout_s, bake_s = seconds(request, "timeout_s", START_WAIT_S), seconds(request, "bake_s", BAKE_S)
+    status = settled(host, timeout_s + bake_s)
     install_supervisor(host, folder, is_way_back=is_way_back)
+    if not status:
+        return start_first(host, request, links)
+    is_there = status.get("version") == version and Path(status.get("release_dir") or "") == folder.resolve()
     if is_there and not request.get("force"):
         point(host, version, links)
-        return {"unchanged": True}
-    order = {"cmd": "reload", "release_dir": str(folder), "version": version}
-    order |= {key: request[key] for key in ("bake_s", "timeout_s") if key in request}
-    limit_s = float(request.get("timeout_s", 20)) + float(request.get("bake_s", 5)) + STOP_WAIT_S
+        return {"unchanged": links["current"] == f"releases/{version}"}
+    order: dict[str, Any] = {"cmd": "reload", "release_dir": str(folder), "version": version}
+    order.update(timeout_s=timeout_s, bake_s=bake_s)
+    limit_s = timeout_s + bake_s + STOP_WAIT_S
     answer = ask(host, order, timeout_s=limit_s, on_event=_write)
     if not answer["ok"]:
         raise Refused(f"reload-{answer.get('stage', '')}", answer["error"], answer.get("log"))
     try:
         point(host, version, links)
     except OSError as exc:
-        back = {**order, "release_dir": status["release_dir"], "version": status["version"]}
-        ask(host, back, timeout_s=limit_s)
+        before = {key: status[key] for key in ("release_dir", "version")}
+        back = ask(host, {**order, **before, "bake_s": 0}, timeout_s=limit_s)
+        what = "was brought back" if back["ok"] else f"cannot be brought back ({back['error']})"
         raise Refused(
-            "links", f"current cannot be replaced, so {status['version']} was brought back: {explain(exc)}"
+            "links", f"current cannot be replaced, so {status['version']} {what}: {explain(exc)}"
         ) from exc
     return {"unchanged": False, "accepting_after_s": answer.get("accepting_after_s")}
+
+
+def settled(host: Host, limit_s: float) -> dict[str, Any]:
+    """Return the supervisor's status once nothing is under way, such as a reload whose asker was killed.
+
+    Empty if no supervisor runs.
+    """
+    until = time.monotonic() + limit_s
+    is_told = False
+    while host.is_supervised():
+        try:
+            status = ask(host, {"cmd": "status"}, timeout_s=5)
+        except Refused:
+            if host.is_supervised():
+                raise
+            continue  # it has just ended
+        if status.get("state") == "serving" or time.monotonic() > until:
+            return status
+        if not is_told:
+            tell("waiting", message=f"the engine is {status.get('state')} already, that is waited for")
+            is_told = True
+        time.sleep(0.05)
+    return {}
+
+
+def start_first(host: Host, request: dict[str, Any], links: dict[str, str]) -> dict[str, Any]:
+    """Start the engine where none runs. If that fails, links are as they were."""
+    version, is_started = request["version"], False
+    began = time.monotonic()
+    try:
+        if uses_systemd(host, request.get("service")):  # it starts what `current` names
+            point(host, version, links)
+        start(host, request)
+        is_started, took_s = True, time.monotonic() - began
+        point(host, version, links)
+    except BaseException:
+        if is_started:
+            halt(host, request)
+        for name, target in links.items():
+            if host.links()[name] != target:
+                link(host.root / name, target)
+        raise
+    return {"unchanged": False, "started": True, "accepting_after_s": round(took_s, 3)}
 
 
 def point(host: Host, version: str, links: dict[str, str]) -> None:
@@ -887,17 +1061,22 @@ def stop(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     """Stop the engine, drained."""
     if not host.is_supervised():
         return {"unchanged": True}
+    took_s = halt(host, request)
+    note(host, action="stop", version=host.linked("current"), ok=True, duration_s=took_s, **by(request))
+    return {"unchanged": False, "duration_s": took_s}
+
+
+def halt(host: Host, request: dict[str, Any]) -> float:
+    """Have the supervisor end; return how long that took, seconds."""
     began = time.monotonic()
     pid = ask(host, {"cmd": "status"}, timeout_s=5).get("pid")
-    if uses_systemd(host, request.get("service", "auto")):
-        subprocess.run(["systemctl", "stop", UNIT], check=False, timeout=STOP_WAIT_S)
+    if uses_systemd(host, request.get("service")):
+        systemctl("stop")
     else:
         ask(host, {"cmd": "stop"}, timeout_s=STOP_WAIT_S)
-    until = time.monotonic() + STOP_WAIT_S
-    while time.monotonic() < until:
+    while time.monotonic() < began + STOP_WAIT_S:
         if not host.is_supervised() and not is_alive(pid):
-            append(host, action="stop", version=host.linked("current"), ok=True, **by(request))
-            return {"unchanged": False, "duration_s": time.monotonic() - began}
+            return time.monotonic() - began
         time.sleep(0.05)
     raise Refused("timeout", f"the engine (pid {pid}) has not stopped in {STOP_WAIT_S:g} s")
 
@@ -912,23 +1091,30 @@ def is_alive(pid: object) -> bool:
 
 def status(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
     """Tell what runs, what should run, and whether it is well."""
-    links = {"current": host.linked("current"), "previous": host.linked("previous"), "releases": host.good()}
+    current, good = host.linked("current"), host.good()
+    there = {
+        "current": current,
+        "previous": host.linked("previous"),
+        "releases": good,
+        "unverified": [version for version in host.there() if version not in good],
+    }
     if not host.is_supervised():
-        return {"version": "", "state": "stopped", "workers": [], "ready": False, **links}
+        stopped = {"version": "", "state": "stopped", "workers": [], "ready": False, "served_version": ""}
+        return {**stopped, **there, "drift": bool(current)}
     found = ask(host, {"cmd": "status"}, timeout_s=10)
     address = str(found.get("listen", ""))
     ready, shown = front(address, "/readyz"), front(address, "/version")
     try:
-        served = json.loads(shown[1]).get("version", "")
+        says = json.loads(shown[1]).get("version", "")
     except (ValueError, AttributeError):
-        served = ""
+        says = ""
     return {
         **found,
-        **links,
+        **there,
         "ready": ready[0] == 200,  # noqa: PLR2004 - HTTP
         "ready_detail": "" if ready[0] == 200 else ready[1].decode(errors="replace")[:300],  # noqa: PLR2004
-        "served_version": served,
-        "drift": found.get("version") != links["current"],
+        "served_version": says,
+        "drift": found.get("version") != current,
     }
 
 
@@ -991,11 +1177,17 @@ def describe(found: dict[str, Any]) -> str:
     )
 
 
+def need_lock(host: Host, token: str) -> None:
+    """Refuse to go on for a run whose deploy lock is somebody else's now."""
+    there = held(host)
+    if there is None or there.get("token") != token:
+        raise Refused("lost", "the lock is not ours any more" + (f": {describe(there)}" if there else ""))
+
+
 def heartbeat(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     """Say that the holder lives."""
-    there = held(host)
-    if there is None or there.get("token") != request["token"]:
-        raise Refused("lost", "the lock is not ours any more" + (f": {describe(there)}" if there else ""))
+    need_lock(host, request["token"])
+    there = held(host) or {}
     del there["age_s"], there["stale"]
     there["boot"], there["beat"] = now_here()
     write_whole(host.lock, json.dumps(there).encode())
@@ -1011,7 +1203,7 @@ def unlock(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         raise Refused("locked", describe(there))
     host.lock.unlink()
     if request.get("force"):
-        append(host, action="unlock", version="", ok=True, error=describe(there), **by(request))
+        note(host, action="unlock", version="", ok=True, error=describe(there), **by(request))
     return {"unchanged": False, "was": describe(there)}
 
 
@@ -1019,28 +1211,31 @@ def unlock(host: Host, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def prune(host: Host, request: dict[str, Any]) -> dict[str, Any]:
-    """Remove all but the last good releases; never one in use."""
-    keep = request.get("keep")
-    if not isinstance(keep, int) or keep < 1:
+    """Remove all but the last good releases; never one in use. Half-made ones go, too."""
+    keep = request["keep"]
+    if keep < 1:
         raise Refused("input", f"keep: takes a number from 1, not {keep!r}")
-    used = host.in_use()
-    order = [version for version in good_reloads(host) if host.verified(version)]
-    order += [version for version in reversed(host.good()) if version not in order]
-    kept = dict(used)
+    good = host.good()
+    kept = {version: why for version, why in host.in_use().items() if version in host.there()}
+    order = [version for version in reversed(served(host)) if version in good]
+    unserved = [version for version in good if version not in order]
+    order += sorted(unserved, key=lambda version: (host.verified(version) or {}).get("at", 0), reverse=True)
     for version in order:
-        if len({*kept} & {*host.good()}) >= keep:
+        if len(set(kept) & set(good)) >= keep:
             break
         kept.setdefault(version, "one of the last good ones")
-    there = [path for path in host.releases.iterdir() if path.is_dir()] if host.releases.is_dir() else []
-    removed = sorted(path.name for path in there if path.name not in kept)
+    removed = {
+        version: f"older than the last {keep}" if version in good else "half-made"
+        for version in host.there()
+        if version not in kept
+    }
     if not request.get("dry_run"):
-        for name in removed:
-            (host.releases / name / ".verified").unlink(missing_ok=True)  # from here on it does not count
-            shutil.rmtree(host.releases / name)
-            tell("removed", version=name)
+        for version, why in removed.items():
+            remove_release(host.releases / version)
+            tell("removed", version=version, why=why)
         if removed:
-            append(host, action="prune", version=",".join(removed), ok=True, **by(request))
-    return {"removed": removed, "kept": {name: why for name, why in kept.items() if host.verified(name)}}
+            note(host, action="prune", version=",".join(removed), ok=True, **by(request))
+    return {"removed": list(removed), "kept": kept, "why": removed}
 
 
 # --- Operations --------------------------------------------------------------------------------
@@ -1068,16 +1263,17 @@ def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "previous": host.linked("previous"),
         "releases": host.good(),
         "lock": held(host),
-        "service": "systemd" if uses_systemd(host, "auto") else "direct",
+        "service": "systemd" if uses_systemd(host, None) else "direct",
         "is_supervised": host.is_supervised(),
     }
 
 
 def previous(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
     """Return the version that a rollback goes to: the last good one before the current that is still here."""
-    current = host.linked("current")
-    for version in good_reloads(host):
-        if version != current and host.verified(version) and not failed_after(host, version):
+    current, order = host.linked("current"), served(host)
+    before = order[: order.index(current)] if current in order else order
+    for version in reversed(before):
+        if host.verified(version):
             return {"version": version, "current": current}
     raise Refused("missing", f"there is no good release before {current or 'the current one'} on this host")
 
@@ -1086,20 +1282,18 @@ def verify(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     """Compare every file of a release with what was unpacked."""
     version = request["version"]
     marker = need_verified(host, version)
-    folder = host.release(version)
-    wrong = []
-    for name, digest in marker.get("files", {}).items():
-        path = folder / name
-        if not path.is_file():
-            wrong.append(f"{name} is missing")
-        elif sha256_of(path) != digest:
-            wrong.append(f"{name} was changed")
+    there, wanted = files_of(host.release(version)), marker.get("files", {})
+    wrong = [f"{name} is missing" for name in wanted if name not in there]
+    wrong += [
+        f"{name} was changed" for name in wanted if name in there and sha256_of(there[name]) != wanted[name]
+    ]
+    wrong += [f"{name} was added" for name in there if name.startswith("venv/") and name not in wanted]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""  # noqa: PLR2004 - enough to look at
         raise Refused(
             "damaged", f"{version}: {'; '.join(wrong[:3])}{more}; unpack it again under a new version"
         )
-    return {"version": version, "files": len(marker.get("files", {}))}
+    return {"version": version, "files": len(wanted)}
 
 
 def show_history(host: Host, request: dict[str, Any]) -> dict[str, Any]:
@@ -1117,28 +1311,56 @@ def add_history(host: Host, request: dict[str, Any]) -> dict[str, Any]:
 #: Operation → what it does, what it needs of the request, and what it must not meet.
 OPERATIONS: dict[str, tuple[Callable[[Host, Any], Any], tuple[str, ...], str]] = {
     "facts": (facts, (), ""),
-    "unpack": (unpack, ("file", "sha256", "size", "version", "envelope", "trusted_keys"), ".op.lock"),
-    "reload": (reload, ("version",), ".op.lock"),
-    "stop": (stop, (), ".op.lock"),
-    "prune": (prune, ("keep",), ".op.lock"),
+    "unpack": (unpack, ("file", "sha256", "size", "version", "envelope", "trusted_keys"), OP_LOCK),
+    "reload": (reload, ("version",), OP_LOCK),
+    "stop": (stop, (), OP_LOCK),
+    "prune": (prune, ("keep",), OP_LOCK),
     "status": (status, (), ""),
     "history": (show_history, (), ""),
     "append": (add_history, ("entry",), ""),
-    "lock": (lock, ("token", "ttl_s"), ".lock.lock"),
-    "heartbeat": (heartbeat, ("token",), ".lock.lock"),
-    "unlock": (unlock, (), ".lock.lock"),
+    "lock": (lock, ("token", "ttl_s"), LOCK_LOCK),
+    "heartbeat": (heartbeat, ("token",), LOCK_LOCK),
+    "unlock": (unlock, (), LOCK_LOCK),
     "verify": (verify, ("version",), ""),
     "previous": (previous, (), ""),
 }
 
 
+#: What the parts of requests take; None is as good as left out.
+TAKES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(
+        (
+            *("root", "file", "sha256", "version", "envelope", "listen", "service"),
+            *("token", "who", "where", "why", "deploy_id", "action"),
+        ),
+        ((str,), "text"),
+    ),
+    **dict.fromkeys(("size", "min_free_bytes", "workers", "keep", "limit"), ((int,), "a number")),
+    **dict.fromkeys(("bake_s", "timeout_s", "ttl_s"), ((int, float), "seconds")),
+    **dict.fromkeys(("force", "dry_run"), ((bool,), "true or false")),
+    "trusted_keys": ((list,), "a list"),
+    "entry": ((dict,), "an object"),
+}
+
+
+def check_request(op: str, request: dict[str, Any], needed: tuple[str, ...]) -> None:
+    """Refuse a request that lacks something, or where something is of the wrong kind."""
+    for key in ("root", *needed):
+        if request.get(key) is None:
+            raise Refused("input", f"{op}: {key} is missing")
+    for key, (kinds, what) in TAKES.items():
+        value = request.get(key)
+        if value is not None and type(value) not in kinds:
+            raise Refused("input", f"{op}: {key}: takes {what}, not {value!r}")
+    if request.get("service") not in {None, "auto", "systemd", "direct"}:
+        raise Refused("input", f"{op}: service: takes auto, systemd or direct, not {request['service']!r}")
+
+
 def perform(op: str, request: dict[str, Any]) -> dict[str, Any]:
     """Do one operation and return its answer."""
     function, needed, guard = OPERATIONS[op]
-    for key in ("root", *needed):
-        if key not in request:
-            raise Refused("input", f"{op}: {key} is missing")
-    root = Path(str(request["root"]))
+    check_request(op, request, needed)
+    root = Path(request["root"])
     if not root.is_absolute():
         raise Refused("input", f"root: takes an absolute path, not {str(root)!r}")
     host = Host(root)
@@ -1146,6 +1368,8 @@ def perform(op: str, request: dict[str, Any]) -> dict[str, Any]:
         return function(host, request)  # type: ignore[no-any-return]
     host.make()
     with holding(host.root / guard, CHANGING_WAIT_S, "another operation"):
+        if guard == OP_LOCK and request.get("token"):
+            need_lock(host, request["token"])
         return function(host, request)  # type: ignore[no-any-return]
 
 
@@ -1178,7 +1402,7 @@ def main(argv: list[str]) -> int:
         answer = perform(argv[0], request)
     except Refused as exc:
         _write({"ok": False, "kind": exc.kind, "error": str(exc), "log": exc.log})
-        return 1
+        return 2 if exc.kind == "input" else 1
     except OSError as exc:
         refused = explain(exc)
         _write({"ok": False, "kind": refused.kind, "error": str(refused)})

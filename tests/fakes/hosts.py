@@ -3,11 +3,15 @@
 A bridge in a namespace for the controller, a pair of virtual links per host. What runs on the controller is
 run there with `Hosts.command`. `Host.crash` ends a host as a power cut does (connections are refused),
 `Host.cut` takes its link away (connections hang). Needs root, iproute2 and openssh-server.
+
+Names of namespaces begin with the process that made them, so two test runs do not meet, and what a killed
+run left behind is known by that and removed by the next rig.
 """
 
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +21,8 @@ from typing import Self
 
 SSHD = "/usr/sbin/sshd"
 START_TIMEOUT_S = 20.0
+END_TIMEOUT_S = 10.0
+NAMESPACE = re.compile(r"p(\d+)x\d+(?:c|h\d+)")
 
 _numbers = itertools.count()
 
@@ -49,8 +55,27 @@ def run(*argv: str) -> None:
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
 
 
+def sweep() -> None:
+    """Remove the namespaces of runs that were killed, with what still runs in them."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        name = line.split(" ", 1)[0]
+        found = NAMESPACE.fullmatch(name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            remove(name)
+
+
+def remove(namespace: str) -> None:
+    """Take a namespace away, and what runs in it; nothing happens if another run has just done so."""
+    pids = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+    for pid in pids.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
+
+
 class Host:
-    """One host. Its ``/srv`` is `srv` outside, unless it has a size of its own."""
+    """One host. Its ``/srv`` is `srv` outside, unless it has a size of its own: then a crash empties it."""
 
     def __init__(self, rig: "Hosts", name: str, number: int, *, srv_bytes: int = 0) -> None:
         self.name = name
@@ -123,11 +148,26 @@ class Host:
 
     def crash(self) -> None:
         """End everything on it at once; connections are refused."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        init = self._init(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        until = time.monotonic() + END_TIMEOUT_S
+        while init and Path(f"/proc/{init}").exists():  # it goes last: when all its processes are gone
+            assert time.monotonic() < until, f"{self.name} did not end"
+            time.sleep(0.01)
+
+    @staticmethod
+    def _init(process: "subprocess.Popen[bytes]") -> int:
+        """Return the number here of its process 1, 0 when there is none."""
+        try:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        except OSError:
+            return 0
+        return int(children[0]) if children else 0
 
     def cut(self) -> None:
         """Take its link away; connections hang."""
@@ -138,8 +178,14 @@ class Host:
         run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
 
     def command(self, *argv: str) -> list[str]:
-        """Return a command that runs in its network."""
+        """Return a command that runs in its network, with the files and processes of this machine."""
         return ["ip", "netns", "exec", self.namespace, *argv]
+
+    def inside(self, *argv: str) -> list[str]:
+        """Return a command that runs on it as if logged in: its files, processes, name and network."""
+        assert self._process is not None, f"{self.name} does not run"
+        init = self._init(self._process)
+        return ["nsenter", "--target", str(init), "--mount", "--uts", "--pid", "--net", *argv]
 
 
 class Hosts:
@@ -153,7 +199,7 @@ class Hosts:
 
     def __init__(self, folder: Path, count: int = 3, *, srv_bytes: int = 0) -> None:
         self.folder = folder
-        self.prefix = f"p{os.getpid() % 100000}x{next(_numbers)}"
+        self.prefix = f"p{os.getpid()}x{next(_numbers)}"  # with "h99" it fits the 15 bytes of a link's name
         self.namespace = f"{self.prefix}c"
         self.key = folder / "key"
         self.public_key = folder / "key.pub"
@@ -173,6 +219,7 @@ class Hosts:
         self.close()
 
     def _make(self) -> None:
+        sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "controller", "-f", str(self.key))
         run("ip", "netns", "add", self.namespace)
@@ -187,11 +234,12 @@ class Hosts:
             host.start()
 
     def close(self) -> None:
-        """End every host and take the namespaces away."""
-        for host in self.hosts:
-            host.crash()
-        for name in (*(host.namespace for host in self.hosts), self.namespace):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        """End every host and take the namespaces away; a host that does not end keeps no other."""
+        with contextlib.ExitStack() as stack:
+            for name in (self.namespace, *(host.namespace for host in self.hosts)):
+                stack.callback(remove, name)
+            for host in self.hosts:
+                stack.callback(host.crash)
 
     @property
     def known_hosts(self) -> Path:

@@ -7,6 +7,7 @@ the command that was cut short goes on where it stopped.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,15 @@ def deploy(wanted: Wanted, settings: Settings, screen: Screen, *, is_unpack: boo
         elif not confirm(wanted, plan, screen):
             return exits.USAGE
         conductor = Conductor(fleet, settings, screen, plan=plan, cargo=ready.cargo, listen=wanted.listen)
-        return conductor.carry_out()
+        code = conductor.carry_out()
+        if wanted.is_local and code == exits.DONE:
+            _say_what_next(settings.root, screen)
+        return code
+
+
+def _say_what_next(root: str, screen: Screen) -> None:
+    for what, task in (("look at it", "status"), ("go back", "rollback"), ("end it", "stop")):
+        screen.say(f"{what + ':':<12}./inv {task} --host local --root {shlex.quote(root)}")
 
 
 def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str, HostState]) -> Prepared:

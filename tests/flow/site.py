@@ -119,6 +119,7 @@ class Site:
             min_free_bytes=1,
             bake_s=0.3,
             reload_timeout_s=4,
+            batches="1,100%",
             connect_timeout_s=2,
             step_timeout_s=30,
             service="direct",

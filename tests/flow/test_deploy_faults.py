@@ -13,12 +13,16 @@ import pytest
 from tests.fakes.hosts import SSHD
 from tests.flow.site import Site, elapsed, installation
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not Path(SSHD).exists() or shutil.which("ip") is None,
-    reason="needs root, sshd and iproute2",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not Path(SSHD).exists() or shutil.which("ip") is None,
+        reason="needs root, sshd and iproute2",
+    ),
+]
 
 ALL = ["h1", "h2", "h3"]
+WAIT = {"pre-deploy": "echo waiting; sleep 4"}
 
 
 def each(value: str) -> dict[str, str]:
@@ -45,7 +49,7 @@ def test_a_host_that_goes_away_in_mid_step_takes_the_others_back(site: Site, how
     """In bounded time. When it is back the same command brings all of them there."""
     second = site.rig.hosts[1]
     site.behave(second, site.new, ready_delay_s=3)
-    with site.start("deploy", *site.deploy_args(site.new)) as task:
+    with site.start("deploy", *site.deploy_args(site.new, "--batches", "1")) as task:
         task.read_until("h2: reload: spawned")
         began = time.monotonic()
         getattr(second, how)()
@@ -57,7 +61,7 @@ def test_a_host_that_goes_away_in_mid_step_takes_the_others_back(site: Site, how
         assert "the connection to 10.77.0.11:22 was lost in mid-step" in bad.reasons["h2"]
     finally:
         second.start() if how == "crash" else second.heal()
-    again = site.deploy_when_quiet(site.new)
+    again = site.deploy_when_quiet(site.new, batches="100%")
     assert again.code == 0, again.err
     assert site.serving() == each(site.new)
 
@@ -82,39 +86,37 @@ def test_hosts_that_cannot_be_asked_stop_it_before_it_begins(site: Site) -> None
 
 def test_of_two_deploys_at_once_one_is_refused_by_name(site: Site) -> None:
     """The other one is not disturbed."""
-    site.behave(site.rig.hosts[0], site.new, ready_delay_s=2)
-    with site.start("deploy", *site.deploy_args(site.new)) as first:
-        first.read_until("h1: unpack")
+    with site.start("deploy", *site.deploy_args(site.new, "--host", "h1"), hooks=WAIT) as first:
+        first.read_until("waiting")
         second = site.run("deploy", "--release", site.base, "--no-salt", state_dir=str(site.folder / "other"))
         assert second.code == 4
         assert re.search(rf"h1: locked by \S+ on \S+ since .* \(deploy {site.new} ", second.err)
         assert "./inv unlock --force --host h1" in second.err
         done = first.end()
-    assert (done.code, site.serving()) == (0, each(site.new))
+    assert (done.code, done.fates) == (0, {"h1": "done"})
 
 
 def test_an_interrupted_deploy_ends_its_step_and_is_resumed(site: Site) -> None:
     """It keeps no lock; the next run says what was done."""
-    with site.start("deploy", *site.deploy_args(site.new)) as task:
+    with site.start("deploy", *site.deploy_args(site.new, "--host", "h1,h2")) as task:
         task.read_until("h1: unpack ok")
         task.send(signal.SIGINT)
         stopped = task.end()
     assert stopped.code == 130
     assert stopped.document["verdict"] == "interrupted"
-    assert stopped.fates["h3"] == "not begun"
+    assert stopped.fates["h2"] == "not begun"
     assert not (site.inside(site.rig.hosts[0]) / "lock").exists()
-    again = site.deploy(site.new)
+    again = site.deploy(site.new, "--batches", "100%")
     assert again.code == 0, again.err
-    assert re.search(
-        rf"deploy {site.new} \(.*\) was interrupted at .*; done by then: (h1|no host)", again.err
-    )
+    said = rf"deploy {site.new} \(.*\) was interrupted at .*; done by then: (h1|no host)"
+    assert re.search(said, again.err)
     assert site.serving() == each(site.new)
 
 
 def test_a_killed_controller_leaves_its_lock_and_the_next_run_takes_over(site: Site) -> None:
     """Elsewhere it is refused by name until the lock is stale; here it goes on at once."""
     site.behave(site.rig.hosts[1], site.new, ready_delay_s=1)
-    with site.start("deploy", *site.deploy_args(site.new)) as task:
+    with site.start("deploy", *site.deploy_args(site.new, "--host", "h1,h2")) as task:
         task.read_until("h2: reload: spawned")
         task.send(signal.SIGKILL)
         assert task.end().code == -signal.SIGKILL
@@ -129,11 +131,11 @@ def test_a_killed_controller_leaves_its_lock_and_the_next_run_takes_over(site: S
 
 def test_a_stale_lock_is_taken_over(site: Site) -> None:
     """After its time without a sign of life."""
-    site.behave(site.rig.hosts[0], site.new, ready_delay_s=1)
-    with site.start("deploy", *site.deploy_args(site.new), lock_ttl_s=1) as task:
-        task.read_until("h1: reload: spawned")
+    args = site.deploy_args(site.new, "--host", "h1")
+    with site.start("deploy", *args, lock_ttl_s=1, hooks=WAIT) as task:
+        task.read_until("waiting")
         task.send(signal.SIGKILL)
         task.end()
     time.sleep(1.1)  # the lock's own time
-    taken = site.deploy_when_quiet(site.new, state_dir=str(site.folder / "other"))
+    taken = site.deploy(site.new, "--host", "h1", state_dir=str(site.folder / "other"))
     assert taken.code == 0, taken.err

@@ -12,10 +12,13 @@ import pytest
 from tests.fakes.hosts import SSHD
 from tests.flow.site import Site, installation
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not Path(SSHD).exists() or shutil.which("ip") is None,
-    reason="needs root, sshd and iproute2",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not Path(SSHD).exists() or shutil.which("ip") is None,
+        reason="needs root, sshd and iproute2",
+    ),
+]
 
 ALL = ["h1", "h2", "h3"]
 
@@ -45,7 +48,7 @@ def test_a_deploy_goes_canary_first_and_again_it_is_nothing_to_do(site: Site, tm
     names = ("pre-deploy", "post-unpack", "pre-reload", "post-reload", "post-deploy")
     tell = f'echo "$PURGELINE_HOOK $PURGELINE_HOSTS $PURGELINE_VERSION" >> {told}'
     hooks = dict.fromkeys(names, tell)
-    done = site.deploy(site.new, hooks=hooks)
+    done = site.deploy(site.new, "--batches", "1,25%,100%", hooks=hooks)
     assert done.code == 0, done.err
     assert done.fates == each("done")
     assert [host["batch"] for host in done.document["hosts"]] == [1, 2, 3]
@@ -85,7 +88,7 @@ def test_a_bad_host_takes_all_back_the_last_one_first(site: Site) -> None:
     """Each host's history says that it was taken back."""
     first, second, third = site.rig.hosts
     site.behave(third, site.new, ready_status=503)
-    bad = site.deploy(site.new)
+    bad = site.deploy(site.new, "--batches", "1")
     assert bad.code == 1
     assert bad.fates == {"h1": "rolled back", "h2": "rolled back", "h3": "failed"}
     assert "503" in bad.reasons["h3"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from release import exits, gates, localhost
 from release import plan as plans
@@ -22,7 +22,7 @@ from release.target import apply, journal_of, open_fleet
 from release.version import normal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from release.index import Artefact
     from release.plan import HostState, Plan
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from release.screen import Screen
     from release.settings import Settings
     from release.target import Wanted
+
+
+CACHED_COUNT: Final = 8  #: artefacts that are kept on this machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +111,16 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
             at_work = {host.host: chosen[host.host] for host in plan.hosts if host.steps}
             paths = {name: opened.fetch(entry, cache) for name, entry in _by_file(at_work).items()}
             files = {name: paths[entry.file_name] for name, entry in at_work.items()}
+            _tidy(cache, paths.values())
     cargo = Cargo(files=files, artefacts=chosen, envelope=envelope, trusted_keys=settings.trusted_keys)
     return Prepared(plan=plan, reasons=reasons, cargo=cargo)
+
+
+def _tidy(cache: Path, needed: Iterable[Path]) -> None:
+    """Remove old artefacts from this machine's cache."""
+    there = sorted(cache.glob("purgeline-*.tar.gz"), key=lambda path: path.stat().st_mtime)
+    for path in set(there[:-CACHED_COUNT]) - set(needed):
+        path.unlink(missing_ok=True)
 
 
 def _by_file(chosen: dict[str, Artefact]) -> dict[str, Artefact]:

@@ -130,3 +130,4 @@ def _publish(opened: Repository, release: str, tree: version.Release, own: Setti
         )
     screen.say(f"packed {built.path.name} ({built.size / 1e6:.1f} MB)")
     opened.publish(built.path)
+    built.path.unlink()  # the repository has it

@@ -1,61 +1,39 @@
-"""A host reached by SSH: Fabric's connection, with the host's key verified.
+"""A host reached by SSH.
 
-Fabric trusts unknown hosts by default; here only keys from the known-hosts files count, for jump hosts too.
-The operation runs in a plain channel of the connection rather than by Fabric's `run`: JSON goes in, JSON
+The operation runs in a plain channel of Fabric's connection rather than by its `run`: JSON goes in, JSON
 lines come back as they are printed, and every wait ends. A host that disappears in the middle is noticed in
-about twice `connect_timeout_s` (keep-alive packets that nobody acknowledges), not at the end of the step's
+about twice ``connect_timeout_s`` (keep-alive packets that nobody acknowledges), not at the end of the step's
 time.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import errno
 import hashlib
-import logging
 import math
 import shlex
-import socket
 import threading
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import paramiko
-from fabric import Config, Connection
 
 from release.errors import HostError
 from release.link import KILL_AFTER_S, SLACK_S, AnswerReader
+from release.sshconnect import connect, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from fabric import Connection
 
     from release.inventory import Host
     from release.settings import Settings
 
-USER_KNOWN_HOSTS: Final = "~/.ssh/known_hosts"
-SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 POLL_S: Final = 0.2
 COMMAND_TIMEOUT_S: Final = 20.0  #: for the small commands around an operation
-
-logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its threads write tracebacks on stderr
-
-
-class _UnknownKeyError(paramiko.SSHException):  # type: ignore[misc] # paramiko has no types
-    """The host showed a key that no known-hosts file has."""
-
-    def __init__(self, key: paramiko.PKey) -> None:
-        digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
-        super().__init__(f"{key.get_name()} SHA256:{digest}")
-
-
-class _RefusePolicy(paramiko.RejectPolicy):  # type: ignore[misc] # as above
-    """Refuses as `RejectPolicy` does, and keeps the key for the message."""
-
-    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
-        raise _UnknownKeyError(key)
 
 
 class SshLink:
@@ -79,15 +57,7 @@ class SshLink:
         self._is_prepared = False
 
     def __repr__(self) -> str:
-        return f"<SshLink {self._host.name} {self._place}>"
-
-    @property
-    def _place(self) -> str:
-        return f"{self._host.address or self._host.name}:{self._host.port}"
-
-    @property
-    def _known_hosts(self) -> str:
-        return self._settings.known_hosts or USER_KNOWN_HOSTS
+        return f"<SshLink {self._host.name} {place_of(self._host)}>"
 
     def exchange(
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
@@ -123,7 +93,7 @@ class SshLink:
             if self._connection is not None and not self._connection.is_connected:
                 self._drop()
             if self._connection is None:
-                self._connection = self._connect()
+                self._connection = connect(self._host, self._settings)
             if not self._is_prepared:
                 self._put(
                     self._connection,
@@ -140,69 +110,6 @@ class SshLink:
             with contextlib.suppress(Exception):  # it is gone either way
                 self._connection.close()
         self._connection, self._is_prepared = None, False
-
-    def _connect(self) -> Connection:
-        timeout_s = self._settings.connect_timeout_s
-        kwargs: dict[str, Any] = {f"{part}_timeout": timeout_s for part in ("banner", "auth", "channel")}
-        if self._settings.ssh_key_file:
-            kwargs["key_filename"] = str(Path(self._settings.ssh_key_file).expanduser())
-        try:
-            connection = Connection(
-                self._host.address or self._host.name,
-                user=self._host.user or None,
-                port=self._host.port if self._host.port != paramiko.config.SSH_PORT else None,
-                config=Config(),
-                connect_timeout=max(1, round(timeout_s)),
-                connect_kwargs=kwargs,
-            )
-            for hop in _hops(connection):
-                self._trust(hop)
-            connection.open()
-        except Exception as exc:
-            raise self._explain(exc) from exc
-        _notice_loss(connection.transport, timeout_s)
-        return connection
-
-    def _trust(self, connection: Connection) -> None:
-        client = connection.client
-        client.set_missing_host_key_policy(_RefusePolicy())
-        own = Path(self._known_hosts).expanduser()
-        for path in (own,) if self._settings.known_hosts else (own, SYSTEM_KNOWN_HOSTS):
-            if path.exists():
-                client.load_system_host_keys(str(path))
-
-    def _explain(self, exc: Exception) -> HostError:
-        """Say in a sentence why there is no connection, and what to do."""
-        known, port = self._known_hosts, self._host.port
-        address = self._host.address or self._host.name
-        name = address if port == paramiko.config.SSH_PORT else f"[{address}]:{port}"
-        add = f"ssh-keyscan -p {port} {address} >> {known}"
-        kind = "unreachable"
-        match exc:
-            case _UnknownKeyError():
-                kind = "host-key"
-                why = f"its key ({exc}) is not in {known}; compare it on the host, then add it: {add}"
-            case paramiko.BadHostKeyException():
-                kind = "host-key"
-                why = (
-                    f"its key is not the one in {known}: installed anew, or somebody is in between; "
-                    f"find out, then: ssh-keygen -R '{name}' -f {known} && {add}"
-                )
-            case paramiko.AuthenticationException():
-                kind = "auth"
-                user = self._host.user or "the caller"
-                why = f"does not let {user} in ({exc}); add a public key there, or load the private one"
-            case TimeoutError():
-                why = f"no answer from {self._place} within {self._settings.connect_timeout_s:g} s"
-            case socket.gaierror():
-                why = f"the address {address!r} is not known: {exc.strerror}"
-            case paramiko.ssh_exception.NoValidConnectionsError() | ConnectionRefusedError():
-                first = next(iter(getattr(exc, "errors", {None: exc}).values()))
-                is_refused = getattr(first, "errno", None) == errno.ECONNREFUSED
-                why = f"{self._place} refuses the connection" if is_refused else f"{self._place}: {first}"
-            case _:
-                why = f"cannot connect to {self._place}: {str(exc) or type(exc).__name__}"
-        return HostError(self._host.name, why, kind=kind)
 
     # --- commands --------------------------------------------------------------------------
 
@@ -243,7 +150,7 @@ class SshLink:
     def _lost(self) -> HostError:
         return HostError(
             self._host.name,
-            f"the connection to {self._place} was lost in mid-step; what it did is unknown",
+            f"the connection to {place_of(self._host)} was lost in mid-step; what it did is unknown",
             kind="lost",
         )
 
@@ -297,23 +204,6 @@ class _Lines(AnswerReader):
         self.text = (self.text + piece.decode(errors="replace")).strip()
 
     feed_stderr = feed
-
-
-def _hops(connection: Connection) -> list[Connection]:
-    """Return the connection and the jump hosts before it."""
-    hops = []
-    hop: Any = connection
-    while isinstance(hop, Connection):
-        hops.append(hop)
-        hop = hop.gateway
-    return hops
-
-
-def _notice_loss(transport: paramiko.Transport, timeout_s: float) -> None:
-    """Let the kernel give the connection up when the host does not acknowledge for *timeout_s*."""
-    transport.set_keepalive(max(1, round(timeout_s / 2)))
-    if isinstance(transport.sock, socket.socket):  # through a jump host it is a channel
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000))
 
 
 def _send(channel: paramiko.Channel, request: bytes, until: float) -> None:

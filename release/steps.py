@@ -223,7 +223,11 @@ def unwell(status: Mapping[str, Any], version: str) -> str:
     if not serving:
         return "no worker accepts"
     others = sorted({str(worker.get("version")) for worker in serving} - {version})
-    return f"a worker serves {', '.join(others)}" if others else ""
+    if others:
+        return f"a worker serves {', '.join(others)}"
+    if status.get("ready") is False:
+        return f"is not ready: {status.get('ready_detail') or 'no answer'}"
+    return ""
 
 
 def _failed(host: str, op: str, kind: str, reason: str) -> Outcome:

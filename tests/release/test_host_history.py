@@ -33,6 +33,7 @@ def point(host: HostCalls, name: str, version: str) -> None:
 
 def remember(host: HostCalls, *steps: str) -> None:
     """Write history: ``2`` is a reload, ``2>1`` a rollback, ``2>>1`` one by itself, ``!2`` a failure."""
+    version = ""
     for step in steps:
         left, _, to = step.partition(">")
         action = "reload" if not to else "auto-rollback" if to.startswith(">") else "rollback"

@@ -1,0 +1,187 @@
+"""The host ``local``: this machine, by the project's own tasks, without SSH or root."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from release.localhost import write_config
+from release.repository import open_repository
+from tests.fakes import artefacts, small_release
+
+PROJECT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 100.0
+
+
+class Here:
+    """An installation in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "root"
+        self.settings = artefacts.signer(
+            folder, repository=str(folder / "repository"), bake_s=0.2, min_free_bytes=1, service="direct"
+        )
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+
+    def publish(self, version: str, **behaviour: Any) -> None:
+        artefact = small_release.make(self.folder / "packed", version, **behaviour)
+        with open_repository("", self.settings) as repository:
+            repository.publish(artefact, channel="stable")
+
+    def inv(self, name: str, *args: str) -> tuple[int, str, str]:
+        """Run a task; return exit code, standard output and standard error."""
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in msgspec.structs.asdict(self.settings).items()
+            if key != "hooks"
+        }
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("inv")), "--search-root", str(PROJECT), name),
+                *("--host", "local", "--root", str(self.root), *args),
+            ],
+            cwd=self.folder,
+            env=os.environ | {f"PURGELINE_RELEASE__{key.upper()}": text for key, text in texts.items()},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def deploy(self, version: str, *args: str) -> tuple[int, str, str]:
+        return self.inv("deploy", "--release", version, "--listen", f"127.0.0.1:{self.port}", *args)
+
+    def served(self) -> str:
+        """Ask the engine its version, as anybody would."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            client.request("GET", "/version")
+            return str(json.loads(client.getresponse().read())["version"])
+        finally:
+            client.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Here]:
+    place = Here(tmp_path)
+    yield place
+    if (place.root / "shared").exists():
+        place.inv("stop")
+
+
+def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:
+    """First deploy, second one, a bad one, back, and the end."""
+    here.publish("1.0")
+    code, out, err = here.deploy("1.0")
+    assert code == 0, err
+    assert "1.0" in out
+    assert here.served() == "1.0"
+    assert (here.root / "shared" / "engine.toml").read_text().count(f"127.0.0.1:{here.port}") == 1
+
+    here.publish("2.0")
+    assert here.inv("deploy", "--release", "2.0", "--json")[0] == 0
+    assert here.served() == "2.0"
+    code, out, _ = here.inv("status", "--json")
+    (host,) = json.loads(out)["hosts"]
+    assert (code, host["status"]["served_version"], host["wrong"]) == (0, "2.0", [])
+
+    here.publish("2.1", import_error="SyntaxError: oh no")
+    code, out, _ = here.inv("deploy", "--release", "2.1")
+    assert code == 1
+    assert "SyntaxError: oh no" in out
+    assert here.served() == "2.0"
+
+    assert here.inv("verify")[0] == 0
+    assert here.inv("rollback")[0] == 0
+    assert here.served() == "1.0"
+    code, out, _ = here.inv("history", "--json")
+    actions = [(entry["action"], entry["version"], entry["ok"]) for entry in json.loads(out)["entries"]]
+    assert actions[-2:] == [("reload", "2.1", False), ("rollback", "1.0", True)]
+
+    assert here.inv("stop")[0] == 0
+    with pytest.raises(ConnectionRefusedError):
+        here.served()
+    assert here.inv("status")[0] == 1
+    assert here.inv("reload")[0] == 0  # it starts again where it was
+    assert here.served() == "1.0"
+
+
+def test_a_version_is_packed_from_this_tree_when_nobody_has_it(here: Here) -> None:
+    """What a newcomer does; the plan says it first."""
+    code, out, err = here.inv("plan")
+    assert code == 0, err
+    assert "deploy 0" in out
+    code, out, err = here.inv("deploy", "--listen", f"127.0.0.1:{here.port}")
+    assert code == 0, err
+    version = here.served()
+    assert version.startswith("0")
+    assert version in out
+    assert (here.root / "releases" / version / "supervisor.py").exists()
+    assert not (here.folder / "repository").exists()  # nothing else was written to
+
+
+def test_this_machine_needs_a_folder(here: Here) -> None:
+    """It must not write to /srv by itself."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("inv")),
+            "--search-root",
+            str(PROJECT),
+            "deploy",
+            "--host",
+            "local",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--host local needs --root DIR" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["deploy", "--max-failures=x"], "--max-failures takes a number from 0 on, not 'x'"),
+        (["deploy", "--workers=0"], "--workers takes a number from 1 on, not '0'"),
+        (["prune", "--keep=-1"], "--keep takes a number from 1 on, not '-1'"),
+        (["deploy", "--batches=5x"], "batches: '5x' in '5x' is no size"),
+        (["deploy", "--release=new"], "--release 'new' is no PEP 440 version"),
+        (["rollback", "--to=../x"], "--to '../x' is no PEP 440 version"),
+        (["deploy", "--channel=beta", "--repository=."], "channel 'beta': take canary or stable"),
+    ],
+)
+def test_wrong_arguments_are_told_in_a_sentence(here: Here, args: list[str], sentence: str) -> None:
+    """With exit code 2 or 3, nothing changed, and never a traceback."""
+    here.publish("1.0")
+    here.settings = msgspec.structs.replace(here.settings)
+    name, *rest = args
+    if "--repository=." in rest:
+        rest = [*rest[:-1], f"--repository={here.folder / 'repository'}"]
+    code, _, err = here.inv(name, *rest)
+    assert sentence in err
+    assert "Traceback" not in err
+    assert code in {2, 3}
+
+
+def test_a_configuration_is_written_once(tmp_path: Path) -> None:
+    """After that it is the operator's."""
+    path = tmp_path / "shared" / "engine.toml"
+    write_config(path, "127.0.0.1:9191")
+    assert 'listen = "127.0.0.1:9191"' in path.read_text()
+    path.write_text("mine")
+    write_config(path, "127.0.0.1:9292")
+    assert path.read_text() == "mine"

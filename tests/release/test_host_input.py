@@ -1,12 +1,14 @@
 """release.host: what it is asked, by which Python, and whose the deploy lock is."""
 
 import ast
+import fcntl
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +131,16 @@ def test_what_is_read_changes_nothing(host: HostCalls) -> None:
         with pytest.raises(Refusal):
             host.call(op, **request)
     assert not host.root.exists()
+
+
+def test_an_operation_that_does_not_end_keeps_others_out_and_is_told_of(host: HostCalls) -> None:
+    host.call("prune", keep=1)
+    with (host.root / ".op.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        began = time.monotonic()
+        with pytest.raises(Refusal, match="another operation is under way on this host") as caught:
+            host.call("prune", keep=1)
+        assert caught.value.kind == "busy"
+        assert time.monotonic() - began < 20
+        assert host.call("status")["state"] == "stopped"
+    assert host.call("prune", keep=1)["removed"] == []

@@ -529,7 +529,7 @@ def check_space(host: Host, request: dict[str, Any]) -> None:
     if free < need:
         raise Refused(
             "disk",
-            f"{host.root} has {free // 2**20} MiB free, {need // 2**20} MiB are needed; make room "
+            f"{host.root} has {free / 2**20:.1f} MiB free, {need / 2**20:.1f} MiB are needed; make room "
             "(inv prune) or set min_free_bytes",
         )
     if disk.f_files and disk.f_favail < INODES_MIN:

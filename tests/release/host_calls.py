@@ -1,12 +1,15 @@
 """Calls of ``host.py`` as the controller makes them: a process, JSON in, JSON lines out."""
 
 import contextlib
+import http.client
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.fakes.small_release import Small
 
 SCRIPT = Path(__file__).resolve().parents[2] / "release/host.py"
 
@@ -71,3 +74,20 @@ class HostCalls:
         """Stop the engine if one runs, whatever state it is in."""
         with contextlib.suppress(Refusal):
             self.call("stop")
+
+
+def served(port: int) -> str:
+    """Return the version that answers."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        client.request("GET", "/")
+        return str(json.loads(client.getresponse().read())["version"])
+    finally:
+        client.close()
+
+
+def take(host: HostCalls, port: int, artefact: Small, **more: Any) -> dict[str, Any]:
+    """Unpack and reload."""
+    host.call("unpack", **artefact.request())
+    request = {"version": artefact.version, "listen": f"127.0.0.1:{port}", "bake_s": 0.2, "timeout_s": 5}
+    return host.call("reload", **{**request, **more})

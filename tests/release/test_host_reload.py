@@ -1,6 +1,5 @@
 """release.host: the engine takes a release over, then the links follow; else the old one serves on."""
 
-import http.client
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from release.caches import free_port
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
 from tests.flow.engine_process import wait_until
-from tests.release.host_calls import HostCalls, Refusal
+from tests.release.host_calls import HostCalls, Refusal, served, take
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 
@@ -40,22 +39,6 @@ def host(tmp_path: Path) -> Iterator[HostCalls]:
     calls = HostCalls(tmp_path / "root")
     yield calls
     calls.close()
-
-
-def served(port: int) -> str:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        client.request("GET", "/")
-        return str(json.loads(client.getresponse().read())["version"])
-    finally:
-        client.close()
-
-
-def take(host: HostCalls, port: int, artefact: Small, **more: Any) -> dict[str, Any]:
-    """Unpack and reload."""
-    host.call("unpack", **artefact.request())
-    request = {"version": artefact.version, "listen": f"127.0.0.1:{port}", "bake_s": 0.2, "timeout_s": 5}
-    return host.call("reload", **{**request, **more})
 
 
 def test_the_first_release_is_started_and_the_next_ones_take_over(

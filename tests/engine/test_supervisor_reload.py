@@ -296,7 +296,7 @@ def test_one_that_ignores_drain_is_killed(make: Make) -> None:
         answer = host.reload(host.release("2.0"))
     assert answer["ok"]
     assert "SIGKILL" in host.log()
-    assert all(error.startswith("kept") for error in load.errors)  # only what the killed one had open
+    assert len(load.errors) <= 3  # what the killed one, which went on accepting, was answering
 
 
 def test_a_request_under_way_is_answered_by_the_old_worker(make: Make) -> None:

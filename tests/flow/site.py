@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 110.0
+TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a clone of this project, to be changed and packed."""

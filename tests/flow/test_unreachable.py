@@ -178,7 +178,7 @@ def test_new_tasks_are_taken_while_the_delayed_are_delivered(tmp_path: Path) -> 
             assert engine.wait_for(task_id)["state"] == "done"
         assert engine.wait_for(old)["state"] == "done"
         paths = [request.path for request in node.requests]
-        assert set(paths[:2]) == {"/old/0", "/old/1"}  # on two connections
+        assert all(path.startswith("/old/") for path in paths[:100])
         assert len(paths) == len(set(paths)) == 3000 + len(new)
 
 

@@ -211,6 +211,11 @@ class Engine:
         self._loop.call_later(_FORGET_EVERY_S, self._forget)
         _calm_gc()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the store is being closed, or is closed."""
+        return self.dispatch.is_stopped
+
     async def wait_prepared(self, limit_s: float) -> None:
         """Wait until `prepare` is done.
 

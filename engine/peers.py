@@ -31,6 +31,7 @@ _FIND_LIMIT_S: Final = 10.0  #: a worker that died is back in about a second
 _PAUSE_S: Final = 0.05
 _OK: Final = 200
 _NOT_FOUND: Final = 404
+_GONE: Final = 410  #: see `private.GONE`
 _PATH_MAX_BYTES: Final = 100  #: the kernel takes 107 in a Unix socket's address
 
 
@@ -150,7 +151,9 @@ class Peers:
                 except (aiohttp.ClientError, OSError, TimeoutError) as exc:
                     silent = exc
                     continue
-                if reply.status != _NOT_FOUND:
+                if reply.status == _GONE:
+                    silent = StoreError("it is ending")
+                elif reply.status != _NOT_FOUND:
                     return reply
             if silent is None:
                 return None

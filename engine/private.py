@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import web
+from loguru import logger
 
 from engine.errors import EngineError
 from engine.problems import Reply, problem
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from engine.lifecycle import Engine
 
+GONE: Final = 410  #: not an answer: ask again, the supervisor will say whom
 _PREPARE_LIMIT_S: Final = 8.0  #: a worker that has just been started is asked before it has its store
 _encode = msgspec.json.encode
 
@@ -55,6 +57,10 @@ def _answering(
             reply = await handler(request)
         except EngineError as exc:
             reply = engine.accept.refuse(exc)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the other worker must not take it for an answer
+            if not engine.is_ending:
+                logger.opt(exception=exc).error("{} {} failed", request.method, request.path)
+            reply = problem(GONE, "this worker is ending")
         response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
         response.content_type = reply.content_type
         return response

@@ -42,7 +42,7 @@ PORTS = range(20_000, 32_000)  #: below 32768, where Linux takes ports for outgo
 
 _LIFELINE = 'read -r _ || kill -s KILL -- "-$1"; shift; rm -f -- "$@"'
 
-_taken_ports: set[int] = set()
+_reservations: dict[int, int] = {}  # port → descriptor
 _taken_lock = threading.Lock()
 
 
@@ -245,7 +245,7 @@ class Cache:
 
 
 def free_port() -> int:
-    """Return a loopback port where nobody listens, and never twice the same in this process.
+    """Return a loopback port where nobody listens, never twice the same, to other processes neither.
 
     Raises:
         CacheError: none found.
@@ -254,10 +254,23 @@ def free_port() -> int:
     with _taken_lock:
         for _ in range(1000):
             port = chooser.choice(PORTS)
-            if port not in _taken_ports and _is_free(port):
-                _taken_ports.add(port)
-                return port
+            if port not in _reservations and _reserve(port):
+                if _is_free(port):
+                    return port
+                os.close(_reservations.pop(port))
     raise CacheError("free_port", f"no free port from {PORTS.start} to {PORTS.stop}")
+
+
+def _reserve(port: int) -> bool:
+    """Keep a port from others who ask `free_port` until this process ends, by a name that only one has."""
+    with contextlib.ExitStack() as stack:
+        mark = stack.enter_context(socket.socket(socket.AF_UNIX))
+        try:
+            mark.bind(f"\0purgeline-port-{port}")
+        except OSError:
+            return False
+        _reservations[port] = mark.detach()
+    return True
 
 
 def find_binary(name: str) -> str | None:

@@ -3,11 +3,10 @@
 import ast
 import fcntl
 import json
-import os
 import shutil
-import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -54,14 +53,9 @@ def test_an_old_python_says_which_one_is_needed() -> None:
     assert said["error"] == "this host has Python 3.8; 3.11 or newer is needed"
 
 
-@pytest.mark.parametrize("minor", [8, 9, 10])
-def test_a_real_old_python_says_so_too(minor: int) -> None:
-    python = shutil.which(f"python3.{minor}")
-    if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
-        pytest.skip(f"no Python 3.{minor} on this machine")
-    exit_code, said = answer(python, "-I", str(SCRIPT), "facts")
-    assert (exit_code, said["kind"]) == (1, "python")
-    assert f"this host has Python 3.{minor};" in said["error"]
+def test_an_old_python_can_read_it_at_all() -> None:
+    """Else it would answer with a syntax error."""
+    ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 @pytest.mark.parametrize(
@@ -91,19 +85,19 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, op: str, request_: dict[st
     assert why in said["error"]
 
 
-def test_a_folder_of_others_is_told_as_such(tmp_path: Path) -> None:
+def test_a_folder_of_others_is_told_as_such() -> None:
     """Not as an empty one, or one where nothing runs."""
-    root = tmp_path / "root"
-    (root / "shared/run").mkdir(parents=True)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & stat.S_IXOTH:
-            break
-    else:
-        pytest.skip("everybody may enter the folders of tests")
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
-    if subprocess.run([*command, "-c", ""], capture_output=True, check=False).returncode:
-        pytest.skip("another user cannot run this Python")
-    code, said = answer(*command, "-I", str(SCRIPT), "prune", text=json.dumps({"root": str(root), "keep": 1}))
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        script = str(shutil.copy(SCRIPT, folder))
+        root = folder / "closed/root"
+        (root / "shared/run").mkdir(parents=True)
+        (folder / "closed").chmod(0o700)
+        # An account that may enter neither that folder nor those of this test's own Python.
+        python = shutil.which("python3", path="/usr/bin") or sys.executable
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-I", script]
+        code, said = answer(*command, "prune", text=json.dumps({"root": str(root), "keep": 1}))
     assert (code, said["kind"]) == (1, "permission")
 
 

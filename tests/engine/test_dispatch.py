@@ -11,7 +11,7 @@ from tests.engine.rig import rig_of, until
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 URL = "http://img.example.com/a"
@@ -183,11 +183,19 @@ async def test_draining_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
 
 
 async def test_a_large_task_does_not_hold_up_a_small_one(tmp_path: Path) -> None:
-    with FakeNode() as edge:
+    begin = threading.Event()
+
+    def script(_request: Request) -> Iterator[bytes]:
+        begin.wait(30)
+        yield OK
+
+    with FakeNode(script) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1) as rig:
             large = rig.submit(targets=[f"http://large.com/{number}" for number in range(5000)])
             await until(lambda: edge.requests)
             small = rig.submit(targets=["http://small.com/"])
+            await until(lambda: small.shares)
+            begin.set()
             await rig.stored(small, "done")
             await rig.stored(large, "done")
             place = [request.host for request in edge.requests].index("small.com")

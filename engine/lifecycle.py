@@ -139,6 +139,7 @@ class Engine:
             self.validator,
             self.accept,
             on_callbacks=self._callbacks_written,
+            is_shared=peers is not None,
             is_waiting=has_predecessor,
         )
         self.accept.taken_up = self.takeup.done

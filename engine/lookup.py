@@ -57,11 +57,13 @@ class Lookup:
         if not ID.fullmatch(task_id):
             raise self._no_task(task_id)
         peers = self._engine.peers
-        found = await self.here(task_id) if peers is None or peers.is_mine(task_id) else None
+        is_mine = peers is None or peers.is_mine(task_id)
+        found = await self.here(task_id) if is_mine else None
         if found is None and peers is not None:
-            found = await peers.find(task_id) or (
-                await self.here(task_id) if peers.is_mine(task_id) else None
-            )
+            found = await peers.find(task_id, is_sure=True)
+            if found is None and is_mine:  # it may have come here meanwhile, or be on its way
+                await self._take_up()
+                found = await self.here(task_id)
         if found is None or not token.may_see(found.get("token", "")):
             raise self._no_task(task_id)
         return result.public(found)
@@ -81,10 +83,18 @@ class Lookup:
                 return msgspec.json.decode(text)  # type: ignore[no-any-return]
             if engine.takeup.done.is_set() or (engine.peers is not None and engine.peers.has_predecessor()):
                 return None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(engine.takeup.done.wait(), _ADOPT_LIMIT_S)
-            if not engine.takeup.done.is_set():
-                raise StoreError("what the worker before this one left is not taken up yet")
+            await self._take_up()
+
+    async def _take_up(self) -> None:
+        """Wait until nothing is left that another worker accepted.
+
+        Raises:
+            StoreError: that takes long; the client should ask again.
+        """
+        try:
+            await asyncio.wait_for(self._engine.takeup.done.wait(), _ADOPT_LIMIT_S)
+        except TimeoutError:
+            raise StoreError("what another worker left is not taken up yet") from None
 
     def _in_memory(self, task_id: str) -> Task | None:
         task = self._engine.regions.get(task_id)

@@ -119,13 +119,17 @@ class Peers:
         slot = slot_of(task_id, self.count)
         return [peer for peer in self.others() if peer.slot == slot]
 
-    async def find(self, task_id: str) -> dict[str, Any] | None:
+    async def find(self, task_id: str, *, is_sure: bool = False) -> dict[str, Any] | None:
         """Return a task's private document from another worker of its slot, or None.
+
+        Args:
+            task_id: of the task.
+            is_sure: wait for a worker that has not yet taken up what was left to it.
 
         Raises:
             StoreError: a worker that may have it does not answer.
         """
-        reply = await self.ask_owner("GET", f"/worker/task/{task_id}", task_id)
+        reply = await self.ask_owner("GET", f"/worker/task/{task_id}{'?sure=1' if is_sure else ''}", task_id)
         if reply is None:
             return None
         answer: dict[str, Any] = msgspec.json.decode(reply.body)

@@ -98,7 +98,11 @@ class _Private:
 
     async def task(self, request: web.Request) -> Reply:
         found = await self._engine.lookup.here(request.match_info["id"])
-        return problem(404, "not here") if found is None else _json(found)
+        if found is not None:
+            return _json(found)
+        if request.query.get("sure") and not self._engine.takeup.done.is_set():
+            return problem(GONE, "what was left to this worker is not taken up yet")
+        return problem(404, "not here")
 
     async def cancel(self, request: web.Request) -> Reply:
         token = self._engine.auth.named(request.query["token"])

@@ -107,7 +107,8 @@ class Saver:
         self._delay_timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event | None = None
         self.error: StoreError | None = None
-        self.own_rows: set[int] | None = None  #: journal rows written here, while another process writes too
+        self.own_rows: set[int] | None = None
+        """Journal rows that are worked here, where other processes may write to the same store; else None."""
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -199,6 +200,8 @@ class Saver:
     def settle_journal(self, seq: int) -> None:
         """Drop a journal row: all of its tasks are stored as documents."""
         self._own_work().batch.settled_journal.append(seq)
+        if self.own_rows is not None:
+            self.own_rows.discard(seq)
 
     def callback_over(self, key: int) -> None:
         """Drop a callback that was delivered or given up."""

@@ -3,7 +3,8 @@
 A start takes everything up before it accepts. During a hot reload the new worker accepts while the old
 one still finishes, on the same store; it leaves the old one's journal rows and delay queues alone until
 the old one has exited (`adopt`), and then takes up what that did not finish. Its own rows are told from
-the old one's by their numbers (`Saver.own_rows`) and by the tasks it has in memory.
+the old one's by their numbers (`Saver.own_rows`) and by the tasks it has in memory. When it is the new one
+that dies, the old one, if it serves on, takes up what that left in the same way.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class TakeUp:
 
     Args:
         on_callbacks: given a saver's number and its undelivered callbacks.
+        is_shared: other workers of this slot may have the store open too.
         is_waiting: there is a predecessor, so everything is left to `adopt`.
     """
 
@@ -53,6 +55,7 @@ class TakeUp:
         accept: Accept,
         *,
         on_callbacks: Callable[[int, list[Callback]], None],
+        is_shared: bool,
         is_waiting: bool,
     ) -> None:
         self._regions = regions
@@ -62,10 +65,11 @@ class TakeUp:
         self._accept = accept
         self._on_callbacks = on_callbacks
         self.done = asyncio.Event()  #: nothing of an earlier process is left to be taken up
+        self._is_shared = is_shared
         self._is_waiting = is_waiting
         delay.is_held = is_waiting
         for saver in dispatch.savers.savers:
-            saver.own_rows = set() if is_waiting else None
+            saver.own_rows = set() if is_shared else None
 
     async def at_start(self) -> None:
         """Take up everything, or with a predecessor only keep nodes that have rows from being ready.
@@ -82,12 +86,13 @@ class TakeUp:
         await self._all()
 
     async def adopt(self) -> None:
-        """The predecessor has gone: take up what it left. Safe to call again.
+        """The other worker of this slot has gone: take up what it left. Safe to call again.
 
         Raises:
             StoreError: the store cannot be read or written.
         """
-        if self._is_waiting and not self.done.is_set():
+        if self._is_shared:
+            self.done.clear()
             await self._all()
 
     async def _all(self) -> None:
@@ -107,7 +112,6 @@ class TakeUp:
         taken = 0
         for saver in self._dispatch.savers.savers:
             taken += await self._journal_of(saver)
-            saver.own_rows = None
         self.done.set()
         if taken:
             logger.info("{} unfinished tasks taken up", taken)
@@ -140,10 +144,13 @@ class TakeUp:
         for place, (seq, records) in enumerate(rows, 1):
             if saver.own_rows is not None and seq in saver.own_rows:
                 continue
-            if not self._replay_row(seq, records):
+            replayed = self._replay_row(seq, records)
+            if not replayed:
                 saver.settle_journal(seq)
-            taken += len(records)
-            if self._is_waiting and place % _YIELD_ROWS == 0:
+            elif saver.own_rows is not None:
+                saver.own_rows.add(seq)
+            taken += replayed
+            if self._is_shared and place % _YIELD_ROWS == 0:
                 await asyncio.sleep(0)
         return taken
 

@@ -99,6 +99,7 @@ class Worker:
         self._config = config
         self._engine: Engine
         self._writer: asyncio.StreamWriter
+        self._adopting: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Worker {self._orders.slot}/{self._orders.count} g{self._orders.generation}>"
@@ -133,8 +134,9 @@ class Worker:
             self._report("drained")
             return 0
         finally:
-            for task in background:
-                task.cancel()
+            for task in (*background, self._adopting):
+                if task is not None:
+                    task.cancel()
             await runner.cleanup()
             own.unlink(missing_ok=True)  # noqa: ASYNC240 - the last thing this loop does
 
@@ -167,7 +169,7 @@ class Worker:
                 self._report("accepting")
                 logger.info("purgeline {} accepts, worker {}", _version.__version__, self._orders.slot)
             case "adopt":
-                await self._adopt()
+                self._adopting = asyncio.get_running_loop().create_task(self._adopt())
             case "drain":
                 self._engine.drain_limit_s = float(order.get("limit_s", self._engine.drain_limit_s))
                 self._report("draining")

@@ -170,7 +170,7 @@ class Host:
     def reload(self, release: Path | None = None, **fields: object) -> dict[str, Any]:
         """Reload, without a bake unless it is given."""
         where = {} if release is None else {"release_dir": str(release), "version": release.name}
-        return self.ask("reload", **{"bake_s": 0, "timeout_s": 5, **where, **fields})
+        return self.ask("reload", **{"bake_s": 0, "timeout_s": 30, **where, **fields})
 
     def begin_reload(self, release: Path, until: str, **fields: object) -> "Pending":
         """Send a reload and return when this event has come."""
@@ -203,7 +203,7 @@ class Pending:
     def __init__(self, host: Host, release: Path, until: str, **fields: object) -> None:
         self.sock = host.connect()
         request = {"cmd": "reload", "release_dir": str(release), "version": release.name, "bake_s": 0}
-        self.lines = host.lines(self.sock, {**request, "timeout_s": 5, **fields})
+        self.lines = host.lines(self.sock, {**request, "timeout_s": 30, **fields})
         self.events: list[dict[str, Any]] = []
         self.wait_for(until)
 

@@ -177,6 +177,25 @@ def test_callbacks_that_the_old_worker_could_not_deliver_come_from_the_new_one(t
         receiver.stop()
 
 
+def test_a_new_worker_that_dies_in_a_reload_leaves_its_tasks_to_the_old_one(tmp_path: Path) -> None:
+    """Those that it accepted go on where they are found: nobody has to start anew for them."""
+    held = Held()
+    with FakeNode(held) as node, SupervisedEngine(
+        tmp_path, fake_table(node.url, name="edge-1"), drain_timeout_s=20, request_timeout_s=30
+    ) as engine:  # fmt: skip
+        engine.submit(["http://a.com/old"], id="old")
+        engine.hang_up()
+        engine.submit(["http://a.com/new"], id="new")
+        assert len(engine.workers("draining")) == 1
+        (new,) = engine.workers("accepting")
+        os.kill(new["pid"], signal.SIGKILL)
+        held.released.set()
+        assert engine.task("new")["total"] == 1  # asked at once: it is waited for
+        for task_id in ("old", "new"):
+            assert engine.wait_for(task_id, "done")["counter"] == 1
+        assert "Traceback" not in engine.log()
+
+
 @pytest.mark.parametrize("victim", ["draining", "accepting"])
 def test_a_worker_killed_in_the_middle_of_a_hand_over_loses_nothing(tmp_path: Path, victim: str) -> None:
     """The old one while it drains, or the new one while the old one still does."""

@@ -1103,7 +1103,10 @@ def status(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         return {**stopped, **there, "drift": bool(current)}
     found = ask(host, {"cmd": "status"}, timeout_s=10)
     address = str(found.get("listen", ""))
-    ready, shown = front(address, "/readyz"), front(address, "/version")
+    if found.get("state") == "starting":  # its clients wait, as we would
+        ready = shown = (0, b"the engine is starting")
+    else:
+        ready, shown = front(address, "/readyz"), front(address, "/version")
     try:
         says = json.loads(shown[1]).get("version", "")
     except (ValueError, AttributeError):

@@ -84,21 +84,24 @@ def reloads(host: HostCalls) -> list[tuple[str, bool]]:
 
 
 def test_a_first_start_whose_asker_was_killed_is_ended_by_the_next_call(
-    host: HostCalls, port: int, good: list[Small]
+    host: HostCalls, port: int, tmp_path: Path
 ) -> None:
     """Nothing says so until the engine serves; then links and history do, and it was started once."""
-    host.call("unpack", **good[0].request())
-    kill(begin(host, "start", version="1.0.0", listen=f"127.0.0.1:{port}"))
+    slow = small_release.small(tmp_path / "artefacts", "1.0.0", ready_delay_s=2.5)
+    host.call("unpack", **slow.request())
+    process = begin(host, "start", version="1.0.0", listen=f"127.0.0.1:{port}")
+    wait_until((host.root / "shared/run/control.sock").exists, what="the supervisor being there")
+    kill(process)
     assert host.linked("current") == ""
-    with contextlib.suppress(AssertionError):  # it may have been killed before it started anything
-        wait_until(lambda: host.call("status").get("pid"), timeout_s=2)
-    pid = host.call("status").get("pid")
-    answer = take(host, port, good[0])
-    assert not answer["unchanged"]
-    assert host.call("status")["pid"] == (pid or host.call("status")["pid"])
+    status = host.call("status")
+    assert (status["state"], status["ready_detail"]) == ("starting", "the engine is starting")
+    pid = status["pid"]
+    answer = host.call("reload", version="1.0.0", bake_s=0.2, timeout_s=10)
+    assert host.events[0]["event"] == "waiting"
+    assert (answer["unchanged"], host.call("status")["pid"]) == (False, pid)
     assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
     assert reloads(host) == [("1.0.0", True)]
-    assert take(host, port, good[0])["unchanged"]
+    assert take(host, port, slow)["unchanged"]
     assert reloads(host) == [("1.0.0", True)]
 
 

@@ -177,7 +177,7 @@ def evil(*entries: tarfile.TarInfo, top: str = "purgeline-1.0.0") -> bytes:
     with tarfile.open(fileobj=target, mode="w") as tar:
         for entry in entries:
             tar.addfile(entry, io.BytesIO(b"x" * entry.size) if entry.isreg() else None)
-    return gzip.compress(target.getvalue())
+    return gzip.compress(target.getvalue(), mtime=0)  # the same in every worker of pytest
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, **more: Any) -> tarfile.TarInfo:

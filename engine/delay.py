@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from engine.errors import StoreError
 from engine.model import Operation, Share, Task
 from engine.node import NodeState
-from engine.store import Depth, Late, Parked, ParkedRow
+from engine.store import Delivered, Depth, Parked, ParkedRow, RowKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,13 +207,9 @@ class DelayQueues:
         for saver in self._dispatch.savers.savers:
             while rows := await self.read(saver.store.parked_of, name, _CHUNK_ROWS):
                 now = time.time()
-                late = [
-                    Late(row.task_id, "", 0, 1, {"node": name, "target": row.target, "reason": reason}, now)
-                    for row in rows
-                ]
-                released = [(token_of_row(row), row.task_id, row.target) for row in rows]
+                delivered = [Delivered(row, "", now, reason) for row in rows]
                 written: asyncio.Future[None] = self._loop.create_future()
-                saver.unpark([row.seq for row in rows], late, released, partial(settle_once, written))
+                saver.deliver(delivered, partial(settle_once, written))
                 self.less(name, len(rows))
                 await written
         self.deliver_released()
@@ -283,14 +279,14 @@ class _Delivery:
             over = next((high for high in wide if _supersedes(high, row)), None)
             chosen = over or row
             wanted[(chosen.operation, chosen.target)] = None
-        for row in await read(store.parked_like, name, list(wanted)):
+        for row in await read(store.parked_like, name, list(wanted), [*rows, *wide]):
             self._rows.setdefault((row.operation, row.target), []).append(row)
         newest: dict[tuple[int, str], ParkedRow] = {}
         for row in wide:
             newest.setdefault((row.operation, row.target), row)
         for key, row in newest.items():
             if key in self._rows:
-                below = await read(store.parked_below, name, _covers(row), row.seq)
+                below = await read(store.parked_below, name, _covers(row), row.seq, rows)
                 self._below[key] = [
                     other for other in below if (other.operation, other.target) not in self._rows
                 ]
@@ -328,34 +324,21 @@ class _Delivery:
         """Fold what was delivered into its tasks and drop the rows, in one transaction."""
         if not self._done_rows and not self._failed_rows:
             return
-        late: list[Late] = []
         now = time.time()
-        seen: set[int] = set()
-        counts: dict[str, int] = {}
+        delivered: dict[RowKey, Delivered] = {}
         for row, reason in [*((row, "") for row in self._done_rows), *self._failed_rows]:
-            if row.seq not in seen:
-                seen.add(row.seq)
-                if not self._fold_in_memory(row, reason):
-                    counts[row.task_id] = counts.get(row.task_id, 0) + (not reason)
-                    if reason:
-                        error = {"node": self._node.name, "target": row.target, "reason": reason}
-                        late.append(Late(row.task_id, self._node.layer, 0, 1, error, now))
-        late += [
-            Late(task_id, self._node.layer, count, 0, None, now) for task_id, count in counts.items() if count
-        ]
-        released = [
-            (token_of_row(row), row.task_id, row.target)
-            for row in [*self._done_rows, *(row for row, _ in self._failed_rows)]
-        ]
-        self._dispatch.stats.subtasks_redelivered += len(seen)
-        self._delay.unfolded += len(seen)
+            if row.key not in delivered:
+                is_told = self._fold_in_memory(row, reason)
+                delivered[row.key] = Delivered(row, self._node.layer, now, reason, is_told)
+        self._dispatch.stats.subtasks_redelivered += len(delivered)
+        self._delay.unfolded += len(delivered)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._saver.unpark(list(seen), late, released, partial(settle_once, written))
-        self._delay.less(self._node.name, len(seen))
+        self._saver.deliver(list(delivered.values()), partial(settle_once, written))
+        self._delay.less(self._node.name, len(delivered))
         try:
             await written
         finally:
-            self._delay.unfolded -= len(seen)
+            self._delay.unfolded -= len(delivered)
         self._delay.deliver_released()
 
     def _fold_in_memory(self, row: ParkedRow, reason: str) -> bool:
@@ -378,11 +361,6 @@ def settle_once(future: asyncio.Future[None]) -> None:
     """Set a future's result unless its waiter was cancelled."""
     if not future.done():
         future.set_result(None)
-
-
-def token_of_row(row: ParkedRow) -> str:
-    """Return what other rows call the share of *row*; see `dispatch.token_of`."""
-    return f"{row.node}:f" if row.operation == Operation.PREFETCH else row.node
 
 
 def _covers(row: ParkedRow) -> str:

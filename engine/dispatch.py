@@ -39,7 +39,7 @@ from engine.model import (
     State,
     Task,
 )
-from engine.store import Callback, Parked
+from engine.store import Callback, JournalKey, Parked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -93,7 +93,7 @@ class Dispatch:
         self._inbox: deque[Task] = deque()
         self._is_expanding = False
         self._retry_number = 0
-        self._journal_left: dict[tuple[int, int], int] = {}
+        self._journal_left: dict[tuple[int, JournalKey], int] = {}
         self._early = _Early()
         self._idle: asyncio.Event | None = None
         self.is_stopped = False
@@ -108,28 +108,28 @@ class Dispatch:
 
     # Tasks in
 
-    def adopt_failed(self, task: Task, journal_seq: int, reason: str) -> None:
+    def adopt_failed(self, task: Task, journal_key: JournalKey, reason: str) -> None:
         """Settle a task of the journal that the configuration does not allow any more."""
-        self._count_journal(task, journal_seq)
+        self._count_journal(task, journal_key)
         result.add_error(task, "", "", reason)
         task.updated_at = time.time()
         self._settle(task, State.FAILED)
 
-    def _count_journal(self, task: Task, journal_seq: int) -> None:
-        task.journal_seq = journal_seq
-        key = (id(self.savers.of(task.id)), journal_seq)
+    def _count_journal(self, task: Task, journal_key: JournalKey) -> None:
+        task.journal_key = journal_key
+        key = (id(self.savers.of(task.id)), journal_key)
         self._journal_left[key] = self._journal_left.get(key, 0) + 1
 
-    def submit(self, task: Task, journal_seq: int, *, left_s: float | None = None) -> None:
+    def submit(self, task: Task, journal_key: JournalKey, *, left_s: float | None = None) -> None:
         """Take a committed task over; `live` has counted it since it was accepted.
 
         Args:
             task: saved by its saver.
-            journal_seq: the journal's row that holds it.
+            journal_key: the journal's row that holds it.
             left_s: until it is due, for one of an earlier process, as far as the wall clock can tell;
                 one that has just come has all of its ``due_s``, whatever happens to that clock.
         """
-        self._count_journal(task, journal_seq)
+        self._count_journal(task, journal_key)
         task.body = b""
         wait_s = task.due_s if left_s is None else max(0.0, min(task.due_s, left_s))
         self.dues.add(task.id, wait_s, lambda: self._due(task))
@@ -443,10 +443,10 @@ class Dispatch:
         self._made_room()
         self.dues.cancel(task.id)
         _unlink(task)
-        if task.journal_seq:
+        if task.journal_key:
             saver = self.savers.of(task.id)
-            key = (id(saver), task.journal_seq)
-            task.journal_seq = 0
+            key = (id(saver), task.journal_key)
+            task.journal_key = 0
             left = self._journal_left[key] - 1
             if left:
                 self._journal_left[key] = left

@@ -63,7 +63,6 @@ _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 _FORGET_EVERY_S: Final = 60.0
 _READERS: Final = 4
-_SAVERS_MAX: Final = 1024
 
 
 class Engine:
@@ -155,7 +154,7 @@ class Engine:
         settings = self.config.engine
         first = 0 if self.peers is None else self.peers.slot * settings.saver_count
         return Saver(
-            SqliteStore(self._data_dir / f"tasks-{first + number}.db", is_shared=self.peers is not None),
+            SqliteStore(self._data_dir / f"tasks-{first + number}.db", has_peers=self.peers is not None),
             self._loop,
             backlog_count=settings.saver_backlog_count,
             push_timeout_s=settings.saver_push_timeout_s,
@@ -358,17 +357,17 @@ class Engine:
 
     def _callbacks_written(self, number: int, callbacks: list[Callback]) -> None:
         for callback in callbacks:
-            key = callback.key * _SAVERS_MAX + number  # each saver's file counts its own
-            self.notifier.add(CallbackJob(key, callback.task_id, callback.url, callback.body.encode()))
+            job = CallbackJob((number, callback.key), callback.task_id, callback.url, callback.body.encode())
+            self.notifier.add(job)
 
     def _callback_over(self, job: CallbackJob, is_delivered: bool) -> None:
-        key, number = divmod(job.key, _SAVERS_MAX)
+        number, key = job.key
         self.savers.savers[number].callback_over(key)
 
     def _settled_late(self, states: list[str]) -> None:
-        done = states.count(State.DONE)
-        self.stats.tasks_done += done
-        self.stats.tasks_failed += len(states) - done
+        self.stats.tasks_done += states.count(State.DONE)
+        self.stats.tasks_failed += states.count(State.FAILED)
+        self.stats.tasks_cancelled += states.count(State.CANCELLED)
 
     # Asked by the interface
 

@@ -17,7 +17,6 @@ from engine import result
 from engine.delay import settle_once
 from engine.errors import RequestError, StoreError
 from engine.model import FINAL_STATES, State
-from engine.store import Callback
 from engine.validate import ID
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ _WRITE_LIMIT_S: Final = 5.0
 _ADOPT_LIMIT_S: Final = 10.0
 _OK: Final = 200
 
-_encode = msgspec.json.encode
 Documents = list[dict[str, Any]]
 
 
@@ -132,18 +130,10 @@ class Lookup:
         if stored["state"] != State.PARTIAL:
             raise RequestError(409, f"task {task_id!r} is {stored['state']}; nothing is left to cancel")
         saver = engine.savers.of(task_id)
-        result.cancel_stored(stored)
-        stored["updated_at"] = time.time()
-        public = result.public(stored)
-        callback = None
-        if "callback" in stored:
-            callback = Callback(0, task_id, stored["callback"], _encode(public).decode())
-        saver.unpark_task(task_id)
-        saver.put_document(task_id, _encode(stored), callback)
-        engine.stats.tasks_cancelled += 1
+        saver.cancel_stored(task_id, time.time())
         saver.after_all(self._start_recount)
         await self._written(saver)  # a GET straight after this answer must see it
-        return public
+        return result.public(await self.here(task_id) or stored)
 
     async def _written(self, saver: Saver) -> None:
         """Wait until everything queued so far is on disk.

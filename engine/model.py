@@ -144,7 +144,7 @@ class Task:
     Attributes:
         body: the client's JSON as it came; what the journal keeps.
         targets: normalised, each once, in the client's order.
-        journal_seq: row of the journal that holds it; 0 before the commit.
+        journal_key: row of the journal that holds it; 0 before the commit.
         live: subtasks that are neither settled nor in a delay queue.
         plan: the nodes it goes to, a `plan.Plan`.
         token: name of the token it was handed in with; empty without tokens.
@@ -167,7 +167,7 @@ class Task:
         "id",
         "indexes",
         "is_due",
-        "journal_seq",
+        "journal_key",
         "kind",
         "live",
         "owner",
@@ -218,7 +218,7 @@ class Task:
         self.errors: list[dict[str, str]] = []
         self.total = 0
         self.live = 0
-        self.journal_seq = 0
+        self.journal_key: int | str = 0
         self.waiters: list[Any] | None = None
         self.plan: Any = None
         self.owner: Any = None

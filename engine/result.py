@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.model import ERRORS_MAX, FINAL_STATES, State, Task
+from engine.store import Callback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.store import Late
 
 
@@ -186,14 +189,24 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
         stored["working_layer"] = None
 
 
-def cancel_stored(stored: dict[str, Any]) -> None:
-    """Cancel what a stored document still has in delay queues, in place."""
+def cancel_stored(stored: dict[str, Any], at: float) -> None:
+    """Cancel what a stored document still has in delay queues, in place; *at* is the time of it."""
+    stored["updated_at"] = at
     for layer in stored["layers"]:
         layer["delayed"] = 0
     stored["delayed"] = 0
     stored["state"] = State.CANCELLED.value
     stored["active"] = False
     stored["working_layer"] = None
+
+
+def callbacks_of(settled: Iterable[dict[str, Any]]) -> list[Callback]:
+    """Return the callbacks that report stored documents which have just settled."""
+    return [
+        Callback(0, doc["task_id"], doc["callback"], msgspec.json.encode(public(doc)).decode())
+        for doc in settled
+        if "callback" in doc
+    ]
 
 
 def is_final(stored: dict[str, Any]) -> bool:

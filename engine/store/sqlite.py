@@ -122,6 +122,7 @@ class SqliteStore:
                     connection.close()
         self._writer = None
         self._opened.clear()
+        self._readers = threading.local()
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None

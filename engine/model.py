@@ -153,6 +153,9 @@ class Task:
         is_due: its due time has passed.
         reported: the last state its callback was sent for.
         version: counts changes, to see whether a saved document is the latest.
+        parked: rows for delay queues that are written with its document (shared store).
+        progress: what an engine before this one had acked, until it is expanded; see `progress`.
+        is_handed: its document and rows are on their way to the store, which has it from then on.
     """
 
     __slots__ = (
@@ -167,12 +170,15 @@ class Task:
         "id",
         "indexes",
         "is_due",
+        "is_handed",
         "journal_key",
         "kind",
         "live",
         "owner",
+        "parked",
         "plan",
         "prefetch",
+        "progress",
         "reported",
         "shares",
         "soft",
@@ -227,6 +233,9 @@ class Task:
         self.reported: State | None = None
         self.version = 0
         self.indexes: dict[str, int] | None = None
+        self.parked: list[Any] | None = None
+        self.progress: dict[tuple[str, int], bytes] | None = None
+        self.is_handed = False
 
     @classmethod
     def internal(cls, targets: list[str], *, owner: Any, task_id: str) -> Task:

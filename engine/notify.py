@@ -162,6 +162,10 @@ class Notifier:
         self._running: set[asyncio.Task[None]] = set()
         self._is_open = False
 
+    def waiting(self) -> list[tuple[int, int | str]]:
+        """Return the keys of the callbacks that are not over."""
+        return list(self._jobs)
+
     def __len__(self) -> int:
         return len(self._jobs)
 

@@ -33,7 +33,7 @@ class LayerDocument(msgspec.Struct):
 class TaskDocument(msgspec.Struct):
     """What ``GET /v1/engine/task/{id}`` answers; times in UNIX seconds.
 
-    ``digest``, ``callback`` and ``token`` are for the store and never shown.
+    ``digest``, ``callback``, ``token`` and ``progress`` are for the store and never shown.
     """
 
     task_id: str
@@ -54,6 +54,7 @@ class TaskDocument(msgspec.Struct):
     digest: str | msgspec.UnsetType = msgspec.UNSET
     callback: str | msgspec.UnsetType = msgspec.UNSET
     token: str | msgspec.UnsetType = msgspec.UNSET
+    progress: list[tuple[str, int, bytes]] | msgspec.UnsetType = msgspec.UNSET
 
 
 def document(task: Task, *, private: bool = False) -> TaskDocument:
@@ -216,4 +217,6 @@ def is_final(stored: dict[str, Any]) -> bool:
 
 def public(stored: dict[str, Any]) -> dict[str, Any]:
     """Return a stored document as clients see it."""
-    return {key: value for key, value in stored.items() if key not in {"digest", "callback", "token"}}
+    return {
+        key: value for key, value in stored.items() if key not in {"digest", "callback", "token", "progress"}
+    }

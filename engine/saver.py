@@ -66,7 +66,7 @@ class Saver:
         backlog_count: accepted tasks that may wait.
         push_timeout_s: how long a task waits for room before it is refused.
         on_accepted: told of each accepted task: journal row and None, or 0 and the error.
-        on_lost: told of each task that is another engine's by now; its document was not written.
+        on_lost: told of the id of each task that is another engine's by now; nothing of it was written.
         on_known: told of an accepted task whose id is stored already: digest (hex) and document.
         on_saved: told of each saved document: the task and its version.
         on_callbacks: given callbacks that were written.
@@ -86,7 +86,7 @@ class Saver:
         on_callbacks: Callable[[list[Callback]], None],
         on_late: Callable[[list[str]], None],
         on_state: Callable[[StoreError | None], None],
-        on_lost: Callable[[Task], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
         name: str = "saver-0",
     ) -> None:
         self.store = store
@@ -369,10 +369,11 @@ class Saver:
     def _written(self, work: Work, lost: set[str]) -> None:
         """Tell those who wait for the engine's own records."""
         for task, version in work.saved:
-            if task.id in lost and self._on_lost is not None:
-                self._on_lost(task)
-            else:
+            if task.id not in lost:
                 self._on_saved(task, version)
+        if self._on_lost is not None:
+            for task_id in lost:
+                self._on_lost(task_id)
         for then in work.then:
             then()
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from engine.store import Accepted, Callback, JournalKey
     from engine.validate import Validator
 
+Progress = dict[tuple[str, int], bytes]
+"""Node and operation → a byte per target, 1 when it was acked; see `progress`."""
+
 _WRITE_LIMIT_S: Final = 30.0
 _YIELD_ROWS: Final = 50  #: journal rows between two turns of the loop: clients are served meanwhile
 
@@ -140,26 +143,35 @@ class TakeUp:
         for place, (key, records) in enumerate(rows, 1):
             if saver.own_rows is not None and key in saver.own_rows:
                 continue
-            if not self._replay_row(key, records):
+            if not self.replay_row(key, records):
                 saver.settle_journal(key)
             taken += len(records)
             if self._is_waiting and place % _YIELD_ROWS == 0:
                 await asyncio.sleep(0)
         return taken
 
-    def _replay_row(self, key: JournalKey, records: list[Accepted]) -> int:
+    def replay_row(
+        self, key: JournalKey, records: list[Accepted], progress: dict[str, Progress] | None = None
+    ) -> int:
+        """Take the tasks of a journal row up that are not in memory; return how many that were.
+
+        Args:
+            key: the row's.
+            records: those of its tasks that have not settled.
+            progress: task id → how far an engine before this one had come.
+        """
         replayed = 0
         for record in records:
             asking = self._accept.release_asking(record.id)
             if self._regions.get(record.id) is not None:
                 continue  # a client handed it in again, and its own row is there too
-            self._replay(record, key)
+            self._replay(record, key, (progress or {}).get(record.id))
             if asking is not None:
                 self._accept.answer_asking(asking)
             replayed += 1
         return replayed
 
-    def _replay(self, record: Accepted, key: JournalKey) -> None:
+    def _replay(self, record: Accepted, key: JournalKey, progress: Progress | None) -> None:
         try:
             task = self._validator.replay(record.id, record.body, record.created_at, record.due_s)
         except RequestError as exc:
@@ -172,6 +184,7 @@ class TakeUp:
             self._dispatch.adopt_failed(task, key, f"cannot go on after a restart: {exc}")
             return
         task.digest, task.token = record.digest, record.token
+        task.progress = progress
         self._regions.add(task)
         self._dispatch.live += task.total
         self._dispatch.submit(task, key, left_s=task.due_at - time.time())

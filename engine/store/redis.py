@@ -386,11 +386,20 @@ class RedisStore(RedisQueues):
             settled += sum(value is not None and value.startswith(b"{") for value in values.values())
         return {"settled": settled, "journal_rows": rows}
 
-    def pending(self, region: int, consumer: str) -> Iterator[list[str]]:
-        """Yield ids of the entries that a consumer has in a region, oldest first, some at a time."""
+    def pending(self, region: int, consumer: str, *, idle_ms: int = 0) -> Iterator[list[str]]:
+        """Yield ids of the entries that a consumer has in a region, oldest first, some at a time.
+
+        Args:
+            region: its number.
+            consumer: its name.
+            idle_ms: only those that were last claimed so long ago.
+        """
         low = "-"
+        idle = ("IDLE", idle_ms) if idle_ms else ()
         while True:
-            reply = self.link.one("XPENDING", self.keys.streams[region], GROUP, low, "+", _ENTRIES, consumer)
+            reply = self.link.one(
+                "XPENDING", self.keys.streams[region], GROUP, *idle, low, "+", _ENTRIES, consumer
+            )
             if not reply:
                 return
             yield [one[0].decode() for one in reply]

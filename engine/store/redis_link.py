@@ -31,6 +31,7 @@ from redis.exceptions import (
     MasterDownError,
     MovedError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -223,7 +224,7 @@ class Link:
         if isinstance(exc, StoreError):
             return exc
         text = str(exc) or type(exc).__name__
-        if isinstance(exc, ResponseError) and text.startswith("OOM"):
+        if isinstance(exc, OutOfMemoryError) or text.startswith("OOM"):
             text = "out of memory: it has reached its maxmemory and evicts nothing, so nothing new is stored"
         made = StoreError(f"{self.url}: {text}")
         made.__cause__ = exc

@@ -266,6 +266,14 @@ return found
 """
 )
 
+DEPOSE: Final = Script(
+    """
+-- KEYS leader; ARGV consumer. One that is dead leads no more.
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+)
+
 BURY: Final = Script(
     """
 -- KEYS stream; ARGV group, consumer. Removes a consumer that has nothing left.

@@ -157,6 +157,7 @@ class Depth(msgspec.Struct, frozen=True):
 
     count: int
     oldest_at: float  #: UNIX seconds
+    ready: int = 0  #: rows that may go now; an embedded store need not say
 
 
 class Store(Protocol):

@@ -184,9 +184,18 @@ class SharedSide:
         """See `Side.opened`."""
         self.store.open()
         try:
+            self._check_unused()
             yield
         finally:
             self.store.close()
+
+    def _check_unused(self) -> None:
+        name, link = self.store.keys.cluster, self.store.link
+        engines = [one.decode() for one in link.one("HKEYS", name("engines"))]
+        beats = link.all([("EXISTS", name(f"beat:{engine}")) for engine in engines])
+        alive = [engine for engine, beats in zip(engines, beats, strict=True) if beats]
+        if alive:
+            raise StoreError(f"{self.url}: engines are using it: {', '.join(alive)}; stop them first")
 
     def documents(self) -> Iterator[list[bytes]]:
         """See `Side.documents`; a task at work has none yet."""

@@ -413,11 +413,12 @@ def _check_config(args: argparse.Namespace, out: render.Output) -> int:
 
 def _migrate(args: argparse.Namespace, out: render.Output) -> int:
     from engine import config, migrate  # noqa: PLC0415 - only this command needs the stores
+    from engine.store import sides  # noqa: PLC0415 - as above
 
     settings = config.load(args.config)
     folder = Path(settings.engine.data_dir)
-    source = migrate.open_side(args.source, settings, folder, is_target=False)
-    target = migrate.open_side(args.target, settings, folder, is_target=True)
+    source = sides.open_side(args.source, settings, folder, is_target=False)
+    target = sides.open_side(args.target, settings, folder, is_target=True)
     had, has = migrate.migrate(source, target, folder, say=out.notice)
     out.mapping({"from": had.shown(), "to": has.shown()})
     if different := had.differences(has):

@@ -3,44 +3,36 @@
 The source is only read and stays as it is. No engine may run on either side.
 
 *Restartable.* What is written twice is the same as what is written once: a document replaces itself, a task
-of the journal that the target has is left out, and the delay queues, whose order counts, are begun again:
-rows of the source's tasks that an earlier attempt wrote are dropped first. A file beside the embedded
-store's says which migration was begun, so a target that holds anything else is refused.
+or callback that the target has is left out, and rows of delay queues are begun again where the order in
+which they were written counts. A file in ``data_dir`` says which migration was begun, so a target that holds
+anything else is refused.
 
 At the end both sides are read, and what they hold is compared. Rows of delay queues whose task has no
-document are not moved: such a task is in the journal, and the engine that takes it up drops its rows and
-works it from the start.
+document are not moved: such a task is in the journal, and the engine that takes it up works it from the
+start.
 
-One node's delay queue is read into memory (about 0.5 KB a row); everything else goes in pages.
+The rows of one node's delay queue are in memory at a time (about 0.5 KB each), and the ids of unfinished
+tasks; everything else goes in pages.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from typing import TYPE_CHECKING, Final
-from zlib import crc32
 
 import msgspec
 
-from engine.errors import ConfigError, StoreError
-from engine.peers import slot_of
+from engine.errors import StoreError
 from engine.store import Batch, Callback, Parked
-from engine.store.layout import check_layout
-from engine.store.sqlite import SqliteStore
+from engine.store.sides import PAGE, facts_of, settled_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from engine.config import Config
-    from engine.store import Store
+    from engine.store.sides import Side
 
-_PAGE: Final = 500
-_FIRST_PAGE: Final = 2**62
 _MARK: Final = "migration.json"
-_LAYOUT = re.compile(r"workers=(\d+) saver_count=(\d+)\s*")
 
 
 class Holds(msgspec.Struct):
@@ -79,65 +71,6 @@ class _Mark(msgspec.Struct):
     target: str
 
 
-class Side:
-    """One side: the files of an embedded store, or a server.
-
-    Args:
-        url: as it was given.
-        stores: the files, or the one server.
-        of: which of them a task is in.
-    """
-
-    def __init__(self, url: str, stores: Sequence[Store], of: Callable[[str], int]) -> None:
-        self.url = url
-        self.stores = stores
-        self.of = of
-
-    def __repr__(self) -> str:
-        return f"<Side {self.url} [{len(self.stores)} stores]>"
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Open all of it, and close it at the end."""
-        with contextlib.ExitStack() as stack:
-            for store in self.stores:
-                store.open()
-                stack.callback(store.close)
-            yield
-
-    def holds(self) -> Holds:
-        """Count what is there."""
-        found = Holds(delayed={})
-        for store in self.stores:
-            without = set(store.orphans())
-            found.documents += store.count()["settled"]
-            found.unfinished += sum(len(records) for _, records in store.journal())
-            found.callbacks += len(store.pending_callbacks())
-            for node, depth in store.depths().items():
-                rows = store.parked_of(node, depth.count) if without else ()
-                left_out = sum(row.task_id in without for row in rows)
-                if depth.count > left_out:
-                    found.delayed[node] = found.delayed.get(node, 0) + depth.count - left_out
-        return found
-
-    def is_empty(self) -> bool:
-        """Tell whether there is nothing."""
-        return not self.holds().differences(Holds())
-
-    def commit(self, batches: dict[int, Batch]) -> None:
-        """Write a batch to each of some stores.
-
-        Raises:
-            StoreError: something of it could not be written.
-        """
-        for number, batch in batches.items():
-            done = self.stores[number].commit(batch)
-            if done.own_error is not None:
-                raise done.own_error
-            for error in done.refused.values():
-                raise error
-
-
 def migrate(
     source: Side, target: Side, folder: Path, *, say: Callable[[str], object] = str
 ) -> tuple[Holds, Holds]:
@@ -155,13 +88,24 @@ def migrate(
     with source.opened(), target.opened():
         _begin(source, target, folder)
         _documents(source, target, say)
-        _journal(source, target, say)
+        _unfinished(source, target, say)
         _delayed(source, target, say)
         _callbacks(source, target, say)
-        found = source.holds(), target.holds()
+        found = holds(source), holds(target)
     if not found[0].differences(found[1]):
         (folder / _MARK).unlink()
     return found
+
+
+def holds(side: Side) -> Holds:
+    """Count what an open side holds."""
+    delayed = {node: len(side.rows(node)) for node in side.nodes()}
+    return Holds(
+        documents=sum(map(len, side.documents())),
+        unfinished=sum(map(len, side.unfinished())),
+        delayed={node: count for node, count in delayed.items() if count},
+        callbacks=len(side.callbacks()),
+    )
 
 
 def _begin(source: Side, target: Side, folder: Path) -> None:
@@ -169,7 +113,7 @@ def _begin(source: Side, target: Side, folder: Path) -> None:
     path = folder / _MARK
     try:
         begun = msgspec.json.decode(path.read_bytes(), type=_Mark) if path.exists() else None
-        if begun != mark and not target.is_empty():
+        if begun != mark and holds(target).differences(Holds()):
             raise StoreError(
                 f"{target.url} holds tasks already, and no migration from {source.url} to it was begun here; "
                 "the target has to be empty"
@@ -186,117 +130,53 @@ def _begin(source: Side, target: Side, folder: Path) -> None:
 
 def _documents(source: Side, target: Side, say: Callable[[str], object]) -> None:
     """Copy the documents, the oldest first: a listing shows them in the order in which they came."""
-    for store in source.stores:
-        pages = []
-        before = _FIRST_PAGE
-        while before:
-            pages.append(before)
-            _, before = store.documents(None, before, _PAGE)
-        for count, start in enumerate(reversed(pages), 1):
-            found, _ = store.documents(None, start, _PAGE)
-            batches: dict[int, Batch] = {}
-            for text in reversed(found):
-                task_id = msgspec.json.decode(text, type=_Named).task_id
-                _batch(batches, target.of(task_id)).documents[task_id] = text
-            target.commit(batches)
-            say(f"documents: {count} of {len(pages)} pages")
-
-
-class _Named(msgspec.Struct):
-    task_id: str
-
-
-def _journal(source: Side, target: Side, say: Callable[[str], object]) -> None:
-    known = {record.id for store in target.stores for _, records in store.journal() for record in records}
     count = 0
-    for store in source.stores:
-        for _, records in store.journal():
-            batches: dict[int, Batch] = {}
-            for record in records:
-                if record.id not in known:
-                    _batch(batches, target.of(record.id)).accepted.append(record)
-                    count += 1
-            target.commit(batches)
+    for page in source.documents():
+        texts = page if target.is_shared else map(settled_state, page)
+        target.write(Batch(documents={facts_of(text).task_id: text for text in texts}))
+        count += len(page)
+        say(f"documents: {count}")
+
+
+def _unfinished(source: Side, target: Side, say: Callable[[str], object]) -> None:
+    known = {record.id for records in target.unfinished() for record in records}
+    count = 0
+    waiting: Batch = Batch()
+    for records in source.unfinished():
+        waiting.accepted += [record for record in records if record.id not in known]
+        count += len(records)
+        if len(waiting.accepted) >= PAGE:
+            target.write(waiting)
+            waiting = Batch()
+    target.write(waiting)
     say(f"unfinished tasks: {count}")
 
 
 def _delayed(source: Side, target: Side, say: Callable[[str], object]) -> None:
-    """Copy the delay queues, each in its order, after dropping what an earlier attempt has left of them."""
-    for store in target.stores:
-        for node, depth in store.depths().items():
-            ids = list(dict.fromkeys(row.task_id for row in store.parked_of(node, depth.count)))
-            for place in range(0, len(ids), _PAGE):
-                store.commit(Batch(unparked_tasks=ids[place : place + _PAGE]))
-    for store in source.stores:
-        without = set(store.orphans())
-        for node, depth in store.depths().items():
-            rows = [row for row in store.parked_of(node, depth.count) if row.task_id not in without]
-            for place in range(0, len(rows), _PAGE):
-                batches: dict[int, Batch] = {}
-                for row in rows[place : place + _PAGE]:
-                    _batch(batches, target.of(row.task_id)).parked.append(
-                        Parked(row.node, row.operation, row.target, row.task_id, row.after, row.parked_at)
-                    )
-                target.commit(batches)
-            say(f"delayed of {node}: {len(rows)}")
+    """Copy the delay queues, each in its order.
+
+    A shared store wants all rows of a task that wait for parents at once: it keeps them by task.
+    """
+    target.drop_rows()
+    behind: dict[str, list[Parked]] = {}
+    for node in source.nodes():
+        rows = source.rows(node)
+        at_once = [row for row in rows if not (target.is_shared and row.after)]
+        for place in range(0, len(at_once), PAGE):
+            target.write(Batch(parked=at_once[place : place + PAGE]))
+        for row in rows:
+            if target.is_shared and row.after:
+                behind.setdefault(row.task_id, []).append(row)
+        say(f"delayed of {node}: {len(rows)}")
+    for parked in behind.values():
+        target.write(Batch(parked=parked))
 
 
 def _callbacks(source: Side, target: Side, say: Callable[[str], object]) -> None:
-    known = {(one.task_id, one.url, one.body) for store in target.stores for one in store.pending_callbacks()}
-    count = 0
-    for store in source.stores:
-        batches: dict[int, Batch] = {}
-        for one in store.pending_callbacks():
-            if (one.task_id, one.url, one.body) not in known:
-                batch = _batch(batches, target.of(one.task_id))
-                batch.callbacks.append(Callback(0, one.task_id, one.url, one.body))
-                count += 1
-        target.commit(batches)
-    say(f"callbacks: {count}")
-
-
-def _batch(batches: dict[int, Batch], number: int) -> Batch:
-    return batches.setdefault(number, Batch())
-
-
-def open_side(url: str, config: Config, folder: Path, *, is_target: bool) -> Side:
-    """Return the side that *url* names.
-
-    Args:
-        url: ``sqlite:`` for the files in *folder*, ``sqlite:DIR`` for those of another folder.
-        config: of the engine; the target gets its number of savers.
-        folder: the engine's ``data_dir``.
-        is_target: it may be made.
-
-    Raises:
-        ConfigError: the URL is not known.
-        StoreError: there is no store.
-    """
-    scheme, _, rest = url.partition(":")
-    if scheme != "sqlite":
-        raise ConfigError(f"{url!r} is no store; known: 'sqlite:', 'sqlite:DIR'")
-    place = folder / rest if rest else folder
-    workers, savers = _layout(place, 1, config.engine.saver_count, is_target=is_target)
-    stores = [SqliteStore(place / f"tasks-{number}.db") for number in range(workers * savers)]
-
-    def of(task_id: str) -> int:
-        slot = slot_of(task_id, workers) if workers > 1 else 0
-        return slot * savers + (crc32(task_id.encode()) % savers if savers > 1 else 0)
-
-    return Side(url, stores, of)
-
-
-def _layout(place: Path, workers: int, savers: int, *, is_target: bool) -> tuple[int, int]:
-    """Return how many workers and savers the files are of."""
-    path = place / "layout"
-    if not path.exists():
-        if not is_target:
-            raise StoreError(f"{place}: there is no embedded store (no {path.name} file)")
-        check_layout(place, workers, savers)
-    try:
-        found = _LAYOUT.fullmatch(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise StoreError(f"{path}: cannot be read: {exc}") from exc
-    if found is None:
-        raise StoreError(f"{path}: is not what an engine writes there")
-    return int(found[1]), int(found[2])
+    known = {(one.task_id, one.url, one.body) for one in target.callbacks()}
+    found = source.callbacks()
+    left = [one for one in found if (one.task_id, one.url, one.body) not in known]
+    for place in range(0, len(left), PAGE):
+        some = [Callback(0, one.task_id, one.url, one.body) for one in left[place : place + PAGE]]
+        target.write(Batch(callbacks=some))
+    say(f"callbacks: {len(found)}")

@@ -273,6 +273,10 @@ class Link:
             connection = None
             try:
                 server.check()
+            except RedisConnectionError as exc:  # not tried, so not one more failure that puts it off further
+                found[server] = [exc] * len(group)
+                continue
+            try:
                 connection = server.pool.get_connection()
                 wait = self._wait(group) if is_write else []
                 connection.send_packed_command(connection.pack_commands([*group, *wait]))

@@ -156,6 +156,9 @@ local has_behind = redis.call('EXISTS', KEYS[5]) == 1
 for row = 0, count - 1 do
   local at = first + row * 5
   redis.call('ZREM', KEYS[6 + tonumber(ARGV[at])], ARGV[at + 1])
+end
+for row = 0, count - 1 do
+  local at = first + row * 5
   local text = has_behind and ARGV[at + 3] ~= '' and redis.call('HGET', KEYS[5], ARGV[at + 4])
   if text then
     local kept = {}
@@ -165,13 +168,14 @@ for row = 0, count - 1 do
         if parent ~= ARGV[at + 3] then after[#after + 1] = parent end
       end
       if #after == 0 then
-        redis.call('ZREM', tag .. 'wait:' .. node, member)
-        local queue = operation == '11' and 'fetch:' or 'delay:'
-        redis.call('ZADD', tag .. queue .. node, now, member)
-        if operation == '3' or operation == '4' or operation == '9' or operation == '10' then
-          redis.call('ZADD', tag .. 'wide:' .. node, now, member)
+        if redis.call('ZREM', tag .. 'wait:' .. node, member) == 1 then -- else it has gone by itself
+          local queue = operation == '11' and 'fetch:' or 'delay:'
+          redis.call('ZADD', tag .. queue .. node, now, member)
+          if operation == '3' or operation == '4' or operation == '9' or operation == '10' then
+            redis.call('ZADD', tag .. 'wide:' .. node, now, member)
+          end
+          redis.call('SADD', KEYS[4], node)
         end
-        redis.call('SADD', KEYS[4], node)
       else
         kept[#kept + 1] = {node, operation, table.concat(after, ','), member}
       end

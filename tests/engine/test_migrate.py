@@ -1,6 +1,7 @@
 """Moving everything from one store to another, and going on after an interruption."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,21 @@ import pytest
 from engine import cli
 from engine.config import Config, EngineConfig
 from engine.errors import ConfigError, StoreError
-from engine.migrate import Holds, Side, migrate, open_side
+from engine.migrate import Holds, migrate
 from engine.model import Operation
 from engine.store import Accepted, Batch, Callback, Committed, Parked
 from engine.store.layout import check_layout
+from engine.store.redis import RedisStore
+from engine.store.sides import EmbeddedSide, Side, open_side
 from engine.store.sqlite import SqliteStore
+from tests.fakes.redis_servers import RedisCluster, RedisServer
 
 CONFIG = Config()
 
 
 def document(name: str, state: str = "done") -> bytes:
-    return json.dumps({"task_id": name, "state": state, "updated_at": 1.0, "digest": "ab"}).encode()
+    made = {"task_id": name, "state": state, "created_at": 1.0, "updated_at": 1.0, "digest": "ab"}
+    return json.dumps(made).encode()
 
 
 def row(target: str, task: str, *, node: str = "n", after: str = "") -> Parked:
@@ -29,38 +34,36 @@ def row(target: str, task: str, *, node: str = "n", after: str = "") -> Parked:
 def fill(side: Side) -> None:
     """Put something of everything in."""
     with side.opened():
-        for number in range(1200):
-            name = f"t{number}"
-            store = side.stores[side.of(name)]
-            store.commit(Batch(documents={name: document(name)}))
+        side.write(Batch(documents={f"t{number}": document(f"t{number}") for number in range(1200)}))
         for name in ("late-1", "late-2"):
-            rows = [row(f"http://a/{place}", name, after="p" if place % 2 else "") for place in range(700)]
-            batch = Batch(documents={name: document(name, "partial")}, parked=rows)
-            side.stores[side.of(name)].commit(batch)
+            rows = [
+                row(f"http://a/{place}", name, node=node, after="p,q" if place % 2 else "")
+                for place in range(700)
+                for node in ("n", "o")
+            ]
+            side.write(Batch(documents={name: document(name, "partial")}, parked=rows))
         for name in ("live-1", "live-2"):
             accepted = Accepted(name, 1000.0, 60.0, b"\x01", b'{"targets":["http://a/"]}', "tok")
-            batch = Batch(accepted=[accepted], parked=[row("http://a/", name, node="m")])
-            side.stores[side.of(name)].commit(batch)
-            side.stores[side.of(name)].commit(Batch(callbacks=[Callback(0, name, "http://hook/", "{}")]))
+            side.write(Batch(accepted=[accepted], callbacks=[Callback(0, name, "http://hook/", "{}")]))
+            if not side.is_shared:
+                side.write(Batch(parked=[row("http://a/", name, node="m")]))  # it is worked from the start
 
 
-def content(side: Side) -> dict[str, Any]:
-    """Return all that a side holds, in order."""
-    found: dict[str, Any] = {"documents": [], "journal": [], "rows": [], "callbacks": []}
+FILLED = Holds(documents=1202, unfinished=2, delayed={"n": 1400, "o": 1400}, callbacks=2)
+
+
+def content(side: Side, *, in_order: bool = True) -> dict[str, list[Any]]:
+    """Return all that a side holds."""
     with side.opened():
-        for store in side.stores:
-            page, before = store.documents(None, 2**62, 10_000)
-            assert not before
-            found["documents"] += [json.loads(text) for text in page]
-            found["journal"] += [record for _, records in store.journal() for record in records]
-            without = store.orphans()
-            found["rows"] += [
-                (one.node, one.target, one.task_id, one.after, one.parked_at)
-                for node in store.depths()
-                for one in store.parked_of(node, 10_000)
-                if one.task_id not in without
-            ]
-            found["callbacks"] += [(one.task_id, one.url, one.body) for one in store.pending_callbacks()]
+        found: dict[str, list[Any]] = {
+            "documents": [json.loads(text) for page in side.documents() for text in page],
+            "unfinished": [record for records in side.unfinished() for record in records],
+            "rows": [one for node in side.nodes() for one in side.rows(node)],
+            "callbacks": [(one.task_id, one.url, one.body) for one in side.callbacks()],
+        }
+    if not in_order:
+        for some in found.values():
+            some.sort(key=str)
     return found
 
 
@@ -73,18 +76,19 @@ def test_everything_arrives_in_its_order(tmp_path: Path) -> None:
     fill(source)
     before = content(source)
     had, has = migrate(source, target, tmp_path)
-    assert had == has == Holds(documents=1202, unfinished=2, delayed={"n": 1400}, callbacks=2)
+    assert had == has == FILLED
     assert content(target) == before == content(source)
 
 
 def test_another_number_of_files_takes_the_same_tasks(tmp_path: Path) -> None:
     check_layout(tmp_path / "old", 2, 2)
     source, target = side(tmp_path, "sqlite:old"), side(tmp_path, "sqlite:new", savers=3)
+    assert isinstance(source, EmbeddedSide)
+    assert isinstance(target, EmbeddedSide)
     assert (len(source.stores), len(target.stores)) == (4, 3)
     fill(source)
     had, has = migrate(source, target, tmp_path)
-    assert had == has
-    assert had.documents == 1202
+    assert had == has == FILLED
     with target.opened():
         assert all(target.stores[target.of(f"t{number}")].document(f"t{number}") for number in range(1200))
 
@@ -119,7 +123,7 @@ def test_a_target_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     source, target = side(tmp_path, "sqlite:"), side(tmp_path, "sqlite:other")
     fill(source)
     with target.opened():
-        target.stores[0].commit(Batch(documents={"x": document("x")}))
+        target.write(Batch(documents={"x": document("x")}))
     with pytest.raises(StoreError, match=r"sqlite:other holds tasks already.*has to be empty"):
         migrate(source, target, tmp_path)
     assert len(content(target)["documents"]) == 1
@@ -135,7 +139,7 @@ def test_an_engine_that_still_runs_stops_it(tmp_path: Path) -> None:
 def test_what_is_not_there_or_not_known_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no embedded store"):
         open_side("sqlite:", CONFIG, tmp_path, is_target=False)
-    with pytest.raises(ConfigError, match=r"'mysql://x' is no store; known: 'sqlite:'"):
+    with pytest.raises(ConfigError, match=r"'mysql://x' is no store; known: sqlite:, .*redis"):
         open_side("mysql://x", CONFIG, tmp_path, is_target=False)
 
 
@@ -147,4 +151,60 @@ def test_the_command_prints_what_both_sides_hold(tmp_path: Path, capsys: pytest.
     assert cli.main(words) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["from"] == printed["to"]
-    assert printed["to"] == {"documents": 1202, "unfinished": 2, "delayed": 1400, "callbacks": 2}
+    assert printed["to"] == {"documents": 1202, "unfinished": 2, "delayed": 2800, "callbacks": 2}
+
+
+@pytest.fixture(scope="module", params=["redis", "cluster"])
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer | RedisCluster]:
+    kind = {"redis": RedisServer, "cluster": RedisCluster}[request.param]
+    with kind(tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(servers: RedisServer | RedisCluster) -> str:
+    servers.flush()
+    return servers.url
+
+
+@pytest.mark.redis
+def test_everything_goes_to_redis_and_back(tmp_path: Path, redis_url: str) -> None:
+    source, there, back = (side(tmp_path, url) for url in ("sqlite:", redis_url, "sqlite:back"))
+    fill(source)
+    assert migrate(source, there, tmp_path) == (FILLED, FILLED)
+    assert content(side(tmp_path, redis_url), in_order=False) == content(source, in_order=False)
+    assert migrate(side(tmp_path, redis_url), back, tmp_path) == (FILLED, FILLED)
+    assert content(back, in_order=False) == content(source, in_order=False)
+
+
+@pytest.mark.redis
+def test_to_redis_it_goes_on_after_any_interruption(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt gets one commit further; the last one finishes."""
+    source = side(tmp_path, "sqlite:")
+    fill(source)
+    limit = 0
+    commits = 0
+    commit = RedisStore.commit
+
+    def fail_after(store: RedisStore, batch: Batch) -> Committed:
+        nonlocal commits
+        done = commit(store, batch)
+        commits += 1
+        if commits == limit:
+            raise StoreError("the power is gone")
+        return done
+
+    monkeypatch.setattr(RedisStore, "commit", fail_after)
+    for limit in range(1, 11, 2):  # noqa: B007 - read by fail_after
+        commits = 0
+        with pytest.raises(StoreError, match="power"):
+            migrate(source, side(tmp_path, redis_url), tmp_path)
+    limit = -1
+    assert migrate(source, side(tmp_path, redis_url), tmp_path) == (
+        FILLED,
+        FILLED,
+    )

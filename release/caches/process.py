@@ -198,9 +198,17 @@ class Cache:
             time.sleep(POLL_S)
 
     def pause(self) -> None:
-        """Freeze the server: connections are accepted by the kernel, but nothing is answered."""
+        """Freeze the server: connections are accepted by the kernel, but nothing is answered.
+
+        Returns when every thread of it has stopped: a busy machine takes a moment for that.
+        """
         self._signal(signal.SIGSTOP)
         self._is_paused = True
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._process is not None and not _has_stopped(self._process.pid):
+            if time.monotonic() > deadline:
+                raise CacheError(self.name, "does not stop on SIGSTOP")
+            time.sleep(POLL_S)
 
     def resume(self) -> None:
         """Let a paused server go on."""
@@ -259,6 +267,18 @@ def free_port() -> int:
                     return port
                 os.close(_reservations.pop(port))
     raise CacheError("free_port", f"no free port from {PORTS.start} to {PORTS.stop}")
+
+
+def _has_stopped(group: int) -> bool:
+    """Tell whether every thread of a process group is stopped (or over)."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                for thread in path.parent.glob("task/*/stat"):
+                    if thread.read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                        return False
+    return True
 
 
 def _reserve(port: int) -> bool:

@@ -107,7 +107,7 @@ def test_a_version_that_goes_bad_after_its_bake_is_taken_back(site: Site) -> Non
     assert bad.code == 1
     assert bad.fates == {"h1": "rolled back", "h2": "rolled back", "h3": "rolled back"}
     assert re.search(
-        r"h1: (watch|reload) failed: .*(ended by itself|is not ready|ended before|died)", bad.err
+        r"h1: (watch|reload) failed: .*(ended by itself|is not ready|ended before|died|accepts)", bad.err
     ), bad.err
     assert site.serving() == each(site.base)
 

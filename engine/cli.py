@@ -140,6 +140,7 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     option("--state", choices=[*State], default="", help="only these")
     option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
     add("nodes", _nodes, f"List caches. Columns in a pipe: {' '.join(render.NODE_COLUMNS)}.")
+    add("cluster", _cluster, f"List the engines of one Redis. Columns: {' '.join(render.ENGINE_COLUMNS)}.")
     add("stats", _stats, "Show the engine's queues and rates.")
     add("version", _version, "Show the version of this command and, when it answers, of the engine.")
 
@@ -370,6 +371,15 @@ def _tasks(args: argparse.Namespace, out: render.Output) -> int:
 def _nodes(args: argparse.Namespace, out: render.Output) -> int:
     with _client(args, out) as client:
         out.listing(client.nodes(), "nodes", render.NODE_COLUMNS)
+    return DONE
+
+
+def _cluster(args: argparse.Namespace, out: render.Output) -> int:
+    with _client(args, out) as client:
+        document = client.cluster()
+    if document["mode"] == "embedded":
+        out.notice("this engine has a store of its own (store.url is sqlite:); there is no cluster")
+    out.listing(document, "engines", render.ENGINE_COLUMNS)
     return DONE
 
 

@@ -165,6 +165,7 @@ class Cluster:
 
     async def _beat(self) -> None:
         began = self._loop.time()
+        self.about.is_draining = self._engine.is_draining
         view = await self.call(self.members.beat, self.about, may_lead=True)
         if began - self._beat_at > self._ttl_s * 0.6:
             self._steady_since = began
@@ -208,9 +209,10 @@ class Cluster:
         here = self.about.process.rpartition(":")[0]
         return about.process.rpartition(":")[0] == here and process_mark(about.pid) != about.process
 
-    def living(self) -> list[str]:
-        """Return the consumers that live, this one included."""
-        return sorted({m.consumer for m in self.view.members if not self.is_gone(m)} | {self.consumer})
+    def workers(self) -> list[str]:
+        """Return the consumers that live and are not about to end, this one included."""
+        there = (one for one in self.view.members if not one.about.is_draining and not self.is_gone(one))
+        return sorted({one.consumer for one in there} | {self.consumer})
 
     async def look(self) -> None:
         """Take up what engines that have gone left, in this engine's share of the regions.
@@ -224,8 +226,8 @@ class Cluster:
             self.view = await self.call(self.members.beat, self.about, may_lead=True)
             self.pending = await self.call(self.members.pending)
             known = {member.consumer: member for member in self.view.members}
-            living = self.living()
-            place = living.index(self.consumer)
+            workers = self.workers()
+            place = workers.index(self.consumer)
             for consumer, regions in self.pending.items():
                 member = known.get(consumer)
                 if consumer == self.consumer or (member is not None and not self.is_gone(member)):
@@ -233,7 +235,7 @@ class Cluster:
                 if member is None and not self.is_steady:
                     continue
                 for region in sorted(regions):
-                    if region % len(living) == place:
+                    if region % len(workers) == place:
                         await self._takeover.take_from(consumer, region)
             for member in self.view.members:
                 if self.is_gone(member) and not self.pending.get(member.consumer):

@@ -536,7 +536,7 @@ class Engine:
         """
         if self.cluster is not None:
             return await self.cluster.document()
-        return {"mode": "embedded", "engines": []}
+        return {"mode": "embedded", "leader": None, "engines": []}
 
     # Shown as one, whichever worker is asked
 
@@ -552,7 +552,8 @@ class Engine:
         own = self.node_documents()
         if self.peers is None or not self.peers.others():
             return own
-        return combine.nodes([own, *map(documents, await self.peers.ask_all("/worker/nodes"))])
+        others = map(documents, await self.peers.ask_all("/worker/nodes"))
+        return combine.nodes([own, *others], is_shared=self.is_shared)
 
     async def all_metrics(self) -> bytes:
         """Return the Prometheus page."""
@@ -560,7 +561,7 @@ class Engine:
         if self.peers is None or not self.peers.others():
             return own
         pages = [own, *await self.peers.ask_all("/worker/metrics")]
-        return combine.metrics([page.decode() for page in pages])
+        return combine.metrics([page.decode() for page in pages], is_shared=self.is_shared)
 
 
 def _calm_gc() -> None:

@@ -44,6 +44,7 @@ class About(msgspec.Struct):
     listen: str = ""
     started_at: float = 0.0
     nodes: list[str] = []
+    is_draining: bool = False  #: it takes no more work over
 
 
 class Member(msgspec.Struct):

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +15,11 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.fakes.redis_servers import RedisServer
-from tests.flow.engine_process import EngineProcess, fake_table, wait_until
+from tests.fakes.redis_servers import RedisCluster, RedisServer, SentinelGroup
+from tests.flow.engine_process import ROOT, EngineProcess, fake_table, wait_until
+from tests.flow.load import Load
+from tests.flow.supervised import SupervisedEngine
+from tests.flow.test_reload import all_done
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
@@ -291,3 +296,91 @@ def test_another_region_count_is_refused(engines: Engines) -> None:
     assert other.process is not None
     assert other.process.wait(20) == 1
     assert "region_count=8" in other.log()
+
+
+def test_the_command_lists_engines(engines: Engines) -> None:
+    one = engines.start("one")
+    engines.start("other")
+    command = [sys.executable, "-m", "engine", "cluster", "--engine", f"http://127.0.0.1:{one.port}"]
+    rows = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sorted(row.split("\t")[:4] for row in rows) == [
+        ["one", "alive", "true", "0"],
+        ["other", "alive", "false", "0"],
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reloads_under_load_on_redis_fail_no_request_and_lose_no_task(
+    tmp_path: Path, redis: RedisServer, edge: FakeNode, workers: int
+) -> None:
+    tables = _table("store", {"url": redis.url}) + fake_table(edge.url, name="edge-1")
+    with SupervisedEngine(tmp_path, tables, workers=workers) as engine:
+        with Load("127.0.0.1", engine.port) as load:
+            for _ in range(3):
+                wait_until(lambda: len(load.seen.accepted) > 200, what="load")
+                engine.reload()
+        seen = load.seen
+        assert seen.errors == []
+        assert len(set(seen.accepted)) == len(seen.accepted) > 200
+        assert all_done(engine, seen.accepted) == {"done": len(seen.accepted)}
+        wait_until(lambda: engine.get("/v1/engine/cluster")["pending"] == 0, what="an empty journal")
+        assert "Traceback" not in engine.log()
+
+
+@pytest.mark.slow
+def test_a_failover_by_sentinels_loses_nothing(tmp_path: Path, edge: FakeNode) -> None:
+    with SentinelGroup(tmp_path) as group:
+        tables = fake_table(edge.url, name="edge-1", driver="ats")
+        engines = Engines(tmp_path, group.url, tables, wait_replicas=1)
+        engine = engines.start("one")
+        try:
+            gate = Gate(edge)
+            accepted = [engine.submit([f"{URL}{number}"]) for number in range(50)]
+            old = group.master()
+            old.kill()
+            gate.open()
+            group.wait_for_failover(old)
+            wait_until(lambda: group.master().info("replication")["connected_slaves"] >= 1, what="a replica")
+            wait_until(lambda: engine.request("GET", "/readyz")[0] == 200, what="the store working again")
+            for task_id in accepted:
+                assert engine.wait_for(task_id)["state"] == "done"
+            assert engine.wait_for(engine.submit([URL + "after"]))["state"] == "done"
+        finally:
+            engines.stop()
+        assert "Traceback" not in engine.log()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_master_goes_on_and_loses_nothing(tmp_path: Path, edge: FakeNode) -> None:
+    with RedisCluster(tmp_path) as cluster:
+        tables = fake_table(edge.url, name="edge-1", driver="ats")
+        engines = Engines(tmp_path, cluster.url, tables, wait_replicas=1)
+        engine = engines.start("one")
+        try:
+            gate = Gate(edge)
+            accepted = [engine.submit([f"{URL}{number}"]) for number in range(50)]
+            old = cluster.masters()[0]
+            slot = next(s for s in range(16384) if cluster.owner(s).port == old.port)
+            old.kill()
+            gate.open()
+            states = [
+                engine.request("POST", "/v1/engine/task", {"targets": [f"{URL}m{n}"]})[0] for n in range(20)
+            ]
+            assert set(states) <= {202, 503}
+            cluster.wait_for_failover(old, slot)
+            old.start()
+            wait_until(
+                lambda: engine.request("POST", "/v1/engine/task", {"targets": [URL + "x"]})[0] == 202,
+                what="tasks being accepted again",
+            )
+            for task_id in accepted:
+                assert engine.wait_for(task_id)["state"] == "done"
+            for number in range(30):
+                body = {"targets": [f"{URL}after{number}"]}
+                wait_until(
+                    lambda body=body: engine.request("POST", "/v1/engine/task", body)[0] == 202,  # type: ignore[misc]
+                    what="a task accepted",
+                )
+        finally:
+            engines.stop()
+        assert "Traceback" not in engine.log()

@@ -61,6 +61,7 @@ class Cluster:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._ttl_s = ttl_s
+        self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
         self._inbox_s = min(_INBOX_MAX_S, engine.config.store.timeout_s / 2)
         self.members = Members(store, ttl_s)
         self.consumer = store.consumer
@@ -135,7 +136,7 @@ class Cluster:
                 if failures:
                     self._engine.dispatch.on_alert("cluster", "resolved", "the cluster can be seen again")
                 failures = 0
-                await asyncio.sleep(_TICK_S)
+                await asyncio.sleep(self._tick_s)
             except StoreError as exc:
                 failures += 1
                 self._engine.dispatch.on_alert("cluster", "error", f"the cluster cannot be seen: {exc}")
@@ -143,7 +144,7 @@ class Cluster:
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
             except Exception:  # noqa: BLE001 - without it nobody would take over anything
                 logger.exception("the cluster's work failed")
-                await asyncio.sleep(_TICK_S)
+                await asyncio.sleep(self._tick_s)
 
     async def _tick(self) -> None:
         await self._beat()

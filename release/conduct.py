@@ -134,9 +134,11 @@ class Conductor:
 
     def _prune(self) -> None:
         """Remove releases beyond those that are kept. A host where that fails is told of; nothing else is."""
+        run = self._run
+        request = {"keep": self._settings.keep_count, "token": run.token}
         outcomes = self._fleet.run(
             "prune",
-            {"keep": self._settings.keep_count, "who": self._run.who, "deploy_id": self._run.deploy_id},
+            {**request, "who": run.who, "deploy_id": run.deploy_id},
             hosts=self._names,
             timeout_s=PRUNE_TIMEOUT_S,
         )

@@ -59,6 +59,7 @@ START_WAIT_S = 20.0
 BAKE_S = 5.0
 STOP_WAIT_S = 60.0
 REPLACE_WAIT_S = 10.0
+GONE_WAIT_S = 2.0  # a supervisor that was killed may take connections for so long
 PIP_TIMEOUT_S = 240.0
 FILES_MAX = 20_000
 UNPACKED_BYTES_MAX = 2 * 1024**3
@@ -270,7 +271,7 @@ class Host:
     def in_use(self) -> dict[str, str]:
         """Return versions that must stay, and why."""
         found = dict.fromkeys(self._used_by_processes(), "a process uses it")
-        status = ask(self, {"cmd": "status"}, timeout_s=5) if self.is_supervised() else {}
+        status = running(self)
         for worker in status.get("workers", []):
             found[str(worker.get("version"))] = "a worker runs it"
         if status.get("release_dir"):
@@ -753,6 +754,22 @@ def ask(
     raise Refused("supervisor", "the supervisor ended the connection without an answer")
 
 
+def running(host: Host, timeout_s: float = 5.0) -> dict[str, Any]:
+    """Return the supervisor's status; empty if none runs.
+
+    The socket of one that was just killed may take a connection that nobody answers: that is none.
+    """
+    until = time.monotonic() + GONE_WAIT_S
+    while host.is_supervised():
+        try:
+            return ask(host, {"cmd": "status"}, timeout_s=timeout_s)
+        except Refused:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)
+    return {}
+
+
 def uses_systemd(host: Host, service: str | None) -> bool:
     """Tell whether systemd runs the engine here."""
     service = service or "auto"
@@ -874,10 +891,8 @@ def install_supervisor(host: Host, release: Path, *, is_way_back: bool) -> None:
     before = host.supervisor.read_bytes() if host.supervisor.exists() else None
     if before != wanted:
         write_whole(host.supervisor, wanted)
-    if not host.is_supervised():
-        return
     digest = hashlib.sha256(wanted).hexdigest()
-    if ask(host, {"cmd": "status"}, timeout_s=5).get("supervisor_sha256") == digest:
+    if running(host).get("supervisor_sha256", digest) == digest:
         return
     tell("replace", message="the supervisor replaces itself")
     why = replace_supervisor(host, digest)
@@ -934,8 +949,15 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
 
 def bring_back(host: Host, request: dict[str, Any], before: str) -> None:
     """A failed reload must not leave a host that served without an engine: start what it had."""
-    if not before or host.linked("current") != before or host.is_supervised():
+    if not before or host.linked("current") != before:
         return
+    with contextlib.suppress(Refused):
+        if not running(host):
+            restart(host, request, before)
+
+
+def restart(host: Host, request: dict[str, Any], before: str) -> None:
+    """Start again what ran, and tell."""
     tell("restart", version=before, message=f"nothing runs any more; {before} is started again")
     try:
         start(host, {**request, "version": before, "timeout_s": STOP_WAIT_S})
@@ -1011,20 +1033,14 @@ def settled(host: Host, limit_s: float) -> dict[str, Any]:
     """
     until = time.monotonic() + limit_s
     is_told = False
-    while host.is_supervised():
-        try:
-            status = ask(host, {"cmd": "status"}, timeout_s=5)
-        except Refused:
-            if host.is_supervised():
-                raise
-            continue  # it has just ended
+    while status := running(host):
         if status.get("state") == "serving" or time.monotonic() > until:
-            return status
+            break
         if not is_told:
             tell("waiting", message=f"the engine is {status.get('state')} already, that is waited for")
             is_told = True
         time.sleep(0.05)
-    return {}
+    return status
 
 
 def start_first(host: Host, request: dict[str, Any], links: dict[str, str]) -> dict[str, Any]:
@@ -1039,7 +1055,7 @@ def start_first(host: Host, request: dict[str, Any], links: dict[str, str]) -> d
         point(host, version, links)
     except BaseException:
         if is_started:
-            halt(host, request)
+            halt(host, request, running(host).get("pid"))
         for name, target in links.items():
             if host.links()[name] != target:
                 link(host.root / name, target)
@@ -1059,17 +1075,17 @@ def point(host: Host, version: str, links: dict[str, str]) -> None:
 
 def stop(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     """Stop the engine, drained."""
-    if not host.is_supervised():
+    there = running(host)
+    if not there:
         return {"unchanged": True}
-    took_s = halt(host, request)
+    took_s = halt(host, request, there.get("pid"))
     note(host, action="stop", version=host.linked("current"), ok=True, duration_s=took_s, **by(request))
     return {"unchanged": False, "duration_s": took_s}
 
 
-def halt(host: Host, request: dict[str, Any]) -> float:
+def halt(host: Host, request: dict[str, Any], pid: object) -> float:
     """Have the supervisor end; return how long that took, seconds."""
     began = time.monotonic()
-    pid = ask(host, {"cmd": "status"}, timeout_s=5).get("pid")
     if uses_systemd(host, request.get("service")):
         systemctl("stop")
     else:
@@ -1098,10 +1114,10 @@ def status(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "releases": good,
         "unverified": [version for version in host.there() if version not in good],
     }
-    if not host.is_supervised():
+    found = running(host, 10)
+    if not found:
         stopped = {"version": "", "state": "stopped", "workers": [], "ready": False, "served_version": ""}
         return {**stopped, **there, "drift": bool(current)}
-    found = ask(host, {"cmd": "status"}, timeout_s=10)
     address = str(found.get("listen", ""))
     if found.get("state") == "starting":  # its clients wait, as we would
         ready = shown = (0, b"the engine is starting")

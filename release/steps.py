@@ -136,6 +136,11 @@ class HostSteps:
     def _action(self) -> str:
         return "rollback" if self._run.action == "rollback" else "reload"
 
+    def _of_run(self) -> dict[str, str]:
+        """Who asks, and the token without which a host whose lock is somebody else's refuses."""
+        run = self._run
+        return {"who": run.who, "deploy_id": run.deploy_id, "token": run.token}
+
     def _unpack(self, names: Iterable[str]) -> dict[str, Outcome]:
         """Bring the artefact over, then unpack it. A host that did not get it is not asked to unpack."""
         put = self._fleet.put({name: self._cargo.files[name] for name in names})
@@ -151,8 +156,7 @@ class HostSteps:
                 "envelope": msgspec.to_builtins(self._cargo.envelope),  # base64
                 "trusted_keys": self._cargo.trusted_keys,
                 "min_free_bytes": self._settings.min_free_bytes,
-                "who": self._run.who,
-                "deploy_id": self._run.deploy_id,
+                **self._of_run(),
             }
 
         done = self._fleet.run("unpack", request, hosts=there) if there else {}
@@ -171,8 +175,7 @@ class HostSteps:
                 "bake_s": settings.bake_s,
                 "timeout_s": settings.reload_timeout_s,
                 "service": settings.service,
-                "who": self._run.who,
-                "deploy_id": self._run.deploy_id,
+                **self._of_run(),
                 "action": action,
                 "force": self._run.action == RELOAD,  # for the configuration, too
             }

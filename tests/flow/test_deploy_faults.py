@@ -139,3 +139,16 @@ def test_a_stale_lock_is_taken_over(site: Site) -> None:
     time.sleep(1.1)  # the lock's own time
     taken = site.deploy(site.new, "--host", "h1", state_dir=str(site.folder / "other"))
     assert taken.code == 0, taken.err
+
+
+def test_a_deploy_whose_lock_was_taken_from_it_changes_nothing_more(site: Site) -> None:
+    """The host itself refuses: the controller's next heartbeat may be far away."""
+    hooks = {"pre-reload": "echo waiting; sleep 3"}
+    with site.start("deploy", *site.deploy_args(site.new, "--host", "h1"), hooks=hooks) as task:
+        task.read_until("waiting")
+        taken = site.run("unlock", "--force", "--host", "h1", state_dir=str(site.folder / "other"))
+        assert taken.code == 0, taken.err
+        done = task.end()
+    assert (done.code, done.fates) == (1, {"h1": "failed"})
+    assert done.reasons["h1"] == "reload: the lock is not ours any more"
+    assert site.serving() == each(site.base)

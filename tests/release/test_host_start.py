@@ -4,8 +4,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,11 +139,53 @@ def test_a_supervisor_that_is_killed_in_a_reload_is_started_again_with_what_was_
     pid = host.call("status")["pid"]
     process = begin(host, event, version="1.1.0", bake_s=2, timeout_s=5)
     os.kill(pid, signal.SIGKILL)
-    answer = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+    *events, answer = [json.loads(line) for line in process.communicate(timeout=60)[0].splitlines()]
     assert (answer["ok"], answer["kind"]) == (False, "supervisor")
+    assert [one["event"] for one in events if one["event"] != "baking"] == ["restart", "start"]
     wait_until(lambda: serves(port, "1.0.0"), what="the old release")
     assert host.linked("current") == "releases/1.0.0"
     assert reloads(host) == [("1.0.0", True), ("1.1.0", False)]
+
+
+class Dying:
+    """Listens like a supervisor that is killed at a reload: its connection breaks before its socket goes."""
+
+    def __init__(self, path: Path, status: dict[str, Any]) -> None:
+        path.unlink(missing_ok=True)
+        self._status = status
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(os.path.relpath(path))
+        self._listener.listen()
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        with self._listener:
+            while True:
+                client, _ = self._listener.accept()
+                with client:
+                    line = client.makefile("rb").readline()
+                    if b'"reload"' in line:
+                        break
+                    if line:
+                        client.sendall(json.dumps(self._status).encode() + b"\n")
+            time.sleep(0.5)  # the system takes its sockets from it one by one
+
+
+def test_a_supervisor_whose_socket_outlives_it_for_a_moment_is_started_again(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    take(host, port, good[0])
+    host.call("unpack", **good[1].request())
+    status = host.call("status")
+    host.call("stop")
+    dying = Dying(host.root / "shared/run/control.sock", status)
+    with pytest.raises(Refusal) as caught:
+        host.call("reload", version="1.1.0", bake_s=0, timeout_s=5)
+    dying.thread.join(10)
+    assert caught.value.kind == "supervisor"
+    assert [event["event"] for event in host.events] == ["restart", "start"]
+    assert served(port) == "1.0.0"
 
 
 def test_when_links_cannot_follow_the_engine_goes_back(host: HostCalls, port: int, good: list[Small]) -> None:

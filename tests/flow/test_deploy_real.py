@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def check(seen: dict[str, Any], *, cut: int = 0) -> None:
 
 
 def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> None:
-    """120 clients without pause, on kept and new connections; forth and back."""
+    """120 clients, on kept and new connections; forth and back."""
     with contextlib.ExitStack() as stack:
         loads = [stack.enter_context(HostLoad(host)) for host in site.rig.hosts]
         began = time.monotonic()
@@ -113,13 +114,11 @@ def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> 
         back = site.run("rollback", "--json")
         assert back.code == 0, back.err
         assert set(site.serving().values()) == {"1.0.0"}
-        saw = [load.stop() for load in loads]
+        print(f"deploy and rollback: {took_s:.1f} s, {time.monotonic() - began - took_s:.1f} s")
+        with ThreadPoolExecutor() as pool:
+            saw = list(pool.map(HostLoad.stop, loads))
     for host, seen in zip(site.rig.hosts, saw, strict=True):
-        print(
-            host.name,
-            {key: value for key, value in seen.items() if key != "errors"},
-            f"deploy {took_s:.1f} s",
-        )
+        print(host.name, {key: value for key, value in seen.items() if key != "errors"})
         check(seen)
 
 

@@ -40,6 +40,8 @@ ENVIRONMENT: Final = "PURGELINE_WORKER"
 PROTOCOL: Final = 1
 _REPORT_EVERY_S: Final = 1.0
 _ORPHAN_DRAIN_S: Final = 2.0
+_FAILED_DRAIN_S: Final = 2.0
+"""For the requests of a worker that fails: new connections wait for the next worker meanwhile."""
 _PATH_MAX_BYTES: Final = 100
 
 
@@ -84,7 +86,14 @@ def run(config: Config) -> int:
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Worker(config, log, orders).run())
+            worker = Worker(config, log, orders)
+            try:
+                return runner.run(worker.run())
+            except (Exception, SystemExit) as exc:
+                if not worker.is_serving:
+                    raise
+                runner.run(worker.give_up(exc))
+                return 1
     finally:
         log.close()
 
@@ -100,6 +109,8 @@ class Worker:
         self._engine: Engine
         self._writer: asyncio.StreamWriter
         self._adopting: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self.is_serving = False
 
     def __repr__(self) -> str:
         return f"<Worker {self._orders.slot}/{self._orders.count} g{self._orders.generation}>"
@@ -107,6 +118,7 @@ class Worker:
     async def run(self) -> int:
         """Work until told to drain."""
         orders = self._orders
+        self._main = asyncio.current_task()
         listener = _take_socket(orders.listen_fd)
         self._engine = Engine(
             self._config, self._log, peers=self._peers, has_predecessor=orders.has_predecessor
@@ -130,6 +142,7 @@ class Worker:
             return 1
         else:
             logger.info("worker {} is ready", orders.slot)
+            self.is_serving = True
             await self._engine.run_until_stopped()
             self._report("drained")
             return 0
@@ -139,6 +152,16 @@ class Worker:
                     task.cancel()
             await runner.cleanup()
             own.unlink(missing_ok=True)  # noqa: ASYNC240 - the last thing this loop does
+
+    async def give_up(self, why: BaseException) -> None:
+        """Finish the requests under way after an error that nobody caught; the supervisor does the rest."""
+        logger.opt(exception=why).critical("the worker gives up: {}: {}", type(why).__name__, why)
+        self._engine.drain_limit_s = min(_FAILED_DRAIN_S, self._engine.drain_limit_s)
+        self._engine.stop()
+        if self._main is not None and not self._main.done():  # a callback raised it; the rest goes on
+            await self._main
+        else:
+            await self._engine.run_until_stopped()
 
     async def _open_private(self, path: Path) -> web.AppRunner:
         runner = web.AppRunner(make_private_app(self._engine), handle_signals=False, access_log=None)

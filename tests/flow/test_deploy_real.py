@@ -31,6 +31,10 @@ def change(path: str, before: str, after: str) -> Callable[[Path], None]:
 READY = "    def not_ready_reason(self) -> str:\n"
 RUN = "    orders = read_orders()\n"
 ACCEPTING = '                self._report("accepting")\n'
+SERVE = "            await self._engine.run_until_stopped()\n            self._report"
+SERVE_2_S = (
+    "            await asyncio.wait_for(self._engine.run_until_stopped(), 2)\n            self._report"
+)
 LISTEN = '    listen: str = "127.0.0.1:9181"\n'
 VERSION = '            "version": _version.__version__,\n'
 
@@ -44,7 +48,16 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         change("engine/worker.py", RUN, f'{RUN}    raise RuntimeError("bad start")\n'),
         "bad start",
     ),
-    "crashes-after-2-s": (
+    "crashes-after-2-s": (change("engine/worker.py", SERVE, SERVE_2_S), "the worker gives up: TimeoutError"),
+    "exits-after-2-s": (
+        change(
+            "engine/worker.py",
+            ACCEPTING,
+            f'{ACCEPTING}                asyncio.get_running_loop().call_later(2, sys.exit, "no more")\n',
+        ),
+        "SystemExit: no more",
+    ),
+    "is-killed-after-2-s": (
         change(
             "engine/worker.py",
             ACCEPTING,
@@ -94,7 +107,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, trees: Path) -> Iterator[Site
 def check(seen: dict[str, Any], *, cut: int = 0) -> None:
     """No request failed, and every task that was accepted is found and done.
 
-    A worker that ends without a word takes the connections along that it holds: *cut* at the most.
+    A worker that is killed takes the connections along that it holds: *cut* at the most.
     """
     assert seen["error_count"] <= cut, seen["errors"]
     assert all(error.startswith(("sending: ", "reading: ")) for error in seen["errors"])
@@ -145,6 +158,6 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
     shown = re.sub(r"\s+", " ", bad.out + bad.err)
     assert words in shown, shown
     assert set(site.serving().values()) == {"1.0.0"}
-    check(seen, cut=20 if what == "crashes-after-2-s" else 0)
+    check(seen, cut=20 if what == "is-killed-after-2-s" else 0)
     assert not [entry for entry in site.history(site.rig.hosts[1]) if entry[1] == version]
     print(json.dumps({"what": what, "requests": seen["requests"], "errors": seen["error_count"]}))

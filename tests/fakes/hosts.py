@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -19,10 +20,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
 SSHD = "/usr/sbin/sshd"
 START_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
 NAMESPACE = re.compile(r"p(\d+)x\d+(?:c|h\d+)")
+
+needs_hosts = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path(SSHD).exists() or shutil.which("ip") is None,
+    reason="needs root, sshd and iproute2",
+)
 
 _numbers = itertools.count()
 

@@ -28,6 +28,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 180.0
 
 
+def each(value: str) -> dict[str, str]:
+    """Return *value* for every host of an installation."""
+    return dict.fromkeys(("h1", "h2", "h3"), value)
+
+
 @dataclass(frozen=True)
 class Printed:
     """How a task ended and what it printed."""

@@ -1,47 +1,18 @@
 """Deploys to three hosts by SSH of which some go away, and controllers that do."""
 
-import os
 import re
-import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.hosts import SSHD
-from tests.flow.site import Site, elapsed, installation
+from tests.fakes.hosts import needs_hosts
+from tests.flow.site import Site, each, elapsed
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not Path(SSHD).exists() or shutil.which("ip") is None,
-        reason="needs root, sshd and iproute2",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_hosts]
 
-ALL = ["h1", "h2", "h3"]
 WAIT = {"pre-deploy": "echo waiting; sleep 4"}
-
-
-def each(value: str) -> dict[str, str]:
-    return dict.fromkeys(ALL, value)
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Give an installation that serves on three hosts."""
-    with installation(tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture
-def site(installed: Site) -> Site:
-    """Return the installation: all hosts serve `Site.base`, and `Site.new` is published."""
-    installed.settle()
-    installed.publish_next()
-    return installed
 
 
 @pytest.mark.parametrize("how", ["crash", "cut"])
@@ -141,13 +112,15 @@ def test_a_stale_lock_is_taken_over(site: Site) -> None:
     assert taken.code == 0, taken.err
 
 
-def test_a_deploy_whose_lock_was_taken_from_it_changes_nothing_more(site: Site) -> None:
+def test_a_deploy_whose_lock_was_taken_from_it_changes_nothing_more(site: Site, tmp_path: Path) -> None:
     """The host itself refuses: the controller's next heartbeat may be far away."""
-    hooks = {"pre-reload": "echo waiting; sleep 3"}
+    is_taken = tmp_path / "taken"
+    hooks = {"pre-reload": f"echo waiting; until [ -e {is_taken} ]; do sleep 0.05; done"}
     with site.start("deploy", *site.deploy_args(site.new, "--host", "h1"), hooks=hooks) as task:
         task.read_until("waiting")
         taken = site.run("unlock", "--force", "--host", "h1", state_dir=str(site.folder / "other"))
         assert taken.code == 0, taken.err
+        is_taken.touch()
         done = task.end()
     assert (done.code, done.fates) == (1, {"h1": "failed"})
     assert done.reasons["h1"] == "reload: the lock is not ours any more"

@@ -1,45 +1,15 @@
 """Deploys to three hosts by SSH: canary, bad versions, gates, locks, rollbacks, pruning."""
 
 import itertools
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.hosts import SSHD
-from tests.flow.site import Site, installation
+from tests.fakes.hosts import needs_hosts
+from tests.flow.site import Site, each
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not Path(SSHD).exists() or shutil.which("ip") is None,
-        reason="needs root, sshd and iproute2",
-    ),
-]
-
-ALL = ["h1", "h2", "h3"]
-
-
-def each(value: str) -> dict[str, str]:
-    return dict.fromkeys(ALL, value)
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Give an installation that serves on three hosts."""
-    with installation(tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture
-def site(installed: Site) -> Site:
-    """Return the installation: all hosts serve `Site.base`, and `Site.new` is published."""
-    installed.settle()
-    installed.publish_next()
-    return installed
+pytestmark = [pytest.mark.slow, needs_hosts]
 
 
 def test_a_deploy_goes_canary_first_and_again_it_is_nothing_to_do(site: Site, tmp_path: Path) -> None:
@@ -56,7 +26,7 @@ def test_a_deploy_goes_canary_first_and_again_it_is_nothing_to_do(site: Site, tm
     assert site.serving() == each(site.new)
     batches = [
         [f"post-unpack {host} {site.new}", f"pre-reload {host} {site.new}", f"post-reload {host} {site.new}"]
-        for host in ALL
+        for host in each("")
     ]
     assert told.read_text().splitlines() == [
         f"pre-deploy h1,h2,h3 {site.new}",

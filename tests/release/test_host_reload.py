@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from release.caches import free_port
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
 from tests.flow.engine_process import wait_until
@@ -27,18 +25,6 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def good(artefacts: Path) -> list[Small]:
     made = [small_release.small(artefacts, version) for version in VERSIONS]
     return [Small(**{**one.__dict__, "envelope": made[-1].envelope}) for one in made]
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[HostCalls]:
-    calls = HostCalls(tmp_path / "root")
-    yield calls
-    calls.close()
 
 
 def test_the_first_release_is_started_and_the_next_ones_take_over(

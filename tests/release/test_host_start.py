@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from release.caches import free_port
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
 from tests.flow.engine_process import wait_until
@@ -52,18 +51,6 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> list[Small]:
     folder = tmp_path_factory.mktemp("artefacts")
     made = [small_release.small(folder, version) for version in ("1.0.0", "1.1.0")]
     return [Small(**{**one.__dict__, "envelope": made[-1].envelope}) for one in made]
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[HostCalls]:
-    calls = HostCalls(tmp_path / "root")
-    yield calls
-    calls.close()
 
 
 def begin(host: HostCalls, event: str, **request: Any) -> "subprocess.Popen[bytes]":

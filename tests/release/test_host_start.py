@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from engine.supervisor import unix_address
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
 from tests.flow.engine_process import wait_until
@@ -141,7 +142,8 @@ class Dying:
         path.unlink(missing_ok=True)
         self._status = status
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(os.path.relpath(path))
+        with unix_address(path) as address:
+            self._listener.bind(address)
         self._listener.listen()
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()

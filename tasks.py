@@ -110,10 +110,11 @@ def check(c: Context) -> None:
     help={
         "keep": "leave the engine and the caches running until Ctrl-C",
         "builtin": "use the built-in caching proxy even where Varnish and nginx are installed",
+        "cluster": "three engines on one Redis, of which one is killed under load",
     },
 )
-def demo(c: Context, keep: bool = False, builtin: bool = False) -> None:
+def demo(c: Context, keep: bool = False, builtin: bool = False, cluster: bool = False) -> None:
     """Start caches and the engine on this machine, and watch a purge go through; nothing is installed."""
-    code = import_module("release.demo").main(keep=keep, builtin=builtin)
+    code = import_module("release.demo").main(keep=keep, builtin=builtin, cluster=cluster)
     if code:
         raise Exit(code=code)  # it has said why

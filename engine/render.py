@@ -28,6 +28,7 @@ NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
 )
+ENGINE_COLUMNS = ("name", "state", "leader", "pending", "version", "host", "pid", "listen", "consumer")
 WIDE_COLUMNS = frozenset({"driver", "url", "last_error_at", "kind"})  #: left out of lists in a terminal
 TASK_COLUMNS = ("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at")
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
@@ -35,7 +36,7 @@ LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
 _STYLES = {
-    **dict.fromkeys(("done", "ready"), "green"),
+    **dict.fromkeys(("done", "ready", "alive"), "green"),
     **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
     **dict.fromkeys(("partial", "refusing"), "yellow"),
     **dict.fromkeys(("failed", "down"), "red"),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import random
 import threading
 from collections import deque
 from itertools import islice
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from engine.errors import BacklogFullError, StoreError
-from engine.store import Accepted, Batch, Callback, Committed, Late, Parked
+from engine.store import Accepted, Batch, Callback, CallbackKey, Committed, Delivered, JournalKey, Parked
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,6 +66,7 @@ class Saver:
         backlog_count: accepted tasks that may wait.
         push_timeout_s: how long a task waits for room before it is refused.
         on_accepted: told of each accepted task: journal row and None, or 0 and the error.
+        on_lost: told of the id of each task that is another engine's by now; nothing of it was written.
         on_known: told of an accepted task whose id is stored already: digest (hex) and document.
         on_saved: told of each saved document: the task and its version.
         on_callbacks: given callbacks that were written.
@@ -78,12 +80,13 @@ class Saver:
         *,
         backlog_count: int,
         push_timeout_s: float,
-        on_accepted: Callable[[Task, int, Exception | None], None],
+        on_accepted: Callable[[Task, JournalKey, Exception | None], None],
         on_known: Callable[[Task, str, bytes], None],
         on_saved: Callable[[Task, int], None],
         on_callbacks: Callable[[list[Callback]], None],
         on_late: Callable[[list[str]], None],
         on_state: Callable[[StoreError | None], None],
+        on_lost: Callable[[str], None] | None = None,
         name: str = "saver-0",
     ) -> None:
         self.store = store
@@ -96,6 +99,7 @@ class Saver:
         self._on_callbacks = on_callbacks
         self._on_late = on_late
         self._on_state = on_state
+        self._on_lost = on_lost
         self._accepted: list[Task] = []
         self._overflow: deque[tuple[float, Task]] = deque()
         self._overflow_timer: asyncio.TimerHandle | None = None
@@ -107,7 +111,7 @@ class Saver:
         self._delay_timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event | None = None
         self.error: StoreError | None = None
-        self.own_rows: set[int] | None = None
+        self.own_rows: set[JournalKey] | None = None
         """Journal rows that are worked here, where other processes may write to the same store; else None."""
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -148,11 +152,20 @@ class Saver:
 
     # The engine's own records
 
-    def save(self, task: Task, document: bytes, version: int, callback: Callback | None = None) -> None:
-        """Write a task's document, and the callback that reports it, together."""
-        own = self._own_work()
+    def save(
+        self,
+        task: Task,
+        document: bytes,
+        version: int,
+        callback: Callback | None = None,
+        parked: list[Parked] | None = None,
+    ) -> None:
+        """Write a task's document, the callback that reports it, and the rows it leaves, together."""
+        own = self._own_work(1 if parked is None else 1 + len(parked))
         own.batch.documents[task.id] = document
         own.saved.append((task, version))
+        if parked is not None:
+            own.batch.parked += parked
         if callback is not None:
             own.batch.callbacks.append(callback)
 
@@ -160,12 +173,13 @@ class Saver:
         """Write a callback on its own."""
         self._own_work().batch.callbacks.append(callback)
 
-    def put_document(self, task_id: str, document: bytes, callback: Callback | None = None) -> None:
-        """Write the document of a task that is not in memory, and the callback that reports it."""
-        own = self._own_work()
-        own.batch.documents[task_id] = document
-        if callback is not None:
-            own.batch.callbacks.append(callback)
+    def save_progress(self, documents: dict[str, bytes]) -> None:
+        """Write how far tasks have come that go on; a shared store shows that to other engines."""
+        self._own_work(len(documents)).batch.progress.update(documents)
+
+    def cancel_stored(self, task_id: str, at: float) -> None:
+        """Cancel the rest of a task that is not in memory, with its delay-queue rows and its callback."""
+        self._own_work().batch.cancelled[task_id] = at
 
     def park(self, parked: list[Parked], then: Callable[[], None]) -> None:
         """Add rows to delay queues."""
@@ -173,18 +187,10 @@ class Saver:
         own.batch.parked += parked
         own.then.append(then)
 
-    def unpark(
-        self,
-        rows: list[int],
-        late: list[Late],
-        released: list[tuple[str, str, str]],
-        then: Callable[[], None],
-    ) -> None:
+    def deliver(self, delivered: list[Delivered], then: Callable[[], None]) -> None:
         """Drop delivered rows, fold them into stored documents and let their children go."""
-        own = self._own_work(len(rows))
-        own.batch.unparked += rows
-        own.batch.late += late
-        own.batch.released += released
+        own = self._own_work(len(delivered))
+        own.batch.delivered += delivered
         own.then.append(then)
 
     def unpark_task(self, task_id: str) -> None:
@@ -197,13 +203,13 @@ class Saver:
         own.batch.orphans += task_ids
         own.then.append(then)
 
-    def settle_journal(self, seq: int) -> None:
+    def settle_journal(self, key: JournalKey) -> None:
         """Drop a journal row: all of its tasks are stored as documents."""
-        self._own_work().batch.settled_journal.append(seq)
+        self._own_work().batch.settled_journal.append(key)
         if self.own_rows is not None:
-            self.own_rows.discard(seq)
+            self.own_rows.discard(key)
 
-    def callback_over(self, key: int) -> None:
+    def callback_over(self, key: CallbackKey) -> None:
         """Drop a callback that was delivered or given up."""
         self._own_work().batch.callbacks_over.append(key)
 
@@ -275,12 +281,17 @@ class Saver:
         for callback in callbacks:  # with its document: a crash in between must not lose it
             batch = work.batch if callback.task_id in work.batch.documents else own.batch
             batch.callbacks.append(callback)
+        if own.batch.parked:
+            parked, own.batch.parked = own.batch.parked, []
+            for row in parked:
+                batch = work.batch if row.task_id in work.batch.documents else own.batch
+                batch.parked.append(row)
         work.saved, own.saved = own.saved, []
         for task, version in work.saved:
             if task.id in own.batch.documents:
                 own.saved.append((task, version))
         work.saved = [pair for pair in work.saved if pair[0].id in work.batch.documents]
-        work.records = len(work.batch.documents)
+        work.records = len(work.batch.documents) + len(work.batch.parked)
         own.records = max(1, own.records - work.records)
         return work
 
@@ -328,45 +339,79 @@ class Saver:
         if isinstance(outcome, StoreError):
             self._failed(work, outcome)
             return
-        if self.error is not None:
-            self.error = None
-            self._on_state(None)
+        if outcome.own_error is None and not outcome.refused:
+            self._works_again()
         if self.own_rows is not None:
-            self.own_rows.add(outcome.journal_seq)
-        known = outcome.known
-        for task in work.accepted:
+            self.own_rows.update(outcome.journal)
+        known, refused = outcome.known, outcome.refused
+        for task, key in zip(work.accepted, outcome.journal, strict=True):
             if task.id in known:
                 self._on_known(task, *known[task.id])
+            elif refused and task.id in refused:
+                self._on_accepted(task, 0, refused[task.id])
             else:
-                self._on_accepted(task, outcome.journal_seq, None)
+                self._on_accepted(task, key, None)
         if outcome.callbacks:
             self._on_callbacks(outcome.callbacks)
         if work.forgotten:  # there may be more: a busy engine settles more in a minute than one round takes
             self._loop.call_later(_FORGET_AGAIN_S, self.forget, work.forget_before)
         if outcome.settled_late:
             self._on_late(outcome.settled_late)
+        if outcome.own_error is None and not refused:
+            self._written(work, outcome.lost)
+        else:
+            self._failed_part(work, outcome)
+        self._go_on()
+
+    def _works_again(self) -> None:
+        if self.error is not None:
+            self.error = None
+            self._on_state(None)
+
+    def _written(self, work: Work, lost: set[str]) -> None:
+        """Tell those who wait for the engine's own records."""
         for task, version in work.saved:
-            self._on_saved(task, version)
+            if task.id not in lost:
+                self._on_saved(task, version)
+        if self._on_lost is not None:
+            for task_id in lost:
+                self._on_lost(task_id)
         for then in work.then:
             then()
-        self._go_on()
+
+    def _failed_part(self, work: Work, outcome: Committed) -> None:
+        """A store of several servers could write some of the batch only."""
+        error = outcome.own_error or next(iter(outcome.refused.values()))
+        work.accepted = []  # they have been told
+        if outcome.own_error is None:
+            self._written(work, outcome.lost)
+            work.records = 0
+            work.batch.is_probe = False
+        self._note_failure(error)
+        self._keep(work)
 
     def _failed(self, work: Work, error: StoreError) -> None:
         """Refuse the clients' tasks, keep our own records and try those again."""
+        self._note_failure(error)
+        for task in work.accepted:
+            self._on_accepted(task, 0, error)
+        self._keep(work)
+        self._go_on()
+
+    def _note_failure(self, error: StoreError) -> None:
         is_new = self.error is None
         self.error = error
         if is_new:
             self._on_state(error)
-        for task in work.accepted:
-            self._on_accepted(task, 0, error)
+
+    def _keep(self, work: Work) -> None:
         if work.batch.is_probe:
             work.batch.is_probe = False
             work.records -= 1
         if work.records:
             self._own = _merge(work, self._own)
         if not self._accepted:
-            self._retry_timer = self._loop.call_later(_RETRY_S, self._retry)
-        self._go_on()
+            self._retry_timer = self._loop.call_later(_RETRY_S * random.uniform(0.7, 1.3), self._retry)  # noqa: S311 - jitter
 
     def _retry(self) -> None:
         """Try again; with nothing to write find out whether writing works: clients may wait for it."""
@@ -417,14 +462,14 @@ def _merge(failed: Work, later: Work) -> Work:
     failed.accepted = []
     batch.accepted = []
     batch.documents.update(after.documents)
+    batch.progress.update(after.progress)
+    batch.cancelled.update(after.cancelled)
     for part in (
         "settled_journal",
         "parked",
-        "unparked",
+        "delivered",
         "unparked_tasks",
         "orphans",
-        "released",
-        "late",
         "callbacks",
         "callbacks_over",
     ):

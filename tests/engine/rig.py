@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.model import Task
+    from engine.store import JournalKey
     from tests.fakes.node import FakeNode
 
 POLL_S = 0.005
@@ -119,9 +120,9 @@ class Rig:
         self.saver.push(task)
         return task
 
-    def _accepted(self, task: Task, seq: int, error: Exception | None) -> None:
+    def _accepted(self, task: Task, key: JournalKey, error: Exception | None) -> None:
         assert error is None
-        self.dispatch.submit(task, seq)
+        self.dispatch.submit(task, key)
 
     async def stored(self, task: Task, state: str) -> dict[str, Any]:
         """Wait until the task's stored document is in this state, and return it."""

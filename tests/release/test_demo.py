@@ -280,10 +280,11 @@ def test_a_machine_with_varnish_alone_uses_the_built_in_proxy_for_the_rest(tmp_p
         stage.origin.set(SITE, "/a", b"a")
         seen = [repr(node.get("/a")) for _ in range(2) for node in stage.nodes]
         assert seen == ["a (MISS)"] * 3 + ["a (HIT)"] * 3
-        assert stage.stop_engine() == 0
+        assert stage.stop_engines() == {"engine": 0}
     finally:
         stage.close()
 
 
 def test_the_task_passes_its_flags_on() -> None:
-    assert [argument.names for argument in tasks.demo.get_arguments()] == [("keep", "k"), ("builtin", "b")]
+    names = [argument.names for argument in tasks.demo.get_arguments()]
+    assert names == [("keep", "k"), ("builtin", "b"), ("cluster", "c")]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = "PURGELINE_WORKER"
 PROTOCOL: Final = 1
+_PRIVATE_GRACE_S: Final = 0.2
 _REPORT_EVERY_S: Final = 1.0
 _ORPHAN_DRAIN_S: Final = 2.0
 _FAILED_DRAIN_S: Final = 2.0
@@ -164,7 +165,12 @@ class Worker:
             await self._engine.run_until_stopped()
 
     async def _open_private(self, path: Path) -> web.AppRunner:
-        runner = web.AppRunner(make_private_app(self._engine), handle_signals=False, access_log=None)
+        runner = web.AppRunner(
+            make_private_app(self._engine),
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=_PRIVATE_GRACE_S,  # whoever still asks turns to the next worker of this slot
+        )
         await runner.setup()
         await web.SockSite(runner, _bind_unix(path)).start()
         return runner

@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from engine.supervisor import unix_address
 from tests.fakes.node import OK, FakeNode, Request, always, answer
 from tests.flow.engine_process import fake_table, wait_until
 from tests.flow.load import Load
@@ -284,3 +286,34 @@ def test_a_slow_answer_that_is_under_way_is_finished_by_the_old_worker(tmp_path:
             assert (found.status, found.headers["connection"]) == (202, "close")
             assert client.is_closed()
         assert engine.wait_for("slow", "done")["counter"] == 1
+
+
+def test_a_worker_that_ends_does_not_wait_for_what_another_still_asks_of_it(tmp_path: Path) -> None:
+    """The other asks the one that comes after it; a worker that is deaf and still there fails requests."""
+    held = Held()
+    with FakeNode(held) as node, SupervisedEngine(
+        tmp_path,
+        fake_table(node.url, name="edge-1"),
+        drain_timeout_s=3,
+        request_timeout_s=30,
+        live_subtasks_max=1,
+        saver_push_timeout_s=60,
+    ) as engine:  # fmt: skip
+        engine.submit(["http://a.com/1"])
+        wait_until(lambda: node.requests, what="a purge at the cache, and no room for another")
+        body = b'{"id":"waits","targets":["http://a.com/2"]}'
+        head = (
+            b"POST /worker/task?token=anonymous HTTP/1.1\r\nHost: worker\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+        )
+        with (
+            unix_address(tmp_path / "var/run/w0-g1.sock") as address,
+            socket.socket(socket.AF_UNIX) as other_worker,
+        ):
+            other_worker.connect(address)
+            other_worker.sendall(head + body)
+            engine.reload()
+            assert other_worker.recv(100) == b""
+        held.released.set()
+        assert engine.wait_for(engine.submit(**json.loads(body)))["state"] == "done"
+    assert "has left (exit code 0)" in engine.log()

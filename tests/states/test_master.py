@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,6 @@ def site(machine: Machine, salt_programs: Path, tmp_path_factory: pytest.TempPat
     _write(folder / "pillar/hosts.sls", example_pillar())
     master = {
         **COMMON,
-        "root_dir": str(folder / "master"),
         "interface": "127.0.0.1",
         "auto_accept": True,
         "worker_threads": 3,
@@ -70,17 +70,19 @@ def site(machine: Machine, salt_programs: Path, tmp_path_factory: pytest.TempPat
         "pillar_roots": {"base": [str(folder / "pillar")]},
         "gather_job_timeout": 3,
     }
-    _write(folder / "etc-salt/master", master)
     (folder / "hosts.toml").write_text("".join(f'[[hosts]]\nname = "{name}"\n' for name in NAMES))
     call = f"{salt_programs / 'salt'} -c {folder / 'etc-salt'}"
     (folder / "pyproject.toml").write_text(f'[tool.purgeline.release]\nsalt_master = "{call}"\n')
     with contextlib.ExitStack() as stack:
+        # Salt's sockets are in there, and pytest's paths may be too long for the address of one
+        root = stack.enter_context(tempfile.TemporaryDirectory(prefix="salt-"))
+        _write(folder / "etc-salt/master", {**master, "root_dir": f"{root}/master"})
         stack.enter_context(_running(machine, str(salt_programs / "salt-master"), folder / "etc-salt"))
         minions = {}
         for name in NAMES:
             own = stack.enter_context(Machine(tmp_path_factory.mktemp(name), net_of=machine))
             make_certificate(own)
-            config = {**COMMON, "id": name, "master": "127.0.0.1", "root_dir": str(own.folder / "minion")}
+            config = {**COMMON, "id": name, "master": "127.0.0.1", "root_dir": f"{root}/{name}"}
             _write(own.folder / "etc-salt/minion", config)
             process = _running(own, str(salt_programs / "salt-minion"), own.folder / "etc-salt")
             minions[name] = (own, stack.enter_context(process))

@@ -44,6 +44,7 @@ _RETRY_MAX_S: Final = 1.0
 _THREADS: Final = 3  #: one waits for messages
 _WATCH_ALL_EVERY: Final = 5  #: ticks between two looks at consumers that no engine speaks of
 _LOST_EVERY: Final = 10  #: ticks between two looks for entries of our own that we do not know
+_LATE_S: Final = 30.0  #: so long after a failed commit Redis may still do what it had received of it
 _JOIN_LIMIT_S: Final = 10.0
 
 
@@ -153,7 +154,8 @@ class Cluster:
             await self.take(node)
         if self._ticks % _WATCH_ALL_EVERY == 0 or any(map(self.is_gone, self.view.members)):
             await self.look()
-        if self._ticks % _LOST_EVERY == 0:
+        failed_s = self._loop.time() - self._engine.savers.savers[0].failed_at
+        if self._ticks % _LOST_EVERY == 0 or failed_s < _LATE_S:
             await self._takeover.find_lost()
         touched = self._engine.dispatch.touched
         if touched:

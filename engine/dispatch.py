@@ -70,7 +70,7 @@ class Dispatch:
 
     Args:
         dues: fires at the due times of tasks; `timer` at everything else.
-        on_alert: told what an operator should know: key, level, message.
+        on_alert: told what an operator should know: key, level, message, and facts by name.
         is_shared: other engines work with the same store.
     """
 
@@ -82,7 +82,7 @@ class Dispatch:
         stats: Stats,
         *,
         attempts_max: int,
-        on_alert: Callable[[str, str, str], None],
+        on_alert: Callable[..., None],
         is_shared: bool = False,
     ) -> None:
         self.is_shared = is_shared
@@ -413,12 +413,16 @@ class Dispatch:
         if task.live == 0:
             self._over(task)
 
-    def node_changed(self, node: Node, reason: str) -> None:
-        """A node went down (*reason*) or is ready again."""
-        if reason:
-            self.on_alert(f"node:{node.name}", "error", f"{node.name} is unreachable: {reason}")
-        else:
-            self.on_alert(f"node:{node.name}", "resolved", f"{node.name} is back and up to date")
+    def node_down(self, node: Node, reason: str) -> None:
+        """A node cannot be reached any more."""
+        text = f"{node.name} is unreachable: {reason}"
+        self.on_alert(f"node:{node.name}", "error", text, event="node.down", node=node.name, layer=node.layer)
+
+    def node_ready(self, node: Node, away_s: float) -> None:
+        """A node is back, and what had been kept for it is delivered: visitors may be sent there again."""
+        facts = {"node": node.name, "layer": node.layer, "away_s": round(away_s, 3)}
+        text = f"{node.name} is back and up to date"
+        self.on_alert(f"node:{node.name}", "resolved", text, event="node.ready", **facts)
 
     def node_returns(self, node: Node) -> None:
         """A node answers again: deliver its delay queue."""

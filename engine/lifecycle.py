@@ -429,8 +429,8 @@ class Engine:
 
     # Told by the parts
 
-    def _alert(self, key: str, level: str, message: str) -> None:
-        self.notifier.alert(key, level, message)  # type: ignore[arg-type]
+    def _alert(self, key: str, level: str, message: str, **facts: str | float) -> None:
+        self.notifier.alert(key, level, message, **facts)  # type: ignore[arg-type]
 
     def _store_state(self, error: StoreError | None) -> None:
         if error is None:
@@ -474,7 +474,7 @@ class Engine:
             return "the engine is starting"
         if self._stop_requested.is_set():
             return "the engine is draining"
-        if self.savers.error is not None:
+        if self.savers.error is not None and not self.savers.is_partial:
             return f"the store fails: {self.savers.error}"
         return ""
 
@@ -524,6 +524,7 @@ class Engine:
                 in_flight=node.in_flight,
                 delayed=self.delay.depth(node.name),
                 oldest_delayed_s=self.delay.oldest_s(node.name),
+                returns=node.returns,
             )
             for node in self.dispatch.nodes.values()
         ]

@@ -139,7 +139,10 @@ class Lookup:
         if task is not None and token.may_see(task.token):
             if task.state in FINAL_STATES or not engine.dispatch.cancel(task):
                 raise RequestError(409, f"task {task_id!r} is {task.state}; nothing is left to cancel")
-            return msgspec.to_builtins(result.document(task))  # type: ignore[no-any-return]
+            shown = msgspec.to_builtins(result.document(task))
+            if task.state in FINAL_STATES:  # else some of it is on its way, and is answered first
+                await self._written(engine.savers.of(task_id))
+            return shown  # type: ignore[no-any-return]
         stored = await self.here(task_id)
         if stored is None or not token.may_see(stored.get("token", "")):
             raise self._no_task(task_id)

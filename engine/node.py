@@ -130,6 +130,8 @@ class Node:
         self.failed_count = 0
         self.last_error = ""
         self.last_error_at = 0.0
+        self.returns = 0  #: times it was ready again, with an empty delay queue
+        self._away_since = 0.0  # loop's time
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.state} [{self.waiting_count} waiting, {self.in_flight} in flight]>"
@@ -367,7 +369,8 @@ class Node:
 
     def _go_down(self, reason: str) -> None:
         self.state = NodeState.DOWN
-        self._dispatch.node_changed(self, reason)
+        self._away_since = self._away_since or self._loop.time()
+        self._dispatch.node_down(self, reason)
         self.purges.abort_all(reason)
         self.prefetches.abort_all(reason)
         self._park_all()
@@ -431,7 +434,9 @@ class Node:
     def is_ready_now(self) -> None:
         """The delay queue is empty: take subtasks as they come."""
         self.state = NodeState.READY
-        self._dispatch.node_changed(self, "")
+        self.returns += 1
+        self._dispatch.node_ready(self, self._loop.time() - self._away_since if self._away_since else 0.0)
+        self._away_since = 0.0
         self.purges.wake()
         self.prefetches.wake()
 

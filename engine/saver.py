@@ -111,6 +111,9 @@ class Saver:
         self._delay_timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event | None = None
         self.error: StoreError | None = None
+        self.failed_at = -1e9  #: loop's time of the last commit that failed, in whole or in part
+        self._commit_since = 0.0
+        self.is_partial = False  #: it fails for some tasks only: a server of several is away
         self.own_rows: set[JournalKey] | None = None
         """Journal rows that are worked here, where other processes may write to the same store; else None."""
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
@@ -123,6 +126,11 @@ class Saver:
         """Return how many records wait to be written."""
         waiting = len(self._accepted) + len(self._overflow) + self._own.records
         return waiting + (len(self._in_thread.accepted) + self._in_thread.records if self._in_thread else 0)
+
+    @property
+    def commit_s(self) -> float:
+        """How long the commit under way takes so far; 0 when there is none."""
+        return self._loop.time() - self._commit_since if self._in_thread is not None else 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -246,6 +254,7 @@ class Saver:
         work = self._next_work()
         if work is not None:
             self._in_thread = work
+            self._commit_since = self._loop.time()
             self._queue.put(work)
 
     def _next_work(self) -> Work | None:
@@ -364,6 +373,7 @@ class Saver:
         self._go_on()
 
     def _works_again(self) -> None:
+        self.is_partial = False
         if self.error is not None:
             self.error = None
             self._on_state(None)
@@ -382,6 +392,7 @@ class Saver:
     def _failed_part(self, work: Work, outcome: Committed) -> None:
         """A store of several servers could write some of the batch only."""
         error = outcome.own_error or next(iter(outcome.refused.values()))
+        self.is_partial = True
         work.accepted = []  # they have been told
         if outcome.own_error is None:
             self._written(work, outcome.lost)
@@ -392,6 +403,7 @@ class Saver:
 
     def _failed(self, work: Work, error: StoreError) -> None:
         """Refuse the clients' tasks, keep our own records and try those again."""
+        self.is_partial = False
         self._note_failure(error)
         for task in work.accepted:
             self._on_accepted(task, 0, error)
@@ -401,6 +413,7 @@ class Saver:
     def _note_failure(self, error: StoreError) -> None:
         is_new = self.error is None
         self.error = error
+        self.failed_at = self._loop.time()
         if is_new:
             self._on_state(error)
 
@@ -500,3 +513,8 @@ class SaverPool:
     def error(self) -> StoreError | None:
         """The error of a store that fails at the moment, or None."""
         return next((saver.error for saver in self.savers if saver.error is not None), None)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether tasks are still saved, though not all of them."""
+        return all(saver.error is None or saver.is_partial for saver in self.savers)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.lifecycle import Engine
     from engine.store.redis_members import Members, Taken
 
-_LOST_MS: Final = 15_000  #: longer than a commit may take
+_KNOWN_S: Final = 1.0  #: after a commit the loop has surely been told of its entries
 _SAVING_S: Final = 0.02
 _SAVING_LIMIT: Final = 500
 
@@ -64,12 +64,14 @@ class Takeover:
     async def find_lost(self) -> None:
         """Take up entries of our own that nothing here knows of."""
         me = self._members.store.consumer
+        [saver] = self._engine.savers.savers
+        idle_ms = int((saver.commit_s + _KNOWN_S) * 1000)  # what the commit under way has written is younger
         pending = await self._call(self._members.pending)
         known = self._engine.journal_keys()
         for region, count in pending.get(me, {}).items():
             if count <= sum(key.startswith(f"{region}:") for key in known):
                 continue
-            for ids in await self._call(self._idle_ids, me, region):
+            for ids in await self._call(self._idle_ids, me, region, idle_ms):
                 known = self._engine.journal_keys()
                 lost = [entry for entry in ids if journal_key(region, entry) not in known]
                 if not lost:
@@ -78,8 +80,8 @@ class Takeover:
                     logger.warning("journal entry {} was written but not answered; taken up", one.entry.id)
                     await self._take_up(one)
 
-    def _idle_ids(self, consumer: str, region: int) -> list[list[str]]:
-        return list(self._members.entries_of(consumer, region, idle_ms=_LOST_MS))
+    def _idle_ids(self, consumer: str, region: int, idle_ms: int) -> list[list[str]]:
+        return list(self._members.entries_of(consumer, region, idle_ms=idle_ms))
 
     async def _take_up(self, taken: Taken) -> int:
         """Begin with what an entry holds; return how many tasks that were."""

@@ -37,7 +37,7 @@ from engine.store.redis_records import (
 from engine.store.redis_scripts import CHANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from engine.store import Accepted, Delivered
     from engine.store.redis_link import Command, Link
@@ -164,6 +164,7 @@ class RedisStore(RedisQueues):
         old = self.values(list(by_task))
         here = self.present([one.row for rows in by_task.values() for one in rows])
         drop = self.rows_of_tasks(cancelled) if cancelled else {}
+        freed = self.queues_behind(by_task)
         commands: list[Command] = []
         after: list[tuple[str, dict[str, Any] | None]] = []
         for task_id, delivered in by_task.items():
@@ -176,7 +177,14 @@ class RedisStore(RedisQueues):
             if not rows and document is None:
                 continue
             commands.append(
-                self.change(task_id, old[task_id], document, rows, drops_behind=task_id in cancelled)
+                self.change(
+                    task_id,
+                    old[task_id],
+                    document,
+                    rows,
+                    frees=freed.get(task_id, ()),
+                    drops_behind=task_id in cancelled,
+                )
             )
             after.append((task_id, document))
         again: dict[str, list[Delivered]] = {}
@@ -218,6 +226,7 @@ class RedisStore(RedisQueues):
         document: dict[str, Any] | None,
         rows: Sequence[Row] = (),
         *,
+        frees: Iterable[str] = (),
         drops_behind: bool = False,
         fence: int | None = None,
         reports: bool = False,
@@ -229,6 +238,8 @@ class RedisStore(RedisQueues):
             old: its value as it was read.
             document: None: only the rows go.
             rows: of the task.
+            frees: queues that rows come to or go from when *rows* let them go; in a slot on the move all have
+                to be named, or the script would find some empty that are not.
             drops_behind: what waits for parents goes too.
             fence: number of the leader that does this.
             reports: its callback is sent although it is not final.
@@ -257,7 +268,7 @@ class RedisStore(RedisQueues):
                 callback = next(map(encode_callback, result.callbacks_of([document])), b"")
         names = [f"{tag}{name}" for name in ("tasks", "due", "delayed", f"behind:{task_id}", "fence")]
         return CHANGE.call(
-            [self.keys.task(task_id), *names, *(tag + queue for queue in queues)],
+            [self.keys.task(task_id), *names, *(tag + queue for queue in [*queues, *frees])],
             [
                 GROUP,
                 self.consumer,

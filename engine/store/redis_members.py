@@ -86,6 +86,7 @@ class Members:
         self._link = store.link
         self._keys = store.keys
         self._ttl_ms = int(ttl_s * 1000)
+        self._known: set[str] = set()  # other engines
 
     def beat(self, about: About, *, may_lead: bool) -> View:
         """Say that this engine lives, lead if nobody does, and return who is there."""
@@ -93,7 +94,10 @@ class Members:
         me = self.store.consumer
         reply = self._link.one(
             *BEAT.call(
-                [name(f"beat:{me}"), name("engines"), name("leader"), name("fence")],
+                [
+                    *(name(f"beat:{me}"), name("engines"), name("leader"), name("fence")),
+                    *(name(f"beat:{other}") for other in self._known),  # or a slot on the move hides them
+                ],
                 [me, msgspec.json.encode(about), self._ttl_ms, name("beat:"), "1" if may_lead else "0"],
             ),
             is_write=True,
@@ -103,6 +107,7 @@ class Members:
             has_left = text == LEFT
             about = About() if has_left else msgspec.json.decode(text, type=About)
             view.members.append(Member(consumer.decode(), about, bool(lives), has_left))
+        self._known = {member.consumer for member in view.members} - {me}
         return view
 
     def leave(self) -> None:

@@ -22,7 +22,7 @@ from engine.store.redis_keys import WIDE, member_of, queue_of
 from engine.store.redis_scripts import CLEAN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from engine.store import Delivered, Parked
     from engine.store.redis_keys import Keys
@@ -225,6 +225,24 @@ class RedisQueues:
             for (row, _), score in zip(some, reply, strict=True)
             if score is not None
         }
+
+    def queues_behind(self, by_task: Mapping[str, Sequence[Delivered]]) -> dict[str, list[str]]:
+        """Return, per task, the queues of rows that wait for what was delivered."""
+        asked = [
+            (task_id, list({one.row.target for one in some})) for task_id, some in by_task.items() if some
+        ]
+        replies = self.link.all(
+            [
+                ("HMGET", f"{self.keys.tags[self.keys.region(task_id)]}behind:{task_id}", *targets)
+                for task_id, targets in asked
+            ]
+        )
+        found: dict[str, list[str]] = {}
+        for (task_id, _), texts in zip(asked, replies, strict=True):
+            nodes = {node for text in texts if text for node, *_ in msgspec.json.decode(text)}
+            if nodes:
+                found[task_id] = [queue + node for node in sorted(nodes) for queue in (*QUEUES, "wide:")]
+        return found
 
     def rows_of_tasks(self, task_ids: Iterable[str]) -> dict[str, list[Row]]:
         """Return every row of some tasks: looked for in their regions, for nothing else asks for that."""

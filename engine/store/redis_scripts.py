@@ -131,7 +131,7 @@ CHANGE: Final = Script(
     _JOURNAL
     + """
 -- Changes a stored document that has not changed since it was read, and drops rows that it counts.
--- KEYS document, stream, due, delayed, behind, fence, queues
+-- KEYS document, stream, due, delayed, behind, fence, queues of the rows, queues of what waits for them
 -- ARGV group, consumer, tag, now, digest of the document, new document, ms, callback, fence, drop behind,
 --   count, then per row: queue, member, must be there, parent token, target
 -- Answers an entry, 'changed', or 'fenced'. Without a new document the rows go, whatever it says.
@@ -299,7 +299,7 @@ return redis.call('SREM', KEYS[1], ARGV[1])
 
 BEAT: Final = Script(
     """
--- KEYS beat, engines, leader, fence; ARGV consumer, about it, ms, prefix of beats, may lead
+-- KEYS beat, engines, leader, fence, beats of others; ARGV consumer, about it, ms, prefix of beats, may lead
 -- Answers the leader, its number, and of every engine: name, what it says, whether it lives.
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])

@@ -282,7 +282,7 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool) -> Sid
 
     Args:
         url: ``sqlite:`` for the files in *folder*, ``sqlite:DIR`` for those of another folder, or a Redis.
-        config: of the engine; the target gets its number of savers or regions.
+        config: of the engine; the target gets its number of savers or regions, and ``[store]`` holds for it.
         folder: the engine's ``data_dir``.
         is_target: it may be made.
 
@@ -293,7 +293,16 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool) -> Sid
     scheme, _, rest = url.partition(":")
     if scheme in SCHEMES:
         try:
-            store = redis_store(url, "migrate", region_count=config.engine.region_count)
+            store = redis_store(
+                url,
+                "migrate",
+                region_count=config.engine.region_count,
+                prefix=config.store.prefix,
+                timeout_s=config.store.timeout_s,
+                connections_max=config.store.connections_max,
+                wait_replicas=config.store.wait_replicas,
+                retention_s=config.engine.retention_days * 86400,
+            )
         except ValueError as exc:
             raise ConfigError(f"{url!r}: {exc}") from exc
         return SharedSide(url, store)

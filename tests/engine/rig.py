@@ -79,7 +79,7 @@ class Rig:
             self.timer,
             self.stats,
             attempts_max=config.engine.attempts_max,
-            on_alert=lambda *alert: self.alerts.append(alert),
+            on_alert=lambda *alert, **facts: self.alerts.append(alert),
         )
         self.store = store_kind(folder / "tasks-0.db")
         self.store.open()

@@ -74,6 +74,7 @@ class StoreConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     url: str = "sqlite:"
     prefix: str = "purgeline"  #: of every key
+    region_count: int = 16  #: shards, each with a stream of its own; all engines need the same
     timeout_s: float = 5  #: of connecting to Redis and of its answers
     connections_max: int = 16  #: to each server
     wait_replicas: int = 0  #: replicas that must have a task before it is answered 202
@@ -308,6 +309,7 @@ _AT_LEAST: dict[str, float] = {
     "delay_ttl_s": 1,
 }
 _AT_LEAST_STORE: dict[str, float] = {
+    "region_count": 1,
     "timeout_s": 0.1,
     "connections_max": 8,
     "wait_replicas": 0,
@@ -358,8 +360,8 @@ def _check_store(config: Config) -> None:
         raise ConfigError(f"store.url: {shown!r}: {exc}, or 'sqlite:'") from exc
     if config.engine.saver_count != 1:
         raise ConfigError("engine.saver_count: Redis takes 1; several only pay with files")
-    if config.engine.region_count > _REGIONS_MAX:
-        raise ConfigError(f"engine.region_count: Redis takes at most {_REGIONS_MAX}")
+    if store.region_count > _REGIONS_MAX:
+        raise ConfigError(f"store.region_count: {store.region_count} is out of range, at most {_REGIONS_MAX}")
 
 
 def _check_topology(config: Config) -> None:

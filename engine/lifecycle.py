@@ -190,7 +190,7 @@ class Engine:
         return redis_store(
             store.url,
             f"{name}/{slot}.{os.getpid():x}{os.urandom(3).hex()}",
-            region_count=settings.region_count,
+            region_count=store.region_count,
             prefix=store.prefix,
             timeout_s=store.timeout_s,
             connections_max=store.connections_max,

@@ -92,7 +92,7 @@ class RedisStore(RedisQueues):
         if found != wanted:
             raise StoreError(
                 f"{self.link.url} is of engines with {found}, and that says where a task is: it cannot be "
-                f"{wanted} there; set engine.region_count, or another store.prefix"
+                f"{wanted} there; set store.region_count, or another store.prefix"
             )
         self._make_groups()
         self._is_open = True

@@ -296,7 +296,7 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool) -> Sid
             store = redis_store(
                 url,
                 "migrate",
-                region_count=config.engine.region_count,
+                region_count=config.store.region_count,
                 prefix=config.store.prefix,
                 timeout_s=config.store.timeout_s,
                 connections_max=config.store.connections_max,

@@ -43,14 +43,15 @@ class Engines:
 
     def __init__(self, folder: Path, url: str, tables: str, **store: object) -> None:
         self._folder = folder
-        self._tables = _table("store", {"url": url, "takeover_s": 2, "timeout_s": 2, **store}) + tables
+        self.store: dict[str, object] = {"url": url, "takeover_s": 2, "timeout_s": 2, **store}
+        self._tables = tables
         self.all: list[EngineProcess] = []
 
     def start(self, name: str, *, wait: bool = True, workers: int = 0, **settings: object) -> EngineProcess:
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
-        keys: dict[str, Any] = {"name": name, "drain_timeout_s": 2, "region_count": 8, **settings}
-        engine = EngineProcess(folder, self._tables, workers=workers, **keys)
+        keys: dict[str, Any] = {"name": name, "drain_timeout_s": 2, **settings}
+        engine = EngineProcess(folder, _table("store", self.store) + self._tables, workers=workers, **keys)
         self.all.append(engine)
         engine.start(wait=wait)
         return engine
@@ -241,10 +242,11 @@ def test_a_task_is_cancelled_on_an_engine_that_does_not_have_it(engines: Engines
 
 def test_another_region_count_is_refused(engines: Engines) -> None:
     engines.start("one")
-    other = engines.start("other", wait=False, region_count=16)
+    engines.store["region_count"] = 8
+    other = engines.start("other", wait=False)
     assert other.process is not None
     assert other.process.wait(20) == 1
-    assert "region_count=8" in other.log()
+    assert "region_count=16" in other.log()
 
 
 def test_the_command_lists_engines(engines: Engines) -> None:

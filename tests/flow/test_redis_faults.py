@@ -193,7 +193,7 @@ def test_slots_that_move_are_followed(tmp_path: Path) -> None:
     with (
         RedisCluster(tmp_path) as cluster,
         LogCache("edge-1") as cache,
-        cluster_engine(tmp_path, cluster.url, [cache], region_count=4) as engine,
+        cluster_engine(tmp_path, cluster.url, [cache], store="region_count = 4") as engine,
     ):
         clients = Clients([engine.port], count=6)
         with clients:

@@ -298,6 +298,7 @@ class Cluster:
         Raises:
             StoreError: the store cannot be read.
         """
+        await self._beat()  # who has come since the last one is shown, too
         pending = await self.call(self.members.pending)
         engines = [
             {

@@ -56,7 +56,10 @@ class RedisCommit:
             for tag in self._keys.tags:
                 self._add(("SET", f"{tag}probe", "1"), _nothing)
         replies = self._store.link.run(self._commands, is_write=True) if self._commands else []
-        after, self._after = self._after, []  # they refer to this object: the collector would have to find them
+        after, self._after = (
+            self._after,
+            [],
+        )  # they refer to this object: the collector would have to find them
         for (then, places), reply in zip(after, replies, strict=True):
             if not isinstance(reply, StoreError):
                 then(reply)

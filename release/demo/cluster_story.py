@@ -67,7 +67,7 @@ def _any_engine(stage: ClusterStage, screen: Screen) -> None:
     wait_until(lambda: _state(stage, ENGINES[0], "hello") == "done", what="the task being done")
     states = {name: _state(stage, name, "hello") for name in ENGINES}
     screen.table(["engine", "says the task is"], [[name, state] for name, state in states.items()])
-    screen.claim("every engine says", dict.fromkeys(ENGINES, "done"), states)
+    screen.claim("every engine says that it is done", dict.fromkeys(ENGINES, "done"), states)
     total = answer["total"]
     screen.claim("subtasks, one for each node:", len(stage.nodes), total)
     _show_cluster(stage, screen)

@@ -88,6 +88,27 @@ def test(c: Context, only: str = "", args: str = "") -> None:
         raise Exit(f"test: pytest ended with {code}", code=code)
 
 
+@task(
+    positional=[],
+    help={
+        "only": "only this row, such as 'intake'; several separated by commas",
+        "quick": "one short round of each: whether it works, no figures to keep",
+        "compare": "bench.json of another run: show what changed",
+        "out": "where the figures go; the chart lies beside it",
+    },
+)
+def bench(
+    c: Context, only: str = "", quick: bool = False, compare: str = "", out: str = "bench.json"
+) -> None:
+    """Measure, as ratios to what one would use instead, in one run of at most ten minutes."""
+    ensure_system("test")
+    args = [f"--only={name.strip()}" for name in only.split(",") if name.strip()]
+    args += [f"--compare={Path(compare).resolve()}"] * bool(compare) + ["--quick"] * quick
+    code = run_module("tests.benchmarks", *args, f"--out={Path(out).resolve()}")
+    if code:
+        raise Exit(code=code)  # it has said why
+
+
 @task(positional=[])
 def check(c: Context) -> None:
     """Run the linter, the formatter's check and the type checker; all of them, even if one fails."""

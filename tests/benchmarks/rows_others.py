@@ -1,0 +1,240 @@
+"""Rows of the logs and of the store on Redis."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from tests.benchmarks.harness import (
+    HOST,
+    Bench,
+    Figure,
+    Side,
+    in_turn,
+    rate,
+    run_peer,
+    wait_until_idle,
+    wrk,
+)
+from tests.benchmarks.rows_caches import hand_in, settled_s
+from tests.benchmarks.rows_intake import url_of
+from tests.fakes.redis_servers import RedisServer
+from tests.flow.engine_process import ROOT, EngineProcess, node_table
+
+_LINES = """
+import sys, time
+from engine import logs
+from engine.logs import LogLine
+line = LogLine(
+    1732400000.123456, "INFO", "subtask", "purgeline/1.4.2", "purge", "1a20ec28663bfbac4b3190020b2", "edge-1",
+    "http://img.example.com/a/b/c.jpg", "purge_url", 200, "acked", 1.25,
+)
+form = {"struct": logs._encode, "dict": logs._as_dict}[sys.argv[1]]
+count = 300_000
+for _ in range(20_000):
+    form(line)
+began = time.perf_counter()
+for _ in range(count):
+    form(line)
+print(count / (time.perf_counter() - began))
+"""
+
+
+def logs(bench: Bench) -> Iterator[Figure]:
+    """A JSON line from its parts, and what a line per answer costs the engine."""
+
+    def ours(kind: str) -> float:
+        done = subprocess.run(
+            [sys.executable, "-c", _LINES, kind], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        return float(done.stdout)
+
+    sides = {name: Side() for name in ("struct", "dict", "stdlib", "loguru")}
+    in_turn(
+        bench.rounds,
+        (lambda: ours("struct"), sides["struct"], ()),
+        (lambda: run_peer("log_lines.py", "stdlib", side=sides["stdlib"]), sides["stdlib"], ()),
+        (lambda: ours("dict"), sides["dict"], ()),
+        (lambda: run_peer("log_lines.py", "loguru", side=sides["loguru"]), sides["loguru"], ()),
+    )
+    for name, peer, target in (("struct", "stdlib", 5.0), ("dict", "stdlib", 0.0), ("struct", "loguru", 0.0)):
+        ratio = sides[name].median / sides[peer].median
+        yield Figure(
+            "logs",
+            f"{name} line" + (" (loguru)" if peer == "loguru" else ""),
+            sides[name].median,
+            "lines/s",
+            "loguru, serialize=True" if peer == "loguru" else "stdlib json of a dict",
+            sides[peer].median,
+            ratio,
+            f">= {target:g}x" if target else "",
+            ratio >= target if target else None,
+            peer_cpu_s=sides[peer].cpu_s,
+            peer_peak_rss_bytes=sides[peer].peak_rss_bytes,
+            spread=sides[name].spread,
+        )
+    yield _subtask_lines(bench)
+
+
+def _subtask_lines(bench: Bench) -> Figure:
+    count = 10_000
+    on, off = Side(), Side()
+    with (
+        bench.cache() as cache,
+        bench.engine(node_table(cache, name="edge-1"), log_subtasks=True) as with_lines,
+        bench.engine(node_table(cache, name="edge-1")) as without,
+    ):
+        numbers = iter(range(1000))
+
+        def purge(engine: EngineProcess) -> float:
+            name = next(numbers)
+            targets = [f"http://{HOST}/{name}/{place}.jpg" for place in range(count)]
+            return count / settled_s(engine, engine.submit(targets))
+
+        for engine in (with_lines, without):
+            purge(engine)
+        in_turn(
+            bench.rounds + 2,
+            (lambda: purge(with_lines), on, [with_lines.pid]),
+            (lambda: purge(without), off, [without.pid]),
+        )
+    ratio = on.median / off.median
+    return Figure(
+        "logs",
+        "engine, a line per answer",
+        on.median,
+        "acks/s",
+        "no lines",
+        off.median,
+        ratio,
+        ">= 0.9x",
+        ratio >= 0.9,
+        on.cpu_s,
+        on.peak_rss_bytes,
+        off.cpu_s,
+        off.peak_rss_bytes,
+        on.spread,
+    )
+
+
+def redis(bench: Bench) -> Iterator[Figure]:
+    """Intake and end-to-end on Redis (AOF everysec) against the embedded store, and what that costs Redis."""
+    with RedisServer(bench.new_folder("redis"), fsync="everysec") as server:
+        store = f'[store]\nurl = "{server.url}"\n'
+        with (
+            bench.cache() as cache,
+            bench.engine(store + node_table(cache, name="edge-1"), name="bench") as shared,
+            bench.engine(node_table(cache, name="edge-1")) as embedded,
+        ):
+            for connections in (64, 800):
+                ours, theirs = Side(), Side()
+
+                def load(engine: EngineProcess, connections: int = connections) -> float:
+                    report = wrk(
+                        url_of(engine), seconds=bench.seconds(4), script="tasks.lua", connections=connections
+                    )
+                    wait_until_idle(engine)
+                    return rate(report)
+
+                in_turn(
+                    bench.rounds,
+                    (lambda: load(shared), ours, [shared.pid]),
+                    (lambda: load(embedded), theirs, [embedded.pid]),
+                )
+                yield _against_embedded(f"intake, {connections} connections", "202/s", ours, theirs)
+            yield from _use_of_redis(server, shared)
+        with bench.site(store=store + 'prefix = "e2e"\n') as (shared, _), bench.site() as (embedded, _):
+            ours, theirs = Side(), Side()
+            tasks = 100 if bench.is_quick else 300
+            numbers = iter(range(1000))
+            for engine in (shared, embedded):
+                hand_in(engine, "warm", tasks=20)
+            in_turn(
+                bench.rounds,
+                (lambda: hand_in(shared, f"s{next(numbers)}", tasks=tasks), ours, [shared.pid]),
+                (lambda: hand_in(embedded, f"e{next(numbers)}", tasks=tasks), theirs, [embedded.pid]),
+            )
+            yield _against_embedded("end-to-end, parent and 2 edges", "node-purges/s", ours, theirs)
+        yield _ceiling(server)
+
+
+def _against_embedded(case: str, unit: str, ours: Side, theirs: Side) -> Figure:
+    ratio = ours.median / theirs.median
+    return Figure(
+        "redis",
+        case,
+        ours.median,
+        unit,
+        "embedded store",
+        theirs.median,
+        ratio,
+        ">= 0.5x",
+        ratio >= 0.5,
+        ours.cpu_s,
+        ours.peak_rss_bytes,
+        theirs.cpu_s,
+        theirs.peak_rss_bytes,
+        ours.spread,
+    )
+
+
+def _use_of_redis(server: RedisServer, engine: EngineProcess) -> Iterator[Figure]:
+    """Commands and memory for tasks of 100 URLs on one node, one after the other and many at once."""
+    for case, batch in (("one at a time", 1), ("100 at a time", 100)):
+        count = 200
+        server.ask("CONFIG", "RESETSTAT")
+        memory = server.info("memory")["used_memory"]
+        for start in range(0, count, batch):
+            hand_in(engine, f"use-{batch}-{start}", tasks=batch)
+        calls = {name: facts["calls"] for name, facts in server.info("commandstats").items()}
+        idle = (
+            "ping",
+            "info",
+            "config",
+            "smembers",
+            "xinfo",
+            "blpop",
+            "hgetall",
+            "exists",
+            "hset",
+            "pexpire",
+        )
+        used = sum(
+            number
+            for name, number in calls.items()
+            if not name.startswith(tuple(f"cmdstat_{one}" for one in idle))
+        )
+        sent = calls.get("cmdstat_evalsha", 0) + calls.get("cmdstat_eval", 0)
+        grown = server.info("memory")["used_memory"] - memory
+        yield Figure(
+            "redis",
+            f"commands for a task of 100 URLs, {case}",
+            sent / count,
+            "commands",
+            target="<= 12",
+            ok=sent / count <= 12,
+            note=f"{used / count:.1f} with those inside of scripts; {grown / count:,.0f} B a settled task",
+        )
+
+
+def _ceiling(server: RedisServer) -> Figure:
+    """What this Redis does at most here: pipelined SETs of redis-benchmark."""
+    command = [
+        "redis-benchmark",
+        "-p",
+        str(server.port),
+        "-t",
+        "set",
+        "-n",
+        "300000",
+        "-P",
+        "64",
+        "-c",
+        "4",
+        "-q",
+        "--csv",
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    value = float(done.stdout.splitlines()[-1].split(",")[1].strip('"'))
+    return Figure(
+        "redis", "redis-benchmark, SET, 64 in a pipeline", value, "SET/s", note="the ceiling, not ours"
+    )

@@ -82,7 +82,8 @@ def test(c: Context, only: str = "", args: str = "") -> None:
     """Run the tests; missing system packages are installed first."""
     ensure_system("test")
     ensure_salt()
-    workers = ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile"]  # most tests wait
+    count = str(min(4, 2 * (os.cpu_count() or 1)))  # most tests wait
+    workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
     code = run_module("pytest", *workers, *(["-k", only] if only else []), *shlex.split(args))
     if code:
         raise Exit(f"test: pytest ended with {code}", code=code)

@@ -64,6 +64,10 @@ if TYPE_CHECKING:
 _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 _FORGET_EVERY_S: Final = 60.0
+_TRIM_EVERY_S: Final = 1.0
+_TRIM_FROM: Final = 100_000  #: live subtasks at their most; below that there is little to hand back
+_TRIM_TO: Final = 8  #: when less than 1/8 of them are left
+_TRIM_AFTER_TICKS: Final = 4
 _READERS: Final = 4
 
 
@@ -94,6 +98,7 @@ class Engine:
         self._prepared = asyncio.Event()
         self._is_taking_over = has_predecessor
         self._data_dir = Path(settings.data_dir)
+        self._live_peak = self._low_ticks = 0
         self.is_shared = config.store.url != "sqlite:"
         self.cluster: Cluster | None = None
         self.stats = Stats()
@@ -253,6 +258,7 @@ class Engine:
         await self._make_gate()
         self._prepared.set()
         self._loop.call_later(_FORGET_EVERY_S, self._forget)
+        self._loop.call_later(_TRIM_EVERY_S, self._trim)
         _calm_gc()
 
     @property
@@ -424,6 +430,19 @@ class Engine:
             saver.store.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
         logger.info("stopped")
+
+    def _trim(self) -> None:
+        """Hand memory back some seconds after a large backlog; `RegionMap` does after many tasks."""
+        live = self.dispatch.live
+        self._live_peak = max(self._live_peak, live)
+        is_low = self._live_peak >= _TRIM_FROM and live < self._live_peak // _TRIM_TO
+        self._low_ticks = self._low_ticks + 1 if is_low else 0
+        if self._low_ticks == _TRIM_AFTER_TICKS:  # its last documents are written, too
+            self._live_peak = live
+            for saver in self.savers.savers:
+                saver.trim()
+        if not self.dispatch.is_stopped:
+            self._loop.call_later(_TRIM_EVERY_S, self._trim)
 
     def _forget(self) -> None:
         """Delete settled tasks after ``retention_days``."""

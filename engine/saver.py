@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from engine.errors import BacklogFullError, StoreError
+from engine.region import trim_memory
 from engine.store import Accepted, Batch, Callback, CallbackKey, Committed, Delivered, JournalKey, Parked
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Work:
         self.then: list[Callable[[], None]] = []
         self.forget_before = 0.0
         self.forgotten = 0
+        self.is_trim = False
         self.records = 0
 
 
@@ -225,6 +227,10 @@ class Saver:
         """Call *then* when everything that was queued before has been written."""
         self._own_work().then.append(then)
 
+    def trim(self) -> None:
+        """Hand memory back to the system: the store's cache, and what is free. The thread does it."""
+        self._own_work().is_trim = True
+
     def forget(self, before_at: float) -> None:
         """Delete final tasks last updated before *before_at*, a bounded number of them."""
         self._own_work().forget_before = before_at
@@ -338,6 +344,9 @@ class Saver:
                 outcome = exc
             except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
                 outcome = StoreError(f"unexpected error while saving: {exc!r}")
+            if work.is_trim:
+                self.store.shrink()
+                trim_memory()
             try:
                 self._loop.call_soon_threadsafe(self._committed, work, outcome)
             except RuntimeError:  # the loop is gone: a second SIGTERM
@@ -490,6 +499,7 @@ def _merge(failed: Work, later: Work) -> Work:
     failed.saved += later.saved
     failed.then += later.then
     failed.records += later.records
+    failed.is_trim |= later.is_trim
     failed.forget_before = max(failed.forget_before, later.forget_before)
     return failed
 

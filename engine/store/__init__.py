@@ -247,6 +247,9 @@ class Store(Protocol):
     def orphans(self) -> list[str]:
         """Return the tasks with rows but no document: live ones, and those the journal will work again."""
 
+    def shrink(self) -> None:
+        """Let go of memory that only makes it faster."""
+
     def close(self) -> None:
         """Close it."""
 

@@ -106,6 +106,9 @@ class RedisStore(RedisQueues):
             if isinstance(reply, StoreError) and "BUSYGROUP" not in str(reply):
                 raise reply
 
+    def shrink(self) -> None:
+        """See `Store.shrink`: there is none."""
+
     def close(self) -> None:
         """See `Store.close`."""
         self._is_open = False

@@ -114,6 +114,12 @@ class SqliteStore:
             self.close()
             raise
 
+    def shrink(self) -> None:
+        """See `Store.shrink`: the writer's page cache, which a large backlog has filled."""
+        if self._writer is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("PRAGMA shrink_memory")
+
     def close(self) -> None:
         """See `Store.close`."""
         for connection in (self._writer, *self._opened):

@@ -91,7 +91,7 @@ def intake_batch(bench: Bench) -> Iterator[Figure]:
                     url_of(engine),
                     seconds=bench.seconds(3),
                     script="batch.lua",
-                    connections=64,
+                    connections=256,
                     args=[str(lines), "edge-1"],
                 )
                 side.errors += errors_of(report)

@@ -300,6 +300,8 @@ class Cluster:
         """
         await self._beat()  # who has come since the last one is shown, too
         pending = await self.call(self.members.pending)
+        oldest = await self.call(self.members.oldest, pending)
+        now = time.time()
         engines = [
             {
                 "consumer": member.consumer,
@@ -312,6 +314,7 @@ class Cluster:
                 "state": "gone" if self.is_gone(member) else "alive" if member.lives else "silent",
                 "leader": member.consumer == self.view.leader,
                 "pending": sum(pending.get(member.consumer, {}).values()),
+                "lag_s": round(max(0.0, now - oldest.get(member.consumer, now)), 3),
             }
             for member in self.view.members
         ]

@@ -305,14 +305,12 @@ class Engine:
         settings = self.config.store
         find = partial(dangers, store.link, wait_replicas=settings.wait_replicas)
         for danger in await self.delay.read(find):
-            logger.warning("{}", danger)
             self._alert(f"store:{danger[:40]}", "warning", danger)
         if (self._data_dir / "layout").exists():
             text = (
                 f"{self._data_dir} holds an embedded store: what is unfinished in there is not worked by an "
                 "engine on Redis. Move it with `purgeline migrate --from sqlite: --to …`, or remove it"
             )
-            logger.warning("{}", text)
             self._alert("store:embedded", "warning", text)
         name = store.consumer.partition("/")[0]
         self.cluster = Cluster(self, store, ttl_s=settings.takeover_s, name=name)

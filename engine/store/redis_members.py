@@ -22,7 +22,7 @@ from engine.store.redis_records import Entry, read_entry
 from engine.store.redis_scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from engine.store import Accepted
     from engine.store.redis import RedisStore
@@ -134,6 +134,22 @@ class Members:
                 counts = found.setdefault(facts[b"name"].decode(), {})
                 if facts[b"pending"]:
                     counts[region] = facts[b"pending"]
+        return found
+
+    def oldest(self, pending: Mapping[str, Mapping[int, int]]) -> dict[str, float]:
+        """Return consumer → UNIX seconds of its oldest entry, for what `pending` returned."""
+        asked = [(consumer, region) for consumer, regions in pending.items() for region in regions]
+        replies = self._link.all(
+            [
+                ("XPENDING", self._keys.streams[region], GROUP, "-", "+", 1, consumer)
+                for consumer, region in asked
+            ]
+        )
+        found: dict[str, float] = {}
+        for (consumer, _), reply in zip(asked, replies, strict=True):
+            if reply:
+                at = int(reply[0][0].partition(b"-")[0]) / 1000
+                found[consumer] = min(at, found.get(consumer, at))
         return found
 
     def entries_of(self, consumer: str, region: int, *, idle_ms: int = 0) -> Iterator[list[str]]:

@@ -177,6 +177,9 @@ def test_an_engine_that_was_taken_for_dead_does_no_harm(engines: Engines, edge: 
     gate = Gate(edge)
     ids = [one.submit([f"{URL}{number}", f"{URL}{number}b"]) for number in range(20)]
     fence = other.get("/v1/engine/cluster")["fence"]
+    lag = {engine["name"]: engine["lag_s"] for engine in consumers(other) if engine["pending"]}
+    assert list(lag) == ["one"]
+    assert 0 < lag["one"] < 20
     os.kill(one.pid, signal.SIGSTOP)
     wait_until(lambda: other.get("/v1/engine/stats")["tasks_in_cache"] == 20, what="the takeover")
     wait_until(

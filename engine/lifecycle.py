@@ -487,8 +487,9 @@ class Engine:
 
     def journal_keys(self) -> set[str]:
         """Return what this engine has in a shared journal: entries with tasks, and callbacks."""
-        callbacks = {str(key) for _, key in self.notifier.waiting()}
-        return callbacks | {str(key) for _, key in self.dispatch.journal_rows()}
+        known = {str(key) for _, key in self.notifier.waiting()}
+        known |= {str(key) for _, key in self.dispatch.journal_rows()}
+        return known | {str(key) for saver in self.savers.savers for key in saver.keys_going()}
 
     # Asked by the interface
 

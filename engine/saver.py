@@ -219,6 +219,11 @@ class Saver:
         if self.own_rows is not None:
             self.own_rows.discard(key)
 
+    def keys_going(self) -> list[JournalKey | CallbackKey]:
+        """Return the journal rows and callbacks that are over, which the store has still."""
+        works = [self._own] + ([self._in_thread] if self._in_thread is not None else [])
+        return [key for work in works for key in (*work.batch.settled_journal, *work.batch.callbacks_over)]
+
     def callback_over(self, key: CallbackKey) -> None:
         """Drop a callback that was delivered or given up."""
         self._own_work().batch.callbacks_over.append(key)

@@ -83,6 +83,13 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def percentiles(took_s: list[float]) -> tuple[float, float]:
+    """Return p50 and p99 in milliseconds."""
+    ordered = sorted(took_s)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1000 for part in (0.5, 0.99))
+    return p50, p99
+
+
 class Clock:
     """CPU seconds and peak memory of process trees, from now until `stop`."""
 

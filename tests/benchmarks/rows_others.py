@@ -1,7 +1,10 @@
 """Rows of the logs and of the store on Redis."""
 
+import http.client
+import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 from tests.benchmarks.harness import (
@@ -10,13 +13,15 @@ from tests.benchmarks.harness import (
     Figure,
     Side,
     in_turn,
+    now_s,
+    percentiles,
     rate,
     run_peer,
     wait_until_idle,
     wrk,
 )
 from tests.benchmarks.rows_caches import hand_in, settled_s
-from tests.benchmarks.rows_intake import url_of
+from tests.benchmarks.rows_intake import PATH, url_of
 from tests.fakes.redis_servers import RedisServer
 from tests.flow.engine_process import ROOT, EngineProcess, node_table
 
@@ -141,6 +146,7 @@ def redis(bench: Bench) -> Iterator[Figure]:
                     (lambda: load(embedded), theirs, [embedded.pid]),
                 )
                 yield _against_embedded(f"intake, {connections} connections", "202/s", ours, theirs)
+            yield _reads(bench, shared)
             yield from _use_of_redis(server, shared)
         with bench.site(store=store + 'prefix = "e2e"\n') as (shared, _), bench.site() as (embedded, _):
             ours, theirs = Side(), Side()
@@ -174,6 +180,45 @@ def _against_embedded(case: str, unit: str, ours: Side, theirs: Side) -> Figure:
         theirs.cpu_s,
         theirs.peak_rss_bytes,
         ours.spread,
+    )
+
+
+def _reads(bench: Bench, engine: EngineProcess) -> Figure:
+    """How long a ``GET`` of a task takes while 64 clients hand tasks in without pause."""
+    ids = [engine.submit([f"http://{HOST}/read/{number}"]) for number in range(300)]
+    wait_until_idle(engine)
+    took: list[float] = []
+    over = threading.Event()
+
+    def read() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", engine.port)
+        for task_id in itertools.cycle(ids):
+            began = now_s()
+            connection.request("GET", f"{PATH}/{task_id}")
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            answer.read()
+            took.append(now_s() - began)
+            if over.wait(0.01):
+                break
+        connection.close()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    report = wrk(url_of(engine), seconds=bench.seconds(8), script="tasks.lua", connections=64)
+    over.set()
+    thread.join()
+    wait_until_idle(engine)
+    p50, p99 = percentiles(took)
+    return Figure(
+        "redis",
+        "GET of a stored task under that load",
+        p99,
+        "ms p99",
+        target="<= 10 ms",
+        ok=p99 <= 10,
+        spread=f"p50 {p50:.2f}, slowest {max(took) * 1000:.1f}",
+        note=f"{rate(report):,.0f} tasks/s, {len(took)} reads",
     )
 
 

@@ -101,8 +101,8 @@ def test(c: Context, only: str = "", args: str = "") -> None:
 def bench(
     c: Context, only: str = "", quick: bool = False, compare: str = "", out: str = "bench.json"
 ) -> None:
-    """Measure, as ratios to what one would use instead, in one run of at most ten minutes."""
-    ensure_system("test")
+    """Measure beside what one would use instead, in one run of at most ten minutes."""
+    ensure_system("bench")
     args = [f"--only={name.strip()}" for name in only.split(",") if name.strip()]
     args += [f"--compare={Path(compare).resolve()}"] * bool(compare) + ["--quick"] * quick
     code = run_module("tests.benchmarks", *args, f"--out={Path(out).resolve()}")

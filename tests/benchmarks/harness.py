@@ -1,8 +1,8 @@
 """What every benchmark needs: figures, the clocks of processes, servers, peers, wrk.
 
 A figure is taken in rounds, we and the peer in turn (A B A B …), after a warm-up; shown is the median. CPU
-seconds and peak memory are those of the whole process tree of a side, the peer's or the engine's, without the
-caches and the load.
+seconds and peak memory are those of the whole process tree of a side, the peer's or the engine's, with its
+Redis if it has one, without the caches and the load.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from tests.flow.engine_process import ROOT, EngineProcess, node_table, wait_unti
 HERE = Path(__file__).parent
 PEERS = ROOT / ".venv-peers"
 HOST = "img.example.com"
+PATH = "/v1/engine/task"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -180,6 +180,52 @@ def rate(report: Mapping[str, int]) -> float:
     return report["requests"] / (report["duration_us"] / 1e6)
 
 
+def url_of(engine: EngineProcess, path: str = PATH) -> str:
+    """Return the address that load goes to."""
+    return f"http://127.0.0.1:{engine.port}{path}"
+
+
+def load(
+    engine: EngineProcess,
+    side: Side,
+    *,
+    seconds: float,
+    connections: int,
+    script: str = "tasks.lua",
+    args: Sequence[str] = (),
+    per_request: int = 1,
+    until_idle: Callable[[], object] = bool,
+) -> float:
+    """Let wrk hand tasks in, and wait until they have settled; return tasks per second.
+
+    What failed, and what wrk saw answered although the engine did not accept it, are errors of *side*.
+
+    Args:
+        engine: gets the load.
+        side: keeps the errors.
+        seconds: of load.
+        connections: of wrk.
+        script: in ``wrk/``.
+        args: of the script.
+        per_request: tasks in a request.
+        until_idle: called when the load is over, before the wait.
+    """
+    before = counted(engine, "tasks_accepted")
+    report = wrk(url_of(engine), seconds=seconds, script=script, connections=connections, args=args)
+    until_idle()
+    wait_until_idle(engine)
+    missing = report["requests"] * per_request - (counted(engine, "tasks_accepted") - before)
+    side.errors += errors_of(report) + max(0, missing)
+    return rate(report) * per_request
+
+
+def counted(engine: EngineProcess, name: str) -> int:
+    """Return a counter of the engine's metrics."""
+    page = engine.request("GET", "/metrics")[2].decode()
+    start = f"purgeline_{name}_total "
+    return int(float(next(line for line in page.splitlines() if line.startswith(start)).removeprefix(start)))
+
+
 def errors_of(report: Mapping[str, int]) -> int:
     """Return how many requests failed in any way."""
     return sum(report[key] for key in ("status", "connect", "read", "write", "timeout"))
@@ -231,7 +277,8 @@ def run_peer(script: str, *args: object, side: Side) -> float:
 def fastapi() -> Iterator[tuple[str, int]]:
     """Run FastAPI on uvicorn; yields its URL and pid."""
     port = caches.free_port()
-    options = ["--port", str(port), "--log-level", "warning", "--loop", "uvloop", "--http", "httptools"]
+    options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+    options += ["--loop", "uvloop", "--http", "httptools"]
     command = [peers_python(), "-m", "uvicorn", "fastapi_app:app", *options]
     with subprocess.Popen(command, cwd=HERE / "peers") as process:
         try:
@@ -326,8 +373,3 @@ def bench(*, is_quick: bool) -> Iterator[Bench]:
             yield Bench(folder, origin, is_quick=is_quick)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def now_s() -> float:
-    """Return a clock for durations."""
-    return time.perf_counter()

@@ -1,5 +1,6 @@
 """What a run prints and leaves: a table, ``bench.json``, a chart, and how it compares with another run."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -28,8 +29,9 @@ def environment() -> str:
     programs = []
     for command in (["varnishd", "-V"], ["redis-server", "--version"], ["nginx", "-v"]):
         environ = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
-        programs += (done.stdout + done.stderr).splitlines()[:1]
+        with contextlib.suppress(FileNotFoundError):
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+            programs += (done.stdout + done.stderr).splitlines()[:1]
     kernel = platform.release()
     return f"{os.cpu_count()} x {model}, Linux {kernel}, Python {platform.python_version()}; " + "; ".join(
         programs
@@ -95,10 +97,11 @@ def read(path: Path) -> list[Figure]:
 def chart(source: Path, kind: str = "ratios") -> Path | None:
     """Draw a chart beside a JSON file; None, and a line that says why, when that cannot be."""
     target = source.with_suffix(".svg")
-    command = [peers_python(), str(HERE / "peers" / "chart.py"), kind, str(source), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"no chart: {done.stderr.splitlines()[-1:]}")
+    try:
+        command = [peers_python(), str(HERE / "peers" / "chart.py"), kind, str(source), str(target)]
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as exc:
+        print(f"no chart: {(exc.stderr or str(exc)).splitlines()[-1]}")
         return None
     return target
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,29 @@ import uvloop
 
 from release.caches import Cache
 from tests.benchmarks import report
-from tests.benchmarks.harness import HERE, HOST, Bench, bench, rss, wait_until_idle
-from tests.benchmarks.rows_intake import PATH, peak_of, url_of
+from tests.benchmarks.harness import HERE, HOST, PATH, Bench, bench, counted, rss, url_of, wait_until_idle
+from tests.benchmarks.rows_intake import PAUSING, pause_ms, peak_of
 from tests.flow.engine_process import EngineProcess
 
 EVERY_S = 5.0
-CONNECTIONS = 200
 
 
-class Sampler(threading.Thread):
+class Sampler:
     """Looks at the engine every few seconds, and times requests of its own in between."""
 
     def __init__(self, engine: EngineProcess) -> None:
-        super().__init__()
         self.samples: list[dict[str, float]] = []
         self.over = threading.Event()
         self.began = time.monotonic()
         self._engine = engine
 
     def run(self) -> None:
-        count = self._accepted()
+        """Do so until `over` is set."""
+        count = counted(self._engine, "tasks_accepted")
         while not self.over.is_set():
             until = time.monotonic() + EVERY_S
             took = sorted(self._probe(until))
-            now = self._accepted()
+            now = counted(self._engine, "tasks_accepted")
             self.samples.append(
                 {
                     "at_s": round(time.monotonic() - self.began, 1),
@@ -59,11 +59,6 @@ class Sampler(threading.Thread):
             )
             count = now
 
-    def _accepted(self) -> int:
-        page = self._engine.request("GET", "/metrics")[2].decode()
-        [line] = [line for line in page.splitlines() if line.startswith("purgeline_tasks_accepted_total ")]
-        return int(float(line.split()[1]))
-
     def _probe(self, until: float) -> list[float]:
         connection = http.client.HTTPConnection("127.0.0.1", self._engine.port, timeout=30)
         took = []
@@ -71,7 +66,9 @@ class Sampler(threading.Thread):
             body = f'{{"targets":["http://{HOST}/probe/{now}"]}}'
             began = time.perf_counter()
             connection.request("POST", PATH, body, {"Content-Type": "application/json"})
-            connection.getresponse().read()
+            answer = connection.getresponse()
+            text = answer.read()
+            assert answer.status == 202, text
             took.append(time.perf_counter() - began)
             time.sleep(EVERY_S / 100)
         connection.close()
@@ -82,21 +79,20 @@ def soak(made: Bench, *, minutes: float) -> dict[str, Any]:
     """Run it; return samples, events and what became of the tasks."""
     chooser = random.Random(1)
     events: list[dict[str, Any]] = []
-    with made.site() as (engine, nodes):
+    with made.site() as (engine, nodes), ThreadPoolExecutor(1) as threads:
         peak = peak_of(engine, 5)
-        pause_ms = max(1, round(1000 * CONNECTIONS / (peak / 2)))
-        command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{round(minutes * 60)}s", "--timeout", "20s"]
-        command += ["-s", str(HERE / "wrk" / "paced.lua"), url_of(engine), "--", str(pause_ms)]
+        command = ["wrk", "-t2", f"-c{PAUSING}", f"-d{round(minutes * 60)}s", "--timeout", "20s"]
+        command += ["-s", str(HERE / "wrk" / "paced.lua"), url_of(engine), "--", str(pause_ms(peak))]
         sampler = Sampler(engine)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
-            sampler.start()
+            sampling = threads.submit(sampler.run)
             while load.poll() is None:
                 if _wait(load, chooser.uniform(20, 60)):
                     break
                 _restart(chooser.choice(nodes), chooser, sampler, events)
             out = load.communicate()[0]
         sampler.over.set()
-        sampler.join()
+        sampling.result()
         wait_until_idle(engine)
         counts = _counts(engine)
     result = next(line for line in out.splitlines() if line.startswith("RESULT"))
@@ -126,13 +122,8 @@ def _restart(node: Cache, chooser: random.Random, sampler: Sampler, events: list
 
 
 def _counts(engine: EngineProcess) -> dict[str, int]:
-    page = engine.request("GET", "/metrics")[2].decode()
-    found = {}
-    for line in page.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name.startswith("purgeline_tasks_") and name.endswith("_total"):
-            found[name.removeprefix("purgeline_").removesuffix("_total")] = int(float(value))
-    return found
+    names = ("tasks_accepted", "tasks_done", "tasks_partial", "tasks_failed", "tasks_cancelled")
+    return {name: counted(engine, name) for name in names}
 
 
 def judge(found: dict[str, Any]) -> list[str]:
@@ -166,7 +157,10 @@ def main(argv: Sequence[str]) -> int:
     print("tasks:", found["counts"])
     print("\n".join(judge(found)))
     print("plot:", report.chart(args.out, "soak"))
-    return 0
+    counts = found["counts"]
+    is_good = counts["tasks_accepted"] == counts["tasks_done"] and not counts["tasks_failed"]
+    is_good = is_good and " status=0 connect=0 read=0 write=0 timeout=0 " in found["wrk"]
+    return 0 if is_good else 1
 
 
 if __name__ == "__main__":

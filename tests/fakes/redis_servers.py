@@ -113,6 +113,12 @@ class RedisServer:
         """Whether its process runs; also when it is paused."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process; changes at each start."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, *, wait: bool = True) -> None:
         """Start it on what its disk holds; return when it answers."""
         assert not self.is_up

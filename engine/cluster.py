@@ -2,7 +2,7 @@
 
 Once a second, in threads of its own so that slow reads of clients do not make it look dead:
 
-- *beat*: say that it lives, and learn who else does;
+- *beat*: say that it lives, and learn who else does, whatever else takes time;
 - *take over*: entries of engines that have left, or died (`Takeover`); each engine looks at its share of the
   regions, so the work of a dead one is spread over those that live;
 - *progress* of tasks that take longer is written down, and delay queues are looked at;
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _TICK_S: Final = 1.0
 _INBOX_MAX_S: Final = 1.0
 _RETRY_MAX_S: Final = 1.0
-_THREADS: Final = 3  #: one waits for messages
+_THREADS: Final = 4  #: one waits for messages, one beats
 _WATCH_ALL_EVERY: Final = 5  #: ticks between two looks at consumers that no engine speaks of
 _LOST_EVERY: Final = 10  #: ticks between two looks for entries of our own that we do not know
 _LATE_S: Final = 30.0  #: so long after a failed commit Redis may still do what it had received of it
@@ -113,7 +113,7 @@ class Cluster:
                 self._engine.dispatch.nodes[name].start_probe()
         self._engine.delay.refresh(depths)
         await self.look()
-        for work in (self._run(), self._listen()):
+        for work in (self._live(), self._run(), self._listen()):
             self._tasks.append(self._loop.create_task(work))
 
     async def leave(self) -> None:
@@ -129,11 +129,14 @@ class Cluster:
                 await self.call(self.members.leave)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self) -> None:
+    async def _live(self) -> None:
+        """Beat, and keep the nodes that are being delivered; what else takes time does not hold this up."""
         failures = 0
         while True:
             try:
-                await self._tick()
+                await self._beat()
+                for node in list(self._claimed):
+                    await self.take(node)
                 if failures:
                     self._engine.dispatch.on_alert("cluster", "resolved", "the cluster can be seen again")
                 failures = 0
@@ -143,15 +146,22 @@ class Cluster:
                 self._engine.dispatch.on_alert("cluster", "error", f"the cluster cannot be seen: {exc}")
                 pause_s = min(_RETRY_MAX_S, 0.1 * 2**failures)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            except Exception:  # noqa: BLE001 - without it nobody would take over anything
-                logger.exception("the cluster's work failed")
+            except Exception:  # noqa: BLE001 - without it this engine would be taken for dead
+                logger.exception("the cluster's beat failed")
                 await asyncio.sleep(self._tick_s)
 
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_s)
+            try:
+                await self._tick()
+            except StoreError as exc:
+                logger.debug("the cluster's work has to wait: {}", exc)
+            except Exception:  # noqa: BLE001 - without it nobody would take over anything
+                logger.exception("the cluster's work failed")
+
     async def _tick(self) -> None:
-        await self._beat()
         self._ticks += 1
-        for node in list(self._claimed):
-            await self.take(node)
         if self._ticks % _WATCH_ALL_EVERY == 0 or any(map(self.is_gone, self.view.members)):
             await self.look()
         failed_s = self._loop.time() - self._engine.savers.savers[0].failed_at
@@ -189,6 +199,7 @@ class Cluster:
                 await asyncio.sleep(random.uniform(0.5, 1))  # noqa: S311 - jitter
             except Exception:  # noqa: BLE001 - the next message must be heard
                 logger.exception("a message of another engine failed")
+                await asyncio.sleep(self._tick_s)
 
     def _cancel(self, task_id: str) -> None:
         task = self._engine.regions.get(task_id)
@@ -256,8 +267,9 @@ class Cluster:
             if not await self.call(self.members.fence, fence):
                 return
             self._fenced = fence
-        states = await self.call(self.members.make_due, time.time(), fence)
+        states, callbacks = await self.call(self.members.make_due, time.time(), fence)
         self._engine.stats.tasks_partial += len(states)
+        self._engine.callbacks_written(0, callbacks)
         await self._drop_unknown()
 
     async def _drop_unknown(self) -> None:
@@ -267,8 +279,10 @@ class Cluster:
             if name not in known and await self.take(name):
                 count = self._engine.delay.depth(name)
                 logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
-                await self._engine.delay.drop_unknown(name)
-                await self.give_back(name)
+                try:
+                    await self._engine.delay.drop_unknown(name)
+                finally:
+                    await self.give_back(name)
 
     # Delivery of delay queues, see `delay.Claims`
 

@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
+from loguru import logger
 
 from engine.errors import StoreError
 from engine.model import Operation, Share, Task
@@ -191,20 +192,24 @@ class DelayQueues:
     async def _deliver(self, node: Node) -> None:
         """Deliver until nothing is left, or the node goes down again."""
         self._again.add(node.name)
-        while node.name in self._again and not self._is_over(node):
-            self._again.discard(node.name)
-            try:
-                while await self._deliver_turn(node):
-                    pass
-            except StoreError as exc:
-                self._dispatch.on_alert("store:read", "error", str(exc))
-                self._again.add(node.name)
-                await asyncio.sleep(_READ_RETRY_S)
-        self.sent.pop(node.name, None)
-        with contextlib.suppress(StoreError):
-            if self.claims is not None:
-                await self.claims.give_back(node.name)
-            await self.recount(node.name)
+        try:
+            while node.name in self._again and not self._is_over(node):
+                self._again.discard(node.name)
+                try:
+                    while await self._deliver_turn(node):
+                        pass
+                except Exception as exc:  # noqa: BLE001 - a delivery that ends for good would leave its rows
+                    if not isinstance(exc, StoreError):
+                        logger.exception("the delivery of {} failed and is tried again", node.name)
+                    self._dispatch.on_alert("store:read", "error", str(exc))
+                    self._again.add(node.name)
+                    await asyncio.sleep(_READ_RETRY_S)
+        finally:
+            self.sent.pop(node.name, None)
+            with contextlib.suppress(StoreError):
+                if self.claims is not None:
+                    await self.claims.give_back(node.name)
+                await self.recount(node.name)
 
     async def _deliver_turn(self, node: Node) -> bool:
         """Deliver a chunk, unless another engine does; return whether to go on."""

@@ -446,6 +446,9 @@ class Dispatch:
 
     def _over(self, task: Task) -> None:
         """Nothing of the task is on its way any more: settle it, unless it waits for delayed ones."""
+        if task.is_lost:
+            self.drop(task)
+            return
         state = result.state_of(task, is_due=task.is_due)
         if state is not State.RUNNING:
             self._settle(task, state)
@@ -502,28 +505,46 @@ class Dispatch:
         task = self.regions.get(task_id)
         if task is None or task.waiters is not None:
             return
+        task.is_lost = True
         if task.live:
             self.cancel(task)  # what is on its way is answered first
-        elif task.is_handed:
-            self._forget(task)
+        else:
+            self.drop(task)
+
+    def drop(self, task: Task) -> None:
+        """Let a lost task go, and nothing of it in the store."""
+        if self.regions.get(task.id) is not task:
+            return  # it has been taken back, and is another one here by now
+        self._remove(task)
+        if task.journal_key:
+            self._leave_journal(task)
 
     def _forget(self, task: Task) -> None:
+        self._remove(task)
+        if task.journal_key:
+            key = task.journal_key
+            if self._leave_journal(task):
+                self.savers.of(task.id).settle_journal(key)
+
+    def _remove(self, task: Task) -> None:
         self.regions.remove(task.id)
         if self.touched is not None:
             self.touched.discard(task)
         self._made_room()
         self.dues.cancel(task.id)
-        _unlink(task)
-        if task.journal_key:
-            saver = self.savers.of(task.id)
-            key = (id(saver), task.journal_key)
-            task.journal_key = 0
-            left = self._journal_left[key] - 1
-            if left:
-                self._journal_left[key] = left
-            else:
-                del self._journal_left[key]
-                saver.settle_journal(key[1])
+        if task.live == 0:
+            _unlink(task)
+
+    def _leave_journal(self, task: Task) -> bool:
+        """Count a task out of its journal row; tell whether it was the row's last one."""
+        key = (id(self.savers.of(task.id)), task.journal_key)
+        task.journal_key = 0
+        left = self._journal_left[key] - 1
+        if left:
+            self._journal_left[key] = left
+        else:
+            del self._journal_left[key]
+        return not left
 
     def _due(self, task: Task) -> None:
         task.is_due = True

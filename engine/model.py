@@ -156,6 +156,7 @@ class Task:
         parked: rows for delay queues that are written with its document (shared store).
         progress: what an engine before this one had acked, until it is expanded; see `progress`.
         is_handed: its document and rows are on their way to the store, which has it from then on.
+        is_lost: another engine took it over; what becomes of it here does not count.
     """
 
     __slots__ = (
@@ -171,6 +172,7 @@ class Task:
         "indexes",
         "is_due",
         "is_handed",
+        "is_lost",
         "journal_key",
         "kind",
         "live",
@@ -236,6 +238,7 @@ class Task:
         self.parked: list[Any] | None = None
         self.progress: dict[tuple[str, int], bytes] | None = None
         self.is_handed = False
+        self.is_lost = False
 
     @classmethod
     def internal(cls, targets: list[str], *, owner: Any, task_id: str) -> Task:

@@ -408,12 +408,25 @@ class Saver:
         error = outcome.own_error or next(iter(outcome.refused.values()))
         self.is_partial = True
         work.accepted = []  # they have been told
-        if outcome.own_error is None:
+        left = outcome.left
+        if left is None:
             self._written(work, outcome.lost)
             work.records = 0
             work.batch.is_probe = False
+        else:
+            later = Work()
+            later.saved = [pair for pair in work.saved if pair[0].id in left.documents]
+            later.then = work.then
+            later.batch = left
+            later.records = len(left.documents) + len(left.parked) + len(left.delivered) + len(left.cancelled)
+            later.records += len(left.callbacks) + len(left.settled_journal) + len(left.unparked_tasks) + 1
+            work.saved = [pair for pair in work.saved if pair[0].id not in left.documents]
+            work.then = []
+            self._written(work, outcome.lost)
+            work = later
         self._note_failure(error)
         self._keep(work)
+        self._own_since = self._loop.time() + _RETRY_S  # till then clients need not carry it along
 
     def _failed(self, work: Work, error: StoreError) -> None:
         """Refuse the clients' tasks, keep our own records and try those again."""
@@ -488,7 +501,9 @@ def _merge(failed: Work, later: Work) -> Work:
     batch, after = failed.batch, later.batch
     failed.accepted = []
     batch.accepted = []
-    batch.documents.update(after.documents)
+    batch.documents = after.documents | {
+        name: text for name, text in batch.documents.items() if name not in after.documents
+    }  # what failed last: a server that is away must not hold up what is for others
     batch.progress.update(after.progress)
     batch.cancelled.update(after.cancelled)
     for part in (

@@ -90,7 +90,8 @@ class Takeover:
         if taken.entry.callback is not None:
             engine.callbacks_written(0, [taken.entry.callback])
             return 0
-        await self._not_being_saved([record.id for record in taken.records])
+        if not await self._not_being_saved([record.id for record in taken.records]):
+            return 0  # it stays as it is, and `find_lost` comes back to it
         progress = {
             task_id: found
             for task_id, text in taken.progress.items()
@@ -101,10 +102,11 @@ class Takeover:
             engine.savers.savers[0].settle_journal(key)
         return count
 
-    async def _not_being_saved(self, ids: list[str]) -> None:
-        """Wait until no client's task of one of these ids is being saved: it is told in a moment."""
+    async def _not_being_saved(self, ids: list[str]) -> bool:
+        """Wait until no client's task of one of these ids is being saved; False: that takes too long."""
         for _ in range(_SAVING_LIMIT):
             tasks = [self._engine.regions.get(task_id) for task_id in ids]
             if not any(task is not None and task.waiters is not None for task in tasks):
-                return
+                return True
             await asyncio.sleep(_SAVING_S)
+        return False

@@ -170,7 +170,10 @@ class TakeUp:
         replayed = 0
         for record in records:
             asking = self._accept.release_asking(record.id)
-            if self._regions.get(record.id) is not None:
+            there = self._regions.get(record.id)
+            if there is not None and there.is_lost:
+                self._dispatch.drop(there)  # it had been taken from here, and comes back
+            elif there is not None:
                 continue  # a client handed it in again, and its own row is there too
             self._replay(record, key, (progress or {}).get(record.id))
             if asking is not None:

@@ -146,7 +146,8 @@ class Committed(msgspec.Struct):
     journal: list[JournalKey] = []  #: row of each accepted task, in their order; nothing of a known one's
     known: dict[str, tuple[str, bytes]] = {}  #: accepted ids already stored: digest (hex), document
     refused: dict[str, StoreError] = {}  #: accepted ids that could not be stored, while others could
-    own_error: StoreError | None = None  #: the batch but for its accepted tasks has to be written again
+    own_error: StoreError | None = None  #: of the batch, accepted tasks aside, `left` has to be written again
+    left: Batch | None = None
     lost: set[str] = set()  #: ids of documents that are another engine's by now, and were not written
     settled_late: list[str] = []  #: states of the stored tasks that late delivery settled, or a cancel
     callbacks: list[Callback] = []  #: those written, with their keys

@@ -34,7 +34,7 @@ from engine.store.redis_records import (
     read_entry,
     read_live,
 )
-from engine.store.redis_scripts import CHANGE
+from engine.store.redis_scripts import CHANGE, FORGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,19 +127,32 @@ class RedisStore(RedisQueues):
             self._make_groups()
             work = RedisCommit(self, batch, done := Committed(journal=[""] * len(batch.accepted)))
             work.write()
-        if done.own_error is None and (batch.delivered or batch.cancelled or batch.unparked_tasks):
+        if batch.delivered or batch.cancelled or batch.unparked_tasks:
             try:
                 self._change(batch, done)
             except StoreError as exc:
                 done.own_error = exc
+                work.left.delivered = batch.delivered
+                work.left.cancelled = batch.cancelled
+                work.left.unparked_tasks = batch.unparked_tasks
+        if done.own_error is not None:
+            done.left = work.left
         error = done.own_error or next(iter(done.refused.values()), None)
         if (
             error is not None
             and len(done.refused) == len(batch.accepted)
             and (done.own_error is not None or batch.is_accept_only)
+            and not self._works_in_part()
         ):
             raise error
         return done
+
+    def _works_in_part(self) -> bool:
+        """Tell whether some server of a cluster answers, though those that a batch needed did not."""
+        if self.link.url.kind != "cluster":
+            return False
+        replies = self.link.run([("EXISTS", f"{tag}probe") for tag in self.keys.tags])
+        return not all(isinstance(reply, StoreError) for reply in replies)
 
     def ms_of(self, state: str) -> int:
         """Return how long a document in *state* is kept, in milliseconds; 0: until it changes."""
@@ -277,7 +290,7 @@ class RedisStore(RedisQueues):
                 self.consumer,
                 tag,
                 self.now(),
-                hashlib.sha1(old or b"").hexdigest(),  # noqa: S324 - to tell whether it changed
+                _digest(old),
                 text,
                 ms,
                 callback,
@@ -472,17 +485,16 @@ class RedisStore(RedisQueues):
                     limit - forgotten,
                 )
             ]
-            gone = []
-            for task_id, value in self.values(ids).items():
-                if value is None or (value.startswith(b"{") and self._is_old(value, before_at)):
-                    gone.append(task_id)
+            gone = {
+                task_id: _digest(value)
+                for task_id, value in self.values(ids).items()
+                if value is None or (value.startswith(b"{") and self._is_old(value, before_at))
+            }
             self._forget_from[region] = first + len(ids) - len(gone) if len(ids) == limit - forgotten else 0
             if gone:
-                self.link.all(
-                    [("DEL", self.keys.task(task_id)) for task_id in gone] + [("ZREM", f"{tag}index", *gone)],
-                    is_write=True,
-                )
-            forgotten += len(gone)
+                keys = [f"{tag}index", *map(self.keys.task, gone)]
+                pairs = [word for pair in gone.items() for word in pair]
+                forgotten += self.link.one(*FORGET.call(keys, [int(before_at * 1e6), *pairs]), is_write=True)
             if forgotten >= limit:
                 break
         return forgotten
@@ -491,3 +503,8 @@ class RedisStore(RedisQueues):
     def _is_old(value: bytes, before_at: float) -> bool:
         document = _decode(value)
         return result.is_final(document) and document["updated_at"] < before_at
+
+
+def _digest(value: bytes | None) -> str:
+    """Return what scripts tell by whether a value has changed; empty for none."""
+    return "" if value is None else hashlib.sha1(value).hexdigest()  # noqa: S324 - not for secrets

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import StoreError
 from engine.model import State
-from engine.store import Callback
+from engine.store import Batch, Callback
 from engine.store.redis_keys import GROUP
 from engine.store.redis_queues import Row, rows_behind
 from engine.store.redis_records import encode_callback, encode_task, facts_of, journal_key, split_key
@@ -15,15 +16,23 @@ from engine.store.redis_scripts import ACCEPT, ACK, CALLBACK, HAND_OVER, PROGRES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from engine.store import Batch, Committed, Parked
+    from engine.store import Committed, Parked
     from engine.store.redis import RedisStore
     from engine.store.redis_link import Command
 
 _RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
 
 
-def _nothing(reply: Any) -> None:
+def _nothing(_: Any) -> None:
     pass
+
+
+def _keep_callbacks(callbacks: list[Callback], left: Batch) -> None:
+    left.callbacks += callbacks
+
+
+def _keep_entries(keys: list[str], left: Batch) -> None:
+    left.settled_journal += keys  # those of callbacks are acknowledged in the same way
 
 
 class RedisCommit:
@@ -35,8 +44,9 @@ class RedisCommit:
         self._batch = batch
         self._done = done
         self._commands: list[Command] = []
-        self._after: list[tuple[Callable[[Any], None], list[int] | None]] = []
+        self._after: list[tuple[Callable[[Any], None], list[int] | None, Callable[[Batch], object]]] = []
         self.has_lost_groups = False
+        self.left = Batch()  #: what could not be written, accepted tasks aside
 
     def write(self) -> None:
         """Send it, and note what came of it."""
@@ -60,22 +70,38 @@ class RedisCommit:
             self._after,
             [],
         )  # they refer to this object: the collector would have to find them
-        for (then, places), reply in zip(after, replies, strict=True):
+        for (then, places, keep), reply in zip(after, replies, strict=True):
             if not isinstance(reply, StoreError):
                 then(reply)
                 continue
             self.has_lost_groups |= "NOGROUP" in str(reply)
             if places is None:
                 self._done.own_error = reply
+                keep(self.left)
             else:
                 for place in places:
                     self._done.refused[batch.accepted[place].id] = reply
         if self._done.known:
             self._show_known()
 
-    def _add(self, command: Command, then: Callable[[Any], None], places: list[int] | None = None) -> None:
+    def _add(
+        self,
+        command: Command,
+        then: Callable[[Any], None],
+        *,
+        places: list[int] | None = None,
+        keep: Callable[[Batch], object] = _nothing,
+    ) -> None:
+        """Add a command.
+
+        Args:
+            command: a script or a command.
+            then: given the answer.
+            places: of the accepted tasks that it saves.
+            keep: puts what it writes of the engine's own into another batch, when it cannot be written.
+        """
         self._commands.append(command)
-        self._after.append((then, places))
+        self._after.append((then, places, keep))
 
     def _by_region(self, ids: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         regions: dict[int, list[str]] = {}
@@ -107,7 +133,7 @@ class RedisCommit:
                 self._add(
                     ACCEPT.call([self._keys.streams[region], f"{tag}index", *names], flat),
                     self._accepted(region, places),
-                    places,
+                    places=places,
                 )
 
     def _accepted(self, region: int, places: list[int]) -> Callable[[Any], None]:
@@ -152,9 +178,25 @@ class RedisCommit:
                     document,
                     self._store.ms_of(facts.state),
                     b"" if callback is None else encode_callback(callback),
+                    repr(facts.due_at) if facts.state == State.RUNNING else "",
                 )
-            keys = [self._keys.streams[region], f"{tag}index", *(f"{tag}task:{name}" for name in names)]
-            self._add(SETTLE.call(keys, flat), self._settled(region, names, callbacks))
+            keys = [
+                self._keys.streams[region],
+                f"{tag}index",
+                f"{tag}due",
+                *(f"{tag}task:{name}" for name in names),
+            ]
+            self._add(
+                SETTLE.call(keys, flat),
+                self._settled(region, names, callbacks),
+                keep=partial(self._keep_documents, names, callbacks),
+            )
+
+    def _keep_documents(self, names: list[str], callbacks: dict[str, Callback], left: Batch) -> None:
+        for name in names:
+            left.documents[name] = self._batch.documents[name]
+            if name in callbacks:
+                left.callbacks.append(callbacks[name])
 
     def _settled(
         self, region: int, names: list[str], callbacks: dict[str, Callback]
@@ -211,7 +253,14 @@ class RedisCommit:
             elif reply and reply != b"there" and callback is not None:
                 self._note(callback, region, reply)
 
-        self._add(command, note)
+        def keep(left: Batch) -> None:
+            left.parked += parked
+            if document:
+                left.documents[task_id] = document
+            if callback is not None:
+                left.callbacks.append(callback)
+
+        self._add(command, note, keep=keep)
 
     def _progress(self) -> None:
         for region, names in self._by_region(self._batch.progress):
@@ -236,7 +285,9 @@ class RedisCommit:
 
             texts = map(encode_callback, some)
             self._add(
-                CALLBACK.call([self._keys.streams[region]], [GROUP, self._store.consumer, *texts]), note
+                CALLBACK.call([self._keys.streams[region]], [GROUP, self._store.consumer, *texts]),
+                note,
+                keep=partial(_keep_callbacks, some),
             )
 
     def _ack(self, keys: Iterable[int | str]) -> None:
@@ -249,4 +300,8 @@ class RedisCommit:
             for first in range(0, len(entries), _RECORDS_MAX):
                 some = entries[first : first + _RECORDS_MAX]
                 arguments = [GROUP, self._store.consumer, *some]
-                self._add(ACK.call([self._keys.streams[region]], arguments), _nothing)
+                self._add(
+                    ACK.call([self._keys.streams[region]], arguments),
+                    _nothing,
+                    keep=partial(_keep_entries, [journal_key(region, entry) for entry in some]),
+                )

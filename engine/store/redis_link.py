@@ -33,6 +33,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TryAgainError,
@@ -58,7 +59,7 @@ _PAUSE_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
 _REFRESH_S: Final = 0.5
 _KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
-_ELSEWHERE: Final = (MovedError, AskError)
+_AWAY: Final = (RedisError, RedisClusterException, OSError)  #: the second is no kind of the first
 _LATER: Final = (TryAgainError, ClusterDownError)
 
 
@@ -111,7 +112,8 @@ class Link:
     Args:
         url: where.
         timeout_s: of connecting, and of each answer.
-        connections_max: per server; who finds none free waits for *timeout_s*.
+        connections_max: per server. One engine's threads need fewer; who finds none free fails like who finds
+            no server.
         wait_replicas: a write counts when so many replicas have it.
     """
 
@@ -201,7 +203,7 @@ class Link:
         """
         try:
             servers = self._masters()
-        except (RedisError, OSError) as exc:
+        except _AWAY as exc:
             raise self._translate(exc) from exc
         found = []
         for server in servers:
@@ -245,7 +247,8 @@ class Link:
         for index in indexes:
             try:
                 server = self._server_of(commands[index], asking.get(index))
-            except (RedisError, OSError, StoreError) as exc:
+            except (*_AWAY, StoreError) as exc:
+                self._is_stale = True
                 replies[index] = exc
             else:
                 by_server.setdefault(server, []).append(index)
@@ -404,23 +407,26 @@ class Link:
                 if now - self._refreshed_at < _REFRESH_S and self._refreshed_at:
                     raise RedisConnectionError("no server of the cluster answered a moment ago")
                 self._refreshed_at = now
-                self._cluster = RedisCluster(
-                    startup_nodes=[ClusterNode(host, port) for host, port in self.url.servers],
-                    require_full_coverage=False,
-                    max_connections=self._connections_max,
-                    **self._options(),
-                )
+                try:
+                    self._cluster = RedisCluster(
+                        startup_nodes=[ClusterNode(host, port) for host, port in self.url.servers],
+                        require_full_coverage=False,
+                        max_connections=self._connections_max,
+                        **self._options(),
+                    )
+                except RedisClusterException as exc:
+                    raise RedisConnectionError(str(exc)) from exc
                 self._is_stale = False
             elif self._is_stale and now - self._refreshed_at > _REFRESH_S:
                 self._refreshed_at = now
                 self._is_stale = False
                 try:
                     self._cluster.nodes_manager.initialize()
-                except RedisError:
+                except _AWAY:  # the old table is better than none
                     self._is_stale = True
             return self._cluster
 
     def _moved(self, error: MovedError) -> None:
         if self._cluster is not None:
-            with contextlib.suppress(RedisError):
+            with contextlib.suppress(*_AWAY):
                 self._cluster.nodes_manager.move_slot(error)

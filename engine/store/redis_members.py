@@ -17,6 +17,7 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.model import State
+from engine.store import Committed
 from engine.store.redis_keys import GROUP
 from engine.store.redis_records import Entry, read_entry
 from engine.store.redis_scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
@@ -24,7 +25,7 @@ from engine.store.redis_scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, T
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from engine.store import Accepted
+    from engine.store import Accepted, Callback
     from engine.store.redis import RedisStore
 
 LEFT = b"left"
@@ -233,8 +234,8 @@ class Members:
         )
         return all(replies)
 
-    def make_due(self, now: float, fence: int) -> list[str]:
-        """Make stored tasks whose time has come partial; return their states.
+    def make_due(self, now: float, fence: int) -> tuple[list[str], list[Callback]]:
+        """Make stored tasks whose time has come partial; return their states, and callbacks to be sent.
 
         Raises:
             StoreError: there is a later leader, or the store fails.
@@ -254,20 +255,34 @@ class Members:
                     document["state"] = State.PARTIAL.value
                     document["updated_at"] = now
                     changed.append((task_id, value, document))
-        self._change(changed, fence)
+        done = Committed()
+        again = self._change(changed, fence, done)
         by_tag: dict[str, list[str]] = {}
         for task_id in ids:
+            if task_id in again:
+                continue
             by_tag.setdefault(self._keys.tags[self._keys.region(task_id)], []).append(task_id)
         self._link.all([("ZREM", f"{tag}due", *some) for tag, some in by_tag.items()], is_write=True)
-        return [document["state"] for _, _, document in changed]
+        states = [document["state"] for task_id, _, document in changed if task_id not in again]
+        return states, done.callbacks
 
-    def _change(self, changed: list[tuple[str, bytes, dict[str, Any]]], fence: int) -> None:
+    def _change(
+        self, changed: list[tuple[str, bytes, dict[str, Any]]], fence: int, done: Committed
+    ) -> set[str]:
+        """Write documents; return the tasks that were changed by others meanwhile: they come up again."""
+        again = set()
         commands = [
             self.store.change(task_id, old, document, fence=fence, reports=True)
             for task_id, old, document in changed
         ]
-        for reply in self._link.run(commands, is_write=True):
+        replies = self._link.run(commands, is_write=True)
+        for (task_id, _, document), reply in zip(changed, replies, strict=True):
             if isinstance(reply, StoreError):
                 raise reply
             if reply == b"fenced":
                 raise StoreError(f"leader {fence} is over: there is a later one")
+            if reply == b"changed":
+                again.add(task_id)
+            else:
+                self.store.note_callback(done, task_id, document, reply)
+        return again

@@ -56,17 +56,19 @@ return {entry, known}
 SETTLE: Final = Script(
     _JOURNAL
     + """
--- KEYS stream, index, documents; ARGV group, consumer, then per document: id, score, document, ms, callback
+-- KEYS stream, index, due, documents
+-- ARGV group, consumer, then per document: id, score, document, ms, callback, due at
 -- Answers entries of callbacks, and places of documents that are another's.
 local group, consumer = ARGV[1], ARGV[2]
 local mine = '@' .. consumer .. ' '
 local entries, lost = {}, {}
 local at = 3
-for place = 3, #KEYS do
+for place = 4, #KEYS do
   local head = redis.call('GETRANGE', KEYS[place], 0, #mine - 1)
   local entry = ''
   if head == '' or head == mine then
     if head == '' then redis.call('ZADD', KEYS[2], ARGV[at + 1], ARGV[at]) end
+    if ARGV[at + 5] ~= '' then redis.call('ZADD', KEYS[3], ARGV[at + 5], ARGV[at]) end
     if ARGV[at + 4] ~= '' then entry = append(KEYS[1], group, consumer, {'c', ARGV[at + 4]}) end
     if ARGV[at + 3] == '0' then
       redis.call('SET', KEYS[place], ARGV[at + 2])
@@ -74,10 +76,10 @@ for place = 3, #KEYS do
       redis.call('SET', KEYS[place], ARGV[at + 2], 'PX', ARGV[at + 3])
     end
   elseif string.sub(head, 1, 1) == '@' then
-    lost[#lost + 1] = place - 3
+    lost[#lost + 1] = place - 4
   end
   entries[#entries + 1] = entry
-  at = at + 5
+  at = at + 6
 end
 return {entries, lost}
 """
@@ -267,6 +269,26 @@ for place = 2, #KEYS do
   end
 end
 return found
+"""
+)
+
+FORGET: Final = Script(
+    """
+-- KEYS index, documents; ARGV highest score, then per document: id, digest of what was read (empty: nothing)
+-- Takes out what is still as it was read: the id may be a new task's by now. Answers how many.
+local gone, at = 0, 2
+for place = 2, #KEYS do
+  local now = redis.call('GET', KEYS[place])
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[at])
+  local is_old = score and tonumber(score) <= tonumber(ARGV[1])
+  if is_old and (now and redis.sha1hex(now) or '') == ARGV[at + 1] then
+    redis.call('DEL', KEYS[place])
+    redis.call('ZREM', KEYS[1], ARGV[at])
+    gone = gone + 1
+  end
+  at = at + 2
+end
+return gone
 """
 )
 

@@ -175,10 +175,52 @@ def test_a_leader_that_slept_through_its_end_changes_nothing(join: Callable[[str
     with pytest.raises(StoreError, match="later one"):
         one.make_due(2000.0, old)
     assert state_of(one, "t") == "running"
-    assert other.make_due(1059.0, new) == []
-    assert other.make_due(2000.0, new) == ["partial"]
+    assert other.make_due(1059.0, new)[0] == []
+    assert other.make_due(2000.0, new)[0] == ["partial"]
     assert state_of(one, "t") == "partial"
-    assert other.make_due(2000.0, new) == []
+    assert other.make_due(2000.0, new)[0] == []
+
+
+def test_a_task_that_is_done_while_it_becomes_due_stays_done(
+    join: Callable[[str], Members], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = join("one")
+    fence = one.beat(About("one"), may_lead=True).fence
+    rows = [Parked("n", 1, "http://a/", "t", "", 5.0)]
+    one.store.commit(Batch(documents=document("t", "running", delayed=1), parked=rows))
+    [row] = one.store.oldest_parked("n", 2)
+    read = one.store.values
+
+    def read_and_then_deliver(ids: list[str]) -> dict[str, bytes | None]:
+        found = read(ids)
+        monkeypatch.setattr(one.store, "values", read)
+        one.store.commit(Batch(delivered=[Delivered(row, "edge", 7.0)]))
+        return found
+
+    monkeypatch.setattr(one.store, "values", read_and_then_deliver)
+    assert one.make_due(2000.0, fence)[0] == []
+    assert one.make_due(2000.0, fence)[0] == []
+    assert state_of(one, "t") == "done"
+
+
+def test_an_id_that_is_used_again_meanwhile_is_not_forgotten(
+    join: Callable[[str], Members], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = join("one")
+    one.store.commit(Batch(documents=document("t", "done")))
+    key, read = one.store.keys.task("t"), one.store.values
+
+    def read_and_then_use(ids: list[str]) -> dict[str, bytes | None]:
+        found = read(ids)
+        one.store.link.one("SET", key, "@two 1-1", is_write=True)
+        return found
+
+    monkeypatch.setattr(one.store, "values", read_and_then_use)
+    assert one.store.forget(1e9, 10) == 0
+    assert one.store.link.one("GET", key) == b"@two 1-1"
+    monkeypatch.setattr(one.store, "values", read)
+    one.store.link.one("DEL", key, is_write=True)
+    assert one.store.forget(1e9, 10) == 1
 
 
 def test_one_delivers_a_nodes_queue_at_a_time(join: Callable[[str], Members]) -> None:
@@ -191,3 +233,33 @@ def test_one_delivers_a_nodes_queue_at_a_time(join: Callable[[str], Members]) ->
     assert not other.lock("n")
     one.unlock("n")
     assert other.lock("n")
+
+
+def test_what_one_server_cannot_write_is_left_and_the_rest_is_written(
+    join: Callable[[str], Members], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = join("one").store
+    names = {store.keys.region(f"t{number}"): f"t{number}" for number in range(50)}
+    away, here = names[0], names[1]
+    run = store.link.run
+
+    def run_without(commands: list[tuple[object, ...]], *, is_write: bool = False) -> list[object]:
+        return [
+            StoreError("away")
+            if any(store.keys.tags[0] in str(word) for word in command)
+            else run([command], is_write=is_write)[0]
+            for command in commands
+        ]
+
+    monkeypatch.setattr(store.link, "run", run_without)
+    monkeypatch.setattr(store, "_works_in_part", lambda: True)
+    rows = [Parked("n", 1, "http://a/", name, "", 5.0) for name in (away, here)]
+    documents = document(away, "running", delayed=1) | document(here, "running", delayed=1)
+    done = store.commit(Batch(documents=documents, parked=rows))
+    assert str(done.own_error) == "away"
+    assert done.left is not None
+    assert (list(done.left.documents), [row.task_id for row in done.left.parked]) == ([away], [away])
+    monkeypatch.setattr(store.link, "run", run)
+    assert [row.task_id for row in store.oldest_parked("n", 9)] == [here]
+    assert store.commit(done.left).own_error is None
+    assert sorted(row.task_id for row in store.oldest_parked("n", 9)) == sorted([away, here])

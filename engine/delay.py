@@ -7,8 +7,8 @@ count per node. When a node answers again its rows are delivered oldest first, a
 - the row of a prefix or host purge supersedes the older rows of URLs under it;
 - a row that waits for its parents' own delivery is let go by that.
 
-A node counts as ready when none of its rows is left. New subtasks join the queue until the last chunk
-is on its way, and then wait in memory behind it; otherwise a busy engine would never catch up.
+A node counts as ready when none of its rows is left. New subtasks go out beside the delivery, and wait in
+memory behind the last chunk; if they joined the queue, a busy engine would never catch up.
 
 With a shared store one engine at a time delivers a node's queue (`Claims`); the others wait until it is
 empty. It remembers what it has sent: an older row for the same, or for a URL under a prefix that was
@@ -173,6 +173,7 @@ class DelayQueues:
         running = self._deliveries.get(node.name)
         self._again.add(node.name)
         if self.is_held:
+            node.begin()
             return
         if running is None or running.done():
             self._deliveries[node.name] = self._loop.create_task(self._deliver(node))
@@ -217,6 +218,7 @@ class DelayQueues:
             return await self._deliver_chunk(node)
         if node.state is NodeState.READY:
             return False
+        node.begin()
         store = self._dispatch.savers.savers[0].store
         if not await self.read(store.oldest_parked, node.name, 1, True):
             return await self._nothing_left(node)

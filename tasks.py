@@ -82,10 +82,32 @@ def test(c: Context, only: str = "", args: str = "") -> None:
     """Run the tests; missing system packages are installed first."""
     ensure_system("test")
     ensure_salt()
-    workers = ["-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile"]  # most tests wait
+    count = str(min(4, 2 * (os.cpu_count() or 1)))  # most tests wait
+    workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
     code = run_module("pytest", *workers, *(["-k", only] if only else []), *shlex.split(args))
     if code:
         raise Exit(f"test: pytest ended with {code}", code=code)
+
+
+@task(
+    positional=[],
+    help={
+        "only": "only this row, such as 'intake'; several separated by commas",
+        "quick": "one short round of each: whether it works, no figures to keep",
+        "compare": "bench.json of another run: show what changed",
+        "out": "where the figures go; the chart lies beside it",
+    },
+)
+def bench(
+    c: Context, only: str = "", quick: bool = False, compare: str = "", out: str = "bench.json"
+) -> None:
+    """Measure beside what one would use instead, in one run of at most ten minutes."""
+    ensure_system("bench")
+    args = [f"--only={name.strip()}" for name in only.split(",") if name.strip()]
+    args += [f"--compare={Path(compare).resolve()}"] * bool(compare) + ["--quick"] * quick
+    code = run_module("tests.benchmarks", *args, f"--out={Path(out).resolve()}")
+    if code:
+        raise Exit(code=code)  # it has said why
 
 
 @task(positional=[])
@@ -110,10 +132,11 @@ def check(c: Context) -> None:
     help={
         "keep": "leave the engine and the caches running until Ctrl-C",
         "builtin": "use the built-in caching proxy even where Varnish and nginx are installed",
+        "cluster": "three engines on one Redis, of which one is killed under load",
     },
 )
-def demo(c: Context, keep: bool = False, builtin: bool = False) -> None:
+def demo(c: Context, keep: bool = False, builtin: bool = False, cluster: bool = False) -> None:
     """Start caches and the engine on this machine, and watch a purge go through; nothing is installed."""
-    code = import_module("release.demo").main(keep=keep, builtin=builtin)
+    code = import_module("release.demo").main(keep=keep, builtin=builtin, cluster=cluster)
     if code:
         raise Exit(code=code)  # it has said why

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from engine.region import RegionMap
     from engine.saver import SaverPool
     from engine.stats import Stats
+    from engine.store import JournalKey
     from engine.validate import Validator
 
 LINES_MAX: Final = 10_000  #: tasks in one NDJSON request
@@ -281,7 +282,7 @@ class Accept:
 
     # Told by the savers
 
-    def accepted(self, task: Task, journal_seq: int, error: Exception | None) -> None:
+    def accepted(self, task: Task, journal_key: JournalKey, error: Exception | None) -> None:
         """The task is saved, or cannot be."""
         waiters, task.waiters = task.waiters or [], None
         if error is not None:
@@ -299,7 +300,7 @@ class Accept:
         waiters[0](
             Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total))
         )
-        self._dispatch.submit(task, journal_seq)
+        self._dispatch.submit(task, journal_key)
         for answer in waiters[1:]:
             stats.tasks_replayed += 1
             answer(Reply(200, _encode(result.document(task))))

@@ -65,6 +65,7 @@ def make_app(engine: Engine) -> web.Application:
         ("GET", "/v1/engine/tasks", _get_tasks),
         ("GET", "/v1/engine/stats", _get_stats),
         ("GET", "/v1/engine/nodes", _get_nodes),
+        ("GET", "/v1/engine/cluster", _get_cluster),
         ("GET", "/v1/engine/version", _get_version),
         ("GET", "/version", _get_version),
         ("GET", "/healthz", _get_health),
@@ -260,6 +261,11 @@ async def _get_stats(request: web.Request) -> web.Response:
 async def _get_nodes(request: web.Request) -> web.Response:
     _check(request, "read")
     return _json({"nodes": await request.app[_ENGINE].all_nodes()})
+
+
+async def _get_cluster(request: web.Request) -> web.Response:
+    _check(request, "read")
+    return _json(await request.app[_ENGINE].cluster_document())
 
 
 async def _get_version(request: web.Request) -> web.Response:

@@ -118,6 +118,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         add(name, _hand_in, f"{text} Without a URL they are read from standard input, one a line.")
         _add_task_options(commands[name], is_purge=name == "purge")
     _add_views(add)
+    option = add("migrate", _migrate, "Copy all tasks from one store to another; both without engines.")
+    option("--from", dest="source", required=True, metavar="URL", help="such as sqlite:")
+    option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
+    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)
     worker.set_defaults(run=_work)
@@ -136,6 +140,7 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     option("--state", choices=[*State], default="", help="only these")
     option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
     add("nodes", _nodes, f"List caches. Columns in a pipe: {' '.join(render.NODE_COLUMNS)}.")
+    add("cluster", _cluster, f"List the engines of one Redis. Columns: {' '.join(render.ENGINE_COLUMNS)}.")
     add("stats", _stats, "Show the engine's queues and rates.")
     add("version", _version, "Show the version of this command and, when it answers, of the engine.")
 
@@ -369,6 +374,15 @@ def _nodes(args: argparse.Namespace, out: render.Output) -> int:
     return DONE
 
 
+def _cluster(args: argparse.Namespace, out: render.Output) -> int:
+    with _client(args, out) as client:
+        document = client.cluster()
+    if document["mode"] == "embedded":
+        out.notice("this engine has a store of its own (store.url is sqlite:); there is no cluster")
+    out.listing(document, "engines", render.ENGINE_COLUMNS)
+    return DONE
+
+
 def _stats(args: argparse.Namespace, out: render.Output) -> int:
     with _client(args, out) as client:
         out.mapping(client.stats())
@@ -404,6 +418,22 @@ def _check_config(args: argparse.Namespace, out: render.Output) -> int:
     ]
     facts = {"listen": settings.engine.listen, "store": settings.store.url, "layers": layers}
     out.configuration({**facts, "nodes": nodes})
+    return DONE
+
+
+def _migrate(args: argparse.Namespace, out: render.Output) -> int:
+    from engine import config, migrate  # noqa: PLC0415 - only this command needs the stores
+    from engine.store import sides  # noqa: PLC0415 - as above
+
+    settings = config.load(args.config)
+    folder = Path(settings.engine.data_dir)
+    source = sides.open_side(args.source, settings, folder, is_target=False)
+    target = sides.open_side(args.target, settings, folder, is_target=True)
+    had, has = migrate.migrate(source, target, folder, say=out.notice)
+    out.mapping({"from": had.shown(), "to": has.shown()})
+    if different := had.differences(has):
+        text = "; ".join(different)
+        return out.error(f"not the same on both sides: {text}; run it again to go on", exit_code=FAILED)
     return DONE
 
 

@@ -159,6 +159,12 @@ class Client:
         self._rows(document, "nodes")
         return document
 
+    def cluster(self) -> Document:
+        """Return the engines of one Redis, who leads, and how much each has."""
+        document = self.request("GET", "/v1/engine/cluster")
+        self._rows(document, "engines")
+        return document
+
     def stats(self) -> Document:
         """Return the statistics document."""
         return self.request("GET", "/v1/engine/stats")

@@ -1,7 +1,8 @@
 """What several workers show, made one: statistics, nodes, metrics. Pure.
 
-Counts and rates add up. Of a node's states the one that most needs looking at is shown. In the
-Prometheus page samples with the same name and labels are added, but for what tells workers apart.
+Counts and rates add up; delay queues of a store that all workers share are the same ones, seen by each.
+Of a node's states the one that most needs looking at is shown. In the Prometheus page samples with the
+same name and labels are added, but for what tells workers apart.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _BY_CONCERN: Final = ("down", "returning", "refusing", "ready")
 _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
 _NOT_ADDED: Final = ("purgeline_build_info", "process_start_time_seconds", "process_max_fds", "python_info")
+_DELAYED: Final = ("purgeline_node_delayed", "purgeline_delayed")
 
 
 def stats(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -35,15 +37,23 @@ def stats(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def nodes(lists: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return one document a node, in the order of the first list."""
+def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> list[dict[str, Any]]:
+    """Return one document a node, in the order of the first list.
+
+    Args:
+        lists: the documents of each worker.
+        is_shared: they have one store.
+    """
     found: dict[str, dict[str, Any]] = {}
     for document in (document for part in lists for document in part):
         there = found.setdefault(document["name"], document)
         if there is document:
             continue
         for key in _SUMMED:
-            there[key] += document[key]
+            if is_shared and key == "delayed":
+                there[key] = max(there[key], document[key])
+            else:
+                there[key] += document[key]
         there["oldest_delayed_s"] = max(there["oldest_delayed_s"], document["oldest_delayed_s"])
         there["state"] = min(there["state"], document["state"], key=_concern)
         if (document["last_error_at"] or 0) > (there["last_error_at"] or 0):
@@ -55,16 +65,17 @@ def _concern(state: str) -> int:
     return _BY_CONCERN.index(state) if state in _BY_CONCERN else -1
 
 
-def metrics(pages: Sequence[str]) -> bytes:
-    """Return one Prometheus page of several, in text format 0.0.4."""
-    return generate_latest(_Collected(pages))
+def metrics(pages: Sequence[str], *, is_shared: bool = False) -> bytes:
+    """Return one Prometheus page of several, in text format 0.0.4; *is_shared*: they have one store."""
+    return generate_latest(_Collected(pages, _NOT_ADDED + _DELAYED if is_shared else _NOT_ADDED))
 
 
 class _Collected:
     """What `generate_latest` takes for a registry."""
 
-    def __init__(self, pages: Sequence[str]) -> None:
+    def __init__(self, pages: Sequence[str], not_added: Sequence[str]) -> None:
         self._pages = pages
+        self._not_added = not_added
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
@@ -74,18 +85,17 @@ class _Collected:
             found = sums[family.name]
             for sample in family.samples:
                 key = (sample.name, tuple(sorted(sample.labels.items())))
-                found[key] = _join(family.name, found.get(key), sample.value)
+                found[key] = self._join(family.name, found.get(key), sample.value)
         for name, family in families.items():
             for (sample_name, labels), value in sums[name].items():
                 family.add_sample(sample_name, dict(labels), value)
             yield family
 
-
-def _join(name: str, there: float | None, value: float) -> float:
-    if there is None:
-        return value
-    if name == "purgeline_node_ready":
-        return min(there, value)
-    if name in _NOT_ADDED or name.endswith("_oldest_delayed_seconds"):
-        return max(there, value)
-    return there + value
+    def _join(self, name: str, there: float | None, value: float) -> float:
+        if there is None:
+            return value
+        if name == "purgeline_node_ready":
+            return min(there, value)
+        if name in self._not_added or name.endswith("_oldest_delayed_seconds"):
+            return max(there, value)
+        return there + value

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from engine.errors import ConfigError
+from engine.store.redis_url import parse_redis_url
 
 Driver = Literal["varnish", "ats", "nginx", "squid"]
 LogFormat = Literal["struct", "dict", "text"]
@@ -38,6 +39,7 @@ class EngineConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     """``[engine]``: limits and places of one engine. Every key is optional."""
 
     listen: str = "127.0.0.1:9181"
+    name: str = ""  #: among the engines of one Redis; empty: host name and port
     data_dir: str = "var"
     region_count: int = 64
     saver_count: int = 1
@@ -52,6 +54,7 @@ class EngineConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     log_subtasks: bool = False  #: one line per answer of a cache
     live_subtasks_max: int = 1_000_000  #: accepted, not yet settled; then 503
     retention_days: float = 3
+    delay_ttl_s: float = 7 * 86400  #: with Redis: an unreachable cache holds nothing older than this
     listen_backlog: int = 4096
     connections_max: int = 10_000
     body_max_bytes: int = 8 * 1024 * 1024
@@ -67,9 +70,15 @@ class EngineConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class StoreConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[store]``: where tasks are saved."""
+    """``[store]``: where tasks are saved. All but ``url`` is for Redis."""
 
     url: str = "sqlite:"
+    prefix: str = "purgeline"  #: of every key
+    region_count: int = 16  #: shards, each with a stream of its own; all engines need the same
+    timeout_s: float = 5  #: of connecting to Redis and of its answers
+    connections_max: int = 16  #: to each server
+    wait_replicas: int = 0  #: replicas that must have a task before it is answered 202
+    takeover_s: float = 5  #: an engine not heard of for so long is dead; others take its work over
 
 
 class TokenConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -263,7 +272,7 @@ def _explain(problem: str, kind: Any) -> str:
 
 def _check(config: Config) -> None:
     _check_engine(config)
-    _check_store(config.store.url)
+    _check_store(config)
     _check_topology(config)
     _check_tokens(config)
     for site in config.site:
@@ -297,7 +306,16 @@ _AT_LEAST: dict[str, float] = {
     "prefetch_concurrency": 1,
     "prefetch_timeout_s": 0.01,
     "prefetch_max_bytes": 1,
+    "delay_ttl_s": 1,
 }
+_AT_LEAST_STORE: dict[str, float] = {
+    "region_count": 1,
+    "timeout_s": 0.1,
+    "connections_max": 8,
+    "wait_replicas": 0,
+    "takeover_s": 1,
+}
+_REGIONS_MAX = 1000
 
 
 def _check_engine(config: Config) -> None:
@@ -321,12 +339,29 @@ def _check_alert(alert: AlertConfig) -> None:
         raise ConfigError(f"alert.repeat_s: {alert.repeat_s} is out of range, at least 0")
 
 
-def _check_store(url: str) -> None:
-    scheme = url.partition(":")[0]
-    if scheme != "sqlite":
-        raise ConfigError(f"store.url: {url!r} is not known; this version takes 'sqlite:'")
-    if url != "sqlite:":
-        raise ConfigError("store.url: 'sqlite:' takes no path; the files are under engine.data_dir")
+def _check_store(config: Config) -> None:
+    store = config.store
+    for key, least in _AT_LEAST_STORE.items():
+        value = getattr(store, key)
+        if not least <= value < 2**31:
+            raise ConfigError(f"store.{key}: {value} is out of range, at least {least:g}")
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", store.prefix):
+        raise ConfigError(f"store.prefix: {store.prefix!r}: use 1-64 of A-Z a-z 0-9 . _ : -")
+    if config.engine.name and not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", config.engine.name):
+        raise ConfigError(f"engine.name: {config.engine.name!r}: use 1-64 of A-Z a-z 0-9 . _ : -")
+    if store.url.partition(":")[0] == "sqlite":
+        if store.url != "sqlite:":
+            raise ConfigError("store.url: 'sqlite:' takes no path; the files are under engine.data_dir")
+        return
+    try:
+        parse_redis_url(store.url)
+    except ValueError as exc:
+        shown = re.sub(r"//[^/]*@", "//...@", store.url)  # a log must not show a password
+        raise ConfigError(f"store.url: {shown!r}: {exc}, or 'sqlite:'") from exc
+    if config.engine.saver_count != 1:
+        raise ConfigError("engine.saver_count: Redis takes 1; several only pay with files")
+    if store.region_count > _REGIONS_MAX:
+        raise ConfigError(f"store.region_count: {store.region_count} is out of range, at most {_REGIONS_MAX}")
 
 
 def _check_topology(config: Config) -> None:

@@ -7,8 +7,12 @@ count per node. When a node answers again its rows are delivered oldest first, a
 - the row of a prefix or host purge supersedes the older rows of URLs under it;
 - a row that waits for its parents' own delivery is let go by that.
 
-A node counts as ready when none of its rows is left. New subtasks join the queue until the last chunk
-is on its way, and then wait in memory behind it; otherwise a busy engine would never catch up.
+A node counts as ready when none of its rows is left. New subtasks go out beside the delivery, and wait in
+memory behind the last chunk; if they joined the queue, a busy engine would never catch up.
+
+With a shared store one engine at a time delivers a node's queue (`Claims`); the others wait until it is
+empty. It remembers what it has sent: an older row for the same, or for a URL under a prefix that was
+purged, is settled by that and not sent again. *Older* leaves room for clocks that differ.
 """
 
 from __future__ import annotations
@@ -17,12 +21,15 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+import msgspec
+from loguru import logger
 
 from engine.errors import StoreError
 from engine.model import Operation, Share, Task
 from engine.node import NodeState
-from engine.store import Depth, Late, Parked, ParkedRow
+from engine.store import Delivered, Depth, Parked, ParkedRow, RowKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,10 +43,23 @@ T = TypeVar("T")
 
 _CHUNK_ROWS: Final = 2000
 _READ_RETRY_S: Final = 1.0
-_WIDE: Final = frozenset(
+_OTHER_DELIVERS_S: Final = 0.2
+_SENT_MAX: Final = 200_000
+_CLOCKS_S: Final = 30.0  #: clocks of engines differ by less
+WIDE: Final = frozenset(
     {Operation.PURGE_PREFIX, Operation.SOFT_PREFIX, Operation.PURGE_HOST, Operation.SOFT_HOST}
 )
 _URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
+
+
+class Claims(Protocol):
+    """Who may deliver a node's queue, among engines that share it."""
+
+    async def take(self, node: str) -> bool:
+        """Claim a node's queue, or keep it; False: another engine has it."""
+
+    async def give_back(self, node: str) -> None:
+        """Let others have it."""
 
 
 class DelayQueues:
@@ -48,9 +68,13 @@ class DelayQueues:
     Args:
         dispatch: told what was delivered.
         readers: threads that read the store.
+        ttl_s: older rows of a shared store are settled unsent: no cache holds anything that old.
     """
 
-    def __init__(self, dispatch: Dispatch, readers: ThreadPoolExecutor) -> None:
+    def __init__(self, dispatch: Dispatch, readers: ThreadPoolExecutor, *, ttl_s: float = 0) -> None:
+        self.claims: Claims | None = None  #: with a shared store
+        self.ttl_s = ttl_s
+        self.sent: dict[str, Sent] = {}
         self._dispatch = dispatch
         self._readers = readers
         self._loop = asyncio.get_running_loop()
@@ -120,6 +144,26 @@ class DelayQueues:
     def _saved(self, name: str, count: int) -> None:
         self._unsaved[name] -= count
 
+    def written(self, rows: list[Parked]) -> None:
+        """Rows went into a shared store with their task: others may deliver them, or we."""
+        for name in dict.fromkeys(row.node for row in rows):
+            count = sum(row.node == name for row in rows)
+            if not self._depth.get(name):
+                self._oldest_at[name] = next(row.parked_at for row in rows if row.node == name)
+            self._depth[name] = self._depth.get(name, 0) + count
+            node = self._dispatch.nodes.get(name)
+            if node is not None and node.state in {NodeState.READY, NodeState.CATCHING_UP}:
+                self.deliver(node)
+
+    def refresh(self, depths: dict[str, Depth]) -> None:
+        """Take over how full a shared store's queues are, and deliver what nodes that are ready have."""
+        self._depth = {name: depth.count for name, depth in depths.items()}
+        self._oldest_at.update({name: depth.oldest_at for name, depth in depths.items()})
+        for name, depth in depths.items():
+            node = self._dispatch.nodes.get(name)
+            if node is not None and depth.ready and node.state is NodeState.READY:
+                self.deliver(node)
+
     def less(self, name: str, count: int) -> None:
         """Count rows out that are deleted otherwise (a cancelled task's)."""
         self._depth[name] = max(0, self._depth.get(name, 0) - count)
@@ -129,6 +173,7 @@ class DelayQueues:
         running = self._deliveries.get(node.name)
         self._again.add(node.name)
         if self.is_held:
+            node.begin()
             return
         if running is None or running.done():
             self._deliveries[node.name] = self._loop.create_task(self._deliver(node))
@@ -148,17 +193,37 @@ class DelayQueues:
     async def _deliver(self, node: Node) -> None:
         """Deliver until nothing is left, or the node goes down again."""
         self._again.add(node.name)
-        while node.name in self._again and not self._is_over(node):
-            self._again.discard(node.name)
-            try:
-                while await self._deliver_chunk(node):
-                    pass
-            except StoreError as exc:
-                self._dispatch.on_alert("store:read", "error", str(exc))
-                self._again.add(node.name)
-                await asyncio.sleep(_READ_RETRY_S)
-        with contextlib.suppress(StoreError):
-            await self.recount(node.name)
+        try:
+            while node.name in self._again and not self._is_over(node):
+                self._again.discard(node.name)
+                try:
+                    while await self._deliver_turn(node):
+                        pass
+                except Exception as exc:  # noqa: BLE001 - a delivery that ends for good would leave its rows
+                    if not isinstance(exc, StoreError):
+                        logger.exception("the delivery of {} failed and is tried again", node.name)
+                    self._dispatch.on_alert("store:read", "error", str(exc))
+                    self._again.add(node.name)
+                    await asyncio.sleep(_READ_RETRY_S)
+        finally:
+            self.sent.pop(node.name, None)
+            with contextlib.suppress(StoreError):
+                if self.claims is not None:
+                    await self.claims.give_back(node.name)
+                await self.recount(node.name)
+
+    async def _deliver_turn(self, node: Node) -> bool:
+        """Deliver a chunk, unless another engine does; return whether to go on."""
+        if self.claims is None or self._is_over(node) or await self.claims.take(node.name):
+            return await self._deliver_chunk(node)
+        if node.state is NodeState.READY:
+            return False
+        node.begin()
+        store = self._dispatch.savers.savers[0].store
+        if not await self.read(store.oldest_parked, node.name, 1, True):
+            return await self._nothing_left(node)
+        await asyncio.sleep(_OTHER_DELIVERS_S)
+        return not self._is_over(node)
 
     def _is_over(self, node: Node) -> bool:
         return node.state is NodeState.DOWN or self._dispatch.is_stopped
@@ -207,13 +272,9 @@ class DelayQueues:
         for saver in self._dispatch.savers.savers:
             while rows := await self.read(saver.store.parked_of, name, _CHUNK_ROWS):
                 now = time.time()
-                late = [
-                    Late(row.task_id, "", 0, 1, {"node": name, "target": row.target, "reason": reason}, now)
-                    for row in rows
-                ]
-                released = [(token_of_row(row), row.task_id, row.target) for row in rows]
+                delivered = [Delivered(row, "", now, reason) for row in rows]
                 written: asyncio.Future[None] = self._loop.create_future()
-                saver.unpark([row.seq for row in rows], late, released, partial(settle_once, written))
+                saver.deliver(delivered, partial(settle_once, written))
                 self.less(name, len(rows))
                 await written
         self.deliver_released()
@@ -238,6 +299,29 @@ class DelayQueues:
         await asyncio.gather(*self._deliveries.values(), return_exceptions=True)
 
 
+class Sent:
+    """What a delivery has sent to a node, to know which older rows that settles."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[int, str], float] = {}
+        self._wide: dict[tuple[int, str], ParkedRow] = {}
+
+    def note(self, key: tuple[int, str], rows: Sequence[ParkedRow], at: float) -> None:
+        """A request was acked that was sent at *at*, for *rows*."""
+        if len(self._at) >= _SENT_MAX:
+            self._at.clear()
+        self._at[key] = at
+        if rows and rows[0].operation in WIDE:
+            self._wide[key] = msgspec.structs.replace(rows[0], seq=at - _CLOCKS_S)
+
+    def covers(self, row: ParkedRow) -> bool:
+        """Tell whether what was sent did what *row* asks for, surely after it asked."""
+        at = self._at.get((row.operation, row.target))
+        if at is not None and row.seq < at - _CLOCKS_S:
+            return True
+        return any(_supersedes(wide, row) for wide in self._wide.values())
+
+
 class _Delivery:
     """One chunk of one node's rows: sent, and what became of it written in one batch.
 
@@ -253,14 +337,19 @@ class _Delivery:
         self._below: dict[tuple[int, str], list[ParkedRow]] = {}  # settled by a wide purge, if that is acked
         self._left = 0
         self._is_cut = False
+        self._began_at = time.time()
+        self._sent = delay.sent.setdefault(node.name, Sent()) if delay.claims is not None else None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._done_rows: list[ParkedRow] = []
         self._failed_rows: list[tuple[ParkedRow, str]] = []
 
     async def run(self, rows: list[ParkedRow]) -> bool:
         """Deliver *rows* and all that they stand for. Returns False when the node went down."""
+        if self._sent is not None:
+            rows = self._without_settled(rows, self._sent)
         await self._collect(rows)
         if not self._rows:
+            await self._write()
             return True  # cancelled since they were read
         by_operation: dict[int, list[str]] = {}
         for operation, target in self._rows:
@@ -274,23 +363,34 @@ class _Delivery:
         await self._write()
         return not self._is_cut
 
+    def _without_settled(self, rows: list[ParkedRow], sent: Sent) -> list[ParkedRow]:
+        """Settle unsent what has been sent for others, and what is too old to matter; return the rest."""
+        oldest_at = self._began_at - self._delay.ttl_s if self._delay.ttl_s else 0
+        left = []
+        for row in rows:
+            if row.parked_at < oldest_at or sent.covers(row):
+                self._done_rows.append(row)
+            else:
+                left.append(row)
+        return left
+
     async def _collect(self, rows: list[ParkedRow]) -> None:
         """Find every row that the requests of this chunk settle."""
         read, store, name = self._delay.read, self._saver.store, self._node.name
-        wide = [row for row in await read(store.wide_parked, name) if row.operation in _WIDE]
+        wide = [row for row in await read(store.wide_parked, name) if row.operation in WIDE]
         wanted: dict[tuple[int, str], None] = {}
         for row in rows:
             over = next((high for high in wide if _supersedes(high, row)), None)
             chosen = over or row
             wanted[(chosen.operation, chosen.target)] = None
-        for row in await read(store.parked_like, name, list(wanted)):
+        for row in await read(store.parked_like, name, list(wanted), [*rows, *wide]):
             self._rows.setdefault((row.operation, row.target), []).append(row)
         newest: dict[tuple[int, str], ParkedRow] = {}
         for row in wide:
             newest.setdefault((row.operation, row.target), row)
         for key, row in newest.items():
             if key in self._rows:
-                below = await read(store.parked_below, name, _covers(row), row.seq)
+                below = await read(store.parked_below, name, _covers(row), row.seq, rows)
                 self._below[key] = [
                     other for other in below if (other.operation, other.target) not in self._rows
                 ]
@@ -303,6 +403,8 @@ class _Delivery:
             key = (share.operation, share.task.targets[index])
             self._done_rows += self._rows[key]
             self._done_rows += self._below.get(key, ())
+            if self._sent is not None:
+                self._sent.note(key, self._rows[key], self._began_at)
         self._less(len(indexes))
 
     def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:
@@ -328,34 +430,21 @@ class _Delivery:
         """Fold what was delivered into its tasks and drop the rows, in one transaction."""
         if not self._done_rows and not self._failed_rows:
             return
-        late: list[Late] = []
         now = time.time()
-        seen: set[int] = set()
-        counts: dict[str, int] = {}
+        delivered: dict[RowKey, Delivered] = {}
         for row, reason in [*((row, "") for row in self._done_rows), *self._failed_rows]:
-            if row.seq not in seen:
-                seen.add(row.seq)
-                if not self._fold_in_memory(row, reason):
-                    counts[row.task_id] = counts.get(row.task_id, 0) + (not reason)
-                    if reason:
-                        error = {"node": self._node.name, "target": row.target, "reason": reason}
-                        late.append(Late(row.task_id, self._node.layer, 0, 1, error, now))
-        late += [
-            Late(task_id, self._node.layer, count, 0, None, now) for task_id, count in counts.items() if count
-        ]
-        released = [
-            (token_of_row(row), row.task_id, row.target)
-            for row in [*self._done_rows, *(row for row, _ in self._failed_rows)]
-        ]
-        self._dispatch.stats.subtasks_redelivered += len(seen)
-        self._delay.unfolded += len(seen)
+            if row.key not in delivered:
+                is_told = self._delay.claims is None and self._fold_in_memory(row, reason)
+                delivered[row.key] = Delivered(row, self._node.layer, now, reason, is_told)
+        self._dispatch.stats.subtasks_redelivered += len(delivered)
+        self._delay.unfolded += len(delivered)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._saver.unpark(list(seen), late, released, partial(settle_once, written))
-        self._delay.less(self._node.name, len(seen))
+        self._saver.deliver(list(delivered.values()), partial(settle_once, written))
+        self._delay.less(self._node.name, len(delivered))
         try:
             await written
         finally:
-            self._delay.unfolded -= len(seen)
+            self._delay.unfolded -= len(delivered)
         self._delay.deliver_released()
 
     def _fold_in_memory(self, row: ParkedRow, reason: str) -> bool:
@@ -378,11 +467,6 @@ def settle_once(future: asyncio.Future[None]) -> None:
     """Set a future's result unless its waiter was cancelled."""
     if not future.done():
         future.set_result(None)
-
-
-def token_of_row(row: ParkedRow) -> str:
-    """Return what other rows call the share of *row*; see `dispatch.token_of`."""
-    return f"{row.node}:f" if row.operation == Operation.PREFETCH else row.node
 
 
 def _covers(row: ParkedRow) -> str:

@@ -10,6 +10,10 @@ rules for a parent that does not ack:
   and again when the parent's purge has been delivered, because until then the edge may have fetched
   the old object from it. Only the second one counts.
 
+With a shared store a task's rows for delay queues are kept until nothing of the task is on its way any
+more, and are then written with its document; from there on it is every engine's. So the count of a task is
+changed by one engine as long as it works on it, and by the store afterwards.
+
 Everything here runs on the loop and does no I/O.
 """
 
@@ -39,7 +43,7 @@ from engine.model import (
     State,
     Task,
 )
-from engine.store import Callback, Parked
+from engine.store import Callback, JournalKey, Parked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,7 +70,8 @@ class Dispatch:
 
     Args:
         dues: fires at the due times of tasks; `timer` at everything else.
-        on_alert: told what an operator should know: key, level, message.
+        on_alert: told what an operator should know: key, level, message, and facts by name.
+        is_shared: other engines work with the same store.
     """
 
     def __init__(
@@ -77,8 +82,11 @@ class Dispatch:
         stats: Stats,
         *,
         attempts_max: int,
-        on_alert: Callable[[str, str, str], None],
+        on_alert: Callable[..., None],
+        is_shared: bool = False,
     ) -> None:
+        self.is_shared = is_shared
+        self.touched: set[Task] | None = set() if is_shared else None  #: they have made progress
         self.regions = regions
         self.dues = dues
         self.timer = timer
@@ -93,7 +101,7 @@ class Dispatch:
         self._inbox: deque[Task] = deque()
         self._is_expanding = False
         self._retry_number = 0
-        self._journal_left: dict[tuple[int, int], int] = {}
+        self._journal_left: dict[tuple[int, JournalKey], int] = {}
         self._early = _Early()
         self._idle: asyncio.Event | None = None
         self.is_stopped = False
@@ -108,28 +116,36 @@ class Dispatch:
 
     # Tasks in
 
-    def adopt_failed(self, task: Task, journal_seq: int, reason: str) -> None:
+    def adopt_failed(self, task: Task, journal_key: JournalKey, reason: str) -> None:
         """Settle a task of the journal that the configuration does not allow any more."""
-        self._count_journal(task, journal_seq)
+        self._count_journal(task, journal_key)
         result.add_error(task, "", "", reason)
         task.updated_at = time.time()
         self._settle(task, State.FAILED)
 
-    def _count_journal(self, task: Task, journal_seq: int) -> None:
-        task.journal_seq = journal_seq
-        key = (id(self.savers.of(task.id)), journal_seq)
+    def journal_rows(self) -> Iterable[tuple[int, JournalKey]]:
+        """Return the journal rows of which tasks are at work."""
+        return list(self._journal_left)
+
+    def has_journal(self, journal_key: JournalKey) -> bool:
+        """Tell whether tasks of a journal row are at work."""
+        return any(key == journal_key for _, key in self._journal_left)
+
+    def _count_journal(self, task: Task, journal_key: JournalKey) -> None:
+        task.journal_key = journal_key
+        key = (id(self.savers.of(task.id)), journal_key)
         self._journal_left[key] = self._journal_left.get(key, 0) + 1
 
-    def submit(self, task: Task, journal_seq: int, *, left_s: float | None = None) -> None:
+    def submit(self, task: Task, journal_key: JournalKey, *, left_s: float | None = None) -> None:
         """Take a committed task over; `live` has counted it since it was accepted.
 
         Args:
             task: saved by its saver.
-            journal_seq: the journal's row that holds it.
+            journal_key: the journal's row that holds it.
             left_s: until it is due, for one of an earlier process, as far as the wall clock can tell;
                 one that has just come has all of its ``due_s``, whatever happens to that clock.
         """
-        self._count_journal(task, journal_seq)
+        self._count_journal(task, journal_key)
         task.body = b""
         wait_s = task.due_s if left_s is None else max(0.0, min(task.due_s, left_s))
         self.dues.add(task.id, wait_s, lambda: self._due(task))
@@ -169,10 +185,34 @@ class Dispatch:
                 _link(share, [own, *(fetches[index] for index in step.parents)])
                 fetches.append(share)
             task.shares = purges + fetches
+        if task.progress is not None:
+            self._resume(task, task.progress)
+            return
         indexes = range(count)
         for share in purges:
             if share.blockers is None:
                 share.node.add(share, indexes)
+
+    def _resume(self, task: Task, progress: dict[tuple[str, int], bytes]) -> None:
+        """Begin where an engine before this one had come to: what was acked is not sent again."""
+        acked: dict[Share, list[int]] = {}
+        for share in task.shares:
+            marks = progress.get((share.node.name, int(share.operation)), b"")
+            if len(marks) == len(share.states):
+                acked[share] = [index for index, mark in enumerate(marks) if mark]
+                share.acked = len(acked[share])
+                for index in acked[share]:
+                    share.states[index] = ACKED
+        for share in task.shares:
+            if share.blockers is None:
+                left = [index for index, state in enumerate(share.states) if state == BLOCKED]
+                if left:
+                    share.node.add(share, left)
+        for share, indexes in acked.items():
+            self._release(share, indexes)
+        done = sum(map(len, acked.values()))
+        if done:
+            self._less_live(task, done)
 
     # Answers
 
@@ -209,6 +249,8 @@ class Dispatch:
             return
         self.stats.subtasks_acked += count
         task.updated_at = now
+        if self.touched is not None and task.live > count:
+            self.touched.add(task)
         if share.children:
             self._release(share, indexes)
         self._less_live(task, count)
@@ -284,7 +326,7 @@ class Dispatch:
                 self._unblocked(child, ready)
 
     def _unblocked(self, share: Share, ready: list[int]) -> None:
-        if share.cancelled:
+        if share.cancelled or share.task.progress is not None:
             ready = [index for index in ready if share.states[index] == BLOCKED]
         own = share.parents[0] if share.operation is Operation.PREFETCH else None
         if own is not None and own.node is share.node and own.failed:
@@ -338,11 +380,13 @@ class Dispatch:
         self.stats.subtasks_delayed += len(indexes)
         name = share.node.name
         operation = int(share.operation)
-        self.delay.park(
-            share.node,
-            task.id,
-            [Parked(name, operation, task.targets[index], task.id, after, now) for index in indexes],
-        )
+        rows = [Parked(name, operation, task.targets[index], task.id, after, now) for index in indexes]
+        if not self.is_shared:
+            self.delay.park(share.node, task.id, rows)
+        elif task.parked is None:
+            task.parked = rows
+        else:
+            task.parked += rows
         if share.children:
             self._release(share, indexes)
         self._less_live(task, len(indexes))
@@ -369,12 +413,16 @@ class Dispatch:
         if task.live == 0:
             self._over(task)
 
-    def node_changed(self, node: Node, reason: str) -> None:
-        """A node went down (*reason*) or is ready again."""
-        if reason:
-            self.on_alert(f"node:{node.name}", "error", f"{node.name} is unreachable: {reason}")
-        else:
-            self.on_alert(f"node:{node.name}", "resolved", f"{node.name} is back and up to date")
+    def node_down(self, node: Node, reason: str) -> None:
+        """A node cannot be reached any more."""
+        text = f"{node.name} is unreachable: {reason}"
+        self.on_alert(f"node:{node.name}", "error", text, event="node.down", node=node.name, layer=node.layer)
+
+    def node_ready(self, node: Node, away_s: float) -> None:
+        """A node is back, and what had been kept for it is delivered: visitors may be sent there again."""
+        facts = {"node": node.name, "layer": node.layer, "away_s": round(away_s, 3)}
+        text = f"{node.name} is back and up to date"
+        self.on_alert(f"node:{node.name}", "resolved", text, event="node.ready", **facts)
 
     def node_returns(self, node: Node) -> None:
         """A node answers again: deliver its delay queue."""
@@ -398,9 +446,15 @@ class Dispatch:
 
     def _over(self, task: Task) -> None:
         """Nothing of the task is on its way any more: settle it, unless it waits for delayed ones."""
+        if task.is_lost:
+            self.drop(task)
+            return
         state = result.state_of(task, is_due=task.is_due)
         if state is not State.RUNNING:
             self._settle(task, state)
+        elif self.is_shared and not task.is_handed:
+            task.version += 1
+            self._save(task)
 
     def _settle(self, task: Task, state: State) -> None:
         if task.state is not state:
@@ -426,7 +480,10 @@ class Dispatch:
 
     def _save(self, task: Task) -> None:
         document = _encode(result.document(task, private=True))
-        self.savers.of(task.id).save(task, document, task.version, self._report(task))
+        report = None if task.state is State.RUNNING else self._report(task)
+        if self.is_shared:
+            task.is_handed = True
+        self.savers.of(task.id).save(task, document, task.version, report, task.parked)
 
     def _report(self, task: Task) -> Callback | None:
         """Return the callback that reports a new state, if the client asked for it."""
@@ -439,24 +496,59 @@ class Dispatch:
         """A document is on disk: forget the task, unless a newer one is on its way."""
         if task.version != version:
             return
+        if task.parked:
+            self.delay.written(task.parked)
+        self._forget(task)
+
+    def lost(self, task_id: str) -> None:
+        """Another engine took a task over, because this one was thought to be dead: leave it to that one."""
+        task = self.regions.get(task_id)
+        if task is None or task.waiters is not None:
+            return
+        task.is_lost = True
+        if task.live:
+            self.cancel(task)  # what is on its way is answered first
+        else:
+            self.drop(task)
+
+    def drop(self, task: Task) -> None:
+        """Let a lost task go, and nothing of it in the store."""
+        if self.regions.get(task.id) is not task:
+            return  # it has been taken back, and is another one here by now
+        self._remove(task)
+        if task.journal_key:
+            self._leave_journal(task)
+
+    def _forget(self, task: Task) -> None:
+        self._remove(task)
+        if task.journal_key:
+            key = task.journal_key
+            if self._leave_journal(task):
+                self.savers.of(task.id).settle_journal(key)
+
+    def _remove(self, task: Task) -> None:
         self.regions.remove(task.id)
+        if self.touched is not None:
+            self.touched.discard(task)
         self._made_room()
         self.dues.cancel(task.id)
-        _unlink(task)
-        if task.journal_seq:
-            saver = self.savers.of(task.id)
-            key = (id(saver), task.journal_seq)
-            task.journal_seq = 0
-            left = self._journal_left[key] - 1
-            if left:
-                self._journal_left[key] = left
-            else:
-                del self._journal_left[key]
-                saver.settle_journal(key[1])
+        if task.live == 0:
+            _unlink(task)
+
+    def _leave_journal(self, task: Task) -> bool:
+        """Count a task out of its journal row; tell whether it was the row's last one."""
+        key = (id(self.savers.of(task.id)), task.journal_key)
+        task.journal_key = 0
+        left = self._journal_left[key] - 1
+        if left:
+            self._journal_left[key] = left
+        else:
+            del self._journal_left[key]
+        return not left
 
     def _due(self, task: Task) -> None:
         task.is_due = True
-        if not task.shares:
+        if not task.shares or task.is_handed:
             return  # not expanded yet; it will begin as partial
         if task.live == 0:
             self._over(task)
@@ -488,8 +580,10 @@ class Dispatch:
             share.cancelled += len(taken)
             cancelled += len(taken)
             delayed_before += delayed
-            self.delay.less(share.node.name, delayed)
-        if delayed_before:
+            if not self.is_shared:
+                self.delay.less(share.node.name, delayed)
+        task.parked = None
+        if delayed_before and not self.is_shared:
             self.savers.of(task.id).unpark_task(task.id)
         if cancelled:
             task.updated_at = time.time()

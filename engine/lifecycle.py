@@ -27,14 +27,14 @@ import msgspec
 from aiohttp import web
 from loguru import logger
 
-from engine import _version, combine, logs
+from engine import _version, combine, logs, result
 from engine.accept import Accept
 from engine.api import ApiProtocol, make_app
 from engine.auth import Auth
 from engine.buffers import BufferPool
 from engine.delay import DelayQueues
 from engine.dispatch import Dispatch
-from engine.errors import ConfigError, StoreError
+from engine.errors import ConfigError, RequestError, StoreError
 from engine.intake import Gate
 from engine.listener import Listener
 from engine.lookup import Lookup
@@ -47,6 +47,7 @@ from engine.region import RegionMap
 from engine.saver import Saver, SaverPool
 from engine.stats import EngineCollector, NodeSample, Stats
 from engine.store.layout import check_layout
+from engine.store.redis_records import bare_document
 from engine.store.sqlite import SqliteStore
 from engine.takeup import TakeUp
 from engine.timer import Timer
@@ -55,15 +56,19 @@ from engine.validate import Validator
 if TYPE_CHECKING:
     import socket
 
+    from engine.cluster import Cluster
     from engine.config import Config
     from engine.peers import Peers
-    from engine.store import Callback
+    from engine.store import Accepted, Callback, Store
 
 _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 _FORGET_EVERY_S: Final = 60.0
+_TRIM_EVERY_S: Final = 1.0
+_TRIM_FROM: Final = 100_000  #: live subtasks at their most; below that there is little to hand back
+_TRIM_TO: Final = 8  #: when less than 1/8 of them are left
+_TRIM_AFTER_TICKS: Final = 4
 _READERS: Final = 4
-_SAVERS_MAX: Final = 1024
 
 
 class Engine:
@@ -93,6 +98,9 @@ class Engine:
         self._prepared = asyncio.Event()
         self._is_taking_over = has_predecessor
         self._data_dir = Path(settings.data_dir)
+        self._live_peak = self._low_ticks = 0
+        self.is_shared = config.store.url != "sqlite:"
+        self.cluster: Cluster | None = None
         self.stats = Stats()
         self.timer = Timer(loop, granularity_s=0.01, on_error=_log_timer_error)
         self.dues = Timer(loop, on_error=_log_timer_error)
@@ -108,12 +116,15 @@ class Engine:
             self.stats,
             attempts_max=settings.attempts_max,
             on_alert=self._alert,
+            is_shared=self.is_shared,
         )
+        self.task_peers = None if self.is_shared else peers  #: a shared store shows every task to all
+        task_peers = self.task_peers
         self.validator = Validator(
             Topology(config),
             due_s=settings.due_s,
             allows_callback=self.notifier.allows,
-            is_ours=None if peers is None or peers.count == 1 else peers.is_mine,
+            is_ours=None if task_peers is None or task_peers.count == 1 else task_peers.is_mine,
         )
         self.accept = Accept(
             self.validator,
@@ -127,10 +138,12 @@ class Engine:
         )
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self.savers = SaverPool([self._make_saver(number) for number in range(settings.saver_count)])
-        self.delay = DelayQueues(self.dispatch, self._readers)
+        self.delay = DelayQueues(
+            self.dispatch, self._readers, ttl_s=settings.delay_ttl_s if self.is_shared else 0
+        )
         for part in (self.accept, self.dispatch):
             part.savers = self.savers
-        self.accept.peers = peers
+        self.accept.peers = self.task_peers
         self.dispatch.delay = self.delay
         self.takeup = TakeUp(
             self.regions,
@@ -138,9 +151,9 @@ class Engine:
             self.delay,
             self.validator,
             self.accept,
-            on_callbacks=self._callbacks_written,
-            is_shared=peers is not None,
-            is_waiting=has_predecessor,
+            on_callbacks=self.callbacks_written,
+            is_shared=peers is not None and not self.is_shared,
+            is_waiting=has_predecessor and not self.is_shared,
         )
         self.accept.taken_up = self.takeup.done
         self.lookup = Lookup(self)
@@ -154,20 +167,51 @@ class Engine:
 
     def _make_saver(self, number: int) -> Saver:
         settings = self.config.engine
-        first = 0 if self.peers is None else self.peers.slot * settings.saver_count
         return Saver(
-            SqliteStore(self._data_dir / f"tasks-{first + number}.db", is_shared=self.peers is not None),
+            self._make_store(number),
             self._loop,
             backlog_count=settings.saver_backlog_count,
             push_timeout_s=settings.saver_push_timeout_s,
             on_accepted=self.accept.accepted,
             on_known=self.accept.known,
             on_saved=self.dispatch.saved,
-            on_callbacks=partial(self._callbacks_written, number),
+            on_callbacks=partial(self.callbacks_written, number),
             on_late=self._settled_late,
             on_state=self._store_state,
+            on_lost=self.dispatch.lost,
             name=f"saver-{number}",
         )
+
+    def _make_store(self, number: int) -> Store:
+        settings = self.config.engine
+        slot = 0 if self.peers is None else self.peers.slot
+        if not self.is_shared:
+            path = self._data_dir / f"tasks-{slot * settings.saver_count + number}.db"
+            return SqliteStore(path, has_peers=self.peers is not None)
+        from engine.store.redis_open import redis_store  # noqa: PLC0415 - an embedded store needs no Redis
+
+        store = self.config.store
+        name = settings.name or f"{platform.node()}:{self.config.listen_address()[1]}"
+        return redis_store(
+            store.url,
+            f"{name}/{slot}.{os.getpid():x}{os.urandom(3).hex()}",
+            region_count=store.region_count,
+            prefix=store.prefix,
+            timeout_s=store.timeout_s,
+            connections_max=store.connections_max,
+            wait_replicas=store.wait_replicas,
+            retention_s=settings.retention_days * 86400,
+            describe=self._describe,
+        )
+
+    def _describe(self, record: Accepted) -> bytes:
+        """Return the private document of a task that another engine has accepted."""
+        try:
+            task = self.validator.replay(record.id, record.body, record.created_at, record.due_s)
+        except RequestError:
+            return bare_document(record)
+        task.digest, task.token = record.digest, record.token
+        return msgspec.json.encode(result.document(task, private=True))
 
     def _register_gauges(self) -> None:
         stats = self.stats
@@ -206,10 +250,15 @@ class Engine:
         for saver in self.savers.savers:
             saver.start()
         await self.notifier.start()
-        await self.takeup.at_start()
+        if self.cluster is None:
+            await self.takeup.at_start()
+        else:
+            self.takeup.done.set()
+            await self.cluster.join()
         await self._make_gate()
         self._prepared.set()
         self._loop.call_later(_FORGET_EVERY_S, self._forget)
+        self._loop.call_later(_TRIM_EVERY_S, self._trim)
         _calm_gc()
 
     @property
@@ -233,7 +282,43 @@ class Engine:
         self._listener = Listener(listener, self.gate)
         self._listener.start()
 
+    async def adopt(self) -> None:
+        """The worker before this one has gone: take up what it left.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        if self.cluster is None:
+            await self.takeup.adopt()
+        else:
+            await self.cluster.look()
+
+    async def _open_shared(self) -> None:
+        from engine.cluster import Cluster  # noqa: PLC0415 - an embedded store needs no Redis
+        from engine.store.redis import RedisStore  # noqa: PLC0415
+        from engine.store.redis_checks import dangers  # noqa: PLC0415
+
+        [saver] = self.savers.savers
+        store = saver.store
+        assert isinstance(store, RedisStore)
+        await self.delay.read(store.open)
+        settings = self.config.store
+        find = partial(dangers, store.link, wait_replicas=settings.wait_replicas)
+        for danger in await self.delay.read(find):
+            self._alert(f"store:{danger[:40]}", "warning", danger)
+        if (self._data_dir / "layout").exists():
+            text = (
+                f"{self._data_dir} holds an embedded store: what is unfinished in there is not worked by an "
+                "engine on Redis. Move it with `purgeline migrate --from sqlite: --to …`, or remove it"
+            )
+            self._alert("store:embedded", "warning", text)
+        name = store.consumer.partition("/")[0]
+        self.cluster = Cluster(self, store, ttl_s=settings.takeover_s, name=name)
+
     async def _open_stores(self) -> None:
+        if self.is_shared:
+            await self._open_shared()
+            return
         count = self.config.engine.saver_count
         slots = 1 if self.peers is None else self.peers.count
         await self.delay.read(check_layout, self._data_dir, slots, count)
@@ -334,6 +419,8 @@ class Engine:
         await self._runner.cleanup()
         if self.peers is not None:
             await self.peers.close()
+        if self.cluster is not None:
+            await self.cluster.leave()
         self.timer.close()
         self.dues.close()
         for saver in self.savers.savers:
@@ -342,18 +429,32 @@ class Engine:
         self._readers.shutdown(wait=False, cancel_futures=True)
         logger.info("stopped")
 
+    def _trim(self) -> None:
+        """Hand memory back some seconds after a large backlog; `RegionMap` does after many tasks."""
+        live = self.dispatch.live
+        self._live_peak = max(self._live_peak, live)
+        is_low = self._live_peak >= _TRIM_FROM and live < self._live_peak // _TRIM_TO
+        self._low_ticks = self._low_ticks + 1 if is_low else 0
+        if self._low_ticks == _TRIM_AFTER_TICKS:  # its last documents are written, too
+            self._live_peak = live
+            for saver in self.savers.savers:
+                saver.trim()
+        if not self.dispatch.is_stopped:
+            self._loop.call_later(_TRIM_EVERY_S, self._trim)
+
     def _forget(self) -> None:
         """Delete settled tasks after ``retention_days``."""
         before_at = time.time() - self.config.engine.retention_days * 86400
-        for saver in self.savers.savers:
-            saver.forget(before_at)
+        if self.cluster is None or self.cluster.leads():
+            for saver in self.savers.savers:
+                saver.forget(before_at)
         if not self.dispatch.is_stopped:
             self._loop.call_later(_FORGET_EVERY_S, self._forget)
 
     # Told by the parts
 
-    def _alert(self, key: str, level: str, message: str) -> None:
-        self.notifier.alert(key, level, message)  # type: ignore[arg-type]
+    def _alert(self, key: str, level: str, message: str, **facts: str | float) -> None:
+        self.notifier.alert(key, level, message, **facts)  # type: ignore[arg-type]
 
     def _store_state(self, error: StoreError | None) -> None:
         if error is None:
@@ -362,19 +463,33 @@ class Engine:
             self.stats.store_errors += 1
             self._alert("store", "error", f"new tasks are answered 503: {error}")
 
-    def _callbacks_written(self, number: int, callbacks: list[Callback]) -> None:
+    def callbacks_written(self, number: int, callbacks: list[Callback]) -> None:
+        """Deliver callbacks that saver *number* has written, or that another engine had."""
         for callback in callbacks:
-            key = callback.key * _SAVERS_MAX + number  # each saver's file counts its own
-            self.notifier.add(CallbackJob(key, callback.task_id, callback.url, callback.body.encode()))
+            job = CallbackJob((number, callback.key), callback.task_id, callback.url, callback.body.encode())
+            self.notifier.add(job)
 
     def _callback_over(self, job: CallbackJob, is_delivered: bool) -> None:
-        key, number = divmod(job.key, _SAVERS_MAX)
+        number, key = job.key
         self.savers.savers[number].callback_over(key)
 
     def _settled_late(self, states: list[str]) -> None:
-        done = states.count(State.DONE)
-        self.stats.tasks_done += done
-        self.stats.tasks_failed += len(states) - done
+        self.stats.tasks_done += states.count(State.DONE)
+        self.stats.tasks_failed += states.count(State.FAILED)
+        self.stats.tasks_cancelled += states.count(State.CANCELLED)
+
+    # Asked by the parts
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it has been asked to end."""
+        return self._stop_requested.is_set()
+
+    def journal_keys(self) -> set[str]:
+        """Return what this engine has in a shared journal: entries with tasks, and callbacks."""
+        known = {str(key) for _, key in self.notifier.waiting()}
+        known |= {str(key) for _, key in self.dispatch.journal_rows()}
+        return known | {str(key) for saver in self.savers.savers for key in saver.keys_going()}
 
     # Asked by the interface
 
@@ -384,7 +499,7 @@ class Engine:
             return "the engine is starting"
         if self._stop_requested.is_set():
             return "the engine is draining"
-        if self.savers.error is not None:
+        if self.savers.error is not None and not self.savers.is_partial:
             return f"the store fails: {self.savers.error}"
         return ""
 
@@ -434,9 +549,20 @@ class Engine:
                 in_flight=node.in_flight,
                 delayed=self.delay.depth(node.name),
                 oldest_delayed_s=self.delay.oldest_s(node.name),
+                returns=node.returns,
             )
             for node in self.dispatch.nodes.values()
         ]
+
+    async def cluster_document(self) -> dict[str, Any]:
+        """Return the body of ``GET /v1/engine/cluster``.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        if self.cluster is not None:
+            return await self.cluster.document()
+        return {"mode": "embedded", "leader": None, "engines": []}
 
     # Shown as one, whichever worker is asked
 
@@ -452,7 +578,8 @@ class Engine:
         own = self.node_documents()
         if self.peers is None or not self.peers.others():
             return own
-        return combine.nodes([own, *map(documents, await self.peers.ask_all("/worker/nodes"))])
+        others = map(documents, await self.peers.ask_all("/worker/nodes"))
+        return combine.nodes([own, *others], is_shared=self.is_shared)
 
     async def all_metrics(self) -> bytes:
         """Return the Prometheus page."""
@@ -460,7 +587,7 @@ class Engine:
         if self.peers is None or not self.peers.others():
             return own
         pages = [own, *await self.peers.ask_all("/worker/metrics")]
-        return combine.metrics([page.decode() for page in pages])
+        return combine.metrics([page.decode() for page in pages], is_shared=self.is_shared)
 
 
 def _calm_gc() -> None:

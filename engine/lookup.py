@@ -17,7 +17,6 @@ from engine import result
 from engine.delay import settle_once
 from engine.errors import RequestError, StoreError
 from engine.model import FINAL_STATES, State
-from engine.store import Callback
 from engine.validate import ID
 
 if TYPE_CHECKING:
@@ -32,9 +31,10 @@ _CURSOR_MAX: Final = 64
 _NO_PAGE: Final = 2**62
 _WRITE_LIMIT_S: Final = 5.0
 _ADOPT_LIMIT_S: Final = 10.0
+_POLL_S: Final = 0.05
+_SCAN_TASKS: Final = 20_000  #: tasks one page of a filtered listing looks at
 _OK: Final = 200
 
-_encode = msgspec.json.encode
 Documents = list[dict[str, Any]]
 
 
@@ -56,7 +56,7 @@ class Lookup:
         """
         if not ID.fullmatch(task_id):
             raise self._no_task(task_id)
-        peers = self._engine.peers
+        peers = self._engine.task_peers
         is_mine = peers is None or peers.is_mine(task_id)
         found = await self.here(task_id) if is_mine else None
         if found is None and peers is not None:
@@ -81,7 +81,8 @@ class Lookup:
             text = await engine.delay.read(engine.savers.of(task_id).store.document, task_id)
             if text is not None:
                 return msgspec.json.decode(text)  # type: ignore[no-any-return]
-            if engine.takeup.done.is_set() or (engine.peers is not None and engine.peers.has_predecessor()):
+            peers = engine.task_peers
+            if engine.takeup.done.is_set() or (peers is not None and peers.has_predecessor()):
                 return None
             await self._take_up()
 
@@ -115,7 +116,7 @@ class Lookup:
         """
         if not ID.fullmatch(task_id):
             raise self._no_task(task_id)
-        peers = self._engine.peers
+        peers = self._engine.task_peers
         if peers is not None and (self._in_memory(task_id) is None or not peers.is_mine(task_id)):
             path = f"/worker/task/{task_id}?token={token.name}"
             reply = await peers.ask_owner("DELETE", path, task_id)
@@ -132,28 +133,49 @@ class Lookup:
         """See `cancel`, for what this worker has."""
         engine = self._engine
         task = self._in_memory(task_id)
+        if task is not None and task.is_handed:
+            await self._written(engine.savers.of(task_id))
+            task = None
         if task is not None and token.may_see(task.token):
             if task.state in FINAL_STATES or not engine.dispatch.cancel(task):
                 raise RequestError(409, f"task {task_id!r} is {task.state}; nothing is left to cancel")
-            return msgspec.to_builtins(result.document(task))  # type: ignore[no-any-return]
+            shown = msgspec.to_builtins(result.document(task))
+            if task.state in FINAL_STATES:  # else some of it is on its way, and is answered first
+                await self._written(engine.savers.of(task_id))
+            return shown  # type: ignore[no-any-return]
         stored = await self.here(task_id)
         if stored is None or not token.may_see(stored.get("token", "")):
             raise self._no_task(task_id)
-        if stored["state"] != State.PARTIAL:
+        if engine.cluster is not None and await self._cancel_elsewhere(task_id):
+            stored = await self.here(task_id) or stored
+            if stored["state"] == State.CANCELLED:
+                return result.public(stored)
+        if stored["state"] != State.PARTIAL and not (engine.is_shared and stored["delayed"]):
             raise RequestError(409, f"task {task_id!r} is {stored['state']}; nothing is left to cancel")
         saver = engine.savers.of(task_id)
-        result.cancel_stored(stored)
-        stored["updated_at"] = time.time()
-        public = result.public(stored)
-        callback = None
-        if "callback" in stored:
-            callback = Callback(0, task_id, stored["callback"], _encode(public).decode())
-        saver.unpark_task(task_id)
-        saver.put_document(task_id, _encode(stored), callback)
-        engine.stats.tasks_cancelled += 1
+        saver.cancel_stored(task_id, time.time())
         saver.after_all(self._start_recount)
         await self._written(saver)  # a GET straight after this answer must see it
-        return public
+        return result.public(await self.here(task_id) or stored)
+
+    async def _cancel_elsewhere(self, task_id: str) -> bool:
+        """Let the engine that works on a task cancel it; False when none does.
+
+        Raises:
+            StoreError: that engine does not do it in time; it may be dead, and others take over soon.
+        """
+        cluster = self._engine.cluster
+        assert cluster is not None
+        asked = False
+        until = asyncio.get_running_loop().time() + _WRITE_LIMIT_S
+        while live := await self._engine.delay.read(cluster.members.store.live, task_id):
+            if not asked:
+                await cluster.cancel_elsewhere(live.consumer, task_id)
+                asked = True
+            if asyncio.get_running_loop().time() > until:
+                raise StoreError(f"the engine {live.consumer} that works on the task does not answer")
+            await asyncio.sleep(_POLL_S)
+        return asked
 
     async def _written(self, saver: Saver) -> None:
         """Wait until everything queued so far is on disk.
@@ -191,8 +213,10 @@ class Lookup:
             RequestError: 422, the cursor is none of ours.
             StoreError: the store cannot be read.
         """
-        peers = self._engine.peers
-        if peers is None or not peers.others():
+        peers = self._engine.task_peers
+        if self._engine.is_shared:
+            found, following = await self._page_of_store(state, cursor, limit)
+        elif peers is None or not peers.others():
             found, following = await self.page_here(state, cursor, limit, token)
         else:
             found, following = await self._page_of_all(peers.all(), state, cursor, limit)
@@ -204,7 +228,7 @@ class Lookup:
         number, _, inner = cursor[1:].partition(":") if cursor else ("0", "", "")
         if cursor and (cursor[0] != "w" or not number.isdecimal() or len(cursor) > 2 * _CURSOR_MAX):
             raise _bad_cursor()
-        peers = self._engine.peers
+        peers = self._engine.task_peers
         assert peers is not None
         for place in range(int(number), len(workers)):
             worker = workers[place]
@@ -226,6 +250,26 @@ class Lookup:
             if found:
                 return found, ""
         return [], ""
+
+    async def _page_of_store(self, state: str | None, cursor: str, limit: int) -> tuple[Documents, str]:
+        """Return a page of a shared store; of tasks in memory what is known here."""
+        engine = self._engine
+        store = engine.savers.savers[0].store
+        if cursor and not cursor.startswith(_STORED):
+            raise _bad_cursor()
+        _, before = _parse_stored_cursor(cursor.removeprefix(_STORED))
+        found: Documents = []
+        looked_at = 0
+        while before and len(found) < limit and looked_at < _SCAN_TASKS:
+            wanted = limit - len(found)
+            page, before = await engine.delay.read(store.documents, None, before, wanted)
+            looked_at += max(1, len(page))
+            for one in map(msgspec.json.decode, page):
+                task = self._in_memory(one["task_id"])
+                shown = one if task is None else msgspec.to_builtins(result.document(task, private=True))
+                if state is None or shown["state"] == state:
+                    found.append(shown)
+        return found, f"{_STORED}0.{before}" if before else ""
 
     async def page_here(
         self, state: str | None, cursor: str, limit: int, token: Token | None = None

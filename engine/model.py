@@ -144,7 +144,7 @@ class Task:
     Attributes:
         body: the client's JSON as it came; what the journal keeps.
         targets: normalised, each once, in the client's order.
-        journal_seq: row of the journal that holds it; 0 before the commit.
+        journal_key: row of the journal that holds it; 0 before the commit.
         live: subtasks that are neither settled nor in a delay queue.
         plan: the nodes it goes to, a `plan.Plan`.
         token: name of the token it was handed in with; empty without tokens.
@@ -153,6 +153,10 @@ class Task:
         is_due: its due time has passed.
         reported: the last state its callback was sent for.
         version: counts changes, to see whether a saved document is the latest.
+        parked: rows for delay queues that are written with its document (shared store).
+        progress: what an engine before this one had acked, until it is expanded; see `progress`.
+        is_handed: its document and rows are on their way to the store, which has it from then on.
+        is_lost: another engine took it over; what becomes of it here does not count.
     """
 
     __slots__ = (
@@ -167,12 +171,16 @@ class Task:
         "id",
         "indexes",
         "is_due",
-        "journal_seq",
+        "is_handed",
+        "is_lost",
+        "journal_key",
         "kind",
         "live",
         "owner",
+        "parked",
         "plan",
         "prefetch",
+        "progress",
         "reported",
         "shares",
         "soft",
@@ -218,7 +226,7 @@ class Task:
         self.errors: list[dict[str, str]] = []
         self.total = 0
         self.live = 0
-        self.journal_seq = 0
+        self.journal_key: int | str = 0
         self.waiters: list[Any] | None = None
         self.plan: Any = None
         self.owner: Any = None
@@ -227,6 +235,10 @@ class Task:
         self.reported: State | None = None
         self.version = 0
         self.indexes: dict[str, int] | None = None
+        self.parked: list[Any] | None = None
+        self.progress: dict[tuple[str, int], bytes] | None = None
+        self.is_handed = False
+        self.is_lost = False
 
     @classmethod
     def internal(cls, targets: list[str], *, owner: Any, task_id: str) -> Task:

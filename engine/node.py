@@ -6,7 +6,9 @@ States of a node::
       ▲                               ▲──────────── any failure ──────────┘───────────┘
     READY      subtasks go out as they come
     DOWN       subtasks go to the delay queue; one probe at a time, with backoff and jitter
-    RETURNING  the delay queue is delivered, oldest first; new subtasks still join it
+    RETURNING  the delay queue is delivered, oldest first; new subtasks go out in between, while rows are read
+               and written. If they joined it, a busy engine would never catch up: a row costs ten times
+               a subtask that stays in memory
     CATCHING_UP  its last rows are on their way; new subtasks wait in memory behind them
 
 The probe is a purge of a URL that nobody has, answered by the cache itself: it shows that purges work
@@ -130,6 +132,9 @@ class Node:
         self.failed_count = 0
         self.last_error = ""
         self.last_error_at = 0.0
+        self.returns = 0  #: times it was ready again, with an empty delay queue
+        self._away_since = 0.0  # loop's time
+        self._has_begun = False  # the delivery of its delay queue has
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.state} [{self.waiting_count} waiting, {self.in_flight} in flight]>"
@@ -158,7 +163,7 @@ class Node:
 
     def add(self, share: Share, indexes: Sequence[int]) -> None:
         """Queue subtasks, or put them into the delay queue when the node cannot be reached."""
-        if self.state in {NodeState.DOWN, NodeState.RETURNING}:
+        if self.state is NodeState.DOWN:
             self._dispatch.park(share, indexes, self.last_error)
             return
         pool = self._pool_of(share.operation)
@@ -172,7 +177,15 @@ class Node:
             return
         pool = self._pool_of(share.operation)
         self._backlog[pool].add(share, indexes)
+        self.begin()
         pool.wake()
+
+    def begin(self) -> None:
+        """The delivery of the delay queue has begun, here or elsewhere: new subtasks may go out beside it."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.prefetches.wake()
+            self.purges.wake()
 
     def forget(self, share: Share, indexes: Sequence[int]) -> None:
         """Take cancelled subtasks out of the queue."""
@@ -195,9 +208,12 @@ class Node:
 
     def waiting(self, pool: Pool) -> int:
         """Return how many requests a pool could send."""
-        if self.state is NodeState.READY:
-            return len(self._backlog[pool]) + len(self._queue[pool])
-        return len(self._backlog[pool])
+        return len(self._backlog[pool]) + (len(self._queue[pool]) if self._takes_new else 0)
+
+    @property
+    def _takes_new(self) -> bool:
+        """Whether what does not come from the delay queue may go out."""
+        return self.state is NodeState.READY or (self.state is NodeState.RETURNING and self._has_begun)
 
     def take(self, pool: Pool, count: int) -> list[Item]:
         """Return up to *count* requests, the delay queue's first."""
@@ -205,7 +221,7 @@ class Node:
             count = 1  # not a whole pipeline into a cache that may refuse it all
         backlog = self._backlog[pool]
         items = backlog.take(count) if backlog else []
-        if self.state is NodeState.READY and len(items) < count:
+        if len(items) < count and self._takes_new:
             items += self._queue[pool].take(count - len(items))
         if self._refusals and pool is self.purges:
             sent = [item for item in items if not self._is_held(item)]
@@ -367,7 +383,8 @@ class Node:
 
     def _go_down(self, reason: str) -> None:
         self.state = NodeState.DOWN
-        self._dispatch.node_changed(self, reason)
+        self._away_since = self._away_since or self._loop.time()
+        self._dispatch.node_down(self, reason)
         self.purges.abort_all(reason)
         self.prefetches.abort_all(reason)
         self._park_all()
@@ -404,6 +421,7 @@ class Node:
             self._failures = 0
             self._not_before = 0.0
             self.state = NodeState.RETURNING
+            self._has_begun = False
             self._dispatch.node_returns(self)
 
     async def _probe_once(self) -> str | None:
@@ -431,7 +449,9 @@ class Node:
     def is_ready_now(self) -> None:
         """The delay queue is empty: take subtasks as they come."""
         self.state = NodeState.READY
-        self._dispatch.node_changed(self, "")
+        self.returns += 1
+        self._dispatch.node_ready(self, self._loop.time() - self._away_since if self._away_since else 0.0)
+        self._away_since = 0.0
         self.purges.wake()
         self.prefetches.wake()
 

@@ -89,6 +89,9 @@ class NodeQueue:
             count -= sent
             if share.lane:
                 lanes.append(share)
+        if not lanes:  # a dictionary does not shrink: a million that waited would cost 80 MB for ever
+            for operation in [operation for operation, waiting in self._waiting.items() if not waiting]:
+                del self._waiting[operation]
         return taken
 
     def take_all(self) -> list[tuple[Share, int]]:

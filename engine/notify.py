@@ -56,7 +56,7 @@ _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")
 class CallbackJob(msgspec.Struct):
     """One callback on its way."""
 
-    key: int  #: the store's; unique
+    key: tuple[int, int | str]  #: the saver's number and the store's key
     task_id: str
     url: str
     body: bytes  #: JSON
@@ -158,9 +158,13 @@ class Notifier:
         self._alerts = Alerts(alert, timer, self._client, stats)
         self.alert = self._alerts.alert
         self._hosts: dict[str, _Host] = {}
-        self._jobs: set[int] = set()
+        self._jobs: set[tuple[int, int | str]] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._is_open = False
+
+    def waiting(self) -> list[tuple[int, int | str]]:
+        """Return the keys of the callbacks that are not over."""
+        return list(self._jobs)
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -28,14 +28,19 @@ NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
 )
-WIDE_COLUMNS = frozenset({"driver", "url", "last_error_at", "kind"})  #: left out of lists in a terminal
+ENGINE_COLUMNS = (
+    *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
+)
+WIDE_COLUMNS = frozenset(
+    {"driver", "url", "last_error_at", "kind", "consumer"}
+)  #: left out of lists in a terminal
 TASK_COLUMNS = ("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at")
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
 _STYLES = {
-    **dict.fromkeys(("done", "ready"), "green"),
+    **dict.fromkeys(("done", "ready", "alive"), "green"),
     **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
     **dict.fromkeys(("partial", "refusing"), "yellow"),
     **dict.fromkeys(("failed", "down"), "red"),

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.model import ERRORS_MAX, FINAL_STATES, State, Task
+from engine.store import Callback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.store import Late
 
 
@@ -30,7 +33,7 @@ class LayerDocument(msgspec.Struct):
 class TaskDocument(msgspec.Struct):
     """What ``GET /v1/engine/task/{id}`` answers; times in UNIX seconds.
 
-    ``digest``, ``callback`` and ``token`` are for the store and never shown.
+    ``digest``, ``callback``, ``token`` and ``progress`` are for the store and never shown.
     """
 
     task_id: str
@@ -51,6 +54,7 @@ class TaskDocument(msgspec.Struct):
     digest: str | msgspec.UnsetType = msgspec.UNSET
     callback: str | msgspec.UnsetType = msgspec.UNSET
     token: str | msgspec.UnsetType = msgspec.UNSET
+    progress: list[tuple[str, int, bytes]] | msgspec.UnsetType = msgspec.UNSET
 
 
 def document(task: Task, *, private: bool = False) -> TaskDocument:
@@ -186,14 +190,24 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
         stored["working_layer"] = None
 
 
-def cancel_stored(stored: dict[str, Any]) -> None:
-    """Cancel what a stored document still has in delay queues, in place."""
+def cancel_stored(stored: dict[str, Any], at: float) -> None:
+    """Cancel what a stored document still has in delay queues, in place; *at* is the time of it."""
+    stored["updated_at"] = at
     for layer in stored["layers"]:
         layer["delayed"] = 0
     stored["delayed"] = 0
     stored["state"] = State.CANCELLED.value
     stored["active"] = False
     stored["working_layer"] = None
+
+
+def callbacks_of(settled: Iterable[dict[str, Any]]) -> list[Callback]:
+    """Return the callbacks that report stored documents which have just settled."""
+    return [
+        Callback(0, doc["task_id"], doc["callback"], msgspec.json.encode(public(doc)).decode())
+        for doc in settled
+        if "callback" in doc
+    ]
 
 
 def is_final(stored: dict[str, Any]) -> bool:
@@ -203,4 +217,6 @@ def is_final(stored: dict[str, Any]) -> bool:
 
 def public(stored: dict[str, Any]) -> dict[str, Any]:
     """Return a stored document as clients see it."""
-    return {key: value for key, value in stored.items() if key not in {"digest", "callback", "token"}}
+    return {
+        key: value for key, value in stored.items() if key not in {"digest", "callback", "token", "progress"}
+    }

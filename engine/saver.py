@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import random
 import threading
 from collections import deque
 from itertools import islice
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from engine.errors import BacklogFullError, StoreError
-from engine.store import Accepted, Batch, Callback, Committed, Late, Parked
+from engine.region import trim_memory
+from engine.store import Accepted, Batch, Callback, CallbackKey, Committed, Delivered, JournalKey, Parked
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,6 +55,7 @@ class Work:
         self.then: list[Callable[[], None]] = []
         self.forget_before = 0.0
         self.forgotten = 0
+        self.is_trim = False
         self.records = 0
 
 
@@ -65,6 +68,7 @@ class Saver:
         backlog_count: accepted tasks that may wait.
         push_timeout_s: how long a task waits for room before it is refused.
         on_accepted: told of each accepted task: journal row and None, or 0 and the error.
+        on_lost: told of the id of each task that is another engine's by now; nothing of it was written.
         on_known: told of an accepted task whose id is stored already: digest (hex) and document.
         on_saved: told of each saved document: the task and its version.
         on_callbacks: given callbacks that were written.
@@ -78,12 +82,13 @@ class Saver:
         *,
         backlog_count: int,
         push_timeout_s: float,
-        on_accepted: Callable[[Task, int, Exception | None], None],
+        on_accepted: Callable[[Task, JournalKey, Exception | None], None],
         on_known: Callable[[Task, str, bytes], None],
         on_saved: Callable[[Task, int], None],
         on_callbacks: Callable[[list[Callback]], None],
         on_late: Callable[[list[str]], None],
         on_state: Callable[[StoreError | None], None],
+        on_lost: Callable[[str], None] | None = None,
         name: str = "saver-0",
     ) -> None:
         self.store = store
@@ -96,6 +101,7 @@ class Saver:
         self._on_callbacks = on_callbacks
         self._on_late = on_late
         self._on_state = on_state
+        self._on_lost = on_lost
         self._accepted: list[Task] = []
         self._overflow: deque[tuple[float, Task]] = deque()
         self._overflow_timer: asyncio.TimerHandle | None = None
@@ -107,7 +113,10 @@ class Saver:
         self._delay_timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event | None = None
         self.error: StoreError | None = None
-        self.own_rows: set[int] | None = None
+        self.failed_at = -1e9  #: loop's time of the last commit that failed, in whole or in part
+        self._commit_since = 0.0
+        self.is_partial = False  #: it fails for some tasks only: a server of several is away
+        self.own_rows: set[JournalKey] | None = None
         """Journal rows that are worked here, where other processes may write to the same store; else None."""
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -119,6 +128,11 @@ class Saver:
         """Return how many records wait to be written."""
         waiting = len(self._accepted) + len(self._overflow) + self._own.records
         return waiting + (len(self._in_thread.accepted) + self._in_thread.records if self._in_thread else 0)
+
+    @property
+    def commit_s(self) -> float:
+        """How long the commit under way takes so far; 0 when there is none."""
+        return self._loop.time() - self._commit_since if self._in_thread is not None else 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -148,11 +162,20 @@ class Saver:
 
     # The engine's own records
 
-    def save(self, task: Task, document: bytes, version: int, callback: Callback | None = None) -> None:
-        """Write a task's document, and the callback that reports it, together."""
-        own = self._own_work()
+    def save(
+        self,
+        task: Task,
+        document: bytes,
+        version: int,
+        callback: Callback | None = None,
+        parked: list[Parked] | None = None,
+    ) -> None:
+        """Write a task's document, the callback that reports it, and the rows it leaves, together."""
+        own = self._own_work(1 if parked is None else 1 + len(parked))
         own.batch.documents[task.id] = document
         own.saved.append((task, version))
+        if parked is not None:
+            own.batch.parked += parked
         if callback is not None:
             own.batch.callbacks.append(callback)
 
@@ -160,12 +183,13 @@ class Saver:
         """Write a callback on its own."""
         self._own_work().batch.callbacks.append(callback)
 
-    def put_document(self, task_id: str, document: bytes, callback: Callback | None = None) -> None:
-        """Write the document of a task that is not in memory, and the callback that reports it."""
-        own = self._own_work()
-        own.batch.documents[task_id] = document
-        if callback is not None:
-            own.batch.callbacks.append(callback)
+    def save_progress(self, documents: dict[str, bytes]) -> None:
+        """Write how far tasks have come that go on; a shared store shows that to other engines."""
+        self._own_work(len(documents)).batch.progress.update(documents)
+
+    def cancel_stored(self, task_id: str, at: float) -> None:
+        """Cancel the rest of a task that is not in memory, with its delay-queue rows and its callback."""
+        self._own_work().batch.cancelled[task_id] = at
 
     def park(self, parked: list[Parked], then: Callable[[], None]) -> None:
         """Add rows to delay queues."""
@@ -173,18 +197,10 @@ class Saver:
         own.batch.parked += parked
         own.then.append(then)
 
-    def unpark(
-        self,
-        rows: list[int],
-        late: list[Late],
-        released: list[tuple[str, str, str]],
-        then: Callable[[], None],
-    ) -> None:
+    def deliver(self, delivered: list[Delivered], then: Callable[[], None]) -> None:
         """Drop delivered rows, fold them into stored documents and let their children go."""
-        own = self._own_work(len(rows))
-        own.batch.unparked += rows
-        own.batch.late += late
-        own.batch.released += released
+        own = self._own_work(len(delivered))
+        own.batch.delivered += delivered
         own.then.append(then)
 
     def unpark_task(self, task_id: str) -> None:
@@ -197,19 +213,28 @@ class Saver:
         own.batch.orphans += task_ids
         own.then.append(then)
 
-    def settle_journal(self, seq: int) -> None:
+    def settle_journal(self, key: JournalKey) -> None:
         """Drop a journal row: all of its tasks are stored as documents."""
-        self._own_work().batch.settled_journal.append(seq)
+        self._own_work().batch.settled_journal.append(key)
         if self.own_rows is not None:
-            self.own_rows.discard(seq)
+            self.own_rows.discard(key)
 
-    def callback_over(self, key: int) -> None:
+    def keys_going(self) -> list[JournalKey | CallbackKey]:
+        """Return the journal rows and callbacks that are over, which the store has still."""
+        works = [self._own] + ([self._in_thread] if self._in_thread is not None else [])
+        return [key for work in works for key in (*work.batch.settled_journal, *work.batch.callbacks_over)]
+
+    def callback_over(self, key: CallbackKey) -> None:
         """Drop a callback that was delivered or given up."""
         self._own_work().batch.callbacks_over.append(key)
 
     def after_all(self, then: Callable[[], None]) -> None:
         """Call *then* when everything that was queued before has been written."""
         self._own_work().then.append(then)
+
+    def trim(self) -> None:
+        """Hand memory back to the system: the store's cache, and what is free. The thread does it."""
+        self._own_work().is_trim = True
 
     def forget(self, before_at: float) -> None:
         """Delete final tasks last updated before *before_at*, a bounded number of them."""
@@ -240,6 +265,7 @@ class Saver:
         work = self._next_work()
         if work is not None:
             self._in_thread = work
+            self._commit_since = self._loop.time()
             self._queue.put(work)
 
     def _next_work(self) -> Work | None:
@@ -275,12 +301,17 @@ class Saver:
         for callback in callbacks:  # with its document: a crash in between must not lose it
             batch = work.batch if callback.task_id in work.batch.documents else own.batch
             batch.callbacks.append(callback)
+        if own.batch.parked:
+            parked, own.batch.parked = own.batch.parked, []
+            for row in parked:
+                batch = work.batch if row.task_id in work.batch.documents else own.batch
+                batch.parked.append(row)
         work.saved, own.saved = own.saved, []
         for task, version in work.saved:
             if task.id in own.batch.documents:
                 own.saved.append((task, version))
         work.saved = [pair for pair in work.saved if pair[0].id in work.batch.documents]
-        work.records = len(work.batch.documents)
+        work.records = len(work.batch.documents) + len(work.batch.parked)
         own.records = max(1, own.records - work.records)
         return work
 
@@ -318,6 +349,9 @@ class Saver:
                 outcome = exc
             except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
                 outcome = StoreError(f"unexpected error while saving: {exc!r}")
+            if work.is_trim:
+                self.store.shrink()
+                trim_memory()
             try:
                 self._loop.call_soon_threadsafe(self._committed, work, outcome)
             except RuntimeError:  # the loop is gone: a second SIGTERM
@@ -328,45 +362,96 @@ class Saver:
         if isinstance(outcome, StoreError):
             self._failed(work, outcome)
             return
-        if self.error is not None:
-            self.error = None
-            self._on_state(None)
+        if outcome.own_error is None and not outcome.refused:
+            self._works_again()
         if self.own_rows is not None:
-            self.own_rows.add(outcome.journal_seq)
-        known = outcome.known
-        for task in work.accepted:
+            self.own_rows.update(outcome.journal)
+        known, refused = outcome.known, outcome.refused
+        for task, key in zip(work.accepted, outcome.journal, strict=True):
             if task.id in known:
                 self._on_known(task, *known[task.id])
+            elif refused and task.id in refused:
+                self._on_accepted(task, 0, refused[task.id])
             else:
-                self._on_accepted(task, outcome.journal_seq, None)
+                self._on_accepted(task, key, None)
         if outcome.callbacks:
             self._on_callbacks(outcome.callbacks)
         if work.forgotten:  # there may be more: a busy engine settles more in a minute than one round takes
             self._loop.call_later(_FORGET_AGAIN_S, self.forget, work.forget_before)
         if outcome.settled_late:
             self._on_late(outcome.settled_late)
+        if outcome.own_error is None and not refused:
+            self._written(work, outcome.lost)
+        else:
+            self._failed_part(work, outcome)
+        self._go_on()
+
+    def _works_again(self) -> None:
+        self.is_partial = False
+        if self.error is not None:
+            self.error = None
+            self._on_state(None)
+
+    def _written(self, work: Work, lost: set[str]) -> None:
+        """Tell those who wait for the engine's own records."""
         for task, version in work.saved:
-            self._on_saved(task, version)
+            if task.id not in lost:
+                self._on_saved(task, version)
+        if self._on_lost is not None:
+            for task_id in lost:
+                self._on_lost(task_id)
         for then in work.then:
             then()
-        self._go_on()
+
+    def _failed_part(self, work: Work, outcome: Committed) -> None:
+        """A store of several servers could write some of the batch only."""
+        error = outcome.own_error or next(iter(outcome.refused.values()))
+        self.is_partial = True
+        work.accepted = []  # they have been told
+        left = outcome.left
+        if left is None:
+            self._written(work, outcome.lost)
+            work.records = 0
+            work.batch.is_probe = False
+        else:
+            later = Work()
+            later.saved = [pair for pair in work.saved if pair[0].id in left.documents]
+            later.then = work.then
+            later.batch = left
+            later.records = len(left.documents) + len(left.parked) + len(left.delivered) + len(left.cancelled)
+            later.records += len(left.callbacks) + len(left.settled_journal) + len(left.unparked_tasks) + 1
+            work.saved = [pair for pair in work.saved if pair[0].id not in left.documents]
+            work.then = []
+            self._written(work, outcome.lost)
+            work = later
+        self._note_failure(error)
+        self._keep(work)
+        self._own_since = self._loop.time() + _RETRY_S  # till then clients need not carry it along
 
     def _failed(self, work: Work, error: StoreError) -> None:
         """Refuse the clients' tasks, keep our own records and try those again."""
-        is_new = self.error is None
-        self.error = error
-        if is_new:
-            self._on_state(error)
+        self.is_partial = False
+        self._note_failure(error)
         for task in work.accepted:
             self._on_accepted(task, 0, error)
+        self._keep(work)
+        self._go_on()
+
+    def _note_failure(self, error: StoreError) -> None:
+        is_new = self.error is None
+        self.error = error
+        self.failed_at = self._loop.time()
+        if is_new:
+            self._on_state(error)
+
+    def _keep(self, work: Work) -> None:
         if work.batch.is_probe:
             work.batch.is_probe = False
             work.records -= 1
         if work.records:
             self._own = _merge(work, self._own)
         if not self._accepted:
-            self._retry_timer = self._loop.call_later(_RETRY_S, self._retry)
-        self._go_on()
+            self._retry_timer = self._loop.call_later(_RETRY_S * random.uniform(0.7, 1.3), self._retry)  # noqa: S311 - jitter
 
     def _retry(self) -> None:
         """Try again; with nothing to write find out whether writing works: clients may wait for it."""
@@ -416,15 +501,17 @@ def _merge(failed: Work, later: Work) -> Work:
     batch, after = failed.batch, later.batch
     failed.accepted = []
     batch.accepted = []
-    batch.documents.update(after.documents)
+    batch.documents = after.documents | {
+        name: text for name, text in batch.documents.items() if name not in after.documents
+    }  # what failed last: a server that is away must not hold up what is for others
+    batch.progress.update(after.progress)
+    batch.cancelled.update(after.cancelled)
     for part in (
         "settled_journal",
         "parked",
-        "unparked",
+        "delivered",
         "unparked_tasks",
         "orphans",
-        "released",
-        "late",
         "callbacks",
         "callbacks_over",
     ):
@@ -432,6 +519,7 @@ def _merge(failed: Work, later: Work) -> Work:
     failed.saved += later.saved
     failed.then += later.then
     failed.records += later.records
+    failed.is_trim |= later.is_trim
     failed.forget_before = max(failed.forget_before, later.forget_before)
     return failed
 
@@ -455,3 +543,8 @@ class SaverPool:
     def error(self) -> StoreError | None:
         """The error of a store that fails at the moment, or None."""
         return next((saver.error for saver in self.savers if saver.error is not None), None)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether tasks are still saved, though not all of them."""
+        return all(saver.error is None or saver.is_partial for saver in self.savers)

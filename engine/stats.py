@@ -197,6 +197,7 @@ class NodeSample(msgspec.Struct, frozen=True):
     in_flight: Annotated[int, "Subtasks on the wire to the node"]
     delayed: Annotated[int, "Subtasks in the node's delay queue"]
     oldest_delayed_s: Annotated[float, "Age of the oldest delayed subtask, 0 without one"]
+    returns: Annotated[int, "Times the node was ready again after its delay queue was delivered"]
 
 
 def _texts(kind: type[msgspec.Struct]) -> dict[str, str]:
@@ -205,7 +206,8 @@ def _texts(kind: type[msgspec.Struct]) -> dict[str, str]:
 
 
 COUNTERS = _texts(Stats)  #: name of each counter, and what it counts
-_NODE_GAUGES = _texts(NodeSample)
+_NODE_VALUES = _texts(NodeSample)
+_NODE_COUNTERS = frozenset({"returns"})
 
 
 class EngineCollector(Collector):
@@ -245,10 +247,11 @@ class EngineCollector(Collector):
             yield GaugeMetricFamily(f"purgeline_{name}", GAUGES.get(name, name), value=read())
         yield from self._histograms()
         samples = [([node.node, node.layer, node.driver], node) for node in self._nodes()]
-        for name, text in _NODE_GAUGES.items():
+        for name, text in _NODE_VALUES.items():
             values = [(labels, getattr(node, name)) for labels, node in samples]
             metric = re.sub("_s$", "_seconds", name)
-            yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values)
+            kind = CounterMetricFamily if name in _NODE_COUNTERS else GaugeMetricFamily
+            yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
 
     def _histograms(self) -> Iterator[Metric]:
         accept, task = self._stats.accept_s, self._stats.task_s
@@ -263,8 +266,14 @@ class EngineCollector(Collector):
             yield family
 
 
-def _labelled(name: str, text: str, labels: list[str], values: list[tuple[list[str], float]]) -> Metric:
-    family = GaugeMetricFamily(f"purgeline_{name}", text, labels=labels)
+def _labelled(
+    name: str,
+    text: str,
+    labels: list[str],
+    values: list[tuple[list[str], float]],
+    kind: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+) -> Metric:
+    family = kind(f"purgeline_{name}", text, labels=labels)
     for label_values, value in values:
         family.add_metric(label_values, value)
     return family

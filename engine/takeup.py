@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from engine.dispatch import Dispatch
     from engine.region import RegionMap
     from engine.saver import Saver
-    from engine.store import Accepted, Callback
+    from engine.store import Accepted, Callback, JournalKey
     from engine.validate import Validator
+
+Progress = dict[tuple[str, int], bytes]
+"""Node and operation → a byte per target, 1 when it was acked; see `progress`."""
 
 _WRITE_LIMIT_S: Final = 30.0
 _YIELD_ROWS: Final = 50  #: journal rows between two turns of the loop: clients are served meanwhile
@@ -141,32 +144,44 @@ class TakeUp:
     async def _journal_of(self, saver: Saver) -> int:
         taken = 0
         rows = await self._delay.read(lambda: list(saver.store.journal()))
-        for place, (seq, records) in enumerate(rows, 1):
-            if saver.own_rows is not None and seq in saver.own_rows:
+        for place, (key, records) in enumerate(rows, 1):
+            if saver.own_rows is not None and key in saver.own_rows:
                 continue
-            replayed = self._replay_row(seq, records)
+            replayed = self.replay_row(key, records)
             if not replayed:
-                saver.settle_journal(seq)
+                saver.settle_journal(key)
             elif saver.own_rows is not None:
-                saver.own_rows.add(seq)
+                saver.own_rows.add(key)
             taken += replayed
             if self._is_shared and place % _YIELD_ROWS == 0:
                 await asyncio.sleep(0)
         return taken
 
-    def _replay_row(self, seq: int, records: list[Accepted]) -> int:
+    def replay_row(
+        self, key: JournalKey, records: list[Accepted], progress: dict[str, Progress] | None = None
+    ) -> int:
+        """Take the tasks of a journal row up that are not in memory; return how many that were.
+
+        Args:
+            key: the row's.
+            records: those of its tasks that have not settled.
+            progress: task id → how far an engine before this one had come.
+        """
         replayed = 0
         for record in records:
             asking = self._accept.release_asking(record.id)
-            if self._regions.get(record.id) is not None:
+            there = self._regions.get(record.id)
+            if there is not None and there.is_lost:
+                self._dispatch.drop(there)  # it had been taken from here, and comes back
+            elif there is not None:
                 continue  # a client handed it in again, and its own row is there too
-            self._replay(record, seq)
+            self._replay(record, key, (progress or {}).get(record.id))
             if asking is not None:
                 self._accept.answer_asking(asking)
             replayed += 1
         return replayed
 
-    def _replay(self, record: Accepted, seq: int) -> None:
+    def _replay(self, record: Accepted, key: JournalKey, progress: Progress | None) -> None:
         try:
             task = self._validator.replay(record.id, record.body, record.created_at, record.due_s)
         except RequestError as exc:
@@ -176,9 +191,10 @@ class TakeUp:
             with contextlib.suppress(RequestError):
                 task.callback = decode(record.body).callback
             self._regions.add(task)
-            self._dispatch.adopt_failed(task, seq, f"cannot go on after a restart: {exc}")
+            self._dispatch.adopt_failed(task, key, f"cannot go on after a restart: {exc}")
             return
         task.digest, task.token = record.digest, record.token
+        task.progress = progress
         self._regions.add(task)
         self._dispatch.live += task.total
-        self._dispatch.submit(task, seq, left_s=task.due_at - time.time())
+        self._dispatch.submit(task, key, left_s=task.due_at - time.time())

@@ -207,7 +207,7 @@ class Worker:
     async def _adopt(self) -> None:
         while True:
             try:
-                await self._engine.takeup.adopt()
+                await self._engine.adopt()
             except EngineError as exc:
                 logger.error("cannot take up what the worker before left, trying again: {}", exc)
                 await asyncio.sleep(1)

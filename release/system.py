@@ -53,6 +53,17 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("procps", "sysctl"),
         Requirement("passwd", "useradd"),
     ),
+    "bench": (
+        Requirement("varnish", "varnishd"),
+        Requirement("varnish-modules", "usr/lib*/*/varnish/vmods/libvmod_xkey.so"),
+        Requirement("trafficserver", "traffic_server"),
+        Requirement("nginx", "nginx"),
+        Requirement("libnginx-mod-http-cache-purge", "usr/lib*/nginx/modules/ngx_http_cache_purge_module.so"),
+        Requirement("wrk", "wrk"),
+        Requirement("redis-server", "redis-server"),
+        Requirement("redis-tools", "redis-benchmark"),
+        Requirement("curl", "curl"),
+    ),
 }
 
 

@@ -21,3 +21,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped, although root can install what it needs: {report.longrepr}"
     return report
+
+
+LONG_FILES = ("test_deploy_real", "test_deploy_hosts", "test_deploy_faults", "test_master", "test_masterless")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes: whoever came to one last would keep all others waiting."""
+    order = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

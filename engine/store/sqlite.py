@@ -8,7 +8,7 @@ a single statement (measured: 6.5 µs a document, off the GIL; ``executemany`` 7
 A damaged file stops the start (`StoreDamagedError`): an engine that began empty would have lost what
 it answered 202 for.
 
-During a hot reload the old and the new worker have one file open (*is_shared*). SQLite keeps their
+During a hot reload the old and the new worker have one file open (*has_peers*). SQLite keeps their
 transactions apart; what this module adds is that nothing a row is called by comes from a counter in
 memory, and that no number is used twice.
 """
@@ -28,7 +28,18 @@ import msgspec
 from engine import result
 from engine.errors import StoreDamagedError, StoreError
 from engine.model import Operation
-from engine.store import FORMAT, Accepted, Batch, Callback, Committed, Depth, ParkedRow
+from engine.store import (
+    FORMAT,
+    Accepted,
+    Batch,
+    Callback,
+    Committed,
+    Delivered,
+    Depth,
+    ParkedRow,
+    late_of,
+    token_of_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +66,7 @@ _DROP_ORPHANS: Final = (
     "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
     " AND task_id NOT IN (SELECT id FROM task)"
 )
-_PARKED_COLUMNS: Final = "seq, node, operation, target, task_id, after, parked_at"
+_PARKED_COLUMNS: Final = "seq, seq, node, operation, target, task_id, after, parked_at"
 
 _encode = msgspec.json.encode
 _encode_journal = msgspec.msgpack.encode
@@ -67,12 +78,14 @@ class SqliteStore:
 
     Args:
         path: the database file; its folder exists.
-        is_shared: another process that knows of this one may have it open too: a supervisor's workers.
+        has_peers: another process that knows of this one may have it open too: a supervisor's workers.
     """
 
-    def __init__(self, path: Path, *, is_shared: bool = False) -> None:
+    is_shared = False
+
+    def __init__(self, path: Path, *, has_peers: bool = False) -> None:
         self._path = path
-        self._is_shared = is_shared
+        self._has_peers = has_peers
         self._writer: sqlite3.Connection | None = None
         self._readers = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -101,6 +114,12 @@ class SqliteStore:
             self.close()
             raise
 
+    def shrink(self) -> None:
+        """See `Store.shrink`: the writer's page cache, which a large backlog has filled."""
+        if self._writer is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("PRAGMA shrink_memory")
+
     def close(self) -> None:
         """See `Store.close`."""
         for connection in (self._writer, *self._opened):
@@ -109,6 +128,7 @@ class SqliteStore:
                     connection.close()
         self._writer = None
         self._opened.clear()
+        self._readers = threading.local()
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
@@ -118,16 +138,18 @@ class SqliteStore:
         connection = self._writer
         if connection is None:
             raise StoreError(f"{self._path}: the store is closed")
-        done = Committed()
+        done = Committed(journal=[0] if batch.accepted else [])
         try:
             accepted = self._take_known(connection, batch.accepted, done)
             if batch.is_accept_only:
                 self._append(connection, accepted, done)
+                done.journal *= len(batch.accepted)
                 return done
             connection.execute("BEGIN IMMEDIATE")
             self._append(connection, accepted, done)
             self._write(connection, batch, done)
             connection.execute("COMMIT")
+            done.journal *= len(batch.accepted)
         except BaseException as exc:  # whatever it was, half a batch must not be left to the next commit
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
@@ -143,7 +165,7 @@ class SqliteStore:
         row = connection.execute(
             "INSERT INTO journal(data) VALUES (?)", (_encode_journal((FORMAT, accepted)),)
         )
-        done.journal_seq = row.lastrowid or 0
+        done.journal = [row.lastrowid or 0]
 
     def _take_known(
         self, connection: sqlite3.Connection, accepted: list[Accepted], done: Committed
@@ -173,18 +195,24 @@ class SqliteStore:
             )
         for sql, values in (
             ("DELETE FROM journal WHERE seq IN (SELECT value FROM json_each(?))", batch.settled_journal),
-            ("DELETE FROM parked WHERE seq IN (SELECT value FROM json_each(?))", batch.unparked),
-            ("DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))", batch.unparked_tasks),
+            (
+                "DELETE FROM parked WHERE seq IN (SELECT value FROM json_each(?))",
+                [one.row.key for one in batch.delivered],
+            ),
+            (
+                "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))",
+                [*batch.unparked_tasks, *batch.cancelled],
+            ),
             (_DROP_ORPHANS, batch.orphans),
             ("DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))", batch.callbacks_over),
         ):
             if values:
                 connection.execute(sql, (_encode(values).decode(),))
-        if batch.released:
-            self._release(connection, batch.released)
+        if batch.delivered:
+            self._release(connection, batch.delivered)
         callbacks = list(batch.callbacks)
-        if batch.late:
-            callbacks += self._apply_late(connection, batch, done)
+        if batch.delivered or batch.cancelled:
+            callbacks += self._change_stored(connection, batch, done)
         if callbacks:
             self._put_callbacks(connection, callbacks, done)
 
@@ -205,14 +233,14 @@ class SqliteStore:
         )
 
     @staticmethod
-    def _release(connection: sqlite3.Connection, released: list[tuple[str, str, str]]) -> None:
+    def _release(connection: sqlite3.Connection, delivered: list[Delivered]) -> None:
         """Take delivered parents out of what their children's rows wait for.
 
         One statement a parent: an UPDATE changes a row once, however many of its parents are delivered.
         """
         by_parent: dict[str, list[tuple[str, str]]] = {}
-        for parent, task_id, target in released:
-            by_parent.setdefault(parent, []).append((task_id, target))
+        for row in (one.row for one in delivered):
+            by_parent.setdefault(token_of_row(row), []).append((row.task_id, row.target))
         for parent, pairs in by_parent.items():
             connection.execute(
                 "UPDATE parked SET after = trim(replace(',' || after || ',', ',' || ? || ',', ','), ',')"
@@ -221,31 +249,26 @@ class SqliteStore:
                 (parent, _encode(pairs).decode()),
             )
 
-    def _apply_late(self, connection: sqlite3.Connection, batch: Batch, done: Committed) -> list[Callback]:
-        """Fold late delivery into stored documents; return the callbacks of those that it settled."""
-        wanted = _encode(list({late.task_id for late in batch.late})).decode()
+    def _change_stored(self, connection: sqlite3.Connection, batch: Batch, done: Committed) -> list[Callback]:
+        """Fold late delivery and cancels into stored documents; return the callbacks of what that settled."""
+        late = late_of(batch.delivered)
+        wanted = _encode(list({one.task_id for one in late} | batch.cancelled.keys())).decode()
         rows = connection.execute(
             "SELECT id, doc FROM task WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
         )
         documents = {task_id: msgspec.json.decode(doc) for task_id, doc in rows}
         documents = {task_id: doc for task_id, doc in documents.items() if not result.is_final(doc)}
-        for late in batch.late:
-            if late.task_id in documents:
-                result.apply_late(documents[late.task_id], late)
+        for one in late:
+            if one.task_id in documents:
+                result.apply_late(documents[one.task_id], one)
+        for task_id, at in batch.cancelled.items():
+            if task_id in documents and not result.is_final(documents[task_id]):
+                result.cancel_stored(documents[task_id], at)
         if documents:
             self._put_documents(connection, {task_id: _encode(doc) for task_id, doc in documents.items()})
-        settled = [task_id for task_id, doc in documents.items() if result.is_final(doc)]
-        done.settled_late = [documents[task_id]["state"] for task_id in settled]
-        return [
-            Callback(
-                0,
-                task_id,
-                documents[task_id]["callback"],
-                _encode(result.public(documents[task_id])).decode(),
-            )
-            for task_id in settled
-            if "callback" in documents[task_id]
-        ]
+        settled = [doc for doc in documents.values() if result.is_final(doc)]
+        done.settled_late = [doc["state"] for doc in settled]
+        return result.callbacks_of(settled)
 
     def _put_callbacks(
         self, connection: sqlite3.Connection, callbacks: list[Callback], done: Committed
@@ -338,7 +361,9 @@ class SqliteStore:
             "node = ? AND operation IN (3, 4, 9, 10) AND after = '' ORDER BY seq DESC LIMIT 1000", node
         )
 
-    def parked_like(self, node: str, targets: Sequence[tuple[int, str]]) -> list[ParkedRow]:
+    def parked_like(
+        self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
         """See `Store.parked_like`."""
         return self._parked(
             "node = ? AND after = '' AND (operation, target) IN"
@@ -347,7 +372,9 @@ class SqliteStore:
             _encode(targets).decode(),
         )
 
-    def parked_below(self, node: str, prefix: str, before: int) -> list[ParkedRow]:
+    def parked_below(
+        self, node: str, prefix: str, before: float, among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
         """See `Store.parked_below`."""
         found: list[ParkedRow] = []
         for scheme in ("http://", "https://"):
@@ -361,7 +388,7 @@ class SqliteStore:
             )
         return found
 
-    def _parked(self, where: str, *values: str | int) -> list[ParkedRow]:
+    def _parked(self, where: str, *values: str | float) -> list[ParkedRow]:
         rows = self._query(f"SELECT {_PARKED_COLUMNS} FROM parked WHERE {where}", *values)  # noqa: S608 - constants
         return [ParkedRow(*row) for row in rows]
 
@@ -401,7 +428,7 @@ class SqliteStore:
         rows = self._query("SELECT DISTINCT task_id FROM parked WHERE task_id NOT IN (SELECT id FROM task)")
         return [row[0] for row in rows]
 
-    def _query(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, *values: str | float) -> list[tuple[Any, ...]]:
         """Run a read on this thread's own connection; readers never wait for the writer in WAL."""
         connection = getattr(self._readers, "connection", None)
         try:
@@ -421,7 +448,7 @@ class SqliteStore:
 
         Workers of one supervisor share the lock, which keeps every other engine out.
         """
-        kind = fcntl.LOCK_SH if self._is_shared else fcntl.LOCK_EX
+        kind = fcntl.LOCK_SH if self._has_peers else fcntl.LOCK_EX
         path = self._path.with_suffix(".lock")
         try:
             self._lock_file = path.open("a")

@@ -1,8 +1,10 @@
 """The project's main job on this machine: ``./inv demo``.
 
-``stage`` starts an origin, three caches and the engine on free loopback ports; ``story`` takes them through a
-purge, a prefetch and the death of a node; ``show`` prints. The story claims nothing that it did not check: a
-claim that is not true ends the demo with exit code 1, what was expected and what was seen.
+``stage`` starts an origin, three caches and the engine on free loopback ports; ``story`` takes them through
+a purge, a prefetch and the death of a node; ``show`` prints. With ``--cluster`` there are three engines on
+one Redis (``cluster``), and ``cluster_story`` kills one of them under load, and Redis. A story claims
+nothing that it did not check: a claim that is not true ends the demo with exit code 1, what was expected
+and what was seen.
 """
 
 import contextlib
@@ -16,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 
 from release.caches import CacheError
-from release.demo import story
+from release.demo import cluster_story, story
+from release.demo.cluster import ClusterStage
 from release.demo.program import StageError
 from release.demo.show import ClaimError, Screen
 from release.demo.stage import Stage
@@ -26,18 +29,19 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130  #: exit codes
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def main(*, keep: bool = False, builtin: bool = False) -> int:
+def main(*, keep: bool = False, builtin: bool = False, cluster: bool = False) -> int:
     """Run the demo and return its exit code. Only the main thread may call it, because of Ctrl-C.
 
     Args:
         keep: leave everything running at the end, until Ctrl-C.
         builtin: use the built-in caching proxy even where real caches are installed.
+        cluster: three engines on one Redis instead of one engine on its own.
     """
     screen = Screen()
     began = time.monotonic()
     with _signals() as interrupted:
         try:
-            with _stage(builtin=builtin) as stage:
+            with _stage(ClusterStage if cluster else Stage, builtin=builtin) as stage:
                 code = _play(stage, screen, keep=keep)
         except KeyboardInterrupt:
             screen.say("\nInterrupted; all that was started is stopped.")
@@ -52,10 +56,16 @@ def _play(stage: Stage, screen: Screen, *, keep: bool) -> int:
         screen.opening()
         with screen.waiting("starting an origin, three caches and the engine"):
             stage.start()
-        story.tell(stage, screen)
-        if keep:
-            story.invite(stage, screen)
-        screen.claim("the engine drained and left, exit code", 0, stage.stop_engine())
+        if isinstance(stage, ClusterStage):
+            cluster_story.tell(stage, screen)
+            if keep:
+                cluster_story.invite(stage, screen)
+        else:
+            story.tell(stage, screen)
+            if keep:
+                story.invite(stage, screen)
+        for name, code in stage.stop_engines().items():
+            screen.claim(f"{'the engine' if name == 'engine' else name} drained and left, exit code", 0, code)
     except ClaimError as exc:
         screen.failure(str(exc), log=stage.log_tail())
         return FAILED
@@ -66,10 +76,10 @@ def _play(stage: Stage, screen: Screen, *, keep: bool) -> int:
 
 
 @contextlib.contextmanager
-def _stage(*, builtin: bool) -> Iterator[Stage]:
+def _stage(kind: type[Stage], *, builtin: bool) -> Iterator[Stage]:
     """Give a stage in a temporary folder. Both are gone at the end; another Ctrl-C does not stop that."""
     folder = Path(tempfile.mkdtemp(prefix="purgeline-demo-"))
-    stage = Stage(folder, builtin=builtin)
+    stage = kind(folder, builtin=builtin)
     try:
         yield stage
     finally:

@@ -1,4 +1,4 @@
-"""The Python programs of the demo, each as a process group of its own that does not outlive us."""
+"""The demo's programs, our own and Redis, each as a process group of its own that does not outlive us."""
 
 import contextlib
 import os
@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 TAIL_LINES = 5
+PYTHON = (sys.executable, "-m")
 
 _LIFELINE = 'read -r _ || kill -s KILL -- "-$1"'  # ends the group when we are gone, however we went
 
@@ -26,16 +27,18 @@ class StageError(Exception):
 
 
 class Program:
-    """A Python module of ours as a process group of its own, listening on a port."""
+    """A program as a process group of its own, listening on a port; a Python module unless told otherwise."""
 
     driver = "squid"  #: what the built-in proxy behaves like
     purge_path = ""
 
-    def __init__(self, name: str, port: int, argv: Sequence[str], *, folder: Path) -> None:
+    def __init__(
+        self, name: str, port: int, argv: Sequence[str], *, folder: Path, program: Sequence[str] = PYTHON
+    ) -> None:
         self.name = name
         self.port = port
         self.log_path = folder / f"{name}.log"
-        self._argv = [sys.executable, "-m", *argv]
+        self._argv = [*program, *argv]
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: subprocess.Popen[bytes] | None = None
 

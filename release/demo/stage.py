@@ -138,13 +138,17 @@ class Stage:
         with ThreadPoolExecutor(len(wanted)) as threads:  # a Varnish compiles its VCL for about a second
             starts = [threads.submit(self._start_node, *one) for one in wanted]
         self.nodes = sorted((start.result() for start in starts), key=lambda node: node.layer != "parent")
+        self.start_engines()
+
+    def start_engines(self) -> None:
+        """Start the engine on the nodes; return when it is ready."""
         self.config_path.write_text(self._config(), encoding="utf-8")
         self.engine.start()
         wait_until(lambda: self._status("/readyz") == http.HTTPStatus.OK, what="the engine being ready")
 
-    def stop_engine(self) -> int:
-        """Stop the engine in order; return its exit code."""
-        return self.engine.stop()
+    def stop_engines(self) -> dict[str, int]:
+        """Stop every engine in order; return their exit codes."""
+        return {self.engine.name: self.engine.stop()}
 
     def close(self) -> None:
         """Stop everything that runs. Nothing that goes wrong with one of them keeps the others alive."""
@@ -204,12 +208,13 @@ class Stage:
         program.start()
         return node
 
-    def _config(self) -> str:
+    def _config(self, **more: object) -> str:
         engine = {
             "listen": f"127.0.0.1:{self.engine.port}",
             "data_dir": str(self.folder / "var"),
             "log_subtasks": True,
             "drain_timeout_s": 5,
+            **more,
         }
         head = "[engine]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in engine.items())
         site = f'\n[[site]]\nhost = "{SITE}"\n'

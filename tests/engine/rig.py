@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.model import Task
+    from engine.store import JournalKey
     from tests.fakes.node import FakeNode
 
 POLL_S = 0.005
@@ -78,7 +79,7 @@ class Rig:
             self.timer,
             self.stats,
             attempts_max=config.engine.attempts_max,
-            on_alert=lambda *alert: self.alerts.append(alert),
+            on_alert=lambda *alert, **facts: self.alerts.append(alert),
         )
         self.store = store_kind(folder / "tasks-0.db")
         self.store.open()
@@ -119,9 +120,9 @@ class Rig:
         self.saver.push(task)
         return task
 
-    def _accepted(self, task: Task, seq: int, error: Exception | None) -> None:
+    def _accepted(self, task: Task, key: JournalKey, error: Exception | None) -> None:
         assert error is None
-        self.dispatch.submit(task, seq)
+        self.dispatch.submit(task, key)
 
     async def stored(self, task: Task, state: str) -> dict[str, Any]:
         """Wait until the task's stored document is in this state, and return it."""

@@ -55,7 +55,7 @@ def page(acked: int, *, ready: bool, oldest_s: float) -> str:
     stats.accept_s.observe(0.002)
     for name in ("pushing_queue", "saver_queue"):
         stats.gauge(name, lambda: 1)
-    sample = NodeSample("edge-1", "edge", "ats", ready, 1, 2, 3, oldest_s)
+    sample = NodeSample("edge-1", "edge", "ats", ready, 1, 2, 3, oldest_s, 1)
     return EngineCollector(stats, "1.2", "abc", lambda: [sample]).render().decode()
 
 
@@ -69,6 +69,7 @@ def test_metrics_add_up_but_for_what_does_not() -> None:
     assert 'purgeline_accept_seconds_bucket{le="0.0025"} 2.0' in lines
     assert f"purgeline_node_ready{labels} 0.0" in lines
     assert f"purgeline_node_waiting{labels} 2.0" in lines
+    assert f"purgeline_node_returns_total{labels} 2.0" in lines
     assert f"purgeline_node_oldest_delayed_seconds{labels} 7.0" in lines
     (build,) = [line for line in lines if line.startswith("purgeline_build_info{")]
     assert build.endswith(" 1.0")

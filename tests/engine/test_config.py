@@ -184,7 +184,19 @@ def test_a_port_of_other_digits_or_endless_ones_is_refused() -> None:
     assert "is not HOST:PORT" in refusal({"engine": {"listen": "127.0.0.1:\u0663"}})
 
 
-@pytest.mark.parametrize("url", ["", "mysql:", "redis://localhost", "sqlite:/tmp/x.db", "sqlite"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "mysql:",
+        "redis://a,b",
+        "redis+sentinel://a",
+        "redis+cluster://a/1",
+        "redis://a/x",
+        "sqlite:/tmp/x.db",
+        "sqlite",
+    ],
+)
 def test_another_store_is_refused(url: str) -> None:
     assert refusal({"store": {"url": url}}).startswith("store.url: ") or url == "sqlite"
 

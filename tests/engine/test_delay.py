@@ -278,9 +278,11 @@ class FailingStore(SqliteStore):
         self._fail_once("wide_parked")
         return super().wide_parked(node)
 
-    def parked_like(self, node: str, targets: Sequence[tuple[int, str]]) -> list[ParkedRow]:
+    def parked_like(
+        self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
         self._fail_once("parked_like")
-        return super().parked_like(node, targets)
+        return super().parked_like(node, targets, among)
 
 
 async def test_a_delivery_that_cannot_read_its_rows_tries_again(tmp_path: Path) -> None:

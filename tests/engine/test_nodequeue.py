@@ -244,3 +244,16 @@ def test_whatever_happens_nothing_is_lost_or_sent_twice(seed: int) -> None:
                 share.states[index] = RETRYING
             move(everything, RETRYING)
         check(f"step {step}: {action}")
+
+
+def test_an_emptied_queue_keeps_no_table() -> None:
+    """A dictionary does not shrink; what waits later begins with a new one."""
+    queue = NodeQueue()
+    share = numbered(1000, "a")
+    queue.add(share, range(1000))
+    assert len(queue.take(999)) == 999
+    assert queue._waiting
+    assert len(queue.take(2)) == 1
+    assert queue._waiting == {}
+    queue.add(share_of("again"), [0])
+    assert len(queue.take(1)) == 1

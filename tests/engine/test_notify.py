@@ -79,7 +79,7 @@ class Bench:
     ) -> None:
         self.stats = Stats()
         self.timer = Timer(asyncio.get_running_loop(), granularity_s=0.001)
-        self.settled: dict[int, bool] = {}
+        self.settled: dict[Any, bool] = {}
         self.changed = asyncio.Event()
         rules = (
             [CallbackConfig(host="127.0.0.1"), CallbackConfig(host="localhost")] if rules is None else rules
@@ -89,12 +89,12 @@ class Bench:
         )
 
     def _note(self, job: CallbackJob, delivered: bool) -> None:
-        assert job.key not in self.settled
-        self.settled[job.key] = delivered
+        assert job.key[1] not in self.settled
+        self.settled[job.key[1]] = delivered
         self.changed.set()
 
     def add(self, key: int, url: str, **options: Any) -> None:
-        self.notifier.add(CallbackJob(key, f"task-{key}", url, b'{"n":%d}' % key, **options))
+        self.notifier.add(CallbackJob((0, key), f"task-{key}", url, b'{"n":%d}' % key, **options))
 
     async def until(self, is_met: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):

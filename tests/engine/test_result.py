@@ -94,7 +94,7 @@ def test_late_results_beyond_what_a_layer_waits_for_are_taken_from_the_others() 
 
 def test_a_cancelled_document_stays_cancelled_and_its_counts_do_not_go_below_zero() -> None:
     document = stored()
-    cancel_stored(document)
+    cancel_stored(document, 2.0)
     assert is_final(document)
     assert (document["delayed"], document["state"], document["working_layer"]) == (0, "cancelled", None)
     apply_late(document, Late("t", "edge", 1, 0, None, 2.0))

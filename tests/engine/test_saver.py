@@ -13,7 +13,7 @@ import pytest
 from engine.errors import BacklogFullError, StoreError
 from engine.model import Task
 from engine.saver import Saver, SaverPool
-from engine.store import Batch, Callback, Committed, Parked
+from engine.store import Batch, Callback, Committed, Delivered, JournalKey, Parked
 from engine.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Rig:
     def __init__(self, folder: Path, *, backlog_count: int = 100, push_timeout_s: float = 0.05) -> None:
         self.store = GatedStore(folder / "tasks-0.db")
         self.store.open()
-        self.told: dict[str, tuple[int, Exception | None]] = {}
+        self.told: dict[str, tuple[JournalKey, Exception | None]] = {}
         self.known: dict[str, str] = {}
         self.saved: list[tuple[str, int]] = []
         self.callbacks: list[Callback] = []
@@ -80,9 +80,9 @@ class Rig:
         )
         self.saver.start()
 
-    def _accepted(self, task: Task, seq: int, error: Exception | None) -> None:
+    def _accepted(self, task: Task, key: JournalKey, error: Exception | None) -> None:
         assert task.id not in self.told, "told twice"
-        self.told[task.id] = (seq, error)
+        self.told[task.id] = (key, error)
         self.news.set()
 
     def _known(self, task: Task, digest: str, document: bytes) -> None:
@@ -258,9 +258,9 @@ async def test_every_kind_of_own_record_is_written(tmp_path: Path) -> None:
         await rig.until(lambda: rig.told)
         rig.saver.park([row("x"), row("y"), Parked("n", 1, "z", "u", "", 1.0)], lambda: None)
         rig.saver.report(Callback(0, "a", "http://hook/", "{}"))
-        rig.saver.put_document("a", b'{"updated_at":9,"state":"partial"}')
+        rig.saver.save(task("a"), b'{"updated_at":9,"state":"partial"}', 1)
         assert await rig.saver.drain(30)
-        rig.saver.unpark([rig.store.oldest_parked("n", 1)[0].seq], [], [], lambda: None)
+        rig.saver.deliver(delivered(rig.store), lambda: None)
         rig.saver.unpark_task("u")
         rig.saver.settle_journal(rig.told["a"][0])
         rig.saver.callback_over(rig.callbacks[0].key)
@@ -333,6 +333,11 @@ async def test_a_tasks_saver_is_always_the_same_and_all_are_used(tmp_path: Path)
         assert pool.error is None
 
 
+def delivered(store: SqliteStore) -> list[Delivered]:
+    """Return the oldest row of node "n" as delivered, to a task that knows."""
+    return [Delivered(row, "edge", 2.0, is_told=True) for row in store.oldest_parked("n", 1)]
+
+
 def written(number: int) -> bytes:
     return b'{"updated_at":%d,"state":"done"}' % number
 
@@ -346,14 +351,14 @@ async def test_many_documents_are_written_in_parts_and_what_follows_them_with_th
         told: list[str] = []
         rig.saver.park([row("x")], lambda: None)
         assert await rig.saver.drain(30)
-        seq = rig.store.oldest_parked("n", 1)[0].seq
+        rows = delivered(rig.store)
         rig.store.batches.clear()
         rig.store.fail_at = fail_at
         names = [f"t{number}" for number in range(10_000)]
         for number, name in enumerate(names):
             callback = Callback(0, name, "http://hook/", "{}") if number % 1000 == 7 else None
             rig.saver.save(task(name), written(number), 1, callback)
-        rig.saver.unpark([seq], [], [], lambda: told.append("unparked"))
+        rig.saver.deliver(rows, lambda: told.append("unparked"))
         rig.saver.settle_journal(1)
         rig.saver.after_all(lambda: told.append("after all"))
         if fail_at:
@@ -365,7 +370,7 @@ async def test_many_documents_are_written_in_parts_and_what_follows_them_with_th
         assert set(ids) == set(names)
         assert rig.store.document("t0") == written(77)
         assert rig.store.document("t9999") == written(9999)
-        with_rows = [batch for batch in rig.store.batches if batch.unparked]
+        with_rows = [batch for batch in rig.store.batches if batch.delivered]
         assert len(with_rows) == 1
         place = rig.store.batches.index(with_rows[0])
         assert len({name for batch in rig.store.batches[: place + 1] for name in batch.documents}) == 10_000

@@ -152,7 +152,7 @@ def test_page_parses_and_holds_everything() -> None:
     stats.qps_boss.mark(12)
     stats.accept_s.observe(0.002)
     stats.node_histogram("edge-1").observe(0.2)
-    nodes = [NodeSample('ed"ge\n1', "edge", "varnish", True, 1, 2, 3, 4.5)]
+    nodes = [NodeSample('ed"ge\n1', "edge", "varnish", True, 1, 2, 3, 4.5, 6)]
     page = EngineCollector(stats, "1.4.2", "abc123", lambda: nodes).render()
     metrics = scrape(page)
     values = {sample.name: sample.value for family in metrics.values() for sample in family.samples}
@@ -171,9 +171,9 @@ def test_page_parses_and_holds_everything() -> None:
 
 def test_page_has_the_node_gauges() -> None:
     """One sample per node and gauge, odd names escaped; read anew at each scrape."""
-    nodes = [NodeSample('ed"ge\n1', "edge", "varnish", True, 1, 2, 3, 4.5)]
+    nodes = [NodeSample('ed"ge\n1', "edge", "varnish", True, 1, 2, 3, 4.5, 6)]
     collector = EngineCollector(with_gauges(Stats()), "1", "r", lambda: nodes)
-    nodes.append(NodeSample("p", "parent", "ats", False, 0, 0, 0, 0))
+    nodes.append(NodeSample("p", "parent", "ats", False, 0, 0, 0, 0, 0))
     metrics = scrape(collector.render())
     for name, value in {
         "ready": 1,
@@ -181,6 +181,7 @@ def test_page_has_the_node_gauges() -> None:
         "in_flight": 2,
         "delayed": 3,
         "oldest_delayed_seconds": 4.5,
+        "returns": 6,
     }.items():
         first, second = metrics[f"purgeline_node_{name}"].samples
         assert first.labels == {"node": 'ed"ge\n1', "layer": "edge", "driver": "varnish"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,10 @@ import pytest
 
 from engine.errors import StoreDamagedError, StoreError
 from engine.model import Operation
-from engine.store import Accepted, Batch, Callback, Late, Parked, ParkedRow, Store
+from engine.store import Accepted, Batch, Callback, Delivered, Parked, ParkedRow, Store
+from engine.store.redis_open import redis_store
 from engine.store.sqlite import SqliteStore
+from tests.fakes.redis_servers import RedisCluster, RedisServer, SentinelGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,15 +25,46 @@ URL, PREFIX, HOST = Operation.PURGE_URL, Operation.PURGE_PREFIX, Operation.PURGE
 NO_PAGE = 2**62
 
 
-@pytest.fixture(params=["sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Return a function that starts a kind of Redis when it is first asked for, and says its URL."""
+    with contextlib.ExitStack() as stack:
+        urls: dict[str, str] = {}
+
+        def url_of(kind: str) -> str:
+            if kind not in urls:
+                folder = tmp_path_factory.mktemp(kind)
+                urls[kind] = stack.enter_context(SERVERS[kind](folder)).url
+            return urls[kind]
+
+        yield url_of
+
+
+SERVERS: dict[str, Any] = {"redis": RedisServer, "sentinel": SentinelGroup, "cluster": RedisCluster}
+KINDS = [
+    "sqlite",
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("sentinel", marks=pytest.mark.redis),
+    pytest.param("cluster", marks=pytest.mark.redis),
+]
+
+
+@pytest.fixture(params=KINDS)
+def make(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[str], str]
+) -> Iterator[Callable[[], Store]]:
     """Return a function that opens the same store again, as a restart does."""
     opened: list[Store] = []
+    prefix = f"test-{next(_numbers)}"
 
     def again() -> Store:
         if opened:
             opened[-1].close()
-        store = SqliteStore(tmp_path / "tasks-0.db")
+        store: Store
+        if request.param == "sqlite":
+            store = SqliteStore(tmp_path / "tasks-0.db")
+        else:
+            store = redis_store(servers(request.param), "engine", region_count=4, prefix=prefix)
         store.open()
         opened.append(store)
         return store
@@ -37,6 +72,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
     yield again
     for store in opened:
         store.close()
+
+
+_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -58,6 +96,7 @@ def document(name: str, *, state: str = "done", **extra: Any) -> dict[str, bytes
         "failed": 0,
         "delayed": 0,
         "layers": [],
+        "created_at": 10.0 + next(_numbers) / 1000,
         "updated_at": 1000.0,
         "errors": [],
         **extra,
@@ -72,9 +111,23 @@ def partial(name: str, delayed: int, **extra: Any) -> dict[str, bytes]:
 
 
 def parked(
-    target: str, *, node: str = "n", task: str = "t", after: str = "", at: float = 5.0, op: int = URL
+    target: str, *, node: str = "n", task: str = "t", after: str = "", at: float = 0.0, op: int = URL
 ) -> Parked:
-    return Parked(node, int(op), target, task, after, at)
+    return Parked(node, int(op), target, task, after, at or 1000.0 + next(_numbers))
+
+
+def delivered(
+    target: str, parent: str = "n", *, task: str = "t", reason: str = "", at: float = 2.0
+) -> Delivered:
+    """A row delivered that is not there any more, or never was: only its task and its children are told."""
+    node, _, fetch = parent.partition(":")
+    operation = int(Operation.PREFETCH if fetch else URL)
+    return Delivered(ParkedRow(0, 0, node, operation, target, task, "", 1.0), "edge", at, reason)
+
+
+def of_rows(rows: list[ParkedRow], *, reason: str = "", at: float = 2.0) -> Batch:
+    """Return the batch that says that these rows were delivered."""
+    return Batch(delivered=[Delivered(row, "edge", at, reason) for row in rows])
 
 
 def targets(rows: list[ParkedRow]) -> list[str]:
@@ -85,29 +138,36 @@ def test_accepted_tasks_come_back_in_order_after_a_restart(make: Callable[[], St
     store = make()
     first = store.commit(Batch(accepted=[accepted("a"), accepted("b", digest=b"\x01" * 16)]))
     second = store.commit(Batch(accepted=[accepted("c")]))
-    assert 0 < first.journal_seq < second.journal_seq
+    assert len(first.journal) == 2
+    assert not {*first.journal} & {*second.journal}
     store = make()
-    assert list(store.journal()) == [
-        (first.journal_seq, [accepted("a"), accepted("b", digest=b"\x01" * 16)]),
-        (second.journal_seq, [accepted("c")]),
+    rows = list(store.journal())
+    assert {key for key, _ in rows} == {*first.journal, *second.journal}
+    records = [record for _, some in rows for record in some]
+    assert sorted(records[:2], key=lambda record: record.id) == [
+        accepted("a"),
+        accepted("b", digest=b"\x01" * 16),
     ]
-    assert store.commit(Batch(accepted=[accepted("d")])).journal_seq > second.journal_seq
+    assert records[2:] == [accepted("c")]
+    assert store.commit(Batch(accepted=[accepted("d")])).journal[0] not in {*first.journal, *second.journal}
 
 
 def test_an_empty_batch_writes_nothing(store: Store) -> None:
-    assert store.commit(Batch()).journal_seq == 0
+    assert store.commit(Batch()).journal == []
     assert list(store.journal()) == []
     assert store.count() == {"settled": 0, "journal_rows": 0}
 
 
 def test_settled_tasks_are_left_out_of_the_journal_and_settled_rows_are_gone(store: Store) -> None:
-    first = store.commit(Batch(accepted=[accepted("a"), accepted("b")])).journal_seq
-    second = store.commit(Batch(accepted=[accepted("c")])).journal_seq
+    store.commit(Batch(accepted=[accepted("a"), accepted("b")]))
+    second = store.commit(Batch(accepted=[accepted("c")])).journal[0]
     store.commit(Batch(documents=document("a") | document("c")))
-    assert list(store.journal()) == [(first, [accepted("b")]), (second, [])]
+    assert [record.id for _, records in store.journal() for record in records] == ["b"]
+    assert (second, []) in list(store.journal())
+    rows = store.count()["journal_rows"]
     store.commit(Batch(settled_journal=[second]))
-    assert list(store.journal()) == [(first, [accepted("b")])]
-    assert store.count() == {"settled": 2, "journal_rows": 1}
+    assert second not in [key for key, _ in store.journal()]
+    assert store.count() == {"settled": 2, "journal_rows": rows - 1}
 
 
 def test_a_known_id_is_answered_with_its_document_and_not_taken_again(store: Store) -> None:
@@ -122,7 +182,7 @@ def test_a_known_id_is_answered_with_its_document_and_not_taken_again(store: Sto
 def test_when_every_id_is_known_no_row_is_written(store: Store) -> None:
     store.commit(Batch(documents=document("a")))
     done = store.commit(Batch(accepted=[accepted("a", digest=b"x")]))
-    assert (done.journal_seq, list(done.known)) == (0, ["a"])
+    assert list(done.known) == ["a"]
     assert done.known["a"][0] == ""
     assert list(store.journal()) == []
 
@@ -133,7 +193,9 @@ def test_a_document_is_read_back_and_replaced(store: Store) -> None:
     store.commit(Batch(documents=text))
     assert json.loads(store.document("a") or b"") == json.loads(text["a"])
     store.commit(Batch(documents=document("a")))
-    assert json.loads(store.document("a") or b"")["state"] == "done"
+    # A shared store changes what is stored by what became of its rows only: that may be another engine's.
+    state = "partial" if store.is_shared else "done"
+    assert json.loads(store.document("a") or b"")["state"] == state
     assert store.count()["settled"] == 1
 
 
@@ -175,16 +237,16 @@ def test_a_delay_queue_gives_its_oldest_rows_first_and_knows_its_depth(make: Cal
         "",
         100.0,
     )
-    store.commit(Batch(unparked=[row.seq for row in oldest]))
+    store.commit(of_rows(oldest))
     assert targets(store.oldest_parked("n", 10)) == ["http://a/3", "http://a/4"]
 
 
 def test_row_numbers_are_never_used_again(store: Store) -> None:
     store.commit(Batch(parked=[parked("x")]))
-    seq = store.oldest_parked("n", 1)[0].seq
-    store.commit(Batch(unparked=[seq]))
+    [row] = store.oldest_parked("n", 1)
+    store.commit(of_rows([row]))
     store.commit(Batch(parked=[parked("y")]))
-    assert store.oldest_parked("n", 1)[0].seq > seq
+    assert store.oldest_parked("n", 1)[0].key != row.key
 
 
 def test_every_row_of_a_cancelled_task_goes(store: Store) -> None:
@@ -198,25 +260,29 @@ def test_a_child_waits_until_each_of_its_parents_is_delivered(store: Store) -> N
         Batch(parked=[parked("x", after="p1,p2"), parked("y", after="p1,p2"), parked("z", after="p1")])
     )
     assert store.oldest_parked("n", 10) == []
-    store.commit(Batch(released=[("p1", "t", "x"), ("p1", "t", "z"), ("p1", "other", "y")]))
+    store.commit(
+        Batch(delivered=[delivered("x", "p1"), delivered("z", "p1"), delivered("y", "p1", task="other")])
+    )
     assert targets(store.oldest_parked("n", 10)) == ["z"]
-    store.commit(Batch(released=[("p2", "t", "x")]))
-    assert targets(store.oldest_parked("n", 10)) == ["x", "z"]
+    store.commit(Batch(delivered=[delivered("x", "p2")]))
+    assert sorted(targets(store.oldest_parked("n", 10))) == ["x", "z"]
 
 
 def test_parents_that_are_delivered_in_one_batch_all_let_go(store: Store) -> None:
     store.commit(Batch(parked=[parked("x", after="p1,p2,p3"), parked("y", after="p1:f,p1")]))
-    store.commit(Batch(released=[("p1", "t", "x"), ("p2", "t", "x"), ("p3", "t", "x"), ("p1", "t", "y")]))
+    store.commit(
+        Batch(delivered=[*(delivered("x", name) for name in ("p1", "p2", "p3")), delivered("y", "p1")])
+    )
     assert targets(store.oldest_parked("n", 10)) == ["x"]
-    store.commit(Batch(released=[("p1:f", "t", "y")]))
+    store.commit(Batch(delivered=[delivered("y", "p1:f")]))
     assert targets(store.oldest_parked("n", 10)) == ["x", "y"]
 
 
 def test_a_name_that_is_part_of_another_is_not_taken_for_it(store: Store) -> None:
     store.commit(Batch(parked=[parked("x", after="edge-10,edge-1")]))
-    store.commit(Batch(released=[("edge-1", "t", "x")]))
+    store.commit(Batch(delivered=[delivered("x", "edge-1")]))
     assert store.oldest_parked("n", 10) == []
-    store.commit(Batch(released=[("edge-10", "t", "x")]))
+    store.commit(Batch(delivered=[delivered("x", "edge-10")]))
     assert targets(store.oldest_parked("n", 10)) == ["x"]
 
 
@@ -250,9 +316,10 @@ def test_rows_alike_are_found_whichever_task_they_are_of(store: Store) -> None:
             ]
         )
     )
-    assert [row.task_id for row in store.parked_like("n", [(URL, "x")])] == ["t", "u"]
-    assert targets(store.parked_like("n", [(URL, "x"), (URL, "y"), (URL, "z")])) == ["x", "x", "y"]
-    assert store.parked_like("n", []) == []
+    rows = store.oldest_parked("n", 100)
+    assert [row.task_id for row in store.parked_like("n", [(URL, "x")], rows)] == ["t", "u"]
+    assert targets(store.parked_like("n", [(URL, "x"), (URL, "y"), (URL, "z")], rows)) == ["x", "x", "y"]
+    assert store.parked_like("n", [], rows) == []
 
 
 def test_rows_below_a_prefix_are_older_url_purges_of_either_scheme(store: Store) -> None:
@@ -272,16 +339,16 @@ def test_rows_below_a_prefix_are_older_url_purges_of_either_scheme(store: Store)
         )
     )
     wide = store.wide_parked("n")[0]
-    found = store.parked_below("n", "a.com/img/", wide.seq)
+    found = store.parked_below("n", "a.com/img/", wide.seq, store.oldest_parked("n", 100))
     assert sorted(targets(found)) == sorted([*below, "http://a.com/img/soft"])
 
 
 def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:
-    store.commit(Batch(documents=partial("t", 3)))
-    done = store.commit(
-        Batch(late=[Late("t", "edge", 2, 0, None, 2000.0), Late("gone", "edge", 1, 0, None, 1.0)])
-    )
-    assert done.settled_late == []
+    store.commit(Batch(documents=partial("t", 3), parked=[parked("x"), parked("y"), parked("z")]))
+    rows = store.oldest_parked("n", 2)
+    batch = of_rows(rows, at=2000.0)
+    batch.delivered.append(delivered("x", task="gone"))
+    assert store.commit(batch).settled_late == []
     found = json.loads(store.document("t") or b"")
     assert (found["counter"], found["delayed"], found["state"], found["updated_at"]) == (
         3,
@@ -289,32 +356,57 @@ def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:
         "partial",
         2000.0,
     )
-    done = store.commit(Batch(late=[Late("t", "edge", 1, 0, None, 3000.0)]))
+    done = store.commit(of_rows(store.oldest_parked("n", 2), at=3000.0))
     assert done.settled_late == ["done"]
     found = json.loads(store.document("t") or b"")
     assert (found["counter"], found["delayed"], found["state"], found["errors"]) == (4, 0, "done", [])
     assert (found["active"], found["working_layer"]) == (False, None)
+    assert store.depths() == {}
 
 
 def test_late_delivery_that_fails_makes_the_task_failed_and_says_why(store: Store) -> None:
-    error = {"node": "n", "target": "y", "reason": "refused"}
-    store.commit(Batch(documents=partial("t", 2)))
-    late = [Late("t", "edge", 0, 1, error, 2.0), Late("t", "edge", 1, 0, None, 2.0)]
-    assert store.commit(Batch(late=late)).settled_late == ["failed"]
+    store.commit(Batch(documents=partial("t", 2), parked=[parked("x"), parked("y")]))
+    one, other = store.oldest_parked("n", 2)
+    batch = of_rows([other], reason="refused")
+    batch.delivered += of_rows([one]).delivered
+    assert store.commit(batch).settled_late == ["failed"]
     found = json.loads(store.document("t") or b"")
     assert (found["state"], found["failed"], found["counter"]) == ("failed", 1, 2)
-    assert found["errors"][-1] == error
+    assert found["errors"][-1] == {"node": "n", "target": "y", "reason": "refused"}
+
+
+def test_a_row_whose_task_was_told_goes_and_its_document_stays(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 1), parked=[parked("x")]))
+    batch = of_rows(store.oldest_parked("n", 2))
+    store.commit(Batch(delivered=[Delivered(one.row, "edge", 2.0, is_told=True) for one in batch.delivered]))
+    assert store.depths() == {}
+    assert json.loads(store.document("t") or b"")["delayed"] == 1
 
 
 def test_a_task_that_late_delivery_settles_gets_its_callback(store: Store) -> None:
-    store.commit(Batch(documents=partial("t", 1, callback="http://hook/", digest="ab")))
-    done = store.commit(Batch(late=[Late("t", "edge", 1, 0, None, 2.0)]))
+    store.commit(Batch(documents=partial("t", 1, callback="http://hook/", digest="ab"), parked=[parked("x")]))
+    done = store.commit(of_rows(store.oldest_parked("n", 1)))
     [callback] = done.callbacks
     assert (callback.task_id, callback.url) == ("t", "http://hook/")
     shown = json.loads(callback.body)
     assert shown["state"] == "done"
     assert not {"callback", "digest"} & set(shown)
     assert store.pending_callbacks() == [callback]
+
+
+def test_a_stored_task_is_cancelled_with_its_rows_and_says_so(store: Store) -> None:
+    store.commit(
+        Batch(
+            documents=partial("t", 2, callback="http://hook/") | partial("u", 1) | document("over"),
+            parked=[parked("x"), parked("y", after="p"), parked("z", task="u")],
+        )
+    )
+    done = store.commit(Batch(cancelled={"t": 7.0, "over": 7.0, "gone": 7.0}))
+    assert (done.settled_late, [callback.task_id for callback in done.callbacks]) == (["cancelled"], ["t"])
+    found = json.loads(store.document("t") or b"")
+    assert (found["state"], found["delayed"], found["updated_at"]) == ("cancelled", 0, 7.0)
+    assert json.loads(store.document("over") or b"")["state"] == "done"
+    assert [row.task_id for row in store.parked_of("n", 10)] == ["u"]
 
 
 def test_callbacks_wait_under_their_keys_until_they_are_over(make: Callable[[], Store]) -> None:
@@ -345,14 +437,15 @@ def test_old_final_tasks_are_forgotten_and_partial_ones_are_not(store: Store) ->
 
 
 def test_a_task_that_was_partial_when_its_neighbours_went_is_forgotten_in_its_turn(store: Store) -> None:
-    store.commit(Batch(documents=partial("late", 1, updated_at=100.0)))
+    store.commit(Batch(documents=partial("late", 1, updated_at=100.0), parked=[parked("x", task="late")]))
     store.commit(Batch(documents=document("old", updated_at=100.0)))
     assert store.forget(500.0, 100) == 1
-    store.commit(Batch(late=[Late("late", "edge", 1, 0, None, 400.0)]))
+    store.commit(of_rows(store.oldest_parked("n", 1), at=400.0))
     assert sum(store.forget(500.0, 100) for _ in range(3)) == 1
     assert store.count()["settled"] == 0
 
 
+@pytest.mark.parametrize("make", ["sqlite"], indirect=True)
 def test_rows_of_tasks_that_begin_again_are_dropped(store: Store) -> None:
     store.commit(
         Batch(documents=partial("kept", 1), parked=[parked("x", task="kept"), parked("y", task="again")])
@@ -362,32 +455,24 @@ def test_rows_of_tasks_that_begin_again_are_dropped(store: Store) -> None:
     assert targets(store.oldest_parked("n", 10)) == ["x"]
 
 
-@pytest.mark.parametrize(
-    "late",
-    [
-        Late("bad", "edge", 1, 0, None, 2.0),  # its document lacks what is folded: not an error of the store
-        Late("worse", "edge", 1, 0, None, 2.0),
-    ],
-)
-def test_of_a_batch_that_fails_in_the_middle_nothing_is_written(
-    make: Callable[[], Store], late: Late
-) -> None:
+@pytest.mark.parametrize("make", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("task", ["bad", "worse"])  # their documents lack what is folded
+def test_of_a_batch_that_fails_in_the_middle_nothing_is_written(make: Callable[[], Store], task: str) -> None:
     store = make()
     bad = {"bad": b'{"task_id":"bad"}', "worse": b"[]"}
-    seq = store.commit(Batch(accepted=[accepted("first")])).journal_seq
+    seq = store.commit(Batch(accepted=[accepted("first")])).journal[0]
     store.commit(Batch(documents=bad, parked=[parked("x")]))
     batch = Batch(
         accepted=[accepted("a")],
         documents=document("a"),
         parked=[parked("y")],
         settled_journal=[seq],
-        unparked=[store.oldest_parked("n", 1)[0].seq],
+        delivered=[*of_rows(store.oldest_parked("n", 1)).delivered, delivered("z", task=task)],
         callbacks=[Callback(0, "t", "u", "b")],
-        late=[late],
     )
     with pytest.raises((StoreError, KeyError, TypeError)):
         store.commit(batch)
-    after = store.commit(Batch(accepted=[accepted("next")])).journal_seq
+    after = store.commit(Batch(accepted=[accepted("next")])).journal[0]
     store = make()  # what was not committed would be gone with the connection
     assert [(row, [record.id for record in records]) for row, records in store.journal()] == [
         (seq, ["first"]),
@@ -402,7 +487,7 @@ def test_a_document_that_is_not_json_fails_its_batch(store: Store) -> None:
     with pytest.raises(StoreError):
         store.commit(Batch(accepted=[accepted("a")], documents={"a": b"{"}))
     assert list(store.journal()) == []
-    assert store.commit(Batch(accepted=[accepted("b")])).journal_seq
+    assert store.commit(Batch(accepted=[accepted("b")])).journal[0]
 
 
 def test_a_closed_store_refuses(store: Store) -> None:

@@ -229,3 +229,19 @@ def test_a_million_timers_mostly_cancelled(loop: FakeLoop) -> None:
     assert len(timer) == 250_000
     loop.advance(200)
     assert len(fired) == 250_000
+
+
+def test_buckets_that_are_all_cancelled_go_before_their_time() -> None:
+    """They would keep memory from the system until then; what is left fires all the same."""
+    loop = FakeLoop()
+    timer = make(loop)
+    fired: list[int] = []
+    for number in range(1000):
+        timer.add(number, 60 + number, lambda number=number: fired.append(number))  # type: ignore[misc]
+    for number in range(1000):
+        if number % 100:
+            timer.cancel(number)
+    assert len(timer._buckets) == len(timer._ticks) < 50
+    loop.advance(2000)
+    assert fired == list(range(0, 1000, 100))
+    assert (timer._buckets, timer._ticks) == ({}, [])

@@ -52,6 +52,7 @@ hostname {name}
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mkdir /run/sshd
+[ ! -e ~/.bashrc ] || mount --bind /dev/null ~/.bashrc
 mount {srv} /srv
 exec {sshd} -D -e -f {folder}/sshd_config
 """

@@ -153,6 +153,10 @@ class EngineProcess:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 

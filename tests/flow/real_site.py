@@ -58,14 +58,34 @@ def publish(tree: Path, version: str, site: Site) -> None:
         repository.publish(built.path, channel="stable")
 
 
-def write_config(site: Site, host: Host) -> None:
+def write_config(site: Site, host: Host, *, store: str = "sqlite:") -> None:
     """Write what the states would: the engine's configuration, with the Varnish of its host."""
     folder = site.inside(host) / "shared"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "engine.toml").write_text(
-        f'[engine]\nlisten = "127.0.0.1:{ENGINE_PORT}"\n\n[[node]]\nname = "edge-1"\ndriver = "varnish"\n'
-        f'url = "http://127.0.0.1:{VARNISH_PORT}"\n'
+        f'[engine]\nlisten = "127.0.0.1:{ENGINE_PORT}"\n\n[store]\nurl = "{store}"\n\n'
+        f'[[node]]\nname = "edge-1"\ndriver = "varnish"\nurl = "http://127.0.0.1:{VARNISH_PORT}"\n'
     )
+
+
+@contextlib.contextmanager
+def redis_on_controller(site: Site) -> Iterator[str]:
+    """Run a Redis that all hosts can reach; yields its URL."""
+    folder = site.folder / "redis"
+    folder.mkdir()
+    options = ["--bind", "10.77.0.1", "--protected-mode", "no", "--dir", str(folder), "--save", ""]
+    process = subprocess.Popen(
+        site.rig.command("redis-server", *options, "--appendonly", "yes"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("Ready to accept connections" in line for line in process.stdout)
+        yield "redis://10.77.0.1:6379/0"
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
 
 
 @contextlib.contextmanager
@@ -85,6 +105,12 @@ def varnish_on(host: Host) -> Iterator[None]:
         yield
     finally:
         process.communicate(timeout=20)
+
+
+def ask(host: Host, path: str) -> str:
+    """Return what the engine of a host answers to a GET."""
+    command = host.command("curl", "-sS", "--fail", f"http://127.0.0.1:{ENGINE_PORT}{path}")
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
 class HostLoad:

@@ -258,6 +258,11 @@ def test_alerts_tell_of_a_node_that_goes_down_and_is_back(receiver: Receiver, tm
         receiver.wait_for_posts(2)
         back = receiver.documents()[1]
         assert (back["key"], back["level"]) == ("node:edge-1", "resolved")
+        facts = back["facts"]
+        assert [facts[name] for name in ("event", "node", "layer")] == ["node.ready", "edge-1", "edge"]
+        assert facts["away_s"] > 0
+        page = engine.request("GET", "/metrics")[2].decode()
+        assert 'purgeline_node_returns_total{driver="varnish",layer="edge",node="edge-1"} 1.0' in page
         for number in range(5):
             engine.wait_for(engine.submit([f"http://{HOST}/{number}"], nodes=["edge-2"]))
         receiver.wait_for_posts(3)

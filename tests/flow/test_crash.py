@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from release import caches
 from release.origin import Origin
 from tests.flow.engine_process import EngineProcess, node_table, wait_until
 
-ROUNDS = 10
+ROUNDS = int(os.environ.get("PURGELINE_TEST_ROUNDS", "4"))
 LOAD_S = 1.0
 CLIENTS = 6
 

@@ -135,6 +135,34 @@ def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> 
         check(seen)
 
 
+@pytest.mark.redis
+def test_engines_of_one_redis_are_deployed_one_after_the_other_under_load(site: Site) -> None:
+    """120 clients; each engine's tasks are known to the others, before and after."""
+    hosts = site.rig.hosts
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(real_site.redis_on_controller(site))
+        stack.callback(site.run, "rollback", "--json")
+        for host in hosts:
+            stack.callback(real_site.write_config, site, host)
+            real_site.write_config(site, host, store=url)
+        moved = site.run("reload", "--json")
+        assert moved.code == 0, moved.err
+        loads = [stack.enter_context(HostLoad(host)) for host in hosts]
+        done = site.deploy("1.1.0")
+        assert done.code == 0, done.err
+        assert set(site.serving().values()) == {"1.1.0"}
+        with ThreadPoolExecutor() as pool:
+            saw = list(pool.map(HostLoad.stop, loads))
+        for host, seen in zip(hosts, saw, strict=True):
+            print(host.name, {key: value for key, value in seen.items() if key != "errors"})
+            check(seen)
+        cluster = json.loads(real_site.ask(hosts[0], "/v1/engine/cluster"))
+        assert (cluster["pending"], cluster["pending_of_nobody"]) == (0, 0)
+        assert len({one["host"] for one in cluster["engines"] if one["state"] == "alive"}) == 3
+        assert {one["version"] for one in cluster["engines"] if one["state"] == "alive"} == {"1.1.0"}
+        assert [one["leader"] for one in cluster["engines"]].count(True) == 1
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: str) -> None:
     """Refused or taken back at the canary, with the reason on the screen; the others were not touched."""

@@ -15,18 +15,20 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tasks
 from release import caches
+from release.demo.cluster import ENGINES
 from release.demo.program import Program, StageError, wait_until
 from release.demo.show import ClaimError, Screen
 from release.demo.stage import SITE, Page, Stage
 from release.demo.terminal import run as run_command
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = "import sys; from release import demo; sys.exit(demo.main(keep={keep}, builtin={builtin}))"
+CODE = "import sys; from release import demo; sys.exit(demo.main({arguments}))"
 TIMEOUT_S = 60.0
 
 slow = pytest.mark.slow
@@ -36,13 +38,19 @@ class Demo:
     """A demo under way, its output in a pipe or, with *terminal*, wherever that is read."""
 
     def __init__(
-        self, folder: Path, *, keep: bool = False, builtin: bool = True, terminal: int | None = None
+        self,
+        folder: Path,
+        *,
+        keep: bool = False,
+        builtin: bool = True,
+        cluster: bool = False,
+        terminal: int | None = None,
     ) -> None:
         self.folder = folder
         self.text = ""
         self._stdin = terminal if terminal is not None else subprocess.DEVNULL
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CODE.format(keep=keep, builtin=builtin)],
+            [sys.executable, "-c", CODE.format(arguments=f"{keep=}, {builtin=}, {cluster=}")],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(folder), "PURGELINE_ENGINE__LISTEN": "ignored", "TERM": "xterm"},
             stdin=self._stdin,
@@ -78,10 +86,8 @@ class Demo:
 
 
 @contextlib.contextmanager
-def running(
-    folder: Path, *, keep: bool = False, builtin: bool = True, terminal: int | None = None
-) -> Iterator[Demo]:
-    demo = Demo(folder, keep=keep, builtin=builtin, terminal=terminal)
+def running(folder: Path, **options: Any) -> Iterator[Demo]:
+    demo = Demo(folder, **options)
     try:
         yield demo
     finally:
@@ -128,6 +134,21 @@ def test_the_whole_demo_ends_well_and_leaves_nothing_behind(builtin: bool, tmp_p
     assert re.search(r"^  edge +edge-1, edge-2 +2 of 2 +\d+\.\d ms after", text, re.MULTILINE)
     assert re.search(r"^  edge-2 +logo v1 +HIT, its cache +stale$", text, re.MULTILINE)
     assert "\x1b" not in text
+
+
+@slow
+@pytest.mark.redis
+def test_of_three_engines_one_is_killed_and_then_redis_and_nothing_is_lost(tmp_path: Path) -> None:
+    with running(tmp_path, cluster=True) as demo:
+        assert demo.finish() == 0, demo.text
+        demo.assert_nothing_is_left()
+    assert [line[0] for line in demo.text.splitlines() if re.match(r"\d\. ", line)] == list("1234")
+    for claim in (
+        "every node serves the new page, 600 of 600; lost: 0",
+        "the same task again is accepted, and done",
+    ):
+        assert f"  ok {claim}\n" in demo.text
+    assert [len(re.findall(rf"^    {name} +alive", demo.text, re.MULTILINE)) for name in ENGINES] == [2, 2, 2]
 
 
 @slow
@@ -280,10 +301,11 @@ def test_a_machine_with_varnish_alone_uses_the_built_in_proxy_for_the_rest(tmp_p
         stage.origin.set(SITE, "/a", b"a")
         seen = [repr(node.get("/a")) for _ in range(2) for node in stage.nodes]
         assert seen == ["a (MISS)"] * 3 + ["a (HIT)"] * 3
-        assert stage.stop_engine() == 0
+        assert stage.stop_engines() == {"engine": 0}
     finally:
         stage.close()
 
 
 def test_the_task_passes_its_flags_on() -> None:
-    assert [argument.names for argument in tasks.demo.get_arguments()] == [("keep", "k"), ("builtin", "b")]
+    names = [argument.names for argument in tasks.demo.get_arguments()]
+    assert names == [("keep", "k"), ("builtin", "b"), ("cluster", "c")]

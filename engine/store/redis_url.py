@@ -1,0 +1,94 @@
+"""``store.url`` for Redis: which servers, how they are arranged, and who we are there.
+
+::
+
+    redis://[user:password@]host[:6379][/database]             rediss:// with TLS
+    redis+sentinel://[user:password@]h1[:26379],h2,…/service[/database]
+    redis+cluster://[user:password@]h1[:6379],h2,…
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+Kind = Literal["single", "sentinel", "cluster"]
+_KINDS: Final[dict[str, tuple[Kind, int]]] = {
+    "redis": ("single", 6379),
+    "rediss": ("single", 6379),
+    "redis+sentinel": ("sentinel", 26379),
+    "redis+cluster": ("cluster", 6379),
+}
+SCHEMES: Final = tuple(_KINDS)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+_PORT_MAX: Final = 65535
+_DATABASE_MAX: Final = 1_000_000
+
+
+class RedisUrl(msgspec.Struct, frozen=True):
+    """A ``store.url`` taken apart."""
+
+    kind: Kind
+    servers: list[tuple[str, int]]  #: to begin with: the server, the sentinels, or some of the cluster
+    database: int = 0
+    service: str = ""  #: the name that the sentinels know
+    username: str | None = None
+    password: str | None = None
+    has_tls: bool = False
+
+    def __str__(self) -> str:
+        """Return it without the password."""
+        servers = ",".join(f"{host}:{port}" for host, port in self.servers)
+        return f"Redis {self.service or self.kind} at {servers}"
+
+
+def parse_redis_url(text: str) -> RedisUrl:
+    """Take *text* apart.
+
+    Raises:
+        ValueError: it is none of the forms above; says what is wrong.
+    """
+    scheme, separator, _ = text.partition("://")
+    if not separator or scheme not in _KINDS:
+        raise ValueError(f"takes {', '.join(f'{name}://' for name in SCHEMES)}")
+    kind, port = _KINDS[scheme]
+    url = urlsplit(text)
+    user, _, places = url.netloc.rpartition("@")
+    if url.query or url.fragment:
+        raise ValueError("takes no query and no fragment")
+    servers = [_server(place, port) for place in places.split(",")]
+    if kind == "single" and len(servers) != 1:
+        raise ValueError("one server; redis+sentinel:// and redis+cluster:// take several")
+    parts = [part for part in url.path.split("/") if part]
+    service = ""
+    if kind == "sentinel":
+        if not parts:
+            raise ValueError("the service that the sentinels watch is missing: …:26379/mymaster")
+        service = parts.pop(0)
+    if len(parts) > 1 or (parts and (not parts[0].isdecimal() or int(parts[0]) > _DATABASE_MAX)):
+        raise ValueError(f"{url.path!r} is not the number of a database")
+    database = int(parts[0]) if parts else 0
+    if kind == "cluster" and database:
+        raise ValueError("a cluster has database 0 only")
+    name, colon, password = user.partition(":")
+    if not colon:
+        name, password = "", name
+    return RedisUrl(
+        kind,
+        servers,
+        database,
+        service,
+        unquote(name) or None,
+        unquote(password) or None,
+        scheme == "rediss",
+    )
+
+
+def _server(text: str, port: int) -> tuple[str, int]:
+    match = _HOST.fullmatch(text)
+    if match is None or int(match[2] or port) not in range(1, _PORT_MAX + 1):
+        raise ValueError(f"{text!r} is not HOST[:PORT]")
+    return match[1].strip("[]"), int(match[2] or port)

@@ -1,0 +1,375 @@
+"""What every benchmark needs: figures, the clocks of processes, servers, peers, wrk.
+
+A figure is taken in rounds, we and the peer in turn (A B A B …), after a warm-up; shown is the median. CPU
+seconds and peak memory are those of the whole process tree of a side, the peer's or the engine's, with its
+Redis if it has one, without the caches and the load.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from release import caches
+from release.caches import Cache
+from release.origin import Origin
+from tests.flow.engine_process import ROOT, EngineProcess, node_table, wait_until
+
+HERE = Path(__file__).parent
+PEERS = ROOT / ".venv-peers"
+HOST = "img.example.com"
+PATH = "/v1/engine/task"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Figure(msgspec.Struct):
+    """One line of the table, and one object of ``bench.json``.
+
+    ``ratio`` is ours to the peer's, so that more is better; ``ok`` is None where there is no target. CPU
+    seconds and bytes are of all rounds together, and of the engine's side.
+    """
+
+    name: str
+    case: str
+    value: float
+    unit: str
+    peer: str = ""
+    peer_value: float | None = None
+    ratio: float | None = None
+    target: str = ""
+    ok: bool | None = None
+    cpu_s: float | None = None
+    peak_rss_bytes: int | None = None
+    peer_cpu_s: float | None = None
+    peer_peak_rss_bytes: int | None = None
+    spread: str = ""  #: the smallest and the largest value
+    note: str = ""
+
+    def key(self) -> tuple[str, str]:
+        """Return what it is compared by."""
+        return self.name, self.case
+
+
+class Side(msgspec.Struct):
+    """What one side did in all rounds."""
+
+    values: list[float] = []
+    cpu_s: float = 0.0
+    peak_rss_bytes: int = 0
+    errors: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> str:
+        return f"{short(min(self.values))}-{short(max(self.values))}"
+
+
+def short(value: float) -> str:
+    """Write a number with three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def percentiles(took_s: list[float]) -> tuple[float, float]:
+    """Return p50 and p99 in milliseconds."""
+    ordered = sorted(took_s)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1000 for part in (0.5, 0.99))
+    return p50, p99
+
+
+class Clock:
+    """CPU seconds and peak memory of process trees, from now until `stop`."""
+
+    def __init__(self, *roots: int) -> None:
+        self._roots = roots
+        for pid in self._tree():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+        self._before = self._cpu_s()
+
+    def stop(self, side: Side) -> None:
+        """Add what was used to a side."""
+        side.cpu_s += self._cpu_s() - self._before
+        side.peak_rss_bytes = max(side.peak_rss_bytes, sum(map(peak_rss, self._tree())))
+
+    def _tree(self) -> list[int]:
+        found: list[int] = []
+        left = list(self._roots)
+        while left:
+            pid = left.pop()
+            found.append(pid)
+            with contextlib.suppress(OSError):
+                left += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
+
+    def _cpu_s(self) -> float:
+        total = 0.0
+        for pid in self._tree():
+            with contextlib.suppress(OSError, IndexError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += sum(map(int, fields[11:15])) / _TICKS  # with those of children that have ended
+        return total
+
+
+def status_bytes(pid: int, name: str) -> int:
+    """Return a value of ``/proc/PID/status`` that is given in kB; 0 when the process has gone."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/status").read_text()
+        found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    return 0
+
+
+def peak_rss(pid: int) -> int:
+    """Return the most memory a process had resident."""
+    return status_bytes(pid, "VmHWM")
+
+
+def rss(pid: int) -> int:
+    """Return the memory a process has resident."""
+    return status_bytes(pid, "VmRSS")
+
+
+def in_turn(rounds: int, *sides: tuple[Callable[[], float], Side, Sequence[int]]) -> None:
+    """Take a value of each side in turn, *rounds* times.
+
+    Args:
+        rounds: how often.
+        sides: what gives the value, where it goes, and the processes to watch.
+    """
+    for _ in range(rounds):
+        for act, side, pids in sides:
+            clock = Clock(*pids) if pids else None
+            side.values.append(act())
+            if clock is not None:
+                clock.stop(side)
+
+
+# Load
+
+
+def wrk(
+    url: str, *, seconds: float, script: str, connections: int = 800, args: Sequence[str] = ()
+) -> dict[str, int]:
+    """Run wrk for whole seconds; return what its script reports."""
+    threads = min(2, connections)
+    options = [f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+    command = ["wrk", *options, "-s", str(HERE / "wrk" / script), url, "--", *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = re.search(r"RESULT (.*)", done.stdout)
+    if report is None:
+        raise RuntimeError(f"wrk: {done.stdout}{done.stderr}")
+    return {key: int(value) for key, value in (pair.split("=") for pair in report[1].split())}
+
+
+def rate(report: Mapping[str, int]) -> float:
+    """Return requests per second."""
+    return report["requests"] / (report["duration_us"] / 1e6)
+
+
+def url_of(engine: EngineProcess, path: str = PATH) -> str:
+    """Return the address that load goes to."""
+    return f"http://127.0.0.1:{engine.port}{path}"
+
+
+def load(
+    engine: EngineProcess,
+    side: Side,
+    *,
+    seconds: float,
+    connections: int,
+    script: str = "tasks.lua",
+    args: Sequence[str] = (),
+    per_request: int = 1,
+    until_idle: Callable[[], object] = bool,
+) -> float:
+    """Let wrk hand tasks in, and wait until they have settled; return tasks per second.
+
+    What failed, and what wrk saw answered although the engine did not accept it, are errors of *side*.
+
+    Args:
+        engine: gets the load.
+        side: keeps the errors.
+        seconds: of load.
+        connections: of wrk.
+        script: in ``wrk/``.
+        args: of the script.
+        per_request: tasks in a request.
+        until_idle: called when the load is over, before the wait.
+    """
+    before = counted(engine, "tasks_accepted")
+    report = wrk(url_of(engine), seconds=seconds, script=script, connections=connections, args=args)
+    until_idle()
+    wait_until_idle(engine)
+    missing = report["requests"] * per_request - (counted(engine, "tasks_accepted") - before)
+    side.errors += errors_of(report) + max(0, missing)
+    return rate(report) * per_request
+
+
+def counted(engine: EngineProcess, name: str) -> int:
+    """Return a counter of the engine's metrics."""
+    page = engine.request("GET", "/metrics")[2].decode()
+    start = f"purgeline_{name}_total "
+    return int(float(next(line for line in page.splitlines() if line.startswith(start)).removeprefix(start)))
+
+
+def errors_of(report: Mapping[str, int]) -> int:
+    """Return how many requests failed in any way."""
+    return sum(report[key] for key in ("status", "connect", "read", "write", "timeout"))
+
+
+def wait_until_idle(*engines: EngineProcess, timeout_s: float = 240) -> None:
+    """Wait until engines have nothing left to do or to write."""
+
+    def is_idle(engine: EngineProcess) -> bool:
+        stats = engine.get("/v1/engine/stats")
+        return not any(
+            stats[key] for key in ("pushing_queue", "tasks_in_cache", "saver_queue", "input_task_queue")
+        )
+
+    for engine in engines:
+        wait_until(lambda: is_idle(engine), timeout_s=timeout_s, what="every task settling")  # noqa: B023
+
+
+# Peers
+
+
+def peers_python() -> str:
+    """Return the Python of the peers' venv, made on first use."""
+    wanted = (HERE / "peers" / "requirements.txt").read_text()
+    python, mark = PEERS / "bin" / "python", PEERS / "done"
+    if not mark.exists() or mark.read_text() != wanted:
+        print("installing the peers into .venv-peers (once) ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEERS)], check=True)
+        options = ["-q", "--disable-pip-version-check"]
+        requirements = str(HERE / "peers" / "requirements.txt")
+        subprocess.run([str(python), "-m", "pip", "install", *options, "-r", requirements], check=True)
+        mark.write_text(wanted)
+    return str(python)
+
+
+def run_peer(script: str, *args: object, side: Side) -> float:
+    """Run a peer's script to its end; it prints its value, CPU seconds and peak memory as JSON."""
+    command = [peers_python(), str(HERE / "peers" / script), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode:
+        raise RuntimeError(f"{script}: {done.stderr[-2000:]}")
+    said = json.loads(done.stdout.splitlines()[-1])
+    side.cpu_s += said["cpu_s"]
+    side.peak_rss_bytes = max(side.peak_rss_bytes, said["peak_rss_bytes"])
+    return float(said["value"])
+
+
+@contextlib.contextmanager
+def fastapi() -> Iterator[tuple[str, int]]:
+    """Run FastAPI on uvicorn; yields its URL and pid."""
+    port = caches.free_port()
+    options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+    options += ["--loop", "uvloop", "--http", "httptools"]
+    command = [peers_python(), "-m", "uvicorn", "fastapi_app:app", *options]
+    with subprocess.Popen(command, cwd=HERE / "peers") as process:
+        try:
+            wait_until(lambda: _connects(port), what="uvicorn")
+            yield f"http://127.0.0.1:{port}/v1/engine/task", process.pid
+        finally:
+            process.terminate()
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+# Servers
+
+
+class Bench:
+    """What rows work with: a folder, an origin, whether it has to be quick."""
+
+    def __init__(self, folder: Path, origin: Origin, *, is_quick: bool) -> None:
+        self.folder = folder
+        self.origin = origin
+        self.is_quick = is_quick
+        self._number = 0
+
+    @property
+    def rounds(self) -> int:
+        """How often a figure is taken."""
+        return 1 if self.is_quick else 3
+
+    def seconds(self, wanted: float) -> float:
+        """Return how long a load runs."""
+        return max(1.0, wanted / 3) if self.is_quick else wanted
+
+    def new_folder(self, name: str) -> Path:
+        """Make a folder nobody else has."""
+        self._number += 1
+        made = self.folder / f"{name}-{self._number}"
+        made.mkdir()
+        made.chmod(0o755)
+        return made
+
+    @contextlib.contextmanager
+    def cache(self, driver: str = "varnish", name: str = "edge-1") -> Iterator[Cache]:
+        """Run a cache in front of the origin."""
+        with caches.start_cache(
+            driver, self.new_folder(name), name=name, backend=self.origin.address
+        ) as made:
+            yield made
+
+    @contextlib.contextmanager
+    def engine(self, tables: str, **settings: Any) -> Iterator[EngineProcess]:
+        """Run an engine of this tree."""
+        with EngineProcess(self.new_folder("engine"), tables, **settings) as made:
+            yield made
+
+    @contextlib.contextmanager
+    def site(self, *, store: str = "", **settings: Any) -> Iterator[tuple[EngineProcess, list[Cache]]]:
+        """Run a parent, two edges behind it and an engine."""
+        folder = self.new_folder("site")
+        with (
+            caches.start_varnish(
+                folder, name="parent", backend=self.origin.address, is_parent=True
+            ) as parent,
+            caches.start_varnish(folder, name="edge1", backend=parent.address) as edge1,
+            caches.start_varnish(folder, name="edge2", backend=parent.address) as edge2,
+            self.engine(store + site_tables(parent, edge1, edge2), **settings) as engine,
+        ):
+            yield engine, [parent, edge1, edge2]
+
+
+def site_tables(parent: Cache, *edges: Cache) -> str:
+    """Return the tables of a parent and the edges behind it."""
+    layers = '[[layer]]\nname = "parent"\n[[layer]]\nname = "edge"\n'
+    behind = "".join(
+        node_table(edge, name=f"edge-{number}", parents=["parent-1"]) for number, edge in enumerate(edges, 1)
+    )
+    return layers + node_table(parent, name="parent-1", layer="parent") + behind
+
+
+@contextlib.contextmanager
+def bench(*, is_quick: bool) -> Iterator[Bench]:
+    """Give a `Bench`; its folder is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="purgeline-bench-"))
+    folder.chmod(0o755)
+    try:
+        with Origin() as origin:
+            yield Bench(folder, origin, is_quick=is_quick)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

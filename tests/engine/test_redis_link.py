@@ -1,0 +1,77 @@
+"""The way to Redis: what is tried again, what is left alone, and what comes back by itself."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import StoreError
+from engine.store.redis_link import Link
+from engine.store.redis_url import parse_redis_url
+from tests.fakes.proxy import Proxy
+from tests.fakes.redis_servers import RedisServer
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    with RedisServer(tmp_path) as server, Proxy(server.port) as between:
+        yield between
+
+
+@pytest.fixture
+def link(proxy: Proxy) -> Iterator[Link]:
+    url = parse_redis_url(f"redis://127.0.0.1:{proxy.port}/0")
+    made = Link(url, timeout_s=0.5, connections_max=8)
+    yield made
+    made.close()
+
+
+def test_a_server_that_is_back_is_found_however_many_knock_meanwhile(proxy: Proxy, link: Link) -> None:
+    """What fails at once, because a failure has just been seen, does not put the next attempt off."""
+    link.one("PING")
+    proxy.stall()
+    over = threading.Event()
+    answers: list[float] = []
+
+    def knock() -> None:
+        while not over.is_set():
+            try:
+                link.one("PING")
+            except StoreError:
+                time.sleep(0.002)
+            else:
+                answers.append(time.monotonic())
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=knock) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(2)  # long enough for the longest pause between two attempts
+        answers.clear()
+        proxy.heal()
+        healed_at = time.monotonic()
+        while not answers and time.monotonic() < healed_at + 10:
+            time.sleep(0.01)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert answers
+    assert answers[0] - healed_at < 3
+
+
+def test_nobody_waits_for_a_time_out_that_another_has_just_seen(proxy: Proxy, link: Link) -> None:
+    link.one("PING")
+    proxy.stall()
+    for _ in range(4):
+        with pytest.raises(StoreError):
+            link.one("PING")
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1"):
+        link.one("PING")
+    assert time.monotonic() - began < 0.2

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import pyplot as plt
 
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "purgeline"
-from matplotlib import pyplot as plt
 
 
 def ratios(found: list[dict], out: Path) -> None:
@@ -20,7 +20,9 @@ def ratios(found: list[dict], out: Path) -> None:
         [f"{one['name']}: {one['case']}" for one in rows], [one["ratio"] for one in rows], color=colours
     )
     for place, one in enumerate(rows):
-        text = f" {one['ratio']:.2g}x {one['peer']}" + (f" (target {one['target']})" if one["target"] else "")
+        ratio = one["ratio"]
+        text = f" {ratio:.0f}x" if ratio >= 100 else f" {ratio:.2g}x"
+        text += f" {one['peer']}" + (f" (target {one['target']})" if one["target"] else "")
         axes.text(one["ratio"], place, text, va="center", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(right=max(one["ratio"] for one in rows) * 20)

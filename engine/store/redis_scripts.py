@@ -21,6 +21,13 @@ local function append(stream, group, consumer, fields)
   redis.call('XCLAIM', stream, group, consumer, 0, id, 'FORCE', 'JUSTID')
   return id
 end
+local function keep(key, document, ms)
+  if ms == '0' then
+    redis.call('SET', key, document)
+  else
+    redis.call('SET', key, document, 'PX', ms)
+  end
+end
 """
 
 ACCEPT: Final = Script(
@@ -70,11 +77,7 @@ for place = 4, #KEYS do
     if head == '' then redis.call('ZADD', KEYS[2], ARGV[at + 1], ARGV[at]) end
     if ARGV[at + 5] ~= '' then redis.call('ZADD', KEYS[3], ARGV[at + 5], ARGV[at]) end
     if ARGV[at + 4] ~= '' then entry = append(KEYS[1], group, consumer, {'c', ARGV[at + 4]}) end
-    if ARGV[at + 3] == '0' then
-      redis.call('SET', KEYS[place], ARGV[at + 2])
-    else
-      redis.call('SET', KEYS[place], ARGV[at + 2], 'PX', ARGV[at + 3])
-    end
+    keep(KEYS[place], ARGV[at + 2], ARGV[at + 3])
   elseif string.sub(head, 1, 1) == '@' then
     lost[#lost + 1] = place - 4
   end
@@ -120,11 +123,7 @@ redis.call('ZADD', KEYS[3], ARGV[4], id)
 if ARGV[8] ~= '' then redis.call('ZADD', KEYS[4], ARGV[8], id) end
 local entry = ''
 if ARGV[7] ~= '' then entry = append(KEYS[2], group, consumer, {'c', ARGV[7]}) end
-if ARGV[6] == '0' then
-  redis.call('SET', KEYS[1], document)
-else
-  redis.call('SET', KEYS[1], document, 'PX', ARGV[6])
-end
+keep(KEYS[1], document, ARGV[6])
 return entry
 """
 )
@@ -193,11 +192,7 @@ if ARGV[10] == '1' then redis.call('DEL', KEYS[5]) end
 if document == '' then return '' end
 local entry = ''
 if ARGV[8] ~= '' then entry = append(KEYS[2], ARGV[1], ARGV[2], {'c', ARGV[8]}) end
-if ARGV[7] == '0' then
-  redis.call('SET', KEYS[1], document)
-else
-  redis.call('SET', KEYS[1], document, 'PX', ARGV[7])
-end
+keep(KEYS[1], document, ARGV[7])
 return entry
 """
 )

@@ -167,8 +167,8 @@ def wrk(
     """Run wrk for whole seconds; return what its script reports."""
     threads = min(2, connections)
     options = [f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
-    command = ["wrk", *options, "-s", str(HERE / "wrk" / script), url, "--", *args]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["wrk", *options, "-s", script, url, "--", *args]
+    done = subprocess.run(command, cwd=HERE / "wrk", capture_output=True, text=True, check=False)
     report = re.search(r"RESULT (.*)", done.stdout)
     if report is None:
         raise RuntimeError(f"wrk: {done.stdout}{done.stderr}")

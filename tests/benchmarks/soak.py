@@ -82,9 +82,9 @@ def soak(made: Bench, *, minutes: float) -> dict[str, Any]:
     with made.site() as (engine, nodes), ThreadPoolExecutor(1) as threads:
         peak = peak_of(engine, 5)
         command = ["wrk", "-t2", f"-c{PAUSING}", f"-d{round(minutes * 60)}s", "--timeout", "20s"]
-        command += ["-s", str(HERE / "wrk" / "paced.lua"), url_of(engine), "--", str(pause_ms(peak))]
+        command += ["-s", "paced.lua", url_of(engine), "--", str(pause_ms(peak))]
         sampler = Sampler(engine)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
+        with subprocess.Popen(command, cwd=HERE / "wrk", stdout=subprocess.PIPE, text=True) as load:
             sampling = threads.submit(sampler.run)
             while load.poll() is None:
                 if _wait(load, chooser.uniform(20, 60)):

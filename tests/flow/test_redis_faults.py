@@ -54,6 +54,15 @@ def post(engine: EngineProcess, name: str) -> tuple[int, dict[str, str], bytes]:
     return engine.request("POST", "/v1/engine/task", body)
 
 
+def assert_nothing_is_lost(clients: Clients, engine: EngineProcess, cache: LogCache) -> None:
+    """End the load: all that was accepted is done, was seen all the time, and came to the cache."""
+    seen = clients.stop()
+    assert wait_until_settled([engine.port], seen.accepted, timeout_s=30)[1] == []
+    assert (seen.wrong, seen.not_found) == ([], [])
+    assert never_came(seen.accepted, [cache]) == []
+    print(f"{len(seen.accepted)} accepted, {seen.longest_gap_s:.1f} s without, {seen.answers}")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("way", ["always"], indirect=True)
 def test_new_tasks_are_refused_and_work_that_is_under_way_goes_on(
@@ -157,11 +166,7 @@ def test_sentinel_gives_the_engines_another_master(tmp_path: Path) -> None:
             group.wait_for_failover(old)
             before = len(clients.seen.accepted)
             wait_until(lambda: len(clients.seen.accepted) > before + 300, what="accepting on the new master")
-        seen = clients.stop()
-        assert wait_until_settled([engine.port], seen.accepted, timeout_s=30)[1] == []
-        assert (seen.wrong, seen.not_found) == ([], [])
-        assert never_came(seen.accepted, [cache]) == []
-        print(f"{len(seen.accepted)} accepted, {seen.longest_gap_s:.1f} s without, {seen.answers}")
+        assert_nothing_is_lost(clients, engine, cache)
 
 
 def test_a_cluster_loses_a_master_and_no_task(tmp_path: Path) -> None:
@@ -181,11 +186,7 @@ def test_a_cluster_loses_a_master_and_no_task(tmp_path: Path) -> None:
             old.start()
             before = len(clients.seen.accepted)
             wait_until(lambda: len(clients.seen.accepted) > before + 300, what="accepting on the new one")
-        seen = clients.stop()
-        assert wait_until_settled([engine.port], seen.accepted, timeout_s=30)[1] == []
-        assert (seen.wrong, seen.not_found) == ([], [])
-        assert never_came(seen.accepted, [cache]) == []
-        print(f"{len(seen.accepted)} accepted, {seen.longest_gap_s:.1f} s without, {seen.answers}")
+        assert_nothing_is_lost(clients, engine, cache)
 
 
 def test_slots_that_move_are_followed(tmp_path: Path) -> None:

@@ -1,12 +1,5 @@
 -- Tasks of 100 URLs; args: NDJSON lines per request (0: one task, plain JSON), node.
-wrk.method = "POST"
-
-local threads = 0
-
-function setup(thread)
-  threads = threads + 1
-  thread:set("number", threads)
-end
+dofile("report.lua")
 
 local bodies = {}
 local count = 0
@@ -31,12 +24,4 @@ end
 function request()
   count = count + 1
   return bodies[count % #bodies + 1]
-end
-
-function done(summary, latency)
-  local errors = summary.errors
-  io.write(string.format(
-    "RESULT requests=%d duration_us=%d status=%d connect=%d read=%d write=%d timeout=%d p50_us=%d p99_us=%d\n",
-    summary.requests, summary.duration, errors.status, errors.connect, errors.read, errors.write, errors.timeout,
-    latency:percentile(50), latency:percentile(99)))
 end

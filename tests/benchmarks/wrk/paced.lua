@@ -1,13 +1,5 @@
 -- Two-URL tasks with URLs of their own, each connection pausing; args: milliseconds.
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-
-local threads = 0
-
-function setup(thread)
-  threads = threads + 1
-  thread:set("number", threads)
-end
+dofile("report.lua")
 
 local count, pause = 0, 0
 
@@ -23,12 +15,4 @@ function request()
   count = count + 1
   local url = "http://img.example.com/paced/" .. number .. "/" .. count
   return wrk.format(nil, nil, nil, '{"targets":["' .. url .. '.jpg","' .. url .. '.png"]}')
-end
-
-function done(summary, latency)
-  local errors = summary.errors
-  io.write(string.format(
-    "RESULT requests=%d duration_us=%d status=%d connect=%d read=%d write=%d timeout=%d p50_us=%d p99_us=%d\n",
-    summary.requests, summary.duration, errors.status, errors.connect, errors.read, errors.write, errors.timeout,
-    latency:percentile(50), latency:percentile(99)))
 end

@@ -1,8 +1,13 @@
--- The same two-URL task again and again: what the peer parses, without the cost of making URLs.
+-- What every load has: threads with numbers of their own, and one line that says what came of it.
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 
-wrk.body = '{"targets":["http://img.example.com/1.jpg","http://img.example.com/1.png"],"nodes":["edge-1"]}'
+local threads = 0
+
+function setup(thread)
+  threads = threads + 1
+  thread:set("number", threads)
+end
 
 function done(summary, latency)
   local errors = summary.errors

@@ -191,26 +191,30 @@ class DelayQueues:
                 self.deliver(node)
 
     async def _deliver(self, node: Node) -> None:
-        """Deliver until nothing is left, or the node goes down again."""
+        """Deliver until nothing is left, or the node goes down again.
+
+        Between the last look at `_again` and the end nothing is awaited: who asks for a delivery meanwhile
+        would find this one under way, and it would not come.
+        """
         self._again.add(node.name)
-        try:
-            while node.name in self._again and not self._is_over(node):
-                self._again.discard(node.name)
-                try:
-                    while await self._deliver_turn(node):
-                        pass
-                except Exception as exc:  # noqa: BLE001 - a delivery that ends for good would leave its rows
-                    if not isinstance(exc, StoreError):
-                        logger.exception("the delivery of {} failed and is tried again", node.name)
-                    self._dispatch.on_alert("store:read", "error", str(exc))
-                    self._again.add(node.name)
-                    await asyncio.sleep(_READ_RETRY_S)
-        finally:
-            self.sent.pop(node.name, None)
-            with contextlib.suppress(StoreError):
+        while node.name in self._again and not self._is_over(node):
+            self._again.discard(node.name)
+            try:
+                while await self._deliver_turn(node):
+                    pass
+                self.sent.pop(node.name, None)
                 if self.claims is not None:
                     await self.claims.give_back(node.name)
                 await self.recount(node.name)
+            except Exception as exc:  # noqa: BLE001 - a delivery that ends for good would leave its rows
+                if not isinstance(exc, StoreError):
+                    logger.exception("the delivery of {} failed and is tried again", node.name)
+                self._dispatch.on_alert("store:read", "error", str(exc))
+                self._again.add(node.name)
+                if self.claims is not None:
+                    with contextlib.suppress(StoreError):
+                        await self.claims.give_back(node.name)
+                await asyncio.sleep(_READ_RETRY_S)
 
     async def _deliver_turn(self, node: Node) -> bool:
         """Deliver a chunk, unless another engine does; return whether to go on."""

@@ -44,6 +44,7 @@ class Lookup:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._background: set[asyncio.Task[None]] = set()
+        self._recounting = asyncio.Lock()
 
     # One task
 
@@ -140,8 +141,10 @@ class Lookup:
             if task.state in FINAL_STATES or not engine.dispatch.cancel(task):
                 raise RequestError(409, f"task {task_id!r} is {task.state}; nothing is left to cancel")
             shown = msgspec.to_builtins(result.document(task))
+            saver = engine.savers.of(task_id)
+            saver.after_all(self._start_recount)
             if task.state in FINAL_STATES:  # else some of it is on its way, and is answered first
-                await self._written(engine.savers.of(task_id))
+                await self._written(saver)
             return shown  # type: ignore[no-any-return]
         stored = await self.here(task_id)
         if stored is None or not token.may_see(stored.get("token", "")):
@@ -197,10 +200,11 @@ class Lookup:
         task.add_done_callback(self._background.discard)
 
     async def _recount(self) -> None:
-        """Rows were deleted without counting them."""
-        with contextlib.suppress(StoreError):
-            for name in self._engine.delay.names():
-                await self._engine.delay.recount(name)
+        """Rows were deleted without counting them. One at a time: the last one has to see the last delete."""
+        async with self._recounting:
+            with contextlib.suppress(StoreError):
+                for name in self._engine.delay.names():
+                    await self._engine.delay.recount(name)
 
     # Listing
 

@@ -1,5 +1,6 @@
 """What happens in the demo of a cluster. Every ``claim`` is checked before it is printed."""
 
+import contextlib
 import signal
 import sys
 import threading
@@ -155,15 +156,14 @@ def _engine_returns(stage: ClusterStage, screen: Screen) -> None:
 
 def invite(stage: ClusterStage, screen: Screen) -> None:
     """Leave everything running until Ctrl-C, with something to try."""
-    screen.step("Now you: everything runs on until Ctrl-C")
-    for name, engine in stage.engines.items():
-        screen.command(f"export PURGELINE_URL=http://127.0.0.1:{engine.port}  # {name}, pid {engine.pid}")
-    for words in (f"{sys.executable} -m engine cluster", f"redis-cli -p {stage.redis.port} --scan"):
-        screen.command(words)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # also one that comes before all is said
+        screen.step("Now you: everything runs on until Ctrl-C")
+        for name, engine in stage.engines.items():
+            screen.command(f"export PURGELINE_URL=http://127.0.0.1:{engine.port}  # {name}, pid {engine.pid}")
+        for words in (f"{sys.executable} -m engine cluster", f"redis-cli -p {stage.redis.port} --scan"):
+            screen.command(words)
         signal.pause()
-    except KeyboardInterrupt:
-        screen.say("")
+    screen.say("")
 
 
 def _show_cluster(stage: ClusterStage, screen: Screen) -> None:

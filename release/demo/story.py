@@ -189,18 +189,19 @@ def _figures(stage: Stage, screen: Screen) -> None:
 
 def invite(stage: Stage, screen: Screen) -> None:
     """Leave everything running until Ctrl-C, with something to try."""
-    screen.step("Now you: everything runs on until Ctrl-C")
-    screen.say("In another terminal:")
-    for words in _things_to_try(stage):
-        screen.command(words)
-    if not sys.stdin.isatty():
-        screen.say("\nStop it with Ctrl-C or SIGTERM.")
-        with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # also one that comes before all is said
+        screen.step("Now you: everything runs on until Ctrl-C")
+        screen.say("In another terminal:")
+        for words in _things_to_try(stage):
+            screen.command(words)
+        if not sys.stdin.isatty():
+            screen.say("\nStop it with Ctrl-C or SIGTERM.")
             signal.pause()
-        return
-    screen.say(f"\nEnter changes {LOGO} at the origin and starts killed nodes again. Ctrl-C stops it all.")
-    version = 3
-    with contextlib.suppress(KeyboardInterrupt):
+            return
+        screen.say(
+            f"\nEnter changes {LOGO} at the origin and starts killed nodes again. Ctrl-C stops it all."
+        )
+        version = 3
         while sys.stdin.readline():
             version += 1
             stage.origin.set(SITE, LOGO, f"logo v{version}".encode())

@@ -136,7 +136,7 @@ class Cluster:
             try:
                 await self._beat()
                 for node in list(self._claimed):
-                    await self.take(node)
+                    await self._keep(node)
                 if failures:
                     self._engine.dispatch.on_alert("cluster", "resolved", "the cluster can be seen again")
                 failures = 0
@@ -293,6 +293,14 @@ class Cluster:
             return True
         self._claimed.discard(node)
         return False
+
+    async def _keep(self, node: str) -> None:
+        """Renew a claim; one that was given back meanwhile must not come to life again."""
+        is_ours = await self.call(self.members.lock, node)
+        if not is_ours:
+            self._claimed.discard(node)
+        elif node not in self._claimed:
+            await self.call(self.members.unlock, node)
 
     async def give_back(self, node: str) -> None:
         """See `delay.Claims`."""

@@ -27,7 +27,7 @@ import msgspec
 from loguru import logger
 
 from engine.errors import StoreError
-from engine.model import Operation, Share, Task
+from engine.model import URLS, WIDE, Operation, Share, Task
 from engine.node import NodeState
 from engine.store import Delivered, Depth, Parked, ParkedRow, RowKey
 
@@ -46,10 +46,6 @@ _READ_RETRY_S: Final = 1.0
 _OTHER_DELIVERS_S: Final = 0.2
 _SENT_MAX: Final = 200_000
 _CLOCKS_S: Final = 30.0  #: clocks of engines differ by less
-WIDE: Final = frozenset(
-    {Operation.PURGE_PREFIX, Operation.SOFT_PREFIX, Operation.PURGE_HOST, Operation.SOFT_HOST}
-)
-_URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
 
 
 class Claims(Protocol):
@@ -482,7 +478,7 @@ def _covers(row: ParkedRow) -> str:
 
 def _supersedes(wide: ParkedRow, row: ParkedRow) -> bool:
     """Return whether *wide*, queued later, drops all that *row* would; a soft one only what is soft."""
-    if wide.seq <= row.seq or row.operation not in _URLS:
+    if wide.seq <= row.seq or row.operation not in URLS:
         return False
     if (
         wide.operation in {Operation.SOFT_PREFIX, Operation.SOFT_HOST}

@@ -10,7 +10,7 @@ Nothing here does I/O or knows who calls it.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Final
 
 ERRORS_MAX = 100  #: errors a task keeps and shows
 
@@ -61,6 +61,12 @@ class Operation(enum.IntEnum):
     SOFT_HOST = 10
     PREFETCH = 11
 
+
+WIDE: Final = frozenset(
+    {Operation.PURGE_PREFIX, Operation.SOFT_PREFIX, Operation.PURGE_HOST, Operation.SOFT_HOST}
+)
+"""Purges that take the URLs below them along."""
+URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
 
 _PURGES = {(kind.value, False): Operation[f"PURGE_{kind.name}"] for kind in Kind} | {
     (kind.value, True): Operation[f"SOFT_{kind.name}"] for kind in Kind

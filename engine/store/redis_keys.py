@@ -25,9 +25,6 @@ from zlib import crc32
 from engine.model import Operation
 
 GROUP: Final = "engines"
-WIDE: Final = frozenset(
-    {Operation.PURGE_PREFIX, Operation.SOFT_PREFIX, Operation.PURGE_HOST, Operation.SOFT_HOST}
-)
 
 
 class Keys:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.model import Operation
+from engine.model import URLS, WIDE
 from engine.store import Depth, ParkedRow, token_of_row
-from engine.store.redis_keys import WIDE, member_of, queue_of
+from engine.store.redis_keys import member_of, queue_of
 from engine.store.redis_scripts import CLEAN
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 QUEUES: Final = ("delay:", "fetch:", "wait:")
 _WIDE_MAX: Final = 1000
 _SCAN: Final = 2000
-_URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -203,7 +202,7 @@ class RedisQueues:
         return [
             row
             for row in among
-            if row.operation in _URLS
+            if row.operation in URLS
             and row.seq < before
             and row.target.partition("://")[2].startswith(prefix)
         ]

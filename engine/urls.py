@@ -14,20 +14,24 @@ Refused: control characters, spaces, non-ASCII outside the host, userinfo, other
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import idna
 
 from engine.errors import RequestError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 TARGET_MAX_CHARS: Final = 8000
 """Caches take request lines of about 8 KiB (nginx, ATS, Varnish); a longer one would be refused there."""
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-PLAIN_URL: Final = re.compile(rf"https?://((?=[^/]{{1,253}}/){_LABEL}(?:\.{_LABEL})*)/[!\"$-~]*")
-"""What nearly every target looks like: a URL that is in its stored form already. Group 1 is the host."""
+_PLAIN_START: Final = re.compile(rf"https?://((?=[^/]{{1,253}}/){_LABEL}(?:\.{_LABEL})*)/")
+_START_MAX_CHARS: Final = 262  # of the longest host there is
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
@@ -37,6 +41,40 @@ _KEY = re.compile(r"[!-+\--~]{1,1024}")  # visible ASCII but the comma, which se
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HOST_MAX_CHARS = 253
 _PORT_MAX = 65535
+
+
+def are_plain(targets: Sequence[Any]) -> bool:
+    """Tell whether all targets are texts of the characters that a stored URL has.
+
+    One scan over all of them together, 0.1 µs a URL; with `plain_start` that is all that a URL in its
+    stored form takes, where one pattern for the whole of it took 0.4 to 1.4 µs.
+    """
+    try:
+        text = "".join(targets)
+    except TypeError:  # an object of host and key
+        return False
+    return (
+        text.isascii()
+        and text.isprintable()
+        and " " not in text
+        and "#" not in text
+        and (len(text) < TARGET_MAX_CHARS or max(map(len, targets)) < TARGET_MAX_CHARS)
+    )
+
+
+def plain_start(target: str) -> tuple[str, str]:
+    """Return scheme and host of a URL up to its path, and the host; both empty unless they are in stored form."""
+    end = target.find("/", 8) + 1
+    return _read_start(target[:end]) if end <= _START_MAX_CHARS else _NO_START
+
+
+_NO_START: Final = ("", "")
+
+
+@functools.lru_cache(4096)
+def _read_start(start: str) -> tuple[str, str]:
+    match = _PLAIN_START.fullmatch(start)
+    return (start, match[1]) if match is not None else _NO_START
 
 
 def normalise_url(target: str, where: str, *, keep_fragment: bool = False) -> tuple[str, str]:

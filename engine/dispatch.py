@@ -175,7 +175,8 @@ class Dispatch:
         for step in plan.steps:
             operation = plan.operation_at(step, task.action, task.kind, soft=task.soft)
             share = Share(task, self.nodes[step.node.name], operation, count)
-            _link(share, [purges[index] for index in step.parents])
+            if step.parents:
+                _link(share, [purges[index] for index in step.parents])
             purges.append(share)
         task.shares = purges
         if task.prefetch:
@@ -461,7 +462,7 @@ class Dispatch:
             self._count(state)
         task.state = state
         if state is State.DONE:
-            task.errors = []  # they told why it took several attempts
+            task.errors = ()  # they told why it took several attempts
             self.stats.task_s.observe(max(0.0, task.updated_at - task.created_at))
         if state in FINAL_STATES:
             self.dues.cancel(task.id)
@@ -628,16 +629,14 @@ def _unlink(task: Task) -> None:
     Left to the garbage collector, its cycles are what a busy engine pays for, as in the talk.
     """
     for share in task.shares:
-        share.children = share.parents = []
-    task.shares = []
+        share.children = share.parents = ()
+    task.shares = ()
 
 
 def _link(share: Share, parents: list[Share]) -> None:
-    if not parents:
-        return
     share.parents = parents
     for parent in parents:
-        parent.children.append(share)
+        parent.children = [*parent.children, share]
     count = len(share.states)
     share.blockers = (
         bytearray([len(parents)]) * count if len(parents) <= _BYTE_MAX else [len(parents)] * count

@@ -433,16 +433,17 @@ class Intake(asyncio.Protocol):
     def flush(self) -> None:
         """Write the answers that are next in order."""
         slots = self._slots
-        written = []
+        written = b""
         while slots and (reply := slots[0].reply) is not None:
             slot = slots.popleft()
-            written.append(self._text(reply, is_last=slot.is_last))
+            text = self._text(reply, is_last=slot.is_last)
+            written = written + text if written else text
             if slot.is_last:
                 self._is_closing = True
                 slots.clear()
         if not written or self._transport.is_closing():
             return
-        self._transport.write(written[0] if len(written) == 1 else b"".join(written))
+        self._transport.write(written)
         self._since = self._loop.time()
         if self._is_closing and not slots:
             self._end()

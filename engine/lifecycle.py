@@ -328,11 +328,11 @@ class Engine:
     def _make_nodes(self) -> None:
         settings = self.config.engine
         buffers = BufferPool()
-        log_subtask = self.logs.subtask if settings.log_subtasks else None
+        log_subtasks = self.logs.subtasks if settings.log_subtasks else None
         for node in self.config.node:
             try:
                 self.dispatch.nodes[node.name] = Node(
-                    node, self.dispatch, settings, buffers, self.timer, log_subtask=log_subtask
+                    node, self.dispatch, settings, buffers, self.timer, log_subtasks=log_subtasks
                 )
             except OSError as exc:
                 raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc

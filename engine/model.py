@@ -10,7 +10,10 @@ Nothing here does I/O or knows who calls it.
 from __future__ import annotations
 
 import enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ERRORS_MAX = 100  #: errors a task keeps and shows
 
@@ -107,6 +110,7 @@ class Share:
         children: shares that wait for this one, target by target; `parents` the other way round.
         blockers: for each target how many parents have not answered; None when there is no parent.
         attempts: attempts so far of the few targets that needed more than one.
+        lane: indexes of the targets that wait in a queue, the next one last; None before the first.
     """
 
     __slots__ = (
@@ -130,11 +134,11 @@ class Share:
         self.node = node
         self.operation = operation
         self.states = bytearray(total)
-        self.children: list[Share] = []
-        self.parents: list[Share] = []
+        self.children: Sequence[Share] = ()
+        self.parents: Sequence[Share] = ()
         self.blockers: list[int] | bytearray | None = None
         self.attempts: dict[int, int] | None = None
-        self.lane: Any = None
+        self.lane: list[int] | None = None
         self.acked = 0
         self.failed = 0
         self.delayed = 0
@@ -228,8 +232,8 @@ class Task:
         self.updated_at = created_at
         self.due_at = created_at + due_s
         self.state: State = State.ACCEPTED
-        self.shares: list[Share] = []
-        self.errors: list[dict[str, str]] = []
+        self.shares: Sequence[Share] = ()
+        self.errors: Sequence[dict[str, str]] = ()
         self.total = 0
         self.live = 0
         self.journal_key: int | str = 0

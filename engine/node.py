@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from engine.config import EngineConfig, NodeConfig
     from engine.connection import Connection
     from engine.dispatch import Dispatch
+    from engine.logs import AnswerRow
     from engine.nodequeue import Item
     from engine.timer import Timer
 
@@ -73,7 +74,7 @@ class Node:
     Args:
         config: its table.
         dispatch: told what became of subtasks.
-        log_subtask: given a line for each answer (``log_subtasks``); see `logs.Logs.subtask`.
+        log_subtasks: given the answers of each read (``log_subtasks``); see `logs.Logs.subtasks`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Node:
         buffers: BufferPool,
         timer: Timer,
         *,
-        log_subtask: Callable[[str, str, str, int, int, int, float], None] | None = None,
+        log_subtasks: Callable[[str, list[AnswerRow], float], None] | None = None,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -126,7 +127,7 @@ class Node:
         self._probe: asyncio.Task[None] | None = None
         self._is_closed = False
         self._took_s = dispatch.stats.node_histogram(config.name)
-        self._log_subtask = log_subtask
+        self._log_subtasks = log_subtasks
         self.acked = 0
         self.refused = 0
         self.failed_count = 0
@@ -257,22 +258,55 @@ class Node:
         self._failures = 0
         self._dispatch.stats.qps_proxy.mark(len(answers))
         self._took_s.observe(duration_s)
+        outcome = self._one_outcome(items, answers)
+        acked: list[Item]
+        rest: list[tuple[Item, Outcome, Answer]]
+        if outcome is not None and outcome <= Outcome.ABSENT:
+            acked, rest = items, []
+            if outcome is Outcome.ABSENT:
+                self._dispatch.stats.subtasks_absent += len(items)
+        else:
+            acked, rest = self._sort(items, answers, duration_s)
+        if acked:
+            self.acked += len(acked)
+            if self._refusals or self._suspects:
+                self._clear(acked)
+            self._dispatch.acked(acked)
+        for item, one, answer in rest:
+            self._not_acked(item, one, answer)
+
+    def _one_outcome(self, items: list[Item], answers: list[Answer]) -> Outcome | None:
+        """Return what all of these purges came to, when one answer was given to each; None: look at each.
+
+        Nearly every read is such a run, and needs no look at its single answers.
+        """
+        answer, operation = answers[0], items[0][0].operation
+        if self._log_subtasks is not None or operation is Operation.PREFETCH:
+            return None
+        for item in items:
+            if item[0].operation is not operation:
+                return None
+        return self._read(operation, answer) if answers.count(answer) == len(answers) else None
+
+    def _sort(
+        self, items: list[Item], answers: list[Answer], duration_s: float
+    ) -> tuple[list[Item], list[tuple[Item, Outcome, Answer]]]:
+        """Read each answer; return what was acked and, with its reading, what was not."""
         acked: list[Item] = []
         rest: list[tuple[Item, Outcome, Answer]] = []
+        rows: list[AnswerRow] = []
         last_key: tuple[Operation, Answer] | None = None
         outcome = Outcome.ACKED
         absent = 0
         for item, answer in zip(items, answers, strict=True):
-            operation = item[0].operation
+            share, index, _ = item
+            operation = share.operation
             if last_key is None or operation is not last_key[0] or answer is not last_key[1]:
                 outcome = self._read(operation, answer)
                 last_key = (operation, answer)
-            if self._log_subtask is not None:
-                share, index, _ = item
-                target = share.task.targets[index]
-                self._log_subtask(
-                    share.task.id, self.name, target, operation, answer.status, outcome, duration_s * 1000
-                )
+            if self._log_subtasks is not None:
+                task = share.task
+                rows.append((task.id, task.targets[index], operation, answer.status, outcome))
             if operation is Operation.PREFETCH:
                 self._dispatch.stats.prefetched_bytes += answer.body_bytes
             if outcome <= Outcome.ABSENT:
@@ -281,13 +315,9 @@ class Node:
             else:
                 rest.append((item, outcome, answer))
         self._dispatch.stats.subtasks_absent += absent
-        if acked:
-            self.acked += len(acked)
-            if self._refusals or self._suspects:
-                self._clear(acked)
-            self._dispatch.acked(acked)
-        for item, outcome, answer in rest:
-            self._not_acked(item, outcome, answer)
+        if self._log_subtasks is not None:
+            self._log_subtasks(self.name, rows, duration_s * 1000)
+        return acked, rest
 
     def _read(self, operation: Operation, answer: Answer) -> Outcome:
         key = (operation, answer.status, answer.body_bytes > 0)

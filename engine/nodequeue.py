@@ -56,12 +56,13 @@ class NodeQueue:
                 self._join(waiting, target, there, share, index)
         lane = share.lane
         if lane is None:
-            share.lane = deque(indexes)
+            share.lane = lane = list(indexes)
+            lane.reverse()
             self._lanes.append(share)
         else:
             if not lane:
                 self._lanes.append(share)
-            lane.extend(indexes)
+            lane[:0] = reversed(indexes)
 
     def put_back(self, items: Iterable[Item]) -> None:
         """Queue requests that got no answer again, in front and in their order."""
@@ -74,10 +75,10 @@ class NodeQueue:
                 if there is not owner:
                     self._join(waiting, target, there, owner, place)
                 if owner.lane is None:
-                    owner.lane = deque()
+                    owner.lane = []
                 if not owner.lane:
                     self._lanes.appendleft(owner)
-                owner.lane.appendleft(place)
+                owner.lane.append(place)
 
     def take(self, count: int) -> list[Item]:
         """Return up to *count* requests to send now; their subtasks become `SENT`."""
@@ -101,11 +102,11 @@ class NodeQueue:
         everything = [
             (share, index)
             for share in self._lanes
-            for index in dict.fromkeys(share.lane)
+            for index in dict.fromkeys(reversed(share.lane or ()))
             if share.states[index] == QUEUED
         ]
         for share in self._lanes:
-            share.lane.clear()
+            share.lane = None
         self._lanes.clear()
         self._waiting.clear()
         return everything
@@ -128,9 +129,10 @@ class NodeQueue:
         states = share.states
         targets = share.task.targets
         lane = share.lane
+        assert lane is not None
         sent = 0
         while lane and sent < count:
-            index = lane.popleft()
+            index = lane.pop()
             if states[index] != QUEUED:
                 continue  # sent in another task's lane, or cancelled
             there = waiting.pop(targets[index], share)

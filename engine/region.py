@@ -50,12 +50,13 @@ class Region:
         with self._lock:
             return self._tasks.get(task_id)
 
-    def remove(self, task_id: str) -> bool:
-        """Drop a task. Returns whether the region shrank so far that it was rebuilt."""
+    def remove(self, task_id: str) -> bool | None:
+        """Drop a task. Returns whether the region shrank so far that it was rebuilt; None without it."""
         with self._lock:
             count = len(self._tasks)
             self._peak = max(self._peak, count)
-            self._tasks.pop(task_id, None)
+            if self._tasks.pop(task_id, None) is None:
+                return None
             if self._peak < _SHRINK_FROM or count > self._peak // _SHRINK_TO:
                 return False
             self._tasks = dict(self._tasks)
@@ -98,9 +99,9 @@ class RegionMap:
 
     def remove(self, task_id: str) -> None:
         """Drop a task; give memory back when a region has become small."""
-        region = self.region_of(task_id)
-        self._count -= region.get(task_id) is not None
-        if region.remove(task_id):
+        was_rebuilt = self.region_of(task_id).remove(task_id)
+        self._count -= was_rebuilt is not None
+        if was_rebuilt:
             trim_memory()
 
     def tasks(self) -> Iterator[Task]:

@@ -7,6 +7,7 @@ a task with something left is `State.PARTIAL`, and goes on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - msgspec resolves the annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,7 +51,7 @@ class TaskDocument(msgspec.Struct):
     created_at: float
     updated_at: float
     due_at: float
-    errors: list[dict[str, str]]
+    errors: Sequence[dict[str, str]]
     digest: str | msgspec.UnsetType = msgspec.UNSET
     callback: str | msgspec.UnsetType = msgspec.UNSET
     token: str | msgspec.UnsetType = msgspec.UNSET
@@ -60,17 +61,23 @@ class TaskDocument(msgspec.Struct):
 def document(task: Task, *, private: bool = False) -> TaskDocument:
     """Return the document of a task in memory; *private* adds what the store keeps besides."""
     layers = layer_documents(task)
+    counter = failed = delayed = 0
+    for layer in layers:
+        counter += layer.counter
+        failed += layer.failed
+        delayed += layer.delayed
+    is_final = task.state in FINAL_STATES
     made = TaskDocument(
         task_id=task.id,
         action=task.action,
         kind=task.kind,
-        state=task.state.value,
-        active=task.state not in FINAL_STATES,
-        working_layer=working_layer(layers) if task.state not in FINAL_STATES else None,
+        state=str(task.state),
+        active=not is_final,
+        working_layer=None if is_final else working_layer(layers),
         total=task.total,
-        counter=sum([layer.counter for layer in layers]),
-        failed=sum([layer.failed for layer in layers]),
-        delayed=sum([layer.delayed for layer in layers]),
+        counter=counter,
+        failed=failed,
+        delayed=delayed,
         layers=layers,
         created_at=task.created_at,
         updated_at=task.updated_at,
@@ -152,7 +159,7 @@ def state_of(task: Task, *, is_due: bool) -> State:
 def add_error(task: Task, node: str, target: str, reason: str) -> None:
     """Add to the task's errors, up to the number it shows."""
     if len(task.errors) < ERRORS_MAX:
-        task.errors.append({"node": node, "target": target, "reason": reason})
+        task.errors = [*task.errors, {"node": node, "target": target, "reason": reason}]
 
 
 # Stored documents: plain dicts, so that a field another version added survives a change here.

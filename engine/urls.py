@@ -63,7 +63,7 @@ def are_plain(targets: Sequence[Any]) -> bool:
 
 
 def plain_start(target: str) -> tuple[str, str]:
-    """Return scheme and host of a URL up to its path, and the host; both empty unless they are in stored form."""
+    """Return what a URL has before its path, and its host; both empty when that is not in stored form."""
     end = target.find("/", 8) + 1
     return _read_start(target[:end]) if end <= _START_MAX_CHARS else _NO_START
 

@@ -33,7 +33,7 @@ async def test_a_task_is_done_when_every_node_acked_or_had_nothing(tmp_path: Pat
             await until(lambda: rig.dispatch.regions.get(task.id) is None)
             await until(lambda: rig.store.count()["journal_rows"] == 0)
             assert rig.dispatch.live == 0
-            assert task.shares == []
+            assert not task.shares
 
 
 async def test_an_edge_is_asked_only_after_its_parent_answered(tmp_path: Path) -> None:

@@ -76,10 +76,13 @@ def test_json_line_has_what_was_bound(log: Log, log_format: str) -> None:
 @pytest.mark.parametrize("log_format", ["struct", "dict"])
 def test_subtask_line(log: Log, log_format: str) -> None:
     """The line that goes past loguru looks like the others; enum values become words."""
-    log.open(log_format).subtask(
-        "t1", "edge-1", "http://a.org/x", Operation.PURGE_URL, 200, Outcome.ACKED, 1.5
-    )
-    (line,) = log.lines()
+    rows = [
+        ("t1", "http://a.org/x", Operation.PURGE_URL, 200, Outcome.ACKED),
+        ("t2", "http://a.org/y", Operation.PURGE_URL, 404, Outcome.ABSENT),
+    ]
+    log.open(log_format).subtasks("edge-1", rows, 1.5)
+    line, other = log.lines()
+    assert (other["task_id"], other["target"], other["outcome"]) == ("t2", "http://a.org/y", "absent")
     assert line.pop("time") > 1_600_000_000
     assert line == {
         "level": "INFO",
@@ -251,6 +254,24 @@ def test_blocked_pipe_blocks_nobody_and_drops_are_counted(is_blocking: bool) -> 
     assert lines[0] == b"line 0"
     writer.close()
     os.close(reader)
+    os.close(fd)
+
+
+def test_lines_written_together_count_as_so_many() -> None:
+    """The bound is of lines, however they come: a batch that finds no room is dropped whole, and counted."""
+    reader, fd = os.pipe()
+    fill(fd)
+    writer = LineWriter(fd, lines_max=50)
+    for _ in range(100):
+        writer.write(b"line\n" * 10, 10)
+    assert not writer.flush(0.05)
+    kept = 1000 - writer.dropped
+    assert 50 <= kept < 1000
+    assert kept % 10 == 0
+    os.close(reader)
+    assert writer.flush(10)
+    assert writer.dropped == 1000
+    writer.close()
     os.close(fd)
 
 

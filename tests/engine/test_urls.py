@@ -210,8 +210,8 @@ def test_the_common_form_is_exactly_what_normalising_leaves_alone(seed: int) -> 
         "http://a.com/\n",
         5,
         ("a", "b"),
-    ]
-    + ["http://a.com/" + "x" * TARGET_MAX_CHARS],
+        "http://a.com/" + "x" * TARGET_MAX_CHARS,
+    ],
 )
 def test_one_odd_target_among_plain_ones_is_seen(odd: object) -> None:
     plain = ["http://a.com/b"] * 3

@@ -21,7 +21,7 @@ from tests.benchmarks.harness import (
     run_peer,
     wait_until_idle,
 )
-from tests.benchmarks.rows_caches import hand_in, settled_s
+from tests.benchmarks.rows_caches import acks_per_s, hand_in
 from tests.fakes.redis_servers import RedisServer
 from tests.flow.engine_process import ROOT, EngineProcess, node_table
 
@@ -81,7 +81,6 @@ def logs(bench: Bench) -> Iterator[Figure]:
 
 
 def _subtask_lines(bench: Bench) -> Figure:
-    count = 10_000
     on, off = Side(), Side()
     with (
         bench.cache() as cache,
@@ -91,9 +90,7 @@ def _subtask_lines(bench: Bench) -> Figure:
         numbers = iter(range(1000))
 
         def purge(engine: EngineProcess) -> float:
-            name = next(numbers)
-            targets = [f"http://{HOST}/{name}/{place}.jpg" for place in range(count)]
-            return count / settled_s(engine, engine.submit(targets))
+            return acks_per_s(engine, numbers)
 
         for engine in (with_lines, without):
             purge(engine)

@@ -3,10 +3,12 @@
 Only what a purge needs is read: the status, how many bytes of body came, and whether the connection
 goes on. Bodies are counted and dropped where they lie.
 
-Three ways, each for what the one before does not take:
+Four ways, each for what the one before does not take:
 
 - a *run* of answers with the same status line and no body, which is what a cache sends to a pipeline
   of purges: counting a few patterns over the whole run costs ≈ 1.3 µs an answer in a run of 32;
+- a *repeat* of an answer that came on this connection, byte by byte and with its body, as nginx sends
+  them: one comparison;
 - the common head (one ``Content-Length`` written that way, no ``Transfer-Encoding``): a handful of
   ``find`` calls, ≈ 5 µs;
 - any other head: a regular expression.
@@ -28,6 +30,7 @@ _CHUNK_LINE_MAX_BYTES: Final = 4096
 _FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*)", re.IGNORECASE)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: |\r)")
 _RUN_MIN: Final = 2
+_REPEAT_MAX_BYTES: Final = 4096
 _STATUS_LINE_MIN: Final = 14  #: ``HTTP/1.1 200 `` and a line end
 _LENGTH_DIGITS_MAX: Final = 18
 _NO_BODY = frozenset({204, 304})
@@ -49,7 +52,7 @@ _HEAD, _LENGTH, _CHUNK_HEAD, _CHUNK_BODY, _TRAILER, _TO_END = range(6)
 class AnswerReader:
     """Turns the bytes of one connection into `Answer`s, in order."""
 
-    __slots__ = ("_body_bytes", "_keep_alive", "_left", "_state", "_status")
+    __slots__ = ("_answer", "_body_bytes", "_keep_alive", "_left", "_state", "_status", "_text")
 
     def __init__(self) -> None:
         self._state = _HEAD
@@ -57,6 +60,8 @@ class AnswerReader:
         self._left = 0  # bytes of the body, or of the chunk, still to come
         self._body_bytes = 0
         self._keep_alive = True
+        self._text = b""  # of the answer that may be repeated
+        self._answer: Answer | None = None
 
     @property
     def body_bytes(self) -> int:
@@ -75,6 +80,10 @@ class AnswerReader:
         pos = self._feed_run(buffer, end, answers) if self._state == _HEAD else 0
         while pos < end:
             if self._state == _HEAD:
+                if self._answer is not None and buffer.startswith(self._text, pos, end):
+                    answers.append(self._answer)
+                    pos += len(self._text)
+                    continue
                 head_end = buffer.find(b"\r\n\r\n", pos, end)
                 if head_end < 0:
                     self._check_partial(buffer, pos, end)
@@ -82,10 +91,13 @@ class AnswerReader:
                 if head_end + 3 - pos > HEAD_MAX_BYTES:  # as `_check_partial`, one byte before its end
                     raise WireError(_HEAD_TOO_LONG)
                 self._read_head(buffer, pos, head_end)
-                pos = head_end + 4
+                start, pos = pos, head_end + 4
                 if self._state == _LENGTH and self._left <= end - pos:
                     pos += self._left  # the whole body is here: nothing to remember
-                    answers.append(self._finish(self._body_bytes + self._left))
+                    answer = self._finish(self._body_bytes + self._left)
+                    answers.append(answer)
+                    if pos - start <= _REPEAT_MAX_BYTES and answer.keep_alive:
+                        self._text, self._answer = bytes(buffer[start:pos]), answer
                 continue
             used = self._read_body(buffer, pos, end, answers)
             if used < 0:

@@ -2,9 +2,16 @@
 dofile("report.lua")
 
 local count = 0
+local head
+
+-- The head is made once: wrk.format for each request would take a third of wrk's time from the cores we share.
+function init()
+  head = wrk.format(nil, nil, nil, ""):gsub("Content%-Length: 0\r\n", ""):gsub("\r\n\r\n$", "\r\nContent-Length: ")
+end
 
 function request()
   count = count + 1
   local url = "http://img.example.com/" .. number .. "/" .. count
-  return wrk.format(nil, nil, nil, '{"targets":["' .. url .. '.jpg","' .. url .. '.png"],"nodes":["edge-1"]}')
+  local body = '{"targets":["' .. url .. '.jpg","' .. url .. '.png"],"nodes":["edge-1"]}'
+  return head .. #body .. "\r\n\r\n" .. body
 end

@@ -45,7 +45,7 @@ class EngineConfig(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True
     saver_count: int = 1
     saver_backlog_count: int = 20_000  #: records one saver may hold
     saver_push_timeout_s: float = 1.0
-    pipeline_depth: int = 32  #: requests in flight on one node connection
+    pipeline_depth: int = 64  #: requests in flight on one node connection
     connections_per_node: int = 4
     due_s: float = 60
     drain_timeout_s: float = 30

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 QUANTUM: Final = 16
-"""Targets a lane may send before the next one's turn: half a pipeline."""
+"""Targets a lane may send before the next one's turn: a quarter of a pipeline."""
 
 Item = tuple[Share, int, "list[tuple[Share, int]] | None"]
 """One request: a share, the index of its target, and the others that the same request settles."""

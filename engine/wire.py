@@ -112,6 +112,8 @@ class AnswerReader:
         Every head must begin with the same status line and have one ``Content-Length``, which is 0, in
         whatever case it is written; nothing may change the framing.
         """
+        if not buffer.startswith(b"HTTP/1.", buffer.find(b"\r\n\r\n", 0, end) + 4, end):
+            return 0  # a body follows, or nothing: not worth a look through all of it
         run_end = buffer.rfind(b"\r\n\r\n", 0, end) + 4
         line_end = buffer.find(b"\r\n", 0, min(run_end, 256)) + 2
         count = buffer.count(b"\r\n\r\n", 0, run_end)

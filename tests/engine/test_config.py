@@ -31,7 +31,7 @@ def test_an_empty_file_is_a_whole_configuration() -> None:
     assert config == Config()
     assert config.listen_address() == ("127.0.0.1", 9181)
     assert (config.engine.region_count, config.engine.saver_count, config.engine.due_s) == (64, 1, 60)
-    assert (config.engine.pipeline_depth, config.store.url) == (32, "sqlite:")
+    assert (config.engine.pipeline_depth, config.store.url) == (64, "sqlite:")
 
 
 def test_a_full_file_is_read(tmp_path: Path) -> None:

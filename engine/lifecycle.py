@@ -65,9 +65,10 @@ _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 _FORGET_EVERY_S: Final = 60.0
 _TRIM_EVERY_S: Final = 1.0
-_TRIM_FROM: Final = 100_000  #: live subtasks at their most; below that there is little to hand back
+_TRIM_FROM: Final = 100_000  #: live and delayed subtasks at their most; below that there is little to hand back
 _TRIM_TO: Final = 8  #: when less than 1/8 of them are left
 _TRIM_AFTER_TICKS: Final = 4
+_COLLECT_BELOW_TASKS: Final = 10_000  #: beyond, a look at all of them would hold up the loop
 _READERS: Final = 4
 
 
@@ -98,7 +99,7 @@ class Engine:
         self._prepared = asyncio.Event()
         self._is_taking_over = has_predecessor
         self._data_dir = Path(settings.data_dir)
-        self._live_peak = self._low_ticks = 0
+        self._backlog_peak = self._low_ticks = 0
         self.is_shared = config.store.url != "sqlite:"
         self.cluster: Cluster | None = None
         self.stats = Stats()
@@ -431,12 +432,16 @@ class Engine:
 
     def _trim(self) -> None:
         """Hand memory back some seconds after a large backlog; `RegionMap` does after many tasks."""
-        live = self.dispatch.live
-        self._live_peak = max(self._live_peak, live)
-        is_low = self._live_peak >= _TRIM_FROM and live < self._live_peak // _TRIM_TO
+        backlog = self.dispatch.live + int(self.delay.total())
+        self._backlog_peak = max(self._backlog_peak, backlog)
+        is_low = self._backlog_peak >= _TRIM_FROM and backlog < self._backlog_peak // _TRIM_TO
         self._low_ticks = self._low_ticks + 1 if is_low else 0
         if self._low_ticks == _TRIM_AFTER_TICKS:  # its last documents are written, too
-            self._live_peak = live
+            self._backlog_peak = backlog
+            self.timer.sweep()
+            self.dues.sweep()
+            if len(self.regions) < _COLLECT_BELOW_TASKS:
+                gc.collect()  # empties Python's lists of free objects; each of those keeps an arena of 1 MiB
             for saver in self.savers.savers:
                 saver.trim()
         if not self.dispatch.is_stopped:

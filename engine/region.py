@@ -10,11 +10,11 @@ peak is rebuilt and the memory is handed back to the system.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import threading
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
+
+from engine.memory import trim_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,9 +108,3 @@ class RegionMap:
         """Yield every task, region by region."""
         for region in self._regions:
             yield from region.tasks()
-
-
-def trim_memory() -> None:
-    """Hand freed memory back to the system; glibc keeps it otherwise. Elsewhere a no-op."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from engine.errors import BacklogFullError, StoreError
-from engine.region import trim_memory
+from engine.memory import trim_memory
 from engine.store import Accepted, Batch, Callback, CallbackKey, Committed, Delivered, JournalKey, Parked
 
 if TYPE_CHECKING:

@@ -86,11 +86,11 @@ class Timer:
             bucket.clear()  # an emptied dict keeps its table; a wheel full of those is 200 MB
             self._empty_count += 1
             if self._empty_count > _EMPTY_MAX and self._empty_count * 2 > len(self._buckets):
-                self._sweep()
+                self.sweep()
         return True
 
-    def _sweep(self) -> None:
-        """Drop the empty buckets: each is small, but keeps a page of memory from the system."""
+    def sweep(self) -> None:
+        """Drop the empty buckets: each is small, but its number alone can keep 1 MiB from the system."""
         self._empty_count = 0
         self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
         self._ticks = sorted(self._buckets)  # a heap, too

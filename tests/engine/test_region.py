@@ -7,7 +7,7 @@ import threading
 from zlib import crc32
 
 from engine.model import Task
-from engine.region import Region, RegionMap, trim_memory
+from engine.region import Region, RegionMap
 
 
 def task(name: str) -> Task:
@@ -55,11 +55,6 @@ def test_a_small_region_is_never_rebuilt() -> None:
     for number in range(1000):
         region.add(task(str(number)))
     assert not any(region.remove(str(number)) for number in range(1000))
-
-
-def test_trimming_is_safe_at_any_time() -> None:
-    trim_memory()
-    trim_memory()
 
 
 def test_threads_read_while_the_loop_writes() -> None:

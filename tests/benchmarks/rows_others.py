@@ -223,12 +223,12 @@ def _reads(bench: Bench, engine: EngineProcess) -> Figure:
 
 def _use_of_redis(server: RedisServer, engine: EngineProcess) -> Iterator[Figure]:
     """Commands for tasks of 100 URLs on one node, one after the other and many at once."""
-    idle_s = 5.0
+    idle_s = 10.0
     server.ask("CONFIG", "RESETSTAT")
     time.sleep(idle_s)
     idle_rate = _commands(server)[0] / idle_s
     for case, batch in (("one at a time", 1), ("100 at a time", 100)):
-        count = 200
+        count = 400
         server.ask("CONFIG", "RESETSTAT")
         began = time.monotonic()
         for start in range(0, count, batch):
@@ -241,7 +241,7 @@ def _use_of_redis(server: RedisServer, engine: EngineProcess) -> Iterator[Figure
             used / count,
             "commands",
             target="<= 12",
-            ok=used / count <= 12,
+            ok=round(used / count, 1) <= 12,  # what an idle engine asks meanwhile is known to a tenth
             note=f"those in scripts too, an idle engine's not; scripts sent: {sent / count:.1f}",
         )
 

@@ -64,6 +64,11 @@ _BYTE_MAX: Final = 255
 
 _encode = msgspec.json.encode
 
+# Members of enums that are asked for with every task; see `node`.
+_RUNNING: Final = State.RUNNING
+_DONE: Final = State.DONE
+_PREFETCH: Final = Operation.PREFETCH
+
 
 class Dispatch:
     """Owns the states of all tasks after their commit.
@@ -169,7 +174,7 @@ class Dispatch:
         """Make the shares of a task and queue those that wait for nobody."""
         plan = task.plan
         count = len(task.targets)
-        task.state = State.PARTIAL if task.is_due else State.RUNNING
+        task.state = State.PARTIAL if task.is_due else _RUNNING
         task.live = task.total
         purges: list[Share] = []
         for step in plan.steps:
@@ -182,7 +187,7 @@ class Dispatch:
         if task.prefetch:
             fetches: list[Share] = []
             for own, step in zip(purges, plan.steps, strict=True):
-                share = Share(task, own.node, Operation.PREFETCH, count)
+                share = Share(task, own.node, _PREFETCH, count)
                 _link(share, [own, *(fetches[index] for index in step.parents)])
                 fetches.append(share)
             task.shares = purges + fetches
@@ -329,7 +334,7 @@ class Dispatch:
     def _unblocked(self, share: Share, ready: list[int]) -> None:
         if share.cancelled or share.task.progress is not None:
             ready = [index for index in ready if share.states[index] == BLOCKED]
-        own = share.parents[0] if share.operation is Operation.PREFETCH else None
+        own = share.parents[0] if share.operation is _PREFETCH else None
         if own is not None and own.node is share.node and own.failed:
             lost = [index for index in ready if own.states[index] == FAILED]
             ready = [index for index in ready if own.states[index] != FAILED]
@@ -352,7 +357,7 @@ class Dispatch:
             else:
                 rest.append(index)
         for after, indexes in behind.items():
-            if share.operation is not Operation.PREFETCH:
+            if share.operation is not _PREFETCH:
                 self._send_early(share, indexes)
             self.park(share, indexes, f"waits for {after.replace(':f', '')}", after=after)
         return rest
@@ -451,7 +456,7 @@ class Dispatch:
             self.drop(task)
             return
         state = result.state_of(task, is_due=task.is_due)
-        if state is not State.RUNNING:
+        if state is not _RUNNING:
             self._settle(task, state)
         elif self.is_shared and not task.is_handed:
             task.version += 1
@@ -461,7 +466,7 @@ class Dispatch:
         if task.state is not state:
             self._count(state)
         task.state = state
-        if state is State.DONE:
+        if state is _DONE:
             task.errors = ()  # they told why it took several attempts
             self.stats.task_s.observe(max(0.0, task.updated_at - task.created_at))
         if state in FINAL_STATES:
@@ -470,7 +475,7 @@ class Dispatch:
         self._save(task)
 
     def _count(self, state: State) -> None:
-        if state is State.DONE:
+        if state is _DONE:
             self.stats.tasks_done += 1
         elif state is State.FAILED:
             self.stats.tasks_failed += 1
@@ -481,7 +486,7 @@ class Dispatch:
 
     def _save(self, task: Task) -> None:
         document = _encode(result.document(task, private=True))
-        report = None if task.state is State.RUNNING else self._report(task)
+        report = None if task.state is _RUNNING else self._report(task)
         if self.is_shared:
             task.is_handed = True
         self.savers.of(task.id).save(task, document, task.version, report, task.parked)
@@ -553,7 +558,7 @@ class Dispatch:
             return  # not expanded yet; it will begin as partial
         if task.live == 0:
             self._over(task)
-        elif task.state is State.RUNNING:
+        elif task.state is _RUNNING:
             task.state = State.PARTIAL
             task.updated_at = time.time()
             self._count(State.PARTIAL)
@@ -620,7 +625,7 @@ class _Early:
 
 def token_of(share: Share) -> str:
     """Return what a delay-queue row calls a share it waits for."""
-    return f"{share.node.name}:f" if share.operation is Operation.PREFETCH else str(share.node.name)
+    return f"{share.node.name}:f" if share.operation is _PREFETCH else str(share.node.name)
 
 
 def _unlink(task: Task) -> None:

@@ -46,6 +46,7 @@ class State(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+_ACCEPTED: Final = State.ACCEPTED  # looked up once: see `node`
 FINAL_STATES = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
@@ -75,10 +76,12 @@ _PURGES = {(kind.value, False): Operation[f"PURGE_{kind.name}"] for kind in Kind
     (kind.value, True): Operation[f"SOFT_{kind.name}"] for kind in Kind
 }
 
+_PREFETCH: Final = Operation.PREFETCH
+
 
 def operation_of(action: str, kind: str, *, soft: bool) -> Operation:
     """Return what an action on a kind of target sends."""
-    return Operation.PREFETCH if action == Action.PREFETCH else _PURGES[kind, soft]
+    return _PREFETCH if action == "prefetch" else _PURGES[kind, soft]
 
 
 class Outcome(enum.IntEnum):
@@ -231,7 +234,7 @@ class Task:
         self.created_at = created_at
         self.updated_at = created_at
         self.due_at = created_at + due_s
-        self.state: State = State.ACCEPTED
+        self.state: State = _ACCEPTED
         self.shares: Sequence[Share] = ()
         self.errors: Sequence[dict[str, str]] = ()
         self.total = 0

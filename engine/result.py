@@ -8,7 +8,7 @@ a task with something left is `State.PARTIAL`, and goes on.
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec resolves the annotations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.store import Late
+
+_DONE: Final = State.DONE  # see `node`
 
 
 class LayerDocument(msgspec.Struct):
@@ -139,7 +141,7 @@ def settle_state(*, total: int, acked: int, failed: int, delayed: int, cancelled
     if failed:
         return State.FAILED
     if acked == total:
-        return State.DONE
+        return _DONE
     return State.PARTIAL if is_due else State.RUNNING
 
 

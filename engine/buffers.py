@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 BUFFER_BYTES: Final = 128 * 1024
-"""An object of 64 KiB and its head in one read: 1.8 times aiohttp's client, with 64 KiB 1.4 times; 512 KiB
-gain nothing more."""
+"""An object of 64 KiB and its head in one read: a quarter faster than with 64 KiB; 512 KiB gain nothing more."""
 
 
 class BufferPool:

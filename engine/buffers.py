@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 BUFFER_BYTES: Final = 128 * 1024
-"""An object of 64 KiB and its head in one read: a quarter faster than with 64 KiB; 512 KiB gain nothing more."""
+"""An object of 64 KiB and its head in one read: a quarter faster than 64 KiB; 512 gain no more."""
 
 
 class BufferPool:

@@ -319,7 +319,7 @@ class Dispatch:
 
     def _release(self, share: Share, indexes: Iterable[int]) -> None:
         """A parent is through with these targets: queue them where it was the last to wait for."""
-        for child in share.children:
+        for child in share.children or ():
             blockers = child.blockers
             assert blockers is not None
             ready = []
@@ -634,14 +634,17 @@ def _unlink(task: Task) -> None:
     Left to the garbage collector, its cycles are what a busy engine pays for, as in the talk.
     """
     for share in task.shares:
-        share.children = share.parents = ()
+        share.children = None
+        share.parents = ()
     task.shares = ()
 
 
 def _link(share: Share, parents: list[Share]) -> None:
     share.parents = parents
     for parent in parents:
-        parent.children = [*parent.children, share]
+        if parent.children is None:
+            parent.children = []
+        parent.children.append(share)
     count = len(share.states)
     share.blockers = (
         bytearray([len(parents)]) * count if len(parents) <= _BYTE_MAX else [len(parents)] * count

@@ -65,9 +65,7 @@ _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 _FORGET_EVERY_S: Final = 60.0
 _TRIM_EVERY_S: Final = 1.0
-_TRIM_FROM: Final = (
-    100_000  #: live and delayed subtasks at their most; below that there is little to hand back
-)
+_TRIM_FROM: Final = 100_000  #: live and delayed subtasks; of less there is little to hand back
 _TRIM_TO: Final = 8  #: when less than 1/8 of them are left
 _TRIM_AFTER_TICKS: Final = 4
 _COLLECT_BELOW_TASKS: Final = 10_000  #: beyond, a look at all of them would hold up the loop

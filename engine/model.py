@@ -110,7 +110,8 @@ class Share:
 
     Attributes:
         states: one of the subtask states for each target, by its index.
-        children: shares that wait for this one, target by target; `parents` the other way round.
+        children: shares that wait for this one, target by target; None without any.
+        parents: those that this one waits for.
         blockers: for each target how many parents have not answered; None when there is no parent.
         attempts: attempts so far of the few targets that needed more than one.
         lane: indexes of the targets that wait in a queue, the next one last; None before the first.
@@ -137,7 +138,7 @@ class Share:
         self.node = node
         self.operation = operation
         self.states = bytearray(total)
-        self.children: Sequence[Share] = ()
+        self.children: list[Share] | None = None
         self.parents: Sequence[Share] = ()
         self.blockers: list[int] | bytearray | None = None
         self.attempts: dict[int, int] | None = None

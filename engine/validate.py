@@ -230,13 +230,15 @@ def _targets(asked: TaskBody, allows_host: Callable[[str], bool]) -> list[str]:
     comparison each.
     """
     targets = asked.targets
-    is_plain = asked.kind == "url" and are_plain(targets)
+    are_urls = asked.kind == "url"
+    all_plain = are_urls and are_plain(targets)
     normalise = _BY_KIND[asked.kind]
     found: list[str] = []
     start = ""  # of the URLs that need no look at all
     allowed = None
     for index, target in enumerate(targets):
-        if start and target.startswith(start):  # type: ignore[union-attr]
+        is_plain = all_plain or (are_urls and are_plain([target]))  # an odd one must not cost the others
+        if is_plain and start and target.startswith(start):  # type: ignore[union-attr]
             found.append(target)  # type: ignore[arg-type]
             continue
         text, host = target, ""

@@ -227,7 +227,8 @@ class Node:
     def take(self, pool: Pool, count: int) -> list[Item]:
         """Return up to *count* requests, the delay queue's first."""
         if self._refusals and pool is self.purges and self._is_new_to_refusing():
-            count = 1  # not a whole pipeline into a cache that may refuse it all
+            # No whole pipeline into a cache that may refuse it all, nor one more at every look for work.
+            count = 1 if pool.in_flight < pool.size else 0
         backlog = self._backlog[pool]
         items = backlog.take(count) if backlog else []
         if len(items) < count and self._takes_new:

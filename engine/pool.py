@@ -49,7 +49,7 @@ class Pool:
         self.body_max_bytes = body_max_bytes
         self.buffers = buffers
         self.timer = timer
-        self._size = size
+        self.size = size
         self._connect_timeout_s = connect_timeout_s
         self._loop = asyncio.get_running_loop()
         self.now = time.monotonic  # the loop's clock counts whole milliseconds, and a cache is faster
@@ -59,7 +59,7 @@ class Pool:
         self._wake_handle: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
-        opened = f"{len(self._connections)}/{self._size} open"
+        opened = f"{len(self._connections)}/{self.size} open"
         return f"<Pool of {self.node.name} [{opened}, {self.in_flight} in flight]>"
 
     @property
@@ -82,7 +82,7 @@ class Pool:
         """Open a connection when there is more work than the open ones take."""
         waiting = self.node.waiting(self)
         open_count = len(self._connections) + len(self._connecting)
-        if not waiting or open_count >= self._size or not self.node.may_connect(self):
+        if not waiting or open_count >= self.size or not self.node.may_connect(self):
             return
         if any(connection.takes_more for connection in self._connections):
             return

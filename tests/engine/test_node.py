@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,6 +39,29 @@ async def test_a_node_that_refuses_is_not_hammered_and_other_hosts_go_on(tmp_pat
             assert "not sent, because it has refused" in found["errors"][-1]["reason"]
             assert rig.node("edge-1").is_refusing
             assert rig.node("edge-1").state is NodeState.READY
+
+
+async def test_a_node_that_begins_to_refuse_has_one_request_a_connection(tmp_path: Path) -> None:
+    """However often the pool looks for work before the next answer comes."""
+    go_on = threading.Event()
+
+    def slow(request: Request) -> Iterable[bytes | Act]:
+        if len(edge.requests) > 1:
+            go_on.wait(20)
+        yield REFUSED
+
+    with FakeNode(slow) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=2, pipeline_depth=64) as rig:
+            task = rig.submit(targets=urls(200))
+            node = rig.node("edge-1")
+            await until(lambda: node.refused == 1)
+            for _ in range(20):
+                node.purges.wake()
+                await asyncio.sleep(0.001)
+                assert node.in_flight <= 2
+            go_on.set()
+            assert (await rig.stored(task, "failed"))["failed"] == 200
+            assert len(edge.requests) < REFUSALS_BEFORE_HOLD + 2
 
 
 async def test_refused_purges_do_not_hold_prefetches_and_those_do_not_clear_them(tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ async def _put_log_format(request: web.Request) -> web.Response:
     _check(request, "admin")
     try:
         wanted = msgspec.json.decode(await _read_body(request), type=_LogFormat).format
-        request.app[_ENGINE].logs.swap(wanted)
+        await request.app[_ENGINE].swap_all_logs(wanted)
     except (msgspec.DecodeError, ValueError, KeyError) as exc:
         raise RequestError(422, f"format: takes struct, dict or text ({exc})", field="format") from exc
     return _json({"format": wanted})

@@ -122,6 +122,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     option("--from", dest="source", required=True, metavar="URL", help="such as sqlite:")
     option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
     option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option("--workers", type=_count, metavar="N", help="for sqlite:DIR: the engine there runs N (default 1)")
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)
     worker.set_defaults(run=_work)
@@ -428,7 +429,9 @@ def _migrate(args: argparse.Namespace, out: render.Output) -> int:
     settings = config.load(args.config)
     folder = Path(settings.engine.data_dir)
     source = sides.open_side(args.source, settings, folder, is_target=False)
-    target = sides.open_side(args.target, settings, folder, is_target=True)
+    if args.workers and not args.target.startswith("sqlite:"):
+        raise UsageError("--workers: only files are of a number of workers; --to takes sqlite:DIR then")
+    target = sides.open_side(args.target, settings, folder, is_target=True, workers=args.workers)
     had, has = migrate.migrate(source, target, folder, say=out.notice)
     out.mapping({"from": had.shown(), "to": has.shown()})
     if different := had.differences(has):

@@ -569,7 +569,7 @@ class Engine:
             return await self.cluster.document()
         return {"mode": "embedded", "leader": None, "engines": []}
 
-    # Shown as one, whichever worker is asked
+    # As one, whichever worker is asked
 
     async def all_stats(self) -> dict[str, Any]:
         """Return the body of ``GET /v1/engine/stats``."""
@@ -593,6 +593,16 @@ class Engine:
             return own
         pages = [own, *await self.peers.ask_all("/worker/metrics")]
         return combine.metrics([page.decode() for page in pages], is_shared=self.is_shared)
+
+    async def swap_all_logs(self, name: str) -> None:
+        """Have every worker use another format of log lines; one that starts later has the configured one.
+
+        Raises:
+            KeyError: there is no format of that name.
+        """
+        self.logs.swap(name)
+        if self.peers is not None:
+            await self.peers.ask_all(f"/worker/log-format/{name}", "PUT")
 
 
 def _calm_gc() -> None:

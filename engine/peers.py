@@ -181,12 +181,12 @@ class Peers:
         async with session.request(method, path, data=body or None) as response:
             return Reply(response.status, dict(response.headers), await response.read())
 
-    async def ask_all(self, path: str) -> list[bytes]:
-        """Return what every other worker answers to a GET; those that do not answer are left out."""
+    async def ask_all(self, path: str, method: str = "GET") -> list[bytes]:
+        """Return what every other worker answers; those that do not answer are left out."""
 
         async def one(peer: Peer) -> bytes | None:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                reply = await self.ask(peer, "GET", path)
+                reply = await self.ask(peer, method, path)
                 return reply.body if reply.status < _NOT_FOUND else None
             return None
 

@@ -2,7 +2,8 @@
 
 The supervisor asks ``/readyz`` and ``/version``, as it would at the front. The others ask for tasks, with
 what the store keeps besides (the digest of the body, the token), and for their part of what is shown as
-one: statistics, nodes, metrics. Tokens have been checked by whoever asks, and come by name.
+one: statistics, nodes, metrics; and tell them to log in another format. Tokens have been checked by
+whoever asks, and come by name.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def make_private_app(engine: Engine) -> web.Application:
         ("GET", "/worker/stats", private.stats),
         ("GET", "/worker/nodes", private.nodes),
         ("GET", "/worker/metrics", private.metrics),
+        ("PUT", "/worker/log-format/{name}", private.swap_log),
     ]
     for method, path, handler in routes:
         app.router.add_route(method, path, _answering(engine, handler))
@@ -123,6 +125,10 @@ class _Private:
 
     async def metrics(self, _request: web.Request) -> Reply:
         return Reply(200, self._engine.metrics.render(), "text/plain")
+
+    async def swap_log(self, request: web.Request) -> Reply:
+        self._engine.logs.swap(request.match_info["name"])
+        return _json({})
 
 
 def documents(body: bytes) -> list[dict[str, Any]]:

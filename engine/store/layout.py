@@ -14,7 +14,7 @@ from engine.errors import StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_NAME: Final = "layout"
+LAYOUT: Final = "layout"
 
 
 def check_layout(folder: Path, workers: int, saver_count: int) -> None:
@@ -24,7 +24,7 @@ def check_layout(folder: Path, workers: int, saver_count: int) -> None:
         StoreError: it is of another number, or cannot be made.
     """
     wanted = f"workers={workers} saver_count={saver_count}"
-    path = folder / _NAME
+    path = folder / LAYOUT
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -36,7 +36,8 @@ def check_layout(folder: Path, workers: int, saver_count: int) -> None:
     if found != wanted:
         raise StoreError(
             f"{folder} is of an engine with {found}, and these numbers say which file a task is in: they "
-            f"cannot be {wanted} there; set them back, or set another engine.data_dir"
+            f"cannot be {wanted} there; set them back, or copy the tasks into another folder for that number "
+            "(purgeline migrate --to sqlite:DIR --workers N) and make it engine.data_dir"
         )
 
 

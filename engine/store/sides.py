@@ -19,7 +19,7 @@ from engine.errors import ConfigError, StoreError
 from engine.model import State
 from engine.peers import slot_of
 from engine.store import Batch, Callback, Parked, ParkedRow
-from engine.store.layout import check_layout
+from engine.store.layout import LAYOUT, check_layout
 from engine.store.redis_open import redis_store
 from engine.store.redis_records import read_entry
 from engine.store.redis_url import SCHEMES
@@ -277,7 +277,7 @@ def settled_state(document: bytes) -> bytes:
     return msgspec.json.encode({**msgspec.json.decode(document), "state": State.PARTIAL.value})
 
 
-def open_side(url: str, config: Config, folder: Path, *, is_target: bool) -> Side:
+def open_side(url: str, config: Config, folder: Path, *, is_target: bool, workers: int | None = None) -> Side:
     """Return the side that *url* names, not open yet.
 
     Args:
@@ -285,10 +285,11 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool) -> Sid
         config: of the engine; the target gets its number of savers or regions, and ``[store]`` holds for it.
         folder: the engine's ``data_dir``.
         is_target: it may be made.
+        workers: of the engine that a target of files is for; None: 1, unless there are files already.
 
     Raises:
         ConfigError: the URL is not known.
-        StoreError: there is no store.
+        StoreError: there is no store, or the target is of another number of files.
     """
     scheme, _, rest = url.partition(":")
     if scheme in SCHEMES:
@@ -310,23 +311,23 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool) -> Sid
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise ConfigError(f"{url!r} is no store; known: sqlite:, sqlite:DIR, {known}")
     place = folder / rest if rest else folder
-    workers, savers = _layout(place, config.engine.saver_count, is_target=is_target)
-    stores = [SqliteStore(place / f"tasks-{number}.db") for number in range(workers * savers)]
+    if is_target and (workers is not None or not (place / LAYOUT).exists()):
+        check_layout(place, workers or 1, config.engine.saver_count)
+    slots, savers = _layout(place)
+    stores = [SqliteStore(place / f"tasks-{number}.db") for number in range(slots * savers)]
 
     def of(task_id: str) -> int:
-        slot = slot_of(task_id, workers) if workers > 1 else 0
+        slot = slot_of(task_id, slots) if slots > 1 else 0
         return slot * savers + (crc32(task_id.encode()) % savers if savers > 1 else 0)
 
     return EmbeddedSide(url, stores, of)
 
 
-def _layout(place: Path, savers: int, *, is_target: bool) -> tuple[int, int]:
+def _layout(place: Path) -> tuple[int, int]:
     """Return how many workers and savers the files are of."""
-    path = place / "layout"
+    path = place / LAYOUT
     if not path.exists():
-        if not is_target:
-            raise StoreError(f"{place}: there is no embedded store (no {path.name} file)")
-        check_layout(place, 1, savers)
+        raise StoreError(f"{place}: there is no embedded store (no {path.name} file)")
     try:
         found = _LAYOUT.fullmatch(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:

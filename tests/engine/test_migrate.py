@@ -154,6 +154,22 @@ def test_the_command_prints_what_both_sides_hold(tmp_path: Path, capsys: pytest.
     assert printed["to"] == {"documents": 1202, "unfinished": 2, "delayed": 2800, "callbacks": 2}
 
 
+def test_the_target_is_for_as_many_workers_as_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(side(tmp_path / "var", "sqlite:"))
+    config = tmp_path / "engine.toml"
+    config.write_text(f'[engine]\ndata_dir = "{tmp_path}/var"\n')
+    words = ["migrate", "--config", str(config), "--from", "sqlite:", "--to"]
+    assert cli.main([*words, "sqlite:new", "--workers", "3"]) == 0
+    check_layout(tmp_path / "var" / "new", 3, 1)
+    capsys.readouterr()
+    assert cli.main([*words, "sqlite:new", "--workers", "2"]) == 1
+    assert "is of an engine with workers=3 saver_count=1" in capsys.readouterr().err
+    assert cli.main([*words, "redis://127.0.0.1:1", "--workers", "2"]) == 2
+    assert "--workers: only files are of a number of workers" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module", params=["redis", "cluster"])
 def servers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

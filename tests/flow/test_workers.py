@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from engine.peers import slot_of
 from tests.fakes.node import FakeNode
-from tests.flow.engine_process import fake_table, wait_until
+from tests.flow.engine_process import ROOT, fake_table, wait_until
 from tests.flow.raw_client import RawClient, chunked, post
 from tests.flow.supervised import SupervisedEngine
 from tests.flow.test_overload import Held
@@ -167,6 +169,15 @@ def test_statistics_nodes_and_metrics_are_of_all_workers(engine: SupervisedEngin
         assert "purgeline_tasks_done_total 20.0" in text.splitlines()
 
 
+def test_the_log_format_is_swapped_in_all_workers(engine: SupervisedEngine, connect: Connect) -> None:
+    """The next SIGUSR1, which each of them gets, finds them in the same one, and leaves them so."""
+    status, _, _ = engine.request("PUT", "/v1/engine/log-format", {"format": "dict"})
+    assert status == 200
+    os.kill(engine.pid, signal.SIGUSR1)
+    wait_until(lambda: engine.log().count("log format is now ") == COUNT, what="the next format in both")
+    assert engine.log().count("log format is now text") == COUNT
+
+
 def test_a_worker_that_is_killed_comes_back_and_its_tasks_go_on(tmp_path: Path) -> None:
     held = Held()
     with FakeNode(held) as node, SupervisedEngine(
@@ -199,3 +210,25 @@ def test_another_number_of_workers_on_the_same_data_is_refused(tmp_path: Path, n
     assert "Traceback" not in other.log()
     with SupervisedEngine(tmp_path, tables, workers=2) as engine:
         assert len(engine.get("/v1/engine/tasks")["tasks"]) == 1
+
+
+def test_tasks_go_over_to_another_number_of_workers(tmp_path: Path, node: FakeNode) -> None:
+    """Settled ones and those of a cache that is away; what was delayed is delivered by the new workers."""
+    tables = fake_table(node.url, name="edge-1", driver="ats")
+    ids = [f"t{number}" for number in range(12)]
+    with SupervisedEngine(tmp_path, tables, workers=2) as engine:
+        for task_id in ids[:6]:
+            engine.wait_for(engine.submit([f"http://a.com/{task_id}"], id=task_id), "done")
+        node.stop()
+        for task_id in ids[6:]:
+            engine.wait_for(engine.submit([f"http://a.com/{task_id}"], id=task_id, due_s=1), "partial")
+    words = ["--config", str(engine.config_path), "--from", "sqlite:", "--to", "sqlite:of-three"]
+    command = [sys.executable, "-m", "engine", "migrate", *words, "--workers", "3"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    other = tmp_path / "other"
+    other.mkdir()
+    node.start()
+    with SupervisedEngine(other, tables, workers=3, data_dir=str(tmp_path / "var/of-three")) as engine:
+        for task_id in ids:
+            assert engine.wait_for(task_id, "done")["counter"] == 1
+        wait_until(lambda: sorted(node.urls) == sorted(f"http://a.com/{one}" for one in ids), what="the rest")

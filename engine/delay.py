@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from engine.dispatch import Dispatch
     from engine.node import Node
-    from engine.saver import Saver
+    from engine.saver import Pin, Saver
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ _CHUNK_ROWS: Final = 2000
 _READ_RETRY_S: Final = 1.0
 _OTHER_DELIVERS_S: Final = 0.2
 _SENT_MAX: Final = 200_000
+_WRITE_LIMIT_S: Final = 30.0
 _CLOCKS_S: Final = 30.0  #: clocks of engines differ by less
 
 
@@ -74,9 +75,8 @@ class DelayQueues:
         self._dispatch = dispatch
         self._readers = readers
         self._loop = asyncio.get_running_loop()
-        self._depth: dict[str, int] = {}
+        self._counts: dict[str, dict[Saver, _Count]] = {}
         self._oldest_at: dict[str, float] = {}
-        self._unsaved: dict[str, int] = {}
         self._behind: set[str] = set()  # nodes that have, or had, rows waiting for their parents
         self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[None]] = {}
@@ -84,7 +84,7 @@ class DelayQueues:
         self.is_held = False  #: the worker before this one still delivers
 
     def __repr__(self) -> str:
-        return f"<DelayQueues {self._depth}>"
+        return f"<DelayQueues [{self.total()} rows of {len(self.names())} nodes]>"
 
     async def load(self, depths: dict[str, Depth], behind: list[str]) -> None:
         """Take over what the store holds; call once per store file.
@@ -103,66 +103,95 @@ class DelayQueues:
 
     def names(self) -> list[str]:
         """Return the nodes that have rows."""
-        return [name for name, count in self._depth.items() if count]
+        return [name for name in self._counts if self.depth(name)]
 
     async def recount(self, name: str) -> None:
         """Take the store's count over; rows also go without being counted here (a cancelled task's).
 
         Raises:
-            StoreError: the store cannot be read.
+            StoreError: the store cannot be read, or does not write in time.
         """
-        depths = [await self.read(saver.store.depth, name) for saver in self._dispatch.savers.savers]
-        self._depth[name] = sum(depth.count for depth in depths) + self._unsaved.get(name, 0)
+        for saver in self._dispatch.savers.savers:
+            count = self._count(name, saver)
+            if saver.store.is_shared:
+                count.depth = (await self.read(saver.store.depth, name)).count
+                continue
+            pin, known = await self._pinned(saver, count)
+            found = await self.read(pin, name)
+            count.depth += found - known
+
+    async def _pinned(self, saver: Saver, count: _Count) -> tuple[Pin, int]:
+        """Return the file as it is between two commits, and how many rows it should hold as is known here."""
+        pinned: asyncio.Future[tuple[Pin, int]] = self._loop.create_future()
+
+        def note(pin: Pin) -> None:
+            if not pinned.done():
+                pinned.set_result((pin, count.depth - count.coming + count.going))
+
+        saver.pin(note)
+        try:
+            return await asyncio.wait_for(pinned, _WRITE_LIMIT_S)
+        except TimeoutError:
+            raise saver.error or StoreError("the store did not write in time") from None
+
+    def _count(self, name: str, saver: Saver) -> _Count:
+        return self._counts.setdefault(name, {}).setdefault(saver, _Count())
 
     def depth(self, name: str) -> int:
         """Return how many rows a node has."""
-        return self._depth.get(name, 0)
+        return max(0, sum(count.depth for count in self._counts.get(name, {}).values()))
 
     def oldest_s(self, name: str) -> float:
         """Return the age of a node's oldest row, in seconds; 0 when there is none."""
-        return max(0.0, time.time() - self._oldest_at[name]) if self._depth.get(name) else 0.0
+        return max(0.0, time.time() - self._oldest_at[name]) if self.depth(name) else 0.0
 
     def total(self) -> int:
         """Return how many rows all nodes have."""
-        return sum(self._depth.values())
+        return sum(map(self.depth, self._counts))
 
     def park(self, node: Node, task_id: str, rows: list[Parked]) -> None:
         """Add a task's rows to a node's queue."""
         name = node.name
         if rows[0].after:
             self._behind.add(name)
-        if not self._depth.get(name):
+        if not self.depth(name):
             self._oldest_at[name] = rows[0].parked_at
-        self._depth[name] = self._depth.get(name, 0) + len(rows)
-        self._unsaved[name] = self._unsaved.get(name, 0) + len(rows)
-        self._dispatch.savers.of(task_id).park(rows, lambda: self._saved(name, len(rows)))
+        saver = self._dispatch.savers.of(task_id)
+        saver.park(rows, self._count(name, saver).come(len(rows)))
 
-    def _saved(self, name: str, count: int) -> None:
-        self._unsaved[name] -= count
+    def unpark(self, task_id: str, counts: dict[str, int]) -> None:
+        """Drop all rows of a task that is cancelled: node → how many there are."""
+        saver = self._dispatch.savers.of(task_id)
+        gone = [self._count(name, saver).go(count) for name, count in counts.items()]
+        saver.unpark_task(task_id, partial(_call_all, gone))
 
     def written(self, rows: list[Parked]) -> None:
         """Rows went into a shared store with their task: others may deliver them, or we."""
         for name in dict.fromkeys(row.node for row in rows):
-            count = sum(row.node == name for row in rows)
-            if not self._depth.get(name):
+            if not self.depth(name):
                 self._oldest_at[name] = next(row.parked_at for row in rows if row.node == name)
-            self._depth[name] = self._depth.get(name, 0) + count
+            self._count(name, self._dispatch.savers.savers[0]).depth += sum(row.node == name for row in rows)
             node = self._dispatch.nodes.get(name)
             if node is not None and node.state in {NodeState.READY, NodeState.CATCHING_UP}:
                 self.deliver(node)
 
     def refresh(self, depths: dict[str, Depth]) -> None:
         """Take over how full a shared store's queues are, and deliver what nodes that are ready have."""
-        self._depth = {name: depth.count for name, depth in depths.items()}
+        saver = self._dispatch.savers.savers[0]
+        for name in self._counts.keys() | depths.keys():
+            self._count(name, saver).depth = depths[name].count if name in depths else 0
         self._oldest_at.update({name: depth.oldest_at for name, depth in depths.items()})
         for name, depth in depths.items():
             node = self._dispatch.nodes.get(name)
             if node is not None and depth.ready and node.state is NodeState.READY:
                 self.deliver(node)
 
-    def less(self, name: str, count: int) -> None:
-        """Count rows out that are deleted otherwise (a cancelled task's)."""
-        self._depth[name] = max(0, self._depth.get(name, 0) - count)
+    async def drop(self, saver: Saver, name: str, delivered: list[Delivered]) -> None:
+        """Drop delivered rows of a node, and tell their tasks; wait until that is written."""
+        written: asyncio.Future[None] = self._loop.create_future()
+        gone = self._count(name, saver).go(len(delivered))
+        saver.deliver(delivered, partial(_call_all, [gone, partial(settle_once, written)]))
+        await written
 
     def deliver(self, node: Node) -> None:
         """Deliver a node's queue, unless that is under way."""
@@ -252,7 +281,7 @@ class DelayQueues:
         return True
 
     async def _nothing_left(self, node: Node) -> bool:
-        if self._unsaved.get(node.name):
+        if any(count.coming for count in self._counts.get(node.name, {}).values()):
             await self._flushed()
         elif node.state is NodeState.RETURNING:
             node.state = NodeState.CATCHING_UP  # one more look, with new ones kept back
@@ -272,11 +301,7 @@ class DelayQueues:
         for saver in self._dispatch.savers.savers:
             while rows := await self.read(saver.store.parked_of, name, _CHUNK_ROWS):
                 now = time.time()
-                delivered = [Delivered(row, "", now, reason) for row in rows]
-                written: asyncio.Future[None] = self._loop.create_future()
-                saver.deliver(delivered, partial(settle_once, written))
-                self.less(name, len(rows))
-                await written
+                await self.drop(saver, name, [Delivered(row, "", now, reason) for row in rows])
         self.deliver_released()
 
     async def read(self, function: Callable[..., T], *args: object) -> T:
@@ -438,11 +463,8 @@ class _Delivery:
                 delivered[row.key] = Delivered(row, self._node.layer, now, reason, is_told)
         self._dispatch.stats.subtasks_redelivered += len(delivered)
         self._delay.unfolded += len(delivered)
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._saver.deliver(list(delivered.values()), partial(settle_once, written))
-        self._delay.less(self._node.name, len(delivered))
         try:
-            await written
+            await self._delay.drop(self._saver, self._node.name, list(delivered.values()))
         finally:
             self._delay.unfolded -= len(delivered)
         self._delay.deliver_released()
@@ -461,6 +483,42 @@ class _Delivery:
                     self._dispatch.late_acked(task, share, index)
                 return True
         return False
+
+
+class _Count:
+    """Rows of one node in one saver's file."""
+
+    __slots__ = ("coming", "depth", "going")
+
+    def __init__(self) -> None:
+        self.depth = 0  #: with what is still to be written, without what is still to be dropped
+        self.coming = 0  #: queued to be written
+        self.going = 0  #: queued to be dropped
+
+    def come(self, rows: int) -> Callable[[], None]:
+        """Count rows in that are queued; return what to call when they are written."""
+        self.depth += rows
+        self.coming += rows
+
+        def written() -> None:
+            self.coming -= rows
+
+        return written
+
+    def go(self, rows: int) -> Callable[[], None]:
+        """Count rows out that are queued to be dropped; return what to call when they are gone."""
+        self.depth -= rows
+        self.going += rows
+
+        def gone() -> None:
+            self.going -= rows
+
+        return gone
+
+
+def _call_all(functions: Sequence[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
 
 def settle_once(future: asyncio.Future[None]) -> None:

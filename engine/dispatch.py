@@ -570,7 +570,8 @@ class Dispatch:
         """Cancel what was not sent. Returns how many subtasks that was."""
         if not task.shares:
             self._expand(task)
-        cancelled = delayed_before = 0
+        cancelled = 0
+        parked: dict[str, int] = {}
         for share in task.shares:
             taken = [
                 index
@@ -585,15 +586,14 @@ class Dispatch:
             share.delayed -= delayed
             share.cancelled += len(taken)
             cancelled += len(taken)
-            delayed_before += delayed
-            if not self.is_shared:
-                self.delay.less(share.node.name, delayed)
+            if delayed:
+                parked[share.node.name] = parked.get(share.node.name, 0) + delayed
         task.parked = None
-        if delayed_before and not self.is_shared:
-            self.savers.of(task.id).unpark_task(task.id)
+        if parked and not self.is_shared:
+            self.delay.unpark(task.id, parked)
         if cancelled:
             task.updated_at = time.time()
-            self._less_live(task, cancelled - delayed_before)
+            self._less_live(task, cancelled - sum(parked.values()))
         return cancelled
 
     # Stopping

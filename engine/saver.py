@@ -18,6 +18,7 @@ import queue
 import random
 import threading
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
@@ -28,7 +29,6 @@ from engine.store import Accepted, Batch, Callback, CallbackKey, Committed, Deli
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from engine.model import Task
     from engine.store import Store
@@ -45,6 +45,10 @@ _BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
 _BATCH_RECORDS_MAX: Final = 20_000
 
 
+Pin = Callable[[str], int]
+"""Counts a node's rows as they were between two commits; see `Store.pin`."""
+
+
 class Work:
     """One batch and who waits for it."""
 
@@ -53,6 +57,8 @@ class Work:
         self.accepted: list[Task] = []
         self.saved: list[tuple[Task, int]] = []  #: tasks and the version of their document
         self.then: list[Callable[[], None]] = []
+        self.on_pinned: list[Callable[[Pin], None]] = []
+        self.pins: list[Pin] = []
         self.forget_before = 0.0
         self.forgotten = 0
         self.is_trim = False
@@ -203,9 +209,11 @@ class Saver:
         own.batch.delivered += delivered
         own.then.append(then)
 
-    def unpark_task(self, task_id: str) -> None:
+    def unpark_task(self, task_id: str, then: Callable[[], None]) -> None:
         """Drop every delay-queue row of a cancelled task."""
-        self._own_work().batch.unparked_tasks.append(task_id)
+        own = self._own_work()
+        own.batch.unparked_tasks.append(task_id)
+        own.then.append(then)
 
     def drop_orphans(self, task_ids: list[str], then: Callable[[], None]) -> None:
         """Drop the delay-queue rows of tasks that are worked again from the start."""
@@ -231,6 +239,14 @@ class Saver:
     def after_all(self, then: Callable[[], None]) -> None:
         """Call *then* when everything that was queued before has been written."""
         self._own_work().then.append(then)
+
+    def pin(self, on_pinned: Callable[[Pin], None]) -> None:
+        """Have rows of delay queues counted so that the count can be compared with what is known here.
+
+        *on_pinned* is called when all that was told as written is in the count, and nothing that is still queued;
+        not at all when it cannot be counted.
+        """
+        self._own_work().on_pinned.append(on_pinned)
 
     def trim(self) -> None:
         """Hand memory back to the system: the store's cache, and what is free. The thread does it."""
@@ -342,6 +358,8 @@ class Saver:
             outcome: Committed | StoreError
             try:
                 outcome = self.store.commit(work.batch)
+                with contextlib.suppress(StoreError):  # the batch is written all the same
+                    work.pins = [self.store.pin() for _ in work.on_pinned]
                 if work.forget_before:
                     with contextlib.suppress(StoreError):  # the batch is written; this is asked for again
                         work.forgotten = self.store.forget(work.forget_before, _FORGET_ROWS)
@@ -402,6 +420,8 @@ class Saver:
                 self._on_lost(task_id)
         for then in work.then:
             then()
+        for on_pinned, pin in zip(work.on_pinned, work.pins, strict=False):
+            on_pinned(pin)
 
     def _failed_part(self, work: Work, outcome: Committed) -> None:
         """A store of several servers could write some of the batch only."""
@@ -518,6 +538,7 @@ def _merge(failed: Work, later: Work) -> Work:
         getattr(batch, part).extend(getattr(after, part))
     failed.saved += later.saved
     failed.then += later.then
+    failed.on_pinned += later.on_pinned
     failed.records += later.records
     failed.is_trim |= later.is_trim
     failed.forget_before = max(failed.forget_before, later.forget_before)

@@ -25,7 +25,7 @@ from engine.errors import StoreError  # noqa: TC001 - msgspec reads the annotati
 from engine.model import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 JournalKey = int | str
 """What a store calls a row of its journal."""
@@ -210,6 +210,13 @@ class Store(Protocol):
 
     def depth(self, node: str) -> Depth:
         """Return the depth of one delay queue."""
+
+    def pin(self) -> Callable[[str], int]:
+        """Return a function that counts the rows of a node as they are now, whatever is written until then.
+
+        A shared store's count is always of the moment. Called by the saver's thread, between two commits; any
+        thread may call the function, once.
+        """
 
     def nodes_behind(self) -> list[str]:
         """Return the nodes that have rows which wait for their parents."""

@@ -22,7 +22,7 @@ from engine.store.redis_keys import member_of, queue_of
 from engine.store.redis_scripts import CLEAN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from engine.store import Delivered, Parked
     from engine.store.redis_keys import Keys
@@ -104,6 +104,10 @@ class RedisQueues:
     def depth(self, node: str) -> Depth:
         """See `Store.depth`."""
         return self._depths([{node}] * self.keys.count).get(node, Depth(0, 0.0))
+
+    def pin(self) -> Callable[[str], int]:
+        """See `Store.pin`."""
+        return lambda node: self.depth(node).count
 
     def _depths(self, delayed: list[set[str]]) -> dict[str, Depth]:
         places = [(tag, node) for tag, nodes in zip(self.keys.tags, delayed, strict=True) for node in nodes]

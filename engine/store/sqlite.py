@@ -42,7 +42,7 @@ from engine.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 _SCHEMA: Final = """
@@ -339,6 +339,25 @@ class SqliteStore:
         """See `Store.depth`."""
         rows = self._query("SELECT count(*), coalesce(min(parked_at), 0) FROM parked WHERE node = ?", node)
         return Depth(*rows[0])
+
+    def pin(self) -> Callable[[str], int]:
+        """See `Store.pin`: a read transaction, begun here and ended by the count."""
+        try:
+            connection = self._connect()
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM parked LIMIT 1").fetchone()
+        except sqlite3.Error as exc:
+            raise self._translate(exc, "read") from exc
+
+        def count(node: str) -> int:
+            try:
+                with contextlib.closing(connection):
+                    row = connection.execute("SELECT count(*) FROM parked WHERE node = ?", (node,)).fetchone()
+            except sqlite3.Error as exc:
+                raise self._translate(exc, "read") from exc
+            return int(row[0])
+
+        return count
 
     def nodes_behind(self) -> list[str]:
         """See `Store.nodes_behind`."""

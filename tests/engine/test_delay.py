@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from typing import TYPE_CHECKING
@@ -249,13 +250,30 @@ async def test_a_delivery_ends_when_its_rows_are_cancelled_between_the_reads(tmp
         await rig.stored(task, "partial")
         with edge:
             await until(rig.store.is_between.is_set)
-            rig.saver.unpark_task(task.id)
+            rig.saver.unpark_task(task.id, lambda: None)
             assert await rig.saver.drain(60)
             rig.store.gate.set()
             await until(lambda: rig.node("edge-1").state is NodeState.READY)
             await until(lambda: rig.dispatch.delay.total() == 0)
             await rig.stored(rig.submit(targets=[URL + "2"]), "done")
             assert edge.urls == [URL + "2"]
+
+
+async def test_the_depth_is_exact_although_it_is_counted_while_rows_come_and_go(tmp_path: Path) -> None:
+    """Rows are parked and cancelled, on their way to the file, while what is in the file is counted."""
+    async with rig_of(tmp_path, {"edge-1": dead()}) as rig:
+        delay = rig.dispatch.delay
+        for number in range(60):
+            counting = asyncio.create_task(delay.recount("edge-1"))
+            tasks = [rig.submit(targets=[f"{URL}/{number}/{n}" for n in range(3)]) for _ in range(3)]
+            while not counting.done():
+                await asyncio.sleep(0.0005)
+                if tasks and tasks[-1].shares and tasks[-1].shares[0].delayed:
+                    rig.dispatch.cancel(tasks.pop())
+            await counting
+            await until(lambda: not rig.dispatch.live)
+            assert await rig.saver.drain(60)
+            assert delay.depth("edge-1") == rig.store.depth("edge-1").count > 0
 
 
 class FailingStore(SqliteStore):

@@ -261,7 +261,7 @@ async def test_every_kind_of_own_record_is_written(tmp_path: Path) -> None:
         rig.saver.save(task("a"), b'{"updated_at":9,"state":"partial"}', 1)
         assert await rig.saver.drain(30)
         rig.saver.deliver(delivered(rig.store), lambda: None)
-        rig.saver.unpark_task("u")
+        rig.saver.unpark_task("u", lambda: None)
         rig.saver.settle_journal(rig.told["a"][0])
         rig.saver.callback_over(rig.callbacks[0].key)
         rig.saver.forget(5.0)

@@ -280,7 +280,7 @@ def test_a_slow_answer_that_is_under_way_is_finished_by_the_old_worker(tmp_path:
         with RawClient(engine.port) as client:
             client.send(data[:-5])
             engine.hang_up()
-            wait_until(lambda: engine.workers("draining"), what="the old worker draining")
+            wait_until(lambda: "draining: no new" in engine.log(), what="the old worker draining")
             client.send(data[-5:])
             found = client.answer()
             assert (found.status, found.headers["connection"]) == (202, "close")

@@ -243,8 +243,8 @@ class Saver:
     def pin(self, on_pinned: Callable[[Pin], None]) -> None:
         """Have rows of delay queues counted so that the count can be compared with what is known here.
 
-        *on_pinned* is called when all that was told as written is in the count, and nothing that is still queued;
-        not at all when it cannot be counted.
+        *on_pinned* is called when all that was told as written is in the count, and nothing that is still
+        queued; it is not called when the store cannot count.
         """
         self._own_work().on_pinned.append(on_pinned)
 

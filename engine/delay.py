@@ -76,6 +76,7 @@ class DelayQueues:
         self._readers = readers
         self._loop = asyncio.get_running_loop()
         self._counts: dict[str, dict[Saver, _Count]] = {}
+        self._counting = asyncio.Lock()
         self._oldest_at: dict[str, float] = {}
         self._behind: set[str] = set()  # nodes that have, or had, rows waiting for their parents
         self._again: set[str] = set()  # nodes to look at once more
@@ -111,14 +112,15 @@ class DelayQueues:
         Raises:
             StoreError: the store cannot be read, or does not write in time.
         """
-        for saver in self._dispatch.savers.savers:
-            count = self._count(name, saver)
-            if saver.store.is_shared:
-                count.depth = (await self.read(saver.store.depth, name)).count
-                continue
-            pin, known = await self._pinned(saver, count)
-            found = await self.read(pin, name)
-            count.depth += found - known
+        async with self._counting:  # two at a time would both put the same mistake right
+            for saver in self._dispatch.savers.savers:
+                count = self._count(name, saver)
+                if saver.store.is_shared:
+                    count.depth = (await self.read(saver.store.depth, name)).count
+                    continue
+                pin, known = await self._pinned(saver, count)
+                found = await self.read(pin, name)
+                count.depth += found - known
 
     async def _pinned(self, saver: Saver, count: _Count) -> tuple[Pin, int]:
         """Return the file as it is between two commits, and how many rows it should hold as is known here."""
@@ -230,7 +232,8 @@ class DelayQueues:
                 self.sent.pop(node.name, None)
                 if self.claims is not None:
                     await self.claims.give_back(node.name)
-                await self.recount(node.name)
+                with contextlib.suppress(StoreError):  # what is known here stays the count
+                    await self.recount(node.name)
             except Exception as exc:  # noqa: BLE001 - a delivery that ends for good would leave its rows
                 if not isinstance(exc, StoreError):
                     logger.exception("the delivery of {} failed and is tried again", node.name)

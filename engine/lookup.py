@@ -44,7 +44,6 @@ class Lookup:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._background: set[asyncio.Task[None]] = set()
-        self._recounting = asyncio.Lock()
 
     # One task
 
@@ -200,11 +199,10 @@ class Lookup:
         task.add_done_callback(self._background.discard)
 
     async def _recount(self) -> None:
-        """Rows were deleted without counting them. One at a time: the last one has to see the last delete."""
-        async with self._recounting:
-            with contextlib.suppress(StoreError):
-                for name in self._engine.delay.names():
-                    await self._engine.delay.recount(name)
+        """Rows were deleted without counting them."""
+        with contextlib.suppress(StoreError):
+            for name in self._engine.delay.names():
+                await self._engine.delay.recount(name)
 
     # Listing
 

@@ -264,7 +264,7 @@ async def test_the_depth_is_exact_although_it_is_counted_while_rows_come_and_go(
     async with rig_of(tmp_path, {"edge-1": dead()}) as rig:
         delay = rig.dispatch.delay
         for number in range(60):
-            counting = asyncio.create_task(delay.recount("edge-1"))
+            counting = asyncio.gather(delay.recount("edge-1"), delay.recount("edge-1"))
             tasks = [rig.submit(targets=[f"{URL}/{number}/{n}" for n in range(3)]) for _ in range(3)]
             while not counting.done():
                 await asyncio.sleep(0.0005)

@@ -29,6 +29,11 @@ SLACK_S: Final = 10.0  #: after its time limit an operation may take so long to 
 KILL_AFTER_S: Final = 5  #: ``timeout -k``: from SIGTERM to SIGKILL
 LINE_MAX_BYTES: Final = 8 * 1024 * 1024
 STDERR_KEPT_BYTES: Final = 4096
+_RUN: Final = (
+    "import sys; from importlib import util; spec = util.spec_from_file_location('host', sys.argv[1]);"
+    "host = sys.modules['host'] = util.module_from_spec(spec); spec.loader.exec_module(host);"
+    "sys.exit(host.main(sys.argv[2:]))"
+)
 TIMED_OUT: Final = 124  #: exit code of timeout(1); 137 when it had to kill
 NOT_FOUND: Final = (126, 127)
 
@@ -143,7 +148,7 @@ class LocalLink:
         limit = ["timeout", "-k", str(KILL_AFTER_S), str(math.ceil(timeout_s))]
         try:
             process = subprocess.Popen(
-                [*limit, sys.executable, "-I", str(self._script), op],
+                [*limit, *command_of(sys.executable, str(self._script), op)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -163,6 +168,15 @@ class LocalLink:
 
     def close(self) -> None:
         """See `Link`."""
+
+
+def command_of(python: str, script: str, op: str) -> list[str]:
+    """Return the command that runs an operation of a script: its ``main(argv)``.
+
+    As a module, so that Python keeps its bytecode beside it: compiling ``host.py`` takes a third of the time
+    of a short operation, and a deploy has a dozen of them on each host.
+    """
+    return [python, "-I", "-c", _RUN, script, op]
 
 
 def _converse(process: subprocess.Popen[bytes], request: bytes, reader: AnswerReader, *, until: float) -> int:

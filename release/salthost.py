@@ -46,14 +46,14 @@ class ApplyError(Exception):
         self.log = log or []
 
 
-def main() -> int:
-    """Run the command line; return the exit code."""
+def main(argv: list[str]) -> int:
+    """Do what the arguments say; return the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the folder is removed
     try:
-        if sys.argv[1:] == ["apply"]:
+        if argv == ["apply"]:
             answer = apply(json.loads(sys.stdin.read()))
         else:
-            answer = {"ok": False, "error": f"no operation {sys.argv[1:]}, only 'apply'", "kind": "request"}
+            answer = {"ok": False, "error": f"no operation {argv}, only 'apply'", "kind": "request"}
     except ApplyError as exc:
         answer = {"ok": False, "error": str(exc), "kind": exc.kind, "log": exc.log}
     except (KeyError, TypeError, ValueError) as exc:
@@ -196,4 +196,4 @@ def _remove(path: Path, sudo: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import paramiko
 
 from release.errors import HostError
-from release.link import KILL_AFTER_S, SLACK_S, AnswerReader
+from release.link import KILL_AFTER_S, SLACK_S, AnswerReader, command_of
 from release.sshconnect import connect, place_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SshLink:
         """See `release.link.Link`."""
         connection = self._ready()
         reader = AnswerReader(self._host.name, on_event)
-        argv = [self._host.python, "-I", self._remote_script, op]
+        argv = command_of(self._host.python, self._remote_script, op)
         code = self._run(connection, argv, reader, request=request, timeout_s=timeout_s)
         return reader.finish(code, timeout_s=timeout_s)
 

@@ -13,8 +13,8 @@ def say(**entry: Any) -> None:
     print(json.dumps(entry), flush=True)
 
 
-def main() -> int:
-    op = sys.argv[1]
+def main(argv: list[str]) -> int:
+    (op,) = argv
     request = json.loads(sys.stdin.read())
     match op:
         case "echo":
@@ -53,7 +53,3 @@ def main() -> int:
             say(ok=False, error=f"unknown operation {op!r}", kind="usage")
             return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

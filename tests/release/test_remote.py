@@ -214,7 +214,7 @@ def test_two_hosts_of_one_name_are_refused() -> None:
 
 @needs_sshd
 def test_an_operation_by_ssh(sshd: Sshd, tmp_path: Path) -> None:
-    """The script is brought over once, under its hash."""
+    """The script is brought over once, under its hash, and compiled once."""
     with ssh_fleet(sshd, tmp_path) as fleet:
         fleet.on_event = events = Events()
         assert fleet.run("progress")["web"].ok
@@ -227,7 +227,9 @@ def test_an_operation_by_ssh(sshd: Sshd, tmp_path: Path) -> None:
         assert fleet.run("echo")["web"].ok
     after = script.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert list(script.parent.iterdir()) == [script]
+    bytecode = script.parent / "__pycache__"
+    assert set(script.parent.iterdir()) == {script, bytecode}
+    assert [path.name.split(".")[0] for path in bytecode.iterdir()] == [script.stem]
 
 
 @needs_sshd

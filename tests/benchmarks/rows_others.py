@@ -243,7 +243,7 @@ def _use_of_redis(server: RedisServer, engine: EngineProcess) -> Iterator[Figure
             "commands",
             target="<= 12",
             ok=round(value, 1) <= 12,  # a burst more or less is 0.03
-            note=f"with those in scripts, without an idle engine's; scripts: {(sent - idle_sent) / count:.1f}",
+            note=f"with those in scripts, less an idle engine's; scripts: {(sent - idle_sent) / count:.1f}",
         )
 
 

@@ -29,7 +29,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = AnswerReader()
         self._buffer: bytearray | None = None
         self._filled = 0
-        self._in_flight: deque[Item] = deque()
+        self.items: deque[Item] = deque()  #: requests that wait for their answer
         self._progress_at = 0.0
         self._writes: deque[tuple[int, float]] = deque()  # answers until a write is through, its time
         self._sent_count = 0
@@ -40,18 +40,18 @@ class Connection(asyncio.BufferedProtocol):
         self.reason = "closed the connection without an answer"
 
     def __repr__(self) -> str:
-        return f"<Connection to {self._pool.node.name} [{len(self._in_flight)} in flight]>"
+        return f"<Connection to {self._pool.node.name} [{len(self.items)} in flight]>"
 
     @property
     def in_flight(self) -> int:
         """Requests that wait for their answer."""
-        return len(self._in_flight)
+        return len(self.items)
 
     @property
     def takes_more(self) -> bool:
         """Whether a request could go out now."""
         depth = self._pool.depth if self.answered else 1
-        return self._transport is not None and not self._is_last and len(self._in_flight) < depth
+        return self._transport is not None and not self._is_last and len(self.items) < depth
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start sending."""
@@ -67,7 +67,7 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None or self._is_last:
             return
         depth = self._pool.depth if self.answered else 1
-        in_flight = len(self._in_flight)
+        in_flight = len(self.items)
         room = depth - in_flight
         if room <= 0 or (in_flight and room < depth // 2):
             return
@@ -78,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         if not in_flight:
             self._progress_at = now
             self._arm(self._pool.timeout_s)
-        self._in_flight.extend(items)
+        self.items.extend(items)
         self._sent_count += len(items)
         self._writes.append((self._sent_count, now))
         transport.write(self._pool.text_of(items).encode("ascii"))
@@ -162,12 +162,12 @@ class Connection(asyncio.BufferedProtocol):
             self._pool.timer.cancel(self)
         if exc is not None and not self._is_last:
             self.reason = str(exc) or type(exc).__name__
-        unanswered = list(self._in_flight)
-        self._in_flight.clear()
+        unanswered = list(self.items)
+        self.items.clear()
         self._pool.lost(self, unanswered)
 
     def _settle(self, answers: list[Answer]) -> None:
-        in_flight = self._in_flight
+        in_flight = self.items
         if len(answers) > len(in_flight) or self._is_last:
             self.abort("sent more answers than there were requests")
             del answers[len(in_flight) :]
@@ -186,8 +186,8 @@ class Connection(asyncio.BufferedProtocol):
         self._pool.settle(items, answers, duration_s)
 
     def _refuse_body(self) -> None:
-        if self._in_flight:  # or nobody asked for it
-            self._pool.too_big(self._in_flight.popleft())
+        if self.items:  # or nobody asked for it
+            self._pool.too_big(self.items.popleft())
         self.abort("stopped reading a body over the limit")
 
     def _give_back(self) -> None:
@@ -206,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _check(self) -> None:
         self._is_armed = False
-        if not self._in_flight:
+        if not self.items:
             return
         left_s = self._progress_at + self._pool.timeout_s - self._pool.now()
         if left_s > 0:

@@ -226,29 +226,46 @@ class Node:
 
     def take(self, pool: Pool, count: int) -> list[Item]:
         """Return up to *count* requests, the delay queue's first."""
-        if self._refusals and pool is self.purges and self._is_new_to_refusing():
-            # No whole pipeline into a cache that may refuse it all, nor one more at every look for work.
-            count = 1 if pool.in_flight < pool.size else 0
         backlog = self._backlog[pool]
         items = backlog.take(count) if backlog else []
         if len(items) < count and self._takes_new:
             items += self._queue[pool].take(count - len(items))
-        if self._refusals and pool is self.purges:
-            sent = [item for item in items if not self._is_held(item)]
-            if len(sent) < len(items):
-                pool.wake()  # there is room again
-            return sent
-        return items
+        return self._without_refused(pool, items) if self._refusals and pool is self.purges else items
 
-    def _is_new_to_refusing(self) -> bool:
-        """Whether a host was refused a moment ago, but not often enough yet to hold the rest."""
+    def _without_refused(self, pool: Pool, items: list[Item]) -> list[Item]:
+        """Return what may go out; fail what is held, and leave what is *on trial* for later.
+
+        A host is on trial when it was refused a moment ago, but not often enough to hold the rest: as many of
+        its requests are on the wire as there are connections, no whole pipelines. Other hosts' go on as ever.
+        """
         since = self._loop.time() - REFUSAL_HOLD_S
-        return any(count < REFUSALS_BEFORE_HOLD and at > since for count, at, _ in self._refusals.values())
+        on_trial = {
+            host
+            for host, (count, at, _) in self._refusals.items()
+            if count < REFUSALS_BEFORE_HOLD and at > since
+        }
+        room = (
+            pool.size - sum(_host_of(item) in on_trial for item in pool.items_in_flight()) if on_trial else 0
+        )
+        sent, later = [], []
+        for item in items:
+            host = _host_of(item)
+            if host not in on_trial:
+                if not self._is_held(item, host):
+                    sent.append(item)
+            elif room > 0:
+                room -= 1
+                sent.append(item)
+            else:
+                later.append(item)
+        if later:
+            self._put_back(later)
+        if len(sent) + len(later) < len(items):
+            pool.wake()  # there is room again
+        return sent
 
-    def _is_held(self, item: Item) -> bool:
+    def _is_held(self, item: Item, host: str) -> bool:
         """Fail a request unsent when its host has been refused again and again."""
-        share, index, _ = item
-        host = host_of(share.task.targets[index])
         refused = self._refusals.get(host)
         if refused is None or refused[0] < REFUSALS_BEFORE_HOLD:
             return False
@@ -390,16 +407,20 @@ class Node:
             if count >= self.attempts_max and self._failures < FAILURES_UNTIL_DOWN - 1:
                 del self._suspects[suspect]
                 self._dispatch.failed(items.pop(0), f"{reason}, {count} times")
+        self._put_back(items)
+        if is_suspicious:
+            self.failed(reason)
+        elif self.state is NodeState.DOWN:
+            self._park_all()
+
+    def _put_back(self, items: list[Item]) -> None:
+        """Queue requests again, in front."""
         by_queue: dict[NodeQueue, list[Item]] = {}
         for item in items:
             queues = self._queue if item[0].task.owner is None else self._backlog
             by_queue.setdefault(queues[self._pool_of(item[0].operation)], []).append(item)
         for queue, again in by_queue.items():
             queue.put_back(again)
-        if is_suspicious:
-            self.failed(reason)
-        elif self.state is NodeState.DOWN:
-            self._park_all()
 
     # Up and down
 
@@ -547,6 +568,11 @@ def host_of(target: str) -> str:
     if target.startswith(("http://", "https://")):  # a surrogate key may hold "://" itself
         return target.split("/", 3)[2]
     return target.partition("/")[0]
+
+
+def _host_of(item: Item) -> str:
+    share, index, _ = item
+    return host_of(share.task.targets[index])
 
 
 def reason_of(config: NodeConfig, operation: Operation, outcome: Outcome, answer: Answer) -> str:

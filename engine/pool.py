@@ -10,7 +10,7 @@ from engine import drivers
 from engine.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from engine.buffers import BufferPool
     from engine.model import Operation
@@ -66,6 +66,11 @@ class Pool:
     def in_flight(self) -> int:
         """Requests on the wire."""
         return sum(connection.in_flight for connection in self._connections)
+
+    def items_in_flight(self) -> Iterator[Item]:
+        """Yield the requests on the wire."""
+        for connection in self._connections:
+            yield from connection.items
 
     def wake(self) -> None:
         """Look for work at the end of this turn of the loop."""

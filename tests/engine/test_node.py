@@ -64,6 +64,27 @@ async def test_a_node_that_begins_to_refuse_has_one_request_a_connection(tmp_pat
             assert len(edge.requests) < REFUSALS_BEFORE_HOLD + 2
 
 
+async def test_other_hosts_are_pipelined_while_one_is_on_trial(tmp_path: Path) -> None:
+    """One refusal must not make a far cache slow for everybody."""
+    go_on = threading.Event()
+
+    def picky(request: Request) -> Iterable[bytes | Act]:
+        if request.host == "a.com":
+            yield REFUSED
+        else:
+            go_on.wait(20)
+            yield OK
+
+    with FakeNode(picky) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1, pipeline_depth=64) as rig:
+            await rig.stored(rig.submit(targets=urls(1)), "failed")
+            task = rig.submit(targets=urls(200, "b.com"))
+            await until(lambda: rig.node("edge-1").in_flight == 64)
+            assert not rig.node("edge-1").acked
+            go_on.set()
+            await rig.stored(task, "done")
+
+
 async def test_refused_purges_do_not_hold_prefetches_and_those_do_not_clear_them(tmp_path: Path) -> None:
     def no_purges(request: Request) -> Iterable[bytes | Act]:
         yield OK if request.method == "GET" else REFUSED
@@ -155,8 +176,10 @@ async def test_prefetches_whose_origin_hangs_fail_and_do_not_take_the_node_down(
                 assert rig.node("edge-1").state is NodeState.READY
             found = await rig.stored(fetch, "failed")
             assert (found["failed"], found["delayed"]) == (3, 0)
-            assert "no answer within 0.1 s, 4 times" in found["errors"][0]["reason"]
-            assert sum(request.method == "GET" for request in edge.requests) == 12
+            reasons = [error["reason"] for error in found["errors"]]
+            assert [reason.endswith("no answer within 0.1 s, 4 times") for reason in reasons] == [True] * 3
+            # On a busy machine the cache may not have read one before the engine hung up.
+            assert 3 <= sum(request.method == "GET" for request in edge.requests) <= 12
             assert purged
             assert rig.alerts == []
 

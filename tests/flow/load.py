@@ -174,8 +174,11 @@ def main(argv: Sequence[str]) -> int:
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     with Load(args.host, args.port, clients=args.clients, pause_s=args.pause) as load:
+        until = time.monotonic() + SETTLE_S
         while not load.seen.accepted and not over.wait(0.01):
-            pass
+            if time.monotonic() > until:
+                print(f"nothing was accepted within {SETTLE_S:g} s: {load.seen.errors[:3]}", file=sys.stderr)
+                return 1
         print("running", flush=True)
         over.wait(args.seconds)
     seen = load.seen

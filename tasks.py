@@ -43,7 +43,7 @@ def run_module(*args: str) -> int:
 
 def ensure_system(purpose: str) -> list[str]:
     """Install missing system packages, or leave with the list of them."""
-    from release import system
+    from release.lab import system
 
     try:
         return system.ensure(purpose)
@@ -53,7 +53,8 @@ def ensure_system(purpose: str) -> list[str]:
 
 def ensure_salt() -> None:
     """Make the environment that has Salt, or leave with the reason."""
-    from release import errors, saltenv
+    from release import errors
+    from release.states import saltenv
 
     try:
         saltenv.ensure()

@@ -1,7 +1,7 @@
 """``python -m engine``: the same as the command ``purgeline``."""
 
 try:
-    from engine.cli import main
+    from engine.cli.main import main
 except KeyboardInterrupt:  # Ctrl-C while the modules load
     raise SystemExit(130) from None
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from engine.errors import StoreError  # noqa: TC001 - msgspec reads the annotations
-from engine.model import Operation
+from engine.tasks.task import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from release.caches import CacheError
 from release.demo import cluster_story, story
 from release.demo.cluster import ClusterStage
 from release.demo.program import StageError
 from release.demo.show import ClaimError, Screen
 from release.demo.stage import Stage
+from release.lab.caches import CacheError
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  #: exit codes
 

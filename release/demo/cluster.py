@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from release.caches import free_port
 from release.demo.program import Program, StageError, wait_until
 from release.demo.stage import Stage
+from release.lab.caches import free_port
 
 ENGINES = ("engine-1", "engine-2", "engine-3")
 

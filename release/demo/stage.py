@@ -1,6 +1,6 @@
 """What the demo runs: an origin, a parent and two edges, and the engine, each a real server on loopback.
 
-Real Varnish and nginx where this machine has them and they start, else `release.cacheproxy`. Nothing is
+Real Varnish and nginx where this machine has them and they start, else `release.lab.cacheproxy`. Nothing is
 installed, no root is needed, and nothing outlives this process: see `release.caches.process`.
 """
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from release import caches
-from release.caches import Cache, CacheError, free_port
 from release.demo.program import ROOT, Program, StageError, clean_environment, wait_until
 from release.demo.terminal import Printed, run
-from release.origin import Origin
+from release.lab import caches
+from release.lab.caches import Cache, CacheError, free_port
+from release.lab.origin import Origin
 
 SITE = "img.example.com"
 
@@ -201,7 +201,7 @@ class Stage:
                 return node
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        argv = ["release.cacheproxy", "--port", str(port), "--backend", backend, "--folder", str(folder)]
+        argv = ["release.lab.cacheproxy", "--port", str(port), "--backend", backend, "--folder", str(folder)]
         program = Program(name, port, argv, folder=self.folder)
         node = Node(name, layer, program, "built-in caching proxy", why)
         self.nodes.append(node)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from release.index import Index
-    from release.repository import Change, Repository
+    from release.repository.index import Index
+    from release.repository.repository import Change, Repository
     from release.settings import Settings
 
 
@@ -42,7 +42,7 @@ def pack(
 
     from rich.console import Console
 
-    from release import packing
+    from release.build import packing
 
     began = time.monotonic()
     console = Console(stderr=json)
@@ -105,7 +105,7 @@ def repo(
 ) -> None:
     """Publish what was packed, or look after the repository: channels, yanking, keys, expiry."""
     from release import settings as settings_file
-    from release.repository import open_repository
+    from release.repository.repository import open_repository
 
     with _errors("repo"):
         _one_of(yank=bool(yank), refresh=refresh, new_key=new_key, list=list_)
@@ -126,8 +126,9 @@ def repo(
 
 def _publish(repository: Repository, channel: str, release: str, *, dry_run: bool, json: bool) -> None:
     """Publish every packed build of the version; one that only the repository has gets the channel."""
-    from release import index, version
+    from release.build import version
     from release.errors import ArtefactError, VersionError
+    from release.repository import index
     from release.settings import ROOT
 
     index.check_channel(channel)
@@ -155,7 +156,7 @@ def _new_key(settings: Settings, *, dry_run: bool, json: bool) -> None:
 
     from rich.console import Console
 
-    from release import signing
+    from release.repository import signing
 
     key_file = Path(settings.key_file).expanduser()
     is_rotation = key_file.exists()
@@ -250,7 +251,7 @@ def _one_of(**given: bool) -> None:
 
 
 def _normal(text: str) -> str:
-    from release import version
+    from release.build import version
 
     return version.normal(text)
 

@@ -15,9 +15,9 @@ from invoke.tasks import task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from release.screen import Screen
+    from release.hosts.target import Wanted
     from release.settings import Settings
-    from release.target import Wanted
+    from release.show.screen import Screen
 
     Work = Callable[[Wanted, Settings, Screen], int]
 
@@ -47,8 +47,8 @@ def _run(name: str, work: Work, host: list[str] | None, *, json: bool, **options
     from release import settings as settings_file
     from release.errors import ReleaseError
     from release.exits import INTERRUPTED, code_of
-    from release.screen import Screen
-    from release.target import Wanted
+    from release.hosts.target import Wanted
+    from release.show.screen import Screen
 
     names = [part for entry in host or [] for part in entry.split(",") if part]
     screen = Screen(is_json=json)
@@ -102,7 +102,7 @@ def deploy(
     json: bool = False,
 ) -> None:
     """Bring a version to hosts in batches, a canary first, and take it back when it is bad."""
-    from release.deploy import deploy as work
+    from release.rollout.deploy import deploy as work
 
     _run(
         "deploy",
@@ -140,7 +140,7 @@ def plan(
     json: bool = False,
 ) -> None:
     """Print what deploy would do now, and what stands against it. Changes nothing."""
-    from release.deploy import deploy as work
+    from release.rollout.deploy import deploy as work
 
     _run(
         "plan",
@@ -176,7 +176,7 @@ def unpack(
     """Bring a version to hosts and unpack it there; what serves stays as it is."""
     from functools import partial
 
-    from release.deploy import deploy as work
+    from release.rollout.deploy import deploy as work
 
     _run(
         "unpack",
@@ -215,7 +215,7 @@ def reload(
     json: bool = False,
 ) -> None:
     """Switch hosts to an unpacked version without a refused request, or let them read their configuration."""
-    from release.rollback import reload as work
+    from release.rollout.rollback import reload as work
 
     _run(
         "reload",
@@ -249,7 +249,7 @@ def rollback(
     json: bool = False,
 ) -> None:
     """Bring hosts back to the version before; needs no repository."""
-    from release.rollback import rollback as work
+    from release.rollout.rollback import rollback as work
 
     _run(
         "rollback",
@@ -270,7 +270,7 @@ def status(
     c: Context, host: list[str] | None = None, inventory: str = "", root: str = "", json: bool = False
 ) -> None:
     """Show what every host serves, its health, and where hosts drift apart."""
-    from release.overview import status as work
+    from release.rollout.overview import status as work
 
     _run("status", work, host, json=json, inventory=inventory, root=root)
 
@@ -288,7 +288,7 @@ def history(
     """Show who did what when."""
     from functools import partial
 
-    from release.overview import history as work
+    from release.rollout.overview import history as work
 
     _run(
         "history",
@@ -310,7 +310,7 @@ def version(
     json: bool = False,
 ) -> None:
     """Show which version is in this tree, in the repository's channels and on the hosts."""
-    from release.versions import versions as work
+    from release.rollout.versions import versions as work
 
     _run("version", work, host, json=json, inventory=inventory, root=root, repository=repository)
 
@@ -327,7 +327,7 @@ def lock(
     """Keep everybody from deploying to hosts, until unlock."""
     from functools import partial
 
-    from release.operations import lock as work
+    from release.rollout.operations import lock as work
 
     _run("lock", partial(work, why=why), host, json=json, inventory=inventory, root=root)
 
@@ -344,7 +344,7 @@ def unlock(
     """Release the locks that this machine set, or that a killed deploy of it left."""
     from functools import partial
 
-    from release.operations import unlock as work
+    from release.rollout.operations import unlock as work
 
     _run("unlock", partial(work, is_forced=force), host, json=json, inventory=inventory, root=root)
 
@@ -362,7 +362,7 @@ def prune(
     """Remove old releases from hosts; never the current, the previous or a running one."""
     from functools import partial
 
-    from release.operations import prune as work
+    from release.rollout.operations import prune as work
 
     _run(
         "prune",
@@ -385,7 +385,7 @@ def verify(
     json: bool = False,
 ) -> None:
     """Compare every file of a release on the hosts with what was unpacked."""
-    from release.operations import verify as work
+    from release.rollout.operations import verify as work
 
     _run("verify", work, host, json=json, inventory=inventory, root=root, release=release)
 
@@ -395,6 +395,6 @@ def stop(
     c: Context, host: list[str] | None = None, inventory: str = "", root: str = "", json: bool = False
 ) -> None:
     """Stop the engine where it was started by reload, drained: `--host local --root DIR`."""
-    from release.operations import stop as work
+    from release.rollout.operations import stop as work
 
     _run("stop", work, host, json=json, inventory=inventory, root=root)

@@ -42,7 +42,7 @@ def salt(
 ) -> None:
     """Bring hosts into the state that the engine needs: account, folders, configuration, units, limits."""
     from release.errors import ReleaseError
-    from release.stateprogram import Wanted, run
+    from release.states.stateprogram import Wanted, run
 
     wanted = Wanted(
         hosts=[name for entry in host or [] for name in entry.split(",") if name],

@@ -21,9 +21,9 @@ from typing import Any
 
 import msgspec
 
-from release import caches
-from release.caches import Cache
-from release.origin import Origin
+from release.lab import caches
+from release.lab.caches import Cache
+from release.lab.origin import Origin
 from tests.flow.engine_process import ROOT, EngineProcess, node_table, wait_until
 
 HERE = Path(__file__).parent

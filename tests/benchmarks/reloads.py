@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from release import caches
-from release.origin import Origin
+from release.lab import caches
+from release.lab.origin import Origin
 from tests.flow.engine_process import node_table, wait_until
 from tests.flow.load import Load, settled
 from tests.flow.supervised import SupervisedEngine

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from release import caches
-from release.caches import Cache
+from release.lab import caches
+from release.lab.caches import Cache
 from tests.benchmarks.harness import (
     HOST,
     Bench,

@@ -30,8 +30,8 @@ from tests.flow.engine_process import ROOT, EngineProcess, node_table
 _BURST = 16
 _LINES = """
 import sys, time
-from engine import logs
-from engine.logs import LogLine
+from engine.observe import logs
+from engine.observe.logs import LogLine
 form = {"struct": logs._encode, "dict": logs._as_dict}[sys.argv[1]]
 def run(count):
     for _ in range(count):

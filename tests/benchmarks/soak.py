@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from release.caches import Cache
+from release.lab.caches import Cache
 from tests.benchmarks import report
 from tests.benchmarks.harness import HERE, HOST, PATH, Bench, bench, counted, rss, url_of, wait_until_idle
 from tests.benchmarks.rows_intake import PAUSING, pause_ms, peak_of

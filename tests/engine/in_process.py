@@ -10,8 +10,9 @@ from typing import Any
 
 import uvloop
 
-from engine import config, logs
-from engine.lifecycle import Engine
+from engine.config import load
+from engine.observe import logs
+from engine.process.lifecycle import Engine
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -31,7 +32,7 @@ async def running(folder: Path, node_url: str, **settings: object) -> AsyncItera
     listener.setblocking(False)
     with (folder / "log").open("ab") as file:
         log = logs.setup(log_format="struct", level="INFO", version="test", stream_fd=os.dup(file.fileno()))
-    engine = Engine(config.parse(table), log)
+    engine = Engine(load.parse(table), log)
     try:
         await engine.start(listener)
         try:

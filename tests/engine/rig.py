@@ -8,25 +8,25 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from engine.buffers import BufferPool
-from engine.config import parse
-from engine.delay import DelayQueues
-from engine.dispatch import Dispatch
-from engine.node import Node
-from engine.plan import Topology
-from engine.region import RegionMap
-from engine.saver import Saver, SaverPool
-from engine.stats import Stats
-from engine.store.sqlite import SqliteStore
-from engine.timer import Timer
-from engine.validate import Validator, all_hosts
+from engine.base.buffers import BufferPool
+from engine.base.timer import Timer
+from engine.config.load import parse
+from engine.delivery.dispatch import Dispatch
+from engine.delivery.queues import DelayQueues
+from engine.intake.plan import Topology
+from engine.intake.validate import Validator, all_hosts
+from engine.nodes.node import Node
+from engine.observe.counters import Stats
+from engine.saver.saver import Saver, SaverPool
+from engine.store.sqlite.store import SqliteStore
+from engine.tasks.region import RegionMap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from engine.model import Task
     from engine.store import JournalKey
+    from engine.tasks.task import Task
     from tests.fakes.node import FakeNode
 
 POLL_S = 0.005

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from engine import supervisor
-from release.caches import free_port
+from engine.supervisor import supervisor
+from release.lab.caches import free_port
 from tests.fakes.release_dir import make_release
 from tests.flow.engine_process import wait_until
 from tests.flow.raw_client import RawClient

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import auth as module
-from engine.auth import Auth, HostRules, Token
-from engine.config import AuthConfig, SiteConfig, TokenConfig
+from engine.config.load import AuthConfig, SiteConfig, TokenConfig
 from engine.errors import RateLimitedError, RequestError
+from engine.intake import auth as module
+from engine.intake.auth import Auth, HostRules, Token
 from tests.fakes.node import FakeNode
 from tests.flow.engine_process import EngineProcess, fake_table, wait_until
 

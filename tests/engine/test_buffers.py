@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.buffers import BUFFER_BYTES, BufferPool
+from engine.base.buffers import BUFFER_BYTES, BufferPool
 
 
 def test_a_buffer_that_came_back_is_lent_again() -> None:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import cli, client, render
 from engine._version import __version__
+from engine.cli import client, render
+from engine.cli import main as cli
 from engine.errors import StoreError
 from tests.engine.test_client import HEAD, Answer, FakeEngine, problem, task
 
@@ -475,7 +476,7 @@ def test_serve_runs_the_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The configuration is handed on, the result is the exit code, an error is one line."""
-    import engine  # noqa: PLC0415 - its attribute is replaced
+    import engine.process  # noqa: PLC0415 - its attribute is replaced
 
     path = tmp_path / "engine.toml"
     path.write_text(CONFIG, encoding="utf-8")
@@ -487,10 +488,10 @@ def test_serve_runs_the_engine(
             raise StoreError("var/tasks.db: disk is full")
         return 0
 
-    process = types.ModuleType("engine.process")
+    process = types.ModuleType("engine.process.single")
     process.run = start  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "engine.process", process)
-    monkeypatch.setattr(engine, "process", process, raising=False)
+    monkeypatch.setitem(sys.modules, "engine.process.single", process)
+    monkeypatch.setattr(engine.process, "single", process, raising=False)
     assert cli.main(["serve", "--config", str(path)]) == 0
     assert cli.main(["serve", "--config", str(path)]) == 1
     assert calls == ["127.0.0.1:9999"] * 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.client import (
+from engine.cli.client import (
     BODY_MAX_BYTES,
     Client,
     EngineUnreachableError,

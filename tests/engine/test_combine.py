@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine import combine
-from engine.stats import EngineCollector, NodeSample, Stats
+from engine.observe import combine
+from engine.observe.counters import EngineCollector, NodeSample, Stats
 
 
 def document(count: int, *, at: int) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config import _AT_LEAST, Config, EngineConfig, load, parse
+from engine.config.load import _AT_LEAST, Config, EngineConfig, load, parse
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:

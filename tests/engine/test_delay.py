@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.errors import StoreError
-from engine.node import NodeState
-from engine.store.sqlite import SqliteStore
-from engine.validate import all_hosts
+from engine.intake.validate import all_hosts
+from engine.nodes.node import NodeState
+from engine.store.sqlite.store import SqliteStore
 from tests.engine.rig import rig_of, until
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, answer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from engine.model import State
-from engine.node import NodeState
+from engine.nodes.node import NodeState
+from engine.tasks.task import State
 from tests.engine.rig import rig_of, until
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 

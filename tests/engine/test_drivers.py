@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine import drivers
-from engine.config import NodeConfig, parse
-from engine.model import Operation, Outcome
+from engine.config.load import NodeConfig, parse
+from engine.nodes import drivers
+from engine.tasks.task import Operation, Outcome
 
 URL = "http://img.example.com/a/b.jpg?x=1"
 ACKED, ABSENT, REFUSED, RETRY, FAILED = Outcome

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.intake import PENDING_MAX, parse_head
+from engine.intake.gate import PENDING_MAX, parse_head
 from tests.engine.in_process import run, running
 from tests.fakes.node import FakeNode
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from engine import config
+from engine.config import load
 from engine.errors import ConfigError
-from engine.process import open_listener
+from engine.process.single import open_listener
 from tests.engine.in_process import run, running
 from tests.fakes.node import FakeNode
 from tests.flow.engine_process import EngineProcess, fake_table, wait_until
 from tests.flow.test_callbacks import RULE, Receiver
 
 
-def listening_on(listen: str) -> config.Config:
-    return config.parse({"engine": {"listen": listen}})
+def listening_on(listen: str) -> load.Config:
+    return load.parse({"engine": {"listen": listen}})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])

@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from engine.listener import Listener
+from engine.intake.listener import Listener
 
 
 class Greeter(asyncio.Protocol):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from loguru import logger
 
-from engine.logs import LineWriter, LogLine, Logs, _encode, setup
-from engine.model import Operation, Outcome
+from engine.observe.logs import LineWriter, LogLine, Logs, _encode, setup
+from engine.tasks.task import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-from engine.memory import trim_memory
+from engine.base.memory import trim_memory
 
 PROGRAM = """
 import threading
-from engine.memory import trim_memory
+from engine.base.memory import trim_memory
 
 def rss_mib():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) / 1024

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from engine import cli
-from engine.config import Config, EngineConfig
+from engine.cli import main as cli
+from engine.cli.migrate import Holds, migrate
+from engine.cli.sides import EmbeddedSide, Side, open_side
+from engine.config.load import Config, EngineConfig
 from engine.errors import ConfigError, StoreError
-from engine.migrate import Holds, migrate
-from engine.model import Operation
 from engine.store import Accepted, Batch, Callback, Committed, Parked
 from engine.store.layout import check_layout
-from engine.store.redis import RedisStore
-from engine.store.sides import EmbeddedSide, Side, open_side
-from engine.store.sqlite import SqliteStore
+from engine.store.redis.store import RedisStore
+from engine.store.sqlite.store import SqliteStore
+from engine.tasks.task import Operation
 from tests.fakes.redis_servers import RedisCluster, RedisServer
 
 CONFIG = Config()

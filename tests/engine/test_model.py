@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine import model
-from engine.model import Action, Kind, Operation, Outcome, Share, State, Task, operation_of
+from engine.tasks import task as model
+from engine.tasks.task import Action, Kind, Operation, Outcome, Share, State, Task, operation_of
 
 
 @pytest.mark.parametrize("kind", list(Kind))

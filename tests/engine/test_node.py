@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config import NodeConfig
-from engine.node import REFUSALS_BEFORE_HOLD, NodeState, address_of, host_of
+from engine.config.load import NodeConfig
+from engine.nodes.node import REFUSALS_BEFORE_HOLD, NodeState, address_of, host_of
 from tests.engine.rig import rig_of, until
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.model import ACKED, BLOCKED, CANCELLED, QUEUED, RETRYING, SENT, Operation, Share, Task
-from engine.nodequeue import QUANTUM, NodeQueue
+from engine.nodes.queue import QUANTUM, NodeQueue
+from engine.tasks.task import ACKED, BLOCKED, CANCELLED, QUEUED, RETRYING, SENT, Operation, Share, Task
 
 if TYPE_CHECKING:
-    from engine.nodequeue import Item
+    from engine.nodes.queue import Item
 
 NODE = SimpleNamespace(name="n")
 Pair = tuple[Share, int]

@@ -15,11 +15,11 @@ import pytest
 from aiohttp import web
 from loguru import logger
 
-from engine import notify
-from engine.config import AlertConfig, CallbackConfig
-from engine.notify import CallbackJob, Notifier
-from engine.stats import Stats
-from engine.timer import Timer
+from engine.base.timer import Timer
+from engine.config.load import AlertConfig, CallbackConfig
+from engine.notify import notify
+from engine.notify.notify import CallbackJob, Notifier
+from engine.observe.counters import Stats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

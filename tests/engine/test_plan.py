@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from engine.config import parse
+from engine.config.load import parse
 from engine.errors import RequestError
-from engine.model import Action, Kind, Operation
-from engine.plan import _PLANS_MAX, Plan, Topology, subtask_count
+from engine.intake.plan import _PLANS_MAX, Plan, Topology, subtask_count
+from engine.tasks.task import Action, Kind, Operation
 
 Row = tuple[str, str, list[str] | None]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine.errors import BacklogFullError, EngineError, NodeError, RateLimitedError, RequestError, StoreError
-from engine.problems import CONTENT_TYPE, problem, reply_of
+from engine.intake.problems import CONTENT_TYPE, problem, reply_of
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.config.redis_url import parse_redis_url
 from engine.errors import StoreError
-from engine.store.redis_link import Link
-from engine.store.redis_url import parse_redis_url
+from engine.store.redis.link import Link
 from tests.fakes.proxy import Proxy
 from tests.fakes.redis_servers import RedisServer
 

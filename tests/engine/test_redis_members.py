@@ -11,8 +11,8 @@ import pytest
 
 from engine.errors import StoreError
 from engine.store import Accepted, Batch, Callback, Delivered, Parked
-from engine.store.redis_members import About, Members, Taken
-from engine.store.redis_open import redis_store
+from engine.store.redis.members import About, Members, Taken
+from engine.store.redis.open import redis_store
 from tests.fakes.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:

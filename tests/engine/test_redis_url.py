@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.store.redis_url import RedisUrl, parse_redis_url
+from engine.config.redis_url import RedisUrl, parse_redis_url
 
 
 @pytest.mark.parametrize(

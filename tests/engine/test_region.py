@@ -6,8 +6,8 @@ import sys
 import threading
 from zlib import crc32
 
-from engine.model import Task
-from engine.region import Region, RegionMap
+from engine.tasks.region import Region, RegionMap
+from engine.tasks.task import Task
 
 
 def task(name: str) -> Task:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.model import ERRORS_MAX, State, Task
-from engine.result import (
+from engine.store import Late
+from engine.tasks.documents import (
     LayerDocument,
     add_error,
     apply_late,
@@ -18,7 +18,7 @@ from engine.result import (
     settle_state,
     working_layer,
 )
-from engine.store import Late
+from engine.tasks.task import ERRORS_MAX, State, Task
 
 
 @pytest.mark.parametrize("is_due", [False, True])

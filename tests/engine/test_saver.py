@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from engine.errors import BacklogFullError, StoreError
-from engine.model import Task
-from engine.saver import Saver, SaverPool
+from engine.saver.saver import Saver, SaverPool
 from engine.store import Batch, Callback, Committed, Delivered, JournalKey, Parked
-from engine.store.sqlite import SqliteStore
+from engine.store.sqlite.store import SqliteStore
+from engine.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.stats import COUNTERS, GAUGES, EngineCollector, Histogram, Meter, NodeSample, Stats
+from engine.observe.counters import COUNTERS, GAUGES, EngineCollector, Histogram, Meter, NodeSample, Stats
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric

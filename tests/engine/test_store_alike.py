@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.model import Operation
 from engine.store import Accepted, Batch, Callback, Delivered, JournalKey, Parked, ParkedRow, Store
-from engine.store.redis_open import redis_store
-from engine.store.sqlite import SqliteStore
+from engine.store.redis.open import redis_store
+from engine.store.sqlite.store import SqliteStore
+from engine.tasks.task import Operation
 from tests.fakes.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:

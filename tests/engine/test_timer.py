@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import uvloop
 
-from engine.timer import Timer
+from engine.base.timer import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

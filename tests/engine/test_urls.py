@@ -7,7 +7,7 @@ import random
 import pytest
 
 from engine.errors import RequestError
-from engine.urls import (
+from engine.intake.urls import (
     TARGET_MAX_CHARS,
     are_plain,
     normalise_authority,

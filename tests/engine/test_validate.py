@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config import parse
+from engine.config.load import parse
 from engine.errors import RequestError
-from engine.plan import Topology
-from engine.urls import normalise_url
-from engine.validate import DUE_MAX_S, TARGETS_MAX, Validator, all_hosts, decode
+from engine.intake.plan import Topology
+from engine.intake.urls import normalise_url
+from engine.intake.validate import DUE_MAX_S, TARGETS_MAX, Validator, all_hosts, decode
 from tests.engine.test_urls import BAD, GOOD, generated_urls
 
 if TYPE_CHECKING:
-    from engine.model import Task
+    from engine.tasks.task import Task
 
 URL = "http://img.example.com/a.jpg"
 VARNISH = {

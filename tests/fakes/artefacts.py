@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
-from release import archive, settings, signing
-from release.artefact import MANIFEST, FileEntry, Manifest
+from release import settings
+from release.build import archive
+from release.build.artefact import MANIFEST, FileEntry, Manifest
+from release.repository import signing
 from release.settings import Settings
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

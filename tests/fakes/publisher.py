@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from release import settings, transports
-from release.repository import Repository
-from release.transports import Stat, Transport
+from release import settings
+from release.repository import transports
+from release.repository.repository import Repository
+from release.repository.transports import Stat, Transport
 
 
 class _Pieces:

@@ -23,7 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from release.caches import free_port
+from release.lab.caches import free_port
 
 MASTER_NAME = "mymaster"
 DOWN_AFTER_MS = 1000

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from release import archive, settings, signing
-from release.index import Index
-from release.repository import open_repository
+from release import settings
+from release.build import archive
+from release.repository import signing
+from release.repository.index import Index
+from release.repository.repository import open_repository
 from release.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,8 +113,8 @@ def make(
         "requirements.txt": f"purgeline=={version} --hash=sha256:{_sha256(wheel)}\n".encode(),
         "behaviour.json": json.dumps({"version": version, **behaviour}).encode(),
         "sbom.cdx.json": b"{}",
-        "supervisor.py": supervisor or (ROOT / "engine/supervisor.py").read_bytes(),
-        "host.py": (ROOT / "release/host.py").read_bytes(),
+        "supervisor.py": supervisor or (ROOT / "engine/supervisor/supervisor.py").read_bytes(),
+        "host.py": (ROOT / "release/agent/host.py").read_bytes(),
         **(files or {}),
     }
     manifest = {
@@ -168,9 +170,10 @@ def _wheel(version: str) -> bytes:
         "engine/__init__.py": "",
         "engine/__main__.py": _MAIN,
         "engine/_version.py": f'__version__ = "{version}"\n',
-        "engine/worker.py": "",
-        "engine/cli.py": "",
-        "engine/config.py": "",
+        "engine/process/__init__.py": "",
+        "engine/process/worker.py": "",
+        "engine/cli/__init__.py": "",
+        "engine/cli/main.py": "",
         "engine/scripted.py": (ROOT / "tests/fakes/scripted_worker.py").read_text(encoding="utf-8"),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: purgeline\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from release.origin import Origin
+from release.lab.origin import Origin
 from tests.flow.site import Site, installation
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from release.caches import Cache, free_port
+from release.lab.caches import Cache, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = {"done", "failed", "cancelled"}

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from release import packing
-from release.repository import open_repository
+from release.build import packing
+from release.repository.repository import open_repository
 from tests.fakes.hosts import Host
 from tests.flow.site import PROJECT, Site
 

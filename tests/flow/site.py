@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from release.repository import open_repository
+from release.repository.repository import open_repository
 from tests.fakes import artefacts, small_release
 from tests.fakes.hosts import Host, Hosts
 

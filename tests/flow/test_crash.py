@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from release import caches
-from release.origin import Origin
+from release.lab import caches
+from release.lab.origin import Origin
 from tests.flow.engine_process import EngineProcess, node_table, wait_until
 
 ROUNDS = int(os.environ.get("PURGELINE_TEST_ROUNDS", "4"))

@@ -42,17 +42,20 @@ VERSION = '            "version": _version.__version__,\n'
 #: What a bad version does, where it is changed for that, and the words that say so.
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "crashes-at-import": (
-        change("engine/lifecycle.py", "import asyncio\n", "import asyncio\nimport nothing_like_it\n"),
+        change("engine/process/lifecycle.py", "import asyncio\n", "import asyncio\nimport nothing_like_it\n"),
         "nothing_like_it",
     ),
     "crashes-at-start": (
-        change("engine/worker.py", RUN, f'{RUN}    raise RuntimeError("bad start")\n'),
+        change("engine/process/worker.py", RUN, f'{RUN}    raise RuntimeError("bad start")\n'),
         "bad start",
     ),
-    "crashes-after-2-s": (change("engine/worker.py", SERVE, SERVE_2_S), "the worker gives up: TimeoutError"),
+    "crashes-after-2-s": (
+        change("engine/process/worker.py", SERVE, SERVE_2_S),
+        "the worker gives up: TimeoutError",
+    ),
     "exits-after-2-s": (
         change(
-            "engine/worker.py",
+            "engine/process/worker.py",
             ACCEPTING,
             f'{ACCEPTING}                asyncio.get_running_loop().call_later(2, sys.exit, "no more")\n',
         ),
@@ -60,20 +63,26 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "is-killed-after-2-s": (
         change(
-            "engine/worker.py",
+            "engine/process/worker.py",
             ACCEPTING,
             f"{ACCEPTING}                asyncio.get_running_loop().call_later(2, os._exit, 9)\n",
         ),
         "exit code 9",
     ),
-    "hangs": (change("engine/worker.py", RUN, f"{RUN}    signal.sigwait([signal.SIGUSR2])\n"), "not ready"),
-    "answers-503": (change("engine/lifecycle.py", READY, f'{READY}        return "made so"\n'), "made so"),
+    "hangs": (
+        change("engine/process/worker.py", RUN, f"{RUN}    signal.sigwait([signal.SIGUSR2])\n"),
+        "not ready",
+    ),
+    "answers-503": (
+        change("engine/process/lifecycle.py", READY, f'{READY}        return "made so"\n'),
+        "made so",
+    ),
     "answers-another-version": (
-        change("engine/lifecycle.py", VERSION, '            "version": "9.9.9",\n'),
+        change("engine/process/lifecycle.py", VERSION, '            "version": "9.9.9",\n'),
         "9.9.9",
     ),
     "cannot-read-the-configuration": (
-        change("engine/config.py", LISTEN, LISTEN.replace("listen:", "listen_on:")),
+        change("engine/config/load.py", LISTEN, LISTEN.replace("listen:", "listen_on:")),
         "unknown key 'listen'",
     ),
 }
@@ -178,7 +187,7 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
     version = f"2.{list(BAD).index(what)}.0"
     kept = {
         path: (trees / path).read_text()
-        for path in ("engine/lifecycle.py", "engine/worker.py", "engine/config.py")
+        for path in ("engine/process/lifecycle.py", "engine/process/worker.py", "engine/config/load.py")
     }
     try:
         apply(trees)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from release import caches
-from release.caches import Cache
-from release.origin import Origin
+from release.lab import caches
+from release.lab.caches import Cache
+from release.lab.origin import Origin
 from tests.fakes.node import FakeNode
 from tests.flow.engine_process import (
     EngineProcess,

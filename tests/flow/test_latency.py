@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from release import caches
-from release.origin import Origin
+from release.lab import caches
+from release.lab.origin import Origin
 from tests.flow.engine_process import EngineProcess, node_table, wait_until
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from release import caches
-from release.origin import Origin
+from release.lab import caches
+from release.lab.origin import Origin
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 from tests.flow.engine_process import (
     EngineProcess,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from release import caches
-from release.origin import Origin
+from release.lab import caches
+from release.lab.origin import Origin
 from tests.flow.engine_process import (
     EngineProcess,
     get_body,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.node import REFUSAL_HOLD_S
-from release import caches
-from release.origin import Origin
+from engine.nodes.node import REFUSAL_HOLD_S
+from release.lab import caches
+from release.lab.origin import Origin
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 from tests.flow.engine_process import EngineProcess, fake_table, get_body, node_table, wait_until
 

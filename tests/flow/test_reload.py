@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.supervisor import unix_address
+from engine.supervisor.supervisor import unix_address
 from tests.fakes.node import OK, FakeNode, Request, always, answer
 from tests.flow.engine_process import fake_table, wait_until
 from tests.flow.load import Load

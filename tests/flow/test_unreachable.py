@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from release import caches
-from release.origin import Origin
+from release.lab import caches
+from release.lab.origin import Origin
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, always, answer
 from tests.flow.engine_process import EngineProcess, fake_table, get_body, node_table, wait_until
 from tests.flow.test_callbacks import RULE, Receiver

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.peers import slot_of
+from engine.workers.peers import slot_of
 from tests.fakes.node import FakeNode
 from tests.flow.engine_process import ROOT, fake_table, wait_until
 from tests.flow.raw_client import RawClient, chunked, post

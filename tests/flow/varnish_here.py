@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from release import caches
-from release.origin import Origin
+from release.lab import caches
+from release.lab.origin import Origin
 
 if __name__ == "__main__":
     folder, port = Path(sys.argv[1]), int(sys.argv[2])

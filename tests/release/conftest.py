@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from release.caches import free_port
+from release.lab.caches import free_port
 from tests.release.host_calls import HostCalls
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.fakes.small_release import Small
 
-SCRIPT = Path(__file__).resolve().parents[2] / "release/host.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "release/agent/host.py"
 
 
 class Refusal(AssertionError):  # noqa: N818 - what the answer is

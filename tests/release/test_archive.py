@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from release import archive
+from release.build import archive
 from release.errors import ArtefactError
 
 

@@ -13,13 +13,13 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from engine import drivers
-from engine.config import NodeConfig
-from engine.model import Operation, Outcome
-from release import cacheproxy
-from release.cacheproxy import CacheProxy, Store, Stored, fresh_s
-from release.caches import free_port
-from release.origin import Origin
+from engine.config.load import NodeConfig
+from engine.nodes import drivers
+from engine.tasks.task import Operation, Outcome
+from release.lab import cacheproxy
+from release.lab.cacheproxy import CacheProxy, Store, Stored, fresh_s
+from release.lab.caches import free_port
+from release.lab.origin import Origin
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "img.example.com"
@@ -252,7 +252,15 @@ def test_files_that_are_not_objects_are_left_alone(tmp_path: Path) -> None:
 async def test_a_killed_proxy_comes_back_with_what_it_had(origin: Origin, tmp_path: Path) -> None:
     """As nginx does; and SIGTERM ends it with exit code 0."""
     port = free_port()
-    command = [sys.executable, "-m", "release.cacheproxy", "--port", str(port), "--backend", origin.address]
+    command = [
+        sys.executable,
+        "-m",
+        "release.lab.cacheproxy",
+        "--port",
+        str(port),
+        "--backend",
+        origin.address,
+    ]
     command += ["--folder", str(tmp_path)]
 
     async def ask(session: aiohttp.ClientSession) -> str:

@@ -19,7 +19,7 @@ from typing import Self
 
 import pytest
 
-from release.caches import (
+from release.lab.caches import (
     Cache,
     CacheError,
     available,
@@ -29,7 +29,7 @@ from release.caches import (
     start_nginx,
     start_varnish,
 )
-from release.origin import Origin
+from release.lab.origin import Origin
 
 DRIVERS = ("varnish", "ats", "nginx", "squid")
 HOST = "img.example.com"
@@ -412,7 +412,7 @@ def test_no_server_outlives_a_killed_python(driver: str, tmp_path: Path, origin:
     """SIGKILL of the starting process takes the server and its workers along."""
     script = (
         "import sys; from pathlib import Path\n"
-        "from release.caches import start_cache\n"
+        "from release.lab.caches import start_cache\n"
         f"cache = start_cache({driver!r}, Path({str(tmp_path)!r}), name='orphan', "
         f"backend={origin.address!r})\n"
         "print(cache.port, flush=True); sys.stdin.read()\n"

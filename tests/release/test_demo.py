@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 import tasks
-from release import caches
 from release.demo.cluster import ENGINES
 from release.demo.program import Program, StageError, wait_until
 from release.demo.show import ClaimError, Screen
 from release.demo.stage import SITE, Page, Stage
 from release.demo.terminal import run as run_command
+from release.lab import caches
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = "import sys; from release import demo; sys.exit(demo.main({arguments}))"
@@ -240,7 +240,7 @@ def pid_listening_on(port: int) -> int:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().split(b"\0")
-            if b"release.cacheproxy" in words and str(port).encode() in words:
+            if b"release.lab.cacheproxy" in words and str(port).encode() in words:
                 return int(path.parent.name)
     raise AssertionError(f"nobody on port {port}")
 
@@ -282,7 +282,7 @@ def test_a_command_sees_a_terminal_only_when_there_is_one(is_terminal: bool) -> 
 
 
 def test_a_program_that_ends_at_start_is_told_with_its_log(tmp_path: Path) -> None:
-    program = Program("odd", caches.free_port(), ["release.cacheproxy", "--nonsense"], folder=tmp_path)
+    program = Program("odd", caches.free_port(), ["release.lab.cacheproxy", "--nonsense"], folder=tmp_path)
     with pytest.raises(StageError, match=r"(?s)odd ended at start with 2:.*--port"):
         program.start()
     program.kill()

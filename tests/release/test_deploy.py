@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from release.localhost import write_config
-from release.repository import open_repository
+from release.repository.repository import open_repository
+from release.rollout.localhost import write_config
 from tests.fakes import artefacts, small_release
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from release import journal
 from release.errors import SettingsError
-from release.hooks import HookError, Hooks
+from release.hosts import journal
+from release.rollout.hooks import HookError, Hooks
 from tests.flow.engine_process import wait_until
 
 RUN = journal.new_run("deploy", version="2.0", root="/srv/p", hosts=["a", "b"])

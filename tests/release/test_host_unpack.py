@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from release import signing
+from release.repository import signing
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
 from tests.flow.engine_process import wait_until

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from release import journal
 from release.errors import ReleaseError
-from release.journal import Journal
+from release.hosts import journal
+from release.hosts.journal import Journal
 
 
 def test_the_history_gives_back_what_was_written(tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ import msgspec
 import pytest
 from cyclonedx.model.bom import Bom
 
-from release import archive, artefact, git, packing, sbom, selftest, settings, wheels
-from release.artefact import Manifest
+from release import git, settings
+from release.build import archive, artefact, packing, sbom, selftest, wheels
+from release.build.artefact import Manifest
+from release.build.packing import Built
+from release.build.version import Release
+from release.build.wheels import Target
 from release.errors import ArtefactError, SettingsError, VersionError
-from release.packing import Built
 from release.settings import Settings
-from release.version import Release
-from release.wheels import Target
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = wheels.target("", f"linux_{os.uname().machine}")
@@ -36,7 +37,8 @@ PACK_THERE: Final = """
 import os, sys, json
 from pathlib import Path
 os.umask(0o077)
-from release import packing, settings
+from release import settings
+from release.build import packing
 chosen = settings.parse(json.loads(sys.argv[1]))
 built = packing.build(release="V0.1.10", out=Path(sys.argv[2]), settings=chosen, self_test=False)
 print(json.dumps([built.sha256, built.version, packing.__file__]))

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from release import plan
 from release.errors import SettingsError
 from release.inventory import Host
-from release.plan import HostState
+from release.rollout import plan
+from release.rollout.plan import HostState
 
 
 def hosts(*names: str, canary: str = "") -> list[Host]:

@@ -16,13 +16,13 @@ from typing import IO, Any
 import msgspec
 import pytest
 
-from release import publock, transports
 from release.errors import LockedError, RepositoryError
-from release.index import Index
-from release.publock import BREAK, LOCK, Holder, PublishLock
-from release.repository import INDEX, Repository, open_repository
+from release.repository import publock, transports
+from release.repository.index import Index
+from release.repository.publock import BREAK, LOCK, Holder, PublishLock
+from release.repository.repository import INDEX, Repository, open_repository
+from release.repository.transports.folder import FolderTransport
 from release.settings import Settings
-from release.transports.folder import FolderTransport
 from tests.fakes import artefacts
 from tests.fakes.sftpd import Sshd
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from release.errors import ReleaseError
+from release.hosts.remote import Fleet, Outcome, complete, fan_out, sha256_of
 from release.inventory import LOCAL, Host
-from release.remote import Fleet, Outcome, complete, fan_out, sha256_of
 from release.settings import Settings
 from tests.fakes.sshd import Sshd
 

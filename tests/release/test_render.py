@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import config
+from engine.config import load
 from release.errors import SettingsError
 from release.render import render
 
@@ -40,7 +40,7 @@ WHOLE: dict[str, Any] = {
 def test_every_kind_of_value_comes_back() -> None:
     text = toml(WHOLE)
     assert tomllib.loads(text) == WHOLE
-    config.parse(tomllib.loads(text))
+    load.parse(tomllib.loads(text))
 
 
 def test_it_reads_well() -> None:
@@ -55,7 +55,7 @@ def test_it_reads_well() -> None:
     "table", [{}, {"engine": {}}, {"node": []}, {"engine": None, "auth": {"tokens": []}}]
 )
 def test_what_is_empty_stays_valid(table: dict[str, Any]) -> None:
-    config.parse(tomllib.loads(toml(table)))
+    load.parse(tomllib.loads(toml(table)))
 
 
 def test_what_is_no_table_comes_before_the_tables() -> None:

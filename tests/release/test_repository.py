@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from release import signing
 from release.errors import ArtefactError, RepositoryError, SettingsError
-from release.index import Index
-from release.repository import INDEX, Repository, open_repository
+from release.repository import signing
+from release.repository.index import Index
+from release.repository.repository import INDEX, Repository, open_repository
+from release.repository.transports.folder import FolderTransport
 from release.settings import Settings
-from release.transports.folder import FolderTransport
 from tests.fakes import artefacts
 from tests.fakes.sftpd import Sshd
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from release.hosts.remote import Outcome
 from release.inventory import Host
-from release.plan import HostPlan, HostState, Plan, deploy_plan
-from release.remote import Outcome
-from release.rollout import Fate, Report, Rollout, Verdict
+from release.rollout.plan import HostPlan, HostState, Plan, deploy_plan
+from release.rollout.rollout import Fate, Report, Rollout, Verdict
 
 OLD, NEW = "1.0", "2.0"
 NO_ANSWER = {"lost", "unreachable"}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from release import saltenv
 from release.errors import ReleaseError
+from release.states import saltenv
 
 if TYPE_CHECKING:
     from pathlib import Path

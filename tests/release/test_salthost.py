@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from release.states import HOST_SCRIPT
+from release.states.states import HOST_SCRIPT
 from tests.flow.engine_process import wait_until
 
 if TYPE_CHECKING:

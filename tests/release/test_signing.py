@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from release import signing
 from release.errors import RepositoryError, SettingsError
+from release.repository import signing
 
 
 def keys(tmp_path: Path, *names: str) -> tuple[Path, list[str]]:

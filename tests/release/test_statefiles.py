@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from release import signing, statefiles
-from release.artefact import Manifest
+from release.build.artefact import Manifest
 from release.errors import ArtefactError, RepositoryError, SettingsError
-from release.repository import open_repository
+from release.repository import signing
+from release.repository.repository import open_repository
 from release.settings import Settings
+from release.states import statefiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

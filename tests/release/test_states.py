@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from release import states
 from release.errors import ReleaseError, SettingsError
+from release.hosts.remote import Outcome
 from release.inventory import Host
-from release.remote import Outcome
 from release.settings import Settings
+from release.states import states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from release.states import HostStates
-from release.stateview import describe, from_answer, hide, show
+from release.states.states import HostStates
+from release.states.stateview import describe, from_answer, hide, show
 
 DIFF = '--- \n+++ \n@@ -1 +1 @@\n-due_s = 60\n+due_s = 30\n+secret = "s3cret"\n'
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from release import system
-from release.system import Machine, MissingPackagesError, Requirement
+from release.lab import system
+from release.lab.system import Machine, MissingPackagesError, Requirement
 
 ROOT = Machine(has_apt=True, is_root=True, can_sudo=False, has_lists=True)
 SUDOER = Machine(has_apt=True, is_root=False, can_sudo=True, has_lists=True)

@@ -18,10 +18,10 @@ import pytest
 
 from release import settings
 from release.errors import ReleaseError, RepositoryError, SettingsError
-from release.repository import INDEX, Repository, open_repository
+from release.repository.repository import INDEX, Repository, open_repository
+from release.repository.transports.folder import FolderTransport
+from release.repository.transports.http import _NoDowngrade
 from release.settings import Settings
-from release.transports.folder import FolderTransport
-from release.transports.http import _NoDowngrade
 from tests.fakes import artefacts
 from tests.fakes.sftpd import Sshd
 

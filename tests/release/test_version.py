@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from release import version
+from release.build import version
 from release.errors import VersionError
 from release.git import Commit
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from release import saltenv
+from release.states import saltenv
 from tests.states.machine import Machine, make_certificate
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from release import saltenv, statefiles, states
+from release.hosts.remote import Outcome, from_answer
 from release.inventory import Host
-from release.remote import Outcome, from_answer
 from release.settings import ROOT, Settings
+from release.states import saltenv, statefiles, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from release.stateview import State
+    from release.states.stateview import State
     from tests.states.machine import Machine
 
 HOST = Host(name="cdn-1", address="192.0.2.11", groups=["canary", "eu"])

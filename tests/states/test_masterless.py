@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import config
+from engine.config import load
 from release import render
 from release.settings import ROOT
 from tests.states.rig import apply, changed, example_pillar, ids
@@ -84,7 +84,7 @@ def test_the_configuration_is_what_the_controller_renders(applied: Machine, pill
     text = applied.read(applied.root / "shared/engine.toml")
     assert text == render.render("engine.toml.j2", {"config": pillar["engine"]["config"]})
     assert tomllib.loads(text) == pillar["engine"]["config"]
-    config.parse(tomllib.loads(text))
+    load.parse(tomllib.loads(text))
 
 
 def test_nothing_of_a_run_is_left_on_the_host(applied: Machine) -> None:

@@ -1,0 +1,1 @@
+"""What every room may use: memory, timers, buffers. Imports nothing of ours."""

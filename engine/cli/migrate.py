@@ -1,0 +1,182 @@
+"""Moving an engine's tasks from one store to another: ``purgeline migrate --from URL --to URL``.
+
+The source is only read and stays as it is. No engine may run on either side.
+
+*Restartable.* What is written twice is the same as what is written once: a document replaces itself, a task
+or callback that the target has is left out, and rows of delay queues are begun again where the order in
+which they were written counts. A file in ``data_dir`` says which migration was begun, so a target that holds
+anything else is refused.
+
+At the end both sides are read, and what they hold is compared. Rows of delay queues whose task has no
+document are not moved: such a task is in the journal, and the engine that takes it up works it from the
+start.
+
+The rows of one node's delay queue are in memory at a time (about 0.5 KB each), and the ids of unfinished
+tasks; everything else goes in pages.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.cli.sides import PAGE, facts_of, settled_state
+from engine.errors import StoreError
+from engine.store import Batch, Callback, Parked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from engine.cli.sides import Side
+
+_MARK: Final = "migration.json"
+
+
+class Holds(msgspec.Struct):
+    """What a side holds, counted."""
+
+    documents: int = 0  #: tasks that are settled, or wait only for unreachable nodes
+    unfinished: int = 0  #: accepted tasks that will be worked
+    delayed: dict[str, int] = {}  #: subtasks in each node's delay queue
+    callbacks: int = 0
+
+    def shown(self) -> dict[str, int]:
+        """Return it as a user is shown it."""
+        return {
+            "documents": self.documents,
+            "unfinished": self.unfinished,
+            "delayed": sum(self.delayed.values()),
+            "callbacks": self.callbacks,
+        }
+
+    def differences(self, other: Holds) -> list[str]:
+        """Say where *other* has not the same."""
+        found = [
+            f"{name}: {mine} and {theirs}"
+            for name in ("documents", "unfinished", "callbacks")
+            if (mine := getattr(self, name)) != (theirs := getattr(other, name))
+        ]
+        for node in sorted(self.delayed.keys() | other.delayed.keys()):
+            mine, theirs = self.delayed.get(node, 0), other.delayed.get(node, 0)
+            if mine != theirs:
+                found.append(f"delayed of {node}: {mine} and {theirs}")
+        return found
+
+
+class _Mark(msgspec.Struct):
+    source: str
+    target: str
+
+
+def migrate(
+    source: Side, target: Side, folder: Path, *, say: Callable[[str], object] = str
+) -> tuple[Holds, Holds]:
+    """Copy everything, and return what each side holds afterwards.
+
+    Args:
+        source: read only.
+        target: empty, or what an earlier attempt has left.
+        folder: where the mark of a begun migration is kept.
+        say: told how far it is.
+
+    Raises:
+        StoreError: a side cannot be read or written, or the target holds something else.
+    """
+    with source.opened(), target.opened():
+        _begin(source, target, folder)
+        _documents(source, target, say)
+        _unfinished(source, target, say)
+        _delayed(source, target, say)
+        _callbacks(source, target, say)
+        found = holds(source), holds(target)
+    if not found[0].differences(found[1]):
+        (folder / _MARK).unlink()
+    return found
+
+
+def holds(side: Side) -> Holds:
+    """Count what an open side holds."""
+    delayed = {node: len(side.rows(node)) for node in side.nodes()}
+    return Holds(
+        documents=sum(map(len, side.documents())),
+        unfinished=sum(map(len, side.unfinished())),
+        delayed={node: count for node, count in delayed.items() if count},
+        callbacks=len(side.callbacks()),
+    )
+
+
+def _begin(source: Side, target: Side, folder: Path) -> None:
+    mark = _Mark(source.url, target.url)
+    path = folder / _MARK
+    try:
+        begun = msgspec.json.decode(path.read_bytes(), type=_Mark) if path.exists() else None
+        if begun != mark and holds(target).differences(Holds()):
+            raise StoreError(
+                f"{target.url} holds tasks already, and no migration from {source.url} to it was begun here; "
+                "the target has to be empty"
+            )
+        draft = path.with_suffix(".draft")
+        with draft.open("wb") as file:
+            file.write(msgspec.json.encode(mark))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except (OSError, msgspec.DecodeError) as exc:
+        raise StoreError(f"{path}: cannot be read or written: {exc}") from exc
+
+
+def _documents(source: Side, target: Side, say: Callable[[str], object]) -> None:
+    """Copy the documents, the oldest first: a listing shows them in the order in which they came."""
+    count = 0
+    for page in source.documents():
+        texts = page if target.is_shared else map(settled_state, page)
+        target.write(Batch(documents={facts_of(text).task_id: text for text in texts}))
+        count += len(page)
+        say(f"documents: {count}")
+
+
+def _unfinished(source: Side, target: Side, say: Callable[[str], object]) -> None:
+    known = {record.id for records in target.unfinished() for record in records}
+    count = 0
+    waiting: Batch = Batch()
+    for records in source.unfinished():
+        waiting.accepted += [record for record in records if record.id not in known]
+        count += len(records)
+        if len(waiting.accepted) >= PAGE:
+            target.write(waiting)
+            waiting = Batch()
+    target.write(waiting)
+    say(f"unfinished tasks: {count}")
+
+
+def _delayed(source: Side, target: Side, say: Callable[[str], object]) -> None:
+    """Copy the delay queues, each in its order.
+
+    A shared store wants all rows of a task that wait for parents at once: it keeps them by task.
+    """
+    target.drop_rows()
+    behind: dict[str, list[Parked]] = {}
+    for node in source.nodes():
+        rows = source.rows(node)
+        at_once = [row for row in rows if not (target.is_shared and row.after)]
+        for place in range(0, len(at_once), PAGE):
+            target.write(Batch(parked=at_once[place : place + PAGE]))
+        for row in rows:
+            if target.is_shared and row.after:
+                behind.setdefault(row.task_id, []).append(row)
+        say(f"delayed of {node}: {len(rows)}")
+    for parked in behind.values():
+        target.write(Batch(parked=parked))
+
+
+def _callbacks(source: Side, target: Side, say: Callable[[str], object]) -> None:
+    known = {(one.task_id, one.url, one.body) for one in target.callbacks()}
+    found = source.callbacks()
+    left = [one for one in found if (one.task_id, one.url, one.body) not in known]
+    for place in range(0, len(left), PAGE):
+        some = [Callback(0, one.task_id, one.url, one.body) for one in left[place : place + PAGE]]
+        target.write(Batch(callbacks=some))
+    say(f"callbacks: {len(found)}")

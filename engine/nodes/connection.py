@@ -1,0 +1,216 @@
+"""One pipelined connection to a node.
+
+Requests go out up to ``depth`` ahead of their answers; answers come in order. The first request on a
+connection goes alone, until the node has shown that it answers here (RFC 9112, section 9.3.2: no
+pipelining before that, none straight after a failed connection). When the connection ends early, what
+got no answer is handed back in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from engine.errors import WireError
+from engine.nodes.wire import Answer, AnswerReader
+
+if TYPE_CHECKING:
+    from engine.nodes.channel import Pool
+    from engine.nodes.queue import Item
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection of a `Pool`, reading into a pooled buffer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._reader = AnswerReader()
+        self._buffer: bytearray | None = None
+        self._filled = 0
+        self.items: deque[Item] = deque()  #: requests that wait for their answer
+        self._progress_at = 0.0
+        self._writes: deque[tuple[int, float]] = deque()  # answers until a write is through, its time
+        self._sent_count = 0
+        self._is_last = False  # no further request goes out on it
+        self._is_armed = False
+        self.answered = 0
+        self.has_timed_out = False
+        self.reason = "closed the connection without an answer"
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self._pool.node.name} [{len(self.items)} in flight]>"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self.items)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether a request could go out now."""
+        depth = self._pool.depth if self.answered else 1
+        return self._transport is not None and not self._is_last and len(self.items) < depth
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start sending."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._pool.opened(self)
+
+    def fill(self) -> None:
+        """Send as many waiting requests as the pipeline takes, in one write.
+
+        Half a pipeline at a time, unless it is empty: a write a request would cost a system call each.
+        """
+        transport = self._transport
+        if transport is None or self._is_last:
+            return
+        depth = self._pool.depth if self.answered else 1
+        in_flight = len(self.items)
+        room = depth - in_flight
+        if room <= 0 or (in_flight and room < depth // 2):
+            return
+        items = self._pool.take(room)
+        if not items:
+            return
+        now = self._pool.now()
+        if not in_flight:
+            self._progress_at = now
+            self._arm(self._pool.timeout_s)
+        self.items.extend(items)
+        self._sent_count += len(items)
+        self._writes.append((self._sent_count, now))
+        transport.write(self._pool.text_of(items).encode("ascii"))
+
+    def abort(self, reason: str) -> None:
+        """Close at once; `connection_lost` hands back what is in flight."""
+        self.reason = reason
+        self._is_last = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close, nothing being in flight."""
+        self._is_last = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def drop(self) -> None:
+        """Let go of a connection whose opening was given up.
+
+        uvloop closes such a transport without `connection_lost`, even when `connection_made` has been called.
+        """
+        self._is_last = True
+        self.connection_lost(None)
+
+    # Reading
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the loop the free part of the buffer."""
+        if self._buffer is None:
+            self._buffer = self._pool.buffers.take()
+            self._filled = 0
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read the answers that have come."""
+        buffer = self._buffer
+        assert buffer is not None
+        end = self._filled + nbytes
+        answers: list[Answer] = []
+        try:
+            used = self._reader.feed(buffer, end, answers)
+        except WireError as exc:
+            self._give_back()
+            if answers:  # no answer at all must not look like a node that answers
+                self._settle(answers)
+            self.abort(str(exc))
+            return
+        left = end - used
+        if left:
+            if used:
+                buffer[:left] = buffer[used:end]
+            self._filled = left
+        else:
+            self._give_back()
+        if answers:
+            self._settle(answers)
+        elif self._reader.body_bytes > self._pool.body_max_bytes:
+            self._refuse_body()
+            return
+        self.fill()
+
+    def eof_received(self) -> bool:
+        """The node closed its side; that may end a body without a length."""
+        answers: list[Answer] = []
+        try:
+            self._reader.feed_eof(answers)
+        except WireError as exc:
+            self.reason = str(exc)
+        if answers:
+            self._settle(answers)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand back what got no answer."""
+        if self._transport is None:
+            return  # dropped before
+        self._give_back()
+        self._transport = None
+        if self._is_armed:
+            self._pool.timer.cancel(self)
+        if exc is not None and not self._is_last:
+            self.reason = str(exc) or type(exc).__name__
+        unanswered = list(self.items)
+        self.items.clear()
+        self._pool.lost(self, unanswered)
+
+    def _settle(self, answers: list[Answer]) -> None:
+        in_flight = self.items
+        if len(answers) > len(in_flight) or self._is_last:
+            self.abort("sent more answers than there were requests")
+            del answers[len(in_flight) :]
+            if self._is_last and not answers:
+                return
+        items = [in_flight.popleft() for _ in answers]
+        self.answered += len(answers)
+        self._progress_at = now = self._pool.now()
+        duration_s = now - self._writes[0][1] if answers else 0.0
+        while self._writes and self._writes[0][0] <= self.answered:
+            self._writes.popleft()
+        if answers and not answers[-1].keep_alive:
+            self._is_last = True
+            if self._transport is not None:
+                self._transport.close()
+        self._pool.settle(items, answers, duration_s)
+
+    def _refuse_body(self) -> None:
+        if self.items:  # or nobody asked for it
+            self._pool.too_big(self.items.popleft())
+        self.abort("stopped reading a body over the limit")
+
+    def _give_back(self) -> None:
+        if self._buffer is not None:
+            self._pool.buffers.give_back(self._buffer)
+            self._buffer = None
+            self._filled = 0
+
+    # Time-out
+
+    def _arm(self, delay_s: float) -> None:
+        """Have the oldest request looked at when it could be overdue; one timer a connection."""
+        if not self._is_armed:
+            self._is_armed = True
+            self._pool.timer.add(self, delay_s, self._check)
+
+    def _check(self) -> None:
+        self._is_armed = False
+        if not self.items:
+            return
+        left_s = self._progress_at + self._pool.timeout_s - self._pool.now()
+        if left_s > 0:
+            self._arm(left_s)
+        else:
+            self.has_timed_out = True
+            self.abort(f"gave no answer within {self._pool.timeout_s:g} s")

@@ -1,0 +1,69 @@
+"""What each kind of cache can do, how it is asked, and what its answers mean.
+
+A driver is a module with two functions and a table, all pure:
+
+``capabilities(node)``
+    the operations this node can do, as a frozenset.
+``request(node, operation, target)``
+    the bytes of one request, head and all. Targets come normalised (see ``urls``): they hold no
+    space, no control character and no line end, so no target can add a header or a second request.
+``read(operation, status, body_bytes)``
+    the one reading of an answer, an `Outcome`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from engine.nodes.drivers import ats, nginx, squid, varnish
+from engine.nodes.drivers.common import get_text, headers_text, read_prefetch
+from engine.tasks.task import Operation, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config.load import NodeConfig
+
+
+class Driver(Protocol):
+    """What a driver module has."""
+
+    def capabilities(self, node: NodeConfig, /) -> frozenset[Operation]:
+        """Return what *node* can do."""
+
+    def requester(self, node: NodeConfig, operation: Operation, /) -> Callable[[str], str]:
+        """Return the function that makes a target's request text."""
+
+    def read(self, operation: Operation, status: int, body_bytes: int, /) -> Outcome:
+        """Return what an answer means."""
+
+
+DRIVERS: Final[dict[str, Driver]] = {
+    "varnish": varnish,
+    "ats": ats,
+    "nginx": nginx,
+    "squid": squid,
+}
+
+EVERYWHERE: Final = frozenset({Operation.PURGE_URL, Operation.PREFETCH})
+"""Operations that every driver can do, so no node needs to be asked."""
+
+
+def can(node: NodeConfig, operation: Operation) -> bool:
+    """Return whether *node* can do *operation*."""
+    return operation in DRIVERS[node.driver].capabilities(node)
+
+
+def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
+    """Return the function that turns a target into request text (ASCII) for *node*."""
+    if operation is Operation.PREFETCH:
+        extra = headers_text(node)
+        return lambda target: get_text(target, extra)
+    return DRIVERS[node.driver].requester(node, operation)
+
+
+def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -> Outcome:
+    """Return what a node's answer means for a subtask."""
+    if operation is Operation.PREFETCH:
+        return read_prefetch(status)
+    return DRIVERS[node.driver].read(operation, status, body_bytes)

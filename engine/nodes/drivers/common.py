@@ -1,0 +1,69 @@
+"""What all drivers share: request text, and the reading of statuses on which they agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.tasks.task import Operation, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config.load import NodeConfig
+
+REFUSALS: Final = frozenset({401, 403, 405, 407, 501})
+"""An ACL, a login or an unknown method: the same request will be refused again."""
+
+RETRIES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Says of itself that later may be better."""
+
+_SUCCESS = range(200, 300)
+
+
+def headers_text(node: NodeConfig) -> str:
+    """Return the node's own headers as header lines."""
+    return "".join(f"{name}: {value}\r\n" for name, value in node.headers.items())
+
+
+def url_requester(node: NodeConfig, *, extra: str = "") -> Callable[[str], str]:
+    """Return the maker of ``PURGE path`` requests with the target's host in ``Host``.
+
+    This runs once per purge sent, so it does no more than one split and one format.
+    """
+    start = f"{node.purge_method} {node.purge_path}/"
+    rest = f"\r\n{headers_text(node)}{extra}\r\n"
+
+    def make(target: str) -> str:
+        _, _, host, path = target.split("/", 3)
+        return f"{start}{path} HTTP/1.1\r\nHost: {host}{rest}"
+
+    return make
+
+
+def get_text(target: str, extra: str) -> str:
+    """Return a prefetch request: what a client's GET through the cache looks like."""
+    _, _, host, path = target.split("/", 3)
+    return (
+        f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: purgeline\r\n"
+        f"Accept: */*\r\nAccept-Encoding: gzip\r\n{extra}\r\n"
+    )
+
+
+def read_status(status: int) -> Outcome:
+    """Return the reading of a status that means the same to every purge."""
+    if status in _SUCCESS:
+        return Outcome.ACKED
+    if status in REFUSALS:
+        return Outcome.REFUSED
+    if status in RETRIES:
+        return Outcome.RETRY
+    return Outcome.FAILED
+
+
+def read_prefetch(status: int) -> Outcome:
+    """Return the reading of an answer to a prefetch: only 2xx put the content into the cache."""
+    outcome = read_status(status)
+    return Outcome.FAILED if outcome is Outcome.REFUSED else outcome
+
+
+URL_ONLY: Final = frozenset({Operation.PURGE_URL, Operation.PREFETCH})

@@ -1,0 +1,45 @@
+"""nginx with the cache_purge module, asked at a purge location of its own (``purge_path``).
+
+The location is the node's setting; ``/purge`` is the usual one and the default of an empty
+``purge_path``. 200 is dropped; 404 (2.3) and 412 (2.5 on) not cached; 202 a wildcard taken into the
+background (3.0). 403 is the location's ``deny``; 405 a stock nginx without the module. One request
+drops one cache key: ``Vary`` variants beyond it stay.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.nodes.drivers.common import URL_ONLY, read_status, url_requester
+from engine.tasks.task import Operation, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config.load import NodeConfig
+
+_NOT_CACHED = frozenset({404, 412})
+_WITH_WILDCARD = URL_ONLY | {Operation.PURGE_PREFIX}
+
+
+def capabilities(node: NodeConfig) -> frozenset[Operation]:
+    """Return what an nginx node can do: URLs, and prefixes where ``wildcard`` says so."""
+    return _WITH_WILDCARD if node.wildcard else URL_ONLY
+
+
+def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
+    """Return the maker of request texts; a prefix is a URL that ends with ``*``."""
+    located = msgspec.structs.replace(node, purge_path=node.purge_path or "/purge")
+    make = url_requester(located)
+    if operation is Operation.PURGE_PREFIX:
+        return lambda target: make(target + "*")
+    return make
+
+
+def read(operation: Operation, status: int, body_bytes: int) -> Outcome:  # noqa: ARG001 - one interface
+    """Return the reading of an answer."""
+    if status in _NOT_CACHED:
+        return Outcome.ABSENT
+    return read_status(status)

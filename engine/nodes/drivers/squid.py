@@ -1,0 +1,34 @@
+"""Squid as a reverse proxy (``accel vhost``): ``PURGE`` by URL.
+
+200 is dropped, 404 with an empty body not cached; 403 the ``http_access`` rules. Squid's support of
+variants is weak: it drops the one object whose key the request itself has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.nodes.drivers.common import URL_ONLY, read_status, url_requester
+from engine.tasks.task import Operation, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config.load import NodeConfig
+
+
+def capabilities(node: NodeConfig) -> frozenset[Operation]:  # noqa: ARG001 - one interface
+    """Return what a Squid node can do: URLs."""
+    return URL_ONLY
+
+
+def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:  # noqa: ARG001 - one interface
+    """Return the maker of request texts."""
+    return url_requester(node)
+
+
+def read(operation: Operation, status: int, body_bytes: int) -> Outcome:  # noqa: ARG001 - one interface
+    """Return the reading of an answer; an HTML body with 404 is an error page, not "not cached"."""
+    if status == 404:  # noqa: PLR2004 - HTTP
+        return Outcome.ABSENT if body_bytes == 0 else Outcome.REFUSED
+    return read_status(status)

@@ -1,0 +1,162 @@
+"""What waits for one node: fair between tasks, the same target once.
+
+Each share has a *lane*; lanes are served in turn, a few targets each, so a task of one URL waits
+for a handful of a 10,000-URL task's, not for all. A target that several tasks wait for stands in
+each one's lane; whichever comes up first is sent and settles all of them (*coalescing*). What is on
+the wire already is not joined: the content may have changed since.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from engine.tasks.task import QUEUED, SENT, Operation, Share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+QUANTUM: Final = 16
+"""Targets a lane may send before the next one's turn: a quarter of a pipeline."""
+
+Item = tuple[Share, int, "list[tuple[Share, int]] | None"]
+"""One request: a share, the index of its target, and the others that the same request settles."""
+
+
+class NodeQueue:
+    """Subtasks that wait for one node, for the operations of one connection pool."""
+
+    def __init__(self) -> None:
+        # A target maps to the one share that waits for it, or to a list of (share, index) when
+        # several do. One reference a subtask instead of a tuple each saves 56 bytes.
+        self._waiting: dict[Operation, dict[str, Share | list[tuple[Share, int]]]] = {}
+        self._lanes: deque[Share] = deque()
+        self.coalesced = 0
+
+    def __repr__(self) -> str:
+        return f"<NodeQueue [{len(self)} targets in {len(self._lanes)} lanes]>"
+
+    def __len__(self) -> int:
+        """Return how many requests wait (a target of several tasks is one)."""
+        return sum(len(waiting) for waiting in self._waiting.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._lanes)
+
+    def add(self, share: Share, indexes: Sequence[int]) -> None:
+        """Queue the targets *indexes* of *share*; their state becomes `QUEUED`."""
+        waiting = self._waiting.setdefault(share.operation, {})
+        targets = share.task.targets
+        states = share.states
+        for index in indexes:
+            states[index] = QUEUED
+            target = targets[index]
+            there = waiting.setdefault(target, share)
+            if there is not share:
+                self._join(waiting, target, there, share, index)
+        lane = share.lane
+        if lane is None:
+            share.lane = lane = list(indexes)
+            lane.reverse()
+            self._lanes.append(share)
+        else:
+            if not lane:
+                self._lanes.append(share)
+            lane[:0] = reversed(indexes)
+
+    def put_back(self, items: Iterable[Item]) -> None:
+        """Queue requests that got no answer again, in front and in their order."""
+        for share, index, others in reversed(list(items)):
+            for owner, place in ((share, index), *(others or ())):
+                waiting = self._waiting.setdefault(owner.operation, {})
+                owner.states[place] = QUEUED
+                target = owner.task.targets[place]
+                there = waiting.setdefault(target, owner)
+                if there is not owner:
+                    self._join(waiting, target, there, owner, place)
+                if owner.lane is None:
+                    owner.lane = []
+                if not owner.lane:
+                    self._lanes.appendleft(owner)
+                owner.lane.append(place)
+
+    def take(self, count: int) -> list[Item]:
+        """Return up to *count* requests to send now; their subtasks become `SENT`."""
+        taken: list[Item] = []
+        lanes = self._lanes
+        while lanes and count > 0:
+            share = lanes.popleft()
+            sent = self._take_from(share, min(count, QUANTUM), taken)
+            count -= sent
+            if share.lane:
+                lanes.append(share)
+        if not lanes:  # a dictionary does not shrink: a million that waited would cost 80 MB for ever
+            for operation in [operation for operation, waiting in self._waiting.items() if not waiting]:
+                del self._waiting[operation]
+        return taken
+
+    def take_all(self) -> list[tuple[Share, int]]:
+        """Empty the queue; return every waiting subtask. Their state is left as it is."""
+        # An index can stand in a lane twice: once passed over, because another task's lane sent it, and
+        # once put back or tried again.
+        everything = [
+            (share, index)
+            for share in self._lanes
+            for index in dict.fromkeys(reversed(share.lane or ()))
+            if share.states[index] == QUEUED
+        ]
+        for share in self._lanes:
+            share.lane = None
+        self._lanes.clear()
+        self._waiting.clear()
+        return everything
+
+    def forget(self, share: Share, indexes: Iterable[int]) -> None:
+        """Take cancelled subtasks out; their state is not `QUEUED` any more."""
+        waiting = self._waiting.get(share.operation, {})
+        for index in indexes:
+            target = share.task.targets[index]
+            there = waiting.get(target)
+            if there is share:
+                del waiting[target]
+            elif isinstance(there, list):
+                there[:] = [pair for pair in there if pair != (share, index)]
+                if not there:
+                    del waiting[target]
+
+    def _take_from(self, share: Share, count: int, taken: list[Item]) -> int:
+        waiting = self._waiting[share.operation]
+        states = share.states
+        targets = share.task.targets
+        lane = share.lane
+        assert lane is not None
+        sent = 0
+        while lane and sent < count:
+            index = lane.pop()
+            if states[index] != QUEUED:
+                continue  # sent in another task's lane, or cancelled
+            there = waiting.pop(targets[index], share)
+            states[index] = SENT
+            if there is share:
+                taken.append((share, index, None))
+            else:
+                others = [(other, place) for other, place in there if other.states[place] == QUEUED]  # type: ignore[union-attr]
+                for other, place in others:
+                    other.states[place] = SENT
+                taken.append((share, index, others or None))
+                self.coalesced += len(others)
+            sent += 1
+        return sent
+
+    @staticmethod
+    def _join(
+        waiting: dict[str, Share | list[tuple[Share, int]]],
+        target: str,
+        there: Share | list[tuple[Share, int]],
+        share: Share,
+        index: int,
+    ) -> None:
+        if isinstance(there, list):
+            there.append((share, index))
+        else:
+            waiting[target] = [(there, there.task.index_of(target)), (share, index)]

@@ -1,0 +1,1 @@
+"""Counters, meters, the Prometheus page, logs with a formatter that can be swapped."""

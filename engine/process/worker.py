@@ -1,0 +1,255 @@
+"""An engine under a supervisor: one worker, that takes over from the worker before it and hands over in turn.
+
+The supervisor starts it with everything it needs to know in the environment (`ENVIRONMENT`, JSON) and
+speaks with it over a socketpair, a JSON document a line. The worker prepares itself whole, answers
+``/readyz`` and ``/version`` on a Unix socket of its own, and accepts on the shared listening socket when
+it is told ``go``. ``drain`` ends it: requests under way are answered, connections closed, and what is
+unfinished is in the store for the worker after it, which is told ``adopt`` when this one has exited.
+
+Orders and reports that are not known are ignored, so that versions next to each other understand each
+other. When the supervisor dies, the socketpair ends, and the worker drains quickly: a new supervisor
+needs the address and the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import uvloop
+from aiohttp import web
+from loguru import logger
+
+from engine import _version
+from engine.api.worker_api import make_private_app
+from engine.errors import ConfigError, EngineError
+from engine.observe import logs
+from engine.process.lifecycle import Engine
+from engine.process.single import SWITCH_INTERVAL_S, cycle
+from engine.workers.peers import Peer, Peers
+
+if TYPE_CHECKING:
+    from engine.config.load import Config
+
+ENVIRONMENT: Final = "PURGELINE_WORKER"
+PROTOCOL: Final = 1
+_PRIVATE_GRACE_S: Final = 0.2
+_REPORT_EVERY_S: Final = 1.0
+_ORPHAN_DRAIN_S: Final = 2.0
+_FAILED_DRAIN_S: Final = 2.0
+"""For the requests of a worker that fails: new connections wait for the next worker meanwhile."""
+_PATH_MAX_BYTES: Final = 100
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What the supervisor tells a worker at its start. Fields are only added."""
+
+    listen_fd: int
+    control_fd: int
+    socket: str  #: path of the worker's own Unix socket
+    protocol: int = PROTOCOL
+    slot: int = 0
+    count: int = 1
+    generation: int = 1
+    has_predecessor: bool = False
+
+
+def read_orders(environ: dict[str, str] | None = None) -> Orders:
+    """Return the orders of this process.
+
+    Raises:
+        ConfigError: there are none; a worker is not started by hand.
+    """
+    text = (os.environ if environ is None else environ).get(ENVIRONMENT)
+    if text is None:
+        raise ConfigError(f"{ENVIRONMENT} is not set: a supervisor starts workers; use `purgeline serve`")
+    try:
+        return msgspec.json.decode(text, type=Orders)
+    except msgspec.DecodeError as exc:
+        raise ConfigError(f"{ENVIRONMENT}: {exc}") from exc
+
+
+def run(config: Config) -> int:
+    """Work until the supervisor says otherwise. Returns the exit code.
+
+    Raises:
+        ConfigError: there is no supervisor.
+    """
+    orders = read_orders()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    log = logs.setup(
+        log_format=config.engine.log_format, level=config.engine.log_level, version=_version.__version__
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            worker = Worker(config, log, orders)
+            try:
+                return runner.run(worker.run())
+            except (Exception, SystemExit) as exc:
+                if not worker.is_serving:
+                    raise
+                runner.run(worker.give_up(exc))
+                return 1
+    finally:
+        log.close()
+
+
+class Worker:
+    """The engine, and the supervisor's end of it."""
+
+    def __init__(self, config: Config, log: logs.Logs, orders: Orders) -> None:
+        self._log = log
+        self._orders = orders
+        self._peers = Peers(orders.slot, orders.count, orders.generation)
+        self._config = config
+        self._engine: Engine
+        self._writer: asyncio.StreamWriter
+        self._adopting: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self.is_serving = False
+
+    def __repr__(self) -> str:
+        return f"<Worker {self._orders.slot}/{self._orders.count} g{self._orders.generation}>"
+
+    async def run(self) -> int:
+        """Work until told to drain."""
+        orders = self._orders
+        self._main = asyncio.current_task()
+        listener = _take_socket(orders.listen_fd)
+        self._engine = Engine(
+            self._config, self._log, peers=self._peers, has_predecessor=orders.has_predecessor
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._engine.stop)
+        loop.add_signal_handler(signal.SIGUSR1, cycle(self._log))
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor's; a terminal sends it to all
+        reader, self._writer = await asyncio.open_connection(sock=_take_socket(orders.control_fd))
+        own = Path(orders.socket)
+        runner = await self._open_private(own)
+        background = [
+            loop.create_task(self._obey(reader, listener)),
+            loop.create_task(self._report_health()),
+        ]
+        try:
+            await self._engine.prepare()
+        except EngineError as exc:
+            logger.error("cannot start: {}", exc)
+            return 1
+        else:
+            logger.info("worker {} is ready", orders.slot)
+            self.is_serving = True
+            await self._engine.run_until_stopped()
+            self._report("drained")
+            return 0
+        finally:
+            for task in (*background, self._adopting):
+                if task is not None:
+                    task.cancel()
+            await runner.cleanup()
+            own.unlink(missing_ok=True)  # noqa: ASYNC240 - the last thing this loop does
+
+    async def give_up(self, why: BaseException) -> None:
+        """Finish the requests under way after an error that nobody caught; the supervisor does the rest."""
+        logger.opt(exception=why).critical("the worker gives up: {}: {}", type(why).__name__, why)
+        self._engine.drain_limit_s = min(_FAILED_DRAIN_S, self._engine.drain_limit_s)
+        self._engine.stop()
+        if self._main is not None and not self._main.done():  # a callback raised it; the rest goes on
+            await self._main
+        else:
+            await self._engine.run_until_stopped()
+
+    async def _open_private(self, path: Path) -> web.AppRunner:
+        runner = web.AppRunner(
+            make_private_app(self._engine),
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=_PRIVATE_GRACE_S,  # whoever still asks turns to the next worker of this slot
+        )
+        await runner.setup()
+        await web.SockSite(runner, _bind_unix(path)).start()
+        return runner
+
+    # The supervisor's orders
+
+    async def _obey(self, reader: asyncio.StreamReader, listener: socket.socket) -> None:
+        try:
+            while line := await reader.readline():
+                await self._obey_one(msgspec.json.decode(line), listener)
+        except ConnectionError:
+            pass
+        except Exception:  # noqa: BLE001 - it must end as if the supervisor had gone, not hang
+            logger.exception("an order of the supervisor failed")
+        logger.warning("the supervisor has gone; draining")
+        self._engine.drain_limit_s = min(_ORPHAN_DRAIN_S, self._engine.drain_limit_s)
+        self._engine.stop()
+
+    async def _obey_one(self, order: dict[str, Any], listener: socket.socket) -> None:
+        match order.get("cmd"):
+            case "peers":
+                self._peers.update(msgspec.convert(order["workers"], list[Peer]))
+            case "go":
+                self._engine.accept_on(listener)
+                self._report("accepting")
+                logger.info("purgeline {} accepts, worker {}", _version.__version__, self._orders.slot)
+            case "adopt":
+                self._adopting = asyncio.get_running_loop().create_task(self._adopt())
+            case "drain":
+                self._engine.drain_limit_s = float(order.get("limit_s", self._engine.drain_limit_s))
+                self._report("draining")
+                self._engine.stop()
+
+    async def _adopt(self) -> None:
+        while True:
+            try:
+                await self._engine.adopt()
+            except EngineError as exc:
+                logger.error("cannot take up what the worker before left, trying again: {}", exc)
+                await asyncio.sleep(1)
+            else:
+                return
+
+    # Reports
+
+    def _report(self, event: str, **facts: object) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode({"event": event, **facts}) + b"\n")
+
+    async def _report_health(self) -> None:
+        stats = self._engine.stats
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            is_ready = not self._engine.not_ready_reason()
+            self._report("health", requests=stats.requests, errors_5xx=stats.requests_failed, ready=is_ready)
+
+
+def _take_socket(descriptor: int) -> socket.socket:
+    try:
+        taken = socket.socket(fileno=descriptor)
+    except OSError as exc:
+        raise ConfigError(f"{ENVIRONMENT}: descriptor {descriptor} is no socket: {exc.strerror}") from exc
+    taken.setblocking(False)
+    os.set_inheritable(descriptor, False)
+    return taken
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    """Return a Unix socket at *path* that only this user may open; paths may be longer than its address."""
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX)
+    made.setblocking(False)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    before = os.umask(0o177)
+    try:
+        is_short = len(os.fsencode(path)) <= _PATH_MAX_BYTES
+        made.bind(str(path) if is_short else f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.umask(before)
+        os.close(folder)
+    return made

@@ -1,0 +1,1 @@
+"""Going on, after a start, with what the journal holds."""

@@ -1,0 +1,1 @@
+"""The shared store, on Redis: single, Sentinel or Cluster."""

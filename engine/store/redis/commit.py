@@ -1,0 +1,307 @@
+"""A commit's pipeline to Redis: everything in a batch that needs no look at what is stored."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.errors import StoreError
+from engine.store import Batch, Callback
+from engine.store.redis.keys import GROUP
+from engine.store.redis.queues import Row, rows_behind
+from engine.store.redis.records import encode_callback, encode_task, facts_of, journal_key, split_key
+from engine.store.redis.scripts import ACCEPT, ACK, CALLBACK, HAND_OVER, PROGRESS, SETTLE
+from engine.tasks.task import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from engine.store import Committed, Parked
+    from engine.store.redis.link import Command
+    from engine.store.redis.store import RedisStore
+
+_RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+def _keep_callbacks(callbacks: list[Callback], left: Batch) -> None:
+    left.callbacks += callbacks
+
+
+def _keep_entries(keys: list[str], left: Batch) -> None:
+    left.settled_journal += keys  # those of callbacks are acknowledged in the same way
+
+
+class RedisCommit:
+    """The first pipeline of a commit: everything that needs no look at what is stored."""
+
+    def __init__(self, store: RedisStore, batch: Batch, done: Committed) -> None:
+        self._store = store
+        self._keys = store.keys
+        self._batch = batch
+        self._done = done
+        self._commands: list[Command] = []
+        self._after: list[tuple[Callable[[Any], None], list[int] | None, Callable[[Batch], object]]] = []
+        self.has_lost_groups = False
+        self.left = Batch()  #: what could not be written, accepted tasks aside
+
+    def write(self) -> None:
+        """Send it, and note what came of it."""
+        batch = self._batch
+        self._accept()
+        rows: dict[str, list[Parked]] = {}
+        for row in batch.parked:
+            rows.setdefault(row.task_id, []).append(row)
+        callbacks = {one.task_id: one for one in batch.callbacks if one.task_id in batch.documents}
+        for task_id, parked in rows.items():
+            self._hand_over(task_id, parked, callbacks.get(task_id))
+        self._settle([task_id for task_id in batch.documents if task_id not in rows], callbacks)
+        self._progress()
+        self._callbacks([one for one in batch.callbacks if callbacks.get(one.task_id) is not one])
+        self._ack([*batch.settled_journal, *batch.callbacks_over])
+        if batch.is_probe:
+            for tag in self._keys.tags:
+                self._add(("SET", f"{tag}probe", "1"), _nothing)
+        replies = self._store.link.run(self._commands, is_write=True) if self._commands else []
+        after, self._after = (
+            self._after,
+            [],
+        )  # they refer to this object: the collector would have to find them
+        for (then, places, keep), reply in zip(after, replies, strict=True):
+            if not isinstance(reply, StoreError):
+                then(reply)
+                continue
+            self.has_lost_groups |= "NOGROUP" in str(reply)
+            if places is None:
+                self._done.own_error = reply
+                keep(self.left)
+            else:
+                for place in places:
+                    self._done.refused[batch.accepted[place].id] = reply
+        if self._done.known:
+            self._show_known()
+
+    def _add(
+        self,
+        command: Command,
+        then: Callable[[Any], None],
+        *,
+        places: list[int] | None = None,
+        keep: Callable[[Batch], object] = _nothing,
+    ) -> None:
+        """Add a command.
+
+        Args:
+            command: a script or a command.
+            then: given the answer.
+            places: of the accepted tasks that it saves.
+            keep: puts what it writes of the engine's own into another batch, when it cannot be written.
+        """
+        self._commands.append(command)
+        self._after.append((then, places, keep))
+
+    def _by_region(self, ids: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+        regions: dict[int, list[str]] = {}
+        for task_id in ids:
+            regions.setdefault(self._keys.region(task_id), []).append(task_id)
+        for region, names in regions.items():
+            for first in range(0, len(names), _RECORDS_MAX):
+                yield region, names[first : first + _RECORDS_MAX]
+
+    def _accept(self) -> None:
+        accepted = self._batch.accepted
+        regions: dict[int, list[int]] = {}
+        for place, record in enumerate(accepted):
+            regions.setdefault(self._keys.region(record.id), []).append(place)
+        for region, all_places in regions.items():
+            for first in range(0, len(all_places), _RECORDS_MAX):
+                places = all_places[first : first + _RECORDS_MAX]
+                tag = self._keys.tags[region]
+                flat: list[Any] = [GROUP, self._store.consumer]
+                for place in places:
+                    record = accepted[place]
+                    flat += (
+                        record.id,
+                        int(record.created_at * 1e6),
+                        "1" if record.digest else "0",
+                        encode_task(record),
+                    )
+                names = [f"{tag}task:{accepted[place].id}" for place in places]
+                self._add(
+                    ACCEPT.call([self._keys.streams[region], f"{tag}index", *names], flat),
+                    self._accepted(region, places),
+                    places=places,
+                )
+
+    def _accepted(self, region: int, places: list[int]) -> Callable[[Any], None]:
+        def note(reply: Any) -> None:
+            entry, known = reply
+            key = journal_key(region, entry.decode()) if entry else ""
+            for place in places:
+                self._done.journal[place] = key
+            for number, value in zip(*[iter(known)] * 2, strict=True):
+                self._done.known[self._batch.accepted[places[number]].id] = ("", value)
+
+        return note
+
+    def _show_known(self) -> None:
+        """Find the documents of known ids; one that cannot be read just now is refused."""
+        known = self._done.known
+        try:
+            texts = self._store.shown({task_id: value for task_id, (_, value) in known.items()})
+        except StoreError as exc:
+            self._done.refused.update(dict.fromkeys(known, exc))
+            known.clear()
+            return
+        for task_id in list(known):
+            text = texts.get(task_id)
+            if text is None:
+                del known[task_id]
+                self._done.refused[task_id] = StoreError("the task with this id has just been forgotten")
+            else:
+                known[task_id] = (facts_of(text).digest, text)
+
+    def _settle(self, ids: list[str], callbacks: dict[str, Callback]) -> None:
+        for region, names in self._by_region(ids):
+            tag = self._keys.tags[region]
+            flat: list[Any] = [GROUP, self._store.consumer]
+            for task_id in names:
+                document = self._batch.documents[task_id]
+                facts = facts_of(document)
+                callback = callbacks.get(task_id)
+                flat += (
+                    task_id,
+                    int(facts.created_at * 1e6),
+                    document,
+                    self._store.ms_of(facts.state),
+                    b"" if callback is None else encode_callback(callback),
+                    repr(facts.due_at) if facts.state == State.RUNNING else "",
+                )
+            keys = [
+                self._keys.streams[region],
+                f"{tag}index",
+                f"{tag}due",
+                *(f"{tag}task:{name}" for name in names),
+            ]
+            self._add(
+                SETTLE.call(keys, flat),
+                self._settled(region, names, callbacks),
+                keep=partial(self._keep_documents, names, callbacks),
+            )
+
+    def _keep_documents(self, names: list[str], callbacks: dict[str, Callback], left: Batch) -> None:
+        for name in names:
+            left.documents[name] = self._batch.documents[name]
+            if name in callbacks:
+                left.callbacks.append(callbacks[name])
+
+    def _settled(
+        self, region: int, names: list[str], callbacks: dict[str, Callback]
+    ) -> Callable[[Any], None]:
+        def note(reply: Any) -> None:
+            entries, lost = reply
+            self._done.lost.update(names[place] for place in lost)
+            for task_id, entry in zip(names, entries, strict=True):
+                if entry:
+                    self._note(callbacks[task_id], region, entry)
+
+        return note
+
+    def _note(self, callback: Callback, region: int, entry: bytes) -> None:
+        key = journal_key(region, entry.decode())
+        self._done.callbacks.append(Callback(key, callback.task_id, callback.url, callback.body))
+
+    def _hand_over(self, task_id: str, parked: list[Parked], callback: Callback | None) -> None:
+        region = self._keys.region(task_id)
+        tag = self._keys.tags[region]
+        document = self._batch.documents.get(task_id, b"")
+        facts = facts_of(document) if document else None
+        rows = [Row.parked(one) for one in parked]
+        queues = list({queue: None for row in rows for queue in row.queues})
+        place = {queue: number for number, queue in enumerate(queues, 1)}
+        flat = [(place[queue], row.at, row.member) for row in rows for queue in row.queues]
+        nodes = {one.node for one in parked}
+        behind = rows_behind(parked)
+        names = [f"{tag}{name}" for name in ("tasks", "index", "due", "delayed", f"behind:{task_id}")]
+        is_running = facts is not None and facts.state == State.RUNNING
+        command = HAND_OVER.call(
+            [self._keys.task(task_id), *names, *(tag + queue for queue in queues)],
+            [
+                GROUP,
+                self._store.consumer,
+                task_id,
+                int(facts.created_at * 1e6) if facts else 0,
+                document,
+                self._store.ms_of(facts.state) if facts else 0,
+                b"" if callback is None else encode_callback(callback),
+                repr(facts.due_at) if facts is not None and is_running else "",
+                len(flat),
+                *(value for row in flat for value in row),
+                len(nodes),
+                *nodes,
+                len(behind),
+                *(value for pair in behind.items() for value in pair),
+            ],
+        )
+
+        def note(reply: bytes) -> None:
+            if reply == b"lost":
+                self._done.lost.add(task_id)
+            elif reply and reply != b"there" and callback is not None:
+                self._note(callback, region, reply)
+
+        def keep(left: Batch) -> None:
+            left.parked += parked
+            if document:
+                left.documents[task_id] = document
+            if callback is not None:
+                left.callbacks.append(callback)
+
+        self._add(command, note, keep=keep)
+
+    def _progress(self) -> None:
+        for region, names in self._by_region(self._batch.progress):
+            tag = self._keys.tags[region]
+            values = [self._batch.progress[name] for name in names]
+            command = PROGRESS.call([f"{tag}task:{name}" for name in names], [self._store.consumer, *values])
+
+            def note(reply: list[int], names: list[str] = names) -> None:
+                self._done.lost.update(names[place] for place in reply)
+
+            self._add(command, note)
+
+    def _callbacks(self, callbacks: list[Callback]) -> None:
+        regions: dict[int, list[Callback]] = {}
+        for one in callbacks:
+            regions.setdefault(self._keys.region(one.task_id), []).append(one)
+        for region, some in regions.items():
+
+            def note(reply: list[bytes], region: int = region, some: list[Callback] = some) -> None:
+                for one, entry in zip(some, reply, strict=True):
+                    self._note(one, region, entry)
+
+            texts = map(encode_callback, some)
+            self._add(
+                CALLBACK.call([self._keys.streams[region]], [GROUP, self._store.consumer, *texts]),
+                note,
+                keep=partial(_keep_callbacks, some),
+            )
+
+    def _ack(self, keys: Iterable[int | str]) -> None:
+        regions: dict[int, list[str]] = {}
+        for key in keys:
+            if key:
+                region, entry = split_key(key)
+                regions.setdefault(region, []).append(entry)
+        for region, entries in regions.items():
+            for first in range(0, len(entries), _RECORDS_MAX):
+                some = entries[first : first + _RECORDS_MAX]
+                arguments = [GROUP, self._store.consumer, *some]
+                self._add(
+                    ACK.call([self._keys.streams[region]], arguments),
+                    _nothing,
+                    keep=partial(_keep_entries, [journal_key(region, entry) for entry in some]),
+                )

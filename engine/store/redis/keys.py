@@ -1,0 +1,70 @@
+"""Names of keys in Redis.
+
+Everything of one region has one hash tag, ``purgeline:{region-07}:…``, so what belongs together is on one
+server of a cluster and changes in one script: a task's document, the rows it left in delay queues, its
+journal entry and its callback. What the engines know of each other is under ``purgeline:{cluster}:…``.
+
+A region's keys:
+
+- ``tasks``      stream, the journal, with the consumer group ``engines``
+- ``task:ID``    string: a document (``{…``), or of a task at work ``@CONSUMER ENTRY[ progress]``
+- ``index``      sorted set, ids by creation, for listing
+- ``due``        sorted set, ids of stored tasks by the time at which they become partial
+- ``delayed``    set of the nodes that have rows
+- ``delay:NODE fetch:NODE wait:NODE``  sorted sets, rows by time: purges, prefetches, what waits for parents
+- ``wide:NODE``  sorted set, those rows of ``delay:NODE`` that are prefix and host purges
+- ``behind:ID``  hash, target → rows that wait for parents
+- ``fence``      the highest number of a leader that changed something here
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from zlib import crc32
+
+from engine.tasks.task import Operation
+
+GROUP: Final = "engines"
+
+
+class Keys:
+    """Names under one prefix.
+
+    Args:
+        prefix: ``store.prefix``.
+        region_count: regions, which are numbered from 0.
+    """
+
+    def __init__(self, prefix: str, region_count: int) -> None:
+        self.count = region_count
+        self._prefix = prefix
+        self.tags = [f"{prefix}:{{region-{number:02d}}}:" for number in range(region_count)]
+        self.streams = [f"{tag}tasks" for tag in self.tags]
+
+    def region(self, task_id: str) -> int:
+        """Return the number of a task's region."""
+        return crc32(task_id.encode()) % self.count
+
+    def task(self, task_id: str) -> str:
+        """Return the key of a task's document."""
+        return f"{self.tags[self.region(task_id)]}task:{task_id}"
+
+    def cluster(self, name: str) -> str:
+        """Return a key of what the engines know of each other."""
+        return f"{self._prefix}:{{cluster}}:{name}"
+
+    def lock(self, node: str) -> str:
+        """Return the key that says which engine delivers a node's rows."""
+        return f"{self._prefix}:{{deliver-{node}}}:lock"
+
+
+def queue_of(operation: int, after: str) -> str:
+    """Return the queue of a row, without the node's name."""
+    if after:
+        return "wait:"
+    return "fetch:" if operation == Operation.PREFETCH else "delay:"
+
+
+def member_of(operation: int, task_id: str, target: str) -> str:
+    """Return what a row is called in its queue; the same row has always the same name."""
+    return f"{int(operation)} {task_id} {target}"

@@ -1,0 +1,288 @@
+"""What the engines of one Redis know of each other: who lives, who leads, what the dead have left.
+
+Every engine process is a *consumer* of the regions' streams, under a name that no other ever had. It says
+that it lives by a key that expires. What a consumer without that key still has is taken from it entry by
+entry (`take`), which fails when somebody else was faster. The leader is who holds one more such key; each
+time that changes hands a number is counted up, and what a leader does carries it: a region that has seen a
+higher one refuses (`CHANGE`, `FENCE`), so one that slept through its end does no harm.
+
+Blocking, like the store; called by threads of the cluster's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from engine.errors import StoreError
+from engine.store import Committed
+from engine.store.redis.keys import GROUP
+from engine.store.redis.records import Entry, read_entry
+from engine.store.redis.scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
+from engine.tasks.task import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from engine.store import Accepted, Callback
+    from engine.store.redis.store import RedisStore
+
+LEFT = b"left"
+_CLAIM_MS = 10_000
+_INBOX_MS = 60_000
+_DUE_MAX = 500
+
+
+class About(msgspec.Struct):
+    """What an engine says of itself. Fields are only added."""
+
+    name: str = ""
+    host: str = ""
+    pid: int = 0
+    process: str = ""  #: tells processes of one number apart: boot, namespace, start
+    version: str = ""
+    listen: str = ""
+    started_at: float = 0.0
+    nodes: list[str] = []
+    is_draining: bool = False  #: it takes no more work over
+
+
+class Member(msgspec.Struct):
+    """An engine, as the others see it."""
+
+    consumer: str
+    about: About
+    lives: bool  #: it has been heard of
+    has_left: bool  #: it said that it ends
+
+
+class View(msgspec.Struct):
+    """Everybody, at one moment."""
+
+    leader: str = ""
+    fence: int = 0
+    members: list[Member] = []
+
+
+class Taken(msgspec.Struct):
+    """An entry of the journal that is ours now."""
+
+    region: int
+    entry: Entry
+    records: list[Accepted]  #: of tasks that have not settled
+    progress: dict[str, bytes]
+
+
+class Members:
+    """The table of engines, as one of them works with it.
+
+    Args:
+        store: of this engine.
+        ttl_s: an engine that was not heard of for so long is dead.
+    """
+
+    def __init__(self, store: RedisStore, ttl_s: float) -> None:
+        self.store = store
+        self._link = store.link
+        self._keys = store.keys
+        self._ttl_ms = int(ttl_s * 1000)
+        self._known: set[str] = set()  # other engines
+
+    def beat(self, about: About, *, may_lead: bool) -> View:
+        """Say that this engine lives, lead if nobody does, and return who is there."""
+        name = self._keys.cluster
+        me = self.store.consumer
+        reply = self._link.one(
+            *BEAT.call(
+                [
+                    *(name(f"beat:{me}"), name("engines"), name("leader"), name("fence")),
+                    *(name(f"beat:{other}") for other in self._known),  # or a slot on the move hides them
+                ],
+                [me, msgspec.json.encode(about), self._ttl_ms, name("beat:"), "1" if may_lead else "0"],
+            ),
+            is_write=True,
+        )
+        view = View(reply[0].decode(), int(reply[1]))
+        for consumer, text, lives in zip(*[iter(reply[2:])] * 3, strict=True):
+            has_left = text == LEFT
+            about = About() if has_left else msgspec.json.decode(text, type=About)
+            view.members.append(Member(consumer.decode(), about, bool(lives), has_left))
+        self._known = {member.consumer for member in view.members} - {me}
+        return view
+
+    def leave(self) -> None:
+        """Say that this engine ends: the others look at once for what it leaves."""
+        name = self._keys.cluster
+        me = self.store.consumer
+        self._link.all(
+            [
+                ("HSET", name("engines"), me, LEFT),
+                LEAVE.call(
+                    [name(f"beat:{me}"), name("leader"), name("engines")], [me, name("inbox:"), _INBOX_MS]
+                ),
+            ],
+            is_write=True,
+        )
+
+    def pending(self) -> dict[str, dict[int, int]]:
+        """Return consumer → region → how many entries it has there; also of consumers that are forgotten."""
+        replies = self._link.all([("XINFO", "CONSUMERS", stream, GROUP) for stream in self._keys.streams])
+        found: dict[str, dict[int, int]] = {}
+        for region, reply in enumerate(replies):
+            for one in reply:
+                facts = dict(zip(*[iter(one)] * 2, strict=True))
+                counts = found.setdefault(facts[b"name"].decode(), {})
+                if facts[b"pending"]:
+                    counts[region] = facts[b"pending"]
+        return found
+
+    def oldest(self, pending: Mapping[str, Mapping[int, int]]) -> dict[str, float]:
+        """Return consumer → UNIX seconds of its oldest entry, for what `pending` returned."""
+        asked = [(consumer, region) for consumer, regions in pending.items() for region in regions]
+        replies = self._link.all(
+            [
+                ("XPENDING", self._keys.streams[region], GROUP, "-", "+", 1, consumer)
+                for consumer, region in asked
+            ]
+        )
+        found: dict[str, float] = {}
+        for (consumer, _), reply in zip(asked, replies, strict=True):
+            if reply:
+                at = int(reply[0][0].partition(b"-")[0]) / 1000
+                found[consumer] = min(at, found.get(consumer, at))
+        return found
+
+    def entries_of(self, consumer: str, region: int, *, idle_ms: int = 0) -> Iterator[list[str]]:
+        """Yield ids of a consumer's entries in a region, some at a time; see `RedisStore.pending`."""
+        yield from self.store.pending(region, consumer, idle_ms=idle_ms)
+
+    def take(self, consumer: str, region: int, ids: list[str]) -> list[Taken]:
+        """Take entries from a consumer, which may be this one; those that it has no more are left out."""
+        stream = self._keys.streams[region]
+        tag = self._keys.tags[region]
+        read = self._link.all([("XRANGE", stream, entry, entry) for entry in ids])
+        entries = [read_entry(region, *reply[0]) for reply in read if reply]
+        commands = [
+            TAKE.call(
+                [stream, *(f"{tag}task:{record.id}" for record in entry.accepted)],
+                [GROUP, self.store.consumer, consumer, entry.id],
+            )
+            for entry in entries
+        ]
+        gone = [entry for entry, reply in zip(ids, read, strict=True) if not reply]
+        commands += [("XACK", stream, GROUP, entry) for entry in gone]
+        taken: list[Taken] = []
+        for entry, reply in zip(entries, self._link.all(commands, is_write=True), strict=False):
+            if reply is None:
+                continue
+            made = Taken(region, entry, [], {})
+            for record, progress in zip(entry.accepted, reply, strict=True):
+                if progress != b"{":
+                    made.records.append(record)
+                    if progress:
+                        made.progress[record.id] = progress
+            taken.append(made)
+        return taken
+
+    def bury(self, consumer: str) -> bool:
+        """Forget a consumer that has nothing left; return whether that is so everywhere."""
+        replies = self._link.all(
+            [BURY.call([stream], [GROUP, consumer]) for stream in self._keys.streams], is_write=True
+        )
+        if not all(replies):
+            return False
+        self._link.all(
+            [
+                ("HDEL", self._keys.cluster("engines"), consumer),
+                ("DEL", self._keys.cluster(f"inbox:{consumer}")),
+                DEPOSE.call([self._keys.cluster("leader")], [consumer]),
+            ],
+            is_write=True,
+        )
+        return True
+
+    # Messages
+
+    def send(self, consumer: str, message: str) -> None:
+        """Leave a message for an engine."""
+        inbox = self._keys.cluster(f"inbox:{consumer}")
+        self._link.all([("RPUSH", inbox, message), ("PEXPIRE", inbox, _INBOX_MS)], is_write=True)
+
+    def receive(self, wait_s: float) -> str:
+        """Wait for a message to this engine; empty when none came."""
+        reply = self._link.one("BLPOP", self._keys.cluster(f"inbox:{self.store.consumer}"), wait_s)
+        return reply[1].decode() if reply else ""
+
+    # Delivery of delay queues
+
+    def lock(self, node: str) -> bool:
+        """Claim a node's queue, or keep it."""
+        command = LOCK.call([self._keys.lock(node)], [self.store.consumer, _CLAIM_MS])
+        return bool(self._link.one(*command, is_write=True))
+
+    def unlock(self, node: str) -> None:
+        """Let others have a node's queue."""
+        self._link.one(*UNLOCK.call([self._keys.lock(node)], [self.store.consumer]), is_write=True)
+
+    # What the leader does
+
+    def fence(self, number: int) -> bool:
+        """Tell every region that leader *number* leads; False: there is a later one."""
+        replies = self._link.all(
+            [FENCE.call([f"{tag}fence"], [number]) for tag in self._keys.tags], is_write=True
+        )
+        return all(replies)
+
+    def make_due(self, now: float, fence: int) -> tuple[list[str], list[Callback]]:
+        """Make stored tasks whose time has come partial; return their states, and callbacks to be sent.
+
+        Raises:
+            StoreError: there is a later leader, or the store fails.
+        """
+        replies = self._link.all(
+            [
+                ("ZRANGEBYSCORE", f"{tag}due", "-inf", repr(now), "LIMIT", 0, _DUE_MAX)
+                for tag in self._keys.tags
+            ]
+        )
+        ids = [one.decode() for reply in replies for one in reply]
+        changed: list[tuple[str, bytes, dict[str, Any]]] = []
+        for task_id, value in self.store.values(ids).items():
+            if value is not None and value.startswith(b"{"):
+                document = msgspec.json.decode(value)
+                if document["state"] == State.RUNNING:
+                    document["state"] = State.PARTIAL.value
+                    document["updated_at"] = now
+                    changed.append((task_id, value, document))
+        done = Committed()
+        again = self._change(changed, fence, done)
+        by_tag: dict[str, list[str]] = {}
+        for task_id in ids:
+            if task_id in again:
+                continue
+            by_tag.setdefault(self._keys.tags[self._keys.region(task_id)], []).append(task_id)
+        self._link.all([("ZREM", f"{tag}due", *some) for tag, some in by_tag.items()], is_write=True)
+        states = [document["state"] for task_id, _, document in changed if task_id not in again]
+        return states, done.callbacks
+
+    def _change(
+        self, changed: list[tuple[str, bytes, dict[str, Any]]], fence: int, done: Committed
+    ) -> set[str]:
+        """Write documents; return the tasks that were changed by others meanwhile: they come up again."""
+        again = set()
+        commands = [
+            self.store.change(task_id, old, document, fence=fence, reports=True)
+            for task_id, old, document in changed
+        ]
+        replies = self._link.run(commands, is_write=True)
+        for (task_id, _, document), reply in zip(changed, replies, strict=True):
+            if isinstance(reply, StoreError):
+                raise reply
+            if reply == b"fenced":
+                raise StoreError(f"leader {fence} is over: there is a later one")
+            if reply == b"changed":
+                again.add(task_id)
+            else:
+                self.store.note_callback(done, task_id, document, reply)
+        return again

@@ -1,0 +1,281 @@
+"""Delay queues in Redis.
+
+A sorted set of rows per node *and region*, and per region the set of nodes that have any, as the talk's
+list per host and set of hosts. Per region, because a row and the document that counts it then change in
+one step: no row is lost or counted twice when an engine dies in between, on a cluster neither. What that
+costs is that a queue is read from all regions at once, in one pipeline, and merged by time.
+
+There is no index of targets. Rows that ask for the same are looked for among those that were read together,
+and what a delivery has sent already settles older rows that ask for it again; see `engine.delay`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.store import Depth, ParkedRow, token_of_row
+from engine.store.redis.keys import member_of, queue_of
+from engine.store.redis.scripts import CLEAN
+from engine.tasks.task import URLS, WIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from engine.store import Delivered, Parked
+    from engine.store.redis.keys import Keys
+    from engine.store.redis.link import Command, Link
+
+QUEUES: Final = ("delay:", "fetch:", "wait:")
+_WIDE_MAX: Final = 1000
+_SCAN: Final = 2000
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row as scripts take it."""
+
+    queues: list[str]  #: its queue first, then indexes that have it too; without the region's tag
+    member: str
+    target: str
+    at: float = 0.0
+    token: str = ""  #: what children call it, that may go when it is delivered
+    must_be_there: bool = False  #: what it counts is counted once
+
+    @classmethod
+    def parked(cls, one: Parked) -> Row:
+        """Return a row to be added."""
+        queue = queue_of(one.operation, one.after)
+        queues = [queue + one.node]
+        if queue == "delay:" and one.operation in WIDE:
+            queues.append(f"wide:{one.node}")
+        return cls(queues, member_of(one.operation, one.task_id, one.target), one.target, one.parked_at)
+
+    @classmethod
+    def delivered(cls, one: Delivered, *, must_be_there: bool) -> Row:
+        """Return a row to be dropped because of what became of it."""
+        return cls.read(one.row, token=token_of_row(one.row), must_be_there=must_be_there)
+
+    @classmethod
+    def read(cls, row: ParkedRow, *, token: str = "", must_be_there: bool = False) -> Row:
+        """Return a row to be dropped."""
+        queue = queue_of(row.operation, row.after)
+        queues = [queue + row.node]
+        if queue == "delay:" and row.operation in WIDE:
+            queues.append(f"wide:{row.node}")
+        member = member_of(row.operation, row.task_id, row.target)
+        return cls(queues, member, row.target, 0.0, token, must_be_there)
+
+
+def rows_behind(parked: Sequence[Parked]) -> dict[str, bytes]:
+    """Return what a task's ``behind`` hash holds for rows that wait for parents: target → JSON."""
+    found: dict[str, list[list[str]]] = {}
+    for one in parked:
+        if one.after:
+            member = member_of(one.operation, one.task_id, one.target)
+            found.setdefault(one.target, []).append([one.node, str(int(one.operation)), one.after, member])
+    return {target: msgspec.json.encode(rows) for target, rows in found.items()}
+
+
+class RedisQueues:
+    """The part of the store that reads delay queues."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self.link = link
+        self.keys = keys
+
+    @staticmethod
+    def now() -> str:
+        """Return the time as a score."""
+        return repr(time.time())
+
+    # How full
+
+    def _delayed(self) -> list[set[str]]:
+        """Return the nodes that have rows, per region."""
+        replies = self.link.all([("SMEMBERS", f"{tag}delayed") for tag in self.keys.tags])
+        return [{name.decode() for name in reply} for reply in replies]
+
+    def depths(self) -> dict[str, Depth]:
+        """See `Store.depths`."""
+        return self._depths(self._delayed())
+
+    def depth(self, node: str) -> Depth:
+        """See `Store.depth`."""
+        return self._depths([{node}] * self.keys.count).get(node, Depth(0, 0.0))
+
+    def pin(self) -> Callable[[str], int]:
+        """See `Store.pin`."""
+        return lambda node: self.depth(node).count
+
+    def _depths(self, delayed: list[set[str]]) -> dict[str, Depth]:
+        places = [(tag, node) for tag, nodes in zip(self.keys.tags, delayed, strict=True) for node in nodes]
+        commands: list[Command] = []
+        for tag, node in places:
+            for queue in QUEUES:
+                commands.append(("ZCARD", f"{tag}{queue}{node}"))
+                commands.append(("ZRANGE", f"{tag}{queue}{node}", 0, 0, "WITHSCORES"))
+        replies = iter(self.link.all(commands))
+        found: dict[str, Depth] = {}
+        empty: list[Command] = []
+        for tag, node in places:
+            counts, oldest = [], []
+            for _ in QUEUES:
+                counts.append(next(replies))
+                first = next(replies)
+                if first:
+                    oldest.append(float(first[1]))
+            if not oldest:
+                keys = [f"{tag}delayed", *(f"{tag}{queue}{node}" for queue in QUEUES)]
+                empty.append(CLEAN.call(keys, [node]))
+                continue
+            before = found.get(node, Depth(0, oldest[0]))
+            found[node] = Depth(
+                before.count + sum(counts),
+                min(before.oldest_at, *oldest),
+                before.ready + counts[0] + counts[1],
+            )
+        if empty:
+            self.link.run(empty, is_write=True)
+        return found
+
+    def nodes_behind(self) -> list[str]:
+        """See `Store.nodes_behind`."""
+        nodes = sorted(set().union(*self._delayed()))
+        commands = [("EXISTS", f"{tag}wait:{node}") for node in nodes for tag in self.keys.tags]
+        found = iter(self.link.all(commands))
+        return [node for node in nodes if sum(next(found) for _ in self.keys.tags)]
+
+    # Rows
+
+    def parked_of(self, node: str, limit: int) -> list[ParkedRow]:
+        """See `Store.parked_of`."""
+        return self._oldest(node, QUEUES, limit)
+
+    def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
+        """See `Store.oldest_parked`."""
+        return self._oldest(node, ("delay:",) if purges_only else ("delay:", "fetch:"), limit)
+
+    def _oldest(self, node: str, queues: Sequence[str], limit: int) -> list[ParkedRow]:
+        """Return the oldest rows of all regions; a few of each are enough but for where they crowd."""
+        share = min(limit, max(50, 4 * limit // self.keys.count))
+        places = [(tag, queue) for tag in self.keys.tags for queue in queues]
+        replies = self._first(node, places, share)
+        if sum(map(len, replies)) < limit:
+            crowded = [place for place, rows in enumerate(replies) if len(rows) == share < limit]
+            if crowded:
+                more = self._first(node, [places[place] for place in crowded], limit)
+                for place, rows in zip(crowded, more, strict=True):
+                    replies[place] = rows
+        found = [row for rows in replies for row in rows]
+        found.sort(key=lambda row: row.seq)
+        return found[:limit]
+
+    def _first(self, node: str, places: Sequence[tuple[str, str]], limit: int) -> list[list[ParkedRow]]:
+        replies = self.link.all(
+            [("ZRANGE", f"{tag}{queue}{node}", 0, limit - 1, "WITHSCORES") for tag, queue in places]
+        )
+        return [
+            _rows(node, reply, after="?" if queue == "wait:" else "")
+            for (_, queue), reply in zip(places, replies, strict=True)
+        ]
+
+    def wide_parked(self, node: str) -> list[ParkedRow]:
+        """See `Store.wide_parked`."""
+        replies = self.link.all(
+            [("ZREVRANGE", f"{tag}wide:{node}", 0, _WIDE_MAX - 1, "WITHSCORES") for tag in self.keys.tags]
+        )
+        found = [row for reply in replies for row in _rows(node, reply)]
+        found.sort(key=lambda row: row.seq, reverse=True)
+        return found[:_WIDE_MAX]
+
+    def parked_like(
+        self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
+        """See `Store.parked_like`. Looks among rows just read, and drops those that went meanwhile."""
+        wanted = set(targets)
+        rows = {row.key: row for row in among if (row.operation, row.target) in wanted}
+        here = self.present(list(rows.values()))
+        return sorted((row for row in rows.values() if (node, row.key) in here), key=lambda row: row.seq)
+
+    def parked_below(
+        self, node: str, prefix: str, before: float, among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
+        """See `Store.parked_below`. Looks among rows just read."""
+        return [
+            row
+            for row in among
+            if row.operation in URLS
+            and row.seq < before
+            and row.target.partition("://")[2].startswith(prefix)
+        ]
+
+    def present(self, rows: Sequence[ParkedRow]) -> set[tuple[str, Any]]:
+        """Return node and key of those of *rows* that are still in their queue."""
+        by_queue: dict[str, list[tuple[ParkedRow, str]]] = {}
+        for row in rows:
+            tag = self.keys.tags[self.keys.region(row.task_id)]
+            name = f"{tag}{queue_of(row.operation, row.after)}{row.node}"
+            member = member_of(row.operation, row.task_id, row.target)
+            by_queue.setdefault(name, []).append((row, member))
+        replies = self.link.all(
+            [("ZMSCORE", name, *(member for _, member in some)) for name, some in by_queue.items()]
+        )
+        return {
+            (row.node, row.key)
+            for some, reply in zip(by_queue.values(), replies, strict=True)
+            for (row, _), score in zip(some, reply, strict=True)
+            if score is not None
+        }
+
+    def queues_behind(self, by_task: Mapping[str, Sequence[Delivered]]) -> dict[str, list[str]]:
+        """Return, per task, the queues of rows that wait for what was delivered."""
+        asked = [
+            (task_id, list({one.row.target for one in some})) for task_id, some in by_task.items() if some
+        ]
+        replies = self.link.all(
+            [
+                ("HMGET", f"{self.keys.tags[self.keys.region(task_id)]}behind:{task_id}", *targets)
+                for task_id, targets in asked
+            ]
+        )
+        found: dict[str, list[str]] = {}
+        for (task_id, _), texts in zip(asked, replies, strict=True):
+            nodes = {node for text in texts if text for node, *_ in msgspec.json.decode(text)}
+            if nodes:
+                found[task_id] = [queue + node for node in sorted(nodes) for queue in (*QUEUES, "wide:")]
+        return found
+
+    def rows_of_tasks(self, task_ids: Iterable[str]) -> dict[str, list[Row]]:
+        """Return every row of some tasks: looked for in their regions, for nothing else asks for that."""
+        found: dict[str, list[Row]] = {}
+        for task_id in task_ids:
+            tag = self.keys.tags[self.keys.region(task_id)]
+            for name in self.link.one("SMEMBERS", f"{tag}delayed"):
+                node = name.decode()
+                for queue in QUEUES:
+                    for member in self._members_of(f"{tag}{queue}{node}", task_id):
+                        operation, _, target = member.split(" ", 2)
+                        after = "?" if queue == "wait:" else ""
+                        row = ParkedRow(member, 0.0, node, int(operation), target, task_id, after, 0.0)
+                        found.setdefault(task_id, []).append(Row.read(row))
+        return found
+
+    def _members_of(self, queue: str, task_id: str) -> list[str]:
+        found: list[str] = []
+        cursor = b"0"
+        while True:
+            cursor, some = self.link.one("ZSCAN", queue, cursor, "MATCH", f"* {task_id} *", "COUNT", _SCAN)
+            found += [member.decode() for member in some[::2] if member.decode().split(" ", 2)[1] == task_id]
+            if cursor == b"0":
+                return found
+
+
+def _rows(node: str, reply: Sequence[bytes], *, after: str = "") -> list[ParkedRow]:
+    found = []
+    for member, score in zip(*[iter(reply)] * 2, strict=True):
+        text, at = member.decode(), float(score)
+        operation, task_id, target = text.split(" ", 2)
+        found.append(ParkedRow(text, at, node, int(operation), target, task_id, after, at))
+    return found

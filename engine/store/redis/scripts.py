@@ -1,0 +1,386 @@
+"""What has to happen in one step in Redis, in Lua.
+
+Each script works on keys of one hash tag. They are called by digest and sent whole when a server does not
+know them (`Link.run`). Every one can be repeated: a commit whose answer got lost is written again. And each
+writes the document last, so that even one that a cluster broke off (a slot on the move) leaves nothing that
+counts twice.
+
+Whose a task is stands in its key while it is at work: ``@CONSUMER ENTRY``. Who finds another name there has
+been taken for dead, and its results do not count any more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.store.redis.link import Script
+
+_JOURNAL: Final = """
+local function append(stream, group, consumer, fields)
+  local id = redis.call('XADD', stream, '*', unpack(fields))
+  redis.call('XCLAIM', stream, group, consumer, 0, id, 'FORCE', 'JUSTID')
+  return id
+end
+local function keep(key, document, ms)
+  if ms == '0' then
+    redis.call('SET', key, document)
+  else
+    redis.call('SET', key, document, 'PX', ms)
+  end
+end
+"""
+
+ACCEPT: Final = Script(
+    _JOURNAL
+    + """
+-- KEYS stream, index, documents; ARGV group, consumer, then per document: id, score, may be known, record
+local group, consumer = ARGV[1], ARGV[2]
+local fields, index, new, known = {}, {}, {}, {}
+local at = 3
+for place = 3, #KEYS do
+  local old = ARGV[at + 2] == '1' and redis.call('GET', KEYS[place])
+  if old then
+    known[#known + 1] = place - 3
+    known[#known + 1] = old
+  else
+    fields[#fields + 1] = 't'
+    fields[#fields + 1] = ARGV[at + 3]
+    index[#index + 1] = ARGV[at + 1]
+    index[#index + 1] = ARGV[at]
+    new[#new + 1] = KEYS[place]
+  end
+  at = at + 4
+end
+if #new == 0 then return {'', known} end
+local entry = append(KEYS[1], group, consumer, fields)
+redis.call('ZADD', KEYS[2], unpack(index))
+local stub = '@' .. consumer .. ' ' .. entry
+for _, key in ipairs(new) do redis.call('SET', key, stub) end
+return {entry, known}
+"""
+)
+
+SETTLE: Final = Script(
+    _JOURNAL
+    + """
+-- KEYS stream, index, due, documents
+-- ARGV group, consumer, then per document: id, score, document, ms, callback, due at
+-- Answers entries of callbacks, and places of documents that are another's.
+local group, consumer = ARGV[1], ARGV[2]
+local mine = '@' .. consumer .. ' '
+local entries, lost = {}, {}
+local at = 3
+for place = 4, #KEYS do
+  local head = redis.call('GETRANGE', KEYS[place], 0, #mine - 1)
+  local entry = ''
+  if head == '' or head == mine then
+    if head == '' then redis.call('ZADD', KEYS[2], ARGV[at + 1], ARGV[at]) end
+    if ARGV[at + 5] ~= '' then redis.call('ZADD', KEYS[3], ARGV[at + 5], ARGV[at]) end
+    if ARGV[at + 4] ~= '' then entry = append(KEYS[1], group, consumer, {'c', ARGV[at + 4]}) end
+    keep(KEYS[place], ARGV[at + 2], ARGV[at + 3])
+  elseif string.sub(head, 1, 1) == '@' then
+    lost[#lost + 1] = place - 4
+  end
+  entries[#entries + 1] = entry
+  at = at + 6
+end
+return {entries, lost}
+"""
+)
+
+HAND_OVER: Final = Script(
+    _JOURNAL
+    + """
+-- KEYS document, stream, index, due, delayed, behind, queues
+-- ARGV group, consumer, id, score, document, ms, callback, due at,
+--   count, then per row: queue, score, member; count, nodes; count, then per target: target, rows behind
+-- Answers an entry, 'lost', or 'there' when this was done before. Without a document only rows are added.
+local group, consumer, id, document = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+if document ~= '' then
+  local mine = '@' .. consumer .. ' '
+  local head = redis.call('GETRANGE', KEYS[1], 0, #mine - 1)
+  if head ~= '' and head ~= mine then
+    return string.sub(head, 1, 1) == '@' and 'lost' or 'there'
+  end
+end
+local at = 9
+for _ = 1, tonumber(ARGV[at]) do
+  redis.call('ZADD', KEYS[6 + tonumber(ARGV[at + 1])], ARGV[at + 2], ARGV[at + 3])
+  at = at + 3
+end
+at = at + 1
+for _ = 1, tonumber(ARGV[at]) do
+  redis.call('SADD', KEYS[5], ARGV[at + 1])
+  at = at + 1
+end
+at = at + 1
+for _ = 1, tonumber(ARGV[at]) do
+  redis.call('HSET', KEYS[6], ARGV[at + 1], ARGV[at + 2])
+  at = at + 2
+end
+if document == '' then return '' end
+redis.call('ZADD', KEYS[3], ARGV[4], id)
+if ARGV[8] ~= '' then redis.call('ZADD', KEYS[4], ARGV[8], id) end
+local entry = ''
+if ARGV[7] ~= '' then entry = append(KEYS[2], group, consumer, {'c', ARGV[7]}) end
+keep(KEYS[1], document, ARGV[6])
+return entry
+"""
+)
+
+CHANGE: Final = Script(
+    _JOURNAL
+    + """
+-- Changes a stored document that has not changed since it was read, and drops rows that it counts.
+-- KEYS document, stream, due, delayed, behind, fence, queues of the rows, queues of what waits for them
+-- ARGV group, consumer, tag, now, digest of the document, new document, ms, callback, fence, drop behind,
+--   count, then per row: queue, member, must be there, parent token, target
+-- Answers an entry, 'changed', or 'fenced'. Without a new document the rows go, whatever it says.
+local tag, now, document, fence = ARGV[3], ARGV[4], ARGV[6], ARGV[9]
+if fence ~= '' then
+  local newest = tonumber(redis.call('GET', KEYS[6]) or '0')
+  if tonumber(fence) < newest then return 'fenced' end
+  if tonumber(fence) > newest then redis.call('SET', KEYS[6], fence) end
+end
+local first, count = 12, tonumber(ARGV[11])
+if document ~= '' then
+  local old = redis.call('GET', KEYS[1])
+  if not old or redis.sha1hex(old) ~= ARGV[5] then return 'changed' end
+  for row = 0, count - 1 do
+    local at = first + row * 5
+    if ARGV[at + 2] == '1' and not redis.call('ZSCORE', KEYS[6 + tonumber(ARGV[at])], ARGV[at + 1]) then
+      return 'changed'
+    end
+  end
+end
+local has_behind = redis.call('EXISTS', KEYS[5]) == 1
+for row = 0, count - 1 do
+  local at = first + row * 5
+  redis.call('ZREM', KEYS[6 + tonumber(ARGV[at])], ARGV[at + 1])
+end
+for row = 0, count - 1 do
+  local at = first + row * 5
+  local text = has_behind and ARGV[at + 3] ~= '' and redis.call('HGET', KEYS[5], ARGV[at + 4])
+  if text then
+    local kept = {}
+    for _, one in ipairs(cjson.decode(text)) do
+      local node, operation, after, member = one[1], one[2], {}, one[4]
+      for parent in string.gmatch(one[3], '[^,]+') do
+        if parent ~= ARGV[at + 3] then after[#after + 1] = parent end
+      end
+      if #after == 0 then
+        if redis.call('ZREM', tag .. 'wait:' .. node, member) == 1 then -- else it has gone by itself
+          local queue = operation == '11' and 'fetch:' or 'delay:'
+          redis.call('ZADD', tag .. queue .. node, now, member)
+          if operation == '3' or operation == '4' or operation == '9' or operation == '10' then
+            redis.call('ZADD', tag .. 'wide:' .. node, now, member)
+          end
+          redis.call('SADD', KEYS[4], node)
+        end
+      else
+        kept[#kept + 1] = {node, operation, table.concat(after, ','), member}
+      end
+    end
+    if #kept == 0 then
+      redis.call('HDEL', KEYS[5], ARGV[at + 4])
+    else
+      redis.call('HSET', KEYS[5], ARGV[at + 4], cjson.encode(kept))
+    end
+  end
+end
+if ARGV[10] == '1' then redis.call('DEL', KEYS[5]) end
+if document == '' then return '' end
+local entry = ''
+if ARGV[8] ~= '' then entry = append(KEYS[2], ARGV[1], ARGV[2], {'c', ARGV[8]}) end
+keep(KEYS[1], document, ARGV[7])
+return entry
+"""
+)
+
+CALLBACK: Final = Script(
+    _JOURNAL
+    + """
+-- KEYS stream; ARGV group, consumer, callbacks
+local entries = {}
+for place = 3, #ARGV do entries[#entries + 1] = append(KEYS[1], ARGV[1], ARGV[2], {'c', ARGV[place]}) end
+return entries
+"""
+)
+
+PROGRESS: Final = Script(
+    """
+-- KEYS documents; ARGV consumer, progress of each. Answers places of those that are another's.
+local mine = '@' .. ARGV[1] .. ' '
+local lost = {}
+for place, key in ipairs(KEYS) do
+  local old = redis.call('GET', key)
+  if old and string.sub(old, 1, #mine) == mine then
+    local entry = string.match(old, '^(@%S+ %S+)')
+    redis.call('SET', key, entry .. ' ' .. ARGV[place + 1])
+  elseif old and string.sub(old, 1, 1) == '@' then
+    lost[#lost + 1] = place - 1
+  end
+end
+return lost
+"""
+)
+
+ACK: Final = Script(
+    """
+-- KEYS stream; ARGV group, consumer, entries. Those that have been taken over stay.
+local over = 0
+for place = 3, #ARGV do
+  local id = ARGV[place]
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2]) == 1 then
+    redis.call('XACK', KEYS[1], ARGV[1], id)
+    over = over + redis.call('XDEL', KEYS[1], id)
+  end
+end
+return over
+"""
+)
+
+TAKE: Final = Script(
+    """
+-- KEYS stream, documents of an entry's tasks; ARGV group, consumer, the one that it is taken from, entry
+-- Answers nothing when that one has it no more; else per task its progress, or '{' when it has settled.
+local dead, entry = ARGV[3], ARGV[4]
+if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1, dead) == 0 then return false end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry, 'JUSTID')
+local theirs, ours = '@' .. dead .. ' ' .. entry, '@' .. ARGV[2] .. ' ' .. entry
+local found = {}
+for place = 2, #KEYS do
+  local old = redis.call('GET', KEYS[place])
+  if not old then
+    redis.call('SET', KEYS[place], ours)
+    found[#found + 1] = ''
+  elseif string.sub(old, 1, #theirs) == theirs or string.sub(old, 1, #ours) == ours then
+    local head = string.match(old, '^@%S+ %S+')
+    local progress = string.sub(old, #head + 2)
+    redis.call('SET', KEYS[place], ours .. string.sub(old, #head + 1))
+    found[#found + 1] = progress
+  else
+    found[#found + 1] = '{'
+  end
+end
+return found
+"""
+)
+
+FORGET: Final = Script(
+    """
+-- KEYS index, documents; ARGV highest score, then per document: id, digest of what was read (empty: nothing)
+-- Takes out what is still as it was read: the id may be a new task's by now. Answers how many.
+local gone, at = 0, 2
+for place = 2, #KEYS do
+  local now = redis.call('GET', KEYS[place])
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[at])
+  local is_old = score and tonumber(score) <= tonumber(ARGV[1])
+  if is_old and (now and redis.sha1hex(now) or '') == ARGV[at + 1] then
+    redis.call('DEL', KEYS[place])
+    redis.call('ZREM', KEYS[1], ARGV[at])
+    gone = gone + 1
+  end
+  at = at + 2
+end
+return gone
+"""
+)
+
+DEPOSE: Final = Script(
+    """
+-- KEYS leader; ARGV consumer. One that is dead leads no more.
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+)
+
+BURY: Final = Script(
+    """
+-- KEYS stream; ARGV group, consumer. Removes a consumer that has nothing left.
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+)
+
+CLEAN: Final = Script(
+    """
+-- KEYS delayed, queues of a node; ARGV node. The set holds a node as long as it has rows.
+for place = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[place]) == 1 then return 0 end
+end
+return redis.call('SREM', KEYS[1], ARGV[1])
+"""
+)
+
+BEAT: Final = Script(
+    """
+-- KEYS beat, engines, leader, fence, beats of others; ARGV consumer, about it, ms, prefix of beats, may lead
+-- Answers the leader, its number, and of every engine: name, what it says, whether it lives.
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local leader = redis.call('GET', KEYS[3])
+if ARGV[5] == '1' then
+  if not leader then
+    redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[3])
+    redis.call('INCR', KEYS[4])
+    leader = ARGV[1]
+  elseif leader == ARGV[1] then
+    redis.call('PEXPIRE', KEYS[3], ARGV[3])
+  end
+end
+local found = {leader or '', redis.call('GET', KEYS[4]) or '0'}
+local engines = redis.call('HGETALL', KEYS[2])
+for place = 1, #engines, 2 do
+  found[#found + 1] = engines[place]
+  found[#found + 1] = engines[place + 1]
+  found[#found + 1] = redis.call('EXISTS', ARGV[4] .. engines[place])
+end
+return found
+"""
+)
+
+LEAVE: Final = Script(
+    """
+-- KEYS beat, leader, engines; ARGV consumer, prefix of inboxes, ms
+redis.call('DEL', KEYS[1])
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+local names = redis.call('HKEYS', KEYS[3])
+for _, name in ipairs(names) do
+  if name ~= ARGV[1] then
+    redis.call('RPUSH', ARGV[2] .. name, 'look')
+    redis.call('PEXPIRE', ARGV[2] .. name, ARGV[3])
+  end
+end
+return #names
+"""
+)
+
+FENCE: Final = Script(
+    """
+-- KEYS fence; ARGV number. Answers whether no later leader has been here.
+local newest = tonumber(redis.call('GET', KEYS[1]) or '0')
+if tonumber(ARGV[1]) < newest then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+)
+
+LOCK: Final = Script(
+    """
+-- KEYS lock; ARGV token, ms. Takes it, or keeps it.
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+)
+
+UNLOCK: Final = Script(
+    """
+-- KEYS lock; ARGV token
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+)

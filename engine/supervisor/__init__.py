@@ -1,0 +1,1 @@
+"""The supervisor: keeps the listening socket, starts workers, reloads. Standard library only; imports no other room."""

@@ -1,0 +1,67 @@
+"""How far tasks have come, written down now and then for tasks that take longer.
+
+Another engine shows it, and begins there when this one dies. One record a task and round, however many
+answers came in between; tasks that are over within `YOUNG_S` never get one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import zlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.tasks import documents
+from engine.tasks.task import ACKED
+
+if TYPE_CHECKING:
+    from engine.tasks.task import Task
+
+YOUNG_S: Final = 2.0
+_TASKS_MAX: Final = 500  #: in one round
+_MARKS: Final = bytes(int(state == ACKED) for state in range(256))
+_encode = msgspec.json.encode
+
+
+class _Kept(msgspec.Struct):
+    progress: list[tuple[str, int, bytes]] = []
+
+
+_decode: Final = msgspec.json.Decoder(_Kept).decode
+
+
+def progress_document(task: Task) -> bytes:
+    """Return the private document of a task at work, with what was acked."""
+    made = documents.document(task, private=True)
+    made.progress = [
+        (share.node.name, int(share.operation), zlib.compress(share.states.translate(_MARKS), 1))
+        for share in task.shares
+        if share.acked
+    ]
+    return _encode(made)
+
+
+def read_progress(document: bytes) -> dict[tuple[str, int], bytes] | None:
+    """Return node and operation → a byte per target, 1 when it was acked; None when nothing was.
+
+    What cannot be read counts as nothing: then it is sent again.
+    """
+    if not document:
+        return None
+    try:
+        kept = _decode(document).progress
+        return {(node, operation): zlib.decompress(marks) for node, operation, marks in kept} or None
+    except (msgspec.DecodeError, zlib.error, ValueError):
+        return None
+
+
+def take_touched(touched: set[Task]) -> dict[str, bytes]:
+    """Return records of tasks that have made progress, and take those out of *touched*."""
+    old = time.time() - YOUNG_S
+    over = [task for task in touched if task.is_handed]
+    touched.difference_update(over)
+    chosen = list(itertools.islice((task for task in touched if task.created_at < old), _TASKS_MAX))
+    touched.difference_update(chosen)
+    return {task.id: progress_document(task) for task in chosen}

@@ -1,0 +1,1 @@
+"""The other workers of one engine."""

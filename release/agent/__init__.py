@@ -1,0 +1,1 @@
+"""What runs on hosts: standard library only, Python 3.8 and newer. The lowest room; imports nothing of ours."""

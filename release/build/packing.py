@@ -1,0 +1,207 @@
+"""Builds the artefact of one commit: two packs of the same commit are the same bytes.
+
+What git holds of the commit is exported to a temporary folder, and the version written into the copy; the
+work tree is left as it is. Then our wheel, the locked wheels, the list of parts and the manifest are put
+together, and the result is installed and asked for its version before it gets its name.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from release import git
+from release import settings as settings_file
+from release.build import archive, artefact, sbom, selftest, version, wheels
+from release.errors import ArtefactError, VersionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from release.build.version import Release
+    from release.settings import Settings
+
+#: File of the artefact → where it is in the tree.
+SCRIPTS: Final = {"supervisor.py": "engine/supervisor/supervisor.py", "host.py": "release/agent/host.py"}
+FOLDERS: Final = ("salt", "templates")
+_STAMP: Final = '''"""Version of the engine, written by ``inv pack``."""
+
+__version__ = "{version}"
+__revision__ = "{revision}"
+__built_at__ = "{built_at}"
+'''
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """An artefact that was packed."""
+
+    path: Path
+    version: str
+    revision: str
+    built_at: str  #: time of the commit, ISO 8601
+    python: str
+    platform: str
+    sha256: str
+    size: int  #: bytes
+    is_tested: bool
+    lacks: list[str] = field(default_factory=list)  #: files a host needs that the tree does not have
+
+
+def build(
+    *,
+    release: str | None,
+    out: Path,
+    allow_dirty: bool = False,
+    root: Path = settings_file.ROOT,
+    settings: Settings | None = None,
+    self_test: bool = True,
+    say: Callable[[str], object] = lambda _step: None,
+) -> Built:
+    """Pack the work tree *root* into the folder *out* and return what came out.
+
+    Args:
+        release: version; ``None``: from the tag or the commit, see `release.version`.
+        out: folder, made if missing. An older file of the same name is replaced once the new one is good.
+        allow_dirty: take changed files too, under a version that says so.
+        root: top of the work tree.
+        settings: gives Python and platform of the hosts and the cache folder; by default those of *root*.
+        self_test: install it without network and ask its version.
+        say: is told each step as it begins.
+
+    Raises:
+        VersionError: the tree cannot be released, or not as this version.
+        ArtefactError: a step failed; names the step and why. *out* is as before.
+        SettingsError: the settings cannot be used.
+    """
+    settings = settings or settings_file.load(root / "pyproject.toml")
+    wanted = wheels.target(settings.python, settings.platform)
+    chosen = version.determine(root, release=release, allow_dirty=allow_dirty)
+    try:
+        with tempfile.TemporaryDirectory(prefix="purgeline-pack-") as folder:
+            pack = _Pack(chosen, wanted, Path(settings.cache_dir).expanduser(), Path(folder), say)
+            pack.export(root)
+            pack.collect()
+            return pack.finish(pack.manifest(), out, self_test=self_test)
+    except OSError as exc:
+        raise ArtefactError(f"pack: {exc.filename or out}: {exc.strerror or exc}") from exc
+
+
+@dataclass(slots=True)
+class _Pack:
+    """One pack under way: `export`, `collect`, `manifest`, `finish`, in this order."""
+
+    release: Release
+    wanted: wheels.Target
+    cache: Path
+    work: Path  #: a folder that is removed afterwards
+    say: Callable[[str], object]
+    files: dict[str, Path] = field(default_factory=dict)  #: name in the artefact → where it is now
+
+    @property
+    def tree(self) -> Path:
+        return self.work / "tree"
+
+    def export(self, root: Path) -> None:
+        """Copy what is shipped, and write the version into the copy."""
+        self.say(f"export {self.release.revision[:10]} as {self.release.version}")
+        if self.release.is_dirty:
+            for name in git.work_files(root):
+                (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / name, self.tree / name)
+        else:
+            archive.extract(io.BytesIO(git.tar_of(root, self.release.revision)), self.tree)
+        for name in ("pyproject.toml", "requirements.lock", "engine/_version.py"):
+            if not (self.tree / name).is_file():
+                raise VersionError(f"{root}: this commit has no {name}; it is no release of purgeline")
+        stamp = _STAMP.format(
+            version=self.release.version, revision=self.release.revision, built_at=_iso(self.release.time)
+        )
+        (self.tree / "engine" / "_version.py").write_text(stamp, encoding="utf-8")
+
+    def collect(self) -> None:
+        """Gather every file but the manifest."""
+        self.files = {
+            name: self.tree / path for name, path in SCRIPTS.items() if (self.tree / path).is_file()
+        }
+        for path in [
+            path for folder in FOLDERS for path in (self.tree / folder).rglob("*") if path.is_file()
+        ]:
+            self.files[str(path.relative_to(self.tree))] = path
+        self.say(f"collect the locked wheels for {self.wanted.python}-{self.wanted.platform}")
+        lock = (self.tree / "requirements.lock").read_text(encoding="utf-8")
+        others = wheels.house(lock, self.wanted, self.cache)
+        self.say("build the wheel")
+        own = wheels.build(self.tree, self.work / "wheel", time=self.release.time)
+        if (own.name, own.version) != (artefact.NAME, self.release.version):
+            raise ArtefactError(f"the wheel came out as {own.path.name}, not as {self.release.version}")
+        pinned = sorted([own, *others], key=lambda wheel: wheel.name)
+        self.files |= {f"wheels/{wheel.path.name}": wheel.path for wheel in pinned}
+        lines = [wheels.requirement(wheel.name, wheel.version, [wheel.sha256]) for wheel in pinned]
+        self._add("requirements.txt", "".join(f"{line}\n" for line in lines))
+        self._add("sbom.cdx.json", sbom.render(own, others, self.release))
+
+    def manifest(self) -> artefact.Manifest:
+        """List the files."""
+        manifest = artefact.Manifest(
+            version=self.release.version,
+            revision=self.release.revision,
+            built_at=_iso(self.release.time),
+            python=self.wanted.python,
+            platform=self.wanted.platform,
+            files={
+                name: artefact.FileEntry(sha256=artefact.sha256_of(path), size=path.stat().st_size)
+                for name, path in sorted(self.files.items())
+            },
+        )
+        self._add(
+            artefact.MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n"
+        )
+        return manifest
+
+    def finish(self, manifest: artefact.Manifest, out: Path, *, self_test: bool) -> Built:
+        """Write the archive into *out*, test it, and give it its name last."""
+        self.say("write the archive")
+        out.mkdir(parents=True, exist_ok=True)
+        aside = out / f".tmp-{secrets.token_hex(4)}"  # a folder, since the file is read by its name
+        aside.mkdir()
+        path = aside / manifest.file_name
+        try:
+            named = {f"{manifest.top}/{name}": file for name, file in self.files.items()}
+            archive.write(path, named, time=self.release.time)
+            if self_test:
+                self.say("install it without network and ask its version")
+                selftest.run(path)
+            path = path.replace(out / manifest.file_name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return Built(
+            path=path,
+            version=manifest.version,
+            revision=manifest.revision,
+            built_at=manifest.built_at,
+            python=manifest.python,
+            platform=manifest.platform,
+            sha256=artefact.sha256_of(path),
+            size=path.stat().st_size,
+            is_tested=self_test,
+            lacks=[name for name in SCRIPTS if name not in manifest.files],
+        )
+
+    def _add(self, name: str, text: str) -> None:
+        path = self.work / "texts" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        self.files[name] = path
+
+
+def _iso(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Reaching hosts: SSH, the agent's answers, the deploy lock, the journal."""

@@ -1,0 +1,96 @@
+"""What a task on hosts was asked for, and the hosts it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from release import inventory
+from release.errors import SettingsError
+from release.hosts.journal import Journal
+from release.hosts.remote import Fleet
+from release.inventory import LOCAL
+from release.settings import ROOT
+
+if TYPE_CHECKING:
+    from release.inventory import Host
+    from release.settings import Settings
+    from release.show.screen import Screen
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a task; empty ones mean what the settings say."""
+
+    hosts: list[str] = []  #: names and groups
+    inventory: str = ""
+    root: str = ""
+    release: str = ""
+    channel: str = ""
+    repository: str = ""
+    listen: str = ""
+    batches: str = ""
+    failures_max: int = -1  #: below 0: as the settings say
+    workers: int = 0
+    with_salt: bool = True
+    is_dry: bool = False
+    is_sure: bool = False  #: do not ask
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine is meant."""
+        return LOCAL in self.hosts
+
+
+def apply(wanted: Wanted, settings: Settings) -> Settings:
+    """Return the settings with what the options say over them.
+
+    Raises:
+        SettingsError: an option cannot be used.
+    """
+    if wanted.is_local and not wanted.root:
+        raise SettingsError(
+            "--host local needs --root DIR, a folder for the installation, such as ~/purgeline"
+        )
+    root = Path(wanted.root or settings.root)
+    if wanted.is_local:
+        root = root.expanduser().absolute()
+    if not root.is_absolute() or ".." in root.parts:
+        raise SettingsError(f"root: {str(root)!r} is no absolute path on the hosts, such as /srv/purgeline")
+    return msgspec.structs.replace(
+        settings,
+        root=str(root),
+        channel=wanted.channel or settings.channel,
+        batches=wanted.batches or settings.batches,
+        failures_max=settings.failures_max if wanted.failures_max < 0 else wanted.failures_max,
+        workers=wanted.workers or settings.workers,
+    )
+
+
+def hosts_of(wanted: Wanted, settings: Settings) -> list[Host]:
+    """Return the hosts that are meant.
+
+    A relative inventory of the options is meant from here, one of the settings from the project.
+
+    Raises:
+        SettingsError: no such host, or the inventory cannot be used.
+    """
+    if wanted.is_local:
+        return inventory.select([], wanted.hosts)
+    path = Path(wanted.inventory) if wanted.inventory else ROOT / settings.inventory
+    return inventory.select(inventory.load(path.expanduser()), wanted.hosts)
+
+
+def open_fleet(wanted: Wanted, settings: Settings, screen: Screen) -> Fleet:
+    """Return the hosts that are meant; nothing is connected yet.
+
+    Raises:
+        SettingsError: see `hosts_of`.
+    """
+    return Fleet(hosts_of(wanted, settings), settings, root=settings.root, on_event=screen.event)
+
+
+def journal_of(settings: Settings) -> Journal:
+    """Return what this machine remembers."""
+    return Journal(Path(settings.state_dir).expanduser())

@@ -1,0 +1,1 @@
+"""Real caches, an origin and a small caching proxy, for the demo and the tests."""

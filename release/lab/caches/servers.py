@@ -1,0 +1,270 @@
+"""The four cache servers: where they are found, what is rendered for them, how they are called.
+
+`start_varnish`, `start_ats`, `start_nginx` and `start_squid` take the same keywords where these make sense:
+
+* *name*: of the node; the server lives in ``workdir/name``.
+* *backend*: ``host:port`` of the origin or of the cache behind this one.
+* *purge_allowed*: with ``False`` the access list names another client, so this server refuses a PURGE.
+* *default_ttl_s*: how long to keep what comes without Cache-Control.
+* *port*: a fixed one instead of a free one.
+
+They return a running `Cache` and raise `CacheError` when the server is missing or does not start.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from release.lab.caches.process import Cache, CacheError, find_binary, free_port
+
+TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
+STORAGE_MB = 256
+NGINX_MODULE_DIRS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules")
+NGINX_MODULE = "ngx_http_cache_purge_module.so"
+NGINX_PURGE_PATH = "/purge"
+
+_BINARIES = {"varnish": "varnishd", "ats": "traffic_server", "nginx": "nginx", "squid": "squid"}
+_PURGE_FROM = ["127.0.0.1"]
+_PURGE_FROM_ELSEWHERE = ["192.0.2.1"]  # RFC 5737: nobody's address
+
+
+def available() -> dict[str, str]:
+    """Return driver -> path of its program, for the servers this machine has.
+
+    nginx counts only together with its cache_purge module: without it there is no PURGE.
+    """
+    found = {driver: find_binary(binary) for driver, binary in _BINARIES.items()}
+    if _nginx_module() is None:
+        found["nginx"] = None
+    return {driver: path for driver, path in found.items() if path is not None}
+
+
+def start_varnish(
+    workdir: Path,
+    *,
+    name: str,
+    backend: str,
+    purge_allowed: bool = True,
+    xkey: bool = True,
+    is_parent: bool = False,
+    grace_s: int = 60,
+    default_ttl_s: int = 3600,
+    port: int | None = None,
+) -> Cache:
+    """Start a Varnish.
+
+    Args:
+        workdir: parent of its directory.
+        name: of the node.
+        backend: ``host:port`` behind it.
+        purge_allowed: whether this machine may purge.
+        xkey: surrogate keys by vmod xkey; ``False``: by bans.
+        is_parent: pass ``Surrogate-Key`` on, for the edges that fetch here.
+        grace_s: how long a soft-purged object may still be served.
+        default_ttl_s: how long to keep what comes without Cache-Control.
+        port: instead of a free one.
+    """
+    port = port or free_port()
+    backend_host, backend_port = _split(backend)
+    # Few threads per pool at start (the default: two pools of 100), more when they are needed; no CLI port.
+    argv = [
+        *(_binary("varnish", name), "-F", "-j", "none", "-T", "none", "-n", "/proc/self/cwd"),
+        *("-f", "/proc/self/cwd/varnish.vcl", "-a", f"127.0.0.1:{port}", "-t", str(default_ttl_s)),
+        *("-s", f"default=malloc,{STORAGE_MB}m", "-p", "thread_pool_min=25", "-p", "listen_depth=4096"),
+    ]
+    vcl = _render(
+        "varnish.vcl.j2",
+        backend_host=backend_host,
+        backend_port=backend_port,
+        purge_from=_purge_from(allowed=purge_allowed),
+        key_mode="xkey" if xkey else "ban",
+        is_parent=is_parent,
+        grace_s=grace_s,
+    )
+    server = Cache(workdir, name=name, driver="varnish", argv=argv, port=port)
+    server.write({"varnish.vcl": vcl})
+    server.start()
+    return server
+
+
+def start_ats(
+    workdir: Path,
+    *,
+    name: str,
+    backend: str,
+    purge_allowed: bool = True,
+    hosts: Sequence[str] | None = None,
+    default_ttl_s: int = 3600,
+    port: int | None = None,
+) -> Cache:
+    """Start an Apache Traffic Server.
+
+    Args:
+        workdir: parent of its directory.
+        name: of the node.
+        backend: ``host:port`` behind it.
+        purge_allowed: whether this machine may purge.
+        hosts: hosts with a remap rule; ``None``: any host.
+        default_ttl_s: how long to keep what comes without Cache-Control.
+        port: instead of a free one.
+    """
+    port = port or free_port()
+    binary = _binary("ats", name)
+    settings: dict[str, Any] = {
+        "port": port,
+        "backend": backend,
+        "hosts": list(hosts or ()),
+        "purge_from": _purge_from(allowed=purge_allowed),
+        "default_ttl_s": default_ttl_s,
+        "storage_mb": STORAGE_MB,
+        "prefix": str(Path(binary).parents[1]),
+    }
+    files = {
+        f"conf/{file}": _render(f"ats/{file}.j2", **settings)
+        for file in ("records.config", "remap.config", "ip_allow.yaml", "storage.config")
+    }
+    files["runroot.yaml"] = _render("ats/runroot.yaml.j2", **settings)
+    argv = [binary, "--run-root=/proc/self/cwd/runroot.yaml"]
+    server = Cache(workdir, name=name, driver="ats", argv=argv, port=port)
+    server.write(files, directories=("cache", "log", "run"))
+    server.start()
+    return server
+
+
+def start_nginx(
+    workdir: Path,
+    *,
+    name: str,
+    backend: str,
+    purge_allowed: bool = True,
+    keepalive_requests: int = 1000,
+    default_ttl_s: int = 3600,
+    port: int | None = None,
+) -> Cache:
+    """Start an nginx with the cache_purge module.
+
+    Args:
+        workdir: parent of its directory.
+        name: of the node.
+        backend: ``host:port`` behind it.
+        purge_allowed: whether this machine may purge.
+        keepalive_requests: requests after which nginx closes a connection.
+        default_ttl_s: how long to keep what comes without Cache-Control.
+        port: instead of a free one.
+    """
+    port = port or free_port()
+    text = _render(
+        "nginx.conf.j2",
+        module=_nginx_module(),
+        port=port,
+        backend=backend,
+        purge_path=NGINX_PURGE_PATH,
+        purge_from=_purge_from(allowed=purge_allowed),
+        keepalive_requests=keepalive_requests,
+        default_ttl_s=default_ttl_s,
+        storage_mb=STORAGE_MB,
+    )
+    # -e: without it nginx tries its compiled-in log file first.
+    argv = [_binary("nginx", name), "-p", "/proc/self/cwd/", "-c", "nginx.conf", "-e", "stderr"]
+    server = Cache(workdir, name=name, driver="nginx", argv=argv, port=port, purge_path=NGINX_PURGE_PATH)
+    server.write({"nginx.conf": text}, directories=("cache", "tmp"))
+    server.start()
+    return server
+
+
+def start_squid(
+    workdir: Path,
+    *,
+    name: str,
+    backend: str,
+    purge_allowed: bool = True,
+    default_ttl_s: int = 3600,
+    port: int | None = None,
+) -> Cache:
+    """Start a Squid as a reverse proxy.
+
+    Args:
+        workdir: parent of its directory.
+        name: of the node.
+        backend: ``host:port`` behind it.
+        purge_allowed: whether this machine may purge.
+        default_ttl_s: how long to keep what comes without Cache-Control.
+        port: instead of a free one.
+    """
+    port = port or free_port()
+    backend_host, backend_port = _split(backend)
+    text = _render(
+        "squid.conf.j2",
+        port=port,
+        backend_host=backend_host,
+        backend_port=backend_port,
+        purge_from=_purge_from(allowed=purge_allowed),
+        default_ttl_s=default_ttl_s,
+        storage_mb=STORAGE_MB,
+    )
+    # -N: one process, in the foreground. -n: Squid makes three small files in /dev/shm whatever its settings;
+    # the service name keeps those of two Squids apart. Only a killed one leaves them behind.
+    service = f"purgeline{port}"
+    leftovers = [f"/dev/shm/{service}-cf__{part}.shm" for part in ("metadata", "queues", "readers")]  # noqa: S108
+    argv = [_binary("squid", name), "-N", "-n", service, "-f", "/proc/self/cwd/squid.conf"]
+    server = Cache(workdir, name=name, driver="squid", argv=argv, port=port, leftovers=leftovers)
+    server.write({"squid.conf": text})
+    server.start()
+    return server
+
+
+def start_cache(driver: str, workdir: Path, *, name: str, backend: str, **options: Any) -> Cache:
+    """Start the server of *driver*; *options* as in its own function.
+
+    Raises:
+        CacheError: no such driver, or the server does not start.
+    """
+    starters: dict[str, Callable[..., Cache]] = {
+        "varnish": start_varnish,
+        "ats": start_ats,
+        "nginx": start_nginx,
+        "squid": start_squid,
+    }
+    if driver not in starters:
+        raise CacheError(name, f"no driver {driver!r}, only {', '.join(starters)}")
+    return starters[driver](workdir, name=name, backend=backend, **options)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - configuration files, no HTML
+    )
+
+
+def _render(template: str, **settings: Any) -> str:
+    return _environment().get_template(template).render(**settings)
+
+
+def _binary(driver: str, name: str) -> str:
+    found = available().get(driver)
+    if found is None:
+        raise CacheError(name, f"{driver} is not installed on this machine")
+    return found
+
+
+def _nginx_module() -> str | None:
+    paths = (Path(directory) / NGINX_MODULE for directory in NGINX_MODULE_DIRS)
+    return next((str(path) for path in paths if path.is_file()), None)
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def _purge_from(*, allowed: bool) -> list[str]:
+    return _PURGE_FROM if allowed else _PURGE_FROM_ELSEWHERE

@@ -1,0 +1,1 @@
+"""Published artefacts and their signed index, on any transport."""

@@ -1,0 +1,333 @@
+"""A repository of artefacts: reading it with distrust, and publishing so that it is whole at any moment.
+
+Reading: the index counts only when a trusted key signed it, it has not expired, and no newer one was seen
+here before; an artefact only when size and SHA-256 are those of the index.
+
+Publishing: the artefact is uploaded under a temporary name, then a lock is taken, the index is read again,
+the artefact gets its name, and the new index replaces the old one last. What is cut short at any point, by a
+signal or a full disk, leaves the old index and at most files that nobody refers to; the next publisher
+removes them when they are a day old. Plans are made by `release.index`, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from release.build import artefact as artefacts
+from release.errors import ArtefactError, RepositoryError
+from release.repository import index as indexes
+from release.repository import signing, transports
+from release.repository.publock import PublishLock
+from release.repository.seen import SerialMemory
+from release.settings import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from release.repository.index import Artefact, Index
+    from release.repository.transports import Transport
+    from release.settings import Settings
+
+INDEX: Final = "index.json"
+_INDEX_BYTES_MAX: Final = 16 * 1024 * 1024
+_LEFTOVER_S: Final = 86400  #: a temporary file this old belongs to nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a publisher did, or with ``dry_run`` would do."""
+
+    index: Index
+    notes: list[str] = field(default_factory=list)  #: one sentence each, for a person; none: nothing to do
+
+    @property
+    def is_change(self) -> bool:
+        """Whether there was anything to do."""
+        return bool(self.notes)
+
+
+def open_repository(url: str, settings: Settings, *, base: Path = ROOT) -> Repository:
+    """Return the repository *url*; nothing is read or connected yet.
+
+    Args:
+        url: a folder, ``ssh://…`` or ``http(s)://…``; empty: the one of *settings*.
+        settings: trusted keys, key file, time-outs.
+        base: folder that a relative path is meant from.
+
+    Raises:
+        SettingsError: *url* is none of these.
+    """
+    return Repository(transports.connect(url or settings.repository, settings, base), settings)
+
+
+class Repository:
+    """See the module.
+
+    Args:
+        transport: the way to it.
+        settings: trusted keys, key file, life of an index.
+        clock: time in UNIX seconds.
+        stale_s: see `release.publock.PublishLock`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        stale_s: float = 30,
+    ) -> None:
+        self.url = transport.url
+        self._transport = transport
+        self._settings = settings
+        self._clock = clock
+        self._stale_s = stale_s
+        self._seen = SerialMemory(Path(settings.state_dir).expanduser(), transport.url)
+        self._floor: int | None = None  # highest serial that was known when the index was read
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, if any."""
+        self._transport.close()
+
+    def envelope(self) -> bytes:
+        """Return the signed index as it is; who uses it verifies it.
+
+        Raises:
+            RepositoryError: there is none, or it cannot be read.
+        """
+        content = self._read_index()
+        if content is None:
+            raise RepositoryError(f"repository {self.url} has no {INDEX}; publish something with inv repo")
+        return content
+
+    def index(self) -> Index:
+        """Return the index, verified.
+
+        Raises:
+            RepositoryError: no index, no trusted signature, changed, expired, or older than one seen before.
+            SettingsError: no key is trusted.
+        """
+        return self.verify(self.envelope())
+
+    def verify(self, envelope: bytes) -> Index:
+        """Return the index in *envelope*; see `index`."""
+        found = self._verify(envelope)
+        if found.expires_at <= self._clock():
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found.expires_at))
+            raise RepositoryError(
+                f"the index of {self.url} expired on {when}; renew it with inv repo --refresh, and find out "
+                "whether somebody holds back newer ones"
+            )
+        self._seen.remember(found.serial)
+        return found
+
+    def fetch(self, artefact: Artefact, to: Path) -> Path:
+        """Bring *artefact* into the folder *to* and return its path; a good copy there is taken as it is.
+
+        Raises:
+            ArtefactError: what came is not what the index says; nothing is left of it.
+            RepositoryError: it cannot be read.
+        """
+        path = to / artefact.file_name
+        if "/" in artefact.file_name or artefact.file_name.startswith("."):
+            raise ArtefactError(f"{artefact.file_name!r}: is no name of an artefact")
+        is_size = path.is_file() and path.stat().st_size == artefact.size
+        if is_size and artefacts.sha256_of(path) == artefact.sha256:
+            return path
+        to.mkdir(parents=True, exist_ok=True)
+        temporary = to / f".{artefact.file_name}.{secrets.token_hex(4)}"
+        try:
+            self._download(artefact, temporary)
+            temporary.replace(path)
+        except OSError as exc:
+            raise ArtefactError(f"{path}: cannot be written: {exc.strerror}") from exc
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def publish(self, path: Path, *, channel: str = "", dry_run: bool = False) -> Change:
+        """Publish the artefact *path*, and let *channel* name its version. Again: nothing to do.
+
+        Args:
+            path: the artefact.
+            channel: ``canary`` or ``stable``; empty: no channel changes.
+            dry_run: only check, and say what would be done.
+
+        Raises:
+            ArtefactError: *path* is no artefact.
+            LockedError: somebody else publishes.
+            RepositoryError: the version is there with other bytes or yanked, or the repository cannot be
+                read, trusted or written; the index is as before then.
+            SettingsError: the key file, ``trusted_keys`` or *channel* cannot be used.
+        """
+        if channel:
+            indexes.check_channel(channel)
+        manifest = artefacts.read_manifest(path)
+        sha256, size = artefacts.sha256_of(path), path.stat().st_size
+
+        def plan(index: Index) -> Index:
+            new = indexes.added(index, manifest, sha256=sha256, size=size, now=self._clock())
+            return indexes.pointed(new, channel, manifest.version) if channel else new
+
+        return self._change(plan, dry_run=dry_run, upload=path)
+
+    def promote(self, version: str, channel: str, *, dry_run: bool = False) -> Change:
+        """Let *channel* name *version*, which is published already. Raises as `publish` does."""
+        indexes.check_channel(channel)
+        return self._change(lambda index: indexes.pointed(index, channel, version), dry_run=dry_run)
+
+    def yank(self, version: str, reason: str, *, dry_run: bool = False) -> Change:
+        """Mark *version* as not to be taken. Raises as `publish` does."""
+        return self._change(lambda index: indexes.yanked(index, version, reason), dry_run=dry_run)
+
+    def refresh(self, *, dry_run: bool = False) -> Change:
+        """Sign the index anew, so that it is good for another ``index_ttl_s``. Raises as `publish` does."""
+        self.envelope()  # there must be one
+        return self._change(lambda index: index, dry_run=dry_run, always=True)
+
+    def _change(
+        self,
+        plan: Callable[[Index], Index],
+        *,
+        dry_run: bool,
+        upload: Path | None = None,
+        always: bool = False,
+    ) -> Change:
+        """Apply *plan* to the index, under the lock. It runs twice: first to refuse what cannot be done."""
+        keys = self._signing_keys()
+        old = self._current()
+        notes = indexes.differences(old, plan(old)) or (["sign the index anew"] if always else [])
+        missing = upload is not None and not self._has(upload)
+        if missing and not notes:
+            notes = (
+                [f"put back {upload.name}, which the index names and the repository lacks"] if upload else []
+            )
+        if dry_run or not notes:
+            return Change(old, notes)
+        with (
+            self._staged(upload if missing else None) as staged,
+            PublishLock(self._transport, stale_s=self._stale_s) as lock,
+        ):
+            old = self._current()
+            new = plan(old)
+            if staged and upload:
+                self._transport.commit(staged, upload.name)
+            if new is not old or always:
+                new = self._write(new, keys, lock)
+            self._remove_leftovers()
+        return Change(new, notes)
+
+    def _write(self, index: Index, keys: list[Ed25519PrivateKey], lock: PublishLock) -> Index:
+        """Sign and write the index, if the lock is still ours then."""
+        index = indexes.renewed(
+            index, now=self._clock(), ttl_s=self._settings.index_ttl_s, seen=self._seen.highest()
+        )
+        staged = self._transport.stage(io.BytesIO(signing.seal(indexes.encode(index), keys)))
+        is_done = False
+        try:
+            if not lock.is_ours():
+                raise RepositoryError(
+                    f"repository {self.url}: another publisher took over, this one was too slow; run it again"
+                )
+            self._transport.commit(staged, INDEX)
+            is_done = True
+        finally:
+            if not is_done:
+                self._transport.remove(staged)
+        self._seen.remember(index.serial)
+        return index
+
+    def _current(self) -> Index:
+        """Return the index to build on: verified, but it may have expired; empty in a new repository."""
+        content = self._read_index()
+        return indexes.Index() if content is None else self._verify(content)
+
+    def _read_index(self) -> bytes | None:
+        """Read the index, after the serial it is compared with: others see newer ones at any time."""
+        self._floor = self._seen.highest()
+        return self._transport.read(INDEX, _INDEX_BYTES_MAX)
+
+    def _verify(self, envelope: bytes) -> Index:
+        what = f"the index of {self.url}"
+        keys = signing.trusted(self._settings.trusted_keys)
+        found = indexes.decode(signing.unseal(envelope, keys, what), what)
+        highest = self._seen.highest() if self._floor is None else self._floor
+        if found.serial < highest:
+            raise RepositoryError(
+                f"{what} is an old one (serial {found.serial}; {highest} was seen before): it was put back, "
+                f"or this is another repository; if that is right, remove {self._seen.path}"
+            )
+        return found
+
+    def _signing_keys(self) -> list[Ed25519PrivateKey]:
+        path = Path(self._settings.key_file).expanduser()
+        keys = signing.load_keys(path)
+        known = signing.trusted(self._settings.trusted_keys)
+        if not any(signing.keyid(key.public_key().public_bytes_raw()) in known for key in keys):
+            public = signing.public_text(keys[0])
+            raise RepositoryError(f"{path}: nobody would trust its signature; add {public} to trusted_keys")
+        return keys
+
+    def _has(self, path: Path) -> bool:
+        """Tell whether the repository has this very artefact: the index names it, and its file is there."""
+        there = self._transport.names().get(path.name)
+        named = [entry for entry in self._current().artefacts if entry.file_name == path.name]
+        return there is not None and bool(named) and there.size == named[0].size == path.stat().st_size
+
+    @contextlib.contextmanager
+    def _staged(self, path: Path | None) -> Iterator[str]:
+        """Upload *path* under a temporary name, which is gone at the end unless it got its own."""
+        if path is None:
+            yield ""
+            return
+        with path.open("rb") as content:
+            staged = self._transport.stage(content)
+        try:
+            yield staged
+        finally:
+            with contextlib.suppress(RepositoryError):
+                self._transport.remove(staged)
+
+    def _remove_leftovers(self) -> None:
+        """Remove temporary files that a publisher left long ago; the lock's own time is the clock there."""
+        names = self._transport.names()
+        now = max((status.changed_at for status in names.values()), default=0.0)
+        for name, status in names.items():
+            if name.startswith(transports.TEMPORARY) and status.changed_at < now - _LEFTOVER_S:
+                self._transport.remove(name)
+
+    def _download(self, artefact: Artefact, to: Path) -> None:
+        where = f"{self.url}/{artefact.file_name}"
+        digest, size = hashlib.sha256(), 0
+        with to.open("xb") as file:
+            for chunk in self._transport.stream(artefact.file_name):
+                size += len(chunk)
+                if size > artefact.size:
+                    raise ArtefactError(f"{where}: is larger than the {artefact.size} bytes of the index")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if size < artefact.size:
+            raise ArtefactError(f"{where}: ended after {size} of {artefact.size} bytes; run it again")
+        if digest.hexdigest() != artefact.sha256:
+            raise ArtefactError(
+                f"{where}: its SHA-256 is not the one of the index; it was changed or damaged"
+            )

@@ -1,0 +1,1 @@
+"""From the wish to the plan to the hosts: plan, gates, steps, conduct, rollback, overview."""

@@ -1,0 +1,219 @@
+"""Carries a plan out on hosts: lock, hooks, rollout, tidying up, histories, exit code.
+
+What is written down: a line in this machine's history when it begins and one when it ends, and what each
+host did in the host's own. A run that is interrupted once gives its lock back; one that is stopped at once
+or killed leaves it, and the next run on this machine takes it over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from release import exits
+from release.errors import ReleaseError
+from release.hosts import journal
+from release.hosts.lock import HostsLock, take_over
+from release.hosts.target import journal_of
+from release.interrupts import Interrupts
+from release.rollout.hooks import HookError, Hooks
+from release.rollout.plan import SALT, HostPlan
+from release.rollout.rollout import Fate, HostRun, Report, Rollout, Verdict
+from release.rollout.steps import Cargo, HostSteps
+from release.states import salting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from release.hosts.journal import Journal
+    from release.hosts.remote import Fleet, Outcome
+    from release.rollout.plan import Plan
+    from release.settings import Settings
+    from release.show.screen import Screen
+
+PRUNE_TIMEOUT_S: Final = 60.0
+
+
+class Conductor:
+    """Carries out one plan.
+
+    Args:
+        fleet: the hosts.
+        settings: of the run.
+        screen: shows it.
+        plan: what to do.
+        cargo: what is unpacked.
+        listen: see `release.steps.HostSteps`.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        settings: Settings,
+        screen: Screen,
+        *,
+        plan: Plan,
+        cargo: Cargo | None = None,
+        listen: str = "",
+    ) -> None:
+        self._fleet = fleet
+        self._settings = settings
+        self._screen = screen
+        self._plan = plan
+        self._names = [host.host for host in plan.hosts]
+        self._run = journal.new_run(plan.action, version=plan.version, root=fleet.root, hosts=self._names)
+        self._hooks = Hooks(settings.hooks, self._run, timeout_s=settings.step_timeout_s)
+        self._journal = journal_of(settings)
+        cargo = cargo or Cargo()
+        is_salted = any(SALT in host.steps for host in plan.hosts)
+        steps = HostSteps(
+            fleet,
+            self._run,
+            settings,
+            cargo=cargo,
+            hooks=self._hooks,
+            screen=screen,
+            listen=listen,
+            salt=salting.step(fleet.hosts, plan.version, cargo, settings) if is_salted else None,
+        )
+        self._lock = HostsLock(fleet, self._run, self._names, ttl_s=settings.lock_ttl_s, say=screen.say)
+        self._interrupts = Interrupts(screen.say)
+        self._rollout = Rollout(plan, steps, stop=self._why_stop)
+
+    def carry_out(self, left_out: Sequence[Outcome] = ()) -> int:
+        """Do it, show how it went, return the exit code.
+
+        Args:
+            left_out: hosts that are not in the plan although they were meant; they count as failed.
+
+        Raises:
+            LockedError: somebody else is at work; nothing was changed.
+            ReleaseError: this machine cannot write down what it does; nothing was changed.
+        """
+        explain_past(self._journal, self._fleet, self._screen)
+        began = time.monotonic()
+        with self._interrupts:
+            take_over(self._fleet, self._journal, self._names, self._screen.say)
+            self._journal.begin(self._run)
+            try:
+                with self._lock:
+                    self._write(phase="begin")
+                    report = self._roll()
+            except KeyboardInterrupt:  # the lock stays, and so does the note of this run
+                report = Report(
+                    Verdict.INTERRUPTED, "stopped at once", self._rollout.hosts, time.monotonic() - began
+                )
+            except ReleaseError:
+                self._journal.end(self._run.deploy_id)
+                raise
+            else:
+                if not self._lock.left:  # else the next run needs the token
+                    self._journal.end(self._run.deploy_id)
+            return self._finish(add_left_out(report, left_out))
+
+    def _roll(self) -> Report:
+        """Run the rollout with the hooks around it, and tidy up the hosts."""
+        action = self._plan.action
+        is_hooked = action in {"deploy", "rollback"}  # the others are one step, with hooks of its own
+        try:
+            if is_hooked:
+                self._hooks.call(f"pre-{action}", self._names)
+        except HookError as exc:
+            return Report(Verdict.FAILED, str(exc), self._rollout.hosts, 0.0)
+        with self._screen.working():
+            report = self._rollout.run()
+        if report.verdict is not Verdict.DONE:
+            return report
+        if action == "deploy":
+            self._prune()
+        try:
+            if is_hooked:
+                self._hooks.call(f"post-{action}", self._names)
+        except HookError as exc:  # it is there, and somebody has to look at it
+            return Report(Verdict.PARTLY, str(exc), report.hosts, report.duration_s)
+        return report
+
+    def _prune(self) -> None:
+        """Remove releases beyond those that are kept. A host where that fails is told of; nothing else is."""
+        run = self._run
+        request = {"keep": self._settings.keep_count, "token": run.token}
+        outcomes = self._fleet.run(
+            "prune",
+            {**request, "who": run.who, "deploy_id": run.deploy_id},
+            hosts=self._names,
+            timeout_s=PRUNE_TIMEOUT_S,
+        )
+        for outcome in outcomes.values():
+            if not outcome.ok:
+                self._screen.say(f"{outcome.host}: old releases are not removed: {outcome.reason}")
+
+    def _why_stop(self) -> str:
+        if self._lock.lost:
+            return f"the lock is somebody else's now: {self._lock.lost}"
+        return f"by {self._interrupts.asked}" if self._interrupts.asked else ""
+
+    def _finish(self, report: Report) -> int:
+        self._write(
+            phase="end",
+            verdict=str(report.verdict),
+            ok=report.verdict is Verdict.DONE,
+            error=report.reason,
+            duration_s=round(report.duration_s, 3),
+            fates={host.plan.host: str(host.fate) for host in report.hosts},
+        )
+        self._screen.report(report, action=self._plan.action, deploy_id=self._run.deploy_id)
+        if report.verdict is Verdict.INTERRUPTED:
+            self._screen.say("nothing is taken back; the same command goes on, ./inv rollback goes back")
+            return exits.LOCKED if self._lock.lost else exits.INTERRUPTED
+        return exits.DONE if report.verdict is Verdict.DONE else exits.FAILED
+
+    def _write(self, **entry: Any) -> None:
+        run = self._run
+        about = {
+            "deploy_id": run.deploy_id,
+            "who": run.who,
+            "action": run.action,
+            "version": run.version,
+            "root": run.root,
+            "hosts": run.hosts,
+        }
+        with contextlib.ExitStack() as stack:
+            if entry.get("phase") == "end":  # the hosts' histories have it too, and the result must be shown
+                stack.enter_context(contextlib.suppress(ReleaseError))
+            self._journal.append(**about, **entry)
+
+
+def add_left_out(report: Report, left_out: Sequence[Outcome]) -> Report:
+    """Return the report with hosts that were meant but are not in the plan, as failed."""
+    if not left_out:
+        return report
+    hosts = list(report.hosts)
+    for outcome in left_out:
+        plan = HostPlan(host=outcome.host, was="", to="", steps=[])
+        fate = Fate.FAILED if outcome.is_answered else Fate.UNKNOWN
+        hosts.append(HostRun(plan=plan, batch=0, fate=fate, reason=outcome.reason, log=outcome.log))
+    names = ", ".join(outcome.host for outcome in left_out)
+    verdict = Verdict.PARTLY if report.verdict is Verdict.DONE else report.verdict
+    reason = "; ".join(filter(None, [report.reason, f"left out: {names}"]))
+    return Report(verdict, reason, hosts, report.duration_s)
+
+
+def explain_past(memory: Journal, fleet: Fleet, screen: Screen) -> None:
+    """Say whether the last run of this machine on these hosts was cut short, and how far it came."""
+    mine = set(fleet.names)
+    runs = [
+        entry
+        for entry in memory.read()
+        if entry.get("root") == fleet.root and mine & set(entry.get("hosts") or [])
+    ]
+    last: dict[str, Any] = runs[-1] if runs else {}
+    if last.get("phase") != "end" or last.get("verdict") != Verdict.INTERRUPTED:
+        return  # one that was killed is told of when its lock is taken over
+    fates: dict[str, str] = last.get("fates") or {}
+    done = [name for name, fate in fates.items() if fate in {Fate.DONE, Fate.ALREADY}]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(last.get("at") or 0)))
+    screen.say(
+        f"{last.get('action')} {last.get('version')} ({last.get('deploy_id')}, by {last.get('who')}) was "
+        f"interrupted at {when}; done by then: {', '.join(done) or 'no host'}"
+    )

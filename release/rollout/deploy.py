@@ -1,0 +1,173 @@
+"""A deploy: gates, plan, and then `release.conduct`.
+
+Nothing is changed before every gate has passed: hosts reachable, version in a valid index and built for
+their Pythons, space, no reload under way, lock free. Hosts that are on the version already get no steps, so
+the command that was cut short goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from release import exits
+from release.build.version import normal
+from release.hosts.target import apply, journal_of, open_fleet
+from release.repository.repository import open_repository
+from release.rollout import gates, localhost
+from release.rollout import plan as plans
+from release.rollout.conduct import Conductor
+from release.rollout.steps import Cargo
+from release.settings import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from release.hosts.remote import Fleet
+    from release.hosts.target import Wanted
+    from release.repository.index import Artefact
+    from release.rollout.plan import HostState, Plan
+    from release.settings import Settings
+    from release.show.screen import Screen
+
+
+CACHED_COUNT: Final = 8  #: artefacts that are kept on this machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A deploy that has passed the gates, or the reasons why it has not."""
+
+    plan: plans.Plan
+    reasons: list[str]
+    cargo: Cargo
+
+
+def deploy(wanted: Wanted, settings: Settings, screen: Screen, *, is_unpack: bool = False) -> int:
+    """Bring a version to hosts; return the exit code.
+
+    Args:
+        wanted: options of the task.
+        settings: of the project.
+        screen: shows it.
+        is_unpack: only unpack it, on all hosts at once.
+
+    Raises:
+        ReleaseError: something was wrong before anything was changed; see `release.exits.code_of`.
+    """
+    settings = apply(wanted, settings)
+    plans.parse_batches(settings.batches)
+    with open_fleet(wanted, settings, screen) as fleet:
+        states, failed = gates.ask(fleet)
+        gates.need_all(failed)
+        check_locks(fleet, states, settings)
+        if wanted.is_local:
+            source = localhost.prepare(wanted, settings, states[fleet.names[0]], screen)
+            wanted, settings = source.wanted, source.settings
+            if not source.is_packed:
+                screen.say(f"{wanted.release} would be packed from this tree first")
+                plan = plans.deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
+                return show_plan(plan, [], screen)
+        ready = _prepare(wanted, settings, fleet, states)
+        plan = plans.unpack_only(ready.plan) if is_unpack else ready.plan
+        if wanted.is_dry:
+            return show_plan(plan, ready.reasons, screen)
+        gates.refuse(ready.reasons)
+        if plan.is_done:
+            screen.say(f"nothing to do: {', '.join(fleet.names)} on {plan.version} already")
+        elif not confirm(wanted, plan, screen):
+            return exits.USAGE
+        conductor = Conductor(fleet, settings, screen, plan=plan, cargo=ready.cargo, listen=wanted.listen)
+        code = conductor.carry_out()
+        if wanted.is_local and code == exits.DONE:
+            _say_what_next(settings.root, screen)
+        return code
+
+
+def _say_what_next(root: str, screen: Screen) -> None:
+    for what, task in (("look at it", "status"), ("go back", "rollback"), ("end it", "stop")):
+        screen.say(f"{what + ':':<12}./inv {task} --host local --root {shlex.quote(root)}")
+
+
+def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str, HostState]) -> Prepared:
+    """Find the version and its artefacts, plan, ask the gates, and bring the artefacts here."""
+    base = Path.cwd() if wanted.repository else ROOT
+    with open_repository(wanted.repository, settings, base=base) as opened:
+        envelope = opened.envelope()
+        index = opened.verify(envelope)
+        version = normal(wanted.release, "--release") if wanted.release else index.channel(settings.channel)
+
+        def find(python: str, platform: str) -> Artefact:
+            return index.find(version, python=python, platform=platform)
+
+        index.builds(version)  # known at all
+        chosen = gates.choose(states, find)
+        plan = plans.deploy_plan(
+            fleet.hosts,
+            states,
+            version,
+            batches=settings.batches,
+            failures_max=settings.failures_max,
+            with_salt=wanted.with_salt and not wanted.is_local,
+        )
+        missing = {name: entry for name, entry in chosen.items() if version not in states[name].releases}
+        reasons = gates.check(states, missing, min_free_bytes=settings.min_free_bytes)
+        files: dict[str, Path] = {}
+        if not wanted.is_dry and not reasons:
+            cache = Path(settings.cache_dir).expanduser() / "artefacts"
+            at_work = {host.host: chosen[host.host] for host in plan.hosts if host.steps}
+            paths = {name: opened.fetch(entry, cache) for name, entry in _by_file(at_work).items()}
+            files = {name: paths[entry.file_name] for name, entry in at_work.items()}
+            _tidy(cache, paths.values())
+    cargo = Cargo(files=files, artefacts=chosen, envelope=envelope, trusted_keys=settings.trusted_keys)
+    return Prepared(plan=plan, reasons=reasons, cargo=cargo)
+
+
+def _tidy(cache: Path, needed: Iterable[Path]) -> None:
+    """Remove old artefacts from this machine's cache."""
+    there = sorted(cache.glob("purgeline-*.tar.gz"), key=lambda path: path.stat().st_mtime)
+    for path in set(there[:-CACHED_COUNT]) - set(needed):
+        path.unlink(missing_ok=True)
+
+
+def _by_file(chosen: dict[str, Artefact]) -> dict[str, Artefact]:
+    return {entry.file_name: entry for entry in chosen.values()}
+
+
+def check_locks(fleet: Fleet, states: Mapping[str, HostState], settings: Settings) -> None:
+    """Refuse to begin where somebody else is at work.
+
+    Raises:
+        LockedError: says whose locks they are.
+    """
+    left = journal_of(settings).abandoned(fleet.root, fleet.names)
+    gates.check_locks(states, [run.deploy_id for run in left])
+
+
+def show_plan(plan: Plan, reasons: list[str], screen: Screen) -> int:
+    """Print the plan and what stands against it; return the exit code."""
+    if screen.is_json:
+        screen.result(plans.as_json(plan) | {"refused": reasons})
+    else:
+        for line in plans.lines(plan):
+            screen.out.print(line, markup=False, soft_wrap=True)
+        for reason in reasons:
+            screen.out.print(f"  refused: {reason}", style="red", markup=False, soft_wrap=True)
+    return exits.GATE if reasons else exits.DONE
+
+
+def confirm(wanted: Wanted, plan: Plan, screen: Screen) -> bool:
+    """Ask whoever sits at a terminal; a script, ``--yes`` and this machine are not asked."""
+    if wanted.is_sure or wanted.is_local or not (sys.stdin.isatty() and screen.err.is_terminal):
+        return True
+    for line in plans.lines(plan):
+        screen.say(line)
+    screen.err.print("go on? [y/N] ", end="", markup=False)
+    answer = sys.stdin.readline().strip().lower()
+    if answer not in {"y", "yes"}:
+        screen.say("nothing was changed")
+        return False
+    return True

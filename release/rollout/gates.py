@@ -1,0 +1,144 @@
+"""Reasons not to begin: asked before anything is changed, all of them told at once.
+
+The hosts answer `facts` and `status`; the rest is decided without them. A deploy needs every host; a
+rollback takes those it can get.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from release.exits import GateError
+from release.hosts.lock import locked
+from release.rollout.plan import HostState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from release.hosts.remote import Fleet, Outcome
+    from release.repository.index import Artefact
+
+FACTS_TIMEOUT_S: Final = 30.0
+UNPACKED_TIMES: Final = 4  #: an unpacked release and its artefact take so many times the artefact's size
+
+
+def ask(fleet: Fleet) -> tuple[dict[str, HostState], list[Outcome]]:
+    """Return what each host says about itself, and the outcomes of those that could not be asked."""
+    facts = fleet.run("facts", timeout_s=FACTS_TIMEOUT_S)
+    failed = [outcome for outcome in facts.values() if not outcome.ok]
+    there = [name for name, outcome in facts.items() if outcome.ok]
+    status = fleet.run("status", hosts=there, timeout_s=FACTS_TIMEOUT_S) if there else {}
+    failed += [outcome for outcome in status.values() if not outcome.is_answered]
+    lost = {outcome.host for outcome in failed}
+    return {
+        name: state_of(name, facts[name].answer, status[name].answer) for name in there if name not in lost
+    }, failed
+
+
+def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> HostState:
+    """Read the parts of a host's answers that decide something."""
+    running = status.get("version") if status.get("ok") else ""
+    return HostState(
+        name=name,
+        python=str(facts.get("python_tag") or ""),
+        platform=str(facts.get("platform") or ""),
+        free_bytes=int(facts.get("free_bytes") or 0),
+        current=str(facts.get("current") or ""),
+        previous=str(facts.get("previous") or ""),
+        running=str(running or ""),
+        releases=[str(version) for version in facts.get("releases") or []],
+        state=str(status.get("state") or "") if status.get("ok") else "",
+        lock=_lock_text(facts.get("lock")),
+        lock_id=_lock_id(facts.get("lock")),
+    )
+
+
+def _lock_text(lock: object) -> str:
+    """Say whose a lock is, in a few words."""
+    if not isinstance(lock, dict):
+        return ""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(lock.get("at") or 0)))
+    text = f"{lock.get('who')} on {lock.get('where')} since {since} ({lock.get('why')})"
+    return f"{text}, stale" if lock.get("stale") else text
+
+
+def _lock_id(lock: object) -> str:
+    return str(lock.get("deploy_id") or "?") if isinstance(lock, dict) and not lock.get("stale") else ""
+
+
+def check_locks(states: Mapping[str, HostState], ours: Iterable[str]) -> None:
+    """Refuse to begin where somebody is at work; the lock itself is taken later.
+
+    Args:
+        states: of the hosts.
+        ours: ids of ended runs of this machine, whose locks can be taken over.
+
+    Raises:
+        LockedError: says whose locks they are.
+    """
+    mine = {"", *ours}
+    held = {name: f"locked by {state.lock}" for name, state in states.items() if state.lock_id not in mine}
+    if held:
+        raise locked(held)
+
+
+def need_all(failed: Iterable[Outcome]) -> None:
+    """Refuse to begin without some hosts.
+
+    Raises:
+        GateError: names each of them and why.
+    """
+    refuse([f"{outcome.host}: {outcome.reason}" for outcome in failed])
+
+
+def choose(states: Mapping[str, HostState], find: Callable[[str, str], Artefact]) -> dict[str, Artefact]:
+    """Return the artefact for each host.
+
+    Args:
+        states: of the hosts.
+        find: returns the artefact for a Python and a platform tag.
+
+    Raises:
+        GateError: a host does not say which Python it has.
+        RepositoryError: *find* says that there is no build for a host.
+    """
+    refuse(
+        [f"{name}: does not say which Python it has" for name, state in states.items() if not state.python]
+    )
+    found = {
+        tags: find(*tags) for tags in sorted({(state.python, state.platform) for state in states.values()})
+    }
+    return {name: found[state.python, state.platform] for name, state in states.items()}
+
+
+def check(
+    states: Mapping[str, HostState], artefacts: Mapping[str, Artefact], *, min_free_bytes: int
+) -> list[str]:
+    """Return the reasons not to begin on these hosts; none when all is well."""
+    reasons = []
+    for name, state in states.items():
+        if state.is_busy:
+            reasons.append(f"{name}: a reload is under way ({state.state}); wait for its end")
+        if name in artefacts:
+            need = max(min_free_bytes, UNPACKED_TIMES * artefacts[name].size)
+            if state.free_bytes < need:
+                reasons.append(
+                    f"{name}: {_mib(state.free_bytes)} MiB free, {_mib(need)} needed (min_free_bytes); "
+                    "./inv prune frees old releases"
+                )
+    return reasons
+
+
+def refuse(reasons: Iterable[str]) -> None:
+    """Refuse to begin if there are reasons.
+
+    Raises:
+        GateError: there are; a line each.
+    """
+    if lines := list(reasons):
+        raise GateError("nothing was changed:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _mib(count: int) -> int:
+    return round(count / 1024 / 1024)

@@ -1,0 +1,89 @@
+"""Hooks: shell commands of the settings that run on this machine before and after what is done to hosts.
+
+``pre-NAME`` and ``post-NAME`` for the whole run (``deploy``, ``rollback``) and for each step of each batch
+(``salt``, ``unpack``, ``reload``). What a hook is about stands in its environment: ``PURGELINE_HOOK``,
+``PURGELINE_ACTION``, ``PURGELINE_DEPLOY_ID``, ``PURGELINE_VERSION``, ``PURGELINE_ROOT`` and
+``PURGELINE_HOSTS`` (names, separated by commas). One that fails stops the run as a failed host does: a smoke
+test after ``reload`` takes the release back. Its output goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+from release.errors import ReleaseError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from release.hosts.journal import Run
+
+_ABOUT: Final = ("deploy", "rollback", "salt", "unpack", "reload")
+KNOWN: Final = tuple(f"{when}-{what}" for what in _ABOUT for when in ("pre", "post"))
+
+
+class HookError(ReleaseError):
+    """A hook failed."""
+
+
+class Hooks:
+    """The hooks of one run.
+
+    Args:
+        commands: by name.
+        run: what they are about.
+        timeout_s: for each.
+
+    Raises:
+        SettingsError: a name that nothing calls.
+    """
+
+    def __init__(self, commands: Mapping[str, str], run: Run, *, timeout_s: float) -> None:
+        for name in commands:
+            if name not in KNOWN:
+                raise SettingsError(f"hooks: nothing calls {name!r}; known: {', '.join(KNOWN)}")
+        self._commands = commands
+        self._run = run
+        self._timeout_s = timeout_s
+
+    def call(self, name: str, hosts: Iterable[str], *, version: str = "") -> None:
+        """Run the hook *name*, if there is one.
+
+        Raises:
+            HookError: it failed or took too long.
+        """
+        command = self._commands.get(name)
+        if not command:
+            return
+        about = {
+            "HOOK": name,
+            "ACTION": self._run.action,
+            "DEPLOY_ID": self._run.deploy_id,
+            "VERSION": version or self._run.version,
+            "ROOT": self._run.root,
+            "HOSTS": ",".join(hosts),
+        }
+        environ = os.environ | {f"PURGELINE_{key}": value for key, value in about.items()}
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            start_new_session=True,  # Ctrl-C is for us, who end the hook in time
+        )
+        try:
+            code = process.wait(self._timeout_s)
+        except subprocess.TimeoutExpired:
+            raise HookError(f"the hook {name} took longer than {self._timeout_s:g} s: {command}") from None
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if code:
+            raise HookError(f"the hook {name} ended with {code}: {command}")

@@ -1,0 +1,134 @@
+"""The host ``local``: this machine, with a folder for the installation, without SSH or root.
+
+A version that the configured repository does not have is packed from this tree, uncommitted files included,
+and published to a repository of this machine's own under ``dist/local``, signed by a key that is made there
+and trusted for this host only. The configured repository and its keys are never written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from release.build import packing, version
+from release.errors import ReleaseError, RepositoryError
+from release.repository import signing
+from release.repository.repository import open_repository
+from release.settings import ROOT
+
+if TYPE_CHECKING:
+    from release.hosts.target import Wanted
+    from release.repository.repository import Repository
+    from release.rollout.plan import HostState
+    from release.settings import Settings
+    from release.show.screen import Screen
+
+FOLDER: Final = ROOT / "dist" / "local"
+KEY_FILE: Final = FOLDER / "release.key"
+CONFIG: Final = """\
+# Configuration of the engine; yours to edit: docs/configuration.md of the project tells what there is.
+# `inv reload` makes it current.
+
+[engine]
+listen = "{listen}"
+data_dir = "var"  # in the folder of this file
+"""
+LISTEN: Final = "127.0.0.1:9181"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the version comes from."""
+
+    wanted: Wanted
+    settings: Settings
+    is_packed: bool = True  #: False only with ``--dry-run``, which packs nothing
+
+
+def prepare(wanted: Wanted, settings: Settings, state: HostState, screen: Screen) -> Source:
+    """Make sure that there is a configuration and a repository with the version; return where they are.
+
+    With ``--repository`` nothing is packed, and with ``--dry-run`` nothing is written.
+
+    Raises:
+        ReleaseError: this tree cannot be packed or published.
+    """
+    if not wanted.is_dry:
+        write_config(Path(settings.root) / "shared" / "engine.toml", wanted.listen or LISTEN)
+    if wanted.repository or (wanted.release and _has(settings, wanted.release)):
+        return Source(wanted=wanted, settings=settings)
+    tree = version.determine(ROOT, release=wanted.release or None, allow_dirty=True)
+    chosen = msgspec.structs.replace(wanted, release=tree.version)
+    if wanted.is_dry and not KEY_FILE.exists():
+        return Source(wanted=chosen, settings=settings, is_packed=False)
+    own = _own_settings(settings, state)
+    with open_repository("", own) as opened:
+        is_packed = _is_published(opened, tree.version)
+        if not is_packed and not wanted.is_dry:
+            _publish(opened, wanted.release, tree, own, screen)
+            is_packed = True
+    return Source(wanted=chosen, settings=own, is_packed=is_packed)
+
+
+def write_config(path: Path, listen: str) -> None:
+    """Write a first configuration, unless there is one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(CONFIG.format(listen=listen))
+    except FileExistsError:
+        return
+
+
+def _has(settings: Settings, release: str) -> bool:
+    """Tell whether the configured repository can be read and has a version."""
+    try:
+        with open_repository("", settings) as opened:
+            opened.index().builds(version.normal(release, "--release"))
+    except ReleaseError:  # not there, not trusted, not so: then this tree is packed
+        return False
+    return True
+
+
+def _own_settings(settings: Settings, state: HostState) -> Settings:
+    if KEY_FILE.exists():
+        public = signing.public_text(signing.load_keys(KEY_FILE)[0])
+    else:
+        public = signing.new_key(KEY_FILE)
+    return msgspec.structs.replace(
+        settings,
+        repository=str(FOLDER / "repository"),
+        key_file=str(KEY_FILE),
+        trusted_keys=[public],
+        python=state.python,
+        platform=state.platform,
+    )
+
+
+def _is_published(opened: Repository, wanted: str) -> bool:
+    try:
+        return wanted in opened.index().versions()
+    except RepositoryError as exc:
+        if "expired" in str(exc):
+            return wanted in opened.refresh().index.versions()
+        return False
+
+
+def _publish(opened: Repository, release: str, tree: version.Release, own: Settings, screen: Screen) -> None:
+    if tree.is_dirty:
+        screen.say(f"this tree differs from its commit: packed as {tree.version}, for this machine only")
+    with screen.status(f"pack {tree.version}") as status:
+        built = packing.build(
+            release=release or None,
+            out=FOLDER,
+            allow_dirty=True,
+            settings=own,
+            self_test=False,  # unpacking does the same, a moment later
+            say=lambda step: status(f"pack: {step}"),
+        )
+    screen.say(f"packed {built.path.name} ({built.size / 1e6:.1f} MB)")
+    opened.publish(built.path)
+    built.path.unlink()  # the repository has it

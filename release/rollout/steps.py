@@ -1,0 +1,241 @@
+"""The steps of a rollout on real hosts: which operations of ``host.py`` they are, with hooks around them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from release.errors import ReleaseError
+from release.hosts.remote import Outcome
+from release.rollout.hooks import HookError
+from release.rollout.plan import RELOAD, SALT, UNPACK, WATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from release.hosts.journal import Run
+    from release.hosts.remote import Fleet
+    from release.repository.index import Artefact
+    from release.rollout.hooks import Hooks
+    from release.rollout.plan import HostPlan
+    from release.settings import Settings
+    from release.show.screen import Screen
+
+WATCH_TIMEOUT_S: Final = 30.0
+UPTIME_SLACK_S: Final = 0.5
+RELOAD_SLACK_S: Final = 60.0  #: a reload may take so long beside getting ready and being watched
+HOOKED: Final = frozenset({SALT, UNPACK, RELOAD})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cargo:
+    """What is brought to the hosts. Empty for a rollback, which takes what is there."""
+
+    files: dict[str, Path] = field(default_factory=dict)  #: artefact on this machine, by host
+    artefacts: dict[str, Artefact] = field(default_factory=dict)  #: its entry in the index, by host
+    envelope: bytes = b""  #: the signed index; hosts verify it themselves
+    trusted_keys: list[str] = field(default_factory=list)
+
+
+class HostSteps:
+    """Does the steps of one run; see `release.rollout.Steps`.
+
+    Args:
+        fleet: the hosts.
+        run: who does what, for the hosts' histories.
+        settings: time-outs, limits, workers.
+        cargo: what is unpacked.
+        listen: address for an engine that we start ourselves; empty: as its configuration says.
+        salt: applies the release's states to some hosts; None: no such step.
+        hooks: around the steps.
+        screen: shows it.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        run: Run,
+        settings: Settings,
+        *,
+        cargo: Cargo,
+        hooks: Hooks,
+        screen: Screen,
+        listen: str = "",
+        salt: Callable[[Sequence[str]], dict[str, Outcome]] | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._run = run
+        self._settings = settings
+        self._cargo = cargo
+        self._hooks = hooks
+        self._screen = screen
+        self._listen = listen
+        self._salt = salt
+        self._reloaded: dict[str, float] = {}
+
+    def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
+        """See `release.rollout.Steps`."""
+        names = [host.host for host in hosts]
+        self._screen.begin(step, names)
+        outcomes = self._hooked(step, hosts) if step in HOOKED else self._do(step, hosts)
+        self._screen.end(list(outcomes.values()))
+        return outcomes
+
+    def take_back(self, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
+        """See `release.rollout.Steps`."""
+        self._screen.begin("way back", [host.host for host in hosts])
+        nowhere = [host for host in hosts if not host.was]
+        outcomes = {
+            host.host: _failed(host.host, "way back", "nowhere", f"it was on nothing before, {host.to} stays")
+            for host in nowhere
+        }
+        back = {host.host: host.was for host in hosts if host.was}
+        if back:
+            outcomes |= self._reload(back, action="auto-rollback")
+        ordered = {host.host: outcomes[host.host] for host in hosts}
+        self._screen.end(list(ordered.values()))
+        return ordered
+
+    def _hooked(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
+        names = [host.host for host in hosts]
+        version = ",".join(sorted({host.to for host in hosts}))
+        try:
+            self._hooks.call(f"pre-{step}", names, version=version)
+        except HookError as exc:
+            return {name: _failed(name, step, "hook", str(exc)) for name in names}
+        outcomes = self._do(step, hosts)
+        good = [name for name, outcome in outcomes.items() if outcome.ok]
+        if not good:
+            return outcomes
+        try:
+            self._hooks.call(f"post-{step}", good, version=version)
+        except HookError as exc:  # the answer stays: the host did it
+            for name in good:
+                outcomes[name] = msgspec.structs.replace(
+                    outcomes[name], ok=False, kind="hook", reason=str(exc)
+                )
+        return outcomes
+
+    def _do(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
+        names = [host.host for host in hosts]
+        if step == SALT and self._salt is not None:
+            return self._salt(names)
+        if step == UNPACK:
+            return self._unpack(names)
+        if step == RELOAD:
+            return self._reload({host.host: host.to for host in hosts}, action=self._action)
+        if step == WATCH:
+            return watch(self._fleet, {host.host: host.to for host in hosts}, since=self._reloaded)
+        raise ReleaseError(f"there is no step {step!r} here")
+
+    @property
+    def _action(self) -> str:
+        return "rollback" if self._run.action == "rollback" else "reload"
+
+    def _of_run(self) -> dict[str, str]:
+        """Who asks, and the token without which a host whose lock is somebody else's refuses."""
+        run = self._run
+        return {"who": run.who, "deploy_id": run.deploy_id, "token": run.token}
+
+    def _unpack(self, names: Iterable[str]) -> dict[str, Outcome]:
+        """Bring the artefact over, then unpack it. A host that did not get it is not asked to unpack."""
+        put = self._fleet.put({name: self._cargo.files[name] for name in names})
+        there = [name for name, outcome in put.items() if outcome.ok]
+
+        def request(name: str) -> dict[str, Any]:
+            artefact = self._cargo.artefacts[name]
+            return {
+                "file": put[name].answer["path"],
+                "sha256": artefact.sha256,
+                "size": artefact.size,
+                "version": artefact.version,
+                "envelope": msgspec.to_builtins(self._cargo.envelope),  # base64
+                "trusted_keys": self._cargo.trusted_keys,
+                "min_free_bytes": self._settings.min_free_bytes,
+                **self._of_run(),
+            }
+
+        done = self._fleet.run("unpack", request, hosts=there) if there else {}
+        return {
+            name: _add_time(done[name], put[name]) if name in done else put[name] for name in put
+        }  # what `put` says about the way is the step's outcome too
+
+    def _reload(self, versions: Mapping[str, str], *, action: str) -> dict[str, Outcome]:
+        settings = self._settings
+
+        def request(name: str) -> dict[str, Any]:
+            return {
+                "version": versions[name],
+                "listen": self._listen,
+                "workers": settings.workers,
+                "bake_s": settings.bake_s,
+                "timeout_s": settings.reload_timeout_s,
+                "service": settings.service,
+                **self._of_run(),
+                "action": action,
+                "force": self._run.action == RELOAD,  # for the configuration, too
+            }
+
+        limit_s = settings.reload_timeout_s + settings.bake_s + RELOAD_SLACK_S
+        outcomes = self._fleet.run("reload", request, hosts=list(versions), timeout_s=limit_s)
+        self._reloaded |= dict.fromkeys(outcomes, time.monotonic())
+        return outcomes
+
+
+def watch(
+    fleet: Fleet, versions: Mapping[str, str], *, since: Mapping[str, float] | None = None
+) -> dict[str, Outcome]:
+    """Ask each host whether it serves its version well; an outcome that is not ok says what is wrong.
+
+    Args:
+        fleet: the hosts.
+        versions: what each should serve.
+        since: when each was reloaded, by the monotonic clock; a younger worker has replaced one that died.
+    """
+    before = time.monotonic()
+    outcomes = fleet.run("status", hosts=list(versions), timeout_s=WATCH_TIMEOUT_S)
+    for name, outcome in outcomes.items():
+        least_s = before - since[name] if since and name in since else 0.0
+        wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""
+        wrong = wrong or (_died(outcome.answer, least_s) if outcome.ok else "")
+        if wrong:
+            outcomes[name] = msgspec.structs.replace(
+                outcome, ok=False, answer={"ok": False}, kind="unwell", reason=wrong
+            )
+    return outcomes
+
+
+def _died(status: Mapping[str, Any], least_s: float) -> str:
+    """Return which worker is younger than the reload: what ended once serves now, and will end again."""
+    for worker in status.get("workers") or []:
+        if isinstance(worker, dict) and float(worker.get("uptime_s") or 0) < least_s - UPTIME_SLACK_S:
+            return f"its worker {worker.get('slot')} ended by itself and was started again"
+    return ""
+
+
+def unwell(status: Mapping[str, Any], version: str) -> str:
+    """Return what is wrong with a host that should serve *version*; empty when nothing is."""
+    if status.get("version") != version:
+        return f"serves {status.get('version') or 'nothing'}, not {version}"
+    workers = [worker for worker in status.get("workers") or [] if isinstance(worker, dict)]
+    serving = [worker for worker in workers if worker.get("state") == "accepting"]
+    if not serving:
+        return "no worker accepts"
+    others = sorted({str(worker.get("version")) for worker in serving} - {version})
+    if others:
+        return f"a worker serves {', '.join(others)}"
+    if status.get("ready") is False:
+        return f"is not ready: {status.get('ready_detail') or 'no answer'}"
+    return ""
+
+
+def _failed(host: str, op: str, kind: str, reason: str) -> Outcome:
+    return Outcome(host=host, op=op, ok=False, kind=kind, reason=reason, answer={"ok": False})
+
+
+def _add_time(outcome: Outcome, before: Outcome) -> Outcome:
+    return msgspec.structs.replace(outcome, duration_s=outcome.duration_s + before.duration_s)

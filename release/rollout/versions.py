@@ -1,0 +1,61 @@
+"""The task ``version``: of this tree, of the repository's channels, of the hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from release import exits
+from release.build import version
+from release.errors import ReleaseError
+from release.hosts.target import apply, open_fleet
+from release.repository.repository import open_repository
+from release.rollout import gates
+from release.settings import ROOT
+
+if TYPE_CHECKING:
+    from release.hosts.target import Wanted
+    from release.settings import Settings
+    from release.show.screen import Screen
+
+
+def versions(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+    """Show which version is where; what cannot be asked says why. Return the exit code."""
+    rows = [("this tree", *_tree())]
+    rows += [(f"channel {name}", found, why) for name, found, why in _channels(wanted, settings)]
+    code = exits.DONE
+    try:
+        settings = apply(wanted, settings)
+        with open_fleet(wanted, settings, screen) as fleet:
+            states, failed = gates.ask(fleet)
+        code = exits.GATE if failed else exits.DONE
+        reasons = {outcome.host: outcome.reason for outcome in failed}
+        for name in fleet.names:
+            state = states.get(name)
+            rows.append((name, state.running if state else "", reasons.get(name, "")))
+    except ReleaseError as exc:
+        if wanted.hosts or wanted.inventory:
+            raise
+        rows.append(("hosts", "", str(exc)))
+    if screen.is_json:
+        screen.result([{"where": where, "version": found, "reason": why} for where, found, why in rows])
+    else:
+        screen.table("where", "version", "", rows=[(where, found or "-", why) for where, found, why in rows])
+    return code
+
+
+def _tree() -> tuple[str, str]:
+    try:
+        return version.determine(ROOT, allow_dirty=True).version, ""
+    except ReleaseError as exc:
+        return "", str(exc)
+
+
+def _channels(wanted: Wanted, settings: Settings) -> list[tuple[str, str, str]]:
+    try:
+        base = Path.cwd() if wanted.repository else ROOT
+        with open_repository(wanted.repository, settings, base=base) as opened:
+            channels = opened.index().channels
+    except ReleaseError as exc:
+        return [(settings.channel, "", str(exc))]
+    return [(name, found, "") for name, found in sorted(channels.items())]

@@ -1,0 +1,1 @@
+"""Salt: the state tree that is shipped, and how it is applied."""

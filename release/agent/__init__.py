@@ -1,1 +1,4 @@
-"""What runs on hosts: standard library only, Python 3.8 and newer. The lowest room; imports nothing of ours."""
+"""What runs on hosts.
+
+Standard library only, Python 3.8 and newer. The lowest room; imports nothing of ours.
+"""

@@ -24,9 +24,9 @@ from tests.benchmarks.harness import (
     short,
     wrk,
 )
-from tests.flow.engine_process import EngineProcess, node_table, wait_until
-from tests.flow.load import Load, settled
-from tests.flow.supervised import SupervisedEngine
+from tests.service.engine_process import EngineProcess, node_table, wait_until
+from tests.service.load import Load, settled
+from tests.service.supervised import SupervisedEngine
 
 URLS = 100
 LINES = 20

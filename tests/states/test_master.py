@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from release.settings import ROOT
-from tests.flow.engine_process import wait_until
+from tests.service.engine_process import wait_until
 from tests.states.machine import Machine, kill, make_certificate
 from tests.states.rig import PYTHON, example_pillar
 

@@ -13,7 +13,7 @@ import pytest
 
 from release.settings import ROOT
 from tests.fakes import release_dir
-from tests.flow.engine_process import wait_until
+from tests.service.engine_process import wait_until
 from tests.states.machine import kill
 from tests.states.rig import apply, changed, example_pillar
 

@@ -1,0 +1,227 @@
+"""release.host: the engine takes a release over, then the links follow; else the old one serves on."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import small_release
+from tests.fakes.small_release import Small
+from tests.hosts.host_calls import HostCalls, Refusal, served, take
+from tests.service.engine_process import wait_until
+
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
+
+
+@pytest.fixture(scope="module")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artefacts")
+
+
+@pytest.fixture(scope="module")
+def good(artefacts: Path) -> list[Small]:
+    made = [small_release.small(artefacts, version) for version in VERSIONS]
+    return [Small(**{**one.__dict__, "envelope": made[-1].envelope}) for one in made]
+
+
+def test_the_first_release_is_started_and_the_next_ones_take_over(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    """Links are relative; the supervisor stays; again is nothing; the history says all of it."""
+    assert take(host, port, good[0])["started"]
+    pid = host.call("status")["pid"]
+    assert (served(port), host.linked("current"), host.linked("previous")) == ("1.0.0", "releases/1.0.0", "")
+    answer = take(host, port, good[1])
+    assert (answer["from"], answer["to"], answer["unchanged"]) == ("1.0.0", "1.1.0", False)
+    assert {event["event"] for event in host.events} >= {"spawned", "ready", "accepting", "baking"}
+    assert (served(port), host.linked("current")) == ("1.1.0", "releases/1.1.0")
+    assert host.linked("previous") == "releases/1.0.0"
+    assert take(host, port, good[1])["unchanged"]
+    status = host.call("status")
+    assert (status["pid"], status["version"], status["drift"]) == (pid, "1.1.0", False)
+    entries = [(entry["action"], entry["version"]) for entry in host.call("history")["entries"]]
+    assert entries == [("unpack", "1.0.0"), ("reload", "1.0.0"), ("unpack", "1.1.0"), ("reload", "1.1.0")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind", "why"),
+    [
+        ({"import_error": "no module named nothing"}, "reload-start", "no module named nothing"),
+        ({"exit_code": 7}, "reload-start", "exit code 7"),
+        ({"hang": True}, "reload-", "ready"),
+        ({"ready_status": 503}, "reload-ready", "503"),
+        ({"says": "9.9.9"}, "reload-version", r"9\.9\.9"),
+        ({"exit_after_s": 0.1}, "reload-bake", "the release before"),
+    ],
+)
+def test_a_release_that_is_bad_leaves_the_old_one_serving(
+    host: HostCalls,
+    port: int,
+    good: list[Small],
+    artefacts: Path,
+    behaviour: dict[str, Any],
+    kind: str,
+    why: str,
+) -> None:
+    """The reason and the worker's last lines are in the answer, and the history has it."""
+    take(host, port, good[0])
+    folder = artefacts / f"bad-{kind}-{len(behaviour)}-{next(iter(behaviour))}"
+    bad = small_release.small(folder, "2.0.0", **behaviour)
+    with pytest.raises(Refusal) as caught:
+        take(host, port, bad, timeout_s=1.5, bake_s=1)
+    assert caught.value.kind.startswith(kind)
+    assert why.replace("\\", "") in json.dumps(caught.value.answer)
+    assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
+    last = host.call("history")["entries"][-1]
+    assert (last["action"], last["ok"], last["version"]) == ("reload", False, bad.version)
+
+
+def test_a_first_release_that_does_not_start_leaves_no_links(
+    host: HostCalls, port: int, artefacts: Path
+) -> None:
+    bad = small_release.small(artefacts / "first", "3.0.0", import_error="missing thing")
+    with pytest.raises(Refusal, match="does not start") as caught:
+        take(host, port, bad)
+    assert "missing thing" in json.dumps(caught.value.answer["log"])
+    assert (host.linked("current"), host.call("status")["state"]) == ("", "stopped")
+
+
+def test_what_is_needed_first_is_told(host: HostCalls, port: int, good: list[Small]) -> None:
+    """An unknown version, no configuration, one that the release cannot use."""
+    host.call("unpack", **good[0].request())
+    with pytest.raises(Refusal, match=r"9\.9 is not unpacked on this host, 1\.0\.0 is"):
+        host.call("reload", version="9.9", listen=f"127.0.0.1:{port}")
+    with pytest.raises(Refusal, match=r"engine\.toml is missing; inv salt writes it"):
+        host.call("reload", version="1.0.0")
+    (host.root / "shared/engine.toml").write_text("refuse = 1\n")
+    with pytest.raises(Refusal, match=r"cannot use the configuration: .*unknown key 'refuse'"):
+        host.call("reload", version="1.0.0")
+    assert host.call("status")["state"] == "stopped"
+
+
+def test_a_rollback_goes_where_the_history_says(host: HostCalls, port: int, good: list[Small]) -> None:
+    """Never by the order of folders, and not to one that was taken back."""
+    for artefact in (good[0], good[2], good[1]):
+        take(host, port, artefact)
+    assert host.call("previous")["version"] == "1.2.0"
+    host.call("append", entry={"action": "auto-rollback", "version": "1.1.0", "from": "1.2.0", "ok": True})
+    assert host.call("previous")["version"] == "1.0.0"
+    host.call("reload", version="1.0.0", bake_s=0.2, action="rollback")
+    assert (served(port), host.linked("previous")) == ("1.0.0", "releases/1.1.0")
+
+
+def test_pruning_spares_what_is_in_use_and_the_last_good_ones(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    """Current, previous and running stay whatever the number says; half-made ones go."""
+    for artefact in good:
+        take(host, port, artefact)
+    (host.root / "releases/0.9.0").mkdir()
+    wanted = host.call("prune", keep=1, dry_run=True)
+    assert wanted["removed"] == ["0.9.0", "1.0.0"]
+    assert (host.root / "releases/1.0.0").exists()
+    done = host.call("prune", keep=1)
+    assert (done["removed"], sorted(done["kept"])) == (["0.9.0", "1.0.0"], ["1.1.0", "1.2.0"])
+    assert sorted(path.name for path in (host.root / "releases").iterdir()) == ["1.1.0", "1.2.0"]
+    with pytest.raises(Refusal, match="keep: takes a number"):
+        host.call("prune", keep=0)
+
+
+def test_pruning_spares_a_release_that_runs_though_no_link_names_it(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    take(host, port, good[0])
+    for name, version in (("current", "1.1.0"), ("previous", "1.2.0")):
+        host.call("unpack", **next(one for one in good if one.version == version).request())
+        (host.root / name).unlink(missing_ok=True)
+        (host.root / name).symlink_to(f"releases/{version}")
+    assert host.call("prune", keep=1)["kept"]["1.0.0"]
+    assert host.call("status")["drift"]
+    assert served(port) == "1.0.0"
+
+
+def test_a_new_supervisor_takes_over_in_the_same_process(
+    host: HostCalls, port: int, good: list[Small], artefacts: Path
+) -> None:
+    take(host, port, good[0])
+    pid = host.call("status")["pid"]
+    text = (small_release.ROOT / "engine/supervisor/supervisor.py").read_bytes() + b"\n# another one\n"
+    newer = small_release.small(artefacts / "newer", "4.0.0", supervisor=text)
+    take(host, port, newer)
+    status = host.call("status")
+    assert (status["pid"], status["version"]) == (pid, "4.0.0")
+    assert status["supervisor_sha256"] == small_release._sha256(text)
+    broken = small_release.small(artefacts / "broken", "4.1.0", supervisor=b"this is no Python")
+    with pytest.raises(Refusal, match="the new supervisor cannot take over"):
+        take(host, port, broken)
+    assert (served(port), host.linked("current")) == ("4.0.0", "releases/4.0.0")
+    assert (host.root / "shared/supervisor.py").read_bytes() == text
+
+
+def test_a_supervisor_that_dies_when_it_takes_over_leaves_the_old_release_serving(
+    host: HostCalls, port: int, good: list[Small], artefacts: Path
+) -> None:
+    """It passes every check before; what ran is started again with the file that it had."""
+    take(host, port, good[0])
+    host.call("unpack", **good[1].request())
+    text = (small_release.ROOT / "engine/supervisor/supervisor.py").read_text()
+    place = "    options = parse("
+    dies = place.replace(
+        "options", "'--check' in sys.argv or '--handover' not in sys.argv or os._exit(9)\n    options"
+    )
+    assert text.count("        options = parse(") == 1
+    text = text.replace("        options = parse(", f"    {dies.replace(chr(10), chr(10) + '    ')}")
+    bad = small_release.small(artefacts / "dies", "5.0.0", supervisor=text.encode())
+    with pytest.raises(Refusal, match="the new supervisor cannot take over"):
+        take(host, port, bad)
+    assert "restart" in {event["event"] for event in host.events}
+    assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
+    assert host.call("reload", version="1.1.0", bake_s=0.2)["to"] == "1.1.0"
+
+
+def test_on_the_way_back_an_older_supervisor_that_cannot_take_over_is_left_out(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    """It must not keep anybody from the older engine; going forward it does."""
+    take(host, port, good[0])
+    take(host, port, good[1])
+    (host.root / "releases/1.0.0/supervisor.py").write_text("raise SystemExit('of another time')\n")
+    with pytest.raises(Refusal, match="the new supervisor cannot take over"):
+        host.call("reload", version="1.0.0", bake_s=0.2)
+    host.call("reload", version="1.0.0", bake_s=0.2, action="rollback")
+    assert "kept" in {event["event"] for event in host.events}
+    assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
+
+
+@pytest.mark.parametrize("event", ["spawned", "ready", "baking"])
+def test_killed_in_the_middle_of_a_reload_the_next_call_ends_it(
+    host: HostCalls, port: int, good: list[Small], event: str
+) -> None:
+    """The supervisor goes on by itself; links may be behind, which the next call puts right."""
+    take(host, port, good[0])
+    host.call("unpack", **good[1].request())
+    process = host.start("reload", version="1.1.0", bake_s=0.3, timeout_s=5)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line).get("event") == event:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: host.call("status")["state"] == "serving", what="the reload being over")
+    host.call("reload", version="1.1.0", bake_s=0.2)
+    assert (served(port), host.linked("current")) == ("1.1.0", "releases/1.1.0")
+    assert host.linked("previous") == "releases/1.0.0"
+
+
+def test_stop_ends_the_engine_and_is_nothing_the_second_time(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    take(host, port, good[0])
+    assert not host.call("stop")["unchanged"]
+    assert host.call("stop")["unchanged"]
+    with pytest.raises(OSError, match="refused"):
+        served(port)
+    assert take(host, port, good[0])["started"]

@@ -1,0 +1,224 @@
+"""A real engine in a process of its own, for the tests of a real engine."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from release.lab.caches import Cache, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTLED = {"done", "failed", "cancelled"}
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], *, timeout_s: float = 20, what: str = "it") -> T:
+    """Ask *condition* again and again until it is true, and return what it returned."""
+    until = time.monotonic() + timeout_s
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > until:
+            raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
+        time.sleep(0.01)
+
+
+def node_table(cache: Cache, *, name: str, layer: str = "edge", **extra: object) -> str:
+    """Return the ``[[node]]`` table for a running cache."""
+    keys: dict[str, object] = {"name": name, "layer": layer, "driver": cache.driver, "url": cache.url}
+    if cache.purge_path:
+        keys["purge_path"] = cache.purge_path
+    return "[[node]]\n" + "".join(
+        f"{key} = {json.dumps(value)}\n" for key, value in {**keys, **extra}.items()
+    )
+
+
+def fake_table(url: str, *, name: str, layer: str = "edge", driver: str = "varnish", **extra: object) -> str:
+    """Return the ``[[node]]`` table for a node at *url*."""
+    keys = {"name": name, "layer": layer, "driver": driver, "url": url, **extra}
+    return "[[node]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+
+
+def _toml(value: object) -> str:
+    """JSON is TOML but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)
+
+
+def layer_tables(*names: str) -> str:
+    """Return the ``[[layer]]`` tables of layers in this order."""
+    return "".join(f'[[layer]]\nname = "{name}"\n' for name in names)
+
+
+def get_page(
+    cache: Cache, path: str, *, host: str = "img.example.com", headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    """GET a page through a cache, as a visitor; return status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", cache.port, timeout=20)
+    try:
+        connection.request("GET", path, headers={"Host": host, **(headers or {})})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def get_body(cache: Cache, path: str, *, host: str = "img.example.com") -> bytes:
+    """GET a page that must be there; return its body."""
+    status, body = get_page(cache, path, host=host)
+    assert status == 200, (path, status, body[:200])
+    return body
+
+
+class EngineProcess:
+    """``python -m engine serve`` on a free port.
+
+    Args:
+        folder: for the configuration, the log and the data; the same folder again is a restart.
+        tables: TOML tables: layers, nodes, sites, tokens.
+        engine: keys of ``[engine]`` besides ``listen``, ``data_dir`` and ``log_format``.
+        prefix: a command to run it under, such as ``["faketime", …]``.
+        workers: so many under a supervisor; 0: one process without.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tables: str,
+        *,
+        prefix: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        workers: int = 0,
+        **engine: object,
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        keys = {
+            "listen": f"127.0.0.1:{self.port}",
+            "data_dir": str(folder / "var"),
+            "log_format": "struct",
+            **engine,
+        }
+        self.config_path = folder / "engine.toml"
+        self.config_path.write_text(
+            "[engine]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()) + tables
+        )
+        self.log_path = folder / "engine.log"
+        self._prefix = list(prefix)
+        self._options = ["--workers", str(workers)] if workers else []
+        self._env = {**os.environ, **(env or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, and wait until it is ready."""
+        command = [sys.executable, "-m", "engine", "serve"]
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._prefix, *command, "--config", str(self.config_path), *self._options],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+            )
+        if wait:
+            wait_until(self._is_ready, what="the engine being ready")
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        code = self.process.poll()
+        assert code is None, f"the engine ended with {code}:\n{self.log()[-3000:]}"
+        try:
+            return self.request("GET", "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL: a crash."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 40) -> int:
+        """SIGTERM, and return the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def request(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send one request on a connection of its own; return status, headers (lower case) and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+            kind = {"Content-Type": "application/json"} if data is not None else {}
+            connection.request(method, path, data, {**kind, **(headers or {})})
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET that must succeed."""
+        status, _, body = self.request("GET", path)
+        assert status == 200, (path, status, body)
+        return json.loads(body)
+
+    def submit(self, targets: Sequence[object], **fields: object) -> str:
+        """Hand a task in, which must be accepted; return its id."""
+        status, _, body = self.request("POST", "/v1/engine/task", {"targets": targets, **fields})
+        assert status == 202, (status, body)
+        return str(json.loads(body)["task_id"])
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        return dict(self.get(f"/v1/engine/task/{task_id}"))
+
+    def wait_for(self, task_id: str, *states: str, timeout_s: float = 20) -> dict[str, Any]:
+        """Wait until a task is in one of *states* (default: settled), and return it."""
+        wanted = set(states) or SETTLED
+
+        def reached() -> dict[str, Any] | None:
+            task = self.task(task_id)
+            return task if task["state"] in wanted else None
+
+        try:
+            return wait_until(reached, timeout_s=timeout_s) or {}
+        except AssertionError:
+            raise AssertionError(f"not {wanted}: {self.task(task_id)}") from None
+
+    def node(self, name: str) -> dict[str, Any]:
+        return next(dict(node) for node in self.get("/v1/engine/nodes")["nodes"] if node["name"] == name)

@@ -1,0 +1,56 @@
+"""The interface when something inside goes wrong: an answer without details, which are in the log."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from tests.fakes.node import FakeNode
+from tests.service.in_process import run, running
+
+
+def test_an_error_inside_is_500_without_a_traceback(tmp_path: Path) -> None:
+    """The log has the traceback; the connection goes on."""
+
+    async def scenario() -> None:
+        with FakeNode() as node:
+            async with running(tmp_path, node.url) as (engine, port):
+
+                def broken() -> None:
+                    raise RuntimeError("secret inner state")
+
+                engine.version_document = broken  # type: ignore[assignment,method-assign]
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /version HTTP/1.1\r\nHost: e\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 500")
+                assert b"application/problem+json" in head
+                body = json.loads(await reader.readuntil(b"}"))
+                assert body["detail"] == "an error in the engine; its log says more"
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: e\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+                writer.close()
+                await writer.wait_closed()
+        assert "secret inner state" in (tmp_path / "log").read_text()
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_before_its_answer_is_no_error(tmp_path: Path) -> None:
+    """Its task is taken all the same; the log stays clean."""
+
+    async def scenario() -> None:
+        with FakeNode() as node:
+            async with running(tmp_path, node.url) as (engine, port):
+                body = b'{"targets":["http://img.example.com/a"],"id":"left"}'
+                request = b"POST /v1/engine/task HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\n"
+                for expect in (b"", b"X-Lane: \x01\r\n"):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(request + expect + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                    await writer.drain()
+                    writer.transport.abort()
+                async with asyncio.timeout(20):
+                    while engine.stats.tasks_done == 0:  # noqa: ASYNC110 - the engine has no event for it
+                        await asyncio.sleep(0.01)
+        assert "Traceback" not in (tmp_path / "log").read_text()
+
+    run(scenario)

@@ -1,0 +1,309 @@
+"""Host rules, bearer tokens, scopes and rates."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.config.load import AuthConfig, SiteConfig, TokenConfig
+from engine.errors import RateLimitedError, RequestError
+from engine.intake import auth as module
+from engine.intake.auth import Auth, HostRules, Token
+from tests.fakes.node import FakeNode
+from tests.service.engine_process import EngineProcess, fake_table, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Clock:
+    """Seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def config(name: str, secret: str, **options: Any) -> TokenConfig:
+    return TokenConfig(name=name, sha256=hashlib.sha256(secret.encode()).hexdigest(), **options)
+
+
+@pytest.mark.parametrize(
+    ("rules", "host", "allowed"),
+    [
+        (["example.com"], "example.com", True),
+        (["example.com"], "example.com:8080", True),
+        (["example.com"], "www.example.com", False),
+        (["example.com"], "badexample.com", False),
+        (["*.example.com"], "img.example.com", True),
+        (["*.example.com"], "a.b.example.com:81", True),
+        (["*.example.com"], "example.com", False),
+        (["*.example.com"], ".example.com", False),
+        (["*.example.com"], "*.example.com", False),
+        (["*.example.com"], "badexample.com", False),
+        (["*.example.com"], "img.example.com.evil.org", False),
+        (["*"], "anything.org", True),
+        (["*"], "", False),
+        ([], "anything.org", True),
+        (["[::1]"], "[::1]", True),
+        (["[::1]"], "[::1]:8080", True),
+        (["[::1]"], "[::2]", False),
+        (["a.org", "*.b.org"], "x.b.org", True),
+        (["a.org", "*.b.org"], "b.org", False),
+    ],
+)
+def test_host_rules(rules: list[str], host: str, allowed: bool) -> None:
+    """Each form of a rule takes what it says; asking again, from the cache, gives the same."""
+    hosts = HostRules(rules)
+    assert hosts.allows(host) is allowed
+    assert hosts.allows(host) is allowed
+
+
+def test_host_rules_within_others() -> None:
+    """Both the token's sites and the engine's must allow a host."""
+    hosts = HostRules(["*.example.com", "b.org"], within=HostRules(["img.example.com"]))
+    assert hosts.allows("img.example.com")
+    assert not hosts.allows("www.example.com")
+    assert not hosts.allows("b.org")
+
+
+def test_host_cache_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients choose the hosts; their number does not grow the memory."""
+    monkeypatch.setattr(module, "HOSTS_CACHED_MAX", 10)
+    hosts = HostRules(["*.example.com"])
+    for number in range(1000):
+        assert hosts.allows(f"{number}.example.com")
+    assert len(hosts._cache) <= 10
+
+
+@pytest.fixture
+def auth() -> Auth:
+    tokens = [
+        config("ci", "s3cret", scopes=["submit"], sites=["img.example.com"]),
+        config("ops", "ädmin", scopes=["submit", "read", "admin"]),
+    ]
+    return Auth(AuthConfig(tokens=tokens), [SiteConfig(host="*.example.com")])
+
+
+@pytest.mark.parametrize("header", ["Bearer s3cret", b"Bearer s3cret", "bearer  s3cret ", b"BEARER s3cret"])
+def test_known_token(auth: Auth, header: str | bytes) -> None:
+    """As text or bytes, the scheme in any case; the token carries its sites within the engine's."""
+    token = auth.check(header, "submit")
+    assert token.name == "ci"
+    assert token.scopes == frozenset({"submit"})
+    assert token.hosts.allows("img.example.com")
+    assert not token.hosts.allows("www.example.com")
+    assert auth.check("Bearer ädmin", "admin").hosts.allows("www.example.com")
+    assert not auth.check("Bearer ädmin", "admin").hosts.allows("example.org")
+
+
+@pytest.mark.parametrize(
+    ("header", "detail"),
+    [
+        (None, "takes 'Bearer TOKEN'"),
+        ("", "takes 'Bearer TOKEN'"),
+        ("Basic czNjcmV0", "takes 'Bearer TOKEN'"),
+        ("s3cret", "takes 'Bearer TOKEN'"),
+        ("Bearer", "takes 'Bearer TOKEN'"),
+        ("Bearer ", "unknown"),
+        ("Bearer s3crets", "unknown"),
+        (b"Bearer \xff\x00", "unknown"),
+        ("Bearer \udcff\udc80", "unknown"),
+    ],
+)
+def test_no_or_unknown_token_is_401(auth: Auth, header: str | bytes | None, detail: str) -> None:
+    """The answer asks for a bearer token and never repeats what was sent."""
+    with pytest.raises(RequestError, match=detail) as caught:
+        auth.check(header, "read")
+    assert caught.value.status == 401
+    assert caught.value.headers["WWW-Authenticate"].startswith("Bearer")
+    assert "s3cret" not in caught.value.detail
+
+
+def test_wrong_scope_is_403_and_says_which_it_has(auth: Auth) -> None:
+    """The client learns what to ask its operator for."""
+    with pytest.raises(RequestError, match=r"'ci' has not the scope 'admin'; it has: submit") as caught:
+        auth.check("Bearer s3cret", "admin")
+    assert caught.value.status == 403
+    assert 'scope="admin"' in caught.value.headers["WWW-Authenticate"]
+
+
+def test_every_token_is_compared(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hit on the first token is no faster than one on the last."""
+    compared: list[bytes] = []
+    compare = hmac.compare_digest
+
+    def noting(ours: bytes, theirs: bytes) -> bool:
+        compared.append(theirs)
+        return compare(ours, theirs)
+
+    monkeypatch.setattr("hmac.compare_digest", noting)
+    assert auth.check("Bearer s3cret", "submit").name == "ci"
+    assert len(compared) == 2
+
+
+@pytest.mark.parametrize("header", [None, "Bearer whatever"])
+def test_without_tokens_everybody_is_anonymous(header: str | None) -> None:
+    """Allowed on a loopback listener only, which config.py sees to. The sites hold all the same."""
+    token = Auth(AuthConfig(), [SiteConfig(host="a.org")]).check(header, "admin")
+    assert token.name == "anonymous"
+    assert token.scopes == frozenset({"submit", "read", "admin"})
+    assert token.hosts.allows("a.org")
+    assert not token.hosts.allows("b.org")
+    for _ in range(1000):
+        token.take()
+
+
+def test_rate_has_a_burst_and_an_exact_wait() -> None:
+    """After the burst one task per 1/rate; the wait that the error names is long enough, and no longer."""
+    clock = Clock()
+    token = Token("ci", frozenset(), HostRules([]), rate_per_s=4, burst_count=2, clock=clock)
+    token.take()
+    token.take()
+    with pytest.raises(RateLimitedError, match=r"retry in 0\.2 s") as caught:
+        token.take()
+    assert caught.value.headers["Retry-After"] == "1"
+    clock.now += 0.24
+    with pytest.raises(RateLimitedError):
+        token.take()
+    clock.now += 0.01
+    token.take()
+
+
+def test_rate_default_burst_is_one_second() -> None:
+    """And at least one task, for rates below one per second."""
+    clock = Clock()
+    token = Token("ci", frozenset(), HostRules([]), rate_per_s=5, clock=clock)
+    token.take(5)
+    with pytest.raises(RateLimitedError):
+        token.take()
+    slow = Token("ci", frozenset(), HostRules([]), rate_per_s=0.1, clock=clock)
+    slow.take()
+    clock.now += 9.9
+    with pytest.raises(RateLimitedError):
+        slow.take()
+    clock.now += 0.1
+    slow.take()
+
+
+def test_more_than_the_burst_is_paid_off_after() -> None:
+    """Otherwise a batch above the burst could never pass."""
+    clock = Clock()
+    token = Token("ci", frozenset(), HostRules([]), rate_per_s=10, clock=clock)
+    token.take(30)
+    clock.now += 2
+    with pytest.raises(RateLimitedError, match=r"retry in 0\.1 s"):
+        token.take()
+    clock.now += 0.1
+    token.take()
+
+
+def test_rate_is_shared_by_the_requests_of_one_token() -> None:
+    """`check` returns the same token each time, so the bucket is one."""
+    clock = Clock()
+    tokens = [config("ci", "s3cret", rate_per_s=1, burst_count=1)]
+    auth = Auth(AuthConfig(tokens=tokens), [], clock)
+    auth.check("Bearer s3cret", "submit").take()
+    with pytest.raises(RateLimitedError, match="'ci'"):
+        auth.check("Bearer s3cret", "submit").take()
+
+
+# What a token with sites of its own sees
+
+CLIENTS = {
+    "one": {"scopes": ["submit", "read"], "sites": ["img.example.com"]},
+    "two": {"scopes": ["submit", "read"], "sites": ["img.example.com"]},
+    "boss": {"scopes": ["submit", "read", "admin"], "sites": ["img.example.com"]},
+    "free": {"scopes": ["submit", "read"]},
+}
+SEES = {"one": {"one"}, "two": {"two"}, "boss": set(CLIENTS), "free": set(CLIENTS)}
+
+
+class Clients:
+    """One client for each token."""
+
+    def __init__(self, engine: EngineProcess) -> None:
+        self.engine = engine
+        self.ids: dict[str, str] = {}
+
+    def ask(self, name: str, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer secret-{name}"}
+        status, _, answer = self.engine.request(method, path, body, headers)
+        return status, json.loads(answer)
+
+    def listed(self, name: str) -> set[str]:
+        """Return the tasks of all pages of the list."""
+        found: set[str] = set()
+        cursor = ""
+        while True:
+            status, page = self.ask(name, "GET", f"/v1/engine/tasks?limit=2&cursor={cursor}")
+            assert status == 200
+            found |= {task["task_id"] for task in page["tasks"]}
+            assert not any("token" in task for task in page["tasks"])
+            cursor = page["cursor"]
+            if not cursor:
+                return found
+
+    def check(self, state: str) -> None:
+        """Everyone sees its own tasks, and those without limits see all."""
+        for name, seen in SEES.items():
+            for other, task_id in self.ids.items():
+                status, task = self.ask(name, "GET", f"/v1/engine/task/{task_id}")
+                assert status == (200 if other in seen else 404), (name, other)
+                assert task.get("state") == (state if other in seen else None)
+                assert "token" not in task
+                if other not in seen:
+                    assert task["detail"].startswith(f"there is no task '{task_id}'")
+                    assert self.ask(name, "DELETE", f"/v1/engine/task/{task_id}")[0] == 404
+            assert self.listed(name) == {self.ids[other] for other in seen}
+
+    def wait_for(self, task_id: str, state: str) -> None:
+        path = f"/v1/engine/task/{task_id}"
+        wait_until(lambda: self.ask("free", "GET", path)[1]["state"] == state, timeout_s=40, what=state)
+
+
+@pytest.mark.parametrize(("due_s", "waiting"), [(600, "running"), (0.5, "partial")])
+def test_a_token_with_sites_sees_only_what_it_handed_in(tmp_path: Path, due_s: float, waiting: str) -> None:
+    """In memory and in the store, settled, cancelled and after restarts."""
+    tables = '[[site]]\nhost = "*.example.com"\n'
+    for name, keys in CLIENTS.items():
+        lines = {"name": name, "sha256": hashlib.sha256(f"secret-{name}".encode()).hexdigest(), **keys}
+        tables += "[[auth.tokens]]\n" + "".join(
+            f"{key} = {json.dumps(value)}\n" for key, value in lines.items()
+        )
+    with FakeNode() as node, EngineProcess(tmp_path, tables + fake_table(node.url, name="edge-1")) as engine:
+        clients = Clients(engine)
+        node.stop()
+        for name in CLIENTS:
+            body = {"targets": [f"http://img.example.com/{name}"], "due_s": due_s}
+            status, answer = clients.ask(name, "POST", "/v1/engine/task", body)
+            assert status == 202
+            clients.ids[name] = answer["task_id"]
+        for _ in range(2):
+            for task_id in clients.ids.values():
+                clients.wait_for(task_id, waiting)
+            clients.check(waiting)
+            engine.kill()
+            engine.start()
+        node.start()
+        for task_id in clients.ids.values():
+            clients.wait_for(task_id, "done")
+        clients.check("done")
+        assert engine.stop() == 0
+        engine.start()
+        clients.check("done")
+        node.stop()
+        for canceller in ("one", "boss", "free"):
+            body = {"targets": ["http://img.example.com/x"], "due_s": due_s}
+            task_id = clients.ask("one", "POST", "/v1/engine/task", body)[1]["task_id"]
+            clients.wait_for(task_id, waiting)
+            assert clients.ask("two", "DELETE", f"/v1/engine/task/{task_id}")[0] == 404
+            assert clients.ask(canceller, "DELETE", f"/v1/engine/task/{task_id}")[0] == 200
+            assert clients.ask("two", "GET", f"/v1/engine/task/{task_id}")[0] == 404
+            assert clients.ask("one", "GET", f"/v1/engine/task/{task_id}")[1]["state"] == "cancelled"

@@ -1,0 +1,272 @@
+"""What the engine says on its own: callbacks and alerts, to a real receiver."""
+
+import hashlib
+import hmac
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.fakes.node import OK, FakeNode, always, answer
+from tests.service.engine_process import EngineProcess, fake_table, wait_until
+
+HOST = "img.example.com"
+SECRET = "a secret of the receiver"
+RULE = f'[[callback]]\nhost = "127.0.0.1"\nsecret = "{SECRET}"\n'
+
+
+class Post(NamedTuple):
+    """One POST as it came."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
+
+
+class Receiver:
+    """An HTTP server that notes every POST; *status* is asked for each, with the count so far."""
+
+    def __init__(self) -> None:
+        self.posts: list[Post] = []
+        self.status: Callable[[int], int] = lambda count: 204
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outer.posts.append(Post(self.path, headers, body))
+                self.send_response(outer.status(len(outer.posts)))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def documents(self) -> list[dict[str, Any]]:
+        return [post.document for post in self.posts]
+
+    def wait_for_posts(self, count: int, timeout_s: float = 30) -> list[Post]:
+        wait_until(lambda: len(self.posts) >= count, timeout_s=timeout_s, what=f"{count} posts")
+        return self.posts
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    running = Receiver()
+    yield running
+    running.stop()
+
+
+def test_a_callback_reports_the_end_and_is_signed(receiver: Receiver, tmp_path: Path) -> None:
+    """The signature covers the time stamp and the very bytes of the body."""
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
+    ):
+        task_id = engine.submit([f"http://{HOST}/a"], callback=f"{receiver.url}/hook?x=1")
+        (post,) = receiver.wait_for_posts(1)
+        assert post.path == "/hook?x=1"
+        assert post.headers["content-type"] == "application/json"
+        assert (post.headers["purgeline-task"], post.headers["purgeline-attempt"]) == (task_id, "1")
+        signed = post.headers["purgeline-timestamp"].encode() + b"." + post.body
+        expected = hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+        assert post.headers["purgeline-signature"] == f"v1={expected}"
+        assert (post.document["task_id"], post.document["state"]) == (task_id, "done")
+        assert post.document == engine.wait_for(task_id)
+        wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
+        assert len(receiver.posts) == 1
+
+
+def test_a_failed_task_is_reported_as_well(receiver: Receiver, tmp_path: Path) -> None:
+    """With its errors."""
+    with (
+        FakeNode(always(answer(403))) as node,
+        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
+    ):
+        engine.submit([f"http://{HOST}/a"], callback=receiver.url)
+        (document,) = [post.document for post in receiver.wait_for_posts(1)]
+        assert (document["state"], document["failed"]) == ("failed", 1)
+        assert "refused" in document["errors"][0]["reason"]
+
+
+def test_a_callback_is_tried_again_after_an_error(receiver: Receiver, tmp_path: Path) -> None:
+    """Two 500s, then taken: three attempts with one and the same body."""
+    receiver.status = lambda count: 500 if count <= 2 else 200
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
+    ):
+        engine.submit([f"http://{HOST}/a"], callback=receiver.url)
+        posts = receiver.wait_for_posts(3)
+        assert [post.headers["purgeline-attempt"] for post in posts] == ["1", "2", "3"]
+        assert len({post.body for post in posts}) == 1
+        wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.com/x",
+        "ftp://127.0.0.1/x",
+        "http://user:pw@127.0.0.1/x",
+        "http://127.0.0.1.evil.example/x",
+        "127.0.0.1",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1/a b",
+        "",
+    ],
+)
+def test_a_callback_outside_the_rules_is_refused(url: str, tmp_path: Path) -> None:
+    """422 at the request; the engine posts nowhere it was not told to."""
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
+    ):
+        body = {"targets": [f"http://{HOST}/a"], "callback": url}
+        status, _, text = engine.request("POST", "/v1/engine/task", body)
+        assert status == 422
+        assert "callback" in json.loads(text)["detail"]
+        assert engine.get("/v1/engine/tasks")["tasks"] == []
+
+
+def test_without_a_rule_callbacks_are_refused(receiver: Receiver, tmp_path: Path) -> None:
+    """No [[callback]], no callback."""
+    with FakeNode() as node, EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine:
+        body = {"targets": [f"http://{HOST}/a"], "callback": receiver.url}
+        status, _, text = engine.request("POST", "/v1/engine/task", body)
+        assert status == 422
+        assert "no [[callback]] rule" in json.loads(text)["detail"]
+
+
+@pytest.mark.parametrize("is_crash", [False, True])
+def test_a_callback_survives_a_restart(is_crash: bool, receiver: Receiver, tmp_path: Path) -> None:
+    """The receiver is down while the engine ends: the next engine delivers."""
+    receiver.status = lambda count: 503
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
+    ):
+        task_id = engine.submit([f"http://{HOST}/a"], callback=receiver.url)
+        receiver.wait_for_posts(1)
+        if is_crash:
+            engine.kill()
+        else:
+            assert engine.stop() == 0
+        before = len(receiver.posts)
+        receiver.status = lambda count: 200
+        engine.start()
+        receiver.wait_for_posts(before + 1)
+        assert receiver.documents()[-1]["task_id"] == task_id
+        assert receiver.documents()[-1]["state"] == "done"
+        wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
+        assert engine.stop() == 0
+        count = len(receiver.posts)
+        engine.start()
+        assert engine.get("/v1/engine/stats")["notify_queue"] == 0
+        assert len(receiver.posts) == count
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_partial_is_reported_at_the_due_time_and_done_when_it_is(
+    is_restarted: bool, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Two callbacks, in this order, across a restart too."""
+    with (
+        FakeNode() as node,
+        FakeNode() as other,
+        EngineProcess(
+            tmp_path, RULE + fake_table(node.url, name="edge-1") + fake_table(other.url, name="edge-2")
+        ) as engine,
+    ):
+        node.stop()
+        engine.submit([f"http://{HOST}/a", f"http://{HOST}/b"], callback=receiver.url, due_s=1)
+        receiver.wait_for_posts(1)
+        document = receiver.documents()[0]
+        assert (document["state"], document["counter"], document["delayed"]) == ("partial", 2, 2)
+        if is_restarted:
+            assert engine.stop() == 0
+            engine.start()
+        node.start()
+        receiver.wait_for_posts(2)
+        document = receiver.documents()[1]
+        assert (document["state"], document["counter"], document["delayed"]) == ("done", 4, 0)
+        wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
+        assert len(receiver.posts) == 2
+
+
+def test_partial_is_reported_while_a_node_does_not_answer(receiver: Receiver, tmp_path: Path) -> None:
+    """At the due time with subtasks still on the wire; then done."""
+    release = threading.Event()
+
+    def slow(request: object) -> Iterator[bytes]:
+        release.wait(30)
+        yield OK
+
+    with (
+        FakeNode(slow) as node,
+        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1"), request_timeout_s=60) as engine,
+    ):
+        engine.submit([f"http://{HOST}/a"], callback=receiver.url, due_s=0.5)
+        receiver.wait_for_posts(1)
+        assert receiver.documents()[0]["state"] == "partial"
+        release.set()
+        receiver.wait_for_posts(2)
+        assert [document["state"] for document in receiver.documents()] == ["partial", "done"]
+
+
+def test_alerts_tell_of_a_node_that_goes_down_and_is_back(receiver: Receiver, tmp_path: Path) -> None:
+    """One each, however many subtasks fail; and one for a refusing node."""
+    tables = f'[alert]\nurl = "{receiver.url}/alerts"\nsecret = "{SECRET}"\n'
+    with (
+        FakeNode() as node,
+        FakeNode(always(answer(403))) as closed,
+        EngineProcess(
+            tmp_path, tables + fake_table(node.url, name="edge-1") + fake_table(closed.url, name="edge-2")
+        ) as engine,
+    ):
+        node.stop()
+        for number in range(5):
+            engine.submit([f"http://{HOST}/{number}"], nodes=["edge-1"])
+        receiver.wait_for_posts(1)
+        (down,) = receiver.documents()
+        assert (down["key"], down["level"]) == ("node:edge-1", "error")
+        assert "edge-1 is unreachable" in down["message"]
+        assert receiver.posts[0].headers["purgeline-signature"].startswith("v1=")
+        node.start()
+        receiver.wait_for_posts(2)
+        back = receiver.documents()[1]
+        assert (back["key"], back["level"]) == ("node:edge-1", "resolved")
+        facts = back["facts"]
+        assert [facts[name] for name in ("event", "node", "layer")] == ["node.ready", "edge-1", "edge"]
+        assert facts["away_s"] > 0
+        page = engine.request("GET", "/metrics")[2].decode()
+        assert 'purgeline_node_returns_total{driver="varnish",layer="edge",node="edge-1"} 1.0' in page
+        for number in range(5):
+            engine.wait_for(engine.submit([f"http://{HOST}/{number}"], nodes=["edge-2"]))
+        receiver.wait_for_posts(3)
+        refused = receiver.documents()[2]
+        assert (refused["key"], refused["level"]) == ("refused:edge-2", "error")
+        wait_until(lambda: engine.get("/v1/engine/stats")["alert_queue"] == 0, what="an empty queue")
+        assert len(receiver.posts) == 3

@@ -1,0 +1,282 @@
+"""Engines on one Redis: any of them shows every task, and what one leaves the others take over."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.node import OK, FakeNode, Request
+from tests.fakes.redis_servers import RedisServer
+from tests.service.engine_process import ROOT, EngineProcess, fake_table, wait_until
+from tests.service.load import Load
+from tests.service.supervised import SupervisedEngine
+from tests.service.test_reload import all_done
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+URL = "http://a.com/"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def edge() -> Iterator[FakeNode]:
+    with FakeNode() as node:
+        yield node
+
+
+class Engines:
+    """Engines on one store, each in a folder of its own; all stopped at the end."""
+
+    def __init__(self, folder: Path, url: str, tables: str, **store: object) -> None:
+        self._folder = folder
+        self.store: dict[str, object] = {"url": url, "takeover_s": 2, "timeout_s": 2, **store}
+        self._tables = tables
+        self.all: list[EngineProcess] = []
+
+    def start(self, name: str, *, wait: bool = True, workers: int = 0, **settings: object) -> EngineProcess:
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        keys: dict[str, Any] = {"name": name, "drain_timeout_s": 2, **settings}
+        engine = EngineProcess(folder, _table("store", self.store) + self._tables, workers=workers, **keys)
+        self.all.append(engine)
+        engine.start(wait=wait)
+        return engine
+
+    def stop(self) -> None:
+        for engine in self.all:
+            with contextlib.suppress(OSError):
+                os.kill(engine.pid, signal.SIGCONT)
+            engine.stop()
+
+
+def _table(name: str, keys: dict[str, object]) -> str:
+    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+@pytest.fixture
+def engines(tmp_path: Path, redis: RedisServer, edge: FakeNode) -> Iterator[Engines]:
+    made = Engines(tmp_path, redis.url, fake_table(edge.url, name="edge-1", driver="ats"))
+    yield made
+    made.stop()
+    for engine in made.all:
+        assert "Traceback" not in engine.log()
+
+
+class Gate:
+    """Keeps a cache's answers back, but for the URLs that are let through."""
+
+    def __init__(self, node: FakeNode, *, through: Callable[[str], bool] = lambda url: False) -> None:
+        self._event = threading.Event()
+        self._through = through
+        node.script = self._answer
+
+    def open(self) -> None:
+        self._event.set()
+
+    def _answer(self, request: Request) -> Iterator[bytes]:
+        if not self._through(request.url):
+            self._event.wait(60)
+        yield OK
+
+
+def consumers(engine: EngineProcess, state: str = "alive") -> list[dict[str, Any]]:
+    return [one for one in engine.get("/v1/engine/cluster")["engines"] if one["state"] == state]
+
+
+def test_an_id_is_one_task_on_every_engine(engines: Engines, edge: FakeNode) -> None:
+    one, other = engines.start("one"), engines.start("other")
+    edge.stop()
+    body = {"id": "same", "targets": [URL + "1", URL + "2"], "due_s": 1}
+    assert one.request("POST", "/v1/engine/task", body)[0] == 202
+    status, _, text = other.request("POST", "/v1/engine/task", body)
+    assert (status, json.loads(text)["total"]) == (200, 2)
+    assert other.request("POST", "/v1/engine/task", {**body, "targets": [URL]})[0] == 409
+    for engine in (one, other):
+        found = engine.wait_for("same", "partial")
+        assert (found["delayed"], found["total"]) == (2, 2)
+        assert [task["task_id"] for task in engine.get("/v1/engine/tasks?state=partial")["tasks"]] == ["same"]
+        assert "digest" not in found
+    edge.start()
+    for engine in (one, other):
+        assert engine.wait_for("same")["counter"] == 2
+    assert sorted(edge.urls) == [URL + "1", URL + "2"]
+
+
+def test_a_restart_goes_on_with_what_was_accepted(engines: Engines, edge: FakeNode) -> None:
+    engine = engines.start("one")
+    gate = Gate(edge)
+    ids = [engine.submit([f"{URL}{number}"]) for number in range(50)]
+    engine.kill()
+    gate.open()
+    engine.start()
+    for task_id in ids:
+        assert engine.wait_for(task_id)["state"] == "done"
+    assert {f"{URL}{number}" for number in range(50)} == set(edge.urls)
+    wait_until(lambda: engine.get("/v1/engine/cluster")["pending"] == 0, what="an empty journal")
+
+
+def test_what_a_killed_engine_had_is_done_by_another(
+    tmp_path: Path, redis: RedisServer, edge: FakeNode
+) -> None:
+    """And what it was known to have done is not sent again."""
+    with FakeNode() as slow:
+        gate = Gate(slow)
+        tables = [fake_table(node.url, name=f"edge-{node.port}", driver="ats") for node in (edge, slow)]
+        engines = Engines(tmp_path, redis.url, "".join(tables))
+        one, other = engines.start("one"), engines.start("other")
+        try:
+            task_id = one.submit([f"{URL}{number}" for number in range(50)])
+            small = [one.submit([f"{URL}small"], id=f"small-{number}") for number in range(30)]
+            wait_until(lambda: other.task(task_id)["counter"] == 50, what="progress, seen by the other")
+            one.kill()
+            gate.open()
+            found = other.wait_for(task_id)
+            assert (found["state"], found["counter"], found["total"]) == ("done", 100, 100)
+            for name in small:
+                assert other.wait_for(name)["state"] == "done"
+            assert len([url for url in edge.urls if "small" not in url]) == 50
+            wait_until(lambda: not other.get("/v1/engine/cluster")["pending"], what="an empty journal")
+            wait_until(
+                lambda: len(other.get("/v1/engine/cluster")["engines"]) == 1, what="the dead one forgotten"
+            )
+        finally:
+            engines.stop()
+
+
+def test_a_drained_engine_hands_over_at_once(engines: Engines, edge: FakeNode) -> None:
+    one, other = engines.start("one"), engines.start("other")
+    gate = Gate(edge)
+    task_id = one.submit([URL])
+    assert one.stop() == 0
+    stopped_at = time.monotonic()
+    wait_until(lambda: other.get("/v1/engine/stats")["tasks_in_cache"] == 1, what="the takeover")
+    assert time.monotonic() - stopped_at < 1
+    gate.open()
+    assert other.wait_for(task_id)["state"] == "done"
+
+
+def test_an_engine_that_was_taken_for_dead_does_no_harm(engines: Engines, edge: FakeNode) -> None:
+    """Stopped for longer than its time, then going on: every count is right, one leads."""
+    one = engines.start("one")
+    other = engines.start("other")
+    assert [engine["name"] for engine in consumers(other) if engine["leader"]] == ["one"]
+    gate = Gate(edge)
+    ids = [one.submit([f"{URL}{number}", f"{URL}{number}b"]) for number in range(20)]
+    fence = other.get("/v1/engine/cluster")["fence"]
+    lag = {engine["name"]: engine["lag_s"] for engine in consumers(other) if engine["pending"]}
+    assert list(lag) == ["one"]
+    assert 0 < lag["one"] < 20
+    os.kill(one.pid, signal.SIGSTOP)
+    wait_until(lambda: other.get("/v1/engine/stats")["tasks_in_cache"] == 20, what="the takeover")
+    wait_until(
+        lambda: [engine["name"] for engine in consumers(other) if engine["leader"]] == ["other"],
+        what="the other leading",
+    )
+    os.kill(one.pid, signal.SIGCONT)
+    gate.open()
+    for task_id in ids:
+        found = other.wait_for(task_id)
+        assert (found["state"], found["counter"], found["failed"]) == ("done", 2, 0)
+    wait_until(lambda: len(consumers(one)) == 2, what="the first one being seen again")
+    for engine in (one, other):
+        wait_until(lambda: engine.get("/v1/engine/stats")["tasks_in_cache"] == 0, what="nothing left")  # noqa: B023
+        shown = engine.get("/v1/engine/cluster")
+        assert (shown["pending"], shown["fence"]) == (0, fence + 1)
+    assert one.wait_for(one.submit([URL + "later"]))["state"] == "done"
+
+
+def test_rows_of_a_dead_node_are_delivered_once_by_whoever_reaches_it(
+    engines: Engines, edge: FakeNode
+) -> None:
+    one, other = engines.start("one"), engines.start("other")
+    edge.stop()
+    ids = [
+        engine.submit([f"{URL}{number}", f"{URL}same"], due_s=1)
+        for number, engine in enumerate([one, other] * 10)
+    ]
+    for task_id in ids:
+        one.wait_for(task_id, "partial")
+    one.kill()
+    assert wait_until(lambda: other.node("edge-1")["delayed"] == 40, what="the depth") is True
+    assert other.node("edge-1")["oldest_delayed_s"] > 0
+    edge.start()
+    for task_id in ids:
+        found = other.wait_for(task_id)
+        assert (found["state"], found["counter"], found["delayed"]) == ("done", 2, 0)
+    assert sorted(edge.urls) == sorted([*(f"{URL}{number}" for number in range(20)), URL + "same"])
+    wait_until(lambda: other.node("edge-1")["delayed"] == 0, what="an empty queue")
+    wait_until(lambda: other.node("edge-1")["state"] == "ready", what="the node being ready")
+
+
+def test_a_task_is_cancelled_on_an_engine_that_does_not_have_it(engines: Engines, edge: FakeNode) -> None:
+    one, other = engines.start("one"), engines.start("other")
+    edge.stop()
+    waits = one.submit([URL + "parked"])
+    wait_until(lambda: other.task(waits)["delayed"] == 1, what="the row")
+    status, _, text = other.request("DELETE", f"/v1/engine/task/{waits}")
+    assert (status, json.loads(text)["state"]) == (200, "cancelled")
+    edge.start()
+    wait_until(lambda: one.node("edge-1")["state"] == "ready", what="the node being ready")
+    gate = Gate(edge)
+    live = one.submit([f"{URL}{number}" for number in range(5000)])
+    wait_until(lambda: len(edge.urls) > 10, what="some on their way")
+    timer = threading.Timer(0.5, gate.open)
+    timer.start()
+    status, _, text = other.request("DELETE", f"/v1/engine/task/{live}")
+    assert (status, json.loads(text)["state"]) == (200, "cancelled")
+    timer.join()
+    assert one.task(live)["state"] == "cancelled"
+    assert URL + "parked" not in edge.urls
+
+
+def test_another_region_count_is_refused(engines: Engines) -> None:
+    engines.start("one")
+    engines.store["region_count"] = 8
+    other = engines.start("other", wait=False)
+    assert other.process is not None
+    assert other.process.wait(20) == 1
+    assert "region_count=16" in other.log()
+
+
+def test_the_command_lists_engines(engines: Engines) -> None:
+    one = engines.start("one")
+    engines.start("other")
+    wait_until(lambda: len(consumers(one)) == 2, what="both being seen")
+    command = [sys.executable, "-m", "engine", "cluster", "--engine", f"http://127.0.0.1:{one.port}"]
+    rows = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sorted(row.split("\t")[:4] for row in rows) == [
+        ["one", "alive", "true", "0"],
+        ["other", "alive", "false", "0"],
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reloads_under_load_on_redis_fail_no_request_and_lose_no_task(
+    tmp_path: Path, redis: RedisServer, edge: FakeNode, workers: int
+) -> None:
+    tables = _table("store", {"url": redis.url}) + fake_table(edge.url, name="edge-1")
+    with SupervisedEngine(tmp_path, tables, workers=workers) as engine:
+        with Load("127.0.0.1", engine.port) as load:
+            for _ in range(3):
+                wait_until(lambda: len(load.seen.accepted) > 200, what="load")
+                engine.reload()
+        seen = load.seen
+        assert seen.errors == []
+        assert len(set(seen.accepted)) == len(seen.accepted) > 200
+        assert all_done(engine, seen.accepted) == {"done": len(seen.accepted)}
+        wait_until(lambda: engine.get("/v1/engine/cluster")["pending"] == 0, what="an empty journal")
+        assert "Traceback" not in engine.log()

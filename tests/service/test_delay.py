@@ -1,0 +1,379 @@
+"""Unreachable nodes: what is parked, what is delivered, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.errors import StoreError
+from engine.intake.validate import all_hosts
+from engine.nodes.node import NodeState
+from engine.store.sqlite.store import SqliteStore
+from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, answer
+from tests.service.rig import rig_of, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from engine.store import ParkedRow
+
+URL = "http://img.example.com/a"
+
+
+def dead() -> FakeNode:
+    """A cache on a port of its own that refuses connections until it is started again."""
+    fake = FakeNode()
+    fake.start()
+    fake.stop()
+    return fake
+
+
+async def test_a_dead_nodes_subtasks_are_parked_and_delivered_late_oldest_first(tmp_path: Path) -> None:
+    edge = dead()
+    async with rig_of(tmp_path, {"edge-1": edge}, pipeline_depth=1, connections_per_node=1) as rig:
+        first = rig.submit(targets=["http://a.com/1", "http://a.com/2"], due_s=0.2)
+        found = await rig.stored(first, "partial")
+        assert found["delayed"] == 2
+        assert "unreachable" in found["errors"][0]["reason"]
+        second = rig.submit(targets=["http://a.com/3", "http://a.com/1"], due_s=0.2)
+        await rig.stored(second, "partial")
+        assert rig.dispatch.delay.depth("edge-1") == 4
+        assert rig.dispatch.delay.oldest_s("edge-1") > 0
+        with edge:
+            for task in (first, second):
+                found = await rig.stored(task, "done")
+                assert (found["counter"], found["delayed"], found["errors"]) == (2, 0, [])
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            assert edge.urls == ["http://a.com/1", "http://a.com/2", "http://a.com/3"]
+            assert rig.dispatch.delay.total() == 0
+            assert ("node:edge-1", "resolved") in [alert[:2] for alert in rig.alerts]
+
+
+async def test_below_a_dead_parent_an_edge_is_purged_at_once_and_again_after_it(tmp_path: Path) -> None:
+    parent = dead()
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL], due_s=0.2)
+            await rig.stored(task, "partial")
+            await until(lambda: edge.urls == [URL])
+            with parent:
+                found = await rig.stored(task, "done")
+                assert (found["counter"], found["delayed"]) == (2, 0)
+                assert edge.urls == [URL, URL]
+                assert parent.requests[0].at < edge.requests[1].at
+
+
+async def test_an_edge_behind_two_dead_parents_is_delivered_when_both_are_back(tmp_path: Path) -> None:
+    one, other = dead(), dead()
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"parent-1": one, "parent-2": other, "edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL, URL + "2"], due_s=0.2)
+            await rig.stored(task, "partial")
+            with one, other:
+                found = await rig.stored(task, "done")
+                assert (found["counter"], found["delayed"]) == (6, 0)
+
+
+@pytest.mark.parametrize("failing_probes", [0, 3])
+async def test_a_node_that_fails_while_a_retry_is_pending_still_comes_back(
+    tmp_path: Path, failing_probes: int
+) -> None:
+    """The retried row of a delivery that was cut must not be waited for by a queue nobody empties.
+
+    The retry comes after 0.1-0.2 s: without failing probes the node is back before it, with them after.
+    """
+    state = "busy"
+    failing = failing_probes
+
+    def moody(request: Request) -> Iterable[bytes | Act]:
+        nonlocal state, failing
+        if request.path.startswith(PROBE_PATH):
+            if state == "well" and failing:
+                failing -= 1
+                yield Act.RESET
+            yield OK
+        elif state == "well":
+            yield OK
+        elif request.path == "/a":
+            yield answer(503, b"", "Connection: close")
+            yield Act.CLOSE
+        else:
+            state = "well"
+            yield Act.RESET
+
+    edge = FakeNode(moody, answers_probes=False)
+    edge.start()
+    edge.stop()
+    async with rig_of(tmp_path, {"edge-1": edge}, pipeline_depth=1, connections_per_node=1) as rig:
+        task = rig.submit(targets=[URL, URL + "b", URL + "c"], due_s=0.2)
+        await rig.stored(task, "partial")
+        with edge:
+            found = await rig.stored(task, "done")
+            assert found["counter"] == 3
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            assert rig.dispatch.delay.total() == 0
+
+
+async def test_cancelling_takes_the_rows_of_a_dead_node_back(tmp_path: Path) -> None:
+    edge = dead()
+    async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+        task = rig.submit(targets=[URL, URL + "2"])
+        await until(lambda: rig.dispatch.delay.depth("edge-1") == 2)
+        assert rig.dispatch.cancel(task) == 2
+        await rig.stored(task, "cancelled")
+        assert await rig.saver.drain(60)
+        assert rig.store.depths() == {}
+        assert rig.dispatch.delay.total() == 0
+
+
+async def test_a_prefix_purge_stands_for_the_older_urls_below_it(tmp_path: Path) -> None:
+    edge = dead()
+    table = {"edge-1": {"driver": "nginx", "wildcard": True}}
+    async with rig_of(tmp_path, {"edge-1": edge}, table) as rig:
+        urls = rig.submit(
+            targets=["http://a.com/img/1", "http://a.com/img/2", "http://a.com/other"], due_s=0.2
+        )
+        await rig.stored(urls, "partial")
+        wide = rig.submit(kind="prefix", targets=["http://a.com/img/"], due_s=0.2)
+        await rig.stored(wide, "partial")
+        younger = rig.submit(targets=["http://a.com/img/1"], due_s=0.2)
+        await rig.stored(younger, "partial")
+        with edge:
+            for task in (urls, wide, younger):
+                await rig.stored(task, "done")
+        assert sorted(request.path for request in edge.requests) == [
+            "/purge/img/*",
+            "/purge/img/1",
+            "/purge/other",
+        ]
+
+
+async def test_rows_of_a_node_that_is_not_configured_any_more_fail(tmp_path: Path) -> None:
+    edge = dead()
+    async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+        task = rig.submit(targets=[URL], due_s=0.2)
+        await rig.stored(task, "partial")
+        await rig.dispatch.delay.drop_unknown("edge-1")
+        found = await rig.stored(task, "failed")
+        assert "not configured any more" in found["errors"][-1]["reason"]
+
+
+async def test_early_purges_on_a_connection_that_closes_early_are_all_sent_and_settled(
+    tmp_path: Path,
+) -> None:
+    """More than a lane's turn, put back in the middle of a pipeline, while a task waits for the same URLs."""
+    gate = threading.Event()
+
+    def short(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+        if request.place == 10:
+            yield Act.CLOSE
+
+    parent = dead()
+    targets = [f"http://a.com/{number}" for number in range(100)]
+    with FakeNode(short) as edge:
+        nodes = {"parent-1": parent, "edge-1": edge}
+        async with rig_of(tmp_path, nodes, connections_per_node=1) as rig:
+            other = rig.submit(targets=targets, nodes=["edge-1"])
+            await until(lambda: edge.requests)
+            task = rig.submit(targets=targets[40:], due_s=0.2)
+            await until(lambda: rig.dispatch.delay.depth("edge-1") == 60)
+            gate.set()
+            await rig.stored(other, "done")
+            await rig.stored(task, "partial")
+            node = rig.node("edge-1")
+            await until(lambda: not node.waiting_count and not node.in_flight, lambda: repr(node))
+            assert set(edge.urls) == set(targets)
+            assert rig.dispatch.live == 0
+            assert not any(any(queue._lanes) for queue in (*node._backlog.values(), *node._queue.values()))
+            with parent:
+                found = await rig.stored(task, "done")
+                assert (found["counter"], found["delayed"]) == (120, 0)
+                await until(lambda: not node.waiting_count and not node.in_flight, lambda: repr(node))
+                assert rig.dispatch.live == rig.dispatch.delay.total() == 0
+
+
+async def test_a_node_is_ready_when_its_purges_are_delivered_and_prefetches_come_after(
+    tmp_path: Path,
+) -> None:
+    gate = threading.Event()
+
+    def slow_origin(request: Request) -> Iterable[bytes | Act]:
+        if request.method == "GET":
+            assert gate.wait(60)
+        yield OK
+
+    edge = FakeNode(slow_origin)
+    edge.start()
+    edge.stop()
+    async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+        fetch = rig.submit(action="prefetch", targets=[URL, URL + "2"], due_s=0.2)
+        await rig.stored(fetch, "partial")
+        purge = rig.submit(targets=[URL + "3"], due_s=0.2)
+        await rig.stored(purge, "partial")
+        with edge:
+            await rig.stored(purge, "done")
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            await until(lambda: "GET" in {request.method for request in edge.requests})
+            await rig.stored(rig.submit(targets=[URL + "4"]), "done")
+            gate.set()
+            await rig.stored(fetch, "done")
+            assert edge.requests[0].path == "/a3"
+            await until(lambda: rig.dispatch.delay.total() == 0)
+
+
+class HeldStore(SqliteStore):
+    """Lets the test do something between the two reads of a delivery."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.is_between = threading.Event()
+        self.gate = threading.Event()
+
+    def wide_parked(self, node: str) -> list[ParkedRow]:
+        self.is_between.set()
+        assert self.gate.wait(60)
+        return super().wide_parked(node)
+
+
+async def test_a_delivery_ends_when_its_rows_are_cancelled_between_the_reads(tmp_path: Path) -> None:
+    edge = dead()
+    async with rig_of(tmp_path, {"edge-1": edge}, store_kind=HeldStore) as rig:
+        assert isinstance(rig.store, HeldStore)
+        task = rig.submit(targets=[URL], due_s=0.2)
+        await rig.stored(task, "partial")
+        with edge:
+            await until(rig.store.is_between.is_set)
+            rig.saver.unpark_task(task.id, lambda: None)
+            assert await rig.saver.drain(60)
+            rig.store.gate.set()
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            await until(lambda: rig.dispatch.delay.total() == 0)
+            await rig.stored(rig.submit(targets=[URL + "2"]), "done")
+            assert edge.urls == [URL + "2"]
+
+
+async def test_the_depth_is_exact_although_it_is_counted_while_rows_come_and_go(tmp_path: Path) -> None:
+    """Rows are parked and cancelled, on their way to the file, while what is in the file is counted."""
+    async with rig_of(tmp_path, {"edge-1": dead()}) as rig:
+        delay = rig.dispatch.delay
+        for number in range(60):
+            counting = asyncio.gather(delay.recount("edge-1"), delay.recount("edge-1"))
+            tasks = [rig.submit(targets=[f"{URL}/{number}/{n}" for n in range(3)]) for _ in range(3)]
+            while not counting.done():
+                await asyncio.sleep(0.0005)
+                if tasks and tasks[-1].shares and tasks[-1].shares[0].delayed:
+                    rig.dispatch.cancel(tasks.pop())
+            await counting
+            await until(lambda: not rig.dispatch.live)
+            assert await rig.saver.drain(60)
+            assert delay.depth("edge-1") == rig.store.depth("edge-1").count > 0
+
+
+class FailingStore(SqliteStore):
+    """Each reading function of a delivery fails the first time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.failed: set[str] = set()
+
+    def _fail_once(self, name: str) -> None:
+        if name not in self.failed:
+            self.failed.add(name)
+            raise StoreError(f"{name}: cannot be read now")
+
+    def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
+        self._fail_once("oldest_parked")
+        return super().oldest_parked(node, limit, purges_only)
+
+    def wide_parked(self, node: str) -> list[ParkedRow]:
+        self._fail_once("wide_parked")
+        return super().wide_parked(node)
+
+    def parked_like(
+        self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
+        self._fail_once("parked_like")
+        return super().parked_like(node, targets, among)
+
+
+async def test_a_delivery_that_cannot_read_its_rows_tries_again(tmp_path: Path) -> None:
+    edge = dead()
+    async with rig_of(tmp_path, {"edge-1": edge}, store_kind=FailingStore) as rig:
+        assert isinstance(rig.store, FailingStore)
+        task = rig.submit(targets=[URL, URL + "2"], due_s=0.2)
+        await rig.stored(task, "partial")
+        with edge:
+            await rig.stored(task, "done")
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            assert rig.store.failed == {"oldest_parked", "wide_parked", "parked_like"}
+            assert [alert[:2] for alert in rig.alerts].count(("store:read", "error")) == 3
+            assert sorted(edge.urls) == [URL, URL + "2"]
+
+
+@pytest.mark.parametrize("gone", ["parent-1", "edge-1"])
+async def test_rows_of_a_removed_node_are_counted_once_and_the_rest_is_delivered(
+    tmp_path: Path, gone: str
+) -> None:
+    """Both layers have delayed rows, and the edge's wait for the parent's."""
+    nodes = {"parent-1": dead(), "edge-1": dead()}
+    async with rig_of(tmp_path, nodes) as rig:
+        task = rig.submit(targets=[URL, URL + "2", URL + "3"], due_s=0.2)
+        assert (await rig.stored(task, "partial"))["delayed"] == 6
+        await until(lambda: rig.dispatch.regions.get(task.id) is None)
+        await rig.dispatch.delay.drop_unknown(gone)
+        found = await rig.stored(task, "partial")
+        assert (found["counter"], found["failed"], found["delayed"]) == (0, 3, 3)
+        assert sorted(layer["delayed"] + layer["failed"] for layer in found["layers"]) == [3, 3]
+        left = (nodes.keys() - {gone}).pop()
+        with nodes[left]:
+            found = await rig.stored(task, "failed")
+        layers = {layer["name"]: layer for layer in found["layers"]}
+        one, other = layers[gone.partition("-")[0]], layers[left.partition("-")[0]]
+        assert (one["counter"], one["failed"], one["delayed"]) == (0, 3, 0)
+        assert (other["counter"], other["failed"], other["delayed"]) == (3, 0, 0)
+        assert rig.store.depths() == {}
+
+
+async def test_an_id_posted_again_does_not_swallow_the_delivery_of_its_old_rows(tmp_path: Path) -> None:
+    """The new task waits for the saver to say that the id is known; it is not the one with the rows."""
+    edge = dead()
+    body = {"id": "same", "targets": [URL]}
+    async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+        task = rig.submit(**body, due_s=0.2)
+        await rig.stored(task, "partial")
+        await until(lambda: rig.dispatch.regions.get("same") is None)
+        again = rig.validator.task(json.dumps(body).encode(), all_hosts)
+        again.waiters = [lambda reply: None]
+        assert rig.dispatch.regions.add(again) is again
+        with edge:
+            found = await rig.stored(task, "done")
+            assert (found["counter"], found["delayed"]) == (1, 0)
+        rig.dispatch.regions.remove("same")
+
+
+@pytest.mark.parametrize("status", [403, 405])
+async def test_a_refused_wide_purge_does_not_fail_the_urls_below_it(tmp_path: Path, status: int) -> None:
+    def no_bans(request: Request) -> Iterable[bytes | Act]:
+        yield answer(status, b"no") if request.path.endswith("*") else OK
+
+    edge = FakeNode(no_bans)
+    edge.start()
+    edge.stop()
+    table = {"edge-1": {"driver": "nginx", "wildcard": True}}
+    async with rig_of(tmp_path, {"edge-1": edge}, table) as rig:
+        urls = rig.submit(targets=[f"http://a.com/img/{number}" for number in range(5)], due_s=0.2)
+        await rig.stored(urls, "partial")
+        wide = rig.submit(kind="prefix", targets=["http://a.com/img/"], due_s=0.2)
+        await rig.stored(wide, "partial")
+        with edge:
+            assert (await rig.stored(wide, "failed"))["failed"] == 1
+            found = await rig.stored(urls, "done")
+            assert (found["counter"], found["failed"]) == (5, 0)
+            assert rig.dispatch.stats.subtasks_redelivered == 6

@@ -1,0 +1,204 @@
+"""Tasks through real nodes: who is asked when, what counts, and how tasks end."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from engine.nodes.node import NodeState
+from engine.tasks.task import State
+from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
+from tests.service.rig import rig_of, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+URL = "http://img.example.com/a"
+ABSENT = answer(404)
+
+
+async def test_a_task_is_done_when_every_node_acked_or_had_nothing(tmp_path: Path) -> None:
+    with FakeNode() as parent, FakeNode(always(ABSENT)) as edge:
+        async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL, URL + "2"])
+            found = await rig.stored(task, "done")
+            assert (found["total"], found["counter"], found["failed"], found["errors"]) == (4, 4, 0, [])
+            assert [layer["name"] for layer in found["layers"]] == ["parent", "edge"]
+            assert sorted(parent.urls) == sorted(edge.urls) == [URL, URL + "2"]
+            assert (
+                max(request.at for request in parent.requests) <= min(request.at for request in edge.requests)
+                or len(parent.requests) == 2
+            )
+            await until(lambda: rig.dispatch.regions.get(task.id) is None)
+            await until(lambda: rig.store.count()["journal_rows"] == 0)
+            assert rig.dispatch.live == 0
+            assert not task.shares
+
+
+async def test_an_edge_is_asked_only_after_its_parent_answered(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+
+    with FakeNode(held) as parent, FakeNode() as edge:
+        async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL])
+            await until(lambda: parent.requests)
+            assert edge.requests == []
+            gate.set()
+            await rig.stored(task, "done")
+            assert edge.urls == [URL]
+
+
+async def test_a_parent_that_refuses_fails_the_task_and_the_edge_is_purged_all_the_same(
+    tmp_path: Path,
+) -> None:
+    with FakeNode(always(answer(403, b"no"))) as parent, FakeNode() as edge:
+        async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL])
+            found = await rig.stored(task, "failed")
+            assert edge.urls == [URL]
+            assert (found["counter"], found["failed"]) == (1, 1)
+            [error] = found["errors"]
+            assert (error["node"], error["target"]) == ("parent-1", URL)
+            assert "refused" in error["reason"]
+            assert ("refused:parent-1", "error") in [alert[:2] for alert in rig.alerts]
+
+
+async def test_a_passing_trouble_is_tried_again_and_a_lasting_one_fails_in_the_end(tmp_path: Path) -> None:
+    seen: dict[str, int] = {}
+
+    def troubled(request: Request) -> Iterable[bytes | Act]:
+        seen[request.path] = seen.get(request.path, 0) + 1
+        yield OK if request.path == "/a" and seen["/a"] == 3 else answer(503)
+
+    with FakeNode(troubled) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, attempts_max=3) as rig:
+            good, bad = rig.submit(targets=[URL]), rig.submit(targets=[URL + "bad"])
+            assert (await rig.stored(good, "done"))["errors"] == []
+            found = await rig.stored(bad, "failed")
+            assert "503, 3 times" in found["errors"][0]["reason"]
+            assert seen == {"/a": 3, "/abad": 3}
+
+
+async def test_a_purge_that_fetches_again_fetches_after_its_purge_and_not_after_a_failed_one(
+    tmp_path: Path,
+) -> None:
+    def picky(request: Request) -> Iterable[bytes | Act]:
+        yield answer(403) if (request.method, request.path) == ("PURGE", "/no") else OK
+
+    with FakeNode(picky) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            good = rig.submit(targets=[URL], prefetch=True)
+            await rig.stored(good, "done")
+            assert [(request.method, request.path) for request in edge.requests] == [
+                ("PURGE", "/a"),
+                ("GET", "/a"),
+            ]
+            bad = rig.submit(targets=["http://img.example.com/no"], prefetch=True)
+            found = await rig.stored(bad, "failed")
+            assert found["failed"] == 2
+            assert [request.path for request in edge.requests if request.method == "GET"] == ["/a"]
+            assert "not prefetched, because its purge failed" in found["errors"][-1]["reason"]
+
+
+async def test_the_same_target_of_many_tasks_is_sent_once_and_settles_all(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+
+    with FakeNode(held) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1) as rig:
+            first = rig.submit(targets=[URL])
+            await until(lambda: edge.requests)
+            tasks = [rig.submit(targets=[URL]) for _ in range(20)]
+            await until(lambda: all(task.shares for task in tasks))
+            gate.set()
+            for task in [first, *tasks]:
+                await rig.stored(task, "done")
+            assert len(edge.requests) == 2  # on the wire already; then one for all that waited
+            assert rig.node("edge-1").coalesced == 19
+
+
+async def test_what_was_not_sent_is_cancelled_and_what_was_is_counted(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+
+    with FakeNode(held) as parent, FakeNode() as edge:
+        async with rig_of(
+            tmp_path, {"parent-1": parent, "edge-1": edge}, connections_per_node=1, pipeline_depth=1
+        ) as rig:
+            task = rig.submit(targets=[f"http://a.com/{number}" for number in range(10)])
+            await until(lambda: parent.requests)
+            assert rig.dispatch.cancel(task) == 19
+            assert rig.dispatch.cancel(task) == 0
+            gate.set()
+            found = await rig.stored(task, "cancelled")
+            assert found["counter"] == 1
+            assert len(parent.requests) == 1
+            assert edge.requests == []
+            assert rig.dispatch.live == 0
+
+
+async def test_at_its_due_time_a_task_with_something_left_is_partial_and_can_still_be_done(
+    tmp_path: Path,
+) -> None:
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+
+    with FakeNode(held) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL], due_s=0.05)
+            await until(lambda: task.state is State.PARTIAL)
+            gate.set()
+            await rig.stored(task, "done")
+
+
+async def test_draining_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+
+    with FakeNode(held) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            assert await rig.dispatch.drain(0)
+            task = rig.submit(targets=[URL])
+            assert not await rig.dispatch.drain(0.05)
+            gate.set()
+            assert await rig.dispatch.drain(60)
+            assert task.state is State.DONE
+
+
+async def test_a_large_task_does_not_hold_up_a_small_one(tmp_path: Path) -> None:
+    begin = threading.Event()
+
+    def script(_request: Request) -> Iterator[bytes]:
+        begin.wait(30)
+        yield OK
+
+    with FakeNode(script) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1) as rig:
+            large = rig.submit(targets=[f"http://large.com/{number}" for number in range(5000)])
+            await until(lambda: edge.requests)
+            small = rig.submit(targets=["http://small.com/"])
+            await until(lambda: small.shares)
+            begin.set()
+            await rig.stored(small, "done")
+            await rig.stored(large, "done")
+            place = [request.host for request in edge.requests].index("small.com")
+            assert place < 4900
+            assert len(edge.requests) == 5001
+            assert rig.node("edge-1").state is NodeState.READY

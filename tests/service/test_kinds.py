@@ -1,0 +1,257 @@
+"""Prefix, regex, host, surrogate key and soft purges, on real caches."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from release.lab import caches
+from release.lab.caches import Cache
+from release.lab.origin import Origin
+from tests.fakes.node import FakeNode
+from tests.service.engine_process import (
+    EngineProcess,
+    fake_table,
+    get_body,
+    get_page,
+    layer_tables,
+    node_table,
+    wait_until,
+)
+
+HOST = "img.example.com"
+OTHER = "www.example.com"
+
+
+def versions(cache: Cache, paths: list[str], host: str = HOST) -> dict[str, str]:
+    """Return the first word of each page."""
+    return {path: get_body(cache, path, host=host).split()[0].decode() for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "purged"),
+    [
+        ("prefix", f"http://{HOST}/news/", ["/news/", "/news/a?x=1", "/news/b%20c"]),
+        ("prefix", f"http://{HOST}/news/*", ["/news/", "/news/a?x=1", "/news/b%20c"]),
+        ("prefix", f"http://{HOST}/news/b%20", ["/news/b%20c"]),
+        ("prefix", f"http://{HOST}/n.ws", []),
+        ("prefix", f"http://{HOST}/search?q=(a", ["/search?q=(a+b)"]),
+        ("regex", f"http://{HOST}/news/[ab]", ["/news/a?x=1", "/news/b%20c"]),
+        ("regex", f"http://{HOST}/.*\\?x=[0-9]$", ["/news/a?x=1"]),
+        ("regex", f"http://{HOST}/.*%20", ["/news/b%20c"]),
+        ("regex", f"http://{HOST}/.*\\.jpg$", ["/pic.jpg"]),
+        (
+            "host",
+            HOST,
+            ["/news/", "/news/a?x=1", "/news/b%20c", "/pic.jpg", "/search?q=(a+b)", "/newsletter"],
+        ),
+        (
+            "host",
+            f"http://{HOST.upper()}/",
+            ["/news/", "/news/a?x=1", "/news/b%20c", "/pic.jpg", "/search?q=(a+b)", "/newsletter"],
+        ),
+    ],
+)
+def test_varnish_bans_what_fits_and_nothing_else(
+    kind: str, target: str, purged: list[str], origin: Origin, tmp_path: Path
+) -> None:
+    """Prefix and host are taken literally, a regex as one; other hosts stay."""
+    paths = ["/news/", "/news/a?x=1", "/news/b%20c", "/pic.jpg", "/search?q=(a+b)", "/newsletter"]
+    with (
+        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+    ):
+        versions(cache, paths)
+        versions(cache, paths, OTHER)
+        origin.version = "v2"
+        task = engine.wait_for(engine.submit([target], kind=kind))
+        assert (task["state"], task["kind"], task["errors"]) == ("done", kind, [])
+        assert versions(cache, paths) == {path: "v2" if path in purged else "v1" for path in paths}
+        assert versions(cache, paths, OTHER) == dict.fromkeys(paths, "v1")
+
+
+def test_a_bad_regex_fails_and_says_so(origin: Origin, tmp_path: Path) -> None:
+    """Only the cache's own engine knows its regexes; its 400 is a failure and not tried again."""
+    with (
+        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+    ):
+        task = engine.wait_for(engine.submit([f"http://{HOST}/(a"], kind="regex"))
+        assert (task["state"], task["failed"]) == ("failed", 1)
+        assert "400" in task["errors"][0]["reason"]
+
+
+@pytest.mark.parametrize("key_mode", ["xkey", "ban"])
+def test_a_surrogate_key_takes_all_pages_that_carry_it(key_mode: str, origin: Origin, tmp_path: Path) -> None:
+    """Whole keys only, of one host only; as host/key or as an object."""
+    tags = {"/1": "front article-1", "/2": "front article-12", "/3": "article-12, a.b+c"}
+    for host in (HOST, OTHER):
+        for path, keys in tags.items():
+            origin.set(host, path, b"v1", headers={"Surrogate-Key": keys})
+    with (
+        caches.start_varnish(tmp_path, name="edge", backend=origin.address, xkey=key_mode == "xkey") as cache,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1", key_mode=key_mode)) as engine,
+    ):
+
+        def purge(target: object) -> dict[str, str]:
+            for host in (HOST, OTHER):
+                for path, keys in tags.items():
+                    origin.set(host, path, b"v1", headers={"Surrogate-Key": keys})
+            engine.wait_for(engine.submit([HOST, OTHER], kind="host"))
+            for host in (HOST, OTHER):
+                assert set(versions(cache, list(tags), host).values()) == {"v1"}
+                for path, keys in tags.items():
+                    origin.set(host, path, b"v2", headers={"Surrogate-Key": keys})
+            assert engine.wait_for(engine.submit([target], kind="key"))["state"] == "done"
+            assert set(versions(cache, list(tags), OTHER).values()) == {"v1"}
+            return versions(cache, list(tags))
+
+        assert purge(f"{HOST}/front") == {"/1": "v2", "/2": "v2", "/3": "v1"}
+        assert purge({"host": HOST, "key": "article-1"}) == {"/1": "v2", "/2": "v1", "/3": "v1"}
+        assert purge({"host": HOST.upper(), "key": "article-12"}) == {"/1": "v1", "/2": "v2", "/3": "v2"}
+        assert purge(f"{HOST}/a.b+c") == {"/1": "v1", "/2": "v1", "/3": "v2"}
+        assert purge(f"{HOST}/a-b+c") == {"/1": "v1", "/2": "v1", "/3": "v1"}
+
+
+def test_a_soft_purge_serves_the_old_page_while_it_fetches(origin: Origin, tmp_path: Path) -> None:
+    """Stale, not gone: the first visitor gets the old page at once, a later one the new."""
+    with (
+        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+    ):
+        get_body(cache, "/a")
+        origin.version = "v2"
+        assert engine.wait_for(engine.submit([f"http://{HOST}/a"], soft=True))["state"] == "done"
+        assert get_body(cache, "/a").startswith(b"v1 ")
+        wait_until(lambda: get_body(cache, "/a").startswith(b"v2 "), what="the new page")
+        assert origin.hits[HOST, "/a"] == 2
+
+
+def test_a_soft_key_purge_is_soft_with_xkey(origin: Origin, tmp_path: Path) -> None:
+    """Xkey can be soft; the old page is served once more."""
+    origin.set(HOST, "/a", b"v1", headers={"Surrogate-Key": "all"})
+    with (
+        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+    ):
+        get_body(cache, "/a")
+        origin.set(HOST, "/a", b"v2", headers={"Surrogate-Key": "all"})
+        assert engine.wait_for(engine.submit([f"{HOST}/all"], kind="key", soft=True))["state"] == "done"
+        assert get_body(cache, "/a") == b"v1"
+        wait_until(lambda: get_body(cache, "/a") == b"v2", what="the new page")
+
+
+def test_a_soft_purge_is_hard_at_the_parent(origin: Origin, tmp_path: Path) -> None:
+    """A parent that served its stale page would poison the edge for good."""
+    with (
+        caches.start_varnish(tmp_path, name="parent", backend=origin.address, is_parent=True) as parent,
+        caches.start_varnish(tmp_path, name="edge", backend=parent.address) as edge,
+        EngineProcess(
+            tmp_path,
+            layer_tables("parent", "edge")
+            + node_table(parent, name="parent-1", layer="parent")
+            + node_table(edge, name="edge-1"),
+        ) as engine,
+    ):
+        get_body(edge, "/a")
+        origin.version = "v2"
+        task = engine.wait_for(engine.submit([f"http://{HOST}/a"], soft=True))
+        assert (task["state"], task["counter"]) == ("done", 2)
+        assert get_body(edge, "/a").startswith(b"v1 ")
+        wait_until(lambda: get_body(edge, "/a").startswith(b"v2 "), what="the new page")
+        assert get_body(parent, "/a").startswith(b"v2 ")
+
+
+def test_soft_goes_as_a_header_to_edges_only(tmp_path: Path) -> None:
+    """Where a cache cannot be soft, a soft purge is a hard one."""
+    with (
+        FakeNode() as parent,
+        FakeNode() as edge,
+        FakeNode() as plain,
+        EngineProcess(
+            tmp_path,
+            layer_tables("parent", "edge")
+            + fake_table(parent.url, name="parent-1", layer="parent")
+            + fake_table(edge.url, name="edge-1")
+            + fake_table(plain.url, name="edge-2", driver="squid"),
+        ) as engine,
+    ):
+        assert engine.wait_for(engine.submit([f"http://{HOST}/a"], soft=True))["state"] == "done"
+        sent = [node.requests[0].headers.get("purgeline-soft") for node in (parent, edge, plain)]
+        assert sent == [None, "1", None]
+
+
+def test_varnish_drops_all_variants_of_a_url(origin: Origin, tmp_path: Path) -> None:
+    """Vary: one purge, every variant."""
+    with (
+        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+    ):
+        origin.headers = {"Vary": "Accept-Language"}
+        languages = ["de", "fr", "en"]
+
+        def pages() -> list[bytes]:
+            return [get_page(cache, "/a", headers={"Accept-Language": name})[1][:2] for name in languages]
+
+        assert pages() == [b"v1"] * 3
+        origin.version = "v2"
+        assert pages() == [b"v1"] * 3
+        assert engine.wait_for(engine.submit([f"http://{HOST}/a"]))["state"] == "done"
+        assert pages() == [b"v2"] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("prefix", f"http://{HOST}/a/"),
+        ("regex", f"http://{HOST}/a.*"),
+        ("host", HOST),
+        ("key", f"{HOST}/k"),
+    ],
+)
+def test_what_a_targeted_node_cannot_do_is_refused_before_it_is_stored(
+    kind: str, target: str, tmp_path: Path
+) -> None:
+    """422 names the nodes that cannot; nothing is sent, nothing kept; without them it is taken."""
+    with FakeNode() as node:
+        tables = fake_table(node.url, name="v-1") + "".join(
+            fake_table(node.url, name=f"{driver}-1", driver=driver) for driver in ("ats", "nginx", "squid")
+        )
+        with EngineProcess(tmp_path, tables) as engine:
+            body = {"id": "mine", "kind": kind, "targets": [target]}
+            status, headers, text = engine.request("POST", "/v1/engine/task", body)
+            assert status == 422
+            assert headers["content-type"] == "application/problem+json"
+            detail = json.loads(text)["detail"]
+            assert "kind" in detail
+            assert all(f"{driver}-1 ({driver})" in detail for driver in ("ats", "nginx", "squid"))
+            assert "v-1" not in detail
+            assert engine.request("GET", "/v1/engine/task/mine")[0] == 404
+            assert engine.get("/v1/engine/tasks")["tasks"] == []
+            assert not node.requests
+            task = engine.wait_for(engine.submit([target], id="mine", kind=kind, nodes=["v-1"]))
+            assert (task["state"], task["total"]) == ("done", 1)
+
+
+def test_keys_need_a_key_mode(tmp_path: Path) -> None:
+    """A Varnish without xkey and ban keys says so at the client's request, not at the cache."""
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, fake_table(node.url, name="v-1", key_mode="none")) as engine,
+    ):
+        status, _, text = engine.request("POST", "/v1/engine/task", {"kind": "key", "targets": [f"{HOST}/k"]})
+        assert status == 422
+        assert "v-1 (varnish)" in json.loads(text)["detail"]
+
+
+def test_nginx_takes_prefixes_where_the_configuration_says_so(tmp_path: Path) -> None:
+    """A wildcard at the end of the purge location."""
+    with (
+        FakeNode() as node,
+        EngineProcess(
+            tmp_path, fake_table(node.url, name="n-1", driver="nginx", purge_path="/purge", wildcard=True)
+        ) as engine,
+    ):
+        task = engine.wait_for(engine.submit([f"http://{HOST}/news/"], kind="prefix"))
+        assert task["state"] == "done"
+        assert [(request.method, request.path) for request in node.requests] == [("PURGE", "/purge/news/*")]

@@ -1,0 +1,238 @@
+"""Redis is away, full, slow or another one: new tasks are answered 503, work goes on, nothing is lost."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.fakes.log_cache import LogCache
+from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.fakes.proxy import Proxy
+from tests.fakes.redis_servers import RedisCluster, RedisServer, SentinelGroup
+from tests.service.cluster_load import Clients, never_came, wait_until_settled
+from tests.service.engine_process import EngineProcess, wait_until
+from tests.service.redis_engines import cluster_engine
+
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
+
+
+class Way(NamedTuple):
+    """A Redis and the way to it."""
+
+    server: RedisServer
+    proxy: Proxy
+
+
+@pytest.fixture
+def way(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Way]:
+    fsync = getattr(request, "param", "everysec")
+    with RedisServer(tmp_path, fsync=fsync) as server, Proxy(server.port) as proxy:
+        yield Way(server, proxy)
+
+
+def through(proxy: Proxy) -> str:
+    return f"redis://127.0.0.1:{proxy.port}/0"
+
+
+FAULTS: dict[str, tuple[Callable[[Way], None], Callable[[Way], None]]] = {
+    "stopped and started": (lambda way: way.server.stop(), lambda way: way.server.start()),
+    "killed": (lambda way: way.server.kill(), lambda way: way.server.start()),
+    "frozen": (lambda way: way.server.pause(), lambda way: way.server.resume()),
+    "out of memory": (lambda way: way.server.set("maxmemory", 1), lambda way: way.server.set("maxmemory", 0)),
+    "cut off": (lambda way: way.proxy.cut(), lambda way: way.proxy.heal()),
+    "behind a partition": (lambda way: way.proxy.stall(), lambda way: way.proxy.heal()),
+    "heard no more": (lambda way: way.proxy.lose_answers(), lambda way: way.proxy.heal()),
+}
+
+
+def post(engine: EngineProcess, name: str) -> tuple[int, dict[str, str], bytes]:
+    body = {"id": name, "targets": [f"http://img.example.com/{name}"]}
+    return engine.request("POST", "/v1/engine/task", body)
+
+
+def assert_nothing_is_lost(clients: Clients, engine: EngineProcess, cache: LogCache) -> None:
+    """End the load: all that was accepted is done, was seen all the time, and came to the cache."""
+    seen = clients.stop()
+    assert wait_until_settled([engine.port], seen.accepted, timeout_s=30)[1] == []
+    assert (seen.wrong, seen.not_found) == ([], [])
+    assert never_came(seen.accepted, [cache]) == []
+    print(f"{len(seen.accepted)} accepted, {seen.longest_gap_s:.1f} s without, {seen.answers}")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("way", ["always"], indirect=True)
+def test_new_tasks_are_refused_and_work_that_is_under_way_goes_on(
+    tmp_path: Path, way: Way, fault: str
+) -> None:
+    """A task is at the cache when Redis goes: it is done all the same, and written down afterwards."""
+    may_answer = threading.Event()
+
+    def script(request: Request) -> Iterator[bytes | Act]:
+        if "/held" in request.path:
+            may_answer.wait(30)
+        yield OK
+
+    begin, end = FAULTS[fault]
+    with FakeNode(script) as cache, cluster_engine(tmp_path, through(way.proxy), [cache]) as engine:
+        assert post(engine, "held")[0] == 202
+        wait_until(lambda: cache.urls == ["http://img.example.com/held"], what="the purge at the cache")
+        begin(way)
+        try:
+            status, headers, body = post(engine, "refused")
+            assert status == 503, body
+            assert headers["retry-after"]
+            assert headers["content-type"] == "application/problem+json"
+            assert post(engine, "again")[0] == 503
+            may_answer.set()
+            wait_until(lambda: engine.get("/v1/engine/stats")["pushing_queue"] == 0, what="the answer")
+            assert engine.request("GET", "/healthz")[0] == 200
+        finally:
+            end(way)
+        wait_until(lambda: post(engine, "after")[0] in {200, 202}, what="tasks being accepted again")
+        assert post(engine, "refused")[0] in {200, 202}  # the same id and body as before
+        for name in ("held", "after", "refused"):
+            assert engine.wait_for(name)["state"] == "done", name
+        assert cache.urls.count("http://img.example.com/held") == 1
+        assert "Traceback" not in engine.log()
+        engine.kill()
+        engine.start()
+        assert engine.task("held")["state"] == "done"
+
+
+@pytest.mark.parametrize("way", ["everysec", "always"], indirect=True)
+def test_a_killed_redis_has_all_that_was_accepted(tmp_path: Path, way: Way) -> None:
+    """Kill -9 of the process under load, twice; what it had answered is in the kernel's hands."""
+    with LogCache("edge-1") as cache, cluster_engine(tmp_path, way.server.url, [cache]) as engine:
+        clients = Clients([engine.port], count=6)
+        with clients:
+            for _ in range(2):
+                before = len(clients.seen.accepted)
+                wait_until(lambda before=before: len(clients.seen.accepted) > before + 300, what="the load")  # type: ignore[misc]
+                way.server.kill()
+                way.server.start()
+        seen = clients.stop()
+        states, lost = wait_until_settled([engine.port], seen.accepted, timeout_s=30)
+        assert (lost, seen.wrong, seen.not_found) == ([], [], [])
+        assert states["done"] == len(seen.accepted)
+        assert never_came(seen.accepted, [cache]) == []
+
+
+def test_a_redis_that_cannot_be_reached_is_not_stormed(tmp_path: Path, way: Way) -> None:
+    """Each new connection is reset; clients go on asking, and the engine tries a few times a second."""
+    with LogCache("edge-1") as cache, cluster_engine(tmp_path, through(way.proxy), [cache]) as engine:
+        assert post(engine, "a")[0] == 202
+        way.proxy.reset()
+        before, began = way.proxy.connections, time.monotonic()
+        with Clients([engine.port], count=8) as clients:
+            time.sleep(5)  # how often it tries in a while
+            tried, took_s = way.proxy.connections - before, time.monotonic() - began
+            way.proxy.heal()
+        seen = clients.stop()
+        print(f"{tried} connections tried in {took_s:.1f} s, {seen.answers[503]} answers 503")
+        assert seen.answers[503] > 20
+        assert tried < 20 * took_s
+        assert wait_until_settled([engine.port], seen.accepted, timeout_s=20)[1] == []
+
+
+def test_a_slow_redis_makes_clients_wait_and_nothing_else(tmp_path: Path, way: Way) -> None:
+    with LogCache("edge-1") as cache, cluster_engine(tmp_path, through(way.proxy), [cache]) as engine:
+        assert post(engine, "a")[0] == 202
+        way.proxy.slow(0.1)
+        with Clients([engine.port], count=8) as clients:
+            wait_until(lambda: len(clients.seen.accepted) > 50, what="accepted tasks")
+        seen = clients.stop()
+        way.proxy.heal()
+        assert set(seen.answers) <= {200, 202}
+        assert (seen.broken, seen.wrong) == (0, [])
+        assert wait_until_settled([engine.port], seen.accepted, timeout_s=20)[1] == []
+
+
+def test_sentinel_gives_the_engines_another_master(tmp_path: Path) -> None:
+    """With ``wait_replicas`` a 202 means that a replica has it, so the new master knows every task."""
+    with (
+        SentinelGroup(tmp_path) as group,
+        LogCache("edge-1") as cache,
+        cluster_engine(tmp_path, group.url, [cache], store="wait_replicas = 1") as engine,
+    ):
+        clients = Clients([engine.port], count=6)
+        with clients:
+            wait_until(lambda: len(clients.seen.accepted) > 300, what="the load")
+            old = group.master()
+            old.kill()
+            group.wait_for_failover(old)
+            before = len(clients.seen.accepted)
+            wait_until(lambda: len(clients.seen.accepted) > before + 300, what="accepting on the new master")
+        assert_nothing_is_lost(clients, engine, cache)
+
+
+def test_a_cluster_loses_a_master_and_no_task(tmp_path: Path) -> None:
+    """Its one replica takes its place; to have a replica again, it needs the old one back."""
+    with (
+        RedisCluster(tmp_path) as cluster,
+        LogCache("edge-1") as cache,
+        cluster_engine(tmp_path, cluster.url, [cache], store="wait_replicas = 1") as engine,
+    ):
+        clients = Clients([engine.port], count=6)
+        with clients:
+            wait_until(lambda: len(clients.seen.accepted) > 300, what="the load")
+            old = cluster.masters()[1]
+            slot = next(slot for slot in range(0, 16384, 100) if cluster.owner(slot) is old)
+            old.kill()
+            cluster.wait_for_failover(old, slot)
+            old.start()
+            before = len(clients.seen.accepted)
+            wait_until(lambda: len(clients.seen.accepted) > before + 300, what="accepting on the new one")
+        assert_nothing_is_lost(clients, engine, cache)
+
+
+def test_slots_that_move_are_followed(tmp_path: Path) -> None:
+    """Every region's slot moves under load: through ASK while its keys go, and MOVED when they have gone."""
+    with (
+        RedisCluster(tmp_path) as cluster,
+        LogCache("edge-1") as cache,
+        cluster_engine(tmp_path, cluster.url, [cache], store="region_count = 4") as engine,
+    ):
+        clients = Clients([engine.port], count=6)
+        with clients:
+            wait_until(lambda: len(clients.seen.accepted) > 300, what="the load")
+            for slot in sorted(_slots_in_use(cluster)):
+                source = cluster.owner(slot)
+                to = next(master for master in cluster.masters() if master is not source)
+                cluster.begin_move(slot, to)
+                for _ in range(1000):
+                    if not cluster.move_keys(slot, to, limit=200):
+                        break
+                cluster.finish_move(slot, to)
+                before = len(clients.seen.accepted)
+                wait_until(lambda before=before: len(clients.seen.accepted) > before + 50, what="accepting")  # type: ignore[misc]
+        seen = clients.stop()
+        assert wait_until_settled([engine.port], seen.accepted, timeout_s=30)[1] == []
+        assert (seen.wrong, seen.not_found, seen.broken) == ([], [], 0)
+        assert never_came(seen.accepted, [cache]) == []
+        print(f"{len(seen.accepted)} accepted, {seen.longest_gap_s:.2f} s without, {seen.answers}")
+
+
+def _slots_in_use(cluster: RedisCluster) -> set[int]:
+    """Return the slots of all hash tags that keys have."""
+    tags = {
+        key[key.index("{") : key.index("}") + 1]
+        for master in cluster.masters()
+        for key in master.ask("KEYS", "*{*}*")
+    }
+    return {cluster.slot_of(tag) for tag in tags}
+
+
+def test_an_engine_says_at_its_start_when_redis_may_lose_tasks(tmp_path: Path) -> None:
+    with (
+        RedisServer(tmp_path, fsync="none", maxmemory="1gb", maxmemory_policy="allkeys-lru") as server,
+        LogCache("edge-1") as cache,
+        cluster_engine(tmp_path, server.url, [cache]) as engine,
+    ):
+        lines = map(json.loads, engine.log().splitlines())
+        warnings = [line["message"] for line in lines if line["level"] == "WARNING"]
+        assert any("appendonly" in text for text in warnings), warnings
+        assert any("maxmemory-policy" in text or "noeviction" in text for text in warnings), warnings

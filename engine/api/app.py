@@ -17,7 +17,7 @@ from engine.intake.problems import Reply, problem
 from engine.tasks.task import State
 
 if TYPE_CHECKING:
-    from engine.config.load import Scope
+    from engine.config.tables import Scope
     from engine.intake.auth import Token
     from engine.intake.gate import Intake
     from engine.process.lifecycle import Engine

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from engine.config.load import Config
+    from engine.config.tables import Config
     from engine.store import Accepted, Store
     from engine.store.redis.store import RedisStore
 

@@ -14,13 +14,13 @@ import re
 import time
 from typing import TYPE_CHECKING, get_args
 
-from engine.config.load import Scope
+from engine.config.tables import Scope
 from engine.errors import RateLimitedError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.config.load import AuthConfig, SiteConfig, TokenConfig
+    from engine.config.tables import AuthConfig, SiteConfig, TokenConfig
 
 HOSTS_CACHED_MAX = 10_000  #: answers one `HostRules` remembers
 _PORT = re.compile(r":[0-9]*$")

@@ -19,7 +19,7 @@ from engine.tasks.task import Action, Operation, operation_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.config.load import Config, NodeConfig
+    from engine.config.tables import Config, NodeConfig
 
 _NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes

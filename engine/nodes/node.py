@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from engine.base.buffers import BufferPool
     from engine.base.timer import Timer
-    from engine.config.load import EngineConfig, NodeConfig
+    from engine.config.tables import EngineConfig, NodeConfig
     from engine.delivery.dispatch import Dispatch
     from engine.nodes.connection import Connection
     from engine.nodes.queue import Item

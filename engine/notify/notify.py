@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.base.timer import Timer
-    from engine.config.load import AlertConfig, CallbackConfig
+    from engine.config.tables import AlertConfig, CallbackConfig
     from engine.observe.counters import Stats
 
 Level = Literal["warning", "error", "resolved"]

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import socket
 
     from engine.cluster.cluster import Cluster
-    from engine.config.load import Config
+    from engine.config.tables import Config
     from engine.store import Accepted, Callback, Store
     from engine.workers.peers import Peers
 

@@ -20,7 +20,7 @@ from engine.process.lifecycle import Engine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config.load import Config
+    from engine.config.tables import Config
 
 SWITCH_INTERVAL_S: Final = 0.001
 """A saver waits this long at most for the GIL of a busy loop; CPython's 5 ms made every batch pay it

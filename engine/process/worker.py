@@ -35,7 +35,7 @@ from engine.process.single import SWITCH_INTERVAL_S, cycle
 from engine.workers.peers import Peer, Peers
 
 if TYPE_CHECKING:
-    from engine.config.load import Config
+    from engine.config.tables import Config
 
 ENVIRONMENT: Final = "PURGELINE_WORKER"
 PROTOCOL: Final = 1

@@ -82,7 +82,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         "9.9.9",
     ),
     "cannot-read-the-configuration": (
-        change("engine/config/load.py", LISTEN, LISTEN.replace("listen:", "listen_on:")),
+        change("engine/config/tables.py", LISTEN, LISTEN.replace("listen:", "listen_on:")),
         "unknown key 'listen'",
     ),
 }
@@ -187,7 +187,7 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
     version = f"2.{list(BAD).index(what)}.0"
     kept = {
         path: (trees / path).read_text()
-        for path in ("engine/process/lifecycle.py", "engine/process/worker.py", "engine/config/load.py")
+        for path in ("engine/process/lifecycle.py", "engine/process/worker.py", "engine/config/tables.py")
     }
     try:
         apply(trees)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config.load import AuthConfig, SiteConfig, TokenConfig
+from engine.config.tables import AuthConfig, SiteConfig, TokenConfig
 from engine.errors import RateLimitedError, RequestError
 from engine.intake import auth as module
 from engine.intake.auth import Auth, HostRules, Token

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from engine.config.load import NodeConfig
+from engine.config.tables import NodeConfig
 from engine.nodes import drivers
 from engine.tasks.task import Operation, Outcome
 from release.lab import cacheproxy

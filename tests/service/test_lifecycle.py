@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import load
+from engine.config.load import parse
+from engine.config.tables import Config
 from engine.errors import ConfigError
 from engine.process.single import open_listener
 from tests.fakes.node import FakeNode
@@ -15,8 +16,8 @@ from tests.service.in_process import run, running
 from tests.service.test_callbacks import RULE, Receiver
 
 
-def listening_on(listen: str) -> load.Config:
-    return load.parse({"engine": {"listen": listen}})
+def listening_on(listen: str) -> Config:
+    return parse({"engine": {"listen": listen}})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])

@@ -10,7 +10,7 @@ import pytest
 from engine.cli import main as cli
 from engine.cli.migrate import Holds, migrate
 from engine.cli.sides import EmbeddedSide, Side, open_side
-from engine.config.load import Config, EngineConfig
+from engine.config.tables import Config, EngineConfig
 from engine.errors import ConfigError, StoreError
 from engine.store import Accepted, Batch, Callback, Committed, Parked
 from engine.store.layout import check_layout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config.load import NodeConfig
+from engine.config.tables import NodeConfig
 from engine.nodes.node import REFUSALS_BEFORE_HOLD, NodeState, address_of, host_of
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 from tests.service.rig import rig_of, until

@@ -16,7 +16,7 @@ from aiohttp import web
 from loguru import logger
 
 from engine.base.timer import Timer
-from engine.config.load import AlertConfig, CallbackConfig
+from engine.config.tables import AlertConfig, CallbackConfig
 from engine.notify import notify
 from engine.notify.notify import CallbackJob, Notifier
 from engine.observe.counters import Stats

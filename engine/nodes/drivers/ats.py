@@ -15,7 +15,7 @@ from engine.tasks.task import Operation, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config.load import NodeConfig
+    from engine.config.tables import NodeConfig
 
 
 def capabilities(node: NodeConfig) -> frozenset[Operation]:  # noqa: ARG001 - one interface

@@ -9,7 +9,7 @@ from engine.tasks.task import Operation, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config.load import NodeConfig
+    from engine.config.tables import NodeConfig
 
 REFUSALS: Final = frozenset({401, 403, 405, 407, 501})
 """An ACL, a login or an unknown method: the same request will be refused again."""

@@ -18,7 +18,7 @@ from engine.tasks.task import Operation, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config.load import NodeConfig
+    from engine.config.tables import NodeConfig
 
 _NOT_CACHED = frozenset({404, 412})
 _WITH_WILDCARD = URL_ONLY | {Operation.PURGE_PREFIX}

@@ -20,7 +20,7 @@ from engine.tasks.task import Operation, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config.load import NodeConfig
+    from engine.config.tables import NodeConfig
 
 _SOFT = "Purgeline-Soft: 1\r\n"
 _BASE = frozenset(

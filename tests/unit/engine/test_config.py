@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config.load import _AT_LEAST, Config, EngineConfig, load, parse
+from engine.config.checks import ENGINE_AT_LEAST
+from engine.config.load import load, parse
+from engine.config.tables import Config, EngineConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -157,9 +159,9 @@ def test_a_wrong_type_is_named_with_what_the_key_takes(table: dict[str, Any], te
     assert text in refusal(table)
 
 
-@pytest.mark.parametrize("key", sorted(_AT_LEAST))
+@pytest.mark.parametrize("key", sorted(ENGINE_AT_LEAST))
 def test_a_number_below_its_least_is_refused_and_the_least_is_taken(key: str) -> None:
-    least = _AT_LEAST[key]
+    least = ENGINE_AT_LEAST[key]
     assert refusal({"engine": {key: int(least) - 1}}).startswith(f"engine.{key}: ")
     kind = EngineConfig.__annotations__[key]
     value = int(least) if kind == "int" else least
@@ -171,7 +173,7 @@ def test_a_number_below_its_least_is_refused_and_the_least_is_taken(key: str) ->
 
 def test_every_number_of_the_engine_has_a_least() -> None:
     numbers = {key for key, kind in EngineConfig.__annotations__.items() if kind in {"int", "float"}}
-    assert numbers == set(_AT_LEAST)
+    assert numbers == set(ENGINE_AT_LEAST)
 
 
 @pytest.mark.parametrize("listen", ["", "127.0.0.1", ":9181", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config.load import NodeConfig, parse
+from engine.config.load import parse
 from engine.nodes import drivers
 from engine.tasks.task import Operation, Outcome
+
+if TYPE_CHECKING:
+    from engine.config.tables import NodeConfig
 
 URL = "http://img.example.com/a/b.jpg?x=1"
 ACKED, ABSENT, REFUSED, RETRY, FAILED = Outcome

@@ -1,0 +1,219 @@
+"""What a configuration with well-formed keys is refused for: values out of range, parts that contradict.
+
+Each check raises `ConfigError`; its text names the key and what it takes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from engine.config.hints import nearest
+from engine.config.redis_url import parse_redis_url
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.config.tables import AlertConfig, Config, NodeConfig
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST_RULE = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\*|\[[0-9a-f:.]+\]")
+
+ENGINE_AT_LEAST: dict[str, float] = {
+    "region_count": 1,
+    "saver_count": 1,
+    "saver_backlog_count": 100,
+    "saver_push_timeout_s": 0,
+    "pipeline_depth": 1,
+    "connections_per_node": 1,
+    "due_s": 0.1,
+    "drain_timeout_s": 0,
+    "live_subtasks_max": 1,
+    "retention_days": 0,
+    "listen_backlog": 1,
+    "connections_max": 1,
+    "body_max_bytes": 1024,
+    "header_timeout_s": 0.1,
+    "body_timeout_s": 0.1,
+    "idle_timeout_s": 0.1,
+    "connect_timeout_s": 0.01,
+    "request_timeout_s": 0.01,
+    "attempts_max": 1,
+    "prefetch_concurrency": 1,
+    "prefetch_timeout_s": 0.01,
+    "prefetch_max_bytes": 1,
+    "delay_ttl_s": 1,
+}
+STORE_AT_LEAST: dict[str, float] = {
+    "region_count": 1,
+    "timeout_s": 0.1,
+    "connections_max": 8,
+    "wait_replicas": 0,
+    "takeover_s": 1,
+}
+_REGIONS_MAX = 1000
+
+
+def check(config: Config) -> None:
+    """Refuse *config* when its values are out of range or its parts contradict each other.
+
+    Raises:
+        ConfigError: the first thing wrong.
+    """
+    _check_engine(config)
+    _check_store(config)
+    _check_topology(config)
+    _check_tokens(config)
+    for site in config.site:
+        _check_host_rule("site.host", site.host)
+    for callback in config.callback:
+        _check_host_rule("callback.host", callback.host)
+    _check_alert(config.alert)
+    _check_exposure(config)
+
+
+def _check_engine(config: Config) -> None:
+    for key, least in ENGINE_AT_LEAST.items():
+        value = getattr(config.engine, key)
+        if not least <= value < 2**53:  # also refuses nan and inf
+            raise ConfigError(f"engine.{key}: {value} is out of range, at least {least:g}")
+    host, _, port = config.engine.listen.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
+        raise ConfigError(f"engine.listen: {config.engine.listen!r} is not HOST:PORT, such as 127.0.0.1:9181")
+
+
+def _check_alert(alert: AlertConfig) -> None:
+    try:
+        url = urlsplit(alert.url)
+    except ValueError as exc:
+        raise ConfigError(f"alert.url: {alert.url!r}: {exc}") from exc
+    if alert.url and (url.scheme not in {"http", "https"} or not url.hostname):
+        raise ConfigError(f"alert.url: {alert.url!r} is not an http or https URL")
+    if not 0 <= alert.repeat_s < 2**53:
+        raise ConfigError(f"alert.repeat_s: {alert.repeat_s} is out of range, at least 0")
+
+
+def _check_store(config: Config) -> None:
+    store = config.store
+    for key, least in STORE_AT_LEAST.items():
+        value = getattr(store, key)
+        if not least <= value < 2**31:
+            raise ConfigError(f"store.{key}: {value} is out of range, at least {least:g}")
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", store.prefix):
+        raise ConfigError(f"store.prefix: {store.prefix!r}: use 1-64 of A-Z a-z 0-9 . _ : -")
+    if config.engine.name and not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", config.engine.name):
+        raise ConfigError(f"engine.name: {config.engine.name!r}: use 1-64 of A-Z a-z 0-9 . _ : -")
+    if store.url.partition(":")[0] == "sqlite":
+        if store.url != "sqlite:":
+            raise ConfigError("store.url: 'sqlite:' takes no path; the files are under engine.data_dir")
+        return
+    try:
+        parse_redis_url(store.url)
+    except ValueError as exc:
+        shown = re.sub(r"//[^/]*@", "//...@", store.url)  # a log must not show a password
+        raise ConfigError(f"store.url: {shown!r}: {exc}, or 'sqlite:'") from exc
+    if config.engine.saver_count != 1:
+        raise ConfigError("engine.saver_count: Redis takes 1; several only pay with files")
+    if store.region_count > _REGIONS_MAX:
+        raise ConfigError(f"store.region_count: {store.region_count} is out of range, at most {_REGIONS_MAX}")
+
+
+def _check_topology(config: Config) -> None:
+    layers = [layer.name for layer in config.layer] or ["edge"]
+    _refuse_duplicates("layer", layers)
+    names = [node.name for node in config.node]
+    _refuse_duplicates("node", names)
+    by_name = {node.name: node for node in config.node}
+    for name in (*layers, *names):
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"name {name!r}: use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first")
+    for node in config.node:
+        if node.layer not in layers:
+            raise ConfigError(
+                f"node {node.name!r}: layer {node.layer!r} is no [[layer]]{nearest(node.layer, layers)}"
+            )
+        _check_node(node)
+    for node in config.node:
+        for parent in node.parents or ():
+            if parent not in by_name:
+                raise ConfigError(
+                    f"node {node.name!r}: parent {parent!r} is no [[node]]{nearest(parent, names)}"
+                )
+            if layers.index(by_name[parent].layer) >= layers.index(node.layer):
+                raise ConfigError(
+                    f"node {node.name!r}: parent {parent!r} is in layer {by_name[parent].layer!r}, "
+                    f"which is not before {node.layer!r}"
+                )
+
+
+def _refuse_duplicates(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{what} {name!r} is there twice; names are unique")
+
+
+def _check_node(node: NodeConfig) -> None:
+    where = f"node {node.name!r}"
+    try:
+        url = urlsplit(node.url)
+        port = url.port
+    except ValueError as exc:
+        raise ConfigError(f"{where}: url {node.url!r}: {exc}") from exc
+    if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
+        raise ConfigError(f"{where}: url {node.url!r} is not http(s)://HOST[:PORT]")
+    if url.path not in {"", "/"} or url.query or url.fragment or url.username is not None:
+        raise ConfigError(f"{where}: url takes scheme, host and port only; purge_path takes a path")
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", node.purge_method):
+        raise ConfigError(f"{where}: purge_method {node.purge_method!r} is not an HTTP method")
+    if not re.fullmatch(r"(/[!-~]+)?", node.purge_path) or node.purge_path.endswith("/"):
+        raise ConfigError(f"{where}: purge_path {node.purge_path!r} must start with / and not end with it")
+    if node.wildcard and node.driver != "nginx":
+        raise ConfigError(f"{where}: wildcard is nginx's; a {node.driver} node has none")
+    if node.ca_file and not Path(node.ca_file).is_file():
+        raise ConfigError(f"{where}: ca_file {node.ca_file!r} is not a file")
+    for name, value in node.headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[ -~]*", value):
+            raise ConfigError(f"{where}: headers: {name!r} is not a plain HTTP header")
+        if name.lower() in {"host", "content-length", "transfer-encoding", "connection"}:
+            raise ConfigError(f"{where}: headers: {name!r} is set by the engine")
+
+
+def _check_tokens(config: Config) -> None:
+    _refuse_duplicates("token", [token.name for token in config.auth.tokens])
+    for token in config.auth.tokens:
+        if not re.fullmatch(r"[0-9a-f]{64}", token.sha256):
+            raise ConfigError(
+                f"token {token.name!r}: sha256 takes the 64 lower-case hex digits of sha256(token)"
+            )
+        if not token.rate_per_s >= 0 or token.burst_count < 0:
+            raise ConfigError(f"token {token.name!r}: rate_per_s and burst_count are at least 0")
+        for rule in token.sites:
+            _check_host_rule(f"token {token.name!r}: sites", rule)
+
+
+def _check_host_rule(where: str, rule: str) -> None:
+    if not _HOST_RULE.fullmatch(rule):
+        raise ConfigError(
+            f"{where}: {rule!r} is not a host rule: example.com, *.example.com or * (lower case)"
+        )
+
+
+def _check_exposure(config: Config) -> None:
+    """Anyone may reach a listener beyond loopback, so it needs tokens and sites."""
+    host, _ = config.listen_address()
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and not config.auth.tokens:
+        raise ConfigError(
+            f"engine.listen: {config.engine.listen} is not loopback, so [[auth.tokens]] is needed: "
+            "without tokens anyone who reaches it could purge"
+        )
+    if not config.site and (not loopback or config.auth.tokens):
+        raise ConfigError(
+            "[[site]] is needed: purging any host is only for a loopback listener without tokens; "
+            'host = "*" says every host on purpose'
+        )

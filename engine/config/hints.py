@@ -1,0 +1,39 @@
+"""What the error about a key says beyond what is wrong: the nearest known name, and what the key takes."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from engine.config.tables import TABLES, Config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def nearest(key: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence that names the known word nearest to *key*, or all known words."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def say_where(message: str) -> str:
+    """Put the place of msgspec's *message* first.
+
+    ``Expected `int`, got `str` - at `$.engine.due_s``` becomes ``engine.due_s: expected `int`, got `str```.
+    """
+    text, _, path = message.partition(" - at `$.")
+    path = path.rstrip("`")
+    area, _, key = re.sub(r"\[.*?\]", "", path).rpartition(".")
+    kinds = {field.name: field.type for field in msgspec.structs.fields(TABLES.get(area, Config))}
+    return f"{path}: {explain(text, kinds.get(key))}" if path else message
+
+
+def explain(problem: str, kind: Any) -> str:
+    """Return *problem* in lower case, and which words a key of type *kind* takes when those are a few."""
+    kind = get_args(kind)[0] if get_origin(kind) is list else kind
+    takes = f"; takes {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+    return f"{problem[0].lower()}{problem[1:]}{takes}"

@@ -1,0 +1,157 @@
+"""The tables of ``engine.toml``: every key, its type, its default and its unit.
+
+The unit is the end of a key's name: ``_s`` seconds, ``_bytes``, ``_count``. The engine's parts are handed the
+few values they need, so a table is seldom passed on whole.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Driver = Literal["varnish", "ats", "nginx", "squid"]
+LogFormat = Literal["struct", "dict", "text"]
+Scope = Literal["submit", "read", "admin"]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table: frozen, and a key it does not know is refused."""
+
+
+class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[engine]``: limits and places of one engine. Every key is optional."""
+
+    listen: str = "127.0.0.1:9181"
+    name: str = ""  #: among the engines of one Redis; empty: host name and port
+    data_dir: str = "var"
+    region_count: int = 64
+    saver_count: int = 1
+    saver_backlog_count: int = 20_000  #: records one saver may hold
+    saver_push_timeout_s: float = 1.0
+    pipeline_depth: int = 64  #: requests in flight on one node connection
+    connections_per_node: int = 4
+    due_s: float = 60
+    drain_timeout_s: float = 30
+    log_format: LogFormat = "struct"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_subtasks: bool = False  #: one line per answer of a cache
+    live_subtasks_max: int = 1_000_000  #: accepted, not yet settled; then 503
+    retention_days: float = 3
+    delay_ttl_s: float = 7 * 86400  #: with Redis: an unreachable cache holds nothing older than this
+    listen_backlog: int = 4096
+    connections_max: int = 10_000
+    body_max_bytes: int = 8 * 1024 * 1024
+    header_timeout_s: float = 10
+    body_timeout_s: float = 30
+    idle_timeout_s: float = 75
+    connect_timeout_s: float = 2
+    request_timeout_s: float = 5
+    attempts_max: int = 5  #: of one subtask on a node that answers, but wrongly
+    prefetch_concurrency: int = 8  #: per node
+    prefetch_timeout_s: float = 300
+    prefetch_max_bytes: int = 16 * 1024**3  #: of one object
+
+
+class StoreConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[store]``: where tasks are saved. All but ``url`` is for Redis."""
+
+    url: str = "sqlite:"
+    prefix: str = "purgeline"  #: of every key
+    region_count: int = 16  #: shards, each with a stream of its own; all engines need the same
+    timeout_s: float = 5  #: of connecting to Redis and of its answers
+    connections_max: int = 16  #: to each server
+    wait_replicas: int = 0  #: replicas that must have a task before it is answered 202
+    takeover_s: float = 5  #: an engine not heard of for so long is dead; others take its work over
+
+
+class TokenConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[auth.tokens]]``: one client. ``sha256`` is the hex digest of its bearer token."""
+
+    name: str
+    sha256: str
+    scopes: list[Scope] = msgspec.field(default_factory=lambda: ["submit", "read"])
+    sites: list[str] = []  #: host rules; empty: every site
+    rate_per_s: float = 0  #: tasks; 0: no limit
+    burst_count: int = 0  #: 0: one second of the rate
+
+
+class AuthConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[auth]``."""
+
+    tokens: list[TokenConfig] = []
+
+
+class SiteConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[site]]``: a host that may be purged; ``*.example.com`` takes every name below it."""
+
+    host: str
+
+
+class LayerConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[layer]]``: the order of the file is the order of work."""
+
+    name: str
+
+
+class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[node]]``: one cache."""
+
+    name: str
+    driver: Driver
+    url: str
+    layer: str = "edge"
+    parents: list[str] | None = None  #: None: every node of the layer before
+    purge_method: str = "PURGE"
+    purge_path: str = ""
+    key_mode: Literal["xkey", "ban", "none"] = "xkey"  #: varnish: how surrogate keys are dropped
+    wildcard: bool = False  #: nginx: the purge module takes ``*`` at the end
+    ca_file: str = ""  #: https: own CA, PEM
+    verify: bool = True
+    headers: dict[str, str] = {}  #: sent with every request, such as a shared secret
+
+
+class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[callback]]``: a host that tasks may name in ``callback``."""
+
+    host: str
+    secret: str = ""  #: signs the body: HMAC-SHA256
+
+
+class AlertConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[alert]``."""
+
+    url: str = ""
+    secret: str = ""
+    repeat_s: float = 300  #: the same alert again at the earliest after this
+
+
+class Config(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    engine: EngineConfig = EngineConfig()
+    store: StoreConfig = StoreConfig()
+    auth: AuthConfig = AuthConfig()
+    site: list[SiteConfig] = []
+    layer: list[LayerConfig] = []
+    node: list[NodeConfig] = []
+    callback: list[CallbackConfig] = []
+    alert: AlertConfig = AlertConfig()
+
+    def listen_address(self) -> tuple[str, int]:
+        """Return host and port of ``listen``; an IPv6 host comes without its brackets."""
+        host, _, port = self.engine.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+TABLES: dict[str, type[Table]] = {
+    "engine": EngineConfig,
+    "store": StoreConfig,
+    "auth": AuthConfig,
+    "site": SiteConfig,
+    "layer": LayerConfig,
+    "node": NodeConfig,
+    "callback": CallbackConfig,
+    "alert": AlertConfig,
+    "auth.tokens": TokenConfig,
+}

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 
 from engine import _version
+from engine.base.backoff import backoff_s
 from engine.cluster.takeover import Takeover
 from engine.errors import StoreError
 from engine.store.redis.members import About, Member, Members, View
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 _TICK_S: Final = 1.0
 _INBOX_MAX_S: Final = 1.0
+_RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 1.0
+_LISTEN_AGAIN_S: Final = 1.0
 _THREADS: Final = 4  #: one waits for messages, one beats
 _WATCH_ALL_EVERY: Final = 5  #: ticks between two looks at consumers that no engine speaks of
 _LOST_EVERY: Final = 10  #: ticks between two looks for entries of our own that we do not know
@@ -144,8 +146,7 @@ class Cluster:
             except StoreError as exc:
                 failures += 1
                 self._engine.dispatch.on_alert("cluster", "error", f"the cluster cannot be seen: {exc}")
-                pause_s = min(_RETRY_MAX_S, 0.1 * 2**failures)
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                await asyncio.sleep(backoff_s(failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S))
             except Exception:  # noqa: BLE001 - without it this engine would be taken for dead
                 logger.exception("the cluster's beat failed")
                 await asyncio.sleep(self._tick_s)
@@ -196,7 +197,7 @@ class Cluster:
                 elif message.startswith("cancel "):
                     self._cancel(message.partition(" ")[2])
             except StoreError:
-                await asyncio.sleep(random.uniform(0.5, 1))  # noqa: S311 - jitter
+                await asyncio.sleep(backoff_s(0, first_s=_LISTEN_AGAIN_S, max_s=_LISTEN_AGAIN_S))
             except Exception:  # noqa: BLE001 - the next message must be heard
                 logger.exception("a message of another engine failed")
                 await asyncio.sleep(self._tick_s)

@@ -14,6 +14,7 @@ needs the address and the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from loguru import logger
 
 from engine import _version
 from engine.api.worker_api import make_private_app
+from engine.base.unix_path import UnixPaths
 from engine.errors import ConfigError, EngineError
 from engine.observe import logs
 from engine.process.lifecycle import Engine
@@ -44,7 +46,6 @@ _REPORT_EVERY_S: Final = 1.0
 _ORPHAN_DRAIN_S: Final = 2.0
 _FAILED_DRAIN_S: Final = 2.0
 """For the requests of a worker that fails: new connections wait for the next worker meanwhile."""
-_PATH_MAX_BYTES: Final = 100
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -244,12 +245,10 @@ def _bind_unix(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX)
     made.setblocking(False)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     before = os.umask(0o177)
     try:
-        is_short = len(os.fsencode(path)) <= _PATH_MAX_BYTES
-        made.bind(str(path) if is_short else f"/proc/self/fd/{folder}/{path.name}")
+        with contextlib.closing(UnixPaths()) as paths:
+            made.bind(paths.short(path))
     finally:
         os.umask(before)
-        os.close(folder)
     return made

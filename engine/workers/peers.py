@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
@@ -21,6 +20,8 @@ from zlib import crc32
 import aiohttp
 import msgspec
 
+from engine.base.background import Background
+from engine.base.unix_path import UnixPaths
 from engine.errors import StoreError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _PAUSE_S: Final = 0.05
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _GONE: Final = 410  #: see `private.GONE`
-_PATH_MAX_BYTES: Final = 100  #: the kernel takes 107 in a Unix socket's address
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class Peer(msgspec.Struct, frozen=True):
     socket: str
 
 
-class Reply(msgspec.Struct, frozen=True):
+class PeerReply(msgspec.Struct, frozen=True):
     """What a worker answered."""
 
     status: int
@@ -67,8 +67,8 @@ class Peers:
         self._table: list[Peer] = []
         self._sessions: dict[Peer, aiohttp.ClientSession] = {}
         self._leaving: set[aiohttp.ClientSession] = set()
-        self._closing: set[asyncio.Task[None]] = set()
-        self._folders: dict[Path, int] = {}
+        self._background = Background()
+        self._paths = UnixPaths()
 
     def __repr__(self) -> str:
         return f"<Peers of {self.slot}/{self.count} g{self.generation} [{len(self._table)} live]>"
@@ -84,9 +84,7 @@ class Peers:
     def _let_go(self, session: aiohttp.ClientSession) -> None:
         if session in self._leaving:
             self._leaving.discard(session)
-            closing = asyncio.get_running_loop().create_task(session.close())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._background.start(session.close())
 
     async def close(self) -> None:
         """Close the connections."""
@@ -94,9 +92,7 @@ class Peers:
             await session.close()
         self._sessions.clear()
         self._leaving.clear()
-        for descriptor in self._folders.values():
-            os.close(descriptor)
-        self._folders.clear()
+        self._paths.close()
 
     def is_mine(self, task_id: str) -> bool:
         """Tell whether a task belongs to this worker's slot."""
@@ -137,7 +133,7 @@ class Peers:
             raise StoreError(f"the worker that has this task cannot tell: {answer['detail']}")
         return answer
 
-    async def ask_owner(self, method: str, path: str, task_id: str, body: bytes = b"") -> Reply | None:
+    async def ask_owner(self, method: str, path: str, task_id: str, body: bytes = b"") -> PeerReply | None:
         """Ask the other workers of a task's slot one after the other; None when all say 404.
 
         Raises:
@@ -165,7 +161,7 @@ class Peers:
                 raise StoreError(f"the worker that has this task does not answer: {silent!r}")
             await asyncio.sleep(_PAUSE_S)  # it has just gone: the supervisor will say who is next
 
-    async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> Reply:
+    async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> PeerReply:
         """Send one request to one worker.
 
         Raises:
@@ -173,13 +169,13 @@ class Peers:
         """
         session = self._sessions.get(peer)
         if session is None:
-            connector = aiohttp.UnixConnector(self._reachable(Path(peer.socket)))
+            connector = aiohttp.UnixConnector(self._paths.short(Path(peer.socket)))
             timeout = aiohttp.ClientTimeout(total=_ASK_LIMIT_S)
             session = self._sessions[peer] = aiohttp.ClientSession(
                 "http://worker", connector=connector, timeout=timeout, auto_decompress=False
             )
         async with session.request(method, path, data=body or None) as response:
-            return Reply(response.status, dict(response.headers), await response.read())
+            return PeerReply(response.status, dict(response.headers), await response.read())
 
     async def ask_all(self, path: str, method: str = "GET") -> list[bytes]:
         """Return what every other worker answers; those that do not answer are left out."""
@@ -191,14 +187,6 @@ class Peers:
             return None
 
         return [body for body in await asyncio.gather(*map(one, self.others())) if body is not None]
-
-    def _reachable(self, path: Path) -> str:
-        """Return a name of a socket that is short enough for its address."""
-        if len(os.fsencode(path)) <= _PATH_MAX_BYTES:
-            return str(path)
-        if path.parent not in self._folders:
-            self._folders[path.parent] = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        return f"/proc/self/fd/{self._folders[path.parent]}/{path.name}"
 
 
 def slot_of(task_id: str, count: int) -> int:

@@ -36,9 +36,9 @@ from release.tasks.states import salt
 ROOT = Path(__file__).resolve().parent
 
 
-def run_module(*args: str) -> int:
-    """Run a Python module of this environment in the project's folder; return its exit code."""
-    return subprocess.run([sys.executable, "-m", *args], cwd=ROOT, check=False).returncode
+def run(program: str, *args: str) -> int:
+    """Run a program of this environment in the project's folder; return its exit code."""
+    return subprocess.run([Path(sys.executable).with_name(program), *args], cwd=ROOT, check=False).returncode
 
 
 def ensure_system(purpose: str) -> list[str]:
@@ -85,7 +85,7 @@ def test(c: Context, only: str = "", args: str = "") -> None:
     ensure_salt()
     count = str(min(4, 2 * (os.cpu_count() or 1)))  # most tests wait
     workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
-    code = run_module("pytest", *workers, *(["-k", only] if only else []), *shlex.split(args))
+    code = run("pytest", *workers, *(["-k", only] if only else []), *shlex.split(args))
     if code:
         raise Exit(f"test: pytest ended with {code}", code=code)
 
@@ -106,14 +106,14 @@ def bench(
     ensure_system("bench")
     args = [f"--only={name.strip()}" for name in only.split(",") if name.strip()]
     args += [f"--compare={Path(compare).resolve()}"] * bool(compare) + ["--quick"] * quick
-    code = run_module("tests.benchmarks", *args, f"--out={Path(out).resolve()}")
+    code = run("python", "-m", "tests.benchmarks", *args, f"--out={Path(out).resolve()}")
     if code:
         raise Exit(code=code)  # it has said why
 
 
 @task(positional=[])
 def check(c: Context) -> None:
-    """Run the linter, the formatter's check and the type checker; all of them, even if one fails."""
+    """Run the linter, the formatter's check, types; all of them, even if one fails."""
     checks = {
         "ruff check": ("ruff", "check", "."),
         "ruff format": ("ruff", "format", "--check", "."),
@@ -122,7 +122,7 @@ def check(c: Context) -> None:
     failed = []
     for name, args in checks.items():
         print(f"{name}:", flush=True)
-        if run_module(*args):
+        if run(*args):
             failed.append(name)
     if failed:
         raise Exit(f"check: failed: {', '.join(failed)}", code=1)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from release.lab import caches
 from release.lab.origin import Origin
-from tests.service.engine_process import node_table, wait_until
-from tests.service.load import Load, settled
-from tests.service.supervised import SupervisedEngine
+from tests.rigs.engine_process import node_table, wait_until
+from tests.rigs.load import Load, settled
+from tests.rigs.supervised_engine import SupervisedEngine
 
 
 def rss_mib(pid: int) -> float:

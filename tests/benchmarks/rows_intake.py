@@ -24,9 +24,9 @@ from tests.benchmarks.harness import (
     short,
     wrk,
 )
-from tests.service.engine_process import EngineProcess, node_table, wait_until
-from tests.service.load import Load, settled
-from tests.service.supervised import SupervisedEngine
+from tests.rigs.engine_process import EngineProcess, node_table, wait_until
+from tests.rigs.load import Load, settled
+from tests.rigs.supervised_engine import SupervisedEngine
 
 URLS = 100
 LINES = 20

@@ -23,8 +23,8 @@ from tests.benchmarks.harness import (
     wait_until_idle,
 )
 from tests.benchmarks.rows_caches import acks_per_s, hand_in
-from tests.fakes.redis_servers import RedisServer
-from tests.service.engine_process import ROOT, EngineProcess, node_table
+from tests.rigs.engine_process import ROOT, EngineProcess, node_table
+from tests.rigs.redis_servers import RedisServer
 
 # An idle engine asks each of its 16 regions for the same at once, every second or every five.
 _BURST = 16

@@ -11,7 +11,7 @@ from engine.config.redis_url import parse_redis_url
 from engine.errors import StoreError
 from engine.store.redis.link import Link
 from tests.fakes.proxy import Proxy
-from tests.fakes.redis_servers import RedisServer
+from tests.rigs.redis_servers import RedisServer
 
 pytestmark = pytest.mark.redis
 

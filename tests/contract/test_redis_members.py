@@ -13,7 +13,7 @@ from engine.errors import StoreError
 from engine.store import Accepted, Batch, Callback, Delivered, Parked
 from engine.store.redis.members import About, Members, Taken
 from engine.store.redis.open import redis_store
-from tests.fakes.redis_servers import RedisCluster, RedisServer
+from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

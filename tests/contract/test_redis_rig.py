@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.fakes.proxy import Proxy
-from tests.fakes.redis_servers import RedisCluster, RedisServer, SentinelGroup, wait_until
+from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup, wait_until
 
 pytestmark = pytest.mark.redis
 

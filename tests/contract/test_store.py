@@ -15,7 +15,7 @@ from engine.store import Accepted, Batch, Callback, Delivered, Parked, ParkedRow
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.task import Operation
-from tests.fakes.redis_servers import RedisCluster, RedisServer, SentinelGroup
+from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

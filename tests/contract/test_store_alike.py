@@ -14,7 +14,7 @@ from engine.store import Accepted, Batch, Callback, Delivered, JournalKey, Parke
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.task import Operation
-from tests.fakes.redis_servers import RedisCluster, RedisServer
+from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

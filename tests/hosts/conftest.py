@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from release.lab.caches import free_port
-from tests.hosts.host_calls import HostCalls
-from tests.hosts.site import Site, installation
+from tests.rigs.host_calls import HostCalls
+from tests.rigs.site import Site, installation
 
 
 @pytest.fixture

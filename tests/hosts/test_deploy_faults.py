@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.hosts import needs_hosts
-from tests.hosts.site import Site, each, elapsed
+from tests.rigs.hosts import needs_hosts
+from tests.rigs.site import Site, each, elapsed
 
 pytestmark = [pytest.mark.slow, needs_hosts]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.hosts import needs_hosts
-from tests.hosts.site import Site, each
+from tests.rigs.hosts import needs_hosts
+from tests.rigs.site import Site, each
 
 pytestmark = [pytest.mark.slow, needs_hosts]
 

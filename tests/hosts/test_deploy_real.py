@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.fakes.hosts import Hosts
-from tests.hosts import real_site
-from tests.hosts.real_site import HostLoad
-from tests.hosts.site import Site
+from tests.rigs import real_site
+from tests.rigs.hosts import Hosts
+from tests.rigs.real_site import HostLoad
+from tests.rigs.site import Site
 
 
 def change(path: str, before: str, after: str) -> Callable[[Path], None]:

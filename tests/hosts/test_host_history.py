@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.host_calls import HostCalls, Refusal
+from tests.rigs.host_calls import HostCalls, Refusal
 
 
 @pytest.fixture

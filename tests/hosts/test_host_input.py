@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.host_calls import SCRIPT, HostCalls, Refusal
+from tests.rigs.host_calls import SCRIPT, HostCalls, Refusal
 
 OLDEST = (3, 8)
 STANDARD = {"__future__", *sys.stdlib_module_names}

@@ -10,8 +10,8 @@ import pytest
 
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
-from tests.hosts.host_calls import HostCalls, Refusal, served, take
-from tests.service.engine_process import wait_until
+from tests.rigs.engine_process import wait_until
+from tests.rigs.host_calls import HostCalls, Refusal, served, take
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from release import inventory
-from tests.fakes import hosts
-from tests.fakes.hosts import Host, Hosts
+from tests.rigs import hosts
+from tests.rigs.hosts import Host, Hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECT_S = 2
@@ -134,7 +134,7 @@ def test_nothing_is_left_when_the_test_fails_or_when_making_it_does(tmp_path: Pa
 
 def test_what_a_killed_run_left_behind_is_removed_by_the_next_one(tmp_path: Path) -> None:
     """The hosts of a run that lives are not touched."""
-    code = "import sys, pathlib, time; from tests.fakes.hosts import Hosts\n"
+    code = "import sys, pathlib, time; from tests.rigs.hosts import Hosts\n"
     code += "with Hosts(pathlib.Path(sys.argv[1]), 1) as rig:\n"
     code += "    print(rig.namespace, flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(tmp_path / "rig")]

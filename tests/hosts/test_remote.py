@@ -16,7 +16,7 @@ from release.errors import ReleaseError
 from release.hosts.remote import Fleet, Outcome, complete, fan_out, sha256_of
 from release.inventory import LOCAL, Host
 from release.settings import Settings
-from tests.fakes.sshd import Sshd
+from tests.rigs.sshd import Sshd
 
 SCRIPT = Path(__file__).resolve().parents[1] / "fakes" / "host_script.py"
 

@@ -17,7 +17,7 @@ from release.repository.repository import INDEX, Repository, open_repository
 from release.repository.transports.folder import FolderTransport
 from release.settings import Settings
 from tests.fakes import artefacts
-from tests.fakes.sftpd import Sshd
+from tests.rigs.sftpd import Sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -23,7 +23,7 @@ from release.repository.transports.folder import FolderTransport
 from release.repository.transports.http import _NoDowngrade
 from release.settings import Settings
 from tests.fakes import artefacts
-from tests.fakes.sftpd import Sshd
+from tests.rigs.sftpd import Sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 

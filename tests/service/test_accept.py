@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.service.engine_process import EngineProcess, fake_table, wait_until
-from tests.service.raw_client import RawClient, post
+from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
+from tests.rigs.raw_client import RawClient, post
 
 URL = "http://img.example.com/a.jpg"
 

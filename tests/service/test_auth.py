@@ -14,7 +14,7 @@ from engine.errors import RateLimitedError, RequestError
 from engine.intake import auth as module
 from engine.intake.auth import Auth, HostRules, Token
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import EngineProcess, fake_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.fakes.redis_servers import RedisServer
-from tests.service.engine_process import ROOT, EngineProcess, fake_table, wait_until
-from tests.service.load import Load
-from tests.service.supervised import SupervisedEngine
+from tests.rigs.engine_process import ROOT, EngineProcess, fake_table, wait_until
+from tests.rigs.load import Load
+from tests.rigs.redis_servers import RedisServer
+from tests.rigs.supervised_engine import SupervisedEngine
 from tests.service.test_reload import all_done
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]

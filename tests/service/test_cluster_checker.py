@@ -1,10 +1,10 @@
-"""The checker's short run; ``python -m tests.service.checker`` makes a long one."""
+"""The checker's short run; ``python -m tests.rigs.cluster_checker`` makes a long one."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.service.checker import Plan, Run
+from tests.rigs.cluster_checker import Plan, Run
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess
 
 
 def table(node: FakeNode) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.service.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess, wait_until
 
 
 class Disk:

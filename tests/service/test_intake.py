@@ -7,7 +7,7 @@ import pytest
 
 from engine.intake.gate import PENDING_MAX, parse_head
 from tests.fakes.node import FakeNode
-from tests.service.in_process import run, running
+from tests.rigs.engine_in_loop import run, running
 
 LINE = b"POST /v1/engine/task HTTP/1.1\r\nHost: engine\r\n"
 BODY = b'{"targets":["http://img.example.com/a.jpg"]}'

@@ -9,7 +9,7 @@ from release.lab import caches
 from release.lab.caches import Cache
 from release.lab.origin import Origin
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import (
+from tests.rigs.engine_process import (
     EngineProcess,
     fake_table,
     get_body,

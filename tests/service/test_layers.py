@@ -6,7 +6,7 @@ from pathlib import Path
 from release.lab import caches
 from release.lab.origin import Origin
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
-from tests.service.engine_process import (
+from tests.rigs.engine_process import (
     EngineProcess,
     fake_table,
     get_body,

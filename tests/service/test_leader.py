@@ -10,10 +10,10 @@ import pytest
 
 from tests.fakes.log_cache import LogCache
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.fakes.redis_servers import RedisServer
-from tests.service.cluster_load import Clients, never_came, wait_until_settled
-from tests.service.engine_process import EngineProcess, wait_until
-from tests.service.redis_engines import cluster_engine
+from tests.rigs.cluster_engine import cluster_engine
+from tests.rigs.cluster_load import Clients, never_came, wait_until_settled
+from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.redis_servers import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 

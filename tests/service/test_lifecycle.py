@@ -11,8 +11,8 @@ from engine.config.tables import Config
 from engine.errors import ConfigError
 from engine.process.single import open_listener
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import EngineProcess, fake_table, wait_until
-from tests.service.in_process import run, running
+from tests.rigs.engine_in_loop import run, running
+from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
 from tests.service.test_callbacks import RULE, Receiver
 
 

@@ -17,7 +17,7 @@ from engine.store.layout import check_layout
 from engine.store.redis.store import RedisStore
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.task import Operation
-from tests.fakes.redis_servers import RedisCluster, RedisServer
+from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 CONFIG = Config()
 

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.service.rig import rig_of, until
+from tests.rigs.delivery_rig import rig_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

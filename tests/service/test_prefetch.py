@@ -7,7 +7,7 @@ import pytest
 
 from release.lab import caches
 from release.lab.origin import Origin
-from tests.service.engine_process import (
+from tests.rigs.engine_process import (
     EngineProcess,
     get_body,
     get_page,

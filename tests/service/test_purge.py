@@ -6,7 +6,7 @@ import pytest
 
 from release.lab import caches
 from release.lab.origin import Origin
-from tests.service.engine_process import EngineProcess, get_body, node_table
+from tests.rigs.engine_process import EngineProcess, get_body, node_table
 
 HOST = "img.example.com"
 DRIVERS = ["varnish", "ats", "nginx", "squid"]

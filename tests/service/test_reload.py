@@ -12,10 +12,10 @@ import pytest
 
 from engine.supervisor.supervisor import unix_address
 from tests.fakes.node import OK, FakeNode, Request, always, answer
-from tests.service.engine_process import fake_table, wait_until
-from tests.service.load import Load
-from tests.service.raw_client import RawClient, post
-from tests.service.supervised import SupervisedEngine
+from tests.rigs.engine_process import fake_table, wait_until
+from tests.rigs.load import Load
+from tests.rigs.raw_client import RawClient, post
+from tests.rigs.supervised_engine import SupervisedEngine
 from tests.service.test_callbacks import RULE, Receiver
 from tests.service.test_overload import Held
 

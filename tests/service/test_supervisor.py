@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.release_dir import behave, commands
-from tests.service.engine_process import wait_until
-from tests.service.supervisor_host import FILE, Host, Load, is_running
+from tests.rigs.engine_process import wait_until
+from tests.rigs.supervisor_process import FILE, Host, Load, is_running
 
 Make = Callable[..., Host]
 

@@ -14,9 +14,9 @@ import pytest
 
 from engine.workers.peers import slot_of
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import ROOT, fake_table, wait_until
-from tests.service.raw_client import RawClient, chunked, post
-from tests.service.supervised import SupervisedEngine
+from tests.rigs.engine_process import ROOT, fake_table, wait_until
+from tests.rigs.raw_client import RawClient, chunked, post
+from tests.rigs.supervised_engine import SupervisedEngine
 from tests.service.test_overload import Held
 
 COUNT = 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from release.states import saltenv
-from tests.states.machine import Machine, make_certificate
+from tests.rigs.machine import Machine, make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ import pytest
 from engine.config import load
 from release import render
 from release.settings import ROOT
-from tests.states.rig import apply, changed, example_pillar, ids
+from tests.rigs.states_on_machine import apply, changed, example_pillar, ids
 
 if TYPE_CHECKING:
-    from tests.states.machine import Machine
+    from tests.rigs.machine import Machine
 
 UNITS = ("/etc/systemd/system/purgeline.service", "/etc/systemd/system/purgeline.socket")
 FILES = (

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from release.settings import ROOT
-from tests.service.engine_process import wait_until
-from tests.states.rig import PYTHON, apply, changed, example_pillar
+from tests.rigs.engine_process import wait_until
+from tests.rigs.states_on_machine import PYTHON, apply, changed, example_pillar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.states.machine import Machine
+    from tests.rigs.machine import Machine
 
 ASK = ROOT / "salt/engine/files/ask.py"
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from release.settings import ROOT
-from tests.service.engine_process import wait_until
-from tests.states.machine import Machine, kill, make_certificate
-from tests.states.rig import PYTHON
+from tests.rigs.engine_process import wait_until
+from tests.rigs.machine import Machine, kill, make_certificate
+from tests.rigs.states_on_machine import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,15 +13,15 @@ import pytest
 
 from release.settings import ROOT
 from tests.fakes import release_dir
-from tests.service.engine_process import wait_until
-from tests.states.machine import kill
-from tests.states.rig import apply, changed, example_pillar
+from tests.rigs.engine_process import wait_until
+from tests.rigs.machine import kill
+from tests.rigs.states_on_machine import apply, changed, example_pillar
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from tests.states.machine import Machine
+    from tests.rigs.machine import Machine
 
 INSIDE = "/srv/purgeline"
 ACCOUNT = ["setpriv", "--reuid=purgeline", "--regid=purgeline", "--clear-groups", "--no-new-privs"]

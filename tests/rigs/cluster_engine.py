@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.fakes.log_cache import LogCache
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import EngineProcess, fake_table
+from tests.rigs.engine_process import EngineProcess, fake_table
 
 
 def cluster_engine(

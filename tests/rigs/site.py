@@ -19,7 +19,7 @@ import msgspec
 
 from release.repository.repository import open_repository
 from tests.fakes import artefacts, small_release
-from tests.fakes.hosts import Host, Hosts
+from tests.rigs.hosts import Host, Hosts
 
 if TYPE_CHECKING:
     from release.settings import Settings

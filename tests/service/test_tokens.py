@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import EngineProcess
-from tests.service.raw_client import Answer, RawClient, chunked, post
+from tests.rigs.engine_process import EngineProcess
+from tests.rigs.raw_client import Answer, RawClient, chunked, post
 
 
 def token(name: str, **keys: object) -> str:

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from release.build import packing
 from release.repository.repository import open_repository
-from tests.fakes.hosts import Host
-from tests.hosts.site import PROJECT, Site
+from tests.rigs.hosts import Host
+from tests.rigs.site import PROJECT, Site
 
 ENGINE_PORT = 9181
 VARNISH_PORT = 6081
@@ -95,7 +95,7 @@ def varnish_on(host: Host) -> Iterator[None]:
         host.command(
             sys.executable,
             "-m",
-            "tests.service.varnish_here",
+            "tests.rigs.varnish_here",
             str(host.folder / "varnish"),
             str(VARNISH_PORT),
         ),
@@ -118,12 +118,12 @@ def ask(host: Host, path: str) -> str:
 
 
 class HostLoad:
-    """`tests.service.load` on a host, until it is stopped."""
+    """`tests.rigs.load` on a host, until it is stopped."""
 
     def __init__(self, host: Host, *, clients: int = CLIENTS) -> None:
         self._process = subprocess.Popen(
             host.command(
-                sys.executable, "-m", "tests.service.load", "127.0.0.1", str(ENGINE_PORT),
+                sys.executable, "-m", "tests.rigs.load", "127.0.0.1", str(ENGINE_PORT),
                 "--clients", str(clients), "--pause", str(PAUSE_S), "--seconds", "600", "--settle",
             ),
             cwd=PROJECT,

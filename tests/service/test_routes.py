@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.service.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess, wait_until
 
 STATS = {
     "alert_queue",

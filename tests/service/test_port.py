@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.service.engine_process import EngineProcess, wait_until
-from tests.service.raw_client import Answer, RawClient, chunked, post
+from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.raw_client import Answer, RawClient, chunked, post
 
 BODY_MAX = 20_000
 HEADS = {

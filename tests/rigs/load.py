@@ -1,6 +1,6 @@
 """Clients without pause, for what must not be noticed by any of them.
 
-``python -m tests.service.load HOST PORT --clients 120 --seconds 10`` prints what they saw as JSON, for use in
+``python -m tests.rigs.load HOST PORT --clients 120 --seconds 10`` prints what they saw as JSON, for use in
 another network namespace; SIGTERM ends it early. Every request must succeed: nothing is tried again.
 """
 

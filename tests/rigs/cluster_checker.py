@@ -5,8 +5,8 @@ after the other, Redis is restarted and killed, a cache is away. At the end each
 be ``done`` for whichever engine is asked, each of its targets has to have reached every cache, and each purge
 that came twice has to have a reason: a fault between the two that explains it.
 
-``python -m tests.service.checker --seconds 300 --engines 3`` makes a long run and prints what it saw; the
-suite's version is in ``test_cluster_checker``.
+``python -m tests.rigs.cluster_checker --seconds 300 --engines 3`` makes a long run and prints what it saw;
+the suite's version is in ``test_cluster_checker``.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.fakes.log_cache import LogCache, Repeat
-from tests.fakes.redis_servers import RedisCluster, RedisServer, SentinelGroup
-from tests.service.cluster_load import Clients, Seen, never_came, wait_until_settled
-from tests.service.engine_process import EngineProcess, fake_table
+from tests.rigs.cluster_load import Clients, Seen, never_came, wait_until_settled
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
 
 NODES = ("edge-1", "edge-2")
 STORES = ("sqlite", "redis", "sentinel", "cluster")
@@ -288,7 +288,7 @@ class Run:
 
 def main(argv: Sequence[str]) -> int:
     """Make one run and print it; the exit code is 1 when something was lost or is not explained."""
-    parser = argparse.ArgumentParser(prog="tests.service.checker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests.rigs.cluster_checker", description=__doc__)
     plan = Plan()
     for name, value in vars(plan).items():
         if name == "store":

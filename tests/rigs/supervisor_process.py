@@ -16,8 +16,8 @@ from typing import Any, Self
 from engine.supervisor import supervisor
 from release.lab.caches import free_port
 from tests.fakes.release_dir import make_release
-from tests.service.engine_process import wait_until
-from tests.service.raw_client import RawClient
+from tests.rigs.engine_process import wait_until
+from tests.rigs.raw_client import RawClient
 
 FILE = Path(supervisor.__file__)
 GET = b"GET / HTTP/1.1\r\nHost: engine\r\n\r\n"

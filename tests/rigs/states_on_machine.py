@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from release.states.stateview import State
-    from tests.states.machine import Machine
+    from tests.rigs.machine import Machine
 
 HOST = Host(name="cdn-1", address="192.0.2.11", groups=["canary", "eu"])
 

@@ -1,4 +1,4 @@
-"""``python -m tests.service.varnish_here FOLDER PORT``: origin and Varnish, until standard input ends."""
+"""``python -m tests.rigs.varnish_here FOLDER PORT``: origin and Varnish, until standard input ends."""
 
 import sys
 from pathlib import Path

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from tests.service.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess, wait_until
 
 
 class SupervisedEngine(EngineProcess):

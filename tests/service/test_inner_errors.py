@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from tests.fakes.node import FakeNode
-from tests.service.in_process import run, running
+from tests.rigs.engine_in_loop import run, running
 
 
 def test_an_error_inside_is_500_without_a_traceback(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ class EngineProcess:
         engine: keys of ``[engine]`` besides ``listen``, ``data_dir`` and ``log_format``.
         prefix: a command to run it under, such as ``["faketime", …]``.
         workers: so many under a supervisor; 0: one process without.
+        checkout: whose engine it is; one of another folder runs in its own ``.venv``.
     """
 
     def __init__(
@@ -98,9 +99,11 @@ class EngineProcess:
         prefix: Sequence[str] = (),
         env: dict[str, str] | None = None,
         workers: int = 0,
+        checkout: Path = ROOT,
         **engine: object,
     ) -> None:
         self.folder = folder
+        self._checkout = checkout
         self.port = free_port()
         keys = {
             "listen": f"127.0.0.1:{self.port}",
@@ -127,11 +130,12 @@ class EngineProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it is ready."""
-        command = [sys.executable, "-m", "engine", "serve"]
+        python = sys.executable if self._checkout == ROOT else str(self._checkout / ".venv/bin/python")
+        command = [python, "-m", "engine", "serve"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._prefix, *command, "--config", str(self.config_path), *self._options],
-                cwd=ROOT,
+                cwd=self._checkout,
                 stdout=log,
                 stderr=log,
                 env=self._env,

@@ -14,7 +14,7 @@ from loguru import logger
 
 from engine.errors import EngineError, RequestError
 from engine.intake.problems import Reply, problem
-from engine.tasks.task import State
+from engine.tasks.words import State
 
 if TYPE_CHECKING:
     from engine.config.tables import Scope

@@ -7,17 +7,15 @@ import contextlib
 import heapq
 import math
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import msgspec
 
-from engine.delivery.queues import settle_once
 from engine.errors import RequestError, StoreError
 from engine.intake.validate import ID
 from engine.tasks import documents
-from engine.tasks.task import FINAL_STATES, State
+from engine.tasks.words import FINAL_STATES, State
 
 if TYPE_CHECKING:
     from engine.intake.auth import Token
@@ -78,7 +76,7 @@ class Lookup:
             task = self._in_memory(task_id)
             if task is not None:
                 return msgspec.to_builtins(documents.document(task, private=True))  # type: ignore[no-any-return]
-            text = await engine.delay.read(engine.savers.of(task_id).store.document, task_id)
+            text = await engine.reader.read(engine.savers.of(task_id).store.document, task_id)
             if text is not None:
                 return msgspec.json.decode(text)  # type: ignore[no-any-return]
             peers = engine.task_peers
@@ -170,7 +168,7 @@ class Lookup:
         assert cluster is not None
         asked = False
         until = asyncio.get_running_loop().time() + _WRITE_LIMIT_S
-        while live := await self._engine.delay.read(cluster.members.store.live, task_id):
+        while live := await self._engine.reader.read(cluster.members.store.live, task_id):
             if not asked:
                 await cluster.cancel_elsewhere(live.consumer, task_id)
                 asked = True
@@ -185,13 +183,7 @@ class Lookup:
         Raises:
             StoreError: the store cannot be written at the moment.
         """
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        saver.after_all(partial(settle_once, written))
-        limit_s = self._engine.config.engine.saver_push_timeout_s + _WRITE_LIMIT_S
-        try:
-            await asyncio.wait_for(written, limit_s)
-        except TimeoutError:
-            raise saver.error or StoreError("the store did not write in time") from None
+        await saver.flushed(self._engine.config.engine.saver_push_timeout_s + _WRITE_LIMIT_S)
 
     def _start_recount(self) -> None:
         task = asyncio.get_running_loop().create_task(self._recount())
@@ -264,7 +256,7 @@ class Lookup:
         looked_at = 0
         while before and len(found) < limit and looked_at < _SCAN_TASKS:
             wanted = limit - len(found)
-            page, before = await engine.delay.read(store.documents, None, before, wanted)
+            page, before = await engine.reader.read(store.documents, None, before, wanted)
             looked_at += max(1, len(page))
             for one in map(msgspec.json.decode, page):
                 task = self._in_memory(one["task_id"])
@@ -305,7 +297,7 @@ class Lookup:
         number, before = _parse_stored_cursor(cursor)
         found: Documents = []
         while number < len(savers) and len(found) < limit:
-            page, before = await engine.delay.read(
+            page, before = await engine.reader.read(
                 savers[number].store.documents, state, before, limit - len(found)
             )
             found += [

@@ -21,7 +21,7 @@ from engine._version import __built_at__, __revision__, __version__
 from engine.cli import client as api
 from engine.cli import render
 from engine.errors import ConfigError, EngineError
-from engine.tasks.task import State
+from engine.tasks.words import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

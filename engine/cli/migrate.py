@@ -24,7 +24,7 @@ import msgspec
 
 from engine.cli.sides import PAGE, facts_of, settled_state
 from engine.errors import StoreError
-from engine.store import Batch, Callback, Parked
+from engine.tasks.records import Batch, Callback, Parked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,27 +11,27 @@ import heapq
 import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from zlib import crc32
 
 import msgspec
 
 from engine.config.redis_url import SCHEMES
 from engine.errors import ConfigError, StoreError
-from engine.store import Batch, Callback, Parked, ParkedRow
 from engine.store.layout import LAYOUT, check_layout
 from engine.store.redis.open import redis_store
 from engine.store.redis.records import read_entry
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.task import State
-from engine.workers.peers import slot_of
+from engine.tasks.records import Batch, Callback, Parked, ParkedRow
+from engine.tasks.shards import shard_of, slot_of
+from engine.tasks.words import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from engine.config.tables import Config
-    from engine.store import Accepted, Store
     from engine.store.redis.store import RedisStore
+    from engine.store.store import Store
+    from engine.tasks.records import Accepted
 
 PAGE: Final = 500
 _FIRST_PAGE: Final = 2**62
@@ -318,7 +318,7 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool, worker
 
     def of(task_id: str) -> int:
         slot = slot_of(task_id, slots) if slots > 1 else 0
-        return slot * savers + (crc32(task_id.encode()) % savers if savers > 1 else 0)
+        return slot * savers + (shard_of(task_id, savers) if savers > 1 else 0)
 
     return EmbeddedSide(url, stores, of)
 

@@ -27,22 +27,20 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.store import Callback, JournalKey, Parked
 from engine.tasks import documents
-from engine.tasks.task import (
+from engine.tasks.records import Callback, JournalKey, Parked
+from engine.tasks.task import ERRORS_MAX, Share, Task
+from engine.tasks.words import (
     ACKED,
     BLOCKED,
     CANCELLED,
     DELAYED,
-    ERRORS_MAX,
     FAILED,
     FINAL_STATES,
     QUEUED,
     RETRYING,
     Operation,
-    Share,
     State,
-    Task,
 )
 
 if TYPE_CHECKING:

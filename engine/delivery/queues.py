@@ -21,25 +21,25 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 from loguru import logger
 
+from engine.base.futures import settle_once
 from engine.errors import StoreError
 from engine.nodes.node import NodeState
-from engine.store import Delivered, Depth, Parked, ParkedRow, RowKey
-from engine.tasks.task import URLS, WIDE, Operation, Share, Task
+from engine.tasks.records import Delivered, Depth, Parked, ParkedRow, RowKey
+from engine.tasks.task import Share, Task
+from engine.tasks.words import URLS, WIDE, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import ThreadPoolExecutor
 
     from engine.delivery.dispatch import Dispatch
     from engine.nodes.node import Node
-    from engine.saver.saver import Pin, Saver
-
-T = TypeVar("T")
+    from engine.saver.reader import StoreReader
+    from engine.saver.saver import Saver
 
 _CHUNK_ROWS: Final = 2000
 _READ_RETRY_S: Final = 1.0
@@ -64,16 +64,16 @@ class DelayQueues:
 
     Args:
         dispatch: told what was delivered.
-        readers: threads that read the store.
+        reader: reads the store.
         ttl_s: older rows of a shared store are settled unsent: no cache holds anything that old.
     """
 
-    def __init__(self, dispatch: Dispatch, readers: ThreadPoolExecutor, *, ttl_s: float = 0) -> None:
+    def __init__(self, dispatch: Dispatch, reader: StoreReader, *, ttl_s: float = 0) -> None:
         self.claims: Claims | None = None  #: with a shared store
         self.ttl_s = ttl_s
         self.sent: dict[str, Sent] = {}
         self._dispatch = dispatch
-        self._readers = readers
+        self.reader = reader
         self._loop = asyncio.get_running_loop()
         self._counts: dict[str, dict[Saver, _Count]] = {}
         self._counting = asyncio.Lock()
@@ -116,25 +116,11 @@ class DelayQueues:
             for saver in self._dispatch.savers.savers:
                 count = self._count(name, saver)
                 if saver.store.is_shared:
-                    count.depth = (await self.read(saver.store.depth, name)).count
+                    count.depth = (await self.reader.read(saver.store.depth, name)).count
                     continue
-                pin, known = await self._pinned(saver, count)
-                found = await self.read(pin, name)
+                pin, known = await saver.pinned(count.known, _WRITE_LIMIT_S)
+                found = await self.reader.read(pin, name)
                 count.depth += found - known
-
-    async def _pinned(self, saver: Saver, count: _Count) -> tuple[Pin, int]:
-        """Return the file as it is between two commits, and how many rows it should hold as is known here."""
-        pinned: asyncio.Future[tuple[Pin, int]] = self._loop.create_future()
-
-        def note(pin: Pin) -> None:
-            if not pinned.done():
-                pinned.set_result((pin, count.depth - count.coming + count.going))
-
-        saver.pin(note)
-        try:
-            return await asyncio.wait_for(pinned, _WRITE_LIMIT_S)
-        except TimeoutError:
-            raise saver.error or StoreError("the store did not write in time") from None
 
     def _count(self, name: str, saver: Saver) -> _Count:
         return self._counts.setdefault(name, {}).setdefault(saver, _Count())
@@ -192,7 +178,7 @@ class DelayQueues:
         """Drop delivered rows of a node, and tell their tasks; wait until that is written."""
         written: asyncio.Future[None] = self._loop.create_future()
         gone = self._count(name, saver).go(len(delivered))
-        saver.deliver(delivered, partial(_call_all, [gone, partial(settle_once, written)]))
+        saver.deliver(delivered, partial(_call_all, [gone, partial(settle_once, written, None)]))
         await written
 
     def deliver(self, node: Node) -> None:
@@ -252,7 +238,7 @@ class DelayQueues:
             return False
         node.begin()
         store = self._dispatch.savers.savers[0].store
-        if not await self.read(store.oldest_parked, node.name, 1, True):
+        if not await self.reader.read(store.oldest_parked, node.name, 1, True):
             return await self._nothing_left(node)
         await asyncio.sleep(_OTHER_DELIVERS_S)
         return not self._is_over(node)
@@ -270,7 +256,7 @@ class DelayQueues:
         savers = self._dispatch.savers.savers
         purges_only = node.state is not NodeState.READY
         chunks = [
-            await self.read(saver.store.oldest_parked, node.name, _CHUNK_ROWS, purges_only)
+            await self.reader.read(saver.store.oldest_parked, node.name, _CHUNK_ROWS, purges_only)
             for saver in savers
         ]
         self._note_oldest(node.name, chunks)
@@ -285,7 +271,7 @@ class DelayQueues:
 
     async def _nothing_left(self, node: Node) -> bool:
         if any(count.coming for count in self._counts.get(node.name, {}).values()):
-            await self._flushed()
+            await self._dispatch.savers.flushed()  # then the rows that come can be read
         elif node.state is NodeState.RETURNING:
             node.state = NodeState.CATCHING_UP  # one more look, with new ones kept back
         elif node.state is NodeState.CATCHING_UP:
@@ -302,23 +288,10 @@ class DelayQueues:
         """Fail the rows of a node that is not configured any more, and let their children go."""
         reason = f"{name} is not configured any more"
         for saver in self._dispatch.savers.savers:
-            while rows := await self.read(saver.store.parked_of, name, _CHUNK_ROWS):
+            while rows := await self.reader.read(saver.store.parked_of, name, _CHUNK_ROWS):
                 now = time.time()
                 await self.drop(saver, name, [Delivered(row, "", now, reason) for row in rows])
         self.deliver_released()
-
-    async def read(self, function: Callable[..., T], *args: object) -> T:
-        """Call a store's reading function in a reader thread."""
-        return await self._loop.run_in_executor(self._readers, function, *args)
-
-    async def _flushed(self) -> None:
-        """Wait until the rows that are being written can be read."""
-        waits = []
-        for saver in self._dispatch.savers.savers:
-            future: asyncio.Future[None] = self._loop.create_future()
-            saver.after_all(partial(settle_once, future))
-            waits.append(future)
-        await asyncio.gather(*waits)
 
     async def stop(self) -> None:
         """Stop delivering; the rows stay."""
@@ -404,7 +377,7 @@ class _Delivery:
 
     async def _collect(self, rows: list[ParkedRow]) -> None:
         """Find every row that the requests of this chunk settle."""
-        read, store, name = self._delay.read, self._saver.store, self._node.name
+        read, store, name = self._delay.reader.read, self._saver.store, self._node.name
         wide = [row for row in await read(store.wide_parked, name) if row.operation in WIDE]
         wanted: dict[tuple[int, str], None] = {}
         for row in rows:
@@ -498,6 +471,10 @@ class _Count:
         self.coming = 0  #: queued to be written
         self.going = 0  #: queued to be dropped
 
+    def known(self) -> int:
+        """Return how many rows the file should hold between two commits."""
+        return self.depth - self.coming + self.going
+
     def come(self, rows: int) -> Callable[[], None]:
         """Count rows in that are queued; return what to call when they are written."""
         self.depth += rows
@@ -522,12 +499,6 @@ class _Count:
 def _call_all(functions: Sequence[Callable[[], None]]) -> None:
     for function in functions:
         function()
-
-
-def settle_once(future: asyncio.Future[None]) -> None:
-    """Set a future's result unless its waiter was cancelled."""
-    if not future.done():
-        future.set_result(None)
 
 
 def _covers(row: ParkedRow) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from engine.errors import RequestError
 from engine.nodes import drivers
-from engine.tasks.task import Action, Operation, operation_of
+from engine.tasks.words import Action, Operation, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.nodes.node import Node
     from engine.nodes.queue import Item
     from engine.nodes.wire import Answer
-    from engine.tasks.task import Operation
+    from engine.tasks.words import Operation
 
 
 class Pool:

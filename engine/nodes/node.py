@@ -34,7 +34,7 @@ from engine.nodes.channel import Pool
 from engine.nodes.drivers.common import headers_text
 from engine.nodes.queue import NodeQueue
 from engine.nodes.wire import Answer, AnswerReader
-from engine.tasks.task import Operation, Outcome, Share
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     import ssl
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from engine.nodes.connection import Connection
     from engine.nodes.queue import Item
     from engine.observe.logs import AnswerRow
+    from engine.tasks.task import Share
 
 FAILURES_UNTIL_DOWN: Final = 3
 REFUSALS_BEFORE_HOLD: Final = 8

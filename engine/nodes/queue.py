@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from engine.tasks.task import QUEUED, SENT, Operation, Share
+from engine.tasks.task import Share
+from engine.tasks.words import QUEUED, SENT, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from loguru import logger
 
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

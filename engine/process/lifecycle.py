@@ -18,7 +18,6 @@ import gc
 import os
 import platform
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -47,20 +46,22 @@ from engine.notify.notify import CallbackJob, Notifier
 from engine.observe import combine, logs
 from engine.observe.counters import EngineCollector, NodeSample, Stats
 from engine.recovery.journal import TakeUp
+from engine.saver.reader import StoreReader
 from engine.saver.saver import Saver, SaverPool
 from engine.store.layout import check_layout
 from engine.store.redis.records import bare_document
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks import documents
 from engine.tasks.region import RegionMap
-from engine.tasks.task import State
+from engine.tasks.words import State
 
 if TYPE_CHECKING:
     import socket
 
     from engine.cluster.cluster import Cluster
     from engine.config.tables import Config
-    from engine.store import Accepted, Callback, Store
+    from engine.store.store import Store
+    from engine.tasks.records import Accepted, Callback
     from engine.workers.peers import Peers
 
 _GRACE_S: Final = 1.0
@@ -71,7 +72,6 @@ _TRIM_FROM: Final = 100_000  #: live and delayed subtasks; of less there is litt
 _TRIM_TO: Final = 8  #: when less than 1/8 of them are left
 _TRIM_AFTER_TICKS: Final = 4
 _COLLECT_BELOW_TASKS: Final = 10_000  #: beyond, a look at all of them would hold up the loop
-_READERS: Final = 4
 
 
 class Engine:
@@ -139,10 +139,10 @@ class Engine:
             waiting_max=settings.saver_backlog_count,
             on_alert=self._alert,
         )
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        self.reader = StoreReader()
         self.savers = SaverPool([self._make_saver(number) for number in range(settings.saver_count)])
         self.delay = DelayQueues(
-            self.dispatch, self._readers, ttl_s=settings.delay_ttl_s if self.is_shared else 0
+            self.dispatch, self.reader, ttl_s=settings.delay_ttl_s if self.is_shared else 0
         )
         for part in (self.accept, self.dispatch):
             part.savers = self.savers
@@ -154,6 +154,7 @@ class Engine:
             self.delay,
             self.validator,
             self.accept,
+            reader=self.reader,
             on_callbacks=self.callbacks_written,
             is_shared=peers is not None and not self.is_shared,
             is_waiting=has_predecessor and not self.is_shared,
@@ -304,10 +305,10 @@ class Engine:
         [saver] = self.savers.savers
         store = saver.store
         assert isinstance(store, RedisStore)
-        await self.delay.read(store.open)
+        await self.reader.read(store.open)
         settings = self.config.store
         find = partial(dangers, store.link, wait_replicas=settings.wait_replicas)
-        for danger in await self.delay.read(find):
+        for danger in await self.reader.read(find):
             self._alert(f"store:{danger[:40]}", "warning", danger)
         if (self._data_dir / "layout").exists():
             text = (
@@ -324,9 +325,9 @@ class Engine:
             return
         count = self.config.engine.saver_count
         slots = 1 if self.peers is None else self.peers.count
-        await self.delay.read(check_layout, self._data_dir, slots, count)
+        await self.reader.read(check_layout, self._data_dir, slots, count)
         for saver in self.savers.savers:
-            await self.delay.read(partial(saver.store.open, is_in_use=self._is_taking_over))
+            await self.reader.read(partial(saver.store.open, is_in_use=self._is_taking_over))
 
     def _make_nodes(self) -> None:
         settings = self.config.engine
@@ -429,7 +430,7 @@ class Engine:
         for saver in self.savers.savers:
             saver.stop()
             saver.store.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self.reader.close()
         logger.info("stopped")
 
     def _trim(self) -> None:

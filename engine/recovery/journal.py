@@ -12,13 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from engine.delivery.queues import settle_once
-from engine.errors import RequestError, StoreError
+from engine.errors import RequestError
 from engine.intake.validate import decode
 from engine.tasks.task import Task
 
@@ -29,8 +27,9 @@ if TYPE_CHECKING:
     from engine.delivery.queues import DelayQueues
     from engine.intake.admission import Accept
     from engine.intake.validate import Validator
+    from engine.saver.reader import StoreReader
     from engine.saver.saver import Saver
-    from engine.store import Accepted, Callback, JournalKey
+    from engine.tasks.records import Accepted, Callback, JournalKey
     from engine.tasks.region import RegionMap
 
 Progress = dict[tuple[str, int], bytes]
@@ -57,6 +56,7 @@ class TakeUp:
         validator: Validator,
         accept: Accept,
         *,
+        reader: StoreReader,
         on_callbacks: Callable[[int, list[Callback]], None],
         is_shared: bool,
         is_waiting: bool,
@@ -64,6 +64,7 @@ class TakeUp:
         self._regions = regions
         self._dispatch = dispatch
         self._delay = delay
+        self._reader = reader
         self._validator = validator
         self._accept = accept
         self._on_callbacks = on_callbacks
@@ -82,7 +83,7 @@ class TakeUp:
         """
         if self._is_waiting:
             for saver in self._dispatch.savers.savers:
-                for name in await self._delay.read(saver.store.depths):
+                for name in await self._reader.read(saver.store.depths):
                     if name in self._dispatch.nodes:
                         self._dispatch.nodes[name].start_probe()
             return
@@ -106,9 +107,9 @@ class TakeUp:
         """
         for number, saver in enumerate(self._dispatch.savers.savers):
             await self._drop_orphans(saver)
-            behind = await self._delay.read(saver.store.nodes_behind)
-            await self._delay.load(await self._delay.read(saver.store.depths), behind)
-            self._on_callbacks(number, await self._delay.read(saver.store.pending_callbacks))
+            behind = await self._reader.read(saver.store.nodes_behind)
+            await self._delay.load(await self._reader.read(saver.store.depths), behind)
+            self._on_callbacks(number, await self._reader.read(saver.store.pending_callbacks))
         self._delay.is_held = False
         for name in self._delay.names():
             await self._rows_of(name)
@@ -120,16 +121,12 @@ class TakeUp:
             logger.info("{} unfinished tasks taken up", taken)
 
     async def _drop_orphans(self, saver: Saver) -> None:
-        found = await self._delay.read(saver.store.orphans)
+        found = await self._reader.read(saver.store.orphans)
         left = [task_id for task_id in found if self._regions.get(task_id) is None]
         if not left:
             return
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        saver.drop_orphans(left, partial(settle_once, written))
-        try:
-            await asyncio.wait_for(written, _WRITE_LIMIT_S)
-        except TimeoutError:
-            raise saver.error or StoreError("the store did not write in time") from None
+        saver.drop_orphans(left)
+        await saver.flushed(_WRITE_LIMIT_S)
 
     async def _rows_of(self, name: str) -> None:
         node = self._dispatch.nodes.get(name)
@@ -143,7 +140,7 @@ class TakeUp:
 
     async def _journal_of(self, saver: Saver) -> int:
         taken = 0
-        rows = await self._delay.read(lambda: list(saver.store.journal()))
+        rows = await self._reader.read(lambda: list(saver.store.journal()))
         for place, (key, records) in enumerate(rows, 1):
             if saver.own_rows is not None and key in saver.own_rows:
                 continue

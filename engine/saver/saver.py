@@ -13,24 +13,34 @@ One task's records always go to the same saver, in order.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import random
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final
-from zlib import crc32
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from engine.base.futures import settle_once
 from engine.base.memory import trim_memory
 from engine.errors import BacklogFullError, StoreError
-from engine.store import Accepted, Batch, Callback, CallbackKey, Committed, Delivered, JournalKey, Parked
+from engine.tasks.records import (
+    Accepted,
+    Batch,
+    Callback,
+    CallbackKey,
+    Committed,
+    Delivered,
+    JournalKey,
+    Parked,
+)
+from engine.tasks.shards import shard_of
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from engine.store import Store
+    from engine.store.store import Store
     from engine.tasks.task import Task
 
 _OWN_RECORDS_DELAY_S: Final = 0.01
@@ -44,6 +54,8 @@ _BATCH_TASKS_MAX: Final = 5000
 _BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
 _BATCH_RECORDS_MAX: Final = 20_000
 
+
+T = TypeVar("T")
 
 Pin = Callable[[str], int]
 """Counts a node's rows as they were between two commits; see `Store.pin`."""
@@ -215,11 +227,9 @@ class Saver:
         own.batch.unparked_tasks.append(task_id)
         own.then.append(then)
 
-    def drop_orphans(self, task_ids: list[str], then: Callable[[], None]) -> None:
+    def drop_orphans(self, task_ids: list[str]) -> None:
         """Drop the delay-queue rows of tasks that are worked again from the start."""
-        own = self._own_work()
-        own.batch.orphans += task_ids
-        own.then.append(then)
+        self._own_work().batch.orphans += task_ids
 
     def settle_journal(self, key: JournalKey) -> None:
         """Drop a journal row: all of its tasks are stored as documents."""
@@ -240,13 +250,34 @@ class Saver:
         """Call *then* when everything that was queued before has been written."""
         self._own_work().then.append(then)
 
-    def pin(self, on_pinned: Callable[[Pin], None]) -> None:
-        """Have rows of delay queues counted so that the count can be compared with what is known here.
+    async def flushed(self, limit_s: float | None = None) -> None:
+        """Wait until everything that was queued before has been written.
 
-        *on_pinned* is called when all that was told as written is in the count, and nothing that is still
-        queued; it is not called when the store cannot count.
+        Raises:
+            StoreError: why the store fails; or it takes longer than *limit_s*.
         """
-        self._own_work().on_pinned.append(on_pinned)
+        written: asyncio.Future[None] = self._loop.create_future()
+        self.after_all(partial(settle_once, written, None))
+        await self._in_time(written, limit_s)
+
+    async def pinned(self, known: Callable[[], T], limit_s: float) -> tuple[Pin, T]:
+        """Return how rows of delay queues are counted at one moment, and what *known* returns at that moment.
+
+        At that moment all that was told as written is in the count, and nothing that is still queued: so
+        the two can be compared.
+
+        Raises:
+            StoreError: why the store cannot count or fails; or it takes longer than *limit_s*.
+        """
+        pinned: asyncio.Future[tuple[Pin, T]] = self._loop.create_future()
+        self._own_work().on_pinned.append(lambda pin: settle_once(pinned, (pin, known())))
+        return await self._in_time(pinned, limit_s)
+
+    async def _in_time(self, future: asyncio.Future[T], limit_s: float | None) -> T:
+        try:
+            return await asyncio.wait_for(future, limit_s)
+        except TimeoutError:
+            raise self.error or StoreError("the store did not write in time") from None
 
     def trim(self) -> None:
         """Hand memory back to the system: the store's cache, and what is free. The thread does it."""
@@ -494,8 +525,6 @@ class Saver:
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until everything is written. Returns False when that took longer than *timeout_s*."""
-        import asyncio  # noqa: PLC0415 - the thread's side of this module needs none of it
-
         self._idle = asyncio.Event()
         if not len(self):
             return True
@@ -558,7 +587,15 @@ class SaverPool:
         """Return the saver of a task."""
         if len(self.savers) == 1:
             return self.savers[0]
-        return self.savers[crc32(task_id.encode()) % len(self.savers)]
+        return self.savers[shard_of(task_id, len(self.savers))]
+
+    async def flushed(self, limit_s: float | None = None) -> None:
+        """Wait until everything that was queued before has been written by every saver.
+
+        Raises:
+            StoreError: see `Saver.flushed`.
+        """
+        await asyncio.gather(*(saver.flushed(limit_s) for saver in self.savers))
 
     @property
     def error(self) -> StoreError | None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.store import Callback
-from engine.tasks.task import ERRORS_MAX, FINAL_STATES, State, Task
+from engine.tasks.records import Callback
+from engine.tasks.task import ERRORS_MAX, Task
+from engine.tasks.words import FINAL_STATES, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.store import Late
+    from engine.tasks.records import Late
 
 _DONE: Final = State.DONE  # see `node`
 

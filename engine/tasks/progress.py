@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.tasks import documents
-from engine.tasks.task import ACKED
+from engine.tasks.words import ACKED
 
 if TYPE_CHECKING:
     from engine.tasks.task import Task

@@ -1,8 +1,7 @@
 """The region map: every task in memory, sharded by its id.
 
 The talk's ``PreAllocRegion``: regions are made at start, each a dictionary and a lock that is held for
-dictionary work only. The loop writes; any thread may read (``hash(str)`` is salted per process, so the
-shard is a CRC-32).
+dictionary work only. The loop writes; any thread may read. `shards` tells the region of an id.
 
 Dictionaries do not shrink and glibc keeps what was freed, so a region that has fallen far below its
 peak is rebuilt and the memory is handed back to the system.
@@ -12,9 +11,9 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Final
-from zlib import crc32
 
 from engine.base.memory import trim_memory
+from engine.tasks.shards import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +84,7 @@ class RegionMap:
 
     def region_of(self, task_id: str) -> Region:
         """Return the region of an id."""
-        return self._regions[crc32(task_id.encode()) % len(self._regions)]
+        return self._regions[shard_of(task_id, len(self._regions))]
 
     def add(self, task: Task) -> Task:
         """See `Region.add`."""

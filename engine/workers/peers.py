@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from zlib import crc32
 
 import aiohttp
 import msgspec
@@ -23,6 +22,7 @@ import msgspec
 from engine.base.background import Background
 from engine.base.unix_path import UnixPaths
 from engine.errors import StoreError
+from engine.tasks.shards import slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -187,8 +187,3 @@ class Peers:
             return None
 
         return [body for body in await asyncio.gather(*map(one, self.others())) if body is not None]
-
-
-def slot_of(task_id: str, count: int) -> int:
-    """Return the slot of a task: other bits of the CRC than those that choose its region and its saver."""
-    return (crc32(task_id.encode()) >> 16) % count

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.errors import StoreError
-from engine.store import Accepted, Batch, Callback, Delivered, Parked
 from engine.store.redis.members import About, Members, Taken
 from engine.store.redis.open import redis_store
+from engine.tasks.records import Accepted, Batch, Callback, Delivered, Parked
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:

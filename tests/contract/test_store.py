@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.errors import StoreDamagedError, StoreError
-from engine.store import Accepted, Batch, Callback, Delivered, Parked, ParkedRow, Store
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.task import Operation
+from engine.tasks.records import Accepted, Batch, Callback, Delivered, Parked, ParkedRow
+from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from engine.store.store import Store
 
 URL, PREFIX, HOST = Operation.PURGE_URL, Operation.PURGE_PREFIX, Operation.PURGE_HOST
 NO_PAGE = 2**62

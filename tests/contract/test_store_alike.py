@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.store import Accepted, Batch, Callback, Delivered, JournalKey, Parked, ParkedRow, Store
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.task import Operation
+from engine.tasks.records import Accepted, Batch, Callback, Delivered, JournalKey, Parked, ParkedRow
+from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from engine.store.store import Store
 
 pytestmark = pytest.mark.redis
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from engine.base.buffers import BufferPool
@@ -17,6 +16,7 @@ from engine.intake.plan import Topology
 from engine.intake.validate import Validator, all_hosts
 from engine.nodes.node import Node
 from engine.observe.counters import Stats
+from engine.saver.reader import StoreReader
 from engine.saver.saver import Saver, SaverPool
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.region import RegionMap
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from engine.store import JournalKey
+    from engine.tasks.records import JournalKey
     from engine.tasks.task import Task
     from tests.fakes.node import FakeNode
 
@@ -96,8 +96,8 @@ class Rig:
             on_state=lambda error: None,
         )
         self.dispatch.savers = SaverPool([self.saver])
-        self.readers = ThreadPoolExecutor(2)
-        self.dispatch.delay = DelayQueues(self.dispatch, self.readers)
+        self.reader = StoreReader(2)
+        self.dispatch.delay = DelayQueues(self.dispatch, self.reader)
         self.validator = Validator(
             Topology(config), due_s=config.engine.due_s, allows_callback=lambda url: None
         )
@@ -146,7 +146,7 @@ class Rig:
         self.saver.stop()
         self.timer.close()
         self.dues.close()
-        self.readers.shutdown()
+        self.reader.close()
         self.store.close()
 
 

@@ -15,7 +15,7 @@ from yarl import URL
 
 from engine.config.tables import NodeConfig
 from engine.nodes import drivers
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 from release.lab import cacheproxy
 from release.lab.cacheproxy import CacheProxy, Store, Stored, fresh_s
 from release.lab.caches import free_port

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from engine.store import ParkedRow
+    from engine.tasks.records import ParkedRow
 
 URL = "http://img.example.com/a"
 

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from engine.nodes.node import NodeState
-from engine.tasks.task import State
+from engine.tasks.words import State
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import rig_of, until
 

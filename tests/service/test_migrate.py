@@ -12,11 +12,11 @@ from engine.cli.migrate import Holds, migrate
 from engine.cli.sides import EmbeddedSide, Side, open_side
 from engine.config.tables import Config, EngineConfig
 from engine.errors import ConfigError, StoreError
-from engine.store import Accepted, Batch, Callback, Committed, Parked
 from engine.store.layout import check_layout
 from engine.store.redis.store import RedisStore
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.task import Operation
+from engine.tasks.records import Accepted, Batch, Callback, Committed, Parked
+from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 CONFIG = Config()

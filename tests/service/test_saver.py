@@ -12,8 +12,8 @@ import pytest
 
 from engine.errors import BacklogFullError, StoreError
 from engine.saver.saver import Saver, SaverPool
-from engine.store import Batch, Callback, Committed, Delivered, JournalKey, Parked
 from engine.store.sqlite.store import SqliteStore
+from engine.tasks.records import Batch, Callback, Committed, Delivered, JournalKey, Parked
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.workers.peers import slot_of
+from engine.tasks.shards import slot_of
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_process import ROOT, fake_table, wait_until
 from tests.rigs.raw_client import RawClient, chunked, post

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.nodes.drivers import ats, nginx, squid, varnish
 from engine.nodes.drivers.common import get_text, headers_text, read_prefetch
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

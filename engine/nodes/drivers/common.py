@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.nodes.drivers.common import URL_ONLY, read_status, url_requester
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from engine.nodes.drivers.common import headers_text, read_status, url_requester
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

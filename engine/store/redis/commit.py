@@ -6,19 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import StoreError
-from engine.store import Batch, Callback
 from engine.store.redis.keys import GROUP
 from engine.store.redis.queues import Row, rows_behind
 from engine.store.redis.records import encode_callback, encode_task, facts_of, journal_key, split_key
 from engine.store.redis.scripts import ACCEPT, ACK, CALLBACK, HAND_OVER, PROGRESS, SETTLE
-from engine.tasks.task import State
+from engine.tasks.records import Batch, Callback
+from engine.tasks.words import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from engine.store import Committed, Parked
     from engine.store.redis.link import Command
     from engine.store.redis.store import RedisStore
+    from engine.tasks.records import Committed, Parked
 
 _RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
 

@@ -20,9 +20,9 @@ A region's keys:
 from __future__ import annotations
 
 from typing import Final
-from zlib import crc32
 
-from engine.tasks.task import Operation
+from engine.tasks.shards import shard_of
+from engine.tasks.words import Operation
 
 GROUP: Final = "engines"
 
@@ -43,7 +43,7 @@ class Keys:
 
     def region(self, task_id: str) -> int:
         """Return the number of a task's region."""
-        return crc32(task_id.encode()) % self.count
+        return shard_of(task_id, self.count)
 
     def task(self, task_id: str) -> str:
         """Return the key of a task's document."""

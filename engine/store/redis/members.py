@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.errors import StoreError
-from engine.store import Committed
 from engine.store.redis.keys import GROUP
 from engine.store.redis.records import Entry, read_entry
 from engine.store.redis.scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
-from engine.tasks.task import State
+from engine.tasks.records import Committed
+from engine.tasks.words import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from engine.store import Accepted, Callback
     from engine.store.redis.store import RedisStore
+    from engine.tasks.records import Accepted, Callback
 
 LEFT = b"left"
 _CLAIM_MS = 10_000

@@ -13,7 +13,7 @@ from engine.store.redis.store import RedisStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.store import Accepted
+    from engine.tasks.records import Accepted
 
 
 def redis_store(

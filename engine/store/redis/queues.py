@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.store import Depth, ParkedRow, token_of_row
 from engine.store.redis.keys import member_of, queue_of
 from engine.store.redis.scripts import CLEAN
-from engine.tasks.task import URLS, WIDE
+from engine.tasks.records import Depth, ParkedRow, token_of_row
+from engine.tasks.words import URLS, WIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from engine.store import Delivered, Parked
     from engine.store.redis.keys import Keys
     from engine.store.redis.link import Command, Link
+    from engine.tasks.records import Delivered, Parked
 
 QUEUES: Final = ("delay:", "fetch:", "wait:")
 _WIDE_MAX: Final = 1000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.errors import StoreError
-from engine.store import FORMAT, Accepted, Callback
+from engine.tasks.records import FORMAT, Accepted, Callback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

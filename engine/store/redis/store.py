@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.errors import StoreError
-from engine.store import Batch, Callback, Committed, late_of
 from engine.store.redis.commit import RedisCommit
 from engine.store.redis.keys import GROUP, Keys
 from engine.store.redis.queues import RedisQueues, Row
@@ -34,13 +33,14 @@ from engine.store.redis.records import (
 )
 from engine.store.redis.scripts import CHANGE, FORGET
 from engine.tasks import documents
-from engine.tasks.task import FINAL_STATES
+from engine.tasks.records import Batch, Callback, Committed, late_of
+from engine.tasks.words import FINAL_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from engine.store import Accepted, Delivered
     from engine.store.redis.link import Command, Link
+    from engine.tasks.records import Accepted, Delivered
 
 _CHANGES_MAX: Final = 40  #: turns until a document that others keep changing is given up for this commit
 _SCAN_TASKS: Final = 20_000  #: tasks one page of a filtered listing looks at

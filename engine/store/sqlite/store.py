@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.errors import StoreDamagedError, StoreError
-from engine.store import (
+from engine.tasks import documents
+from engine.tasks.records import (
     FORMAT,
     Accepted,
     Batch,
@@ -38,8 +39,7 @@ from engine.store import (
     late_of,
     token_of_row,
 )
-from engine.tasks import documents
-from engine.tasks.task import Operation
+from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from engine.store import Late
 from engine.tasks.documents import (
     LayerDocument,
     add_error,
@@ -18,7 +17,9 @@ from engine.tasks.documents import (
     settle_state,
     working_layer,
 )
-from engine.tasks.task import ERRORS_MAX, State, Task
+from engine.tasks.records import Late
+from engine.tasks.task import ERRORS_MAX, Task
+from engine.tasks.words import State
 
 
 @pytest.mark.parametrize("is_due", [False, True])

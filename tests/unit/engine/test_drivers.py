@@ -9,7 +9,7 @@ import pytest
 
 from engine.config.load import parse
 from engine.nodes import drivers
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from engine.config.tables import NodeConfig

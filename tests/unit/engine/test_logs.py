@@ -14,7 +14,7 @@ import pytest
 from loguru import logger
 
 from engine.observe.logs import LineWriter, LogLine, Logs, _encode, setup
-from engine.tasks.task import Operation, Outcome
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

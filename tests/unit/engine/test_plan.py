@@ -9,7 +9,7 @@ import pytest
 from engine.config.load import parse
 from engine.errors import RequestError
 from engine.intake.plan import _PLANS_MAX, Plan, Topology, subtask_count
-from engine.tasks.task import Action, Kind, Operation
+from engine.tasks.words import Action, Kind, Operation
 
 Row = tuple[str, str, list[str] | None]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.nodes.queue import QUANTUM, NodeQueue
-from engine.tasks.task import ACKED, BLOCKED, CANCELLED, QUEUED, RETRYING, SENT, Operation, Share, Task
+from engine.tasks.task import Share, Task
+from engine.tasks.words import ACKED, BLOCKED, CANCELLED, QUEUED, RETRYING, SENT, Operation
 
 if TYPE_CHECKING:
     from engine.nodes.queue import Item

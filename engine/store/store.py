@@ -1,0 +1,119 @@
+"""The interface that savers and the engine use of a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from engine.tasks.records import (
+        Accepted,
+        Batch,
+        Callback,
+        Committed,
+        Depth,
+        JournalKey,
+        ParkedRow,
+    )
+
+
+class Store(Protocol):
+    """One store file or server. Blocking; no method is called from the loop's thread.
+
+    Every method raises `StoreError` when the store cannot do it. Of a `commit` that failed, an embedded
+    store has written nothing; a shared one may have written parts, and writing the batch again is safe.
+
+    Attributes:
+        is_shared: other engines work with it too.
+    """
+
+    is_shared: bool
+
+    def open(self, *, is_in_use: bool = False) -> None:
+        """Open or create the store, and check it.
+
+        Args:
+            is_in_use: the worker before this one has it open and works with it.
+
+        Raises:
+            StoreDamagedError: the content is damaged; says what to do.
+            StoreError: it cannot be opened or is in use.
+        """
+
+    def commit(self, batch: Batch) -> Committed:
+        """Write *batch* whole, on disk when this returns."""
+
+    def journal(self) -> Iterator[tuple[JournalKey, list[Accepted]]]:
+        """Yield the journal's rows, oldest first, without tasks that have settled.
+
+        Of a shared store those of this engine.
+        """
+
+    def document(self, task_id: str) -> bytes | None:
+        """Return a stored task's JSON document."""
+
+    def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
+        """Return a page of documents, newest first, from rows below *before*, and the next *before*.
+
+        A *before* of 0 is the end.
+        """
+
+    def count(self) -> dict[str, int]:
+        """Return how many tasks the store holds: ``settled`` documents and journal ``rows``."""
+
+    def depths(self) -> dict[str, Depth]:
+        """Return the depth of every delay queue that is not empty."""
+
+    def depth(self, node: str) -> Depth:
+        """Return the depth of one delay queue."""
+
+    def pin(self) -> Callable[[str], int]:
+        """Return a function that counts the rows of a node as they are now, whatever is written until then.
+
+        A shared store's count is always of the moment. Called by the saver's thread, between two commits; any
+        thread may call the function, once.
+        """
+
+    def nodes_behind(self) -> list[str]:
+        """Return the nodes that have rows which wait for their parents."""
+
+    def parked_of(self, node: str, limit: int) -> list[ParkedRow]:
+        """Return the oldest rows of a delay queue, also those that wait for their parents."""
+
+    def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
+        """Return the oldest rows of a delay queue that may go now; on request without prefetches."""
+
+    def wide_parked(self, node: str) -> list[ParkedRow]:
+        """Return a node's rows of prefix and host purges that may go now, newest first, 1000 at the most."""
+
+    def parked_like(
+        self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
+        """Return every row of a node for these (operation, target) pairs that may go now.
+
+        Args:
+            node: name of the node.
+            targets: what is about to be sent.
+            among: rows just read; a store without an index of targets looks only at these.
+        """
+
+    def parked_below(
+        self, node: str, prefix: str, before: float, among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
+        """Return the rows of URL purges under *prefix* (without scheme) that lie before place *before*."""
+
+    def pending_callbacks(self) -> list[Callback]:
+        """Return callbacks that were not delivered, oldest first."""
+
+    def forget(self, before_at: float, limit: int) -> int:
+        """Delete up to *limit* final tasks last updated before *before_at*; return how many."""
+
+    def orphans(self) -> list[str]:
+        """Return the tasks with rows but no document: live ones, and those the journal will work again."""
+
+    def shrink(self) -> None:
+        """Let go of memory that only makes it faster."""
+
+    def close(self) -> None:
+        """Close it."""

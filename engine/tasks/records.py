@@ -1,0 +1,173 @@
+"""What is stored: accepted tasks, rows of delay queues, callbacks; and the batches that change them.
+
+Savers write batches of these, stores read and write them, and nothing here knows how.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from engine.errors import StoreError  # noqa: TC001 - msgspec reads the annotations
+from engine.tasks.words import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+JournalKey = int | str
+"""What a store calls a row of its journal."""
+RowKey = int | str
+"""What a store calls a row of a delay queue."""
+CallbackKey = int | str
+"""What a store calls a callback; 0 and "" are none."""
+
+FORMAT = 1
+"""Version of the records. Versions N and N-1 of the engine read each other's, so fields are only added."""
+
+
+class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A task as it was accepted; times in UNIX seconds."""
+
+    id: str
+    created_at: float
+    due_s: float
+    digest: bytes  #: of the body; empty when the id is ours
+    body: bytes
+    token: str = ""  #: name of the client's token
+
+
+class Parked(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A subtask in a delay queue.
+
+    ``after`` names the parents (comma-separated) whose own delivery must come first; empty: none.
+    """
+
+    node: str
+    operation: int
+    target: str
+    task_id: str
+    after: str
+    parked_at: float
+
+
+class ParkedRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A `Parked` as it is read back, with its key and its place: older rows have smaller places."""
+
+    key: RowKey
+    seq: float
+    node: str
+    operation: int
+    target: str
+    task_id: str
+    after: str
+    parked_at: float
+
+
+class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What became of a row of a delay queue: the row goes, and its task is told, in one step."""
+
+    row: ParkedRow
+    layer: str  #: of its node; empty when that is not configured any more
+    at: float
+    reason: str = ""  #: why it failed; empty when it was acked
+    is_told: bool = False  #: its task is in memory and knows: the stored document stays as it is
+
+
+class Late(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What late delivery changes in a stored task's document; see `late_of`."""
+
+    task_id: str
+    layer: str
+    acked: int
+    failed: int
+    error: dict[str, str] | None
+    at: float
+
+
+class Callback(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A callback to deliver. The store gives it its key when it is written with key 0."""
+
+    key: CallbackKey
+    task_id: str
+    url: str
+    body: str
+
+
+class Batch(msgspec.Struct):
+    """What one transaction writes. Empty parts cost nothing."""
+
+    accepted: list[Accepted] = []
+    documents: dict[str, bytes] = {}  #: task id → JSON
+    progress: dict[str, bytes] = {}  #: of tasks that go on, for a shared store only; see `Store.is_shared`
+    settled_journal: list[JournalKey] = []  #: journal rows of which every task has settled
+    parked: list[Parked] = []  #: to a shared store they come in the batch of their task's document
+    delivered: list[Delivered] = []
+    unparked_tasks: list[str] = []  #: tasks of which every row goes (cancelled)
+    orphans: list[str] = []  #: tasks of which every row goes, unless a document has been stored
+    cancelled: dict[str, float] = {}  #: stored tasks of which the rest is cancelled: id → when
+    callbacks: list[Callback] = []
+    callbacks_over: list[CallbackKey] = []
+    is_probe: bool = False  #: nothing to write but a sign that writing works
+
+    @property
+    def is_accept_only(self) -> bool:
+        """Whether one INSERT is all there is to do, the usual case under load."""
+        return not (
+            self.documents
+            or self.progress
+            or self.settled_journal
+            or self.parked
+            or self.delivered
+            or self.unparked_tasks
+            or self.orphans
+            or self.cancelled
+            or self.callbacks
+            or self.callbacks_over
+            or self.is_probe
+        )
+
+
+class Committed(msgspec.Struct):
+    """What a commit answers."""
+
+    journal: list[JournalKey] = []  #: row of each accepted task, in their order; nothing of a known one's
+    known: dict[str, tuple[str, bytes]] = {}  #: accepted ids already stored: digest (hex), document
+    refused: dict[str, StoreError] = {}  #: accepted ids that could not be stored, while others could
+    own_error: StoreError | None = None  #: of the batch, accepted tasks aside, `left` has to be written again
+    left: Batch | None = None
+    lost: set[str] = set()  #: ids of documents that are another engine's by now, and were not written
+    settled_late: list[str] = []  #: states of the stored tasks that late delivery settled, or a cancel
+    callbacks: list[Callback] = []  #: those written, with their keys
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """How full a delay queue is."""
+
+    count: int
+    oldest_at: float  #: UNIX seconds
+    ready: int = 0  #: rows that may go now; an embedded store need not say
+
+
+def token_of_row(row: ParkedRow) -> str:
+    """Return what other rows call the share of *row*; see `dispatch.token_of`."""
+    return f"{row.node}:f" if row.operation == Operation.PREFETCH else row.node
+
+
+def late_of(delivered: Sequence[Delivered]) -> list[Late]:
+    """Return what *delivered* changes in stored documents: one `Late` per failure, one per task and layer."""
+    late: list[Late] = []
+    counts: dict[tuple[str, str], list[Any]] = {}
+    for one in delivered:
+        if one.is_told:
+            continue
+        if one.reason:
+            error = {"node": one.row.node, "target": one.row.target, "reason": one.reason}
+            late.append(Late(one.row.task_id, one.layer, 0, 1, error, one.at))
+        else:
+            count = counts.setdefault((one.row.task_id, one.layer), [0, one.at])
+            count[0] += 1
+            count[1] = max(count[1], one.at)
+    return late + [
+        Late(task_id, layer, acked, 0, None, at) for (task_id, layer), (acked, at) in counts.items()
+    ]

@@ -13,13 +13,15 @@ from aiohttp import HttpVersion11, web
 from loguru import logger
 
 from engine.errors import EngineError, RequestError
-from engine.intake.problems import Reply, problem
+from engine.intake.problems import problem
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
     from engine.config.tables import Scope
+    from engine.intake.aiohttp_lane import AiohttpLane
     from engine.intake.auth import Token
-    from engine.intake.gate import Intake
+    from engine.intake.fast_lane import ClientConnection
+    from engine.intake.replies import Reply
     from engine.process.lifecycle import Engine
 
 _ENGINE: web.AppKey[Engine] = web.AppKey("engine")
@@ -89,23 +91,27 @@ def make_app(engine: Engine) -> web.Application:
 async def _middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     """Turn every error into a problem document and tell the connection what is under way."""
     engine = request.app[_ENGINE]
-    connection = _connection_of(request)
+    lane = _lane_of(request)
     engine.stats.requests += 1
-    if connection is not None:
-        connection.request_begins()
+    if lane is not None:
+        lane.request_begins()
     try:
         response = await _answer(engine, request, handler)
     finally:
-        if connection is not None:
-            connection.request_ends()
+        if lane is not None:
+            lane.request_ends()
     response.headers["Server"] = engine.server
     if engine.gate.is_draining:
         response.force_close()
     return response
 
 
-def _connection_of(request: web.Request) -> Intake | None:
-    return None if request.transport is None else request.transport.get_protocol()  # type: ignore[return-value]
+def _lane_of(request: web.Request) -> AiohttpLane | None:
+    """Return the lane that the request came by; None when its client has gone."""
+    if request.transport is None:
+        return None
+    connection: ClientConnection = request.transport.get_protocol()  # type: ignore[assignment]
+    return connection.lane
 
 
 async def _answer(engine: Engine, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -184,11 +190,11 @@ async def _read_body(request: web.Request) -> bytes:
         raise RequestError(415, f"content-type: takes application/json, not {request.content_type!r}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RequestError(415, "content-encoding: send the body as it is, not compressed")
-    connection = _connection_of(request)
-    if connection is None:
+    lane = _lane_of(request)
+    if lane is None:
         raise ConnectionResetError("the client has gone")
     try:
-        async with connection.reading_body(request.app[_ENGINE].config.engine.body_timeout_s):
+        async with lane.reading_body(request.app[_ENGINE].config.engine.body_timeout_s):
             return await request.read()
     except (EngineError, web.HTTPException):
         raise

@@ -16,7 +16,8 @@ from aiohttp import web
 from loguru import logger
 
 from engine.errors import EngineError
-from engine.intake.problems import Reply, problem
+from engine.intake.problems import problem
+from engine.intake.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.errors import BacklogFullError, EngineError, RequestError, StoreError
-from engine.intake.problems import Reply, reply_of
+from engine.intake.problems import reply_of
+from engine.intake.replies import Reply
 from engine.tasks import documents
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _PASSED_ON: Final = ("Retry-After", "WWW-Authenticate")
 _encode = msgspec.json.encode
 
 
-class Accept:
+class Admission:
     """The entrance of the engine.
 
     Args:

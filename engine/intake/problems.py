@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.errors import BacklogFullError, EngineError, RequestError, StoreError
+from engine.intake.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,15 +24,6 @@ class Problem(msgspec.Struct, omit_defaults=True):
     status: int
     detail: str
     field: str = ""
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """A finished answer, for whichever lane sends it."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = {}
 
 
 def problem(status: int, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None) -> Reply:

@@ -35,8 +35,9 @@ from engine.base.timer import Timer
 from engine.delivery.dispatch import Dispatch
 from engine.delivery.queues import DelayQueues
 from engine.errors import ConfigError, RequestError, StoreError
-from engine.intake.admission import Accept
+from engine.intake.admission import Admission
 from engine.intake.auth import Auth
+from engine.intake.fast_lane import ClientConnection
 from engine.intake.gate import Gate
 from engine.intake.listener import Listener
 from engine.intake.plan import Topology
@@ -129,7 +130,7 @@ class Engine:
             allows_callback=self.notifier.allows,
             is_ours=None if task_peers is None or task_peers.count == 1 else task_peers.is_mine,
         )
-        self.accept = Accept(
+        self.accept = Admission(
             self.validator,
             self.regions,
             self.dispatch,
@@ -283,7 +284,7 @@ class Engine:
 
     def accept_on(self, listener: socket.socket) -> None:
         """Accept connections on *listener*, which listens already."""
-        self._listener = Listener(listener, self.gate)
+        self._listener = Listener(listener, partial(ClientConnection, self.gate, self._loop))
         self._listener.start()
 
     async def adopt(self) -> None:

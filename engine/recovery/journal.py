@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from engine.delivery.dispatch import Dispatch
     from engine.delivery.queues import DelayQueues
-    from engine.intake.admission import Accept
+    from engine.intake.admission import Admission
     from engine.intake.validate import Validator
     from engine.saver.reader import StoreReader
     from engine.saver.saver import Saver
@@ -54,7 +54,7 @@ class TakeUp:
         dispatch: Dispatch,
         delay: DelayQueues,
         validator: Validator,
-        accept: Accept,
+        accept: Admission,
         *,
         reader: StoreReader,
         on_callbacks: Callable[[int, list[Callback]], None],

@@ -1,0 +1,62 @@
+"""Answers to clients: as both lanes hand them on, and as the fast lane writes them."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A finished answer, for whichever lane sends it."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = {}
+
+
+class ReplyWriter:
+    """Writes replies as HTTP/1.1; the heads are made once a second and kind.
+
+    Args:
+        server: value of ``Server``.
+    """
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._heads: dict[tuple[int, str, bool], bytes] = {}
+        self._heads_at = 0
+
+    def write(self, reply: Reply, *, is_last: bool) -> bytes:
+        """Return the bytes of a response; *is_last* announces that the connection is closed after it."""
+        now = int(time.time())
+        if now != self._heads_at:
+            self._heads.clear()
+            self._heads_at = now
+        key = (reply.status, reply.content_type, is_last)
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = self._make_head(reply, now, is_last=is_last)
+        if reply.headers:
+            extra = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items()).encode()
+            head = head.replace(b"Content-Length: ", extra + b"Content-Length: ")
+        return b"%b%d\r\n\r\n%b" % (head, len(reply.body), reply.body)
+
+    def _make_head(self, reply: Reply, now: int, *, is_last: bool) -> bytes:
+        """Return the head of a response up to ``Content-Length: ``."""
+        lines = [
+            f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
+            f"Server: {self._server}",
+            f"Date: {email.utils.formatdate(now, usegmt=True)}",
+            f"Content-Type: {reply.content_type}",
+            *(["Connection: close"] if is_last else []),
+            "Content-Length: ",
+        ]
+        return "\r\n".join(lines).encode()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import email.utils
 import time
+from collections.abc import Mapping  # noqa: TC003 - a compiled Struct has it resolved at import
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -97,7 +97,7 @@ class Lookup:
 
     def _in_memory(self, task_id: str) -> Task | None:
         task = self._engine.regions.get(task_id)
-        return task if task is not None and task.waiters is None else None
+        return task if task is not None and task.is_committed else None
 
     def _no_task(self, task_id: str) -> RequestError:
         days = self._engine.config.engine.retention_days
@@ -277,7 +277,7 @@ class Lookup:
                 (
                     task
                     for task in self._engine.regions.tasks()
-                    if task.waiters is None
+                    if task.is_committed
                     and (token is None or token.may_see(task.token))
                     and (task.created_at, task.id) < after
                     and (state is None or task.state == state)

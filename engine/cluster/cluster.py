@@ -204,7 +204,7 @@ class Cluster:
 
     def _cancel(self, task_id: str) -> None:
         task = self._engine.regions.get(task_id)
-        if task is not None and task.waiters is None and not task.is_handed:
+        if task is not None and task.is_committed and not task.is_handed:
             self._engine.dispatch.cancel(task)
 
     # Who lives

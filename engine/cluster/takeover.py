@@ -106,7 +106,7 @@ class Takeover:
         """Wait until no client's task of one of these ids is being saved; False: that takes too long."""
         for _ in range(_SAVING_LIMIT):
             tasks = [self._engine.regions.get(task_id) for task_id in ids]
-            if not any(task is not None and task.waiters is not None for task in tasks):
+            if not any(task is not None and not task.is_committed for task in tasks):
                 return True
             await asyncio.sleep(_SAVING_S)
         return False

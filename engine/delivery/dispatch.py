@@ -171,13 +171,14 @@ class Dispatch:
     def _expand(self, task: Task) -> None:
         """Make the shares of a task and queue those that wait for nobody."""
         plan = task.plan
+        assert plan is not None
         count = len(task.targets)
         task.state = State.PARTIAL if task.is_due else _RUNNING
         task.live = task.total
         purges: list[Share] = []
         for step in plan.steps:
             operation = plan.operation_at(step, task.action, task.kind, soft=task.soft)
-            share = Share(task, self.nodes[step.node.name], operation, count)
+            share = Share(task, self.nodes[step.node], operation, count)
             if step.parents:
                 _link(share, [purges[index] for index in step.parents])
             purges.append(share)
@@ -248,7 +249,7 @@ class Dispatch:
         count = len(indexes)
         share.acked += count
         task = share.task
-        if task.owner is not None:
+        if task.owner is not None:  # `is_internal`; a property would cost a call an answer
             task.owner.acked(share, indexes)
             return
         self.stats.subtasks_acked += count
@@ -308,7 +309,7 @@ class Dispatch:
     def _retry_now(self, again: dict[Share, list[int]]) -> None:
         for share, indexes in again.items():
             left = [index for index in indexes if share.states[index] == RETRYING]
-            if left and share.task.owner is not None:
+            if left and share.task.is_internal:
                 share.node.add_backlog(share, left)
             elif left:
                 share.node.add(share, left)
@@ -507,7 +508,7 @@ class Dispatch:
     def lost(self, task_id: str) -> None:
         """Another engine took a task over, because this one was thought to be dead: leave it to that one."""
         task = self.regions.get(task_id)
-        if task is None or task.waiters is not None:
+        if task is None or not task.is_committed:
             return
         task.is_lost = True
         if task.live:

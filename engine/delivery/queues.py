@@ -30,7 +30,7 @@ from engine.base.futures import settle_once
 from engine.errors import StoreError
 from engine.nodes.node import NodeState
 from engine.tasks.records import Delivered, Depth, Parked, ParkedRow, RowKey
-from engine.tasks.task import Share, Task
+from engine.tasks.task import NodeRef, Share, Task
 from engine.tasks.words import URLS, WIDE, Operation
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class DelayQueues:
         """Return how many rows all nodes have."""
         return sum(map(self.depth, self._counts))
 
-    def park(self, node: Node, task_id: str, rows: list[Parked]) -> None:
+    def park(self, node: NodeRef, task_id: str, rows: list[Parked]) -> None:
         """Add a task's rows to a node's queue."""
         name = node.name
         if rows[0].after:
@@ -448,7 +448,7 @@ class _Delivery:
     def _fold_in_memory(self, row: ParkedRow, reason: str) -> bool:
         """Settle a row's subtask when its task is still in memory."""
         task = self._dispatch.regions.get(row.task_id)
-        if task is None or task.waiters is not None:
+        if task is None or not task.is_committed:
             return False  # not there, or a new one with the same id that is still being compared
         for share in task.shares:
             if share.node is self._node and share.operation == row.operation:

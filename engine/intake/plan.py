@@ -10,11 +10,10 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from engine.errors import RequestError
 from engine.nodes import drivers
-from engine.tasks.words import Action, Operation, operation_of
+from engine.tasks.plan import Plan, Step
+from engine.tasks.words import operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,33 +22,6 @@ if TYPE_CHECKING:
 
 _NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One node of a plan."""
-
-    node: NodeConfig
-    layer: str
-    parents: tuple[int, ...]  #: indexes of the steps it waits for
-    is_parent: bool  #: whether another step waits for it
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """Nodes of a task, parents before children."""
-
-    steps: tuple[Step, ...]
-
-    def operation_at(self, step: Step, action: str, kind: str, *, soft: bool) -> Operation:
-        """Return what *step* is sent. A soft purge is hard at parents and where the cache has none.
-
-        A parent keeps the stale object of a soft purge and hands it to its edges as fresh, so only
-        the last layer may be soft.
-        """
-        if soft and not step.is_parent:
-            softened = operation_of(action, kind, soft=True)
-            if drivers.can(step.node, softened):
-                return softened
-        return operation_of(action, kind, soft=False)
 
 
 class Topology:
@@ -87,9 +59,9 @@ class Topology:
         operation = operation_of(action, kind, soft=False)
         if operation in drivers.EVERYWHERE:
             return
-        unable = [step.node for step in plan.steps if not drivers.can(step.node, operation)]
+        unable = [step.node for step in plan.steps if operation not in step.operations]
         if unable:
-            names = ", ".join(f"{node.name} ({node.driver})" for node in unable)
+            names = ", ".join(f"{node.name} ({node.driver})" for node in self._nodes if node.name in unable)
             raise RequestError(
                 422,
                 f"kind: {action} by {kind} cannot be done by {names}; "
@@ -121,7 +93,7 @@ class Topology:
         waited_for = {index for indexes in parents for index in indexes}
         return Plan(
             tuple(
-                Step(node, node.layer, indexes, place in waited_for)
+                Step(node.name, node.layer, drivers.capabilities(node), indexes, place in waited_for)
                 for place, (node, indexes) in enumerate(zip(chosen, parents, strict=True))
             )
         )
@@ -151,8 +123,3 @@ def _refuse_unknown(field: str, names: Sequence[str], known: list[str]) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:20]) or 'none'}"
             raise RequestError(422, f"{field}: {name!r} is not configured; {hint}", field=field)
-
-
-def subtask_count(plan: Plan, targets: int, action: str, *, prefetch: bool) -> int:
-    """Return how many subtasks a task of this plan has."""
-    return targets * len(plan.steps) * (2 if prefetch and action == Action.PURGE else 1)

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 import msgspec
 
 from engine.errors import RequestError
-from engine.intake.plan import Topology, subtask_count
 from engine.intake.urls import are_plain, normalise_authority, normalise_key, normalise_url, plain_start
+from engine.tasks.plan import subtask_count
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from engine.intake.plan import Topology
 
 TARGETS_MAX: Final = 10_000
 DUE_MAX_S: Final = 7 * 86400

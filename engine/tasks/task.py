@@ -9,19 +9,59 @@ Nothing here does I/O or knows who calls it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.tasks.words import Action, Kind, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.tasks.plan import Plan
+    from engine.tasks.records import JournalKey, Parked
     from engine.tasks.words import Operation
 
 ERRORS_MAX = 100  #: errors a task keeps and shows
 
 
+Waiter = Callable[..., None]
+"""Answers a client."""
+
 _ACCEPTED: Final = State.ACCEPTED  # looked up once: see `node`
+
+
+class NodeRef(Protocol):
+    """What is asked of the node that a share is for."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+
+    @property
+    def layer(self) -> str:
+        """The layer it is in."""
+
+    def add(self, share: Share, indexes: Sequence[int], /) -> None:
+        """Queue targets of a share."""
+
+    def add_backlog(self, share: Share, indexes: Sequence[int], /) -> None:
+        """Queue targets behind what clients wait for."""
+
+    def forget(self, share: Share, indexes: Sequence[int], /) -> None:
+        """Take cancelled targets out of the queue."""
+
+
+class Owner(Protocol):
+    """Who is told what became of the subtasks of an internal task."""
+
+    def acked(self, share: Share, indexes: Sequence[int], /) -> None:
+        """The cache did it."""
+
+    def failed(self, share: Share, indexes: Sequence[int], reason: str, /) -> None:
+        """The cache answered, and no attempt will change its answer."""
+
+    def parked(self, share: Share, indexes: Sequence[int], /) -> None:
+        """The node has become unreachable."""
 
 
 class Share:
@@ -52,7 +92,7 @@ class Share:
         "task",
     )
 
-    def __init__(self, task: Task, node: Any, operation: Operation, total: int) -> None:
+    def __init__(self, task: Task, node: NodeRef, operation: Operation, total: int) -> None:
         self.task = task
         self.node = node
         self.operation = operation
@@ -79,10 +119,12 @@ class Task:
         targets: normalised, each once, in the client's order.
         journal_key: row of the journal that holds it; 0 before the commit.
         live: subtasks that are neither settled nor in a delay queue.
-        plan: the nodes it goes to, a `plan.Plan`.
+        plan: the nodes it goes to; None for an internal task, and for one of the journal that the
+            configuration does not allow any more.
         token: name of the token it was handed in with; empty without tokens.
-        owner: who is told what became of subtasks that the engine sends on its own account (late
-            delivery); None for a client's task.
+        owner: of an internal task: who is told what became of its subtasks; None for a client's task.
+        waiters: clients that wait for its commit, each called with the answer that the intake makes; None
+            from then on, see `is_committed`.
         is_due: its due time has passed.
         reported: the last state its callback was sent for.
         version: counts changes, to see whether a saved document is the latest.
@@ -159,23 +201,27 @@ class Task:
         self.errors: Sequence[dict[str, str]] = ()
         self.total = 0
         self.live = 0
-        self.journal_key: int | str = 0
-        self.waiters: list[Any] | None = None
-        self.plan: Any = None
-        self.owner: Any = None
+        self.journal_key: JournalKey = 0
+        self.waiters: list[Waiter] | None = None
+        self.plan: Plan | None = None
+        self.owner: Owner | None = None
         self.token = ""
         self.is_due = False
         self.reported: State | None = None
         self.version = 0
         self.indexes: dict[str, int] | None = None
-        self.parked: list[Any] | None = None
+        self.parked: list[Parked] | None = None
         self.progress: dict[tuple[str, int], bytes] | None = None
         self.is_handed = False
         self.is_lost = False
 
     @classmethod
-    def internal(cls, targets: list[str], *, owner: Any, task_id: str) -> Task:
-        """Return a task that the engine makes for itself; it is in no region and never saved."""
+    def internal(cls, targets: list[str], *, owner: Owner | None, task_id: str) -> Task:
+        """Return a task that no client handed in.
+
+        With an owner it is the engine's own, is in no region and never saved. Without one it stands for a
+        task of the journal that the configuration does not allow any more.
+        """
         task = cls(
             id=task_id,
             action=Action.PURGE,
@@ -191,6 +237,16 @@ class Task:
         )
         task.owner = owner
         return task
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the store has it: before that nobody but its clients' connections may know of it."""
+        return self.waiters is None
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the engine sends it on its own account (late delivery), and its owner counts for it."""
+        return self.owner is not None
 
     def index_of(self, target: str) -> int:
         """Return the place of *target*; the table for it is made when it is first asked for."""

@@ -49,9 +49,9 @@ EVERYWHERE: Final = frozenset({Operation.PURGE_URL, Operation.PREFETCH})
 """Operations that every driver can do, so no node needs to be asked."""
 
 
-def can(node: NodeConfig, operation: Operation) -> bool:
-    """Return whether *node* can do *operation*."""
-    return operation in DRIVERS[node.driver].capabilities(node)
+def capabilities(node: NodeConfig) -> frozenset[Operation]:
+    """Return what *node* can do."""
+    return DRIVERS[node.driver].capabilities(node)
 
 
 def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:

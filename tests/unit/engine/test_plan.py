@@ -8,7 +8,8 @@ import pytest
 
 from engine.config.load import parse
 from engine.errors import RequestError
-from engine.intake.plan import _PLANS_MAX, Plan, Topology, subtask_count
+from engine.intake.plan import _PLANS_MAX, Topology
+from engine.tasks.plan import Plan, subtask_count
 from engine.tasks.words import Action, Kind, Operation
 
 Row = tuple[str, str, list[str] | None]
@@ -35,8 +36,8 @@ def topology(*nodes: Row, layers: str = "origin parent edge", **extra: Any) -> T
 
 def waits(plan: Plan) -> dict[str, set[str]]:
     """For each node the names of those it waits for."""
-    names = [step.node.name for step in plan.steps]
-    return {step.node.name: {names[index] for index in step.parents} for step in plan.steps}
+    names = [step.node for step in plan.steps]
+    return {step.node: {names[index] for index in step.parents} for step in plan.steps}
 
 
 TWO = (("e1", "edge", None), ("e2", "edge", None), ("p1", "parent", None), ("p2", "parent", None))
@@ -45,7 +46,7 @@ THREE = (*TWO, ("o", "origin", None))
 
 def test_layers_are_worked_in_the_order_of_the_file_whatever_the_order_of_the_nodes() -> None:
     plan = topology(*THREE).plan()
-    assert [step.node.name for step in plan.steps] == ["o", "p1", "p2", "e1", "e2"]
+    assert [step.node for step in plan.steps] == ["o", "p1", "p2", "e1", "e2"]
     assert [step.layer for step in plan.steps] == ["origin", "parent", "parent", "edge", "edge"]
 
 
@@ -95,7 +96,7 @@ def test_parents_stand_before_children() -> None:
 
 def test_only_who_is_waited_for_is_a_parent() -> None:
     plan = topology(*TWO).plan()
-    assert {step.node.name: step.is_parent for step in plan.steps} == {
+    assert {step.node: step.is_parent for step in plan.steps} == {
         "p1": True, "p2": True, "e1": False, "e2": False,
     }  # fmt: skip
     assert not any(step.is_parent for step in topology(*TWO).plan(layers=["parent"]).steps)

@@ -76,7 +76,8 @@ def test_every_field_arrives() -> None:
     assert task.id == "a.B_c-1"
     assert task.soft
     assert task.prefetch
-    assert [step.node.name for step in task.plan.steps] == ["edge-1"]
+    assert task.plan is not None
+    assert [step.node for step in task.plan.steps] == ["edge-1"]
     assert task.callback == "http://ok/"
     assert task.due_s == 0.5
     assert task.total == 4  # two targets on one node, purged and fetched

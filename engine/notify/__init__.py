@@ -1,1 +1,5 @@
-"""Callbacks and alerts."""
+"""What the engine says on its own: callbacks of settled tasks, and alerts for the operator.
+
+Enters: a callback that the saver has written, an alert of any part (`outbox.Outbox`). Leaves: signed POSTs,
+and who added a callback is told when it is over. May import `engine.observe`, `engine.config`, `engine.base`.
+"""

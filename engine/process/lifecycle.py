@@ -43,9 +43,11 @@ from engine.intake.listener import Listener
 from engine.intake.plan import Topology
 from engine.intake.validate import Validator
 from engine.nodes.node import Node, NodeState
-from engine.notify.notify import CallbackJob, Notifier
-from engine.observe import combine, logs
-from engine.observe.counters import EngineCollector, NodeSample, Stats
+from engine.notify.callbacks import CallbackJob
+from engine.notify.outbox import Outbox
+from engine.observe import logs, merged
+from engine.observe.counters import Stats
+from engine.observe.prometheus import EngineCollector, NodeSample
 from engine.recovery.journal import TakeUp
 from engine.saver.reader import StoreReader
 from engine.saver.saver import Saver, SaverPool
@@ -110,7 +112,7 @@ class Engine:
         self.dues = Timer(loop, on_error=_log_timer_error)
         self.regions = RegionMap(settings.region_count)
         self.auth = Auth(config.auth, config.site)
-        self.notifier = Notifier(
+        self.notifier = Outbox(
             config.callback, config.alert, self.timer, on_settled=self._callback_over, stats=self.stats
         )
         self.dispatch = Dispatch(
@@ -580,7 +582,7 @@ class Engine:
         own = self.stats.document()
         if self.peers is None or not self.peers.others():
             return own
-        return combine.stats([own, *map(msgspec.json.decode, await self.peers.ask_all("/worker/stats"))])
+        return merged.stats([own, *map(msgspec.json.decode, await self.peers.ask_all("/worker/stats"))])
 
     async def all_nodes(self) -> list[dict[str, Any]]:
         """Return the nodes of ``GET /v1/engine/nodes``."""
@@ -588,7 +590,7 @@ class Engine:
         if self.peers is None or not self.peers.others():
             return own
         others = map(worker_api.documents, await self.peers.ask_all("/worker/nodes"))
-        return combine.nodes([own, *others], is_shared=self.is_shared)
+        return merged.nodes([own, *others], is_shared=self.is_shared)
 
     async def all_metrics(self) -> bytes:
         """Return the Prometheus page."""
@@ -596,7 +598,7 @@ class Engine:
         if self.peers is None or not self.peers.others():
             return own
         pages = [own, *await self.peers.ask_all("/worker/metrics")]
-        return combine.metrics([page.decode() for page in pages], is_shared=self.is_shared)
+        return merged.metrics([page.decode() for page in pages], is_shared=self.is_shared)
 
     async def swap_all_logs(self, name: str) -> None:
         """Have every worker use another format of log lines; one that starts later has the configured one.

@@ -30,9 +30,8 @@ from tests.rigs.redis_servers import RedisServer
 _BURST = 16
 _LINES = """
 import sys, time
-from engine.observe import logs
-from engine.observe.logs import LogLine
-form = {"struct": logs._encode, "dict": logs._as_dict}[sys.argv[1]]
+from engine.observe.log_lines import LogLine, as_dict, as_struct
+form = {"struct": as_struct, "dict": as_dict}[sys.argv[1]]
 def run(count):
     for _ in range(count):
         form(LogLine(

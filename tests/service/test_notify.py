@@ -8,7 +8,6 @@ import hmac
 import json
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +16,9 @@ from loguru import logger
 
 from engine.base.timer import Timer
 from engine.config.tables import AlertConfig, CallbackConfig
-from engine.notify import notify
-from engine.notify.notify import CallbackJob, Notifier
+from engine.notify import alerts, post
+from engine.notify.callbacks import CallbackJob
+from engine.notify.outbox import Outbox
 from engine.observe.counters import Stats
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Receiver:
 
 
 class Bench:
-    """A notifier and what it settled."""
+    """An outbox and what it settled."""
 
     def __init__(
         self, rules: list[CallbackConfig] | None = None, alert: AlertConfig | None = None, **options: Any
@@ -84,7 +84,7 @@ class Bench:
         rules = (
             [CallbackConfig(host="127.0.0.1"), CallbackConfig(host="localhost")] if rules is None else rules
         )
-        self.notifier = Notifier(
+        self.outbox = Outbox(
             rules, alert or AlertConfig(), self.timer, on_settled=self._note, stats=self.stats, **options
         )
 
@@ -94,7 +94,7 @@ class Bench:
         self.changed.set()
 
     def add(self, key: int, url: str, **options: Any) -> None:
-        self.notifier.add(CallbackJob((0, key), f"task-{key}", url, b'{"n":%d}' % key, **options))
+        self.outbox.add(CallbackJob((0, key), f"task-{key}", url, b'{"n":%d}' % key, **options))
 
     async def until(self, is_met: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -106,18 +106,18 @@ class Bench:
 @asynccontextmanager
 async def bench(*args: Any, **options: Any) -> AsyncIterator[Bench]:
     made = Bench(*args, **options)
-    await made.notifier.start()
+    await made.outbox.start()
     try:
         yield made
     finally:
-        await made.notifier.drain(0)
+        await made.outbox.drain(0)
         made.timer.close()
 
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back off for milliseconds, so that tests take no longer."""
-    monkeypatch.setattr(notify, "BACKOFF_FIRST_S", 0.002)
+    monkeypatch.setattr(post, "BACKOFF_FIRST_S", 0.002)
 
 
 @pytest.fixture
@@ -128,51 +128,6 @@ def log() -> Iterator[list[str]]:
     )
     yield lines
     logger.remove(sink)
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("http://hook.example.com/a?b=c", None),
-        ("https://hook.example.com:8443", None),
-        ("http://a.wild.org/x", None),
-        ("http://[::1]:8080/x", None),
-        ("HTTP://HOOK.example.com/", None),
-        ("http://wild.org/x", "no [[callback]] rule; allowed: hook.example.com, *.wild.org, [::1]"),
-        ("http://evil.org/x", "no [[callback]] rule"),
-        ("http://hook.example.com.evil.org/", "no [[callback]] rule"),
-        ("ftp://hook.example.com/", "takes http(s)://"),
-        ("//hook.example.com/", "takes http(s)://"),
-        ("http:///x", "takes http(s)://"),
-        ("http://hook.example.com:0/", "takes http(s)://"),
-        ("http://hook.example.com:x/", "takes http(s)://"),
-        ("http://[::1/", "takes http(s)://"),
-        ("http://hook.example.com%2e.wild.org/", "takes http(s)://"),
-        ("http://me:pw@hook.example.com/", "no user name"),
-        ("http://hook.example.com/#x", "#fragment"),
-        ("http://hook.example.com/a b", "without spaces"),
-        ("http://hook.example.com/\r\nX: y", "without spaces"),
-        ("http://hook.example.com/\n", "without spaces"),
-        ("http://evil.org\\.wild.org/", "backslashes"),
-        ("http://hök.example.com/", "printable ASCII"),
-        ("", "printable ASCII"),
-    ],
-)
-async def test_allows(url: str, reason: str | None) -> None:
-    """Only hosts with a rule, and nothing that two parsers could read differently."""
-    rules = [CallbackConfig(host=host) for host in ("hook.example.com", "*.wild.org", "[::1]")]
-    answer = Bench(rules).notifier.allows(url)
-    if reason is None:
-        assert answer is None
-    else:
-        assert reason in (answer or "")
-
-
-async def test_without_rules_nothing_is_allowed() -> None:
-    """Callbacks are off until an operator names a host."""
-    assert (
-        Bench([]).notifier.allows("http://a.org/") == "host 'a.org' has no [[callback]] rule; allowed: none"
-    )
 
 
 async def test_delivers_signed() -> None:
@@ -190,8 +145,8 @@ async def test_delivers_signed() -> None:
         assert abs(int(stamp) - time.time()) < 10
         mac = hmac.new(b"s3cret", stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
         assert headers["Purgeline-Signature"] == f"v1={mac}"
-        assert (b.stats.callbacks_sent, b.stats.callbacks_failed, len(b.notifier)) == (1, 0, 0)
-        assert not b.notifier._hosts, "no host is kept without jobs"
+        assert (b.stats.callbacks_sent, b.stats.callbacks_failed, len(b.outbox)) == (1, 0, 0)
+        assert not b.outbox._callbacks._hosts, "no host is kept without jobs"
 
 
 async def test_without_secret_there_is_no_signature() -> None:
@@ -228,7 +183,7 @@ async def test_gives_up_after_attempts_max(unused_tcp_port: int) -> None:
     async with bench(attempts_max=3) as b:
         b.add(1, f"http://127.0.0.1:{unused_tcp_port}/")
         await b.until(lambda: b.settled == {1: False})
-        assert not b.notifier._hosts
+        assert not b.outbox._callbacks._hosts
     async with Receiver(500).serving() as receiver, bench(attempts_max=3) as b:
         b.add(2, receiver.url, attempt=2)
         await b.until(lambda: b.settled == {2: False})
@@ -253,29 +208,6 @@ async def test_same_job_twice_is_sent_once() -> None:
         assert len(receiver.requests) == 1
 
 
-@pytest.mark.parametrize(
-    ("value", "low", "high"),
-    [
-        ("7", 7, 7),
-        ("99999", 300, 300),
-        ("", 0, 0),
-        ("soon", 0, 0),
-        ("-3", 0, 0),
-        ("1e9", 0, 0),
-        ("9" * 5000, 300, 300),
-        (formatdate(1, usegmt=True), 0, 0),
-    ],
-)
-def test_retry_after(value: str, low: float, high: float) -> None:
-    """Seconds or a date, at most five minutes; nonsense is nothing."""
-    assert low <= notify._retry_after(value) <= high
-
-
-def test_retry_after_takes_a_date_to_come() -> None:
-    """A date is the seconds until then. Made here, because as a parameter it names the test."""
-    assert 50 <= notify._retry_after(formatdate(time.time() + 100, usegmt=True)) <= 101
-
-
 async def test_retry_after_is_waited_for() -> None:
     """The second attempt comes no sooner than the receiver asked."""
     async with Receiver(503, 200, headers={"Retry-After": "1"}).serving() as receiver, bench() as b:
@@ -294,11 +226,11 @@ async def test_limits_per_host_and_in_all() -> None:
         for key in range(100):
             b.add(key, receiver.url)
         await receiver.wait(4)
-        assert len(b.notifier._running) == 4
+        assert len(b.outbox._callbacks._running) == 4
         for key in range(100, 200):  # names that differ, one address
             b.add(key, f"http://127.0.0.{key - 98}:{receiver.port}/")
-        assert len(b.notifier._running) == 32
-        assert len(b.notifier) == 200
+        assert len(b.outbox._callbacks._running) == 32
+        assert len(b.outbox) == 200
         receiver.hold.set()
         await b.until(lambda: sum(key < 100 for key in b.settled) == 100)
         assert receiver.running_max == 4
@@ -341,7 +273,7 @@ async def test_failing_host_gets_one_place() -> None:
 
 async def test_time_out_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that takes the request and never answers costs one attempt."""
-    monkeypatch.setattr(notify, "REQUEST_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(post, "REQUEST_TIMEOUT_S", 0.1)
     receiver = Receiver()
     async with receiver.serving(), bench() as b:
         receiver.hold = asyncio.Event()
@@ -359,12 +291,12 @@ async def test_drain_finishes_what_is_in_flight_and_leaves_the_rest() -> None:
         for key in range(10):
             b.add(key, receiver.url)
         await receiver.wait(4)
-        draining = asyncio.create_task(b.notifier.drain(10))
+        draining = asyncio.create_task(b.outbox.drain(10))
         await asyncio.sleep(0)
         receiver.hold.set()
         await draining
         assert b.settled == dict.fromkeys(range(4), True)
-        assert len(b.notifier) == 6
+        assert len(b.outbox) == 6
 
 
 async def test_drain_does_not_wait_longer_than_told() -> None:
@@ -374,9 +306,9 @@ async def test_drain_does_not_wait_longer_than_told() -> None:
         receiver.hold = asyncio.Event()
         b.add(1, receiver.url)
         await receiver.wait(1)
-        await b.notifier.drain(0.05)
+        await b.outbox.drain(0.05)
         assert b.settled == {}
-        assert len(b.notifier) == 1
+        assert len(b.outbox) == 1
 
 
 async def test_on_settled_that_raises_is_logged(log: list[str]) -> None:
@@ -396,8 +328,8 @@ def bodies(receiver: Receiver) -> list[dict[str, Any]]:
 async def test_alert_is_logged_and_posted() -> None:
     """The body holds what happened, where and when; signed like a callback."""
     async with Receiver().serving() as receiver, bench([], AlertConfig(url=receiver.url, secret="s")) as b:
-        b.notifier.alert("node/edge-1", "error", "edge-1 is {down}", failures=3, alert="mine")
-        assert b.notifier.alerts_waiting == 1
+        b.outbox.alert("node/edge-1", "error", "edge-1 is {down}", failures=3, alert="mine")
+        assert b.outbox.alerts_waiting == 1
         await receiver.wait(1)
         ((headers, _),) = receiver.requests
         (body,) = bodies(receiver)
@@ -413,9 +345,9 @@ async def test_alert_is_logged_and_posted() -> None:
 async def test_alert_without_url_is_a_log_line(log: list[str]) -> None:
     """Each call is a line, the same one too; nothing waits."""
     async with bench([]) as b:
-        b.notifier.alert("k", "warning", "careful", left=5)
-        b.notifier.alert("k", "warning", "careful", left=4)
-        assert b.notifier.alerts_waiting == 0
+        b.outbox.alert("k", "warning", "careful", left=5)
+        b.outbox.alert("k", "warning", "careful", left=4)
+        assert b.outbox.alerts_waiting == 0
     assert [line.partition(" ")[0] for line in log] == ["careful", "careful"]
     assert "'left': 5" in log[0]
 
@@ -424,16 +356,16 @@ async def test_same_alert_is_posted_once_until_repeat_s(monkeypatch: pytest.Monk
     """Another level goes at once; after repeat_s it comes again, with how often it was held back."""
     async with Receiver().serving() as receiver, bench([], AlertConfig(url=receiver.url, repeat_s=300)) as b:
         for _ in range(5):
-            b.notifier.alert("k", "error", "down")
+            b.outbox.alert("k", "error", "down")
         await receiver.wait(1)
-        b.notifier.alert("k", "resolved", "up")
+        b.outbox.alert("k", "resolved", "up")
         await receiver.wait(2)
-        b.notifier.alert("k", "error", "down")
-        b.notifier.alert("k", "error", "down")
+        b.outbox.alert("k", "error", "down")
+        b.outbox.alert("k", "error", "down")
         await receiver.wait(3)
-        level, queued_at, repeated = b.notifier._alerts._known["k"]
-        b.notifier._alerts._known["k"] = (level, queued_at - 301, repeated)  # the clock, five minutes on
-        b.notifier.alert("k", "error", "down")
+        level, queued_at, repeated = b.outbox._alerts._known["k"]
+        b.outbox._alerts._known["k"] = (level, queued_at - 301, repeated)  # the clock, five minutes on
+        b.outbox.alert("k", "error", "down")
         await receiver.wait(4)
         assert [(body["level"], body["repeated"]) for body in bodies(receiver)] == [
             ("error", 0), ("resolved", 0), ("error", 0), ("error", 1),
@@ -442,24 +374,24 @@ async def test_same_alert_is_posted_once_until_repeat_s(monkeypatch: pytest.Monk
 
 async def test_alert_storm_is_limited_and_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A burst goes out, some wait, the surplus is a number in the next one."""
-    monkeypatch.setattr(notify, "ALERT_RATE_PER_S", 1e-6)
-    monkeypatch.setattr(notify, "ALERTS_WAITING_MAX", 20)
+    monkeypatch.setattr(alerts, "ALERT_RATE_PER_S", 1e-6)
+    monkeypatch.setattr(alerts, "ALERTS_WAITING_MAX", 20)
     async with Receiver().serving() as receiver, bench([], AlertConfig(url=receiver.url)) as b:
         for number in range(100):
-            b.notifier.alert(f"node/{number}", "error", "down")
-        assert b.notifier.alerts_waiting == 20
+            b.outbox.alert(f"node/{number}", "error", "down")
+        assert b.outbox.alerts_waiting == 20
         await receiver.wait(10)
         assert len(receiver.requests) == 10
-        assert b.notifier.alerts_waiting <= 11
+        assert b.outbox.alerts_waiting <= 11
         assert sum(body["suppressed"] for body in bodies(receiver)) == 80
 
 
 async def test_alert_is_retried_and_newer_news_of_its_key_replaces_it() -> None:
     """Only the last state of a key matters to who reads it."""
     async with Receiver(500, 500, 200).serving() as receiver, bench([], AlertConfig(url=receiver.url)) as b:
-        b.notifier.alert("k", "error", "down")
+        b.outbox.alert("k", "error", "down")
         await receiver.wait(1)
-        b.notifier.alert("k", "resolved", "up")
+        b.outbox.alert("k", "resolved", "up")
         await receiver.wait(3)
         assert [body["level"] for body in bodies(receiver)][-1] == "resolved"
 
@@ -467,8 +399,8 @@ async def test_alert_is_retried_and_newer_news_of_its_key_replaces_it() -> None:
 async def test_alert_that_is_refused_is_given_up(log: list[str]) -> None:
     """And the next one is sent all the same."""
     async with Receiver(404, 200).serving() as receiver, bench([], AlertConfig(url=receiver.url)) as b:
-        b.notifier.alert("a", "error", "first")
-        b.notifier.alert("b", "error", "second")
+        b.outbox.alert("a", "error", "first")
+        b.outbox.alert("b", "error", "second")
         await receiver.wait(2)
         assert [body["key"] for body in bodies(receiver)] == ["a", "b"]
     assert any("alert not delivered" in line and "answered 404" in line for line in log)
@@ -478,11 +410,11 @@ async def test_alerts_before_the_start_wait_for_it() -> None:
     """What goes wrong while starting is posted too."""
     async with Receiver().serving() as receiver:
         b = Bench([], AlertConfig(url=receiver.url))
-        b.notifier.alert("k", "warning", "slow start")
+        b.outbox.alert("k", "warning", "slow start")
         b.add(1, receiver.url)
-        assert b.notifier.alerts_waiting == 1
-        await b.notifier.start()
+        assert b.outbox.alerts_waiting == 1
+        await b.outbox.start()
         await receiver.wait(1)
-        await b.notifier.drain(5)
+        await b.outbox.drain(5)
         b.timer.close()
         assert b.stats.alerts_sent == 1

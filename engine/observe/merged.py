@@ -1,4 +1,4 @@
-"""What several workers show, made one: statistics, nodes, metrics. Pure.
+"""The views of several workers merged into one: statistics, nodes, metrics. Pure.
 
 Counts and rates add up; delay queues of a store that all workers share are the same ones, seen by each.
 Of a node's states the one that most needs looking at is shown. In the Prometheus page samples with the
@@ -44,21 +44,21 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
         lists: the documents of each worker.
         is_shared: they have one store.
     """
-    found: dict[str, dict[str, Any]] = {}
+    merged: dict[str, dict[str, Any]] = {}
     for document in (document for part in lists for document in part):
-        there = found.setdefault(document["name"], document)
-        if there is document:
+        node = merged.setdefault(document["name"], document)
+        if node is document:
             continue
         for key in _SUMMED:
             if is_shared and key == "delayed":
-                there[key] = max(there[key], document[key])
+                node[key] = max(node[key], document[key])
             else:
-                there[key] += document[key]
-        there["oldest_delayed_s"] = max(there["oldest_delayed_s"], document["oldest_delayed_s"])
-        there["state"] = min(there["state"], document["state"], key=_concern)
-        if (document["last_error_at"] or 0) > (there["last_error_at"] or 0):
-            there["last_error"], there["last_error_at"] = document["last_error"], document["last_error_at"]
-    return list(found.values())
+                node[key] += document[key]
+        node["oldest_delayed_s"] = max(node["oldest_delayed_s"], document["oldest_delayed_s"])
+        node["state"] = min(node["state"], document["state"], key=_concern)
+        if (document["last_error_at"] or 0) > (node["last_error_at"] or 0):
+            node["last_error"], node["last_error_at"] = document["last_error"], document["last_error_at"]
+    return list(merged.values())
 
 
 def _concern(state: str) -> int:
@@ -71,7 +71,7 @@ def metrics(pages: Sequence[str], *, is_shared: bool = False) -> bytes:
 
 
 class _Collected:
-    """What `generate_latest` takes for a registry."""
+    """The samples of several pages; `generate_latest` takes it for a registry."""
 
     def __init__(self, pages: Sequence[str], not_added: Sequence[str]) -> None:
         self._pages = pages
@@ -82,20 +82,20 @@ class _Collected:
         sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = defaultdict(dict)
         for family in (family for page in self._pages for family in text_string_to_metric_families(page)):
             families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-            found = sums[family.name]
+            values = sums[family.name]
             for sample in family.samples:
                 key = (sample.name, tuple(sorted(sample.labels.items())))
-                found[key] = self._join(family.name, found.get(key), sample.value)
+                values[key] = self._join(family.name, values.get(key), sample.value)
         for name, family in families.items():
             for (sample_name, labels), value in sums[name].items():
                 family.add_sample(sample_name, dict(labels), value)
             yield family
 
-    def _join(self, name: str, there: float | None, value: float) -> float:
-        if there is None:
+    def _join(self, name: str, before: float | None, value: float) -> float:
+        if before is None:
             return value
         if name == "purgeline_node_ready":
-            return min(there, value)
+            return min(before, value)
         if name in self._not_added or name.endswith("_oldest_delayed_seconds"):
-            return max(there, value)
-        return there + value
+            return max(before, value)
+        return before + value

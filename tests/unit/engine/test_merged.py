@@ -2,8 +2,9 @@
 
 import pytest
 
-from engine.observe import combine
-from engine.observe.counters import EngineCollector, NodeSample, Stats
+from engine.observe import merged
+from engine.observe.counters import Stats
+from engine.observe.prometheus import EngineCollector, NodeSample
 
 
 def document(count: int, *, at: int) -> dict[str, object]:
@@ -15,7 +16,7 @@ def document(count: int, *, at: int) -> dict[str, object]:
 
 
 def test_statistics_add_up_and_the_latest_time_stands() -> None:
-    total = combine.stats([document(3, at=20), document(4, at=10)])
+    total = merged.stats([document(3, at=20), document(4, at=10)])
     assert total == {
         "pushing_queue": 7,
         "qps_boss": {"1m": 3.0, "5m": 2.0, "15m": 1.0, "avg": 4.0, "count": 7},
@@ -36,7 +37,7 @@ def node(state: str, **changes: object) -> dict[str, object]:
 def test_of_a_nodes_states_the_one_that_needs_looking_at_is_shown(
     states: tuple[str, str], shown: str
 ) -> None:
-    (found,) = combine.nodes([[node(state)] for state in states])
+    (found,) = merged.nodes([[node(state)] for state in states])
     assert found["state"] == shown
     assert [found[key] for key in ("waiting", "in_flight", "delayed", "acked", "refused", "failed")] == [
         2, 4, 6, 8, 10, 12,
@@ -45,7 +46,7 @@ def test_of_a_nodes_states_the_one_that_needs_looking_at_is_shown(
 
 def test_the_latest_error_of_a_node_is_shown_and_its_oldest_row() -> None:
     first = node("ready", last_error="old", last_error_at=5.0, oldest_delayed_s=9.0)
-    (found,) = combine.nodes([[first], [node("ready", last_error="new", last_error_at=6.0)], [node("ready")]])
+    (found,) = merged.nodes([[first], [node("ready", last_error="new", last_error_at=6.0)], [node("ready")]])
     assert (found["last_error"], found["last_error_at"], found["oldest_delayed_s"]) == ("new", 6.0, 9.0)
 
 
@@ -61,7 +62,7 @@ def page(acked: int, *, ready: bool, oldest_s: float) -> str:
 
 def test_metrics_add_up_but_for_what_does_not() -> None:
     labels = '{driver="ats",layer="edge",node="edge-1"}'
-    text = combine.metrics([page(2, ready=True, oldest_s=7), page(3, ready=False, oldest_s=5)]).decode()
+    text = merged.metrics([page(2, ready=True, oldest_s=7), page(3, ready=False, oldest_s=5)]).decode()
     lines = text.splitlines()
     assert "purgeline_subtasks_acked_total 5.0" in lines
     assert "purgeline_pushing_queue 2.0" in lines

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from loguru import logger
 
-from engine.observe.logs import LineWriter, LogLine, Logs, _encode, setup
+from engine.observe.line_writer import LineWriter
+from engine.observe.logs import Logs, setup
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -358,10 +359,3 @@ def test_lines_of_many_threads_stay_whole(log: Log) -> None:
     for thread in threads:
         thread.join()
     assert len(log.lines()) == 400
-
-
-def test_struct_leaves_out_what_is_not_set() -> None:
-    """Defaults cost no bytes."""
-    assert json.loads(_encode(LogLine(1.0, "INFO", "m", "s"))) == {
-        "time": 1.0, "level": "INFO", "message": "m", "service": "s",
-    }  # fmt: skip

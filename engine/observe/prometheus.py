@@ -1,0 +1,108 @@
+"""The Prometheus page: counters, gauges, histograms, the nodes and this process."""
+
+from __future__ import annotations
+
+import platform
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from engine.observe.counters import COUNTERS, GAUGES, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from engine.observe.counters import Stats
+
+
+class NodeSample(msgspec.Struct, frozen=True):
+    """One node at the moment of a scrape."""
+
+    node: str
+    layer: str
+    driver: str
+    ready: Annotated[bool, "Whether the node takes subtasks"]
+    waiting: Annotated[int, "Subtasks queued for the node"]
+    in_flight: Annotated[int, "Subtasks on the wire to the node"]
+    delayed: Annotated[int, "Subtasks in the node's delay queue"]
+    oldest_delayed_s: Annotated[float, "Age of the oldest delayed subtask, 0 without one"]
+    returns: Annotated[int, "Times the node was ready again after its delay queue was delivered"]
+
+
+_NODE_VALUES = texts(NodeSample)
+_NODE_COUNTERS = frozenset({"returns"})
+
+
+class EngineCollector(Collector):
+    """The Prometheus page: everything of a `Stats`, the nodes and this process.
+
+    Args:
+        stats: read at each scrape, on the caller's thread.
+        version: of the engine.
+        revision: commit it was built from.
+        nodes: gives one sample per node.
+    """
+
+    def __init__(
+        self, stats: Stats, version: str, revision: str, nodes: Callable[[], Iterable[NodeSample]]
+    ) -> None:
+        self._stats = stats
+        self._build = [version, revision, platform.python_version()]
+        self._nodes = nodes
+        # Private: the default registry is global, and a second engine in one process would clash.
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """Return the page, in Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric; called by the registry."""
+        yield _labelled("build_info", "What runs here", ["version", "revision", "python"], [(self._build, 1)])
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"purgeline_{name}", text, value=getattr(self._stats, name))
+        boss, proxy = self._stats.qps_boss.count, self._stats.qps_proxy.count
+        yield CounterMetricFamily("purgeline_targets", "Targets taken in (qps_boss)", value=boss)
+        yield CounterMetricFamily("purgeline_answers", "Requests answered by caches (qps_proxy)", value=proxy)
+        for name, read in self._stats.sources.items():
+            yield GaugeMetricFamily(f"purgeline_{name}", GAUGES.get(name, name), value=read())
+        yield from self._histograms()
+        samples = [([node.node, node.layer, node.driver], node) for node in self._nodes()]
+        for name, text in _NODE_VALUES.items():
+            values = [(labels, getattr(node, name)) for labels, node in samples]
+            metric = re.sub("_s$", "_seconds", name)
+            kind = CounterMetricFamily if name in _NODE_COUNTERS else GaugeMetricFamily
+            yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
+
+    def _histograms(self) -> Iterator[Metric]:
+        accept, task = self._stats.accept_s, self._stats.task_s
+        for name, text, labels, histograms in (
+            ("accept", "From a validated task to its 202", [], {"": accept}),
+            ("task", "From accept to settling", [], {"": task}),
+            ("node", "The oldest request on the wire, at each read of answers", ["node"], self._stats.node_s),
+        ):
+            family = HistogramMetricFamily(f"purgeline_{name}_seconds", text, labels=labels)
+            for label, histogram in histograms.items():
+                family.add_metric([label] if labels else [], histogram.buckets(), histogram.sum_s)
+            yield family
+
+
+def _labelled(
+    name: str,
+    text: str,
+    labels: list[str],
+    values: list[tuple[list[str], float]],
+    kind: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+) -> Metric:
+    family = kind(f"purgeline_{name}", text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family

@@ -224,7 +224,7 @@ def _serve(args: argparse.Namespace, _out: render.Output) -> int:
         from engine.process.single import run  # noqa: PLC0415 - after a mistake in the file not even then
 
         return run(settings)
-    from engine.supervisor import supervisor  # noqa: PLC0415 - as above
+    from engine import supervisor  # noqa: PLC0415 - as above
 
     return supervisor.main(
         ["--config", str(args.config.resolve()), "--workers", str(args.workers)],

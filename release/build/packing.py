@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 #: File of the artefact → where it is in the tree.
-SCRIPTS: Final = {"supervisor.py": "engine/supervisor/supervisor.py", "host.py": "release/agent/host.py"}
+SCRIPTS: Final = {"supervisor.py": "release/build/shipped_supervisor.py", "host.py": "release/agent/host.py"}
 FOLDERS: Final = ("salt", "templates")
 _STAMP: Final = '''"""Version of the engine, written by ``inv pack``."""
 

@@ -113,7 +113,7 @@ def make(
         "requirements.txt": f"purgeline=={version} --hash=sha256:{_sha256(wheel)}\n".encode(),
         "behaviour.json": json.dumps({"version": version, **behaviour}).encode(),
         "sbom.cdx.json": b"{}",
-        "supervisor.py": supervisor or (ROOT / "engine/supervisor/supervisor.py").read_bytes(),
+        "supervisor.py": supervisor or (ROOT / "release/build/shipped_supervisor.py").read_bytes(),
         "host.py": (ROOT / "release/agent/host.py").read_bytes(),
         **(files or {}),
     }

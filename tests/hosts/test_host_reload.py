@@ -148,7 +148,7 @@ def test_a_new_supervisor_takes_over_in_the_same_process(
 ) -> None:
     take(host, port, good[0])
     pid = host.call("status")["pid"]
-    text = (small_release.ROOT / "engine/supervisor/supervisor.py").read_bytes() + b"\n# another one\n"
+    text = (small_release.ROOT / "release/build/shipped_supervisor.py").read_bytes() + b"\n# another one\n"
     newer = small_release.small(artefacts / "newer", "4.0.0", supervisor=text)
     take(host, port, newer)
     status = host.call("status")
@@ -167,7 +167,7 @@ def test_a_supervisor_that_dies_when_it_takes_over_leaves_the_old_release_servin
     """It passes every check before; what ran is started again with the file that it had."""
     take(host, port, good[0])
     host.call("unpack", **good[1].request())
-    text = (small_release.ROOT / "engine/supervisor/supervisor.py").read_text()
+    text = (small_release.ROOT / "release/build/shipped_supervisor.py").read_text()
     place = "    options = parse("
     dies = place.replace(
         "options", "'--check' in sys.argv or '--handover' not in sys.argv or os._exit(9)\n    options"

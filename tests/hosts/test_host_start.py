@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.supervisor.supervisor import unix_address
+from engine.supervisor.unix import unix_address
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
 from tests.rigs.engine_process import wait_until

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from engine.supervisor import supervisor
+from engine.supervisor.unix import unix_address
 from release.lab.caches import free_port
+from tests.fakes import supervisors
 from tests.fakes.release_dir import make_release
 from tests.rigs.engine_process import wait_until
 from tests.rigs.raw_client import RawClient
 
-FILE = Path(supervisor.__file__)
 GET = b"GET / HTTP/1.1\r\nHost: engine\r\n\r\n"
 
 
@@ -35,7 +36,7 @@ class Host:
     """``ROOT`` of a host with ``supervisor.py`` as a process.
 
     Args:
-        root: its folder; made, with an ``engine.toml``.
+        root: its folder; made, with an ``engine.toml`` and the supervisor.
         args: further arguments.
         keys: further keys of ``[engine]``.
     """
@@ -52,8 +53,12 @@ class Host:
         self.control = root / "shared/run/control.sock"
         self.log_path = root / "supervisor.log"
         self.file = root / "shared/supervisor.py"
-        self.file.write_bytes(FILE.read_bytes())
+        self.install()
         self.process: subprocess.Popen[bytes] | None = None
+
+    def install(self, *edits: supervisors.Edit) -> None:
+        """Put a supervisor where hosts have it."""
+        supervisors.install(self.file.parent, *edits)
 
     def configure(self, **keys: object) -> None:
         """Write ``engine.toml``."""
@@ -144,7 +149,7 @@ class Host:
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(30)
         try:
-            with supervisor.unix_address(self.control) as address:
+            with unix_address(self.control) as address:
                 sock.connect(address)
         except OSError:
             sock.close()
@@ -195,6 +200,11 @@ class Host:
             assert answer.status == 200, answer
             found: dict[str, Any] = answer.json
             return found
+
+
+def has_traceback(host: Host) -> bool:
+    """Tell whether the supervisor's own code raised what nobody caught."""
+    return re.search(r'/supervisor[^"\n]*\.py", line', host.log()) is not None
 
 
 class Pending:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.supervisor.supervisor import unix_address
+from engine.supervisor.unix import unix_address
 from tests.fakes.node import OK, FakeNode, Request, always, answer
 from tests.rigs.engine_process import fake_table, wait_until
 from tests.rigs.load import Load

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import supervisors
 from tests.fakes.release_dir import behave, commands
 from tests.rigs.engine_process import wait_until
-from tests.rigs.supervisor_process import FILE, Host, Load, is_running
+from tests.rigs.supervisor_process import Host, Load, has_traceback, is_running
 
 Make = Callable[..., Host]
 
@@ -37,7 +38,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     yield build
     for host in made:
         host.stop()
-        assert 'supervisor.py", line' not in host.log(), host.log()
+        assert not has_traceback(host), host.log()
 
 
 @pytest.fixture
@@ -153,7 +154,9 @@ def test_wrong_arguments_are_named(make: Make) -> None:
         assert done.returncode in {1, 2}
         assert reason in done.stderr
         assert "Traceback" not in done.stderr
-    done = subprocess.run([sys.executable, "-I", str(FILE)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", str(supervisors.FOLDER)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert "--root" in done.stderr
 
@@ -175,12 +178,12 @@ def test_without_a_root_it_runs_a_given_command(make: Make, tmp_path: Path) -> N
     """As ``purgeline serve`` does: `main` in the caller's process, one configuration, no releases."""
     host = make()
     worker = [str(host.releases / "1.0/venv/bin/python"), "its", "worker"]
-    main = f"supervisor.main(sys.argv[1:], worker_command={worker!r}, version='1.0')"
-    program = f"import sys; from engine.supervisor import supervisor; sys.exit({main})"
+    main = f"main(sys.argv[1:], worker_command={worker!r}, version='1.0')"
+    program = f"import sys; from engine.supervisor import main; sys.exit({main})"
     process = subprocess.Popen(
         [sys.executable, "-c", program, "--config", "shared/engine.toml", "--workers", "2"],
         cwd=host.root,
-        env={**os.environ, "PYTHONPATH": str(FILE.parents[2])},
+        env={**os.environ, "PYTHONPATH": str(supervisors.FOLDER.parents[1])},
     )
     host.process, host.control = process, host.root / "shared/var/run/control.sock"
     wait_until(host._is_serving, what="the supervisor serving")
@@ -411,7 +414,7 @@ def test_it_replaces_itself(make: Make) -> None:
     before, descriptors = host.status(), host.descriptors()
     with Load(host.port, clients=4) as load:
         for number in range(3):
-            host.file.write_text(FILE.read_text() + f"# {number}\n")
+            host.install(("supervisor.py", "", f"# {number}\n"))
             with host.connect() as sock:
                 lines = list(host.lines(sock, {"cmd": "replace", "supervisor": None}))
                 assert [line.get("event") for line in lines] == ["replacing", None]
@@ -449,9 +452,9 @@ MORE = LESS + ' "of the next version": 1,'
 def test_versions_next_to_each_other_hand_over(make: Make, before: str, after: str) -> None:
     """What one adds to the state the other passes over, in both directions."""
     host = make()
-    host.file.write_text(FILE.read_text().replace(LESS, before))
+    host.install(("handover.py", LESS, before))
     host.start()
-    host.file.write_text(FILE.read_text().replace(LESS, after) + "# another\n")
+    host.install(("handover.py", LESS, after + "  # another"))
     pid = host.pid
     assert host.ask("replace")["ok"]
     assert (host.pid, host.status()["state"]) == (pid, "serving")
@@ -460,7 +463,7 @@ def test_versions_next_to_each_other_hand_over(make: Make, before: str, after: s
 
 def test_a_version_that_lacks_what_is_needed_is_refused_before_it_is_executed(host: Host) -> None:
     needed = '"was_sent_go",\n'
-    host.file.write_text(FILE.read_text().replace(needed, needed + '    "made_up",\n', 1))
+    host.install(("handover.py", needed, needed + '    "made_up",\n'))
     answer = host.ask("replace")
     assert not answer["ok"]
     assert "lacks made_up" in answer["error"]
@@ -479,20 +482,23 @@ def test_a_signal_during_the_replacement_is_not_lost(host: Host) -> None:
 
 
 def test_a_file_that_cannot_take_over_is_refused(host: Host) -> None:
-    """Missing, not Python, failing at its start, of another kind: nothing has happened."""
+    """Missing, not Python, failing at its start, of another kind, file or folder: nothing has happened."""
     other = host.root / "other.py"
     for text, reason in (
         (None, "No such file"),
         ("def broken(:\n", "invalid syntax"),
         ("raise RuntimeError('not today')\n", "not today"),
         ("print('hello')\n", "cannot take over"),
-        (FILE.read_text().replace("HANDOVER_FORMAT: Final = 1", "HANDOVER_FORMAT: Final = 2"), "format 1"),
     ):
         if text is not None:
             other.write_text(text)
         answer = host.ask("replace", supervisor=str(other))
         assert answer["ok"] is False
         assert reason in answer["error"]
+    folder = supervisors.copy(host.root / "other", ("handover.py", "FORMAT: Final = 1", "FORMAT: Final = 2"))
+    assert "format 1" in host.ask("replace", supervisor=str(folder))["error"]
+    (folder / "handover.py").write_text("def broken(:\n")
+    assert "invalid syntax" in host.ask("replace", supervisor=str(folder))["error"]
     assert host.status()["pid"] == host.pid
     assert host.reload()["ok"]
 

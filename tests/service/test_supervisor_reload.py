@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.release_dir import behave, commands
 from tests.rigs.engine_process import wait_until
 from tests.rigs.raw_client import RawClient
-from tests.rigs.supervisor_process import Host, Load, is_running
+from tests.rigs.supervisor_process import Host, Load, has_traceback, is_running
 
 Make = Callable[..., Host]
 
@@ -32,7 +32,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     yield start
     for host in made:
         host.stop()
-        assert 'supervisor.py", line' not in host.log(), host.log()
+        assert not has_traceback(host), host.log()
 
 
 def shown(host: Host) -> tuple[str, list[tuple[str, str]]]:

@@ -71,7 +71,7 @@ def service(machine: Machine) -> Iterator[Service]:
     engine = {"listen": "127.0.0.1:9181", "drain_timeout_s": 5}
     pillar = changed(example_pillar(), nginx={"enabled": False}, config={"engine": engine, "auth": {}})
     assert apply(machine, pillar, root=Path(INSIDE)).ok
-    shutil.copy(ROOT / "engine/supervisor/supervisor.py", machine.root / "shared/supervisor.py")
+    shutil.copy(ROOT / "release/build/shipped_supervisor.py", machine.root / "shared/supervisor.py")
     make_release(machine, "1.0")
     (machine.root / "current").symlink_to("releases/1.0")
     found = Service(machine)

@@ -1,0 +1,37 @@
+"""What supervisor and worker tell each other on the worker's control socket: one JSON object a line.
+
+The supervisor sends orders (``cmd``: ``peers go drain adopt``), a worker sends events (``event``: ``accepting
+health``). What a side does not know it passes over, so that each may be a version newer than the other.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+PROTOCOL: Final = 1  #: what ``PURGELINE_WORKER`` says
+READ_BYTES: Final = 64 * 1024
+
+
+def order(command: str, **fields: Any) -> bytes:
+    """Return the line of an order."""
+    return json.dumps({"cmd": command, **fields}).encode() + b"\n"
+
+
+def events(unread: bytes, data: bytes) -> tuple[list[dict[str, Any]], bytes]:
+    """Return the events that are whole, and what was read beyond them.
+
+    Args:
+        unread: what the call before read beyond.
+        data: what has come now.
+    """
+    *lines, unread = (unread + data).split(b"\n")
+    told = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            told.append(event)
+    return told, unread[-READ_BYTES:]

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from engine.nodes.node import Node
     from engine.nodes.queue import Item
     from engine.observe.counters import Stats
-    from engine.saver.saver import SaverPool
+    from engine.saver.pool import SaverPool
     from engine.tasks.region import RegionMap
 
 _EXPAND_BUDGET: Final = 20_000

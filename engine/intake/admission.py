@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.intake.auth import Token
     from engine.intake.validate import Validator
     from engine.observe.counters import Stats
-    from engine.saver.saver import SaverPool
+    from engine.saver.pool import SaverPool
     from engine.tasks.records import JournalKey
     from engine.tasks.region import RegionMap
     from engine.tasks.task import Task

@@ -49,8 +49,10 @@ from engine.observe import logs, merged
 from engine.observe.counters import Stats
 from engine.observe.prometheus import EngineCollector, NodeSample
 from engine.recovery.journal import TakeUp
+from engine.saver.pool import SaverPool
 from engine.saver.reader import StoreReader
-from engine.saver.saver import Saver, SaverPool
+from engine.saver.saver import Saver
+from engine.saver.sinks import Sinks
 from engine.store.layout import check_layout
 from engine.store.redis.records import bare_document
 from engine.store.sqlite.store import SqliteStore
@@ -177,15 +179,18 @@ class Engine:
         return Saver(
             self._make_store(number),
             self._loop,
+            Sinks(
+                accepted=self.accept.accepted,
+                known=self.accept.known,
+                saved=self.dispatch.saved,
+                callbacks=partial(self.callbacks_written, number),
+                late=self._settled_late,
+                state=self._store_state,
+                lost=self.dispatch.lost,
+            ),
             backlog_count=settings.saver_backlog_count,
             push_timeout_s=settings.saver_push_timeout_s,
-            on_accepted=self.accept.accepted,
-            on_known=self.accept.known,
-            on_saved=self.dispatch.saved,
-            on_callbacks=partial(self.callbacks_written, number),
-            on_late=self._settled_late,
-            on_state=self._store_state,
-            on_lost=self.dispatch.lost,
+            has_peers=self.peers is not None and not self.is_shared,
             name=f"saver-{number}",
         )
 

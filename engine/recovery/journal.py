@@ -3,7 +3,7 @@
 A start takes everything up before it accepts. During a hot reload the new worker accepts while the old
 one still finishes, on the same store; it leaves the old one's journal rows and delay queues alone until
 the old one has exited (`adopt`), and then takes up what that did not finish. Its own rows are told from
-the old one's by their numbers (`Saver.own_rows`) and by the tasks it has in memory. When it is the new one
+the old one's by their numbers (`Saver.has_row`) and by the tasks it has in memory. When it is the new one
 that dies, the old one, if it serves on, takes up what that left in the same way.
 """
 
@@ -72,8 +72,6 @@ class TakeUp:
         self._is_shared = is_shared
         self._is_waiting = is_waiting
         delay.is_held = is_waiting
-        for saver in dispatch.savers.savers:
-            saver.own_rows = set() if is_shared else None
 
     async def at_start(self) -> None:
         """Take up everything, or with a predecessor only keep nodes that have rows from being ready.
@@ -142,13 +140,13 @@ class TakeUp:
         taken = 0
         rows = await self._reader.read(lambda: list(saver.store.journal()))
         for place, (key, records) in enumerate(rows, 1):
-            if saver.own_rows is not None and key in saver.own_rows:
+            if saver.has_row(key):
                 continue
             replayed = self.replay_row(key, records)
             if not replayed:
                 saver.settle_journal(key)
-            elif saver.own_rows is not None:
-                saver.own_rows.add(key)
+            else:
+                saver.add_row(key)
             taken += replayed
             if self._is_shared and place % _YIELD_ROWS == 0:
                 await asyncio.sleep(0)

@@ -16,8 +16,10 @@ from engine.intake.plan import Topology
 from engine.intake.validate import Validator, all_hosts
 from engine.nodes.node import Node
 from engine.observe.counters import Stats
+from engine.saver.pool import SaverPool
 from engine.saver.reader import StoreReader
-from engine.saver.saver import Saver, SaverPool
+from engine.saver.saver import Saver
+from engine.saver.sinks import Sinks
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.region import RegionMap
 
@@ -86,14 +88,13 @@ class Rig:
         self.saver = Saver(
             self.store,
             loop,
+            Sinks(
+                accepted=self._accepted,
+                known=lambda task, digest, document: None,
+                saved=self.dispatch.saved,
+            ),
             backlog_count=1000,
             push_timeout_s=1,
-            on_accepted=self._accepted,
-            on_known=lambda task, digest, document: None,
-            on_saved=self.dispatch.saved,
-            on_callbacks=lambda callbacks: None,
-            on_late=lambda ids: None,
-            on_state=lambda error: None,
         )
         self.dispatch.savers = SaverPool([self.saver])
         self.reader = StoreReader(2)

@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from engine.errors import BacklogFullError, StoreError
-from engine.saver.saver import Saver, SaverPool
+from engine.saver.pool import SaverPool
+from engine.saver.saver import Saver
+from engine.saver.sinks import Sinks
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.records import Batch, Callback, Committed, Delivered, JournalKey, Parked
 from engine.tasks.task import Task
@@ -69,14 +71,15 @@ class Rig:
         self.saver = Saver(
             self.store,
             asyncio.get_running_loop(),
+            Sinks(
+                accepted=self._accepted,
+                known=self._known,
+                saved=lambda task, version: self.saved.append((task.id, version)),
+                callbacks=self.callbacks.extend,
+                state=self._state,
+            ),
             backlog_count=backlog_count,
             push_timeout_s=push_timeout_s,
-            on_accepted=self._accepted,
-            on_known=self._known,
-            on_saved=lambda task, version: self.saved.append((task.id, version)),
-            on_callbacks=self.callbacks.extend,
-            on_late=lambda ids: None,
-            on_state=self._state,
         )
         self.saver.start()
 
@@ -306,7 +309,7 @@ async def test_stopping_ends_the_thread_after_its_batch(tmp_path: Path) -> None:
         rig.saver.push(task("a"))
         await rig.until(lambda: rig.told)
         rig.saver.stop()
-        assert not rig.saver._thread.is_alive()
+        assert not rig.saver._committer._running.is_alive()
         assert rig.stored_ids() == ["a"]
 
 

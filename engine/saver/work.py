@@ -1,0 +1,166 @@
+"""What one batch holds, and who waits for it. Pure.
+
+How too large a batch is split, and what goes back in front of the next one after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from engine.tasks.records import Accepted, Batch
+
+if TYPE_CHECKING:
+    from engine.tasks.task import Task
+
+_DOCUMENTS_MAX: Final = 4000
+_TASKS_MAX: Final = 5000
+_BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+_LISTS: Final = (
+    "settled_journal",
+    "parked",
+    "delivered",
+    "unparked_tasks",
+    "orphans",
+    "callbacks",
+    "callbacks_over",
+)
+"""Parts of a batch that are lists of the engine's own records."""
+
+Pin = Callable[[str], int]
+"""Counts a node's rows as they were between two commits; see `Store.pin`."""
+
+
+class Work:
+    """One batch and who waits for it.
+
+    Attributes:
+        accepted: tasks whose clients wait; `Batch.accepted` holds their records.
+        saved: tasks and the version of the document that is written of them.
+        then: called when all of the batch is written.
+        on_pinned: given how rows are counted after the batch; the thread makes a pin for each.
+        forget_before: final tasks last updated before that are deleted; 0: none are.
+        forgotten: how many the thread has deleted.
+        is_trim: the thread hands memory back.
+        records: how many of the engine's own records there are, accepted tasks aside.
+    """
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self.accepted: list[Task] = []
+        self.saved: list[tuple[Task, int]] = []
+        self.then: list[Callable[[], None]] = []
+        self.on_pinned: list[Callable[[Pin], None]] = []
+        self.pins: list[Pin] = []
+        self.forget_before = 0.0
+        self.forgotten = 0
+        self.is_trim = False
+        self.records = 0
+
+    def accept(self, tasks: list[Task]) -> None:
+        """Put accepted tasks into the batch."""
+        self.accepted = tasks
+        self.batch.accepted = [
+            Accepted(task.id, task.created_at, task.due_s, task.digest, task.body, task.token)
+            for task in tasks
+        ]
+
+    def split(self) -> tuple[Work, Work]:
+        """Return what the next batch takes of the engine's own records, and what stays for later batches.
+
+        Only a work of many documents is split. 70,000 tasks that settle at once would make one commit of a
+        second, and every client would wait for it. Documents go first, with their callbacks and rows; all
+        other records go with the last of the documents, because a journal row may only be dropped after the
+        documents of its tasks are written.
+        """
+        batch = self.batch
+        if len(batch.documents) <= _DOCUMENTS_MAX:
+            return self, Work()
+        part = Work()
+        documents = part.batch.documents
+        for task_id in list(islice(batch.documents, _DOCUMENTS_MAX)):
+            documents[task_id] = batch.documents.pop(task_id)
+        callbacks, batch.callbacks = batch.callbacks, []
+        for callback in callbacks:  # with its document: a crash in between must not lose it
+            (part.batch if callback.task_id in documents else batch).callbacks.append(callback)
+        rows, batch.parked = batch.parked, []
+        for row in rows:
+            (part.batch if row.task_id in documents else batch).parked.append(row)
+        saved = self.saved
+        self.saved = [pair for pair in saved if pair[0].id in batch.documents]
+        part.saved = [pair for pair in saved if pair[0].id in documents]
+        part.records = len(documents) + len(part.batch.parked)
+        self.records = max(1, self.records - part.records)
+        return part, self
+
+    def take_unwritten(self, left: Batch | None) -> Work:
+        """Return the work that is left of one that was written in part; this one keeps what was written.
+
+        Args:
+            left: what the store says it has not written; None: nothing of the engine's own records.
+        """
+        unwritten = Work()
+        if left is None:
+            return unwritten
+        unwritten.saved = [pair for pair in self.saved if pair[0].id in left.documents]
+        self.saved = [pair for pair in self.saved if pair[0].id not in left.documents]
+        unwritten.then, self.then = self.then, []
+        unwritten.batch = left
+        unwritten.records = 1 + sum(
+            map(
+                len,
+                (
+                    left.documents,
+                    left.parked,
+                    left.delivered,
+                    left.cancelled,
+                    left.callbacks,
+                    left.settled_journal,
+                    left.unparked_tasks,
+                ),
+            )
+        )
+        return unwritten
+
+    def drop_probe(self) -> None:
+        """Take the sign that only tests whether writing works out of the batch."""
+        if self.batch.is_probe:
+            self.batch.is_probe = False
+            self.records -= 1
+
+    def followed_by(self, later: Work) -> Work:
+        """Return this work, which failed, with the records that came since behind its own.
+
+        Its accepted tasks are dropped: their clients have been told.
+        """
+        batch, after = self.batch, later.batch
+        self.accepted = []
+        batch.accepted = []
+        batch.documents = after.documents | {
+            task_id: text for task_id, text in batch.documents.items() if task_id not in after.documents
+        }  # what failed last: a server that is away must not hold up what is for others
+        batch.progress.update(after.progress)
+        batch.cancelled.update(after.cancelled)
+        for part in _LISTS:
+            getattr(batch, part).extend(getattr(after, part))
+        self.saved += later.saved
+        self.then += later.then
+        self.on_pinned += later.on_pinned
+        self.records += later.records
+        self.is_trim |= later.is_trim
+        self.forget_before = max(self.forget_before, later.forget_before)
+        return self
+
+
+def take_accepted(waiting: list[Task]) -> list[Task]:
+    """Take the tasks that fit into one batch, and at least one, from the start of *waiting*."""
+    taken = waiting[:_TASKS_MAX]
+    body_bytes = 0
+    for count, task in enumerate(taken):
+        body_bytes += len(task.body)
+        if body_bytes > _BODY_BYTES_MAX and count:
+            del taken[count:]
+            break
+    del waiting[: len(taken)]
+    return taken

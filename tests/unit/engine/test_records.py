@@ -1,0 +1,62 @@
+"""Records: what late delivery changes, and what other rows call a row."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from engine.tasks.records import Accepted, Batch, Callback, Delivered, Late, ParkedRow, late_of, token_of_row
+from engine.tasks.words import Operation
+
+
+def row(task_id: str = "t", target: str = "http://a/", operation: int = Operation.PURGE_URL) -> ParkedRow:
+    return ParkedRow(1, 1.0, "n", operation, target, task_id, "", 1.0)
+
+
+def test_acked_rows_of_one_task_and_layer_are_counted_together() -> None:
+    delivered = [
+        Delivered(row("t"), "edge", 1.0),
+        Delivered(row("t"), "edge", 3.0),
+        Delivered(row("t"), "parent", 2.0),
+        Delivered(row("u"), "edge", 2.0),
+    ]
+    assert late_of(delivered) == [
+        Late("t", "edge", 2, 0, None, 3.0),
+        Late("t", "parent", 1, 0, None, 2.0),
+        Late("u", "edge", 1, 0, None, 2.0),
+    ]
+
+
+def test_each_failed_row_is_told_on_its_own_with_its_reason() -> None:
+    delivered = [Delivered(row(target=f"http://a/{path}"), "edge", 1.0, "gone") for path in "xy"]
+    assert [(late.failed, late.error) for late in late_of(delivered)] == [
+        (1, {"node": "n", "target": "http://a/x", "reason": "gone"}),
+        (1, {"node": "n", "target": "http://a/y", "reason": "gone"}),
+    ]
+
+
+def test_a_task_in_memory_is_not_told_again() -> None:
+    assert late_of([Delivered(row(), "edge", 1.0, is_told=True)]) == []
+
+
+def test_a_row_is_called_by_its_node_and_a_prefetch_by_its_kind_too() -> None:
+    assert token_of_row(row()) == "n"
+    assert token_of_row(row(operation=Operation.PREFETCH)) == "n:f"
+
+
+def test_a_batch_is_accept_only_until_it_holds_anything_else() -> None:
+    batch = Batch(accepted=[Accepted("a", 1.0, 1.0, b"", b"")])
+    assert batch.is_accept_only
+    assert not Batch(callbacks=[Callback(0, "a", "", "")]).is_accept_only
+    assert not Batch(is_probe=True).is_accept_only
+
+
+def test_a_record_without_the_newest_field_is_read() -> None:
+    """The version before knows no token."""
+    text = msgspec.json.encode(["a", 1.0, 60.0, "", ""])
+    assert msgspec.json.decode(text, type=Accepted).token == ""
+
+
+@pytest.mark.parametrize("kind", [Accepted, Callback, ParkedRow])
+def test_records_are_stored_as_arrays(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.array_like

@@ -24,7 +24,8 @@ import msgspec
 from release.lab import caches
 from release.lab.caches import Cache
 from release.lab.origin import Origin
-from tests.rigs.engine_process import ROOT, EngineProcess, node_table, wait_until
+from tests.rigs.engine_process import ROOT, EngineProcess, node_table
+from tests.waiting import wait_until
 
 HERE = Path(__file__).parent
 PEERS = ROOT / ".venv-peers"

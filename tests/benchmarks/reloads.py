@@ -12,9 +12,10 @@ from pathlib import Path
 
 from release.lab import caches
 from release.lab.origin import Origin
-from tests.rigs.engine_process import node_table, wait_until
+from tests.rigs.engine_process import node_table
 from tests.rigs.load import Load, settled
 from tests.rigs.supervised_engine import SupervisedEngine
+from tests.waiting import wait_until
 
 
 def rss_mib(pid: int) -> float:

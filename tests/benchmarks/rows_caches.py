@@ -23,8 +23,9 @@ from tests.benchmarks.harness import (
     short,
     wait_until_idle,
 )
-from tests.rigs.engine_process import EngineProcess, fake_table, node_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table, node_table
 from tests.rigs.redis_servers import RedisServer
+from tests.waiting import wait_until
 
 MIB = 2**20
 TASKS, TARGETS = 5, 10_000  #: of one fan-out; a single task is over in a tenth of a second

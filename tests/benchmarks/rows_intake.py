@@ -24,9 +24,10 @@ from tests.benchmarks.harness import (
     short,
     wrk,
 )
-from tests.rigs.engine_process import EngineProcess, node_table, wait_until
+from tests.rigs.engine_process import EngineProcess, node_table
 from tests.rigs.load import Load, settled
 from tests.rigs.supervised_engine import SupervisedEngine
+from tests.waiting import wait_until
 
 URLS = 100
 LINES = 20

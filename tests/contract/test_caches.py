@@ -10,8 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +29,7 @@ from release.lab.caches import (
     start_varnish,
 )
 from release.lab.origin import Origin
+from tests.waiting import wait_until
 
 DRIVERS = ("varnish", "ats", "nginx", "squid")
 HOST = "img.example.com"
@@ -119,13 +119,6 @@ def get(cache: Cache, path: str, *, host: str = HOST, **headers: str) -> str:
 
 def purge(cache: Cache, path: str, *, host: str = HOST, **headers: str) -> Answer:
     return ask(cache, "PURGE", cache.purge_path + path, host=host, **headers)
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while not is_true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def is_hit(cache: Cache, origin: Origin, path: str, *, host: str = HOST, **headers: str) -> bool:

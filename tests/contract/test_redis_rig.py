@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.fakes.proxy import Proxy
-from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup, wait_until
+from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup, wait_for_redis
 
 pytestmark = pytest.mark.redis
 
@@ -98,12 +98,12 @@ def test_the_cluster_survives_a_master_and_moves_slots(tmp_path: Path) -> None:
         assert cluster.move_keys(slot, other) == 1
         cluster.finish_move(slot, other)
         assert _error(owner, "{tag}:a").split()[0] == "MOVED"
-        wait_until(lambda: cluster.owner(slot) is other, what="the new owner")
+        wait_for_redis(lambda: cluster.owner(slot) is other, what="the new owner")
         other.ask("WAIT", 1, 1000)
         other.kill()
         assert cluster.wait_for_failover(other, slot).ask("GET", "{tag}:a") == "1"
         other.start()
-        wait_until(lambda: len(cluster.masters()) == 3, what="the old master following the new one")
+        wait_for_redis(lambda: len(cluster.masters()) == 3, what="the old master following the new one")
         cluster.flush()
 
 
@@ -138,7 +138,7 @@ def test_a_stalled_proxy_passes_on_later_what_it_held(server: RedisServer) -> No
             client.set("a", "1")
         assert server.ask("GET", "a") is None
         proxy.heal()
-        wait_until(lambda: server.ask("GET", "a") == "1", what="the held command arriving")
+        wait_for_redis(lambda: server.ask("GET", "a") == "1", what="the held command arriving")
         client.close()
 
 
@@ -149,7 +149,7 @@ def test_a_proxy_that_loses_answers_has_things_done_all_the_same(server: RedisSe
         proxy.lose_answers()
         with pytest.raises(redis.TimeoutError):
             client.incr("a")
-        wait_until(lambda: server.ask("GET", "a"), what="the command arriving")
+        wait_for_redis(lambda: server.ask("GET", "a"), what="the command arriving")
         proxy.heal()
         assert client.get("a") == server.ask("GET", "a")
         client.close()

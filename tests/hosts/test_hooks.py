@@ -8,7 +8,7 @@ import pytest
 from release.errors import SettingsError
 from release.hosts import journal
 from release.rollout.hooks import HookError, Hooks
-from tests.rigs.engine_process import wait_until
+from tests.waiting import wait_until
 
 RUN = journal.new_run("deploy", version="2.0", root="/srv/p", hosts=["a", "b"])
 

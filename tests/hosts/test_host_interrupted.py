@@ -13,8 +13,8 @@ import pytest
 
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
-from tests.rigs.engine_process import wait_until
 from tests.rigs.host_calls import HostCalls, Refusal
+from tests.waiting import wait_until
 
 DISK_BYTES = 12 * 2**20
 VERSION = "1.0.0"

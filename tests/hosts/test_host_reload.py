@@ -10,8 +10,8 @@ import pytest
 
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
-from tests.rigs.engine_process import wait_until
 from tests.rigs.host_calls import HostCalls, Refusal, served, take
+from tests.waiting import wait_until
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 

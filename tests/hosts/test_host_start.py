@@ -18,8 +18,8 @@ import pytest
 from engine.supervisor.unix import unix_address
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
-from tests.rigs.engine_process import wait_until
 from tests.rigs.host_calls import HostCalls, Refusal, served, take
+from tests.waiting import wait_until
 
 SYSTEMCTL = """\
 #!{python}

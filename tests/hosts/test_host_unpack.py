@@ -18,8 +18,8 @@ import pytest
 from release.repository import signing
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
-from tests.rigs.engine_process import wait_until
 from tests.rigs.host_calls import SCRIPT, HostCalls, Refusal
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -22,16 +22,15 @@ from engine.saver.saver import Saver
 from engine.saver.sinks import Sinks
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.region import RegionMap
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from engine.tasks.records import JournalKey
     from engine.tasks.task import Task
     from tests.fakes.node import FakeNode
-
-POLL_S = 0.005
 
 
 class Rig:
@@ -161,11 +160,3 @@ async def rig_of(
         yield rig
     finally:
         await rig.close()
-
-
-async def until(condition: Callable[[], Any], what: Callable[[], str] = lambda: "it") -> None:
-    """Wait for a condition that changes by what other threads do."""
-    with_end = asyncio.get_running_loop().time() + 60
-    while not condition():
-        assert asyncio.get_running_loop().time() < with_end, f"waited in vain for {what()}"
-        await asyncio.sleep(POLL_S)

@@ -6,29 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from release.lab.caches import Cache, free_port
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = {"done", "failed", "cancelled"}
-
-T = TypeVar("T")
-
-
-def wait_until(condition: Callable[[], T], *, timeout_s: float = 20, what: str = "it") -> T:
-    """Ask *condition* again and again until it is true, and return what it returned."""
-    until = time.monotonic() + timeout_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > until:
-            raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
-        time.sleep(0.01)
 
 
 def node_table(cache: Cache, *, name: str, layer: str = "edge", **extra: object) -> str:

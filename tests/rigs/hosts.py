@@ -15,12 +15,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
+
+from tests.waiting import wait_until
 
 SSHD = "/usr/sbin/sshd"
 START_TIMEOUT_S = 20.0
@@ -137,13 +138,11 @@ class Host:
                  "--mount-proc", "sh", "-ec", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
             )  # fmt: skip
-        until = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
-            assert self._process.poll() is None, (self.folder / "console.log").read_text()
-            assert time.monotonic() < until, f"{self.name} did not start"
-            time.sleep(0.02)
+        wait_until(self._answers, what=f"{self.name} starting", timeout_s=START_TIMEOUT_S)
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "console.log").read_text()
         probe = [
             "ip",
             "netns",
@@ -164,10 +163,9 @@ class Host:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        until = time.monotonic() + END_TIMEOUT_S
-        while init and Path(f"/proc/{init}").exists():  # it goes last: when all its processes are gone
-            assert time.monotonic() < until, f"{self.name} did not end"
-            time.sleep(0.01)
+        if init:  # it goes last: when all its processes are gone
+            last = Path(f"/proc/{init}")
+            wait_until(lambda: not last.exists(), what=f"{self.name} ending", timeout_s=END_TIMEOUT_S)
 
     @staticmethod
     def _init(process: "subprocess.Popen[bytes]") -> int:

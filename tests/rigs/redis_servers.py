@@ -12,7 +12,6 @@ import itertools
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from release.lab.caches import free_port
+from tests.waiting import wait_until
 
 MASTER_NAME = "mymaster"
 DOWN_AFTER_MS = 1000
@@ -40,17 +40,9 @@ def has_redis() -> bool:
     return shutil.which("redis-server") is not None
 
 
-def wait_until(condition: Callable[[], T], *, what: str, timeout_s: float = 20) -> T:
-    """Ask *condition* again and again until it is true; a Redis error counts as no."""
-    until = time.monotonic() + timeout_s
-    while True:
-        with contextlib.suppress(redis.RedisError, OSError):
-            found = condition()
-            if found:
-                return found
-        if time.monotonic() > until:
-            raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
-        time.sleep(0.02)
+def wait_for_redis(condition: Callable[[], T], *, what: str, timeout_s: float = 20) -> T:
+    """Wait for a condition; a Redis error counts as no."""
+    return wait_until(condition, what=what, timeout_s=timeout_s, errors=(redis.RedisError, OSError))
 
 
 class RedisServer:
@@ -135,7 +127,7 @@ class RedisServer:
             process_group=0,
         )
         if wait:
-            wait_until(self._answers, what=f"{self.name} answering")
+            wait_for_redis(self._answers, what=f"{self.name} answering")
 
     def stop(self) -> None:
         """Ask it to leave in order (SIGTERM): it writes all to its disk."""
@@ -249,7 +241,7 @@ class SentinelGroup:
             for sentinel in self.sentinels:
                 stack.enter_context(sentinel)
             for sentinel in self.sentinels:
-                wait_until(sentinel.knows_all, what=f"{sentinel.name} knowing the others")
+                wait_for_redis(sentinel.knows_all, what=f"{sentinel.name} knowing the others")
             self._stack = stack.pop_all()
         return self
 
@@ -271,7 +263,7 @@ class SentinelGroup:
             now = self.master()
             return now if now is not old and now.info("replication")["role"] == "master" else None
 
-        found = wait_until(is_over, what="the failover", timeout_s=timeout_s)
+        found = wait_for_redis(is_over, what="the failover", timeout_s=timeout_s)
         assert found is not None
         return found
 
@@ -402,7 +394,7 @@ class RedisCluster:
             now = self.owner(slot)
             return now if now is not old and self._is_whole(self._any()) else None
 
-        found = wait_until(is_over, what="the failover", timeout_s=timeout_s)
+        found = wait_for_redis(is_over, what="the failover", timeout_s=timeout_s)
         assert found is not None
         return found
 
@@ -459,10 +451,12 @@ class RedisCluster:
             return _execute(client, "CLUSTER", word)
 
     def _wait_until_met(self, server: RedisServer) -> None:
-        wait_until(lambda: len(self._nodes(server)) == len(self.servers), what=f"{server.name} knowing all")
+        wait_for_redis(
+            lambda: len(self._nodes(server)) == len(self.servers), what=f"{server.name} knowing all"
+        )
 
     def _wait_until_whole(self, server: RedisServer) -> None:
-        wait_until(lambda: self._is_whole(server), what=f"{server.name} seeing the cluster whole")
+        wait_for_redis(lambda: self._is_whole(server), what=f"{server.name} seeing the cluster whole")
 
 
 def _execute(client: redis.Redis, *words: str | int) -> Any:
@@ -471,7 +465,7 @@ def _execute(client: redis.Redis, *words: str | int) -> Any:
 
 def _wait_for_link(replica: RedisServer) -> None:
     """Wait until a replica has all of its master's data."""
-    wait_until(
+    wait_for_redis(
         lambda: replica.info("replication").get("master_link_status") == "up",
         what=f"{replica.name} being in step",
     )

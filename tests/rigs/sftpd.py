@@ -5,11 +5,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from getpass import getuser
 from pathlib import Path
+
+from tests.waiting import wait_until
 
 CONFIG = """
 Port {port}
@@ -77,13 +78,9 @@ class Sshd:
             process.wait(10)
 
     def _wait(self, process: "subprocess.Popen[bytes]") -> None:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                assert process.poll() is None, (self.folder / "log").read_text()
-                assert time.monotonic() < deadline, "sshd does not listen"
-                time.sleep(0.02)
-            else:
-                return
+        def listens() -> bool:
+            assert process.poll() is None, (self.folder / "log").read_text()
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+
+        wait_until(listens, what="sshd listening", timeout_s=10, errors=(OSError,))

@@ -5,9 +5,10 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.waiting import wait_until
 
 CONFIG = """\
 Port {port}
@@ -55,15 +56,14 @@ class Sshd:
             start_new_session=True,
         )
         try:
-            until = time.monotonic() + 10
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                    break
-                assert time.monotonic() < until, "sshd does not listen"
-                time.sleep(0.02)
+            wait_until(self._listens, what="sshd listening", timeout_s=10, errors=(OSError,))
             yield self
         finally:
             self.stop()
+
+    def _listens(self) -> bool:
+        socket.create_connection(("127.0.0.1", self.port), 1).close()
+        return True
 
     def stop(self) -> None:
         """Kill the server; sessions go on."""

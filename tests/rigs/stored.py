@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.node import Act, FakeNode, always, answer
-from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables
 from tests.rigs.redis_servers import RedisServer
+from tests.waiting import wait_until
 
 YEARS: dict[str, Any] = {
     "retention_days": 3650,

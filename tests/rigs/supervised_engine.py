@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess
+from tests.waiting import wait_until
 
 
 class SupervisedEngine(EngineProcess):

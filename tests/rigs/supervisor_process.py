@@ -18,8 +18,8 @@ from engine.supervisor.unix import unix_address
 from release.lab.caches import free_port
 from tests.fakes import supervisors
 from tests.fakes.release_dir import make_release
-from tests.rigs.engine_process import wait_until
 from tests.rigs.raw_client import RawClient
+from tests.waiting import wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: engine\r\n\r\n"
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.raw_client import RawClient, post
+from tests.waiting import wait_until
 
 URL = "http://img.example.com/a.jpg"
 

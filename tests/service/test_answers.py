@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.node import OK, Act, FakeNode, Request, Script, always, answer
-from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.waiting import wait_until
 
 HOST = "img.example.com"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

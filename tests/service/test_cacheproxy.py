@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +20,7 @@ from release.lab import cacheproxy
 from release.lab.cacheproxy import CacheProxy, Store, Stored, fresh_s
 from release.lab.caches import free_port
 from release.lab.origin import Origin
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "img.example.com"
@@ -70,12 +71,6 @@ async def running(backend: str, folder: Path) -> AsyncIterator[Visitor]:
 async def visitor(origin: Origin, tmp_path: Path) -> AsyncIterator[Visitor]:
     async with running(origin.address, tmp_path) as found:
         yield found
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the origin runs in a thread of its own
-            await asyncio.sleep(0.01)
 
 
 async def test_a_page_is_fetched_once_and_then_served_from_the_cache(

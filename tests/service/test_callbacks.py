@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.fakes.node import OK, FakeNode, always, answer
-from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.waiting import wait_until
 
 HOST = "img.example.com"
 SECRET = "a secret of the receiver"

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.rigs.engine_process import ROOT, EngineProcess, fake_table, wait_until
+from tests.rigs.engine_process import ROOT, EngineProcess, fake_table
 from tests.rigs.load import Load
 from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.service.test_reload import all_done
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 

@@ -11,7 +11,8 @@ import pytest
 
 from release.lab import caches
 from release.lab.origin import Origin
-from tests.rigs.engine_process import EngineProcess, node_table, wait_until
+from tests.rigs.engine_process import EngineProcess, node_table
+from tests.waiting import wait_until
 
 ROUNDS = int(os.environ.get("PURGELINE_TEST_ROUNDS", "4"))
 LOAD_S = 1.0

@@ -14,7 +14,8 @@ from engine.intake.validate import all_hosts
 from engine.nodes.node import NodeState
 from engine.store.sqlite.store import SqliteStore
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, answer
-from tests.rigs.delivery_rig import rig_of, until
+from tests.rigs.delivery_rig import rig_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -21,11 +21,12 @@ import pytest
 
 import tasks
 from release.demo.cluster import ENGINES
-from release.demo.program import Program, StageError, wait_until
+from release.demo.program import Program, StageError
 from release.demo.show import ClaimError, Screen
 from release.demo.stage import SITE, Page, Stage
 from release.demo.terminal import run as run_command
 from release.lab import caches
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = "import sys; from release import demo; sys.exit(demo.main({arguments}))"

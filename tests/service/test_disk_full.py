@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess
+from tests.waiting import wait_until
 
 
 class Disk:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from engine.nodes.node import NodeState
 from engine.tasks.words import State
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
-from tests.rigs.delivery_rig import rig_of, until
+from tests.rigs.delivery_rig import rig_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,10 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("sh", "cat", "cut", "dirname", "readlink", "sha256sum", "rm", "mkdir", "cp", "chmod", "sleep")
@@ -207,10 +208,9 @@ def test_a_second_one_waits_for_the_install_of_the_first(project: Project) -> No
 
 
 def wait_for_steps(project: Project, *steps: str) -> None:
-    deadline = time.monotonic() + 10
-    while not project.log.exists() or project.log.read_text(encoding="utf-8").split() != list(steps):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(
+        lambda: project.log.exists() and project.log.read_text(encoding="utf-8").split() == list(steps)
+    )
 
 
 def test_the_real_wrapper_runs_from_another_folder(tmp_path: Path) -> None:

@@ -9,15 +9,8 @@ from release.lab import caches
 from release.lab.caches import Cache
 from release.lab.origin import Origin
 from tests.fakes.node import FakeNode
-from tests.rigs.engine_process import (
-    EngineProcess,
-    fake_table,
-    get_body,
-    get_page,
-    layer_tables,
-    node_table,
-    wait_until,
-)
+from tests.rigs.engine_process import EngineProcess, fake_table, get_body, get_page, layer_tables, node_table
+from tests.waiting import wait_until
 
 HOST = "img.example.com"
 OTHER = "www.example.com"

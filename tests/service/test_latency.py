@@ -5,7 +5,8 @@ from pathlib import Path
 
 from release.lab import caches
 from release.lab.origin import Origin
-from tests.rigs.engine_process import EngineProcess, node_table, wait_until
+from tests.rigs.engine_process import EngineProcess, node_table
+from tests.waiting import wait_until
 
 
 def test_durations_of_answers_are_finer_than_a_millisecond(origin: Origin, tmp_path: Path) -> None:

@@ -6,14 +6,8 @@ from pathlib import Path
 from release.lab import caches
 from release.lab.origin import Origin
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
-from tests.rigs.engine_process import (
-    EngineProcess,
-    fake_table,
-    get_body,
-    layer_tables,
-    node_table,
-    wait_until,
-)
+from tests.rigs.engine_process import EngineProcess, fake_table, get_body, layer_tables, node_table
+from tests.waiting import wait_until
 
 HOST = "img.example.com"
 LAYERS = layer_tables("parent", "edge")

@@ -12,8 +12,9 @@ from tests.fakes.log_cache import LogCache
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.cluster_engine import cluster_engine
 from tests.rigs.cluster_load import Clients, never_came, wait_until_settled
-from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess
 from tests.rigs.redis_servers import RedisServer
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 

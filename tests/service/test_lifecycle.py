@@ -12,8 +12,9 @@ from engine.errors import ConfigError
 from engine.process.single import open_listener
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
-from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.service.test_callbacks import RULE, Receiver
+from tests.waiting import wait_until
 
 
 def listening_on(listen: str) -> Config:

@@ -11,7 +11,8 @@ import pytest
 from engine.config.tables import NodeConfig
 from engine.nodes.node import REFUSALS_BEFORE_HOLD, NodeState, address_of, host_of
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
-from tests.rigs.delivery_rig import rig_of, until
+from tests.rigs.delivery_rig import rig_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

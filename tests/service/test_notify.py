@@ -20,6 +20,7 @@ from engine.notify import alerts, post
 from engine.notify.callbacks import CallbackJob
 from engine.notify.outbox import Outbox
 from engine.observe.counters import Stats
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -97,10 +98,7 @@ class Bench:
         self.outbox.add(CallbackJob((0, key), f"task-{key}", url, b'{"n":%d}' % key, **options))
 
     async def until(self, is_met: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not is_met():
-                self.changed.clear()
-                await self.changed.wait()
+        await until(is_met, news=self.changed, timeout_s=20)
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess
 from tests.rigs.raw_client import Answer, RawClient, chunked, post
+from tests.waiting import wait_until
 
 
 class Held:

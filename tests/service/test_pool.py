@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.rigs.delivery_rig import rig_of, until
+from tests.rigs.delivery_rig import rig_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

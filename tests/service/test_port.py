@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess
 from tests.rigs.raw_client import Answer, RawClient, chunked, post
+from tests.waiting import wait_until
 
 BODY_MAX = 20_000
 HEADS = {

@@ -14,8 +14,9 @@ from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.fakes.proxy import Proxy
 from tests.rigs.cluster_engine import cluster_engine
 from tests.rigs.cluster_load import Clients, never_came, wait_until_settled
-from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 

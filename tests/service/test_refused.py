@@ -9,7 +9,8 @@ from engine.nodes.node import REFUSAL_HOLD_S
 from release.lab import caches
 from release.lab.origin import Origin
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
-from tests.rigs.engine_process import EngineProcess, fake_table, get_body, node_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table, get_body, node_table
+from tests.waiting import wait_until
 
 HOST = "img.example.com"
 DRIVERS = ["varnish", "ats", "nginx", "squid"]

@@ -12,12 +12,13 @@ import pytest
 
 from engine.supervisor.unix import unix_address
 from tests.fakes.node import OK, FakeNode, Request, always, answer
-from tests.rigs.engine_process import fake_table, wait_until
+from tests.rigs.engine_process import fake_table
 from tests.rigs.load import Load
 from tests.rigs.raw_client import RawClient, post
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.service.test_callbacks import RULE, Receiver
 from tests.service.test_overload import Held
+from tests.waiting import wait_until
 
 
 def all_done(engine: SupervisedEngine, ids: list[str]) -> Counter[str]:

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.rigs.engine_process import EngineProcess, wait_until
+from tests.rigs.engine_process import EngineProcess
+from tests.waiting import wait_until
 
 STATS = {
     "alert_queue",

@@ -17,6 +17,7 @@ from engine.saver.sinks import Sinks
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.records import Batch, Callback, Committed, Delivered, JournalKey, Parked
 from engine.tasks.task import Task
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -97,10 +98,7 @@ class Rig:
         self.news.set()
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():
-                self.news.clear()
-                await self.news.wait()
+        await until(condition, news=self.news, timeout_s=30)
 
     async def in_commit(self) -> None:
         """Wait until the thread is in the store."""

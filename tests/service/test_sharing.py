@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.waiting import wait_until
 
 HOST = "img.example.com"
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.rigs.engine_process import ROOT, EngineProcess, wait_until
+from tests.rigs.engine_process import ROOT, EngineProcess
 from tests.rigs.raw_client import RawClient, chunked, post
+from tests.waiting import wait_until
 
 READY = b"GET /readyz HTTP/1.1\r\nHost: engine\r\n\r\n"
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])

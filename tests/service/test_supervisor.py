@@ -18,8 +18,8 @@ import pytest
 
 from tests.fakes import supervisors
 from tests.fakes.release_dir import behave, commands
-from tests.rigs.engine_process import wait_until
 from tests.rigs.supervisor_process import Host, Load, has_traceback, is_running
+from tests.waiting import wait_until
 
 Make = Callable[..., Host]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.release_dir import behave, commands
-from tests.rigs.engine_process import wait_until
 from tests.rigs.raw_client import RawClient
 from tests.rigs.supervisor_process import Host, Load, has_traceback, is_running
+from tests.waiting import wait_until
 
 Make = Callable[..., Host]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from release.settings import ROOT
-from tests.rigs.engine_process import wait_until
 from tests.rigs.states_on_machine import PYTHON, apply, changed, example_pillar
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

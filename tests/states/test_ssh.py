@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from release.settings import ROOT
-from tests.rigs.engine_process import wait_until
 from tests.rigs.machine import Machine, kill, make_certificate
 from tests.rigs.states_on_machine import PYTHON
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ import pytest
 
 from release.settings import ROOT
 from tests.fakes import release_dir
-from tests.rigs.engine_process import wait_until
 from tests.rigs.machine import kill
 from tests.rigs.states_on_machine import apply, changed, example_pillar
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     import subprocess

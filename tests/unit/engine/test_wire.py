@@ -159,6 +159,7 @@ BROKEN: dict[str, bytes] = {
     "long chunk line": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 5000 + b"\r\n",
     "long head": b"HTTP/1.1 200 OK\r\nX: " + b"y" * HEAD_MAX_BYTES + b"\r\n\r\n",
 }
+BYTEWISE_MAX = 6000
 RUN_OF = [name for name, (_, answer) in RESPONSES.items() if answer is not None and answer.keep_alive]
 
 
@@ -182,7 +183,12 @@ def read(pieces: list[bytes], *, is_eof: bool = False) -> tuple[list[Answer], st
 
 
 def bytewise(data: bytes, *, is_eof: bool = False) -> tuple[list[Answer], str]:
-    return read([data[index : index + 1] for index in range(len(data))], is_eof=is_eof)
+    """Read byte by byte; the middle of what is very long comes in larger pieces."""
+    size = len(data)
+    cuts = [
+        cut for cut in range(size + 1) if cut < BYTEWISE_MAX or cut > size - BYTEWISE_MAX or cut % 97 == 0
+    ]
+    return read([data[start:end] for start, end in itertools.pairwise(cuts)], is_eof=is_eof)
 
 
 def pieces_of(data: bytes, rng: random.Random) -> list[bytes]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,11 +12,6 @@ from engine.config.tables import AuthConfig, SiteConfig, TokenConfig
 from engine.errors import RateLimitedError, RequestError
 from engine.intake import auth as module
 from engine.intake.auth import Auth, HostRules, Token
-from tests.fakes.node import FakeNode
-from tests.rigs.engine_process import EngineProcess, fake_table, wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Clock:
@@ -212,98 +206,3 @@ def test_rate_is_shared_by_the_requests_of_one_token() -> None:
     auth.check("Bearer s3cret", "submit").take()
     with pytest.raises(RateLimitedError, match="'ci'"):
         auth.check("Bearer s3cret", "submit").take()
-
-
-# What a token with sites of its own sees
-
-CLIENTS = {
-    "one": {"scopes": ["submit", "read"], "sites": ["img.example.com"]},
-    "two": {"scopes": ["submit", "read"], "sites": ["img.example.com"]},
-    "boss": {"scopes": ["submit", "read", "admin"], "sites": ["img.example.com"]},
-    "free": {"scopes": ["submit", "read"]},
-}
-SEES = {"one": {"one"}, "two": {"two"}, "boss": set(CLIENTS), "free": set(CLIENTS)}
-
-
-class Clients:
-    """One client for each token."""
-
-    def __init__(self, engine: EngineProcess) -> None:
-        self.engine = engine
-        self.ids: dict[str, str] = {}
-
-    def ask(self, name: str, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        headers = {"Authorization": f"Bearer secret-{name}"}
-        status, _, answer = self.engine.request(method, path, body, headers)
-        return status, json.loads(answer)
-
-    def listed(self, name: str) -> set[str]:
-        """Return the tasks of all pages of the list."""
-        found: set[str] = set()
-        cursor = ""
-        while True:
-            status, page = self.ask(name, "GET", f"/v1/engine/tasks?limit=2&cursor={cursor}")
-            assert status == 200
-            found |= {task["task_id"] for task in page["tasks"]}
-            assert not any("token" in task for task in page["tasks"])
-            cursor = page["cursor"]
-            if not cursor:
-                return found
-
-    def check(self, state: str) -> None:
-        """Everyone sees its own tasks, and those without limits see all."""
-        for name, seen in SEES.items():
-            for other, task_id in self.ids.items():
-                status, task = self.ask(name, "GET", f"/v1/engine/task/{task_id}")
-                assert status == (200 if other in seen else 404), (name, other)
-                assert task.get("state") == (state if other in seen else None)
-                assert "token" not in task
-                if other not in seen:
-                    assert task["detail"].startswith(f"there is no task '{task_id}'")
-                    assert self.ask(name, "DELETE", f"/v1/engine/task/{task_id}")[0] == 404
-            assert self.listed(name) == {self.ids[other] for other in seen}
-
-    def wait_for(self, task_id: str, state: str) -> None:
-        path = f"/v1/engine/task/{task_id}"
-        wait_until(lambda: self.ask("free", "GET", path)[1]["state"] == state, timeout_s=40, what=state)
-
-
-@pytest.mark.parametrize(("due_s", "waiting"), [(600, "running"), (0.5, "partial")])
-def test_a_token_with_sites_sees_only_what_it_handed_in(tmp_path: Path, due_s: float, waiting: str) -> None:
-    """In memory and in the store, settled, cancelled and after restarts."""
-    tables = '[[site]]\nhost = "*.example.com"\n'
-    for name, keys in CLIENTS.items():
-        lines = {"name": name, "sha256": hashlib.sha256(f"secret-{name}".encode()).hexdigest(), **keys}
-        tables += "[[auth.tokens]]\n" + "".join(
-            f"{key} = {json.dumps(value)}\n" for key, value in lines.items()
-        )
-    with FakeNode() as node, EngineProcess(tmp_path, tables + fake_table(node.url, name="edge-1")) as engine:
-        clients = Clients(engine)
-        node.stop()
-        for name in CLIENTS:
-            body = {"targets": [f"http://img.example.com/{name}"], "due_s": due_s}
-            status, answer = clients.ask(name, "POST", "/v1/engine/task", body)
-            assert status == 202
-            clients.ids[name] = answer["task_id"]
-        for _ in range(2):
-            for task_id in clients.ids.values():
-                clients.wait_for(task_id, waiting)
-            clients.check(waiting)
-            engine.kill()
-            engine.start()
-        node.start()
-        for task_id in clients.ids.values():
-            clients.wait_for(task_id, "done")
-        clients.check("done")
-        assert engine.stop() == 0
-        engine.start()
-        clients.check("done")
-        node.stop()
-        for canceller in ("one", "boss", "free"):
-            body = {"targets": ["http://img.example.com/x"], "due_s": due_s}
-            task_id = clients.ask("one", "POST", "/v1/engine/task", body)[1]["task_id"]
-            clients.wait_for(task_id, waiting)
-            assert clients.ask("two", "DELETE", f"/v1/engine/task/{task_id}")[0] == 404
-            assert clients.ask(canceller, "DELETE", f"/v1/engine/task/{task_id}")[0] == 200
-            assert clients.ask("two", "GET", f"/v1/engine/task/{task_id}")[0] == 404
-            assert clients.ask("one", "GET", f"/v1/engine/task/{task_id}")[1]["state"] == "cancelled"

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from engine.base.timer import Timer
+    from engine.config.tables import NodeConfig
     from engine.delivery.queues import DelayQueues
     from engine.nodes.node import Node
     from engine.nodes.queue import Item
@@ -281,10 +282,14 @@ class Dispatch:
         self._release(share, indexes)
         self._less_live(task, len(indexes))
 
-    def refused(self, node: Node, reason: str) -> None:
+    def refused(self, node: NodeConfig, reason: str) -> None:
         """Note that a node refused; an operator must act."""
         self.stats.subtasks_refused += 1
         self.on_alert(f"refused:{node.name}", "error", f"{node.name} {reason}")
+
+    def takes_purges_again(self, node: NodeConfig) -> None:
+        """Note that a node refuses no host any more."""
+        self.on_alert(f"refused:{node.name}", "resolved", f"{node.name} takes purges again")
 
     def retry(self, item: Item, reason: str) -> None:
         """Queue a request's subtasks again after a pause, unless they had their attempts."""
@@ -418,20 +423,20 @@ class Dispatch:
         if task.live == 0:
             self._over(task)
 
-    def node_down(self, node: Node, reason: str) -> None:
+    def node_down(self, node: NodeConfig, reason: str) -> None:
         """A node cannot be reached any more."""
         text = f"{node.name} is unreachable: {reason}"
         self.on_alert(f"node:{node.name}", "error", text, event="node.down", node=node.name, layer=node.layer)
 
-    def node_ready(self, node: Node, away_s: float) -> None:
+    def node_ready(self, node: NodeConfig, away_s: float) -> None:
         """A node is back, and what had been kept for it is delivered: visitors may be sent there again."""
         facts = {"node": node.name, "layer": node.layer, "away_s": round(away_s, 3)}
         text = f"{node.name} is back and up to date"
         self.on_alert(f"node:{node.name}", "resolved", text, event="node.ready", **facts)
 
-    def node_returns(self, node: Node) -> None:
+    def node_returns(self, node: NodeConfig) -> None:
         """A node answers again: deliver its delay queue."""
-        self.delay.deliver(node)
+        self.delay.deliver(self.nodes[node.name])
 
     # Ends
 

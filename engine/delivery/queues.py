@@ -28,7 +28,7 @@ from loguru import logger
 
 from engine.base.futures import settle_once
 from engine.errors import StoreError
-from engine.nodes.node import NodeState
+from engine.nodes.health import NodeState
 from engine.tasks.records import Delivered, Depth, Parked, ParkedRow, RowKey
 from engine.tasks.task import NodeRef, Share, Task
 from engine.tasks.words import URLS, WIDE, Operation
@@ -186,7 +186,7 @@ class DelayQueues:
         running = self._deliveries.get(node.name)
         self._again.add(node.name)
         if self.is_held:
-            node.begin()
+            node.begin_delivery()
             return
         if running is None or running.done():
             self._deliveries[node.name] = self._loop.create_task(self._deliver(node))
@@ -236,7 +236,7 @@ class DelayQueues:
             return await self._deliver_chunk(node)
         if node.state is NodeState.READY:
             return False
-        node.begin()
+        node.begin_delivery()
         store = self._dispatch.savers.savers[0].store
         if not await self.reader.read(store.oldest_parked, node.name, 1, True):
             return await self._nothing_left(node)
@@ -263,7 +263,7 @@ class DelayQueues:
         if not any(chunks):
             return await self._nothing_left(node)
         if node.state is NodeState.RETURNING and sum(map(len, chunks)) < _CHUNK_ROWS:
-            node.state = NodeState.CATCHING_UP
+            node.catch_up()
         for saver, rows in zip(savers, chunks, strict=True):
             if rows and not await _Delivery(self, self._dispatch, node, saver).run(rows):
                 break  # it went down, and may be back by now: ask again
@@ -273,7 +273,7 @@ class DelayQueues:
         if any(count.coming for count in self._counts.get(node.name, {}).values()):
             await self._dispatch.savers.flushed()  # then the rows that come can be read
         elif node.state is NodeState.RETURNING:
-            node.state = NodeState.CATCHING_UP  # one more look, with new ones kept back
+            node.catch_up()  # one more look, with new ones kept back
         elif node.state is NodeState.CATCHING_UP:
             node.is_ready_now()
         else:

@@ -1,76 +1,198 @@
-"""The connections of one node for one purpose: purges (pipelined) or prefetches (one at a time each)."""
+"""One node's queue and connections for one purpose: purges (pipelined) or prefetches (one at a time each)."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from engine.nodes import drivers
 from engine.nodes.connection import Connection
+from engine.nodes.queue import NodeQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from engine.base.buffers import BufferPool
     from engine.base.timer import Timer
-    from engine.nodes.node import Node
+    from engine.config.tables import NodeConfig
+    from engine.nodes.address import Address
+    from engine.nodes.health import Health
     from engine.nodes.queue import Item
+    from engine.nodes.refusals import Refusals
     from engine.nodes.wire import Answer
+    from engine.tasks.task import Share
     from engine.tasks.words import Operation
 
 
-class Pool:
-    """Opens connections as work comes, and keeps them while the node does.
+class Owner(Protocol):
+    """The node of a channel; told once a read or connection what came of it."""
+
+    config: NodeConfig
+    address: Address
+    health: Health
+
+    def answered(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
+        """Read the answers of one read; the oldest took *duration_s*."""
+
+    def too_big(self, item: Item, limit_bytes: int) -> None:
+        """Fail a request whose answer is over the limit."""
+
+    def held(self, item: Item, reason: str) -> None:
+        """Fail a request unsent."""
+
+    def unanswered(self, channel: Channel, connection: Connection, items: list[Item]) -> None:
+        """Have the requests sent again, or failed, that a connection left without an answer."""
+
+    def failed(self, reason: str) -> None:
+        """Count a failure to connect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a channel may do."""
+
+    size: int  #: connections at the most
+    depth: int  #: requests in flight on one connection
+    timeout_s: float  #: seconds without any answer until a connection is given up
+    connect_timeout_s: float
+    body_max_bytes: int  #: a longer body is not read on
+
+
+class Channel:
+    """Owns what waits for one purpose, and the connections; opens those as work comes and keeps them.
+
+    Two queues: what comes from the delay queue is sent first, then what comes from tasks.
 
     Args:
-        node: whose connections these are.
-        size: connections at the most.
-        depth: requests in flight on one connection.
-        timeout_s: seconds without any answer until a connection is given up.
-        body_max_bytes: a longer body is not read on.
+        owner: the node.
+        refusals: asked before requests are sent; None where refusals do not count (prefetches).
     """
 
     def __init__(
-        self,
-        node: Node,
-        *,
-        size: int,
-        depth: int,
-        timeout_s: float,
-        connect_timeout_s: float,
-        body_max_bytes: int,
-        buffers: BufferPool,
-        timer: Timer,
+        self, owner: Owner, limits: Limits, buffers: BufferPool, timer: Timer, *, refusals: Refusals | None
     ) -> None:
-        self.node = node
-        self.depth = depth
-        self.timeout_s = timeout_s
-        self.body_max_bytes = body_max_bytes
+        self._owner = owner
+        self._health = owner.health
+        self._refusals = refusals
+        self.name = owner.config.name
+        self.size = limits.size
+        self.depth = limits.depth
+        self.timeout_s = limits.timeout_s
+        self.body_max_bytes = limits.body_max_bytes
         self.buffers = buffers
         self.timer = timer
-        self.size = size
-        self._connect_timeout_s = connect_timeout_s
-        self._loop = asyncio.get_running_loop()
         self.now = time.monotonic  # the loop's clock counts whole milliseconds, and a cache is faster
+        self._connect_timeout_s = limits.connect_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._backlog = NodeQueue()
+        self._queue = NodeQueue()
         self._connections: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._requesters: dict[Operation, Callable[[str], str]] = {}
         self._wake_handle: asyncio.Handle | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         opened = f"{len(self._connections)}/{self.size} open"
-        return f"<Pool of {self.node.name} [{opened}, {self.in_flight} in flight]>"
+        return f"<Channel of {self.name} [{opened}, {self.in_flight} in flight]>"
 
     @property
     def in_flight(self) -> int:
         """Requests on the wire."""
         return sum(connection.in_flight for connection in self._connections)
 
-    def items_in_flight(self) -> Iterator[Item]:
-        """Yield the requests on the wire."""
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait in memory."""
+        return len(self._backlog) + len(self._queue)
+
+    @property
+    def coalesced(self) -> int:
+        """Subtasks of tasks that were settled by another's request so far."""
+        return self._queue.coalesced
+
+    # Work in
+
+    def add(self, share: Share, indexes: Sequence[int]) -> None:
+        """Queue subtasks of a task."""
+        self._queue.add(share, indexes)
+        self.wake()
+
+    def add_backlog(self, share: Share, indexes: Sequence[int]) -> None:
+        """Queue what comes out of the delay queue."""
+        self._backlog.add(share, indexes)
+        self.wake()
+
+    def put_back(self, items: list[Item]) -> None:
+        """Queue requests again, in front, each in the queue it came from."""
+        own = [item for item in items if item[0].task.owner is None]
+        if own:
+            self._queue.put_back(own)
+        if len(own) < len(items):
+            self._backlog.put_back([item for item in items if item[0].task.owner is not None])
+
+    def forget(self, share: Share, indexes: Sequence[int]) -> None:
+        """Take cancelled subtasks of a task out of the queue."""
+        self._queue.forget(share, indexes)
+
+    def take_backlog(self) -> list[tuple[Share, int]]:
+        """Empty the queue of what came from the delay queue; return its subtasks."""
+        return self._backlog.take_all()
+
+    def take_queue(self) -> list[tuple[Share, int]]:
+        """Empty the queue of what came from tasks; return its subtasks."""
+        return self._queue.take_all()
+
+    # Work out, asked by the connections
+
+    def take(self, room: int) -> list[Item]:
+        """Return up to *room* requests to send now, the delay queue's first."""
+        backlog = self._backlog
+        items = backlog.take(room) if backlog else []
+        if len(items) < room and self._health.takes_new:
+            items += self._queue.take(room - len(items))
+        return self._sift(items, self._refusals) if self._refusals else items
+
+    def _sift(self, items: list[Item], refusals: Refusals) -> list[Item]:
+        """Return what may go out; fail what is held, and queue again what has to wait."""
+        to_send, held, later = refusals.sift(items, self._items_in_flight(), self.size)
+        for item, reason in held:
+            self._owner.held(item, reason)
+        if later:
+            self.put_back(later)
+        if held:
+            self.wake()  # there is room again
+        return to_send
+
+    def _items_in_flight(self) -> Iterator[Item]:
         for connection in self._connections:
             yield from connection.items
+
+    def text_of(self, items: list[Item]) -> str:
+        """Return the text of these requests, one after the other."""
+        requesters = self._requesters
+        parts = []
+        for share, index, _ in items:
+            operation = share.operation
+            make = requesters.get(operation)
+            if make is None:
+                make = requesters[operation] = drivers.requester(self._owner.config, operation)
+            parts.append(make(share.task.targets[index]))
+        return "".join(parts)
+
+    # Answers, told by the connections
+
+    def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
+        """Pass answers on, with the time since the oldest of their requests was sent."""
+        self._owner.answered(items, answers, duration_s)
+
+    def too_big(self, item: Item) -> None:
+        """Fail a request whose answer is over the limit."""
+        self._owner.too_big(item, self.body_max_bytes)
+
+    # Connections
 
     def wake(self) -> None:
         """Look for work at the end of this turn of the loop."""
@@ -85,17 +207,27 @@ class Pool:
 
     def _open_more(self) -> None:
         """Open a connection when there is more work than the open ones take."""
-        waiting = self.node.waiting(self)
+        sendable = len(self._backlog) + (len(self._queue) if self._health.takes_new else 0)
         open_count = len(self._connections) + len(self._connecting)
-        if not waiting or open_count >= self.size or not self.node.may_connect(self):
+        if not sendable or open_count >= self.size or not self._may_connect():
             return
         if any(connection.takes_more for connection in self._connections):
             return
-        if len(self._connecting) * self.depth >= waiting:
+        if len(self._connecting) * self.depth >= sendable:
             return
         task = self._loop.create_task(self._connect())
         self._connecting.add(task)
         task.add_done_callback(self._connected)
+
+    def _may_connect(self) -> bool:
+        """Return whether a connection may be tried now; otherwise the channel is woken when it may."""
+        if self._is_closed or self._health.is_down:
+            return False
+        wait_s = self._health.connect_wait_s()
+        if wait_s <= 0:
+            return True
+        self.timer.add((self, "connect"), wait_s, self.wake)
+        return False
 
     def _connected(self, task: asyncio.Task[None]) -> None:
         """An attempt is over; only now is there room for the next one beside what it opened."""
@@ -103,7 +235,7 @@ class Pool:
         self.wake()
 
     async def _connect(self) -> None:
-        host, port, context = self.node.address
+        host, port, context = self._owner.address
         connection = Connection(self)
         is_open = False
         try:
@@ -111,9 +243,9 @@ class Pool:
                 await self._loop.create_connection(lambda: connection, host, port, ssl=context)
             is_open = True
         except TimeoutError:
-            self.node.failed(f"no connection within {self._connect_timeout_s:g} s")
+            self._owner.failed(f"no connection within {self._connect_timeout_s:g} s")
         except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
-            self.node.failed(f"cannot connect: {exc}")
+            self._owner.failed(f"cannot connect: {exc}")
         finally:
             if not is_open:
                 connection.drop()
@@ -128,32 +260,8 @@ class Pool:
         """Let a connection go; what it left unanswered is done again."""
         self._connections.discard(connection)
         if unanswered:
-            self.node.unanswered(unanswered, connection, self)
+            self._owner.unanswered(self, connection, unanswered)
         self.wake()
-
-    def take(self, count: int) -> list[Item]:
-        """Return requests to send now."""
-        return self.node.take(self, count)
-
-    def text_of(self, items: list[Item]) -> str:
-        """Return the text of these requests, one after the other."""
-        requesters = self._requesters
-        parts = []
-        for share, index, _ in items:
-            operation = share.operation
-            make = requesters.get(operation)
-            if make is None:
-                make = requesters[operation] = drivers.requester(self.node.config, operation)
-            parts.append(make(share.task.targets[index]))
-        return "".join(parts)
-
-    def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
-        """Pass answers on, with the time since the oldest of their requests was sent."""
-        self.node.answered(items, answers, duration_s)
-
-    def too_big(self, item: Item) -> None:
-        """Fail a prefetch whose object is over the limit."""
-        self.node.too_big(item, self.body_max_bytes)
 
     def abort_all(self, reason: str) -> None:
         """Close every connection; what is in flight comes back through `lost`."""
@@ -164,6 +272,7 @@ class Pool:
 
     def close(self) -> None:
         """Close every connection, for the end of the engine."""
+        self._is_closed = True
         if self._wake_handle is not None:
             self._wake_handle.cancel()
         self.abort_all("the engine stops")

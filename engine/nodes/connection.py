@@ -10,21 +10,54 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from engine.errors import WireError
 from engine.nodes.wire import Answer, AnswerReader
 
 if TYPE_CHECKING:
-    from engine.nodes.channel import Pool
+    from collections.abc import Callable
+
+    from engine.base.buffers import BufferPool
+    from engine.base.timer import Timer
     from engine.nodes.queue import Item
 
 
-class Connection(asyncio.BufferedProtocol):
-    """A connection of a `Pool`, reading into a pooled buffer."""
+class Feeder(Protocol):
+    """Gives a connection its requests and takes their answers; called once a read or fill."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    name: str  #: of the node
+    depth: int  #: requests in flight on one connection
+    timeout_s: float  #: seconds without any answer until a connection is given up
+    body_max_bytes: int  #: a longer body is not read on
+    buffers: BufferPool
+    timer: Timer
+    now: Callable[[], float]  #: a clock in seconds that never goes back
+
+    def opened(self, connection: Connection) -> None:
+        """Take in a connection that can send."""
+
+    def take(self, room: int) -> list[Item]:
+        """Return up to *room* requests to send now."""
+
+    def text_of(self, items: list[Item]) -> str:
+        """Return the text of these requests, one after the other."""
+
+    def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
+        """Take the answers of one read, with the time since the oldest of their requests was sent."""
+
+    def too_big(self, item: Item) -> None:
+        """Take a request whose answer is longer than `body_max_bytes`."""
+
+    def lost(self, connection: Connection, unanswered: list[Item]) -> None:
+        """Let a connection go, and take back what got no answer on it, in order."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection of a `Feeder`, reading into a pooled buffer."""
+
+    def __init__(self, feeder: Feeder) -> None:
+        self._feeder = feeder
         self._transport: asyncio.Transport | None = None
         self._reader = AnswerReader()
         self._buffer: bytearray | None = None
@@ -35,12 +68,12 @@ class Connection(asyncio.BufferedProtocol):
         self._sent_count = 0
         self._is_last = False  # no further request goes out on it
         self._is_armed = False
-        self.answered = 0
+        self.answered_count = 0
         self.has_timed_out = False
         self.reason = "closed the connection without an answer"
 
     def __repr__(self) -> str:
-        return f"<Connection to {self._pool.node.name} [{len(self.items)} in flight]>"
+        return f"<Connection to {self._feeder.name} [{len(self.items)} in flight]>"
 
     @property
     def in_flight(self) -> int:
@@ -50,13 +83,13 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def takes_more(self) -> bool:
         """Whether a request could go out now."""
-        depth = self._pool.depth if self.answered else 1
+        depth = self._feeder.depth if self.answered_count else 1
         return self._transport is not None and not self._is_last and len(self.items) < depth
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start sending."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        self._pool.opened(self)
+        self._feeder.opened(self)
 
     def fill(self) -> None:
         """Send as many waiting requests as the pipeline takes, in one write.
@@ -66,22 +99,22 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or self._is_last:
             return
-        depth = self._pool.depth if self.answered else 1
+        depth = self._feeder.depth if self.answered_count else 1
         in_flight = len(self.items)
         room = depth - in_flight
         if room <= 0 or (in_flight and room < depth // 2):
             return
-        items = self._pool.take(room)
+        items = self._feeder.take(room)
         if not items:
             return
-        now = self._pool.now()
+        now = self._feeder.now()
         if not in_flight:
             self._progress_at = now
-            self._arm(self._pool.timeout_s)
+            self._arm(self._feeder.timeout_s)
         self.items.extend(items)
         self._sent_count += len(items)
         self._writes.append((self._sent_count, now))
-        transport.write(self._pool.text_of(items).encode("ascii"))
+        transport.write(self._feeder.text_of(items).encode("ascii"))
 
     def abort(self, reason: str) -> None:
         """Close at once; `connection_lost` hands back what is in flight."""
@@ -109,7 +142,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the loop the free part of the buffer."""
         if self._buffer is None:
-            self._buffer = self._pool.buffers.take()
+            self._buffer = self._feeder.buffers.take()
             self._filled = 0
         return memoryview(self._buffer)[self._filled :]
 
@@ -127,16 +160,16 @@ class Connection(asyncio.BufferedProtocol):
                 self._settle(answers)
             self.abort(str(exc))
             return
-        left = end - used
-        if left:
+        rest = end - used
+        if rest:
             if used:
-                buffer[:left] = buffer[used:end]
-            self._filled = left
+                buffer[:rest] = buffer[used:end]
+            self._filled = rest
         else:
             self._give_back()
         if answers:
             self._settle(answers)
-        elif self._reader.body_bytes > self._pool.body_max_bytes:
+        elif self._reader.body_bytes > self._feeder.body_max_bytes:
             self._refuse_body()
             return
         self.fill()
@@ -159,12 +192,12 @@ class Connection(asyncio.BufferedProtocol):
         self._give_back()
         self._transport = None
         if self._is_armed:
-            self._pool.timer.cancel(self)
+            self._feeder.timer.cancel(self)
         if exc is not None and not self._is_last:
             self.reason = str(exc) or type(exc).__name__
         unanswered = list(self.items)
         self.items.clear()
-        self._pool.lost(self, unanswered)
+        self._feeder.lost(self, unanswered)
 
     def _settle(self, answers: list[Answer]) -> None:
         in_flight = self.items
@@ -174,25 +207,25 @@ class Connection(asyncio.BufferedProtocol):
             if self._is_last and not answers:
                 return
         items = [in_flight.popleft() for _ in answers]
-        self.answered += len(answers)
-        self._progress_at = now = self._pool.now()
+        self.answered_count += len(answers)
+        self._progress_at = now = self._feeder.now()
         duration_s = now - self._writes[0][1] if answers else 0.0
-        while self._writes and self._writes[0][0] <= self.answered:
+        while self._writes and self._writes[0][0] <= self.answered_count:
             self._writes.popleft()
         if answers and not answers[-1].keep_alive:
             self._is_last = True
             if self._transport is not None:
                 self._transport.close()
-        self._pool.settle(items, answers, duration_s)
+        self._feeder.settle(items, answers, duration_s)
 
     def _refuse_body(self) -> None:
         if self.items:  # or nobody asked for it
-            self._pool.too_big(self.items.popleft())
+            self._feeder.too_big(self.items.popleft())
         self.abort("stopped reading a body over the limit")
 
     def _give_back(self) -> None:
         if self._buffer is not None:
-            self._pool.buffers.give_back(self._buffer)
+            self._feeder.buffers.give_back(self._buffer)
             self._buffer = None
             self._filled = 0
 
@@ -202,15 +235,15 @@ class Connection(asyncio.BufferedProtocol):
         """Have the oldest request looked at when it could be overdue; one timer a connection."""
         if not self._is_armed:
             self._is_armed = True
-            self._pool.timer.add(self, delay_s, self._check)
+            self._feeder.timer.add(self, delay_s, self._check)
 
     def _check(self) -> None:
         self._is_armed = False
         if not self.items:
             return
-        left_s = self._progress_at + self._pool.timeout_s - self._pool.now()
+        left_s = self._progress_at + self._feeder.timeout_s - self._feeder.now()
         if left_s > 0:
             self._arm(left_s)
         else:
             self.has_timed_out = True
-            self.abort(f"gave no answer within {self._pool.timeout_s:g} s")
+            self.abort(f"gave no answer within {self._feeder.timeout_s:g} s")

@@ -4,6 +4,9 @@ Each share has a *lane*; lanes are served in turn, a few targets each, so a task
 for a handful of a 10,000-URL task's, not for all. A target that several tasks wait for stands in
 each one's lane; whichever comes up first is sent and settles all of them (*coalescing*). What is on
 the wire already is not joined: the content may have changed since.
+
+A lane is kept in its share (`Share.lane`), and only this module writes it. Kept in a dictionary of the queue
+it costs the same for tasks of 10,000 targets, and a quarter more for tasks of one (measured, add and take).
 """
 
 from __future__ import annotations
@@ -52,9 +55,9 @@ class NodeQueue:
         for index in indexes:
             states[index] = QUEUED
             target = targets[index]
-            there = waiting.setdefault(target, share)
-            if there is not share:
-                self._join(waiting, target, there, share, index)
+            waiter = waiting.setdefault(target, share)
+            if waiter is not share:
+                self._join(waiting, target, waiter, share, index)
         lane = share.lane
         if lane is None:
             share.lane = lane = list(indexes)
@@ -72,9 +75,9 @@ class NodeQueue:
                 waiting = self._waiting.setdefault(owner.operation, {})
                 owner.states[place] = QUEUED
                 target = owner.task.targets[place]
-                there = waiting.setdefault(target, owner)
-                if there is not owner:
-                    self._join(waiting, target, there, owner, place)
+                waiter = waiting.setdefault(target, owner)
+                if waiter is not owner:
+                    self._join(waiting, target, waiter, owner, place)
                 if owner.lane is None:
                     owner.lane = []
                 if not owner.lane:
@@ -117,12 +120,12 @@ class NodeQueue:
         waiting = self._waiting.get(share.operation, {})
         for index in indexes:
             target = share.task.targets[index]
-            there = waiting.get(target)
-            if there is share:
+            waiter = waiting.get(target)
+            if waiter is share:
                 del waiting[target]
-            elif isinstance(there, list):
-                there[:] = [pair for pair in there if pair != (share, index)]
-                if not there:
+            elif isinstance(waiter, list):
+                waiter[:] = [pair for pair in waiter if pair != (share, index)]
+                if not waiter:
                     del waiting[target]
 
     def _take_from(self, share: Share, count: int, taken: list[Item]) -> int:
@@ -136,12 +139,12 @@ class NodeQueue:
             index = lane.pop()
             if states[index] != QUEUED:
                 continue  # sent in another task's lane, or cancelled
-            there = waiting.pop(targets[index], share)
+            waiter = waiting.pop(targets[index], share)
             states[index] = SENT
-            if there is share:
+            if waiter is share:
                 taken.append((share, index, None))
             else:
-                others = [(other, place) for other, place in there if other.states[place] == QUEUED]  # type: ignore[union-attr]
+                others = [(other, place) for other, place in waiter if other.states[place] == QUEUED]  # type: ignore[union-attr]
                 for other, place in others:
                     other.states[place] = SENT
                 taken.append((share, index, others or None))
@@ -153,11 +156,11 @@ class NodeQueue:
     def _join(
         waiting: dict[str, Share | list[tuple[Share, int]]],
         target: str,
-        there: Share | list[tuple[Share, int]],
+        waiter: Share | list[tuple[Share, int]],
         share: Share,
         index: int,
     ) -> None:
-        if isinstance(there, list):
-            there.append((share, index))
+        if isinstance(waiter, list):
+            waiter.append((share, index))
         else:
-            waiting[target] = [(there, there.task.index_of(target)), (share, index)]
+            waiting[target] = [(waiter, waiter.task.index_of(target)), (share, index)]

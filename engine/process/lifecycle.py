@@ -42,7 +42,8 @@ from engine.intake.gate import Gate
 from engine.intake.listener import Listener
 from engine.intake.plan import Topology
 from engine.intake.validate import Validator
-from engine.nodes.node import Node, NodeState
+from engine.nodes.health import NodeState
+from engine.nodes.node import Node
 from engine.notify.callbacks import CallbackJob
 from engine.notify.outbox import Outbox
 from engine.observe import logs, merged
@@ -344,7 +345,13 @@ class Engine:
         for node in self.config.node:
             try:
                 self.dispatch.nodes[node.name] = Node(
-                    node, self.dispatch, settings, buffers, self.timer, log_subtasks=log_subtasks
+                    node,
+                    self.dispatch,
+                    settings,
+                    buffers,
+                    self.timer,
+                    stats=self.stats,
+                    log_subtasks=log_subtasks,
                 )
             except OSError as exc:
                 raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
@@ -543,11 +550,11 @@ class Engine:
                 "in_flight": node.in_flight,
                 "delayed": self.delay.depth(node.name),
                 "oldest_delayed_s": round(self.delay.oldest_s(node.name), 3),
-                "acked": node.acked,
-                "refused": node.refused,
+                "acked": node.acked_count,
+                "refused": node.refused_count,
                 "failed": node.failed_count,
-                "last_error": node.last_error,
-                "last_error_at": node.last_error_at,
+                "last_error": node.health.last_error,
+                "last_error_at": node.health.last_error_at,
             }
             for node in self.dispatch.nodes.values()
         ]
@@ -565,7 +572,7 @@ class Engine:
                 in_flight=node.in_flight,
                 delayed=self.delay.depth(node.name),
                 oldest_delayed_s=self.delay.oldest_s(node.name),
-                returns=node.returns,
+                returns=node.health.returns,
             )
             for node in self.dispatch.nodes.values()
         ]

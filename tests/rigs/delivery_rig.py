@@ -104,7 +104,7 @@ class Rig:
         self.buffers = BufferPool()
         for node in config.node:
             self.dispatch.nodes[node.name] = Node(
-                node, self.dispatch, config.engine, self.buffers, self.timer
+                node, self.dispatch, config.engine, self.buffers, self.timer, stats=self.stats
             )
         self.saver.start()
 

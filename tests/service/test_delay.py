@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import StoreError
 from engine.intake.validate import all_hosts
-from engine.nodes.node import NodeState
+from engine.nodes.health import NodeState
 from engine.store.sqlite.store import SqliteStore
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, answer
 from tests.rigs.delivery_rig import rig_of
@@ -192,7 +192,8 @@ async def test_early_purges_on_a_connection_that_closes_early_are_all_sent_and_s
             await until(lambda: not node.waiting_count and not node.in_flight, lambda: repr(node))
             assert set(edge.urls) == set(targets)
             assert rig.dispatch.live == 0
-            assert not any(any(queue._lanes) for queue in (*node._backlog.values(), *node._queue.values()))
+            channels = (node.purges, node.prefetches)
+            assert not any(channel._backlog._lanes or channel._queue._lanes for channel in channels)
             with parent:
                 found = await rig.stored(task, "done")
                 assert (found["counter"], found["delayed"]) == (120, 0)

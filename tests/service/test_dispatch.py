@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from engine.nodes.node import NodeState
+from engine.nodes.health import NodeState
 from engine.tasks.words import State
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import rig_of

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config.tables import NodeConfig
-from engine.nodes.node import REFUSALS_BEFORE_HOLD, NodeState, address_of, host_of
+from engine.nodes.health import NodeState
+from engine.nodes.refusals import REFUSALS_BEFORE_HOLD
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import rig_of
 from tests.waiting import until
@@ -55,7 +55,7 @@ async def test_a_node_that_begins_to_refuse_has_one_request_a_connection(tmp_pat
         async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=2, pipeline_depth=64) as rig:
             task = rig.submit(targets=urls(200))
             node = rig.node("edge-1")
-            await until(lambda: node.refused == 1)
+            await until(lambda: node.refused_count == 1)
             for _ in range(20):
                 node.purges.wake()
                 await asyncio.sleep(0.001)
@@ -81,7 +81,7 @@ async def test_other_hosts_are_pipelined_while_one_is_on_trial(tmp_path: Path) -
             await rig.stored(rig.submit(targets=urls(1)), "failed")
             task = rig.submit(targets=urls(200, "b.com"))
             await until(lambda: rig.node("edge-1").in_flight == 64)
-            assert not rig.node("edge-1").acked
+            assert not rig.node("edge-1").acked_count
             go_on.set()
             await rig.stored(task, "done")
 
@@ -198,29 +198,3 @@ async def test_more_answers_than_requests_end_the_connection_and_harm_nobody(tmp
         async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1, pipeline_depth=1) as rig:
             await rig.stored(rig.submit(targets=urls(5)), "done")
             assert len(edge.requests) >= 5
-
-
-@pytest.mark.parametrize(
-    ("target", "host"),
-    [
-        ("http://a.com/x", "a.com"), ("https://a.com:8443/", "a.com:8443"), ("a.com", "a.com"),
-        ("a.com/key", "a.com"), ("a.com/key://x/y", "a.com"), ("http://[::1]/", "[::1]"),
-    ],
-)  # fmt: skip
-def test_the_host_of_a_target_of_any_kind(target: str, host: str) -> None:
-    assert host_of(target) == host
-
-
-def test_the_address_of_a_node() -> None:
-    def node(url: str, *, verify: bool = True) -> NodeConfig:
-        return NodeConfig(name="n", driver="ats", url=url, verify=verify)
-
-    assert address_of(node("http://127.0.0.1")) == ("127.0.0.1", 80, None)
-    assert address_of(node("http://[::1]:8080")) == ("::1", 8080, None)
-    host, port, context = address_of(node("https://cache.example"))
-    assert (host, port) == ("cache.example", 443)
-    assert context is not None
-    assert context.check_hostname
-    unverified = address_of(node("https://cache.example:8443", verify=False))[2]
-    assert unverified is not None
-    assert not unverified.check_hostname

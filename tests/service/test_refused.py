@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.nodes.node import REFUSAL_HOLD_S
+from engine.nodes.refusals import REFUSAL_HOLD_S
 from release.lab import caches
 from release.lab.origin import Origin
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer

@@ -1,0 +1,148 @@
+"""Whether a node can be reached, and what may be sent to it.
+
+States of a node::
+
+    READY ── 3 failures in a row ──▶ DOWN ── a probe is answered ──▶ RETURNING ─▶ CATCHING_UP ─▶ READY
+      ▲                               ▲──────────── any failure ──────────┘───────────┘
+    READY      subtasks go out as they come
+    DOWN       subtasks go to the delay queue; one probe at a time, with backoff and jitter
+    RETURNING  the delay queue is delivered, oldest first; new subtasks go out in between, while rows are read
+               and written. If they joined it, a busy engine would never catch up: a row costs ten times
+               a subtask that stays in memory
+    CATCHING_UP  its last rows are on their way; new subtasks wait in memory behind them
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import TYPE_CHECKING, Final
+
+from engine.base.backoff import backoff_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILURES_UNTIL_DOWN: Final = 3
+_CONNECT_BASE_S: Final = 0.05
+_CONNECT_MAX_S: Final = 5.0
+
+
+class NodeState(enum.StrEnum):
+    """Whether a node takes subtasks; see the module."""
+
+    READY = "ready"
+    DOWN = "down"
+    RETURNING = "returning"
+    CATCHING_UP = "catching_up"
+
+
+# A member of an enum is looked up in its class at each use: 40 ns, and 1 µs where the interpreter's cache of
+# such look-ups has a collision; it was 6 % of a busy loop.
+_READY: Final = NodeState.READY
+_DOWN: Final = NodeState.DOWN
+_RETURNING: Final = NodeState.RETURNING
+
+
+class Health:
+    """The state of one node. Only this class changes it; the node acts on what its methods return.
+
+    Args:
+        now: a clock that never goes back, in seconds: the loop's.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.state = NodeState.READY
+        self.takes_new = True  #: subtasks that do not come from the delay queue may go out
+        self.failures = 0  #: in a row
+        self.last_error = ""
+        self.last_error_at = 0.0  #: UNIX time
+        self.returns = 0  #: times the node was ready again, with an empty delay queue
+        self._connect_at = 0.0
+        self._away_since = 0.0
+        self._is_delivering = False  # the delivery of the delay queue has begun
+
+    def __repr__(self) -> str:
+        return f"<Health {self.state} [{self.failures} failures in a row]>"
+
+    def _enter(self, state: NodeState) -> None:
+        self.state = state
+        self.takes_new = state is _READY or (state is _RETURNING and self._is_delivering)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing may be sent, because the node cannot be reached."""
+        return self.state is _DOWN
+
+    @property
+    def is_returning(self) -> bool:
+        """Whether the delay queue is being delivered, or is about to be."""
+        return self.state is _RETURNING or self.state is NodeState.CATCHING_UP
+
+    @property
+    def survives_a_failure(self) -> bool:
+        """Whether one failure more would not take a ready node down."""
+        return self.failures < FAILURES_UNTIL_DOWN - 1
+
+    def connect_wait_s(self) -> float:
+        """Return how long to wait before the next connection is tried; 0 or less: not at all."""
+        return self._connect_at - self._now()
+
+    def note(self, reason: str) -> None:
+        """Keep what went wrong last; operators are shown it."""
+        self.last_error = reason
+        self.last_error_at = time.time()
+
+    def answered(self) -> None:
+        """The node gave an answer, whatever it was: failures before it do not count any more."""
+        self.failures = 0
+
+    def failed(self, reason: str) -> bool:
+        """Count a failure of the node itself. Returns True when this one takes the node down.
+
+        Otherwise the next connection has to wait a moment, longer with each failure in a row.
+        """
+        self.failures += 1
+        self.note(reason)
+        if self.state is _DOWN:
+            return False
+        if self.state is not _READY or self.failures >= FAILURES_UNTIL_DOWN:
+            self._enter(_DOWN)
+            self._away_since = self._away_since or self._now()
+            return True
+        pause_s = backoff_s(self.failures, first_s=_CONNECT_BASE_S, max_s=_CONNECT_MAX_S)
+        self._connect_at = self._now() + pause_s
+        return False
+
+    def doubt(self) -> None:
+        """Keep a node whose delay queue has rows from being ready until a probe is answered."""
+        if self.state is _READY:
+            self._enter(_DOWN)
+
+    def answers_again(self) -> None:
+        """A probe was answered: the delay queue may be delivered."""
+        self.failures = 0
+        self._connect_at = 0.0
+        self._is_delivering = False
+        self._enter(_RETURNING)
+
+    def begin_delivery(self) -> bool:
+        """New subtasks may go out beside the delay queue's. Returns False when that was known."""
+        if self._is_delivering:
+            return False
+        self._is_delivering = True
+        self._enter(self.state)
+        return True
+
+    def catch_up(self) -> None:
+        """The last rows of the delay queue are about to be sent; new subtasks wait behind them."""
+        self._enter(NodeState.CATCHING_UP)
+
+    def ready(self) -> float:
+        """The delay queue is empty. Returns how long the node was away, in seconds; 0 when it was not."""
+        self._enter(_READY)
+        self.returns += 1
+        away_s = self._now() - self._away_since if self._away_since else 0.0
+        self._away_since = 0.0
+        return away_s

@@ -1,0 +1,111 @@
+"""The probe of a node that is down: a purge of a URL that nobody has, answered by the cache itself.
+
+An answer shows that purges work again, not only that a port is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from engine.base.backoff import backoff_s
+from engine.errors import WireError
+from engine.nodes.drivers.common import headers_text
+from engine.nodes.wire import Answer, AnswerReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config.tables import NodeConfig
+    from engine.nodes.address import Address
+
+_PROBE_BASE_S: Final = 0.2
+_PROBE_MAX_S: Final = 5.0
+_PROBE_HOST: Final = "purgeline-probe.invalid"
+
+
+class Probe:
+    """Asks a node until it answers, one request at a time, with growing pauses.
+
+    Args:
+        config: the node's table.
+        address: where it listens.
+        timeout_s: seconds for one request, connecting included; at most 5 are used.
+        on_problem: told what was wrong after each request without an answer.
+        on_answer: called once a request was answered; the probe is over then.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        address: Address,
+        *,
+        timeout_s: float,
+        on_problem: Callable[[str], None],
+        on_answer: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._address = address
+        self._timeout_s = min(timeout_s, _PROBE_MAX_S)
+        self._on_problem = on_problem
+        self._on_answer = on_answer
+        self._loop = asyncio.get_running_loop()
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Ask until the node answers, unless that is under way."""
+        if self._running is None or self._running.done():
+            self._running = self._loop.create_task(self._ask_until_answered())
+
+    def close(self) -> None:
+        """Stop asking."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _ask_until_answered(self) -> None:
+        attempt = 0
+        while (problem := await self._ask()) is not None:
+            self._on_problem(problem)
+            await asyncio.sleep(backoff_s(attempt, first_s=_PROBE_BASE_S, max_s=_PROBE_MAX_S))
+            attempt += 1
+        self._on_answer()
+
+    async def _ask(self) -> str | None:
+        """Return None when the node answers HTTP, otherwise what is wrong."""
+        host, port, context = self._address
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reader, writer = await asyncio.open_connection(host, port, ssl=context)
+                try:
+                    writer.write(self._request())
+                    await _read_answer(reader)
+                finally:
+                    writer.transport.abort()
+        except TimeoutError:
+            return f"{self._config.url} gave no answer within {self._timeout_s:g} s"
+        except (OSError, ValueError, WireError) as exc:
+            return f"{self._config.url} cannot be reached: {exc}"
+        return None
+
+    def _request(self) -> bytes:
+        config = self._config
+        return (
+            f"{config.purge_method} {config.purge_path}/.purgeline-probe HTTP/1.1\r\nHost: {_PROBE_HOST}\r\n"
+            f"{headers_text(config)}Connection: close\r\n\r\n"
+        ).encode("ascii")
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+    answers: list[Answer] = []
+    parser = AnswerReader()
+    data = bytearray()
+    while not answers:
+        chunk = await reader.read(16384)
+        if not chunk:
+            parser.feed_eof(answers)
+            if not answers:
+                raise WireError("closed the connection without an answer")
+            break
+        data += chunk
+        del data[: parser.feed(data, len(data), answers)]
+    return answers[0]

@@ -1,0 +1,47 @@
+"""What a node tells of its subtasks and of itself.
+
+`engine.delivery` implements it. A node calls it once for each read of answers or fill of a pipeline; once a
+request only for what was not acked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.config.tables import NodeConfig
+    from engine.nodes.queue import Item
+    from engine.tasks.task import Share
+
+
+class Outcomes(Protocol):
+    """Takes what became of subtasks, and what a node's state means for its delay queue and for operators."""
+
+    def acked(self, items: list[Item]) -> None:
+        """Take the requests of one read that the cache acked."""
+
+    def failed(self, item: Item, reason: str) -> None:
+        """Take a request that no further attempt will change."""
+
+    def retry(self, item: Item, reason: str) -> None:
+        """Take a request that is worth another attempt."""
+
+    def park(self, share: Share, indexes: Sequence[int], why: str) -> None:
+        """Take subtasks that cannot be sent, because the node is down."""
+
+    def refused(self, node: NodeConfig, reason: str) -> None:
+        """Note that the node refused a request; an operator must act."""
+
+    def takes_purges_again(self, node: NodeConfig) -> None:
+        """Note that no host is refused any more."""
+
+    def node_down(self, node: NodeConfig, reason: str) -> None:
+        """Note that the node cannot be reached any more."""
+
+    def node_returns(self, node: NodeConfig) -> None:
+        """Deliver the delay queue: the node answers again."""
+
+    def node_ready(self, node: NodeConfig, away_s: float) -> None:
+        """Note that the delay queue is delivered; *away_s* is the time since the node went down."""

@@ -1,0 +1,134 @@
+"""A node's state: what takes it down, what brings it back, and what may be sent meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.nodes.health import FAILURES_UNTIL_DOWN, Health, NodeState
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.s = 100.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+def down(clock: Clock | None = None) -> Health:
+    health = Health(clock or Clock())
+    for _ in range(FAILURES_UNTIL_DOWN):
+        health.failed("closed")
+    return health
+
+
+def test_only_several_failures_in_a_row_take_a_node_down() -> None:
+    health = Health(Clock())
+    assert [health.failed("closed") for _ in range(2)] == [False, False]
+    health.answered()
+    assert [health.failed("closed") for _ in range(3)] == [False, False, True]
+    assert health.state is NodeState.DOWN
+    assert health.is_down
+    assert not health.takes_new
+
+
+def test_one_failure_short_of_going_down_is_told() -> None:
+    health = Health(Clock())
+    told = [health.survives_a_failure]
+    for _ in range(2):
+        health.failed("closed")
+        told.append(health.survives_a_failure)
+    assert told == [True, True, False]
+
+
+def test_a_node_goes_down_once() -> None:
+    health = down()
+    assert not health.failed("again")
+    assert health.last_error == "again"
+
+
+def test_after_a_failure_the_next_connection_waits_longer_each_time() -> None:
+    clock = Clock()
+    health = Health(clock)
+    assert health.connect_wait_s() <= 0
+    health.failed("closed")
+    first_s = health.connect_wait_s()
+    assert 0.05 <= first_s <= 0.1
+    health.failed("closed")
+    assert 0.1 <= health.connect_wait_s() <= 0.2
+    clock.s += 1
+    assert health.connect_wait_s() <= 0
+
+
+def test_a_returning_node_takes_new_subtasks_once_its_delivery_has_begun() -> None:
+    health = down()
+    health.answers_again()
+    assert health.state is NodeState.RETURNING
+    assert health.is_returning
+    assert health.connect_wait_s() <= 0
+    told = [health.takes_new]
+    assert [health.begin_delivery(), health.begin_delivery()] == [True, False]
+    told.append(health.takes_new)
+    assert told == [False, True]
+
+
+def test_a_node_that_catches_up_keeps_new_subtasks_back_until_it_is_ready() -> None:
+    clock = Clock()
+    health = down(clock)
+    clock.s += 7
+    health.answers_again()
+    health.begin_delivery()
+    health.catch_up()
+    assert health.is_returning
+    told = [health.takes_new]
+    assert health.ready() == 7
+    told.append(health.takes_new)
+    assert told == [False, True]
+    assert health.returns == 1
+
+
+def test_the_time_away_counts_from_the_first_time_it_went_down() -> None:
+    clock = Clock()
+    health = down(clock)
+    clock.s += 3
+    health.answers_again()
+    assert health.failed("closed again")
+    clock.s += 4
+    health.answers_again()
+    assert health.ready() == 7
+
+
+@pytest.mark.parametrize("catches_up", [False, True])
+def test_any_failure_takes_a_node_down_that_is_not_ready(catches_up: bool) -> None:
+    health = down()
+    health.answers_again()
+    if catches_up:
+        health.catch_up()
+    assert health.failed("closed")
+    assert health.is_down
+
+
+def test_a_doubted_node_was_not_away() -> None:
+    health = Health(Clock())
+    health.doubt()
+    assert health.is_down
+    health.answers_again()
+    assert health.ready() == 0
+
+
+def test_only_a_ready_node_is_doubted() -> None:
+    health = down()
+    health.answers_again()
+    health.doubt()
+    assert health.state is NodeState.RETURNING
+
+
+def test_a_delivery_that_had_begun_has_not_begun_after_the_next_return() -> None:
+    health = down()
+    health.answers_again()
+    health.begin_delivery()
+    health.failed("closed")
+    health.answers_again()
+    assert not health.takes_new

@@ -1,4 +1,8 @@
-"""The command line: arguments, submitting, views, the client of the HTTP interface, migration of stores.
+"""The command line. The top floor: may import every room; nothing imports it.
 
-The top floor. Commands that only talk to an engine import nothing but the standard library.
+Enters: the words of a shell (`main.main`, the entry point ``purgeline``; `arguments` says which commands
+there are). `submit` and `views` ask an engine through `client`; `local` runs an engine, checks its
+configuration or moves its store (`migration`). Leaves: text by `screen`, and an exit code (`exits`).
+
+Commands that only talk to an engine import nothing but the standard library; rich, for a terminal alone.
 """

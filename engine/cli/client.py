@@ -14,78 +14,30 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
-from engine.errors import EngineError
+from engine.cli.client_errors import EngineUnreachableError, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from email.message import Message
 
-Document = dict[str, Any]  #: a JSON object of the engine
+    from engine.cli.documents import Document
+
 URL_DEFAULT = "http://127.0.0.1:9181"
 TIMEOUT_S = 10.0
-
-TARGETS_MAX = 10_000  #: targets one task may have
-BODY_MAX_BYTES = 8 * 1024 * 1024
-BODY_SPARE_BYTES = 16 * 1024  #: of a body, for what is not targets
 PAGE_MAX = 1000  #: tasks asked for at once
-SETTLED = frozenset({"done", "failed", "cancelled", "partial"})  #: states that end a wait
-
 ATTEMPTS_MAX = 2  #: of a request whose connection ends early
 BUSY_ATTEMPTS_MAX = 4  #: of a request answered 503 or 429
-BUSY = frozenset({429, 503})
 RETRY_AFTER_DEFAULT_S = 1.0
 RETRY_AFTER_MAX_S = 30.0  #: an engine that asks for more is not waited for
-POLL_FIRST_S = 0.02
-POLL_LAST_S = 1.0
-POLL_GROWTH = 1.5
 
 _SAFE_TO_REPEAT = (http.client.IncompleteRead, BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
-class EngineUnreachableError(EngineError):
-    """No engine answered: no connection, no answer in time, or no answer an engine gives.
-
-    Args:
-        url: address that was tried.
-        reason: what happened, for people.
-        sent: whether the engine may have received the request.
-    """
-
-    def __init__(self, url: str, reason: str, *, sent: bool) -> None:
-        super().__init__(f"engine {url} unreachable: {reason}")
-        self.url = url
-        self.reason = reason
-        self.sent = sent
-
-
-class ProblemError(EngineError):
-    """The engine answered, but not with what was asked for.
-
-    Args:
-        status: HTTP status, from 300 up.
-        detail: the problem document's sentence, or the status when there is none.
-        retry_after_s: seconds until a retry is worth it; None when the engine names none.
-    """
-
-    def __init__(self, status: int, detail: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(f"{detail} ({status})")
-        self.status = status
-        self.detail = detail
-        self.retry_after_s = retry_after_s
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether the same request may work later."""
-        return self.status in BUSY
-
-
-class Client:
+class EngineClient:
     """One keep-alive connection to an engine; opened by the first request.
 
     Args:
@@ -142,16 +94,16 @@ class Client:
 
     def tasks(self, *, state: str = "", limit: int = 50) -> Document:
         """Return up to *limit* tasks, over as many pages as that takes."""
-        found: list[Document] = []
+        listed: list[Document] = []
         query: dict[str, Any] = {"state": state} if state else {}
         while True:
-            query["limit"] = min(limit - len(found), PAGE_MAX)
+            query["limit"] = min(limit - len(listed), PAGE_MAX)
             page = self.request("GET", f"/v1/engine/tasks?{urlencode(query)}")
             tasks = self._rows(page, "tasks")
-            found += tasks
+            listed += tasks
             query["cursor"] = page.get("cursor")
-            if not tasks or not query["cursor"] or len(found) >= limit:
-                return {"tasks": found, "cursor": query["cursor"]}
+            if not tasks or not query["cursor"] or len(listed) >= limit:
+                return {"tasks": listed, "cursor": query["cursor"]}
 
     def nodes(self) -> Document:
         """Return every node with its state and counters."""
@@ -185,7 +137,7 @@ class Client:
             status, headers, content = self._exchange(method, path, body)
             if 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
                 return self._object(content)
-            problem = _problem(status, headers, content)
+            problem = problem_of(status, headers, content)
             wait_s = RETRY_AFTER_DEFAULT_S if problem.retry_after_s is None else problem.retry_after_s
             if not problem.is_busy or attempt >= self._busy_attempts or wait_s > RETRY_AFTER_MAX_S:
                 raise problem
@@ -258,73 +210,6 @@ class Client:
         return EngineUnreachableError(self.url, reason, sent=True)
 
 
-def wait(
-    client: Client,
-    task_ids: Sequence[str],
-    *,
-    report: Callable[[Sequence[Document]], None],
-    sleep: Callable[[float], None] = time.sleep,
-) -> list[Document]:
-    """Poll tasks until each is done, failed, cancelled or partial; return their documents.
-
-    An engine that answered once may be away for the client's time-out (it restarts, say) before
-    that counts as unreachable.
-
-    Args:
-        client: asks the engine.
-        task_ids: tasks to wait for.
-        report: is given the documents as they are after each round.
-        sleep: waits; for tests.
-
-    Raises:
-        EngineUnreachableError: the engine is away.
-        ProblemError: the engine refuses to show a task.
-    """
-    documents: dict[str, Document] = {}
-    interval_s, answered_at = POLL_FIRST_S, 0.0
-    while True:
-        try:
-            for task_id in task_ids:
-                if documents.get(task_id, {}).get("state") not in SETTLED:
-                    documents[task_id] = client.task(task_id)
-                    answered_at = time.monotonic()
-        except (EngineUnreachableError, ProblemError) as exc:
-            is_away = isinstance(exc, EngineUnreachableError) or exc.is_busy
-            if not is_away or time.monotonic() - answered_at > client.timeout_s or not answered_at:
-                raise
-        else:
-            report(list(documents.values()))
-            if all(document["state"] in SETTLED for document in documents.values()):
-                return list(documents.values())
-        sleep(interval_s)
-        interval_s = min(interval_s * POLL_GROWTH, POLL_LAST_S)
-
-
-def split(targets: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield *targets* in parts that one task may have, by number and by bytes."""
-    for start in range(0, len(targets), TARGETS_MAX):
-        yield from _halve(targets[start : start + TARGETS_MAX])
-
-
-def encode(document: Document | Sequence[str]) -> bytes:
-    """Return *document* as JSON; equal documents give equal bytes, so a repeat is recognised."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def new_id() -> str:
-    """Return a task id that nobody else uses."""
-    return os.urandom(16).hex()
-
-
-def _halve(targets: Sequence[str]) -> Iterator[Sequence[str]]:
-    if len(targets) > 1 and len(encode(targets)) > BODY_MAX_BYTES - BODY_SPARE_BYTES:
-        middle = len(targets) // 2
-        yield from _halve(targets[:middle])
-        yield from _halve(targets[middle:])
-    else:
-        yield targets
-
-
 def _task_path(task_id: str) -> str:
     return f"/v1/engine/task/{quote(task_id, safe='')}"
 
@@ -340,30 +225,3 @@ def _connection_to(url: str, timeout_s: float) -> tuple[http.client.HTTPConnecti
         raise ValueError(f"{url!r} has characters that a URL cannot have")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname, port, timeout=timeout_s), parts.path.rstrip("/")
-
-
-def _problem(status: int, headers: Message, content: bytes) -> ProblemError:
-    try:
-        document = json.loads(content)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        document = {}
-    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirections
-        detail = f"redirected to {headers.get('Location', 'nowhere')}; name that address as the engine's"
-    else:
-        name = http.client.responses.get(status, "no success")
-        detail = document.get("detail") or document.get("title") or f"the engine answered: {name}"
-    return ProblemError(status, str(detail), retry_after_s=_retry_after_s(headers.get("Retry-After")))
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Read the header: seconds or a date (RFC 9110, section 10.2.3)."""
-    if not value:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

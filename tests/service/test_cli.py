@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine._version import __version__
-from engine.cli import client, render
+from engine.cli import client
 from engine.cli import main as cli
+from engine.cli.cells import NODE_COLUMNS
 from engine.errors import StoreError
 from tests.service.test_client import HEAD, Answer, FakeEngine, problem, task
 
@@ -100,9 +101,9 @@ def no_input(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waiting for a busy engine takes no time; what would have been slept is noted."""
     slept: list[float] = []
-    create = client.Client
+    create = client.EngineClient
     monkeypatch.setattr(
-        client, "Client", lambda *args, **options: create(*args, **options, sleep=slept.append)
+        client, "EngineClient", lambda *args, **options: create(*args, **options, sleep=slept.append)
     )
     return slept
 
@@ -292,14 +293,14 @@ def test_interrupt_between_tasks_names_all_that_were_sent(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    submit = client.Client.submit
+    submit = client.EngineClient.submit
 
-    def interrupt(self: client.Client, body: bytes) -> dict[str, Any]:
+    def interrupt(self: client.EngineClient, body: bytes) -> dict[str, Any]:
         if b'"b-2"' in body:
             raise KeyboardInterrupt
         return submit(self, body)
 
-    monkeypatch.setattr(client.Client, "submit", interrupt)
+    monkeypatch.setattr(client.EngineClient, "submit", interrupt)
     no_input(b"http://a/\n" * 20_001)
     assert cli.main(["purge", "--id", "b"]) == 130
     out, err = capsys.readouterr()
@@ -419,7 +420,7 @@ def test_nodes_cannot_forge_columns_or_drive_the_terminal(
     engine.script["GET /v1/engine/nodes"] = [(200, {"nodes": [NODE]})]
     assert cli.main(["nodes"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    cells = dict(zip(render.NODE_COLUMNS, line.split("\t"), strict=True))
+    cells = dict(zip(NODE_COLUMNS, line.split("\t"), strict=True))
     assert cells["last_error"] == r"refused\tby \x1b[31mpeer"
     assert (cells["state"], cells["oldest_delayed_s"]) == ("down", "3.25")
     assert cli.main(["--json", "nodes"]) == 0
@@ -564,10 +565,10 @@ def test_usage_errors(argv: list[str], capsys: pytest.CaptureFixture[str]) -> No
 def test_unforeseen_errors_are_one_line(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: client.Client) -> None:
+    def fail(_: client.EngineClient) -> None:
         raise TypeError("not today")
 
-    monkeypatch.setattr(client.Client, "stats", fail)
+    monkeypatch.setattr(client.EngineClient, "stats", fail)
     monkeypatch.setattr(sys, "flags", types.SimpleNamespace(dev_mode=False))
     assert cli.main(["stats"]) == 1
     assert capsys.readouterr().err == "purgeline: internal error: TypeError: not today\n"

@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.cli.client import (
-    BODY_MAX_BYTES,
-    Client,
-    EngineUnreachableError,
-    ProblemError,
-    encode,
-    split,
-    wait,
-)
+from engine.cli.client import EngineClient
+from engine.cli.client_errors import EngineUnreachableError, ProblemError
+from engine.cli.documents import encode
+from engine.cli.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,12 +133,12 @@ def engine() -> Iterator[FakeEngine]:
 
 
 @pytest.fixture
-def client(engine: FakeEngine) -> Iterator[Client]:
-    with Client(engine.url, token="s3cret", timeout_s=5, sleep=lambda _: None) as opened:
+def client(engine: FakeEngine) -> Iterator[EngineClient]:
+    with EngineClient(engine.url, token="s3cret", timeout_s=5, sleep=lambda _: None) as opened:
         yield opened
 
 
-def test_requests_share_one_connection_and_carry_the_token(engine: FakeEngine, client: Client) -> None:
+def test_requests_share_one_connection_and_carry_the_token(engine: FakeEngine, client: EngineClient) -> None:
     """Keep-alive: three requests, one connection."""
     engine.script["GET /v1/engine/task/t1"] = [(200, task())]
     for _ in range(3):
@@ -154,7 +149,7 @@ def test_requests_share_one_connection_and_carry_the_token(engine: FakeEngine, c
 
 def test_refused_connection_is_unreachable_and_not_sent() -> None:
     with (
-        Client("http://127.0.0.1:1") as client,
+        EngineClient("http://127.0.0.1:1") as client,
         pytest.raises(EngineUnreachableError, match="refused") as caught,
     ):
         client.stats()
@@ -162,9 +157,9 @@ def test_refused_connection_is_unreachable_and_not_sent() -> None:
 
 
 def test_unknown_host_is_unreachable() -> None:
-    with Client("http://no-such-host.invalid") as client, pytest.raises(EngineUnreachableError):
+    with EngineClient("http://no-such-host.invalid") as client, pytest.raises(EngineUnreachableError):
         client.stats()
-    with Client("http://a..b") as client, pytest.raises(EngineUnreachableError):
+    with EngineClient("http://a..b") as client, pytest.raises(EngineUnreachableError):
         client.stats()
 
 
@@ -172,7 +167,7 @@ def test_unknown_host_is_unreachable() -> None:
     "cut", [b"", HEAD + b"Content-Length: 100\r\n\r\n{", HEAD + b"Transfer-Encoding: chunked\r\n\r\n5"]
 )
 def test_connection_closed_in_mid_answer_is_tried_once_more(
-    engine: FakeEngine, client: Client, cut: bytes
+    engine: FakeEngine, client: EngineClient, cut: bytes
 ) -> None:
     engine.script["GET /v1/engine/stats"] = [cut, (200, {"saver_queue": 1})]
     assert client.stats() == {"saver_queue": 1}
@@ -180,7 +175,7 @@ def test_connection_closed_in_mid_answer_is_tried_once_more(
 
 
 def test_connection_closed_in_mid_answer_twice_may_have_been_received(
-    engine: FakeEngine, client: Client
+    engine: FakeEngine, client: EngineClient
 ) -> None:
     engine.script["POST /v1/engine/task"] = [HEAD + b"Content-Length: 100\r\n\r\n{"]
     with pytest.raises(EngineUnreachableError, match="closed before the whole answer") as caught:
@@ -189,7 +184,9 @@ def test_connection_closed_in_mid_answer_twice_may_have_been_received(
     assert len(engine.requests) == 2
 
 
-def test_idle_connection_closed_by_the_engine_is_opened_again(engine: FakeEngine, client: Client) -> None:
+def test_idle_connection_closed_by_the_engine_is_opened_again(
+    engine: FakeEngine, client: EngineClient
+) -> None:
     """A reload closes idle connections; the next request does not fail for it."""
     engine.script["GET /v1/engine/stats"] = [HEAD + b"Content-Length: 2\r\n\r\n{}"]
     assert client.stats() == {}
@@ -209,13 +206,15 @@ def test_idle_connection_closed_by_the_engine_is_opened_again(engine: FakeEngine
         ((200, {}), "no list of nodes"),
     ],
 )
-def test_garbage_is_not_an_engine(engine: FakeEngine, client: Client, answer: Answer, reason: str) -> None:
+def test_garbage_is_not_an_engine(
+    engine: FakeEngine, client: EngineClient, answer: Answer, reason: str
+) -> None:
     engine.script["GET /v1/engine/nodes"] = [answer]
     with pytest.raises(EngineUnreachableError, match=reason):
         client.nodes()
 
 
-def test_task_without_state_is_not_an_engine(engine: FakeEngine, client: Client) -> None:
+def test_task_without_state_is_not_an_engine(engine: FakeEngine, client: EngineClient) -> None:
     """A wait on such an answer would never end."""
     engine.script["GET /v1/engine/task/t1"] = [(200, {"task_id": "t1"})]
     with pytest.raises(EngineUnreachableError, match="no task"):
@@ -228,20 +227,20 @@ def test_silent_engine_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with (
-            Client(url, timeout_s=0.1) as client,
+            EngineClient(url, timeout_s=0.1) as client,
             pytest.raises(EngineUnreachableError, match=r"within 0\.1 s"),
         ):
             client.stats()
 
 
-def test_problem_document_becomes_status_and_detail(engine: FakeEngine, client: Client) -> None:
+def test_problem_document_becomes_status_and_detail(engine: FakeEngine, client: EngineClient) -> None:
     engine.script["GET /v1/engine/stats"] = [problem(403, "token 'ci' lacks the scope read")]
     with pytest.raises(ProblemError, match="lacks the scope") as caught:
         client.stats()
     assert (caught.value.status, caught.value.detail) == (403, "token 'ci' lacks the scope read")
 
 
-def test_error_without_problem_document_names_the_status(engine: FakeEngine, client: Client) -> None:
+def test_error_without_problem_document_names_the_status(engine: FakeEngine, client: EngineClient) -> None:
     engine.script["GET /v1/engine/stats"] = [b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>"]
     with pytest.raises(ProblemError, match=r"Bad Gateway \(502\)"):
         client.stats()
@@ -270,7 +269,7 @@ def test_early_answer_to_a_large_body_is_read(engine: FakeEngine) -> None:
         thread = threading.Thread(target=refuse, args=(server,))
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with Client(url) as client, pytest.raises(ProblemError, match="over 1 MiB"):
+        with EngineClient(url) as client, pytest.raises(ProblemError, match="over 1 MiB"):
             client.submit(b" " * 8_000_000)
         thread.join()
 
@@ -284,13 +283,13 @@ def test_busy_engine_is_asked_again_after_its_retry_after(engine: FakeEngine, st
     ]
     slept: list[float] = []
     notices: list[str] = []
-    with Client(engine.url, sleep=slept.append, notice=notices.append) as client:
+    with EngineClient(engine.url, sleep=slept.append, notice=notices.append) as client:
         assert client.stats() == {}
     assert slept == [2, 1]
     assert notices == [f"full ({status}); attempt 2 of 4 in 2 s", f"full ({status}); attempt 3 of 4 in 1 s"]
 
 
-def test_busy_engine_is_given_up_after_a_few_attempts(engine: FakeEngine, client: Client) -> None:
+def test_busy_engine_is_given_up_after_a_few_attempts(engine: FakeEngine, client: EngineClient) -> None:
     engine.script["GET /v1/engine/stats"] = [problem(503, "full", Retry_After="0")]
     with pytest.raises(ProblemError, match="full") as caught:
         client.stats()
@@ -298,7 +297,7 @@ def test_busy_engine_is_given_up_after_a_few_attempts(engine: FakeEngine, client
     assert len(engine.requests) == 4
 
 
-def test_long_retry_after_is_not_waited_for(engine: FakeEngine, client: Client) -> None:
+def test_long_retry_after_is_not_waited_for(engine: FakeEngine, client: EngineClient) -> None:
     engine.script["GET /v1/engine/stats"] = [
         problem(503, "maintenance", Retry_After=formatdate(time.time() + 3600))
     ]
@@ -311,12 +310,12 @@ def test_long_retry_after_is_not_waited_for(engine: FakeEngine, client: Client) 
 def test_unreadable_retry_after_is_the_default(engine: FakeEngine) -> None:
     engine.script["GET /v1/engine/stats"] = [problem(503, "full", Retry_After="soon"), (200, {})]
     slept: list[float] = []
-    with Client(engine.url, sleep=slept.append) as client:
+    with EngineClient(engine.url, sleep=slept.append) as client:
         client.stats()
     assert slept == [1]
 
 
-def test_tasks_follow_the_cursor_up_to_the_limit(engine: FakeEngine, client: Client) -> None:
+def test_tasks_follow_the_cursor_up_to_the_limit(engine: FakeEngine, client: EngineClient) -> None:
     pages: list[Answer] = [
         (200, {"tasks": [task("a"), task("b")], "cursor": "b&="}),
         (200, {"tasks": [task("c")], "cursor": "c"}),
@@ -336,22 +335,22 @@ def test_tasks_follow_the_cursor_up_to_the_limit(engine: FakeEngine, client: Cli
 )
 def test_address_that_is_none_is_refused_before_any_request(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        Client(url)
+        EngineClient(url)
 
 
 @pytest.mark.parametrize("token", ["a\r\nX: y", "ключ", "a b"])
 def test_token_that_no_header_can_carry_is_refused(token: str) -> None:
     with pytest.raises(ValueError, match="token"):
-        Client("http://x", token=token)
+        EngineClient("http://x", token=token)
 
 
 def test_prefix_of_the_address_is_kept(engine: FakeEngine) -> None:
     engine.script["GET /cdn/v1/engine/stats"] = [(200, {})]
-    with Client(engine.url + "/cdn/") as client:
+    with EngineClient(engine.url + "/cdn/") as client:
         assert client.stats() == {}
 
 
-def test_wait_polls_slower_and_slower_until_all_are_settled(engine: FakeEngine, client: Client) -> None:
+def test_wait_polls_slower_and_slower_until_all_are_settled(engine: FakeEngine, client: EngineClient) -> None:
     running: list[Answer] = [(200, task("a"))] * 15
     engine.script["GET /v1/engine/task/a"] = [*running, (200, task("a", "done"))]
     engine.script["GET /v1/engine/task/b"] = [(200, task("b", "partial"))]
@@ -371,7 +370,7 @@ def test_wait_polls_slower_and_slower_until_all_are_settled(engine: FakeEngine, 
     assert sum("task/b" in request[0] for request in engine.requests) == 1
 
 
-def test_wait_outlives_a_restart_of_the_engine(engine: FakeEngine, client: Client) -> None:
+def test_wait_outlives_a_restart_of_the_engine(engine: FakeEngine, client: EngineClient) -> None:
     """Away for less than the time-out, after it answered once: the wait goes on."""
     script: list[Answer] = [(200, task("a")), b"", b"", b"", problem(503, "starting", Retry_After="99")]
     engine.script["GET /v1/engine/task/a"] = [*script, (200, task("a", "done"))]
@@ -382,26 +381,19 @@ def test_wait_outlives_a_restart_of_the_engine(engine: FakeEngine, client: Clien
 def test_wait_ends_when_the_engine_stays_away() -> None:
     engine = FakeEngine()
     engine.script["GET /v1/engine/task/a"] = [(200, task("a")), b""]
-    with engine.running(), Client(engine.url, timeout_s=0.2) as client, pytest.raises(EngineUnreachableError):
+    with (
+        engine.running(),
+        EngineClient(engine.url, timeout_s=0.2) as client,
+        pytest.raises(EngineUnreachableError),
+    ):
         wait(client, ["a"], report=lambda _: None)
 
 
 def test_wait_for_an_engine_that_never_answered_fails_at_once() -> None:
-    with Client("http://127.0.0.1:1") as client, pytest.raises(EngineUnreachableError):
+    with EngineClient("http://127.0.0.1:1") as client, pytest.raises(EngineUnreachableError):
         wait(client, ["a"], report=lambda _: None, sleep=lambda _: pytest.fail("waited"))
 
 
-def test_wait_for_an_unknown_task_fails(engine: FakeEngine, client: Client) -> None:
+def test_wait_for_an_unknown_task_fails(engine: FakeEngine, client: EngineClient) -> None:
     with pytest.raises(ProblemError, match="no such path"):
         wait(client, ["a"], report=lambda _: None)
-
-
-def test_split_keeps_order_and_the_limits() -> None:
-    targets = [f"http://example.com/{number}" for number in range(20_001)]
-    parts = list(split(targets))
-    assert [len(part) for part in parts] == [10_000, 10_000, 1]
-    assert [target for part in parts for target in part] == targets
-    long = ["http://example.com/" + "é" * 2000] * 10_000
-    parts = list(split(long))
-    assert sum(map(len, parts)) == 10_000
-    assert all(len(encode({"targets": part})) < BODY_MAX_BYTES for part in parts)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from engine.cli import main as cli
-from engine.cli.migrate import Holds, migrate
-from engine.cli.sides import EmbeddedSide, Side, open_side
+from engine.cli.migration.embedded import EmbeddedSide
+from engine.cli.migration.migrate import Holds, migrate
+from engine.cli.migration.opening import open_side
+from engine.cli.migration.side import Side
 from engine.config.tables import Config, EngineConfig
 from engine.errors import ConfigError, StoreError
 from engine.store.layout import check_layout

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.cli.sides import PAGE, facts_of, settled_state
+from engine.cli.migration.side import PAGE, facts_of, settled_state
 from engine.errors import StoreError
 from engine.tasks.records import Batch, Callback, Parked
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from engine.cli.sides import Side
+    from engine.cli.migration.side import Side
 
 _MARK: Final = "migration.json"
 
@@ -54,7 +54,7 @@ class Holds(msgspec.Struct):
 
     def differences(self, other: Holds) -> list[str]:
         """Say where *other* has not the same."""
-        found = [
+        differences = [
             f"{name}: {mine} and {theirs}"
             for name in ("documents", "unfinished", "callbacks")
             if (mine := getattr(self, name)) != (theirs := getattr(other, name))
@@ -62,8 +62,8 @@ class Holds(msgspec.Struct):
         for node in sorted(self.delayed.keys() | other.delayed.keys()):
             mine, theirs = self.delayed.get(node, 0), other.delayed.get(node, 0)
             if mine != theirs:
-                found.append(f"delayed of {node}: {mine} and {theirs}")
-        return found
+                differences.append(f"delayed of {node}: {mine} and {theirs}")
+        return differences
 
 
 class _Mark(msgspec.Struct):
@@ -91,10 +91,10 @@ def migrate(
         _unfinished(source, target, say)
         _delayed(source, target, say)
         _callbacks(source, target, say)
-        found = holds(source), holds(target)
-    if not found[0].differences(found[1]):
+        had, has = holds(source), holds(target)
+    if not had.differences(has):
         (folder / _MARK).unlink()
-    return found
+    return had, has
 
 
 def holds(side: Side) -> Holds:
@@ -173,10 +173,13 @@ def _delayed(source: Side, target: Side, say: Callable[[str], object]) -> None:
 
 
 def _callbacks(source: Side, target: Side, say: Callable[[str], object]) -> None:
-    known = {(one.task_id, one.url, one.body) for one in target.callbacks()}
-    found = source.callbacks()
-    left = [one for one in found if (one.task_id, one.url, one.body) not in known]
-    for place in range(0, len(left), PAGE):
-        some = [Callback(0, one.task_id, one.url, one.body) for one in left[place : place + PAGE]]
-        target.write(Batch(callbacks=some))
-    say(f"callbacks: {len(found)}")
+    known = {(callback.task_id, callback.url, callback.body) for callback in target.callbacks()}
+    callbacks = source.callbacks()
+    missing = [
+        Callback(0, callback.task_id, callback.url, callback.body)
+        for callback in callbacks
+        if (callback.task_id, callback.url, callback.body) not in known
+    ]
+    for place in range(0, len(missing), PAGE):
+        target.write(Batch(callbacks=missing[place : place + PAGE]))
+    say(f"callbacks: {len(callbacks)}")

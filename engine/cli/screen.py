@@ -1,9 +1,8 @@
-"""What the command line prints: tables and a progress bar in a terminal, plain lines in a pipe, or JSON.
+"""The screen: tables and a progress bar in a terminal, plain lines in a pipe, or JSON.
 
 Plain lists are tab-separated without a header, plain documents ``key value`` lines, JSON is one
 document a line. rich is imported only for a terminal: it costs more start-up time than all the
-rest. What came over the network is shown with its control characters escaped, so that no cache's
-answer can drive the terminal or forge a column.
+rest.
 """
 
 from __future__ import annotations
@@ -12,40 +11,31 @@ import contextlib
 import json
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Literal
+
+from engine.cli.cells import (
+    CONFIG_COLUMNS,
+    ERROR_COLUMNS,
+    LAYER_COLUMNS,
+    TASK_COLUMNS,
+    WIDE_COLUMNS,
+    clean,
+    flatten,
+    merge_layers,
+    plain,
+    rows_of,
+    styled,
+    sum_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rich.progress import Progress
-    from rich.text import Text
 
-Document = dict[str, Any]
+    from engine.cli.documents import Document
 
 ERRORS_SHOWN = 10
-NODE_COLUMNS = (
-    *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
-    *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
-)
-ENGINE_COLUMNS = (
-    *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
-)
-WIDE_COLUMNS = frozenset(
-    {"driver", "url", "last_error_at", "kind", "consumer"}
-)  #: left out of lists in a terminal
-TASK_COLUMNS = ("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at")
-ACCEPTED_COLUMNS = ("task_id", "state", "total")
-LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
-CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
-ERROR_COLUMNS = ("node", "target", "reason")
-_STYLES = {
-    **dict.fromkeys(("done", "ready", "alive"), "green"),
-    **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
-    **dict.fromkeys(("partial", "refusing"), "yellow"),
-    **dict.fromkeys(("failed", "down"), "red"),
-    "cancelled": "magenta",
-}
 
 
 class Output:
@@ -80,7 +70,7 @@ class Output:
         if self.as_json:
             self.json(document)
         else:
-            self._pairs(list(_flatten(document)))
+            self._pairs(list(flatten(document)))
 
     def configuration(self, document: Document) -> None:
         """Print what a configuration would run: values, then a row for each node."""
@@ -101,7 +91,7 @@ class Output:
         else:
             self._table("", TASK_COLUMNS, documents)
         self._details("layer", LAYER_COLUMNS, merge_layers(documents))
-        errors = [error for document in documents for error in _rows(document, "errors")]
+        errors = [error for document in documents for error in rows_of(document, "errors")]
         self._details("error", ERROR_COLUMNS, errors[:ERRORS_SHOWN])
         known = max(len(errors), sum(int(document.get("failed") or 0) for document in documents))
         if errors and known > ERRORS_SHOWN:
@@ -138,7 +128,7 @@ class Output:
                 layers = merge_layers(documents)
                 if layers and "" in bars:
                     progress.remove_task(bars.pop(""))
-                for layer in layers or [_sum("", documents)]:
+                for layer in layers or [sum_of("", documents)]:
                     name = clean(layer["name"])
                     if name not in bars:
                         bars[name] = progress.add_task(name or "accepted", total=layer["total"], note="")
@@ -156,27 +146,27 @@ class Output:
             return
         for row in rows:
             if what == "layer":
-                numbers = " ".join(f"{key} {_plain(row.get(key))}" for key in columns[1:])
-                self._write(f"layer {_plain(row.get('name'))} {numbers}\n")
+                numbers = " ".join(f"{key} {plain(row.get(key))}" for key in columns[1:])
+                self._write(f"layer {plain(row.get('name'))} {numbers}\n")
             else:
-                self._write(f"{what} {' '.join(_plain(row.get(key)) for key in columns)}\n")
+                self._write(f"{what} {' '.join(plain(row.get(key)) for key in columns)}\n")
 
     def _pairs(self, pairs: Sequence[tuple[str, Any]]) -> None:
         if not self._is_rich:
             for key, value in pairs:
-                self._write(f"{clean(key)} {_plain(value)}\n")
+                self._write(f"{clean(key)} {plain(value)}\n")
             return
         from rich.table import Table  # noqa: PLC0415 - only a terminal pays for rich
 
         grid = Table.grid(padding=(0, 2))
         for key, value in pairs:
-            grid.add_row(clean(key), _styled(key, value))
+            grid.add_row(clean(key), styled(key, value))
         self._print(grid)
 
     def _table(self, title: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
         if not self._is_rich:
             for row in rows:
-                self._write("\t".join(_plain(row.get(column)) for column in columns) + "\n")
+                self._write("\t".join(plain(row.get(column)) for column in columns) + "\n")
             return
         from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only a terminal pays for rich
         from rich.table import Table  # noqa: PLC0415
@@ -189,7 +179,7 @@ class Output:
             justify: Literal["left", "right"] = "right" if is_number else "left"
             table.add_column(header, justify=justify, overflow="fold", no_wrap=is_whole)
         for row in rows:
-            table.add_row(*(_styled(column, row.get(column)) for column in columns))
+            table.add_row(*(styled(column, row.get(column)) for column in columns))
         self._print(table)
 
     def _print(self, renderable: Any) -> None:
@@ -223,63 +213,6 @@ def say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
-
-
-def clean(value: object) -> str:
-    r"""Return *value* as text without control characters: they are escaped, as in ``\x1b``."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
-def merge_layers(documents: Sequence[Document]) -> list[Document]:
-    """Return one row for each layer, with the sums over all *documents*."""
-    by_name: dict[str, list[Document]] = {}
-    for document in documents:
-        for layer in _rows(document, "layers"):
-            by_name.setdefault(str(layer.get("name")), []).append(layer)
-    return [_sum(name, layers) for name, layers in by_name.items()]
-
-
-def _sum(name: str, rows: Sequence[Document]) -> Document:
-    return {"name": name, **{key: sum(int(row.get(key) or 0) for row in rows) for key in LAYER_COLUMNS[1:]}}
-
-
-def _rows(document: Document, key: str) -> list[Document]:
-    return [row for row in document.get(key) or () if isinstance(row, dict)]
-
-
-def _flatten(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in document.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _plain(value: Any) -> str:
-    """Return a cell for a program: numbers as they are, ``-`` for nothing."""
-    match value:
-        case None | "":
-            return "-"
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.3f}".rstrip("0").rstrip(".")
-        case list():
-            return ",".join(clean(item) for item in value) or "-"
-        case _:
-            return clean(value)
-
-
-def _styled(key: str, value: Any) -> Text:
-    """Return a cell for people: local times, coloured states."""
-    from rich.text import Text  # noqa: PLC0415 - only a terminal pays for rich
-
-    if key.endswith("_at") and isinstance(value, int | float):
-        return Text(time.strftime("%m-%d %H:%M:%S", time.localtime(value)))
-    return Text(_plain(value), style=_STYLES.get(str(value), "") if key == "state" else "")
 
 
 def _bars() -> Progress:

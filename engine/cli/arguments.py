@@ -1,0 +1,169 @@
+"""Arguments: which commands there are, and what each takes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli import cells, client, local, submit, views
+from engine.tasks.words import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.cli.screen import Output
+
+    Command = Callable[[argparse.Namespace, Output], int]
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments of one command; global options may stand before and after its name.
+
+    Raises:
+        SystemExit: after ``--help`` (0) or a mistake (2), both told already.
+    """
+    parser, commands = _parsers()
+    args, rest = parser.parse_known_args(argv)
+    if rest:
+        # argparse takes URLs in one place only; those between or after options arrive here.
+        end = rest.index("--") if "--" in rest else len(rest)
+        if not hasattr(args, "targets") or any(word.startswith("-") and word != "-" for word in rest[:end]):
+            commands[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
+        args.targets += rest[:end] + rest[end + 1 :]
+    return args
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(
+        prog="purgeline",
+        description="Purges and prefetches content on every cache, through the engine.",
+        epilog="Exit codes: 0 done or accepted, 1 failed or partial, 2 usage, 3 engine unreachable.",
+        allow_abbrev=False,
+    )
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_globals(shared)
+    _add_globals(parser)
+    parser.set_defaults(engine=None, token=None, json=False, timeout=None)
+    places = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands: dict[str, argparse.ArgumentParser] = {}
+
+    def add(name: str, run: Command, text: str) -> Callable[..., argparse.Action]:
+        command = places.add_parser(name, help=text, description=text, parents=[shared], allow_abbrev=False)
+        command.set_defaults(run=run)
+        commands[name] = command
+        return command.add_argument
+
+    option = add("serve", local.serve, "Run the engine until it is told to stop.")
+    option("--config", type=Path, required=True, metavar="F", help="TOML file")
+    option(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="run so many processes under a supervisor, which reloads on SIGHUP without a pause",
+    )
+    for name, text in (
+        ("purge", "Purge targets."),
+        ("prefetch", "Fetch URLs into the caches ahead of time."),
+    ):
+        add(name, submit.hand_in, f"{text} Without a URL they are read from standard input, one a line.")
+        _add_task_options(commands[name], is_purge=name == "purge")
+    _add_views(add)
+    option = add(
+        "migrate", local.move_store, "Copy all tasks from one store to another; both without engines."
+    )
+    option("--from", dest="source", required=True, metavar="URL", help="such as sqlite:")
+    option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
+    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option("--workers", type=_count, metavar="N", help="for sqlite:DIR: the engine there runs N (default 1)")
+    worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
+    worker.add_argument("--config", type=Path, required=True)
+    worker.set_defaults(run=local.work)
+    option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
+    option("config", type=Path, metavar="F", help="TOML file")
+    return parser, commands
+
+
+def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
+    add("status", views.status, "Show a task.")("id", type=_task_id, metavar="ID")
+    add("watch", views.watch, "Show the progress of tasks until they are settled.")(
+        "ids", type=_task_id, metavar="ID", nargs="+"
+    )
+    add("cancel", views.cancel, "Cancel what was not sent of a task.")("id", type=_task_id, metavar="ID")
+    option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
+    option("--state", choices=[*State], default="", help="only these")
+    option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
+    add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
+    add(
+        "cluster", views.cluster, f"List the engines of one Redis. Columns: {' '.join(cells.ENGINE_COLUMNS)}."
+    )
+    add("stats", views.stats, "Show the engine's queues and rates.")
+    add("version", views.version, "Show the version of this command and, when it answers, of the engine.")
+
+
+def _add_globals(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("every command")
+    group.add_argument("--engine", metavar="URL", help=f"default: $PURGELINE_URL or {client.URL_DEFAULT}")
+    group.add_argument(
+        "--token",
+        metavar="T",
+        help="default: $PURGELINE_TOKEN, which is better: other users of this machine can see arguments",
+    )
+    group.add_argument("--json", action="store_true", help="print JSON, one document a line")
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="S",
+        help=f"seconds to wait for an answer (default {client.TIMEOUT_S:g})",
+    )
+
+
+def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> None:
+    option = parser.add_argument
+    option("targets", nargs="*", metavar="URL", help="what to work on; - reads standard input")
+    option(
+        "--file",
+        action="append",
+        default=[],
+        metavar="F",
+        help="read targets from F too; # starts a comment line",
+    )
+    parser.set_defaults(kind="url", soft=False, prefetch=False)
+    if is_purge:
+        kinds = parser.add_mutually_exclusive_group()
+        for kind, text in (
+            ("prefix", "targets are prefixes of URLs"),
+            ("regex", "targets are regular expressions"),
+            ("key", "targets are HOST/KEY, a surrogate key"),
+            ("host", "targets are whole hosts"),
+        ):
+            kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=text)
+        option("--soft", action="store_true", help="mark stale instead of dropping")
+        option("--prefetch", action="store_true", help="fetch again after the purge")
+    option("--wait", action="store_true", help="wait until it is settled; the exit code tells how")
+    option("--layer", action="append", default=[], metavar="NAME", help="only this layer; may be repeated")
+    option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")
+    option("--id", type=_task_id, metavar="ID", help="the task's id: repeating a request under it is safe")
+    option(
+        "--due", type=_seconds, metavar="S", help="seconds after which what is undelivered counts as partial"
+    )
+    option("--callback", metavar="URL", help="is told when the task is settled")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not (re.fullmatch(r"\d{1,8}(\.\d+)?|\.\d+", text) and float(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return float(text)
+
+
+def _task_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no task id: 1-64 of A-Z a-z 0-9 . _ -")
+    return text

@@ -1,0 +1,100 @@
+"""What stands in tables and lines: columns, sums over layers, and values as text.
+
+What came over the network is shown with its control characters escaped, so that no cache's answer can drive
+the terminal or forge a column.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.text import Text
+
+    from engine.cli.documents import Document
+
+NODE_COLUMNS = (
+    *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
+    *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
+)
+ENGINE_COLUMNS = (
+    *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
+)
+WIDE_COLUMNS = frozenset(
+    {"driver", "url", "last_error_at", "kind", "consumer"}
+)  #: left out of lists in a terminal
+TASK_COLUMNS = ("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at")
+ACCEPTED_COLUMNS = ("task_id", "state", "total")
+LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
+CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
+ERROR_COLUMNS = ("node", "target", "reason")
+_STYLES = {
+    **dict.fromkeys(("done", "ready", "alive"), "green"),
+    **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
+    **dict.fromkeys(("partial", "refusing"), "yellow"),
+    **dict.fromkeys(("failed", "down"), "red"),
+    "cancelled": "magenta",
+}
+
+
+def clean(value: object) -> str:
+    r"""Return *value* as text without control characters: they are escaped, as in ``\x1b``."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def merge_layers(documents: Sequence[Document]) -> list[Document]:
+    """Return one row for each layer, with the sums over all *documents*."""
+    by_name: dict[str, list[Document]] = {}
+    for document in documents:
+        for layer in rows_of(document, "layers"):
+            by_name.setdefault(str(layer.get("name")), []).append(layer)
+    return [sum_of(name, layers) for name, layers in by_name.items()]
+
+
+def sum_of(name: str, rows: Sequence[Document]) -> Document:
+    """Return one row named *name*, with the sums of the numbers of *rows*."""
+    return {"name": name, **{key: sum(int(row.get(key) or 0) for row in rows) for key in LAYER_COLUMNS[1:]}}
+
+
+def rows_of(document: Document, key: str) -> list[Document]:
+    """Return the list of objects that *document* has under *key*, if it has one."""
+    return [row for row in document.get(key) or () if isinstance(row, dict)]
+
+
+def flatten(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield keys, joined by dots, and values that are no objects."""
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def plain(value: Any) -> str:
+    """Return a cell for a program: numbers as they are, ``-`` for nothing."""
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.3f}".rstrip("0").rstrip(".")
+        case list():
+            return ",".join(clean(item) for item in value) or "-"
+        case _:
+            return clean(value)
+
+
+def styled(key: str, value: Any) -> Text:
+    """Return a cell for people: local times, coloured states."""
+    from rich.text import Text  # noqa: PLC0415 - only a terminal pays for rich
+
+    if key.endswith("_at") and isinstance(value, int | float):
+        return Text(time.strftime("%m-%d %H:%M:%S", time.localtime(value)))
+    return Text(plain(value), style=_STYLES.get(str(value), "") if key == "state" else "")

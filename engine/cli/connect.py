@@ -1,0 +1,32 @@
+"""The engine that a command talks to: from its options and the environment."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from engine.cli import client
+from engine.cli.exits import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from engine.cli.screen import Output
+
+
+def connect(args: argparse.Namespace, out: Output, *, busy_attempts: int = 4) -> client.EngineClient:
+    """Return a client of the engine that *args* name.
+
+    Raises:
+        UsageError: the address or the token cannot be used.
+    """
+    try:
+        return client.EngineClient(
+            args.engine or os.environ.get("PURGELINE_URL") or client.URL_DEFAULT,
+            token=os.environ.get("PURGELINE_TOKEN", "") if args.token is None else args.token,
+            timeout_s=args.timeout or client.TIMEOUT_S,
+            busy_attempts=busy_attempts,
+            notice=out.notice,
+        )
+    except ValueError as exc:
+        raise UsageError(f"--engine or --token: {exc}") from exc

@@ -1,0 +1,87 @@
+"""Commands that talk to no engine: they run one, check its configuration, or move its store.
+
+What only some of them need is imported when they run: the engine for ``serve``, msgspec for a configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine._version import __version__
+from engine.cli.exits import DONE, FAILED, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from engine.cli.screen import Output
+
+
+def serve(args: argparse.Namespace, _out: Output) -> int:
+    """Run the engine until it is told to stop."""
+    from engine.config.load import load  # noqa: PLC0415 - only this command needs the engine
+
+    settings = load(args.config)
+    if args.workers is None:
+        from engine.process.single import run  # noqa: PLC0415 - after a mistake in the file not even then
+
+        return run(settings)
+    from engine import supervisor  # noqa: PLC0415 - as above
+
+    return supervisor.main(
+        ["--config", str(args.config.resolve()), "--workers", str(args.workers)],
+        worker_command=[sys.executable, "-m", "engine", "worker"],
+        version=__version__,
+    )
+
+
+def work(args: argparse.Namespace, _out: Output) -> int:
+    """Run one worker; its supervisor calls it."""
+    from engine.config.load import load  # noqa: PLC0415 - as above
+
+    settings = load(args.config)
+    from engine.process.worker import run  # noqa: PLC0415 - as above
+
+    return run(settings)
+
+
+def check_config(args: argparse.Namespace, out: Output) -> int:
+    """Check a configuration and show what it would run."""
+    from engine.config.load import load  # noqa: PLC0415 - only this command needs msgspec
+
+    settings = load(args.config)
+    layers = [layer.name for layer in settings.layer] or ["edge"]
+    nodes = [
+        {
+            "name": node.name,
+            "layer": node.layer,
+            "driver": node.driver,
+            "url": node.url,
+            "parents": node.parents,
+        }
+        for node in sorted(settings.node, key=lambda node: layers.index(node.layer))
+    ]
+    facts = {"listen": settings.engine.listen, "store": settings.store.url, "layers": layers}
+    out.configuration({**facts, "nodes": nodes})
+    return DONE
+
+
+def move_store(args: argparse.Namespace, out: Output) -> int:
+    """Copy all tasks from one store to another."""
+    from engine.cli.migration.migrate import migrate  # noqa: PLC0415 - only this command needs the stores
+    from engine.cli.migration.opening import open_side  # noqa: PLC0415 - as above
+    from engine.config.load import load  # noqa: PLC0415 - as above
+
+    settings = load(args.config)
+    folder = Path(settings.engine.data_dir)
+    source = open_side(args.source, settings, folder, is_target=False)
+    if args.workers and not args.target.startswith("sqlite:"):
+        raise UsageError("--workers: only files are of a number of workers; --to takes sqlite:DIR then")
+    target = open_side(args.target, settings, folder, is_target=True, workers=args.workers)
+    had, has = migrate(source, target, folder, say=out.notice)
+    out.mapping({"from": had.shown(), "to": has.shown()})
+    if different := had.differences(has):
+        text = "; ".join(different)
+        return out.error(f"not the same on both sides: {text}; run it again to go on", exit_code=FAILED)
+    return DONE

@@ -1,0 +1,102 @@
+"""The side of an embedded store, which may be several files."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from engine.cli.migration.side import PAGE, parked
+from engine.tasks.records import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from engine.store.store import Store
+    from engine.tasks.records import Accepted, Callback, Parked
+
+_FIRST_PAGE: Final = 2**62
+
+
+class EmbeddedSide:
+    """The files of an embedded store.
+
+    Args:
+        url: as it was given.
+        stores: the files.
+        of: which of them a task is in.
+    """
+
+    is_shared = False
+
+    def __init__(self, url: str, stores: Sequence[Store], of: Callable[[str], int]) -> None:
+        self.url = url
+        self.stores = stores
+        self.of = of
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedSide {self.url} [{len(self.stores)} files]>"
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """See `Side.opened`."""
+        with contextlib.ExitStack() as stack:
+            for store in self.stores:
+                store.open()
+                stack.callback(store.close)
+            yield
+
+    def documents(self) -> Iterator[list[bytes]]:
+        """See `Side.documents`. By file."""
+        for store in self.stores:
+            starts = []
+            before = _FIRST_PAGE
+            while before:
+                starts.append(before)
+                _, before = store.documents(None, before, PAGE)
+            for start in reversed(starts):
+                page, _ = store.documents(None, start, PAGE)
+                yield page[::-1]
+
+    def unfinished(self) -> Iterator[list[Accepted]]:
+        """See `Side.unfinished`."""
+        for store in self.stores:
+            yield from (records for _, records in store.journal())
+
+    def nodes(self) -> list[str]:
+        """See `Side.nodes`."""
+        return sorted({node for store in self.stores for node in store.depths()})
+
+    def rows(self, node: str) -> list[Parked]:
+        """See `Side.rows`. By file."""
+        queue = []
+        for store in self.stores:
+            without = set(store.orphans())
+            rows = store.parked_of(node, store.depth(node).count)
+            queue += [parked(row) for row in rows if row.task_id not in without]
+        return queue
+
+    def callbacks(self) -> list[Callback]:
+        """See `Side.callbacks`."""
+        return [callback for store in self.stores for callback in store.pending_callbacks()]
+
+    def write(self, batch: Batch) -> None:
+        """See `Side.write`."""
+        parts = [Batch() for _ in self.stores]
+        for record in batch.accepted:
+            parts[self.of(record.id)].accepted.append(record)
+        for task_id, document in batch.documents.items():
+            parts[self.of(task_id)].documents[task_id] = document
+        for row in batch.parked:
+            parts[self.of(row.task_id)].parked.append(row)
+        for callback in batch.callbacks:
+            parts[self.of(callback.task_id)].callbacks.append(callback)
+        for store, part in zip(self.stores, parts, strict=True):
+            store.commit(part)
+
+    def drop_rows(self) -> None:
+        """See `Side.drop_rows`."""
+        for store in self.stores:
+            for node, depth in store.depths().items():
+                ids = list({row.task_id for row in store.parked_of(node, depth.count)})
+                for place in range(0, len(ids), PAGE):
+                    store.commit(Batch(unparked_tasks=ids[place : place + PAGE]))

@@ -1,0 +1,117 @@
+"""The commands ``purge`` and ``prefetch``: targets in, tasks out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.cells import ACCEPTED_COLUMNS
+from engine.cli.client_errors import EngineUnreachableError, ProblemError
+from engine.cli.connect import connect
+from engine.cli.documents import encode, new_id, split
+from engine.cli.exits import DONE, INTERRUPTED, UsageError, exit_code_of, fail, hint
+from engine.cli.views import follow
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from engine.cli.client import EngineClient
+    from engine.cli.documents import Document
+    from engine.cli.screen import Output
+
+ID_MAX = 64  #: characters of a task id
+ABOUT_ONE_TASK = frozenset({400, 409, 413, 422})  #: refusals that say nothing about the next task
+
+
+def hand_in(args: argparse.Namespace, out: Output) -> int:
+    """Hand in the tasks of ``purge`` or ``prefetch``; with ``--wait``, until they are settled."""
+    requests = list(_requests(args, _targets(args)))
+    accepted: list[Document] = []
+    ids: list[str] = []
+    with connect(args, out) as client:
+        try:
+            code = _submit(client, out, requests, ids=ids, accepted=accepted)
+        except KeyboardInterrupt:
+            out.documents(accepted, ACCEPTED_COLUMNS)
+            return out.error(f"interrupted; {hint(ids)}", exit_code=INTERRUPTED)
+        if args.wait and accepted:
+            return max(code, follow(client, out, [document["task_id"] for document in accepted]))
+    out.documents(accepted, ACCEPTED_COLUMNS)
+    return max([code, *map(exit_code_of, accepted)])
+
+
+def _submit(
+    client: EngineClient,
+    out: Output,
+    requests: list[Document],
+    *,
+    ids: list[str],
+    accepted: list[Document],
+) -> int:
+    """Hand in *requests*, noting in *ids* what was sent and in *accepted* what was taken."""
+    code = DONE
+    for number, request in enumerate(requests):
+        ids.append(request["id"])
+        try:
+            accepted.append(client.submit(encode(request)))
+        except (EngineUnreachableError, ProblemError) as exc:
+            text = f"task {number + 1} of {len(requests)}: {exc}" if len(requests) > 1 else str(exc)
+            if isinstance(exc, EngineUnreachableError) and exc.sent:
+                base = request["id"] if len(requests) == 1 else request["id"].removesuffix(f"-{number + 1}")
+                text += f"; it may have been accepted: the same command with --id {base} is safe to repeat"
+            goes_on = isinstance(exc, ProblemError) and exc.status in ABOUT_ONE_TASK
+            unsent = sum(len(later["targets"]) for later in requests[number + 1 :])
+            if unsent and not goes_on:
+                text += f"; {unsent} more targets were not sent"
+            code = max(code, fail(out, exc, text))
+            if not goes_on:
+                break
+    return code
+
+
+def _targets(args: argparse.Namespace) -> list[str]:
+    """Return the targets of command line, files and standard input; all before anything is sent."""
+    targets = [target for target in args.targets if target != "-"]
+    sources = [*args.file, *(["-"] if "-" in args.targets else [])]
+    if not targets and not sources and sys.stdin is not None and not sys.stdin.isatty():
+        sources.append("-")
+    for source in sources:
+        try:
+            content = _standard_input() if source == "-" else Path(source).read_bytes()
+            lines = content.decode("utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UsageError(f"targets from {source!r} cannot be read: {exc}") from exc
+        targets += [line for line in map(str.strip, lines) if line and line[0] != "#"]
+    if not targets:
+        raise UsageError("no target: name URLs, or pipe them in, or give --file F")
+    return targets
+
+
+def _standard_input() -> bytes:
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()  # None: closed by the shell, <&-
+
+
+def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document]:
+    """Yield the tasks to hand in; more than one when one may not have that many targets."""
+    options = {
+        "soft": args.soft,
+        "prefetch": args.prefetch,
+        "layers": args.layer,
+        "nodes": args.node,
+        "callback": args.callback,
+        "due_s": args.due,
+    }
+    given = {key: value for key, value in options.items() if value}
+    try:
+        encode({**given, "targets": args.targets})
+    except UnicodeEncodeError as exc:
+        raise UsageError("an argument is not UTF-8") from exc
+    parts = list(split(targets))
+    task_id = args.id or new_id()
+    for number, part in enumerate(parts, start=1):
+        part_id = task_id if len(parts) == 1 else f"{task_id}-{number}"
+        if len(part_id) > ID_MAX:
+            raise UsageError(f"--id: {len(parts)} tasks are needed, and {part_id!r} is longer than {ID_MAX}")
+        yield {"id": part_id, "action": args.command, "kind": args.kind, **given, "targets": part}

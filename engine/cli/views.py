@@ -1,0 +1,99 @@
+"""Commands that look at an engine: tasks (and cancel one), nodes, the cluster, statistics, the version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine._version import __built_at__, __revision__, __version__
+from engine.cli.cells import ENGINE_COLUMNS, NODE_COLUMNS, TASK_COLUMNS
+from engine.cli.client_errors import EngineUnreachableError, ProblemError
+from engine.cli.connect import connect
+from engine.cli.exits import DONE, INTERRUPTED, exit_code_of, fail, hint
+from engine.cli.waiting import wait
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from engine.cli.client import EngineClient
+    from engine.cli.screen import Output
+
+VERSION_TIMEOUT_S = 2.0  #: `version` does not wait long for an engine that need not be there
+
+
+def status(args: argparse.Namespace, out: Output) -> int:
+    """Show one task; its state is the exit code."""
+    with connect(args, out) as client:
+        document = client.task(args.id)
+    out.results([document])
+    return exit_code_of(document)
+
+
+def watch(args: argparse.Namespace, out: Output) -> int:
+    """Show the progress of tasks until they are settled."""
+    with connect(args, out) as client:
+        return follow(client, out, args.ids)
+
+
+def follow(client: EngineClient, out: Output, ids: Sequence[str]) -> int:
+    """Wait for tasks with a progress bar, show what became of them, and return the exit code."""
+    try:
+        with out.progress() as show:
+            documents = wait(client, ids, report=show)
+    except KeyboardInterrupt:
+        return out.error(f"interrupted; {hint(ids)}", exit_code=INTERRUPTED)
+    except EngineUnreachableError as exc:
+        return fail(out, exc, f"{exc}; {hint(ids)}")
+    out.results(documents)
+    return max(map(exit_code_of, documents))
+
+
+def cancel(args: argparse.Namespace, out: Output) -> int:
+    """Cancel what was not sent of a task."""
+    with connect(args, out) as client:
+        out.results([client.cancel(args.id)])
+    return DONE
+
+
+def tasks(args: argparse.Namespace, out: Output) -> int:
+    """List tasks."""
+    with connect(args, out) as client:
+        out.listing(client.tasks(state=args.state, limit=args.limit), "tasks", TASK_COLUMNS)
+    return DONE
+
+
+def nodes(args: argparse.Namespace, out: Output) -> int:
+    """List the caches."""
+    with connect(args, out) as client:
+        out.listing(client.nodes(), "nodes", NODE_COLUMNS)
+    return DONE
+
+
+def cluster(args: argparse.Namespace, out: Output) -> int:
+    """List the engines of one Redis."""
+    with connect(args, out) as client:
+        document = client.cluster()
+    if document["mode"] == "embedded":
+        out.notice("this engine has a store of its own (store.url is sqlite:); there is no cluster")
+    out.listing(document, "engines", ENGINE_COLUMNS)
+    return DONE
+
+
+def stats(args: argparse.Namespace, out: Output) -> int:
+    """Show the queues and rates."""
+    with connect(args, out) as client:
+        out.mapping(client.stats())
+    return DONE
+
+
+def version(args: argparse.Namespace, out: Output) -> int:
+    """Show the versions of this command and of the engine."""
+    own = {"version": __version__, "revision": __revision__, "built_at": __built_at__}
+    args.timeout = args.timeout or VERSION_TIMEOUT_S
+    with connect(args, out, busy_attempts=1) as client:
+        try:
+            engine: object = client.version()
+        except (EngineUnreachableError, ProblemError) as exc:
+            engine = None if out.as_json else str(exc).removeprefix("engine ")
+    out.mapping({**own, "engine": engine})
+    return DONE

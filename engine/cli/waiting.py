@@ -1,0 +1,61 @@
+"""Waiting until tasks are settled."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from engine.cli.client_errors import EngineUnreachableError, ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.cli.client import EngineClient
+    from engine.cli.documents import Document
+
+SETTLED = frozenset({"done", "failed", "cancelled", "partial"})  #: states that end a wait
+POLL_FIRST_S = 0.02
+POLL_LAST_S = 1.0
+POLL_GROWTH = 1.5
+
+
+def wait(
+    client: EngineClient,
+    task_ids: Sequence[str],
+    *,
+    report: Callable[[Sequence[Document]], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Document]:
+    """Poll tasks until each is done, failed, cancelled or partial; return their documents.
+
+    An engine that answered once may be away for the client's time-out (it restarts, say) before
+    that counts as unreachable.
+
+    Args:
+        client: asks the engine.
+        task_ids: tasks to wait for.
+        report: is given the documents as they are after each round.
+        sleep: waits; for tests.
+
+    Raises:
+        EngineUnreachableError: the engine is away.
+        ProblemError: the engine refuses to show a task.
+    """
+    documents: dict[str, Document] = {}
+    interval_s, answered_at = POLL_FIRST_S, 0.0
+    while True:
+        try:
+            for task_id in task_ids:
+                if documents.get(task_id, {}).get("state") not in SETTLED:
+                    documents[task_id] = client.task(task_id)
+                    answered_at = time.monotonic()
+        except (EngineUnreachableError, ProblemError) as exc:
+            is_away = isinstance(exc, EngineUnreachableError) or exc.is_busy
+            if not is_away or time.monotonic() - answered_at > client.timeout_s or not answered_at:
+                raise
+        else:
+            report(list(documents.values()))
+            if all(document["state"] in SETTLED for document in documents.values()):
+                return list(documents.values())
+        sleep(interval_s)
+        interval_s = min(interval_s * POLL_GROWTH, POLL_LAST_S)

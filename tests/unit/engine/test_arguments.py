@@ -1,0 +1,57 @@
+"""The command line's words, read."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.cli import local, submit, views
+from engine.cli.arguments import parse
+
+
+def test_targets_may_stand_between_and_after_options() -> None:
+    args = parse(["purge", "http://a/1", "--soft", "http://a/2", "--layer", "edge", "--", "-3"])
+    assert args.targets == ["http://a/1", "http://a/2", "-3"]
+    assert (args.soft, args.layer, args.kind) == (True, ["edge"], "url")
+    assert args.run is submit.hand_in
+
+
+def test_global_options_stand_before_and_after_the_command() -> None:
+    args = parse(["--engine", "http://a", "--json", "stats", "--engine", "http://b"])
+    assert (args.engine, args.json, args.run) == ("http://b", True, views.stats)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("key", ["--key"]), ("host", ["--host"]), ("url", [])])
+def test_a_kind_is_a_flag(kind: str, words: list[str]) -> None:
+    assert parse(["purge", *words, "x"]).kind == kind
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["no-such-command"],
+        ["purge", "x", "--no-such-option"],
+        ["purge", "x", "--key", "--host"],
+        ["purge", "x", "--id", "a b"],
+        ["purge", "x", "--due", "0"],
+        ["prefetch", "x", "--soft"],
+        ["status"],
+        ["status", "a", "b"],
+        ["tasks", "--limit", "0"],
+        ["tasks", "--state", "asleep"],
+        ["serve"],
+        ["--timeout", "soon", "stats"],
+    ],
+)
+def test_a_mistake_ends_with_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    assert ended.value.code == 2
+    assert "usage: purgeline" in capsys.readouterr().err
+
+
+def test_the_worker_is_for_supervisors_and_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["worker", "--config", "f"]).run is local.work
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    assert "worker " not in capsys.readouterr().out

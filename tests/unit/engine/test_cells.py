@@ -1,0 +1,58 @@
+"""What stands in tables and lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.cli.cells import clean, flatten, merge_layers, plain, rows_of, sum_of
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (None, "-"),
+        ("", "-"),
+        ([], "-"),
+        (True, "true"),
+        (0, "0"),
+        (1.0, "1"),
+        (0.12349, "0.123"),
+        (["a", "b\n"], r"a,b\n"),
+        ("a b", "a b"),
+    ],
+)
+def test_a_cell_for_a_program_is_plain(value: object, cell: str) -> None:
+    """Numbers as they are, and a dash where there is nothing, so that columns can be counted."""
+    assert plain(value) == cell
+
+
+@pytest.mark.parametrize("text", ["a\tb", "a\nb", "\x1b[31m", "\u202e", "\x9b"])
+def test_what_drives_a_terminal_or_forges_a_column_is_escaped(text: str) -> None:
+    assert clean(text).isprintable()
+    assert plain(text).isprintable()
+    assert plain([text]).isprintable()
+
+
+def test_layers_of_several_tasks_are_summed_by_name() -> None:
+    first = {"layers": [{"name": "edge", "total": 2, "counter": 1, "failed": 0, "delayed": 1}]}
+    second = {"layers": [{"name": "edge", "total": 3, "counter": None}, {"name": "parent", "total": 1}]}
+    assert merge_layers([first, second]) == [
+        {"name": "edge", "total": 5, "counter": 1, "failed": 0, "delayed": 1},
+        {"name": "parent", "total": 1, "counter": 0, "failed": 0, "delayed": 0},
+    ]
+
+
+def test_documents_without_layers_have_a_sum_of_their_own() -> None:
+    assert sum_of("", [{"total": 4, "counter": 1}, {"total": 1}])["total"] == 5
+
+
+def test_what_is_no_list_of_objects_has_no_rows() -> None:
+    """Another program may answer at the engine's address."""
+    assert rows_of({}, "errors") == []
+    assert rows_of({"errors": None}, "errors") == []
+    assert rows_of({"errors": ["x", {"node": "n"}]}, "errors") == [{"node": "n"}]
+
+
+def test_nested_documents_become_dotted_keys() -> None:
+    document = {"a": 1, "b": {"c": 2, "d": {"e": 3}}}
+    assert list(flatten(document)) == [("a", 1), ("b.c", 2), ("b.d.e", 3)]

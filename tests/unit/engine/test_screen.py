@@ -1,0 +1,113 @@
+"""What commands print into a pipe, as JSON, and on standard error."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.cli import screen
+from engine.cli.screen import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Capture = pytest.CaptureFixture[str]
+
+TASK = {
+    "task_id": "t1",
+    "state": "partial",
+    "total": 3,
+    "failed": 12,
+    "layers": [{"name": "edge", "total": 3, "counter": 1, "failed": 2, "delayed": 0}],
+    "errors": [{"node": "n", "target": "http://a/", "reason": "refused\tby it"}] * 11,
+}
+
+
+@pytest.fixture
+def lines(capsys: Capture) -> Callable[[], list[str]]:
+    """Takes the lines that were printed so far."""
+
+    def taken() -> list[str]:
+        return capsys.readouterr().out.splitlines()
+
+    return taken
+
+
+def test_a_list_is_tab_separated_without_a_header(lines: Callable[[], list[str]]) -> None:
+    nodes = {"nodes": [{"name": "a", "state": "ready"}]}
+    Output(as_json=False).listing(nodes, "nodes", ("name", "x", "state"))
+    assert lines() == ["a\t-\tready"]
+
+
+def test_a_document_is_lines_of_key_and_value(lines: Callable[[], list[str]]) -> None:
+    Output(as_json=False).mapping({"version": "1", "engine": {"pid": 7}, "rate": 0.5})
+    assert lines() == ["version 1", "engine.pid 7", "rate 0.5"]
+
+
+def test_a_task_shows_layers_the_first_errors_and_how_many_more(lines: Callable[[], list[str]]) -> None:
+    Output(as_json=False).results([TASK])
+    assert lines() == [
+        "task_id t1",
+        "state partial",
+        "total 3",
+        "failed 12",
+        "layer edge total 3 counter 1 failed 2 delayed 0",
+        *([r"error n http://a/ refused\tby it"] * 10),
+        "more_errors 2",
+    ]
+
+
+def test_several_tasks_are_a_row_each(lines: Callable[[], list[str]]) -> None:
+    Output(as_json=False).results([TASK, {**TASK, "task_id": "t2"}])
+    printed = lines()
+    assert [line.split("\t")[0] for line in printed[:2]] == ["t1", "t2"]
+    assert printed[2] == "layer edge total 6 counter 2 failed 4 delayed 0"
+
+
+def test_json_is_one_document_a_line(lines: Callable[[], list[str]]) -> None:
+    out = Output(as_json=True)
+    out.results([TASK, TASK])
+    out.listing({"nodes": []}, "nodes", ("name",))
+    out.configuration({"nodes": [], "listen": "x"})
+    assert [json.loads(line) for line in lines()] == [TASK, TASK, {"nodes": []}, {"nodes": [], "listen": "x"}]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_error_is_one_line_and_its_code_is_returned(capsys: Capture, as_json: bool) -> None:
+    assert Output(as_json=as_json).error("no\nway", exit_code=2, status=422) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    if as_json:
+        assert json.loads(err) == {"error": "no\nway", "status": 422, "exit_code": 2}
+    else:
+        assert err == "purgeline: no\\nway\n"
+
+
+def test_notices_are_for_people(capsys: Capture) -> None:
+    Output(as_json=True).notice("waiting")
+    Output(as_json=False).notice("waiting")
+    assert capsys.readouterr().err == "purgeline: waiting\n"
+
+
+def test_progress_shows_nothing_in_a_pipe(capsys: Capture) -> None:
+    with Output(as_json=False).progress() as show:
+        show([TASK])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_the_screen_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    narrow: Any = type("Narrow", (), {"encoding": "ascii", "isatty": lambda _: False})()
+    narrow.write = written.append
+    monkeypatch.setattr("sys.stdout", narrow)
+    Output(as_json=False).mapping({"host": "h\u00f6k"})
+    assert written == ["host h\\xf6k\n"]
+
+
+def test_a_closed_standard_output_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``>&-`` in a shell: there is nowhere to print to, and the exit code stays the task's."""
+    monkeypatch.setattr("sys.stdout", None)
+    Output(as_json=True).mapping({"a": 1})
+    screen.finish()

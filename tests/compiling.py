@@ -25,7 +25,9 @@ HOT = (
     "engine/nodes/node.py",
     "engine/nodes/queue.py",
     "engine/nodes/wire.py",
+    "engine/saver/own_records.py",
     "engine/saver/saver.py",
+    "engine/saver/work.py",
     "engine/tasks/region.py",
     "engine/tasks/task.py",
 )

@@ -1,0 +1,187 @@
+"""The database file: its lock, what is checked before it is used, its connections, and its errors.
+
+A damaged file stops the start (`StoreDamagedError`): an engine that began empty would have lost what
+it answered 202 for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sqlite3
+import threading
+import urllib.parse
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.errors import StoreDamagedError, StoreError
+from engine.tasks.records import FORMAT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS journal(seq INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS task(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, doc TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS parked(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, operation INTEGER NOT NULL,
+    target TEXT NOT NULL, task_id TEXT NOT NULL, after TEXT NOT NULL, parked_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS parked_order ON parked(node, after, seq);
+CREATE INDEX IF NOT EXISTS parked_target ON parked(node, operation, target);
+CREATE INDEX IF NOT EXISTS parked_task ON parked(task_id, target);
+CREATE TABLE IF NOT EXISTS callback(key INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL,
+    url TEXT NOT NULL, body TEXT NOT NULL);
+"""
+_CHECK_WHOLE_BYTES: Final = 2 * 1024**3
+"""A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the
+tables that work depends on."""
+
+
+class DatabaseFile:
+    """One SQLite file in WAL mode: a connection that writes, and one per thread that reads.
+
+    Args:
+        path: the database file; its folder exists.
+        has_peers: another process that knows of this one may have it open too: a supervisor's workers.
+    """
+
+    def __init__(self, path: Path, *, has_peers: bool) -> None:
+        self.path = path
+        self.writer: sqlite3.Connection | None = None  #: None while the file is closed
+        self._has_peers = has_peers
+        self._readers = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._lock_file: Any = None
+
+    def open(self, *, is_in_use: bool) -> None:
+        """Open or create the file; see `Store.open`."""
+        self._take_lock()
+        is_new = not self.path.exists()
+        try:
+            if not is_in_use:  # the other process has checked it, and may be writing
+                self._check(is_new=is_new)
+            self.writer = self.connect()
+            self.writer.executescript(_SCHEMA)
+            self._check_format(self.writer)
+        except sqlite3.DatabaseError as exc:
+            self.close()
+            if is_new:
+                self.path.unlink(missing_ok=True)  # half made; the next start would take it for damaged
+            raise self.translate(exc, "open") from exc
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close every connection and give the lock back."""
+        for connection in (self.writer, *self._opened):
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+        self.writer = None
+        self._opened.clear()
+        self._readers = threading.local()
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new connection."""
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=64
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute("PRAGMA cache_size = -32768")
+        return connection
+
+    def query(self, sql: str, *values: str | float) -> list[tuple[Any, ...]]:
+        """Run a read on this thread's own connection; readers never wait for the writer in WAL.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        connection = getattr(self._readers, "connection", None)
+        try:
+            if connection is None:
+                connection = self.connect()
+                connection.execute("PRAGMA query_only = ON")
+                self._readers.connection = connection
+                self._opened.append(connection)
+            return connection.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise self.translate(exc, "read") from exc
+
+    # Errors
+
+    def damaged(self, why: str) -> StoreDamagedError:
+        """Return the error that says that the file is damaged, and what to do."""
+        return StoreDamagedError(
+            f"{self.path} is damaged ({why}). The engine does not start on it, because tasks it accepted "
+            f"could be lost. Restore the file from a backup; or save what is readable with "
+            f"`sqlite3 {self.path.name} .recover | sqlite3 repaired.db` and put that in its place; or, to "
+            f"begin empty, move {self.path.name}, {self.path.name}-wal and {self.path.name}-shm away."
+        )
+
+    def translate(self, exc: sqlite3.Error, doing: str) -> StoreError:
+        """Return SQLite's error as ours; *doing* is the verb of what failed."""
+        code = getattr(exc, "sqlite_errorcode", None) or 0
+        if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            return self.damaged(str(exc))
+        return StoreError(f"{self.path}: cannot {doing}: {exc}")
+
+    # Opening
+
+    def _take_lock(self) -> None:
+        """One engine per file: two would each think the other's work theirs.
+
+        Workers of one supervisor share the lock, which keeps every other engine out.
+        """
+        kind = fcntl.LOCK_SH if self._has_peers else fcntl.LOCK_EX
+        path = self.path.with_suffix(".lock")
+        try:
+            self._lock_file = path.open("a")
+            fcntl.flock(self._lock_file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock_file.close()
+            self._lock_file = None
+            raise StoreError(
+                f"{self.path}: another engine is using it; stop that one or set another engine.data_dir"
+            ) from None
+        except OSError as exc:
+            raise StoreError(f"{path}: cannot be opened: {exc}") from exc
+
+    def _check(self, *, is_new: bool) -> None:
+        """Look at what the file holds through a connection that cannot write.
+
+        A connection that can write would, when it is closed, copy the log into the damaged file, and takes
+        an empty file for a new one.
+        """
+        if is_new:
+            log = self.path.with_name(self.path.name + "-wal")
+            if log.exists() and log.stat().st_size:
+                raise self.damaged("it is missing, but its log is there")
+            return
+        size = self.path.stat().st_size
+        if not size:
+            raise self.damaged("it is empty")
+        url = f"file:{urllib.parse.quote(str(self.path))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(url, uri=True, isolation_level=None)) as connection:
+            tables = [
+                row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            ]
+            if size <= _CHECK_WHOLE_BYTES:
+                scope = [""]
+            else:
+                scope = [f"({name})" for name in ("journal", "parked", "callback") if name in tables]
+            for part in scope:
+                verdict = connection.execute(f"PRAGMA quick_check{part}").fetchone()
+                if verdict is not None and verdict[0] != "ok":
+                    raise self.damaged(verdict[0].splitlines()[-1])
+
+    def _check_format(self, writer: sqlite3.Connection) -> None:
+        version = writer.execute("PRAGMA user_version").fetchone()[0]
+        if version > FORMAT + 1:
+            raise StoreError(f"{self.path}: written by a newer version of purgeline (format {version})")
+        if version == 0:
+            writer.execute(f"PRAGMA user_version = {FORMAT}")

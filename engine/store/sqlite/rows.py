@@ -1,0 +1,118 @@
+"""Reading the delay queues of a file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.tasks.records import Depth, ParkedRow
+from engine.tasks.words import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.store.sqlite.file import DatabaseFile
+
+_COLUMNS: Final = "seq, seq, node, operation, target, task_id, after, parked_at"
+
+_encode = msgspec.json.encode
+
+
+class RowReader:
+    """The part of the store that reads delay queues."""
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self._file = file
+
+    def depths(self) -> dict[str, Depth]:
+        """See `Store.depths`."""
+        rows = self._file.query("SELECT node, count(*), min(parked_at) FROM parked GROUP BY node")
+        return {node: Depth(count, oldest_at) for node, count, oldest_at in rows}
+
+    def depth(self, node: str) -> Depth:
+        """See `Store.depth`."""
+        rows = self._file.query(
+            "SELECT count(*), coalesce(min(parked_at), 0) FROM parked WHERE node = ?", node
+        )
+        return Depth(*rows[0])
+
+    def pin(self) -> Callable[[str], int]:
+        """See `Store.pin`: a read transaction, begun here and ended by the count."""
+        try:
+            connection = self._file.connect()
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM parked LIMIT 1").fetchone()
+        except sqlite3.Error as exc:
+            raise self._file.translate(exc, "read") from exc
+
+        def count(node: str) -> int:
+            try:
+                with contextlib.closing(connection):
+                    row = connection.execute("SELECT count(*) FROM parked WHERE node = ?", (node,)).fetchone()
+            except sqlite3.Error as exc:
+                raise self._file.translate(exc, "read") from exc
+            return int(row[0])
+
+        return count
+
+    def nodes_behind(self) -> list[str]:
+        """See `Store.nodes_behind`."""
+        return [row[0] for row in self._file.query("SELECT DISTINCT node FROM parked WHERE after <> ''")]
+
+    def parked_of(self, node: str, limit: int) -> list[ParkedRow]:
+        """See `Store.parked_of`."""
+        return self._parked("node = ? ORDER BY seq LIMIT ?", node, limit)
+
+    def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
+        """See `Store.oldest_parked`."""
+        prefetch = -1 if not purges_only else int(Operation.PREFETCH)
+        return self._parked(
+            "node = ? AND after = '' AND operation <> ? ORDER BY seq LIMIT ?", node, prefetch, limit
+        )
+
+    def wide_parked(self, node: str) -> list[ParkedRow]:
+        """See `Store.wide_parked`."""
+        return self._parked(
+            "node = ? AND operation IN (3, 4, 9, 10) AND after = '' ORDER BY seq DESC LIMIT 1000", node
+        )
+
+    def parked_like(
+        self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
+        """See `Store.parked_like`."""
+        return self._parked(
+            "node = ? AND after = '' AND (operation, target) IN"
+            " (SELECT value->>0, value->>1 FROM json_each(?)) ORDER BY seq",
+            node,
+            _encode(targets).decode(),
+        )
+
+    def parked_below(
+        self, node: str, prefix: str, before: float, among: Sequence[ParkedRow]
+    ) -> list[ParkedRow]:
+        """See `Store.parked_below`."""
+        rows: list[ParkedRow] = []
+        for scheme in ("http://", "https://"):
+            low = scheme + prefix
+            rows += self._parked(
+                "node = ? AND after = '' AND operation IN (1, 2) AND target >= ? AND target < ? AND seq < ?",
+                node,
+                low,
+                low + "\x7f",  # behind every character a target may hold
+                before,
+            )
+        return rows
+
+    def _parked(self, where: str, *values: str | float) -> list[ParkedRow]:
+        rows = self._file.query(f"SELECT {_COLUMNS} FROM parked WHERE {where}", *values)  # noqa: S608 - constants
+        return [ParkedRow(*row) for row in rows]
+
+    def orphans(self) -> list[str]:
+        """See `Store.orphans`."""
+        rows = self._file.query(
+            "SELECT DISTINCT task_id FROM parked WHERE task_id NOT IN (SELECT id FROM task)"
+        )
+        return [row[0] for row in rows]

@@ -1,0 +1,148 @@
+"""The statements of one commit.
+
+What costs here is not SQLite but the GIL: `sqlite3` gives it up for every statement *step* and has to
+win it back from a busy loop. So nothing is written row by row from Python. A batch of accepted tasks
+is one row; documents and delay-queue rows go in as one JSON text that ``json_each`` takes apart inside
+a single statement (measured: 6.5 µs a document, off the GIL; ``executemany`` 7.1 µs with it).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.tasks import documents
+from engine.tasks.records import (
+    FORMAT,
+    Accepted,
+    Batch,
+    Callback,
+    Committed,
+    Delivered,
+    late_of,
+    token_of_row,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_PARK: Final = (
+    "INSERT INTO parked(node, operation, target, task_id, after, parked_at) SELECT"
+    " value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)"
+)
+_DROP_JOURNAL: Final = "DELETE FROM journal WHERE seq IN (SELECT value FROM json_each(?))"
+_DROP_ROWS: Final = "DELETE FROM parked WHERE seq IN (SELECT value FROM json_each(?))"
+_DROP_ROWS_OF: Final = "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
+_DROP_ORPHANS: Final = (
+    "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
+    " AND task_id NOT IN (SELECT id FROM task)"
+)
+_DROP_CALLBACKS: Final = "DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))"
+
+_encode = msgspec.json.encode
+_encode_journal = msgspec.msgpack.encode
+
+
+def append_accepted(connection: sqlite3.Connection, accepted: list[Accepted], done: Committed) -> None:
+    """Add a journal row for *accepted*, and note its key."""
+    if not accepted:
+        return
+    row = connection.execute("INSERT INTO journal(data) VALUES (?)", (_encode_journal((FORMAT, accepted)),))
+    done.journal = [row.lastrowid or 0]
+
+
+def without_known(
+    connection: sqlite3.Connection, accepted: list[Accepted], done: Committed
+) -> list[Accepted]:
+    """Leave out tasks whose ids a client chose and that are stored already, and note those."""
+    chosen = [record.id for record in accepted if record.digest]
+    if not chosen:
+        return accepted
+    rows = connection.execute(
+        "SELECT id, coalesce(doc->>'digest', ''), doc FROM task WHERE id IN (SELECT value FROM json_each(?))",
+        (_encode(chosen).decode(),),
+    )
+    done.known = {task_id: (digest, doc.encode()) for task_id, digest, doc in rows}
+    return [record for record in accepted if record.id not in done.known] if done.known else accepted
+
+
+def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Committed) -> None:
+    """Write all of *batch* but its accepted tasks and its probe."""
+    if batch.documents:
+        _put_documents(connection, batch.documents)
+    if batch.parked:
+        connection.execute(_PARK, (_encode(batch.parked).decode(),))
+    for sql, values in (
+        (_DROP_JOURNAL, batch.settled_journal),
+        (_DROP_ROWS, [delivered.row.key for delivered in batch.delivered]),
+        (_DROP_ROWS_OF, [*batch.unparked_tasks, *batch.cancelled]),
+        (_DROP_ORPHANS, batch.orphans),
+        (_DROP_CALLBACKS, batch.callbacks_over),
+    ):
+        if values:
+            connection.execute(sql, (_encode(values).decode(),))
+    if batch.delivered:
+        _release(connection, batch.delivered)
+    callbacks = list(batch.callbacks)
+    if batch.delivered or batch.cancelled:
+        callbacks += _change_stored(connection, batch, done)
+    if callbacks:
+        _put_callbacks(connection, callbacks, done)
+
+
+def _put_documents(connection: sqlite3.Connection, texts: dict[str, bytes]) -> None:
+    text = b",".join(b'"%b":%b' % (task_id.encode(), doc) for task_id, doc in texts.items())
+    connection.execute(
+        "INSERT INTO task(id, doc) SELECT key, value FROM json_each(?) WHERE true"
+        " ON CONFLICT(id) DO UPDATE SET doc = excluded.doc",
+        (f"{{{text.decode()}}}",),
+    )
+
+
+def _release(connection: sqlite3.Connection, delivered: list[Delivered]) -> None:
+    """Take delivered parents out of what their children's rows wait for.
+
+    One statement a parent: an UPDATE changes a row once, however many of its parents are delivered.
+    """
+    by_parent: dict[str, list[tuple[str, str]]] = {}
+    for row in (settled.row for settled in delivered):
+        by_parent.setdefault(token_of_row(row), []).append((row.task_id, row.target))
+    for parent, pairs in by_parent.items():
+        connection.execute(
+            "UPDATE parked SET after = trim(replace(',' || after || ',', ',' || ? || ',', ','), ',')"
+            " FROM (SELECT value->>0 AS task_id, value->>1 AS target FROM json_each(?)) AS r"
+            " WHERE parked.task_id = r.task_id AND parked.target = r.target AND parked.after <> ''",
+            (parent, _encode(pairs).decode()),
+        )
+
+
+def _change_stored(connection: sqlite3.Connection, batch: Batch, done: Committed) -> list[Callback]:
+    """Fold late delivery and cancels into stored documents; return the callbacks of what that settled."""
+    late_ones = late_of(batch.delivered)
+    wanted = _encode(list({late.task_id for late in late_ones} | batch.cancelled.keys())).decode()
+    rows = connection.execute(
+        "SELECT id, doc FROM task WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
+    )
+    stored = {task_id: msgspec.json.decode(doc) for task_id, doc in rows}
+    stored = {task_id: doc for task_id, doc in stored.items() if not documents.is_final(doc)}
+    for late in late_ones:
+        if late.task_id in stored:
+            documents.apply_late(stored[late.task_id], late)
+    for task_id, at in batch.cancelled.items():
+        if task_id in stored and not documents.is_final(stored[task_id]):
+            documents.cancel_stored(stored[task_id], at)
+    if stored:
+        _put_documents(connection, {task_id: _encode(doc) for task_id, doc in stored.items()})
+    settled = [doc for doc in stored.values() if documents.is_final(doc)]
+    done.settled_late = [doc["state"] for doc in settled]
+    return documents.callbacks_of(settled)
+
+
+def _put_callbacks(connection: sqlite3.Connection, callbacks: list[Callback], done: Committed) -> None:
+    rows = connection.execute(
+        "INSERT INTO callback(task_id, url, body) SELECT value->>1, value->>2, value->>3"
+        " FROM json_each(?) WHERE true RETURNING key, task_id, url, body",
+        (_encode(callbacks).decode(),),
+    )
+    done.callbacks = [Callback(*row) for row in rows.fetchall()]

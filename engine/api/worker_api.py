@@ -1,137 +1,180 @@
-"""A worker's private interface, on its Unix socket: for its supervisor and for the other workers.
+"""What one worker answers its supervisor and the other workers, on its own Unix socket.
 
 The supervisor asks ``/readyz`` and ``/version``, as it would at the front. The others ask for tasks, with
 what the store keeps besides (the digest of the body, the token), and for their part of what is shown as
 one: statistics, nodes, metrics; and tell them to log in another format. Tokens have been checked by
-whoever asks, and come by name.
+the worker that asks, and come by name.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 from aiohttp import web
 from loguru import logger
 
+from engine.api.answers import json_reply, reply_to, response_of
 from engine.errors import EngineError
 from engine.intake.problems import problem
 from engine.intake.replies import Reply
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
-    from engine.process.lifecycle import Engine
+    from engine.api.cancel import CancelTask
+    from engine.api.find import FindTask
+    from engine.api.listing import ListTasks
+    from engine.api.overview import Overview
+    from engine.api.readiness import Readiness
+    from engine.intake.admission import Admission
+    from engine.intake.auth import Auth
+    from engine.observe.logs import Logs
+
+    Handler = Callable[[web.Request], Awaitable[Reply]]
 
 GONE: Final = 410  #: not an answer: ask again, the supervisor will say whom
 _PREPARE_LIMIT_S: Final = 8.0  #: a worker that has just been started is asked before it has its store
-_encode = msgspec.json.encode
 
 
-def make_private_app(engine: Engine) -> web.Application:
-    """Return the application; its handlers are methods of one object, for they share the engine."""
-    private = _Private(engine)
-    app = web.Application(client_max_size=engine.config.engine.body_max_bytes)
-    routes: list[tuple[str, str, Callable[[web.Request], Awaitable[Reply]]]] = [
-        ("GET", "/readyz", private.ready),
-        ("GET", "/version", private.version),
-        ("POST", "/worker/task", private.submit),
-        ("GET", "/worker/task/{id}", private.task),
-        ("DELETE", "/worker/task/{id}", private.cancel),
-        ("GET", "/worker/tasks", private.tasks),
-        ("GET", "/worker/stats", private.stats),
-        ("GET", "/worker/nodes", private.nodes),
-        ("GET", "/worker/metrics", private.metrics),
-        ("PUT", "/worker/log-format/{name}", private.swap_log),
+def make_worker_app(
+    tasks: WorkerTasks,
+    overview: WorkerOverview,
+    readiness: Readiness,
+    *,
+    refuse: Callable[[EngineError], Reply],
+    body_max_bytes: int,
+) -> web.Application:
+    """Return the application.
+
+    Args:
+        tasks: answers about tasks.
+        overview: answers about this worker.
+        readiness: requests of other workers wait until this one is prepared.
+        refuse: counts an error and returns its reply; see `Admission.refuse`.
+        body_max_bytes: longer bodies are refused.
+    """
+    app = web.Application(client_max_size=body_max_bytes)
+    routes: list[tuple[str, str, Handler]] = [
+        ("GET", "/readyz", overview.ready),
+        ("GET", "/version", overview.version),
+        ("POST", "/worker/task", tasks.submit),
+        ("GET", "/worker/task/{id}", tasks.find),
+        ("DELETE", "/worker/task/{id}", tasks.cancel),
+        ("GET", "/worker/tasks", tasks.list),
+        ("GET", "/worker/stats", overview.stats),
+        ("GET", "/worker/nodes", overview.nodes),
+        ("GET", "/worker/metrics", overview.metrics),
+        ("PUT", "/worker/log-format/{name}", overview.swap_log_format),
     ]
     for method, path, handler in routes:
-        app.router.add_route(method, path, _answering(engine, handler))
+        app.router.add_route(method, path, _answering(handler, readiness, refuse))
     return app
 
 
 def _answering(
-    engine: Engine, handler: Callable[[web.Request], Awaitable[Reply]]
+    handler: Handler, readiness: Readiness, refuse: Callable[[EngineError], Reply]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         try:
             if request.path.startswith("/worker/"):
-                await engine.wait_prepared(_PREPARE_LIMIT_S)
+                await readiness.wait_prepared(_PREPARE_LIMIT_S)
             reply = await handler(request)
         except EngineError as exc:
-            reply = engine.accept.refuse(exc)
+            reply = refuse(exc)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the other worker must not take it for an answer
-            if not engine.is_ending:
+            if not readiness.is_ending:
                 logger.opt(exception=exc).error("{} {} failed", request.method, request.path)
             reply = problem(GONE, "this worker is ending")
-        response = web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
-        response.content_type = reply.content_type
-        return response
+        return response_of(reply)
 
     return answer
 
 
-def _json(value: object) -> Reply:
-    return Reply(200, _encode(value))
+class WorkerTasks:
+    """Answers about the tasks that this worker has.
 
+    Args:
+        replayed: set while nothing is left in the store that a worker before this one has accepted.
+    """
 
-class _Private:
-    """The handlers."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def ready(self, _request: web.Request) -> Reply:
-        reason = self._engine.not_ready_reason()
-        return problem(503, reason) if reason else _json({"status": "ready"})
-
-    async def version(self, _request: web.Request) -> Reply:
-        return _json(self._engine.version_document())
+    def __init__(
+        self,
+        auth: Auth,
+        admission: Admission,
+        *,
+        find: FindTask,
+        cancel: CancelTask,
+        listing: ListTasks,
+        replayed: asyncio.Event,
+    ) -> None:
+        self._auth = auth
+        self._admission = admission
+        self._find = find
+        self._cancel = cancel
+        self._listing = listing
+        self._replayed = replayed
 
     async def submit(self, request: web.Request) -> Reply:
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        """Take a task in that another worker has from its client, and that belongs here."""
+        token = self._auth.named(request.query["token"])
+        body = await request.read()
+        return await reply_to(partial(self._admission.submit, body, token, is_forwarded=True))
 
-        def answer(reply: Reply) -> None:
-            if not future.done():
-                future.set_result(reply)
-
-        token = self._engine.auth.named(request.query["token"])
-        self._engine.accept.submit(await request.read(), token, answer, is_forwarded=True)
-        return await future
-
-    async def task(self, request: web.Request) -> Reply:
-        found = await self._engine.lookup.here(request.match_info["id"])
-        if found is not None:
-            return _json(found)
-        if request.query.get("sure") and not self._engine.takeup.done.is_set():
+    async def find(self, request: web.Request) -> Reply:
+        """Give a task's private document."""
+        document = await self._find.here(request.match_info["id"])
+        if document is not None:
+            return json_reply(document)
+        if request.query.get("sure") and not self._replayed.is_set():
             return problem(GONE, "what was left to this worker is not taken up yet")
         return problem(404, "not here")
 
     async def cancel(self, request: web.Request) -> Reply:
-        token = self._engine.auth.named(request.query["token"])
-        return _json(await self._engine.lookup.cancel_here(request.match_info["id"], token))
+        """Cancel what was not sent of a task, and give its document."""
+        token = self._auth.named(request.query["token"])
+        return json_reply(await self._cancel.cancel_here(request.match_info["id"], token))
 
-    async def tasks(self, request: web.Request) -> Reply:
+    async def list(self, request: web.Request) -> Reply:
+        """Give a page of private documents."""
         query = request.query
-        page, cursor = await self._engine.lookup.page_here(
+        page, cursor = await self._listing.page_here(
             query.get("state") or None, query.get("cursor", ""), int(query["limit"])
         )
-        return _json({"tasks": page, "cursor": cursor})
+        return json_reply({"tasks": page, "cursor": cursor})
+
+
+class WorkerOverview:
+    """Answers about this worker itself, and its log."""
+
+    def __init__(self, overview: Overview, readiness: Readiness, logs: Logs) -> None:
+        self._overview = overview
+        self._readiness = readiness
+        self._logs = logs
+
+    async def ready(self, _request: web.Request) -> Reply:
+        """Say whether new requests should come here."""
+        reason = self._readiness.not_ready_reason()
+        return problem(503, reason) if reason else json_reply({"status": "ready"})
+
+    async def version(self, _request: web.Request) -> Reply:
+        """Give which engine runs."""
+        return json_reply(self._overview.version_document())
 
     async def stats(self, _request: web.Request) -> Reply:
-        return _json(self._engine.stats.document())
+        """Give this worker's counters."""
+        return json_reply(self._overview.own_stats())
 
     async def nodes(self, _request: web.Request) -> Reply:
-        return _json(self._engine.node_documents())
+        """Give this worker's nodes."""
+        return json_reply(self._overview.own_nodes())
 
     async def metrics(self, _request: web.Request) -> Reply:
-        return Reply(200, self._engine.metrics.render(), "text/plain")
+        """Give this worker's Prometheus page."""
+        return Reply(200, self._overview.own_metrics(), "text/plain")
 
-    async def swap_log(self, request: web.Request) -> Reply:
-        self._engine.logs.swap(request.match_info["name"])
-        return _json({})
-
-
-def documents(body: bytes) -> list[dict[str, Any]]:
-    """Decode a list of documents of another worker."""
-    return msgspec.json.decode(body, type=list[dict[str, Any]])
+    async def swap_log_format(self, request: web.Request) -> Reply:
+        """Log in another format."""
+        self._logs.swap(request.match_info["name"])
+        return json_reply({})

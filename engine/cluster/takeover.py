@@ -10,7 +10,7 @@ An entry of our own that we do not know of comes from a commit whose answer was 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
@@ -18,29 +18,63 @@ from engine.store.redis.records import journal_key
 from engine.tasks.progress import read_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from engine.process.lifecycle import Engine
+    from engine.cluster.threads import Threads
+    from engine.delivery.dispatch import Dispatch
+    from engine.notify.stored import StoredCallbacks
+    from engine.saver.saver import Saver
     from engine.store.redis.members import Members, Taken
+    from engine.tasks.progress import Progress
+    from engine.tasks.records import Accepted, JournalKey
+    from engine.tasks.region import RegionMap
 
 _KNOWN_S: Final = 1.0  #: after a commit the loop has surely been told of its entries
 _SAVING_S: Final = 0.02
 _SAVING_LIMIT: Final = 500
 
 
+class Rows(Protocol):
+    """Where the tasks of a journal entry go on; see `engine.recovery.rows`."""
+
+    def replay_row(
+        self,
+        key: JournalKey,
+        records: list[Accepted],
+        progress: dict[str, Progress] | None = None,
+    ) -> int:
+        """Begin with the tasks of a row that are not in memory; return how many that were."""
+
+
 class Takeover:
-    """Takes entries over, and their tasks up.
+    """Takes entries over, and begins with their tasks.
 
     Args:
-        engine: that works them.
         members: the store's side.
-        call: runs blocking functions.
+        threads: where it is called.
+        rows: where the tasks go on.
+        dispatch: knows which entries are at work.
+        regions: the tasks in memory.
+        saver: the engine's only one, with a shared store.
+        callbacks: delivers the callbacks that an entry holds.
     """
 
-    def __init__(self, engine: Engine, members: Members, call: Callable[..., Awaitable[Any]]) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        members: Members,
+        threads: Threads,
+        *,
+        rows: Rows,
+        dispatch: Dispatch,
+        regions: RegionMap,
+        saver: Saver,
+        callbacks: StoredCallbacks,
+    ) -> None:
         self._members = members
-        self._call = call
+        self._threads = threads
+        self._rows = rows
+        self._dispatch = dispatch
+        self._regions = regions
+        self._saver = saver
+        self._callbacks = callbacks
 
     async def take_from(self, consumer: str, region: int) -> None:
         """Take everything that a consumer has in a region.
@@ -49,11 +83,11 @@ class Takeover:
             StoreError: the store cannot be read or written.
         """
         count = 0
-        while ids := await self._call(self._first_ids, consumer, region):
-            taken = await self._call(self._members.take, consumer, region, ids)
-            for one in taken:
-                count += await self._take_up(one)
-            if not taken:
+        while ids := await self._threads.call(self._first_ids, consumer, region):
+            entries = await self._threads.call(self._members.take, consumer, region, ids)
+            for taken in entries:
+                count += await self._begin(taken)
+            if not entries:
                 break
         if count:
             logger.info("{} unfinished tasks of {} taken over in region {}", count, consumer, region)
@@ -62,50 +96,57 @@ class Takeover:
         return next(iter(self._members.entries_of(consumer, region)), [])
 
     async def find_lost(self) -> None:
-        """Take up entries of our own that nothing here knows of."""
+        """Begin with entries of our own that nothing here knows of.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
         me = self._members.store.consumer
-        [saver] = self._engine.savers.savers
-        idle_ms = int((saver.commit_s + _KNOWN_S) * 1000)  # what the commit under way has written is younger
-        pending = await self._call(self._members.pending)
-        known = self._engine.journal_keys()
+        idle_ms = int((self._saver.commit_s + _KNOWN_S) * 1000)  # what the commit under way writes is younger
+        pending = await self._threads.call(self._members.pending)
+        known = self._known_keys()
         for region, count in pending.get(me, {}).items():
             if count <= sum(key.startswith(f"{region}:") for key in known):
                 continue
-            for ids in await self._call(self._idle_ids, me, region, idle_ms):
-                known = self._engine.journal_keys()
+            for ids in await self._threads.call(self._idle_ids, me, region, idle_ms):
+                known = self._known_keys()
                 lost = [entry for entry in ids if journal_key(region, entry) not in known]
                 if not lost:
                     continue
-                for one in await self._call(self._members.take, me, region, lost):
-                    logger.warning("journal entry {} was written but not answered; taken up", one.entry.id)
-                    await self._take_up(one)
+                for taken in await self._threads.call(self._members.take, me, region, lost):
+                    logger.warning("journal entry {} was written but not answered; taken up", taken.entry.id)
+                    await self._begin(taken)
+
+    def _known_keys(self) -> set[str]:
+        """Return the journal entries that this engine knows it has: with tasks, with callbacks, and over."""
+        at_work = {str(key) for _, key in self._dispatch.journal_rows()}
+        return self._callbacks.keys() | at_work | {str(key) for key in self._saver.keys_going()}
 
     def _idle_ids(self, consumer: str, region: int, idle_ms: int) -> list[list[str]]:
         return list(self._members.entries_of(consumer, region, idle_ms=idle_ms))
 
-    async def _take_up(self, taken: Taken) -> int:
+    async def _begin(self, taken: Taken) -> int:
         """Begin with what an entry holds; return how many tasks that were."""
-        engine = self._engine
         key = journal_key(taken.region, taken.entry.id)
         if taken.entry.callback is not None:
-            engine.callbacks_written(0, [taken.entry.callback])
+            self._callbacks.written(0, [taken.entry.callback])
             return 0
         if not await self._not_being_saved([record.id for record in taken.records]):
             return 0  # it stays as it is, and `find_lost` comes back to it
         progress = {
-            task_id: found
+            task_id: marks
             for task_id, text in taken.progress.items()
-            if (found := read_progress(text)) is not None
+            if (marks := read_progress(text)) is not None
         }
-        count = engine.takeup.replay_row(key, taken.records, progress)
-        if not count and not engine.dispatch.has_journal(key):
-            engine.savers.savers[0].settle_journal(key)
+        count = self._rows.replay_row(key, taken.records, progress)
+        if not count and not self._dispatch.has_journal(key):
+            self._saver.settle_journal(key)
         return count
 
     async def _not_being_saved(self, ids: list[str]) -> bool:
         """Wait until no client's task of one of these ids is being saved; False: that takes too long."""
         for _ in range(_SAVING_LIMIT):
-            tasks = [self._engine.regions.get(task_id) for task_id in ids]
+            tasks = [self._regions.get(task_id) for task_id in ids]
             if not any(task is not None and not task.is_committed for task in tasks):
                 return True
             await asyncio.sleep(_SAVING_S)

@@ -15,7 +15,8 @@ from loguru import logger
 from engine import _version
 from engine.errors import ConfigError, EngineError
 from engine.observe import logs
-from engine.process.lifecycle import Engine
+from engine.process.build import build
+from engine.process.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,13 +88,13 @@ def run(config: Config) -> int:
 
 async def _main(config: Config, log: logs.Logs) -> int:
     listener = open_listener(config)
-    engine = Engine(config, log)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, engine.stop)
     loop.add_signal_handler(signal.SIGUSR1, cycle(log))
     loop.add_signal_handler(signal.SIGHUP, _explain_hangup)
     try:
+        engine = Lifecycle(build(config, log))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, engine.stop)
         await engine.start(listener)
     except EngineError as exc:
         logger.error("cannot start: {}", exc)

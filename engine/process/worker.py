@@ -28,11 +28,11 @@ from aiohttp import web
 from loguru import logger
 
 from engine import _version
-from engine.api.worker_api import make_private_app
 from engine.base.unix_path import UnixPaths
 from engine.errors import ConfigError, EngineError
 from engine.observe import logs
-from engine.process.lifecycle import Engine
+from engine.process.build import build
+from engine.process.lifecycle import Lifecycle
 from engine.process.single import SWITCH_INTERVAL_S, cycle
 from engine.workers.peers import Peer, Peers
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = "PURGELINE_WORKER"
 PROTOCOL: Final = 1
-_PRIVATE_GRACE_S: Final = 0.2
+_SOCKET_GRACE_S: Final = 0.2
 _REPORT_EVERY_S: Final = 1.0
 _ORPHAN_DRAIN_S: Final = 2.0
 _FAILED_DRAIN_S: Final = 2.0
@@ -109,9 +109,9 @@ class Worker:
         self._orders = orders
         self._peers = Peers(orders.slot, orders.count, orders.generation)
         self._config = config
-        self._engine: Engine
+        self._engine: Lifecycle
         self._writer: asyncio.StreamWriter
-        self._adopting: asyncio.Task[None] | None = None
+        self._taking_over: asyncio.Task[None] | None = None
         self._main: asyncio.Task[Any] | None = None
         self.is_serving = False
 
@@ -123,9 +123,12 @@ class Worker:
         orders = self._orders
         self._main = asyncio.current_task()
         listener = _take_socket(orders.listen_fd)
-        self._engine = Engine(
-            self._config, self._log, peers=self._peers, has_predecessor=orders.has_predecessor
-        )
+        try:
+            parts = build(self._config, self._log, peers=self._peers, has_predecessor=orders.has_predecessor)
+        except EngineError as exc:
+            logger.error("cannot start: {}", exc)
+            return 1
+        self._engine = Lifecycle(parts)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._engine.stop)
@@ -133,7 +136,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor's; a terminal sends it to all
         reader, self._writer = await asyncio.open_connection(sock=_take_socket(orders.control_fd))
         own = Path(orders.socket)
-        runner = await self._open_private(own)
+        runner = await self._open_socket(own)
         background = [
             loop.create_task(self._obey(reader, listener)),
             loop.create_task(self._report_health()),
@@ -150,7 +153,7 @@ class Worker:
             self._report("drained")
             return 0
         finally:
-            for task in (*background, self._adopting):
+            for task in (*background, self._taking_over):
                 if task is not None:
                     task.cancel()
             await runner.cleanup()
@@ -166,12 +169,12 @@ class Worker:
         else:
             await self._engine.run_until_stopped()
 
-    async def _open_private(self, path: Path) -> web.AppRunner:
+    async def _open_socket(self, path: Path) -> web.AppRunner:
         runner = web.AppRunner(
-            make_private_app(self._engine),
+            self._engine.parts.interface.worker_app,
             handle_signals=False,
             access_log=None,
-            shutdown_timeout=_PRIVATE_GRACE_S,  # whoever still asks turns to the next worker of this slot
+            shutdown_timeout=_SOCKET_GRACE_S,  # whoever still asks turns to the next worker of this slot
         )
         await runner.setup()
         await web.SockSite(runner, _bind_unix(path)).start()
@@ -200,16 +203,16 @@ class Worker:
                 self._report("accepting")
                 logger.info("purgeline {} accepts, worker {}", _version.__version__, self._orders.slot)
             case "adopt":
-                self._adopting = asyncio.get_running_loop().create_task(self._adopt())
+                self._taking_over = asyncio.get_running_loop().create_task(self._take_over())
             case "drain":
                 self._engine.drain_limit_s = float(order.get("limit_s", self._engine.drain_limit_s))
                 self._report("draining")
                 self._engine.stop()
 
-    async def _adopt(self) -> None:
+    async def _take_over(self) -> None:
         while True:
             try:
-                await self._engine.adopt()
+                await self._engine.take_over()
             except EngineError as exc:
                 logger.error("cannot take up what the worker before left, trying again: {}", exc)
                 await asyncio.sleep(1)
@@ -223,10 +226,10 @@ class Worker:
             self._writer.write(msgspec.json.encode({"event": event, **facts}) + b"\n")
 
     async def _report_health(self) -> None:
-        stats = self._engine.stats
+        stats, readiness = self._engine.parts.core.stats, self._engine.parts.readiness
         while True:
             await asyncio.sleep(_REPORT_EVERY_S)
-            is_ready = not self._engine.not_ready_reason()
+            is_ready = not readiness.not_ready_reason()
             self._report("health", requests=stats.requests, errors_5xx=stats.requests_failed, ready=is_ready)
 
 

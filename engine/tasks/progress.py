@@ -19,6 +19,9 @@ from engine.tasks.words import ACKED
 if TYPE_CHECKING:
     from engine.tasks.task import Task
 
+Progress = dict[tuple[str, int], bytes]
+"""Node and operation → a byte per target, 1 when it was acked."""
+
 YOUNG_S: Final = 2.0
 _TASKS_MAX: Final = 500  #: in one round
 _MARKS: Final = bytes(int(state == ACKED) for state in range(256))
@@ -43,7 +46,7 @@ def progress_document(task: Task) -> bytes:
     return _encode(made)
 
 
-def read_progress(document: bytes) -> dict[tuple[str, int], bytes] | None:
+def read_progress(document: bytes) -> Progress | None:
     """Return node and operation → a byte per target, 1 when it was acked; None when nothing was.
 
     What cannot be read counts as nothing: then it is sent again.

@@ -74,11 +74,11 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         "not ready",
     ),
     "answers-503": (
-        change("engine/process/lifecycle.py", READY, f'{READY}        return "made so"\n'),
+        change("engine/api/readiness.py", READY, f'{READY}        return "made so"\n'),
         "made so",
     ),
     "answers-another-version": (
-        change("engine/process/lifecycle.py", VERSION, '            "version": "9.9.9",\n'),
+        change("engine/api/overview.py", VERSION, '            "version": "9.9.9",\n'),
         "9.9.9",
     ),
     "cannot-read-the-configuration": (
@@ -187,7 +187,13 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
     version = f"2.{list(BAD).index(what)}.0"
     kept = {
         path: (trees / path).read_text()
-        for path in ("engine/process/lifecycle.py", "engine/process/worker.py", "engine/config/tables.py")
+        for path in (
+            "engine/api/overview.py",
+            "engine/api/readiness.py",
+            "engine/config/tables.py",
+            "engine/process/lifecycle.py",
+            "engine/process/worker.py",
+        )
     }
     try:
         apply(trees)

@@ -12,7 +12,8 @@ import uvloop
 
 from engine.config import load
 from engine.observe import logs
-from engine.process.lifecycle import Engine
+from engine.process.build import build
+from engine.process.lifecycle import Lifecycle
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -22,7 +23,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, node_url: str, **settings: object) -> AsyncIterator[tuple[Engine, int]]:
+async def running(folder: Path, node_url: str, **settings: object) -> AsyncIterator[tuple[Lifecycle, int]]:
     """Start an engine with one node; give it and its port, and stop it at the end."""
     table = {
         "engine": {"data_dir": str(folder / "var"), "drain_timeout_s": 1, **settings},
@@ -32,7 +33,7 @@ async def running(folder: Path, node_url: str, **settings: object) -> AsyncItera
     listener.setblocking(False)
     with (folder / "log").open("ab") as file:
         log = logs.setup(log_format="struct", level="INFO", version="test", stream_fd=os.dup(file.fileno()))
-    engine = Engine(load.parse(table), log)
+    engine = Lifecycle(build(load.parse(table), log))
     try:
         await engine.start(listener)
         try:

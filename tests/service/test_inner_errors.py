@@ -19,7 +19,7 @@ def test_an_error_inside_is_500_without_a_traceback(tmp_path: Path) -> None:
                 def broken() -> None:
                     raise RuntimeError("secret inner state")
 
-                engine.version_document = broken  # type: ignore[assignment,method-assign]
+                engine.parts.overview.version_document = broken  # type: ignore[assignment,method-assign]
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"GET /version HTTP/1.1\r\nHost: e\r\n\r\n")
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -49,7 +49,7 @@ def test_a_client_that_leaves_before_its_answer_is_no_error(tmp_path: Path) -> N
                     writer.write(request + expect + b"Content-Length: %d\r\n\r\n" % len(body) + body)
                     await writer.drain()
                     writer.transport.abort()
-                await until(lambda: engine.stats.tasks_done > 0)
+                await until(lambda: engine.parts.core.stats.tasks_done > 0)
         assert "Traceback" not in (tmp_path / "log").read_text()
 
     run(scenario)

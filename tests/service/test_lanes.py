@@ -22,7 +22,7 @@ def test_keep_alive_stays_in_the_fast_lane(tmp_path: Path) -> None:
                 for _ in range(3):
                     writer.write(LINE + b"Connection: keep-alive\r\n" + LENGTH + b"\r\n" + BODY)
                     assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 202")
-                (connection,) = engine.gate.connections
+                (connection,) = engine.parts.interface.gate.connections
                 assert "fast lane" in repr(connection)
                 writer.write(b"GET /healthz HTTP/1.1\r\nHost: e\r\n\r\n")
                 assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
@@ -40,16 +40,16 @@ def test_pipelined_requests_wait_past_a_limit(tmp_path: Path) -> None:
         with FakeNode() as node:
             async with running(tmp_path, node.url) as (engine, port):
                 seen = 0
-                submit = engine.accept.submit
+                submit = engine.parts.admission.submit
 
                 def counting(body: bytes, token: object, answer: object, **_: object) -> None:
                     nonlocal seen
-                    (connection,) = engine.gate.connections
+                    (connection,) = engine.parts.interface.gate.connections
                     assert isinstance(connection, ClientConnection)
                     seen = max(seen, len(connection._slots))
                     submit(body, token, answer)  # type: ignore[arg-type]
 
-                engine.accept.submit = counting  # type: ignore[method-assign]
+                engine.parts.admission.submit = counting  # type: ignore[method-assign]
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write((LINE + LENGTH + b"\r\n" + BODY) * 1000)
                 for _ in range(1000):

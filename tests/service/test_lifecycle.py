@@ -51,9 +51,9 @@ def test_ready_only_between_start_and_stop(tmp_path: Path) -> None:
     async def scenario() -> None:
         with FakeNode() as node:
             async with running(tmp_path, node.url) as (engine, port):
-                assert engine.not_ready_reason() == ""
+                assert engine.parts.readiness.not_ready_reason() == ""
                 engine.stop()
-                assert engine.not_ready_reason() == "the engine is draining"
+                assert engine.parts.readiness.not_ready_reason() == "the engine is draining"
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"GET /readyz HTTP/1.1\r\nHost: e\r\n\r\n")
                 assert (await reader.readline()).startswith(b"HTTP/1.1 503")
@@ -70,7 +70,7 @@ def test_two_engines_after_each_other_on_one_folder(tmp_path: Path) -> None:
         with FakeNode() as node:
             for number in range(2):
                 async with running(tmp_path, node.url) as (engine, _):
-                    assert len(engine.regions) == 0, number
+                    assert len(engine.parts.core.regions) == 0, number
 
     run(scenario)
 

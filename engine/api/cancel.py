@@ -1,0 +1,166 @@
+"""Cancelling a task, wherever it is at work: here, in the store, with another worker or another engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.base.background import Background
+from engine.errors import RequestError, StoreError
+from engine.intake.validate import ID
+from engine.tasks import documents
+from engine.tasks.words import FINAL_STATES, State
+
+if TYPE_CHECKING:
+    from engine.api.find import FindTask
+    from engine.cluster.cluster import Cluster
+    from engine.delivery.dispatch import Dispatch
+    from engine.delivery.queues import DelayQueues
+    from engine.intake.auth import Token
+    from engine.saver.pool import SaverPool
+    from engine.saver.reader import StoreReader
+    from engine.tasks.task import Task
+    from engine.workers.peers import Peers
+
+WRITE_LIMIT_S: Final = 5.0
+_OTHER_ENGINE_LIMIT_S: Final = 5.0
+_POLL_S: Final = 0.05
+_OK: Final = 200
+
+
+class CancelElsewhere:
+    """Has tasks cancelled by the engines that work on them, with a store that those share."""
+
+    def __init__(self, cluster: Cluster, reader: StoreReader) -> None:
+        self._cluster = cluster
+        self._reader = reader
+
+    async def cancel(self, task_id: str) -> bool:
+        """Let the engine that works on a task cancel it; False when none does.
+
+        Raises:
+            StoreError: that engine does not do it in time; it may be dead, and others take over soon.
+        """
+        is_asked = False
+        until = asyncio.get_running_loop().time() + _OTHER_ENGINE_LIMIT_S
+        while live := await self._reader.read(self._cluster.members.store.live, task_id):
+            if not is_asked:
+                await self._cluster.cancel_elsewhere(live.consumer, task_id)
+                is_asked = True
+            if asyncio.get_running_loop().time() > until:
+                raise StoreError(f"the engine {live.consumer} that works on the task does not answer")
+            await asyncio.sleep(_POLL_S)
+        return is_asked
+
+
+class CancelTask:
+    """Cancels what was not sent of a task.
+
+    Args:
+        find: finds the task.
+        dispatch: cancels a task in memory.
+        savers: cancel a task that is in the store only.
+        delay: counts its rows again afterwards.
+        peers: the other workers, where a task is in the store of one of them.
+        elsewhere: asks other engines, where several share a store.
+        write_limit_s: the store must write within that time.
+    """
+
+    def __init__(
+        self,
+        find: FindTask,
+        dispatch: Dispatch,
+        savers: SaverPool,
+        delay: DelayQueues,
+        *,
+        peers: Peers | None,
+        elsewhere: CancelElsewhere | None,
+        write_limit_s: float,
+    ) -> None:
+        self._find = find
+        self._dispatch = dispatch
+        self._savers = savers
+        self._delay = delay
+        self._peers = peers
+        self._elsewhere = elsewhere
+        self._write_limit_s = write_limit_s
+        self._background = Background()
+
+    async def cancel(self, task_id: str, token: Token) -> dict[str, Any]:
+        """Cancel what was not sent of a task, and return its document.
+
+        Raises:
+            RequestError: 404 no such task that *token* may see, 409 it has settled.
+            StoreError: the store fails, or the worker that has it does not answer.
+        """
+        if not ID.fullmatch(task_id):
+            raise self._find.no_task(task_id)
+        peers = self._peers
+        if peers is not None and (self._find.in_memory(task_id) is None or not peers.is_mine(task_id)):
+            path = f"/worker/task/{task_id}?token={token.name}"
+            reply = await peers.ask_owner("DELETE", path, task_id)
+            if reply is not None:
+                answer = msgspec.json.decode(reply.body)
+                if reply.status == _OK:
+                    return answer  # type: ignore[no-any-return]
+                raise RequestError(reply.status, answer["detail"])
+            if not peers.is_mine(task_id):
+                raise self._find.no_task(task_id)
+        return await self.cancel_here(task_id, token)
+
+    async def cancel_here(self, task_id: str, token: Token) -> dict[str, Any]:
+        """See `cancel`, for what this worker has."""
+        task = self._find.in_memory(task_id)
+        if task is not None and task.is_handed:
+            await self._written(task_id)
+            task = None
+        if task is not None and token.may_see(task.token):
+            return await self._cancel_in_memory(task)
+        return await self._cancel_stored(task_id, token)
+
+    async def _cancel_in_memory(self, task: Task) -> dict[str, Any]:
+        if task.state in FINAL_STATES or not self._dispatch.cancel(task):
+            raise RequestError(409, f"task {task.id!r} is {task.state}; nothing is left to cancel")
+        document = msgspec.to_builtins(documents.document(task))
+        self._savers.of(task.id).after_all(self._start_recount)
+        if task.state in FINAL_STATES:  # else some of it is on its way, and is answered first
+            await self._written(task.id)
+        return document  # type: ignore[no-any-return]
+
+    async def _cancel_stored(self, task_id: str, token: Token) -> dict[str, Any]:
+        find = self._find
+        stored = await find.here(task_id)
+        if stored is None or not token.may_see(stored.get("token", "")):
+            raise find.no_task(task_id)
+        if self._elsewhere is not None and await self._elsewhere.cancel(task_id):
+            stored = await find.here(task_id) or stored
+            if stored["state"] == State.CANCELLED:
+                return documents.public(stored)
+        if stored["state"] != State.PARTIAL and not (self._elsewhere is not None and stored["delayed"]):
+            raise RequestError(409, f"task {task_id!r} is {stored['state']}; nothing is left to cancel")
+        saver = self._savers.of(task_id)
+        saver.cancel_stored(task_id, time.time())
+        saver.after_all(self._start_recount)
+        await self._written(task_id)  # a GET straight after this answer must see it
+        return documents.public(await find.here(task_id) or stored)
+
+    async def _written(self, task_id: str) -> None:
+        """Wait until everything queued so far for a task's store is on disk.
+
+        Raises:
+            StoreError: the store cannot be written at the moment.
+        """
+        await self._savers.of(task_id).flushed(self._write_limit_s)
+
+    def _start_recount(self) -> None:
+        self._background.start(self._recount())
+
+    async def _recount(self) -> None:
+        """The store deleted rows of delay queues without counting them."""
+        with contextlib.suppress(StoreError):
+            for name in self._delay.names():
+                await self._delay.recount(name)

@@ -1,0 +1,91 @@
+"""Cursors of a listing: where the next page begins. Pure.
+
+=====================  ==========================================================================
+``CREATED~ID``         in memory, after the task of that id, which was created then
+``sNUMBER.BEFORE``     in the store of a saver, before that row; ``s`` alone is the first store
+``wPLACE:CURSOR``      of several workers the one at that place, with its own cursor
+=====================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from engine.errors import RequestError
+
+STORED: Final = "s"  #: begins the cursor of a page that begins in a store
+NO_ROW: Final = 2**62  #: larger than the number of any row
+_WORKER: Final = "w"
+_CURSOR_MAX: Final = 64
+
+
+def bad_cursor() -> RequestError:
+    """Return the 422 for a cursor that no page has given."""
+    return RequestError(422, "cursor: takes the cursor of the page before", field="cursor")
+
+
+def parse_stored(cursor: str) -> tuple[int, int]:
+    """Return the saver's number, and the row before which the page begins.
+
+    Args:
+        cursor: without its ``s``.
+
+    Raises:
+        RequestError: 422.
+    """
+    if not cursor:
+        return 0, NO_ROW
+    number, _, before = cursor.partition(".")
+    if not (
+        len(cursor) <= _CURSOR_MAX and number.isdecimal() and before.isdecimal() and int(before) <= NO_ROW
+    ):
+        raise bad_cursor()
+    return int(number), int(before)
+
+
+def stored(number: int, before: int) -> str:
+    """Return the cursor of a page that begins in the store of saver *number*, before row *before*."""
+    return f"{STORED}{number}.{before}"
+
+
+def parse_in_memory(cursor: str) -> tuple[float, str]:
+    """Return when the last task of the page before was created, and its id.
+
+    Raises:
+        RequestError: 422.
+    """
+    if not cursor:
+        return (math.inf, "")
+    at, _, task_id = cursor.partition("~")
+    try:
+        created_at = float(at)
+    except ValueError:
+        created_at = math.nan
+    if not math.isfinite(created_at):
+        raise bad_cursor()
+    return (created_at, task_id)
+
+
+def in_memory(created_at: float, task_id: str) -> str:
+    """Return the cursor of a page that begins in memory, after a task."""
+    return f"{created_at!r}~{task_id}"
+
+
+def parse_of_worker(cursor: str) -> tuple[int, str]:
+    """Return the place of a worker among all, and the cursor that is its own.
+
+    Raises:
+        RequestError: 422.
+    """
+    if not cursor:
+        return 0, ""
+    place, _, own = cursor[1:].partition(":")
+    if cursor[0] != _WORKER or not place.isdecimal() or len(cursor) > 2 * _CURSOR_MAX:
+        raise bad_cursor()
+    return int(place), own
+
+
+def of_worker(place: int, own: str) -> str:
+    """Return the cursor of a page of the worker at *place*."""
+    return f"{_WORKER}{place}:{own}"

@@ -1,0 +1,173 @@
+"""What an engine shows of itself: statistics, nodes, metrics, version, cluster; as one over all its workers.
+
+A client's connection reaches one worker, and the overview must not depend on which: that worker asks the
+others for their part and joins the parts (`engine.observe.merged`). The part of a worker that does not
+answer is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from engine import _version
+from engine.nodes.health import NodeState
+from engine.observe import merged
+from engine.observe.prometheus import EngineCollector, NodeSample
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.cluster.cluster import Cluster
+    from engine.delivery.queues import DelayQueues
+    from engine.nodes.node import Node
+    from engine.observe.counters import Stats
+    from engine.observe.logs import Logs
+    from engine.workers.peers import Peers
+
+Documents = list[dict[str, Any]]
+
+
+class Overview:
+    """Answers for this worker (``own_…``), and for the whole engine (``all_…``).
+
+    Args:
+        stats: this worker's counters.
+        nodes: name → node.
+        delay: the nodes' delay queues.
+        logs: this worker's log, whose dropped lines are counted.
+        peers: the other workers, under a supervisor.
+        cluster: with a store that several engines share.
+    """
+
+    def __init__(
+        self,
+        stats: Stats,
+        nodes: Mapping[str, Node],
+        delay: DelayQueues,
+        logs: Logs,
+        *,
+        peers: Peers | None,
+        cluster: Cluster | None,
+    ) -> None:
+        self._stats = stats
+        self._nodes = nodes
+        self._delay = delay
+        self._logs = logs
+        self._peers = peers
+        self._cluster = cluster
+        self._started_at = time.monotonic()
+        self._metrics = EngineCollector(stats, _version.__version__, _version.__revision__, self._samples)
+
+    def version_document(self) -> dict[str, Any]:
+        """Return the body of ``GET /version``."""
+        return {
+            "version": _version.__version__,
+            "revision": _version.__revision__,
+            "built_at": _version.__built_at__,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._started_at, 3),
+        }
+
+    async def cluster_document(self) -> dict[str, Any]:
+        """Return the body of ``GET /v1/engine/cluster``.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        if self._cluster is not None:
+            return await self._cluster.document()
+        return {"mode": "embedded", "leader": None, "engines": []}
+
+    # This worker
+
+    def own_stats(self) -> dict[str, Any]:
+        """Return this worker's part of ``GET /v1/engine/stats``."""
+        return self._stats.document()
+
+    def own_nodes(self) -> Documents:
+        """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them."""
+        return [self._node_document(node) for node in self._nodes.values()]
+
+    def own_metrics(self) -> bytes:
+        """Return this worker's Prometheus page."""
+        return self._metrics.render()
+
+    # As one, whichever worker is asked
+
+    async def all_stats(self) -> dict[str, Any]:
+        """Return the body of ``GET /v1/engine/stats``."""
+        own = self.own_stats()
+        if self._peers is None or not self._peers.others():
+            return own
+        return merged.stats([own, *map(msgspec.json.decode, await self._peers.ask_all("/worker/stats"))])
+
+    async def all_nodes(self) -> Documents:
+        """Return the nodes of ``GET /v1/engine/nodes``."""
+        own = self.own_nodes()
+        if self._peers is None or not self._peers.others():
+            return own
+        others = map(_decode_documents, await self._peers.ask_all("/worker/nodes"))
+        return merged.nodes([own, *others], is_shared=self._cluster is not None)
+
+    async def all_metrics(self) -> bytes:
+        """Return the Prometheus page."""
+        own = self.own_metrics()
+        if self._peers is None or not self._peers.others():
+            return own
+        pages = [own, *await self._peers.ask_all("/worker/metrics")]
+        return merged.metrics([page.decode() for page in pages], is_shared=self._cluster is not None)
+
+    # Nodes
+
+    def _node_document(self, node: Node) -> dict[str, Any]:
+        return {
+            "name": node.name,
+            "layer": node.layer,
+            "driver": node.config.driver,
+            "url": node.config.url,
+            "state": _shown_state(node),
+            "waiting": node.waiting_count,
+            "in_flight": node.in_flight,
+            "delayed": self._delay.depth(node.name),
+            "oldest_delayed_s": round(self._delay.oldest_s(node.name), 3),
+            "acked": node.acked_count,
+            "refused": node.refused_count,
+            "failed": node.failed_count,
+            "last_error": node.health.last_error,
+            "last_error_at": node.health.last_error_at,
+        }
+
+    def _samples(self) -> list[NodeSample]:
+        """Return what the Prometheus page says of each node; bring counters up to date that others keep."""
+        self._stats.coalesced = sum(node.coalesced for node in self._nodes.values())
+        self._stats.log_lines_dropped = self._logs.dropped
+        return [
+            NodeSample(
+                node=node.name,
+                layer=node.layer,
+                driver=node.config.driver,
+                ready=node.state is NodeState.READY,
+                waiting=node.waiting_count,
+                in_flight=node.in_flight,
+                delayed=self._delay.depth(node.name),
+                oldest_delayed_s=self._delay.oldest_s(node.name),
+                returns=node.health.returns,
+            )
+            for node in self._nodes.values()
+        ]
+
+
+def _shown_state(node: Node) -> str:
+    if node.state is NodeState.READY and node.is_refusing:
+        return "refusing"
+    return "returning" if node.state is NodeState.CATCHING_UP else node.state.value
+
+
+def _decode_documents(body: bytes) -> Documents:
+    return msgspec.json.decode(body, type=Documents)

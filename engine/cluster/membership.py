@@ -1,0 +1,131 @@
+"""Who of the engines lives, which of them leads, and whether this engine can tell.
+
+An engine counts as dead only for one that has itself been beating without a gap for as long: after Redis
+was away everybody looks dead to everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from loguru import logger
+
+from engine.cluster.process_mark import process_mark
+from engine.store.redis.members import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.cluster.threads import Threads
+    from engine.store.redis.members import About, Member, Members
+
+_GAP: Final = 0.6  #: of the time after which an engine is dead; a longer pause between two beats is a gap
+
+
+class Membership:
+    """This engine among the others.
+
+    Args:
+        members: the store's side.
+        threads: where it is called.
+        about: what the others see of this engine.
+        ttl_s: an engine that was not heard of for so long is dead.
+        is_draining: whether this engine is about to end.
+    """
+
+    def __init__(
+        self,
+        members: Members,
+        threads: Threads,
+        about: About,
+        *,
+        ttl_s: float,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._members = members
+        self._threads = threads
+        self._about = about
+        self._ttl_s = ttl_s
+        self._is_draining = is_draining
+        self._loop = asyncio.get_running_loop()
+        self._beat_at = -1e9  # when the last beat that was answered began
+        self._steady_since = 0.0
+        self.consumer = members.store.consumer
+        self.view = View()
+
+    def __repr__(self) -> str:
+        return f"<Membership of {len(self.view.members)} engines, as {self.consumer}>"
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this engine is about to end."""
+        return self._is_draining()
+
+    async def join(self) -> None:
+        """Be there for the others.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        self._steady_since = self._loop.time()
+        await self.beat()
+
+    async def beat(self) -> None:
+        """Say that this engine lives, and learn who else does.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        began = self._loop.time()
+        self._about.is_draining = self.is_draining
+        view = await self._threads.call(self._members.beat, self._about, may_lead=True)
+        if began - self._beat_at > self._ttl_s * _GAP:
+            self._steady_since = began
+        self._beat_at = began
+        if view.leader != self.view.leader and view.leader:
+            logger.info("engine {} leads, number {}", view.leader, view.fence)
+        self.view = view
+
+    async def look(self) -> None:
+        """Learn who lives now, between two beats.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        self.view = await self._threads.call(self._members.beat, self._about, may_lead=True)
+
+    async def leave(self) -> None:
+        """Say goodbye.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        await self._threads.call(self._members.leave)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether this engine has been heard for long enough to tell that others are dead."""
+        return self._beat_at - self._steady_since >= self._ttl_s
+
+    def is_gone(self, member: Member) -> bool:
+        """Tell whether an engine has left or is dead."""
+        if member.consumer == self.consumer:
+            return False
+        if member.has_left or (not member.lives and self.is_steady):
+            return True
+        process = member.about.process
+        is_on_this_host = process.rpartition(":")[0] == self._about.process.rpartition(":")[0]
+        return is_on_this_host and process_mark(member.about.pid) != process
+
+    def workers(self) -> list[str]:
+        """Return the consumers that live and are not about to end, this one included."""
+        members = self.view.members
+        stay = {
+            member.consumer for member in members if not member.about.is_draining and not self.is_gone(member)
+        }
+        return sorted(stay | {self.consumer})
+
+    def leads(self) -> bool:
+        """Tell whether this engine leads, as far as it can know."""
+        return self.view.leader == self.consumer and self._loop.time() - self._beat_at < self._ttl_s

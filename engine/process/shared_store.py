@@ -1,0 +1,168 @@
+"""The store that several engines share, and this engine's part in their cluster.
+
+Imported only where ``store.url`` names a Redis: an engine with an embedded store needs none of its modules.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine import _version
+from engine.cluster.claims import QueueClaims
+from engine.cluster.cluster import Cluster, Duties
+from engine.cluster.leader import Leader
+from engine.cluster.membership import Membership
+from engine.cluster.process_mark import process_mark
+from engine.cluster.takeover import Takeover
+from engine.cluster.threads import Threads
+from engine.cluster.watch import Watch
+from engine.errors import RequestError
+from engine.store.redis.checks import dangers
+from engine.store.redis.members import About, Members
+from engine.store.redis.open import redis_store
+from engine.store.redis.records import bare_document
+from engine.tasks import documents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.cluster.takeover import Rows
+    from engine.config.tables import Config
+    from engine.delivery.dispatch import Dispatch
+    from engine.delivery.queues import DelayQueues
+    from engine.intake.validate import Validator
+    from engine.notify.stored import StoredCallbacks
+    from engine.saver.pool import SaverPool
+    from engine.saver.reader import StoreReader
+    from engine.store.redis.store import RedisStore
+    from engine.tasks.records import Accepted
+
+
+class SharedStore:
+    """Makes and opens the store on Redis.
+
+    Args:
+        config: of this engine.
+        slot: of this worker; 0 without a supervisor.
+        validator: reads the bodies of tasks that other engines accepted.
+        on_alert: told what an operator should know: key, level, message.
+    """
+
+    def __init__(
+        self, config: Config, slot: int, validator: Validator, on_alert: Callable[..., None]
+    ) -> None:
+        self._config = config
+        self._validator = validator
+        self._on_alert = on_alert
+        self.name = config.engine.name or f"{platform.node()}:{config.listen_address()[1]}"
+        store = config.store
+        self.store: RedisStore = redis_store(
+            store.url,
+            f"{self.name}/{slot}.{os.getpid():x}{os.urandom(3).hex()}",
+            region_count=store.region_count,
+            prefix=store.prefix,
+            timeout_s=store.timeout_s,
+            connections_max=store.connections_max,
+            wait_replicas=store.wait_replicas,
+            retention_s=config.engine.retention_days * 86400,
+            describe=self._describe,
+        )
+
+    def make(self, _number: int) -> RedisStore:
+        """Return the store, not open yet; there is one saver."""
+        return self.store
+
+    async def open(self, _savers: SaverPool, reader: StoreReader) -> None:
+        """Open the store, and say what is dangerous about it.
+
+        Raises:
+            StoreError: it cannot be used.
+        """
+        store = self.store
+        await reader.read(store.open)
+        check = partial(dangers, store.link, wait_replicas=self._config.store.wait_replicas)
+        for danger in await reader.read(check):
+            self._on_alert(f"store:{danger[:40]}", "warning", danger)
+        folder = Path(self._config.engine.data_dir)
+        if (folder / "layout").exists():
+            text = (
+                f"{folder} holds an embedded store: what is unfinished in there is not worked by an "
+                "engine on Redis. Move it with `purgeline migrate --from sqlite: --to …`, or remove it"
+            )
+            self._on_alert("store:embedded", "warning", text)
+
+    def _describe(self, record: Accepted) -> bytes:
+        """Return the private document of a task that another engine has accepted."""
+        try:
+            task = self._validator.replay(record.id, record.body, record.created_at, record.due_s)
+        except RequestError:
+            return bare_document(record)
+        task.digest, task.token = record.digest, record.token
+        return msgspec.json.encode(documents.document(task, private=True))
+
+
+def make_cluster(
+    shared: SharedStore,
+    config: Config,
+    dispatch: Dispatch,
+    delay: DelayQueues,
+    savers: SaverPool,
+    *,
+    rows: Rows,
+    callbacks: StoredCallbacks,
+    is_draining: Callable[[], bool],
+) -> Cluster:
+    """Return this engine's part in the cluster; *rows* begins with the tasks that are taken over."""
+    store, ttl_s = shared.store, config.store.takeover_s
+    [saver] = savers.savers
+    members, threads = Members(store, ttl_s), Threads()
+    about = About(
+        name=shared.name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process=process_mark(os.getpid()),
+        version=_version.__version__,
+        listen=config.engine.listen,
+        started_at=time.time(),
+        nodes=[node.name for node in config.node],
+    )
+    membership = Membership(members, threads, about, ttl_s=ttl_s, is_draining=is_draining)
+    claims = delay.claims = QueueClaims(members, threads)
+    takeover = Takeover(
+        members,
+        threads,
+        rows=rows,
+        dispatch=dispatch,
+        regions=dispatch.regions,
+        saver=saver,
+        callbacks=callbacks,
+    )
+    leader = Leader(
+        membership,
+        members,
+        threads,
+        claims=claims,
+        delay=delay,
+        callbacks=callbacks,
+        stats=dispatch.stats,
+    )
+    duties = Duties(claims, takeover, Watch(membership, members, threads, takeover), leader)
+    return Cluster(
+        membership,
+        members,
+        threads,
+        duties,
+        dispatch=dispatch,
+        delay=delay,
+        saver=saver,
+        ttl_s=ttl_s,
+        timeout_s=config.store.timeout_s,
+    )

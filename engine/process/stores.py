@@ -1,0 +1,49 @@
+"""The embedded stores of an engine: one SQLite file a saver, in the data folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.store.layout import check_layout
+from engine.store.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from engine.config.tables import EngineConfig
+    from engine.saver.pool import SaverPool
+    from engine.saver.reader import StoreReader
+    from engine.workers.peers import Peers
+
+
+class EmbeddedStores:
+    """Makes and opens them.
+
+    Args:
+        settings: says where they are, and how many.
+        peers: the other workers, under a supervisor; each slot has files of its own.
+        is_in_use: the worker before this one still works with the files of this slot.
+    """
+
+    def __init__(self, settings: EngineConfig, peers: Peers | None, *, is_in_use: bool) -> None:
+        self._folder = Path(settings.data_dir)
+        self._count = settings.saver_count
+        self._peers = peers
+        self._is_in_use = is_in_use
+
+    def make(self, number: int) -> SqliteStore:
+        """Return the store of saver *number*, not open yet."""
+        slot = 0 if self._peers is None else self._peers.slot
+        path = self._folder / f"tasks-{slot * self._count + number}.db"
+        return SqliteStore(path, has_peers=self._peers is not None)
+
+    async def open(self, savers: SaverPool, reader: StoreReader) -> None:
+        """Open the stores of all savers.
+
+        Raises:
+            StoreError: one cannot be used, or the files are of an engine with other counts.
+        """
+        slots = 1 if self._peers is None else self._peers.count
+        await reader.read(check_layout, self._folder, slots, self._count)
+        for saver in savers.savers:
+            await reader.read(partial(saver.store.open, is_in_use=self._is_in_use))

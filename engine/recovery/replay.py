@@ -1,0 +1,148 @@
+"""Going on with what the store holds: at a start, and after the worker before this one has gone.
+
+A start replays everything before it accepts. During a hot reload the new worker accepts while the old
+one still finishes, on the same store; it leaves the old one's journal rows and delay queues alone until
+the old one has exited, and then takes over what that did not finish. Its own rows are told from the old
+one's by their numbers (`Saver.has_row`) and by the tasks it has in memory. When it is the new one that
+dies, the old one, if it serves on, takes over what that left in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.delivery.queues import DelayQueues
+    from engine.nodes.node import Node
+    from engine.notify.stored import StoredCallbacks
+    from engine.recovery.rows import ReplayRows
+    from engine.saver.pool import SaverPool
+    from engine.saver.reader import StoreReader
+    from engine.saver.saver import Saver
+
+_WRITE_LIMIT_S: Final = 30.0
+_YIELD_ROWS: Final = 50  #: journal rows between two turns of the loop: clients are served meanwhile
+
+
+class Replay:
+    """Replays what an embedded store holds.
+
+    Args:
+        rows: replays one row of the journal.
+        savers: whose stores hold the work.
+        reader: reads the stores.
+        delay: the delay queues.
+        nodes: name → node.
+        callbacks: delivers what was not delivered.
+        replayed: set while nothing of an earlier process is left in the store.
+        has_peers: another worker of this slot may have the store open too.
+        has_predecessor: there is such a worker now, so everything is left to `take_over`.
+    """
+
+    def __init__(
+        self,
+        rows: ReplayRows,
+        savers: SaverPool,
+        reader: StoreReader,
+        delay: DelayQueues,
+        *,
+        nodes: Mapping[str, Node],
+        callbacks: StoredCallbacks,
+        replayed: asyncio.Event,
+        has_peers: bool,
+        has_predecessor: bool,
+    ) -> None:
+        self._rows = rows
+        self._savers = savers
+        self._reader = reader
+        self._delay = delay
+        self._nodes = nodes
+        self._callbacks = callbacks
+        self._replayed = replayed
+        self._has_peers = has_peers
+        self._has_predecessor = has_predecessor
+        delay.is_held = has_predecessor
+
+    async def at_start(self) -> None:
+        """Replay everything; with a predecessor only keep nodes that have rows from being ready.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        if self._has_predecessor:
+            for saver in self._savers.savers:
+                for name in await self._reader.read(saver.store.depths):
+                    if name in self._nodes:
+                        self._nodes[name].start_probe()
+            return
+        await self._replay_all()
+
+    async def take_over(self) -> None:
+        """The other worker of this slot has gone: go on with what it left. Safe to call again.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        if self._has_peers:
+            self._replayed.clear()
+            await self._replay_all()
+
+    async def _replay_all(self) -> None:
+        """Delay queues, callbacks, journal.
+
+        In that order: rows of tasks that are worked again from the start are dropped before those can
+        add new ones, and a node with rows is not ready before they are delivered.
+        """
+        for number, saver in enumerate(self._savers.savers):
+            await self._drop_orphans(saver)
+            behind = await self._reader.read(saver.store.nodes_behind)
+            await self._delay.load(await self._reader.read(saver.store.depths), behind)
+            self._callbacks.written(number, await self._reader.read(saver.store.pending_callbacks))
+        self._delay.is_held = False
+        for name in self._delay.names():
+            await self._deliver_rows_of(name)
+        count = 0
+        for saver in self._savers.savers:
+            count += await self._replay_journal(saver)
+        self._replayed.set()
+        if count:
+            logger.info("{} unfinished tasks taken up", count)
+
+    async def _drop_orphans(self, saver: Saver) -> None:
+        """Drop delay-queue rows of tasks that begin again from the start."""
+        orphans = await self._reader.read(saver.store.orphans)
+        at_rest = [task_id for task_id in orphans if not self._rows.is_in_memory(task_id)]
+        if at_rest:
+            saver.drop_orphans(at_rest)
+            await saver.flushed(_WRITE_LIMIT_S)
+
+    async def _deliver_rows_of(self, name: str) -> None:
+        node = self._nodes.get(name)
+        if node is not None:
+            node.start_probe()
+            self._delay.deliver_if_returned(node)
+            return
+        count = self._delay.depth(name)
+        logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
+        await self._delay.drop_unknown(name)
+
+    async def _replay_journal(self, saver: Saver) -> int:
+        count = 0
+        rows = await self._reader.read(lambda: list(saver.store.journal()))
+        for place, (key, records) in enumerate(rows, 1):
+            if saver.has_row(key):
+                continue
+            replayed = self._rows.replay_row(key, records)
+            if not replayed:
+                saver.settle_journal(key)
+            else:
+                saver.add_row(key)
+            count += replayed
+            if self._has_peers and place % _YIELD_ROWS == 0:
+                await asyncio.sleep(0)
+        return count

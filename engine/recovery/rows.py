@@ -1,0 +1,88 @@
+"""One row of the journal: its tasks are put into memory again and go on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from engine.errors import RequestError
+from engine.intake.validate import decode
+from engine.tasks.task import Task
+
+if TYPE_CHECKING:
+    from engine.delivery.dispatch import Dispatch
+    from engine.intake.admission import Admission
+    from engine.intake.validate import Validator
+    from engine.tasks.progress import Progress
+    from engine.tasks.records import Accepted, JournalKey
+    from engine.tasks.region import RegionMap
+
+
+class ReplayRows:
+    """Replays rows of the journal.
+
+    Args:
+        regions: where the tasks go.
+        dispatch: works them.
+        validator: reads their bodies again, by the configuration of today.
+        admission: may be asking the worker that had a task whether it has it.
+    """
+
+    def __init__(
+        self, regions: RegionMap, dispatch: Dispatch, validator: Validator, admission: Admission
+    ) -> None:
+        self._regions = regions
+        self._dispatch = dispatch
+        self._validator = validator
+        self._admission = admission
+
+    def is_in_memory(self, task_id: str) -> bool:
+        """Tell whether a task is in memory, at work or being saved."""
+        return self._regions.get(task_id) is not None
+
+    def replay_row(
+        self, key: JournalKey, records: list[Accepted], progress: dict[str, Progress] | None = None
+    ) -> int:
+        """Begin with the tasks of a journal row that are not in memory; return how many that were.
+
+        Args:
+            key: the row's.
+            records: those of its tasks that have not settled.
+            progress: task id → how far an engine before this one had come.
+        """
+        count = 0
+        for record in records:
+            asking = self._admission.release_asking(record.id)
+            task = self._regions.get(record.id)
+            if task is not None and task.is_lost:
+                self._dispatch.drop(task)  # it had been taken from here, and comes back
+            elif task is not None:
+                continue  # a client handed it in again, and its own row is there too
+            self._replay(record, key, (progress or {}).get(record.id))
+            if asking is not None:
+                self._admission.answer_asking(asking)
+            count += 1
+        return count
+
+    def _replay(self, record: Accepted, key: JournalKey, progress: Progress | None) -> None:
+        try:
+            task = self._validator.replay(record.id, record.body, record.created_at, record.due_s)
+        except RequestError as exc:
+            self._fail(record, key, exc)
+            return
+        task.digest, task.token = record.digest, record.token
+        task.progress = progress
+        self._regions.add(task)
+        self._dispatch.live += task.total
+        self._dispatch.submit(task, key, left_s=task.due_at - time.time())
+
+    def _fail(self, record: Accepted, key: JournalKey, exc: RequestError) -> None:
+        """Settle a task that the configuration does not allow any more; its client is told if it can be."""
+        task = Task.internal([], owner=None, task_id=record.id)
+        task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
+        task.digest, task.token = record.digest, record.token
+        with contextlib.suppress(RequestError):
+            task.callback = decode(record.body).callback
+        self._regions.add(task)
+        self._dispatch.adopt_failed(task, key, f"cannot go on after a restart: {exc}")

@@ -33,7 +33,7 @@ class HostError(ReleaseError):
     Args:
         host: its name in the inventory.
         reason: one sentence.
-        kind: machine-readable kind, as `release.host` answers it; ``"unreachable"`` when nobody answered.
+        kind: machine-readable kind, as the agent answers it; ``"unreachable"`` when nobody answered.
         log: last lines that tell more, such as those of a worker that did not start.
     """
 

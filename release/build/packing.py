@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 #: File of the artefact → where it is in the tree.
-SCRIPTS: Final = {"supervisor.py": "release/build/shipped_supervisor.py", "host.py": "release/agent/host.py"}
-FOLDERS: Final = ("salt", "templates")
+SCRIPTS: Final = {"supervisor.py": "release/build/shipped_supervisor.py"}
+#: Folder of the artefact → where it is in the tree.
+FOLDERS: Final = {"agent": "release/agent", "salt": "salt", "templates": "templates"}
+#: Files that a host cannot do without.
+NEEDED: Final = ("supervisor.py", "agent/__main__.py")
 _STAMP: Final = '''"""Version of the engine, written by ``inv pack``."""
 
 __version__ = "{version}"
@@ -132,10 +135,10 @@ class _Pack:
         self.files = {
             name: self.tree / path for name, path in SCRIPTS.items() if (self.tree / path).is_file()
         }
-        for path in [
-            path for folder in FOLDERS for path in (self.tree / folder).rglob("*") if path.is_file()
-        ]:
-            self.files[str(path.relative_to(self.tree))] = path
+        for name, place in FOLDERS.items():
+            folder = self.tree / place
+            paths = [path for path in folder.rglob("*") if path.is_file()]
+            self.files |= {f"{name}/{path.relative_to(folder)}": path for path in paths}
         self.say(f"collect the locked wheels for {self.wanted.python}-{self.wanted.platform}")
         lock = (self.tree / "requirements.lock").read_text(encoding="utf-8")
         others = wheels.house(lock, self.wanted, self.cache)
@@ -193,7 +196,7 @@ class _Pack:
             sha256=artefact.sha256_of(path),
             size=path.stat().st_size,
             is_tested=self_test,
-            lacks=[name for name in SCRIPTS if name not in manifest.files],
+            lacks=[name for name in NEEDED if name not in manifest.files],
         )
 
     def _add(self, name: str, text: str) -> None:

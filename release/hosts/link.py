@@ -1,7 +1,7 @@
-"""How one operation of ``host.py`` is run on one host, and this machine as such a host.
+"""How one operation of the agent is run on one host, and this machine as such a host.
 
-A `Link` moves bytes and raises `HostError`; `release.remote` makes outcomes of what it gives. There are
-two: `LocalLink` here, without SSH or root, and `release.ssh.SshLink`. Both bound every wait: the
+A `Link` moves bytes and raises `HostError`; `release.hosts.remote` makes outcomes of what it gives. There
+are two: `LocalLink` here, without SSH or root, and `release.hosts.ssh.SshLink`. Both bound every wait: the
 operation runs under ``timeout -k``, so it ends on the host also when nobody listens any more, and this side
 waits `SLACK_S` longer than that at most.
 """
@@ -29,11 +29,6 @@ SLACK_S: Final = 10.0  #: after its time limit an operation may take so long to 
 KILL_AFTER_S: Final = 5  #: ``timeout -k``: from SIGTERM to SIGKILL
 LINE_MAX_BYTES: Final = 8 * 1024 * 1024
 STDERR_KEPT_BYTES: Final = 4096
-_RUN: Final = (
-    "import sys; from importlib import util; spec = util.spec_from_file_location('host', sys.argv[1]);"
-    "host = sys.modules['host'] = util.module_from_spec(spec); spec.loader.exec_module(host);"
-    "sys.exit(host.main(sys.argv[2:]))"
-)
 TIMED_OUT: Final = 124  #: exit code of timeout(1); 137 when it had to kill
 NOT_FOUND: Final = (126, 127)
 
@@ -47,7 +42,7 @@ class Link(Protocol):
         """Run one operation and return its answer, the last line of its output.
 
         Args:
-            op: operation of ``host.py``.
+            op: operation of the agent.
             request: JSON for its standard input.
             timeout_s: after which the host ends it.
             on_event: called with each progress line.
@@ -131,14 +126,14 @@ class AnswerReader:
 
 
 class LocalLink:
-    """This machine: the same script in a process of its own, which Ctrl-C does not reach."""
+    """This machine: the same agent in a process of its own, which Ctrl-C does not reach."""
 
-    def __init__(self, host: str, script: Path) -> None:
+    def __init__(self, host: str, agent: Path) -> None:
         self._host = host
-        self._script = script
+        self._agent = agent
 
     def __repr__(self) -> str:
-        return f"<LocalLink {self._host} {self._script}>"
+        return f"<LocalLink {self._host} {self._agent}>"
 
     def exchange(
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
@@ -148,7 +143,7 @@ class LocalLink:
         limit = ["timeout", "-k", str(KILL_AFTER_S), str(math.ceil(timeout_s))]
         try:
             process = subprocess.Popen(
-                [*limit, *command_of(sys.executable, str(self._script), op)],
+                [*limit, *command_of(sys.executable, str(self._agent), op)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -170,13 +165,13 @@ class LocalLink:
         """See `Link`."""
 
 
-def command_of(python: str, script: str, op: str) -> list[str]:
-    """Return the command that runs an operation of a script: its ``main(argv)``.
+def command_of(python: str, agent: str, op: str) -> list[str]:
+    """Return the command that runs an operation of the agent in a folder.
 
-    As a module, so that Python keeps its bytecode beside it: compiling ``host.py`` takes a third of the time
-    of a short operation, and a deploy has a dozen of them on each host.
+    Without bytecode, which the digest in the folder's name would not cover: each operation compiles the few
+    modules that it needs.
     """
-    return [python, "-I", "-c", _RUN, script, op]
+    return [python, "-I", "-B", agent, op]
 
 
 def _converse(process: subprocess.Popen[bytes], request: bytes, reader: AnswerReader, *, until: float) -> int:

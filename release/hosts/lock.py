@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_S: Final = 30.0  #: for one lock operation on one host
 BEATS_PER_TTL: Final = 4
-LOCKED: Final = "locked"  #: kind of a refusal, as ``host.py`` names it
+LOCKED: Final = "locked"  #: kind of a refusal, as the agent names it
 
 
 class HostsLock:

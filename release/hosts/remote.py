@@ -1,9 +1,9 @@
-"""Runs operations of ``host.py`` on hosts and returns one outcome per host.
+"""Runs operations of the agent on hosts and returns one outcome per host.
 
 A `Fleet` never raises for part of the set: a host that is down, refuses, hangs, is cut off in mid-step or
 answers nonsense has an `Outcome` that says so, in bounded time. It raises only when the answers are not
 those of the hosts that were asked, which would be a defect here. Which commands go where is decided by the
-callers; how one host is reached is `release.link` and `release.ssh`.
+callers; how one host is reached is `release.hosts.link` and `release.hosts.ssh`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from release.inventory import Host
     from release.settings import Settings
 
-HOST_SCRIPT: Final = Path(__file__).resolve().parents[1] / "agent" / "host.py"
+AGENT: Final = Path(__file__).resolve().parents[1] / "agent"
 HUNG_SLACK_S: Final = 30.0  #: past every limit of its own, a thread that is still busy is given up
 
 
@@ -37,15 +37,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     op: str
     ok: bool
-    answer: dict[str, Any] = {}  #: the last line that ``host.py`` wrote; empty when there was none
-    kind: str = ""  #: of the failure, as ``host.py`` or `release.link` names it
+    answer: dict[str, Any] = {}  #: the last line that the agent wrote; empty when there was none
+    kind: str = ""  #: of the failure, as the agent or `release.hosts.link` names it
     reason: str = ""  #: of the failure, a sentence
     log: list[str] = []  #: last lines of a worker, or of standard error
     duration_s: float = 0.0
 
     @property
     def is_answered(self) -> bool:
-        """Whether ``host.py`` answered, be it with a refusal."""
+        """Whether the agent answered, be it with a refusal."""
         return self.ok or bool(self.answer)
 
 
@@ -67,7 +67,7 @@ class Fleet:
         hosts: with unique names.
         settings: time-outs, keys, how many at once.
         root: the installation's folder on every host.
-        script: the script that is run there.
+        agent: the program that is run there, a folder.
         on_event: takes progress.
     """
 
@@ -77,14 +77,14 @@ class Fleet:
         settings: Settings,
         *,
         root: str,
-        script: Path = HOST_SCRIPT,
+        agent: Path = AGENT,
         on_event: OnEvent = ignore,
     ) -> None:
         self.hosts = list(hosts)
         self.root = root
         self.on_event = on_event
         self._settings = settings
-        self._links = {host.name: _link(host, settings, root, script) for host in hosts}
+        self._links = {host.name: _link(host, settings, root, agent) for host in hosts}
         if len(self._links) != len(self.hosts):
             raise ReleaseError(f"host names are not unique: {', '.join(self.names)}")
 
@@ -120,7 +120,7 @@ class Fleet:
         """Run one operation on *hosts*, all at once up to ``parallel_count``; return their outcomes in order.
 
         Args:
-            op: operation of ``host.py``.
+            op: operation of the agent.
             request: its arguments, or a function that gives those of one host; the root is added.
             hosts: names; all when None.
             timeout_s: for the operation on one host; ``step_timeout_s`` when None.
@@ -152,7 +152,7 @@ class Fleet:
         self, op: str, hosts: Iterable[str] | None, work: Callable[[str], dict[str, Any]], limit_s: float
     ) -> dict[str, Outcome]:
         asked = self.names if hosts is None else list(hosts)
-        # Connect, send the script, run: each has a limit of its own, so this one is for threads that hang.
+        # Connect, send the agent, run: each has a limit of its own, so this one is for threads that hang.
         hung_s = 4 * self._settings.connect_timeout_s + 2 * limit_s + SLACK_S + HUNG_SLACK_S
         found = fan_out(asked, lambda name: _outcome(name, op, work), self._settings.parallel_count, hung_s)
         return complete(asked, op, found)
@@ -207,12 +207,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _link(host: Host, settings: Settings, root: str, script: Path) -> Link:
+def _link(host: Host, settings: Settings, root: str, agent: Path) -> Link:
     if host.is_local:
-        return LocalLink(host.name, script)
+        return LocalLink(host.name, agent)
     from release.hosts.ssh import SshLink  # noqa: PLC0415 - a local deploy needs none of it
 
-    return SshLink(host, settings, root=root, script=script)
+    return SshLink(host, settings, root=root, agent=agent)
 
 
 def _outcome(name: str, op: str, work: Callable[[str], dict[str, Any]]) -> Outcome:
@@ -231,7 +231,7 @@ def _outcome(name: str, op: str, work: Callable[[str], dict[str, Any]]) -> Outco
 
 
 def from_answer(name: str, op: str, answer: dict[str, Any]) -> Outcome:
-    """Make an outcome of the last line of ``host.py``."""
+    """Make an outcome of the last line of the agent."""
     if answer.get("ok") is True:
         return Outcome(host=name, op=op, ok=True, answer=answer)
     log = answer.get("log")

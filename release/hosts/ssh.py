@@ -9,23 +9,24 @@ time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import math
 import shlex
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import paramiko
 
+from release.agent import package
 from release.errors import HostError
-from release.hosts.link import KILL_AFTER_S, SLACK_S, AnswerReader, command_of
+from release.hosts.link import KILL_AFTER_S, NOT_FOUND, SLACK_S, AnswerReader, command_of
 from release.hosts.sshconnect import connect, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fabric import Connection
 
@@ -43,15 +44,15 @@ class SshLink:
         host: from the inventory.
         settings: known hosts, keys and time-outs.
         root: the installation's folder on the host.
-        script: ``host.py``, brought to the host's cache once per connection.
+        agent: folder of the agent, which each connection sees to be in the host's cache.
     """
 
-    def __init__(self, host: Host, settings: Settings, *, root: str, script: Path) -> None:
+    def __init__(self, host: Host, settings: Settings, *, root: str, agent: Path) -> None:
         self._host = host
         self._settings = settings
         self._cache = f"{root.rstrip('/')}/cache"
-        self._script = script
-        self._script_sha256 = hashlib.sha256(script.read_bytes()).hexdigest()
+        self._agent = package.contents(agent)
+        self._digest = package.digest_of(self._agent)
         self._lock = threading.Lock()  # one thread connects, others wait for it
         self._connection: Connection | None = None
         self._is_prepared = False
@@ -62,46 +63,40 @@ class SshLink:
     def exchange(
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """See `release.link.Link`."""
+        """See `release.hosts.link.Link`."""
         connection = self._ready()
         reader = AnswerReader(self._host.name, on_event)
-        argv = command_of(self._host.python, self._remote_script, op)
+        argv = command_of(self._host.python, self._remote_agent, op)
         code = self._run(connection, argv, reader, request=request, timeout_s=timeout_s)
         return reader.finish(code, timeout_s=timeout_s)
 
     def put(self, source: Path, *, sha256: str, timeout_s: float) -> str:
-        """See `release.link.Link`."""
+        """See `release.hosts.link.Link`."""
         connection = self._ready()
         target = f"{self._cache}/{source.name}"
         self._put(connection, source, target, sha256=sha256, timeout_s=timeout_s)
         return target
 
     def close(self) -> None:
-        """See `release.link.Link`."""
+        """See `release.hosts.link.Link`."""
         with self._lock:
             self._drop()
 
     # --- connection ------------------------------------------------------------------------
 
     @property
-    def _remote_script(self) -> str:
-        return f"{self._cache}/host-{self._script_sha256}.py"
+    def _remote_agent(self) -> str:
+        return f"{self._cache}/agent-{self._digest}"
 
     def _ready(self) -> Connection:
-        """Return a connection to a host that has the script."""
+        """Return a connection to a host that has the agent."""
         with self._lock:
             if self._connection is not None and not self._connection.is_connected:
                 self._drop()
             if self._connection is None:
                 self._connection = connect(self._host, self._settings)
             if not self._is_prepared:
-                self._put(
-                    self._connection,
-                    self._script,
-                    self._remote_script,
-                    sha256=self._script_sha256,
-                    timeout_s=COMMAND_TIMEOUT_S,
-                )
+                self._place_agent(self._connection)
                 self._is_prepared = True
             return self._connection
 
@@ -154,19 +149,36 @@ class SshLink:
             kind="lost",
         )
 
+    def _place_agent(self, connection: Connection) -> None:
+        """Bring the agent over unless it is there: the same bytes, and nothing else in its folder."""
+        folder = shlex.quote(self._remote_agent)
+        there = f"cd {folder} 2>/dev/null && LC_ALL=C && export LC_ALL && sha256sum -- * 2>&1 | sha256sum"
+        if self._digest_there(connection, there) == self._digest:
+            return
+        texts = {name: content.decode() for name, content in self._agent.items()}
+        program = Path(package.__file__).read_text(encoding="utf-8")
+        argv = [self._host.python, "-I", "-c", program, self._remote_agent]
+        said = _Lines()
+        request = json.dumps(texts).encode()
+        code = self._run(connection, argv, said, request=request, timeout_s=COMMAND_TIMEOUT_S)
+        if code and code not in NOT_FOUND:  # without a Python the operation says what is missing
+            why = (said.text.splitlines() or [f"exit code {code}"])[-1]
+            raise HostError(self._host.name, f"cannot write {self._remote_agent}: {why}", kind="upload")
+
+    def _digest_there(self, connection: Connection, command: str) -> str:
+        """Make the host's cache folder; return the digest that a shell command prints, if any."""
+        said = _Lines()
+        shell = f"mkdir -p {shlex.quote(self._cache)} && {{ {command} || true; }}"
+        code = self._run(connection, ["sh", "-c", shell], said, timeout_s=COMMAND_TIMEOUT_S)
+        if code:
+            raise HostError(self._host.name, f"cannot make {self._cache}: {said.text or code}", kind="upload")
+        return said.text.split(" ")[0].lstrip("\\")
+
     def _put(
         self, connection: Connection, source: Path, target: str, *, sha256: str, timeout_s: float
     ) -> None:
         """Bring a file over: under another name, then renamed; nothing when it is there."""
-        folder = target.rpartition("/")[0]
-        seen = _Lines()
-        shell = (
-            f"mkdir -p {shlex.quote(folder)} && {{ sha256sum {shlex.quote(target)} 2>/dev/null || true; }}"
-        )
-        code = self._run(connection, ["sh", "-c", shell], seen, timeout_s=COMMAND_TIMEOUT_S)
-        if code:
-            raise HostError(self._host.name, f"cannot make {folder}: {seen.text or code}", kind="upload")
-        if seen.text.split(" ")[0].lstrip("\\") == sha256:
+        if self._digest_there(connection, f"sha256sum {shlex.quote(target)} 2>/dev/null") == sha256:
             return
         until = time.monotonic() + timeout_s
 

@@ -1,4 +1,4 @@
-"""The steps of a rollout on real hosts: which operations of ``host.py`` they are, with hooks around them."""
+"""The steps of a rollout on real hosts: which operations of the agent they are, with hooks around them."""
 
 from __future__ import annotations
 

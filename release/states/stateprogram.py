@@ -61,7 +61,7 @@ def run(wanted: Wanted, out: TextIO = sys.stdout, *, folder: Path, project: Path
         version = wanted.release
         tree = statefiles.read_release(version, config) if version else statefiles.read_tree(project)
         files = {**tree, **statefiles.read_pillar(pillar.expanduser())}
-        with Fleet(hosts, config, root=order.root, script=states.HOST_SCRIPT) as fleet:
+        with Fleet(hosts, config, root=order.root) as fleet:
             results = states.apply(fleet, hosts, order, files=files, settings=config)
     is_ok = all(result.ok for result in results)
     if wanted.is_json:

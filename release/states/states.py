@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from release.agent.salthost import states_of
+from release.agent.salt import states_of
 from release.errors import ReleaseError, SettingsError
 from release.hosts import remote
-from release.settings import ROOT
 from release.states import saltenv
 from release.states.stateview import State, from_answer
 
@@ -31,13 +30,12 @@ if TYPE_CHECKING:
     from release.inventory import Host
     from release.settings import Settings
 
-HOST_SCRIPT: Final = ROOT / "release/agent/salthost.py"
-OPERATION: Final = "apply"  #: of that script
+OPERATION: Final = "apply"  #: of the agent
 GATHER_S: Final = 5  #: after this a master asks who is still at work; who does not say so counts as down
 
 
 class Fleet(Protocol):
-    """What is used of `release.remote.Fleet`, made with `HOST_SCRIPT`."""
+    """What is used of `release.hosts.remote.Fleet`."""
 
     def run(
         self, op: str, request: Callable[[str], Mapping[str, Any]], *, timeout_s: float | None = None
@@ -91,7 +89,7 @@ def step(
 
     def run(names: Sequence[str]) -> dict[str, Outcome]:
         chosen = [by_name[name] for name in names]
-        with remote.Fleet(chosen, settings, root=order.root, script=HOST_SCRIPT) as fleet:
+        with remote.Fleet(chosen, settings, root=order.root) as fleet:
             return fleet.run(OPERATION, _requests(chosen, order, files, settings))
 
     return run
@@ -103,7 +101,7 @@ def apply(
     """Apply states on each host with ``salt-call --local``; return what each says, in order.
 
     Args:
-        fleet: connections to *hosts*, made with `HOST_SCRIPT`.
+        fleet: connections to *hosts*.
         hosts: of the inventory.
         order: what to apply.
         files: state tree and pillar, see `release.statefiles`.
@@ -172,7 +170,7 @@ def _minion_states(name: str, answer: object) -> HostStates:
 def _requests(
     hosts: Sequence[Host], order: Order, files: Mapping[str, str], settings: Settings
 ) -> Callable[[str], dict[str, Any]]:
-    """Return what gives the request for one host, by its name; see `release.salthost.apply`."""
+    """Return what gives the request for one host, by its name; see `release.agent.salt.apply`."""
     by_name = {host.name: host for host in hosts}
 
     def request(name: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def from_answer(entries: Sequence[Mapping[str, Any]]) -> list[State]:
-    """Make states of what `release.salthost` answers, without secrets."""
+    """Make states of what `release.agent.salt` answers, without secrets."""
     return [msgspec.convert(hide(entry), State) for entry in entries]
 
 

@@ -1,6 +1,6 @@
 """Artefacts that install, start and serve like the real one, in a second: a tiny wheel, scripted workers.
 
-The wheel has what `release.host` imports of the engine, ``check-config``, and `scripted_worker`; what its
+The wheel has what the agent asks of the engine, ``check-config``, and `scripted_worker`; what its
 workers do is ``behaviour.json``, one of the artefact's files. A host may have its own behaviour for a
 version, in ``shared/behaviour.json``: ``{"2.0": {"exit_code": 1}}``.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from release import settings
+from release.agent import package
 from release.build import archive
 from release.repository import signing
 from release.repository.index import Index
@@ -40,7 +41,7 @@ if sys.argv[1] == "worker":
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
     sys.argv = ["worker", str(folder), *sys.argv[2:]]
-    runpy.run_module("engine.scripted", run_name="__main__")
+    runpy.run_module("scripted", run_name="__main__")
 elif "refuse" in pathlib.Path(sys.argv[2]).read_text():
     sys.exit("purgeline: " + sys.argv[2] + ": [engine] unknown key 'refuse'")
 """
@@ -114,7 +115,7 @@ def make(
         "behaviour.json": json.dumps({"version": version, **behaviour}).encode(),
         "sbom.cdx.json": b"{}",
         "supervisor.py": supervisor or (ROOT / "release/build/shipped_supervisor.py").read_bytes(),
-        "host.py": (ROOT / "release/agent/host.py").read_bytes(),
+        **{f"agent/{name}": text for name, text in package.contents(ROOT / "release/agent").items()},
         **(files or {}),
     }
     manifest = {
@@ -170,11 +171,7 @@ def _wheel(version: str) -> bytes:
         "engine/__init__.py": "",
         "engine/__main__.py": _MAIN,
         "engine/_version.py": f'__version__ = "{version}"\n',
-        "engine/process/__init__.py": "",
-        "engine/process/worker.py": "",
-        "engine/cli/__init__.py": "",
-        "engine/cli/main.py": "",
-        "engine/scripted.py": (ROOT / "tests/fakes/scripted_worker.py").read_text(encoding="utf-8"),
+        "scripted.py": (ROOT / "tests/fakes/scripted_worker.py").read_text(encoding="utf-8"),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: purgeline\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -1,4 +1,4 @@
-"""release.host: what it is asked, by which Python, and whose the deploy lock is."""
+"""release.agent: what it is asked, by which Python, and whose the deploy lock is."""
 
 import ast
 import fcntl
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.rigs.host_calls import SCRIPT, HostCalls, Refusal
+from tests.rigs.host_calls import AGENT, HostCalls, Refusal
 
 OLDEST = (3, 8)
 STANDARD = {"__future__", *sys.stdlib_module_names}
@@ -33,29 +33,32 @@ def answer(*command: str, text: str = "{}") -> tuple[int, dict[str, Any]]:
 
 
 def test_it_is_read_by_old_pythons_and_needs_nothing_but_python() -> None:
-    tree = ast.parse(SCRIPT.read_text(), feature_version=OLDEST)
+    names = set()
+    for module in AGENT.iterdir():
+        if module.suffix == ".py":
+            names |= imported(ast.parse(module.read_text(encoding="utf-8"), feature_version=OLDEST))
+    assert names - STANDARD <= OPTIONAL
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Return the top packages that a module imports, those of its own package left out."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(str(node.module).split(".")[0])
-    assert names - STANDARD <= OPTIONAL
+    return names
 
 
 def test_an_old_python_says_which_one_is_needed() -> None:
     """Nothing of an installation is looked at."""
     code = "import runpy, sys; from collections import namedtuple; "
-    code += "sys.version_info = (3, 8, 18, 'final', 0); sys.argv = ['host.py', 'facts']; "
-    code += f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    code += "sys.version_info = (3, 8, 18, 'final', 0); sys.argv = ['agent', 'facts']; "
+    code += f"runpy.run_path({str(AGENT)!r}, run_name='__main__')"
     exit_code, said = answer(sys.executable, "-I", "-c", code)
     assert (exit_code, said["ok"], said["kind"]) == (1, False, "python")
     assert said["error"] == "this host has Python 3.8; 3.11 or newer is needed"
-
-
-def test_an_old_python_can_read_it_at_all() -> None:
-    """Else it would answer with a syntax error."""
-    ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_an_old_python_can_read_it_at_all() -> None:
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, op: str, request_: dict[str, Any], why: str) -> None:
     text = json.dumps({"root": str(tmp_path / "root"), **request_})
-    exit_code, said = answer(sys.executable, "-I", str(SCRIPT), op, text=text)
+    exit_code, said = answer(sys.executable, "-I", "-B", str(AGENT), op, text=text)
     assert (exit_code, said["ok"], said["kind"]) == (2, False, "input")
     assert why in said["error"]
 
@@ -90,13 +93,13 @@ def test_a_folder_of_others_is_told_as_such() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        script = str(shutil.copy(SCRIPT, folder))
+        agent = str(shutil.copytree(AGENT, folder / "agent"))
         root = folder / "closed/root"
         (root / "shared/run").mkdir(parents=True)
         (folder / "closed").chmod(0o700)
         # An account that may enter neither that folder nor those of this test's own Python.
         python = shutil.which("python3", path="/usr/bin") or sys.executable
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-I", script]
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-I", agent]
         code, said = answer(*command, "prune", text=json.dumps({"root": str(root), "keep": 1}))
     assert (code, said["kind"]) == (1, "permission")
 

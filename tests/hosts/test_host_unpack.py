@@ -18,7 +18,7 @@ import pytest
 from release.repository import signing
 from tests.fakes import small_release
 from tests.fakes.small_release import Small
-from tests.rigs.host_calls import SCRIPT, HostCalls, Refusal
+from tests.rigs.host_calls import AGENT, HostCalls, Refusal
 from tests.waiting import wait_until
 
 
@@ -130,7 +130,7 @@ def test_openssl_checks_signatures_where_python_has_no_library_for_it(
     def unpack(request: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps({"root": str(host.root), **request})
         done = subprocess.run(
-            [python, "-I", str(SCRIPT), "unpack"], input=text, capture_output=True, text=True, check=False
+            [python, "-I", str(AGENT), "unpack"], input=text, capture_output=True, text=True, check=False
         )
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -308,7 +308,7 @@ def test_two_at_once_one_after_the_other(host: HostCalls, first: Small) -> None:
 )
 def test_input_that_cannot_be_used_is_told(argv: list[str], text: str, why: str) -> None:
     done = subprocess.run(
-        ["python3", "-I", str(SCRIPT), *argv], input=text, capture_output=True, text=True, check=False
+        ["python3", "-I", str(AGENT), *argv], input=text, capture_output=True, text=True, check=False
     )
     answer = json.loads(done.stdout)
     assert (answer["ok"], done.returncode in {1, 2}, done.stderr) == (False, True, "")

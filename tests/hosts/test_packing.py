@@ -106,8 +106,8 @@ def test_an_artefact_holds_what_a_host_needs_and_says_so(packed: Packed, unpacke
     files = set(manifest.files)
     assert {"requirements.txt", "sbom.cdx.json", "templates/nginx.conf.j2"} <= files
     assert "wheels/purgeline-0.1.10-py3-none-any.whl" in files
-    scripts = {name for name, path in packing.SCRIPTS.items() if (packed.source / path).exists()}
-    assert scripts == {"supervisor.py", "host.py"} & files == {"supervisor.py", "host.py"} - set(built.lacks)
+    assert {"supervisor.py", "agent/__main__.py", "agent/program.py"} <= files
+    assert built.lacks == []
     assert (packed.source / "salt").exists() == any(name.startswith("salt/") for name in files)
     pinned = (unpacked / "requirements.txt").read_text().splitlines()
     assert len(pinned) == len(list((unpacked / "wheels").iterdir()))

@@ -4,21 +4,23 @@ import contextlib
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from release.agent import package
 from release.errors import ReleaseError
 from release.hosts.remote import Fleet, Outcome, complete, fan_out, sha256_of
 from release.inventory import LOCAL, Host
 from release.settings import Settings
 from tests.rigs.sshd import Sshd
 
-SCRIPT = Path(__file__).resolve().parents[1] / "fakes" / "host_script.py"
+FAKE = Path(__file__).resolve().parents[1] / "fakes" / "agent"
 
 needs_sshd = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("sshd", path="/usr/sbin") is None, reason="needs root and sshd"
@@ -47,7 +49,7 @@ class Events:
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Fleet]:
-    with Fleet([Host(name=LOCAL)], Settings(), root=str(tmp_path), script=SCRIPT) as fleet:
+    with Fleet([Host(name=LOCAL)], Settings(), root=str(tmp_path), agent=FAKE) as fleet:
         yield fleet
 
 
@@ -72,7 +74,7 @@ def ssh_host(server: Sshd, name: str = "web") -> Host:
 @contextlib.contextmanager
 def ssh_fleet(server: Sshd, folder: Path, **more: Any) -> Iterator[Fleet]:
     with Fleet(
-        [ssh_host(server)], settings_for(server, folder, **more), root=str(folder / "root"), script=SCRIPT
+        [ssh_host(server)], settings_for(server, folder, **more), root=str(folder / "root"), agent=FAKE
     ) as fleet:
         yield fleet
 
@@ -80,7 +82,7 @@ def ssh_fleet(server: Sshd, folder: Path, **more: Any) -> Iterator[Fleet]:
 # --- this machine ------------------------------------------------------------------------------
 
 
-def test_the_local_host_runs_the_script_without_ssh(local: Fleet) -> None:
+def test_the_local_host_runs_the_agent_without_ssh(local: Fleet) -> None:
     """The root is added to the request, and nothing else."""
     outcome = local.run("echo", {"version": "1.0"})[LOCAL]
     assert outcome.ok
@@ -101,7 +103,7 @@ def test_progress_arrives_in_order(local: Fleet) -> None:
 
 
 def test_a_refusal_has_kind_reason_and_log(local: Fleet) -> None:
-    """As the script gave them."""
+    """As the agent gave them."""
     outcome = local.run("refuse")[LOCAL]
     assert (outcome.ok, outcome.kind, outcome.reason) == (False, "disk", "no space left")
     assert outcome.log == ["one", "two"]
@@ -152,10 +154,10 @@ def test_a_process_that_was_left_behind_holds_up_nothing(local: Fleet) -> None:
     assert time.monotonic() - began < 4
 
 
-def test_a_missing_script_is_an_outcome(tmp_path: Path) -> None:
-    """Python says which file."""
-    with Fleet([Host(name=LOCAL)], Settings(), root="/r", script=tmp_path / "gone.py") as fleet:
-        assert "gone.py" in fleet.run("echo")[LOCAL].reason
+def test_a_missing_agent_is_an_outcome(tmp_path: Path) -> None:
+    """Python says which folder."""
+    with Fleet([Host(name=LOCAL)], Settings(), root="/r", agent=tmp_path / "gone") as fleet:
+        assert "gone" in fleet.run("echo")[LOCAL].reason
 
 
 # --- a set of hosts ----------------------------------------------------------------------------
@@ -206,41 +208,74 @@ def test_an_answer_of_somebody_who_was_not_asked_is_an_error() -> None:
 def test_two_hosts_of_one_name_are_refused() -> None:
     """Their outcomes would hide each other."""
     with pytest.raises(ReleaseError, match="not unique"):
-        Fleet([Host(name="a"), Host(name="a")], Settings(), root="/r", script=SCRIPT)
+        Fleet([Host(name="a"), Host(name="a")], Settings(), root="/r", agent=FAKE)
 
 
 # --- by SSH ------------------------------------------------------------------------------------
 
 
+def placed(root: Path) -> Path:
+    """Return where the agent is on a host, by the digest of its files."""
+    return root / "cache" / f"agent-{package.digest_of(package.contents(FAKE))}"
+
+
 @needs_sshd
 def test_an_operation_by_ssh(sshd: Sshd, tmp_path: Path) -> None:
-    """The script is brought over once, under its hash, and compiled once."""
+    """The agent is brought over once, under its digest, and nothing else ever gets into its folder."""
     with ssh_fleet(sshd, tmp_path) as fleet:
         fleet.on_event = events = Events()
         assert fleet.run("progress")["web"].ok
         assert len(events.seen) == 3
-        script = tmp_path / "root" / "cache" / f"host-{sha256_of(SCRIPT)}.py"
-        before = script.stat()
+        agent = placed(tmp_path / "root")
+        before = agent.stat()
         assert fleet.run("noise")["web"].ok
         assert fleet.run("refuse")["web"].kind == "disk"
     with ssh_fleet(sshd, tmp_path) as fleet:  # and it is not sent again
         assert fleet.run("echo")["web"].ok
-    after = script.stat()
+    after = agent.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    bytecode = script.parent / "__pycache__"
-    assert set(script.parent.iterdir()) == {script, bytecode}
-    assert [path.name.split(".")[0] for path in bytecode.iterdir()] == [script.stem]
+    assert list(agent.parent.iterdir()) == [agent]
+    assert package.is_placed(package.contents(FAKE), agent)
 
 
 @needs_sshd
-def test_a_damaged_script_on_the_host_is_replaced(sshd: Sshd, tmp_path: Path) -> None:
-    """Its name says what its bytes must be."""
-    script = tmp_path / "root" / "cache" / f"host-{sha256_of(SCRIPT)}.py"
-    script.parent.mkdir(parents=True)
-    script.write_text("raise SystemExit('half a file')")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda agent: (agent / "__main__.py").write_text("raise SystemExit('half a file')"),
+        lambda agent: (agent / "__main__.py").unlink(),
+        lambda agent: (agent / "json.py").write_text("raise SystemExit('not ours')"),
+        lambda agent: (agent / "__pycache__").mkdir(),
+    ],
+    ids=["changed", "missing", "one too many", "bytecode"],
+)
+def test_a_damaged_agent_on_the_host_is_replaced(
+    sshd: Sshd, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """The folder's name says what its files must be."""
+    agent = placed(tmp_path / "root")
+    shutil.copytree(FAKE, agent, ignore=shutil.ignore_patterns("__pycache__"))
+    damage(agent)
     with ssh_fleet(sshd, tmp_path) as fleet:
         assert fleet.run("echo")["web"].ok
-    assert sha256_of(script) == sha256_of(SCRIPT)
+    assert package.is_placed(package.contents(FAKE), agent)
+    assert list(agent.parent.iterdir()) == [agent]
+
+
+@needs_sshd
+def test_an_agent_that_cannot_be_written_is_an_outcome(sshd: Sshd, tmp_path: Path) -> None:
+    """Nothing of it is left on a disk without room."""
+    root = tmp_path / "root"
+    (root / "cache").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "tmpfs", str(root / "cache")], check=True)
+    try:
+        with ssh_fleet(sshd, tmp_path) as fleet:
+            outcome = fleet.run("echo")["web"]
+        assert list((root / "cache").iterdir()) == []
+    finally:
+        subprocess.run(["umount", "-l", str(root / "cache")], check=True)
+    assert outcome.kind == "upload"
+    assert f"cannot write {placed(root)}: No space left on device" in outcome.reason
 
 
 @needs_sshd
@@ -295,7 +330,7 @@ def test_a_login_that_is_refused_says_who_was(sshd: Sshd, tmp_path: Path) -> Non
     """With the user's name."""
     stranger = Sshd(tmp_path / "stranger").key
     settings = Settings(known_hosts=settings_for(sshd, tmp_path).known_hosts, ssh_key_file=str(stranger))
-    with Fleet([ssh_host(sshd)], settings, root="/r", script=SCRIPT) as fleet:
+    with Fleet([ssh_host(sshd)], settings, root="/r", agent=FAKE) as fleet:
         outcome = fleet.run("echo")["web"]
     assert outcome.kind == "auth"
     assert "does not let root in" in outcome.reason
@@ -316,7 +351,7 @@ def test_hosts_that_are_not_there_are_outcomes_beside_one_that_is(sshd: Sshd, tm
         ]
         settings = settings_for(sshd, tmp_path, connect_timeout_s=2)
         began = time.monotonic()
-        with Fleet(hosts, settings, root=str(tmp_path / "root"), script=SCRIPT) as fleet:
+        with Fleet(hosts, settings, root=str(tmp_path / "root"), agent=FAKE) as fleet:
             found = fleet.run("echo")
     assert time.monotonic() - began < 15
     assert list(found) == ["closed", "web", "silent", "nameless"]
@@ -379,7 +414,7 @@ def test_a_step_that_hangs_on_a_host_is_ended_there_too(sshd: Sshd, tmp_path: Pa
 def test_a_python_that_is_not_there_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """With the key of the inventory that cures it."""
     host = Host(name="web", address="127.0.0.1", port=sshd.port, user="root", python="python9.9")
-    with Fleet([host], settings_for(sshd, tmp_path), root=str(tmp_path / "root"), script=SCRIPT) as fleet:
+    with Fleet([host], settings_for(sshd, tmp_path), root=str(tmp_path / "root"), agent=FAKE) as fleet:
         outcome = fleet.run("echo")["web"]
     assert outcome.kind == "protocol"
     assert "python9.9" in outcome.reason

@@ -1,4 +1,4 @@
-"""Calls of ``host.py`` as the controller makes them: a process, JSON in, JSON lines out."""
+"""Calls of the agent as the controller makes them: a process, JSON in, JSON lines out."""
 
 import contextlib
 import http.client
@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.fakes.small_release import Small
 
-SCRIPT = Path(__file__).resolve().parents[2] / "release/agent/host.py"
+AGENT = Path(__file__).resolve().parents[2] / "release/agent"
 
 
 class Refusal(AssertionError):  # noqa: N818 - what the answer is
@@ -29,7 +29,7 @@ class HostCalls:
 
     Args:
         root: its folder.
-        prefix: a command to run the script under.
+        prefix: a command to run the agent under.
     """
 
     def __init__(self, root: Path, *, prefix: Sequence[str] = ()) -> None:
@@ -40,7 +40,7 @@ class HostCalls:
     def start(self, op: str, **request: Any) -> "subprocess.Popen[bytes]":
         """Begin an operation."""
         process = subprocess.Popen(
-            [*self._prefix, sys.executable, "-I", str(SCRIPT), op],
+            [*self._prefix, sys.executable, "-I", "-B", str(AGENT), op],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

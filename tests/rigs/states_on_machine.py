@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from release.hosts.remote import Outcome, from_answer
+from release.hosts.remote import AGENT, Outcome, from_answer
 from release.inventory import Host
 from release.settings import ROOT, Settings
 from release.states import saltenv, statefiles, states
@@ -33,9 +33,7 @@ class MachineFleet:
         self, op: str, request: Callable[[str], Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> dict[str, Outcome]:
         line = json.dumps({"root": str(self._machine.root), **request(HOST.name)})
-        done = self._machine.run(
-            "/usr/bin/python3", "-I", str(states.HOST_SCRIPT), op, stdin=line, check=False
-        )
+        done = self._machine.run("/usr/bin/python3", "-I", "-B", str(AGENT), op, stdin=line, check=False)
         answer = json.loads(done.stdout.splitlines()[-1])
         assert done.returncode == (0 if answer["ok"] else 1)
         return {HOST.name: from_answer(HOST.name, op, answer)}

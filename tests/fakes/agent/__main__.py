@@ -1,4 +1,4 @@
-"""Stands in for `release/host.py`: each operation behaves, or misbehaves, in its own way."""
+"""Stands in for `release.agent`: each operation behaves, or misbehaves, in its own way."""
 
 import json
 import os
@@ -53,3 +53,7 @@ def main(argv: list[str]) -> int:
             say(ok=False, error=f"unknown operation {op!r}", kind="usage")
             return 2
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

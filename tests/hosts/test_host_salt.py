@@ -1,4 +1,4 @@
-"""release.salthost as a process, with a fake ``salt-call``: what it answers when something is wrong."""
+"""release.agent.salt as a process, with a fake ``salt-call``: what it answers when something is wrong."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from release.states.states import HOST_SCRIPT
+from release.hosts.remote import AGENT
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ARGV = ["/usr/bin/python3", "-I", str(HOST_SCRIPT)]
+ARGV = ["/usr/bin/python3", "-I", "-B", str(AGENT)]
 GOOD = json.dumps({"local": {"file_|-a_|-/n_|-managed": {"result": True, "__id__": "a", "__run_num__": 0}}})
 
 
@@ -50,10 +50,10 @@ class Rig:
         }
         return json.dumps({**request, **changes})
 
-    def run(self, *, op: str = "apply", text: str | None = None, **changes: Any) -> dict[str, Any]:
+    def run(self, *, text: str | None = None, **changes: Any) -> dict[str, Any]:
         line = self.request(**changes) if text is None else text
         done = subprocess.run(
-            [*ARGV, op], input=line, capture_output=True, text=True, check=False, timeout=30
+            [*ARGV, "apply"], input=line, capture_output=True, text=True, check=False, timeout=30
         )
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert done.returncode == (0 if answer["ok"] else 1)
@@ -141,7 +141,6 @@ def test_a_run_that_is_ended_removes_its_folder(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"op": "explode"}, "no operation ['explode'], only 'apply'"),
         ({"text": "no JSON"}, "request cannot be used"),
         ({"text": "{}"}, "request cannot be used: KeyError('root')"),
         ({"files": {"../../etc/passwd": "x"}}, "is not a path below a folder"),
@@ -169,7 +168,7 @@ def test_a_login_that_is_not_root_needs_sudo(shared_folder: Path, *, has_sudo: b
     rig = Rig(shared_folder)
     rig.root.mkdir()
     shutil.chown(rig.root, 65534)
-    script = shutil.copy(HOST_SCRIPT, shared_folder / "salthost.py")
+    agent = shutil.copytree(AGENT, shared_folder / "agent")
     programs = shared_folder / "bin"
     programs.mkdir()
     for name in ("cat", "rm", "sh"):
@@ -185,7 +184,8 @@ def test_a_login_that_is_not_root_needs_sudo(shared_folder: Path, *, has_sudo: b
         "--clear-groups",
         "/usr/bin/python3",
         "-I",
-        str(script),
+        "-B",
+        str(agent),
         "apply",
     ]
     done = subprocess.run(

@@ -1,0 +1,40 @@
+"""The operation ``facts``: what decides whether this host can take a release."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+
+from .control import is_supervised
+from .lock import held
+from .service import uses_systemd
+from .tags import platform_tag, python_tag
+
+TYPE_CHECKING = False  # see `answers`
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .layout import Host
+
+
+def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
+    """Return Python, platform, room on the disk (bytes), releases, lock and who starts the engine."""
+    folder = host.root
+    while not folder.exists():
+        folder = folder.parent
+    disk = os.statvfs(folder)
+    return {
+        "python": platform.python_version(),
+        "python_tag": python_tag(),
+        "platform": platform_tag(),
+        "free_bytes": disk.f_bavail * disk.f_frsize,
+        "hostname": socket.gethostname(),
+        "uid": os.geteuid(),
+        "current": host.linked("current"),
+        "previous": host.linked("previous"),
+        "releases": host.good(),
+        "lock": held(host),
+        "service": "systemd" if uses_systemd(host, None) else "direct",
+        "is_supervised": is_supervised(host),
+    }

@@ -1,0 +1,87 @@
+"""The operation ``reload``: the engine runs ``releases/V``, then ``current`` points there.
+
+Exactly this operation swaps ``current`` and has the supervisor take a release up; see `switch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from .answers import Refused, explain, tell
+from .command import run
+from .control import running
+from .environment import python_of
+from .files import write_whole
+from .history import append, entries_of, note, served
+from .requests import by
+from .service import STOP_WAIT_S
+from .start import start
+from .switch import switch
+
+TYPE_CHECKING = False  # see `answers`
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from .layout import Host
+
+
+def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
+    """Have the engine run a release; a host that served before does so afterwards, whatever fails."""
+    began = time.monotonic()
+    version = request["version"]
+    folder = host.release(version)
+    before = host.linked("current")
+    action = str(request.get("action") or "reload")
+    entry = {"action": action, "version": version, "from": before, **by(request)}
+    try:
+        host.need_verified(version)
+        check_config(host, folder, request)
+        answer = switch(host, folder, request)
+    except (Refused, OSError) as exc:
+        refused = explain(exc) if isinstance(exc, OSError) else exc
+        with contextlib.suppress(OSError):
+            append(host, **entry, ok=False, error=str(refused), duration_s=time.monotonic() - began)
+        bring_back(host, request, before)
+        raise refused from exc
+    took_s = time.monotonic() - began
+    is_noted = served(entries_of(host))[-1:] == [version]  # unless the call before this was killed
+    if not answer["unchanged"] or not is_noted:
+        note(host, **entry, ok=True, duration_s=took_s)
+    return {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
+
+
+def check_config(host: Host, folder: Path, request: dict[str, Any]) -> None:
+    """See that the release can read the configuration; write a first one where an address is given."""
+    if not host.config.exists():
+        if not request.get("listen"):
+            raise Refused(
+                "config", f"{host.config} is missing; inv salt writes it, or give --listen for a first one"
+            )
+        text = f'# Written by the first deploy; yours to change.\n[engine]\nlisten = "{request["listen"]}"\n'
+        write_whole(host.config, text.encode(), 0o640)
+    command = [str(python_of(folder)), "-m", "engine", "check-config", str(host.config)]
+    try:
+        run(command, "check", host.shared)
+    except Refused as exc:
+        said = (exc.log or [str(exc)])[-1]
+        raise Refused("config", f"{folder.name} cannot use the configuration: {said}", exc.log) from None
+
+
+def bring_back(host: Host, request: dict[str, Any], before: str) -> None:
+    """Start the release *before* again where a failed reload left a host that served without an engine."""
+    if not before or host.linked("current") != before:
+        return
+    with contextlib.suppress(Refused):
+        if not running(host):
+            restart(host, request, before)
+
+
+def restart(host: Host, request: dict[str, Any], before: str) -> None:
+    """Start again what ran, and tell."""
+    tell("restart", version=before, message=f"nothing runs any more; {before} is started again")
+    try:
+        start(host, {**request, "version": before, "timeout_s": STOP_WAIT_S})
+    except (Refused, OSError) as exc:
+        tell("down", version=before, message=f"{before} does not start again: {exc}")

@@ -1,4 +1,7 @@
-"""Memory that a large backlog has taken, back to the system. glibc keeps it otherwise; elsewhere a no-op."""
+"""Memory that a large backlog has taken goes back to the system.
+
+glibc keeps freed memory otherwise; with another C library nothing is done.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ _BLOCK_BYTES: Final = 100_000
 
 
 def trim_memory() -> None:
-    """Hand back what is free; of the arena of another thread than the first only by that thread.
+    """Hand the process's free memory back to the system.
 
-    ``malloc_trim`` leaves the end of every arena but the first one alone: 16 MiB of a saver's stayed.
-    One arena for all threads would do it, too, and cost 7 % of the intake.
+    Each thread allocates in an arena of its own. ``malloc_trim`` empties the first thread's arena; of every
+    other one it leaves the end alone (16 MiB of a saver thread's stayed), and only the thread itself can free
+    that. So each thread with a large backlog calls this for itself. One arena for all threads would need no
+    such call, and costs 7 % of the intake.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)

@@ -1,16 +1,20 @@
-"""Where tasks are saved: the interface that savers and the engine use, and the records it takes.
+"""Where tasks are saved: the interface that savers and the engine use (`store.Store`), and the stores.
 
-A store is written by one saver thread, in batches; a batch is one transaction. It is read by other
-threads. What it holds:
+A store is written by one saver thread, in batches; a batch is one transaction. It is read by other threads.
+A store holds (`engine.tasks.records`):
 
-- the *journal*: accepted tasks as the clients sent them, a few rows per batch, until all of a row
-  have settled; after a crash they are worked again;
-- *task documents* of what has settled or is only waiting for unreachable nodes;
+- the *journal*: accepted tasks as the clients sent them, a few rows per batch; a row stays until all of
+  its tasks have settled, and after a crash its tasks are worked again;
+- *task documents* of tasks that have settled or only wait for unreachable nodes;
 - the *delay queues*: subtasks of unreachable nodes, oldest first;
 - *callbacks* that have not been delivered.
 
-Two kinds. The *embedded* one (SQLite) belongs to one engine: rows of a delay queue are written as soon as
-their node is down, while their task may still be in that engine's memory. A *shared* one (Redis) is worked
-by many: there a task is an engine's as long as it is in its memory, and everybody's from the moment its
-document and its rows are written, which is one step. So no two engines ever count for one task.
+There are two kinds. The *embedded* one (`sqlite`) belongs to one engine: the rows of a delay queue are
+written as soon as their node is down, while their task may still be in that engine's memory. A *shared* one
+(`redis`) is worked by many engines: a task belongs to one engine as long as it is in that engine's memory,
+and to every engine from the moment its document and its rows are written, which is one step. So no two
+engines ever count for one task.
+
+The room may import the model, the configuration and what is below; the stores know nothing of each other.
+In: `Store.commit` on saver threads, the reading methods on reader threads. Out: to disk or to Redis.
 """

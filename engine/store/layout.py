@@ -1,7 +1,7 @@
 """Which file of the embedded store a task is in: ``tasks-N.db``, and N is told by the task's id.
 
-So the number of files may not change under a store. It is written down beside them, by whichever worker
-comes first.
+So the number of files may not change under a store. The first worker to open the folder writes the number
+down beside the files.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ LAYOUT: Final = "layout"
 
 
 def check_layout(folder: Path, workers: int, saver_count: int) -> None:
-    """Make *folder* for so many workers with so many savers each, or see that it is of as many.
+    """Make *folder* for so many workers with so many savers each, or check that it was made for as many.
 
     Raises:
-        StoreError: it is of another number, or cannot be made.
+        StoreError: it was made for other numbers, or cannot be made.
     """
     wanted = f"workers={workers} saver_count={saver_count}"
     path = folder / LAYOUT
@@ -30,12 +30,12 @@ def check_layout(folder: Path, workers: int, saver_count: int) -> None:
         if not path.exists():
             files = len(list(folder.glob("tasks-*.db")))
             _write_once(path, f"workers=1 saver_count={files}" if files else wanted)
-        found = path.read_text(encoding="utf-8").strip()
+        written = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise StoreError(f"{folder}: cannot be made or read: {exc} (engine.data_dir)") from exc
-    if found != wanted:
+    if written != wanted:
         raise StoreError(
-            f"{folder} is of an engine with {found}, and these numbers say which file a task is in: they "
+            f"{folder} is of an engine with {written}, and these numbers say which file a task is in: they "
             f"cannot be {wanted} there; set them back, or copy the tasks into another folder for that number "
             "(purgeline migrate --to sqlite:DIR --workers N) and make it engine.data_dir"
         )

@@ -150,7 +150,7 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 def token_of_row(row: ParkedRow) -> str:
-    """Return what other rows call the share of *row*; see `dispatch.token_of`."""
+    """Return what the rows of its children call *row* (`Parked.after`)."""
     return f"{row.node}:f" if row.operation == Operation.PREFETCH else row.node
 
 
@@ -158,16 +158,17 @@ def late_of(delivered: Sequence[Delivered]) -> list[Late]:
     """Return what *delivered* changes in stored documents: one `Late` per failure, one per task and layer."""
     late: list[Late] = []
     counts: dict[tuple[str, str], list[Any]] = {}
-    for one in delivered:
-        if one.is_told:
+    for settled in delivered:
+        row = settled.row
+        if settled.is_told:
             continue
-        if one.reason:
-            error = {"node": one.row.node, "target": one.row.target, "reason": one.reason}
-            late.append(Late(one.row.task_id, one.layer, 0, 1, error, one.at))
+        if settled.reason:
+            error = {"node": row.node, "target": row.target, "reason": settled.reason}
+            late.append(Late(row.task_id, settled.layer, 0, 1, error, settled.at))
         else:
-            count = counts.setdefault((one.row.task_id, one.layer), [0, one.at])
+            count = counts.setdefault((row.task_id, settled.layer), [0, settled.at])
             count[0] += 1
-            count[1] = max(count[1], one.at)
+            count[1] = max(count[1], settled.at)
     return late + [
         Late(task_id, layer, acked, 0, None, at) for (task_id, layer), (acked, at) in counts.items()
     ]

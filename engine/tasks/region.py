@@ -88,9 +88,9 @@ class RegionMap:
 
     def add(self, task: Task) -> Task:
         """See `Region.add`."""
-        there = self.region_of(task.id).add(task)
-        self._count += there is task
-        return there
+        known = self.region_of(task.id).add(task)
+        self._count += known is task
+        return known
 
     def get(self, task_id: str) -> Task | None:
         """See `Region.get`."""

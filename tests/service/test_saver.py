@@ -12,10 +12,11 @@ import pytest
 
 from engine.errors import BacklogFullError, StoreError
 from engine.saver.pool import SaverPool
+from engine.saver.reader import StoreReader
 from engine.saver.saver import Saver
 from engine.saver.sinks import Sinks
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Batch, Callback, Committed, Delivered, JournalKey, Parked
+from engine.tasks.records import Batch, Callback, Committed, Delivered, Depth, JournalKey, Parked
 from engine.tasks.task import Task
 from tests.waiting import until
 
@@ -60,7 +61,14 @@ class GatedStore(SqliteStore):
 class Rig:
     """A saver on a store in a folder, and what it told."""
 
-    def __init__(self, folder: Path, *, backlog_count: int = 100, push_timeout_s: float = 0.05) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        backlog_count: int = 100,
+        push_timeout_s: float = 0.05,
+        has_peers: bool = False,
+    ) -> None:
         self.store = GatedStore(folder / "tasks-0.db")
         self.store.open()
         self.told: dict[str, tuple[JournalKey, Exception | None]] = {}
@@ -81,6 +89,7 @@ class Rig:
             ),
             backlog_count=backlog_count,
             push_timeout_s=push_timeout_s,
+            has_peers=has_peers,
         )
         self.saver.start()
 
@@ -300,6 +309,64 @@ async def test_draining_waits_for_what_is_being_written_and_gives_up_in_time(tmp
         assert await rig.saver.drain(30)
         assert rig.stored_ids() == ["a"]
         assert len(rig.saver) == 0
+
+
+async def test_flushed_returns_when_all_that_was_queued_before_is_written(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.saver.save(task("t"), b'{"state":"done"}', 1)
+        await rig.saver.flushed(30)
+        assert rig.store.document("t") == b'{"state":"done"}'
+        await SaverPool([rig.saver]).flushed()
+
+
+async def test_flushed_tells_that_the_store_is_too_slow_or_why_it_fails(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        rig.store.gate.clear()
+        with pytest.raises(StoreError, match="the store did not write in time"):
+            await rig.saver.flushed(0.01)
+        rig.store.failing = "disk full"
+        rig.store.gate.set()
+        await rig.until(lambda: rig.states)
+        with pytest.raises(StoreError, match="disk full"):
+            await rig.saver.flushed(0.01)
+
+
+async def test_rows_are_counted_at_the_moment_between_two_commits(tmp_path: Path) -> None:
+    """Nothing that is queued later is in the count, nor in what is known at that moment."""
+    async with rig_in(tmp_path) as rig:
+        written: list[str] = []
+        pinned = asyncio.ensure_future(rig.saver.pinned(written.copy, 30))
+        rig.saver.park([row("x/1")], lambda: written.append("x/1"))
+        await rig.in_commit()
+        rig.saver.park([row("x/2")], lambda: written.append("x/2"))
+        pin, known = await pinned
+        await rig.saver.flushed(30)
+        assert known == ["x/1"]
+        assert pin("n") == 1
+        assert rig.store.depth("n").count == 2
+
+
+async def test_a_saver_with_peers_knows_which_journal_rows_are_its_own(tmp_path: Path) -> None:
+    async with rig_in(tmp_path, has_peers=True) as rig:
+        rig.saver.push(task("a"))
+        await rig.until(lambda: rig.told)
+        key, _ = rig.told["a"]
+        assert rig.saver.has_row(key)
+        assert not rig.saver.has_row(99)
+        rig.saver.add_row(99)
+        assert rig.saver.has_row(99)
+        rig.saver.settle_journal(key)
+        assert not rig.saver.has_row(key)
+
+
+async def test_the_reader_passes_results_and_errors_on(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        reader = StoreReader(1)
+        assert await reader.read(rig.store.depth, "n") == Depth(0, 0.0)
+        rig.store.close()
+        with pytest.raises(StoreError):
+            await reader.read(rig.store.commit, Batch(is_probe=True))
+        reader.close()
 
 
 async def test_stopping_ends_the_thread_after_its_batch(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from engine.tasks.words import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from engine.store.redis.link import Command
-    from engine.store.redis.store import RedisStore
+    from engine.store.redis.documents import RedisDocuments
+    from engine.store.redis.script import Command
     from engine.tasks.records import Committed, Parked
 
 _RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
@@ -36,11 +36,28 @@ def _keep_entries(keys: list[str], left: Batch) -> None:
 
 
 class RedisCommit:
-    """The first pipeline of a commit: everything that needs no look at what is stored."""
+    """The first pipeline of a commit: everything that needs no look at what is stored.
 
-    def __init__(self, store: RedisStore, batch: Batch, done: Committed) -> None:
-        self._store = store
-        self._keys = store.keys
+    Args:
+        stored: shows documents of ids that are known already.
+        consumer: name of this engine process.
+        ms_of: tells how long a document in a state is kept, in milliseconds.
+        batch: what is written.
+        done: told what came of it.
+    """
+
+    def __init__(
+        self,
+        stored: RedisDocuments,
+        consumer: str,
+        ms_of: Callable[[str], int],
+        batch: Batch,
+        done: Committed,
+    ) -> None:
+        self._stored = stored
+        self._consumer = consumer
+        self._ms_of = ms_of
+        self._keys = stored.keys
         self._batch = batch
         self._done = done
         self._commands: list[Command] = []
@@ -65,11 +82,9 @@ class RedisCommit:
         if batch.is_probe:
             for tag in self._keys.tags:
                 self._add(("SET", f"{tag}probe", "1"), _nothing)
-        replies = self._store.link.run(self._commands, is_write=True) if self._commands else []
-        after, self._after = (
-            self._after,
-            [],
-        )  # they refer to this object: the collector would have to find them
+        replies = self._stored.link.run(self._commands, is_write=True) if self._commands else []
+        after = self._after
+        self._after = []  # what it holds refers to this object: the collector would have to find it
         for (then, places, keep), reply in zip(after, replies, strict=True):
             if not isinstance(reply, StoreError):
                 then(reply)
@@ -120,7 +135,7 @@ class RedisCommit:
             for first in range(0, len(all_places), _RECORDS_MAX):
                 places = all_places[first : first + _RECORDS_MAX]
                 tag = self._keys.tags[region]
-                flat: list[Any] = [GROUP, self._store.consumer]
+                flat: list[Any] = [GROUP, self._consumer]
                 for place in places:
                     record = accepted[place]
                     flat += (
@@ -151,7 +166,7 @@ class RedisCommit:
         """Find the documents of known ids; one that cannot be read just now is refused."""
         known = self._done.known
         try:
-            texts = self._store.shown({task_id: value for task_id, (_, value) in known.items()})
+            texts = self._stored.shown({task_id: value for task_id, (_, value) in known.items()})
         except StoreError as exc:
             self._done.refused.update(dict.fromkeys(known, exc))
             known.clear()
@@ -167,7 +182,7 @@ class RedisCommit:
     def _settle(self, ids: list[str], callbacks: dict[str, Callback]) -> None:
         for region, names in self._by_region(ids):
             tag = self._keys.tags[region]
-            flat: list[Any] = [GROUP, self._store.consumer]
+            flat: list[Any] = [GROUP, self._consumer]
             for task_id in names:
                 document = self._batch.documents[task_id]
                 facts = facts_of(document)
@@ -176,7 +191,7 @@ class RedisCommit:
                     task_id,
                     int(facts.created_at * 1e6),
                     document,
-                    self._store.ms_of(facts.state),
+                    self._ms_of(facts.state),
                     b"" if callback is None else encode_callback(callback),
                     repr(facts.due_at) if facts.state == State.RUNNING else "",
                 )
@@ -231,11 +246,11 @@ class RedisCommit:
             [self._keys.task(task_id), *names, *(tag + queue for queue in queues)],
             [
                 GROUP,
-                self._store.consumer,
+                self._consumer,
                 task_id,
                 int(facts.created_at * 1e6) if facts else 0,
                 document,
-                self._store.ms_of(facts.state) if facts else 0,
+                self._ms_of(facts.state) if facts else 0,
                 b"" if callback is None else encode_callback(callback),
                 repr(facts.due_at) if facts is not None and is_running else "",
                 len(flat),
@@ -266,7 +281,7 @@ class RedisCommit:
         for region, names in self._by_region(self._batch.progress):
             tag = self._keys.tags[region]
             values = [self._batch.progress[name] for name in names]
-            command = PROGRESS.call([f"{tag}task:{name}" for name in names], [self._store.consumer, *values])
+            command = PROGRESS.call([f"{tag}task:{name}" for name in names], [self._consumer, *values])
 
             def note(reply: list[int], names: list[str] = names) -> None:
                 self._done.lost.update(names[place] for place in reply)
@@ -285,7 +300,7 @@ class RedisCommit:
 
             texts = map(encode_callback, some)
             self._add(
-                CALLBACK.call([self._keys.streams[region]], [GROUP, self._store.consumer, *texts]),
+                CALLBACK.call([self._keys.streams[region]], [GROUP, self._consumer, *texts]),
                 note,
                 keep=partial(_keep_callbacks, some),
             )
@@ -299,7 +314,7 @@ class RedisCommit:
         for region, entries in regions.items():
             for first in range(0, len(entries), _RECORDS_MAX):
                 some = entries[first : first + _RECORDS_MAX]
-                arguments = [GROUP, self._store.consumer, *some]
+                arguments = [GROUP, self._consumer, *some]
                 self._add(
                     ACK.call([self._keys.streams[region]], arguments),
                     _nothing,

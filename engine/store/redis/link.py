@@ -5,25 +5,14 @@ pipeline over them, because a commit has to know of *each* command whether it wa
 cluster gone, the tasks of the other masters are stored all the same. One call is one write and one read
 per server. What it repeats by itself is only what is known not to have run: a script that is not loaded,
 a slot that has moved (MOVED, ASK, TRYAGAIN).
-
-A server that cannot be reached is left alone for a moment that doubles up to `_PAUSE_MAX_S`, with jitter;
-meanwhile everything that needs it fails at once. So a client is not kept waiting for a time-out that a
-thread has just seen, and a server that comes back is not met by a storm.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import random
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from redis import BlockingConnectionPool, RedisCluster, Sentinel, SSLConnection
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode
-from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     BusyLoadingError,
@@ -33,77 +22,25 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisClusterException,
     RedisError,
     ResponseError,
     TryAgainError,
 )
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.retry import Retry
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from engine.errors import StoreError
+from engine.store.redis.script import with_source
+from engine.store.redis.servers import AWAY, Server, Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from engine.config.redis_url import RedisUrl
-
-Command = tuple[Any, ...]
-_Asking = dict[int, tuple[str, int]]
+    from engine.store.redis.script import Command
 
 _ROUNDS_MAX: Final = 12  #: sends of one command that is sent on
 _TRY_AGAIN_S: Final = 0.05
-_PAUSE_S: Final = 0.05
-_PAUSE_MAX_S: Final = 1.0
-_REFRESH_S: Final = 0.5
-_KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
-_AWAY: Final = (RedisError, RedisClusterException, OSError)  #: the second is no kind of the first
 _LATER: Final = (TryAgainError, ClusterDownError)
-
-
-class Script:
-    """A Lua script, called by its digest."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324 - Redis's name for it
-        _sources[self.sha] = source
-
-    def call(self, keys: Sequence[str], arguments: Iterable[Any]) -> Command:
-        """Return the command that runs it."""
-        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
-
-
-_sources: dict[str, str] = {}
-
-
-class _Server:
-    """One server's connections, and when it may be tried again."""
-
-    def __init__(self, pool: Any, name: str) -> None:
-        self.pool = pool
-        self.name = name
-        self._failures = 0
-        self._not_before = 0.0
-        self._error = ""
-
-    def check(self) -> None:
-        """Raise what it failed with when that has only just been."""
-        if time.monotonic() < self._not_before:
-            raise RedisConnectionError(self._error)
-
-    def works(self) -> None:
-        """Something was answered."""
-        self._failures = 0
-
-    def fails(self, exc: Exception) -> None:
-        """It cannot be reached, or answered too late."""
-        pause_s = min(_PAUSE_MAX_S, _PAUSE_S * 2 ** min(self._failures, 10))
-        self._failures += 1
-        self._not_before = time.monotonic() + pause_s * random.uniform(0.5, 1)  # noqa: S311 - jitter
-        self._error = str(exc) or type(exc).__name__
 
 
 class Link:
@@ -122,15 +59,8 @@ class Link:
     ) -> None:
         self.url = url
         self._timeout_s = timeout_s
-        self._connections_max = connections_max
         self._wait_replicas = wait_replicas
-        self._lock = threading.Lock()
-        self._single: _Server | None = None
-        self._cluster: RedisCluster | None = None
-        self._servers: dict[str, _Server] = {}
-        self._refreshed_at = 0.0
-        self._is_stale = False
-        self._is_closed = False
+        self._servers = Servers(url, timeout_s=timeout_s, connections_max=connections_max)
 
     def __repr__(self) -> str:
         return f"<Link to {self.url}>"
@@ -154,11 +84,11 @@ class Link:
             for index, reply in replies.items():
                 found[index] = reply
                 if isinstance(reply, NoScriptError):
-                    sent[index] = ("EVAL", _sources[sent[index][1]], *sent[index][2:])
+                    sent[index] = with_source(sent[index])
                 elif isinstance(reply, AskError):
                     asking[index] = reply.node_addr
                 elif isinstance(reply, MovedError):
-                    self._moved(reply)
+                    self._servers.moved(reply)
                 elif isinstance(reply, _LATER):
                     must_wait = True
                 else:
@@ -168,7 +98,7 @@ class Link:
             if not left:
                 break
             if must_wait:
-                self._is_stale = True
+                self._servers.doubt()
                 time.sleep(_TRY_AGAIN_S * (1 + turn / 4))
         return [self._translate(reply) if isinstance(reply, Exception) else reply for reply in found]
 
@@ -202,8 +132,8 @@ class Link:
             StoreError: one of them failed.
         """
         try:
-            servers = self._masters()
-        except _AWAY as exc:
+            servers = self._servers.masters()
+        except AWAY as exc:
             raise self._translate(exc) from exc
         found = []
         for server in servers:
@@ -215,12 +145,7 @@ class Link:
 
     def close(self) -> None:
         """Close all connections."""
-        self._is_closed = True
-        with contextlib.suppress(RedisError, OSError):
-            if self._single is not None:
-                self._single.pool.disconnect()
-            if self._cluster is not None:
-                self._cluster.close()
+        self._servers.close()
 
     def _translate(self, exc: Exception) -> StoreError:
         if isinstance(exc, StoreError):
@@ -242,17 +167,17 @@ class Link:
         *,
         is_write: bool,
     ) -> dict[int, Any]:
-        by_server: dict[_Server, list[int]] = {}
+        by_server: dict[Server, list[int]] = {}
         replies: dict[int, Any] = {}
         for index in indexes:
             try:
-                server = self._server_of(commands[index], asking.get(index))
-            except (*_AWAY, StoreError) as exc:
-                self._is_stale = True
+                server = self._servers.of(commands[index], asking.get(index))
+            except (*AWAY, StoreError) as exc:
+                self._servers.doubt()
                 replies[index] = exc
             else:
                 by_server.setdefault(server, []).append(index)
-        groups: dict[_Server, list[Command]] = {}
+        groups: dict[Server, list[Command]] = {}
         for server, places in by_server.items():
             group = groups[server] = []
             for index in places:
@@ -268,10 +193,10 @@ class Link:
                 replies[index] = next(given)
         return replies
 
-    def _exchange(self, groups: dict[_Server, list[Command]], *, is_write: bool) -> dict[_Server, list[Any]]:
+    def _exchange(self, groups: dict[Server, list[Command]], *, is_write: bool) -> dict[Server, list[Any]]:
         """Write to every server, then read from every one."""
-        found: dict[_Server, list[Any]] = {}
-        open_ones: list[tuple[_Server, Any]] = []
+        found: dict[Server, list[Any]] = {}
+        open_ones: list[tuple[Server, Any]] = []
         for server, group in groups.items():
             connection = None
             try:
@@ -297,7 +222,7 @@ class Link:
             return []
         return [("WAIT", self._wait_replicas, int(self._timeout_s * 500))]
 
-    def _read(self, server: _Server, connection: Any, count: int, *, is_write: bool) -> list[Any]:
+    def _read(self, server: Server, connection: Any, count: int, *, is_write: bool) -> list[Any]:
         replies: list[Any] = []
         try:
             for _ in range(count):
@@ -324,109 +249,10 @@ class Link:
         server.pool.release(connection)
         return replies
 
-    def _drop(self, server: _Server, connection: Any, exc: Exception) -> None:
+    def _drop(self, server: Server, connection: Any, exc: Exception) -> None:
         server.fails(exc)
-        self._is_stale = True
+        self._servers.doubt()
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 connection.disconnect()
             server.pool.release(connection)
-
-    # Servers
-
-    def _server_of(self, command: Command, asked: tuple[str, int] | None) -> _Server:
-        if self._is_closed:
-            raise StoreError(f"{self.url}: the store is closed")
-        if self.url.kind != "cluster":
-            return self._one()
-        cluster = self._table()
-        if asked is not None:
-            node = cluster.get_node(host=asked[0], port=asked[1])
-            if node is None:
-                self._is_stale = True
-                raise RedisConnectionError(f"{asked[0]}:{asked[1]} is not known in the cluster yet")
-        else:
-            key = command[_KEY_AT.get(command[0], 1)]
-            slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
-            node = cluster.nodes_manager.get_node_from_slot(slot)
-        return self._of_node(cluster, node)
-
-    def _of_node(self, cluster: RedisCluster, node: Any) -> _Server:
-        pool = cluster.get_redis_connection(node).connection_pool
-        server = self._servers.get(node.name)
-        if server is None or server.pool is not pool:
-            server = self._servers[node.name] = _Server(pool, node.name)
-        return server
-
-    def _masters(self) -> list[_Server]:
-        if self.url.kind != "cluster":
-            return [self._one()]
-        cluster = self._table()
-        return [self._of_node(cluster, node) for node in cluster.get_primaries()]
-
-    def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {
-            "socket_timeout": self._timeout_s,
-            "socket_connect_timeout": self._timeout_s,
-            "username": self.url.username,
-            "password": self.url.password,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "health_check_interval": 0,
-        }
-        return options
-
-    def _one(self) -> _Server:
-        with self._lock:
-            if self._single is not None:
-                return self._single
-            if self.url.kind == "sentinel":
-                watch = {**self._options(), "username": None, "password": None}
-                sentinel = Sentinel(self.url.servers, sentinel_kwargs=watch, **self._options())
-                pool = sentinel.master_for(self.url.service, db=self.url.database).connection_pool
-            else:
-                host, port = self.url.servers[0]
-                tls = {"connection_class": SSLConnection} if self.url.has_tls else {}
-                pool = BlockingConnectionPool(
-                    max_connections=self._connections_max,
-                    timeout=self._timeout_s,
-                    host=host,
-                    port=port,
-                    db=self.url.database,
-                    **tls,
-                    **self._options(),
-                )
-            self._single = _Server(pool, str(self.url))
-            return self._single
-
-    def _table(self) -> RedisCluster:
-        """Return the cluster's table of slots, read again when something went wrong with it."""
-        with self._lock:
-            now = time.monotonic()
-            if self._cluster is None:
-                if now - self._refreshed_at < _REFRESH_S and self._refreshed_at:
-                    raise RedisConnectionError("no server of the cluster answered a moment ago")
-                self._refreshed_at = now
-                try:
-                    self._cluster = RedisCluster(
-                        startup_nodes=[ClusterNode(host, port) for host, port in self.url.servers],
-                        require_full_coverage=False,
-                        max_connections=self._connections_max,
-                        **self._options(),
-                    )
-                except RedisClusterException as exc:
-                    raise RedisConnectionError(str(exc)) from exc
-                self._is_stale = False
-            elif self._is_stale and now - self._refreshed_at > _REFRESH_S:
-                self._refreshed_at = now
-                self._is_stale = False
-                try:
-                    self._cluster.nodes_manager.initialize()
-                except _AWAY:  # the old table is better than none
-                    self._is_stale = True
-            return self._cluster
-
-    def _moved(self, error: MovedError) -> None:
-        if self._cluster is not None:
-            with contextlib.suppress(*_AWAY):
-                self._cluster.nodes_manager.move_slot(error)

@@ -17,8 +17,8 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
+from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
 from engine.store.redis.records import Entry, read_entry
-from engine.store.redis.scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
 from engine.tasks.records import Committed
 from engine.tasks.words import State
 
@@ -272,7 +272,7 @@ class Members:
         """Write documents; return the tasks that were changed by others meanwhile: they come up again."""
         again = set()
         commands = [
-            self.store.change(task_id, old, document, fence=fence, reports=True)
+            self.store.changes.command(task_id, old, document, fence=fence, reports=True)
             for task_id, old, document in changed
         ]
         replies = self._link.run(commands, is_write=True)
@@ -284,5 +284,5 @@ class Members:
             if reply == b"changed":
                 again.add(task_id)
             else:
-                self.store.note_callback(done, task_id, document, reply)
+                self.store.changes.note_callback(done, task_id, document, reply)
         return again

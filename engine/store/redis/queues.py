@@ -6,7 +6,7 @@ one step: no row is lost or counted twice when an engine dies in between, on a c
 costs is that a queue is read from all regions at once, in one pipeline, and merged by time.
 
 There is no index of targets. Rows that ask for the same are looked for among those that were read together,
-and what a delivery has sent already settles older rows that ask for it again; see `engine.delay`.
+and what a delivery has sent already settles older rows that ask for it again; see `delivery.queues`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.store.redis.keys import member_of, queue_of
+from engine.store.redis.part import RedisPart
 from engine.store.redis.scripts import CLEAN
 from engine.tasks.records import Depth, ParkedRow, token_of_row
 from engine.tasks.words import URLS, WIDE
@@ -24,8 +25,7 @@ from engine.tasks.words import URLS, WIDE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from engine.store.redis.keys import Keys
-    from engine.store.redis.link import Command, Link
+    from engine.store.redis.script import Command
     from engine.tasks.records import Delivered, Parked
 
 QUEUES: Final = ("delay:", "fetch:", "wait:")
@@ -78,12 +78,8 @@ def rows_behind(parked: Sequence[Parked]) -> dict[str, bytes]:
     return {target: msgspec.json.encode(rows) for target, rows in found.items()}
 
 
-class RedisQueues:
+class RedisQueues(RedisPart):
     """The part of the store that reads delay queues."""
-
-    def __init__(self, link: Link, keys: Keys) -> None:
-        self.link = link
-        self.keys = keys
 
     @staticmethod
     def now() -> str:

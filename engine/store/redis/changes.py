@@ -1,0 +1,218 @@
+"""Changing stored documents: late delivery and cancels, while other engines change them too.
+
+A document is read, changed here, and replaced by a script that refuses when it is not what was read any more;
+then it is read again. The rows that the change counts go in the same step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.errors import StoreError
+from engine.store.redis.keys import GROUP
+from engine.store.redis.queues import Row
+from engine.store.redis.records import encode_callback, journal_key
+from engine.store.redis.scripts import CHANGE
+from engine.tasks import documents
+from engine.tasks.records import Batch, Callback, Committed, late_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from engine.store.redis.documents import RedisDocuments
+    from engine.store.redis.queues import RedisQueues
+    from engine.store.redis.script import Command
+    from engine.tasks.records import Delivered
+
+_CHANGES_MAX: Final = 40  #: turns until a document that others keep changing is given up for this commit
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.decode
+
+
+class DocumentChanges:
+    """Changes stored documents.
+
+    Args:
+        stored: reads documents.
+        queues: reads their rows.
+        consumer: name of this engine process.
+        ms_of: tells how long a document in a state is kept, in milliseconds.
+    """
+
+    def __init__(
+        self,
+        stored: RedisDocuments,
+        queues: RedisQueues,
+        consumer: str,
+        ms_of: Callable[[str], int],
+    ) -> None:
+        self._stored = stored
+        self._queues = queues
+        self._consumer = consumer
+        self._ms_of = ms_of
+        self._keys = stored.keys
+        self._link = stored.link
+
+    def write(self, batch: Batch, done: Committed) -> None:
+        """Fold late delivery and cancels of *batch* into stored documents, and drop their rows.
+
+        Raises:
+            StoreError: a document cannot be changed; doing all of it again is safe.
+        """
+        by_task: dict[str, list[Delivered]] = {}
+        for one in batch.delivered:
+            by_task.setdefault(one.row.task_id, []).append(one)
+        cancelled = {**dict.fromkeys(batch.unparked_tasks, 0.0), **batch.cancelled}
+        for task_id in cancelled:
+            by_task.setdefault(task_id, [])
+        for _ in range(_CHANGES_MAX):
+            by_task = self._turn(by_task, cancelled, done)
+            if not by_task:
+                return
+        raise StoreError(f"{self._link.url}: {len(by_task)} documents are changed all the time by others")
+
+    def _turn(
+        self, by_task: dict[str, list[Delivered]], cancelled: dict[str, float], done: Committed
+    ) -> dict[str, list[Delivered]]:
+        """Change documents as they are now; return those that were changed meanwhile."""
+        old = self._stored.values(list(by_task))
+        here = self._queues.present([one.row for rows in by_task.values() for one in rows])
+        drop = self._queues.rows_of_tasks(cancelled) if cancelled else {}
+        freed = self._queues.queues_behind(by_task)
+        commands: list[Command] = []
+        after: list[tuple[str, dict[str, Any] | None]] = []
+        for task_id, delivered in by_task.items():
+            counted = [one for one in delivered if (one.row.node, one.row.key) in here]
+            document = self._changed(old[task_id], counted, cancelled.get(task_id), task_id)
+            rows = [
+                Row.delivered(one, must_be_there=document is not None and one in counted) for one in delivered
+            ]
+            rows += drop.get(task_id, [])
+            if not rows and document is None:
+                continue
+            commands.append(
+                self.command(
+                    task_id,
+                    old[task_id],
+                    document,
+                    rows,
+                    frees=freed.get(task_id, ()),
+                    drops_behind=task_id in cancelled,
+                )
+            )
+            after.append((task_id, document))
+        again: dict[str, list[Delivered]] = {}
+        error: StoreError | None = None
+        for (task_id, document), reply in zip(after, self._link.run(commands, is_write=True), strict=True):
+            if isinstance(reply, StoreError):
+                error = reply
+            elif reply == b"changed":
+                again[task_id] = by_task[task_id]
+            elif document is not None and documents.is_final(document):
+                done.settled_late.append(document["state"])
+                self.note_callback(done, task_id, document, reply)
+        if error is not None:
+            raise error
+        return again
+
+    def _changed(
+        self, old: bytes | None, counted: Sequence[Delivered], cancelled_at: float | None, task_id: str
+    ) -> dict[str, Any] | None:
+        """Return the new document, or None when there is none to change."""
+        if old is None or old.startswith(b"@"):
+            return None  # gone, or at work: then whoever has it will leave its rows again
+        document: dict[str, Any] = _decode(old)
+        if documents.is_final(document):
+            return None
+        late = late_of(counted)
+        if not late and not cancelled_at:
+            return None
+        for one in late:
+            documents.apply_late(document, one)
+        if cancelled_at and not documents.is_final(document):
+            documents.cancel_stored(document, cancelled_at)
+        return document
+
+    def command(
+        self,
+        task_id: str,
+        old: bytes | None,
+        document: dict[str, Any] | None,
+        rows: Sequence[Row] = (),
+        *,
+        frees: Iterable[str] = (),
+        drops_behind: bool = False,
+        fence: int | None = None,
+        reports: bool = False,
+    ) -> Command:
+        """Return the command that replaces *old* by *document*, if it is still that, and drops *rows*.
+
+        Args:
+            task_id: the task.
+            old: its value as it was read.
+            document: None: only the rows go.
+            rows: of the task.
+            frees: queues that rows come to or go from when *rows* let them go; in a slot on the move all have
+                to be named, or the script would find some empty that are not.
+            drops_behind: what waits for parents goes too.
+            fence: number of the leader that does this.
+            reports: its callback is sent although it is not final.
+        """
+        tag = self._keys.tags[self._keys.region(task_id)]
+        queues = list({queue: None for row in rows for queue in row.queues})
+        place = {queue: number for number, queue in enumerate(queues, 1)}
+        flat: list[Any] = []
+        count = 0
+        for row in rows:
+            for queue in row.queues:
+                count += 1
+                is_first = queue is row.queues[0]
+                flat += (
+                    place[queue],
+                    row.member,
+                    "1" if is_first and row.must_be_there else "0",
+                    row.token if is_first else "",
+                    row.target,
+                )
+        text, callback, ms = b"", b"", 0
+        if document is not None:
+            text = _encode(document)
+            ms = self._ms_of(document["state"])
+            if documents.is_final(document) or reports:
+                callback = next(map(encode_callback, documents.callbacks_of([document])), b"")
+        names = [f"{tag}{name}" for name in ("tasks", "due", "delayed", f"behind:{task_id}", "fence")]
+        return CHANGE.call(
+            [self._keys.task(task_id), *names, *(tag + queue for queue in [*queues, *frees])],
+            [
+                GROUP,
+                self._consumer,
+                tag,
+                self._queues.now(),
+                digest_of(old),
+                text,
+                ms,
+                callback,
+                "" if fence is None else fence,
+                "1" if drops_behind else "0",
+                count,
+                *flat,
+            ],
+        )
+
+    def note_callback(
+        self, done: Committed, task_id: str, document: dict[str, Any] | None, entry: bytes
+    ) -> None:
+        """Add a callback that was written with a document to what a commit answers."""
+        if entry and document is not None:
+            [callback] = documents.callbacks_of([document])
+            key = journal_key(self._keys.region(task_id), entry.decode())
+            done.callbacks.append(Callback(key, task_id, callback.url, callback.body))
+
+
+def digest_of(value: bytes | None) -> str:
+    """Return what scripts tell by whether a value has changed; empty for none."""
+    return "" if value is None else hashlib.sha1(value).hexdigest()  # noqa: S324 - not for secrets

@@ -1,0 +1,132 @@
+"""Documents in Redis: what stands in tasks' keys, and the listing of tasks.
+
+A task's document begins as a stub that says where its journal entry is (``@CONSUMER ENTRY``): what the task
+asks for is not stored twice. Its document is then made from that entry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.store.redis.part import RedisPart
+from engine.store.redis.records import Live, facts_of, read_entry, read_live
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.store.redis.script import Command
+    from engine.tasks.records import Accepted
+
+_SCAN_TASKS: Final = 20_000  #: tasks one page of a filtered listing looks at
+_PLACES: Final = 1024  #: regions at the most; a place in the listing is microseconds and region
+
+
+class RedisDocuments(RedisPart):
+    """The part of the store that reads tasks.
+
+    Attributes:
+        describe: makes the private document of a task that has only been accepted.
+    """
+
+    describe: Callable[[Accepted], bytes]
+
+    def values(self, task_ids: Sequence[str]) -> dict[str, bytes | None]:
+        """Return what stands in tasks' keys."""
+        found = self.link.all([("GET", self.keys.task(task_id)) for task_id in task_ids])
+        return dict(zip(task_ids, found, strict=True))
+
+    def shown(self, values: dict[str, bytes | None]) -> dict[str, bytes]:
+        """Return private documents for what stands in tasks' keys; of stubs from their records."""
+        found: dict[str, bytes] = {}
+        stubs: dict[tuple[int, str], set[str]] = {}
+        for task_id, value in values.items():
+            live = None if value is None else read_live(value)
+            if live is None:
+                if value is not None:
+                    found[task_id] = value
+            elif live.progress:
+                found[task_id] = live.progress
+            else:
+                stubs.setdefault((self.keys.region(task_id), live.entry), set()).add(task_id)
+        if stubs:
+            self._describe(stubs, found)
+        return found
+
+    def _describe(self, stubs: dict[tuple[int, str], set[str]], found: dict[str, bytes]) -> None:
+        replies = self.link.all(
+            [("XRANGE", self.keys.streams[region], entry, entry) for region, entry in stubs]
+        )
+        gone: list[str] = []
+        for ((region, _), ids), reply in zip(stubs.items(), replies, strict=True):
+            if not reply:
+                gone += ids  # settled since its key was read
+                continue
+            for record in read_entry(region, *reply[0]).accepted:
+                if record.id in ids:
+                    found[record.id] = self.describe(record)
+        if gone:
+            found.update(
+                {name: text for name, text in self.values(gone).items() if text and text[:1] == b"{"}
+            )
+
+    def live(self, task_id: str) -> Live | None:
+        """Return who works on a task, or None: it is stored, or there is none."""
+        value = self.link.one("GET", self.keys.task(task_id))
+        return None if value is None else read_live(value)
+
+    def document(self, task_id: str) -> bytes | None:
+        """See `Store.document`. Of a task at work it is as old as its last progress."""
+        value = self.link.one("GET", self.keys.task(task_id))
+        return self.shown({task_id: value}).get(task_id)
+
+    def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
+        """See `Store.documents`. With a state, a page looks at a bounded number of tasks."""
+        found: list[bytes] = []
+        looked_at = 0
+        while before and len(found) < limit and looked_at < _SCAN_TASKS:
+            want = limit if state is None else max(limit, 500)
+            page, following = self._page(before, want)
+            looked_at += len(page)
+            texts = self.shown(self.values([task_id for _, task_id in page]))
+            before = following
+            for place, task_id in page:
+                text = texts.get(task_id)
+                if text is not None and (state is None or facts_of(text).state == state):
+                    found.append(text)
+                    if len(found) == limit:
+                        before = place if place != page[-1][0] else following
+                        break
+        return found, before
+
+    def _page(self, before: int, limit: int) -> tuple[list[tuple[int, str]], int]:
+        """Return places and ids, newest first, and where the next page begins."""
+        commands: list[Command] = []
+        for region, tag in enumerate(self.keys.tags):
+            score, rest = divmod(before, _PLACES)
+            top = f"{score}" if region < rest else f"({score}"
+            commands.append(("ZREVRANGEBYSCORE", f"{tag}index", top, "-inf", "WITHSCORES", "LIMIT", 0, limit))
+        places: list[tuple[int, str]] = []
+        is_cut = False
+        for region, reply in enumerate(self.link.all(commands)):
+            is_cut |= len(reply) == 2 * limit
+            for task_id, score in zip(*[iter(reply)] * 2, strict=True):
+                places.append((int(float(score)) * _PLACES + region, task_id.decode()))
+        places.sort(reverse=True)
+        if len(places) <= limit and not is_cut:
+            return places, 0
+        page = places[:limit]
+        if len(places) > limit and places[limit][0] == page[-1][0]:  # two of one place stay together
+            whole = [one for one in page if one[0] != page[-1][0]]
+            page = whole or [one for one in places if one[0] == page[-1][0]]
+        return page, page[-1][0]
+
+    def count(self) -> dict[str, int]:
+        """See `Store.count`. Looks at every task."""
+        rows = sum(self.link.all([("XLEN", stream) for stream in self.keys.streams]))
+        settled = 0
+        before = 2**62
+        while before:
+            page, before = self._page(before, 1000)
+            values = self.values([task_id for _, task_id in page])
+            settled += sum(value is not None and value.startswith(b"{") for value in values.values())
+        return {"settled": settled, "journal_rows": rows}

@@ -1,0 +1,52 @@
+"""The journal in Redis: a stream per region, and a consumer of its group per engine process.
+
+An entry is pending for the engine that accepted its tasks from the step that stored it, so that other engines
+find it when that one dies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.store.redis.keys import GROUP
+from engine.store.redis.part import RedisPart
+from engine.store.redis.records import Entry, read_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENTRIES: Final = 500  #: read at a time
+
+
+class RedisJournal(RedisPart):
+    """The part of the store that reads the journal."""
+
+    def pending(self, region: int, consumer: str, *, idle_ms: int = 0) -> Iterator[list[str]]:
+        """Yield ids of the entries that a consumer has in a region, oldest first, some at a time.
+
+        Args:
+            region: its number.
+            consumer: its name.
+            idle_ms: only those that were last claimed so long ago.
+        """
+        low = "-"
+        idle = ("IDLE", idle_ms) if idle_ms else ()
+        while True:
+            reply = self.link.one(
+                "XPENDING", self.keys.streams[region], GROUP, *idle, low, "+", _ENTRIES, consumer
+            )
+            if not reply:
+                return
+            yield [one[0].decode() for one in reply]
+            if len(reply) < _ENTRIES:
+                return
+            low = f"({reply[-1][0].decode()}"
+
+    def entries(self, consumer: str) -> Iterator[tuple[int, Entry]]:
+        """Yield region and entry of everything that a consumer has."""
+        for region in range(self.keys.count):
+            for ids in self.pending(region, consumer):
+                stream = self.keys.streams[region]
+                for reply in self.link.all([("XRANGE", stream, entry, entry) for entry in ids]):
+                    if reply:
+                        yield region, read_entry(region, *reply[0])

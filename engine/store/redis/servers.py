@@ -1,0 +1,203 @@
+"""The servers of one Redis: which one has a key, their connections, and when one may be tried again.
+
+redis-py brings the connections, the pools, the sentinels and the table of slots.
+
+A server that cannot be reached is left alone for a moment that doubles up to `_PAUSE_MAX_S`, with jitter;
+meanwhile everything that needs it fails at once. So a client is not kept waiting for a time-out that a
+thread has just seen, and a server that comes back is not met by a storm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from redis import BlockingConnectionPool, RedisCluster, Sentinel, SSLConnection
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, RedisClusterException, RedisError
+from redis.retry import Retry
+
+from engine.base.backoff import backoff_s
+from engine.errors import StoreError
+
+if TYPE_CHECKING:
+    from engine.config.redis_url import RedisUrl
+    from engine.store.redis.script import Command
+
+AWAY: Final = (RedisError, RedisClusterException, OSError)  #: the second is no kind of the first
+_PAUSE_S: Final = 0.05
+_PAUSE_MAX_S: Final = 1.0
+_REFRESH_S: Final = 0.5
+_KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
+
+
+class Server:
+    """One server's connections, and when it may be tried again."""
+
+    def __init__(self, pool: Any, name: str) -> None:
+        self.pool = pool
+        self.name = name
+        self._failures = 0
+        self._not_before = 0.0
+        self._error = ""
+
+    def check(self) -> None:
+        """Raise what it failed with when that has only just been."""
+        if time.monotonic() < self._not_before:
+            raise RedisConnectionError(self._error)
+
+    def works(self) -> None:
+        """Something was answered."""
+        self._failures = 0
+
+    def fails(self, exc: Exception) -> None:
+        """It cannot be reached, or answered too late."""
+        pause_s = backoff_s(self._failures, first_s=_PAUSE_S, max_s=_PAUSE_MAX_S)
+        self._failures += 1
+        self._not_before = time.monotonic() + pause_s
+        self._error = str(exc) or type(exc).__name__
+
+
+class Servers:
+    """The servers of one Redis, of any topology; every method may be called by any thread.
+
+    Args:
+        url: where.
+        timeout_s: of connecting, and of each answer.
+        connections_max: per server.
+    """
+
+    def __init__(self, url: RedisUrl, *, timeout_s: float, connections_max: int) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._connections_max = connections_max
+        self._lock = threading.Lock()
+        self._single: Server | None = None
+        self._cluster: RedisCluster | None = None
+        self._servers: dict[str, Server] = {}
+        self._refreshed_at = 0.0
+        self._is_stale = False
+        self._is_closed = False
+
+    def doubt(self) -> None:
+        """Have the cluster's table of slots read again before the next command."""
+        self._is_stale = True
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._is_closed = True
+        with contextlib.suppress(RedisError, OSError):
+            if self._single is not None:
+                self._single.pool.disconnect()
+            if self._cluster is not None:
+                self._cluster.close()
+
+    def of(self, command: Command, asked: tuple[str, int] | None) -> Server:
+        """Return the server for a command; *asked*: where the cluster has said that it is to be asked.
+
+        Raises:
+            StoreError: the link is closed.
+            RedisError, RedisClusterException, OSError: no server tells where it is.
+        """
+        if self._is_closed:
+            raise StoreError(f"{self._url}: the store is closed")
+        if self._url.kind != "cluster":
+            return self._one()
+        cluster = self._table()
+        if asked is not None:
+            node = cluster.get_node(host=asked[0], port=asked[1])
+            if node is None:
+                self._is_stale = True
+                raise RedisConnectionError(f"{asked[0]}:{asked[1]} is not known in the cluster yet")
+        else:
+            key = command[_KEY_AT.get(command[0], 1)]
+            slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
+            node = cluster.nodes_manager.get_node_from_slot(slot)
+        return self._of_node(cluster, node)
+
+    def masters(self) -> list[Server]:
+        """Return every master; raises like `of`."""
+        if self._url.kind != "cluster":
+            return [self._one()]
+        cluster = self._table()
+        return [self._of_node(cluster, node) for node in cluster.get_primaries()]
+
+    def moved(self, error: MovedError) -> None:
+        """Note that a slot is on another server than was thought."""
+        if self._cluster is not None:
+            with contextlib.suppress(*AWAY):
+                self._cluster.nodes_manager.move_slot(error)
+
+    def _of_node(self, cluster: RedisCluster, node: Any) -> Server:
+        pool = cluster.get_redis_connection(node).connection_pool
+        server = self._servers.get(node.name)
+        if server is None or server.pool is not pool:
+            server = self._servers[node.name] = Server(pool, node.name)
+        return server
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "socket_timeout": self._timeout_s,
+            "socket_connect_timeout": self._timeout_s,
+            "username": self._url.username,
+            "password": self._url.password,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "health_check_interval": 0,
+        }
+        return options
+
+    def _one(self) -> Server:
+        with self._lock:
+            if self._single is not None:
+                return self._single
+            if self._url.kind == "sentinel":
+                watch = {**self._options(), "username": None, "password": None}
+                sentinel = Sentinel(self._url.servers, sentinel_kwargs=watch, **self._options())
+                pool = sentinel.master_for(self._url.service, db=self._url.database).connection_pool
+            else:
+                host, port = self._url.servers[0]
+                tls = {"connection_class": SSLConnection} if self._url.has_tls else {}
+                pool = BlockingConnectionPool(
+                    max_connections=self._connections_max,
+                    timeout=self._timeout_s,
+                    host=host,
+                    port=port,
+                    db=self._url.database,
+                    **tls,
+                    **self._options(),
+                )
+            self._single = Server(pool, str(self._url))
+            return self._single
+
+    def _table(self) -> RedisCluster:
+        """Return the cluster's table of slots, read again when something went wrong with it."""
+        with self._lock:
+            now = time.monotonic()
+            if self._cluster is None:
+                if now - self._refreshed_at < _REFRESH_S and self._refreshed_at:
+                    raise RedisConnectionError("no server of the cluster answered a moment ago")
+                self._refreshed_at = now
+                try:
+                    self._cluster = RedisCluster(
+                        startup_nodes=[ClusterNode(host, port) for host, port in self._url.servers],
+                        require_full_coverage=False,
+                        max_connections=self._connections_max,
+                        **self._options(),
+                    )
+                except RedisClusterException as exc:
+                    raise RedisConnectionError(str(exc)) from exc
+                self._is_stale = False
+            elif self._is_stale and now - self._refreshed_at > _REFRESH_S:
+                self._refreshed_at = now
+                self._is_stale = False
+                try:
+                    self._cluster.nodes_manager.initialize()
+                except AWAY:  # the old table is better than none
+                    self._is_stale = True
+            return self._cluster

@@ -19,6 +19,8 @@ HOT = (
     "engine/intake/fast_lane.py",
     "engine/intake/heads.py",
     "engine/intake/replies.py",
+    "engine/intake/room.py",
+    "engine/intake/task_replies.py",
     "engine/intake/urls.py",
     "engine/nodes/channel.py",
     "engine/nodes/connection.py",

@@ -152,11 +152,11 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     readiness = Readiness(core.savers)
     validator = _validator(core)
     dispatch, delay = _delivery(core)
-    admission = _admission(core, dispatch, validator)
+    replayed = asyncio.Event()
+    admission = _admission(core, dispatch, validator, replayed)
     stores = _stores(core, validator, has_predecessor=has_predecessor)
     _fill_savers(core, stores, admission, dispatch)
     _make_nodes(core, dispatch)
-    replayed = admission.taken_up = asyncio.Event()
     rows = ReplayRows(core.regions, dispatch, validator, admission)
     replay = Replay(
         rows,
@@ -251,21 +251,21 @@ def _delivery(core: Core) -> tuple[Dispatch, DelayQueues]:
     return dispatch, delay
 
 
-def _admission(core: Core, dispatch: Dispatch, validator: Validator) -> Admission:
+def _admission(core: Core, dispatch: Dispatch, validator: Validator, replayed: asyncio.Event) -> Admission:
     settings = core.config.engine
-    admission = Admission(
+    return Admission(
         validator,
         core.regions,
         dispatch,
+        core.savers,
         core.stats,
+        peers=core.task_peers,
+        replayed=replayed,
         live_max=settings.live_subtasks_max,
         wait_s=settings.saver_push_timeout_s,
         waiting_max=settings.saver_backlog_count,
         on_alert=core.on_alert,
     )
-    admission.savers = core.savers
-    admission.peers = core.task_peers
-    return admission
 
 
 def _stores(core: Core, validator: Validator, *, has_predecessor: bool) -> Stores:

@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from engine.base.futures import settle_once
-from engine.errors import StoreError
-from engine.saver.overflow import Overflow
+from engine.base.waiting_room import WaitingRoom
+from engine.errors import BacklogFullError, StoreError
 from engine.saver.own_records import OwnRecords
 from engine.saver.thread import SaverThread
 from engine.saver.work import Pin, Work, take_accepted
@@ -75,7 +75,7 @@ class Saver(OwnRecords):
         self._sinks = sinks
         self._backlog_count = backlog_count
         self._accepted: list[Task] = []
-        self._overflow = Overflow(loop, push_timeout_s, self._refuse)
+        self._overflow: WaitingRoom[Task] = WaitingRoom(loop, push_timeout_s, self._refuse_late)
         self._own = Work()
         self._own_since = 0.0
         self._in_thread: Work | None = None
@@ -105,13 +105,22 @@ class Saver(OwnRecords):
 
     # Accepted tasks
 
-    def push(self, task: Task) -> None:
-        """Queue an accepted task; ``Sinks.accepted`` is called when it is saved or cannot be."""
+    def push(self, task: Task, until: float | None = None) -> None:
+        """Queue an accepted task; ``Sinks.accepted`` is called when it is saved or cannot be.
+
+        Args:
+            task: to be saved.
+            until: the loop's time at which it gives up waiting for room, when it has waited before; None: it
+                may wait for ``push_timeout_s`` from now.
+        """
         if len(self._accepted) < self._backlog_count:
             self._accepted.append(task)
             self._schedule()
         else:
-            self._overflow.add(task)
+            self._overflow.add(task, until)
+
+    def _refuse_late(self, task: Task) -> None:
+        self._refuse(task, BacklogFullError("saver_queue", retry_after_s=1))
 
     def _refuse(self, task: Task, error: Exception) -> None:
         self._sinks.accepted(task, 0, error)
@@ -194,7 +203,7 @@ class Saver(OwnRecords):
                 self._delay_timer = self._loop.call_later(_OWN_RECORDS_DELAY_S - waited_s, self._delayed)
         work.accept(take_accepted(self._accepted))
         while self._overflow and len(self._accepted) < self._backlog_count:
-            self._accepted.append(self._overflow.take())
+            self._accepted.append(self._overflow.take()[0])
         return work if work.accepted or work.records else None
 
     def _delayed(self) -> None:

@@ -54,10 +54,10 @@ def ensure_system(purpose: str) -> list[str]:
 def ensure_salt() -> None:
     """Make the environment that has Salt, or leave with the reason."""
     from release import errors
-    from release.states import saltenv
+    from release.states import environment
 
     try:
-        saltenv.ensure()
+        environment.ensure()
     except errors.ReleaseError as exc:
         raise Exit(str(exc), code=1) from exc
 

@@ -51,7 +51,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     hosts: list[dict[str, Any]] = []
 
 
-def load(path: Path) -> list[Host]:
+def load_inventory(path: Path) -> list[Host]:
     """Read, check and return the hosts of *path*, in the order of the file.
 
     Raises:
@@ -76,7 +76,7 @@ def parse(table: dict[str, Any]) -> list[Host]:
     """Turn the decoded file into hosts.
 
     Raises:
-        SettingsError: see `load`.
+        SettingsError: see `load_inventory`.
     """
     entries = convert(table, _File, "inventory").hosts
     hosts = [
@@ -97,7 +97,7 @@ def parse(table: dict[str, Any]) -> list[Host]:
     return hosts
 
 
-def select(hosts: Sequence[Host], wanted: Sequence[str]) -> list[Host]:
+def select_hosts(hosts: Sequence[Host], wanted: Sequence[str]) -> list[Host]:
     """Return the hosts named in *wanted*, by name or group, in the order of the inventory; all for none.
 
     Raises:

@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hooks: dict[str, str] = {}  #: ``pre-deploy``, ``post-reload`` …: shell commands run on this machine
 
 
-def load(path: Path = ROOT / "pyproject.toml", environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(path: Path = ROOT / "pyproject.toml", environ: Mapping[str, str] | None = None) -> Settings:
     """Read, check and return the settings.
 
     Args:
@@ -78,8 +78,8 @@ def load(path: Path = ROOT / "pyproject.toml", environ: Mapping[str, str] | None
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be read: {exc}") from exc
-    found = table.get("tool", {}).get("purgeline", {}).get("release", {})
-    return parse(found | overrides(os.environ if environ is None else environ))
+    values = table.get("tool", {}).get("purgeline", {}).get("release", {})
+    return parse_settings(values | overrides(os.environ if environ is None else environ))
 
 
 def overrides(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -89,23 +89,23 @@ def overrides(environ: Mapping[str, str]) -> dict[str, Any]:
         SettingsError: a value that is not TOML, where text would be of the wrong type.
     """
     texts = {field.name for field in msgspec.structs.fields(Settings) if field.type is str}
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for name, value in environ.items():
         if not name.startswith(PREFIX):
             continue
         key = name.removeprefix(PREFIX).lower()
         try:
-            found[key] = value if key in texts else tomllib.loads(f"value = {value}")["value"]
+            given[key] = value if key in texts else tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             raise SettingsError(f"{name}: {value!r} is not written as in TOML") from None
-    return found
+    return given
 
 
-def parse(table: dict[str, Any]) -> Settings:
+def parse_settings(table: dict[str, Any]) -> Settings:
     """Turn the decoded table into `Settings`.
 
     Raises:
-        SettingsError: see `load`.
+        SettingsError: see `load_settings`.
     """
     return convert(table, Settings, "tool.purgeline.release")
 

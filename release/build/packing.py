@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from release import git
-from release import settings as settings_file
-from release.build import archive, artefact, sbom, selftest, version, wheels
+from release.build import archive, git, sbom, selftest, version, wheels
+from release.build.manifest import MANIFEST, NAME, FileEntry, Manifest, sha256_of
 from release.errors import ArtefactError, VersionError
+from release.settings import ROOT, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from release.build.version import Release
+    from release.build.version import Stamp
     from release.settings import Settings
 
 #: File of the artefact → where it is in the tree.
@@ -64,7 +64,7 @@ def build(
     release: str | None,
     out: Path,
     allow_dirty: bool = False,
-    root: Path = settings_file.ROOT,
+    root: Path = ROOT,
     settings: Settings | None = None,
     self_test: bool = True,
     say: Callable[[str], object] = lambda _step: None,
@@ -72,7 +72,7 @@ def build(
     """Pack the work tree *root* into the folder *out* and return what came out.
 
     Args:
-        release: version; ``None``: from the tag or the commit, see `release.version`.
+        release: version; ``None``: from the tag or the commit, see `release.build.version`.
         out: folder, made if missing. An older file of the same name is replaced once the new one is good.
         allow_dirty: take changed files too, under a version that says so.
         root: top of the work tree.
@@ -85,7 +85,7 @@ def build(
         ArtefactError: a step failed; names the step and why. *out* is as before.
         SettingsError: the settings cannot be used.
     """
-    settings = settings or settings_file.load(root / "pyproject.toml")
+    settings = settings or load_settings(root / "pyproject.toml")
     wanted = wheels.target(settings.python, settings.platform)
     chosen = version.determine(root, release=release, allow_dirty=allow_dirty)
     try:
@@ -102,7 +102,7 @@ def build(
 class _Pack:
     """One pack under way: `export`, `collect`, `manifest`, `finish`, in this order."""
 
-    release: Release
+    release: Stamp
     wanted: wheels.Target
     cache: Path
     work: Path  #: a folder that is removed afterwards
@@ -144,7 +144,7 @@ class _Pack:
         others = wheels.house(lock, self.wanted, self.cache)
         self.say("build the wheel")
         own = wheels.build(self.tree, self.work / "wheel", time=self.release.time)
-        if (own.name, own.version) != (artefact.NAME, self.release.version):
+        if (own.name, own.version) != (NAME, self.release.version):
             raise ArtefactError(f"the wheel came out as {own.path.name}, not as {self.release.version}")
         pinned = sorted([own, *others], key=lambda wheel: wheel.name)
         self.files |= {f"wheels/{wheel.path.name}": wheel.path for wheel in pinned}
@@ -152,25 +152,23 @@ class _Pack:
         self._add("requirements.txt", "".join(f"{line}\n" for line in lines))
         self._add("sbom.cdx.json", sbom.render(own, others, self.release))
 
-    def manifest(self) -> artefact.Manifest:
+    def manifest(self) -> Manifest:
         """List the files."""
-        manifest = artefact.Manifest(
+        manifest = Manifest(
             version=self.release.version,
             revision=self.release.revision,
             built_at=_iso(self.release.time),
             python=self.wanted.python,
             platform=self.wanted.platform,
             files={
-                name: artefact.FileEntry(sha256=artefact.sha256_of(path), size=path.stat().st_size)
+                name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
                 for name, path in sorted(self.files.items())
             },
         )
-        self._add(
-            artefact.MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n"
-        )
+        self._add(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
         return manifest
 
-    def finish(self, manifest: artefact.Manifest, out: Path, *, self_test: bool) -> Built:
+    def finish(self, manifest: Manifest, out: Path, *, self_test: bool) -> Built:
         """Write the archive into *out*, test it, and give it its name last."""
         self.say("write the archive")
         out.mkdir(parents=True, exist_ok=True)
@@ -193,7 +191,7 @@ class _Pack:
             built_at=manifest.built_at,
             python=manifest.python,
             platform=manifest.platform,
-            sha256=artefact.sha256_of(path),
+            sha256=sha256_of(path),
             size=path.stat().st_size,
             is_tested=self_test,
             lacks=[name for name in NEEDED if name not in manifest.files],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from packaging.metadata import RawMetadata
 
-    from release.build.version import Release
+    from release.build.version import Stamp
     from release.build.wheels import Wheel
 
 _SPACE: Final = uuid.UUID(
@@ -37,13 +37,13 @@ _SPACE: Final = uuid.UUID(
 _LICENCE_CHARS_MAX: Final = 100  #: more is a whole licence text, not its name
 
 
-def render(own: Wheel, others: Sequence[Wheel], release: Release) -> str:
+def render(own: Wheel, others: Sequence[Wheel], stamp: Stamp) -> str:
     """Return the document as JSON.
 
     Args:
         own: our wheel.
         others: the wheels it is installed with.
-        release: gives revision and time.
+        stamp: gives revision and time.
 
     Raises:
         ArtefactError: a wheel has no metadata.
@@ -52,12 +52,12 @@ def render(own: Wheel, others: Sequence[Wheel], release: Release) -> str:
     components = {wheel.name: _component(wheel, metadata[wheel.name]) for wheel in (own, *others)}
     ours = components[own.name]
     ours.type = ComponentType.APPLICATION
-    ours.properties = [Property(name="purgeline:revision", value=release.revision)]
+    ours.properties = [Property(name="purgeline:revision", value=stamp.revision)]
     hashes = " ".join(sorted(wheel.sha256 for wheel in (own, *others)))
     bom = Bom(
         components=[components[wheel.name] for wheel in others],
-        serial_number=uuid.uuid5(_SPACE, f"{release.version} {release.revision} {hashes}"),
-        metadata=BomMetaData(component=ours, timestamp=datetime.fromtimestamp(release.time, UTC)),
+        serial_number=uuid.uuid5(_SPACE, f"{stamp.version} {stamp.revision} {hashes}"),
+        metadata=BomMetaData(component=ours, timestamp=datetime.fromtimestamp(stamp.time, UTC)),
     )
     for name, component in components.items():
         needed = _needs(metadata[name])

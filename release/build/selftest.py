@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from release.build import archive, artefact
+from release.build import archive
+from release.build.manifest import check_files, read_manifest
 from release.errors import ArtefactError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from release.build.artefact import Manifest
+    from release.build.manifest import Manifest
 
 _TIMEOUT_S: Final = 120
 _SAID_LINES: Final = 5
@@ -30,13 +31,13 @@ def run(path: Path) -> Manifest:
     Raises:
         ArtefactError: any of that failed, or the Python it is for is not on this machine; with the reason.
     """
-    manifest = artefact.read_manifest(path)
+    manifest = read_manifest(path)
     python = _python(manifest)
     with tempfile.TemporaryDirectory(prefix="purgeline-selftest-") as folder:
         home = Path(folder)
         archive.extract(path, home / "unpacked", top=manifest.top)
         unpacked = home / "unpacked" / manifest.top
-        artefact.check_files(unpacked, manifest)
+        check_files(unpacked, manifest)
         said = _version_of(_install(unpacked, home / "venv", python, home), home)
     wanted = {"version": manifest.version, "revision": manifest.revision, "built_at": manifest.built_at}
     if {key: said.get(key) for key in wanted} != wanted:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from packaging.version import InvalidVersion, Version
 
-from release import git
+from release.build import git
 from release.errors import VersionError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ _SHOWN_FILES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """A version and the commit it is made of."""
+class Stamp:
+    """A version and the commit it is made of, as they are written into ``engine/_version.py``."""
 
     version: str
     revision: str  #: all 40 digits
@@ -34,7 +34,7 @@ class Release:
     is_dirty: bool = False  #: the work tree is taken, not the commit
 
 
-def determine(root: Path, *, release: str | None = None, allow_dirty: bool = False) -> Release:
+def determine(root: Path, *, release: str | None = None, allow_dirty: bool = False) -> Stamp:
     """Decide what the work tree *root* is released as.
 
     Args:
@@ -52,8 +52,8 @@ def determine(root: Path, *, release: str | None = None, allow_dirty: bool = Fal
     return decide(commit, release=release, digest=_digest(root, commit) if allow_dirty else "")
 
 
-def decide(commit: git.Commit, *, release: str | None = None, digest: str = "") -> Release:
-    """Return the release that *commit* makes.
+def decide(commit: git.Commit, *, release: str | None = None, digest: str = "") -> Stamp:
+    """Return what *commit* is released as.
 
     Args:
         commit: what git says.
@@ -78,7 +78,7 @@ def decide(commit: git.Commit, *, release: str | None = None, digest: str = "") 
             )
     if commit.changed:
         version = f"{version}{'.' if '+' in version else '+'}dirty.{digest}"
-    return Release(version, commit.revision, commit.time, is_dirty=bool(commit.changed))
+    return Stamp(version, commit.revision, commit.time, is_dirty=bool(commit.changed))
 
 
 def normal(text: str, what: str = "version") -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from release.build.artefact import sha256_of
+from release.build.manifest import sha256_of
 from release.errors import ArtefactError, SettingsError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from types import FrameType
 from release.demo import cluster_story, story
 from release.demo.cluster import ClusterStage
 from release.demo.program import StageError
-from release.demo.show import ClaimError, Screen
+from release.demo.screen import ClaimError, StoryScreen
 from release.demo.stage import Stage
 from release.lab.caches import CacheError
 
@@ -37,7 +37,7 @@ def main(*, keep: bool = False, builtin: bool = False, cluster: bool = False) ->
         builtin: use the built-in caching proxy even where real caches are installed.
         cluster: three engines on one Redis instead of one engine on its own.
     """
-    screen = Screen()
+    screen = StoryScreen()
     began = time.monotonic()
     with _signals() as interrupted:
         try:
@@ -51,7 +51,7 @@ def main(*, keep: bool = False, builtin: bool = False, cluster: bool = False) ->
     return code
 
 
-def _play(stage: Stage, screen: Screen, *, keep: bool) -> int:
+def _play(stage: Stage, screen: StoryScreen, *, keep: bool) -> int:
     try:
         screen.opening()
         with screen.waiting("starting an origin, three caches and the engine"):

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from release.demo.cluster import ENGINES, ClusterStage
 from release.demo.program import wait_until
-from release.demo.show import INDENT, Screen
+from release.demo.screen import INDENT, StoryScreen
 from release.demo.stage import SITE, Node
 
 PAGES = 600
@@ -35,7 +35,7 @@ class Seen:
         self.lock = threading.Lock()
 
 
-def tell(stage: ClusterStage, screen: Screen) -> None:
+def tell(stage: ClusterStage, screen: StoryScreen) -> None:
     """Run all steps.
 
     Raises:
@@ -48,7 +48,7 @@ def tell(stage: ClusterStage, screen: Screen) -> None:
     _engine_returns(stage, screen)
 
 
-def _introduce(stage: ClusterStage, screen: Screen) -> None:
+def _introduce(stage: ClusterStage, screen: StoryScreen) -> None:
     screen.say("\nOn this machine now:  clients -> any of three engines -> Redis, and the caches")
     rows = [[node.name, node.url, node.software] for node in stage.nodes]
     rows.append(
@@ -61,7 +61,7 @@ def _introduce(stage: ClusterStage, screen: Screen) -> None:
     screen.table(["name", "listens at", "is"], rows)
 
 
-def _any_engine(stage: ClusterStage, screen: Screen) -> None:
+def _any_engine(stage: ClusterStage, screen: StoryScreen) -> None:
     screen.step("Whichever engine is asked, it knows every task")
     status, answer = stage.send(ENGINES[0], "POST", "/v1/engine/task", _task("hello", ["/hello.html"]))
     screen.claim("engine-1 accepted the task hello, status", HTTPStatus.ACCEPTED.value, status)
@@ -74,7 +74,7 @@ def _any_engine(stage: ClusterStage, screen: Screen) -> None:
     _show_cluster(stage, screen)
 
 
-def _engine_dies(stage: ClusterStage, screen: Screen) -> None:
+def _engine_dies(stage: ClusterStage, screen: StoryScreen) -> None:
     screen.step("An engine is killed under load")
     paths = [f"/page/{number}.html" for number in range(PAGES)]
     stage.origin.version = "old"
@@ -123,7 +123,7 @@ def _engine_dies(stage: ClusterStage, screen: Screen) -> None:
     screen.claim(f"every node serves the new page, {PAGES} of {PAGES}; lost: 0", each, found)
 
 
-def _redis_dies(stage: ClusterStage, screen: Screen) -> None:
+def _redis_dies(stage: ClusterStage, screen: StoryScreen) -> None:
     screen.step("Redis is killed")
     screen.command(f"kill -9 {stage.redis.pid}  # redis")
     stage.redis.kill()
@@ -144,7 +144,7 @@ def _redis_dies(stage: ClusterStage, screen: Screen) -> None:
     screen.claim("a task of before is still", "done", _state(stage, ENGINES[0], "hello"))
 
 
-def _engine_returns(stage: ClusterStage, screen: Screen) -> None:
+def _engine_returns(stage: ClusterStage, screen: StoryScreen) -> None:
     screen.step("The engine comes back")
     stage.engines[DYING].kill()  # what may be left of its process group
     stage.engines[DYING].start()
@@ -154,7 +154,7 @@ def _engine_returns(stage: ClusterStage, screen: Screen) -> None:
     screen.claim("every engine knows every task", dict.fromkeys(ENGINES, "done"), states)
 
 
-def invite(stage: ClusterStage, screen: Screen) -> None:
+def invite(stage: ClusterStage, screen: StoryScreen) -> None:
     """Leave everything running until Ctrl-C, with something to try."""
     with contextlib.suppress(KeyboardInterrupt):  # also one that comes before all is said
         screen.step("Now you: everything runs on until Ctrl-C")
@@ -166,7 +166,7 @@ def invite(stage: ClusterStage, screen: Screen) -> None:
     screen.say("")
 
 
-def _show_cluster(stage: ClusterStage, screen: Screen) -> None:
+def _show_cluster(stage: ClusterStage, screen: StoryScreen) -> None:
     """Show what ``purgeline cluster`` prints."""
     screen.command("purgeline cluster")
     printed = stage.purgeline("cluster", width=screen.width - len(INDENT), is_terminal=screen.is_terminal)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from release.demo.program import StageError, wait_until
-from release.demo.show import INDENT, Screen
+from release.demo.screen import INDENT, StoryScreen
 from release.demo.stage import SITE, Node, Page, Stage
 from release.demo.terminal import Printed
 
@@ -17,7 +17,7 @@ DUE_S = 2
 DONE, FAILED, USAGE = 0, 1, 2  #: exit codes of the command line
 
 
-def tell(stage: Stage, screen: Screen) -> None:
+def tell(stage: Stage, screen: StoryScreen) -> None:
     """Run all steps.
 
     Raises:
@@ -42,7 +42,7 @@ def url_of(path: str) -> str:
 # --- steps -------------------------------------------------------------------------------------
 
 
-def _introduce(stage: Stage, screen: Screen) -> None:
+def _introduce(stage: Stage, screen: StoryScreen) -> None:
     screen.say("\nOn this machine now:  visitors -> edge-1, edge-2 -> parent-1 -> origin")
     rows = [["origin", stage.origin.url, "a small web server that counts requests"]]
     rows += [[node.name, node.url, node.software] for node in stage.nodes]
@@ -53,7 +53,7 @@ def _introduce(stage: Stage, screen: Screen) -> None:
         screen.say(f"Built-in proxy for {names}: {reason}.")
 
 
-def _cached(stage: Stage, screen: Screen) -> None:
+def _cached(stage: Stage, screen: StoryScreen) -> None:
     screen.step("A page gets cached")
     stage.origin.set(SITE, LOGO, b"logo v1")
     for node in stage.nodes:
@@ -64,14 +64,14 @@ def _cached(stage: Stage, screen: Screen) -> None:
     screen.claim("requests at the origin for that:", 0, _asked(stage, LOGO) - asked)
 
 
-def _stale(stage: Stage, screen: Screen) -> None:
+def _stale(stage: Stage, screen: StoryScreen) -> None:
     screen.step("It changes at the origin, and the caches do not know")
     stage.origin.set(SITE, LOGO, b"logo v2")
     pages = _who_serves_what(stage, screen, LOGO)
     screen.claim("every visitor still gets the old page", _all(stage, "logo v1", is_hit=True), pages)
 
 
-def _purge(stage: Stage, screen: Screen) -> None:
+def _purge(stage: Stage, screen: StoryScreen) -> None:
     screen.step("Purge it")
     screen.command(f"export PURGELINE_URL={stage.engine_url}")
     printed = _type(stage, screen, f"purge {url_of(LOGO)} --wait", exit_code=DONE)
@@ -95,7 +95,7 @@ def _purge(stage: Stage, screen: Screen) -> None:
     screen.claim("requests at the origin for all three nodes:", 1, _asked(stage, LOGO) - asked)
 
 
-def _prefetch(stage: Stage, screen: Screen) -> None:
+def _prefetch(stage: Stage, screen: StoryScreen) -> None:
     screen.step("Prefetch new pages, before the first visitor comes")
     for path in NEWS:
         stage.origin.set(SITE, path, f"news {path[6]}".encode())
@@ -120,7 +120,7 @@ def _prefetch(stage: Stage, screen: Screen) -> None:
     screen.claim("requests at the origin for them, still", len(NEWS), _asked(stage, *NEWS))
 
 
-def _node_dies(stage: Stage, screen: Screen) -> str:
+def _node_dies(stage: Stage, screen: StoryScreen) -> str:
     """Kill edge-2 and purge all the same; return the task's id."""
     screen.step("A node dies, and the purge goes on")
     dying = stage.node("edge-2")
@@ -140,7 +140,7 @@ def _node_dies(stage: Stage, screen: Screen) -> str:
     return str(task["task_id"])
 
 
-def _node_returns(stage: Stage, screen: Screen, task_id: str) -> None:
+def _node_returns(stage: Stage, screen: StoryScreen, task_id: str) -> None:
     screen.step("The node is back, and gets what it missed")
     back = stage.node("edge-2")
     back.server.start()
@@ -156,7 +156,7 @@ def _node_returns(stage: Stage, screen: Screen, task_id: str) -> None:
     screen.claim("fresh everywhere", {node.name: "logo v3" for node in stage.nodes}, contents)
 
 
-def _mistakes(stage: Stage, screen: Screen) -> None:
+def _mistakes(stage: Stage, screen: StoryScreen) -> None:
     screen.step("Mistakes are told, and nothing is sent")
     before = _answers_count(stage)
     printed = _type(stage, screen, f"purge http://img.exmaple.com{LOGO}", exit_code=USAGE)
@@ -166,7 +166,7 @@ def _mistakes(stage: Stage, screen: Screen) -> None:
     screen.claim("requests sent to caches for that:", 0, _answers_count(stage) - before)
 
 
-def _figures(stage: Stage, screen: Screen) -> None:
+def _figures(stage: Stage, screen: StoryScreen) -> None:
     screen.step("The figures")
     wait_until(lambda: _waiting(stage) == 0, what="the engine's queues being empty")
     nodes = stage.ask("/v1/engine/nodes")["nodes"]
@@ -187,7 +187,7 @@ def _figures(stage: Stage, screen: Screen) -> None:
     screen.claim("subtasks lost:", 0, total - acked - failed - delayed)
 
 
-def invite(stage: Stage, screen: Screen) -> None:
+def invite(stage: Stage, screen: StoryScreen) -> None:
     """Leave everything running until Ctrl-C, with something to try."""
     with contextlib.suppress(KeyboardInterrupt):  # also one that comes before all is said
         screen.step("Now you: everything runs on until Ctrl-C")
@@ -236,7 +236,7 @@ def _things_to_try(stage: Stage) -> list[str]:
 # --- looking -----------------------------------------------------------------------------------
 
 
-def _who_serves_what(stage: Stage, screen: Screen, path: str) -> dict[str, Page]:
+def _who_serves_what(stage: Stage, screen: StoryScreen, path: str) -> dict[str, Page]:
     """Show what a visitor of each node gets now, and return it; nodes that are down are left out."""
     newest = stage.origin.content(SITE, path).body.decode()
     rows = [["origin", newest, "itself", "fresh"]]
@@ -281,7 +281,7 @@ def _waiting(stage: Stage) -> int:
     return sum(int(stats[key]) for key in ("input_task_queue", "pushing_queue", "reporting_queue"))
 
 
-def _type(stage: Stage, screen: Screen, words: str, *, exit_code: int) -> Printed:
+def _type(stage: Stage, screen: StoryScreen, words: str, *, exit_code: int) -> Printed:
     """Show a command, run it, show what it printed; it must end with *exit_code*."""
     screen.command(f"purgeline {words}")
     printed = stage.purgeline(words, width=screen.width - len(INDENT), is_terminal=screen.is_terminal)

@@ -22,8 +22,8 @@ import paramiko
 
 from release.agent import package
 from release.errors import HostError
+from release.hosts.connect import connect, place_of
 from release.hosts.link import KILL_AFTER_S, NOT_FOUND, SLACK_S, AnswerReader, command_of
-from release.hosts.sshconnect import connect, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from release import inventory
 from release.errors import SettingsError
 from release.hosts.journal import Journal
 from release.hosts.remote import Fleet
-from release.inventory import LOCAL
+from release.inventory import LOCAL, load_inventory, select_hosts
 from release.settings import ROOT
 
 if TYPE_CHECKING:
+    from release.hosts.remote import OnEvent
     from release.inventory import Host
     from release.settings import Settings
-    from release.show.screen import Screen
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,18 +76,23 @@ def hosts_of(wanted: Wanted, settings: Settings) -> list[Host]:
         SettingsError: no such host, or the inventory cannot be used.
     """
     if wanted.is_local:
-        return inventory.select([], wanted.hosts)
+        return select_hosts([], wanted.hosts)
     path = Path(wanted.inventory) if wanted.inventory else ROOT / settings.inventory
-    return inventory.select(inventory.load(path.expanduser()), wanted.hosts)
+    return select_hosts(load_inventory(path.expanduser()), wanted.hosts)
 
 
-def open_fleet(wanted: Wanted, settings: Settings, screen: Screen) -> Fleet:
+def open_fleet(wanted: Wanted, settings: Settings, on_event: OnEvent) -> Fleet:
     """Return the hosts that are meant; nothing is connected yet.
+
+    Args:
+        wanted: options of the task.
+        settings: of the project, with the options over them.
+        on_event: takes progress lines of the hosts, from their threads.
 
     Raises:
         SettingsError: see `hosts_of`.
     """
-    return Fleet(hosts_of(wanted, settings), settings, root=settings.root, on_event=screen.event)
+    return Fleet(hosts_of(wanted, settings), settings, root=settings.root, on_event=on_event)
 
 
 def journal_of(settings: Settings) -> Journal:

@@ -6,7 +6,7 @@ here before; an artefact only when size and SHA-256 are those of the index.
 Publishing: the artefact is uploaded under a temporary name, then a lock is taken, the index is read again,
 the artefact gets its name, and the new index replaces the old one last. What is cut short at any point, by a
 signal or a full disk, leaves the old index and at most files that nobody refers to; the next publisher
-removes them when they are a day old. Plans are made by `release.index`, which changes nothing.
+removes them when they are a day old. What an index becomes is decided by `release.repository.changes`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from release.build import artefact as artefacts
+from release.build.manifest import read_manifest, sha256_of
 from release.errors import ArtefactError, RepositoryError
-from release.repository import index as indexes
-from release.repository import signing, transports
-from release.repository.publock import PublishLock
-from release.repository.seen import SerialMemory
+from release.repository import changes, signing
+from release.repository.index import Index, check_channel, decode_index, encode_index
+from release.repository.lock import PublishLock
+from release.repository.serials import SerialMemory
+from release.repository.transports.connect import connect
+from release.repository.transports.transport import TEMPORARY
 from release.settings import ROOT
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from release.repository.index import Artefact, Index
-    from release.repository.transports import Transport
+    from release.repository.index import Artefact
+    from release.repository.transports.transport import Transport
     from release.settings import Settings
 
 INDEX: Final = "index.json"
@@ -67,7 +69,7 @@ def open_repository(url: str, settings: Settings, *, base: Path = ROOT) -> Repos
     Raises:
         SettingsError: *url* is none of these.
     """
-    return Repository(transports.connect(url or settings.repository, settings, base), settings)
+    return Repository(connect(url or settings.repository, settings, base), settings)
 
 
 class Repository:
@@ -77,7 +79,7 @@ class Repository:
         transport: the way to it.
         settings: trusted keys, key file, life of an index.
         clock: time in UNIX seconds.
-        stale_s: see `release.publock.PublishLock`.
+        stale_s: see `release.repository.lock.PublishLock`.
     """
 
     def __init__(
@@ -149,7 +151,7 @@ class Repository:
         if "/" in artefact.file_name or artefact.file_name.startswith("."):
             raise ArtefactError(f"{artefact.file_name!r}: is no name of an artefact")
         is_size = path.is_file() and path.stat().st_size == artefact.size
-        if is_size and artefacts.sha256_of(path) == artefact.sha256:
+        if is_size and sha256_of(path) == artefact.sha256:
             return path
         to.mkdir(parents=True, exist_ok=True)
         temporary = to / f".{artefact.file_name}.{secrets.token_hex(4)}"
@@ -178,24 +180,24 @@ class Repository:
             SettingsError: the key file, ``trusted_keys`` or *channel* cannot be used.
         """
         if channel:
-            indexes.check_channel(channel)
-        manifest = artefacts.read_manifest(path)
-        sha256, size = artefacts.sha256_of(path), path.stat().st_size
+            check_channel(channel)
+        manifest = read_manifest(path)
+        sha256, size = sha256_of(path), path.stat().st_size
 
         def plan(index: Index) -> Index:
-            new = indexes.added(index, manifest, sha256=sha256, size=size, now=self._clock())
-            return indexes.pointed(new, channel, manifest.version) if channel else new
+            new = changes.added(index, manifest, sha256=sha256, size=size, now=self._clock())
+            return changes.pointed(new, channel, manifest.version) if channel else new
 
         return self._change(plan, dry_run=dry_run, upload=path)
 
     def promote(self, version: str, channel: str, *, dry_run: bool = False) -> Change:
         """Let *channel* name *version*, which is published already. Raises as `publish` does."""
-        indexes.check_channel(channel)
-        return self._change(lambda index: indexes.pointed(index, channel, version), dry_run=dry_run)
+        check_channel(channel)
+        return self._change(lambda index: changes.pointed(index, channel, version), dry_run=dry_run)
 
     def yank(self, version: str, reason: str, *, dry_run: bool = False) -> Change:
         """Mark *version* as not to be taken. Raises as `publish` does."""
-        return self._change(lambda index: indexes.yanked(index, version, reason), dry_run=dry_run)
+        return self._change(lambda index: changes.yanked(index, version, reason), dry_run=dry_run)
 
     def refresh(self, *, dry_run: bool = False) -> Change:
         """Sign the index anew, so that it is good for another ``index_ttl_s``. Raises as `publish` does."""
@@ -213,7 +215,7 @@ class Repository:
         """Apply *plan* to the index, under the lock. It runs twice: first to refuse what cannot be done."""
         keys = self._signing_keys()
         old = self._current()
-        notes = indexes.differences(old, plan(old)) or (["sign the index anew"] if always else [])
+        notes = changes.differences(old, plan(old)) or (["sign the index anew"] if always else [])
         missing = upload is not None and not self._has(upload)
         if missing and not notes:
             notes = (
@@ -236,10 +238,10 @@ class Repository:
 
     def _write(self, index: Index, keys: list[Ed25519PrivateKey], lock: PublishLock) -> Index:
         """Sign and write the index, if the lock is still ours then."""
-        index = indexes.renewed(
+        index = changes.renewed(
             index, now=self._clock(), ttl_s=self._settings.index_ttl_s, seen=self._seen.highest()
         )
-        staged = self._transport.stage(io.BytesIO(signing.seal(indexes.encode(index), keys)))
+        staged = self._transport.stage(io.BytesIO(signing.seal(encode_index(index), keys)))
         is_done = False
         try:
             if not lock.is_ours():
@@ -257,7 +259,7 @@ class Repository:
     def _current(self) -> Index:
         """Return the index to build on: verified, but it may have expired; empty in a new repository."""
         content = self._read_index()
-        return indexes.Index() if content is None else self._verify(content)
+        return Index() if content is None else self._verify(content)
 
     def _read_index(self) -> bytes | None:
         """Read the index, after the serial it is compared with: others see newer ones at any time."""
@@ -267,7 +269,7 @@ class Repository:
     def _verify(self, envelope: bytes) -> Index:
         what = f"the index of {self.url}"
         keys = signing.trusted(self._settings.trusted_keys)
-        found = indexes.decode(signing.unseal(envelope, keys, what), what)
+        found = decode_index(signing.unseal(envelope, keys, what), what)
         highest = self._seen.highest() if self._floor is None else self._floor
         if found.serial < highest:
             raise RepositoryError(
@@ -310,7 +312,7 @@ class Repository:
         names = self._transport.names()
         now = max((status.changed_at for status in names.values()), default=0.0)
         for name, status in names.items():
-            if name.startswith(transports.TEMPORARY) and status.changed_at < now - _LEFTOVER_S:
+            if name.startswith(TEMPORARY) and status.changed_at < now - _LEFTOVER_S:
                 self._transport.remove(name)
 
     def _download(self, artefact: Artefact, to: Path) -> None:

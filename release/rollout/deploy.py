@@ -1,4 +1,4 @@
-"""A deploy: gates, plan, and then `release.conduct`.
+"""A deploy: gates, plan, and then `release.rollout.runner`.
 
 Nothing is changed before every gate has passed: hosts reachable, version in a valid index and built for
 their Pythons, space, no reload under way, lock free. Hosts that are on the version already get no steps, so
@@ -8,30 +8,31 @@ the command that was cut short goes on where it stopped.
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from release import exits
+import msgspec
+
 from release.build.version import normal
-from release.hosts.target import apply, journal_of, open_fleet
+from release.hosts.target import apply, open_fleet
 from release.repository.repository import open_repository
-from release.rollout import gates, localhost
-from release.rollout import plan as plans
-from release.rollout.conduct import Conductor
+from release.rollout import exits, gates, localhost
+from release.rollout.plan import deploy_plan, parse_batches, unpack_only
+from release.rollout.review import confirm, show_plan
+from release.rollout.runner import Runner
 from release.rollout.steps import Cargo
 from release.settings import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from release.hosts.remote import Fleet
     from release.hosts.target import Wanted
     from release.repository.index import Artefact
+    from release.rollout.display import Display
     from release.rollout.plan import HostState, Plan
     from release.settings import Settings
-    from release.show.screen import Screen
 
 
 CACHED_COUNT: Final = 8  #: artefacts that are kept on this machine
@@ -41,55 +42,60 @@ CACHED_COUNT: Final = 8  #: artefacts that are kept on this machine
 class Prepared:
     """A deploy that has passed the gates, or the reasons why it has not."""
 
-    plan: plans.Plan
+    plan: Plan
     reasons: list[str]
     cargo: Cargo
 
 
-def deploy(wanted: Wanted, settings: Settings, screen: Screen, *, is_unpack: bool = False) -> int:
+def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: bool = False) -> int:
     """Bring a version to hosts; return the exit code.
 
     Args:
         wanted: options of the task.
         settings: of the project.
-        screen: shows it.
+        display: shows it.
         is_unpack: only unpack it, on all hosts at once.
 
     Raises:
-        ReleaseError: something was wrong before anything was changed; see `release.exits.code_of`.
+        ReleaseError: something was wrong before anything was changed; see `release.rollout.exits.code_of`.
     """
     settings = apply(wanted, settings)
-    plans.parse_batches(settings.batches)
-    with open_fleet(wanted, settings, screen) as fleet:
+    parse_batches(settings.batches)
+    with open_fleet(wanted, settings, display.event) as fleet:
         states, failed = gates.ask(fleet)
         gates.need_all(failed)
-        check_locks(fleet, states, settings)
+        gates.check_locks(fleet, states, settings)
         if wanted.is_local:
-            source = localhost.prepare(wanted, settings, states[fleet.names[0]], screen)
+            source = localhost.prepare(wanted, settings, states[fleet.names[0]], display)
             wanted, settings = source.wanted, source.settings
             if not source.is_packed:
-                screen.say(f"{wanted.release} would be packed from this tree first")
-                plan = plans.deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
-                return show_plan(plan, [], screen)
+                display.say(f"{wanted.release} would be packed from this tree first")
+                plan = deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
+                return show_plan(plan, [], display)
         ready = _prepare(wanted, settings, fleet, states)
-        plan = plans.unpack_only(ready.plan) if is_unpack else ready.plan
+        plan = unpack_only(ready.plan) if is_unpack else ready.plan
         if wanted.is_dry:
-            return show_plan(plan, ready.reasons, screen)
+            return show_plan(plan, ready.reasons, display)
         gates.refuse(ready.reasons)
         if plan.is_done:
-            screen.say(f"nothing to do: {', '.join(fleet.names)} on {plan.version} already")
-        elif not confirm(wanted, plan, screen):
+            display.say(f"nothing to do: {', '.join(fleet.names)} on {plan.version} already")
+        elif not confirm(wanted, plan, display):
             return exits.USAGE
-        conductor = Conductor(fleet, settings, screen, plan=plan, cargo=ready.cargo, listen=wanted.listen)
-        code = conductor.carry_out()
+        runner = Runner(fleet, settings, display, plan=plan, cargo=ready.cargo, listen=wanted.listen)
+        code = runner.run()
         if wanted.is_local and code == exits.DONE:
-            _say_what_next(settings.root, screen)
+            _say_what_next(settings.root, display)
         return code
 
 
-def _say_what_next(root: str, screen: Screen) -> None:
+def show_deploy(wanted: Wanted, settings: Settings, display: Display) -> int:
+    """Print what `deploy` would do now, and what stands against it; return the exit code."""
+    return deploy(msgspec.structs.replace(wanted, is_dry=True), settings, display)
+
+
+def _say_what_next(root: str, display: Display) -> None:
     for what, task in (("look at it", "status"), ("go back", "rollback"), ("end it", "stop")):
-        screen.say(f"{what + ':':<12}./inv {task} --host local --root {shlex.quote(root)}")
+        display.say(f"{what + ':':<12}./inv {task} --host local --root {shlex.quote(root)}")
 
 
 def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str, HostState]) -> Prepared:
@@ -105,7 +111,7 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
 
         index.builds(version)  # known at all
         chosen = gates.choose(states, find)
-        plan = plans.deploy_plan(
+        plan = deploy_plan(
             fleet.hosts,
             states,
             version,
@@ -135,39 +141,3 @@ def _tidy(cache: Path, needed: Iterable[Path]) -> None:
 
 def _by_file(chosen: dict[str, Artefact]) -> dict[str, Artefact]:
     return {entry.file_name: entry for entry in chosen.values()}
-
-
-def check_locks(fleet: Fleet, states: Mapping[str, HostState], settings: Settings) -> None:
-    """Refuse to begin where somebody else is at work.
-
-    Raises:
-        LockedError: says whose locks they are.
-    """
-    left = journal_of(settings).abandoned(fleet.root, fleet.names)
-    gates.check_locks(states, [run.deploy_id for run in left])
-
-
-def show_plan(plan: Plan, reasons: list[str], screen: Screen) -> int:
-    """Print the plan and what stands against it; return the exit code."""
-    if screen.is_json:
-        screen.result(plans.as_json(plan) | {"refused": reasons})
-    else:
-        for line in plans.lines(plan):
-            screen.out.print(line, markup=False, soft_wrap=True)
-        for reason in reasons:
-            screen.out.print(f"  refused: {reason}", style="red", markup=False, soft_wrap=True)
-    return exits.GATE if reasons else exits.DONE
-
-
-def confirm(wanted: Wanted, plan: Plan, screen: Screen) -> bool:
-    """Ask whoever sits at a terminal; a script, ``--yes`` and this machine are not asked."""
-    if wanted.is_sure or wanted.is_local or not (sys.stdin.isatty() and screen.err.is_terminal):
-        return True
-    for line in plans.lines(plan):
-        screen.say(line)
-    screen.err.print("go on? [y/N] ", end="", markup=False)
-    answer = sys.stdin.readline().strip().lower()
-    if answer not in {"y", "yes"}:
-        screen.say("nothing was changed")
-        return False
-    return True

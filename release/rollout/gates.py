@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from release.exits import GateError
 from release.hosts.lock import locked
+from release.hosts.target import journal_of
+from release.rollout.exits import GateError
 from release.rollout.plan import HostState
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from release.hosts.remote import Fleet, Outcome
     from release.repository.index import Artefact
+    from release.settings import Settings
 
 FACTS_TIMEOUT_S: Final = 30.0
 UNPACKED_TIMES: Final = 4  #: an unpacked release and its artefact take so many times the artefact's size
@@ -67,7 +69,17 @@ def _lock_id(lock: object) -> str:
     return str(lock.get("deploy_id") or "?") if isinstance(lock, dict) and not lock.get("stale") else ""
 
 
-def check_locks(states: Mapping[str, HostState], ours: Iterable[str]) -> None:
+def check_locks(fleet: Fleet, states: Mapping[str, HostState], settings: Settings) -> None:
+    """Refuse to begin where somebody is at work; locks of this machine's ended runs can be taken over.
+
+    Raises:
+        LockedError: says whose locks they are.
+    """
+    ended = journal_of(settings).abandoned(fleet.root, fleet.names)
+    refuse_locked(states, [run.deploy_id for run in ended])
+
+
+def refuse_locked(states: Mapping[str, HostState], ours: Iterable[str]) -> None:
     """Refuse to begin where somebody is at work; the lock itself is taken later.
 
     Args:

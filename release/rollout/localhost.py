@@ -22,9 +22,9 @@ from release.settings import ROOT
 if TYPE_CHECKING:
     from release.hosts.target import Wanted
     from release.repository.repository import Repository
+    from release.rollout.display import Display
     from release.rollout.plan import HostState
     from release.settings import Settings
-    from release.show.screen import Screen
 
 FOLDER: Final = ROOT / "dist" / "local"
 KEY_FILE: Final = FOLDER / "release.key"
@@ -48,7 +48,7 @@ class Source:
     is_packed: bool = True  #: False only with ``--dry-run``, which packs nothing
 
 
-def prepare(wanted: Wanted, settings: Settings, state: HostState, screen: Screen) -> Source:
+def prepare(wanted: Wanted, settings: Settings, state: HostState, display: Display) -> Source:
     """Make sure that there is a configuration and a repository with the version; return where they are.
 
     With ``--repository`` nothing is packed, and with ``--dry-run`` nothing is written.
@@ -68,7 +68,7 @@ def prepare(wanted: Wanted, settings: Settings, state: HostState, screen: Screen
     with open_repository("", own) as opened:
         is_packed = _is_published(opened, tree.version)
         if not is_packed and not wanted.is_dry:
-            _publish(opened, wanted.release, tree, own, screen)
+            _publish(opened, wanted.release, tree, own, display)
             is_packed = True
     return Source(wanted=chosen, settings=own, is_packed=is_packed)
 
@@ -117,10 +117,10 @@ def _is_published(opened: Repository, wanted: str) -> bool:
         return False
 
 
-def _publish(opened: Repository, release: str, tree: version.Release, own: Settings, screen: Screen) -> None:
+def _publish(opened: Repository, release: str, tree: version.Stamp, own: Settings, display: Display) -> None:
     if tree.is_dirty:
-        screen.say(f"this tree differs from its commit: packed as {tree.version}, for this machine only")
-    with screen.status(f"pack {tree.version}") as status:
+        display.say(f"this tree differs from its commit: packed as {tree.version}, for this machine only")
+    with display.status(f"pack {tree.version}") as status:
         built = packing.build(
             release=release or None,
             out=FOLDER,
@@ -129,6 +129,6 @@ def _publish(opened: Repository, release: str, tree: version.Release, own: Setti
             self_test=False,  # unpacking does the same, a moment later
             say=lambda step: status(f"pack: {step}"),
         )
-    screen.say(f"packed {built.path.name} ({built.size / 1e6:.1f} MB)")
+    display.say(f"packed {built.path.name} ({built.size / 1e6:.1f} MB)")
     opened.publish(built.path)
     built.path.unlink()  # the repository has it

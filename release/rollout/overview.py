@@ -10,36 +10,35 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from release import exits
 from release.hosts.target import apply, journal_of, open_fleet
-from release.rollout import gates
-from release.rollout.operations import code_of_outcomes
-from release.rollout.steps import unwell
+from release.rollout import exits, gates
+from release.rollout.exits import code_of_outcomes
+from release.rollout.health import unwell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from release.hosts.remote import Outcome
     from release.hosts.target import Wanted
+    from release.rollout.display import Display
     from release.rollout.plan import HostState
     from release.settings import Settings
-    from release.show.screen import Screen
 
 TIMEOUT_S: Final = 60.0
 
 
-def status(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+def status(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Show what every host serves, its health, and where hosts drift from what they should be."""
     settings = apply(wanted, settings)
-    with open_fleet(wanted, settings, screen) as fleet:
+    with open_fleet(wanted, settings, display.event) as fleet:
         facts = fleet.run("facts", timeout_s=TIMEOUT_S)
         there = [name for name, outcome in facts.items() if outcome.ok]
         answers = fleet.run("status", hosts=there, timeout_s=TIMEOUT_S) if there else {}
         states = {name: gates.state_of(name, facts[name].answer, answers[name].answer) for name in there}
         wrong = {name: _wrong(states[name], answers[name], states) for name in there}
         wrong |= {name: [outcome.reason] for name, outcome in facts.items() if not outcome.ok}
-    if screen.is_json:
-        screen.result(
+    if display.is_json:
+        display.result(
             {
                 "hosts": [
                     {
@@ -58,7 +57,7 @@ def status(wanted: Wanted, settings: Settings, screen: Screen) -> int:
             _status_row(name, states.get(name), answers[name].answer if name in answers else {}, wrong[name])
             for name in fleet.names
         ]
-        screen.table("host", "serves", "previous", "state", "workers", "up", "lock", "", rows=rows)
+        display.table("host", "serves", "previous", "state", "workers", "up", "lock", "", rows=rows)
     if len(there) < len(fleet.names):
         return exits.GATE
     return exits.FAILED if any(wrong.values()) else exits.DONE
@@ -107,13 +106,13 @@ def _status_row(
     ]
 
 
-def history(wanted: Wanted, settings: Settings, screen: Screen, *, limit: int, is_here: bool) -> int:
+def history(wanted: Wanted, settings: Settings, display: Display, *, limit: int, is_here: bool) -> int:
     """Show who did what when: on the hosts, or with *is_here* from this machine."""
     settings = apply(wanted, settings) if not is_here else settings
     if is_here:
         entries = [{"host": "", **entry} for entry in journal_of(settings).read(limit)]
-        return _show_history(entries, [], screen)
-    with open_fleet(wanted, settings, screen) as fleet:
+        return _show_history(entries, [], display)
+    with open_fleet(wanted, settings, display.event) as fleet:
         outcomes = fleet.run("history", {"limit": limit}, timeout_s=TIMEOUT_S)
     entries = [
         {"host": name, **entry}
@@ -121,19 +120,19 @@ def history(wanted: Wanted, settings: Settings, screen: Screen, *, limit: int, i
         for entry in outcome.answer.get("entries") or []
     ]
     entries.sort(key=lambda entry: float(entry.get("at") or 0))
-    return _show_history(entries, [outcome for outcome in outcomes.values() if not outcome.ok], screen)
+    return _show_history(entries, [outcome for outcome in outcomes.values() if not outcome.ok], display)
 
 
-def _show_history(entries: list[dict[str, Any]], failed: Sequence[Outcome], screen: Screen) -> int:
-    if screen.is_json:
-        screen.result({"entries": entries, "failed": {outcome.host: outcome.reason for outcome in failed}})
+def _show_history(entries: list[dict[str, Any]], failed: Sequence[Outcome], display: Display) -> int:
+    if display.is_json:
+        display.result({"entries": entries, "failed": {outcome.host: outcome.reason for outcome in failed}})
     else:
-        screen.table(
+        display.table(
             *("when", "host", "who", "what", "from", "to", "time", "outcome", "deploy"),
             rows=[_history_row(entry) for entry in entries],
         )
         for outcome in failed:
-            screen.say(f"{outcome.host}: {outcome.reason}")
+            display.say(f"{outcome.host}: {outcome.reason}")
     return code_of_outcomes(failed)
 
 

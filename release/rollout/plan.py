@@ -104,13 +104,13 @@ def parse_batches(text: str) -> list[tuple[int, bool]]:
 
 def split(names: Sequence[str], sizes: Sequence[tuple[int, bool]]) -> list[list[str]]:
     """Cut *names* into batches of *sizes*; every name is in exactly one."""
-    left = list(names)
+    remaining = list(names)
     batches: list[list[str]] = []
-    while left:
+    while remaining:
         number, is_share = sizes[min(len(batches), len(sizes) - 1)]
         count = math.ceil(len(names) * number / _PERCENT_MAX) if is_share else number
-        batches.append(left[:count])
-        left = left[count:]
+        batches.append(remaining[:count])
+        remaining = remaining[count:]
     return batches
 
 
@@ -207,7 +207,7 @@ def unpack_only(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, action=UNPACK, batches=[hosts] if hosts else [])
 
 
-def lines(plan: Plan) -> list[str]:
+def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as text, a line per batch and host."""
     what = f"{plan.action} {plan.version}".strip()
     printed = [
@@ -231,7 +231,7 @@ def lines(plan: Plan) -> list[str]:
     return printed
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: Plan) -> dict[str, Any]:
     """Return the plan as a JSON document."""
     built: dict[str, Any] = msgspec.to_builtins(plan)
     return built

@@ -9,67 +9,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from release import exits
 from release.build.version import normal
 from release.hosts.target import apply, open_fleet
-from release.rollout import gates
-from release.rollout import plan as plans
-from release.rollout.conduct import Conductor
-from release.rollout.deploy import check_locks, confirm, show_plan
+from release.rollout import exits, gates
+from release.rollout.plan import move_plan, parse_batches
+from release.rollout.review import confirm, show_plan
+from release.rollout.runner import Runner
 
 if TYPE_CHECKING:
     from release.hosts.remote import Fleet, Outcome
     from release.hosts.target import Wanted
+    from release.rollout.display import Display
     from release.rollout.plan import HostState
     from release.settings import Settings
-    from release.show.screen import Screen
 
 BATCHES: Final = "100%"  #: the way back is taken by all at once
 
 
-def rollback(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+def rollback(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Bring hosts back; return the exit code.
 
     Raises:
-        ReleaseError: something was wrong before anything was changed; see `release.exits.code_of`.
+        ReleaseError: something was wrong before anything was changed; see `release.rollout.exits.code_of`.
     """
     settings = apply(wanted, settings)
     batches = wanted.batches or BATCHES
-    plans.parse_batches(batches)
-    with open_fleet(wanted, settings, screen) as fleet:
+    parse_batches(batches)
+    with open_fleet(wanted, settings, display.event) as fleet:
         states, failed = gates.ask(fleet)
-        check_locks(fleet, states, settings)
+        gates.check_locks(fleet, states, settings)
         targets, refused = _targets(fleet, states, wanted.release) if states else ({}, [])
         left_out = [*failed, *refused]
         reasons = [f"{outcome.host}: {outcome.reason}" for outcome in left_out]
         if not targets:
             gates.refuse(reasons)
-        plan = plans.move_plan(
+        plan = move_plan(
             "rollback", fleet.hosts, states, targets, batches=batches, failures_max=len(fleet.hosts)
         )
         if wanted.is_dry:
-            return show_plan(plan, reasons, screen)
-        if not confirm(wanted, plan, screen):
+            return show_plan(plan, reasons, display)
+        if not confirm(wanted, plan, display):
             return exits.USAGE
-        conductor = Conductor(fleet, settings, screen, plan=plan, listen=wanted.listen)
-        return conductor.carry_out(left_out)
+        return Runner(fleet, settings, display, plan=plan, listen=wanted.listen).run(left_out)
 
 
-def reload(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+def reload(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Reload hosts to an unpacked version, or to the one they are on, for their configuration.
 
     Returns:
         The exit code.
 
     Raises:
-        ReleaseError: something was wrong before anything was changed; see `release.exits.code_of`.
+        ReleaseError: something was wrong before anything was changed; see `release.rollout.exits.code_of`.
     """
     settings = apply(wanted, settings)
-    plans.parse_batches(settings.batches)
-    with open_fleet(wanted, settings, screen) as fleet:
+    parse_batches(settings.batches)
+    with open_fleet(wanted, settings, display.event) as fleet:
         states, failed = gates.ask(fleet)
         gates.need_all(failed)
-        check_locks(fleet, states, settings)
+        gates.check_locks(fleet, states, settings)
         version = normal(wanted.release, "--release") if wanted.release else ""
         targets = {name: version or state.running or state.current for name, state in states.items()}
         reasons = gates.check(states, {}, min_free_bytes=0)
@@ -78,7 +76,7 @@ def reload(wanted: Wanted, settings: Settings, screen: Screen) -> int:
                 known = ", ".join(state.releases) or "none"
                 what = targets[name] or "no version"
                 reasons.append(f"{name}: {what} is not unpacked there, {known} is; see ./inv unpack")
-        plan = plans.move_plan(
+        plan = move_plan(
             "reload",
             fleet.hosts,
             states,
@@ -87,11 +85,11 @@ def reload(wanted: Wanted, settings: Settings, screen: Screen) -> int:
             failures_max=settings.failures_max,
         )
         if wanted.is_dry:
-            return show_plan(plan, reasons, screen)
+            return show_plan(plan, reasons, display)
         gates.refuse(reasons)
-        if not confirm(wanted, plan, screen):
+        if not confirm(wanted, plan, display):
             return exits.USAGE
-        return Conductor(fleet, settings, screen, plan=plan, listen=wanted.listen).carry_out()
+        return Runner(fleet, settings, display, plan=plan, listen=wanted.listen).run()
 
 
 def _targets(fleet: Fleet, states: dict[str, HostState], to: str) -> tuple[dict[str, str], list[Outcome]]:

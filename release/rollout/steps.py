@@ -10,6 +10,7 @@ import msgspec
 
 from release.errors import ReleaseError
 from release.hosts.remote import Outcome
+from release.rollout.health import watch
 from release.rollout.hooks import HookError
 from release.rollout.plan import RELOAD, SALT, UNPACK, WATCH
 
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
     from release.hosts.journal import Run
     from release.hosts.remote import Fleet
     from release.repository.index import Artefact
+    from release.rollout.display import Display
     from release.rollout.hooks import Hooks
     from release.rollout.plan import HostPlan
     from release.settings import Settings
-    from release.show.screen import Screen
 
-WATCH_TIMEOUT_S: Final = 30.0
-UPTIME_SLACK_S: Final = 0.5
 RELOAD_SLACK_S: Final = 60.0  #: a reload may take so long beside getting ready and being watched
 HOOKED: Final = frozenset({SALT, UNPACK, RELOAD})
 
@@ -42,7 +41,7 @@ class Cargo:
 
 
 class HostSteps:
-    """Does the steps of one run; see `release.rollout.Steps`.
+    """Does the steps of one run; see `release.rollout.batches.Steps`.
 
     Args:
         fleet: the hosts.
@@ -52,7 +51,7 @@ class HostSteps:
         listen: address for an engine that we start ourselves; empty: as its configuration says.
         salt: applies the release's states to some hosts; None: no such step.
         hooks: around the steps.
-        screen: shows it.
+        display: shows it.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class HostSteps:
         *,
         cargo: Cargo,
         hooks: Hooks,
-        screen: Screen,
+        display: Display,
         listen: str = "",
         salt: Callable[[Sequence[str]], dict[str, Outcome]] | None = None,
     ) -> None:
@@ -72,22 +71,22 @@ class HostSteps:
         self._settings = settings
         self._cargo = cargo
         self._hooks = hooks
-        self._screen = screen
+        self._display = display
         self._listen = listen
         self._salt = salt
         self._reloaded: dict[str, float] = {}
 
     def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
-        """See `release.rollout.Steps`."""
+        """See `release.rollout.batches.Steps`."""
         names = [host.host for host in hosts]
-        self._screen.begin(step, names)
+        self._display.begin(step, names)
         outcomes = self._hooked(step, hosts) if step in HOOKED else self._do(step, hosts)
-        self._screen.end(list(outcomes.values()))
+        self._display.end(list(outcomes.values()))
         return outcomes
 
     def take_back(self, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
-        """See `release.rollout.Steps`."""
-        self._screen.begin("way back", [host.host for host in hosts])
+        """See `release.rollout.batches.Steps`."""
+        self._display.begin("way back", [host.host for host in hosts])
         nowhere = [host for host in hosts if not host.was]
         outcomes = {
             host.host: _failed(host.host, "way back", "nowhere", f"it was on nothing before, {host.to} stays")
@@ -97,7 +96,7 @@ class HostSteps:
         if back:
             outcomes |= self._reload(back, action="auto-rollback")
         ordered = {host.host: outcomes[host.host] for host in hosts}
-        self._screen.end(list(ordered.values()))
+        self._display.end(list(ordered.values()))
         return ordered
 
     def _hooked(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
@@ -184,53 +183,6 @@ class HostSteps:
         outcomes = self._fleet.run("reload", request, hosts=list(versions), timeout_s=limit_s)
         self._reloaded |= dict.fromkeys(outcomes, time.monotonic())
         return outcomes
-
-
-def watch(
-    fleet: Fleet, versions: Mapping[str, str], *, since: Mapping[str, float] | None = None
-) -> dict[str, Outcome]:
-    """Ask each host whether it serves its version well; an outcome that is not ok says what is wrong.
-
-    Args:
-        fleet: the hosts.
-        versions: what each should serve.
-        since: when each was reloaded, by the monotonic clock; a younger worker has replaced one that died.
-    """
-    before = time.monotonic()
-    outcomes = fleet.run("status", hosts=list(versions), timeout_s=WATCH_TIMEOUT_S)
-    for name, outcome in outcomes.items():
-        least_s = before - since[name] if since and name in since else 0.0
-        wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""
-        wrong = wrong or (_died(outcome.answer, least_s) if outcome.ok else "")
-        if wrong:
-            outcomes[name] = msgspec.structs.replace(
-                outcome, ok=False, answer={"ok": False}, kind="unwell", reason=wrong
-            )
-    return outcomes
-
-
-def _died(status: Mapping[str, Any], least_s: float) -> str:
-    """Return which worker is younger than the reload: what ended once serves now, and will end again."""
-    for worker in status.get("workers") or []:
-        if isinstance(worker, dict) and float(worker.get("uptime_s") or 0) < least_s - UPTIME_SLACK_S:
-            return f"its worker {worker.get('slot')} ended by itself and was started again"
-    return ""
-
-
-def unwell(status: Mapping[str, Any], version: str) -> str:
-    """Return what is wrong with a host that should serve *version*; empty when nothing is."""
-    if status.get("version") != version:
-        return f"serves {status.get('version') or 'nothing'}, not {version}"
-    workers = [worker for worker in status.get("workers") or [] if isinstance(worker, dict)]
-    serving = [worker for worker in workers if worker.get("state") == "accepting"]
-    if not serving:
-        return "no worker accepts"
-    others = sorted({str(worker.get("version")) for worker in serving} - {version})
-    if others:
-        return f"a worker serves {', '.join(others)}"
-    if status.get("ready") is False:
-        return f"is not ready: {status.get('ready_detail') or 'no answer'}"
-    return ""
 
 
 def _failed(host: str, op: str, kind: str, reason: str) -> Outcome:

@@ -5,28 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import exits
 from release.build import version
 from release.errors import ReleaseError
 from release.hosts.target import apply, open_fleet
 from release.repository.repository import open_repository
-from release.rollout import gates
+from release.rollout import exits, gates
 from release.settings import ROOT
 
 if TYPE_CHECKING:
     from release.hosts.target import Wanted
+    from release.rollout.display import Display
     from release.settings import Settings
-    from release.show.screen import Screen
 
 
-def versions(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+def versions(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Show which version is where; what cannot be asked says why. Return the exit code."""
     rows = [("this tree", *_tree())]
     rows += [(f"channel {name}", found, why) for name, found, why in _channels(wanted, settings)]
     code = exits.DONE
     try:
         settings = apply(wanted, settings)
-        with open_fleet(wanted, settings, screen) as fleet:
+        with open_fleet(wanted, settings, display.event) as fleet:
             states, failed = gates.ask(fleet)
         code = exits.GATE if failed else exits.DONE
         reasons = {outcome.host: outcome.reason for outcome in failed}
@@ -37,10 +36,10 @@ def versions(wanted: Wanted, settings: Settings, screen: Screen) -> int:
         if wanted.hosts or wanted.inventory:
             raise
         rows.append(("hosts", "", str(exc)))
-    if screen.is_json:
-        screen.result([{"where": where, "version": found, "reason": why} for where, found, why in rows])
+    if display.is_json:
+        display.result([{"where": where, "version": found, "reason": why} for where, found, why in rows])
     else:
-        screen.table("where", "version", "", rows=[(where, found or "-", why) for where, found, why in rows])
+        display.table("where", "version", "", rows=[(where, found or "-", why) for where, found, why in rows])
     return code
 
 

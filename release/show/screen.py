@@ -8,6 +8,7 @@ Called from the threads of the hosts.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,13 +20,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from release.rollout.rollout import Fate, Verdict
+from release.rollout.report import Fate, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from release.hosts.remote import Outcome
-    from release.rollout.rollout import HostRun, Report
+    from release.rollout.report import HostRun, Report
 
 LOG_LINES: Final = 20  #: of a failed host, shown at the end
 LINE_MAX: Final = 4000  #: characters
@@ -65,6 +66,18 @@ class Screen:
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
         self._live: Live | None = None
+
+    # --- questions -------------------------------------------------------------------------
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person sits at a terminal and can be asked."""
+        return sys.stdin.isatty() and self.err.is_terminal
+
+    def ask(self, question: str) -> bool:
+        """Ask for yes or no; whatever is not yes is no."""
+        self.err.print(f"{question} [y/N] ", end="", markup=False)
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     # --- while it goes on ------------------------------------------------------------------
 
@@ -136,6 +149,11 @@ class Screen:
     def result(self, document: object) -> None:
         """Print the result as JSON."""
         print(msgspec.json.encode(document, enc_hook=str).decode(), flush=True)
+
+    def lines(self, lines: Sequence[str], *, is_bad: bool = False) -> None:
+        """Print lines of the result as they are."""
+        for line in lines:
+            self.out.print(line, style="red" if is_bad else None, markup=False, soft_wrap=True)
 
     def table(self, *columns: str, rows: Sequence[Sequence[str | Text]]) -> None:
         """Print rows under a heading; long cells are folded, nothing is cut."""

@@ -104,12 +104,12 @@ def repo(
     json: bool = False,
 ) -> None:
     """Publish what was packed, or look after the repository: channels, yanking, keys, expiry."""
-    from release import settings as settings_file
     from release.repository.repository import open_repository
+    from release.settings import load_settings
 
     with _errors("repo"):
         _one_of(yank=bool(yank), refresh=refresh, new_key=new_key, list=list_)
-        settings = settings_file.load()
+        settings = load_settings()
         if new_key:
             _new_key(settings, dry_run=dry_run, json=json)
             return

@@ -1,4 +1,8 @@
-"""Tasks that work on hosts: parse, call. What they do and print is in `release`.
+"""Tasks that work on hosts: parse, call. What they do and print is in `release.rollout`.
+
+Invoke reads a task's options off a signature. Here the options are a table, `OPTIONS`, and `_hosts_task`
+makes the signature and the help of each task from it: a task names its options, and its function returns
+what does the work, imported only when the task runs.
 
 Exit codes: 0 all good, 1 something failed (a deploy is rolled back), 2 usage, 3 hosts that cannot be reached
 or another reason not to begin, 4 locked by somebody else, 130 interrupted.
@@ -6,14 +10,18 @@ or another reason not to begin, 4 locked by somebody else, 130 interrupted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from inspect import Parameter, Signature
+from typing import TYPE_CHECKING, Any, Final
 
-from invoke.context import Context  # noqa: TC002  # Invoke looks at the first parameter
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from invoke.context import Context
 
     from release.hosts.target import Wanted
     from release.settings import Settings
@@ -21,39 +29,115 @@ if TYPE_CHECKING:
 
     Work = Callable[[Wanted, Settings, Screen], int]
 
-HOSTS = {
-    "host": "hosts or groups, separated by commas, may be repeated; 'local' is this machine; default: all",
-    "inventory": "file of the hosts; default: the settings'",
-    "root": "folder of the installation on the hosts; default: the settings'; needed for 'local'",
-    "json": "print one JSON document",
-}
-SOURCE = {
-    "release": "version; left out: the one that the channel names, or for 'local' this tree",
-    "channel": "canary or stable; default: the settings'",
-    "repository": "folder, ssh://… or https://…; default: the settings'",
-}
-DRY = {"dry_run": "print what would be done, change nothing"}
-YES = {"yes": "do not ask at a terminal"}
-BATCHES = {
-    "batches": "sizes of the batches, such as 1,25%,100%; the first is the canary",
-    "max_failures": "hosts that may fail, the canary aside, before it stops and rolls back",
-    "workers": "processes of the engine on each host",
-}
-LISTEN = {"listen": "HOST:PORT for an engine that is started by this, on 'local'"}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option of a task, text unless `is_flag` or `least` says otherwise."""
+
+    help: str
+    field: str = ""  #: of `Wanted` that it gives
+    keyword: str = ""  #: of the work that it gives, where `Wanted` has no such field
+    is_flag: bool = False
+    is_inverted: bool = False  #: the field says the opposite
+    least: int | None = None  #: it takes a number from this on
+    default: int = 0  #: of a number
 
 
-def _run(name: str, work: Work, host: list[str] | None, *, json: bool, **options: Any) -> None:
+#: The options that several tasks have, by name. `host` and ``--json`` are on every task.
+OPTIONS: Final = {
+    "inventory": Option(help="file of the hosts; default: the settings'", field="inventory"),
+    "root": Option(
+        help="folder of the installation on the hosts; default: the settings'; needed for 'local'",
+        field="root",
+    ),
+    "release": Option(
+        help="version; left out: the one that the channel names, or for 'local' this tree", field="release"
+    ),
+    "channel": Option(help="canary or stable; default: the settings'", field="channel"),
+    "repository": Option(help="folder, ssh://… or https://…; default: the settings'", field="repository"),
+    "batches": Option(
+        help="sizes of the batches, such as 1,25%,100%; the first is the canary", field="batches"
+    ),
+    "max_failures": Option(
+        help="hosts that may fail, the canary aside, before it stops and rolls back",
+        field="failures_max",
+        least=0,
+        default=-1,
+    ),
+    "workers": Option(help="processes of the engine on each host", field="workers", least=1),
+    "listen": Option(help="HOST:PORT for an engine that is started by this, on 'local'", field="listen"),
+    "no_salt": Option(
+        help="leave the release's states out", field="with_salt", is_flag=True, is_inverted=True
+    ),
+    "dry_run": Option(help="print what would be done, change nothing", field="is_dry", is_flag=True),
+    "yes": Option(help="do not ask at a terminal", field="is_sure", is_flag=True),
+}
+_HOST: Final = "hosts or groups, separated by commas, may be repeated; 'local' is this machine; default: all"
+_SOURCE: Final = ("release", "channel", "repository")
+_BATCHES: Final = ("batches", "max_failures", "workers")
+
+
+def _hosts_task(*names: str, **own: Option) -> Callable[[Callable[[], Callable[..., int]]], Any]:
+    """Make a task of a function that returns what does the work.
+
+    Args:
+        names: options of `OPTIONS`, beside ``inventory`` and ``root``, which every task has.
+        own: options that only this task has, or that mean something else here.
+    """
+    options = {name: OPTIONS[name] for name in ("inventory", "root", *names)} | own
+    defaults = {"host": None} | {name: False if option.is_flag else "" for name, option in options.items()}
+    parameters = [Parameter("c", Parameter.POSITIONAL_OR_KEYWORD)]
+    parameters += [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default)
+        for name, default in (defaults | {"json": False}).items()
+    ]
+
+    def make(work_of: Callable[[], Callable[..., int]]) -> Any:
+        def body(_c: Context, *, host: list[str] | None = None, json: bool = False, **given: Any) -> None:
+            values = {name: _value(name, option, given[name]) for name, option in options.items()}
+            wanted = {option.field: values[name] for name, option in options.items() if option.field}
+            more = {option.keyword: values[name] for name, option in options.items() if option.keyword}
+            _run(work_of.__name__, partial(work_of(), **more), host, json=json, options=wanted)
+
+        body.__name__, body.__doc__ = work_of.__name__, work_of.__doc__
+        body.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what Invoke reads
+        texts = {"host": _HOST, "json": "print one JSON document"}
+        return task(
+            positional=[],
+            iterable=["host"],
+            auto_shortflags=False,  # -h is --help
+            help=texts | {name: option.help for name, option in options.items()},
+        )(body)
+
+    return make
+
+
+def _value(name: str, option: Option, given: Any) -> Any:
+    """Return what an option means. Invoke itself would end with a traceback where a number is none."""
+    if option.is_flag:
+        return given is not option.is_inverted
+    if option.least is None:
+        return given
+    if not given:
+        return option.default
+    if not given.isdecimal() or int(given) < option.least:
+        flag = f"--{name.replace('_', '-')}"
+        raise Exit(f"{flag} takes a number from {option.least} on, not {given!r}", code=2)
+    return int(given)
+
+
+def _run(name: str, work: Work, host: list[str] | None, *, json: bool, options: dict[str, Any]) -> None:
     """Call *work* and leave with its exit code."""
-    from release import settings as settings_file
     from release.errors import ReleaseError
-    from release.exits import INTERRUPTED, code_of
     from release.hosts.target import Wanted
+    from release.rollout.exits import INTERRUPTED, code_of
+    from release.settings import load_settings
     from release.show.screen import Screen
 
     names = [part for entry in host or [] for part in entry.split(",") if part]
     screen = Screen(is_json=json)
     try:
-        code = work(Wanted(hosts=names, **options), settings_file.load(), screen)
+        code = work(Wanted(hosts=names, **options), load_settings(), screen)
     except ReleaseError as exc:
         if json:
             screen.result({"action": name, "error": str(exc), "exit_code": code_of(exc)})
@@ -64,337 +148,125 @@ def _run(name: str, work: Work, host: list[str] | None, *, json: bool, **options
         raise Exit(code=code)  # it has said why
 
 
-def _number(option: str, text: str, *, least: int = 0, default: int = 0) -> int:
-    """Return the number an option gives. Invoke itself would end with a traceback where it is none."""
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) < least:
-        raise Exit(f"{option} takes a number from {least} on, not {text!r}", code=2)
-    return int(text)
-
-
-def _hosts_task(**help_texts: str) -> Callable[[Callable[..., None]], Any]:
-    made: Callable[[Callable[..., None]], Any] = task(
-        positional=[],
-        iterable=["host"],
-        auto_shortflags=False,  # -h is --help
-        help={**HOSTS, **help_texts},
-    )
-    return made
-
-
-@_hosts_task(**SOURCE, **DRY, **BATCHES, **LISTEN, **YES, no_salt="leave the release's states out")
-def deploy(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    release: str = "",
-    channel: str = "",
-    repository: str = "",
-    batches: str = "",
-    max_failures: str = "",
-    workers: str = "",
-    listen: str = "",
-    no_salt: bool = False,
-    dry_run: bool = False,
-    yes: bool = False,
-    json: bool = False,
-) -> None:
+@_hosts_task(*_SOURCE, *_BATCHES, "dry_run", "listen", "yes", "no_salt")
+def deploy() -> Work:
     """Bring a version to hosts in batches, a canary first, and take it back when it is bad."""
-    from release.rollout.deploy import deploy as work
+    from release.rollout.deploy import deploy
 
-    _run(
-        "deploy",
-        work,
-        host,
-        json=json,
-        inventory=inventory,
-        root=root,
-        release=release,
-        channel=channel,
-        repository=repository,
-        batches=batches,
-        failures_max=_number("--max-failures", max_failures, default=-1),
-        workers=_number("--workers", workers, least=1),
-        listen=listen,
-        with_salt=not no_salt,
-        is_dry=dry_run,
-        is_sure=yes,
-    )
+    return deploy
 
 
-@_hosts_task(**SOURCE, **BATCHES, no_salt="leave the release's states out")
-def plan(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    release: str = "",
-    channel: str = "",
-    repository: str = "",
-    batches: str = "",
-    max_failures: str = "",
-    workers: str = "",
-    no_salt: bool = False,
-    json: bool = False,
-) -> None:
+@_hosts_task(*_SOURCE, *_BATCHES, "no_salt")
+def plan() -> Work:
     """Print what deploy would do now, and what stands against it. Changes nothing."""
-    from release.rollout.deploy import deploy as work
+    from release.rollout.deploy import show_deploy
 
-    _run(
-        "plan",
-        work,
-        host,
-        json=json,
-        inventory=inventory,
-        root=root,
-        release=release,
-        channel=channel,
-        repository=repository,
-        batches=batches,
-        failures_max=_number("--max-failures", max_failures, default=-1),
-        workers=_number("--workers", workers, least=1),
-        with_salt=not no_salt,
-        is_dry=True,
-    )
+    return show_deploy
 
 
-@_hosts_task(**SOURCE, **DRY, **YES)
-def unpack(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    release: str = "",
-    channel: str = "",
-    repository: str = "",
-    dry_run: bool = False,
-    yes: bool = False,
-    json: bool = False,
-) -> None:
+@_hosts_task(*_SOURCE, "dry_run", "yes")
+def unpack() -> Work:
     """Bring a version to hosts and unpack it there; what serves stays as it is."""
-    from functools import partial
+    from release.rollout.deploy import deploy
 
-    from release.rollout.deploy import deploy as work
-
-    _run(
-        "unpack",
-        partial(work, is_unpack=True),
-        host,
-        json=json,
-        inventory=inventory,
-        root=root,
-        release=release,
-        channel=channel,
-        repository=repository,
-        is_dry=dry_run,
-        is_sure=yes,
-    )
+    return partial(deploy, is_unpack=True)
 
 
 @_hosts_task(
-    **DRY,
-    **BATCHES,
-    **LISTEN,
-    **YES,
-    release="unpacked version; left out: the one that runs, for its configuration",
+    *_BATCHES,
+    "dry_run",
+    "listen",
+    "yes",
+    release=Option(
+        help="unpacked version; left out: the one that runs, for its configuration", field="release"
+    ),
 )
-def reload(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    release: str = "",
-    batches: str = "",
-    max_failures: str = "",
-    workers: str = "",
-    listen: str = "",
-    dry_run: bool = False,
-    yes: bool = False,
-    json: bool = False,
-) -> None:
+def reload() -> Work:
     """Switch hosts to an unpacked version without a refused request, or let them read their configuration."""
-    from release.rollout.rollback import reload as work
+    from release.rollout.rollback import reload
 
-    _run(
-        "reload",
-        work,
-        host,
-        json=json,
-        inventory=inventory,
-        root=root,
-        release=release,
-        batches=batches,
-        failures_max=_number("--max-failures", max_failures, default=-1),
-        workers=_number("--workers", workers, least=1),
-        listen=listen,
-        is_dry=dry_run,
-        is_sure=yes,
-    )
+    return reload
 
 
 @_hosts_task(
-    **DRY, **YES, to="version; left out: the one before", batches="as in deploy; default: all at once"
+    "dry_run",
+    "yes",
+    to=Option(help="version; left out: the one before", field="release"),
+    batches=Option(help="as in deploy; default: all at once", field="batches"),
 )
-def rollback(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    to: str = "",
-    batches: str = "",
-    dry_run: bool = False,
-    yes: bool = False,
-    json: bool = False,
-) -> None:
+def rollback() -> Work:
     """Bring hosts back to the version before; needs no repository."""
-    from release.rollout.rollback import rollback as work
+    from release.rollout.rollback import rollback
 
-    _run(
-        "rollback",
-        work,
-        host,
-        json=json,
-        inventory=inventory,
-        root=root,
-        release=to,
-        batches=batches,
-        is_dry=dry_run,
-        is_sure=yes,
-    )
+    return rollback
 
 
 @_hosts_task()
-def status(
-    c: Context, host: list[str] | None = None, inventory: str = "", root: str = "", json: bool = False
-) -> None:
+def status() -> Work:
     """Show what every host serves, its health, and where hosts drift apart."""
-    from release.rollout.overview import status as work
+    from release.rollout.overview import status
 
-    _run("status", work, host, json=json, inventory=inventory, root=root)
+    return status
 
 
-@_hosts_task(limit="entries of each host, default 20", here="what this machine did, without asking the hosts")
-def history(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    limit: str = "",
-    here: bool = False,
-    json: bool = False,
-) -> None:
+@_hosts_task(
+    limit=Option(help="entries of each host, default 20", keyword="limit", least=1, default=20),
+    here=Option(help="what this machine did, without asking the hosts", keyword="is_here", is_flag=True),
+)
+def history() -> Callable[..., int]:
     """Show who did what when."""
-    from functools import partial
+    from release.rollout.overview import history
 
-    from release.rollout.overview import history as work
-
-    _run(
-        "history",
-        partial(work, limit=_number("--limit", limit, least=1, default=20), is_here=here),
-        host,
-        json=json,
-        inventory=inventory,
-        root=root,
-    )
+    return history
 
 
-@_hosts_task(repository=SOURCE["repository"])
-def version(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    repository: str = "",
-    json: bool = False,
-) -> None:
+@_hosts_task("repository")
+def version() -> Work:
     """Show which version is in this tree, in the repository's channels and on the hosts."""
-    from release.rollout.versions import versions as work
+    from release.rollout.versions import versions
 
-    _run("version", work, host, json=json, inventory=inventory, root=root, repository=repository)
+    return versions
 
 
-@_hosts_task(why="what for; who is refused reads it")
-def lock(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    why: str = "",
-    json: bool = False,
-) -> None:
+@_hosts_task(why=Option(help="what for; who is refused reads it", keyword="why"))
+def lock() -> Callable[..., int]:
     """Keep everybody from deploying to hosts, until unlock."""
-    from functools import partial
+    from release.rollout.maintenance import lock
 
-    from release.rollout.operations import lock as work
-
-    _run("lock", partial(work, why=why), host, json=json, inventory=inventory, root=root)
+    return lock
 
 
-@_hosts_task(force="whosoever lock it is; look at status first")
-def unlock(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    force: bool = False,
-    json: bool = False,
-) -> None:
+@_hosts_task(
+    force=Option(help="whosoever lock it is; look at status first", keyword="is_forced", is_flag=True)
+)
+def unlock() -> Callable[..., int]:
     """Release the locks that this machine set, or that a killed deploy of it left."""
-    from functools import partial
+    from release.rollout.maintenance import unlock
 
-    from release.rollout.operations import unlock as work
-
-    _run("unlock", partial(work, is_forced=force), host, json=json, inventory=inventory, root=root)
+    return unlock
 
 
-@_hosts_task(**DRY, keep="good releases that stay; default: the settings'")
-def prune(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    keep: str = "",
-    dry_run: bool = False,
-    json: bool = False,
-) -> None:
+@_hosts_task(
+    "dry_run", keep=Option(help="good releases that stay; default: the settings'", keyword="keep", least=1)
+)
+def prune() -> Callable[..., int]:
     """Remove old releases from hosts; never the current, the previous or a running one."""
-    from functools import partial
+    from release.rollout.maintenance import prune
 
-    from release.rollout.operations import prune as work
-
-    _run(
-        "prune",
-        partial(work, keep=_number("--keep", keep, least=1)),
-        host,
-        json=json,
-        inventory=inventory,
-        root=root,
-        is_dry=dry_run,
-    )
+    return prune
 
 
-@_hosts_task(release="unpacked version; left out: the current one")
-def verify(
-    c: Context,
-    host: list[str] | None = None,
-    inventory: str = "",
-    root: str = "",
-    release: str = "",
-    json: bool = False,
-) -> None:
+@_hosts_task(release=Option(help="unpacked version; left out: the current one", field="release"))
+def verify() -> Work:
     """Compare every file of a release on the hosts with what was unpacked."""
-    from release.rollout.operations import verify as work
+    from release.rollout.maintenance import verify
 
-    _run("verify", work, host, json=json, inventory=inventory, root=root, release=release)
+    return verify
 
 
 @_hosts_task()
-def stop(
-    c: Context, host: list[str] | None = None, inventory: str = "", root: str = "", json: bool = False
-) -> None:
+def stop() -> Work:
     """Stop the engine where it was started by reload, drained: `--host local --root DIR`."""
-    from release.rollout.operations import stop as work
+    from release.rollout.maintenance import stop
 
-    _run("stop", work, host, json=json, inventory=inventory, root=root)
+    return stop

@@ -42,9 +42,9 @@ def salt(
 ) -> None:
     """Bring hosts into the state that the engine needs: account, folders, configuration, units, limits."""
     from release.errors import ReleaseError
-    from release.states.stateprogram import Wanted, run
+    from release.states.program import SaltOptions, run
 
-    wanted = Wanted(
+    options = SaltOptions(
         hosts=[name for entry in host or [] for name in entry.split(",") if name],
         is_test=diff,
         is_master=master,
@@ -56,7 +56,7 @@ def salt(
         is_json=json,
     )
     try:
-        code = run(wanted, sys.stdout, folder=Path.cwd())
+        code = run(options, sys.stdout, folder=Path.cwd())
     except ReleaseError as exc:
         raise Exit(f"salt: {exc}", code=1) from exc
     if code:

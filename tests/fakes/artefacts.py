@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from release import settings
 from release.build import archive
-from release.build.artefact import MANIFEST, FileEntry, Manifest
+from release.build.manifest import MANIFEST, FileEntry, Manifest
 from release.repository import signing
-from release.settings import Settings
+from release.settings import Settings, parse_settings
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -45,7 +44,7 @@ def make(
 def signer(folder: Path, **more: Any) -> Settings:
     """Make a key in *folder*, and settings that sign with it and trust it."""
     public = signing.new_key(folder / "release.key")
-    return settings.parse(
+    return parse_settings(
         {
             "key_file": str(folder / "release.key"),
             "trusted_keys": [public],

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from release import settings
-from release.repository import transports
 from release.repository.repository import Repository
-from release.repository.transports import Stat, Transport
+from release.repository.transports.connect import connect
+from release.repository.transports.transport import Stat, Transport
+from release.settings import parse_settings
 
 
 class _Pieces:
@@ -79,8 +79,8 @@ class Doomed:
 
 
 def main(order: dict[str, Any]) -> None:
-    chosen = settings.parse(order["settings"])
-    inner = transports.connect(order["url"], chosen, Path("/"))
+    chosen = parse_settings(order["settings"])
+    inner = connect(order["url"], chosen, Path("/"))
     doomed = Doomed(inner, order.get("kill_at", 0))
     with Repository(doomed, chosen) as repository:
         change = repository.publish(Path(order["path"]), channel=order.get("channel", ""))

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from release import settings
 from release.agent import package
 from release.build import archive
 from release.repository import signing
 from release.repository.index import Index
 from release.repository.repository import open_repository
-from release.settings import Settings
+from release.settings import Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"cp{sys.version_info[0]}{sys.version_info[1]}"
@@ -76,7 +75,7 @@ def signer(folder: Path, **more: Any) -> Settings:
     """Return settings with a key and a repository of their own below *folder*."""
     key = folder / "release.key"
     public = signing.public_text(signing.load_keys(key)[0]) if key.exists() else signing.new_key(key)
-    return settings.parse(
+    return parse_settings(
         {
             "key_file": str(key),
             "trusted_keys": [public],

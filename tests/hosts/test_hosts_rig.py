@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from release import inventory
+from release.inventory import load_inventory
 from tests.rigs import hosts
 from tests.rigs.hosts import Host, Hosts
 
@@ -56,7 +56,7 @@ def test_each_host_has_its_own_name_processes_files_and_address(rig: Hosts) -> N
         assert (host.srv / "name").read_text() == f"{host.name}\n"
         inside = subprocess.run(host.inside("cat", "/srv/name"), capture_output=True, text=True, check=True)
         assert inside.stdout == f"{host.name}\n"
-    listed = inventory.load(rig.inventory())
+    listed = load_inventory(rig.inventory())
     assert [(host.name, host.address) for host in listed] == [(host.name, host.address) for host in rig.hosts]
 
 

@@ -75,7 +75,7 @@ def test_a_run_under_way_is_known_and_not_abandoned(tmp_path: Path) -> None:
 def test_a_killed_run_is_found_by_its_hosts_and_root(tmp_path: Path) -> None:
     """And by nobody else's."""
     code = (
-        "import sys; from pathlib import Path; from release import journal;"
+        "import sys; from pathlib import Path; from release.hosts import journal;"
         "journal.Journal(Path(sys.argv[1])).begin("
         "journal.new_run('deploy', version='2.0', root='/srv/p', hosts=['a', 'b']))"
     )

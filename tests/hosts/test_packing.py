@@ -19,14 +19,13 @@ import msgspec
 import pytest
 from cyclonedx.model.bom import Bom
 
-from release import git, settings
-from release.build import archive, artefact, packing, sbom, selftest, wheels
-from release.build.artefact import Manifest
+from release.build import archive, git, packing, sbom, selftest, wheels
+from release.build.manifest import MANIFEST, FileEntry, Manifest, check_files, read_manifest, sha256_of
 from release.build.packing import Built
-from release.build.version import Release
+from release.build.version import Stamp
 from release.build.wheels import Target
 from release.errors import ArtefactError, SettingsError, VersionError
-from release.settings import Settings
+from release.settings import Settings, parse_settings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = wheels.target("", f"linux_{os.uname().machine}")
@@ -37,9 +36,9 @@ PACK_THERE: Final = """
 import os, sys, json
 from pathlib import Path
 os.umask(0o077)
-from release import settings
+from release.settings import parse_settings
 from release.build import packing
-chosen = settings.parse(json.loads(sys.argv[1]))
+chosen = parse_settings(json.loads(sys.argv[1]))
 built = packing.build(release="V0.1.10", out=Path(sys.argv[2]), settings=chosen, self_test=False)
 print(json.dumps([built.sha256, built.version, packing.__file__]))
 """
@@ -80,7 +79,7 @@ class Packed:
 
     @property
     def settings(self) -> Settings:
-        return settings.parse(self.values)
+        return parse_settings(self.values)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +96,10 @@ def unpacked(packed: Packed, tmp_path: Path) -> Path:
 def test_an_artefact_holds_what_a_host_needs_and_says_so(packed: Packed, unpacked: Path) -> None:
     built = packed.built
     assert built.path.name == f"purgeline-0.1.10-{HERE.python}-{HERE.platform}.tar.gz"
-    assert (built.sha256, built.size) == (artefact.sha256_of(built.path), built.path.stat().st_size)
+    assert (built.sha256, built.size) == (sha256_of(built.path), built.path.stat().st_size)
     assert [path.name for path in built.path.parent.iterdir()] == [built.path.name]
-    manifest = artefact.read_manifest(built.path)
-    artefact.check_files(unpacked, manifest)
+    manifest = read_manifest(built.path)
+    check_files(unpacked, manifest)
     assert manifest.revision == run_git(packed.source, "rev-parse", "HEAD")
     assert (manifest.format, manifest.name, manifest.built_at) == (1, "purgeline", built.built_at)
     files = set(manifest.files)
@@ -206,7 +205,7 @@ def test_the_list_of_parts_names_every_wheel(packed: Packed, unpacked: Path) -> 
     assert Bom.from_json(found).metadata.component is not None  # type: ignore[attr-defined]
     own = wheels._wheel(next((unpacked / "wheels").glob("purgeline-*.whl")))
     when = run_git(packed.source, "log", "-1", "--format=%ct")
-    release = Release(packed.built.version, packed.built.revision, int(when))
+    release = Stamp(packed.built.version, packed.built.revision, int(when))
     assert sbom.render(own, there[::-1], release) == text, "the same parts give the same bytes"
 
 
@@ -217,12 +216,12 @@ def rebuilt(folder: Path, manifest: Manifest, to: Path) -> Path:
     """Write the artefact again from *folder* as somebody would who changed it and its manifest."""
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     entries = {
-        name: artefact.FileEntry(sha256=artefact.sha256_of(path), size=path.stat().st_size)
+        name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
         for name, path in files.items()
-        if name != artefact.MANIFEST
+        if name != MANIFEST
     }
     changed = msgspec.structs.replace(manifest, files=entries)
-    (folder / artefact.MANIFEST).write_bytes(msgspec.json.encode(changed))
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(changed))
     path = to / changed.file_name
     archive.write(path, {f"{changed.top}/{name}": file for name, file in files.items()}, time=1)
     return path
@@ -241,7 +240,7 @@ def swap_a_hash(folder: Path) -> None:
 def test_an_artefact_that_cannot_be_installed_fails_its_test(
     packed: Packed, unpacked: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    manifest = artefact.read_manifest(packed.built.path)
+    manifest = read_manifest(packed.built.path)
     damage(unpacked)
     with pytest.raises(ArtefactError, match="could not install the wheels without network: "):
         selftest.run(rebuilt(unpacked, manifest, tmp_path))
@@ -250,23 +249,23 @@ def test_an_artefact_that_cannot_be_installed_fails_its_test(
 def test_an_artefact_that_says_another_version_fails_its_test(
     packed: Packed, unpacked: Path, tmp_path: Path
 ) -> None:
-    manifest = msgspec.structs.replace(artefact.read_manifest(packed.built.path), revision="f" * 40)
+    manifest = msgspec.structs.replace(read_manifest(packed.built.path), revision="f" * 40)
     with pytest.raises(ArtefactError, match=r"says \{.*'revision'.*its manifest says \{.*ffff"):
         selftest.run(rebuilt(unpacked, manifest, tmp_path))
 
 
 def test_files_that_differ_from_the_manifest_are_named(packed: Packed, unpacked: Path) -> None:
-    manifest = artefact.read_manifest(packed.built.path)
+    manifest = read_manifest(packed.built.path)
     (unpacked / "more").write_text("x")
     with pytest.raises(ArtefactError, match="more is not in its manifest"):
-        artefact.check_files(unpacked, manifest)
+        check_files(unpacked, manifest)
     (unpacked / "more").unlink()
     (unpacked / "requirements.txt").write_text("x")
     with pytest.raises(ArtefactError, match=r"requirements\.txt differs"):
-        artefact.check_files(unpacked, manifest)
+        check_files(unpacked, manifest)
     (unpacked / "requirements.txt").unlink()
     with pytest.raises(ArtefactError, match=r"requirements\.txt is missing"):
-        artefact.check_files(unpacked, manifest)
+        check_files(unpacked, manifest)
 
 
 def test_the_self_test_has_no_network(tmp_path: Path) -> None:
@@ -278,7 +277,7 @@ def test_the_self_test_has_no_network(tmp_path: Path) -> None:
 
 
 def test_an_artefact_for_another_machine_or_python_is_not_tested_silently(packed: Packed) -> None:
-    manifest = artefact.read_manifest(packed.built.path)
+    manifest = read_manifest(packed.built.path)
     for change, why in (
         ({"platform": "linux_riscv64"}, "for linux_riscv64; pack on such a machine, or .* --no-self-test"),
         ({"python": "cp399"}, r"needs python3\.99, which this machine lacks"),

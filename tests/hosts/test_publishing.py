@@ -17,11 +17,11 @@ import msgspec
 import pytest
 
 from release.errors import LockedError, RepositoryError
-from release.repository import publock, transports
 from release.repository.index import Index
-from release.repository.publock import BREAK, LOCK, Holder, PublishLock
+from release.repository.lock import BREAK, LOCK, Holder, PublishLock, this_process
 from release.repository.repository import INDEX, Repository, open_repository
 from release.repository.transports.folder import FolderTransport
+from release.repository.transports.transport import TEMPORARY
 from release.settings import Settings
 from tests.fakes import artefacts
 from tests.rigs.sftpd import Sshd
@@ -132,7 +132,7 @@ def test_a_publisher_killed_at_any_step_leaves_an_index_that_is_whole(
         assert time.monotonic() - began < 5, f"step {kill_at}: the lock of a dead process was waited for"
         assert versions(opened.index()) == ["1", "2", "3"]
         left = {p.name for p in place.iterdir()} - {INDEX} - {e.file_name for e in opened.index().artefacts}
-        assert all(name.startswith(transports.TEMPORARY) for name in left), left
+        assert all(name.startswith(TEMPORARY) for name in left), left
     assert outcomes == sorted(outcomes), "once the new index is there, it stays"
     assert {1, 2} == set(outcomes)
 
@@ -217,7 +217,7 @@ def test_a_lock_of_a_living_process_of_this_machine_is_respected(folder: Path) -
     transport = FolderTransport(folder)
     with PublishLock(transport), pytest.raises(LockedError), PublishLock(transport, wait_s=0.1):
         pytest.fail("two have the lock")
-    here = publock._this_process()
+    here = this_process()
     for left in (msgspec.structs.replace(here, started="1"), msgspec.structs.replace(here, pid=2**22 + 1)):
         (folder / LOCK).write_bytes(msgspec.json.encode(left))
         with PublishLock(transport, wait_s=1) as lock:
@@ -277,7 +277,7 @@ def test_a_publisher_whose_lock_was_taken_writes_no_index(
 
 def test_what_was_left_long_ago_is_removed(folder: Path, chosen: Settings, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
-    old, new = (folder / f"{transports.TEMPORARY}{name}" for name in ("old", "new"))
+    old, new = (folder / f"{TEMPORARY}{name}" for name in ("old", "new"))
     for path in (old, new):
         path.write_bytes(b"x")
     os.utime(old, (1, 1))

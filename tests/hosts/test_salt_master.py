@@ -1,4 +1,4 @@
-"""release.states: what is made of a master's answers, by a fake ``salt``; the real one is in tests/states."""
+"""release.states.master: what is made of a master's answers, by a fake ``salt``; the real one is in tests/states."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 from release.errors import ReleaseError, SettingsError
 from release.inventory import Host
 from release.settings import Settings
-from release.states import states
+from release.states import master
+from release.states.apply import Order
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HOSTS = [Host(name="cdn-1", groups=["canary"]), Host(name="cdn-2", address="192.0.2.2")]
-ORDER = states.Order(root="/srv/purgeline", workers=2, release="1.4.2", channel="canary")
+ORDER = Order(root="/srv/purgeline", workers=2, release="1.4.2", channel="canary")
 
 
 def salt(tmp_path: Path, text: str, code: int = 0, then: str = "") -> Settings:
@@ -35,7 +36,7 @@ def state(result: bool | None = True) -> dict[str, Any]:
 
 
 def by_master(settings: Settings) -> list[tuple[bool, str, str]]:
-    found = states.apply_by_master(HOSTS, ORDER, settings=settings)
+    found = master.apply(HOSTS, ORDER, settings=settings)
     assert [host.host for host in found] == ["cdn-1", "cdn-2"]
     return [(host.ok, host.kind, host.reason) for host in found]
 

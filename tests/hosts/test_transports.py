@@ -16,12 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from release import settings
 from release.errors import ReleaseError, RepositoryError, SettingsError
 from release.repository.repository import INDEX, Repository, open_repository
 from release.repository.transports.folder import FolderTransport
 from release.repository.transports.http import _NoDowngrade
-from release.settings import Settings
+from release.settings import Settings, parse_settings
 from tests.fakes import artefacts
 from tests.rigs.sftpd import Sshd
 
@@ -203,5 +202,5 @@ def test_a_url_of_another_kind_is_refused(url: str, chosen: Settings) -> None:
 
 
 def test_a_relative_folder_is_meant_from_the_project(chosen: Settings, tmp_path: Path) -> None:
-    assert open_repository("", settings.parse({}), base=tmp_path).url == str(tmp_path / "dist/repository")
-    assert open_repository("", settings.parse({})).url == str(ROOT / "dist/repository")
+    assert open_repository("", parse_settings({}), base=tmp_path).url == str(tmp_path / "dist/repository")
+    assert open_repository("", parse_settings({})).url == str(ROOT / "dist/repository")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from release.build import version
+from release.build.git import Commit
 from release.errors import VersionError
-from release.git import Commit
 
 
 class Tree:
@@ -148,4 +148,4 @@ def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
 
 def test_decide_is_pure() -> None:
     commit = Commit(revision="ab" * 20, time=7, count=3, tags=(), changed=())
-    assert version.decide(commit) == version.Release("0.dev3+gababababab", "ab" * 20, 7)
+    assert version.decide(commit) == version.Stamp("0.dev3+gababababab", "ab" * 20, 7)

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any
 from release.hosts.remote import AGENT, Outcome, from_answer
 from release.inventory import Host
 from release.settings import ROOT, Settings
-from release.states import saltenv, statefiles, states
+from release.states import environment
+from release.states.apply import Order
+from release.states.apply import apply as apply_states
+from release.states.files import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from release.states.stateview import State
+    from release.states.results import HostStates, State
     from tests.rigs.machine import Machine
 
 HOST = Host(name="cdn-1", address="192.0.2.11", groups=["canary", "eu"])
 
 
 class MachineFleet:
-    """One machine as the fleet of `release.states.apply`."""
+    """One machine as `release.states.apply.AsksHosts`."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -43,7 +46,7 @@ def example_pillar() -> dict[str, Any]:
     """Return what salt/pillar.example says, as Salt reads it."""
     program = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
     text = (ROOT / "salt/pillar.example").read_text(encoding="utf-8")
-    python = str(saltenv.ensure() / "python")
+    python = str(environment.ensure() / "python")
     done = subprocess.run([python, "-c", program], input=text, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -67,15 +70,15 @@ def apply(
     is_test: bool = False,
     salt_call: str = "",
     root: Path | None = None,
-) -> states.HostStates:
-    """Apply all states or the SLS *name*, with a pillar: a mapping, or files of `statefiles.read_pillar`."""
+) -> HostStates:
+    """Apply all states or the SLS *name*, with a pillar: a mapping, or files of `read_pillar`."""
     files = {"pillar/top.sls": json.dumps({"base": {"*": ["hosts"]}}), "pillar/hosts.sls": json.dumps(pillar)}
     if all(isinstance(value, str) for value in pillar.values()):
         files = dict(pillar)
-    settings = Settings(salt_call=salt_call or str(saltenv.ensure() / "salt-call"))
-    order = states.Order(root=str(root or machine.root), states=name, is_test=is_test)
-    tree = statefiles.read_tree()
-    [found] = states.apply(MachineFleet(machine), [HOST], order, files={**tree, **files}, settings=settings)
+    settings = Settings(salt_call=salt_call or str(environment.ensure() / "salt-call"))
+    order = Order(root=str(root or machine.root), states=name, is_test=is_test)
+    tree = read_tree()
+    [found] = apply_states(MachineFleet(machine), [HOST], order, files={**tree, **files}, settings=settings)
     return found
 
 

@@ -22,7 +22,7 @@ import pytest
 import tasks
 from release.demo.cluster import ENGINES
 from release.demo.program import Program, StageError
-from release.demo.show import ClaimError, Screen
+from release.demo.screen import ClaimError, StoryScreen
 from release.demo.stage import SITE, Page, Stage
 from release.demo.terminal import run as run_command
 from release.lab import caches
@@ -247,7 +247,7 @@ def pid_listening_on(port: int) -> int:
 
 
 def test_a_claim_shows_what_was_expected_and_what_was_seen(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen()
+    screen = StoryScreen()
     screen.claim("apples:", 2, 2)
     screen.claim("all are green", {"a": Page("v1", is_hit=True)}, {"a": Page("v1", is_hit=True)})
     screen.claim("yes", True, True)
@@ -259,7 +259,7 @@ def test_a_claim_shows_what_was_expected_and_what_was_seen(capsys: pytest.Captur
 
 
 def test_text_is_printed_as_it_is_and_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen()
+    screen = StoryScreen()
     screen.say("[bold]word[/bold] :smile: " * 10)
     screen.command("purgeline purge " + " ".join(f"http://img.example.com/{n}" for n in range(5)))
     screen.output("\n\n" + "x " * 60 + "\n\n\nlast\n")

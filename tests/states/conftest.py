@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from release.states import saltenv
+from release.states import environment
 from tests.rigs.machine import Machine, make_certificate
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def salt_programs() -> Path:
     """Folder of Salt's programs, installed when they are missing."""
-    return saltenv.ensure()
+    return environment.ensure()
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ COMMON = {
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from release.states.stateprogram import Wanted, run
+from release.states.program import Wanted, run
 folder = Path(sys.argv[1])
 sys.exit(run(Wanted(**json.loads(sys.argv[2])), folder=folder, project=folder))
 """

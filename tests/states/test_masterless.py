@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.config import load
-from release import render
 from release.settings import ROOT
+from release.states import render
 from tests.rigs.states_on_machine import apply, changed, example_pillar, ids
 
 if TYPE_CHECKING:

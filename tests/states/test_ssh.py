@@ -23,7 +23,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from release.errors import ReleaseError
-from release.states.stateprogram import Wanted, run
+from release.states.program import Wanted, run
 folder = Path(sys.argv[1])
 try:
     sys.exit(run(Wanted(**json.loads(sys.argv[2])), folder=folder, project=folder))

@@ -9,7 +9,7 @@ import secrets
 from typing import IO, TYPE_CHECKING
 
 from release.errors import RepositoryError
-from release.repository.transports import CHUNK_BYTES, TEMPORARY, Stat
+from release.repository.transports.transport import CHUNK_BYTES, TEMPORARY, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FolderTransport:
-    """See `release.transports.Transport`. Files are 0644: a web server may serve the folder."""
+    """A `Transport` to a folder. Files are 0644: a web server may serve the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, urlsplit
 
 from release.errors import RepositoryError
-from release.repository.transports import CHUNK_BYTES, Stat
+from release.repository.transports.transport import CHUNK_BYTES, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ _NOT_FOUND = (404, 410)
 
 
 class HttpTransport:
-    """See `release.transports.Transport`."""
+    """A `Transport` that only reads."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         parts = urlsplit(url)

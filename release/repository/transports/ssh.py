@@ -21,7 +21,7 @@ from fabric import Connection
 from paramiko.sftp import CMD_EXTENDED, SFTPError
 
 from release.errors import RepositoryError
-from release.repository.transports import CHUNK_BYTES, TEMPORARY, Stat
+from release.repository.transports.transport import CHUNK_BYTES, TEMPORARY, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ _SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 
 
 class SshTransport:
-    """See `release.transports.Transport`.
+    """A `Transport` over SFTP.
 
     Args:
         url: ``ssh://[user@]host[:port]/path``.

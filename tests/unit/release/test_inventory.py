@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from release import inventory
 from release.errors import SettingsError
-from release.inventory import Host
+from release.inventory import Host, load_inventory, select_hosts
 
 TWO = """
 [[hosts]]
@@ -30,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_hosts_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
     """With defaults for what is left out."""
-    first, second = inventory.load(written(tmp_path, TWO))
+    first, second = load_inventory(written(tmp_path, TWO))
     assert first == Host(name="cdn-1", address="192.0.2.11", user="deploy", groups=["canary", "eu"])
     assert (second.port, second.python, second.user) == (2222, "/opt/python3.11/bin/python3", "")
 
@@ -38,7 +37,7 @@ def test_hosts_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
 def test_a_missing_file_says_what_to_write(tmp_path: Path) -> None:
     """Or which host needs none."""
     with pytest.raises(SettingsError, match=r"no such inventory; write \[\[hosts\]\] tables .* --host local"):
-        inventory.load(tmp_path / "hosts.toml")
+        load_inventory(tmp_path / "hosts.toml")
 
 
 @pytest.mark.parametrize(
@@ -62,33 +61,33 @@ def test_a_missing_file_says_what_to_write(tmp_path: Path) -> None:
 def test_a_wrong_inventory_is_refused_by_name(tmp_path: Path, text: str, reason: str) -> None:
     """File, host and key are in the sentence."""
     with pytest.raises(SettingsError, match=reason) as caught:
-        inventory.load(written(tmp_path, text))
+        load_inventory(written(tmp_path, text))
     assert "hosts.toml" in str(caught.value)
 
 
 def test_hosts_are_selected_by_name_and_group_in_the_order_of_the_file(tmp_path: Path) -> None:
     """Each once; all when nothing is asked for."""
-    hosts = inventory.load(written(tmp_path, TWO))
-    assert [host.name for host in inventory.select(hosts, [])] == ["cdn-1", "cdn-2"]
-    assert [host.name for host in inventory.select(hosts, ["eu", "cdn-1"])] == ["cdn-1", "cdn-2"]
-    assert [host.name for host in inventory.select(hosts, ["canary"])] == ["cdn-1"]
+    hosts = load_inventory(written(tmp_path, TWO))
+    assert [host.name for host in select_hosts(hosts, [])] == ["cdn-1", "cdn-2"]
+    assert [host.name for host in select_hosts(hosts, ["eu", "cdn-1"])] == ["cdn-1", "cdn-2"]
+    assert [host.name for host in select_hosts(hosts, ["canary"])] == ["cdn-1"]
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(tmp_path: Path) -> None:
     """Rather than left out."""
-    hosts = inventory.load(written(tmp_path, TWO))
+    hosts = load_inventory(written(tmp_path, TWO))
     with pytest.raises(SettingsError, match=r"'us' is no host or group .* canary, cdn-1, cdn-2, eu"):
-        inventory.select(hosts, ["eu", "us"])
+        select_hosts(hosts, ["eu", "us"])
 
 
 def test_this_machine_goes_alone() -> None:
     """It needs no inventory, and has no company."""
-    assert [host.is_local for host in inventory.select([], ["local"])] == [True]
+    assert [host.is_local for host in select_hosts([], ["local"])] == [True]
     with pytest.raises(SettingsError, match="goes alone"):
-        inventory.select([Host(name="a")], ["local", "a"])
+        select_hosts([Host(name="a")], ["local", "a"])
 
 
 def test_an_empty_inventory_has_nothing_to_select_from() -> None:
     """That is an error, not a deploy to no host."""
     with pytest.raises(SettingsError, match="has no hosts"):
-        inventory.select([], [])
+        select_hosts([], [])

@@ -127,7 +127,7 @@ def test_the_plan_reads_well() -> None:
     known = states("cdn-1", "cdn-10")
     known["cdn-2"] = HostState(name="cdn-2")
     made = plan.deploy_plan(hosts("cdn-1", "cdn-10", "cdn-2"), known, "2.0", batches="1,100%")
-    assert plan.lines(made) == [
+    assert plan.plan_lines(made) == [
         "deploy 2.0: 3 hosts in 2 batches",
         "  batch 1 (canary): 1 host",
         "    cdn-1   1.0 -> 2.0: unpack -> reload -> watch",
@@ -137,7 +137,7 @@ def test_the_plan_reads_well() -> None:
         "  stops at a failed canary, else past 0 failed hosts; then what was changed is taken back",
     ]
     done = plan.deploy_plan(hosts("cdn-1"), known, "1.0", batches="1")
-    assert plan.lines(done) == [
+    assert plan.plan_lines(done) == [
         "deploy 1.0: 1 host in 1 batch",
         "  batch 1: 1 host",
         "    cdn-1  1.0: nothing: on 1.0 already",
@@ -152,7 +152,7 @@ def test_the_same_input_gives_the_same_plan() -> None:
     first = plan.deploy_plan(hosts(*names), known, "2.0", batches="1,25%,100%")
     shuffled = dict(random.Random(1).sample(sorted(known.items()), len(known)))
     assert plan.deploy_plan(hosts(*names), shuffled, "2.0", batches="1,25%,100%") == first
-    assert plan.as_json(first)["batches"][0][0] == {
+    assert plan.plan_document(first)["batches"][0][0] == {
         "host": "h0",
         "was": "1.0",
         "to": "2.0",

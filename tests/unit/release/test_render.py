@@ -1,4 +1,4 @@
-"""release.render and templates/engine.toml.j2: what goes in comes out, or an error says what is missing."""
+"""release.states.render and engine.toml.j2: what goes in comes out, or an error says what is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from engine.config import load
 from release.errors import SettingsError
-from release.render import render
+from release.states.render import render
 
 if TYPE_CHECKING:
     from pathlib import Path

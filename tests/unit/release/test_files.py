@@ -1,4 +1,4 @@
-"""release.statefiles: what of a tree, an artefact, a repository and a pillar goes to a host."""
+"""release.states.files: what of a tree, an artefact, a repository and a pillar goes to a host."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from release.build.artefact import Manifest
+from release.build.manifest import Manifest
 from release.errors import ArtefactError, RepositoryError, SettingsError
 from release.repository import signing
 from release.repository.repository import open_repository
 from release.settings import Settings
-from release.states import statefiles
+from release.states.files import read_artefact, read_pillar, read_release, read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def test_the_tree_here_has_states_and_templates() -> None:
-    tree = statefiles.read_tree()
+    tree = read_tree()
     assert {"salt/top.sls", "salt/engine/init.sls", "templates/engine.toml.j2"} <= tree.keys()
     assert not any("__pycache__" in path for path in tree)
 
 
 def test_no_tree_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no state tree"):
-        statefiles.read_tree(tmp_path)
+        read_tree(tmp_path)
 
 
 def write_artefact(path: Path, files: Mapping[str, bytes]) -> Path:
@@ -45,22 +45,20 @@ def write_artefact(path: Path, files: Mapping[str, bytes]) -> Path:
 def test_the_tree_of_an_artefact_is_read_without_unpacking_it(tmp_path: Path) -> None:
     files = {f"purgeline-1.0/{name}": b"x" for name in ("salt/top.sls", "templates/a.j2", "wheels/b.whl")}
     path = write_artefact(tmp_path / "a.tar.gz", files)
-    assert statefiles.read_artefact(path) == {"salt/top.sls": "x", "templates/a.j2": "x"}
+    assert read_artefact(path) == {"salt/top.sls": "x", "templates/a.j2": "x"}
 
 
 def test_what_is_no_artefact_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_text("no archive")
     with pytest.raises(ArtefactError, match="cannot be read"):
-        statefiles.read_artefact(tmp_path / "a.tar.gz")
+        read_artefact(tmp_path / "a.tar.gz")
     with pytest.raises(ArtefactError, match="has no state tree"):
-        statefiles.read_artefact(
-            write_artefact(tmp_path / "b.tar.gz", {"purgeline-1.0/manifest.json": b"{}"})
-        )
+        read_artefact(write_artefact(tmp_path / "b.tar.gz", {"purgeline-1.0/manifest.json": b"{}"}))
 
 
 def test_one_pillar_file_is_for_every_host(tmp_path: Path) -> None:
     (tmp_path / "p.sls").write_text("engine: {}")
-    found = statefiles.read_pillar(tmp_path / "p.sls")
+    found = read_pillar(tmp_path / "p.sls")
     assert found["pillar/hosts.sls"] == "engine: {}"
     assert json.loads(found["pillar/top.sls"]) == {"base": {"*": ["hosts"]}}
 
@@ -71,14 +69,14 @@ def test_a_pillar_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git/config").write_text("hidden")
     with pytest.raises(SettingsError, match=r"has a top\.sls"):
-        statefiles.read_pillar(tmp_path)
+        read_pillar(tmp_path)
     (tmp_path / "top.sls").write_text("base: {}")
-    assert statefiles.read_pillar(tmp_path) == {"pillar/top.sls": "base: {}", "pillar/sub/a.sls": "a: 1"}
+    assert read_pillar(tmp_path) == {"pillar/top.sls": "base: {}", "pillar/sub/a.sls": "a: 1"}
 
 
 def test_a_missing_pillar_says_how_to_begin(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"no such pillar; copy salt/pillar\.example"):
-        statefiles.read_pillar(tmp_path / "pillar.sls")
+        read_pillar(tmp_path / "pillar.sls")
 
 
 def test_the_tree_of_a_published_version_is_taken_when_it_can_be_trusted(tmp_path: Path) -> None:
@@ -98,14 +96,14 @@ def test_the_tree_of_a_published_version_is_taken_when_it_can_be_trusted(tmp_pat
     )
     with open_repository("", settings) as repository:
         repository.publish(path)
-    assert statefiles.read_release("1.0", settings) == {"salt/top.sls": "of 1.0"}
+    assert read_release("1.0", settings) == {"salt/top.sls": "of 1.0"}
 
     with pytest.raises(RepositoryError, match=r"1\.0"):
-        statefiles.read_release("2.0", settings)
+        read_release("2.0", settings)
     stranger = signing.new_key(tmp_path / "other")
     with pytest.raises(RepositoryError, match="signed by an unknown key"):
-        statefiles.read_release("1.0", msgspec.structs.replace(settings, trusted_keys=[stranger]))
+        read_release("1.0", msgspec.structs.replace(settings, trusted_keys=[stranger]))
     with open_repository("", settings) as repository:
         repository.yank("1.0", "it is bad")
     with pytest.raises(RepositoryError, match=r"version 1\.0 was yanked: it is bad"):
-        statefiles.read_release("1.0", settings)
+        read_release("1.0", settings)

@@ -1,4 +1,4 @@
-"""release.stateview: a readable diff without secrets."""
+"""release.states.results and view: a readable diff without secrets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from release.states.states import HostStates
-from release.states.stateview import describe, from_answer, hide, show
+from release.states.results import HostStates, hide, states_of_answer
+from release.states.view import describe, show
 
 DIFF = '--- \n+++ \n@@ -1 +1 @@\n-due_s = 60\n+due_s = 30\n+secret = "s3cret"\n'
 
@@ -26,7 +26,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 
 def lines_of(**changes: Any) -> list[str]:
-    [state] = from_answer([entry(**changes)])
+    [state] = states_of_answer([entry(**changes)])
     return describe(state)
 
 
@@ -75,7 +75,9 @@ def test_secrets_are_hidden_in_every_spelling() -> None:
 
 def test_a_line_for_each_host_says_how_it_ended() -> None:
     out = io.StringIO()
-    good = HostStates(host="cdn-1", ok=True, states=from_answer([entry(changes={"diff": "+x"}), entry()]))
+    good = HostStates(
+        host="cdn-1", ok=True, states=states_of_answer([entry(changes={"diff": "+x"}), entry()])
+    )
     bad = HostStates(host="cdn-2", ok=False, reason="cannot connect [refused]", log=["last [line]"])
     show([good, bad], Console(file=out, width=200), is_test=False)
     assert out.getvalue().splitlines()[-3:] == [

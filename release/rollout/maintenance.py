@@ -10,32 +10,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from release import exits
 from release.build.version import normal
 from release.errors import LockedError, ReleaseError, SettingsError
 from release.hosts import journal
 from release.hosts.lock import HostsLock
 from release.hosts.target import apply, journal_of, open_fleet
 from release.rollout import gates
+from release.rollout.exits import code_of_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from release.hosts.remote import Outcome
     from release.hosts.target import Wanted
+    from release.rollout.display import Display
     from release.settings import Settings
-    from release.show.screen import Screen
 
 TIMEOUT_S: Final = 60.0
 MANUAL_TTL_S: Final = 7 * 86400.0  #: a lock that somebody set by hand
 
 
-def lock(wanted: Wanted, settings: Settings, screen: Screen, *, why: str) -> int:
+def lock(wanted: Wanted, settings: Settings, display: Display, *, why: str) -> int:
     """Lock hosts by hand, so that nobody deploys to them until `unlock`."""
     settings = apply(wanted, settings)
     if not why.strip():
         raise SettingsError("--why TEXT is missing: others will read it when they are refused")
-    with open_fleet(wanted, settings, screen) as fleet:
+    with open_fleet(wanted, settings, display.event) as fleet:
         run = journal.new_run("lock", version=why.strip(), root=fleet.root, hosts=fleet.names, is_manual=True)
         memory = journal_of(settings)
         memory.begin(run)
@@ -44,17 +44,17 @@ def lock(wanted: Wanted, settings: Settings, screen: Screen, *, why: str) -> int
         except LockedError:
             memory.end(run.deploy_id)
             raise
-    return _show(screen, "lock", [_plain(name, "locked") for name in fleet.names], [])
+    return _show(display, "lock", [_plain(name, "locked") for name in fleet.names], [])
 
 
-def unlock(wanted: Wanted, settings: Settings, screen: Screen, *, is_forced: bool) -> int:
+def unlock(wanted: Wanted, settings: Settings, display: Display, *, is_forced: bool) -> int:
     """Release locks that this machine holds by hand or left behind; with *is_forced* whosoever they are."""
     settings = apply(wanted, settings)
     memory = journal_of(settings)
-    with open_fleet(wanted, settings, screen) as fleet:
+    with open_fleet(wanted, settings, display.event) as fleet:
         if is_forced:
             outcomes = fleet.run("unlock", {"force": True, "who": journal.who()}, timeout_s=TIMEOUT_S)
-            return _show_outcomes(screen, "unlock", outcomes, lambda _answer: "unlocked")
+            return _show_outcomes(display, "unlock", outcomes, lambda _answer: "unlocked")
         runs = [
             run
             for run in memory.runs()
@@ -73,27 +73,27 @@ def unlock(wanted: Wanted, settings: Settings, screen: Screen, *, is_forced: boo
             if all(outcome.is_answered for outcome in done.values()):
                 memory.end(run.deploy_id)
             outcomes |= done
-    return _show_outcomes(screen, "unlock", outcomes, lambda _answer: "unlocked")
+    return _show_outcomes(display, "unlock", outcomes, lambda _answer: "unlocked")
 
 
-def prune(wanted: Wanted, settings: Settings, screen: Screen, *, keep: int) -> int:
+def prune(wanted: Wanted, settings: Settings, display: Display, *, keep: int) -> int:
     """Remove releases beyond the last good ones; never the current, the previous or a running one."""
     settings = apply(wanted, settings)
     request = {"keep": keep or settings.keep_count, "who": journal.who(), "dry_run": wanted.is_dry}
-    with open_fleet(wanted, settings, screen) as fleet:
+    with open_fleet(wanted, settings, display.event) as fleet:
         outcomes = fleet.run("prune", request)
 
     def text(answer: Mapping[str, Any]) -> str:
         removed = [str(version) for version in answer.get("removed") or []]
         return f"{'would remove' if wanted.is_dry else 'removed'} {', '.join(removed) or 'nothing'}"
 
-    return _show_outcomes(screen, "prune", outcomes, text)
+    return _show_outcomes(display, "prune", outcomes, text)
 
 
-def verify(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+def verify(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Compare every file of a release on the hosts with what was unpacked."""
     settings = apply(wanted, settings)
-    with open_fleet(wanted, settings, screen) as fleet:
+    with open_fleet(wanted, settings, display.event) as fleet:
         version = normal(wanted.release, "--release") if wanted.release else ""
         if not version:
             states, failed = gates.ask(fleet)
@@ -104,29 +104,29 @@ def verify(wanted: Wanted, settings: Settings, screen: Screen) -> int:
     def text(answer: Mapping[str, Any]) -> str:
         return f"{answer.get('version', version)}: {answer.get('files', 'all')} files as they were unpacked"
 
-    return _show_outcomes(screen, "verify", outcomes, text)
+    return _show_outcomes(display, "verify", outcomes, text)
 
 
-def stop(wanted: Wanted, settings: Settings, screen: Screen) -> int:
+def stop(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Stop the engine where the pipeline itself started it: drained, nothing is lost."""
     settings = apply(wanted, settings)
     if not wanted.hosts:
         raise SettingsError("--host is missing: name the hosts whose engine is to stop, or local")
-    with open_fleet(wanted, settings, screen) as fleet:
+    with open_fleet(wanted, settings, display.event) as fleet:
         outcomes = fleet.run("stop", {"who": journal.who()}, timeout_s=TIMEOUT_S)
-    return _show_outcomes(screen, "stop", outcomes, lambda _answer: "stopped")
+    return _show_outcomes(display, "stop", outcomes, lambda _answer: "stopped")
 
 
 def _show_outcomes(
-    screen: Screen, what: str, outcomes: Mapping[str, Outcome], text: Callable[[Mapping[str, Any]], str]
+    display: Display, what: str, outcomes: Mapping[str, Outcome], text: Callable[[Mapping[str, Any]], str]
 ) -> int:
     failed = [outcome for outcome in outcomes.values() if not outcome.ok]
     rows = [
         _plain(name, text(outcome.answer)) if outcome.ok else _plain(name, outcome.reason, is_bad=True)
         for name, outcome in outcomes.items()
     ]
-    if screen.is_json:
-        screen.result(
+    if display.is_json:
+        display.result(
             {
                 "action": what,
                 "hosts": [
@@ -136,23 +136,16 @@ def _show_outcomes(
             }
         )
         return code_of_outcomes(failed)
-    return _show(screen, what, rows, failed)
+    return _show(display, what, rows, failed)
 
 
-def _show(screen: Screen, what: str, rows: Sequence[list[str | Text]], failed: Sequence[Outcome]) -> int:
-    if screen.is_json:
-        screen.result({"action": what, "hosts": [{"host": row[0], "ok": True} for row in rows]})
+def _show(display: Display, what: str, rows: Sequence[list[str | Text]], failed: Sequence[Outcome]) -> int:
+    if display.is_json:
+        display.result({"action": what, "hosts": [{"host": row[0], "ok": True} for row in rows]})
     else:
-        screen.table("host", what, rows=rows)
+        display.table("host", what, rows=rows)
     return code_of_outcomes(failed)
 
 
 def _plain(name: str, text: str, *, is_bad: bool = False) -> list[str | Text]:
     return [name, Text(text, style="red" if is_bad else "")]
-
-
-def code_of_outcomes(failed: Sequence[Outcome]) -> int:
-    """Return the exit code for these failures."""
-    if any(not outcome.is_answered for outcome in failed):
-        return exits.GATE
-    return exits.FAILED if failed else exits.DONE

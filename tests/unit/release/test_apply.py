@@ -1,4 +1,4 @@
-"""release.states: what is sent to a host, and what is made of a master's answers (by a fake ``salt``)."""
+"""release.states.apply: what is sent to a host, and what is made of its answer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from release.errors import SettingsError
 from release.hosts.remote import Outcome
 from release.inventory import Host
 from release.settings import Settings
-from release.states import states
+from release.states import master
+from release.states.apply import Order, apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 HOSTS = [Host(name="cdn-1", groups=["canary"]), Host(name="cdn-2", address="192.0.2.2")]
-ORDER = states.Order(root="/srv/purgeline", workers=2, release="1.4.2", channel="canary")
+ORDER = Order(root="/srv/purgeline", workers=2, release="1.4.2", channel="canary")
 
 
 class FakeFleet:
@@ -39,9 +40,7 @@ class FakeFleet:
 
 def test_each_host_gets_its_own_facts_and_the_settings_of_the_pipeline() -> None:
     fleet = FakeFleet()
-    states.apply(
-        fleet, HOSTS, ORDER, files={"salt/top.sls": ""}, settings=Settings(salt_call="/opt/salt-call")
-    )
+    apply(fleet, HOSTS, ORDER, files={"salt/top.sls": ""}, settings=Settings(salt_call="/opt/salt-call"))
     request = fleet.requests["cdn-2"]
     assert request["id"] == "cdn-2"
     assert request["grains"] == {
@@ -60,7 +59,7 @@ def test_each_host_gets_its_own_facts_and_the_settings_of_the_pipeline() -> None
 
 def test_a_host_that_did_not_answer_is_a_failure_beside_the_others() -> None:
     good = Outcome(host="cdn-1", op="apply", ok=True, answer={"ok": True, "states": []})
-    found = states.apply(FakeFleet(**{"cdn-1": good}), HOSTS, ORDER, files={}, settings=Settings())
+    found = apply(FakeFleet(**{"cdn-1": good}), HOSTS, ORDER, files={}, settings=Settings())
     assert [(host.host, host.ok, host.reason) for host in found] == [
         ("cdn-1", True, ""),
         ("cdn-2", False, "connection refused"),
@@ -69,4 +68,4 @@ def test_a_host_that_did_not_answer_is_a_failure_beside_the_others() -> None:
 
 def test_this_machine_without_ssh_is_no_minion() -> None:
     with pytest.raises(SettingsError, match="leave --master out"):
-        states.apply_by_master([Host(name="local")], ORDER, settings=Settings())
+        master.apply([Host(name="local")], ORDER, settings=Settings())

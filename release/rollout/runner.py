@@ -11,47 +11,48 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from release import exits
 from release.errors import ReleaseError
 from release.hosts import journal
 from release.hosts.lock import HostsLock, take_over
 from release.hosts.target import journal_of
-from release.interrupts import Interrupts
+from release.rollout import exits
+from release.rollout.batches import Rollout
 from release.rollout.hooks import HookError, Hooks
-from release.rollout.plan import SALT, HostPlan
-from release.rollout.rollout import Fate, HostRun, Report, Rollout, Verdict
+from release.rollout.interrupts import Interrupts
+from release.rollout.plan import SALT
+from release.rollout.report import Fate, Report, Verdict, add_left_out
 from release.rollout.steps import Cargo, HostSteps
-from release.states import salting
+from release.states.step import salt_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from release.hosts.journal import Journal
     from release.hosts.remote import Fleet, Outcome
+    from release.rollout.display import Display
     from release.rollout.plan import Plan
     from release.settings import Settings
-    from release.show.screen import Screen
 
 PRUNE_TIMEOUT_S: Final = 60.0
 
 
-class Conductor:
-    """Carries out one plan.
+class Runner:
+    """Runs one plan.
 
     Args:
         fleet: the hosts.
         settings: of the run.
-        screen: shows it.
+        display: shows it.
         plan: what to do.
         cargo: what is unpacked.
-        listen: see `release.steps.HostSteps`.
+        listen: see `release.rollout.steps.HostSteps`.
     """
 
     def __init__(
         self,
         fleet: Fleet,
         settings: Settings,
-        screen: Screen,
+        display: Display,
         *,
         plan: Plan,
         cargo: Cargo | None = None,
@@ -59,29 +60,31 @@ class Conductor:
     ) -> None:
         self._fleet = fleet
         self._settings = settings
-        self._screen = screen
+        self._display = display
         self._plan = plan
         self._names = [host.host for host in plan.hosts]
         self._run = journal.new_run(plan.action, version=plan.version, root=fleet.root, hosts=self._names)
         self._hooks = Hooks(settings.hooks, self._run, timeout_s=settings.step_timeout_s)
         self._journal = journal_of(settings)
         cargo = cargo or Cargo()
-        is_salted = any(SALT in host.steps for host in plan.hosts)
+        salt = None
+        if any(SALT in host.steps for host in plan.hosts):
+            salt = salt_step(fleet.hosts, plan.version, next(iter(cargo.files.values())), settings)
         steps = HostSteps(
             fleet,
             self._run,
             settings,
             cargo=cargo,
             hooks=self._hooks,
-            screen=screen,
+            display=display,
             listen=listen,
-            salt=salting.step(fleet.hosts, plan.version, cargo, settings) if is_salted else None,
+            salt=salt,
         )
-        self._lock = HostsLock(fleet, self._run, self._names, ttl_s=settings.lock_ttl_s, say=screen.say)
-        self._interrupts = Interrupts(screen.say)
+        self._lock = HostsLock(fleet, self._run, self._names, ttl_s=settings.lock_ttl_s, say=display.say)
+        self._interrupts = Interrupts(display.say)
         self._rollout = Rollout(plan, steps, stop=self._why_stop)
 
-    def carry_out(self, left_out: Sequence[Outcome] = ()) -> int:
+    def run(self, left_out: Sequence[Outcome] = ()) -> int:
         """Do it, show how it went, return the exit code.
 
         Args:
@@ -91,10 +94,10 @@ class Conductor:
             LockedError: somebody else is at work; nothing was changed.
             ReleaseError: this machine cannot write down what it does; nothing was changed.
         """
-        explain_past(self._journal, self._fleet, self._screen)
+        explain_past(self._journal, self._fleet, self._display)
         began = time.monotonic()
         with self._interrupts:
-            take_over(self._fleet, self._journal, self._names, self._screen.say)
+            take_over(self._fleet, self._journal, self._names, self._display.say)
             self._journal.begin(self._run)
             try:
                 with self._lock:
@@ -121,7 +124,7 @@ class Conductor:
                 self._hooks.call(f"pre-{action}", self._names)
         except HookError as exc:
             return Report(Verdict.FAILED, str(exc), self._rollout.hosts, 0.0)
-        with self._screen.working():
+        with self._display.working():
             report = self._rollout.run()
         if report.verdict is not Verdict.DONE:
             return report
@@ -146,7 +149,7 @@ class Conductor:
         )
         for outcome in outcomes.values():
             if not outcome.ok:
-                self._screen.say(f"{outcome.host}: old releases are not removed: {outcome.reason}")
+                self._display.say(f"{outcome.host}: old releases are not removed: {outcome.reason}")
 
     def _why_stop(self) -> str:
         if self._lock.lost:
@@ -162,9 +165,9 @@ class Conductor:
             duration_s=round(report.duration_s, 3),
             fates={host.plan.host: str(host.fate) for host in report.hosts},
         )
-        self._screen.report(report, action=self._plan.action, deploy_id=self._run.deploy_id)
+        self._display.report(report, action=self._plan.action, deploy_id=self._run.deploy_id)
         if report.verdict is Verdict.INTERRUPTED:
-            self._screen.say("nothing is taken back; the same command goes on, ./inv rollback goes back")
+            self._display.say("nothing is taken back; the same command goes on, ./inv rollback goes back")
             return exits.LOCKED if self._lock.lost else exits.INTERRUPTED
         return exits.DONE if report.verdict is Verdict.DONE else exits.FAILED
 
@@ -184,22 +187,7 @@ class Conductor:
             self._journal.append(**about, **entry)
 
 
-def add_left_out(report: Report, left_out: Sequence[Outcome]) -> Report:
-    """Return the report with hosts that were meant but are not in the plan, as failed."""
-    if not left_out:
-        return report
-    hosts = list(report.hosts)
-    for outcome in left_out:
-        plan = HostPlan(host=outcome.host, was="", to="", steps=[])
-        fate = Fate.FAILED if outcome.is_answered else Fate.UNKNOWN
-        hosts.append(HostRun(plan=plan, batch=0, fate=fate, reason=outcome.reason, log=outcome.log))
-    names = ", ".join(outcome.host for outcome in left_out)
-    verdict = Verdict.PARTLY if report.verdict is Verdict.DONE else report.verdict
-    reason = "; ".join(filter(None, [report.reason, f"left out: {names}"]))
-    return Report(verdict, reason, hosts, report.duration_s)
-
-
-def explain_past(memory: Journal, fleet: Fleet, screen: Screen) -> None:
+def explain_past(memory: Journal, fleet: Fleet, display: Display) -> None:
     """Say whether the last run of this machine on these hosts was cut short, and how far it came."""
     mine = set(fleet.names)
     runs = [
@@ -213,7 +201,7 @@ def explain_past(memory: Journal, fleet: Fleet, screen: Screen) -> None:
     fates: dict[str, str] = last.get("fates") or {}
     done = [name for name, fate in fates.items() if fate in {Fate.DONE, Fate.ALREADY}]
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(last.get("at") or 0)))
-    screen.say(
+    display.say(
         f"{last.get('action')} {last.get('version')} ({last.get('deploy_id')}, by {last.get('who')}) was "
         f"interrupted at {when}; done by then: {', '.join(done) or 'no host'}"
     )

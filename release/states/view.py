@@ -1,54 +1,20 @@
-"""What states did or would do, for a person: a line for each state that changed or failed, and its diff.
-
-Secrets of the configuration are not shown, neither on a screen nor in JSON: a diff names the key and hides
-its value.
-"""
+"""What states did or would do, for a person: a line for each state that changed or failed, and its diff."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from rich.console import Console
 
-    from release.states.states import HostStates
+    from release.states.results import HostStates, State
 
-HIDDEN: Final = "(hidden)"
-_SECRET: Final = re.compile(r"""(?m)^([-+ ]?\s*"?(?:secret|sha256|headers)"?\s*=\s*).*$""")
+NOTICE: Final = "test.show_notification"  #: a state that only has something to say
 _STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """One state on one host."""
-
-    id: str
-    function: str
-    name: str
-    result: bool | None  #: none: it would change something
-    comment: str
-    changes: dict[str, Any] = {}
-
-
-def from_answer(entries: Sequence[Mapping[str, Any]]) -> list[State]:
-    """Make states of what `release.agent.salt` answers, without secrets."""
-    return [msgspec.convert(hide(entry), State) for entry in entries]
-
-
-def hide(value: Any) -> Any:
-    """Return *value* with the secrets in its texts replaced by `HIDDEN`."""
-    if isinstance(value, str):
-        return _SECRET.sub(rf"\1{HIDDEN}", value)
-    if isinstance(value, dict):
-        return {name: hide(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [hide(inner) for inner in value]
-    return value
 
 
 def show(results: Iterable[HostStates], console: Console, *, is_test: bool) -> None:
@@ -84,9 +50,6 @@ def describe(state: State) -> list[str]:
         elif not (name in {"pid", "retcode"} or value in ("", None, state.name)):
             lines += _indent(f"{name}: {_words(value)}", 6)
     return lines
-
-
-NOTICE: Final = "test.show_notification"
 
 
 def _words(value: Any) -> str:

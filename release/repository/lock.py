@@ -26,7 +26,7 @@ from release.errors import LockedError, RepositoryError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from release.repository.transports import Transport
+    from release.repository.transports.transport import Transport
 
 LOCK: Final = "publish.lock"
 BREAK: Final = "publish.lock.break"
@@ -67,7 +67,7 @@ class PublishLock:
         self._watched: dict[str, tuple[bytes, float]] = {}
 
     def __enter__(self) -> Self:
-        holder = _this_process()
+        holder = this_process()
         content = msgspec.json.encode(holder)
         deadline = time.monotonic() + self._wait_s
         while not self._claim(LOCK, content):
@@ -128,7 +128,8 @@ class PublishLock:
         return time.monotonic() - since >= self._stale_s
 
 
-def _this_process() -> Holder:
+def this_process() -> Holder:
+    """Return this process as the holder of a lock."""
     try:
         who = getpass.getuser()
     except (KeyError, OSError):  # a user without a name

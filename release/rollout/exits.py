@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from release.errors import (
     ArtefactError,
@@ -12,6 +12,11 @@ from release.errors import (
     SettingsError,
     VersionError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from release.hosts.remote import Outcome
 
 DONE: Final = 0
 FAILED: Final = 1  #: something failed; a deploy is rolled back then
@@ -36,3 +41,10 @@ def code_of(exc: ReleaseError) -> int:
             return GATE
         case _:
             return FAILED
+
+
+def code_of_outcomes(failed: Sequence[Outcome]) -> int:
+    """Return the exit code for outcomes that are not ok; none: all is well."""
+    if any(not outcome.is_answered for outcome in failed):
+        return GATE
+    return FAILED if failed else DONE

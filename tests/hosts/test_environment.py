@@ -1,4 +1,4 @@
-"""release.saltenv: made when missing or outdated, by one caller only, and again when cut short."""
+"""release.states.environment: made when missing or outdated, by one caller only, and again when cut short."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from release.errors import ReleaseError
-from release.states import saltenv
+from release.states import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,42 +17,42 @@ if TYPE_CHECKING:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A project with a lock that asks for nothing, so that nothing is fetched."""
-    (tmp_path / saltenv.LOCK).write_text("# nothing\n")
+    (tmp_path / environment.LOCK).write_text("# nothing\n")
     return tmp_path
 
 
 def test_it_is_made_once_and_again_when_the_lock_changes(root: Path) -> None:
     said: list[str] = []
-    assert not saltenv.is_current(root)
-    programs = saltenv.ensure(root, say=said.append)
+    assert not environment.is_current(root)
+    programs = environment.ensure(root, say=said.append)
     assert (programs / "python").exists()
-    saltenv.ensure(root, say=said.append)
+    environment.ensure(root, say=said.append)
     assert len(said) == 1
-    (root / saltenv.LOCK).write_text("# nothing else\n")
-    assert not saltenv.is_current(root)
+    (root / environment.LOCK).write_text("# nothing else\n")
+    assert not environment.is_current(root)
 
 
 def test_two_at_once_make_it_once(root: Path) -> None:
     said: list[str] = []
     threads = [
-        threading.Thread(target=saltenv.ensure, args=(root,), kwargs={"say": said.append}) for _ in "ab"
+        threading.Thread(target=environment.ensure, args=(root,), kwargs={"say": said.append}) for _ in "ab"
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert saltenv.is_current(root)
+    assert environment.is_current(root)
     assert len(said) == 1
 
 
 def test_a_failed_installation_is_not_taken_for_done(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    (root / saltenv.LOCK).write_text(f"nowhere-to-be-found==1.0 --hash=sha256:{'0' * 64}\n")
+    (root / environment.LOCK).write_text(f"nowhere-to-be-found==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(ReleaseError, match="could not fill"):
-        saltenv.ensure(root, say=lambda _line: None)
-    assert not saltenv.is_current(root)
+        environment.ensure(root, say=lambda _line: None)
+    assert not environment.is_current(root)
 
 
 def test_no_lock_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"requirements-salt\.lock: cannot be read"):
-        saltenv.ensure(tmp_path)
+        environment.ensure(tmp_path)

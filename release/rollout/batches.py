@@ -1,4 +1,4 @@
-"""Carries a `release.plan.Plan` out, batch by batch, and takes it back when it goes wrong.
+"""Carries a `release.rollout.plan.Plan` out, batch by batch, and takes it back when it goes wrong.
 
 What a step does is handed in (`Steps`); when to go on, stop or turn back is decided here:
 
@@ -13,40 +13,17 @@ What a step does is handed in (`Steps`); when to go on, stop or turn back is dec
 
 from __future__ import annotations
 
-import enum
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from release.rollout.plan import RELOAD, SALT, UNPACK, WATCH
+from release.rollout.report import Fate, HostRun, Report, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from release.hosts.remote import Outcome
     from release.rollout.plan import HostPlan, Plan
-
-
-class Verdict(enum.StrEnum):
-    """How a run ended."""
-
-    DONE = "done"
-    FAILED = "failed"  #: and taken back, as far as it went
-    PARTLY = "partly"  #: within the failure limit: the others are done
-    INTERRUPTED = "interrupted"
-
-
-class Fate(enum.StrEnum):
-    """How a run ended for one host."""
-
-    WAITING = "not begun"
-    BEGUN = "begun"  #: interrupted before it was changed
-    DONE = "done"
-    ALREADY = "already there"
-    FAILED = "failed"  #: on its old version
-    BACK = "rolled back"
-    STUCK = "not rolled back"  #: the way back failed too, or there is none
-    UNKNOWN = "unknown"  #: it cannot be asked
 
 
 class Steps(Protocol):
@@ -57,35 +34,6 @@ class Steps(Protocol):
 
     def take_back(self, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
         """Bring hosts back to what they were on."""
-
-
-@dataclass(slots=True)
-class HostRun:
-    """What has been done on one host."""
-
-    plan: HostPlan
-    batch: int
-    fate: Fate = Fate.WAITING
-    steps: list[str] = field(default_factory=list)  #: that succeeded
-    is_changed: bool = False  #: serves the new version, as far as is known
-    reason: str = ""
-    log: list[str] = field(default_factory=list)
-    duration_s: float = 0.0
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it gets no more steps."""
-        return self.fate in {Fate.FAILED, Fate.BACK, Fate.STUCK, Fate.UNKNOWN}
-
-
-@dataclass(slots=True)
-class Report:
-    """What a run did."""
-
-    verdict: Verdict
-    reason: str  #: why it is not done; empty when it is
-    hosts: list[HostRun]
-    duration_s: float
 
 
 class Rollout:

@@ -6,8 +6,9 @@ import pytest
 
 from release.hosts.remote import Outcome
 from release.inventory import Host
+from release.rollout.batches import Rollout
 from release.rollout.plan import HostPlan, HostState, Plan, deploy_plan
-from release.rollout.rollout import Fate, Report, Rollout, Verdict
+from release.rollout.report import Fate, Report, Verdict
 
 OLD, NEW = "1.0", "2.0"
 NO_ANSWER = {"lost", "unreachable"}

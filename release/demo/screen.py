@@ -22,7 +22,7 @@ class ClaimError(Exception):
     """The demo was about to claim something that is not true."""
 
 
-class Screen:
+class StoryScreen:
     """Standard output. Text is printed as it is: no markup, no guessing what to highlight."""
 
     def __init__(self) -> None:

@@ -1,0 +1,63 @@
+"""Whether a host serves the version that it should, and serves it well."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from release.hosts.remote import Fleet, Outcome
+
+WATCH_TIMEOUT_S: Final = 30.0
+UPTIME_SLACK_S: Final = 0.5
+
+
+def watch(
+    fleet: Fleet, versions: Mapping[str, str], *, since: Mapping[str, float] | None = None
+) -> dict[str, Outcome]:
+    """Ask each host whether it serves its version well; an outcome that is not ok says what is wrong.
+
+    Args:
+        fleet: the hosts.
+        versions: what each should serve.
+        since: when each was reloaded, by the monotonic clock; a younger worker has replaced one that died.
+    """
+    before = time.monotonic()
+    outcomes = fleet.run("status", hosts=list(versions), timeout_s=WATCH_TIMEOUT_S)
+    for name, outcome in outcomes.items():
+        least_s = before - since[name] if since and name in since else 0.0
+        wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""
+        wrong = wrong or (_died(outcome.answer, least_s) if outcome.ok else "")
+        if wrong:
+            outcomes[name] = msgspec.structs.replace(
+                outcome, ok=False, answer={"ok": False}, kind="unwell", reason=wrong
+            )
+    return outcomes
+
+
+def _died(status: Mapping[str, Any], least_s: float) -> str:
+    """Return which worker is younger than the reload: what ended once serves now, and will end again."""
+    for worker in status.get("workers") or []:
+        if isinstance(worker, dict) and float(worker.get("uptime_s") or 0) < least_s - UPTIME_SLACK_S:
+            return f"its worker {worker.get('slot')} ended by itself and was started again"
+    return ""
+
+
+def unwell(status: Mapping[str, Any], version: str) -> str:
+    """Return what is wrong with a host that should serve *version*; empty when nothing is."""
+    if status.get("version") != version:
+        return f"serves {status.get('version') or 'nothing'}, not {version}"
+    workers = [worker for worker in status.get("workers") or [] if isinstance(worker, dict)]
+    serving = [worker for worker in workers if worker.get("state") == "accepting"]
+    if not serving:
+        return "no worker accepts"
+    others = sorted({str(worker.get("version")) for worker in serving} - {version})
+    if others:
+        return f"a worker serves {', '.join(others)}"
+    if status.get("ready") is False:
+        return f"is not ready: {status.get('ready_detail') or 'no answer'}"
+    return ""

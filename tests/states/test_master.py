@@ -30,9 +30,9 @@ COMMON = {
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from release.states.program import Wanted, run
+from release.states.program import SaltOptions, run
 folder = Path(sys.argv[1])
-sys.exit(run(Wanted(**json.loads(sys.argv[2])), folder=folder, project=folder))
+sys.exit(run(SaltOptions(**json.loads(sys.argv[2])), folder=folder, project=folder))
 """
 
 

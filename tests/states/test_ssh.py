@@ -23,10 +23,10 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from release.errors import ReleaseError
-from release.states.program import Wanted, run
+from release.states.program import SaltOptions, run
 folder = Path(sys.argv[1])
 try:
-    sys.exit(run(Wanted(**json.loads(sys.argv[2])), folder=folder, project=folder))
+    sys.exit(run(SaltOptions(**json.loads(sys.argv[2])), folder=folder, project=folder))
 except ReleaseError as exc:
     sys.exit(f"salt: {exc}")
 """

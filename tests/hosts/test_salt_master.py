@@ -1,4 +1,4 @@
-"""release.states.master: what is made of a master's answers, by a fake ``salt``; the real one is in tests/states."""
+"""release.states.master: what is made of its answers, by a fake ``salt``; the real one is in tests/states."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
         failed += layer.failed
         delayed += layer.delayed
     is_final = task.state in FINAL_STATES
-    made = TaskDocument(
+    shown = TaskDocument(
         task_id=task.id,
         action=task.action,
         kind=task.kind,
@@ -89,12 +89,12 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
     )
     if private:
         if task.digest:
-            made.digest = task.digest.hex()
+            shown.digest = task.digest.hex()
         if task.callback:
-            made.callback = task.callback
+            shown.callback = task.callback
         if task.token:
-            made.token = task.token
-    return made
+            shown.token = task.token
+    return shown
 
 
 def layer_documents(task: Task) -> list[LayerDocument]:

@@ -37,13 +37,13 @@ _decode: Final = msgspec.json.Decoder(_Kept).decode
 
 def progress_document(task: Task) -> bytes:
     """Return the private document of a task at work, with what was acked."""
-    made = documents.document(task, private=True)
-    made.progress = [
+    document = documents.document(task, private=True)
+    document.progress = [
         (share.node.name, int(share.operation), zlib.compress(share.states.translate(_MARKS), 1))
         for share in task.shares
         if share.acked
     ]
-    return _encode(made)
+    return _encode(document)
 
 
 def read_progress(document: bytes) -> Progress | None:

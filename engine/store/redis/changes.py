@@ -64,8 +64,8 @@ class DocumentChanges:
             StoreError: a document cannot be changed; doing all of it again is safe.
         """
         by_task: dict[str, list[Delivered]] = {}
-        for one in batch.delivered:
-            by_task.setdefault(one.row.task_id, []).append(one)
+        for delivered in batch.delivered:
+            by_task.setdefault(delivered.row.task_id, []).append(delivered)
         cancelled = {**dict.fromkeys(batch.unparked_tasks, 0.0), **batch.cancelled}
         for task_id in cancelled:
             by_task.setdefault(task_id, [])
@@ -80,16 +80,17 @@ class DocumentChanges:
     ) -> dict[str, list[Delivered]]:
         """Change documents as they are now; return those that were changed meanwhile."""
         old = self._stored.values(list(by_task))
-        here = self._queues.present([one.row for rows in by_task.values() for one in rows])
+        present = self._queues.present([settled.row for rows in by_task.values() for settled in rows])
         drop = self._queues.rows_of_tasks(cancelled) if cancelled else {}
         freed = self._queues.queues_behind(by_task)
         commands: list[Command] = []
-        after: list[tuple[str, dict[str, Any] | None]] = []
+        asked: list[tuple[str, dict[str, Any] | None]] = []
         for task_id, delivered in by_task.items():
-            counted = [one for one in delivered if (one.row.node, one.row.key) in here]
+            counted = [settled for settled in delivered if (settled.row.node, settled.row.key) in present]
             document = self._changed(old[task_id], counted, cancelled.get(task_id), task_id)
             rows = [
-                Row.delivered(one, must_be_there=document is not None and one in counted) for one in delivered
+                Row.delivered(settled, must_be_there=document is not None and settled in counted)
+                for settled in delivered
             ]
             rows += drop.get(task_id, [])
             if not rows and document is None:
@@ -104,20 +105,20 @@ class DocumentChanges:
                     drops_behind=task_id in cancelled,
                 )
             )
-            after.append((task_id, document))
-        again: dict[str, list[Delivered]] = {}
+            asked.append((task_id, document))
+        changed_meanwhile: dict[str, list[Delivered]] = {}
         error: StoreError | None = None
-        for (task_id, document), reply in zip(after, self._link.run(commands, is_write=True), strict=True):
+        for (task_id, document), reply in zip(asked, self._link.run(commands, is_write=True), strict=True):
             if isinstance(reply, StoreError):
                 error = reply
             elif reply == b"changed":
-                again[task_id] = by_task[task_id]
+                changed_meanwhile[task_id] = by_task[task_id]
             elif document is not None and documents.is_final(document):
                 done.settled_late.append(document["state"])
                 self.note_callback(done, task_id, document, reply)
         if error is not None:
             raise error
-        return again
+        return changed_meanwhile
 
     def _changed(
         self, old: bytes | None, counted: Sequence[Delivered], cancelled_at: float | None, task_id: str
@@ -131,8 +132,8 @@ class DocumentChanges:
         late = late_of(counted)
         if not late and not cancelled_at:
             return None
-        for one in late:
-            documents.apply_late(document, one)
+        for late_one in late:
+            documents.apply_late(document, late_one)
         if cancelled_at and not documents.is_final(document):
             documents.cancel_stored(document, cancelled_at)
         return document

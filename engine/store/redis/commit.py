@@ -27,12 +27,12 @@ def _nothing(_: Any) -> None:
     pass
 
 
-def _keep_callbacks(callbacks: list[Callback], left: Batch) -> None:
-    left.callbacks += callbacks
+def _keep_callbacks(callbacks: list[Callback], unwritten: Batch) -> None:
+    unwritten.callbacks += callbacks
 
 
-def _keep_entries(keys: list[str], left: Batch) -> None:
-    left.settled_journal += keys  # those of callbacks are acknowledged in the same way
+def _keep_entries(keys: list[str], unwritten: Batch) -> None:
+    unwritten.settled_journal += keys  # those of callbacks are acknowledged in the same way
 
 
 class RedisCommit:
@@ -72,20 +72,24 @@ class RedisCommit:
         rows: dict[str, list[Parked]] = {}
         for row in batch.parked:
             rows.setdefault(row.task_id, []).append(row)
-        callbacks = {one.task_id: one for one in batch.callbacks if one.task_id in batch.documents}
+        callbacks = {
+            callback.task_id: callback for callback in batch.callbacks if callback.task_id in batch.documents
+        }
         for task_id, parked in rows.items():
             self._hand_over(task_id, parked, callbacks.get(task_id))
         self._settle([task_id for task_id in batch.documents if task_id not in rows], callbacks)
         self._progress()
-        self._callbacks([one for one in batch.callbacks if callbacks.get(one.task_id) is not one])
+        self._callbacks(
+            [callback for callback in batch.callbacks if callbacks.get(callback.task_id) is not callback]
+        )
         self._ack([*batch.settled_journal, *batch.callbacks_over])
         if batch.is_probe:
             for tag in self._keys.tags:
                 self._add(("SET", f"{tag}probe", "1"), _nothing)
         replies = self._stored.link.run(self._commands, is_write=True) if self._commands else []
-        after = self._after
+        waiting = self._after
         self._after = []  # what it holds refers to this object: the collector would have to find it
-        for (then, places, keep), reply in zip(after, replies, strict=True):
+        for (then, places, keep), reply in zip(waiting, replies, strict=True):
             if not isinstance(reply, StoreError):
                 then(reply)
                 continue
@@ -207,11 +211,11 @@ class RedisCommit:
                 keep=partial(self._keep_documents, names, callbacks),
             )
 
-    def _keep_documents(self, names: list[str], callbacks: dict[str, Callback], left: Batch) -> None:
+    def _keep_documents(self, names: list[str], callbacks: dict[str, Callback], unwritten: Batch) -> None:
         for name in names:
-            left.documents[name] = self._batch.documents[name]
+            unwritten.documents[name] = self._batch.documents[name]
             if name in callbacks:
-                left.callbacks.append(callbacks[name])
+                unwritten.callbacks.append(callbacks[name])
 
     def _settled(
         self, region: int, names: list[str], callbacks: dict[str, Callback]
@@ -234,11 +238,11 @@ class RedisCommit:
         tag = self._keys.tags[region]
         document = self._batch.documents.get(task_id, b"")
         facts = facts_of(document) if document else None
-        rows = [Row.parked(one) for one in parked]
+        rows = [Row.parked(parked_row) for parked_row in parked]
         queues = list({queue: None for row in rows for queue in row.queues})
         place = {queue: number for number, queue in enumerate(queues, 1)}
         flat = [(place[queue], row.at, row.member) for row in rows for queue in row.queues]
-        nodes = {one.node for one in parked}
+        nodes = {parked_row.node for parked_row in parked}
         behind = rows_behind(parked)
         names = [f"{tag}{name}" for name in ("tasks", "index", "due", "delayed", f"behind:{task_id}")]
         is_running = facts is not None and facts.state == State.RUNNING
@@ -268,12 +272,12 @@ class RedisCommit:
             elif reply and reply != b"there" and callback is not None:
                 self._note(callback, region, reply)
 
-        def keep(left: Batch) -> None:
-            left.parked += parked
+        def keep(unwritten: Batch) -> None:
+            unwritten.parked += parked
             if document:
-                left.documents[task_id] = document
+                unwritten.documents[task_id] = document
             if callback is not None:
-                left.callbacks.append(callback)
+                unwritten.callbacks.append(callback)
 
         self._add(command, note, keep=keep)
 
@@ -290,19 +294,19 @@ class RedisCommit:
 
     def _callbacks(self, callbacks: list[Callback]) -> None:
         regions: dict[int, list[Callback]] = {}
-        for one in callbacks:
-            regions.setdefault(self._keys.region(one.task_id), []).append(one)
-        for region, some in regions.items():
+        for callback in callbacks:
+            regions.setdefault(self._keys.region(callback.task_id), []).append(callback)
+        for region, together in regions.items():
 
-            def note(reply: list[bytes], region: int = region, some: list[Callback] = some) -> None:
-                for one, entry in zip(some, reply, strict=True):
-                    self._note(one, region, entry)
+            def note(reply: list[bytes], region: int = region, together: list[Callback] = together) -> None:
+                for callback, entry in zip(together, reply, strict=True):
+                    self._note(callback, region, entry)
 
-            texts = map(encode_callback, some)
+            texts = map(encode_callback, together)
             self._add(
                 CALLBACK.call([self._keys.streams[region]], [GROUP, self._consumer, *texts]),
                 note,
-                keep=partial(_keep_callbacks, some),
+                keep=partial(_keep_callbacks, together),
             )
 
     def _ack(self, keys: Iterable[int | str]) -> None:
@@ -313,10 +317,10 @@ class RedisCommit:
                 regions.setdefault(region, []).append(entry)
         for region, entries in regions.items():
             for first in range(0, len(entries), _RECORDS_MAX):
-                some = entries[first : first + _RECORDS_MAX]
-                arguments = [GROUP, self._consumer, *some]
+                together = entries[first : first + _RECORDS_MAX]
+                arguments = [GROUP, self._consumer, *together]
                 self._add(
                     ACK.call([self._keys.streams[region]], arguments),
                     _nothing,
-                    keep=partial(_keep_entries, [journal_key(region, entry) for entry in some]),
+                    keep=partial(_keep_entries, [journal_key(region, entry) for entry in together]),
                 )

@@ -32,27 +32,27 @@ class RedisDocuments(RedisPart):
 
     def values(self, task_ids: Sequence[str]) -> dict[str, bytes | None]:
         """Return what stands in tasks' keys."""
-        found = self.link.all([("GET", self.keys.task(task_id)) for task_id in task_ids])
-        return dict(zip(task_ids, found, strict=True))
+        replies = self.link.all([("GET", self.keys.task(task_id)) for task_id in task_ids])
+        return dict(zip(task_ids, replies, strict=True))
 
     def shown(self, values: dict[str, bytes | None]) -> dict[str, bytes]:
         """Return private documents for what stands in tasks' keys; of stubs from their records."""
-        found: dict[str, bytes] = {}
+        shown: dict[str, bytes] = {}
         stubs: dict[tuple[int, str], set[str]] = {}
         for task_id, value in values.items():
             live = None if value is None else read_live(value)
             if live is None:
                 if value is not None:
-                    found[task_id] = value
+                    shown[task_id] = value
             elif live.progress:
-                found[task_id] = live.progress
+                shown[task_id] = live.progress
             else:
                 stubs.setdefault((self.keys.region(task_id), live.entry), set()).add(task_id)
         if stubs:
-            self._describe(stubs, found)
-        return found
+            self._describe(stubs, shown)
+        return shown
 
-    def _describe(self, stubs: dict[tuple[int, str], set[str]], found: dict[str, bytes]) -> None:
+    def _describe(self, stubs: dict[tuple[int, str], set[str]], shown: dict[str, bytes]) -> None:
         replies = self.link.all(
             [("XRANGE", self.keys.streams[region], entry, entry) for region, entry in stubs]
         )
@@ -63,9 +63,9 @@ class RedisDocuments(RedisPart):
                 continue
             for record in read_entry(region, *reply[0]).accepted:
                 if record.id in ids:
-                    found[record.id] = self.describe(record)
+                    shown[record.id] = self.describe(record)
         if gone:
-            found.update(
+            shown.update(
                 {name: text for name, text in self.values(gone).items() if text and text[:1] == b"{"}
             )
 
@@ -81,9 +81,9 @@ class RedisDocuments(RedisPart):
 
     def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
         """See `Store.documents`. With a state, a page looks at a bounded number of tasks."""
-        found: list[bytes] = []
+        page_texts: list[bytes] = []
         looked_at = 0
-        while before and len(found) < limit and looked_at < _SCAN_TASKS:
+        while before and len(page_texts) < limit and looked_at < _SCAN_TASKS:
             want = limit if state is None else max(limit, 500)
             page, following = self._page(before, want)
             looked_at += len(page)
@@ -92,11 +92,11 @@ class RedisDocuments(RedisPart):
             for place, task_id in page:
                 text = texts.get(task_id)
                 if text is not None and (state is None or facts_of(text).state == state):
-                    found.append(text)
-                    if len(found) == limit:
+                    page_texts.append(text)
+                    if len(page_texts) == limit:
                         before = place if place != page[-1][0] else following
                         break
-        return found, before
+        return page_texts, before
 
     def _page(self, before: int, limit: int) -> tuple[list[tuple[int, str]], int]:
         """Return places and ids, newest first, and where the next page begins."""
@@ -116,8 +116,8 @@ class RedisDocuments(RedisPart):
             return places, 0
         page = places[:limit]
         if len(places) > limit and places[limit][0] == page[-1][0]:  # two of one place stay together
-            whole = [one for one in page if one[0] != page[-1][0]]
-            page = whole or [one for one in places if one[0] == page[-1][0]]
+            whole = [listed for listed in page if listed[0] != page[-1][0]]
+            page = whole or [listed for listed in places if listed[0] == page[-1][0]]
         return page, page[-1][0]
 
     def count(self) -> dict[str, int]:

@@ -72,17 +72,17 @@ class Link:
 
         Commands for one server run in their order there; nothing holds them together otherwise.
         """
-        found: list[Any] = [None] * len(commands)
+        outcomes: list[Any] = [None] * len(commands)
         sent = list(commands)
-        left = list(range(len(commands)))
+        unsent = list(range(len(commands)))
         asking: dict[int, tuple[str, int]] = {}
         for turn in range(_ROUNDS_MAX):
-            replies = self._send_all(sent, left, asking, is_write=is_write)
-            again: list[int] = []
+            replies = self._send_all(sent, unsent, asking, is_write=is_write)
+            unanswered: list[int] = []
             asking = {}
             must_wait = False
             for index, reply in replies.items():
-                found[index] = reply
+                outcomes[index] = reply
                 if isinstance(reply, NoScriptError):
                     sent[index] = with_source(sent[index])
                 elif isinstance(reply, AskError):
@@ -93,14 +93,14 @@ class Link:
                     must_wait = True
                 else:
                     continue
-                again.append(index)
-            left = again
-            if not left:
+                unanswered.append(index)
+            unsent = unanswered
+            if not unsent:
                 break
             if must_wait:
                 self._servers.doubt()
                 time.sleep(_TRY_AGAIN_S * (1 + turn / 4))
-        return [self._translate(reply) if isinstance(reply, Exception) else reply for reply in found]
+        return [self._translate(reply) if isinstance(reply, Exception) else reply for reply in outcomes]
 
     def one(self, *command: Any, is_write: bool = False) -> Any:
         """Send one command and return its answer.
@@ -108,10 +108,10 @@ class Link:
         Raises:
             StoreError: it failed.
         """
-        [found] = self.run([command], is_write=is_write)
-        if isinstance(found, StoreError):
-            raise found
-        return found
+        [reply] = self.run([command], is_write=is_write)
+        if isinstance(reply, StoreError):
+            raise reply
+        return reply
 
     def all(self, commands: Sequence[Command], *, is_write: bool = False) -> list[Any]:
         """Send *commands* and return their answers.
@@ -119,11 +119,11 @@ class Link:
         Raises:
             StoreError: one of them failed.
         """
-        found = self.run(commands, is_write=is_write)
-        for reply in found:
+        replies = self.run(commands, is_write=is_write)
+        for reply in replies:
             if isinstance(reply, StoreError):
                 raise reply
-        return found
+        return replies
 
     def on_each_master(self, *command: Any) -> list[Any]:
         """Send a command without a key to every master; return the answers.
@@ -135,13 +135,13 @@ class Link:
             servers = self._servers.masters()
         except AWAY as exc:
             raise self._translate(exc) from exc
-        found = []
+        replies = []
         for server in servers:
             [reply] = self._exchange({server: [command]}, is_write=False)[server]
             if isinstance(reply, Exception):
                 raise self._translate(reply)
-            found.append(reply)
-        return found
+            replies.append(reply)
+        return replies
 
     def close(self) -> None:
         """Close all connections."""
@@ -153,9 +153,9 @@ class Link:
         text = str(exc) or type(exc).__name__
         if isinstance(exc, OutOfMemoryError) or text.startswith("OOM"):
             text = "out of memory: it has reached its maxmemory and evicts nothing, so nothing new is stored"
-        made = StoreError(f"{self.url}: {text}")
-        made.__cause__ = exc
-        return made
+        error = StoreError(f"{self.url}: {text}")
+        error.__cause__ = exc
+        return error
 
     # One round
 
@@ -195,14 +195,14 @@ class Link:
 
     def _exchange(self, groups: dict[Server, list[Command]], *, is_write: bool) -> dict[Server, list[Any]]:
         """Write to every server, then read from every one."""
-        found: dict[Server, list[Any]] = {}
-        open_ones: list[tuple[Server, Any]] = []
+        replies: dict[Server, list[Any]] = {}
+        sent: list[tuple[Server, Any]] = []
         for server, group in groups.items():
             connection = None
             try:
                 server.check()
             except RedisConnectionError as exc:  # not tried, so not one more failure that puts it off further
-                found[server] = [exc] * len(group)
+                replies[server] = [exc] * len(group)
                 continue
             try:
                 connection = server.pool.get_connection()
@@ -210,12 +210,12 @@ class Link:
                 connection.send_packed_command(connection.pack_commands([*group, *wait]))
             except (RedisError, OSError) as exc:
                 self._drop(server, connection, exc)
-                found[server] = [exc] * len(group)
+                replies[server] = [exc] * len(group)
             else:
-                open_ones.append((server, connection))
-        for server, connection in open_ones:
-            found[server] = self._read(server, connection, len(groups[server]), is_write=is_write)
-        return found
+                sent.append((server, connection))
+        for server, connection in sent:
+            replies[server] = self._read(server, connection, len(groups[server]), is_write=is_write)
+        return replies
 
     def _wait(self, group: list[Command]) -> list[Command]:
         if not self._wait_replicas or not group:

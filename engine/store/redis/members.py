@@ -128,14 +128,14 @@ class Members:
     def pending(self) -> dict[str, dict[int, int]]:
         """Return consumer → region → how many entries it has there; also of consumers that are forgotten."""
         replies = self._link.all([("XINFO", "CONSUMERS", stream, GROUP) for stream in self._keys.streams])
-        found: dict[str, dict[int, int]] = {}
+        by_consumer: dict[str, dict[int, int]] = {}
         for region, reply in enumerate(replies):
-            for one in reply:
-                facts = dict(zip(*[iter(one)] * 2, strict=True))
-                counts = found.setdefault(facts[b"name"].decode(), {})
+            for listed in reply:
+                facts = dict(zip(*[iter(listed)] * 2, strict=True))
+                counts = by_consumer.setdefault(facts[b"name"].decode(), {})
                 if facts[b"pending"]:
                     counts[region] = facts[b"pending"]
-        return found
+        return by_consumer
 
     def oldest(self, pending: Mapping[str, Mapping[int, int]]) -> dict[str, float]:
         """Return consumer → UNIX seconds of its oldest entry, for what `pending` returned."""
@@ -146,12 +146,12 @@ class Members:
                 for consumer, region in asked
             ]
         )
-        found: dict[str, float] = {}
+        oldest: dict[str, float] = {}
         for (consumer, _), reply in zip(asked, replies, strict=True):
             if reply:
                 at = int(reply[0][0].partition(b"-")[0]) / 1000
-                found[consumer] = min(at, found.get(consumer, at))
-        return found
+                oldest[consumer] = min(at, oldest.get(consumer, at))
+        return oldest
 
     def entries_of(self, consumer: str, region: int, *, idle_ms: int = 0) -> Iterator[list[str]]:
         """Yield ids of a consumer's entries in a region, some at a time; see `RedisStore.pending`."""
@@ -176,13 +176,13 @@ class Members:
         for entry, reply in zip(entries, self._link.all(commands, is_write=True), strict=False):
             if reply is None:
                 continue
-            made = Taken(region, entry, [], {})
+            entry_taken = Taken(region, entry, [], {})
             for record, progress in zip(entry.accepted, reply, strict=True):
                 if progress != b"{":
-                    made.records.append(record)
+                    entry_taken.records.append(record)
                     if progress:
-                        made.progress[record.id] = progress
-            taken.append(made)
+                        entry_taken.progress[record.id] = progress
+            taken.append(entry_taken)
         return taken
 
     def bury(self, consumer: str) -> bool:
@@ -256,21 +256,21 @@ class Members:
                     document["updated_at"] = now
                     changed.append((task_id, value, document))
         done = Committed()
-        again = self._change(changed, fence, done)
+        changed_meanwhile = self._change(changed, fence, done)
         by_tag: dict[str, list[str]] = {}
         for task_id in ids:
-            if task_id in again:
+            if task_id in changed_meanwhile:
                 continue
             by_tag.setdefault(self._keys.tags[self._keys.region(task_id)], []).append(task_id)
-        self._link.all([("ZREM", f"{tag}due", *some) for tag, some in by_tag.items()], is_write=True)
-        states = [document["state"] for task_id, _, document in changed if task_id not in again]
+        self._link.all([("ZREM", f"{tag}due", *over) for tag, over in by_tag.items()], is_write=True)
+        states = [document["state"] for task_id, _, document in changed if task_id not in changed_meanwhile]
         return states, done.callbacks
 
     def _change(
         self, changed: list[tuple[str, bytes, dict[str, Any]]], fence: int, done: Committed
     ) -> set[str]:
         """Write documents; return the tasks that were changed by others meanwhile: they come up again."""
-        again = set()
+        changed_meanwhile = set()
         commands = [
             self.store.changes.command(task_id, old, document, fence=fence, reports=True)
             for task_id, old, document in changed
@@ -282,7 +282,7 @@ class Members:
             if reply == b"fenced":
                 raise StoreError(f"leader {fence} is over: there is a later one")
             if reply == b"changed":
-                again.add(task_id)
+                changed_meanwhile.add(task_id)
             else:
                 self.store.changes.note_callback(done, task_id, document, reply)
-        return again
+        return changed_meanwhile

@@ -44,18 +44,18 @@ class Row(msgspec.Struct, frozen=True):
     must_be_there: bool = False  #: what it counts is counted once
 
     @classmethod
-    def parked(cls, one: Parked) -> Row:
+    def parked(cls, row: Parked) -> Row:
         """Return a row to be added."""
-        queue = queue_of(one.operation, one.after)
-        queues = [queue + one.node]
-        if queue == "delay:" and one.operation in WIDE:
-            queues.append(f"wide:{one.node}")
-        return cls(queues, member_of(one.operation, one.task_id, one.target), one.target, one.parked_at)
+        queue = queue_of(row.operation, row.after)
+        queues = [queue + row.node]
+        if queue == "delay:" and row.operation in WIDE:
+            queues.append(f"wide:{row.node}")
+        return cls(queues, member_of(row.operation, row.task_id, row.target), row.target, row.parked_at)
 
     @classmethod
-    def delivered(cls, one: Delivered, *, must_be_there: bool) -> Row:
+    def delivered(cls, settled: Delivered, *, must_be_there: bool) -> Row:
         """Return a row to be dropped because of what became of it."""
-        return cls.read(one.row, token=token_of_row(one.row), must_be_there=must_be_there)
+        return cls.read(settled.row, token=token_of_row(settled.row), must_be_there=must_be_there)
 
     @classmethod
     def read(cls, row: ParkedRow, *, token: str = "", must_be_there: bool = False) -> Row:
@@ -70,12 +70,14 @@ class Row(msgspec.Struct, frozen=True):
 
 def rows_behind(parked: Sequence[Parked]) -> dict[str, bytes]:
     """Return what a task's ``behind`` hash holds for rows that wait for parents: target → JSON."""
-    found: dict[str, list[list[str]]] = {}
-    for one in parked:
-        if one.after:
-            member = member_of(one.operation, one.task_id, one.target)
-            found.setdefault(one.target, []).append([one.node, str(int(one.operation)), one.after, member])
-    return {target: msgspec.json.encode(rows) for target, rows in found.items()}
+    by_target: dict[str, list[list[str]]] = {}
+    for row in parked:
+        if row.after:
+            member = member_of(row.operation, row.task_id, row.target)
+            by_target.setdefault(row.target, []).append(
+                [row.node, str(int(row.operation)), row.after, member]
+            )
+    return {target: msgspec.json.encode(rows) for target, rows in by_target.items()}
 
 
 class RedisQueues(RedisPart):
@@ -113,7 +115,7 @@ class RedisQueues(RedisPart):
                 commands.append(("ZCARD", f"{tag}{queue}{node}"))
                 commands.append(("ZRANGE", f"{tag}{queue}{node}", 0, 0, "WITHSCORES"))
         replies = iter(self.link.all(commands))
-        found: dict[str, Depth] = {}
+        depths: dict[str, Depth] = {}
         empty: list[Command] = []
         for tag, node in places:
             counts, oldest = [], []
@@ -126,22 +128,22 @@ class RedisQueues(RedisPart):
                 keys = [f"{tag}delayed", *(f"{tag}{queue}{node}" for queue in QUEUES)]
                 empty.append(CLEAN.call(keys, [node]))
                 continue
-            before = found.get(node, Depth(0, oldest[0]))
-            found[node] = Depth(
+            before = depths.get(node, Depth(0, oldest[0]))
+            depths[node] = Depth(
                 before.count + sum(counts),
                 min(before.oldest_at, *oldest),
                 before.ready + counts[0] + counts[1],
             )
         if empty:
             self.link.run(empty, is_write=True)
-        return found
+        return depths
 
     def nodes_behind(self) -> list[str]:
         """See `Store.nodes_behind`."""
         nodes = sorted(set().union(*self._delayed()))
         commands = [("EXISTS", f"{tag}wait:{node}") for node in nodes for tag in self.keys.tags]
-        found = iter(self.link.all(commands))
-        return [node for node in nodes if sum(next(found) for _ in self.keys.tags)]
+        replies = iter(self.link.all(commands))
+        return [node for node in nodes if sum(next(replies) for _ in self.keys.tags)]
 
     # Rows
 
@@ -164,9 +166,9 @@ class RedisQueues(RedisPart):
                 more = self._first(node, [places[place] for place in crowded], limit)
                 for place, rows in zip(crowded, more, strict=True):
                     replies[place] = rows
-        found = [row for rows in replies for row in rows]
-        found.sort(key=lambda row: row.seq)
-        return found[:limit]
+        oldest = [row for rows in replies for row in rows]
+        oldest.sort(key=lambda row: row.seq)
+        return oldest[:limit]
 
     def _first(self, node: str, places: Sequence[tuple[str, str]], limit: int) -> list[list[ParkedRow]]:
         replies = self.link.all(
@@ -182,9 +184,9 @@ class RedisQueues(RedisPart):
         replies = self.link.all(
             [("ZREVRANGE", f"{tag}wide:{node}", 0, _WIDE_MAX - 1, "WITHSCORES") for tag in self.keys.tags]
         )
-        found = [row for reply in replies for row in _rows(node, reply)]
-        found.sort(key=lambda row: row.seq, reverse=True)
-        return found[:_WIDE_MAX]
+        wide = [row for reply in replies for row in _rows(node, reply)]
+        wide.sort(key=lambda row: row.seq, reverse=True)
+        return wide[:_WIDE_MAX]
 
     def parked_like(
         self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
@@ -192,8 +194,8 @@ class RedisQueues(RedisPart):
         """See `Store.parked_like`. Looks among rows just read, and drops those that went meanwhile."""
         wanted = set(targets)
         rows = {row.key: row for row in among if (row.operation, row.target) in wanted}
-        here = self.present(list(rows.values()))
-        return sorted((row for row in rows.values() if (node, row.key) in here), key=lambda row: row.seq)
+        present = self.present(list(rows.values()))
+        return sorted((row for row in rows.values() if (node, row.key) in present), key=lambda row: row.seq)
 
     def parked_below(
         self, node: str, prefix: str, before: float, among: Sequence[ParkedRow]
@@ -216,19 +218,21 @@ class RedisQueues(RedisPart):
             member = member_of(row.operation, row.task_id, row.target)
             by_queue.setdefault(name, []).append((row, member))
         replies = self.link.all(
-            [("ZMSCORE", name, *(member for _, member in some)) for name, some in by_queue.items()]
+            [("ZMSCORE", name, *(member for _, member in of_queue)) for name, of_queue in by_queue.items()]
         )
         return {
             (row.node, row.key)
-            for some, reply in zip(by_queue.values(), replies, strict=True)
-            for (row, _), score in zip(some, reply, strict=True)
+            for of_queue, reply in zip(by_queue.values(), replies, strict=True)
+            for (row, _), score in zip(of_queue, reply, strict=True)
             if score is not None
         }
 
     def queues_behind(self, by_task: Mapping[str, Sequence[Delivered]]) -> dict[str, list[str]]:
         """Return, per task, the queues of rows that wait for what was delivered."""
         asked = [
-            (task_id, list({one.row.target for one in some})) for task_id, some in by_task.items() if some
+            (task_id, list({settled.row.target for settled in settled_rows}))
+            for task_id, settled_rows in by_task.items()
+            if settled_rows
         ]
         replies = self.link.all(
             [
@@ -236,16 +240,16 @@ class RedisQueues(RedisPart):
                 for task_id, targets in asked
             ]
         )
-        found: dict[str, list[str]] = {}
+        queues: dict[str, list[str]] = {}
         for (task_id, _), texts in zip(asked, replies, strict=True):
             nodes = {node for text in texts if text for node, *_ in msgspec.json.decode(text)}
             if nodes:
-                found[task_id] = [queue + node for node in sorted(nodes) for queue in (*QUEUES, "wide:")]
-        return found
+                queues[task_id] = [queue + node for node in sorted(nodes) for queue in (*QUEUES, "wide:")]
+        return queues
 
     def rows_of_tasks(self, task_ids: Iterable[str]) -> dict[str, list[Row]]:
         """Return every row of some tasks: looked for in their regions, for nothing else asks for that."""
-        found: dict[str, list[Row]] = {}
+        by_task: dict[str, list[Row]] = {}
         for task_id in task_ids:
             tag = self.keys.tags[self.keys.region(task_id)]
             for name in self.link.one("SMEMBERS", f"{tag}delayed"):
@@ -255,23 +259,25 @@ class RedisQueues(RedisPart):
                         operation, _, target = member.split(" ", 2)
                         after = "?" if queue == "wait:" else ""
                         row = ParkedRow(member, 0.0, node, int(operation), target, task_id, after, 0.0)
-                        found.setdefault(task_id, []).append(Row.read(row))
-        return found
+                        by_task.setdefault(task_id, []).append(Row.read(row))
+        return by_task
 
     def _members_of(self, queue: str, task_id: str) -> list[str]:
-        found: list[str] = []
+        members: list[str] = []
         cursor = b"0"
         while True:
-            cursor, some = self.link.one("ZSCAN", queue, cursor, "MATCH", f"* {task_id} *", "COUNT", _SCAN)
-            found += [member.decode() for member in some[::2] if member.decode().split(" ", 2)[1] == task_id]
+            cursor, page = self.link.one("ZSCAN", queue, cursor, "MATCH", f"* {task_id} *", "COUNT", _SCAN)
+            members += [
+                member.decode() for member in page[::2] if member.decode().split(" ", 2)[1] == task_id
+            ]
             if cursor == b"0":
-                return found
+                return members
 
 
 def _rows(node: str, reply: Sequence[bytes], *, after: str = "") -> list[ParkedRow]:
-    found = []
+    rows = []
     for member, score in zip(*[iter(reply)] * 2, strict=True):
         text, at = member.decode(), float(score)
         operation, task_id, target = text.split(" ", 2)
-        found.append(ParkedRow(text, at, node, int(operation), target, task_id, after, at))
-    return found
+        rows.append(ParkedRow(text, at, node, int(operation), target, task_id, after, at))
+    return rows

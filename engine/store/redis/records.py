@@ -111,7 +111,7 @@ def facts_of(document: bytes) -> _Settled:
 
 def bare_document(record: Accepted) -> bytes:
     """Return a document without what only the configuration tells: layers and totals."""
-    made: dict[str, Any] = {
+    document: dict[str, Any] = {
         "task_id": record.id,
         "state": "accepted",
         "active": True,
@@ -127,7 +127,7 @@ def bare_document(record: Accepted) -> bytes:
         "errors": [],
     }
     if record.digest:
-        made["digest"] = record.digest.hex()
+        document["digest"] = record.digest.hex()
     if record.token:
-        made["token"] = record.token
-    return msgspec.json.encode(made)
+        document["token"] = record.token
+    return msgspec.json.encode(document)

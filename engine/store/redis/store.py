@@ -73,21 +73,21 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         layout = self.keys.cluster("layout")
         wanted = f"region_count={self.keys.count}"
         self.link.one("SET", layout, wanted, "NX", is_write=True)
-        found = (self.link.one("GET", layout) or b"").decode()
-        if found != wanted:
+        written = (self.link.one("GET", layout) or b"").decode()
+        if written != wanted:
             raise StoreError(
-                f"{self.link.url} is of engines with {found}, and that says where a task is: it cannot be "
+                f"{self.link.url} is of engines with {written}, and that says where a task is: it cannot be "
                 f"{wanted} there; set store.region_count, or another store.prefix"
             )
         self._make_groups()
         self._is_open = True
 
     def _make_groups(self) -> None:
-        made = self.link.run(
+        replies = self.link.run(
             [("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM") for stream in self.keys.streams],
             is_write=True,
         )
-        for reply in made:
+        for reply in replies:
             if isinstance(reply, StoreError) and "BUSYGROUP" not in str(reply):
                 raise reply
 
@@ -148,9 +148,9 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
 
     def journal(self) -> Iterator[tuple[str, list[Accepted]]]:
         """See `Store.journal`."""
-        found = [(region, entry) for region, entry in self.entries(self.consumer) if entry.accepted]
-        found.sort(key=lambda pair: [int(part) for part in pair[1].id.split("-")])
-        for region, entry in found:
+        entries = [(region, entry) for region, entry in self.entries(self.consumer) if entry.accepted]
+        entries.sort(key=lambda pair: [int(part) for part in pair[1].id.split("-")])
+        for region, entry in entries:
             values = self.values([record.id for record in entry.accepted])
             yield (
                 journal_key(region, entry.id),
@@ -177,8 +177,8 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         for region, tag in enumerate(self.keys.tags):
             first = self._forget_from.get(region, 0)
             ids = [
-                one.decode()
-                for one in self.link.one(
+                listed.decode()
+                for listed in self.link.one(
                     "ZRANGEBYSCORE",
                     f"{tag}index",
                     "-inf",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from release.lab.caches import free_port
+from tests.fakes import quick_pip
 from tests.rigs.host_calls import HostCalls
 from tests.rigs.site import Site, installation
 
@@ -16,18 +17,24 @@ def port() -> int:
     return free_port()
 
 
+@pytest.fixture(scope="session")
+def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter for hosts whose pip is quick."""
+    return quick_pip.make_python(tmp_path_factory.mktemp("python") / "quick")
+
+
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[HostCalls]:
+def host(tmp_path: Path, quick_python: Path) -> Iterator[HostCalls]:
     """An installation, stopped at the end; files that start no engine have a plain one of their own."""
-    calls = HostCalls(tmp_path / "root")
+    calls = HostCalls(tmp_path / "root", python=quick_python)
     yield calls
     calls.close()
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def installed(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Iterator[Site]:
     """Give an installation that serves on three hosts."""
-    with installation(tmp_path_factory.mktemp("site")) as site:
+    with installation(tmp_path_factory.mktemp("site"), quick_python) as site:
         yield site
 
 

@@ -232,12 +232,12 @@ def test_asking_for_what_runs_by_force_reads_the_configuration_again(
 
 
 def test_what_the_asker_has_in_its_environment_does_not_reach_the_engine(
-    tmp_path: Path, port: int, good: list[Small]
+    tmp_path: Path, quick_python: Path, port: int, good: list[Small]
 ) -> None:
     """It may itself be a service, or have an engine's settings for something else."""
     names = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1", "LISTEN_FDS": "1", "PURGELINE_ENGINE__X": "1"}
     pairs = [f"{name}={value}" for name, value in names.items()]
-    host = HostCalls(tmp_path / "root", prefix=["env", *pairs])
+    host = HostCalls(tmp_path / "root", python=quick_python, prefix=["env", *pairs])
     try:
         take(host, port, good[0])
         environ = Path(f"/proc/{host.call('status')['pid']}/environ").read_bytes()
@@ -247,7 +247,7 @@ def test_what_the_asker_has_in_its_environment_does_not_reach_the_engine(
 
 
 @pytest.fixture
-def unit(tmp_path: Path) -> Iterator[HostCalls]:
+def unit(tmp_path: Path, quick_python: Path) -> Iterator[HostCalls]:
     """A host where ``systemctl`` runs the engine."""
     root, programs = tmp_path / "root", tmp_path / "bin"
     for folder in (root / "shared", programs):
@@ -256,7 +256,7 @@ def unit(tmp_path: Path) -> Iterator[HostCalls]:
         program = programs / name
         program.write_text(text.format(python=sys.executable, root=str(root)))
         program.chmod(0o755)
-    calls = HostCalls(root, prefix=["env", f"PATH={programs}:{os.environ['PATH']}"])
+    calls = HostCalls(root, python=quick_python, prefix=["env", f"PATH={programs}:{os.environ['PATH']}"])
     yield calls
     with contextlib.suppress(Refusal):
         calls.call("stop", service="systemd")

@@ -29,18 +29,21 @@ class HostCalls:
 
     Args:
         root: its folder.
+        python: runs the agent.
         prefix: a command to run the agent under.
     """
 
-    def __init__(self, root: Path, *, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: Path, *, python: Path = Path(sys.executable), prefix: Sequence[str] = ()
+    ) -> None:
         self.root = root
         self.events: list[dict[str, Any]] = []
-        self._prefix = list(prefix)
+        self._command = [*prefix, str(python), "-I", "-B"]
 
     def start(self, op: str, **request: Any) -> "subprocess.Popen[bytes]":
         """Begin an operation."""
         process = subprocess.Popen(
-            [*self._prefix, sys.executable, "-I", "-B", str(AGENT), op],
+            [*self._command, str(AGENT), op],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[2]
+PYTHON = Path(sys.executable).resolve()
 TIMEOUT_S = 180.0
 
 
@@ -105,9 +106,15 @@ class Task:
 
 
 class Site:
-    """One installation: a root on all hosts of the rig, and a repository."""
+    """One installation: a root on all hosts of the rig, and a repository.
 
-    def __init__(self, rig: Hosts, folder: Path) -> None:
+    Args:
+        rig: its hosts.
+        folder: for what the controller has.
+        python: of the hosts; no wrapper, because each operation starts it.
+    """
+
+    def __init__(self, rig: Hosts, folder: Path, *, python: Path = PYTHON) -> None:
         self.rig = rig
         self.folder = folder
         self.root = "/srv/purgeline"
@@ -119,7 +126,7 @@ class Site:
             repository=str(folder / "repository"),
             known_hosts=str(rig.known_hosts),
             ssh_key_file=str(rig.key),
-            inventory=str(self._inventory()),
+            inventory=str(self._inventory(python)),
             root=self.root,
             min_free_bytes=1,
             bake_s=0.3,
@@ -130,12 +137,13 @@ class Site:
             service="direct",
         )
 
-    def _inventory(self) -> Path:
-        """Write the rig's inventory, with an interpreter that is no wrapper: each operation starts it."""
+    def _inventory(self, python: Path) -> Path:
+        """Write the rig's inventory, with this interpreter on each host."""
         path = self.folder / "hosts.toml"
-        python = f'python = "{Path(sys.executable).resolve()}"'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.rig.inventory().read_text().replace("[[hosts]]", f"[[hosts]]\n{python}"))
+        path.write_text(
+            self.rig.inventory().read_text().replace("[[hosts]]", f'[[hosts]]\npython = "{python}"')
+        )
         return path
 
     def publish(self, version: str, **behaviour: Any) -> None:
@@ -214,10 +222,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def installation(folder: Path) -> Iterator[Site]:
+def installation(folder: Path, python: Path) -> Iterator[Site]:
     """Give an installation that serves 1.0 on three hosts."""
     with Hosts(folder / "rig", 3) as rig:
-        site = Site(rig, folder / "site")
+        site = Site(rig, folder / "site", python=python)
         site.publish("1.0")
         first = site.deploy("1.0", "--batches", "100%")
         assert first.code == 0, first.err

@@ -1,0 +1,59 @@
+"""Stands in for pip where a test needs many releases on a host: installs wheels in a hundredth of the time.
+
+The host's agent calls it as it calls pip; other arguments are refused. Scripts of wheels are left out.
+`make_python` gives an interpreter whose pip this is. What unpacking means with the real one is in
+``test_host_unpack`` and ``test_deploy``.
+"""
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+LIBRARY = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+SWITCHES = ("index", "compile", "cache-dir", "input")
+
+
+def make_python(folder: Path) -> Path:
+    """Make an interpreter that has this module as pip, and otherwise what this one has; return its path."""
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", folder], check=True)
+    library = folder / LIBRARY
+    (library / "pip").mkdir()
+    (library / "pip" / "__init__.py").touch()
+    shutil.copyfile(__file__, library / "pip" / "__main__.py")
+    (library / "others.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin/python"
+
+
+def install(python: Path, wheels: Path, requirements: Path) -> None:
+    """Unpack the wheels whose hashes the requirements name; each of them must be there."""
+    by_hash = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in wheels.glob("*.whl")}
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        wheel = by_hash[line.partition("--hash=sha256:")[2]]
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(python.parents[1] / LIBRARY)
+
+
+def main() -> None:
+    """Read the command line as pip would."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--python", type=Path, required=True)
+    parser.add_argument("command", choices=["install"])
+    for name in SWITCHES:
+        parser.add_argument(f"--no-{name}", action="store_true", required=name != "input")
+    parser.add_argument("--require-hashes", action="store_true", required=True)
+    parser.add_argument("--disable-pip-version-check", action="store_true")
+    parser.add_argument("--only-binary")
+    parser.add_argument("-q", action="store_true")
+    parser.add_argument("--find-links", type=Path, required=True)
+    parser.add_argument("-r", type=Path, required=True)
+    order = parser.parse_args()
+    install(order.python, order.find_links, order.r)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ HOT = (
     "engine/intake/heads.py",
     "engine/intake/replies.py",
     "engine/intake/room.py",
+    "engine/intake/targets.py",
     "engine/intake/task_replies.py",
     "engine/intake/urls.py",
     "engine/nodes/channel.py",

@@ -11,7 +11,7 @@ import msgspec
 
 from engine.base.background import Background
 from engine.errors import RequestError, StoreError
-from engine.intake.validate import ID
+from engine.intake.task_body import ID
 from engine.tasks import documents
 from engine.tasks.words import FINAL_STATES, State
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.errors import RequestError, StoreError
-from engine.intake.validate import ID
+from engine.intake.task_body import ID
 from engine.tasks import documents
 
 if TYPE_CHECKING:

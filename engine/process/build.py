@@ -34,7 +34,7 @@ from engine.errors import ConfigError
 from engine.intake.admission import Admission
 from engine.intake.auth import Auth
 from engine.intake.gate import Gate
-from engine.intake.plan import Topology
+from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.nodes.node import Node
 from engine.notify.outbox import Outbox

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from engine.errors import RequestError
-from engine.intake.validate import decode
+from engine.intake.task_body import decode
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:

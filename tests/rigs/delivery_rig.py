@@ -12,7 +12,7 @@ from engine.base.timer import Timer
 from engine.config.load import parse
 from engine.delivery.dispatch import Dispatch
 from engine.delivery.queues import DelayQueues
-from engine.intake.plan import Topology
+from engine.intake.topology import Topology
 from engine.intake.validate import Validator, all_hosts
 from engine.nodes.node import Node
 from engine.observe.counters import Stats

@@ -1,115 +1,31 @@
-"""Which nodes a task goes to, in which order, and who waits for whom."""
+"""What a node of a plan is sent, and how many subtasks a task of it has."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from engine.config.load import parse
-from engine.errors import RequestError
-from engine.intake.plan import _PLANS_MAX, Topology
-from engine.tasks.plan import Plan, subtask_count
+from engine.config.tables import Driver, NodeConfig
+from engine.nodes import drivers
+from engine.tasks.plan import Plan, Step, subtask_count
 from engine.tasks.words import Action, Kind, Operation
 
-Row = tuple[str, str, list[str] | None]
+ALL = drivers.capabilities(NodeConfig(name="n", driver="varnish", url="http://127.0.0.1:1"))
 
 
-def topology(*nodes: Row, layers: str = "origin parent edge", **extra: Any) -> Topology:
-    """Nodes as (name, layer, parents); *extra* goes into every node's table."""
-    table = {
-        "layer": [{"name": name} for name in layers.split()],
-        "node": [
-            {
-                "driver": "varnish",
-                "url": "http://127.0.0.1:1",
-                "name": name,
-                "layer": layer,
-                **({} if parents is None else {"parents": parents}),
-                **extra,
-            }
-            for name, layer, parents in nodes
-        ],
-    }
-    return Topology(parse(table))
-
-
-def waits(plan: Plan) -> dict[str, set[str]]:
-    """For each node the names of those it waits for."""
-    names = [step.node for step in plan.steps]
-    return {step.node: {names[index] for index in step.parents} for step in plan.steps}
-
-
-TWO = (("e1", "edge", None), ("e2", "edge", None), ("p1", "parent", None), ("p2", "parent", None))
-THREE = (*TWO, ("o", "origin", None))
-
-
-def test_layers_are_worked_in_the_order_of_the_file_whatever_the_order_of_the_nodes() -> None:
-    plan = topology(*THREE).plan()
-    assert [step.node for step in plan.steps] == ["o", "p1", "p2", "e1", "e2"]
-    assert [step.layer for step in plan.steps] == ["origin", "parent", "parent", "edge", "edge"]
-
-
-def test_a_node_without_parents_waits_for_the_whole_layer_before_it() -> None:
-    assert waits(topology(*THREE).plan()) == {
-        "o": set(), "p1": {"o"}, "p2": {"o"}, "e1": {"p1", "p2"}, "e2": {"p1", "p2"},
-    }  # fmt: skip
-
-
-def test_a_node_waits_for_its_own_parents_only() -> None:
-    nodes: tuple[Row, ...] = (
-        ("p1", "parent", None),
-        ("p2", "parent", None),
-        ("e1", "edge", ["p2"]),
-        ("e2", "edge", []),
+def plan_of(*operations: frozenset[Operation]) -> Plan:
+    """A parent, and edges that wait for it; one node alone is an edge."""
+    last = len(operations) - 1
+    return Plan(
+        tuple(
+            Step(f"n{place}", "l", can, (0,) if place else (), is_parent=place == 0 and last > 0)
+            for place, can in enumerate(operations)
+        )
     )
-    assert waits(topology(*nodes).plan()) == {"p1": set(), "p2": set(), "e1": {"p2"}, "e2": set()}
-
-
-def test_an_empty_layer_is_passed_over() -> None:
-    assert waits(topology(("o", "origin", None), ("e", "edge", None)).plan()) == {"o": set(), "e": {"o"}}
-
-
-def test_when_a_layer_is_left_out_nodes_wait_for_the_nearest_ancestors_that_are_in() -> None:
-    assert waits(topology(*THREE).plan(layers=["origin", "edge"])) == {"o": set(), "e1": {"o"}, "e2": {"o"}}
-    assert waits(topology(*THREE).plan(layers=["edge"])) == {"e1": set(), "e2": set()}
-
-
-def test_of_two_parents_the_one_left_out_is_replaced_by_its_own_parents() -> None:
-    nodes: tuple[Row, ...] = (
-        ("o1", "origin", None), ("o2", "origin", None),
-        ("p1", "parent", ["o1"]), ("p2", "parent", ["o2"]), ("e", "edge", None),
-    )  # fmt: skip
-    plan = topology(*nodes).plan(nodes=["o1", "o2", "p1", "e"])
-    assert waits(plan)["e"] == {"p1", "o2"}
-
-
-def test_an_ancestor_behind_one_without_parents_is_not_waited_for() -> None:
-    nodes: tuple[Row, ...] = (("o", "origin", None), ("p", "parent", []), ("e", "edge", None))
-    assert waits(topology(*nodes).plan(layers=["origin", "edge"])) == {"o": set(), "e": set()}
-
-
-def test_parents_stand_before_children() -> None:
-    for step_number, step in enumerate(topology(*THREE).plan().steps):
-        assert all(parent < step_number for parent in step.parents)
-
-
-def test_only_who_is_waited_for_is_a_parent() -> None:
-    plan = topology(*TWO).plan()
-    assert {step.node: step.is_parent for step in plan.steps} == {
-        "p1": True, "p2": True, "e1": False, "e2": False,
-    }  # fmt: skip
-    assert not any(step.is_parent for step in topology(*TWO).plan(layers=["parent"]).steps)
-
-
-def test_without_layers_everything_is_edge() -> None:
-    one = Topology(parse({"node": [{"name": "e", "driver": "ats", "url": "http://127.0.0.1:1"}]}))
-    assert waits(one.plan(layers=["edge"])) == {"e": set()}
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_soft_purge_is_soft_at_the_last_layer_only(kind: Kind) -> None:
-    plan = topology(("p", "parent", None), ("e", "edge", None)).plan()
+    plan = plan_of(ALL, ALL)
     parent, edge = plan.steps
     assert plan.operation_at(parent, Action.PURGE, kind, soft=True) is Operation[f"PURGE_{kind.name}"]
     expected = "SOFT" if kind in {Kind.URL, Kind.KEY} else "PURGE"  # a ban cannot be soft
@@ -118,89 +34,18 @@ def test_a_soft_purge_is_soft_at_the_last_layer_only(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("driver", ["ats", "nginx", "squid"])
-def test_where_the_cache_has_no_soft_purge_it_is_hard(driver: str) -> None:
-    plan = topology(("e", "edge", None), driver=driver).plan()
-    operation = plan.operation_at(plan.steps[0], Action.PURGE, Kind.URL, soft=True)
-    assert operation is Operation.PURGE_URL
+def test_where_the_cache_has_no_soft_purge_it_is_hard(driver: Driver) -> None:
+    plan = plan_of(drivers.capabilities(NodeConfig(name="n", driver=driver, url="http://127.0.0.1:1")))
+    assert plan.operation_at(plan.steps[0], Action.PURGE, Kind.URL, soft=True) is Operation.PURGE_URL
 
 
-def test_a_parent_that_is_alone_in_its_task_may_be_soft() -> None:
-    plan = topology(*TWO).plan(layers=["parent"])
+def test_a_node_that_nobody_waits_for_may_be_soft() -> None:
+    plan = plan_of(ALL)
     assert plan.operation_at(plan.steps[0], Action.PURGE, Kind.URL, soft=True) is Operation.SOFT_URL
 
 
-@pytest.mark.parametrize(
-    ("layers", "nodes", "field", "text"),
-    [
-        (["edgy"], [], "layers", "layers: 'edgy' is not configured; did you mean 'edge'?"),
-        (["edge", "zzz"], [], "layers", "layers: 'zzz' is not configured; known: origin, parent, edge"),
-        ([], ["e11"], "nodes", "nodes: 'e11' is not configured; did you mean 'e1'?"),
-        ([], [""], "nodes", "nodes: '' is not configured; known: p1, p2, e1, e2"),
-        (["edge"], ["p1"], "nodes", "nodes: no node is in both layers and nodes"),
-        (["origin"], [], "nodes", "so there is nothing to purge"),
-    ],
-)
-def test_what_is_not_there_is_refused_with_what_is(
-    layers: list[str], nodes: list[str], field: str, text: str
-) -> None:
-    with pytest.raises(RequestError) as caught:
-        topology(*TWO).plan(layers, nodes)
-    assert caught.value.status == 422
-    assert caught.value.field == field
-    assert text in caught.value.detail
-
-
-def test_without_nodes_there_is_nothing_to_purge() -> None:
-    with pytest.raises(RequestError, match=r"no \[\[node\]\] is configured"):
-        Topology(parse({})).plan()
-
-
-def test_plans_are_made_once_whatever_the_order_of_the_names() -> None:
-    one = topology(*TWO)
-    assert one.plan() is one.plan([], [])
-    assert one.plan(nodes=["e1", "p1"]) is one.plan(nodes=("p1", "e1", "e1"))
-
-
-def test_what_is_kept_does_not_grow_with_what_clients_ask() -> None:
-    one = topology(*[(f"n{number}", "edge", None) for number in range(12)])
-    for mask in range(1, 4096):
-        one.plan(nodes=[f"n{bit}" for bit in range(12) if mask >> bit & 1])
-    assert len(one._plans) <= _PLANS_MAX
-    repeated = topology(*TWO)
-    for count in range(1, 200):
-        repeated.plan(layers=["edge"] * count)
-    assert len(repeated._plans) == 1
-
-
-def test_a_kind_is_refused_by_the_names_of_the_nodes_that_cannot_do_it() -> None:
-    one = Topology(
-        parse(
-            {
-                "node": [
-                    {"name": "v", "driver": "varnish", "url": "http://127.0.0.1:1", "key_mode": "none"},
-                    {"name": "n", "driver": "nginx", "url": "http://127.0.0.1:1", "wildcard": True},
-                    {"name": "s", "driver": "squid", "url": "http://127.0.0.1:1"},
-                ]
-            }
-        )
-    )
-    one.check(one.plan(), Action.PURGE, Kind.URL)
-    one.check(one.plan(), Action.PREFETCH, Kind.URL)
-    one.check(one.plan(nodes=["v", "n"]), Action.PURGE, Kind.PREFIX)
-    for kind, names in (
-        (Kind.PREFIX, "s (squid);"),
-        (Kind.REGEX, "n (nginx), s (squid);"),
-        (Kind.HOST, "n (nginx), s (squid);"),
-        (Kind.KEY, "v (varnish), n (nginx), s (squid);"),
-    ):
-        with pytest.raises(RequestError) as caught:
-            one.check(one.plan(), Action.PURGE, kind)
-        assert f"purge by {kind} cannot be done by {names}" in caught.value.detail
-        assert caught.value.field == "kind"
-
-
 def test_a_purge_that_fetches_again_counts_twice() -> None:
-    plan = topology(*TWO).plan()
+    plan = plan_of(ALL, ALL, ALL, ALL)
     assert subtask_count(plan, 3, Action.PURGE, prefetch=False) == 12
     assert subtask_count(plan, 3, Action.PURGE, prefetch=True) == 24
     assert subtask_count(plan, 3, Action.PREFETCH, prefetch=False) == 12

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from engine.config.load import parse
 from engine.errors import RequestError
-from engine.intake.plan import Topology
-from engine.intake.urls import normalise_url
-from engine.intake.validate import DUE_MAX_S, TARGETS_MAX, Validator, all_hosts, decode
-from tests.unit.engine.test_urls import BAD, GOOD, generated_urls
+from engine.intake.task_body import DUE_MAX_S, TARGETS_MAX
+from engine.intake.topology import Topology
+from engine.intake.validate import Validator, all_hosts
 
 if TYPE_CHECKING:
     from engine.tasks.task import Task
@@ -92,23 +90,6 @@ def test_new_ids_are_distinct_sort_by_time_and_are_valid_ids() -> None:
     assert make({"id": ids[0], "targets": [URL]}).id == ids[0]
 
 
-def test_the_digest_is_of_the_fields_not_of_their_order_or_white_space() -> None:
-    one = make(b'{"id": "x", "targets": ["http://a/"], "soft": false}')
-    same = make(b'{"soft":false,"targets":["http://a/"],"id":"x"}')
-    left_out = make(b'{"targets":["http://a/"],"id":"x"}')
-    other = make(b'{"targets":["http://b/"],"id":"x"}')
-    assert one.digest == same.digest == left_out.digest
-    assert one.digest != other.digest
-
-
-def test_targets_are_normalised_and_duplicates_counted_once_in_the_clients_order() -> None:
-    task = make(
-        {"targets": ["HTTP://B.example:80", "http://a.example/", "http://b.example/", "http://a.example/#x"]}
-    )
-    assert task.targets == ["http://b.example/", "http://a.example/"]
-    assert task.total == 4
-
-
 @pytest.mark.parametrize(
     ("body", "field", "texts"),
     [
@@ -170,106 +151,10 @@ def test_what_is_wrong_is_named_with_the_remedy(body: Any, field: str, texts: li
         assert text in error.detail
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"x",
-        b'{"targets": [',
-        b'{"targets": ["http://a/"]} x',
-        b"\xff\xfe",
-        b'{"targets": ["\xff"]}',
-        b'{"targets": ["\\ud800"]}',
-        b"{'targets': []}",
-        b'{"targets": ["http://a/"], "due_s": NaN}',
-    ],
-)
-def test_what_is_not_json_is_answered_with_400(body: bytes) -> None:
-    error = refusal(body)
-    assert error.status == 400
-    assert "not valid JSON" in error.detail
-
-
-def test_deep_nesting_is_refused_and_does_not_exhaust_the_stack() -> None:
-    assert refusal(b'{"targets": ' + b"[" * 100_000).status == 422
-    assert refusal(b"[" * 100_000).status == 422
-
-
-def test_a_number_that_is_too_large_is_refused() -> None:
-    assert refusal(b'{"targets": ["http://a/"], "due_s": 1e999}').detail.startswith("due_s: ")
-
-
 def test_as_many_targets_as_allowed_are_taken_and_one_more_is_not() -> None:
     targets = [f"http://a.example/{number}" for number in range(TARGETS_MAX)]
     assert len(make({"targets": targets}).targets) == TARGETS_MAX
     assert "takes 1-10000 targets, got 10001" in refusal({"targets": [*targets, URL]}).detail
-
-
-@pytest.mark.parametrize(
-    ("kind", "target", "stored"),
-    [
-        ("prefix", "http://A.com/img/", "http://a.com/img/"),
-        ("prefix", "http://a.com/img*", "http://a.com/img"),
-        ("prefix", "http://a.com/img**", "http://a.com/img"),
-        ("prefix", "http://a.com/*", "http://a.com/"),
-        ("prefix", "http://a.com", "http://a.com/"),
-        ("regex", "http://A.com/.*\\.jpg$", "http://a.com/.*\\.jpg$"),
-        ("regex", "http://a.com/a#b", "http://a.com/a#b"),
-        ("key", "A.com/k", "a.com/k"),
-        ("key", "a.com/a/b", "a.com/a/b"),
-        ("key", {"host": "A.com:80", "key": "k"}, "a.com/k"),
-        ("host", "A.com", "a.com"),
-        ("host", "http://A.com:80", "a.com"),
-        ("host", "https://a.com:443/", "a.com"),
-        ("host", "a.com:8080", "a.com:8080"),
-        ("host", "[::1]", "[::1]"),
-    ],
-)
-def test_each_kind_has_its_stored_form_and_storing_it_again_changes_nothing(
-    kind: str, target: Any, stored: str
-) -> None:
-    assert make({"kind": kind, "targets": [target]}).targets == [stored]
-    assert make({"kind": kind, "targets": [stored]}).targets == [stored]
-
-
-def test_a_host_outside_the_sites_is_refused_wherever_it_stands() -> None:
-    def allows(host: str) -> bool:
-        return host == "a.example"
-
-    one = validator()
-    good = ["http://a.example/1", "http://A.example:80/2"]
-    assert one.task(json.dumps({"targets": good}).encode(), allows).targets[1] == "http://a.example/2"
-    for bad in ("http://b.example/", "HTTP://B.example", "http://a.example:8080/", "http://a.example.b/"):
-        with pytest.raises(RequestError, match=r"targets\[2\]: host .* is outside the sites"):
-            one.task(json.dumps({"targets": [*good, bad]}).encode(), allows)
-    for kind, target in (("key", "b.example/k"), ("host", "b.example"), ("prefix", "http://b.example/")):
-        with pytest.raises(RequestError, match=r"targets\[0\]: host"):
-            one.task(json.dumps({"kind": kind, "targets": [target]}).encode(), allows)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_many_targets_give_what_each_alone_gives(seed: int) -> None:
-    """The short way for common URLs is the long way, only shorter; also between odd neighbours."""
-    one = validator()
-    urls = [target for target, *_ in GOOD + BAD] * 20 + generated_urls(seed, 3000)
-    random.Random(seed).shuffle(urls)
-    expected: list[str] = []
-    wrong: dict[str, str] = {}
-    for url in urls:
-        try:
-            stored, _ = normalise_url(url, "targets[0]")
-        except RequestError as exc:
-            wrong[url] = exc.detail
-        else:
-            expected.append(url)
-            task = one.task(json.dumps({"targets": [url]}).encode(), all_hosts)
-            assert task.targets == [stored], f"seed {seed}: {url!r}"
-    for url, detail in wrong.items():
-        with pytest.raises(RequestError) as caught:
-            one.task(json.dumps({"targets": [url]}).encode(), all_hosts)
-        assert caught.value.detail == detail, f"seed {seed}: {url!r}"
-    task = one.task(json.dumps({"targets": expected}).encode(), all_hosts)
-    assert task.targets == list(dict.fromkeys(normalise_url(url, "t")[0] for url in expected))
 
 
 def test_a_kind_that_a_node_cannot_do_is_refused_by_name() -> None:
@@ -301,8 +186,3 @@ def test_a_task_of_the_journal_whose_nodes_are_gone_is_refused() -> None:
     body = json.dumps({"targets": [URL], "nodes": ["gone"]}).encode()
     with pytest.raises(RequestError, match="'gone' is not configured"):
         validator().replay("t", body, 0, 1)
-
-
-def test_decoding_keeps_what_was_asked() -> None:
-    asked = decode(b'{"targets": ["x"], "kind": "host", "nodes": ["n"]}')
-    assert (asked.kind, asked.nodes, asked.due_s) == ("host", ["n"], None)

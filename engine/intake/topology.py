@@ -40,15 +40,15 @@ class Topology:
             RequestError: 422, an unknown name (the nearest known one is named), or no node left.
         """
         wanted = (frozenset(layers), frozenset(nodes))
-        found = self._plans.get(wanted)
-        if found is None:
+        plan = self._plans.get(wanted)
+        if plan is None:
             _refuse_unknown("layers", layers, self._layers)
             _refuse_unknown("nodes", nodes, [node.name for node in self._nodes])
-            found = self._make(*wanted)
+            plan = self._make(*wanted)
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
-            self._plans[wanted] = found
-        return found
+            self._plans[wanted] = plan
+        return plan
 
     def check(self, plan: Plan, action: str, kind: str) -> None:
         """Refuse what one of the plan's nodes cannot do.
@@ -100,7 +100,7 @@ class Topology:
 
     def _nearest(self, name: str, places: dict[str, int]) -> tuple[int, ...]:
         """Return the nearest ancestors of a node that are part of the plan."""
-        found: set[int] = set()
+        nearest: set[int] = set()
         seen: set[str] = set()
         ahead = list(self._ancestors[name])
         while ahead:
@@ -109,10 +109,10 @@ class Topology:
                 continue
             seen.add(ancestor)
             if ancestor in places:
-                found.add(places[ancestor])
+                nearest.add(places[ancestor])
             else:
                 ahead.extend(self._ancestors[ancestor])
-        return tuple(sorted(found))
+        return tuple(sorted(nearest))
 
 
 def _refuse_unknown(field: str, names: Sequence[str], known: list[str]) -> None:

@@ -1,0 +1,118 @@
+"""The body of a task as a client sends it: its fields, and what each takes. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from typing import Final, Literal, get_args, get_origin
+
+import msgspec
+
+from engine.errors import RequestError
+
+TARGETS_MAX: Final = 10_000
+DUE_MAX_S: Final = 7 * 86400
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PROBLEM = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)  # of msgspec: what, and its JSON path
+
+
+class KeyTarget(msgspec.Struct, forbid_unknown_fields=True):
+    """A surrogate key of one host."""
+
+    host: str
+    key: str
+
+
+class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /v1/engine/task`` as the client sends it."""
+
+    targets: list[str | KeyTarget]
+    id: str | None = None
+    action: Literal["purge", "prefetch"] = "purge"
+    kind: Literal["url", "prefix", "regex", "key", "host"] = "url"
+    soft: bool = False
+    prefetch: bool = False
+    layers: list[str] = []
+    nodes: list[str] = []
+    callback: str | None = None
+    due_s: float | None = None
+
+
+_CHOICES: Final = {
+    field.name: ", ".join(get_args(field.type))
+    for field in msgspec.structs.fields(TaskBody)
+    if get_origin(field.type) is Literal
+}
+_decode = msgspec.json.Decoder(TaskBody).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def decode(body: bytes) -> TaskBody:
+    """Return the decoded body.
+
+    Raises:
+        RequestError: 400 when it is not JSON, 422 when a field is unknown, missing or of the wrong
+            type.
+    """
+    try:
+        return _decode(body)
+    except msgspec.ValidationError as exc:
+        raise _refusal(str(exc)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise RequestError(400, f"the body is not valid JSON: {exc}") from None
+
+
+def _refusal(problem: str) -> RequestError:
+    """Say what the field takes, where msgspec says only what is wrong with it."""
+    match = _PROBLEM.fullmatch(problem)
+    assert match is not None
+    what, field = match[1], match[2] or ""
+    if what.startswith("Object contains unknown field"):
+        detail = _unknown_field(what.split("`")[1], KeyTarget if field else TaskBody)
+    elif what.startswith("Object missing required field"):
+        detail = f"field {what.split('`')[1]!r} is missing"
+    elif field in _CHOICES:
+        detail = f"takes {_CHOICES[field]}; {what[0].lower()}{what[1:]}"
+    elif field.startswith("targets["):
+        detail = f"takes a string, or an object of host and key; {what[0].lower()}{what[1:]}"
+    else:
+        detail = what[0].lower() + what[1:]
+    return RequestError(422, f"{field or 'body'}: {detail}", field=field)
+
+
+def _unknown_field(name: str, kind: type[msgspec.Struct]) -> str:
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.5)  # its time grows with the length
+    return f"unknown field {name[:64]!r}; " + (
+        f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    )
+
+
+def check_fields(asked: TaskBody) -> None:
+    """Refuse fields that are well-formed and make no sense, alone or together.
+
+    Raises:
+        RequestError: 422; the text names the field and what it takes.
+    """
+    if asked.id is not None and not ID.fullmatch(asked.id):
+        raise RequestError(422, "id: takes 1-64 characters of A-Z a-z 0-9 . _ -", field="id")
+    if not 1 <= len(asked.targets) <= TARGETS_MAX:
+        raise RequestError(
+            422, f"targets: takes 1-{TARGETS_MAX} targets, got {len(asked.targets)}", field="targets"
+        )
+    if asked.due_s is not None and not 0 < asked.due_s <= DUE_MAX_S:
+        raise RequestError(422, f"due_s: takes seconds, more than 0 and at most {DUE_MAX_S}", field="due_s")
+    if asked.action == "prefetch":
+        if asked.kind != "url":
+            raise RequestError(422, "kind: a prefetch takes kind 'url' only", field="kind")
+        if asked.soft or asked.prefetch:
+            field = "soft" if asked.soft else "prefetch"
+            raise RequestError(422, f"{field}: is for purges; this task is a prefetch already", field=field)
+    elif asked.prefetch and asked.kind != "url":
+        raise RequestError(422, "prefetch: only a purge by url knows what to fetch again", field="prefetch")
+
+
+def digest_of(asked: TaskBody) -> bytes:
+    """Return the digest of a body: the same for the same fields, whatever their order and white space."""
+    return hashlib.blake2b(_encode(asked), digest_size=16).digest()

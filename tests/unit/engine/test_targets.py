@@ -1,0 +1,93 @@
+"""Targets of every kind, brought to their stored form."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.errors import RequestError
+from engine.intake.targets import normalise
+from engine.intake.task_body import decode
+from engine.intake.urls import normalise_url
+from engine.intake.validate import all_hosts
+from tests.unit.engine.test_urls import BAD, GOOD, generated_urls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def stored_of(body: dict[str, Any], allows_host: Callable[[str], bool] = all_hosts) -> list[str]:
+    return normalise(decode(json.dumps(body).encode()), allows_host)
+
+
+def test_targets_are_normalised_and_kept_once_in_the_clients_order() -> None:
+    targets = ["HTTP://B.example:80", "http://a.example/", "http://b.example/", "http://a.example/#x"]
+    assert stored_of({"targets": targets}) == ["http://b.example/", "http://a.example/"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "stored"),
+    [
+        ("prefix", "http://A.com/img/", "http://a.com/img/"),
+        ("prefix", "http://a.com/img*", "http://a.com/img"),
+        ("prefix", "http://a.com/img**", "http://a.com/img"),
+        ("prefix", "http://a.com/*", "http://a.com/"),
+        ("prefix", "http://a.com", "http://a.com/"),
+        ("regex", "http://A.com/.*\\.jpg$", "http://a.com/.*\\.jpg$"),
+        ("regex", "http://a.com/a#b", "http://a.com/a#b"),
+        ("key", "A.com/k", "a.com/k"),
+        ("key", "a.com/a/b", "a.com/a/b"),
+        ("key", {"host": "A.com:80", "key": "k"}, "a.com/k"),
+        ("host", "A.com", "a.com"),
+        ("host", "http://A.com:80", "a.com"),
+        ("host", "https://a.com:443/", "a.com"),
+        ("host", "a.com:8080", "a.com:8080"),
+        ("host", "[::1]", "[::1]"),
+    ],
+)
+def test_each_kind_has_its_stored_form_and_storing_it_again_changes_nothing(
+    kind: str, target: Any, stored: str
+) -> None:
+    assert stored_of({"kind": kind, "targets": [target]}) == [stored]
+    assert stored_of({"kind": kind, "targets": [stored]}) == [stored]
+
+
+def test_a_host_outside_the_sites_is_refused_wherever_it_stands() -> None:
+    def allows(host: str) -> bool:
+        return host == "a.example"
+
+    good = ["http://a.example/1", "http://A.example:80/2"]
+    assert stored_of({"targets": good}, allows)[1] == "http://a.example/2"
+    for bad in ("http://b.example/", "HTTP://B.example", "http://a.example:8080/", "http://a.example.b/"):
+        with pytest.raises(RequestError, match=r"targets\[2\]: host .* is outside the sites"):
+            stored_of({"targets": [*good, bad]}, allows)
+    for kind, target in (("key", "b.example/k"), ("host", "b.example"), ("prefix", "http://b.example/")):
+        with pytest.raises(RequestError, match=r"targets\[0\]: host"):
+            stored_of({"kind": kind, "targets": [target]}, allows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_targets_give_what_each_alone_gives(seed: int) -> None:
+    """The short way for common URLs is the long way, only shorter; also between odd neighbours."""
+    urls = [target for target, *_ in GOOD + BAD] * 20 + generated_urls(seed, 3000)
+    random.Random(seed).shuffle(urls)
+    expected: list[str] = []
+    wrong: dict[str, str] = {}
+    for url in urls:
+        try:
+            stored, _ = normalise_url(url, "targets[0]")
+        except RequestError as exc:
+            wrong[url] = exc.detail
+        else:
+            expected.append(url)
+            assert stored_of({"targets": [url]}) == [stored], f"seed {seed}: {url!r}"
+    for url, detail in wrong.items():
+        with pytest.raises(RequestError) as caught:
+            stored_of({"targets": [url]})
+        assert caught.value.detail == detail, f"seed {seed}: {url!r}"
+    assert stored_of({"targets": expected}) == list(
+        dict.fromkeys(normalise_url(url, "t")[0] for url in expected)
+    )

@@ -1,10 +1,10 @@
 """The port of the engine, and what a task must be to be accepted.
 
-Enters: connections that wait at the `listener`. Each becomes a connection of the `fast_lane` (`heads`, `replies`),
-or is handed to the `aiohttp_lane`; the `gate` knows all that are open. Both lanes ask `auth` and give a body to
-`admission`: `validate` makes a task of it (`task_body`, `topology`, `targets`, `urls`, `host_rules`), `room` lets
-it wait, `forwarding` asks the other workers. Leaves: the task to its saver; once stored, its answer to the client
-(`task_replies`, `problems`) and the task to `engine.delivery`.
+Enters: a connection that waits at the `listener`. The `fast_lane` reads it (`heads`, `replies`) until it
+hands it to the `aiohttp_lane`; the `gate` knows all that are open. Both lanes ask `auth`, and give a body to
+`admission`: `validate` makes a task of it (`task_body`, `topology`, `targets`, `urls`, `host_rules`), `room`
+lets it wait, `forwarding` asks the other workers. Leaves: the task, to its saver; once it is stored, its
+answer to the client (`task_replies`, `problems`), and the task to `engine.delivery`.
 
 May import `engine.delivery`, `engine.workers` and what lies below them; never `engine.cluster`.
 """

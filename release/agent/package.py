@@ -58,8 +58,8 @@ def place(files: Mapping[str, bytes], folder: Path) -> None:
     """
     if is_placed(files, folder):
         return
-    draft, aside = (folder.with_name(f"{folder.name}.{what}-{os.getpid()}") for what in ("part", "old"))
-    shutil.rmtree(draft, ignore_errors=True)
+    mark = os.urandom(4).hex()
+    draft, aside = (folder.with_name(f"{folder.name}.{what}-{mark}") for what in ("part", "old"))
     try:
         _write(files, draft)
         _rename(files, draft, folder, aside=aside)

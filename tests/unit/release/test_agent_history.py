@@ -1,0 +1,88 @@
+"""release.agent.history: whole lines, and the way back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from release.agent import history
+from release.agent.answers import Refused
+from release.agent.layout import Host
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    made = Host(tmp_path / "root")
+    made.make()
+    return made
+
+
+def release(host: Host, version: str) -> None:
+    folder = host.release(version)
+    folder.mkdir()
+    (folder / ".verified").write_text(json.dumps({"version": version}))
+
+
+def entry(version: str, action: str = "reload", **more: Any) -> dict[str, Any]:
+    return {"version": version, "action": action, "ok": True, **more}
+
+
+def test_a_torn_last_line_is_ended_and_passed_over(host: Host) -> None:
+    path = host.root / "history.jsonl"
+    path.write_bytes(b'{"version": "1"}\n{"versi')
+    history.append(host, version="2")
+    assert [line["version"] for line in history.entries_of(host)] == ["1", "2"]
+    assert path.read_bytes().count(b"\n") == 3
+
+
+def test_no_history_is_an_empty_one(tmp_path: Path) -> None:
+    assert history.entries_of(Host(tmp_path)) == []
+
+
+def test_what_cannot_be_noted_is_told_and_undoes_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    history.note(Host(tmp_path / "gone"), action="stop")
+    said = json.loads(capfd.readouterr().out)
+    assert said["event"] == "warning"
+    assert said["message"].startswith("the history lacks this stop: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("entries", "order"),
+    [
+        ([], []),
+        ([entry("1"), entry("2"), entry("1")], ["2", "1"]),
+        ([entry("1"), entry("2", ok=False)], ["1"]),
+        ([entry("1"), entry("2", "prune"), entry("3", "unpack")], ["1"]),
+        ([entry("1"), entry("2"), entry("1", "rollback", **{"from": "2"})], ["1"]),
+        ([entry("1"), entry("2"), entry("3"), entry("1", "rollback", **{"from": "3"})], ["1"]),
+        ([entry("1"), entry("2"), entry("1", "auto-rollback", **{"from": "2"}), entry("3")], ["1", "3"]),
+        ([entry("2"), entry("1", "rollback", **{"from": "2"})], ["1"]),
+    ],
+)
+def test_a_version_that_was_left_by_a_rollback_is_not_gone_back_to(
+    entries: list[dict[str, Any]], order: list[str]
+) -> None:
+    assert history.served(entries) == order
+
+
+def test_a_rollback_goes_to_the_last_good_one_that_is_still_here(host: Host) -> None:
+    for version in ("1", "2", "3"):
+        history.append(host, **entry(version))
+        release(host, version)
+    (host.root / "current").symlink_to("releases/3")
+    assert history.previous(host, {}) == {"version": "2", "current": "3"}
+    (host.release("2") / ".verified").unlink()
+    assert history.previous(host, {})["version"] == "1"
+    (host.release("1") / ".verified").unlink()
+    with pytest.raises(Refused, match="no good release before 3"):
+        history.previous(host, {})
+
+
+def test_the_last_entries_are_shown(host: Host) -> None:
+    for version in range(60):
+        history.add(host, {"entry": {"version": str(version)}})
+    assert len(history.show(host, {})["entries"]) == 50
+    assert [line["version"] for line in history.show(host, {"limit": 2})["entries"]] == ["58", "59"]

@@ -35,6 +35,10 @@ SCRIPTS: Final = {"supervisor.py": "release/build/shipped_supervisor.py"}
 FOLDERS: Final = {"agent": "release/agent", "salt": "salt", "templates": "templates"}
 #: Files that a host cannot do without.
 NEEDED: Final = ("supervisor.py", "agent/__main__.py")
+#: What the agent of the version before imports to try a release, where it is gone from the tree. A controller
+#: of that version brings its own agent to the hosts.
+NAMES_BEFORE: Final = ("engine/worker.py",)
+_NAME_BEFORE: Final = '"""Nothing: the version before tries a release by importing this name."""\n'
 _STAMP: Final = '''"""Version of the engine, written by ``inv pack``."""
 
 __version__ = "{version}"
@@ -129,6 +133,9 @@ class _Pack:
             version=self.release.version, revision=self.release.revision, built_at=_iso(self.release.time)
         )
         (self.tree / "engine" / "_version.py").write_text(stamp, encoding="utf-8")
+        for name in NAMES_BEFORE:
+            if not (self.tree / name).exists():
+                (self.tree / name).write_text(_NAME_BEFORE, encoding="utf-8")
 
     def collect(self) -> None:
         """Gather every file but the manifest."""

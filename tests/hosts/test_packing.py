@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -111,6 +112,14 @@ def test_an_artefact_holds_what_a_host_needs_and_says_so(packed: Packed, unpacke
     pinned = (unpacked / "requirements.txt").read_text().splitlines()
     assert len(pinned) == len(list((unpacked / "wheels").iterdir()))
     assert all("://" not in line and line.count("--hash=sha256:") == 1 for line in pinned)
+
+
+def test_the_agent_of_the_version_before_can_try_it(packed: Packed, unpacked: Path) -> None:
+    """Its controller brings it along: ``import engine.worker, engine.cli, engine.config``."""
+    with zipfile.ZipFile(unpacked / "wheels/purgeline-0.1.10-py3-none-any.whl") as wheel:
+        names = set(wheel.namelist())
+    assert {"engine/worker.py", "engine/cli/__init__.py", "engine/config/__init__.py"} <= names
+    assert not (packed.source / "engine/worker.py").exists()
 
 
 def test_the_self_test_ran_and_the_tree_is_as_before(packed: Packed) -> None:

@@ -168,12 +168,12 @@ def _write_file(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> Non
     mode = 0o755 if entry.mode & _EXECUTABLE else 0o644
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, mode), "wb") as file:
-        left = entry.size
-        while chunk := content.read(min(left, _CHUNK_BYTES)):
+        remaining = entry.size
+        while chunk := content.read(min(remaining, _CHUNK_BYTES)):
             file.write(chunk)
-            left -= len(chunk)
-    if left:
-        raise ArtefactError(f"the archive is damaged: {entry.name!r} ends {left} bytes early")
+            remaining -= len(chunk)
+    if remaining:
+        raise ArtefactError(f"the archive is damaged: {entry.name!r} ends {remaining} bytes early")
     path.chmod(mode)  # whatever the umask is
 
 

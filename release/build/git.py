@@ -56,8 +56,8 @@ def read(root: Path) -> Commit:
 
 def commit_of_tag(root: Path, tag: str) -> str:
     """Return the revision that *tag* names, or ``""`` when there is no such tag."""
-    found = _git(root, ("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}"), check=False)
-    return found.decode().strip()
+    printed = _git(root, ("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}"), check=False)
+    return printed.decode().strip()
 
 
 def tags(root: Path) -> list[str]:
@@ -67,9 +67,9 @@ def tags(root: Path) -> list[str]:
 
 def tar_of(root: Path, revision: str) -> bytes:
     """Return a tar of the `SHIPPED` files of *revision*, as git holds them."""
-    there = set(_names(root, "ls-tree", "-z", "--name-only", revision))
+    tracked = set(_names(root, "ls-tree", "-z", "--name-only", revision))
     return _git(
-        root, ("archive", "--format=tar", revision, "--", *(name for name in SHIPPED if name in there))
+        root, ("archive", "--format=tar", revision, "--", *(name for name in SHIPPED if name in tracked))
     )
 
 

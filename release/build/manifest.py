@@ -107,9 +107,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         ArtefactError: one is missing, different, or one too many; names it.
     """
-    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
-    for name in sorted(there ^ set(manifest.files)):
-        what = "is not in its manifest" if name in there else "is missing"
+    unpacked = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+    for name in sorted(unpacked ^ set(manifest.files)):
+        what = "is not in its manifest" if name in unpacked else "is missing"
         raise ArtefactError(f"{manifest.file_name}: {name} {what}")
     for name, entry in manifest.files.items():
         path = folder / name

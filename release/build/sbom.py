@@ -50,14 +50,14 @@ def render(own: Wheel, others: Sequence[Wheel], stamp: Stamp) -> str:
     """
     metadata = {wheel.name: _metadata(wheel) for wheel in (own, *others)}
     components = {wheel.name: _component(wheel, metadata[wheel.name]) for wheel in (own, *others)}
-    ours = components[own.name]
-    ours.type = ComponentType.APPLICATION
-    ours.properties = [Property(name="purgeline:revision", value=stamp.revision)]
+    application = components[own.name]
+    application.type = ComponentType.APPLICATION
+    application.properties = [Property(name="purgeline:revision", value=stamp.revision)]
     hashes = " ".join(sorted(wheel.sha256 for wheel in (own, *others)))
     bom = Bom(
         components=[components[wheel.name] for wheel in others],
         serial_number=uuid.uuid5(_SPACE, f"{stamp.version} {stamp.revision} {hashes}"),
-        metadata=BomMetaData(component=ours, timestamp=datetime.fromtimestamp(stamp.time, UTC)),
+        metadata=BomMetaData(component=application, timestamp=datetime.fromtimestamp(stamp.time, UTC)),
     )
     for name, component in components.items():
         needed = _needs(metadata[name])

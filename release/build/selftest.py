@@ -58,12 +58,12 @@ def _install(unpacked: Path, venv: Path, python: str, home: Path) -> Path:
 def _version_of(programs: Path, home: Path) -> dict[str, Any]:
     text = _run([str(programs / "purgeline"), "version", "--json"], home, "run purgeline version")
     try:
-        found = json.loads(text)
+        answer = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        answer = None
+    if not isinstance(answer, dict):
         raise ArtefactError(f"self-test: purgeline version answered {text[:200]!r}, no JSON object")
-    return found
+    return answer
 
 
 def _run(command: Sequence[str], home: Path, doing: str) -> str:
@@ -121,10 +121,10 @@ def _python(manifest: Manifest) -> str:
     minor = int(manifest.python.removeprefix("cp3"))
     if sys.version_info[:2] == (3, minor):
         return sys.executable
-    found = shutil.which(f"python3.{minor}")
-    if not found:
+    program = shutil.which(f"python3.{minor}")
+    if not program:
         raise ArtefactError(
             f"self-test: needs python3.{minor}, which this machine lacks; install it, or leave the test out "
             "with --no-self-test"
         )
-    return found
+    return program

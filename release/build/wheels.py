@@ -106,7 +106,7 @@ def select(lock: str, wanted: Target) -> list[Locked]:
     Raises:
         ArtefactError: a line cannot be read, has no hash, or two versions of a package are needed.
     """
-    found: dict[str, Locked] = {}
+    packages: dict[str, Locked] = {}
     for line in lock.replace("\\\n", " ").splitlines():
         text = line.partition("#")[0].strip()
         if not text:
@@ -124,12 +124,12 @@ def select(lock: str, wanted: Target) -> list[Locked]:
         if not _is_needed(entry, wanted):
             continue
         name = canonicalize_name(entry.name)
-        if name in found:
+        if name in packages:
             raise ArtefactError(
                 f"requirements.lock: {name} has two versions for {wanted.python}; lock it again"
             )
-        found[name] = Locked(name, pins[0], hashes)
-    return [found[name] for name in sorted(found)]
+        packages[name] = Locked(name, pins[0], hashes)
+    return [packages[name] for name in sorted(packages)]
 
 
 def house(lock: str, wanted: Target, cache: Path) -> list[Wheel]:

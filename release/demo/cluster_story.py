@@ -80,9 +80,9 @@ def _engine_dies(stage: ClusterStage, screen: StoryScreen) -> None:
     stage.origin.version = "old"
     _visit(stage.nodes, paths)
     stage.origin.version = "new"
-    found = _visit(stage.nodes, paths)
+    served = _visit(stage.nodes, paths)
     each = {node.name: {"old": PAGES} for node in stage.nodes}
-    screen.claim(f"{PAGES} pages have changed, and every node serves the old ones", each, found)
+    screen.claim(f"{PAGES} pages have changed, and every node serves the old ones", each, served)
     stage.origin.delay_s = ORIGIN_DELAY_S
     tasks = [
         _task(f"page-{place}", paths[place : place + PAGES_A_TASK], prefetch=True)
@@ -101,8 +101,8 @@ def _engine_dies(stage: ClusterStage, screen: StoryScreen) -> None:
         screen.command(f"kill -9 {stage.engines[DYING].pid}  # {DYING}")
         stage.engines[DYING].kill()
         killed_at = time.monotonic()
-        for one in work:
-            one.result()
+        for client in work:
+            client.result()
     screen.say(
         f"{seen.broken} requests had no answer, and were sent again to another engine, with the same id."
     )
@@ -118,9 +118,9 @@ def _engine_dies(stage: ClusterStage, screen: StoryScreen) -> None:
     states = Counter(_state(stage, name, task_id) for name in living for task_id in ids)
     screen.claim("each is done, whichever of the two is asked", {"done": 2 * len(tasks)}, dict(states))
     stage.origin.delay_s = 0.0
-    found = _visit(stage.nodes, paths)
+    served = _visit(stage.nodes, paths)
     each = {node.name: {"new": PAGES} for node in stage.nodes}
-    screen.claim(f"every node serves the new page, {PAGES} of {PAGES}; lost: 0", each, found)
+    screen.claim(f"every node serves the new page, {PAGES} of {PAGES}; lost: 0", each, served)
 
 
 def _redis_dies(stage: ClusterStage, screen: StoryScreen) -> None:

@@ -136,7 +136,7 @@ class Stage:
             ("edge-2", "edge", "nginx", parent, free_port()),
         ]
         with ThreadPoolExecutor(len(wanted)) as threads:  # a Varnish compiles its VCL for about a second
-            starts = [threads.submit(self._start_node, *one) for one in wanted]
+            starts = [threads.submit(self._start_node, *place) for place in wanted]
         self.nodes = sorted((start.result() for start in starts), key=lambda node: node.layer != "parent")
         self.start_engines()
 
@@ -176,8 +176,8 @@ class Stage:
 
         def logged() -> list[dict[str, Any]] | None:
             lines = self.engine.log_path.read_text(encoding="utf-8").splitlines()
-            found = [json.loads(line) for line in lines if f'"{task_id}"' in line and '"subtask"' in line]
-            return found if len(found) >= count else None
+            answers = [json.loads(line) for line in lines if f'"{task_id}"' in line and '"subtask"' in line]
+            return answers if len(answers) >= count else None
 
         return wait_until(logged, what=f"{count} log lines of task {task_id}") or []
 
@@ -253,6 +253,6 @@ def _software(path: str) -> str:
     """Return name, version and path of a cache server."""
     flag = "-V" if path.endswith("varnishd") else "-v"
     printed = subprocess.run([path, flag], capture_output=True, text=True, check=False)
-    found = re.search(r"(varnish-|nginx/)([\d.]+)", printed.stderr + printed.stdout)
+    match = re.search(r"(varnish-|nginx/)([\d.]+)", printed.stderr + printed.stdout)
     name = "Varnish" if flag == "-V" else "nginx"
-    return f"{name} {found[2] if found else ''} ({path})"
+    return f"{name} {match[2] if match else ''} ({path})"

@@ -291,7 +291,7 @@ def _type(stage: Stage, screen: StoryScreen, words: str, *, exit_code: int) -> P
 
 
 def _task_id(printed: Printed) -> str:
-    found = re.search(r"^task_id\s+(\S+)", printed.plain, re.MULTILINE)
-    if found is None:
+    match = re.search(r"^task_id\s+(\S+)", printed.plain, re.MULTILINE)
+    if match is None:
         raise StageError(f"no task id in: {printed.plain}")
-    return found[1]
+    return match[1]

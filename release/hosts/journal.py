@@ -133,11 +133,11 @@ class Journal:
             return []
         except OSError as exc:
             raise ReleaseError(f"{self.path}: cannot be read: {exc.strerror}") from exc
-        found = []
+        entries = []
         for line in lines:
             with contextlib.suppress(msgspec.DecodeError):
-                found.append(msgspec.json.decode(line, type=dict[str, Any]))
-        return found[-limit:] if limit else found
+                entries.append(msgspec.json.decode(line, type=dict[str, Any]))
+        return entries[-limit:] if limit else entries
 
     def begin(self, run: Run) -> None:
         """Note that *run* is under way; before it locks anything.
@@ -164,11 +164,11 @@ class Journal:
 
     def runs(self) -> list[Run]:
         """Return the runs that have not ended, the oldest first."""
-        found = []
+        runs = []
         for path in sorted(self._runs.glob("*.json")):
             with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
-                found.append(msgspec.json.decode(path.read_bytes(), type=Run))
-        return sorted(found, key=lambda run: run.at)
+                runs.append(msgspec.json.decode(path.read_bytes(), type=Run))
+        return sorted(runs, key=lambda run: run.at)
 
     def abandoned(self, root: str, hosts: Sequence[str]) -> list[Run]:
         """Return the runs on any of *hosts* whose process is gone."""

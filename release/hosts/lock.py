@@ -53,7 +53,7 @@ class HostsLock:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self.lost = ""  #: why it is no longer ours; empty while it is
-        self.left: list[str] = []  #: hosts that could not be unlocked
+        self.still_locked: list[str] = []  #: hosts that could not be unlocked
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -85,10 +85,10 @@ class HostsLock:
                 raise _refusal(refused)
 
     def release(self) -> None:
-        """Unlock all hosts. One that cannot be reached is told of, and noted in `left`."""
+        """Unlock all hosts. One that cannot be reached is told of, and noted in `still_locked`."""
         for outcome in self._unlock(self._names).values():
             if not outcome.is_answered:
-                self.left.append(outcome.host)
+                self.still_locked.append(outcome.host)
                 self._say(
                     f"{outcome.host}: its lock could not be released ({outcome.reason}); the next run on "
                     f"this machine does it, others can take it over after {self._ttl_s:g} s"
@@ -141,9 +141,9 @@ def take_over(
     fleet: Fleet, journal: Journal, names: Sequence[str], say: Callable[[str], object]
 ) -> list[Run]:
     """Release what ended runs of this machine still hold on *names*; return those runs, the oldest first."""
-    found = journal.abandoned(fleet.root, names)
+    runs = journal.abandoned(fleet.root, names)
     ended = {entry.get("deploy_id") for entry in journal.read() if entry.get("phase") == "end"}
-    for run in found:
+    for run in runs:
         hosts = [name for name in names if name in run.hosts]
         outcomes = fleet.run("unlock", {"token": run.token}, hosts=hosts, timeout_s=LOCK_TIMEOUT_S)
         if set(run.hosts) == set(hosts) and all(outcome.is_answered for outcome in outcomes.values()):
@@ -151,4 +151,4 @@ def take_over(
         what = f"{run.action} {run.version} ({run.deploy_id}, by {run.who})"
         if run.deploy_id not in ended:
             say(f"{what} was killed on this machine; its lock is released, and what it did is left as it is")
-    return found
+    return runs

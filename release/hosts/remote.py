@@ -154,8 +154,9 @@ class Fleet:
         asked = self.names if hosts is None else list(hosts)
         # Connect, send the agent, run: each has a limit of its own, so this one is for threads that hang.
         hung_s = 4 * self._settings.connect_timeout_s + 2 * limit_s + SLACK_S + HUNG_SLACK_S
-        found = fan_out(asked, lambda name: _outcome(name, op, work), self._settings.parallel_count, hung_s)
-        return complete(asked, op, found)
+        parallel_count = self._settings.parallel_count
+        outcomes = fan_out(asked, lambda name: _outcome(name, op, work), parallel_count, hung_s)
+        return complete(asked, op, outcomes)
 
 
 def fan_out(
@@ -168,7 +169,7 @@ def fan_out(
     done: queue.SimpleQueue[tuple[str, Outcome]] = queue.SimpleQueue()
     waiting = list(reversed(names))
     since: dict[str, float] = {}
-    found: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     while waiting or since:
         while waiting and len(since) < max(1, parallel_count):
             name = waiting.pop()
@@ -182,8 +183,8 @@ def fan_out(
             since = {name: began for name, began in since.items() if time.monotonic() - began < hung_s}
             continue
         if since.pop(name, None) is not None:
-            found[name] = outcome
-    return found
+            outcomes[name] = outcome
+    return outcomes
 
 
 def complete(asked: Sequence[str], op: str, found: Mapping[str, Outcome]) -> dict[str, Outcome]:
@@ -221,13 +222,13 @@ def _outcome(name: str, op: str, work: Callable[[str], dict[str, Any]]) -> Outco
     try:
         answer = work(name)
     except HostError as exc:
-        found = Outcome(host=name, op=op, ok=False, kind=exc.kind, reason=exc.reason, log=exc.log)
+        outcome = Outcome(host=name, op=op, ok=False, kind=exc.kind, reason=exc.reason, log=exc.log)
     except Exception as exc:  # noqa: BLE001 - one host's surprise must not stop the others
         reason = f"{type(exc).__name__}: {exc}"
-        found = Outcome(host=name, op=op, ok=False, kind="protocol", reason=reason)
+        outcome = Outcome(host=name, op=op, ok=False, kind="protocol", reason=reason)
     else:
-        found = from_answer(name, op, answer)
-    return msgspec.structs.replace(found, duration_s=time.monotonic() - began)
+        outcome = from_answer(name, op, answer)
+    return msgspec.structs.replace(outcome, duration_s=time.monotonic() - began)
 
 
 def from_answer(name: str, op: str, answer: dict[str, Any]) -> Outcome:

@@ -1,6 +1,6 @@
 """A small caching proxy that speaks PURGE, for a demo on a machine without a real cache server.
 
-    python -m release.cacheproxy --port 6081 --backend 127.0.0.1:8080 --folder DIR
+    python -m release.lab.cacheproxy --port 6081 --backend 127.0.0.1:8080 --folder DIR
 
 Not for production: it keeps everything in memory. What it does, it does as a cache should (RFC 9111):
 
@@ -13,31 +13,26 @@ Not for production: it keeps everything in memory. What it does, it does as a ca
   driver ``squid``. Only loopback clients may; others get 403. A fetch under way when the purge comes is
   not stored.
 
-Every object is also a file in *folder*, and they are read again at start. So a proxy that was killed comes
-back with what it had, stale or not, as nginx and Traffic Server do.
+Every object is also a file in *folder*, see `release.lab.cachestore`.
 """
 
 import argparse
 import asyncio
-import contextlib
-import hashlib
 import ipaddress
-import json
 import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from release.lab.cachestore import Store, Stored
+
 OBJECT_MAX_BYTES = 16 * 1024 * 1024
-STORE_MAX_BYTES = 128 * 1024 * 1024
 FETCH_TIMEOUT_S = 30.0
 
 _STORABLE = frozenset({200, 203, 204, 301, 308, 404, 410})
@@ -58,96 +53,6 @@ _PASSED_ON = (
     "If-None-Match",
     "If-Modified-Since",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """One answer of the backend."""
-
-    key: str
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-    since: float  #: UNIX time at which it was of age 0
-    fresh_s: float  #: 0: not to be stored
-
-    @property
-    def age_s(self) -> int:
-        """Seconds since the origin made it."""
-        return max(0, int(time.time() - self.since))
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it may still be served."""
-        return time.time() - self.since < self.fresh_s
-
-    def to_bytes(self) -> bytes:
-        """Return it as a file: one line of JSON, then the body."""
-        facts = {name: value for name, value in asdict(self).items() if name != "body"}
-        return json.dumps(facts).encode() + b"\n" + self.body
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Read a file back.
-
-        Raises:
-            ValueError, TypeError: this is no such file.
-        """
-        head, _, body = data.partition(b"\n")
-        facts = json.loads(head)
-        facts["headers"] = [(str(name), str(value)) for name, value in facts["headers"]]
-        return cls(body=body, **facts)
-
-
-class Store:
-    """Objects by key, the least recently used ones dropped first; each is a file of *folder* too."""
-
-    def __init__(self, folder: Path, *, max_bytes: int = STORE_MAX_BYTES) -> None:
-        self._folder = folder
-        self._max_bytes = max_bytes
-        self._objects: dict[str, Stored] = {}
-        self.used_bytes = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("*.object"):
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # no file of ours: leave it alone
-                self._keep(Stored.from_bytes(path.read_bytes()))
-
-    def __repr__(self) -> str:
-        return f"<Store {self._folder} [{len(self._objects)} objects, {self.used_bytes} bytes]>"
-
-    def get(self, key: str) -> Stored | None:
-        """Return a fresh object."""
-        found = self._objects.pop(key, None)
-        if found is not None:
-            self._objects[key] = found  # now the most recently used
-        return found if found is not None and found.is_fresh else None
-
-    def put(self, stored: Stored) -> None:
-        """Keep an object, in a file that is either whole or not there."""
-        self.drop(stored.key)
-        self._keep(stored)
-        path = self._path(stored.key)
-        temporary = path.with_suffix(".new")
-        temporary.write_bytes(stored.to_bytes())
-        temporary.replace(path)
-        while self.used_bytes > self._max_bytes:
-            self.drop(next(iter(self._objects)))
-
-    def drop(self, key: str) -> bool:
-        """Forget an object; return whether there was one."""
-        found = self._objects.pop(key, None)
-        if found is None:
-            return False
-        self.used_bytes -= len(found.body)
-        self._path(key).unlink(missing_ok=True)
-        return True
-
-    def _keep(self, stored: Stored) -> None:
-        self._objects[stored.key] = stored
-        self.used_bytes += len(stored.body)
-
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.object"
 
 
 class CacheProxy:
@@ -201,9 +106,9 @@ class CacheProxy:
         key = f"{host}{path}"
         if "Range" in request.headers or "Authorization" in request.headers:
             return await self._pass(request, host, path)
-        found = self._store.get(key)
-        if found is not None:
-            return _response(found, "HIT")
+        stored = self._store.get(key)
+        if stored is not None:
+            return _response(stored, "HIT")
         fetched = await asyncio.shield(self._fetch_once(key, host, path))
         if fetched is None or not fetched.fresh_s:  # too big, or this one client's own
             return await self._pass(request, host, path)
@@ -333,7 +238,7 @@ async def serve(port: int, backend: str, folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(
-        prog="python -m release.cacheproxy", description=(__doc__ or "").split("\n")[0]
+        prog="python -m release.lab.cacheproxy", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--backend", required=True, metavar="HOST:PORT")

@@ -108,8 +108,8 @@ class Origin:
 
     def content(self, host: str, path: str) -> Content:
         """Return what *path* of *host* answers now, the troubles set for all answers aside."""
-        found = self._contents.get((host, path))
-        return found or Content(body=f"{self.version} {host}{path}".encode())
+        content = self._contents.get((host, path))
+        return content or Content(body=f"{self.version} {host}{path}".encode())
 
     def start(self) -> None:
         """Listen and serve in a thread; returns when connections are accepted.

@@ -148,9 +148,9 @@ def ensure(
     install = commands[-1]
     # Lists that were read long ago name versions that are gone: read them and try once more.
     done = all(run(command) for command in commands) or (run(update_of(install)) and run(install))
-    left = missing(REQUIREMENTS[purpose], is_there)
-    if not done or left:
-        raise MissingPackagesError(left or packages, commands)
+    lacking = missing(REQUIREMENTS[purpose], is_there)
+    if not done or lacking:
+        raise MissingPackagesError(lacking or packages, commands)
     return packages
 
 

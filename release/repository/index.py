@@ -76,9 +76,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
         for entry in builds:
             if (entry.python, entry.platform) == (python, platform):
                 return entry
-        there = ", ".join(f"{entry.python}-{entry.platform}" for entry in builds)
+        built = ", ".join(f"{entry.python}-{entry.platform}" for entry in builds)
         raise RepositoryError(
-            f"version {version} has no build for {python}-{platform}, only for {there}; pack it for that"
+            f"version {version} has no build for {python}-{platform}, only for {built}; pack it for that"
         )
 
     def builds(self, version: str) -> list[Artefact]:
@@ -87,10 +87,10 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             RepositoryError: no such version; lists those there are.
         """
-        found = [entry for entry in self.artefacts if entry.version == version]
-        if not found:
+        builds = [entry for entry in self.artefacts if entry.version == version]
+        if not builds:
             raise RepositoryError(f"there is no version {version}; there is {self._others()}")
-        return found
+        return builds
 
     def channel(self, name: str) -> str:
         """Return the version that the channel *name* points at.
@@ -101,9 +101,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
         check_channel(name)
         version = self.channels.get(name)
         if not version:
-            there = ", ".join(f"{key} → {value}" for key, value in sorted(self.channels.items()))
+            known = ", ".join(f"{key} → {value}" for key, value in sorted(self.channels.items()))
             raise RepositoryError(
-                f"channel {name} names no version yet ({there or 'no channel does'}); "
+                f"channel {name} names no version yet ({known or 'no channel does'}); "
                 f"set it with inv repo --channel {name}"
             )
         if (why := self.builds(version)[0].yanked) != "":
@@ -129,16 +129,16 @@ def decode_index(payload: bytes, what: str) -> Index:
         RepositoryError: it is damaged or of a format this version does not read.
     """
     try:
-        found = msgspec.json.decode(payload, type=_Payload)
+        decoded = msgspec.json.decode(payload, type=_Payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise RepositoryError(f"{what} is damaged: {exc}") from exc
-    if found.format != FORMAT:
-        raise RepositoryError(f"{what} has format {found.format}, this purgeline reads {FORMAT}; update it")
+    if decoded.format != FORMAT:
+        raise RepositoryError(f"{what} has format {decoded.format}, this purgeline reads {FORMAT}; update it")
     artefacts = tuple(
-        Artefact(file_name=name, **msgspec.structs.asdict(entry)) for name, entry in found.artefacts.items()
+        Artefact(file_name=name, **msgspec.structs.asdict(entry)) for name, entry in decoded.artefacts.items()
     )
     return Index(
-        serial=found.serial, expires_at=found.expires_at, artefacts=artefacts, channels=found.channels
+        serial=decoded.serial, expires_at=decoded.expires_at, artefacts=artefacts, channels=decoded.channels
     )
 
 

@@ -71,11 +71,11 @@ class PublishLock:
         content = msgspec.json.encode(holder)
         deadline = time.monotonic() + self._wait_s
         while not self._claim(LOCK, content):
-            found = self._transport.read(LOCK, _BYTES_MAX)
-            if found is not None and (_has_ended(found) or self._is_unchanged(LOCK, found)):
-                self._break(found, content)
+            held = self._transport.read(LOCK, _BYTES_MAX)
+            if held is not None and (_has_ended(held) or self._is_unchanged(LOCK, held)):
+                self._break(held, content)
             elif time.monotonic() >= deadline:
-                raise LockedError(_held_text(self._transport.url, found or b""))
+                raise LockedError(_held_text(self._transport.url, held or b""))
             else:
                 time.sleep(_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311  # spreads those who wait
         self._content = content
@@ -105,11 +105,11 @@ class PublishLock:
                 self._transport.remove(staged)
         return is_done
 
-    def _break(self, found: bytes, content: bytes) -> None:
-        """Remove the lock if it still is *found*."""
+    def _break(self, stale: bytes, content: bytes) -> None:
+        """Remove the lock if it still is *stale*."""
         if self._claim(BREAK, content):
             try:
-                if self._transport.read(LOCK, _BYTES_MAX) == found:
+                if self._transport.read(LOCK, _BYTES_MAX) == stale:
                     self._transport.remove(LOCK)
             finally:
                 self._transport.remove(BREAK)

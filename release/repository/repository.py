@@ -1,7 +1,7 @@
 """A repository of artefacts: reading it with distrust, and publishing so that it is whole at any moment.
 
-Reading: the index counts only when a trusted key signed it, it has not expired, and no newer one was seen
-here before; an artefact only when size and SHA-256 are those of the index.
+Reading: the index counts only as `release.repository.signed` says; an artefact only when size and SHA-256 are
+those of the index.
 
 Publishing: the artefact is uploaded under a temporary name, then a lock is taken, the index is read again,
 the artefact gets its name, and the new index replaces the old one last. What is cut short at any point, by a
@@ -13,35 +13,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import secrets
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from release.build.manifest import read_manifest, sha256_of
 from release.errors import ArtefactError, RepositoryError
-from release.repository import changes, signing
-from release.repository.index import Index, check_channel, decode_index, encode_index
+from release.repository import changes
+from release.repository.index import Index, check_channel
 from release.repository.lock import PublishLock
-from release.repository.serials import SerialMemory
+from release.repository.signed import SignedIndex
 from release.repository.transports.connect import connect
 from release.repository.transports.transport import TEMPORARY
 from release.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from pathlib import Path
 
     from release.repository.index import Artefact
     from release.repository.transports.transport import Transport
     from release.settings import Settings
 
-INDEX: Final = "index.json"
-_INDEX_BYTES_MAX: Final = 16 * 1024 * 1024
 _LEFTOVER_S: Final = 86400  #: a temporary file this old belongs to nobody
 
 
@@ -92,11 +87,9 @@ class Repository:
     ) -> None:
         self.url = transport.url
         self._transport = transport
-        self._settings = settings
         self._clock = clock
         self._stale_s = stale_s
-        self._seen = SerialMemory(Path(settings.state_dir).expanduser(), transport.url)
-        self._floor: int | None = None  # highest serial that was known when the index was read
+        self._index = SignedIndex(transport, settings, clock=clock)
 
     def __enter__(self) -> Self:
         return self
@@ -114,10 +107,7 @@ class Repository:
         Raises:
             RepositoryError: there is none, or it cannot be read.
         """
-        content = self._read_index()
-        if content is None:
-            raise RepositoryError(f"repository {self.url} has no {INDEX}; publish something with inv repo")
-        return content
+        return self._index.envelope()
 
     def index(self) -> Index:
         """Return the index, verified.
@@ -130,15 +120,7 @@ class Repository:
 
     def verify(self, envelope: bytes) -> Index:
         """Return the index in *envelope*; see `index`."""
-        found = self._verify(envelope)
-        if found.expires_at <= self._clock():
-            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found.expires_at))
-            raise RepositoryError(
-                f"the index of {self.url} expired on {when}; renew it with inv repo --refresh, and find out "
-                "whether somebody holds back newer ones"
-            )
-        self._seen.remember(found.serial)
-        return found
+        return self._index.verify(envelope)
 
     def fetch(self, artefact: Artefact, to: Path) -> Path:
         """Bring *artefact* into the folder *to* and return its path; a good copy there is taken as it is.
@@ -213,8 +195,8 @@ class Repository:
         always: bool = False,
     ) -> Change:
         """Apply *plan* to the index, under the lock. It runs twice: first to refuse what cannot be done."""
-        keys = self._signing_keys()
-        old = self._current()
+        keys = self._index.signing_keys()
+        old = self._index.current()
         notes = changes.differences(old, plan(old)) or (["sign the index anew"] if always else [])
         missing = upload is not None and not self._has(upload)
         if missing and not notes:
@@ -227,71 +209,20 @@ class Repository:
             self._staged(upload if missing else None) as staged,
             PublishLock(self._transport, stale_s=self._stale_s) as lock,
         ):
-            old = self._current()
+            old = self._index.current()
             new = plan(old)
             if staged and upload:
                 self._transport.commit(staged, upload.name)
             if new is not old or always:
-                new = self._write(new, keys, lock)
+                new = self._index.write(new, keys, lock)
             self._remove_leftovers()
         return Change(new, notes)
 
-    def _write(self, index: Index, keys: list[Ed25519PrivateKey], lock: PublishLock) -> Index:
-        """Sign and write the index, if the lock is still ours then."""
-        index = changes.renewed(
-            index, now=self._clock(), ttl_s=self._settings.index_ttl_s, seen=self._seen.highest()
-        )
-        staged = self._transport.stage(io.BytesIO(signing.seal(encode_index(index), keys)))
-        is_done = False
-        try:
-            if not lock.is_ours():
-                raise RepositoryError(
-                    f"repository {self.url}: another publisher took over, this one was too slow; run it again"
-                )
-            self._transport.commit(staged, INDEX)
-            is_done = True
-        finally:
-            if not is_done:
-                self._transport.remove(staged)
-        self._seen.remember(index.serial)
-        return index
-
-    def _current(self) -> Index:
-        """Return the index to build on: verified, but it may have expired; empty in a new repository."""
-        content = self._read_index()
-        return Index() if content is None else self._verify(content)
-
-    def _read_index(self) -> bytes | None:
-        """Read the index, after the serial it is compared with: others see newer ones at any time."""
-        self._floor = self._seen.highest()
-        return self._transport.read(INDEX, _INDEX_BYTES_MAX)
-
-    def _verify(self, envelope: bytes) -> Index:
-        what = f"the index of {self.url}"
-        keys = signing.trusted(self._settings.trusted_keys)
-        found = decode_index(signing.unseal(envelope, keys, what), what)
-        highest = self._seen.highest() if self._floor is None else self._floor
-        if found.serial < highest:
-            raise RepositoryError(
-                f"{what} is an old one (serial {found.serial}; {highest} was seen before): it was put back, "
-                f"or this is another repository; if that is right, remove {self._seen.path}"
-            )
-        return found
-
-    def _signing_keys(self) -> list[Ed25519PrivateKey]:
-        path = Path(self._settings.key_file).expanduser()
-        keys = signing.load_keys(path)
-        known = signing.trusted(self._settings.trusted_keys)
-        if not any(signing.keyid(key.public_key().public_bytes_raw()) in known for key in keys):
-            public = signing.public_text(keys[0])
-            raise RepositoryError(f"{path}: nobody would trust its signature; add {public} to trusted_keys")
-        return keys
-
     def _has(self, path: Path) -> bool:
         """Tell whether the repository has this very artefact: the index names it, and its file is there."""
-        there = self._transport.names().get(path.name)
-        named = [entry for entry in self._current().artefacts if entry.file_name == path.name]
-        return there is not None and bool(named) and there.size == named[0].size == path.stat().st_size
+        stored = self._transport.names().get(path.name)
+        named = [entry for entry in self._index.current().artefacts if entry.file_name == path.name]
+        return stored is not None and bool(named) and stored.size == named[0].size == path.stat().st_size
 
     @contextlib.contextmanager
     def _staged(self, path: Path | None) -> Iterator[str]:

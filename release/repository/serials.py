@@ -31,8 +31,8 @@ class SerialMemory:
             RepositoryError: the file cannot be read; forgetting it must be somebody's decision.
         """
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            return int(found["serial"])
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            return int(stored["serial"])
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, TypeError, KeyError) as exc:

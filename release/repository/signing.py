@@ -98,10 +98,10 @@ def load_keys(path: Path) -> list[Ed25519PrivateKey]:
         keys = [serialization.load_pem_private_key(block, None) for block in _BLOCK.findall(text)]
     except (ValueError, TypeError, UnsupportedAlgorithm):
         keys = []
-    found = [key for key in keys if isinstance(key, Ed25519PrivateKey)]
-    if not found or len(found) != len(keys):
+    private = [key for key in keys if isinstance(key, Ed25519PrivateKey)]
+    if not private or len(private) != len(keys):
         raise SettingsError(f"{path}: takes ed25519 private keys as PEM (PKCS8) without a passphrase")
-    return found
+    return private
 
 
 def public_text(key: Ed25519PrivateKey) -> str:
@@ -152,19 +152,19 @@ def unseal(envelope: bytes, keys: dict[str, Ed25519PublicKey], what: str) -> byt
         RepositoryError: it is no envelope, no trusted key signed it, or it was changed afterwards.
     """
     try:
-        found = msgspec.json.decode(envelope, type=_Envelope)
+        sealed = msgspec.json.decode(envelope, type=_Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise RepositoryError(f"{what} is damaged: it is no signed index ({exc})") from exc
-    known = [signature for signature in found.signatures if signature.keyid in keys]
+    known = [signature for signature in sealed.signatures if signature.keyid in keys]
     for signature in known:
         try:
-            keys[signature.keyid].verify(signature.sig, found.payload)
+            keys[signature.keyid].verify(signature.sig, sealed.payload)
         except InvalidSignature:
             continue
-        return found.payload
+        return sealed.payload
     if known:
         raise RepositoryError(f"{what} was changed after key {known[0].keyid} signed it; do not use it")
-    signers = ", ".join(signature.keyid[:16] for signature in found.signatures) or "nobody"
+    signers = ", ".join(signature.keyid[:16] for signature in sealed.signatures) or "nobody"
     raise RepositoryError(
         f"{what} is signed by an unknown key ({signers}); trusted are {', '.join(keys)}: see trusted_keys"
     )

@@ -1,1 +1,11 @@
-"""From the wish to the plan to the hosts: plan, gates, steps, conduct, rollback, overview."""
+"""From the wish to the plan to the hosts and, when it goes wrong, back.
+
+A task enters at ``deploy``, ``rollback``, ``maintenance``, ``overview`` or ``versions``; an exit code leaves::
+
+    deploy   -> gates -> plan -> review -> runner -> batches -> steps -> hosts      (out)
+    rollback -> gates -> plan -> review -> runner
+    steps -> report -> runner -> display, history, exit code                        (back)
+
+``localhost`` makes the host ``local`` ready first. What a run shows goes through ``display``, an interface.
+Imports the rooms below: states, hosts, repository, build.
+"""

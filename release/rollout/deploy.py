@@ -134,8 +134,8 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
 
 def _tidy(cache: Path, needed: Iterable[Path]) -> None:
     """Remove old artefacts from this machine's cache."""
-    there = sorted(cache.glob("purgeline-*.tar.gz"), key=lambda path: path.stat().st_mtime)
-    for path in set(there[:-CACHED_COUNT]) - set(needed):
+    kept = sorted(cache.glob("purgeline-*.tar.gz"), key=lambda path: path.stat().st_mtime)
+    for path in set(kept[:-CACHED_COUNT]) - set(needed):
         path.unlink(missing_ok=True)
 
 

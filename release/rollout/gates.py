@@ -29,12 +29,12 @@ def ask(fleet: Fleet) -> tuple[dict[str, HostState], list[Outcome]]:
     """Return what each host says about itself, and the outcomes of those that could not be asked."""
     facts = fleet.run("facts", timeout_s=FACTS_TIMEOUT_S)
     failed = [outcome for outcome in facts.values() if not outcome.ok]
-    there = [name for name, outcome in facts.items() if outcome.ok]
-    status = fleet.run("status", hosts=there, timeout_s=FACTS_TIMEOUT_S) if there else {}
+    answered = [name for name, outcome in facts.items() if outcome.ok]
+    status = fleet.run("status", hosts=answered, timeout_s=FACTS_TIMEOUT_S) if answered else {}
     failed += [outcome for outcome in status.values() if not outcome.is_answered]
     lost = {outcome.host for outcome in failed}
     return {
-        name: state_of(name, facts[name].answer, status[name].answer) for name in there if name not in lost
+        name: state_of(name, facts[name].answer, status[name].answer) for name in answered if name not in lost
     }, failed
 
 
@@ -89,8 +89,8 @@ def refuse_locked(states: Mapping[str, HostState], ours: Iterable[str]) -> None:
     Raises:
         LockedError: says whose locks they are.
     """
-    mine = {"", *ours}
-    held = {name: f"locked by {state.lock}" for name, state in states.items() if state.lock_id not in mine}
+    free = {"", *ours}
+    held = {name: f"locked by {state.lock}" for name, state in states.items() if state.lock_id not in free}
     if held:
         raise locked(held)
 
@@ -118,10 +118,10 @@ def choose(states: Mapping[str, HostState], find: Callable[[str, str], Artefact]
     refuse(
         [f"{name}: does not say which Python it has" for name, state in states.items() if not state.python]
     )
-    found = {
+    builds = {
         tags: find(*tags) for tags in sorted({(state.python, state.platform) for state in states.values()})
     }
-    return {name: found[state.python, state.platform] for name, state in states.items()}
+    return {name: builds[state.python, state.platform] for name, state in states.items()}
 
 
 def check(

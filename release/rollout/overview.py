@@ -32,10 +32,10 @@ def status(wanted: Wanted, settings: Settings, display: Display) -> int:
     settings = apply(wanted, settings)
     with open_fleet(wanted, settings, display.event) as fleet:
         facts = fleet.run("facts", timeout_s=TIMEOUT_S)
-        there = [name for name, outcome in facts.items() if outcome.ok]
-        answers = fleet.run("status", hosts=there, timeout_s=TIMEOUT_S) if there else {}
-        states = {name: gates.state_of(name, facts[name].answer, answers[name].answer) for name in there}
-        wrong = {name: _wrong(states[name], answers[name], states) for name in there}
+        answered = [name for name, outcome in facts.items() if outcome.ok]
+        answers = fleet.run("status", hosts=answered, timeout_s=TIMEOUT_S) if answered else {}
+        states = {name: gates.state_of(name, facts[name].answer, answers[name].answer) for name in answered}
+        wrong = {name: _wrong(states[name], answers[name], states) for name in answered}
         wrong |= {name: [outcome.reason] for name, outcome in facts.items() if not outcome.ok}
     if display.is_json:
         display.result(
@@ -58,14 +58,14 @@ def status(wanted: Wanted, settings: Settings, display: Display) -> int:
             for name in fleet.names
         ]
         display.table("host", "serves", "previous", "state", "workers", "up", "lock", "", rows=rows)
-    if len(there) < len(fleet.names):
+    if len(answered) < len(fleet.names):
         return exits.GATE
     return exits.FAILED if any(wrong.values()) else exits.DONE
 
 
 def _wrong(state: HostState, status: Outcome, states: Mapping[str, HostState]) -> list[str]:
     """Return what is wrong with a host, in sentences."""
-    found = []
+    wrong = []
     if not state.current:
         return ["no release yet"]
     if not status.ok:
@@ -73,13 +73,13 @@ def _wrong(state: HostState, status: Outcome, states: Mapping[str, HostState]) -
     if not state.running:
         return ["nothing runs"]
     if sentence := unwell(status.answer, state.running):
-        found.append(sentence)
+        wrong.append(sentence)
     if state.running != state.current:
-        found.append(f"serves {state.running}, but current is {state.current}")
+        wrong.append(f"serves {state.running}, but current is {state.current}")
     most = _most([other.running for other in states.values()])
     if state.running != most:
-        found.append(f"most hosts serve {most}")
-    return found
+        wrong.append(f"most hosts serve {most}")
+    return wrong
 
 
 def _most(versions: Sequence[str]) -> str:

@@ -91,8 +91,8 @@ def parse_batches(text: str) -> list[tuple[int, bool]]:
     """
     sizes = []
     for part in text.split(","):
-        found = _SIZE.fullmatch(part.strip())
-        number, is_share = (int(found[1]), bool(found[2])) if found else (0, False)
+        size = _SIZE.fullmatch(part.strip())
+        number, is_share = (int(size[1]), bool(size[2])) if size else (0, False)
         if not number or (is_share and number > _PERCENT_MAX):
             raise SettingsError(
                 f"batches: {part.strip()!r} in {text!r} is no size; "

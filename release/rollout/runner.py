@@ -111,7 +111,7 @@ class Runner:
                 self._journal.end(self._run.deploy_id)
                 raise
             else:
-                if not self._lock.left:  # else the next run needs the token
+                if not self._lock.still_locked:  # else the next run needs the token
                     self._journal.end(self._run.deploy_id)
             return self._finish(add_left_out(report, left_out))
 
@@ -189,11 +189,11 @@ class Runner:
 
 def explain_past(memory: Journal, fleet: Fleet, display: Display) -> None:
     """Say whether the last run of this machine on these hosts was cut short, and how far it came."""
-    mine = set(fleet.names)
+    hosts = set(fleet.names)
     runs = [
         entry
         for entry in memory.read()
-        if entry.get("root") == fleet.root and mine & set(entry.get("hosts") or [])
+        if entry.get("root") == fleet.root and hosts & set(entry.get("hosts") or [])
     ]
     last: dict[str, Any] = runs[-1] if runs else {}
     if last.get("phase") != "end" or last.get("verdict") != Verdict.INTERRUPTED:

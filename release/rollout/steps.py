@@ -143,7 +143,7 @@ class HostSteps:
     def _unpack(self, names: Iterable[str]) -> dict[str, Outcome]:
         """Bring the artefact over, then unpack it. A host that did not get it is not asked to unpack."""
         put = self._fleet.put({name: self._cargo.files[name] for name in names})
-        there = [name for name, outcome in put.items() if outcome.ok]
+        supplied = [name for name, outcome in put.items() if outcome.ok]
 
         def request(name: str) -> dict[str, Any]:
             artefact = self._cargo.artefacts[name]
@@ -158,7 +158,7 @@ class HostSteps:
                 **self._of_run(),
             }
 
-        done = self._fleet.run("unpack", request, hosts=there) if there else {}
+        done = self._fleet.run("unpack", request, hosts=supplied) if supplied else {}
         return {
             name: _add_time(done[name], put[name]) if name in done else put[name] for name in put
         }  # what `put` says about the way is the step's outcome too

@@ -30,12 +30,12 @@ def read_tree(project: Path = ROOT) -> dict[str, str]:
     Raises:
         SettingsError: there is none, or a file cannot be read as text.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for part in TREE:
-        found |= _read_folder(project / part, part)
-    if "salt/top.sls" not in found:
+        texts |= _read_folder(project / part, part)
+    if "salt/top.sls" not in texts:
         raise SettingsError(f"{project}: no state tree, which has salt/top.sls")
-    return found
+    return texts
 
 
 def read_artefact(path: Path) -> dict[str, str]:
@@ -44,19 +44,19 @@ def read_artefact(path: Path) -> dict[str, str]:
     Raises:
         ArtefactError: it is none, or has no state tree.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     try:
         with tarfile.open(path) as archive:
             for member in archive:
                 parts = PurePosixPath(member.name).parts[1:]  # without the top folder
                 file = archive.extractfile(member) if member.isreg() and parts and parts[0] in TREE else None
                 if file is not None:
-                    found["/".join(parts)] = file.read(TEXT_MAX_BYTES).decode()
+                    texts["/".join(parts)] = file.read(TEXT_MAX_BYTES).decode()
     except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as exc:
         raise ArtefactError(f"{path}: cannot be read: {exc}") from exc
-    if "salt/top.sls" not in found:
+    if "salt/top.sls" not in texts:
         raise ArtefactError(f"{path}: has no state tree, which has salt/top.sls")
-    return found
+    return texts
 
 
 def read_release(version: str, settings: Settings) -> dict[str, str]:
@@ -79,12 +79,12 @@ def read_pillar(path: Path) -> dict[str, str]:
         SettingsError: it is not there or cannot be read.
     """
     if path.is_dir():
-        found = _read_folder(path, "pillar")
-        if "pillar/top.sls" not in found:
+        texts = _read_folder(path, "pillar")
+        if "pillar/top.sls" not in texts:
             raise SettingsError(
                 f"{path}: a folder of pillar files has a top.sls, which says what is for whom"
             )
-        return found
+        return texts
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def read_pillar(path: Path) -> dict[str, str]:
 
 
 def _read_folder(folder: Path, name: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     size = 0
     for path in _files(folder):
         try:
@@ -108,8 +108,8 @@ def _read_folder(folder: Path, name: str) -> dict[str, str]:
         size += len(text)
         if size > TEXT_MAX_BYTES:
             raise SettingsError(f"{folder}: more than {TEXT_MAX_BYTES} bytes; is it the right folder?")
-        found[f"{name}/{path.relative_to(folder).as_posix()}"] = text
-    return found
+        texts[f"{name}/{path.relative_to(folder).as_posix()}"] = text
+    return texts
 
 
 def _files(folder: Path) -> Iterable[Path]:

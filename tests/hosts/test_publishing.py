@@ -19,7 +19,8 @@ import pytest
 from release.errors import LockedError, RepositoryError
 from release.repository.index import Index
 from release.repository.lock import BREAK, LOCK, Holder, PublishLock, this_process
-from release.repository.repository import INDEX, Repository, open_repository
+from release.repository.repository import Repository, open_repository
+from release.repository.signed import INDEX
 from release.repository.transports.folder import FolderTransport
 from release.repository.transports.transport import TEMPORARY
 from release.settings import Settings

@@ -13,7 +13,8 @@ import pytest
 from release.errors import ArtefactError, RepositoryError, SettingsError
 from release.repository import signing
 from release.repository.index import Index
-from release.repository.repository import INDEX, Repository, open_repository
+from release.repository.repository import Repository, open_repository
+from release.repository.signed import INDEX
 from release.repository.transports.folder import FolderTransport
 from release.settings import Settings
 from tests.fakes import artefacts

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from release.errors import ReleaseError, RepositoryError, SettingsError
-from release.repository.repository import INDEX, Repository, open_repository
+from release.repository.repository import Repository, open_repository
+from release.repository.signed import INDEX
 from release.repository.transports.folder import FolderTransport
 from release.repository.transports.http import _NoDowngrade
 from release.settings import Settings, parse_settings

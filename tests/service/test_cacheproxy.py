@@ -17,8 +17,9 @@ from engine.config.tables import NodeConfig
 from engine.nodes import drivers
 from engine.tasks.words import Operation, Outcome
 from release.lab import cacheproxy
-from release.lab.cacheproxy import CacheProxy, Store, Stored, fresh_s
+from release.lab.cacheproxy import CacheProxy, fresh_s
 from release.lab.caches import free_port
+from release.lab.cachestore import Store, Stored
 from release.lab.origin import Origin
 from tests.waiting import until
 

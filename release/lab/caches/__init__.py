@@ -5,10 +5,12 @@
 
 The configurations are the files under ``templates/``, the very ones a user takes for his own caches, so
 what runs here is what is documented there. ``process`` owns the operating system side (user, group,
-signals, ports), ``servers`` knows the four servers.
+signals), ``ports`` finds free ports, ``servers`` knows the four servers.
 """
 
-from release.lab.caches.process import Cache, CacheError, free_port
+from release.lab.caches.errors import CacheError
+from release.lab.caches.ports import free_port
+from release.lab.caches.process import Cache
 from release.lab.caches.servers import (
     available,
     start_ats,

@@ -15,50 +15,30 @@ that waits on a pipe whose other end only we hold. Not ``PR_SET_PDEATHSIG``: tha
 which started the child ends, is not inherited by workers, and a stopped nginx master would not pass a
 SIGTERM on.
 
-*Ports* come from below the kernel's range for outgoing connections. So nothing else on the machine gets the
-port of a killed server by chance, and it can be started there again.
+*Ports* are those of `release.lab.caches.ports`: a killed server can be started again on its own.
 """
 
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from release.lab.caches.errors import CacheError
+from release.lab.caches.ports import accepts, is_free
+
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0  #: for a graceful end; after it SIGKILL
 POLL_S = 0.01
 LOG_TAIL_LINES = 20
-PORTS = range(20_000, 32_000)  #: below 32768, where Linux takes ports for outgoing connections from
 
 _LIFELINE = 'read -r _ || kill -s KILL -- "-$1"; shift; rm -f -- "$@"'
-
-_reservations: dict[int, int] = {}  # port → descriptor
-_taken_lock = threading.Lock()
-
-
-class CacheError(Exception):
-    """A cache server is missing, did not start or did not stop.
-
-    Args:
-        name: of the cache, e.g. ``"edge-1"``.
-        reason: what happened.
-        log: last lines of its logs.
-    """
-
-    def __init__(self, name: str, reason: str, *, log: str = "") -> None:
-        super().__init__(f"{name}: {reason}" + (f"; its last log lines:\n{log}" if log else ""))
-        self.name = name
-        self.log = log
 
 
 class Cache:
@@ -145,7 +125,7 @@ class Cache:
         """
         if self.is_running:
             return
-        if not _is_free(self.port):  # else we would take the other server's answer for ours
+        if not is_free(self.port):  # else we would take the other server's answer for ours
             raise CacheError(self.name, f"port {self.port} is taken")
         user, group = _owner() or (None, None)
         with self.log_path.open("ab") as log:
@@ -192,7 +172,7 @@ class Cache:
         self._cut_lifeline()
         # The group's workers end on their own time; the port is free when the last one is gone.
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while _accepts(self.port):
+        while accepts(self.port):
             if time.monotonic() > deadline:
                 raise CacheError(self.name, f"port {self.port} still answers after SIGKILL")
             time.sleep(POLL_S)
@@ -237,7 +217,7 @@ class Cache:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not _accepts(self.port):
+        while not accepts(self.port):
             if not self.is_running:
                 raise CacheError(self.name, f"{self._argv[0]} ended at start", log=self.log_tail())
             if time.monotonic() > deadline:
@@ -252,23 +232,6 @@ class Cache:
             self._lifeline = None
 
 
-def free_port() -> int:
-    """Return a loopback port where nobody listens, never twice the same, to other processes neither.
-
-    Raises:
-        CacheError: none found.
-    """
-    chooser = random.SystemRandom()
-    with _taken_lock:
-        for _ in range(1000):
-            port = chooser.choice(PORTS)
-            if port not in _reservations and _reserve(port):
-                if _is_free(port):
-                    return port
-                os.close(_reservations.pop(port))
-    raise CacheError("free_port", f"no free port from {PORTS.start} to {PORTS.stop}")
-
-
 def _has_stopped(group: int) -> bool:
     """Tell whether every thread of a process group is stopped (or over)."""
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -281,37 +244,9 @@ def _has_stopped(group: int) -> bool:
     return True
 
 
-def _reserve(port: int) -> bool:
-    """Keep a port from others who ask `free_port` until this process ends, by a name that only one has."""
-    with contextlib.ExitStack() as stack:
-        mark = stack.enter_context(socket.socket(socket.AF_UNIX))
-        try:
-            mark.bind(f"\0purgeline-port-{port}")
-        except OSError:
-            return False
-        _reservations[port] = mark.detach()
-    return True
-
-
 def find_binary(name: str) -> str | None:
     """Return the path of a server's program; Debian keeps servers out of a user's PATH."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _owner() -> tuple[int, int] | None:

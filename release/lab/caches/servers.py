@@ -18,7 +18,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from release.lab.caches.process import Cache, CacheError, find_binary, free_port
+from release.lab.caches.errors import CacheError
+from release.lab.caches.ports import free_port
+from release.lab.caches.process import Cache, find_binary
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 STORAGE_MB = 256
@@ -36,10 +38,10 @@ def available() -> dict[str, str]:
 
     nginx counts only together with its cache_purge module: without it there is no PURGE.
     """
-    found = {driver: find_binary(binary) for driver, binary in _BINARIES.items()}
+    programs = {driver: find_binary(binary) for driver, binary in _BINARIES.items()}
     if _nginx_module() is None:
-        found["nginx"] = None
-    return {driver: path for driver, path in found.items() if path is not None}
+        programs["nginx"] = None
+    return {driver: path for driver, path in programs.items() if path is not None}
 
 
 def start_varnish(
@@ -250,10 +252,10 @@ def _render(template: str, **settings: Any) -> str:
 
 
 def _binary(driver: str, name: str) -> str:
-    found = available().get(driver)
-    if found is None:
+    path = available().get(driver)
+    if path is None:
         raise CacheError(name, f"{driver} is not installed on this machine")
-    return found
+    return path
 
 
 def _nginx_module() -> str | None:

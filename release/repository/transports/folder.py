@@ -43,7 +43,7 @@ class FolderTransport:
 
     def names(self) -> dict[str, Stat]:
         """See the protocol."""
-        found = {}
+        files = {}
         with self._errors("list the folder"):
             try:
                 entries = list(os.scandir(self.folder))
@@ -52,8 +52,8 @@ class FolderTransport:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # another publisher was quicker
                     status = entry.stat()
-                    found[entry.name] = Stat(status.st_size, status.st_mtime)
-        return found
+                    files[entry.name] = Stat(status.st_size, status.st_mtime)
+        return files
 
     def stage(self, content: IO[bytes]) -> str:
         """See the protocol."""

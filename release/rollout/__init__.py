@@ -1,6 +1,7 @@
 """From the wish to the plan to the hosts and, when it goes wrong, back.
 
-A task enters at ``deploy``, ``rollback``, ``maintenance``, ``overview`` or ``versions``; an exit code leaves::
+A task enters at ``deploy``, ``rollback``, ``maintenance``, ``overview`` or ``versions``; its exit code leaves
+there::
 
     deploy   -> gates -> plan -> review -> runner -> batches -> steps -> hosts      (out)
     rollback -> gates -> plan -> review -> runner

@@ -1,0 +1,184 @@
+"""From bodies to the saver and back to answers; saver and delivery are recorders."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from engine.config.load import parse
+from engine.config.tables import AuthConfig
+from engine.errors import BacklogFullError, StoreError
+from engine.intake.admission import LINES_MAX, Admission
+from engine.intake.auth import Auth
+from engine.intake.topology import Topology
+from engine.intake.validate import Validator
+from engine.observe.counters import Stats
+from engine.tasks.region import RegionMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.intake.replies import Reply
+    from engine.tasks.task import Task
+
+CONFIG = parse({"node": [{"name": "edge-1", "driver": "varnish", "url": "http://127.0.0.1:1"}]})
+
+
+def body(name: str = "a", *targets: str) -> bytes:
+    return json.dumps({"id": name, "targets": targets or ["http://a/"]}).encode()
+
+
+class Saver:
+    """Keeps the tasks that it is pushed."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def of(self, _task_id: str) -> Saver:
+        return self
+
+    def push(self, task: Task, _until: float | None) -> None:
+        self.tasks.append(task)
+
+
+class Delivery:
+    """Counts live subtasks, and keeps what it is to deliver."""
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.on_room: Callable[[], None] | None = None
+        self.tasks: list[str] = []
+
+    def submit(self, task: Task, _journal_key: object) -> None:
+        self.tasks.append(task.id)
+
+
+class Bench:
+    """An admission and what it touches."""
+
+    def __init__(self, *, live_max: int = 100, wait_s: float = 0.001) -> None:
+        self.saver = cast("Any", Saver())
+        self.delivery = cast("Any", Delivery())
+        self.regions = RegionMap(4)
+        self.stats = Stats()
+        self.alerts: list[str] = []
+        self.news = asyncio.Event()
+        self.token = Auth(AuthConfig(), []).check(None, "submit")
+        self.admission = Admission(
+            Validator(Topology(CONFIG), due_s=60, allows_callback=lambda _: None),
+            self.regions,
+            self.delivery,
+            self.saver,
+            self.stats,
+            replayed=asyncio.Event(),
+            live_max=live_max,
+            wait_s=wait_s,
+            waiting_max=10,
+            on_alert=lambda key, _level, _message: self.alerts.append(key),
+        )
+
+    def submit(self, data: bytes) -> list[Reply]:
+        """Hand a body in; return where its reply comes."""
+        replies: list[Reply] = []
+
+        def answer(reply: Reply) -> None:
+            replies.append(reply)
+            self.news.set()
+
+        self.admission.submit(data, self.token, answer)
+        return replies
+
+    def commit(self, number: int = 0, error: Exception | None = None) -> None:
+        self.admission.accepted(self.saver.tasks[number], 0 if error else 7, error)
+
+
+def statuses(*replies: list[Reply]) -> list[int]:
+    return [reply.status for each in replies for reply in each]
+
+
+async def test_a_task_is_answered_after_its_commit_and_delivered_then() -> None:
+    bench = Bench()
+    replies = bench.submit(body("a", "http://a/1", "http://a/2"))
+    assert (replies, bench.delivery.tasks, bench.delivery.live) == ([], [], 2)
+    bench.commit()
+    assert statuses(replies) == [202]
+    assert bench.delivery.tasks == ["a"]
+    assert (bench.stats.tasks_accepted, bench.stats.qps_boss.count) == (1, 2)
+
+
+async def test_a_task_that_cannot_be_saved_is_as_if_it_had_never_come() -> None:
+    bench = Bench()
+    replies = bench.submit(body())
+    bench.commit(error=StoreError("disk is full"))
+    assert statuses(replies) == [503]
+    assert (len(bench.regions), bench.delivery.live, bench.delivery.tasks) == (0, 0, [])
+    assert (bench.stats.store_errors, bench.stats.requests_unavailable) == (1, 1)
+
+
+async def test_the_same_again_while_it_is_being_saved_shares_its_fate() -> None:
+    bench = Bench()
+    first, second = bench.submit(body()), bench.submit(body())
+    assert len(bench.saver.tasks) == 1
+    assert (first, second) == ([], [])
+    bench.commit()
+    assert statuses(first, second) == [202, 200]
+    assert statuses(bench.submit(body())) == [200]
+    assert bench.stats.tasks_replayed == 2
+
+
+async def test_another_task_under_the_same_id_is_a_conflict_at_every_stage() -> None:
+    bench = Bench()
+    first = bench.submit(body())
+    assert statuses(bench.submit(body("a", "http://b/"))) == [409]
+    bench.commit()
+    assert statuses(bench.submit(body("a", "http://b/"))) == [409]
+    assert statuses(first) == [202]
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+async def test_an_id_that_the_store_has_is_answered_from_there(is_same: bool) -> None:
+    bench = Bench()
+    replies = bench.submit(body())
+    [task] = bench.saver.tasks
+    digest = task.digest.hex() if is_same else "00"
+    bench.admission.known(task, digest, b'{"task_id":"a","state":"done","digest":"ff"}')
+    assert statuses(replies) == [200 if is_same else 409]
+    assert (len(bench.regions), bench.delivery.live) == (0, 0)
+
+
+async def test_a_task_without_room_waits_and_is_refused_in_the_end() -> None:
+    bench = Bench(live_max=2)
+    bench.submit(body("a", "http://a/1", "http://a/2"))
+    replies = bench.submit(body("b"))
+    assert replies == []
+    async with asyncio.timeout(30):
+        await bench.news.wait()
+    assert statuses(replies) == [503]
+    assert replies[0].headers["Retry-After"] == "1"
+    assert bench.alerts == ["full:pushing_queue"]
+    assert bench.stats.requests_failed == 0, "a full engine is no error of the engine"
+    assert len(bench.regions) == 1
+
+
+async def test_lines_are_answered_together_and_each_for_itself() -> None:
+    bench = Bench()
+    replies: list[Reply] = []
+    bench.admission.submit_lines(body("a") + b"\n\n{}\n" + body("b"), bench.token, replies.append)
+    assert [task.id for task in bench.saver.tasks] == ["a", "b"]
+    bench.commit(1)
+    bench.commit(0, BacklogFullError("saver_queue", retry_after_s=1))
+    [reply] = replies
+    first, wrong, second = map(json.loads, reply.body.splitlines())
+    assert (first["status"], wrong["status"], second["state"]) == (503, 422, "accepted")
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"{}\n" * (LINES_MAX + 1)])
+async def test_no_line_and_too_many_are_refused_whole(data: bytes) -> None:
+    bench = Bench()
+    replies: list[Reply] = []
+    bench.admission.submit_lines(data, bench.token, replies.append)
+    assert statuses(replies) == [422]
+    assert bench.stats.requests_refused == 1

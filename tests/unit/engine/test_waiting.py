@@ -1,0 +1,69 @@
+"""Waiting until tasks are settled; the engine is a recorder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.cli.client_errors import EngineUnreachableError, ProblemError
+from engine.cli.waiting import POLL_FIRST_S, POLL_LAST_S, wait
+
+
+class Engine:
+    """Answers each question about a task with the next of its states; the last one for ever."""
+
+    timeout_s = 10.0
+
+    def __init__(self, **states: list[str | Exception]) -> None:
+        self.states = states
+        self.asked: list[str] = []
+
+    def task(self, task_id: str) -> dict[str, str]:
+        self.asked.append(task_id)
+        states = self.states[task_id]
+        state = states.pop(0) if len(states) > 1 else states[0]
+        if isinstance(state, Exception):
+            raise state
+        return {"task_id": task_id, "state": state}
+
+
+def waited(engine: Any, *task_ids: str) -> tuple[list[str], list[float], int]:
+    """Wait; return the states in the end, the pauses, and how often progress was reported."""
+    pauses: list[float] = []
+    reports: list[object] = []
+    documents = wait(engine, task_ids, report=reports.append, sleep=pauses.append)
+    return [document["state"] for document in documents], pauses, len(reports)
+
+
+def test_each_task_is_asked_for_until_it_is_settled() -> None:
+    engine = Engine(a=["accepted", "running", "done"], b=["partial"])
+    assert waited(engine, "a", "b")[0] == ["done", "partial"]
+    assert engine.asked == ["a", "b", "a", "a"]
+
+
+def test_pauses_grow_up_to_a_limit() -> None:
+    engine = Engine(a=[*["running"] * 20, "done"])
+    _, pauses, reports = waited(engine, "a")
+    assert (pauses[0], pauses[-1]) == (POLL_FIRST_S, POLL_LAST_S)
+    assert pauses == sorted(pauses)
+    assert reports == 21
+
+
+def test_an_engine_that_restarts_is_waited_for() -> None:
+    away = EngineUnreachableError("http://e", "refused", sent=False)
+    engine = Engine(a=["running", away, ProblemError(503, "starting"), "done"])
+    assert waited(engine, "a")[0] == ["done"]
+
+
+@pytest.mark.parametrize(
+    "error", [EngineUnreachableError("http://e", "refused", sent=False), ProblemError(404, "no such task")]
+)
+def test_an_engine_that_never_answered_is_not_waited_for(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        waited(Engine(a=[error]), "a")
+
+
+def test_a_task_that_is_gone_ends_the_wait() -> None:
+    with pytest.raises(ProblemError):
+        waited(Engine(a=["running", ProblemError(404, "no such task")]), "a")

@@ -75,17 +75,19 @@ def setup(c: Context, salt: bool = False) -> None:  # noqa: F811 - the flag, not
 @task(
     positional=[],
     help={
-        "only": "run the tests whose names match, such as 'reload and not slow'",
+        "only": "run the tests whose names match, such as 'reload and not redis'",
         "args": "more arguments for pytest, such as '-x --durations=5'",
+        "all_": "also run what takes long and adds little: more cases of what another test shows",
     },
 )
-def test(c: Context, only: str = "", args: str = "") -> None:
+def test(c: Context, only: str = "", args: str = "", all_: bool = False) -> None:
     """Run the tests; missing system packages are installed first."""
     ensure_system("test")
     ensure_salt()
     count = str(min(4, 2 * (os.cpu_count() or 1)))  # most tests wait
     workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
-    code = run("pytest", *workers, *(["-k", only] if only else []), *shlex.split(args))
+    chosen = ["-m", "not bench"] * all_ + (["-k", only] if only else [])
+    code = run("pytest", *workers, *chosen, *shlex.split(args))
     if code:
         raise Exit(f"test: pytest ended with {code}", code=code)
 

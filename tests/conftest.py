@@ -1,8 +1,33 @@
-"""What all tests stand on."""
+"""What all tests stand on, and the map of their rooms.
 
+A test lives in the room of what it needs; a file is named after the module or the behaviour it tests.
+
+- ``unit/``: no sockets, threads or processes, milliseconds each (its conftest fails a test that breaks this);
+  a file for each module of ``engine`` and ``release``.
+- ``contract/``: one suite against every implementation of an interface: both stores, drivers on real caches,
+  data of the version before.
+- ``service/``: the engine with sockets, threads and processes, from one class on a loop to several engines
+  under load: reload, overload, shutdown, faults; and what a user types.
+- ``hosts/``: what ships the engine: packing, repositories, the agent on a host, deploys by SSH to several.
+- ``states/``: renders and applies every state and template, on machines made of namespaces.
+- ``benchmarks/``: figures, not checks; ``./inv bench`` runs them.
+
+No tests, but what tests use:
+
+- ``fakes/``: what stands in for something else: caches, workers, networks, small artefacts.
+- ``rigs/``: real parts put together: engines, supervisors, Redis servers, hosts, and clients of all of them.
+- ``waiting.py``: the one way to wait.
+
+``./inv test`` leaves out ``slow`` (one more case of what another test shows) and ``bench``; with ``--all`` it
+runs ``slow``, too. One room: ``.venv/bin/python -m pytest tests/unit``; with ``-n 2 --dist loadfile`` two
+files at a time. Markers are explained in ``pyproject.toml``; ``real`` is set here, see `NEEDS_SERVER`.
+"""
+
+import functools
 import os
 import signal
 from collections.abc import Generator
+from types import ModuleType
 
 import pytest
 
@@ -23,10 +48,58 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-LONG_FILES = ("test_deploy_real", "test_deploy_hosts", "test_deploy_faults", "test_master", "test_masterless")
+#: Files that take long, the longest first: whoever came to one last would keep all others waiting.
+LONG_FILES = (
+    "test_deploy_real",
+    "test_deploy_hosts",
+    "test_host_reload",
+    "test_deploy_faults",
+    "test_masterless",
+    "test_master",
+    "test_answers",
+    "test_unreachable",
+    "test_redis_faults",
+    "test_reload",
+    "test_demo",
+    "test_cluster",
+    "test_packing",
+    "test_deploy",
+    "test_host_unpack",
+    "test_supervisor",
+    "test_supervisor_reload",
+    "test_host_start",
+    "test_host_interrupted",
+)
+
+#: A file that imports something of these needs a server of another program.
+NEEDS_SERVER = (
+    "release.lab.caches",
+    "tests.rigs.cluster_engine",
+    "tests.rigs.hosts",
+    "tests.rigs.machine",
+    "tests.rigs.redis_servers",
+    "tests.rigs.sftpd",
+    "tests.rigs.site",
+    "tests.rigs.sshd",
+    "tests.rigs.states_on_machine",
+)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take minutes: whoever came to one last would keep all others waiting."""
+    """Begin with the files that take long, and mark what needs a server."""
     order = {name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    for item in items:
+        if isinstance(item, pytest.Function) and needs_server(item.module):
+            item.add_marker("real")
+
+
+@functools.cache
+def needs_server(module: ModuleType) -> bool:
+    """Tell whether a file of tests imports something of `NEEDS_SERVER`; a free port is no server."""
+    for name, value in vars(module).items():
+        home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if isinstance(home, str) and home.startswith(NEEDS_SERVER) and name != "free_port":
+            return True
+    return False

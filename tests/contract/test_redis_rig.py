@@ -70,7 +70,6 @@ def test_a_full_server_refuses_to_write(server: RedisServer) -> None:
     server.ask("SET", "a", "1")
 
 
-@pytest.mark.slow
 def test_the_sentinels_replace_a_killed_master(tmp_path: Path) -> None:
     with SentinelGroup(tmp_path) as group:
         old = group.master()
@@ -83,7 +82,6 @@ def test_the_sentinels_replace_a_killed_master(tmp_path: Path) -> None:
         assert group.master() is new
 
 
-@pytest.mark.slow
 def test_the_cluster_survives_a_master_and_moves_slots(tmp_path: Path) -> None:
     with RedisCluster(tmp_path) as cluster:
         slot = cluster.slot_of("{tag}:a")

@@ -10,7 +10,7 @@ import pytest
 from tests.rigs.hosts import needs_hosts
 from tests.rigs.site import Site, each, elapsed
 
-pytestmark = [pytest.mark.slow, needs_hosts]
+pytestmark = needs_hosts
 
 WAIT = {"pre-deploy": "echo waiting; sleep 4"}
 

@@ -4,12 +4,10 @@ import itertools
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.rigs.hosts import needs_hosts
 from tests.rigs.site import Site, each
 
-pytestmark = [pytest.mark.slow, needs_hosts]
+pytestmark = needs_hosts
 
 
 def test_a_deploy_goes_canary_first_and_again_it_is_nothing_to_do(site: Site, tmp_path: Path) -> None:

@@ -78,7 +78,10 @@ def _commands_with(*words: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("after_s", [0.02, 0.1, 0.25, 0.45, 0.7, 1.0])
+@pytest.mark.parametrize(
+    "after_s",
+    [0.1, 0.45, 1.0, *(pytest.param(after_s, marks=pytest.mark.slow) for after_s in (0.02, 0.25, 0.7))],
+)
 def test_killed_at_any_time_the_next_call_makes_it_whole(
     host: HostCalls, first: Small, after_s: float
 ) -> None:

@@ -100,7 +100,6 @@ def test_two_of_one_version_with_other_bytes_never_mix(
     opened.fetch(opened.index().artefacts[0], tmp_path / "to")
 
 
-@pytest.mark.slow
 def test_a_publisher_killed_at_any_step_leaves_an_index_that_is_whole(
     folder: Path, chosen: Settings, tmp_path: Path
 ) -> None:

@@ -77,7 +77,6 @@ def wait_for_all(engine: EngineProcess, ids: list[str], timeout_s: float = 60) -
     return states
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_answered_202_is_lost_by_kill_9(origin: Origin, tmp_path: Path) -> None:
     """Ten rounds on one data folder: load, SIGKILL, restart; every 202 of all rounds is found and done."""

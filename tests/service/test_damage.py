@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -40,17 +41,25 @@ def node() -> FakeNode:
     return made
 
 
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of an earlier run: settled tasks."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with FakeNode() as node, EngineProcess(folder, table(node)) as engine:
+        for number in range(50):
+            targets = [f"http://img.example.com/{number}/{place}" for place in range(50)]
+            engine.submit(targets, id=f"t-{number}")
+        for number in range(50):
+            engine.wait_for(f"t-{number}")
+        assert engine.stop() == 0
+    return folder / "var"
+
+
 @pytest.fixture
-def engine(node: FakeNode, tmp_path: Path) -> EngineProcess:
-    """An engine that is not running, with data of earlier runs: settled tasks and unfinished ones."""
+def engine(node: FakeNode, earlier: Path, tmp_path: Path) -> EngineProcess:
+    """An engine that is not running, with data of an earlier run."""
     made = EngineProcess(tmp_path, table(node))
-    with node:
-        made.start()
-        for number in range(50):
-            made.submit([f"http://img.example.com/{number}/{place}" for place in range(50)], id=f"t-{number}")
-        for number in range(50):
-            made.wait_for(f"t-{number}")
-        assert made.stop() == 0
+    shutil.copytree(earlier, tmp_path / "var")
     return made
 
 

@@ -32,8 +32,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = "import sys; from release import demo; sys.exit(demo.main({arguments}))"
 TIMEOUT_S = 60.0
 
-slow = pytest.mark.slow
-
 
 class Demo:
     """A demo under way, its output in a pipe or, with *terminal*, wherever that is read."""
@@ -113,7 +111,6 @@ def get(port: int, path: str, host: str = SITE) -> bytes:
         connection.close()
 
 
-@slow
 @pytest.mark.parametrize("builtin", [False, True], ids=["real", "builtin"])
 def test_the_whole_demo_ends_well_and_leaves_nothing_behind(builtin: bool, tmp_path: Path) -> None:
     with running(tmp_path, builtin=builtin) as demo:
@@ -137,7 +134,6 @@ def test_the_whole_demo_ends_well_and_leaves_nothing_behind(builtin: bool, tmp_p
     assert "\x1b" not in text
 
 
-@slow
 @pytest.mark.redis
 def test_of_three_engines_one_is_killed_and_then_redis_and_nothing_is_lost(tmp_path: Path) -> None:
     with running(tmp_path, cluster=True) as demo:
@@ -152,7 +148,6 @@ def test_of_three_engines_one_is_killed_and_then_redis_and_nothing_is_lost(tmp_p
     assert [len(re.findall(rf"^    {name} +alive", demo.text, re.MULTILINE)) for name in ENGINES] == [2, 2, 2]
 
 
-@slow
 def test_a_terminal_of_80_columns_gets_colours_and_no_broken_lines(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -173,7 +168,6 @@ def test_a_terminal_of_80_columns_gets_colours_and_no_broken_lines(tmp_path: Pat
     assert "task_id        " in plain  # purgeline itself was on a terminal, too
 
 
-@slow
 def test_keep_leaves_all_running_until_ctrl_c(tmp_path: Path) -> None:
     with running(tmp_path, keep=True) as demo:
         demo.read_until(r"^Stop it with Ctrl-C")
@@ -186,9 +180,25 @@ def test_keep_leaves_all_running_until_ctrl_c(tmp_path: Path) -> None:
         demo.assert_nothing_is_left()
 
 
-@slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("where", ["^Purgeline", "^3. ", "^5. "])
+@pytest.mark.parametrize(
+    ("number", "where"),
+    [
+        (signal.SIGINT, "^Purgeline"),
+        (signal.SIGTERM, "^3. "),
+        (signal.SIGHUP, "^5. "),
+        *(
+            pytest.param(number, where, marks=pytest.mark.slow)
+            for number, where in [
+                (signal.SIGTERM, "^Purgeline"),
+                (signal.SIGHUP, "^Purgeline"),
+                (signal.SIGINT, "^3. "),
+                (signal.SIGHUP, "^3. "),
+                (signal.SIGINT, "^5. "),
+                (signal.SIGTERM, "^5. "),
+            ]
+        ),
+    ],
+)
 def test_an_interrupt_cleans_up(number: signal.Signals, where: str, tmp_path: Path) -> None:
     with running(tmp_path) as demo:
         demo.read_until(where)
@@ -199,7 +209,6 @@ def test_an_interrupt_cleans_up(number: signal.Signals, where: str, tmp_path: Pa
         assert "Traceback" not in demo.text
 
 
-@slow
 @pytest.mark.parametrize("builtin", [False, True], ids=["real", "builtin"])
 def test_a_demo_that_is_killed_leaves_no_process(builtin: bool, tmp_path: Path) -> None:
     with running(tmp_path, keep=True, builtin=builtin) as demo:
@@ -210,7 +219,6 @@ def test_a_demo_that_is_killed_leaves_no_process(builtin: bool, tmp_path: Path) 
         wait_until(lambda: not any(accepts(port) for port in demo.ports), what="all ports being closed")
 
 
-@slow
 def test_what_is_not_true_is_never_claimed(tmp_path: Path) -> None:
     """The engine dies under the demo: it says so and ends with 1."""
     with running(tmp_path) as demo:
@@ -223,7 +231,6 @@ def test_what_is_not_true_is_never_claimed(tmp_path: Path) -> None:
         demo.assert_nothing_is_left()
 
 
-@slow
 def test_a_cache_that_is_not_purged_fails_the_demo(tmp_path: Path) -> None:
     """edge-1 dies where the story does not want it, so it cannot be shown to be fresh."""
     with running(tmp_path) as demo:

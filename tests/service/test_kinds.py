@@ -1,7 +1,9 @@
 """Prefix, regex, host, surrogate key and soft purges, on real caches."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,6 +21,25 @@ OTHER = "www.example.com"
 def versions(cache: Cache, paths: list[str], host: str = HOST) -> dict[str, str]:
     """Return the first word of each page."""
     return {path: get_body(cache, path, host=host).split()[0].decode() for path in paths}
+
+
+class Banning(NamedTuple):
+    """A Varnish between an origin and an engine."""
+
+    origin: Origin
+    cache: Cache
+    engine: EngineProcess
+
+
+@pytest.fixture(scope="module")
+def banning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Banning]:
+    folder = tmp_path_factory.mktemp("banning")
+    with (
+        Origin() as origin,
+        caches.start_varnish(folder, name="edge", backend=origin.address) as cache,
+        EngineProcess(folder, node_table(cache, name="edge-1")) as engine,
+    ):
+        yield Banning(origin, cache, engine)
 
 
 @pytest.mark.parametrize(
@@ -46,21 +67,19 @@ def versions(cache: Cache, paths: list[str], host: str = HOST) -> dict[str, str]
     ],
 )
 def test_varnish_bans_what_fits_and_nothing_else(
-    kind: str, target: str, purged: list[str], origin: Origin, tmp_path: Path
+    kind: str, target: str, purged: list[str], banning: Banning
 ) -> None:
     """Prefix and host are taken literally, a regex as one; other hosts stay."""
+    origin, cache, engine = banning
     paths = ["/news/", "/news/a?x=1", "/news/b%20c", "/pic.jpg", "/search?q=(a+b)", "/newsletter"]
-    with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
-        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
-    ):
-        versions(cache, paths)
-        versions(cache, paths, OTHER)
-        origin.version = "v2"
-        task = engine.wait_for(engine.submit([target], kind=kind))
-        assert (task["state"], task["kind"], task["errors"]) == ("done", kind, [])
-        assert versions(cache, paths) == {path: "v2" if path in purged else "v1" for path in paths}
-        assert versions(cache, paths, OTHER) == dict.fromkeys(paths, "v1")
+    origin.version = "v1"
+    engine.wait_for(engine.submit([HOST, OTHER], kind="host"))
+    assert versions(cache, paths) == versions(cache, paths, OTHER) == dict.fromkeys(paths, "v1")
+    origin.version = "v2"
+    task = engine.wait_for(engine.submit([target], kind=kind))
+    assert (task["state"], task["kind"], task["errors"]) == ("done", kind, [])
+    assert versions(cache, paths) == {path: "v2" if path in purged else "v1" for path in paths}
+    assert versions(cache, paths, OTHER) == dict.fromkeys(paths, "v1")
 
 
 def test_a_bad_regex_fails_and_says_so(origin: Origin, tmp_path: Path) -> None:

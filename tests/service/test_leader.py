@@ -16,7 +16,7 @@ from tests.rigs.engine_process import EngineProcess
 from tests.rigs.redis_servers import RedisServer
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow]
+pytestmark = pytest.mark.redis
 
 SHORT = "takeover_s = 1\n"
 

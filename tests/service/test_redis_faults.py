@@ -18,7 +18,7 @@ from tests.rigs.engine_process import EngineProcess
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow]
+pytestmark = pytest.mark.redis
 
 
 class Way(NamedTuple):

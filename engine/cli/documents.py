@@ -23,7 +23,7 @@ def split(targets: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def encode(document: Document | Sequence[str]) -> bytes:
-    """Return *document* as JSON; equal documents give equal bytes, so a repeat is recognised."""
+    """Return *document* as JSON; equal documents give equal bytes, so the engine recognises a repeat."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -188,7 +188,7 @@ class Output:
         Console(file=sys.stdout, highlight=False).print(renderable)
 
     def _write(self, text: str) -> None:
-        """Write *text*; once the reader has gone, to nowhere, so the exit code stays the task's."""
+        """Write *text*; once its reader has gone, to nowhere, so that the exit code stays the task's."""
         if sys.stdout is not None:  # closed by the shell: >&-
             encoding = sys.stdout.encoding or "utf-8"
             with _quiet_when_reader_left():

@@ -72,7 +72,7 @@ def _submit(
 
 
 def _targets(args: argparse.Namespace) -> list[str]:
-    """Return the targets of command line, files and standard input; all before anything is sent."""
+    """Return the targets of command line, files and standard input; all are read before any is sent."""
     targets = [target for target in args.targets if target != "-"]
     sources = [*args.file, *(["-"] if "-" in args.targets else [])]
     if not targets and not sources and sys.stdin is not None and not sys.stdin.isatty():
@@ -94,7 +94,7 @@ def _standard_input() -> bytes:
 
 
 def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document]:
-    """Yield the tasks to hand in; more than one when one may not have that many targets."""
+    """Yield the tasks to hand in: several, when one task may not have that many targets."""
     options = {
         "soft": args.soft,
         "prefetch": args.prefetch,

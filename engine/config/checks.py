@@ -201,7 +201,7 @@ def _check_host_rule(where: str, rule: str) -> None:
 
 
 def _check_exposure(config: Config) -> None:
-    """Anyone may reach a listener beyond loopback, so it needs tokens and sites."""
+    """Refuse a listener beyond loopback, which anyone may reach, without tokens and sites."""
     host, _ = config.listen_address()
     try:
         loopback = ipaddress.ip_address(host).is_loopback

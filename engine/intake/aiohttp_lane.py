@@ -1,7 +1,7 @@
-"""The slow lane: what is left to say about a connection that aiohttp serves.
+"""The slow lane: a connection that aiohttp serves, and when it is busy, idle or stuck.
 
 aiohttp has no times that fit a port with many idle clients, and does not tell a half-closed client that its
-request can not become complete. So the lane watches the bytes that come and the handlers that run.
+request cannot become complete. So the lane watches the bytes that come and the handlers that run.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Token:
         name: as in the configuration; for logs and errors.
         scopes: what it may do.
         hosts: its sites within the engine's sites.
-        is_limited: it has sites of its own, so it sees and cancels only the tasks it handed in.
+        is_limited: it has sites of its own, so its client sees and cancels only the tasks it handed in.
     """
 
     __slots__ = (
@@ -66,16 +66,16 @@ class Token:
         self._filled_at = clock()
 
     def may_see(self, submitter: str) -> bool:
-        """Return whether it may see and cancel what the token named *submitter* handed in."""
+        """Return whether this client may see and cancel the tasks of the token named *submitter*."""
         return not self.is_limited or submitter == self.name or "admin" in self.scopes
 
     def take(self, n: int = 1) -> None:
         """Spend *n* tasks of the rate.
 
-        More than a whole burst at once is let through when the bucket is full, and paid off after.
+        A request for more than a whole burst is let through when the bucket is full, and paid off after.
 
         Raises:
-            RateLimitedError: not now; carries the exact wait. Nothing was spent.
+            RateLimitedError: the rate is used up; carries the exact wait. Nothing was spent.
         """
         if not self._rate_per_s:
             return
@@ -105,7 +105,7 @@ class Auth:
         self._anonymous = Token("anonymous", frozenset(get_args(Scope)), hosts)
 
     def named(self, name: str) -> Token:
-        """Return a token by its name: another worker has checked that the client has it.
+        """Return a token by its name: another worker, which asks, has checked that the client has it.
 
         Raises:
             RequestError: 403, this worker's configuration has no such token.

@@ -103,7 +103,7 @@ class ClientConnection(asyncio.Protocol):
             self.lane.protocol.connection_lost(exc)
 
     def eof_received(self) -> bool:
-        """The client has closed its side and may still read: answer what it asked, then close."""
+        """The client has closed its side and may still read: answer its requests, then close."""
         self._has_eof = True
         if self.lane is not None:
             if self.lane.eof_received():
@@ -156,7 +156,7 @@ class ClientConnection(asyncio.Protocol):
             data = rest
 
     def _read_request(self, data: bytes) -> bytes | None:
-        """Read one request at the start of *data*; return what follows, or None when all is used."""
+        """Read one request at the start of *data*; return the bytes behind it, or None when all are used."""
         head_end = data.find(b"\r\n\r\n") + 4
         head = self._gate.parse(data[:head_end]) if head_end > len(START) else None
         if head is None:
@@ -265,14 +265,14 @@ class ClientConnection(asyncio.Protocol):
             self.close_if_idle()
 
     def _go_on(self) -> None:
-        """Read what waited behind the answers, unless it still has to."""
+        """Read the requests that waited behind the answers, as far as they need not wait still."""
         data, self._tail = self._tail, b""
         self._is_paused = False
         self.data_received(data)
         self._resume_reading()
 
     def _say_and_close(self, reply: Reply) -> None:
-        """Answer after what is pending, and close; the client may be in the middle of sending."""
+        """Answer after the pending requests, and close; the client may be in the middle of sending."""
         self._head = None
         self._tail = b""
         self._chunks = []

@@ -1,4 +1,4 @@
-"""Heads of requests that the fast lane can serve: the usual ones, and nothing that needs a thought.
+"""Heads of requests that the fast lane serves: the usual ones, and nothing that is open to interpretation.
 
 Why a pattern and not httptools: the lane takes only heads that match one strict pattern whole, so there
 is nothing to be lenient about; it knows where a request ends, which a hand-over needs and httptools does

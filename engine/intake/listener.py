@@ -58,7 +58,7 @@ class Listener:
             except OSError as exc:
                 if exc.errno not in _OUT_OF_RESOURCES:
                     raise
-                # They wait in the socket's queue; asking again at once would only burn the CPU.
+                # The clients wait in the socket's queue; asking again at once would only burn the CPU.
                 logger.error("cannot accept connections: {}; raise the limit of open files", exc.strerror)
                 self._loop.remove_reader(self._sock.fileno())
                 self._pause = self._loop.call_later(_PAUSE_S, self.start)

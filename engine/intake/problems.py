@@ -18,7 +18,7 @@ _STORE_RETRY_S: Final = 2
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """The body. ``field`` is a JSON path, there when the error is about one field."""
+    """The body of a problem document. ``field`` is a JSON path, set when the error is about one field."""
 
     title: str
     status: int
@@ -27,7 +27,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 def problem(status: int, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None) -> Reply:
-    """Return the reply for a status and a sentence that says what is wrong and what would be right."""
+    """Return the reply for *status*; *detail* says in a sentence what is wrong and what would be right."""
     body = msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, detail, field))
     return Reply(status, body, CONTENT_TYPE, headers or {})
 

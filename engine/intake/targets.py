@@ -1,6 +1,6 @@
 """The targets of a task, brought to the form in which they are stored, compared and sent.
 
-All targets of one task are checked in one loop (`normalise`): it is most of what a large task costs.
+All targets of one task are checked in one loop (`normalise`): most of the CPU time of a large task.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Replies about tasks: to a single one, and to the many of an NDJSON request."""
+"""Replies about tasks: to a single task, and to the many of an NDJSON request."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def accepted(task: Task) -> Reply:
 
 
 def known(task: Task) -> Reply:
-    """Return the 200 for the same task again, while it is in memory."""
+    """Return the 200 for a task that was handed in before and is in memory."""
     return Reply(200, _encode(documents.document(task)))
 
 
 def stored(document: bytes) -> Reply:
-    """Return the 200 for the same task again, as the store or another worker has it."""
+    """Return the 200 for a task that was handed in before; *document* is the store's or another worker's."""
     return Reply(200, _encode(documents.public(msgspec.json.decode(document))))
 
 

@@ -51,7 +51,7 @@ class Topology:
         return plan
 
     def check(self, plan: Plan, action: str, kind: str) -> None:
-        """Refuse what one of the plan's nodes cannot do.
+        """Refuse a purge that some nodes of the plan cannot do.
 
         Raises:
             RequestError: 422, naming the nodes and their drivers.

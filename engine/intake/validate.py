@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def all_hosts(host: str) -> bool:  # noqa: ARG001 - the rule that takes every host
-    """Allow every host: for what was checked when it was accepted."""
+    """Allow every host: for a task whose hosts were checked when it was accepted."""
     return True
 
 

@@ -80,10 +80,10 @@ class Stats(msgspec.Struct, eq=False):
         self.sources[name] = fn
 
     def check(self) -> None:
-        """See at the start that the document is complete.
+        """Make sure, at the start, that every queue of the document has a source.
 
         Raises:
-            KeyError: names the gauges nobody registered.
+            KeyError: names the gauges that have none.
         """
         if missing := sorted(GAUGES.keys() - self.sources.keys()):
             raise KeyError(f"gauges without a source: {', '.join(missing)}")

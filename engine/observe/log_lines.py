@@ -17,7 +17,7 @@ _COLOURS = {"DEBUG": 34, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
 
 
 class LogLine(msgspec.Struct, omit_defaults=True):
-    """One line. Fields that are not set are left out; what is not a field of ours is under ``extra``."""
+    """One line. Fields that are not set are left out; facts without a field here are under ``extra``."""
 
     time: float  #: UNIX time, seconds
     level: str
@@ -74,7 +74,7 @@ def _escape(value: object) -> str:
 
 
 def as_text(line: LogLine, *, is_tty: bool = False) -> bytes:
-    """Format for people; only a traceback has more lines, each marked so that none passes for another."""
+    """Format *line* for people. A traceback takes more rows, each marked, so that none passes for a line."""
     clock = datetime.fromtimestamp(line.time).astimezone().strftime("%H:%M:%S.%f")[:-3]
     level = f"{line.level:<7}"
     if is_tty and line.level in _COLOURS:

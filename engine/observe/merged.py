@@ -1,8 +1,8 @@
 """The views of several workers merged into one: statistics, nodes, metrics. Pure.
 
-Counts and rates add up; delay queues of a store that all workers share are the same ones, seen by each.
-Of a node's states the one that most needs looking at is shown. In the Prometheus page samples with the
-same name and labels are added, but for what tells workers apart.
+Counts and rates add up; the delay queues of a shared store are not added, as every worker sees the same rows.
+Of a node's states the worst is shown. In the Prometheus page samples with the same name and labels are added,
+except those that describe one process.
 """
 
 from __future__ import annotations

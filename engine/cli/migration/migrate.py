@@ -44,7 +44,7 @@ class Holds(msgspec.Struct):
     callbacks: int = 0
 
     def shown(self) -> dict[str, int]:
-        """Return it as a user is shown it."""
+        """Return the counts as a user is shown them."""
         return {
             "documents": self.documents,
             "unfinished": self.unfinished,
@@ -53,7 +53,7 @@ class Holds(msgspec.Struct):
         }
 
     def differences(self, other: Holds) -> list[str]:
-        """Say where *other* has not the same."""
+        """Return a text for each count in which *other* differs."""
         differences = [
             f"{name}: {mine} and {theirs}"
             for name in ("documents", "unfinished", "callbacks")

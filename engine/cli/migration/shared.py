@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SharedSide:
-    """A Redis.
+    """A Redis as a side.
 
     Args:
         url: as it was given.

@@ -58,7 +58,7 @@ class Side(Protocol):
 
 
 def parked(row: ParkedRow, *, after: str | None = None) -> Parked:
-    """Return a row as it was parked."""
+    """Return a row as it was parked; *after* are the parents it waits for, where the row does not say."""
     waits_for = row.after if after is None else after
     return Parked(row.node, row.operation, row.target, row.task_id, waits_for, row.parked_at)
 
@@ -66,7 +66,7 @@ def parked(row: ParkedRow, *, after: str | None = None) -> Parked:
 def settled_state(document: bytes) -> bytes:
     """Return a document of a task that waits for nothing but unreachable nodes, before its time is up.
 
-    A shared store has such ones, and says when their time is up; an embedded one calls them partial.
+    A shared store keeps such a task as running until its time is up; an embedded store calls it partial.
     """
     if facts_of(document).state != State.RUNNING:
         return document

@@ -1,6 +1,6 @@
 """Errors of the release pipeline, branched by who must act.
 
-Every one carries a sentence for a person: what is wrong and what would be right. Tasks print it and
+Every error carries a sentence for a person: what is wrong and what would be right. Tasks print it and
 leave with exit code 1; a traceback is a defect.
 """
 

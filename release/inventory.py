@@ -43,7 +43,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def is_local(self) -> bool:
-        """Whether it is this machine, without SSH."""
+        """Whether the host is this machine, reached without SSH."""
         return self.name == LOCAL
 
 

@@ -121,7 +121,7 @@ def read_file(source: Path, name: str, *, bytes_max: int) -> bytes:
 
 @contextmanager
 def _opened(source: Path | IO[bytes], bytes_max: int) -> Iterator[tarfile.TarFile]:
-    """Give the archive as a stream, read to its end at the end, so that a checksum that fails shows."""
+    """Give the archive as a stream; the rest is read on leaving, so that a wrong checksum shows."""
     label = source if isinstance(source, Path) else getattr(source, "name", "archive")
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as raw:
         magic = raw.read(2)

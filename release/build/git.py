@@ -74,7 +74,7 @@ def tar_of(root: Path, revision: str) -> bytes:
 
 
 def work_files(root: Path) -> list[str]:
-    """Return the `SHIPPED` files of the work tree as they are now, changed and unknown ones included."""
+    """Return the names of the `SHIPPED` files in the work tree, files that git does not know yet included."""
     names = _names(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *SHIPPED)
     return sorted({name for name in names if (root / name).is_file()})
 

@@ -1,8 +1,8 @@
 """Builds the artefact of one commit: two packs of the same commit are the same bytes.
 
-What git holds of the commit is exported to a temporary folder, and the version written into the copy; the
-work tree is left as it is. Then our wheel, the locked wheels, the list of parts and the manifest are put
-together, and the result is installed and asked for its version before it gets its name.
+The files that git has of the commit are exported to a temporary folder, and the version is written into that
+copy; the work tree is left as it is. Our wheel, the locked wheels, the list of parts and the manifest are put
+together, and the artefact is installed and asked for its version before it gets its name.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def _licence(metadata: RawMetadata) -> LicenseExpression | DisjunctiveLicense | 
 
 
 def _needs(metadata: RawMetadata) -> set[str]:
-    """Return the names a package asks for; those of its extras too, where they are in the artefact at all."""
+    """Return the names of the packages that a package requires, for its extras too."""
     return {canonicalize_name(Requirement(text).name) for text in metadata.get("requires_dist", [])}
 
 

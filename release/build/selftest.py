@@ -87,7 +87,7 @@ def _run(command: Sequence[str], home: Path, doing: str) -> str:
 
 
 def _environment(home: Path) -> Mapping[str, str]:
-    """Return an environment in which nothing of this machine's settings of pip or the engine counts."""
+    """Return an environment without this machine's settings of pip and of the engine."""
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), _NOWHERE)
     return {
         "PATH": os.environ.get("PATH", os.defpath),

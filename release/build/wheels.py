@@ -79,7 +79,7 @@ class Wheel:
 
 
 def target(python: str, platform: str) -> Target:
-    """Return the target of the settings; an empty *python* is the one that runs this.
+    """Return the target of the settings; an empty *python* means the Python that runs this program.
 
     Raises:
         SettingsError: a Python before 3.11, or another platform than Linux on one of two processors.
@@ -98,7 +98,7 @@ def requirement(name: str, version: str, hashes: Sequence[str]) -> str:
 
 
 def select(lock: str, wanted: Target) -> list[Locked]:
-    """Return what of the text *lock* a host needs, by name.
+    """Return the packages of the text *lock* that a host needs, by name.
 
     Which patch release of Python a host has is not known here: a package that only some of them need, such as
     ``python_full_version < '3.11.3'``, goes to all.
@@ -245,7 +245,7 @@ def _download(lines: str, wanted: Target, to: Path) -> None:
 
 
 def _checked(folder: Path, packages: Sequence[Locked]) -> list[Wheel]:
-    """Return the wheels of *folder*, which are those of *packages* and have hashes of the lock."""
+    """Return the wheels of *folder* if they are those of *packages*, with hashes of the lock."""
     wheels = {wheel.name: wheel for wheel in map(_wheel, folder.iterdir())}
     for package in packages:
         wheel = wheels.get(package.name)

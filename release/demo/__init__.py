@@ -94,7 +94,7 @@ def _stage(kind: type[Stage], *, builtin: bool) -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Let SIGTERM and a closed terminal clean up as Ctrl-C does; gives the list of those that came."""
+    """Let SIGTERM and a closed terminal clean up as Ctrl-C does; gives the list of the signals that came."""
     came: list[int] = []
 
     def interrupt(number: int, _frame: FrameType | None) -> None:

@@ -184,7 +184,7 @@ def _state(stage: ClusterStage, name: str, task_id: str) -> str:
 
 
 def _hand_in(stage: ClusterStage, seen: Seen, tasks: Sequence[dict[str, object]], place: int) -> None:
-    """Hand tasks in as a client should: the same id again, elsewhere, until one is accepted."""
+    """Hand tasks in as a client should: each again with its id, at the next engine, until it is accepted."""
     for task in tasks:
         while True:
             name = ENGINES[place % len(ENGINES)]

@@ -47,11 +47,11 @@ class Program:
 
     @property
     def pid(self) -> int | None:
-        """Its process, ``None`` when it does not run."""
+        """The process, ``None`` when the program does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start it; return when it accepts connections.
+        """Start the program; return when it accepts connections.
 
         Raises:
             StageError: it ended instead.
@@ -74,7 +74,7 @@ class Program:
         wait_until(self._accepts, what=f"{self.name} listening")
 
     def stop(self) -> int:
-        """End it in order, after a while by force; return its exit code."""
+        """End the program in order, after `STOP_TIMEOUT_S` by force; return its exit code."""
         if self._process is None:
             return 0
         self._process.send_signal(signal.SIGTERM)
@@ -86,7 +86,7 @@ class Program:
         return code
 
     def kill(self) -> None:
-        """End it at once, as ``kill -9`` does."""
+        """End the program at once, as ``kill -9`` does."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -99,7 +99,7 @@ class Program:
             self._lifeline = None
 
     def log_tail(self) -> str:
-        """Return the last lines it logged."""
+        """Return the last lines of the program's log."""
         text = self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.is_file() else ""
         return "\n".join(text.splitlines()[-TAIL_LINES:])
 

@@ -37,7 +37,7 @@ class StoryScreen:
         return self._console.is_terminal
 
     def opening(self) -> None:
-        """Say what this is."""
+        """Say what the demo shows."""
         self._print(Text("Purgeline: purge and prefetch on every cache you run", style="bold"))
         self.say(
             "When a page changes, caches go on serving the old one. Purgeline drops it from all of "

@@ -151,7 +151,7 @@ class Stage:
         return {self.engine.name: self.engine.stop()}
 
     def close(self) -> None:
-        """Stop everything that runs. Nothing that goes wrong with one of them keeps the others alive."""
+        """Stop every server. One that cannot be stopped does not keep the others alive."""
         with contextlib.ExitStack() as stack:
             stack.callback(self.origin.stop)
             for node in self.nodes:

@@ -77,7 +77,7 @@ def new_run(action: str, *, version: str, root: str, hosts: Iterable[str], is_ma
 
 
 def who() -> str:
-    """Return the user, and who became it by sudo."""
+    """Return the name of the user, and of the user who became that one by sudo."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -87,7 +87,7 @@ def who() -> str:
 
 
 class Journal:
-    """The files of one *state_dir*."""
+    """The history and the runs under way, as files of *state_dir*."""
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir
@@ -122,7 +122,7 @@ class Journal:
             raise ReleaseError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
     def read(self, limit: int = 0) -> list[dict[str, Any]]:
-        """Return the last *limit* lines, all for 0, the oldest first; damaged ones are left out.
+        """Return the last *limit* entries, all for 0, the oldest first; damaged lines are left out.
 
         Raises:
             ReleaseError: it cannot be read.
@@ -140,7 +140,7 @@ class Journal:
         return entries[-limit:] if limit else entries
 
     def begin(self, run: Run) -> None:
-        """Note that *run* is under way; before it locks anything.
+        """Note that *run* is under way; called before the run locks a host.
 
         Raises:
             ReleaseError: it cannot be written.
@@ -183,7 +183,7 @@ class Journal:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process began, with the boot it began in; empty when there is none, or only a zombie."""
+    """Return when a process began, and in which boot; empty for no process and for a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()

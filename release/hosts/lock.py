@@ -26,7 +26,7 @@ LOCKED: Final = "locked"  #: kind of a refusal, as the agent names it
 
 
 class HostsLock:
-    """The lock of *run* on *names*; a context that holds it.
+    """The lock of *run* on the hosts *names*; a context that holds that lock.
 
     Args:
         fleet: the hosts.

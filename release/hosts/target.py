@@ -38,12 +38,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_local(self) -> bool:
-        """Whether this machine is meant."""
+        """Whether the task means this machine, without SSH."""
         return LOCAL in self.hosts
 
 
 def apply(wanted: Wanted, settings: Settings) -> Settings:
-    """Return the settings with what the options say over them.
+    """Return the settings with the options of the task over them.
 
     Raises:
         SettingsError: an option cannot be used.
@@ -96,5 +96,5 @@ def open_fleet(wanted: Wanted, settings: Settings, on_event: OnEvent) -> Fleet:
 
 
 def journal_of(settings: Settings) -> Journal:
-    """Return what this machine remembers."""
+    """Return the journal of this machine."""
     return Journal(Path(settings.state_dir).expanduser())

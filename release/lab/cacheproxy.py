@@ -138,7 +138,7 @@ class CacheProxy:
             self._store.put(fetched)
 
     async def _fetch(self, key: str, host: str, path: str) -> Stored | None:
-        """Fetch an object whole; None when it is too big for that."""
+        """Fetch an object whole; return None for one over `OBJECT_MAX_BYTES`."""
         async with self._session.get(
             self._url(path),
             headers={"Host": host, "Accept-Encoding": "identity", "User-Agent": "purgeline-cacheproxy"},

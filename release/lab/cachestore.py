@@ -28,16 +28,16 @@ class Stored:
 
     @property
     def age_s(self) -> int:
-        """Seconds since the origin made it."""
+        """Seconds since the origin made the answer."""
         return max(0, int(time.time() - self.since))
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it may still be served."""
+        """Whether the answer may still be served."""
         return time.time() - self.since < self.fresh_s
 
     def to_bytes(self) -> bytes:
-        """Return it as a file: one line of JSON, then the body."""
+        """Return the answer as a file: one line of JSON, then the body."""
         facts = {name: value for name, value in asdict(self).items() if name != "body"}
         return json.dumps(facts).encode() + b"\n" + self.body
 
@@ -46,7 +46,7 @@ class Stored:
         """Read a file back.
 
         Raises:
-            ValueError, TypeError: this is no such file.
+            ValueError, TypeError: the file was not written by `to_bytes`.
         """
         head, _, body = data.partition(b"\n")
         facts = json.loads(head)

@@ -69,7 +69,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What of this machine decides how packages get onto it."""
+    """The facts about this machine that decide how packages are installed on it."""
 
     has_apt: bool
     is_root: bool

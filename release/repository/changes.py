@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def added(index: Index, manifest: Manifest, *, sha256: str, size: int, now: float) -> Index:
-    """Return *index* with one more artefact, or *index* itself when it has the very same.
+    """Return *index* with one more artefact, or *index* itself when the same artefact is in it.
 
     Raises:
         RepositoryError: the version is there with other bytes, from another commit, or was yanked.
@@ -96,7 +96,7 @@ def renewed(index: Index, *, now: float, ttl_s: float, seen: int = 0) -> Index:
 
 
 def differences(old: Index, new: Index) -> list[str]:
-    """Say what has to be done to get from *old* to *new*, a line for each thing; none when it is nothing."""
+    """Say in lines what a publisher does to get from *old* to *new*; no lines when they are alike."""
     before = {entry.file_name: entry for entry in old.artefacts}
     lines = []
     for entry in new.artefacts:

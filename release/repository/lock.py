@@ -2,8 +2,8 @@
 
 The file says who holds it. A publisher of this machine that has ended counts at once as gone. One of another
 machine does when its lock stayed the same for `stale_s` seconds of our own clock: nobody holds it for longer
-than it takes to write the index, artefacts are uploaded before. Who breaks a lock holds a second one while
-it looks again, so that two cannot break one after the other and remove a lock that is alive.
+than it takes to write the index, artefacts are uploaded before. A publisher who breaks a lock holds a second
+one while he looks again, so that two cannot break one after the other and remove a lock that is alive.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ class PublishLock:
                 self._transport.remove(LOCK)
 
     def is_ours(self) -> bool:
-        """Tell whether nobody took the lock from us, which happens to who held it for too long."""
+        """Tell whether the lock is still ours: a publisher who holds it for too long loses it."""
         return self._transport.read(LOCK, _BYTES_MAX) == self._content
 
     def _claim(self, name: str, content: bytes) -> bool:
-        """Write *content* to *name* unless there is such a file; it is there as a whole or not at all."""
+        """Write *content* to the file *name* unless it exists; nobody ever sees half of it."""
         if self._transport.read(name, _BYTES_MAX) is not None:
             return False
         staged = self._transport.stage(io.BytesIO(content))
@@ -106,7 +106,7 @@ class PublishLock:
         return is_done
 
     def _break(self, stale: bytes, content: bytes) -> None:
-        """Remove the lock if it still is *stale*."""
+        """Remove the lock if its content still is *stale*."""
         if self._claim(BREAK, content):
             try:
                 if self._transport.read(LOCK, _BYTES_MAX) == stale:
@@ -161,7 +161,7 @@ def _start_of(pid: int) -> str:
 
 
 def _has_ended(content: bytes) -> bool:
-    """Tell whether the holder was a process of this machine that is gone."""
+    """Tell whether the holder was a process of this machine that has ended."""
     try:
         holder = msgspec.json.decode(content, type=Holder)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -49,7 +49,7 @@ class Change:
 
     @property
     def is_change(self) -> bool:
-        """Whether there was anything to do."""
+        """Whether the repository changed, or would."""
         return bool(self.notes)
 
 
@@ -102,7 +102,7 @@ class Repository:
         self._transport.close()
 
     def envelope(self) -> bytes:
-        """Return the signed index as it is; who uses it verifies it.
+        """Return the signed index unverified, for hosts that verify it themselves.
 
         Raises:
             RepositoryError: there is none, or it cannot be read.

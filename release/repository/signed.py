@@ -46,7 +46,7 @@ class SignedIndex:
         self._floor: int | None = None  # highest serial that was known when the index was read
 
     def envelope(self) -> bytes:
-        """Return the signed index as it is; who uses it verifies it.
+        """Return the signed index unverified.
 
         Raises:
             RepositoryError: there is none, or it cannot be read.
@@ -74,7 +74,7 @@ class SignedIndex:
         return index
 
     def current(self) -> Index:
-        """Return the index to build on: verified, but it may have expired; empty in a new repository."""
+        """Return the index that a publisher builds on, expired or not; an empty one in a new repository."""
         content = self._read()
         return Index() if content is None else self._authentic(content)
 
@@ -115,7 +115,7 @@ class SignedIndex:
         return index
 
     def _read(self) -> bytes | None:
-        """Read the index, after the serial it is compared with: others see newer ones at any time."""
+        """Read first the serial to compare with, then the index: others see newer ones at any time."""
         self._floor = self._seen.highest()
         return self._transport.read(INDEX, _INDEX_BYTES_MAX)
 

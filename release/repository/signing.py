@@ -141,7 +141,7 @@ def seal(payload: bytes, keys: Sequence[Ed25519PrivateKey]) -> bytes:
 
 
 def unseal(envelope: bytes, keys: dict[str, Ed25519PublicKey], what: str) -> bytes:
-    """Return the payload of *envelope*, once a signature by one of *keys* fits it.
+    """Return the payload of *envelope* if a signature by one of *keys* fits it.
 
     Args:
         envelope: as `seal` makes it.

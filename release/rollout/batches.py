@@ -1,6 +1,6 @@
 """Carries a `release.rollout.plan.Plan` out, batch by batch, and takes it back when it goes wrong.
 
-What a step does is handed in (`Steps`); when to go on, stop or turn back is decided here:
+The caller hands in what a step does (`Steps`); when to go on, stop or turn back is decided here:
 
 - A host that fails a step gets no more steps. In the first batch with work (the canary, when there are more)
   no host may fail; later ones may have ``failures_max`` failures altogether.
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Steps(Protocol):
-    """What is done on hosts; returns an outcome for each of them and raises for none."""
+    """Does steps on hosts; returns an outcome for each host and raises for none."""
 
     def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
         """Do one step: ``salt``, ``unpack``, ``reload`` or ``watch``."""
 
     def take_back(self, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
-        """Bring hosts back to what they were on."""
+        """Bring hosts back to the versions that they were on."""
 
 
 class Rollout:
@@ -56,7 +56,7 @@ class Rollout:
         self.hosts = [host for batch in self._batches for host in batch]
 
     def run(self) -> Report:
-        """Do it, and tell how it went."""
+        """Do the steps of all batches, take back what has to be, and return the report."""
         began = time.monotonic()
         for host in self.hosts:
             if not host.plan.steps:

@@ -2,7 +2,7 @@
 
 Nothing is changed before every gate has passed: hosts reachable, version in a valid index and built for
 their Pythons, space, no reload under way, lock free. Hosts that are on the version already get no steps, so
-the command that was cut short goes on where it stopped.
+a deploy that was cut short goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CACHED_COUNT: Final = 8  #: artefacts that are kept on this machine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A deploy that has passed the gates, or the reasons why it has not."""
+    """A plan with what is brought to the hosts, or the reasons not to begin."""
 
     plan: Plan
     reasons: list[str]

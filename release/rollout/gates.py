@@ -1,4 +1,4 @@
-"""Reasons not to begin: asked before anything is changed, all of them told at once.
+"""Reasons not to begin, looked for before anything is changed and told all at once.
 
 The hosts answer `facts` and `status`; the rest is decided without them. A deploy needs every host; a
 rollback takes those it can get.
@@ -26,7 +26,7 @@ UNPACKED_TIMES: Final = 4  #: an unpacked release and its artefact take so many 
 
 
 def ask(fleet: Fleet) -> tuple[dict[str, HostState], list[Outcome]]:
-    """Return what each host says about itself, and the outcomes of those that could not be asked."""
+    """Return the state of each host, and the outcomes of hosts that could not be asked."""
     facts = fleet.run("facts", timeout_s=FACTS_TIMEOUT_S)
     failed = [outcome for outcome in facts.values() if not outcome.ok]
     answered = [name for name, outcome in facts.items() if outcome.ok]
@@ -70,7 +70,7 @@ def _lock_id(lock: object) -> str:
 
 
 def check_locks(fleet: Fleet, states: Mapping[str, HostState], settings: Settings) -> None:
-    """Refuse to begin where somebody is at work; locks of this machine's ended runs can be taken over.
+    """Refuse to begin on hosts that somebody holds; locks of this machine's ended runs can be taken over.
 
     Raises:
         LockedError: says whose locks they are.
@@ -80,7 +80,7 @@ def check_locks(fleet: Fleet, states: Mapping[str, HostState], settings: Setting
 
 
 def refuse_locked(states: Mapping[str, HostState], ours: Iterable[str]) -> None:
-    """Refuse to begin where somebody is at work; the lock itself is taken later.
+    """Refuse to begin on hosts that somebody holds; the lock itself is taken later.
 
     Args:
         states: of the hosts.

@@ -19,7 +19,7 @@ UPTIME_SLACK_S: Final = 0.5
 def watch(
     fleet: Fleet, versions: Mapping[str, str], *, since: Mapping[str, float] | None = None
 ) -> dict[str, Outcome]:
-    """Ask each host whether it serves its version well; an outcome that is not ok says what is wrong.
+    """Ask each host whether it serves its version well; return outcomes that are ok only where it does.
 
     Args:
         fleet: the hosts.
@@ -40,7 +40,7 @@ def watch(
 
 
 def _died(status: Mapping[str, Any], least_s: float) -> str:
-    """Return which worker is younger than the reload: what ended once serves now, and will end again."""
+    """Say which worker is younger than the reload: one that died and was started again will die again."""
     for worker in status.get("workers") or []:
         if isinstance(worker, dict) and float(worker.get("uptime_s") or 0) < least_s - UPTIME_SLACK_S:
             return f"its worker {worker.get('slot')} ended by itself and was started again"

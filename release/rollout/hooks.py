@@ -1,10 +1,10 @@
 """Hooks: shell commands of the settings that run on this machine before and after what is done to hosts.
 
 ``pre-NAME`` and ``post-NAME`` for the whole run (``deploy``, ``rollback``) and for each step of each batch
-(``salt``, ``unpack``, ``reload``). What a hook is about stands in its environment: ``PURGELINE_HOOK``,
+(``salt``, ``unpack``, ``reload``). The environment of a hook says what it is about: ``PURGELINE_HOOK``,
 ``PURGELINE_ACTION``, ``PURGELINE_DEPLOY_ID``, ``PURGELINE_VERSION``, ``PURGELINE_ROOT`` and
-``PURGELINE_HOSTS`` (names, separated by commas). One that fails stops the run as a failed host does: a smoke
-test after ``reload`` takes the release back. Its output goes to standard error.
+``PURGELINE_HOSTS`` (names, separated by commas). A hook that fails stops the run as a failed host does: a
+smoke test after ``reload`` takes the release back. A hook's output goes to standard error.
 """
 
 from __future__ import annotations

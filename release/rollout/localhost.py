@@ -49,7 +49,7 @@ class Source:
 
 
 def prepare(wanted: Wanted, settings: Settings, state: HostState, display: Display) -> Source:
-    """Make sure that there is a configuration and a repository with the version; return where they are.
+    """Make sure of a configuration and of a repository with the version; return where the version comes from.
 
     With ``--repository`` nothing is packed, and with ``--dry-run`` nothing is written.
 

@@ -48,7 +48,7 @@ def lock(wanted: Wanted, settings: Settings, display: Display, *, why: str) -> i
 
 
 def unlock(wanted: Wanted, settings: Settings, display: Display, *, is_forced: bool) -> int:
-    """Release locks that this machine holds by hand or left behind; with *is_forced* whosoever they are."""
+    """Release locks that this machine holds by hand or left behind; with *is_forced* also those of others."""
     settings = apply(wanted, settings)
     memory = journal_of(settings)
     with open_fleet(wanted, settings, display.event) as fleet:

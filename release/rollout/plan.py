@@ -1,8 +1,8 @@
 """Decides what a deploy or a rollback does, on which host, in which order; reads and runs nothing.
 
 Batches are written ``1,25%,100%``: each entry is the size of one batch, a count or a share of all hosts
-rounded up. The first batch is the canary. When hosts are left after the last entry, it is repeated; what an
-entry has too many is ignored. Hosts of a group named ``canary`` go first, else the order of the inventory
+rounded up. The first batch is the canary. The last entry is repeated until no host is left; a batch never
+has more hosts than are left. Hosts of a group named ``canary`` go first, else the order of the inventory
 counts, so the same inventory gives the same batches, also when a deploy is resumed: hosts that are on the
 version already keep their place and get no steps.
 """
@@ -30,7 +30,7 @@ _PERCENT_MAX: Final = 100
 
 
 class HostState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host says about itself: the parts of ``facts`` that decide something here."""
+    """What a host says about itself: the parts of its answers that decide something here."""
 
     name: str
     python: str = ""  #: tag such as ``cp311``
@@ -50,7 +50,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in {"reloading", "baking"}
 
     def is_on(self, version: str) -> bool:
-        """Whether it serves *version* and would after a restart too."""
+        """Whether the host serves *version*, and would after a restart too."""
         return bool(version) and version == self.current == self.running
 
 
@@ -79,12 +79,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether no host has a step to do."""
         return not any(host.steps for host in self.hosts)
 
 
 def parse_batches(text: str) -> list[tuple[int, bool]]:
-    """Return the sizes in *text*: a number each, and whether it is a percentage.
+    """Return the sizes in *text*, each as a number and whether that is a percentage.
 
     Raises:
         SettingsError: it is not like ``1,25%,100%``.

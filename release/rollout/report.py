@@ -38,7 +38,7 @@ class Fate(enum.StrEnum):
 
 @dataclass(slots=True)
 class HostRun:
-    """What has been done on one host."""
+    """What was done on one host, and how that ended."""
 
     plan: HostPlan
     batch: int
@@ -51,7 +51,7 @@ class HostRun:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it gets no more steps."""
+        """Whether the host gets no more steps."""
         return self.fate in {Fate.FAILED, Fate.BACK, Fate.STUCK, Fate.UNKNOWN}
 
 

@@ -1,7 +1,7 @@
-"""Carries a plan out on hosts: lock, hooks, rollout, tidying up, histories, exit code.
+"""Runs a plan on hosts: lock, hooks, batches, tidying up, histories, exit code.
 
-What is written down: a line in this machine's history when it begins and one when it ends, and what each
-host did in the host's own. A run that is interrupted once gives its lock back; one that is stopped at once
+This machine's history gets a line when the run begins and one when it ends; what each host did is in the
+host's own. A run that is interrupted once gives its lock back; one that is stopped at once
 or killed leaves it, and the next run on this machine takes it over.
 """
 
@@ -85,7 +85,7 @@ class Runner:
         self._rollout = Rollout(plan, steps, stop=self._why_stop)
 
     def run(self, left_out: Sequence[Outcome] = ()) -> int:
-        """Do it, show how it went, return the exit code.
+        """Run the plan, show the report, return the exit code.
 
         Args:
             left_out: hosts that are not in the plan although they were meant; they count as failed.
@@ -138,7 +138,7 @@ class Runner:
         return report
 
     def _prune(self) -> None:
-        """Remove releases beyond those that are kept. A host where that fails is told of; nothing else is."""
+        """Remove releases beyond those that are kept. Only hosts where that fails are shown."""
         run = self._run
         request = {"keep": self._settings.keep_count, "token": run.token}
         outcomes = self._fleet.run(
@@ -188,7 +188,7 @@ class Runner:
 
 
 def explain_past(memory: Journal, fleet: Fleet, display: Display) -> None:
-    """Say whether the last run of this machine on these hosts was cut short, and how far it came."""
+    """Say whether the last run of this machine on these hosts was cut short, and which hosts were done."""
     hosts = set(fleet.names)
     runs = [
         entry

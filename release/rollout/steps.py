@@ -32,7 +32,7 @@ HOOKED: Final = frozenset({SALT, UNPACK, RELOAD})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cargo:
-    """What is brought to the hosts. Empty for a rollback, which takes what is there."""
+    """What is brought to the hosts; empty for a rollback, which takes releases that are unpacked there."""
 
     files: dict[str, Path] = field(default_factory=dict)  #: artefact on this machine, by host
     artefacts: dict[str, Artefact] = field(default_factory=dict)  #: its entry in the index, by host

@@ -1,8 +1,8 @@
 """What a run on hosts looks like: live lines while it goes on, a table at the end, or JSON.
 
-Progress goes to standard error, the result to standard output, so a script can read the one without the
-other. On a terminal there is a line per host that is at work; elsewhere each step is a line of its own.
-Called from the threads of the hosts.
+Progress goes to standard error, the result to standard output, so a script can read the result without the
+progress. On a terminal there is a line per host that is at work; elsewhere each step is a line of its own.
+Events come from the threads of the hosts.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def apply(
 def requests(
     hosts: Sequence[Host], order: Order, *, files: Mapping[str, str], settings: Settings
 ) -> Callable[[str], dict[str, Any]]:
-    """Return what gives the request for one host, by its name; see `release.agent.salt.apply`."""
+    """Return a function that gives the request for one host, by its name; see `release.agent.salt.apply`."""
     by_name = {host.name: host for host in hosts}
 
     def request(name: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Salt on this machine, in an environment of its own: ``.venv-salt``.
 
-Salt holds packages at versions that the engine's environment has left behind, so the two never mix: what runs
-Salt runs its programs. The environment is made from ``requirements-salt.lock`` when that has changed; a stamp
-written last tells which lock it was filled from, so an installation that was cut short is done again.
+Salt needs packages at older versions than the engine's environment has, so the two never mix: the pipeline
+runs Salt's programs, and imports nothing of it. The environment is made anew when
+``requirements-salt.lock`` has changed. A stamp, written last, tells which lock it was filled from, so an
+installation that was cut short is done again.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ STAMP: Final = "locks.sha256"
 
 
 def folder(root: Path = ROOT) -> Path:
-    """Return where the environment is or will be."""
+    """Return the folder of the environment, made or not."""
     return root / ".venv-salt"
 
 
 def is_current(root: Path = ROOT) -> bool:
-    """Tell whether it is there and made from the lock as it is now.
+    """Tell whether the environment exists and was made from the lock as it is now.
 
     Raises:
         ReleaseError: the lock cannot be read.

@@ -39,7 +39,7 @@ def read_tree(project: Path = ROOT) -> dict[str, str]:
 
 
 def read_artefact(path: Path) -> dict[str, str]:
-    """Return the state tree of an artefact, as path and text. The artefact was verified by who got it.
+    """Return the state tree of an artefact, as path and text. Whoever fetched the artefact has verified it.
 
     Raises:
         ArtefactError: it is none, or has no state tree.

@@ -36,7 +36,7 @@ class SaltOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(options: SaltOptions, out: TextIO = sys.stdout, *, folder: Path, project: Path = ROOT) -> int:
-    """Apply states and print what came of it; return 0 when every host is as it should be, else 1.
+    """Apply states and print what they did on each host; return 0 when every host is as it should be, else 1.
 
     Args:
         options: of the task.

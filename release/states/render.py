@@ -55,7 +55,7 @@ def _environment(folder: Path) -> Environment:
 
 
 def _refuse(value: object) -> object:
-    """Fail as an undefined value does wherever it is used, or as JSON does.
+    """Refuse a value that JSON cannot hold, and name an undefined one.
 
     Raises:
         UndefinedError: names what is missing.

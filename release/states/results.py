@@ -51,7 +51,7 @@ class HostStates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def states_of_answer(entries: Sequence[Mapping[str, Any]]) -> list[State]:
-    """Make states of what `release.agent.salt` answers, without secrets."""
+    """Return the states in an answer of `release.agent.salt`, without secrets."""
     return [msgspec.convert(hide(entry), State) for entry in entries]
 
 

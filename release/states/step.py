@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def salt_step(
     hosts: Sequence[Host], version: str, artefact: Path, settings: Settings
 ) -> Callable[[Sequence[str]], dict[str, Outcome]]:
-    """Return what applies the states of *version* to some of *hosts*, by their names.
+    """Return a function that applies the states of *version* to some of *hosts*, by their names.
 
     Args:
         hosts: all hosts of the deploy.

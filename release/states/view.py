@@ -32,7 +32,7 @@ def show(results: Iterable[HostStates], console: Console, *, is_test: bool) -> N
 
 
 def describe(state: State) -> list[str]:
-    """Return lines that say what a state did or would do; none when it found all as it should be.
+    """Return lines that say what a state did or would do; no lines for a state with nothing to change.
 
     The first has one of ``✗`` (failed), ``~`` (would change), ``✓`` (changed) and ``!`` (has something to
     say); those of a diff are indented by six.

@@ -54,7 +54,7 @@ def accepts(port: int) -> bool:
 
 
 def _reserve(port: int) -> bool:
-    """Keep a port from others who ask `free_port` until this process ends, by a name that only one has."""
+    """Keep a port from other callers of `free_port`, in any process, until this process ends."""
     with contextlib.ExitStack() as stack:
         mark = stack.enter_context(socket.socket(socket.AF_UNIX))
         try:

@@ -42,7 +42,7 @@ class HttpTransport:
         return bytes(content)
 
     def stream(self, name: str) -> Iterator[bytes]:
-        """See the protocol. Read in pieces, an answer that is too short is no error for urllib: count."""
+        """See the protocol. urllib gives an answer that ends early without an error, so bytes are counted."""
         request = urllib.request.Request(  # noqa: S310  # connect() lets http and https through
             f"{self._base}/{quote(name)}", headers={"Cache-Control": "no-cache", "User-Agent": "purgeline"}
         )

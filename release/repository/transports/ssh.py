@@ -100,7 +100,7 @@ class SshTransport:
             sftp.posix_rename(self._path(staged), self._path(name))
 
     def claim(self, staged: str, name: str) -> bool:
-        """See the protocol. SFTP's own rename is not done over a file that is there."""
+        """See the protocol. SFTP's own rename does not replace a file."""
         with self._errors(f"write {name}") as sftp:
             try:
                 sftp.rename(self._path(staged), self._path(name))
@@ -190,7 +190,7 @@ class _Session(paramiko.SFTPClient):  # type: ignore[misc]  # paramiko has no ty
 
 
 def _copy(content: IO[bytes], file: paramiko.SFTPFile) -> None:
-    """Write without waiting for each answer, but for all of them before the last write is done."""
+    """Write the content without waiting for each answer; the last write waits for all of them."""
     file.set_pipelined(pipelined=True)
     last = b""
     while chunk := content.read(CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""How a repository is reached: a folder, SSH, or HTTP to read only. What all of them offer stands here.
+"""What every way to a repository offers.
 
 A repository is one flat folder: ``index.json``, the artefacts, and while somebody publishes ``publish.lock``
 and ``.tmp-*`` files. A transport moves files and knows nothing of what they mean. Its errors are
@@ -58,7 +58,7 @@ class Transport(Protocol):
         """Give a staged file its name, in one step, in place of a file that has it."""
 
     def claim(self, staged: str, name: str) -> bool:
-        """As `commit`, but only where no file has that name; tell whether it was done."""
+        """Give a staged file its name only where no file has it; tell whether that was done."""
 
     def remove(self, name: str) -> None:
         """Remove the file *name*; it may be gone already."""

@@ -1,4 +1,4 @@
-"""release.version: what a tree is released as, and what is refused with which advice. Real git."""
+"""release.build.version: what a work tree is released as, and what is refused with which advice. Real git."""
 
 import os
 import subprocess
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from release.build import version
-from release.build.git import Commit
 from release.errors import VersionError
 
 
@@ -48,19 +47,6 @@ class Tree:
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "tree")
-
-
-@pytest.mark.parametrize(
-    ("given", "means"), [("V0.1.10", "0.1.10"), ("v1.0-rc.1", "1.0rc1"), ("1.2.0+local_x", "1.2.0+local.x")]
-)
-def test_versions_take_their_normal_form(given: str, means: str) -> None:
-    assert version.normal(given) == means
-
-
-@pytest.mark.parametrize("given", ["", "one", "1.2.x", "1!2.0", "1.0 rc", "../1", "-1"])
-def test_what_is_no_version_is_refused_with_what_is(given: str) -> None:
-    with pytest.raises(VersionError, match=r"is no PEP 440 version; right are|has an epoch; take 2\.0"):
-        version.normal(given)
 
 
 def test_the_tag_on_the_commit_is_the_version(tree: Tree) -> None:
@@ -144,8 +130,3 @@ def test_a_shallow_clone_without_a_tag_is_refused(tree: Tree, tmp_path: Path) ->
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VersionError, match="not a git repository"):
         version.determine(tmp_path)
-
-
-def test_decide_is_pure() -> None:
-    commit = Commit(revision="ab" * 20, time=7, count=3, tags=(), changed=())
-    assert version.decide(commit) == version.Stamp("0.dev3+gababababab", "ab" * 20, 7)

@@ -1,0 +1,35 @@
+"""release.rollout.health: what a host's status says of the version that it should serve."""
+
+from typing import Any
+
+import pytest
+
+from release.rollout.health import unwell
+
+
+def status(**more: Any) -> dict[str, Any]:
+    """A host that serves 2.0 well."""
+    return {"version": "2.0", "workers": [{"state": "accepting", "version": "2.0"}], "ready": True, **more}
+
+
+def test_a_host_that_serves_its_version_and_is_ready_is_well() -> None:
+    assert unwell(status(), "2.0") == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"version": "1.0"}, "serves 1.0, not 2.0"),
+        ({"version": ""}, "serves nothing, not 2.0"),
+        ({"workers": [{"state": "draining", "version": "2.0"}]}, "no worker accepts"),
+        ({"workers": None}, "no worker accepts"),
+        (
+            {"workers": [{"state": "accepting", "version": v} for v in ("1.0", "2.0")]},
+            "a worker serves 1.0",
+        ),
+        ({"ready": False, "ready_detail": "no node"}, "is not ready: no node"),
+        ({"ready": False}, "is not ready: no answer"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(more: dict[str, Any], sentence: str) -> None:
+    assert unwell(status(**more), "2.0") == sentence

@@ -1,0 +1,80 @@
+"""Whose is a node's delay queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.cluster.claims import QueueClaims
+
+
+class Locks:
+    """The store's locks; *others* are held by other engines."""
+
+    def __init__(self) -> None:
+        self.others: set[str] = set()
+        self.ours: set[str] = set()
+        self.on_lock: Any = lambda: None
+
+    def lock(self, node: str) -> bool:
+        if node in self.others:
+            return False
+        self.ours.add(node)
+        return True
+
+    def unlock(self, node: str) -> None:
+        self.ours.discard(node)
+
+    async def call(self, function: Any, *args: object) -> Any:
+        answer = function(*args)
+        self.on_lock()
+        return answer
+
+
+def make() -> tuple[QueueClaims, Locks]:
+    locks = Locks()
+    recorder: Any = locks
+    return QueueClaims(recorder, recorder), locks
+
+
+async def test_a_queue_that_another_engine_delivers_is_not_taken() -> None:
+    claims, locks = make()
+    locks.others.add("e1")
+    assert not await claims.take("e1")
+    assert await claims.take("e2")
+    assert locks.ours == {"e2"}
+
+
+async def test_what_is_given_back_is_free_and_what_was_not_taken_stays() -> None:
+    claims, locks = make()
+    await claims.take("e1")
+    locks.ours.add("e2")
+    await claims.give_back("e1")
+    await claims.give_back("e2")
+    assert locks.ours == {"e2"}
+
+
+async def test_a_claim_that_another_engine_has_by_now_is_let_go() -> None:
+    claims, locks = make()
+    await claims.take("e1")
+    locks.ours.clear()
+    locks.others.add("e1")
+    await claims.keep_all()
+    locks.others.clear()
+    await claims.keep_all()
+    assert locks.ours == set()
+
+
+async def test_a_claim_given_back_while_it_is_renewed_does_not_come_to_life_again() -> None:
+    claims, locks = make()
+    await claims.take("e1")
+    locks.on_lock = claims._claimed.clear
+    await claims.keep_all()
+    assert locks.ours == set()
+
+
+async def test_all_are_given_back_at_the_end() -> None:
+    claims, locks = make()
+    await claims.take("e1")
+    await claims.take("e2")
+    await claims.give_back_all()
+    assert locks.ours == set()

@@ -1,0 +1,85 @@
+"""Old tasks go, and memory after a backlog."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from engine.process.housekeeping import Housekeeping
+from engine.tasks.region import RegionMap
+
+
+class Saver:
+    def __init__(self) -> None:
+        self.trims = 0
+        self.forgotten: list[float] = []
+
+    def trim(self) -> None:
+        self.trims += 1
+
+    def forget(self, before_at: float) -> None:
+        self.forgotten.append(before_at)
+
+
+class House:
+    """Housekeeping of an engine with two savers."""
+
+    def __init__(self) -> None:
+        self.backlog = 0
+        self.may_forget = True
+        self.savers = [Saver(), Saver()]
+        self.swept = 0
+        pool: Any = SimpleNamespace(savers=self.savers)
+        timer: Any = SimpleNamespace(sweep=self._sweep)
+        self.keeping = Housekeeping(
+            pool,
+            RegionMap(1),
+            [timer, timer],
+            backlog=lambda: self.backlog,
+            may_forget=lambda: self.may_forget,
+            retention_s=100,
+        )
+
+    def _sweep(self) -> None:
+        self.swept += 1
+
+    def trims_after(self, *backlogs: int) -> int:
+        for self.backlog in backlogs:
+            self.keeping.trim()
+        assert self.swept == 2 * self.savers[1].trims
+        return self.savers[0].trims
+
+
+async def test_memory_is_handed_back_once_some_seconds_after_a_large_backlog() -> None:
+    house = House()
+    assert house.trims_after(200_000, 100, 100, 100) == 0
+    assert house.trims_after(100) == 1
+    assert house.trims_after(100, 100, 100, 100, 100) == 1
+
+
+async def test_a_backlog_that_comes_back_meanwhile_is_waited_for() -> None:
+    assert House().trims_after(200_000, 100, 100, 100, 150_000, 100, 100, 100) == 0
+
+
+async def test_a_small_backlog_is_not_worth_it() -> None:
+    assert House().trims_after(99_999, *[0] * 10) == 0
+
+
+async def test_tasks_are_forgotten_when_they_are_older_than_they_are_kept() -> None:
+    house = House()
+    house.keeping.forget()
+    for saver in house.savers:
+        (before_at,) = saver.forgotten
+        assert abs(time.time() - 100 - before_at) < 5
+
+
+async def test_of_engines_that_share_a_store_only_one_forgets() -> None:
+    house = House()
+    house.may_forget = False
+    house.keeping.forget()
+    assert house.savers[0].forgotten == []
+
+
+async def test_it_ends_when_it_was_never_started() -> None:
+    House().keeping.stop()

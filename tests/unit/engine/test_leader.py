@@ -1,0 +1,94 @@
+"""What the leading engine does for all."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from engine.cluster.leader import Leader
+from engine.observe.counters import Stats
+from engine.store.redis.members import About, Member, View
+from engine.tasks.records import Callback
+
+
+class Store:
+    """The store's side, threads, claims, delay queues and callbacks: what the leader works with."""
+
+    def __init__(self) -> None:
+        self.fences: list[int] = []
+        self.is_later = False
+        self.due = (["partial", "partial"], [Callback("0:1-0", "t", "http://a/", "{}")])
+        self.written_callbacks: list[Callback] = []
+        self.depths = {"e1": 3, "old": 2}
+        self.log: list[str] = []
+
+    async def call(self, function: Any, *args: object) -> Any:
+        return function(*args)
+
+    def fence(self, number: int) -> bool:
+        self.fences.append(number)
+        return not self.is_later
+
+    def make_due(self, now: float, fence: int) -> tuple[list[str], list[Callback]]:
+        assert fence == self.fences[-1]
+        return self.due
+
+    def written(self, saver_number: int, callbacks: list[Callback]) -> None:
+        assert saver_number == 0
+        self.written_callbacks += callbacks
+
+    def names(self) -> list[str]:
+        return list(self.depths)
+
+    def depth(self, name: str) -> int:
+        return self.depths[name]
+
+    async def take(self, name: str) -> bool:
+        self.log.append(f"take {name}")
+        return True
+
+    async def drop_unknown(self, name: str) -> None:
+        self.log.append(f"drop {name}")
+
+    async def give_back(self, name: str) -> None:
+        self.log.append(f"give back {name}")
+
+
+def make() -> tuple[Leader, Store, Stats, Any]:
+    store: Any = Store()
+    stats = Stats()
+    view = View("me", 4, [Member("me", About(nodes=["e1"]), lives=True, has_left=False)])
+    membership: Any = SimpleNamespace(view=view)
+    leader = Leader(membership, store, store, claims=store, delay=store, callbacks=store, stats=stats)
+    return leader, store, stats, membership
+
+
+async def test_stored_tasks_become_partial_and_their_callbacks_go_out() -> None:
+    leader, store, stats, _ = make()
+    await leader.lead()
+    assert stats.tasks_partial == 2
+    assert [callback.task_id for callback in store.written_callbacks] == ["t"]
+
+
+async def test_all_regions_are_told_once_who_leads() -> None:
+    leader, store, _, membership = make()
+    await leader.lead()
+    await leader.lead()
+    assert store.fences == [4]
+    membership.view.fence = 5
+    await leader.lead()
+    assert store.fences == [4, 5]
+
+
+async def test_one_that_another_engine_has_followed_does_nothing() -> None:
+    leader, store, stats, _ = make()
+    store.is_later = True
+    await leader.lead()
+    assert stats.tasks_partial == 0
+    assert store.log == []
+
+
+async def test_rows_of_a_node_that_no_engine_has_any_more_fail() -> None:
+    leader, store, _, _ = make()
+    await leader.lead()
+    assert store.log == ["take old", "drop old", "give back old"]

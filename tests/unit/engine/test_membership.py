@@ -1,0 +1,130 @@
+"""Who lives, who leads, and when this engine can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from engine.cluster.membership import Membership
+from engine.cluster.process_mark import process_mark
+from engine.store.redis.members import About, Member, View
+
+if TYPE_CHECKING:
+    import pytest
+
+TTL_S = 10.0
+OTHER_HOST = "other-boot/pid:[1]:77"
+
+
+class Inline:
+    """Calls on the loop what the cluster calls in threads."""
+
+    async def call(self, function: Any, *args: object, **named: object) -> Any:
+        return function(*args, **named)
+
+
+class Members:
+    def __init__(self, view: View) -> None:
+        self.store = SimpleNamespace(consumer="me")
+        self.view = view
+        self.beats: list[bool] = []
+
+    def beat(self, about: About, *, may_lead: bool) -> View:
+        assert may_lead
+        self.beats.append(about.is_draining)
+        return self.view
+
+
+class Clock:
+    """The loop's time, moved by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+
+
+def member(consumer: str, *, lives: bool = True, process: str = OTHER_HOST, **more: Any) -> Member:
+    about = About(process=process, is_draining=more.pop("is_draining", False), pid=os.getpid())
+    return Member(consumer, about, lives, more.pop("has_left", False))
+
+
+class Engine:
+    def __init__(self, *members: Member, leader: str = "") -> None:
+        self.members = Members(View(leader, 4, list(members)))
+        self.is_draining = False
+        recorder: Any = self.members
+        threads: Any = Inline()
+        about = About(process=process_mark(os.getpid()))
+        self.membership = Membership(
+            recorder, threads, about, ttl_s=TTL_S, is_draining=lambda: self.is_draining
+        )
+
+    async def steady(self, clock: Clock) -> Membership:
+        """Beat long enough to tell that others are dead."""
+        await self.membership.join()
+        for _ in range(3):
+            clock.now += TTL_S / 2
+            await self.membership.beat()
+        return self.membership
+
+
+async def test_a_silent_engine_is_dead_only_for_one_that_was_heard_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    silent = member("other", lives=False)
+    engine = Engine(silent)
+    await engine.membership.join()
+    assert not engine.membership.is_gone(silent)
+    assert (await engine.steady(clock)).is_gone(silent)
+
+
+async def test_after_a_gap_nobody_is_dead_until_it_has_been_steady_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    silent = member("other", lives=False)
+    engine = Engine(silent)
+    membership = await engine.steady(clock)
+    clock.now += TTL_S * 0.7  # Redis was away
+    await membership.beat()
+    assert not membership.is_gone(silent)
+    assert (await engine.steady(clock)).is_gone(silent)
+
+
+async def test_an_engine_that_said_goodbye_is_gone_at_once() -> None:
+    engine = Engine()
+    assert engine.membership.is_gone(member("other", has_left=True))
+    assert not engine.membership.is_gone(member("me", lives=False, has_left=True))
+
+
+async def test_a_process_of_this_host_that_is_not_there_any_more_is_gone() -> None:
+    membership = Engine().membership
+    mine = process_mark(os.getpid())
+    assert not membership.is_gone(member("other", process=mine))
+    assert membership.is_gone(member("other", process=f"{mine.rpartition(':')[0]}:1"))
+
+
+async def test_who_drains_takes_nothing_over_but_oneself_is_always_counted() -> None:
+    engine = Engine(member("b"), member("a"), member("c", is_draining=True), member("d", has_left=True))
+    await engine.membership.join()
+    assert engine.membership.workers() == ["a", "b", "me"]
+
+
+async def test_a_leader_that_is_not_heard_of_in_time_leads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    engine = Engine(leader="me")
+    await engine.membership.join()
+    assert engine.membership.leads()
+    clock.now += TTL_S
+    assert not engine.membership.leads()
+
+
+async def test_the_others_see_whether_this_engine_drains() -> None:
+    engine = Engine()
+    await engine.membership.join()
+    engine.is_draining = True
+    await engine.membership.beat()
+    assert engine.members.beats == [False, True]

@@ -1,0 +1,136 @@
+"""What an engine shows of itself, this worker's part and all of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.api.overview import Overview
+from engine.nodes.health import NodeState
+from engine.observe.counters import GAUGES, Stats
+
+
+def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> Any:
+    return SimpleNamespace(
+        name="e1",
+        layer="edge",
+        config=SimpleNamespace(driver="varnish", url="http://e1"),
+        state=state,
+        is_refusing=is_refusing,
+        waiting_count=1,
+        in_flight=2,
+        acked_count=3,
+        refused_count=4,
+        failed_count=5,
+        coalesced=6,
+        health=SimpleNamespace(last_error="gone", last_error_at=7.0, returns=8),
+    )
+
+
+class Peers:
+    """Another worker, whose part is the same as this one's; *count* of them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.own: Overview
+
+    def others(self) -> list[int]:
+        return [0] * self._count
+
+    async def ask_all(self, path: str) -> list[bytes]:
+        parts = {
+            "/worker/stats": lambda: msgspec.json.encode(self.own.own_stats()),
+            "/worker/nodes": lambda: msgspec.json.encode(self.own.own_nodes()),
+            "/worker/metrics": self.own.own_metrics,
+        }
+        return [parts[path]() for _ in range(self._count)]
+
+
+def overview(
+    nodes: Any = None, *, peers: Any = None, cluster: Any = None, stats: Stats | None = None
+) -> Overview:
+    delay: Any = SimpleNamespace(depth=lambda _: 9, oldest_s=lambda _: 1.23456)
+    logs: Any = SimpleNamespace(dropped=11)
+    made = Overview(stats or full_stats(), nodes or {"e1": node()}, delay, logs, peers=peers, cluster=cluster)
+    if peers is not None:
+        peers.own = made
+    return made
+
+
+def full_stats() -> Stats:
+    """Return counters with every gauge that the engine registers."""
+    stats = Stats()
+    for name in GAUGES:
+        stats.gauge(name, lambda: 2)
+    stats.tasks_done = 3
+    return stats
+
+
+def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
+    (shown,) = overview().own_nodes()
+    assert shown == {
+        "name": "e1",
+        "layer": "edge",
+        "driver": "varnish",
+        "url": "http://e1",
+        "state": "ready",
+        "waiting": 1,
+        "in_flight": 2,
+        "delayed": 9,
+        "oldest_delayed_s": 1.235,
+        "acked": 3,
+        "refused": 4,
+        "failed": 5,
+        "last_error": "gone",
+        "last_error_at": 7.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "shown"),
+    [
+        (node(NodeState.DOWN), "down"),
+        (node(NodeState.DOWN, is_refusing=True), "down"),
+        (node(NodeState.RETURNING), "returning"),
+        (node(NodeState.CATCHING_UP), "returning"),
+        (node(is_refusing=True), "refusing"),
+    ],
+)
+def test_a_state_says_what_an_operator_needs_to_know(one: Any, shown: str) -> None:
+    assert overview({"e1": one}).own_nodes()[0]["state"] == shown
+
+
+def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:
+    stats = full_stats()
+    page = overview(stats=stats).own_metrics().decode()
+    assert (stats.coalesced, stats.log_lines_dropped) == (6, 11)
+    assert 'purgeline_node_delayed{driver="varnish",layer="edge",node="e1"} 9.0' in page
+
+
+@pytest.mark.parametrize("others", [0, 2])
+async def test_counts_of_all_workers_add_up(others: int) -> None:
+    shown = overview(peers=Peers(others))
+    assert (await shown.all_stats())["tasks_in_cache"] == 2 * (1 + others)
+    assert (await shown.all_nodes())[0]["acked"] == 3 * (1 + others)
+    assert f"purgeline_tasks_done_total {3.0 * (1 + others)}" in (await shown.all_metrics()).decode()
+
+
+async def test_queues_that_workers_share_are_counted_once() -> None:
+    class Cluster:
+        async def document(self) -> dict[str, Any]:
+            return {"mode": "cluster"}
+
+    alone, shared = overview(peers=Peers(1)), overview(peers=Peers(1), cluster=Cluster())
+    assert (await alone.all_nodes())[0]["delayed"] == 18
+    assert (await shared.all_nodes())[0]["delayed"] == 9
+    assert await shared.cluster_document() == {"mode": "cluster"}
+    assert await alone.cluster_document() == {"mode": "embedded", "leader": None, "engines": []}
+
+
+def test_the_version_says_how_long_the_process_serves() -> None:
+    document = overview().version_document()
+    assert set(document) == {"version", "revision", "built_at", "python", "pid", "uptime_s"}
+    assert document["uptime_s"] >= 0

@@ -1,0 +1,126 @@
+"""Which worker has a task, and asking until one answers. The asking itself is a recorder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from engine.errors import StoreError
+from engine.tasks.shards import slot_of
+from engine.workers.peers import Peer, PeerReply, Peers
+
+MINE = next(f"t{number}" for number in range(100) if slot_of(f"t{number}", 2) == 0)
+OTHERS = next(f"t{number}" for number in range(100) if slot_of(f"t{number}", 2) == 1)
+
+
+class Scripted(Peers):
+    """Slot 0 of two, generation 3; *answers* says what a worker answers: status, or an error."""
+
+    def __init__(self, answers: dict[int, Any] | None = None, *, slot: int = 0) -> None:
+        super().__init__(slot, 2, 3)
+        self.answers = answers or {}
+        self.asked: list[tuple[int, str, str]] = []
+
+    async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> PeerReply:
+        self.asked.append((peer.generation, method, path))
+        answer = self.answers[peer.generation]
+        if isinstance(answer, list):
+            answer = answer.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return PeerReply(answer, {}, msgspec.json.encode({"task_id": path, "detail": "why"}))
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.workers.peers._PAUSE_S", 0)
+
+
+def table(*workers: tuple[int, int]) -> list[Peer]:
+    return [Peer(slot, generation, f"/run/{generation}.sock") for slot, generation in workers]
+
+
+def test_a_task_belongs_to_the_slot_of_its_id() -> None:
+    peers = Peers(0, 2, 3)
+    assert peers.is_mine(MINE)
+    assert not peers.is_mine(OTHERS)
+    assert Peers(0, 1, 1).is_mine(OTHERS)
+
+
+async def test_the_newest_worker_of_a_slot_comes_first_and_this_one_is_no_other() -> None:
+    peers = Peers(0, 2, 3)
+    peers.update(table((1, 2), (0, 3), (1, 4), (0, 1)))
+    assert [peer.generation for peer in peers.all()] == [3, 1, 4, 2]
+    assert [peer.generation for peer in peers.others()] == [1, 4, 2]
+    assert [peer.generation for peer in peers.others_of(OTHERS)] == [4, 2]
+    assert [peer.generation for peer in peers.others_of(MINE)] == [1]
+
+
+async def test_only_an_older_worker_of_the_same_slot_is_a_predecessor() -> None:
+    peers = Peers(0, 2, 3)
+    peers.update(table((0, 3), (1, 2), (0, 4)))
+    assert not peers.has_predecessor()
+    peers.update(table((0, 3), (0, 2)))
+    assert peers.has_predecessor()
+
+
+async def test_the_first_worker_that_has_the_task_answers() -> None:
+    peers = Scripted({4: 404, 2: 200})
+    peers.update(table((1, 2), (1, 4)))
+    reply = await peers.ask_owner("GET", "/x", OTHERS)
+    assert reply is not None
+    assert reply.status == 200
+    assert peers.asked == [(4, "GET", "/x"), (2, "GET", "/x")]
+
+
+async def test_none_has_it_when_all_say_so() -> None:
+    peers = Scripted({4: 404, 2: 404})
+    peers.update(table((1, 2), (1, 4)))
+    assert await peers.ask_owner("GET", "/x", OTHERS) is None
+    assert await peers.find(OTHERS) is None
+
+
+@pytest.mark.parametrize(
+    "silence", [410, aiohttp.ServerDisconnectedError(), ConnectionResetError(), TimeoutError()]
+)
+async def test_a_worker_that_is_ending_is_asked_again(silence: Any) -> None:
+    peers = Scripted({2: [silence, silence, 200]})
+    peers.update(table((1, 2)))
+    reply = await peers.ask_owner("GET", "/x", OTHERS)
+    assert reply is not None
+    assert len(peers.asked) == 3
+
+
+async def test_a_slot_without_a_worker_is_waited_for_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.workers.peers._FIND_LIMIT_S", 0)
+    with pytest.raises(StoreError, match="there is none at the moment"):
+        await Scripted().ask_owner("GET", "/x", OTHERS)
+
+
+async def test_no_other_worker_of_the_own_slot_is_no_reason_to_wait() -> None:
+    assert await Scripted().ask_owner("GET", "/x", MINE) is None
+
+
+async def test_a_worker_that_cannot_tell_is_an_error_not_a_task() -> None:
+    peers = Scripted({2: 503})
+    peers.update(table((1, 2)))
+    with pytest.raises(StoreError, match="the worker that has this task cannot tell: why"):
+        await peers.find(OTHERS)
+
+
+async def test_whoever_must_be_sure_says_so() -> None:
+    peers = Scripted({2: 200})
+    peers.update(table((1, 2)))
+    await peers.find(OTHERS, is_sure=True)
+    assert peers.asked == [(2, "GET", f"/worker/task/{OTHERS}?sure=1")]
+
+
+async def test_those_that_do_not_answer_are_left_out_of_all() -> None:
+    peers = Scripted({1: 200, 2: 404, 4: TimeoutError()})
+    peers.update(table((0, 1), (1, 2), (1, 4), (0, 3)))
+    assert len(await peers.ask_all("/worker/stats")) == 1

@@ -1,8 +1,11 @@
-"""Routes beside the fast lane, on aiohttp.
+"""Routes beside the fast lane, on aiohttp; and what workers ask each other.
 
-Find, list and cancel tasks, the overview, readiness, and the private interface that workers use among
-themselves.
+What lives here: finding, listing and cancelling tasks (`FindTask`, `ListTasks`, `CancelTask`), what an engine
+shows of itself (`Overview`, `Readiness`), the routes of clients (`app`, `tasks`, `engine_routes`) and those
+of the other workers (`worker_api`).
 
-Requests enter from `engine.intake` (a connection that is not plain is handed over once and for good) and
-leave as problem documents or JSON. May import everything below it; nothing but `engine.process` imports it.
+It may import everything below it, intake and cluster included; only `engine.process` imports it.
+
+In: a connection that `engine.intake` hands over, once and for good, or another worker's request. Out: problem
+documents or JSON; a task that comes this way goes to `Admission`, as in the fast lane.
 """

@@ -1,5 +1,11 @@
-"""Engines that share one Redis: membership, leader, takeover of what an engine left behind.
+"""Engines that share one Redis: who lives, who leads, and taking over what an engine left behind.
 
-Enters from `engine.process` at the start, leaves to `engine.intake` and `engine.delivery` with the tasks
-that are taken over. May import everything below it.
+What lives here: `Cluster` (this engine's regular part), `Membership`, `Watch` and `Takeover`, `Leader`,
+`QueueClaims` (whose is a node's delay queue), and their threads.
+
+It may import delivery, notify, saver, store, observe and what lies below; not intake, which is on its floor.
+What begins with tasks that are taken over is handed in (`takeover.Rows`).
+
+In: `Cluster.join`, from `engine.process` at the start; messages of other engines. Out: tasks, to their rows'
+replay; claims, asked by the delay queues.
 """

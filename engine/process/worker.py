@@ -1,6 +1,6 @@
 """An engine under a supervisor: one worker, that takes over from the worker before it and hands over in turn.
 
-The supervisor starts it with everything it needs to know in the environment (`ENVIRONMENT`, JSON) and
+The supervisor starts it with everything it needs to know in the environment (`Orders`, JSON) and
 speaks with it over a socketpair, a JSON document a line. The worker prepares itself whole, answers
 ``/readyz`` and ``/version`` on a Unix socket of its own, and accepts on the shared listening socket when
 it is told ``go``. ``drain`` ends it: requests under way are answered, connections closed, and what is
@@ -14,66 +14,34 @@ needs the address and the store.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import uvloop
 from aiohttp import web
 from loguru import logger
 
 from engine import _version
-from engine.base.unix_path import UnixPaths
-from engine.errors import ConfigError, EngineError
-from engine.observe import logs
+from engine.errors import EngineError
 from engine.process.build import build
 from engine.process.lifecycle import Lifecycle
-from engine.process.single import SWITCH_INTERVAL_S, cycle
+from engine.process.orders import Orders, read_orders
+from engine.process.running import cycle, running
+from engine.process.sockets import bind_unix, take_socket
 from engine.workers.peers import Peer, Peers
 
 if TYPE_CHECKING:
-    from engine.config.tables import Config
+    import socket
 
-ENVIRONMENT: Final = "PURGELINE_WORKER"
-PROTOCOL: Final = 1
+    from engine.config.tables import Config
+    from engine.observe.logs import Logs
+
 _SOCKET_GRACE_S: Final = 0.2
 _REPORT_EVERY_S: Final = 1.0
 _ORPHAN_DRAIN_S: Final = 2.0
 _FAILED_DRAIN_S: Final = 2.0
 """For the requests of a worker that fails: new connections wait for the next worker meanwhile."""
-
-
-class Orders(msgspec.Struct, frozen=True):
-    """What the supervisor tells a worker at its start. Fields are only added."""
-
-    listen_fd: int
-    control_fd: int
-    socket: str  #: path of the worker's own Unix socket
-    protocol: int = PROTOCOL
-    slot: int = 0
-    count: int = 1
-    generation: int = 1
-    has_predecessor: bool = False
-
-
-def read_orders(environ: dict[str, str] | None = None) -> Orders:
-    """Return the orders of this process.
-
-    Raises:
-        ConfigError: there are none; a worker is not started by hand.
-    """
-    text = (os.environ if environ is None else environ).get(ENVIRONMENT)
-    if text is None:
-        raise ConfigError(f"{ENVIRONMENT} is not set: a supervisor starts workers; use `purgeline serve`")
-    try:
-        return msgspec.json.decode(text, type=Orders)
-    except msgspec.DecodeError as exc:
-        raise ConfigError(f"{ENVIRONMENT}: {exc}") from exc
 
 
 def run(config: Config) -> int:
@@ -83,28 +51,21 @@ def run(config: Config) -> int:
         ConfigError: there is no supervisor.
     """
     orders = read_orders()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    log = logs.setup(
-        log_format=config.engine.log_format, level=config.engine.log_level, version=_version.__version__
-    )
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            worker = Worker(config, log, orders)
-            try:
-                return runner.run(worker.run())
-            except (Exception, SystemExit) as exc:
-                if not worker.is_serving:
-                    raise
-                runner.run(worker.give_up(exc))
-                return 1
-    finally:
-        log.close()
+    with running(config) as (runner, log):
+        worker = WorkerProcess(config, log, orders)
+        try:
+            return runner.run(worker.run())
+        except (Exception, SystemExit) as exc:
+            if not worker.is_serving:
+                raise
+            runner.run(worker.give_up(exc))
+            return 1
 
 
-class Worker:
+class WorkerProcess:
     """The engine, and the supervisor's end of it."""
 
-    def __init__(self, config: Config, log: logs.Logs, orders: Orders) -> None:
+    def __init__(self, config: Config, log: Logs, orders: Orders) -> None:
         self._log = log
         self._orders = orders
         self._peers = Peers(orders.slot, orders.count, orders.generation)
@@ -116,13 +77,13 @@ class Worker:
         self.is_serving = False
 
     def __repr__(self) -> str:
-        return f"<Worker {self._orders.slot}/{self._orders.count} g{self._orders.generation}>"
+        return f"<WorkerProcess {self._orders.slot}/{self._orders.count} g{self._orders.generation}>"
 
     async def run(self) -> int:
         """Work until told to drain."""
         orders = self._orders
         self._main = asyncio.current_task()
-        listener = _take_socket(orders.listen_fd)
+        listener = take_socket(orders.listen_fd)
         try:
             parts = build(self._config, self._log, peers=self._peers, has_predecessor=orders.has_predecessor)
         except EngineError as exc:
@@ -134,7 +95,7 @@ class Worker:
             loop.add_signal_handler(number, self._engine.stop)
         loop.add_signal_handler(signal.SIGUSR1, cycle(self._log))
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor's; a terminal sends it to all
-        reader, self._writer = await asyncio.open_connection(sock=_take_socket(orders.control_fd))
+        reader, self._writer = await asyncio.open_connection(sock=take_socket(orders.control_fd))
         own = Path(orders.socket)
         runner = await self._open_socket(own)
         background = [
@@ -177,7 +138,7 @@ class Worker:
             shutdown_timeout=_SOCKET_GRACE_S,  # whoever still asks turns to the next worker of this slot
         )
         await runner.setup()
-        await web.SockSite(runner, _bind_unix(path)).start()
+        await web.SockSite(runner, bind_unix(path)).start()
         return runner
 
     # The supervisor's orders
@@ -231,27 +192,3 @@ class Worker:
             await asyncio.sleep(_REPORT_EVERY_S)
             is_ready = not readiness.not_ready_reason()
             self._report("health", requests=stats.requests, errors_5xx=stats.requests_failed, ready=is_ready)
-
-
-def _take_socket(descriptor: int) -> socket.socket:
-    try:
-        taken = socket.socket(fileno=descriptor)
-    except OSError as exc:
-        raise ConfigError(f"{ENVIRONMENT}: descriptor {descriptor} is no socket: {exc.strerror}") from exc
-    taken.setblocking(False)
-    os.set_inheritable(descriptor, False)
-    return taken
-
-
-def _bind_unix(path: Path) -> socket.socket:
-    """Return a Unix socket at *path* that only this user may open; paths may be longer than its address."""
-    path.unlink(missing_ok=True)
-    made = socket.socket(socket.AF_UNIX)
-    made.setblocking(False)
-    before = os.umask(0o177)
-    try:
-        with contextlib.closing(UnixPaths()) as paths:
-            made.bind(paths.short(path))
-    finally:
-        os.umask(before)
-    return made

@@ -32,6 +32,7 @@ def change(path: str, before: str, after: str) -> Callable[[Path], None]:
 READY = "    def not_ready_reason(self) -> str:\n"
 RUN = "    orders = read_orders()\n"
 ACCEPTING = '                self._report("accepting")\n'
+LATER = "                asyncio.get_running_loop().call_later"
 SERVE = "            await self._engine.run_until_stopped()\n            self._report"
 SERVE_2_S = (
     "            await asyncio.wait_for(self._engine.run_until_stopped(), 2)\n            self._report"
@@ -57,7 +58,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         change(
             "engine/process/worker.py",
             ACCEPTING,
-            f'{ACCEPTING}                asyncio.get_running_loop().call_later(2, sys.exit, "no more")\n',
+            f'{ACCEPTING}{LATER}(2, __import__("sys").exit, "no more")\n',
         ),
         "SystemExit: no more",
     ),
@@ -65,7 +66,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         change(
             "engine/process/worker.py",
             ACCEPTING,
-            f"{ACCEPTING}                asyncio.get_running_loop().call_later(2, os._exit, 9)\n",
+            f'{ACCEPTING}{LATER}(2, __import__("os")._exit, 9)\n',
         ),
         "exit code 9",
     ),

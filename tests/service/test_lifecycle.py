@@ -9,7 +9,7 @@ import pytest
 from engine.config.load import parse
 from engine.config.tables import Config
 from engine.errors import ConfigError
-from engine.process.single import open_listener
+from engine.process.sockets import open_listener
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.rigs.engine_process import EngineProcess, fake_table

@@ -1,0 +1,96 @@
+"""The sockets of a process: bound here, or handed down by whoever started it. None of them blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from engine.base.unix_path import UnixPaths
+from engine.errors import ConfigError
+from engine.process.orders import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engine.config.tables import Config
+
+
+def open_listener(config: Config) -> socket.socket:
+    """Return the listening socket: the one handed down (``LISTEN_FDS``), or a new one.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    if os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID", str(os.getpid())) == str(
+        os.getpid()
+    ):
+        return _handed_down()
+    try:
+        listener = _bind(config)
+    except OSError as exc:
+        raise ConfigError(
+            f"engine.listen: {config.engine.listen} cannot be bound: {exc.strerror or exc}"
+        ) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def _bind(config: Config) -> socket.socket:
+    host, port = config.listen_address()
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(config.engine.listen_backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _handed_down() -> socket.socket:
+    try:
+        listener = socket.socket(fileno=3)
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.detach()
+            raise ConfigError("LISTEN_FDS=1: descriptor 3 does not listen")
+    except OSError as exc:
+        raise ConfigError(f"LISTEN_FDS=1: descriptor 3 is no socket: {exc.strerror or exc}") from exc
+    listener.setblocking(False)
+    return listener
+
+
+def take_socket(descriptor: int) -> socket.socket:
+    """Return a socket that the supervisor has handed down; processes started here do not get it.
+
+    Raises:
+        ConfigError: there is no socket of that number.
+    """
+    try:
+        taken = socket.socket(fileno=descriptor)
+    except OSError as exc:
+        raise ConfigError(f"{ENVIRONMENT}: descriptor {descriptor} is no socket: {exc.strerror}") from exc
+    taken.setblocking(False)
+    os.set_inheritable(descriptor, False)
+    return taken
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Return a Unix socket at *path* that only this user may open; paths may be longer than its address.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX)
+    made.setblocking(False)
+    before = os.umask(0o177)
+    try:
+        with contextlib.closing(UnixPaths()) as paths:
+            made.bind(paths.short(path))
+    finally:
+        os.umask(before)
+    return made

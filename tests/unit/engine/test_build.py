@@ -57,7 +57,7 @@ async def test_every_figure_of_the_statistics_has_its_part(tmp_path: Path) -> No
 
 async def test_parts_that_send_tasks_to_the_savers_share_one_pool(tmp_path: Path) -> None:
     parts = make(tmp_path)
-    assert parts.dispatch.savers is parts.admission.savers is parts.core.savers
+    assert parts.dispatch.savers is parts.core.savers
     assert set(parts.dispatch.nodes) == {"edge-1"}
 
 

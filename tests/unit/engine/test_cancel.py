@@ -10,7 +10,8 @@ import pytest
 
 from engine.api.cancel import CancelElsewhere, CancelTask
 from engine.errors import RequestError, StoreError
-from engine.intake.auth import HostRules, Token
+from engine.intake.auth import Token
+from engine.intake.host_rules import HostRules
 from engine.tasks.task import Task
 from engine.tasks.words import State
 

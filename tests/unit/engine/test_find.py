@@ -11,7 +11,8 @@ import pytest
 
 from engine.api.find import FindTask
 from engine.errors import RequestError, StoreError
-from engine.intake.auth import HostRules, Token
+from engine.intake.auth import Token
+from engine.intake.host_rules import HostRules
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Task
 from tests.waiting import until

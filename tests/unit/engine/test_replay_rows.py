@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from engine.config.load import parse
-from engine.intake.plan import Topology
+from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.recovery.rows import ReplayRows
 from engine.tasks.records import Accepted

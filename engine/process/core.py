@@ -1,0 +1,92 @@
+"""What most parts of an engine stand on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from engine.base.timer import Timer
+from engine.notify.outbox import Outbox
+from engine.notify.stored import StoredCallbacks
+from engine.observe.counters import Stats
+from engine.saver.pool import SaverPool
+from engine.saver.reader import StoreReader
+from engine.tasks.region import RegionMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config.tables import Config
+    from engine.notify.callbacks import CallbackJob
+    from engine.observe.logs import Logs
+    from engine.workers.peers import Peers
+
+
+@dataclass(frozen=True)
+class Core:
+    """Made first, and used by nearly every other part."""
+
+    config: Config
+    logs: Logs
+    peers: Peers | None  #: the other workers, under a supervisor
+    stats: Stats
+    timer: Timer  #: fires at everything but due times
+    dues: Timer  #: fires at the due times of tasks
+    regions: RegionMap
+    savers: SaverPool
+    reader: StoreReader
+    outbox: Outbox
+    callbacks: StoredCallbacks
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other engines work with the same store."""
+        return self.config.store.url != "sqlite:"
+
+    @property
+    def task_peers(self) -> Peers | None:
+        """The other workers, where a task is with one of them; with a shared store every worker sees it."""
+        return None if self.is_shared else self.peers
+
+    @property
+    def on_alert(self) -> Callable[..., None]:
+        """Takes what an operator should know: key, level, message, and facts by name."""
+        return self.outbox.alert
+
+
+def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
+    """Return the core; its pool has no savers yet."""
+    loop = asyncio.get_running_loop()
+    stats = Stats()
+    timer = Timer(loop, granularity_s=0.01, on_error=_log_timer_error)
+    savers = SaverPool([])
+    outbox = Outbox(
+        config.callback, config.alert, timer, on_settled=partial(_drop_callback, savers), stats=stats
+    )
+    return Core(
+        config=config,
+        logs=logs,
+        peers=peers,
+        stats=stats,
+        timer=timer,
+        dues=Timer(loop, on_error=_log_timer_error),
+        regions=RegionMap(config.engine.region_count),
+        savers=savers,
+        reader=StoreReader(),
+        outbox=outbox,
+        callbacks=StoredCallbacks(outbox),
+    )
+
+
+def _drop_callback(savers: SaverPool, job: CallbackJob, _is_delivered: bool) -> None:
+    """A callback was delivered or given up."""
+    number, key = job.key
+    savers.savers[number].callback_over(key)
+
+
+def _log_timer_error(key: object, exc: Exception) -> None:
+    logger.opt(exception=exc).error("timer {} failed", key)

@@ -1,0 +1,151 @@
+"""The assembly of what clients, the supervisor and the other workers reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from engine import _version
+from engine.api.app import Requests, make_app
+from engine.api.bodies import Bodies
+from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
+from engine.api.engine_routes import EngineRoutes
+from engine.api.find import FindTask
+from engine.api.listing import ListTasks
+from engine.api.server import ApiServer
+from engine.api.tasks import TaskRoutes
+from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
+from engine.intake.auth import Auth
+from engine.intake.gate import Gate
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aiohttp import web
+
+    from engine.api.overview import Overview
+    from engine.api.readiness import Readiness
+    from engine.cluster.cluster import Cluster
+    from engine.config.tables import EngineConfig
+    from engine.delivery.dispatch import Dispatch
+    from engine.delivery.queues import DelayQueues
+    from engine.intake.admission import Admission
+    from engine.process.core import Core
+
+_SERVER: Final = f"purgeline/{_version.__version__}"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The public side, on one port, and the side of the other workers, on a Unix socket."""
+
+    api: ApiServer
+    gate: Gate
+    worker_app: web.Application
+
+
+@dataclass(frozen=True)
+class TaskAnswers:
+    """What answers questions about tasks."""
+
+    find: FindTask
+    cancel: CancelTask
+    listing: ListTasks
+    replayed: asyncio.Event
+
+    @classmethod
+    def of(
+        cls,
+        core: Core,
+        dispatch: Dispatch,
+        delay: DelayQueues,
+        cluster: Cluster | None,
+        replayed: asyncio.Event,
+    ) -> TaskAnswers:
+        """Return them for one engine."""
+        settings, peers = core.config.engine, core.task_peers
+        find = FindTask(
+            core.regions,
+            core.savers,
+            core.reader,
+            peers=peers,
+            replayed=replayed,
+            retention_days=settings.retention_days,
+        )
+        cancel = CancelTask(
+            find,
+            dispatch,
+            core.savers,
+            delay,
+            peers=peers,
+            elsewhere=None if cluster is None else CancelElsewhere(cluster, core.reader),
+            write_limit_s=settings.saver_push_timeout_s + WRITE_LIMIT_S,
+        )
+        listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)
+        return cls(find, cancel, listing, replayed)
+
+
+def make_interface(
+    core: Core, admission: Admission, tasks: TaskAnswers, overview: Overview, readiness: Readiness
+) -> Interface:
+    """Return both sides; *tasks* answers questions about tasks on each of them."""
+    settings = core.config.engine
+    auth = Auth(core.config.auth, core.config.site)
+    bodies = Bodies(settings.body_timeout_s)
+    requests = Requests(
+        core.stats,
+        readiness,
+        admission.refuse,
+        server=_SERVER,
+        body_max_bytes=settings.body_max_bytes,
+    )
+    task_routes = TaskRoutes(
+        auth, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
+    )
+    engine_routes = EngineRoutes(auth, bodies, overview, readiness, logs=core.logs, peers=core.peers)
+    api = ApiServer(make_app(task_routes, engine_routes, requests), idle_timeout_s=settings.idle_timeout_s)
+    return Interface(
+        api,
+        _gate(settings, admission, auth, api),
+        _worker_app(core, auth, admission, tasks, overview=overview, readiness=readiness),
+    )
+
+
+def _gate(settings: EngineConfig, admission: Admission, auth: Auth, api: ApiServer) -> Gate:
+    return Gate(
+        admission,
+        auth,
+        api.make_protocol,
+        server=_SERVER,
+        connections_max=settings.connections_max,
+        body_max_bytes=settings.body_max_bytes,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+    )
+
+
+def _worker_app(
+    core: Core,
+    auth: Auth,
+    admission: Admission,
+    tasks: TaskAnswers,
+    *,
+    overview: Overview,
+    readiness: Readiness,
+) -> web.Application:
+    worker_tasks = WorkerTasks(
+        auth,
+        admission,
+        find=tasks.find,
+        cancel=tasks.cancel,
+        listing=tasks.listing,
+        replayed=tasks.replayed,
+    )
+    return make_worker_app(
+        worker_tasks,
+        WorkerOverview(overview, readiness, core.logs),
+        readiness,
+        refuse=admission.refuse,
+        body_max_bytes=core.config.engine.body_max_bytes,
+    )

@@ -1,8 +1,9 @@
-"""Runs the supervisor from this file's own folder, or from a folder beside this file.
+"""Runs the supervisor from this file's own folder, or from a folder elsewhere on a host.
 
 ``python3 -I DIR`` runs the folder DIR. A host has the folder under the name of its digest, and a copy of this
 file, ``supervisor.py``, in which the digest is written: that file is what is started and what replaces a
-running supervisor, and it runs nothing but the folder that it was made for.
+running supervisor, and it runs nothing but the folder that it was made for. That of a release stands in for
+one that is missing: a controller of the version before brings the file alone.
 """
 
 from __future__ import annotations
@@ -46,12 +47,26 @@ def load(folder: Path) -> ModuleType:
     return import_module(f"{_PACKAGE}.start")
 
 
+def _shipped(shared: Path) -> Path:
+    """Return the folder that a host's ``supervisor.py`` was made for.
+
+    Raises:
+        FileNotFoundError: no folder of the host has its digest.
+    """
+    folder = shared / f"supervisor-{DIGEST}"
+    for place in (folder, *shared.parent.glob("releases/*/supervisor")):
+        if digest_of(place) == DIGEST:
+            return place
+    state = "is not what it was made for" if folder.is_dir() else "is missing"
+    raise FileNotFoundError(f"{folder} {state}; a deploy puts it there again")
+
+
 def _run() -> int:
     own = Path(__file__).absolute().parent
-    folder = own / f"supervisor-{DIGEST}" if DIGEST else own
-    if DIGEST and digest_of(folder) != DIGEST:
-        state = "is not what it was made for" if folder.is_dir() else "is missing"
-        sys.stderr.write(f"supervisor: {folder} {state}; a deploy puts it there again\n")
+    try:
+        folder = _shipped(own) if DIGEST else own
+    except OSError as exc:
+        sys.stderr.write(f"supervisor: {exc}\n")
         return _UNUSABLE
     return int(load(folder).main(path=Path(sys.argv[0]).absolute()))
 

@@ -36,7 +36,7 @@ def refuse_if_live(path: Path) -> None:
             sock.settimeout(_ANSWER_S)
             sock.connect(address)
     except TimeoutError:
-        pass  # it hangs, but it is there
+        pass  # that supervisor hangs, but it is there
     except OSError:
         return
     raise SupervisorError(f"a supervisor runs already, it answers on {path}")

@@ -13,7 +13,7 @@ INTERRUPTED: Final = 130
 
 
 class SupervisorError(Exception):
-    """The supervisor cannot run, or cannot do what it was asked; the text says why.
+    """The supervisor cannot run, or cannot do what a client asked for; the text says why.
 
     Args:
         exit_code: of the process when this ends it.

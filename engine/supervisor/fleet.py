@@ -53,7 +53,7 @@ class Fleet:
         self.drain_timeout_s = drain_timeout_s
         self.is_stopping = False
         self.output = output
-        self.background = Background()  #: what goes on beside whoever began it
+        self.background = Background()  #: workers that are brought up or closed
         self._launcher = launcher
         self._start_timeout_s = start_timeout_s
 
@@ -205,7 +205,7 @@ class Fleet:
             self.ensure(slot)
 
     def ensure(self, slot: Slot, *, after_s: float = 0) -> None:
-        """Have a worker started in a slot that has none, unless a reload takes care of it."""
+        """Have a worker started in a slot that has none, unless a reload takes care of the slot."""
         if self.is_stopping or slot.is_held or slot.serving is not None or slot.timer is not None:
             return
         if after_s:

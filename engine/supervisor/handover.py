@@ -39,7 +39,7 @@ _NEEDED: Final = (*_KEPT, "release", "path", "control_fd", "log_fd")
 
 @dataclass(slots=True, kw_only=True)
 class Handover:
-    """What a supervisor leaves to the one that `replace` executes in its place."""
+    """The state of a supervisor, for the one that `replace` executes in its place."""
 
     format: int
     version: str
@@ -47,7 +47,7 @@ class Handover:
     listen_fd: int
     control_fd: int
     lock_fd: int
-    client_fd: int  #: who asked for it, and waits for the answer
+    client_fd: int  #: of the client that asked for the replacement and waits for the answer
     generation: int
     started_at: float
     release: list[str]
@@ -57,7 +57,7 @@ class Handover:
     workers: list[dict[str, Any]]
 
     def write(self) -> int:
-        """Return the descriptor of a memory file that holds it."""
+        """Return the descriptor of a memory file that holds the state."""
         state = os.memfd_create("supervisor", 0)
         os.write(state, json.dumps(asdict(self)).encode())
         return state
@@ -67,7 +67,7 @@ class Handover:
         """Return what `write` wrote, from the beginning whatever was read before.
 
         Raises:
-            SupervisorError: it is not what this version of the supervisor understands.
+            SupervisorError: this version of the supervisor does not understand it.
         """
         try:
             text = os.pread(state, os.fstat(state).st_size, 0)
@@ -83,7 +83,7 @@ class Handover:
         `unpacked` cannot do without is asked for here, where it can still be refused.
 
         Raises:
-            SupervisorError: it is not what this version of the supervisor understands.
+            SupervisorError: this version of the supervisor does not understand it.
         """
         try:
             table = json.loads(text)

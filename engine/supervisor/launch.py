@@ -108,15 +108,15 @@ class Launcher:
 def launch(
     command: Sequence[str], settings: dict[str, Any], *, keep: Sequence[int]
 ) -> tuple[int, socket.socket, int]:
-    """Start a worker; return its pid, our end of its control socket, and of the pipe it logs to.
+    """Start a worker; return its pid, our end of its control socket, and that of the pipe it logs to.
 
     Args:
         command: program and arguments.
         settings: what ``PURGELINE_WORKER`` says, without ``control_fd``.
-        keep: descriptors it inherits besides.
+        keep: descriptors that the worker inherits besides.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
     """
     env = {name: value for name, value in os.environ.items() if name not in _FROM_SYSTEMD}
     ours, theirs = socket.socketpair()

@@ -45,7 +45,7 @@ def handed_down() -> socket.socket | None:
 
 
 def bind(table: EngineTable, output: Output) -> socket.socket:
-    """Bind and listen, retrying for some seconds while the address is taken.
+    """Return a socket that listens on ``engine.listen``; a taken address is tried again for some seconds.
 
     Raises:
         SupervisorError: the address cannot be bound.

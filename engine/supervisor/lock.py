@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def take_lock(path: Path, *, wait_s: float, output: Output) -> int:
-    """Return a descriptor that holds the lock of the data folder; it is handed on to every worker.
+    """Return a descriptor that holds the lock of the data folder; every worker inherits it.
 
     Raises:
-        SupervisorError: somebody else held it for all of *wait_s*, or it cannot be made.
+        SupervisorError: another process held the lock for all of *wait_s*, or the file cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import time
 
 
 class Notifier:
-    """Tells systemd (``NOTIFY_SOCKET``), or whoever listens there, how it goes; else does nothing."""
+    """Tells systemd how the supervisor is, on the socket that ``NOTIFY_SOCKET`` names, if it names one."""
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")
@@ -38,7 +38,7 @@ class Notifier:
         self.send("STOPPING=1", "STATUS=draining")
 
     def pat(self) -> None:
-        """Keep the watchdog quiet, again and again; the loop must be running."""
+        """Keep the watchdog quiet from now on; the loop must be running."""
         if self.watchdog_s:
             self.send("WATCHDOG=1")
             asyncio.get_running_loop().call_later(self.watchdog_s / 2, self.pat)

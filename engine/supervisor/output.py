@@ -13,7 +13,7 @@ from . import signals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_WAITING_BYTES: Final = 1024 * 1024  #: that may wait for a slow stderr; beyond, lines are dropped
+_WAITING_BYTES: Final = 1024 * 1024  #: so much may wait for a slow stderr; lines beyond are dropped
 _LINE_MAX: Final = 64 * 1024  #: bytes; a longer line of a worker is cut
 _TAIL_BYTES: Final = 16 * 1024
 _TAIL_LINES: Final = 20
@@ -61,7 +61,7 @@ class Output:
             self._changed.wait_for(lambda: not self._waiting and not self._is_writing, timeout_s)
 
     def _run(self) -> None:
-        signals.hold()  # they are for the main thread, see `replacing`
+        signals.hold()  # signals are for the main thread, see `replacing`
         while True:
             with self._changed:
                 self._is_writing = False
@@ -73,16 +73,21 @@ class Output:
             while data:
                 try:
                     data = data[os.write(2, data) :]
-                except BlockingIOError:  # somebody made it non-blocking
+                except BlockingIOError:  # another process made stderr non-blocking
                     time.sleep(_RETRY_S)
                 except OSError:
-                    break  # nobody reads it any more
+                    break  # nobody reads stderr any more
             with self._changed:
                 self._bytes = sum(map(len, self._waiting))
 
 
 class LogTail:
-    """What a worker writes to stdout and stderr: passed on line by line, its end remembered."""
+    """What a worker writes to stdout and stderr: passed on line by line, the last lines remembered.
+
+    Attributes:
+        partial: what was read of a line whose end has not come.
+        kept: the last bytes of the log.
+    """
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
@@ -90,7 +95,7 @@ class LogTail:
         self.kept = b""
 
     def feed(self, data: bytes) -> None:
-        """Take what the pipe gave; nothing at its end."""
+        """Take what the pipe gave; nothing means that the pipe has ended."""
         self.kept = (self.kept + data)[-_TAIL_BYTES:]
         whole, newline, self.partial = (self.partial + data).rpartition(b"\n")
         if newline:

@@ -51,20 +51,20 @@ class Phase:
             raise SupervisorError(f"the supervisor is {'replacing' if self._is_replacing else self.state}")
 
     def serve(self) -> None:
-        """The first workers accept."""
+        """Note that the first workers accept."""
         self._is_started = True
 
     def begin_reload(self, reload: Reload) -> None:
-        """A reload is under way until `end_reload`."""
+        """Note that a reload is under way, until `end_reload`."""
         self.reload = reload
 
     def end_reload(self) -> None:
-        """The reload is over, however it went."""
+        """Note that the reload is over, however it went."""
         self.reload = None
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[None]:
-        """Nothing else begins while the supervisor tries to replace itself."""
+        """Keep everything else from beginning while the supervisor tries to replace itself."""
         self._is_replacing = True
         try:
             yield
@@ -72,7 +72,7 @@ class Phase:
             self._is_replacing = False
 
     def stop(self) -> None:
-        """The end begins; whatever is under way."""
+        """Begin the end, whatever is under way."""
         self._stop.set()
 
     async def stopped(self) -> None:

@@ -26,8 +26,14 @@ class Reload:
     """One reload, and the way back if it turns out bad.
 
     Args:
-        fleet: its workers; nobody else changes ``fleet.release``.
+        fleet: the workers; only a reload changes ``fleet.release``.
+        target: the release that is to serve.
+        bake_s: how long the new workers are watched.
+        timeout_s: for the new workers to be ready.
         tell: is given an event for each step.
+
+    Attributes:
+        stage: ``start ready go bake return drain``.
         accepted: is set to the seconds from the request to the last new worker accepting.
     """
 
@@ -44,10 +50,10 @@ class Reload:
         self._began_at = time.monotonic()
 
     async def run(self) -> None:
-        """Do it.
+        """Let the target serve, and go back if it turns out bad.
 
         Raises:
-            StageError: it failed, and the old release serves (or the text says why it does not).
+            StageError: the reload failed, and the old release serves (or the text says why it does not).
         """
         old = self._fleet.release
         try:
@@ -70,7 +76,7 @@ class Reload:
         """Bring the workers of the target up, then drain all others; return the new ones.
 
         Raises:
-            StageError: it failed, and the workers from before go on; the new ones have left.
+            StageError: the switch failed; the workers from before go on, the new ones have left.
         """
         fleet, new = self._fleet, []
         self.stage = "start"
@@ -86,7 +92,7 @@ class Reload:
             fleet.hold()
             fleet.open(new)
             await together(worker.wait_accepting(_GO_TIMEOUT_S) for worker in new)
-            await together(worker.wait_accepting(0) for worker in new)  # none has died meanwhile
+            await together(worker.wait_accepting(0) for worker in new)  # no other has died meanwhile
         except StageError as exc:
             self.stage = exc.stage
             await self._withdraw(new)
@@ -117,7 +123,7 @@ class Reload:
             await bake.watch(new, self._bake_s)
 
     async def _return(self, old: Release, reason: StageError) -> None:
-        """Go back to the old release; what happens is added to the reason."""
+        """Go back to the old release, and add to the reason how that went."""
         fleet, bad = self._fleet, self._fleet.release
         self.stage = "return"
         fleet.output.say(f"going back to {old}: {reason}")

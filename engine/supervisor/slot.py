@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from .worker import Worker
 
-_YOUNG_S: Final = 10.0
-_BACKOFF_S: Final = (0.1, 5.0)
+_YOUNG_S: Final = 10.0  #: a worker that dies sooner than this after its start dies young
+_BACKOFF_S: Final = (0.1, 5.0)  #: the shortest and the longest pause
 
 
 @dataclass(slots=True)
@@ -24,8 +24,8 @@ class Slot:
     restarts: int = 0
     streak: int = 0  #: deaths in a row, each soon after its start
     is_held: bool = False  #: a reload decides what runs here: no respawn
-    has_leftovers: bool = False  #: one has exited whose work nobody was told to take up
-    timer: asyncio.TimerHandle | None = None
+    has_leftovers: bool = False  #: a worker has exited whose work no other was told to take over
+    timer: asyncio.TimerHandle | None = None  #: of the next start
 
     @property
     def serving(self) -> Worker | None:

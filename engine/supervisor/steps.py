@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 async def together(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all; the first error cancels the others and is raised."""
+    """Run all steps at once; the first error cancels the others and is raised."""
     tasks = [asyncio.ensure_future(step) for step in steps]
     try:
         await asyncio.gather(*tasks)

@@ -58,16 +58,15 @@ class Supervisor:
         self._output = output
         self._program = program
         self._before = before
+        self._started_at = before.started_at if before else time.monotonic()
         self._notifier = Notifier()
         self._phase = Phase()
         self._places = Places.of(options, table)
         if before is None:
             self._held = hold(self._places, table, wait_s=options.wait_s, output=output)
-            self._started_at = time.monotonic()
             release = program.first_release(options)
         else:
             self._held = take_over(before)
-            self._started_at = before.started_at
             release = Release(*before.release)
         self._launcher = Launcher(
             lambda release: program.command_of(release, options.config),
@@ -162,7 +161,9 @@ class Supervisor:
     async def _end(self, starting: asyncio.Future[None]) -> None:
         self._fleet.is_stopping = True
         self._notifier.stopping()
-        if self._before is None:  # else it has to tell its client, which takes no time
+        if (
+            self._before is None
+        ):  # else the client that asked for the replacement has to be told, which takes no time
             starting.cancel()
         self._reloads.cancel()
         await self._fleet.stop()

@@ -1,4 +1,4 @@
-"""Unix sockets, wherever their path leads."""
+"""Unix sockets whose path is longer than an address takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def unix_address(path: Path) -> Iterator[str]:
-    """Give an address for a Unix socket's path, which may be longer than the 107 bytes of an address."""
+    """Give an address that stands for a Unix socket's path, which may have more than the 107 bytes of one."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

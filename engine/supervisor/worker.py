@@ -30,11 +30,15 @@ class Worker:
 
     Attributes:
         state: ``starting`` (until ``/readyz``), ``ready``, ``accepting``, ``draining``.
-        is_candidate: a reload has started it and has not yet decided for it.
-        is_leaving: it was told to end, so its end is no surprise.
-        is_announced: others know it as a peer.
-        was_sent_go: it may have clients.
-        exited: its exit code, once; negative: the signal that ended it.
+        version: as the worker said itself; empty until it was asked.
+        is_candidate: a reload has started the worker and has not yet decided for it.
+        is_leaving: the worker was told to end, so its end is no surprise.
+        is_announced: the other workers know it as a peer.
+        was_sent_go: the worker may have clients.
+        requests, errors_5xx: answers since its start, as it said last.
+        exited: the exit code, once; negative: the signal that ended the worker.
+        accepting: done when the worker has said that it accepts.
+        unread: what its control socket gave beyond the last whole line.
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class Worker:
         self.path = path
         self.tail = tail
         self.state = "starting"
-        self.version = ""  #: as it said itself
+        self.version = ""
         self.is_candidate = is_candidate
         self.is_leaving = self.is_announced = self.was_sent_go = False
         self.requests = self.errors_5xx = 0
@@ -79,10 +83,10 @@ class Worker:
 
     @property
     def uptime_s(self) -> float:
-        """Seconds since it was spawned."""
+        """Seconds since the worker was spawned."""
         return time.monotonic() - self.started_at
 
-    # Told by it
+    # What the worker says
 
     def _read_control(self) -> None:
         try:
@@ -96,7 +100,7 @@ class Worker:
             return
         events, self.unread = orders.events(self.unread, data)
         for event in events:
-            with contextlib.suppress(ValueError, LookupError, TypeError):  # what we do not know is ignored
+            with contextlib.suppress(ValueError, LookupError, TypeError):  # of another version, perhaps
                 self._told(event)
 
     def _told(self, message: dict[str, Any]) -> None:
@@ -119,7 +123,7 @@ class Worker:
             self._loop.remove_reader(self.log_fd)
             self._log_ended.set()
 
-    # Told to it
+    # What the worker is told
 
     def send(self, command: str, **fields: Any) -> None:
         """Send a command. A worker that has not read the last thousand of them hangs, and is killed."""
@@ -129,17 +133,17 @@ class Worker:
         except BlockingIOError:
             is_sent = False
         except OSError:
-            return  # it is gone, or about to be
+            return  # the worker is gone, or about to be
         if not is_sent:
             self.kill()
 
     def go(self) -> None:
-        """Let it accept connections."""
+        """Let the worker accept connections."""
         self.was_sent_go = True
         self.send("go")
 
     def drain(self, limit_s: float) -> None:
-        """Let it finish and exit; it is killed when it takes longer than it may."""
+        """Let the worker finish and exit; one that takes longer than it may is killed."""
         self.is_leaving = True
         self.state = "draining"
         self.send("drain", limit_s=limit_s)
@@ -147,26 +151,26 @@ class Worker:
             self._kill_timer = self._loop.call_later(limit_s + _KILL_AFTER_S, self.kill)
 
     def dismiss(self) -> None:
-        """Kill it because it is not wanted any more."""
+        """Kill a worker that is not wanted any more."""
         self.is_leaving = True
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL it, if it is there."""
+        """End the worker by SIGKILL, if it is there."""
         self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is there. Its pid is its own until `reap` has collected it."""
+        """Send a signal, if the worker is there; the pid is the worker's until `reap` has collected it."""
         if not self.exited.done():
             os.kill(self.pid, number)
 
     def reap(self) -> bool:
-        """Collect it if it has exited; tell whether it just did."""
+        """Collect the process if it has exited; tell whether it just did."""
         if self.exited.done():
             return False
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # cannot be: somebody else collected it
+        except ChildProcessError:  # cannot be: something else collected the process
             pid, status = self.pid, 0
         if pid == 0:
             return False
@@ -176,7 +180,7 @@ class Worker:
         return True
 
     async def close(self) -> None:
-        """Give its last lines time to arrive, then close what connects to it."""
+        """Give the last lines of the log time to arrive, then close socket and pipe."""
         await self.read_log_to_end()
         for source in (self.control, self.log_fd):
             self._loop.remove_reader(source)
@@ -184,21 +188,21 @@ class Worker:
         os.close(self.log_fd)
 
     async def read_log_to_end(self) -> None:
-        """Wait a moment for the end of its log; a process that it started may hold the pipe open."""
+        """Wait a moment for the end of the log; a process that the worker started may hold the pipe open."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._log_ended.wait(), _LOG_END_S)
 
-    # Asked of it
+    # What the worker is asked
 
     async def ask(self, path: str, *, timeout_s: float = asking.TIMEOUT_S) -> tuple[int, bytes]:
-        """GET a path on its private socket; return status and body. Errors: as `asking.ask`."""
+        """GET a path on the private socket; return status and body. Errors: as `asking.ask`."""
         return await asking.ask(self.path, path, timeout_s=timeout_s)
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """Wait until it is ready, and see that it is the version it should be.
+        """Wait until the worker is ready, and see that it is the version it should be.
 
         Raises:
-            StageError: ``start`` it ended, ``ready`` it is not ready in time, ``version`` it is another.
+            StageError: ``start``: it ended; ``ready``: it is not ready in time; ``version``: it is another.
         """
         until = time.monotonic() + timeout_s
         problem = "its private socket does not answer"
@@ -234,7 +238,7 @@ class Worker:
             raise await self.failure("version", text)
 
     async def wait_accepting(self, timeout_s: float) -> None:
-        """Wait until it has said that it accepts.
+        """Wait until the worker has said that it accepts.
 
         Raises:
             StageError: ``go``: it ended, or did not say so in time.
@@ -247,14 +251,14 @@ class Worker:
             raise await self.failure("go", f"did not accept within {timeout_s:g} s")
 
     async def failure(self, stage: str, text: str) -> StageError:
-        """Return an error about this worker, with its last lines."""
+        """Return an error about this worker, with the last lines of its log."""
         if self.exited.done():
             await self.read_log_to_end()
         code = self.exited.result() if self.exited.done() else None
         return StageError(stage, f"{self} {text}", log=self.tail.lines(), exit_code=code)
 
     def end(self) -> str:
-        """Say how it ended."""
+        """Say how the worker ended."""
         return end_of(self.exited.result())
 
 

@@ -1,11 +1,20 @@
-"""The supervisor's program on this host: put in place from a release, and taken up by the one that runs."""
+"""The supervisor's program on this host: put in place from a release, and taken up by the one that runs.
+
+A release has ``supervisor/``, the package, and ``supervisor.py``, which runs the package of one digest and
+no other. On the host the package is ``shared/supervisor-DIGEST/``, and ``shared/supervisor.py`` is what is
+started. The folder comes first and whole, then the file by rename: wherever that is cut off, the file that
+is there names a folder that is there. An older release has a ``supervisor.py`` that needs no folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
+import shutil
 import time
 
+from . import package
 from .answers import Refused, tell
 from .control import ask, is_supervised, running
 from .files import write_whole
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
     from .layout import Host
 
 REPLACE_WAIT_S = 10.0
+FOLDER = re.compile(r"supervisor-[0-9a-f]{64}(\.(part|old)-[0-9]+)?")
 
 
 def install_supervisor(host: Host, release: Path, *, is_way_back: bool) -> None:
@@ -27,27 +37,40 @@ def install_supervisor(host: Host, release: Path, *, is_way_back: bool) -> None:
 
     Raises:
         Refused: the new supervisor cannot take over; the old file is in place again.
+        OSError: it cannot be written.
     """
+    modules = package.contents(release / "supervisor")
+    folder = host.shared / f"supervisor-{package.digest_of(modules)}"
+    if modules:
+        package.place(modules, folder)
     wanted = (release / "supervisor.py").read_bytes()
     before = host.supervisor.read_bytes() if host.supervisor.exists() else None
     if before != wanted:
         write_whole(host.supervisor, wanted)
     digest = hashlib.sha256(wanted).hexdigest()
-    if running(host).get("supervisor_sha256", digest) == digest:
-        return
-    tell("replace", message="the supervisor replaces itself")
-    why = replace_supervisor(host, digest)
+    why = ""
+    if running(host).get("supervisor_sha256", digest) != digest:
+        tell("replace", message="the supervisor replaces itself")
+        why = replace_supervisor(host, digest)
     if not why:
+        remove_others(host, folder)
         return
-    if before is not None:
+    if before is not None:  # its folder is still there
         write_whole(host.supervisor, before)
     if not is_way_back or not is_supervised(host):
         raise Refused("supervisor", f"the new supervisor cannot take over: {why}")
     tell("kept", message=f"the supervisor stays, the older one cannot take over: {why}")
 
 
+def remove_others(host: Host, kept: Path) -> None:
+    """Remove the supervisor's folders that nothing starts any more."""
+    for path in host.shared.iterdir():
+        if FOLDER.fullmatch(path.name) and path != kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def replace_supervisor(host: Host, digest: str) -> str:
-    """Have the supervisor execute the file that is in place now; return why it does not."""
+    """Have the supervisor execute what is in place now; return why it does not."""
     try:
         answer = ask(host, {"cmd": "replace", "supervisor": str(host.supervisor)}, timeout_s=REPLACE_WAIT_S)
     except Refused as exc:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from release.build import archive, git, sbom, selftest, version, wheels
+from release.agent import package
+from release.build import archive, git, sbom, selftest, shipped, version, wheels
 from release.build.manifest import MANIFEST, NAME, FileEntry, Manifest, sha256_of
 from release.errors import ArtefactError, VersionError
 from release.settings import ROOT, load_settings
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
     from release.build.version import Stamp
     from release.settings import Settings
 
-#: File of the artefact → where it is in the tree.
-SCRIPTS: Final = {"supervisor.py": "release/build/shipped_supervisor.py"}
 #: Folder of the artefact → where it is in the tree.
-FOLDERS: Final = {"agent": "release/agent", "salt": "salt", "templates": "templates"}
+FOLDERS: Final = {
+    "agent": "release/agent",
+    "salt": "salt",
+    "supervisor": "engine/supervisor",
+    "templates": "templates",
+}
 #: Files that a host cannot do without.
-NEEDED: Final = ("supervisor.py", "agent/__main__.py")
+NEEDED: Final = ("supervisor.py", "supervisor/__main__.py", "agent/__main__.py")
 #: What the agent of the version before imports to try a release, where it is gone from the tree. A controller
 #: of that version brings its own agent to the hosts.
 NAMES_BEFORE: Final = ("engine/worker.py",)
@@ -139,13 +143,13 @@ class _Pack:
 
     def collect(self) -> None:
         """Gather every file but the manifest."""
-        self.files = {
-            name: self.tree / path for name, path in SCRIPTS.items() if (self.tree / path).is_file()
-        }
+        self.files = {}
         for name, place in FOLDERS.items():
             folder = self.tree / place
             paths = [path for path in folder.rglob("*") if path.is_file()]
             self.files |= {f"{name}/{path.relative_to(folder)}": path for path in paths}
+        if modules := package.contents(self.tree / FOLDERS["supervisor"]):
+            self._add("supervisor.py", shipped.supervisor_file(modules))
         self.say(f"collect the locked wheels for {self.wanted.python}-{self.wanted.platform}")
         lock = (self.tree / "requirements.lock").read_text(encoding="utf-8")
         others = wheels.house(lock, self.wanted, self.cache)

@@ -1,25 +1,29 @@
-"""Programs as hosts get them: the supervisor, a file that runs the folder beside it."""
+"""The supervisor as hosts get it: a folder, and the file that runs this folder and no other."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.supervisor.__main__ import digest_of
+from release.agent import package
 from release.errors import ArtefactError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
+_MAIN: Final = "__main__.py"
 _UNSET: Final = 'DIGEST: Final = ""'
 
 
-def supervisor_file(folder: Path) -> str:
-    """Return what hosts start as ``supervisor.py``: a folder's ``__main__`` with the digest of the folder.
+def supervisor_file(files: Mapping[str, bytes]) -> str:
+    """Return what hosts start as ``supervisor.py``: the folder's ``__main__`` with the digest of the folder.
+
+    Args:
+        files: of the supervisor's folder, name → content.
 
     Raises:
-        ArtefactError: the folder holds no supervisor.
+        ArtefactError: they are no supervisor.
     """
-    text = (folder / "__main__.py").read_text(encoding="utf-8")
+    text = files.get(_MAIN, b"").decode()
     if text.count(_UNSET) != 1:
-        raise ArtefactError(f"{folder}/__main__.py: has no place for the digest of its folder")
-    return text.replace(_UNSET, f'DIGEST: Final = "{digest_of(folder)}"')
+        raise ArtefactError(f"the supervisor's {_MAIN} has no place for the digest of its folder")
+    return text.replace(_UNSET, f'DIGEST: Final = "{package.digest_of(files)}"')

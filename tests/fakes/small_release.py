@@ -12,16 +12,19 @@ import json
 import platform
 import sys
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from release.agent import package
 from release.build import archive
+from release.build.shipped import supervisor_file
 from release.repository import signing
 from release.repository.index import Index
 from release.repository.repository import open_repository
 from release.settings import Settings, parse_settings
+from tests.fakes import supervisors
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"cp{sys.version_info[0]}{sys.version_info[1]}"
@@ -92,7 +95,7 @@ def make(
     version: str,
     *,
     engine_says: str = "",
-    supervisor: bytes = b"",
+    supervisor: bytes | Mapping[str, bytes] = b"",
     files: Any = None,
     **behaviour: Any,
 ) -> Path:
@@ -102,7 +105,7 @@ def make(
         folder: of the artefact and its parts.
         version: of the artefact.
         engine_says: the version that the engine in it says it is, if it lies.
-        supervisor: instead of the real supervisor.
+        supervisor: modules instead of the real ones, or the single file of older releases.
         files: name → content of more files.
         behaviour: of its workers, see `scripted_worker`.
     """
@@ -113,7 +116,7 @@ def make(
         "requirements.txt": f"purgeline=={version} --hash=sha256:{_sha256(wheel)}\n".encode(),
         "behaviour.json": json.dumps({"version": version, **behaviour}).encode(),
         "sbom.cdx.json": b"{}",
-        "supervisor.py": supervisor or (ROOT / "release/build/shipped_supervisor.py").read_bytes(),
+        **_supervisor(supervisor or supervisors.modules()),
         **{f"agent/{name}": text for name, text in package.contents(ROOT / "release/agent").items()},
         **(files or {}),
     }
@@ -138,6 +141,13 @@ def make(
     artefact = folder / f"purgeline-{version}-{PYTHON}-{PLATFORM}.tar.gz"
     archive.write(artefact, {f"purgeline-{version}/{name}": parts / name for name in contents}, time=1)
     return artefact
+
+
+def _supervisor(shipped: bytes | Mapping[str, bytes]) -> dict[str, bytes]:
+    if isinstance(shipped, bytes):
+        return {"supervisor.py": shipped}
+    modules = {f"supervisor/{name}": text for name, text in shipped.items()}
+    return {"supervisor.py": supervisor_file(shipped).encode(), **modules}
 
 
 def publish(path: Path, chosen: Settings, *, channel: str = "") -> Index:

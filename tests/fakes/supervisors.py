@@ -1,33 +1,54 @@
-"""Supervisors of other versions: the tree's own, with some lines changed."""
+"""Supervisors of other versions: the tree's own with some lines changed, and that of a commit before."""
 
-import shutil
+import subprocess
 from pathlib import Path
 
-from engine.supervisor.__main__ import digest_of
+import pytest
+
+from release.agent import package
 from release.build.shipped import supervisor_file
 
-FOLDER = Path(__file__).resolve().parents[2] / "engine/supervisor"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "engine/supervisor"
+ONE_FILE = "ea3d3bc:engine/supervisor.py"  #: the last supervisor that was shipped as a single file
 
 Edit = tuple[str, str, str]  #: file; text that it has once, empty: its end; what comes instead
 
 
-def copy(folder: Path, *edits: Edit) -> Path:
-    """Copy the supervisor's folder to *folder*, which is made, and change it."""
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+def modules(*edits: Edit) -> dict[str, bytes]:
+    """Return the supervisor's modules, changed."""
+    files = package.contents(FOLDER)
     for name, before, after in edits:
-        text = (folder / name).read_text()
+        text = files[name].decode()
         assert not before or text.count(before) == 1, (name, before)
-        (folder / name).write_text(text.replace(before, after) if before else text + after)
+        files[name] = (text.replace(before, after) if before else text + after).encode()
+    return files
+
+
+def copy(folder: Path, *edits: Edit) -> Path:
+    """Make a folder of the supervisor's modules, changed."""
+    package.place(modules(*edits), folder)
     return folder
 
 
 def install(shared: Path, *edits: Edit) -> Path:
     """Put a supervisor into ``shared/`` of a host, as a deploy does; return its folder."""
-    made = copy(shared / ".supervisor", *edits)
-    folder = shared / f"supervisor-{digest_of(made)}"
-    shutil.rmtree(folder, ignore_errors=True)
-    file = shared / "supervisor.py.new"
-    file.write_text(supervisor_file(made))
-    made.rename(folder)
-    file.replace(shared / "supervisor.py")
+    files = modules(*edits)
+    folder = copy(shared / f"supervisor-{package.digest_of(files)}", *edits)
+    put_file(shared, supervisor_file(files).encode())
     return folder
+
+
+def put_file(shared: Path, text: bytes) -> None:
+    """Replace ``supervisor.py`` of a host."""
+    aside = shared / "supervisor.py.new"
+    aside.write_bytes(text)
+    aside.replace(shared / "supervisor.py")
+
+
+def one_file() -> bytes:
+    """Return the last supervisor that was shipped as a single file, from the history."""
+    done = subprocess.run(["git", "show", ONE_FILE], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        pytest.fail(f"git has no {ONE_FILE}; the history is needed here: {done.stderr.decode().strip()}")
+    return done.stdout

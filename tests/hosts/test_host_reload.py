@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import small_release
+from release.agent import package
+from tests.fakes import small_release, supervisors
 from tests.fakes.small_release import Small
 from tests.rigs.host_calls import HostCalls, Refusal, served, take
 from tests.waiting import wait_until
@@ -25,6 +26,11 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def good(artefacts: Path) -> list[Small]:
     made = [small_release.small(artefacts, version) for version in VERSIONS]
     return [Small(**{**one.__dict__, "envelope": made[-1].envelope}) for one in made]
+
+
+def folders(host: HostCalls) -> list[str]:
+    """Return the supervisor's folders on the host."""
+    return sorted(path.name for path in (host.root / "shared").glob("supervisor-*"))
 
 
 def test_the_first_release_is_started_and_the_next_ones_take_over(
@@ -148,12 +154,14 @@ def test_a_new_supervisor_takes_over_in_the_same_process(
 ) -> None:
     take(host, port, good[0])
     pid = host.call("status")["pid"]
-    text = (small_release.ROOT / "release/build/shipped_supervisor.py").read_bytes() + b"\n# another one\n"
-    newer = small_release.small(artefacts / "newer", "4.0.0", supervisor=text)
+    modules = supervisors.modules(("start.py", "", "\n# another one\n"))
+    newer = small_release.small(artefacts / "newer", "4.0.0", supervisor=modules)
     take(host, port, newer)
     status = host.call("status")
     assert (status["pid"], status["version"]) == (pid, "4.0.0")
+    text = (host.root / "shared/supervisor.py").read_bytes()
     assert status["supervisor_sha256"] == small_release._sha256(text)
+    assert folders(host) == [f"supervisor-{package.digest_of(modules)}"]
     broken = small_release.small(artefacts / "broken", "4.1.0", supervisor=b"this is no Python")
     with pytest.raises(Refusal, match="the new supervisor cannot take over"):
         take(host, port, broken)
@@ -167,14 +175,10 @@ def test_a_supervisor_that_dies_when_it_takes_over_leaves_the_old_release_servin
     """It passes every check before; what ran is started again with the file that it had."""
     take(host, port, good[0])
     host.call("unpack", **good[1].request())
-    text = (small_release.ROOT / "release/build/shipped_supervisor.py").read_text()
-    place = "    options = parse("
-    dies = place.replace(
-        "options", "'--check' in sys.argv or '--handover' not in sys.argv or os._exit(9)\n    options"
-    )
-    assert text.count("        options = parse(") == 1
-    text = text.replace("        options = parse(", f"    {dies.replace(chr(10), chr(10) + '    ')}")
-    bad = small_release.small(artefacts / "dies", "5.0.0", supervisor=text.encode())
+    place = "    try:\n        options = parse("
+    dies = "    '--check' in sys.argv or '--handover' not in sys.argv or os._exit(9)\n"
+    modules = supervisors.modules(("start.py", place, dies + place))
+    bad = small_release.small(artefacts / "dies", "5.0.0", supervisor=modules)
     with pytest.raises(Refusal, match="the new supervisor cannot take over"):
         take(host, port, bad)
     assert "restart" in {event["event"] for event in host.events}
@@ -194,6 +198,41 @@ def test_on_the_way_back_an_older_supervisor_that_cannot_take_over_is_left_out(
     host.call("reload", version="1.0.0", bake_s=0.2, action="rollback")
     assert "kept" in {event["event"] for event in host.events}
     assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
+
+
+def test_a_supervisor_of_one_file_is_taken_over_and_gone_back_to(
+    host: HostCalls, port: int, artefacts: Path
+) -> None:
+    """The release before has it; process and clients do not notice."""
+    single = supervisors.one_file()
+    take(host, port, small_release.small(artefacts / "one-file", "0.9.0", supervisor=single))
+    pid = host.call("status")["pid"]
+    take(host, port, small_release.small(artefacts / "one-file", "0.9.1"))
+    status = host.call("status")
+    assert (status["pid"], status["version"]) == (pid, "0.9.1")
+    assert status["supervisor_sha256"] != small_release._sha256(single)
+    assert len(folders(host)) == 1
+    host.call("reload", version="0.9.0", bake_s=0.2, action="rollback")
+    status = host.call("status")
+    assert (status["pid"], status["version"]) == (pid, "0.9.0")
+    assert status["supervisor_sha256"] == small_release._sha256(single)
+    assert folders(host) == []
+    assert "kept" not in {event["event"] for event in host.events}
+
+
+def test_a_folder_of_the_supervisor_that_was_changed_is_put_right(
+    host: HostCalls, port: int, good: list[Small]
+) -> None:
+    """By any reload, also one to what serves; half a folder of a killed deploy goes, too."""
+    take(host, port, good[0])
+    (folder,) = (host.root / "shared").glob("supervisor-*")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "worker.py").unlink()
+    (folder / "__pycache__").mkdir()
+    (host.root / f"shared/supervisor-{'0' * 64}.part-1").mkdir()
+    assert take(host, port, good[0])["unchanged"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert folders(host) == [folder.name]
 
 
 @pytest.mark.parametrize("event", ["spawned", "ready", "baking"])

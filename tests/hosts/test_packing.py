@@ -20,6 +20,7 @@ import msgspec
 import pytest
 from cyclonedx.model.bom import Bom
 
+from release.agent import package
 from release.build import archive, git, packing, sbom, selftest, wheels
 from release.build.manifest import MANIFEST, FileEntry, Manifest, check_files, read_manifest, sha256_of
 from release.build.packing import Built
@@ -105,7 +106,9 @@ def test_an_artefact_holds_what_a_host_needs_and_says_so(packed: Packed, unpacke
     files = set(manifest.files)
     assert {"requirements.txt", "sbom.cdx.json", "templates/nginx.conf.j2"} <= files
     assert "wheels/purgeline-0.1.10-py3-none-any.whl" in files
-    assert {"supervisor.py", "agent/__main__.py", "agent/program.py"} <= files
+    assert {"supervisor.py", "supervisor/start.py", "agent/__main__.py", "agent/program.py"} <= files
+    supervisor = package.contents(unpacked / "supervisor")
+    assert f'DIGEST: Final = "{package.digest_of(supervisor)}"' in (unpacked / "supervisor.py").read_text()
     assert built.lacks == []
     assert (packed.source / "salt").exists() == any(name.startswith("salt/") for name in files)
     pinned = (unpacked / "requirements.txt").read_text().splitlines()

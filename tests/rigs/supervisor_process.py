@@ -56,9 +56,9 @@ class Host:
         self.install()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def install(self, *edits: supervisors.Edit) -> None:
-        """Put a supervisor where hosts have it."""
-        supervisors.install(self.file.parent, *edits)
+    def install(self, *edits: supervisors.Edit) -> Path:
+        """Put a supervisor where hosts have it, perhaps a changed one; return its folder."""
+        return supervisors.install(self.file.parent, *edits)
 
     def configure(self, **keys: object) -> None:
         """Write ``engine.toml``."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from release.settings import ROOT
-from tests.fakes import release_dir
+from tests.fakes import release_dir, supervisors
 from tests.rigs.machine import kill
 from tests.rigs.states_on_machine import apply, changed, example_pillar
 from tests.waiting import wait_until
@@ -71,7 +70,7 @@ def service(machine: Machine) -> Iterator[Service]:
     engine = {"listen": "127.0.0.1:9181", "drain_timeout_s": 5}
     pillar = changed(example_pillar(), nginx={"enabled": False}, config={"engine": engine, "auth": {}})
     assert apply(machine, pillar, root=Path(INSIDE)).ok
-    shutil.copy(ROOT / "release/build/shipped_supervisor.py", machine.root / "shared/supervisor.py")
+    supervisors.install(machine.root / "shared")
     make_release(machine, "1.0")
     (machine.root / "current").symlink_to("releases/1.0")
     found = Service(machine)

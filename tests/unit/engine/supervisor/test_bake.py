@@ -1,0 +1,28 @@
+"""How many 5xx are too many for a new release."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.supervisor.bake import Answers, too_many_errors
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_bad"),
+    [
+        ([], False),
+        ([Answers(0, 0)], False),
+        ([Answers(19, 19)], False),  # too few to tell
+        ([Answers(20, 20)], True),
+        ([Answers(400, 20)], False),  # one in twenty
+        ([Answers(399, 20)], True),
+        ([Answers(100, 10), Answers(100, 10)], True),  # together
+        ([Answers(1000, 10), Answers(1000, 10)], False),
+    ],
+)
+def test_it_takes_twenty_and_more_than_a_twentieth(answers: list[Answers], is_bad: bool) -> None:
+    assert bool(too_many_errors(answers)) == is_bad
+
+
+def test_the_reason_has_the_counts() -> None:
+    assert too_many_errors([Answers(30, 25)]) == ("answers with errors: 25 of 30 requests were answered 5xx")

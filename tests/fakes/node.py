@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -207,3 +207,14 @@ def _parse(head: bytes, connection: int, place: int) -> Request:
     method, path, _ = line.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (text.partition(":") for text in rest)}
     return Request(method, path, headers.get("host", ""), headers, connection, place, time.monotonic())
+
+
+class Held:
+    """Script of a cache that answers nothing until it is released."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def __call__(self, request: Request) -> Iterator[bytes]:
+        self.released.wait(60)
+        yield OK

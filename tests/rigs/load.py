@@ -6,7 +6,7 @@ another network namespace; SIGTERM ends it early. Every request must succeed: no
 
 import argparse
 import asyncio
-import http.client
+import contextlib
 import json
 import signal
 import sys
@@ -16,12 +16,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import uvloop
 
+from tests.rigs.raw_client import RawClient
+from tests.waiting import wait_until
+
 SITE = "img.example.com"
 SETTLE_S = 60.0
+PIPELINED_MAX = 64
 OK = 200
 
 
@@ -142,21 +146,25 @@ class Load:
 def settled(host: str, port: int, ids: Sequence[str]) -> Counter[str]:
     """Wait until nothing is at work; return how many of *ids* are in which state, each asked for."""
     states: Counter[str] = Counter()
-    client = http.client.HTTPConnection(host, port, timeout=30)
+    with RawClient(port, host=host) as client:
 
-    def get(path: str) -> tuple[int, Any]:
-        client.request("GET", path)
-        answer = client.getresponse()
-        return answer.status, json.loads(answer.read())
+        def is_quiet() -> bool:
+            return not client.ask(request("/v1/engine/stats")).json["tasks_in_cache"]
 
-    until = time.monotonic() + SETTLE_S
-    while get("/v1/engine/stats")[1]["tasks_in_cache"] and time.monotonic() < until:
-        time.sleep(0.05)
-    for task_id in ids:
-        status, document = get(f"/v1/engine/task/{task_id}")
-        states[document["state"] if status == OK else f"{status} for {task_id}"] += 1
-    client.close()
+        with contextlib.suppress(AssertionError):  # then their states tell
+            wait_until(is_quiet, timeout_s=SETTLE_S)
+        for start in range(0, len(ids), PIPELINED_MAX):
+            part = ids[start : start + PIPELINED_MAX]
+            client.send(b"".join(request(f"/v1/engine/task/{task_id}") for task_id in part))
+            for task_id in part:
+                answer = client.answer()
+                states[answer.json["state"] if answer.status == OK else f"{answer.status} for {task_id}"] += 1
     return states
+
+
+def request(path: str) -> bytes:
+    """Return a GET."""
+    return f"GET {path} HTTP/1.1\r\nHost: e\r\n\r\n".encode()
 
 
 def main(argv: Sequence[str]) -> int:

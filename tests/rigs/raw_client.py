@@ -48,8 +48,8 @@ def chunked(body: object, *lines: str, path: str = "/v1/engine/task", step: int 
 class RawClient:
     """One connection to the engine."""
 
-    def __init__(self, port: int, *, timeout_s: float = 30) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout_s: float = 30) -> None:
+        self.socket = socket.create_connection((host, port), timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self.socket.makefile("rb")
 

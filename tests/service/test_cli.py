@@ -23,7 +23,7 @@ from engine.cli import client
 from engine.cli import main as cli
 from engine.cli.cells import NODE_COLUMNS
 from engine.errors import StoreError
-from tests.service.test_client import HEAD, Answer, FakeEngine, problem, task
+from tests.fakes.engine import HEAD, Answer, FakeEngine, problem, task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,10 +16,9 @@ import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
 from tests.rigs.engine_process import ROOT, EngineProcess, fake_table
-from tests.rigs.load import Load
+from tests.rigs.load import Load, settled
 from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
-from tests.service.test_reload import all_done
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -278,6 +277,6 @@ def test_reloads_under_load_on_redis_fail_no_request_and_lose_no_task(
         seen = load.seen
         assert seen.errors == []
         assert len(set(seen.accepted)) == len(seen.accepted) > 200
-        assert all_done(engine, seen.accepted) == {"done": len(seen.accepted)}
+        assert settled("127.0.0.1", engine.port, seen.accepted) == {"done": len(seen.accepted)}
         wait_until(lambda: engine.get("/v1/engine/cluster")["pending"] == 0, what="an empty journal")
         assert "Traceback" not in engine.log()

@@ -10,10 +10,10 @@ from engine.config.load import parse
 from engine.config.tables import Config
 from engine.errors import ConfigError
 from engine.process.sockets import open_listener
+from tests.fakes.callback_receiver import RULE, Receiver
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.rigs.engine_process import EngineProcess, fake_table
-from tests.service.test_callbacks import RULE, Receiver
 from tests.waiting import wait_until
 
 

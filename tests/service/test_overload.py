@@ -2,28 +2,16 @@
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.node import OK, FakeNode, Request
+from tests.fakes.node import FakeNode, Held
 from tests.rigs.engine_process import EngineProcess
 from tests.rigs.raw_client import Answer, RawClient, chunked, post
 from tests.waiting import wait_until
-
-
-class Held:
-    """Script of a cache that answers nothing until it is released."""
-
-    def __init__(self) -> None:
-        self.released = threading.Event()
-
-    def __call__(self, request: Request) -> Iterator[bytes]:
-        self.released.wait(60)
-        yield OK
 
 
 @pytest.fixture

@@ -11,32 +11,13 @@ from pathlib import Path
 import pytest
 
 from engine.supervisor.unix import unix_address
-from tests.fakes.node import OK, FakeNode, Request, always, answer
+from tests.fakes.callback_receiver import RULE, Receiver
+from tests.fakes.node import OK, FakeNode, Held, Request, always, answer
 from tests.rigs.engine_process import fake_table
-from tests.rigs.load import Load
+from tests.rigs.load import Load, settled
 from tests.rigs.raw_client import RawClient, post
 from tests.rigs.supervised_engine import SupervisedEngine
-from tests.service.test_callbacks import RULE, Receiver
-from tests.service.test_overload import Held
 from tests.waiting import wait_until
-
-
-def all_done(engine: SupervisedEngine, ids: list[str]) -> Counter[str]:
-    """Return how many of *ids* are in which state once none is at work, each asked for by its id."""
-    wait_until(
-        lambda: engine.get("/v1/engine/stats")["tasks_in_cache"] == 0, timeout_s=60, what="all settled"
-    )
-    states: Counter[str] = Counter()
-    with RawClient(engine.port) as client:
-        for start in range(0, len(ids), 64):
-            part = ids[start : start + 64]
-            client.send(
-                b"".join(f"GET /v1/engine/task/{one} HTTP/1.1\r\nHost: e\r\n\r\n".encode() for one in part)
-            )
-            for one in part:
-                found = client.answer()
-                states[found.json["state"] if found.status == 200 else f"{found.status} for {one}"] += 1
-    return states
 
 
 def descriptors(pid: int) -> int:
@@ -60,7 +41,7 @@ def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, wor
         assert seen.errors == []
         assert engine.pid == pid
         assert len(set(seen.accepted)) == len(seen.accepted) > 200
-        assert all_done(engine, seen.accepted) == {"done": len(seen.accepted)}
+        assert settled("127.0.0.1", engine.port, seen.accepted) == {"done": len(seen.accepted)}
         wait_until(lambda: len(engine.control(cmd="status")["workers"]) == workers, what="the old ones gone")
         assert descriptors(pid) <= before + 2
         assert "Traceback" not in engine.log()

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from release.lab import caches
 from release.lab.origin import Origin
+from tests.fakes.callback_receiver import RULE, Receiver
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, always, answer
 from tests.rigs.engine_process import EngineProcess, fake_table, get_body, node_table
-from tests.service.test_callbacks import RULE, Receiver
 from tests.waiting import wait_until
 
 HOST = "img.example.com"

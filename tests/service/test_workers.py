@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from engine.tasks.shards import slot_of
-from tests.fakes.node import FakeNode
+from tests.fakes.node import FakeNode, Held
 from tests.rigs.engine_process import ROOT, fake_table
 from tests.rigs.raw_client import RawClient, chunked, post
 from tests.rigs.supervised_engine import SupervisedEngine
-from tests.service.test_overload import Held
 from tests.waiting import wait_until
 
 COUNT = 2

@@ -13,7 +13,7 @@ from engine.intake.targets import normalise
 from engine.intake.task_body import decode
 from engine.intake.urls import normalise_url
 from engine.intake.validate import all_hosts
-from tests.unit.engine.test_urls import BAD, GOOD, generated_urls
+from tests.fakes.urls import BAD, GOOD, generated_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,6 +18,7 @@ from engine.api.answers import json_reply, reply_to, response_of
 from engine.errors import EngineError
 from engine.intake.problems import problem
 from engine.intake.replies import Reply
+from engine.workers.peers import GONE
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[Reply]]
 
-GONE: Final = 410  #: not an answer: ask again, the supervisor will say whom
 _PREPARE_LIMIT_S: Final = 8.0  #: a worker that has just been started is asked before it has its store
 
 

@@ -24,3 +24,8 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def cancel(self) -> None:
+        """Cancel what has not ended."""
+        for task in self._tasks:
+            task.cancel()

@@ -1,14 +1,10 @@
 """An engine under a supervisor: one worker, that takes over from the worker before it and hands over in turn.
 
 The supervisor starts it with everything it needs to know in the environment (`Orders`, JSON) and
-speaks with it over a socketpair, a JSON document a line. The worker prepares itself whole, answers
+speaks with it over a socketpair (`Control`). The worker prepares itself whole, answers
 ``/readyz`` and ``/version`` on a Unix socket of its own, and accepts on the shared listening socket when
 it is told ``go``. ``drain`` ends it: requests under way are answered, connections closed, and what is
 unfinished is in the store for the worker after it, which is told ``adopt`` when this one has exited.
-
-Orders and reports that are not known are ignored, so that versions next to each other understand each
-other. When the supervisor dies, the socketpair ends, and the worker drains quickly: a new supervisor
-needs the address and the store.
 """
 
 from __future__ import annotations
@@ -18,28 +14,25 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from aiohttp import web
 from loguru import logger
 
-from engine import _version
+from engine.base.background import Background
 from engine.errors import EngineError
 from engine.process.build import build
+from engine.process.control import Control
 from engine.process.lifecycle import Lifecycle
 from engine.process.orders import Orders, read_orders
 from engine.process.running import cycle, running
 from engine.process.sockets import bind_unix, take_socket
-from engine.workers.peers import Peer, Peers
+from engine.workers.peers import Peers
 
 if TYPE_CHECKING:
-    import socket
-
     from engine.config.tables import Config
     from engine.observe.logs import Logs
 
 _SOCKET_GRACE_S: Final = 0.2
 _REPORT_EVERY_S: Final = 1.0
-_ORPHAN_DRAIN_S: Final = 2.0
 _FAILED_DRAIN_S: Final = 2.0
 """For the requests of a worker that fails: new connections wait for the next worker meanwhile."""
 
@@ -63,16 +56,14 @@ def run(config: Config) -> int:
 
 
 class WorkerProcess:
-    """The engine, and the supervisor's end of it."""
+    """The engine of a worker, the supervisor's line, and the socket that the other workers ask on."""
 
     def __init__(self, config: Config, log: Logs, orders: Orders) -> None:
         self._log = log
         self._orders = orders
-        self._peers = Peers(orders.slot, orders.count, orders.generation)
         self._config = config
         self._engine: Lifecycle
-        self._writer: asyncio.StreamWriter
-        self._taking_over: asyncio.Task[None] | None = None
+        self._control: Control
         self._main: asyncio.Task[Any] | None = None
         self.is_serving = False
 
@@ -80,55 +71,61 @@ class WorkerProcess:
         return f"<WorkerProcess {self._orders.slot}/{self._orders.count} g{self._orders.generation}>"
 
     async def run(self) -> int:
-        """Work until told to drain."""
-        orders = self._orders
+        """Work until told to drain. Returns the exit code."""
         self._main = asyncio.current_task()
+        orders = self._orders
         listener = take_socket(orders.listen_fd)
+        peers = Peers(orders.slot, orders.count, orders.generation)
         try:
-            parts = build(self._config, self._log, peers=self._peers, has_predecessor=orders.has_predecessor)
+            parts = build(self._config, self._log, peers=peers, has_predecessor=orders.has_predecessor)
         except EngineError as exc:
             logger.error("cannot start: {}", exc)
             return 1
         self._engine = Lifecycle(parts)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._engine.stop)
-        loop.add_signal_handler(signal.SIGUSR1, cycle(self._log))
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor's; a terminal sends it to all
-        reader, self._writer = await asyncio.open_connection(sock=take_socket(orders.control_fd))
+        self._take_signals()
+        reader, writer = await asyncio.open_connection(sock=take_socket(orders.control_fd))
+        self._control = Control(self._engine, peers, listener, writer)
         own = Path(orders.socket)
         runner = await self._open_socket(own)
-        background = [
-            loop.create_task(self._obey(reader, listener)),
-            loop.create_task(self._report_health()),
-        ]
+        background = Background()
+        background.start(self._control.obey(reader))
+        background.start(self._report_health())
+        try:
+            return await self._serve()
+        finally:
+            background.cancel()
+            self._control.close()
+            await runner.cleanup()
+            own.unlink(missing_ok=True)  # noqa: ASYNC240 - the last thing this loop does
+
+    async def _serve(self) -> int:
         try:
             await self._engine.prepare()
         except EngineError as exc:
             logger.error("cannot start: {}", exc)
             return 1
         else:
-            logger.info("worker {} is ready", orders.slot)
+            logger.info("worker {} is ready", self._orders.slot)
             self.is_serving = True
             await self._engine.run_until_stopped()
-            self._report("drained")
+            self._control.report("drained")
             return 0
-        finally:
-            for task in (*background, self._taking_over):
-                if task is not None:
-                    task.cancel()
-            await runner.cleanup()
-            own.unlink(missing_ok=True)  # noqa: ASYNC240 - the last thing this loop does
 
     async def give_up(self, why: BaseException) -> None:
         """Finish the requests under way after an error that nobody caught; the supervisor does the rest."""
         logger.opt(exception=why).critical("the worker gives up: {}: {}", type(why).__name__, why)
-        self._engine.drain_limit_s = min(_FAILED_DRAIN_S, self._engine.drain_limit_s)
-        self._engine.stop()
+        self._control.drain_within(_FAILED_DRAIN_S)
         if self._main is not None and not self._main.done():  # a callback raised it; the rest goes on
             await self._main
         else:
             await self._engine.run_until_stopped()
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._engine.stop)
+        loop.add_signal_handler(signal.SIGUSR1, cycle(self._log))
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor's; a terminal sends it to all
 
     async def _open_socket(self, path: Path) -> web.AppRunner:
         runner = web.AppRunner(
@@ -141,54 +138,11 @@ class WorkerProcess:
         await web.SockSite(runner, bind_unix(path)).start()
         return runner
 
-    # The supervisor's orders
-
-    async def _obey(self, reader: asyncio.StreamReader, listener: socket.socket) -> None:
-        try:
-            while line := await reader.readline():
-                await self._obey_one(msgspec.json.decode(line), listener)
-        except ConnectionError:
-            pass
-        except Exception:  # noqa: BLE001 - it must end as if the supervisor had gone, not hang
-            logger.exception("an order of the supervisor failed")
-        logger.warning("the supervisor has gone; draining")
-        self._engine.drain_limit_s = min(_ORPHAN_DRAIN_S, self._engine.drain_limit_s)
-        self._engine.stop()
-
-    async def _obey_one(self, order: dict[str, Any], listener: socket.socket) -> None:
-        match order.get("cmd"):
-            case "peers":
-                self._peers.update(msgspec.convert(order["workers"], list[Peer]))
-            case "go":
-                self._engine.accept_on(listener)
-                self._report("accepting")
-                logger.info("purgeline {} accepts, worker {}", _version.__version__, self._orders.slot)
-            case "adopt":
-                self._taking_over = asyncio.get_running_loop().create_task(self._take_over())
-            case "drain":
-                self._engine.drain_limit_s = float(order.get("limit_s", self._engine.drain_limit_s))
-                self._report("draining")
-                self._engine.stop()
-
-    async def _take_over(self) -> None:
-        while True:
-            try:
-                await self._engine.take_over()
-            except EngineError as exc:
-                logger.error("cannot take up what the worker before left, trying again: {}", exc)
-                await asyncio.sleep(1)
-            else:
-                return
-
-    # Reports
-
-    def _report(self, event: str, **facts: object) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(msgspec.json.encode({"event": event, **facts}) + b"\n")
-
     async def _report_health(self) -> None:
         stats, readiness = self._engine.parts.core.stats, self._engine.parts.readiness
         while True:
             await asyncio.sleep(_REPORT_EVERY_S)
             is_ready = not readiness.not_ready_reason()
-            self._report("health", requests=stats.requests, errors_5xx=stats.requests_failed, ready=is_ready)
+            self._control.report(
+                "health", requests=stats.requests, errors_5xx=stats.requests_failed, ready=is_ready
+            )

@@ -5,7 +5,7 @@ hands what a client named to the slot it belongs to. During a hot reload a slot 
 one and the new one, and a task may be in either. So whichever worker a client's connection reached, it
 sees every task.
 
-Workers speak HTTP to each other over their private Unix sockets (`engine.private`), mode 0600: who can
+Workers speak HTTP to each other over their private Unix sockets (`engine.api.worker_api`), mode 0600: who can
 open them is the engine's own user, and is believed.
 """
 
@@ -32,7 +32,7 @@ _FIND_LIMIT_S: Final = 10.0  #: a worker that died is back in about a second
 _PAUSE_S: Final = 0.05
 _OK: Final = 200
 _NOT_FOUND: Final = 404
-_GONE: Final = 410  #: see `private.GONE`
+GONE: Final = 410  #: not an answer: ask again, the supervisor will say whom
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -120,7 +120,7 @@ class Peers:
 
         Args:
             task_id: of the task.
-            is_sure: wait for a worker that has not yet taken up what was left to it.
+            is_sure: wait for a worker that has not yet replayed what was left to it.
 
         Raises:
             StoreError: a worker that may have it does not answer.
@@ -151,7 +151,7 @@ class Peers:
                 except (aiohttp.ClientError, OSError, TimeoutError) as exc:
                     silent = exc
                     continue
-                if reply.status == _GONE:
+                if reply.status == GONE:
                     silent = StoreError("it is ending")
                 elif reply.status != _NOT_FOUND:
                     return reply

@@ -31,12 +31,11 @@ def change(path: str, before: str, after: str) -> Callable[[Path], None]:
 
 READY = "    def not_ready_reason(self) -> str:\n"
 RUN = "    orders = read_orders()\n"
-ACCEPTING = '                self._report("accepting")\n'
+ACCEPTING = '                self.report("accepting")\n'
 LATER = "                asyncio.get_running_loop().call_later"
-SERVE = "            await self._engine.run_until_stopped()\n            self._report"
-SERVE_2_S = (
-    "            await asyncio.wait_for(self._engine.run_until_stopped(), 2)\n            self._report"
-)
+SERVE = "            await self._engine.run_until_stopped()\n            self._control.report"
+UNTIL_STOPPED = "self._engine.run_until_stopped()"
+SERVE_2_S = SERVE.replace(UNTIL_STOPPED, f"asyncio.wait_for({UNTIL_STOPPED}, 2)")
 LISTEN = '    listen: str = "127.0.0.1:9181"\n'
 VERSION = '            "version": _version.__version__,\n'
 
@@ -56,7 +55,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "exits-after-2-s": (
         change(
-            "engine/process/worker.py",
+            "engine/process/control.py",
             ACCEPTING,
             f'{ACCEPTING}{LATER}(2, __import__("sys").exit, "no more")\n',
         ),
@@ -64,7 +63,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "is-killed-after-2-s": (
         change(
-            "engine/process/worker.py",
+            "engine/process/control.py",
             ACCEPTING,
             f'{ACCEPTING}{LATER}(2, __import__("os")._exit, 9)\n',
         ),
@@ -196,6 +195,7 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
             "engine/api/overview.py",
             "engine/api/readiness.py",
             "engine/config/tables.py",
+            "engine/process/control.py",
             "engine/process/lifecycle.py",
             "engine/process/worker.py",
         )

@@ -20,3 +20,12 @@ def test_work_is_kept_until_it_ends() -> None:
         assert len(background) == 0
 
     asyncio.run(scenario())
+
+
+async def test_work_that_is_cancelled_ends() -> None:
+    background = Background()
+    tasks = [background.start(asyncio.sleep(60)) for _ in range(2)]
+    background.cancel()
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+    assert len(background) == 0

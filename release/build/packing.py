@@ -110,7 +110,7 @@ def build(
 class _Pack:
     """One pack under way: `export`, `collect`, `manifest`, `finish`, in this order."""
 
-    release: Stamp
+    stamp: Stamp
     wanted: wheels.Target
     cache: Path
     work: Path  #: a folder that is removed afterwards
@@ -123,20 +123,20 @@ class _Pack:
 
     def export(self, root: Path) -> None:
         """Copy what is shipped, and write the version into the copy."""
-        self.say(f"export {self.release.revision[:10]} as {self.release.version}")
-        if self.release.is_dirty:
+        self.say(f"export {self.stamp.revision[:10]} as {self.stamp.version}")
+        if self.stamp.is_dirty:
             for name in git.work_files(root):
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, self.tree / name)
         else:
-            archive.extract(io.BytesIO(git.tar_of(root, self.release.revision)), self.tree)
+            archive.extract(io.BytesIO(git.tar_of(root, self.stamp.revision)), self.tree)
         for name in ("pyproject.toml", "requirements.lock", "engine/_version.py"):
             if not (self.tree / name).is_file():
                 raise VersionError(f"{root}: this commit has no {name}; it is no release of purgeline")
-        stamp = _STAMP.format(
-            version=self.release.version, revision=self.release.revision, built_at=_iso(self.release.time)
+        text = _STAMP.format(
+            version=self.stamp.version, revision=self.stamp.revision, built_at=_iso(self.stamp.time)
         )
-        (self.tree / "engine" / "_version.py").write_text(stamp, encoding="utf-8")
+        (self.tree / "engine" / "_version.py").write_text(text, encoding="utf-8")
         for name in NAMES_BEFORE:
             if not (self.tree / name).exists():
                 (self.tree / name).write_text(_NAME_BEFORE, encoding="utf-8")
@@ -154,21 +154,21 @@ class _Pack:
         lock = (self.tree / "requirements.lock").read_text(encoding="utf-8")
         others = wheels.house(lock, self.wanted, self.cache)
         self.say("build the wheel")
-        own = wheels.build(self.tree, self.work / "wheel", time=self.release.time)
-        if (own.name, own.version) != (NAME, self.release.version):
-            raise ArtefactError(f"the wheel came out as {own.path.name}, not as {self.release.version}")
+        own = wheels.build(self.tree, self.work / "wheel", time=self.stamp.time)
+        if (own.name, own.version) != (NAME, self.stamp.version):
+            raise ArtefactError(f"the wheel came out as {own.path.name}, not as {self.stamp.version}")
         pinned = sorted([own, *others], key=lambda wheel: wheel.name)
         self.files |= {f"wheels/{wheel.path.name}": wheel.path for wheel in pinned}
         lines = [wheels.requirement(wheel.name, wheel.version, [wheel.sha256]) for wheel in pinned]
         self._add("requirements.txt", "".join(f"{line}\n" for line in lines))
-        self._add("sbom.cdx.json", sbom.render(own, others, self.release))
+        self._add("sbom.cdx.json", sbom.render(own, others, self.stamp))
 
     def manifest(self) -> Manifest:
         """List the files."""
         manifest = Manifest(
-            version=self.release.version,
-            revision=self.release.revision,
-            built_at=_iso(self.release.time),
+            version=self.stamp.version,
+            revision=self.stamp.revision,
+            built_at=_iso(self.stamp.time),
             python=self.wanted.python,
             platform=self.wanted.platform,
             files={
@@ -188,7 +188,7 @@ class _Pack:
         path = aside / manifest.file_name
         try:
             named = {f"{manifest.top}/{name}": file for name, file in self.files.items()}
-            archive.write(path, named, time=self.release.time)
+            archive.write(path, named, time=self.stamp.time)
             if self_test:
                 self.say("install it without network and ask its version")
                 selftest.run(path)

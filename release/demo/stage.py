@@ -1,7 +1,7 @@
 """What the demo runs: an origin, a parent and two edges, and the engine, each a real server on loopback.
 
 Real Varnish and nginx where this machine has them and they start, else `release.lab.cacheproxy`. Nothing is
-installed, no root is needed, and nothing outlives this process: see `release.caches.process`.
+installed, no root is needed, and nothing outlives this process: see `release.lab.caches.process`.
 """
 
 import contextlib

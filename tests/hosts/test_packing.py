@@ -1,4 +1,4 @@
-"""release.packing, wheels, sbom and selftest: one commit, one artefact, and it runs without network.
+"""release.build: packing, wheels, sbom and selftest: one commit, one artefact, and it runs without network.
 
 The tree that is packed is a copy of this one, committed in a repository of the test.
 """

@@ -1,4 +1,4 @@
-"""release.transports: hosts and servers that are unknown, silent or lying. A real sshd, a real web server."""
+"""The ways to a repository: hosts and servers that are unknown, silent or lying. Real sshd and web server."""
 
 import io
 import os

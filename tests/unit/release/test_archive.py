@@ -1,4 +1,4 @@
-"""release.archive: the same files give the same bytes, and no archive writes where it should not."""
+"""release.build.archive: the same files are the same bytes, and none writes where it should not."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""release.signing: keys, envelopes, and who is believed."""
+"""release.repository.signing: keys, envelopes, and who is believed."""
 
 import base64
 import json

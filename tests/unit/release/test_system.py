@@ -1,4 +1,4 @@
-"""release.system: what is missing, which commands get it, and when nothing may be run."""
+"""release.lab.system: what is missing, which commands get it, and when nothing may be run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

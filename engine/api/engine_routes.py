@@ -84,13 +84,13 @@ class EngineRoutes:
         """Swap the format of every worker's log lines; one that starts later has the configured one."""
         self._auth.check(request.headers.get("Authorization"), "admin")
         try:
-            wanted = msgspec.json.decode(await self._bodies.read(request), type=_LogFormat).format
-            self._logs.swap(wanted)
+            name = msgspec.json.decode(await self._bodies.read(request), type=_LogFormat).format
+            self._logs.swap(name)
             if self._peers is not None:
-                await self._peers.ask_all(f"/worker/log-format/{wanted}", "PUT")
+                await self._peers.ask_all(f"/worker/log-format/{name}", "PUT")
         except (msgspec.DecodeError, ValueError, KeyError) as exc:
             raise RequestError(422, f"format: takes struct, dict or text ({exc})", field="format") from exc
-        return json_response({"format": wanted})
+        return json_response({"format": name})
 
     def _check_reader(self, request: web.Request) -> None:
         self._auth.check(request.headers.get("Authorization"), "read")

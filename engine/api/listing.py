@@ -108,18 +108,17 @@ class ListTasks:
         if cursor and not cursor.startswith(cursors.STORED):
             raise cursors.bad_cursor()
         _, before = cursors.parse_stored(cursor.removeprefix(cursors.STORED))
-        shown: Documents = []
+        listed: Documents = []
         looked_at = 0
-        while before and len(shown) < limit and looked_at < _SCAN_TASKS:
-            wanted = limit - len(shown)
-            page, before = await self._reader.read(store.documents, None, before, wanted)
+        while before and len(listed) < limit and looked_at < _SCAN_TASKS:
+            page, before = await self._reader.read(store.documents, None, before, limit - len(listed))
             looked_at += max(1, len(page))
             for stored in map(msgspec.json.decode, page):
                 task = self._committed(stored["task_id"])
                 document = stored if task is None else private_document(task)
                 if state is None or document["state"] == state:
-                    shown.append(document)
-        return shown, cursors.stored(0, before) if before else ""
+                    listed.append(document)
+        return listed, cursors.stored(0, before) if before else ""
 
     def _committed(self, task_id: str) -> Task | None:
         task = self._regions.get(task_id)
@@ -161,12 +160,12 @@ class ListTasks:
     async def _stored_page(self, state: str | None, cursor: str, limit: int) -> Page:
         savers = self._savers.savers
         number, before = cursors.parse_stored(cursor)
-        shown: Documents = []
-        while number < len(savers) and len(shown) < limit:
+        listed: Documents = []
+        while number < len(savers) and len(listed) < limit:
             page, before = await self._reader.read(
-                savers[number].store.documents, state, before, limit - len(shown)
+                savers[number].store.documents, state, before, limit - len(listed)
             )
-            shown += [
+            listed += [
                 document
                 for document in map(msgspec.json.decode, page)
                 if self._regions.get(document["task_id"]) is None  # else it was on a page before
@@ -174,4 +173,4 @@ class ListTasks:
             if before:
                 break
             number, before = number + 1, cursors.NO_ROW
-        return shown, cursors.stored(number, before) if number < len(savers) else ""
+        return listed, cursors.stored(number, before) if number < len(savers) else ""

@@ -70,12 +70,12 @@ def take_socket(descriptor: int) -> socket.socket:
         ConfigError: there is no socket of that number.
     """
     try:
-        taken = socket.socket(fileno=descriptor)
+        handed_down = socket.socket(fileno=descriptor)
     except OSError as exc:
         raise ConfigError(f"{ENVIRONMENT}: descriptor {descriptor} is no socket: {exc.strerror}") from exc
-    taken.setblocking(False)
+    handed_down.setblocking(False)
     os.set_inheritable(descriptor, False)
-    return taken
+    return handed_down
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -85,12 +85,12 @@ def bind_unix(path: Path) -> socket.socket:
         OSError: it cannot be bound.
     """
     path.unlink(missing_ok=True)
-    made = socket.socket(socket.AF_UNIX)
-    made.setblocking(False)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.setblocking(False)
     before = os.umask(0o177)
     try:
         with contextlib.closing(UnixPaths()) as paths:
-            made.bind(paths.short(path))
+            listener.bind(paths.short(path))
     finally:
         os.umask(before)
-    return made
+    return listener

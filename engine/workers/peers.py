@@ -180,10 +180,10 @@ class Peers:
     async def ask_all(self, path: str, method: str = "GET") -> list[bytes]:
         """Return what every other worker answers; those that do not answer are left out."""
 
-        async def one(peer: Peer) -> bytes | None:
+        async def body_of(peer: Peer) -> bytes | None:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                 reply = await self.ask(peer, method, path)
                 return reply.body if reply.status < _NOT_FOUND else None
             return None
 
-        return [body for body in await asyncio.gather(*map(one, self.others())) if body is not None]
+        return [body for body in await asyncio.gather(*map(body_of, self.others())) if body is not None]

@@ -1,48 +1,15 @@
-"""Start, listening socket, and stop, seen from inside."""
+"""Start and stop, seen from inside."""
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
 
-from engine.config.load import parse
-from engine.config.tables import Config
-from engine.errors import ConfigError
-from engine.process.sockets import open_listener
 from tests.fakes.callback_receiver import RULE, Receiver
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.waiting import wait_until
-
-
-def listening_on(listen: str) -> Config:
-    return parse({"engine": {"listen": listen}})
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
-def test_binds_what_listen_says(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """IPv4, IPv6 and a name; the socket listens and does not block."""
-    monkeypatch.delenv("LISTEN_FDS", raising=False)
-    with open_listener(listening_on(f"{host}:0")) as listener:
-        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        assert not listener.getblocking()
-
-
-def test_an_address_that_cannot_be_bound_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"engine.listen: {address} cannot be bound: .*in use"):
-            open_listener(listening_on(address))
-
-
-def test_descriptors_for_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LISTEN_PID says whose they are; a child that inherits the environment binds."""
-    monkeypatch.setenv("LISTEN_FDS", "1")
-    monkeypatch.setenv("LISTEN_PID", "1")
-    with open_listener(listening_on("127.0.0.1:0")) as listener:
-        assert listener.fileno() != 3
 
 
 def test_ready_only_between_start_and_stop(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from engine.errors import BacklogFullError, EngineError, RequestError, StoreErro
 from engine.intake import task_replies
 from engine.intake.forwarding import Forwarding
 from engine.intake.problems import reply_of
+from engine.intake.replies import Reply
 from engine.intake.room import Room
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from engine.delivery.dispatch import Dispatch
     from engine.intake.auth import Token
-    from engine.intake.replies import Reply
     from engine.intake.validate import Validator
     from engine.observe.counters import Stats
     from engine.saver.pool import SaverPool
@@ -233,7 +233,9 @@ class Admission:
         stats.tasks_accepted += 1
         stats.qps_boss.mark(len(task.targets))
         stats.accept_s.observe(max(0.0, time.time() - task.created_at))
-        waiters[0](task_replies.accepted(task))
+        waiters[0](
+            Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total))
+        )
         self._dispatch.submit(task, journal_key)
         for answer in waiters[1:]:
             answer(self._replayed(task))

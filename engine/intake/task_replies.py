@@ -1,4 +1,4 @@
-"""Replies about tasks: to a single task, and to the many of an NDJSON request."""
+"""Replies about tasks that were handed in before, and to the many tasks of an NDJSON request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from engine.tasks.task import Task
 
 _encode = msgspec.json.encode
-
-
-def accepted(task: Task) -> Reply:
-    """Return the 202 of a task that has been committed."""
-    return Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total))
 
 
 def known(task: Task) -> Reply:

@@ -105,6 +105,7 @@ async def test_a_task_is_answered_after_its_commit_and_delivered_then() -> None:
     assert (replies, bench.delivery.tasks, bench.delivery.live) == ([], [], 2)
     bench.commit()
     assert statuses(replies) == [202]
+    assert json.loads(replies[0].body) == {"task_id": "a", "state": "accepted", "total": 2}
     assert bench.delivery.tasks == ["a"]
     assert (bench.stats.tasks_accepted, bench.stats.qps_boss.count) == (1, 2)
 

@@ -5,18 +5,7 @@ from __future__ import annotations
 import json
 
 from engine.intake.replies import Reply
-from engine.intake.task_replies import LinesReply, accepted, conflict, stored
-from engine.tasks.task import Task
-
-
-def test_an_accepted_task_names_its_subtasks() -> None:
-    task = Task.internal([], owner=None, task_id="a.b")
-    task.total = 7
-    reply = accepted(task)
-    assert (reply.status, json.loads(reply.body)) == (
-        202,
-        {"task_id": "a.b", "state": "accepted", "total": 7},
-    )
+from engine.intake.task_replies import LinesReply, conflict, stored
 
 
 def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:

@@ -7,11 +7,13 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from engine.config.load import parse
 from engine.errors import ConfigError
 from engine.process.build import Parts, build
+from engine.tasks.records import Accepted
 from engine.tasks.shards import slot_of
 from engine.workers.peers import Peers
 
@@ -94,3 +96,15 @@ async def test_an_engine_on_redis_is_in_a_cluster_and_all_its_workers_see_every_
     assert parts.core.task_peers is None
     assert not parts.delay.is_held
     assert make(tmp_path).cluster is None
+
+
+async def test_a_task_that_another_engine_has_accepted_is_described_from_its_body(tmp_path: Path) -> None:
+    parts = make(tmp_path, store=REDIS)
+    (saver,) = parts.core.savers.savers
+    store: Any = saver.store
+    body = b'{"targets":["http://a.com/1","http://a.com/2"]}'
+    document = msgspec.json.decode(store.describe(Accepted("t", 5.0, 60.0, b"\xaa", body, "cms")))
+    assert (document["task_id"], document["total"], document["created_at"]) == ("t", 2, 5.0)
+    assert (document["digest"], document["token"]) == ("aa", "cms")
+    unreadable = msgspec.json.decode(store.describe(Accepted("u", 5.0, 60.0, b"", b"no JSON")))
+    assert unreadable["task_id"] == "u"

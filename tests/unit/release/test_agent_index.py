@@ -30,7 +30,7 @@ def sealed(payload: object, *, by: Ed25519PrivateKey = KEY, name: str = "") -> b
 
 
 def contents(**changes: Any) -> dict[str, Any]:
-    return {"serial": 5, "expires_at": time.time() + 60, "artefacts": {"a": BUILD}, **changes}
+    return {"serial": 5, "expires_at": time.time() + 3600, "artefacts": {"a": BUILD}, **changes}
 
 
 def request(payload: object, **changes: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .control import Client, Control
 from .errors import FAILED, USAGE, StageError, SupervisorError
 from .fleet import Fleet
 from .handover import Handover
-from .holding import Places, hold, take_over
+from .holding import Held, Places, hold, take_over
 from .launch import Launcher
 from .notifier import Notifier
 from .phase import Phase
@@ -62,12 +62,9 @@ class Supervisor:
         self._notifier = Notifier()
         self._phase = Phase()
         self._places = Places.of(options, table)
-        if before is None:
-            self._held = hold(self._places, table, wait_s=options.wait_s, output=output)
-            release = program.first_release(options)
-        else:
-            self._held = take_over(before)
-            release = Release(*before.release)
+        self._held, release = (
+            self._hold() if before is None else (take_over(before), Release(*before.release))
+        )
         self._launcher = Launcher(
             lambda release: program.command_of(release, options.config),
             listener=self._held.listener,
@@ -98,6 +95,11 @@ class Supervisor:
         self._replacement = Replacement(
             program.path, options, phase=self._phase, output=output, handover=self._handover
         )
+
+    def _hold(self) -> tuple[Held, Release]:
+        wait_s = self._options.wait_s
+        held = hold(self._places, self._table, wait_s=wait_s, output=self._output)
+        return held, self._program.first_release(self._options)
 
     # Run
 

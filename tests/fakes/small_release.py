@@ -180,6 +180,7 @@ def _wheel(version: str) -> bytes:
         "engine/__init__.py": "",
         "engine/__main__.py": _MAIN,
         "engine/_version.py": f'__version__ = "{version}"\n',
+        **{f"engine/{name}.py": "" for name in ("worker", "cli", "config")},  # what an agent before imports
         "scripted.py": (ROOT / "tests/fakes/scripted_worker.py").read_text(encoding="utf-8"),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: purgeline\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

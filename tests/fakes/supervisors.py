@@ -10,7 +10,7 @@ from release.build.shipped import supervisor_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "engine/supervisor"
-ONE_FILE = "ea3d3bc:engine/supervisor.py"  #: the last supervisor that was shipped as a single file
+BEFORE = "ea3d3bc"  #: the last commit whose supervisor and agent were shipped as single files
 
 Edit = tuple[str, str, str]  #: file; text that it has once, empty: its end; what comes instead
 
@@ -46,9 +46,10 @@ def put_file(shared: Path, text: bytes) -> None:
     aside.replace(shared / "supervisor.py")
 
 
-def one_file() -> bytes:
-    """Return the last supervisor that was shipped as a single file, from the history."""
-    done = subprocess.run(["git", "show", ONE_FILE], cwd=ROOT, capture_output=True, check=False)
+def one_file(name: str = "engine/supervisor.py") -> bytes:
+    """Return the supervisor, or the agent, that was shipped as a single file, from the history."""
+    where = f"{BEFORE}:{name}"
+    done = subprocess.run(["git", "show", where], cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
-        pytest.fail(f"git has no {ONE_FILE}; the history is needed here: {done.stderr.decode().strip()}")
+        pytest.fail(f"git has no {where}; the history is needed here: {done.stderr.decode().strip()}")
     return done.stdout

@@ -220,6 +220,30 @@ def test_a_supervisor_of_one_file_is_taken_over_and_gone_back_to(
     assert "kept" not in {event["event"] for event in host.events}
 
 
+def test_an_agent_of_the_release_before_takes_this_one_and_goes_back(
+    host: HostCalls, quick_python: Path, port: int, artefacts: Path
+) -> None:
+    """It knows of no folder; the one of the release is run, until this release's own agent comes."""
+    agent = host.root.parent / "host.py"
+    agent.write_bytes(supervisors.one_file("release/host.py"))
+    before = HostCalls(host.root, python=quick_python, agent=agent)
+    single = supervisors.one_file()
+    take(before, port, small_release.small(artefacts / "before", "0.8.0", supervisor=single))
+    pid = host.call("status")["pid"]
+    newer = small_release.small(artefacts / "before", "0.8.1")
+    take(before, port, newer)
+    status = host.call("status")
+    assert (status["pid"], status["version"]) == (pid, "0.8.1")
+    assert status["supervisor_sha256"] != small_release._sha256(single)
+    assert folders(host) == []
+    assert take(host, port, newer)["unchanged"]
+    assert len(folders(host)) == 1
+    before.call("reload", version="0.8.0", bake_s=0.2, action="rollback")
+    status = host.call("status")
+    assert (status["pid"], status["version"]) == (pid, "0.8.0")
+    assert status["supervisor_sha256"] == small_release._sha256(single)
+
+
 def test_a_folder_of_the_supervisor_that_was_changed_is_put_right(
     host: HostCalls, port: int, good: list[Small]
 ) -> None:

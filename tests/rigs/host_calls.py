@@ -31,19 +31,25 @@ class HostCalls:
         root: its folder.
         python: runs the agent.
         prefix: a command to run the agent under.
+        agent: its folder or file.
     """
 
     def __init__(
-        self, root: Path, *, python: Path = Path(sys.executable), prefix: Sequence[str] = ()
+        self,
+        root: Path,
+        *,
+        python: Path = Path(sys.executable),
+        prefix: Sequence[str] = (),
+        agent: Path = AGENT,
     ) -> None:
         self.root = root
         self.events: list[dict[str, Any]] = []
-        self._command = [*prefix, str(python), "-I", "-B"]
+        self._command = [*prefix, str(python), "-I", "-B", str(agent)]
 
     def start(self, op: str, **request: Any) -> "subprocess.Popen[bytes]":
         """Begin an operation."""
         process = subprocess.Popen(
-            [*self._command, str(AGENT), op],
+            [*self._command, op],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class QueueClaims:
-    """The queues that this engine delivers; see `engine.delivery.queues.Claims`.
+    """The queues that this engine delivers; see `engine.delivery.redelivery.Claims`.
 
     Args:
         members: the store's side.

@@ -22,19 +22,21 @@ from loguru import logger
 from engine.base.backoff import backoff_s
 from engine.cluster.document import cluster_document
 from engine.errors import StoreError
-from engine.tasks.progress import take_touched
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from engine.cluster.claims import QueueClaims
     from engine.cluster.leader import Leader
     from engine.cluster.membership import Membership
     from engine.cluster.takeover import Takeover
     from engine.cluster.threads import Threads
     from engine.cluster.watch import Watch
-    from engine.delivery.dispatch import Dispatch
-    from engine.delivery.queues import DelayQueues
+    from engine.delivery.parts import Delivery
+    from engine.nodes.node import Node
     from engine.saver.saver import Saver
     from engine.store.redis.members import Members
+    from engine.tasks.region import RegionMap
 
 _TICK_S: Final = 1.0
 _INBOX_MAX_S: Final = 1.0
@@ -65,9 +67,11 @@ class Cluster:
         members: the store's side.
         threads: where it is called.
         duties: what is done for the cluster.
-        dispatch: works the tasks.
-        delay: the delay queues.
+        delivery: works the tasks, and empties the delay queues.
+        nodes: the configured nodes by name.
+        regions: the tasks in memory.
         saver: the engine's only one.
+        on_alert: told what an operator should know: key, level, message.
         ttl_s: ``store.takeover_s``.
         timeout_s: ``store.timeout_s``.
     """
@@ -79,9 +83,11 @@ class Cluster:
         threads: Threads,
         duties: Duties,
         *,
-        dispatch: Dispatch,
-        delay: DelayQueues,
+        delivery: Delivery,
+        nodes: Mapping[str, Node],
+        regions: RegionMap,
         saver: Saver,
+        on_alert: Callable[[str, str, str], None],
         ttl_s: float,
         timeout_s: float,
     ) -> None:
@@ -92,9 +98,13 @@ class Cluster:
         self._takeover = duties.takeover
         self._watch = duties.watch
         self._leader = duties.leader
-        self._dispatch = dispatch
-        self._delay = delay
+        self._dispatch = delivery.dispatch
+        self._redelivery = delivery.redelivery
+        self._touched = delivery.touched
+        self._nodes = nodes
+        self._regions = regions
         self._saver = saver
+        self._on_alert = on_alert
         self._loop = asyncio.get_running_loop()
         self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
         self._inbox_s = min(_INBOX_MAX_S, timeout_s / 2)
@@ -115,9 +125,9 @@ class Cluster:
         await self._membership.join()
         depths = await self._threads.call(self.members.store.depths)
         for name, depth in depths.items():
-            if depth.ready and name in self._dispatch.nodes:
-                self._dispatch.nodes[name].start_probe()
-        self._delay.refresh(depths)
+            if depth.ready and name in self._nodes:
+                self._nodes[name].start_probe()
+        self._redelivery.refresh(depths)
         await self._watch.look()
         for work in (self._live(), self._run(), self._listen()):
             self._tasks.append(self._loop.create_task(work))
@@ -153,12 +163,12 @@ class Cluster:
                 await self._membership.beat()
                 await self._claims.keep_all()
                 if failures:
-                    self._dispatch.on_alert("cluster", "resolved", "the cluster can be seen again")
+                    self._on_alert("cluster", "resolved", "the cluster can be seen again")
                 failures = 0
                 await asyncio.sleep(self._tick_s)
             except StoreError as exc:
                 failures += 1
-                self._dispatch.on_alert("cluster", "error", f"the cluster cannot be seen: {exc}")
+                self._on_alert("cluster", "error", f"the cluster cannot be seen: {exc}")
                 await asyncio.sleep(backoff_s(failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S))
             except Exception:  # noqa: BLE001 - without it this engine would be taken for dead
                 logger.exception("the cluster's beat failed")
@@ -182,12 +192,11 @@ class Cluster:
         failed_s = self._loop.time() - self._saver.failed_at
         if self._ticks % _LOST_EVERY == 0 or failed_s < _LATE_S:
             await self._takeover.find_lost()
-        touched = self._dispatch.touched
-        if touched:
-            records = take_touched(touched)
+        if self._touched:
+            records = self._touched.take()
             if records:
                 self._saver.save_progress(records)
-        self._delay.refresh(await self._threads.call(self.members.store.depths))
+        self._redelivery.refresh(await self._threads.call(self.members.store.depths))
         if membership.leads():
             await self._leader.lead()
 
@@ -208,7 +217,7 @@ class Cluster:
                 await asyncio.sleep(self._tick_s)
 
     def _cancel(self, task_id: str) -> None:
-        task = self._dispatch.regions.get(task_id)
+        task = self._regions.get(task_id)
         if task is not None and task.is_committed and not task.is_handed:
             self._dispatch.cancel(task)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from engine.cluster.membership import Membership
     from engine.cluster.threads import Threads
     from engine.delivery.queues import DelayQueues
+    from engine.delivery.redelivery import Redelivery
     from engine.notify.stored import StoredCallbacks
     from engine.observe.counters import Stats
     from engine.store.redis.members import Members
@@ -25,7 +26,8 @@ class Leader:
         members: the store's side.
         threads: where it is called.
         claims: a node's rows are dropped by the engine that may deliver them.
-        delay: the delay queues.
+        queues: tell which nodes have rows.
+        redelivery: fails rows of nodes that no engine knows.
         callbacks: delivers the callbacks of tasks that become partial.
         stats: counts those tasks.
     """
@@ -37,7 +39,8 @@ class Leader:
         threads: Threads,
         *,
         claims: QueueClaims,
-        delay: DelayQueues,
+        queues: DelayQueues,
+        redelivery: Redelivery,
         callbacks: StoredCallbacks,
         stats: Stats,
     ) -> None:
@@ -45,7 +48,8 @@ class Leader:
         self._members = members
         self._threads = threads
         self._claims = claims
-        self._delay = delay
+        self._queues = queues
+        self._redelivery = redelivery
         self._callbacks = callbacks
         self._stats = stats
         self._fenced = 0  # the number that all regions were told
@@ -69,11 +73,11 @@ class Leader:
     async def _drop_unknown(self) -> None:
         """Fail rows of nodes that no engine has in its configuration any more."""
         known = set().union(*(member.about.nodes for member in self._membership.view.members))
-        for name in self._delay.names():
+        for name in self._queues.names():
             if name not in known and await self._claims.take(name):
-                count = self._delay.depth(name)
+                count = self._queues.depth(name)
                 logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
                 try:
-                    await self._delay.drop_unknown(name)
+                    await self._redelivery.drop_unknown(name)
                 finally:
                     await self._claims.give_back(name)

@@ -19,7 +19,7 @@ from engine.tasks.progress import read_progress
 
 if TYPE_CHECKING:
     from engine.cluster.threads import Threads
-    from engine.delivery.dispatch import Dispatch
+    from engine.delivery.journal_rows import JournalRows
     from engine.notify.stored import StoredCallbacks
     from engine.saver.saver import Saver
     from engine.store.redis.members import Members, Taken
@@ -51,7 +51,7 @@ class Takeover:
         members: the store's side.
         threads: where it is called.
         rows: where the tasks go on.
-        dispatch: knows which entries are at work.
+        journal_rows: know which entries are at work.
         regions: the tasks in memory.
         saver: the engine's only one, with a shared store.
         callbacks: delivers the callbacks that an entry holds.
@@ -63,7 +63,7 @@ class Takeover:
         threads: Threads,
         *,
         rows: Rows,
-        dispatch: Dispatch,
+        journal_rows: JournalRows,
         regions: RegionMap,
         saver: Saver,
         callbacks: StoredCallbacks,
@@ -71,7 +71,7 @@ class Takeover:
         self._members = members
         self._threads = threads
         self._rows = rows
-        self._dispatch = dispatch
+        self._journal_rows = journal_rows
         self._regions = regions
         self._saver = saver
         self._callbacks = callbacks
@@ -119,7 +119,7 @@ class Takeover:
 
     def _known_keys(self) -> set[str]:
         """Return the journal entries that this engine knows it has: with tasks, with callbacks, and over."""
-        at_work = {str(key) for _, key in self._dispatch.journal_rows()}
+        at_work = {str(key) for key in self._journal_rows.at_work()}
         return self._callbacks.keys() | at_work | {str(key) for key in self._saver.keys_going()}
 
     def _idle_ids(self, consumer: str, region: int, idle_ms: int) -> list[list[str]]:
@@ -139,7 +139,7 @@ class Takeover:
             if (marks := read_progress(text)) is not None
         }
         count = self._rows.replay_row(key, taken.records, progress)
-        if not count and not self._dispatch.has_journal(key):
+        if not count and not self._journal_rows.has(key):
             self._saver.settle_journal(key)
         return count
 

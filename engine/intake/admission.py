@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.delivery.dispatch import Dispatch
+    from engine.delivery.load import Load
     from engine.intake.auth import Token
     from engine.intake.validate import Validator
     from engine.observe.counters import Stats
@@ -45,6 +46,7 @@ class Admission:
         regions: every task in memory.
         dispatch: works on what is committed.
         savers: write what is accepted.
+        load: counts live subtasks; see `Room`.
         stats: counts tasks and refusals.
         peers: the other workers of an engine whose tasks have one owner each; None: there are none.
         replayed: set while nothing of an earlier process is left in the store.
@@ -62,6 +64,7 @@ class Admission:
         savers: SaverPool,
         stats: Stats,
         *,
+        load: Load,
         peers: Peers | None = None,
         replayed: asyncio.Event,
         live_max: int,
@@ -74,10 +77,11 @@ class Admission:
         self._validator = validator
         self._regions = regions
         self._dispatch = dispatch
+        self._load = load
         self._on_alert = on_alert
         self._room = Room(
             asyncio.get_running_loop(),
-            dispatch,
+            load,
             regions,
             live_max=live_max,
             wait_s=wait_s,
@@ -223,7 +227,7 @@ class Admission:
     def accepted(self, task: Task, journal_key: JournalKey, error: Exception | None) -> None:
         """The task is saved, or cannot be."""
         if error is not None:
-            self._dispatch.live -= task.total
+            self._load.release(task.total)
             if isinstance(error, StoreError):
                 self.stats.store_errors += 1
             self._dismiss(task, error if isinstance(error, EngineError) else StoreError(str(error)))
@@ -242,7 +246,7 @@ class Admission:
 
     def known(self, task: Task, digest: str, document: bytes) -> None:
         """The id is in the store already; the new task was not saved."""
-        self._dispatch.live -= task.total
+        self._load.release(task.total)
         self._answer_stored(task, digest, document)
 
 

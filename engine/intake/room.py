@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 
 class LiveSubtasks(Protocol):
-    """The count of subtasks that are neither settled nor in a delay queue."""
+    """The count of subtasks that are neither settled nor in a delay queue; see `Load`."""
 
     live: int
-    on_room: Callable[[], None] | None  #: called once when there are fewer of them
+
+    def reserve(self, count: int) -> None:
+        """Count subtasks in."""
+
+    def call_on_room(self, callback: Callable[[], None]) -> None:
+        """Have *callback* called once when there is more room."""
 
 
 class Room:
@@ -30,7 +35,7 @@ class Room:
 
     Args:
         loop: the engine's loop.
-        live: the count of live subtasks; what a task needs is added when it is taken.
+        load: the count of live subtasks; what a task needs is reserved when it is taken.
         regions: the tasks in memory, those that wait included.
         live_max: live subtasks (``live_subtasks_max``), and tasks in memory.
         wait_s: how long a task waits before it is refused (``saver_push_timeout_s``).
@@ -43,7 +48,7 @@ class Room:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        live: LiveSubtasks,
+        load: LiveSubtasks,
         regions: Sized,
         *,
         live_max: int,
@@ -52,7 +57,7 @@ class Room:
         on_taken: Callable[[Task, float | None], None],
         on_refused: Callable[[Task, BacklogFullError], None],
     ) -> None:
-        self._live = live
+        self._load = load
         self._regions = regions
         self._live_max = live_max
         self._waiting_max = waiting_max
@@ -73,13 +78,13 @@ class Room:
             self._take(task, None)
         elif len(self._queue) < self._waiting_max:
             self._waiting.add(task)
-            self._live.on_room = self._take_waiting
+            self._load.call_on_room(self._take_waiting)
         else:
             self._refuse(task, full)
 
     def _full(self, task: Task, *, in_memory: int) -> str:
         """Return what is full, or nothing when there is room for *task* beside the tasks *in_memory*."""
-        live = self._live.live
+        live = self._load.live
         if live and live + task.total > self._live_max:
             return "pushing_queue"
         if in_memory >= self._live_max:  # their rest waits for a node that is down
@@ -90,7 +95,7 @@ class Room:
         return self._full(task, in_memory=len(self._regions) - len(self._queue))
 
     def _take(self, task: Task, until: float | None) -> None:
-        self._live.live += task.total
+        self._load.reserve(task.total)
         self._on_taken(task, until)
 
     def _take_waiting(self) -> None:
@@ -98,7 +103,7 @@ class Room:
         while self._queue and not self._full_for_waiting(self._queue[0][1]):
             self._take(*self._waiting.take())
         if self._queue:
-            self._live.on_room = self._take_waiting
+            self._load.call_on_room(self._take_waiting)
 
     def _late(self, task: Task) -> None:
         self._refuse(task, self._full_for_waiting(task))

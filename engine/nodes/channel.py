@@ -153,7 +153,8 @@ class Channel:
         items = backlog.take(room) if backlog else []
         if len(items) < room and self._health.takes_new:
             items += self._queue.take(room - len(items))
-        return self._sift(items, self._refusals) if self._refusals else items
+        refusals = self._refusals
+        return self._sift(items, refusals) if refusals is not None and refusals.hosts else items
 
     def _sift(self, items: list[Item], refusals: Refusals) -> list[Item]:
         """Return what may go out; fail what is held, and queue again what has to wait."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engine.config.tables import EngineConfig, NodeConfig
     from engine.nodes.connection import Connection
     from engine.nodes.queue import Item
-    from engine.nodes.sink import Outcomes
+    from engine.nodes.sink import Events, Outcomes
     from engine.nodes.wire import Answer
     from engine.observe.counters import Stats
     from engine.observe.logs import AnswerRow
@@ -45,6 +45,7 @@ class Node:
     Args:
         config: its table.
         outcomes: told what became of subtasks.
+        events: told what happens to the node itself.
         log_subtasks: given the answers of each read (``log_subtasks``); see `logs.Logs.subtasks`.
 
     Raises:
@@ -55,10 +56,11 @@ class Node:
         self,
         config: NodeConfig,
         outcomes: Outcomes,
+        events: Events,
+        *,
         settings: EngineConfig,
         buffers: BufferPool,
         timer: Timer,
-        *,
         stats: Stats,
         log_subtasks: Callable[[str, list[AnswerRow], float], None] | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Node:
         self.address = address_of(config)
         self.health = Health(now)
         self._outcomes = outcomes
+        self._events = events
         self._stats = stats
         self._attempts_max = settings.attempts_max
         self._refusals = Refusals(now)
@@ -183,9 +186,9 @@ class Node:
             acked, rest = self._sort(items, answers, duration_s)
         if acked:
             self.acked_count += len(acked)
-            if self._refusals and self._refusals.clear(acked):
-                self._outcomes.takes_purges_again(self.config)
-            if self._suspects:
+            if self._refusals.hosts and self._refusals.clear(acked):
+                self._events.takes_purges_again(self.config)
+            if self._suspects.counts:
                 self._suspects.clear(acked)
             self._outcomes.acked(acked)
         for item, meaning, answer in rest:
@@ -231,7 +234,7 @@ class Node:
         if outcome is Outcome.REFUSED:
             self.refused_count += 1
             self._refusals.note(item, reason)
-            self._outcomes.refused(self.config, reason)
+            self._events.refused(self.config, reason)
         else:
             self.failed_count += 1
         self._outcomes.failed(item, reason)
@@ -275,7 +278,7 @@ class Node:
         if self._is_closed:
             return
         if self.health.failed(reason):
-            self._outcomes.node_down(self.config, reason)
+            self._events.node_down(self.config, reason)
             self.purges.abort_all(reason)
             self.prefetches.abort_all(reason)
             self._park_all()
@@ -308,7 +311,7 @@ class Node:
         """A probe was answered."""
         if not self._is_closed:
             self.health.answers_again()
-            self._outcomes.node_returns(self.config)
+            self._events.node_returns(self.config)
 
     def catch_up(self) -> None:
         """The last rows of the delay queue are about to be sent: keep new subtasks behind them."""
@@ -316,7 +319,7 @@ class Node:
 
     def is_ready_now(self) -> None:
         """The delay queue is empty: take subtasks as they come."""
-        self._outcomes.node_ready(self.config, self.health.ready())
+        self._events.node_ready(self.config, self.health.ready())
         self._wake()
 
     def close(self) -> None:

@@ -47,32 +47,31 @@ class Refusals:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._hosts: dict[str, Refused] = {}
+        self.hosts: dict[str, Refused] = {}  #: refused, with nothing acked since; changed here only
 
-    def __len__(self) -> int:
-        """Return how many hosts were refused with nothing acked since."""
-        return len(self._hosts)
+    def __repr__(self) -> str:
+        return f"<Refusals [{len(self.hosts)} hosts]>"
 
     @property
     def is_holding(self) -> bool:
         """Whether a host has been refused so often that its requests are held."""
-        return any(refused.times >= REFUSALS_BEFORE_HOLD for refused in self._hosts.values())
+        return any(refused.times >= REFUSALS_BEFORE_HOLD for refused in self.hosts.values())
 
     def note(self, item: Item, reason: str) -> None:
         """Count a refused request for its host."""
         host = _host_of(item)
-        if len(self._hosts) >= _HOSTS_MAX:
-            self._hosts.clear()
-        before = self._hosts.get(host)
-        self._hosts[host] = Refused(before.times + 1 if before else 1, self._now(), reason)
+        if len(self.hosts) >= _HOSTS_MAX:
+            self.hosts.clear()
+        before = self.hosts.get(host)
+        self.hosts[host] = Refused(before.times + 1 if before else 1, self._now(), reason)
 
     def clear(self, acked: list[Item]) -> bool:
         """Forget hosts that had a purge acked. Returns True when the last refused host went."""
-        had_any = bool(self._hosts)
+        had_any = bool(self.hosts)
         for share, index, _ in acked:
             if share.operation is not _PREFETCH:  # a GET that is answered says nothing about purges
-                self._hosts.pop(host_of(share.task.targets[index]), None)
-        return had_any and not self._hosts
+                self.hosts.pop(host_of(share.task.targets[index]), None)
+        return had_any and not self.hosts
 
     def sift(self, items: list[Item], in_flight: Iterable[Item], size: int) -> Sifted:
         """Tell apart what may go out, what is held, and what is *on trial* and has to wait.
@@ -88,7 +87,7 @@ class Refusals:
         since = self._now() - REFUSAL_HOLD_S
         on_trial = {
             host
-            for host, refused in self._hosts.items()
+            for host, refused in self.hosts.items()
             if refused.times < REFUSALS_BEFORE_HOLD and refused.last_at > since
         }
         room = size - sum(_host_of(item) in on_trial for item in in_flight) if on_trial else 0
@@ -110,12 +109,12 @@ class Refusals:
 
     def _held_reason(self, host: str) -> str:
         """Return why a request for *host* is not sent; empty: it is, for now as the host's one try."""
-        refused = self._hosts.get(host)
+        refused = self.hosts.get(host)
         if refused is None or refused.times < REFUSALS_BEFORE_HOLD:
             return ""
         now = self._now()
         if now - refused.last_at >= REFUSAL_HOLD_S:
-            self._hosts[host] = refused._replace(last_at=now)
+            self.hosts[host] = refused._replace(last_at=now)
             return ""
         return f"{refused.reason}; not sent, because it has refused {refused.times} in a row"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Outcomes(Protocol):
-    """Takes what became of subtasks, and what a node's state means for its delay queue and for operators."""
+    """Takes what became of subtasks."""
 
     def acked(self, items: list[Item]) -> None:
         """Take the requests of one read that the cache acked."""
@@ -30,6 +30,10 @@ class Outcomes(Protocol):
 
     def park(self, share: Share, indexes: Sequence[int], why: str) -> None:
         """Take subtasks that cannot be sent, because the node is down."""
+
+
+class Events(Protocol):
+    """Takes what happens to a node itself: for operators, and for its delay queue."""
 
     def refused(self, node: NodeConfig, reason: str) -> None:
         """Note that the node refused a request; an operator must act."""

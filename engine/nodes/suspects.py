@@ -15,23 +15,23 @@ class Suspects:
     """How often a request went out first and alone, and its connection ended without an answer."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Operation, str], int] = {}
+        self.counts: dict[tuple[Operation, str], int] = {}  #: of each suspect; changed here only
 
-    def __len__(self) -> int:
-        return len(self._counts)
+    def __repr__(self) -> str:
+        return f"<Suspects [{len(self.counts)} requests]>"
 
     def count(self, item: Item) -> int:
         """Suspect a request once more; return how often that was."""
         key = _key_of(item)
-        if len(self._counts) >= _SUSPECTS_MAX:
-            self._counts.clear()
-        self._counts[key] = count = self._counts.get(key, 0) + 1
+        if len(self.counts) >= _SUSPECTS_MAX:
+            self.counts.clear()
+        self.counts[key] = count = self.counts.get(key, 0) + 1
         return count
 
     def clear(self, items: list[Item]) -> None:
         """Forget requests that were answered, or given up."""
         for item in items:
-            self._counts.pop(_key_of(item), None)
+            self.counts.pop(_key_of(item), None)
 
 
 def _key_of(item: Item) -> tuple[Operation, str]:

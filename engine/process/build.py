@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.api.overview import Overview
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
-from engine.delivery.dispatch import Dispatch
-from engine.delivery.queues import DelayQueues
+from engine.delivery.parts import Delivery, build_delivery
 from engine.errors import ConfigError
 from engine.intake.admission import Admission
 from engine.intake.topology import Topology
@@ -61,8 +60,7 @@ class Parts:
 
     core: Core
     validator: Validator
-    dispatch: Dispatch
-    delay: DelayQueues
+    delivery: Delivery
     admission: Admission
     stores: Stores
     replayed: asyncio.Event  #: set while nothing of an earlier process is left in the store
@@ -89,35 +87,34 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     core = make_core(config, logs, peers)
     readiness = Readiness(core.savers)
     validator = _validator(core)
-    dispatch, delay = _delivery(core)
+    delivery = _delivery(core)
     replayed = asyncio.Event()
-    admission = _admission(core, dispatch, validator, replayed)
+    admission = _admission(core, delivery, validator, replayed)
     stores = _stores(core, validator, has_predecessor=has_predecessor)
-    _fill_savers(core, stores, admission, dispatch)
-    _make_nodes(core, dispatch)
-    rows = ReplayRows(core.regions, dispatch, validator, admission)
+    _fill_savers(core, stores, admission, delivery)
+    _fill_nodes(core, delivery)
+    rows = ReplayRows(core.regions, delivery, validator, admission)
     replay = Replay(
         rows,
         core.savers,
         core.reader,
-        delay,
-        nodes=dispatch.nodes,
+        delivery,
+        nodes=core.nodes,
         callbacks=core.callbacks,
         replayed=replayed,
         has_peers=core.task_peers is not None,
         has_predecessor=has_predecessor and not core.is_shared,
     )
-    cluster = _cluster(core, stores, dispatch, delay, rows=rows, readiness=readiness)
-    overview = Overview(core.stats, dispatch.nodes, delay, logs, peers=peers, cluster=cluster)
-    housekeeping = _housekeeping(core, dispatch, delay, cluster)
-    tasks = TaskAnswers.of(core, dispatch, delay, cluster, replayed)
+    cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
+    overview = Overview(core.stats, core.nodes, delivery.queues, logs, peers=peers, cluster=cluster)
+    housekeeping = _housekeeping(core, delivery, cluster)
+    tasks = TaskAnswers.of(core, delivery, cluster, replayed)
     interface = make_interface(core, admission, tasks, overview, readiness)
-    _register_gauges(core, dispatch, delay, interface.gate)
+    _register_gauges(core, delivery, interface.gate)
     return Parts(
         core,
         validator,
-        dispatch,
-        delay,
+        delivery,
         admission,
         stores,
         replayed,
@@ -143,31 +140,33 @@ def _validator(core: Core) -> Validator:
     )
 
 
-def _delivery(core: Core) -> tuple[Dispatch, DelayQueues]:
+def _delivery(core: Core) -> Delivery:
     settings = core.config.engine
-    dispatch = Dispatch(
-        core.regions,
-        core.dues,
-        core.timer,
-        core.stats,
-        attempts_max=settings.attempts_max,
+    return build_delivery(
+        asyncio.get_running_loop(),
+        regions=core.regions,
+        nodes=core.nodes,
+        savers=core.savers,
+        reader=core.reader,
+        dues=core.dues,
+        timer=core.timer,
+        stats=core.stats,
         on_alert=core.on_alert,
+        attempts_max=settings.attempts_max,
+        ttl_s=settings.delay_ttl_s if core.is_shared else 0,
         is_shared=core.is_shared,
     )
-    delay = DelayQueues(dispatch, core.reader, ttl_s=settings.delay_ttl_s if core.is_shared else 0)
-    dispatch.savers = core.savers
-    dispatch.delay = delay
-    return dispatch, delay
 
 
-def _admission(core: Core, dispatch: Dispatch, validator: Validator, replayed: asyncio.Event) -> Admission:
+def _admission(core: Core, delivery: Delivery, validator: Validator, replayed: asyncio.Event) -> Admission:
     settings = core.config.engine
     return Admission(
         validator,
         core.regions,
-        dispatch,
+        delivery.dispatch,
         core.savers,
         core.stats,
+        load=delivery.load,
         peers=core.task_peers,
         replayed=replayed,
         live_max=settings.live_subtasks_max,
@@ -186,7 +185,7 @@ def _stores(core: Core, validator: Validator, *, has_predecessor: bool) -> Store
     return SharedStore(core.config, slot, validator, core.on_alert)
 
 
-def _fill_savers(core: Core, stores: Stores, admission: Admission, dispatch: Dispatch) -> None:
+def _fill_savers(core: Core, stores: Stores, admission: Admission, delivery: Delivery) -> None:
     settings = core.config.engine
     reports = StoreReports(core.stats, core.on_alert)
     for number in range(settings.saver_count):
@@ -196,11 +195,11 @@ def _fill_savers(core: Core, stores: Stores, admission: Admission, dispatch: Dis
             Sinks(
                 accepted=admission.accepted,
                 known=admission.known,
-                saved=dispatch.saved,
+                saved=delivery.endings.saved,
                 callbacks=partial(core.callbacks.written, number),
                 late=reports.settled_late,
                 state=reports.store_state,
-                lost=dispatch.lost,
+                lost=delivery.dispatch.lost,
             ),
             backlog_count=settings.saver_backlog_count,
             push_timeout_s=settings.saver_push_timeout_s,
@@ -210,14 +209,21 @@ def _fill_savers(core: Core, stores: Stores, admission: Admission, dispatch: Dis
         core.savers.savers.append(saver)
 
 
-def _make_nodes(core: Core, dispatch: Dispatch) -> None:
+def _fill_nodes(core: Core, delivery: Delivery) -> None:
     settings = core.config.engine
     buffers = BufferPool()
     log_subtasks = core.logs.subtasks if settings.log_subtasks else None
     for node in core.config.node:
         try:
-            dispatch.nodes[node.name] = Node(
-                node, dispatch, settings, buffers, core.timer, stats=core.stats, log_subtasks=log_subtasks
+            core.nodes[node.name] = Node(
+                node,
+                delivery.dispatch,
+                delivery.events,
+                settings=settings,
+                buffers=buffers,
+                timer=core.timer,
+                stats=core.stats,
+                log_subtasks=log_subtasks,
             )
         except OSError as exc:
             raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
@@ -229,8 +235,7 @@ def _make_nodes(core: Core, dispatch: Dispatch) -> None:
 def _cluster(
     core: Core,
     stores: Stores,
-    dispatch: Dispatch,
-    delay: DelayQueues,
+    delivery: Delivery,
     *,
     rows: ReplayRows,
     readiness: Readiness,
@@ -243,38 +248,39 @@ def _cluster(
     return make_cluster(
         stores,
         core.config,
-        dispatch,
-        delay,
+        delivery,
         core.savers,
+        nodes=core.nodes,
+        regions=core.regions,
+        stats=core.stats,
+        on_alert=core.on_alert,
         rows=rows,
         callbacks=core.callbacks,
         is_draining=lambda: readiness.is_draining,
     )
 
 
-def _housekeeping(
-    core: Core, dispatch: Dispatch, delay: DelayQueues, cluster: Cluster | None
-) -> Housekeeping:
+def _housekeeping(core: Core, delivery: Delivery, cluster: Cluster | None) -> Housekeeping:
     return Housekeeping(
         core.savers,
         core.regions,
         (core.timer, core.dues),
-        backlog=lambda: dispatch.live + delay.total(),
+        backlog=lambda: delivery.load.live + delivery.queues.total(),
         may_forget=lambda: cluster is None or cluster.leads(),
         retention_s=core.config.engine.retention_days * 86400,
     )
 
 
-def _register_gauges(core: Core, dispatch: Dispatch, delay: DelayQueues, gate: Gate) -> None:
+def _register_gauges(core: Core, delivery: Delivery, gate: Gate) -> None:
     stats = core.stats
     stats.gauge("alert_queue", lambda: core.outbox.alerts_waiting)
-    stats.gauge("input_task_queue", lambda: dispatch.inbox_count)
+    stats.gauge("input_task_queue", lambda: len(delivery.dispatch.inbox))
     stats.gauge("notify_queue", lambda: len(core.outbox))
-    stats.gauge("pushing_queue", lambda: dispatch.live)
-    stats.gauge("reporting_queue", lambda: delay.unfolded)
+    stats.gauge("pushing_queue", lambda: delivery.load.live)
+    stats.gauge("reporting_queue", lambda: delivery.late.unfolded)
     stats.gauge("saver_queue", lambda: len(core.savers))
     stats.gauge("tasks_in_cache", lambda: len(core.regions))
     stats.gauge("timer_tasks", lambda: len(core.dues))
-    stats.gauge("delayed", delay.total)
+    stats.gauge("delayed", delivery.queues.total)
     stats.gauge("connections", lambda: len(gate.connections))
     stats.check()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config.tables import Config
+    from engine.nodes.node import Node
     from engine.notify.callbacks import CallbackJob
     from engine.observe.logs import Logs
     from engine.workers.peers import Peers
@@ -37,6 +38,7 @@ class Core:
     timer: Timer  #: fires at everything but due times
     dues: Timer  #: fires at the due times of tasks
     regions: RegionMap
+    nodes: dict[str, Node]  #: by name; filled last, because they tell other parts what comes of subtasks
     savers: SaverPool
     reader: StoreReader
     outbox: Outbox
@@ -59,7 +61,7 @@ class Core:
 
 
 def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
-    """Return the core; its pool has no savers yet."""
+    """Return the core; its pool has no savers yet, and its nodes are not made."""
     loop = asyncio.get_running_loop()
     stats = Stats()
     timer = Timer(loop, granularity_s=0.01, on_error=_log_timer_error)
@@ -75,6 +77,7 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
         timer=timer,
         dues=Timer(loop, on_error=_log_timer_error),
         regions=RegionMap(config.engine.region_count),
+        nodes={},
         savers=savers,
         reader=StoreReader(),
         outbox=outbox,

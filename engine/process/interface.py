@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from engine.api.readiness import Readiness
     from engine.cluster.cluster import Cluster
     from engine.config.tables import EngineConfig
-    from engine.delivery.dispatch import Dispatch
-    from engine.delivery.queues import DelayQueues
+    from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
     from engine.process.core import Core
 
@@ -57,8 +56,7 @@ class TaskAnswers:
     def of(
         cls,
         core: Core,
-        dispatch: Dispatch,
-        delay: DelayQueues,
+        delivery: Delivery,
         cluster: Cluster | None,
         replayed: asyncio.Event,
     ) -> TaskAnswers:
@@ -74,9 +72,9 @@ class TaskAnswers:
         )
         cancel = CancelTask(
             find,
-            dispatch,
+            delivery.dispatch,
             core.savers,
-            delay,
+            delivery.queues,
             peers=peers,
             elsewhere=None if cluster is None else CancelElsewhere(cluster, core.reader),
             write_limit_s=settings.saver_push_timeout_s + WRITE_LIMIT_S,

@@ -123,11 +123,11 @@ class Lifecycle:
 
     async def drain(self) -> None:
         """Stop in order, within `drain_limit_s`."""
-        dispatch, gate = self.parts.dispatch, self.parts.interface.gate
+        load, gate = self.parts.delivery.load, self.parts.interface.gate
         limit_s = self.drain_limit_s
         until = self._loop.time() + limit_s
         self.parts.readiness.note_draining()
-        logger.info("draining: no new connections; {} subtasks on their way", dispatch.live)
+        logger.info("draining: no new connections; {} subtasks on their way", load.live)
         if self._listener is not None:
             self._listener.close()
         gate.drain()
@@ -135,8 +135,8 @@ class Lifecycle:
         gate.close_idle()
         await gate.wait_closed(limit_s / 2)  # a slow client may not take all of the time
         left_s = max(0.0, until - self._loop.time() - min(2.0, limit_s / 4))
-        if not await dispatch.drain(left_s):
-            logger.warning("{} subtasks are not done; they go on at the next start", dispatch.live)
+        if not await load.drain(left_s):
+            logger.warning("{} subtasks are not done; they go on at the next start", load.live)
         await self._close(flush_s=max(0.5, until - self._loop.time()))
 
     async def _close(self, flush_s: float) -> None:
@@ -154,10 +154,9 @@ class Lifecycle:
         logger.info("stopped")
 
     async def _stop_delivery(self) -> None:
-        dispatch = self.parts.dispatch
-        dispatch.is_stopped = True
-        await self.parts.delay.stop()
-        for node in dispatch.nodes.values():
+        self.parts.delivery.dispatch.stop()
+        await self.parts.delivery.redelivery.stop()
+        for node in self.parts.core.nodes.values():
             node.close()
 
     async def _flush_savers(self, flush_s: float) -> None:

@@ -32,18 +32,20 @@ from engine.store.redis.records import bare_document
 from engine.tasks import documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from engine.cluster.takeover import Rows
     from engine.config.tables import Config
-    from engine.delivery.dispatch import Dispatch
-    from engine.delivery.queues import DelayQueues
+    from engine.delivery.parts import Delivery
     from engine.intake.validate import Validator
+    from engine.nodes.node import Node
     from engine.notify.stored import StoredCallbacks
+    from engine.observe.counters import Stats
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted
+    from engine.tasks.region import RegionMap
 
 
 class SharedStore:
@@ -112,10 +114,13 @@ class SharedStore:
 def make_cluster(
     shared: SharedStore,
     config: Config,
-    dispatch: Dispatch,
-    delay: DelayQueues,
+    delivery: Delivery,
     savers: SaverPool,
     *,
+    nodes: Mapping[str, Node],
+    regions: RegionMap,
+    stats: Stats,
+    on_alert: Callable[..., None],
     rows: Rows,
     callbacks: StoredCallbacks,
     is_draining: Callable[[], bool],
@@ -135,13 +140,13 @@ def make_cluster(
         nodes=[node.name for node in config.node],
     )
     membership = Membership(members, threads, about, ttl_s=ttl_s, is_draining=is_draining)
-    claims = delay.claims = QueueClaims(members, threads)
+    claims = delivery.redelivery.claims = QueueClaims(members, threads)
     takeover = Takeover(
         members,
         threads,
         rows=rows,
-        dispatch=dispatch,
-        regions=dispatch.regions,
+        journal_rows=delivery.journal_rows,
+        regions=regions,
         saver=saver,
         callbacks=callbacks,
     )
@@ -150,9 +155,10 @@ def make_cluster(
         members,
         threads,
         claims=claims,
-        delay=delay,
+        queues=delivery.queues,
+        redelivery=delivery.redelivery,
         callbacks=callbacks,
-        stats=dispatch.stats,
+        stats=stats,
     )
     duties = Duties(claims, takeover, Watch(membership, members, threads, takeover), leader)
     return Cluster(
@@ -160,9 +166,11 @@ def make_cluster(
         members,
         threads,
         duties,
-        dispatch=dispatch,
-        delay=delay,
+        delivery=delivery,
+        nodes=nodes,
+        regions=regions,
         saver=saver,
+        on_alert=on_alert,
         ttl_s=ttl_s,
         timeout_s=config.store.timeout_s,
     )

@@ -17,7 +17,7 @@ from loguru import logger
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.delivery.queues import DelayQueues
+    from engine.delivery.parts import Delivery
     from engine.nodes.node import Node
     from engine.notify.stored import StoredCallbacks
     from engine.recovery.rows import ReplayRows
@@ -36,7 +36,7 @@ class Replay:
         rows: replays one row of the journal.
         savers: whose stores hold the work.
         reader: reads the stores.
-        delay: the delay queues.
+        delivery: has the delay queues.
         nodes: name → node.
         callbacks: delivers what was not delivered.
         replayed: set while nothing of an earlier process is left in the store.
@@ -49,7 +49,7 @@ class Replay:
         rows: ReplayRows,
         savers: SaverPool,
         reader: StoreReader,
-        delay: DelayQueues,
+        delivery: Delivery,
         *,
         nodes: Mapping[str, Node],
         callbacks: StoredCallbacks,
@@ -60,13 +60,15 @@ class Replay:
         self._rows = rows
         self._savers = savers
         self._reader = reader
-        self._delay = delay
+        self._queues = delivery.queues
+        self._redelivery = delivery.redelivery
         self._nodes = nodes
         self._callbacks = callbacks
         self._replayed = replayed
         self._has_peers = has_peers
         self._has_predecessor = has_predecessor
-        delay.is_held = has_predecessor
+        if has_predecessor:
+            self._redelivery.hold()
 
     async def at_start(self) -> None:
         """Replay everything; with a predecessor only keep nodes that have rows from being ready.
@@ -101,10 +103,10 @@ class Replay:
         for number, saver in enumerate(self._savers.savers):
             await self._drop_orphans(saver)
             behind = await self._reader.read(saver.store.nodes_behind)
-            await self._delay.load(await self._reader.read(saver.store.depths), behind)
+            await self._queues.load(await self._reader.read(saver.store.depths), behind)
             self._callbacks.written(number, await self._reader.read(saver.store.pending_callbacks))
-        self._delay.is_held = False
-        for name in self._delay.names():
+        self._redelivery.let_go()
+        for name in self._queues.names():
             await self._deliver_rows_of(name)
         count = 0
         for saver in self._savers.savers:
@@ -125,11 +127,11 @@ class Replay:
         node = self._nodes.get(name)
         if node is not None:
             node.start_probe()
-            self._delay.deliver_if_returned(node)
+            self._redelivery.deliver_if_returned(node)
             return
-        count = self._delay.depth(name)
+        count = self._queues.depth(name)
         logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
-        await self._delay.drop_unknown(name)
+        await self._redelivery.drop_unknown(name)
 
     async def _replay_journal(self, saver: Saver) -> int:
         count = 0

@@ -11,7 +11,7 @@ from engine.intake.task_body import decode
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:
-    from engine.delivery.dispatch import Dispatch
+    from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
     from engine.intake.validate import Validator
     from engine.tasks.progress import Progress
@@ -24,16 +24,18 @@ class ReplayRows:
 
     Args:
         regions: where the tasks go.
-        dispatch: works them.
+        delivery: works them.
         validator: reads their bodies again, by the configuration of today.
         admission: may be asking the worker that had a task whether it has it.
     """
 
     def __init__(
-        self, regions: RegionMap, dispatch: Dispatch, validator: Validator, admission: Admission
+        self, regions: RegionMap, delivery: Delivery, validator: Validator, admission: Admission
     ) -> None:
         self._regions = regions
-        self._dispatch = dispatch
+        self._load = delivery.load
+        self._endings = delivery.endings
+        self._dispatch = delivery.dispatch
         self._validator = validator
         self._admission = admission
 
@@ -56,7 +58,7 @@ class ReplayRows:
             asking = self._admission.release_asking(record.id)
             task = self._regions.get(record.id)
             if task is not None and task.is_lost:
-                self._dispatch.drop(task)  # it had been taken from here, and comes back
+                self._endings.drop(task)  # it had been taken from here, and comes back
             elif task is not None:
                 continue  # a client handed it in again, and its own row is there too
             self._replay(record, key, (progress or {}).get(record.id))
@@ -74,7 +76,7 @@ class ReplayRows:
         task.digest, task.token = record.digest, record.token
         task.progress = progress
         self._regions.add(task)
-        self._dispatch.live += task.total
+        self._load.reserve(task.total)
         self._dispatch.submit(task, key, left_s=task.due_at - time.time())
 
     def _fail(self, record: Accepted, key: JournalKey, exc: RequestError) -> None:
@@ -85,4 +87,4 @@ class ReplayRows:
         with contextlib.suppress(RequestError):
             task.callback = decode(record.body).callback
         self._regions.add(task)
-        self._dispatch.adopt_failed(task, key, f"cannot go on after a restart: {exc}")
+        self._endings.settle_refused(task, key, f"cannot go on after a restart: {exc}")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.buffers import BufferPool
 from engine.base.timer import Timer
 from engine.config.load import parse
-from engine.delivery.dispatch import Dispatch
-from engine.delivery.queues import DelayQueues
+from engine.delivery.parts import build_delivery
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator, all_hosts
 from engine.nodes.node import Node
@@ -74,14 +73,25 @@ class Rig:
         self.dues = Timer(loop, granularity_s=0.01)
         self.alerts: list[tuple[str, str, str]] = []
         self.refused: dict[str, Exception | None] = {}
-        self.dispatch = Dispatch(
-            RegionMap(4),
-            self.dues,
-            self.timer,
-            self.stats,
-            attempts_max=config.engine.attempts_max,
+        self.regions = RegionMap(4)
+        self.nodes: dict[str, Node] = {}
+        self.reader = StoreReader(2)
+        savers = SaverPool([])
+        self.delivery = build_delivery(
+            loop,
+            regions=self.regions,
+            nodes=self.nodes,
+            savers=savers,
+            reader=self.reader,
+            dues=self.dues,
+            timer=self.timer,
+            stats=self.stats,
             on_alert=lambda *alert, **facts: self.alerts.append(alert),
+            attempts_max=config.engine.attempts_max,
         )
+        self.dispatch = self.delivery.dispatch
+        self.load = self.delivery.load
+        self.queues = self.delivery.queues
         self.store = store_kind(folder / "tasks-0.db")
         self.store.open()
         self.saver = Saver(
@@ -90,33 +100,37 @@ class Rig:
             Sinks(
                 accepted=self._accepted,
                 known=lambda task, digest, document: None,
-                saved=self.dispatch.saved,
+                saved=self.delivery.endings.saved,
             ),
             backlog_count=1000,
             push_timeout_s=1,
         )
-        self.dispatch.savers = SaverPool([self.saver])
-        self.reader = StoreReader(2)
-        self.dispatch.delay = DelayQueues(self.dispatch, self.reader)
+        savers.savers.append(self.saver)
         self.validator = Validator(
             Topology(config), due_s=config.engine.due_s, allows_callback=lambda url: None
         )
         self.buffers = BufferPool()
         for node in config.node:
-            self.dispatch.nodes[node.name] = Node(
-                node, self.dispatch, config.engine, self.buffers, self.timer, stats=self.stats
+            self.nodes[node.name] = Node(
+                node,
+                self.dispatch,
+                self.delivery.events,
+                settings=config.engine,
+                buffers=self.buffers,
+                timer=self.timer,
+                stats=self.stats,
             )
         self.saver.start()
 
     def node(self, name: str) -> Node:
         """Return one of the nodes."""
-        return self.dispatch.nodes[name]
+        return self.nodes[name]
 
     def submit(self, **body: Any) -> Task:
         """Take a task in as the intake does; it goes on after its commit."""
         task = self.validator.task(json.dumps(body).encode(), all_hosts)
-        assert self.dispatch.regions.add(task) is task
-        self.dispatch.live += task.total
+        assert self.regions.add(task) is task
+        self.load.reserve(task.total)
         self.saver.push(task)
         return task
 
@@ -138,10 +152,10 @@ class Rig:
 
     async def close(self) -> None:
         """Stop everything."""
-        self.dispatch.is_stopped = True
-        for node in self.dispatch.nodes.values():
+        self.dispatch.stop()
+        await self.delivery.redelivery.stop()
+        for node in self.nodes.values():
             node.close()
-        await self.dispatch.delay.stop()
         await self.saver.drain(20)
         self.saver.stop()
         self.timer.close()

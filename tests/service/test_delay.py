@@ -43,15 +43,15 @@ async def test_a_dead_nodes_subtasks_are_parked_and_delivered_late_oldest_first(
         assert "unreachable" in found["errors"][0]["reason"]
         second = rig.submit(targets=["http://a.com/3", "http://a.com/1"], due_s=0.2)
         await rig.stored(second, "partial")
-        assert rig.dispatch.delay.depth("edge-1") == 4
-        assert rig.dispatch.delay.oldest_s("edge-1") > 0
+        assert rig.queues.depth("edge-1") == 4
+        assert rig.queues.oldest_s("edge-1") > 0
         with edge:
             for task in (first, second):
                 found = await rig.stored(task, "done")
                 assert (found["counter"], found["delayed"], found["errors"]) == (2, 0, [])
             await until(lambda: rig.node("edge-1").state is NodeState.READY)
             assert edge.urls == ["http://a.com/1", "http://a.com/2", "http://a.com/3"]
-            assert rig.dispatch.delay.total() == 0
+            assert rig.queues.total() == 0
             assert ("node:edge-1", "resolved") in [alert[:2] for alert in rig.alerts]
 
 
@@ -117,19 +117,19 @@ async def test_a_node_that_fails_while_a_retry_is_pending_still_comes_back(
             found = await rig.stored(task, "done")
             assert found["counter"] == 3
             await until(lambda: rig.node("edge-1").state is NodeState.READY)
-            assert rig.dispatch.delay.total() == 0
+            assert rig.queues.total() == 0
 
 
 async def test_cancelling_takes_the_rows_of_a_dead_node_back(tmp_path: Path) -> None:
     edge = dead()
     async with rig_of(tmp_path, {"edge-1": edge}) as rig:
         task = rig.submit(targets=[URL, URL + "2"])
-        await until(lambda: rig.dispatch.delay.depth("edge-1") == 2)
+        await until(lambda: rig.queues.depth("edge-1") == 2)
         assert rig.dispatch.cancel(task) == 2
         await rig.stored(task, "cancelled")
         assert await rig.saver.drain(60)
         assert rig.store.depths() == {}
-        assert rig.dispatch.delay.total() == 0
+        assert rig.queues.total() == 0
 
 
 async def test_a_prefix_purge_stands_for_the_older_urls_below_it(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_rows_of_a_node_that_is_not_configured_any_more_fail(tmp_path: Pat
     async with rig_of(tmp_path, {"edge-1": edge}) as rig:
         task = rig.submit(targets=[URL], due_s=0.2)
         await rig.stored(task, "partial")
-        await rig.dispatch.delay.drop_unknown("edge-1")
+        await rig.delivery.redelivery.drop_unknown("edge-1")
         found = await rig.stored(task, "failed")
         assert "not configured any more" in found["errors"][-1]["reason"]
 
@@ -184,21 +184,21 @@ async def test_early_purges_on_a_connection_that_closes_early_are_all_sent_and_s
             other = rig.submit(targets=targets, nodes=["edge-1"])
             await until(lambda: edge.requests)
             task = rig.submit(targets=targets[40:], due_s=0.2)
-            await until(lambda: rig.dispatch.delay.depth("edge-1") == 60)
+            await until(lambda: rig.queues.depth("edge-1") == 60)
             gate.set()
             await rig.stored(other, "done")
             await rig.stored(task, "partial")
             node = rig.node("edge-1")
             await until(lambda: not node.waiting_count and not node.in_flight, lambda: repr(node))
             assert set(edge.urls) == set(targets)
-            assert rig.dispatch.live == 0
+            assert rig.load.live == 0
             channels = (node.purges, node.prefetches)
             assert not any(channel._backlog._lanes or channel._queue._lanes for channel in channels)
             with parent:
                 found = await rig.stored(task, "done")
                 assert (found["counter"], found["delayed"]) == (120, 0)
                 await until(lambda: not node.waiting_count and not node.in_flight, lambda: repr(node))
-                assert rig.dispatch.live == rig.dispatch.delay.total() == 0
+                assert rig.load.live == rig.queues.total() == 0
 
 
 async def test_a_node_is_ready_when_its_purges_are_delivered_and_prefetches_come_after(
@@ -227,7 +227,7 @@ async def test_a_node_is_ready_when_its_purges_are_delivered_and_prefetches_come
             gate.set()
             await rig.stored(fetch, "done")
             assert edge.requests[0].path == "/a3"
-            await until(lambda: rig.dispatch.delay.total() == 0)
+            await until(lambda: rig.queues.total() == 0)
 
 
 class HeldStore(SqliteStore):
@@ -256,7 +256,7 @@ async def test_a_delivery_ends_when_its_rows_are_cancelled_between_the_reads(tmp
             assert await rig.saver.drain(60)
             rig.store.gate.set()
             await until(lambda: rig.node("edge-1").state is NodeState.READY)
-            await until(lambda: rig.dispatch.delay.total() == 0)
+            await until(lambda: rig.queues.total() == 0)
             await rig.stored(rig.submit(targets=[URL + "2"]), "done")
             assert edge.urls == [URL + "2"]
 
@@ -264,18 +264,18 @@ async def test_a_delivery_ends_when_its_rows_are_cancelled_between_the_reads(tmp
 async def test_the_depth_is_exact_although_it_is_counted_while_rows_come_and_go(tmp_path: Path) -> None:
     """Rows are parked and cancelled, on their way to the file, while what is in the file is counted."""
     async with rig_of(tmp_path, {"edge-1": dead()}) as rig:
-        delay = rig.dispatch.delay
+        queues = rig.queues
         for number in range(60):
-            counting = asyncio.gather(delay.recount("edge-1"), delay.recount("edge-1"))
+            counting = asyncio.gather(queues.recount("edge-1"), queues.recount("edge-1"))
             tasks = [rig.submit(targets=[f"{URL}/{number}/{n}" for n in range(3)]) for _ in range(3)]
             while not counting.done():
                 await asyncio.sleep(0.0005)
                 if tasks and tasks[-1].shares and tasks[-1].shares[0].delayed:
                     rig.dispatch.cancel(tasks.pop())
             await counting
-            await until(lambda: not rig.dispatch.live)
+            await until(lambda: not rig.load.live)
             assert await rig.saver.drain(60)
-            assert delay.depth("edge-1") == rig.store.depth("edge-1").count > 0
+            assert queues.depth("edge-1") == rig.store.depth("edge-1").count > 0
 
 
 class FailingStore(SqliteStore):
@@ -328,8 +328,8 @@ async def test_rows_of_a_removed_node_are_counted_once_and_the_rest_is_delivered
     async with rig_of(tmp_path, nodes) as rig:
         task = rig.submit(targets=[URL, URL + "2", URL + "3"], due_s=0.2)
         assert (await rig.stored(task, "partial"))["delayed"] == 6
-        await until(lambda: rig.dispatch.regions.get(task.id) is None)
-        await rig.dispatch.delay.drop_unknown(gone)
+        await until(lambda: rig.regions.get(task.id) is None)
+        await rig.delivery.redelivery.drop_unknown(gone)
         found = await rig.stored(task, "partial")
         assert (found["counter"], found["failed"], found["delayed"]) == (0, 3, 3)
         assert sorted(layer["delayed"] + layer["failed"] for layer in found["layers"]) == [3, 3]
@@ -350,14 +350,14 @@ async def test_an_id_posted_again_does_not_swallow_the_delivery_of_its_old_rows(
     async with rig_of(tmp_path, {"edge-1": edge}) as rig:
         task = rig.submit(**body, due_s=0.2)
         await rig.stored(task, "partial")
-        await until(lambda: rig.dispatch.regions.get("same") is None)
+        await until(lambda: rig.regions.get("same") is None)
         again = rig.validator.task(json.dumps(body).encode(), all_hosts)
         again.waiters = [lambda reply: None]
-        assert rig.dispatch.regions.add(again) is again
+        assert rig.regions.add(again) is again
         with edge:
             found = await rig.stored(task, "done")
             assert (found["counter"], found["delayed"]) == (1, 0)
-        rig.dispatch.regions.remove("same")
+        rig.regions.remove("same")
 
 
 @pytest.mark.parametrize("status", [403, 405])
@@ -378,4 +378,4 @@ async def test_a_refused_wide_purge_does_not_fail_the_urls_below_it(tmp_path: Pa
             assert (await rig.stored(wide, "failed"))["failed"] == 1
             found = await rig.stored(urls, "done")
             assert (found["counter"], found["failed"]) == (5, 0)
-            assert rig.dispatch.stats.subtasks_redelivered == 6
+            assert rig.stats.subtasks_redelivered == 6

@@ -31,9 +31,9 @@ async def test_a_task_is_done_when_every_node_acked_or_had_nothing(tmp_path: Pat
                 max(request.at for request in parent.requests) <= min(request.at for request in edge.requests)
                 or len(parent.requests) == 2
             )
-            await until(lambda: rig.dispatch.regions.get(task.id) is None)
+            await until(lambda: rig.regions.get(task.id) is None)
             await until(lambda: rig.store.count()["journal_rows"] == 0)
-            assert rig.dispatch.live == 0
+            assert rig.load.live == 0
             assert not task.shares
 
 
@@ -146,7 +146,7 @@ async def test_what_was_not_sent_is_cancelled_and_what_was_is_counted(tmp_path: 
             assert found["counter"] == 1
             assert len(parent.requests) == 1
             assert edge.requests == []
-            assert rig.dispatch.live == 0
+            assert rig.load.live == 0
 
 
 async def test_at_its_due_time_a_task_with_something_left_is_partial_and_can_still_be_done(
@@ -175,11 +175,11 @@ async def test_draining_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
 
     with FakeNode(held) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}) as rig:
-            assert await rig.dispatch.drain(0)
+            assert await rig.load.drain(0)
             task = rig.submit(targets=[URL])
-            assert not await rig.dispatch.drain(0.05)
+            assert not await rig.load.drain(0.05)
             gate.set()
-            assert await rig.dispatch.drain(60)
+            assert await rig.load.drain(60)
             assert task.state is State.DONE
 
 

@@ -171,7 +171,7 @@ async def test_prefetches_whose_origin_hangs_fail_and_do_not_take_the_node_down(
             fetch = rig.submit(action="prefetch", targets=urls(3))
             await until(lambda: len(edge.requests) >= first_purge_after)
             purged = 0
-            while rig.dispatch.regions.get(fetch.id) is not None:
+            while rig.regions.get(fetch.id) is not None:
                 await rig.stored(rig.submit(targets=urls(3, "b.com")), "done")
                 purged += 1
                 assert rig.node("edge-1").state is NodeState.READY

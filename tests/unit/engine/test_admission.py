@@ -10,6 +10,7 @@ import pytest
 
 from engine.config.load import parse
 from engine.config.tables import AuthConfig
+from engine.delivery.load import Load
 from engine.errors import BacklogFullError, StoreError
 from engine.intake.admission import LINES_MAX, Admission
 from engine.intake.auth import Auth
@@ -19,8 +20,6 @@ from engine.observe.counters import Stats
 from engine.tasks.region import RegionMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.intake.replies import Reply
     from engine.tasks.task import Task
 
@@ -45,11 +44,9 @@ class Saver:
 
 
 class Delivery:
-    """Counts live subtasks, and keeps what it is to deliver."""
+    """Keeps what it is to deliver."""
 
     def __init__(self) -> None:
-        self.live = 0
-        self.on_room: Callable[[], None] | None = None
         self.tasks: list[str] = []
 
     def submit(self, task: Task, _journal_key: object) -> None:
@@ -62,6 +59,7 @@ class Bench:
     def __init__(self, *, live_max: int = 100, wait_s: float = 0.001) -> None:
         self.saver = cast("Any", Saver())
         self.delivery = cast("Any", Delivery())
+        self.load = Load(asyncio.get_running_loop())
         self.regions = RegionMap(4)
         self.stats = Stats()
         self.alerts: list[str] = []
@@ -73,6 +71,7 @@ class Bench:
             self.delivery,
             self.saver,
             self.stats,
+            load=self.load,
             replayed=asyncio.Event(),
             live_max=live_max,
             wait_s=wait_s,
@@ -102,7 +101,7 @@ def statuses(*replies: list[Reply]) -> list[int]:
 async def test_a_task_is_answered_after_its_commit_and_delivered_then() -> None:
     bench = Bench()
     replies = bench.submit(body("a", "http://a/1", "http://a/2"))
-    assert (replies, bench.delivery.tasks, bench.delivery.live) == ([], [], 2)
+    assert (replies, bench.delivery.tasks, bench.load.live) == ([], [], 2)
     bench.commit()
     assert statuses(replies) == [202]
     assert json.loads(replies[0].body) == {"task_id": "a", "state": "accepted", "total": 2}
@@ -115,7 +114,7 @@ async def test_a_task_that_cannot_be_saved_is_as_if_it_had_never_come() -> None:
     replies = bench.submit(body())
     bench.commit(error=StoreError("disk is full"))
     assert statuses(replies) == [503]
-    assert (len(bench.regions), bench.delivery.live, bench.delivery.tasks) == (0, 0, [])
+    assert (len(bench.regions), bench.load.live, bench.delivery.tasks) == (0, 0, [])
     assert (bench.stats.store_errors, bench.stats.requests_unavailable) == (1, 1)
 
 
@@ -147,7 +146,7 @@ async def test_an_id_that_the_store_has_is_answered_from_there(is_same: bool) ->
     digest = task.digest.hex() if is_same else "00"
     bench.admission.known(task, digest, b'{"task_id":"a","state":"done","digest":"ff"}')
     assert statuses(replies) == [200 if is_same else 409]
-    assert (len(bench.regions), bench.delivery.live) == (0, 0)
+    assert (len(bench.regions), bench.load.live) == (0, 0)
 
 
 async def test_a_task_without_room_waits_and_is_refused_in_the_end() -> None:

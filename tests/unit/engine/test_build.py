@@ -42,7 +42,7 @@ def make(
 async def test_parts_are_frozen(tmp_path: Path) -> None:
     parts = make(tmp_path)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        parts.dispatch = parts.dispatch  # type: ignore[misc]
+        parts.delivery = parts.delivery  # type: ignore[misc]
 
 
 async def test_nothing_is_opened_before_the_engine_is_prepared(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ async def test_every_figure_of_the_statistics_has_its_part(tmp_path: Path) -> No
 
 async def test_parts_that_send_tasks_to_the_savers_share_one_pool(tmp_path: Path) -> None:
     parts = make(tmp_path)
-    assert parts.dispatch.savers is parts.core.savers
-    assert set(parts.dispatch.nodes) == {"edge-1"}
+    assert parts.delivery.endings._savers is parts.core.savers
+    assert set(parts.core.nodes) == {"edge-1"}
 
 
 async def test_a_ca_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_deliveries_are_held_while_the_worker_before_still_delivers(
     tmp_path: Path, *, has_predecessor: bool
 ) -> None:
     parts = make(tmp_path, peers=Peers(0, 1, 2), has_predecessor=has_predecessor)
-    assert parts.delay.is_held == has_predecessor
+    assert parts.delivery.redelivery.is_held == has_predecessor
 
 
 async def test_an_engine_on_redis_is_in_a_cluster_and_all_its_workers_see_every_task(
@@ -92,9 +92,9 @@ async def test_an_engine_on_redis_is_in_a_cluster_and_all_its_workers_see_every_
 ) -> None:
     parts = make(tmp_path, peers=Peers(0, 2, 1), store=REDIS, has_predecessor=True)
     assert parts.cluster is not None
-    assert parts.delay.claims is not None
+    assert parts.delivery.redelivery.claims is not None
     assert parts.core.task_peers is None
-    assert not parts.delay.is_held
+    assert not parts.delivery.redelivery.is_held
     assert make(tmp_path).cluster is None
 
 

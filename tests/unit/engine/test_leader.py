@@ -59,7 +59,9 @@ def make() -> tuple[Leader, Store, Stats, Any]:
     stats = Stats()
     view = View("me", 4, [Member("me", About(nodes=["e1"]), lives=True, has_left=False)])
     membership: Any = SimpleNamespace(view=view)
-    leader = Leader(membership, store, store, claims=store, delay=store, callbacks=store, stats=stats)
+    leader = Leader(
+        membership, store, store, claims=store, queues=store, redelivery=store, callbacks=store, stats=stats
+    )
     return leader, store, stats, membership
 
 

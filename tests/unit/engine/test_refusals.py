@@ -81,21 +81,21 @@ def test_one_acked_purge_clears_its_host_and_the_last_one_is_told() -> None:
     assert not refusals.clear(items(1, "b.com"))
     assert refusals.is_holding
     assert refusals.clear(items(1))
-    assert not refusals
+    assert not refusals.hosts
     assert not refusals.clear(items(1))
 
 
 def test_an_acked_prefetch_clears_nothing() -> None:
     refusals = refused(1)
     assert not refusals.clear(items(1, operation=Operation.PREFETCH))
-    assert len(refusals) == 1
+    assert len(refusals.hosts) == 1
 
 
 def test_refused_hosts_are_bounded() -> None:
     refusals = Refusals(Clock())
     for number in range(3000):
         refusals.note(items(1, f"{number}.com")[0], "answered 403")
-    assert len(refusals) <= 1024
+    assert len(refusals.hosts) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class World:
             world,
             savers,
             world,
-            world,
+            SimpleNamespace(queues=world, redelivery=world),  # type: ignore[arg-type]
             nodes={"e1": world},
             callbacks=world,
             replayed=self.replayed,
@@ -98,6 +98,12 @@ class World:
 
     def depth(self, name: str) -> int:
         return 2
+
+    def hold(self) -> None:
+        self.is_held = True
+
+    def let_go(self) -> None:
+        self.is_held = False
 
     def start_probe(self) -> None:
         self.log.append("probe e1")

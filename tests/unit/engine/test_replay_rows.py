@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 from engine.config.load import parse
@@ -35,13 +36,17 @@ class World:
         self.answered: list[Task] = []
         validator = Validator(Topology(parse({"node": [NODE]})), due_s=60, allows_callback=lambda _: None)
         world: Any = self
-        self.rows = ReplayRows(self.regions, world, validator, world)
+        delivery: Any = SimpleNamespace(load=world, endings=world, dispatch=world)
+        self.rows = ReplayRows(self.regions, delivery, validator, world)
+
+    def reserve(self, count: int) -> None:
+        self.live += count
 
     def submit(self, task: Task, key: Any, *, left_s: float) -> None:
         assert left_s < 0, "it was due long ago"
         self.submitted.append((task.id, key))
 
-    def adopt_failed(self, task: Task, key: Any, reason: str) -> None:
+    def settle_refused(self, task: Task, key: Any, reason: str) -> None:
         self.failed[task.id] = reason
 
     def drop(self, task: Task) -> None:

@@ -55,6 +55,12 @@ class Bench:
         self.memory.append(made)
         self.room.admit(made)
 
+    def reserve(self, count: int) -> None:
+        self.live += count
+
+    def call_on_room(self, callback: Callable[[], None]) -> None:
+        self.on_room = callback
+
     def settle(self, count: int) -> None:
         self.live -= count
         on_room, self.on_room = self.on_room, None

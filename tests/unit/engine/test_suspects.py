@@ -27,7 +27,7 @@ def test_an_answer_clears_a_request() -> None:
     suspects = Suspects()
     suspects.count(item("http://a.com/"))
     suspects.clear([item("http://a.com/"), item("http://b.com/")])
-    assert not suspects
+    assert not suspects.counts
     assert suspects.count(item("http://a.com/")) == 1
 
 
@@ -35,4 +35,4 @@ def test_suspects_are_bounded() -> None:
     suspects = Suspects()
     for number in range(3000):
         suspects.count(item(f"http://a.com/{number}"))
-    assert len(suspects) <= 1024
+    assert len(suspects.counts) <= 1024

@@ -33,7 +33,7 @@ class World:
         self.regions = RegionMap(4)
         self.replayed: list[str] = []
         self.settled: list[str] = []
-        self.at_work: list[str] = []
+        self.working: list[str] = []
         self.callback_keys: set[str] = set()
         self.going: list[str] = []
         self.written_callbacks: list[Callback] = []
@@ -41,7 +41,7 @@ class World:
         self.commit_s = 0.0
         world: Any = self
         self.takeover = Takeover(
-            world, world, rows=world, dispatch=world, regions=self.regions, saver=world, callbacks=world
+            world, world, rows=world, journal_rows=world, regions=self.regions, saver=world, callbacks=world
         )
 
     async def call(self, function: Any, *args: object) -> Any:
@@ -75,11 +75,11 @@ class World:
         self.replayed += [f"{key} {one.id}" for one in records] if self.replays else []
         return len(records) if self.replays else 0
 
-    def journal_rows(self) -> list[tuple[int, str]]:
-        return [(0, key) for key in self.at_work]
+    def at_work(self) -> list[str]:
+        return self.working
 
-    def has_journal(self, key: str) -> bool:
-        return key in self.at_work
+    def has(self, key: str) -> bool:
+        return key in self.working
 
     def keys(self) -> set[str]:
         return self.callback_keys
@@ -112,21 +112,21 @@ async def test_a_callback_of_a_dead_engine_is_delivered() -> None:
 async def test_an_entry_without_a_task_that_is_new_here_is_over() -> None:
     world = World(dead={1: {"1-0": [record("t")], "2-0": [record("u")]}})
     world.replays = False
-    world.at_work = ["1:2-0"]
+    world.working = ["1:2-0"]
     await world.takeover.take_from("dead", 1)
     assert world.settled == ["1:1-0"]
 
 
 async def test_entries_that_this_engine_knows_of_are_not_lost() -> None:
     world = World(me={1: {"1-0": [record("t")], "2-0": CALLBACK, "3-0": [record("u")]}})
-    world.at_work, world.callback_keys, world.going = ["1:1-0"], {"1:2-0"}, ["1:3-0"]
+    world.working, world.callback_keys, world.going = ["1:1-0"], {"1:2-0"}, ["1:3-0"]
     await world.takeover.find_lost()
     assert len(world.entries["me"][1]) == 3
 
 
 async def test_an_entry_whose_commit_was_not_answered_is_worked() -> None:
     world = World(me={1: {"1-0": [record("t")], "2-0": [record("u")]}})
-    world.at_work = ["1:1-0"]
+    world.working = ["1:1-0"]
     world.commit_s = 2.0
     await world.takeover.find_lost()
     assert world.replayed == ["1:2-0 u"]

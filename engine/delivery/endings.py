@@ -1,0 +1,244 @@
+"""What happens when a task is over, is due, is cancelled, or is another engine's by now.
+
+A task ends in memory when nothing of it is on its way any more: it gets its state, its document is written
+with the callback that reports it, and it is forgotten here once that is stored.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.delivery.expansion import unlink
+from engine.tasks import documents
+from engine.tasks.records import Callback, JournalKey
+from engine.tasks.words import (
+    ACKED,
+    BLOCKED,
+    CANCELLED,
+    DELAYED,
+    FAILED,
+    FINAL_STATES,
+    QUEUED,
+    RETRYING,
+    State,
+)
+
+if TYPE_CHECKING:
+    from engine.base.timer import Timer
+    from engine.delivery.journal_rows import JournalRows
+    from engine.delivery.load import Load
+    from engine.delivery.parking import Parking
+    from engine.delivery.touched import Touched
+    from engine.observe.counters import Stats
+    from engine.saver.pool import SaverPool
+    from engine.tasks.region import RegionMap
+    from engine.tasks.task import Share, Task
+
+_RUNNING: Final = State.RUNNING  # looked up once: see `health`
+_DONE: Final = State.DONE
+_UNSENT: Final = frozenset({BLOCKED, QUEUED, RETRYING, DELAYED})
+
+_encode = msgspec.json.encode
+
+
+class Endings:
+    """Owns how tasks end, from the due time to the last reference to them.
+
+    Args:
+        dues: fires at the due times of tasks.
+        touched: tasks with progress to tell other engines of; None: no other engine has the store.
+    """
+
+    def __init__(
+        self,
+        regions: RegionMap,
+        dues: Timer,
+        savers: SaverPool,
+        *,
+        load: Load,
+        journal_rows: JournalRows,
+        parking: Parking,
+        stats: Stats,
+        touched: Touched | None,
+    ) -> None:
+        self._regions = regions
+        self._dues = dues
+        self._savers = savers
+        self._load = load
+        self._journal_rows = journal_rows
+        self._parking = parking
+        self._stats = stats
+        self._touched = touched
+        self._is_shared = touched is not None
+
+    # While it is at work
+
+    def watch(self, task: Task, journal_key: JournalKey, wait_s: float) -> None:
+        """Take note of a task that begins: the journal row that holds it, and when it is due."""
+        self._journal_rows.enter(task, journal_key)
+        self._dues.add(task.id, wait_s, lambda: self.due(task))
+
+    def due(self, task: Task) -> None:
+        """A task's due time has come: what is left of it makes it partial, and it goes on."""
+        task.is_due = True
+        if not task.shares or task.is_handed:
+            return  # not expanded yet; it will begin as partial
+        if task.live == 0:
+            self.over(task)
+        elif task.state is _RUNNING:
+            task.state = State.PARTIAL
+            task.updated_at = time.time()
+            self._count(State.PARTIAL)
+            report = self._report(task)
+            if report is not None:
+                self._savers.of(task.id).report(report)
+
+    def less_live(self, task: Task, count: int) -> None:
+        """Count subtasks of a task out that were settled or parked; with the last of them it is over."""
+        task.live -= count
+        self._load.release(count)
+        if task.live == 0:
+            self.over(task)
+
+    def settle_late(self, share: Share, index: int, reason: str) -> None:
+        """Settle a delayed subtask of a task in memory: delivered, or failed for *reason*."""
+        if share.states[index] != DELAYED:
+            return
+        task = share.task
+        share.delayed -= 1
+        if reason:
+            share.states[index] = FAILED
+            share.failed += 1
+            documents.add_error(task, share.node.name, task.targets[index], reason)
+        else:
+            share.states[index] = ACKED
+            share.acked += 1
+        task.updated_at = time.time()
+        if task.live == 0:
+            self.over(task)
+
+    def cancel(self, task: Task) -> int:
+        """Cancel what was not sent of a task that has its shares. Returns how many subtasks that was."""
+        cancelled = 0
+        parked: dict[str, int] = {}
+        for share in task.shares:
+            unsent = [index for index, state in enumerate(share.states) if state in _UNSENT]
+            queued = [index for index in unsent if share.states[index] == QUEUED]
+            delayed = sum(share.states[index] == DELAYED for index in unsent)
+            for index in unsent:
+                share.states[index] = CANCELLED
+            share.node.forget(share, queued)
+            share.delayed -= delayed
+            share.cancelled += len(unsent)
+            cancelled += len(unsent)
+            if delayed:
+                parked[share.node.name] = parked.get(share.node.name, 0) + delayed
+        self._parking.take_back(task, parked)
+        if cancelled:
+            task.updated_at = time.time()
+            self.less_live(task, cancelled - sum(parked.values()))
+        return cancelled
+
+    # When it is over
+
+    def over(self, task: Task) -> None:
+        """Nothing of the task is on its way any more: settle it, unless it waits for delayed ones."""
+        if task.is_lost:
+            self.drop(task)
+            return
+        state = documents.state_of(task, is_due=task.is_due)
+        if state is not _RUNNING:
+            self._settle(task, state)
+        elif self._is_shared and not task.is_handed:
+            task.version += 1
+            self._save(task)
+
+    def settle_refused(self, task: Task, journal_key: JournalKey, reason: str) -> None:
+        """Settle a task of the journal that the configuration does not allow any more."""
+        self._journal_rows.enter(task, journal_key)
+        documents.add_error(task, "", "", reason)
+        task.updated_at = time.time()
+        self._settle(task, State.FAILED)
+
+    def _settle(self, task: Task, state: State) -> None:
+        if task.state is not state:
+            self._count(state)
+        task.state = state
+        if state is _DONE:
+            task.errors = ()  # they told why it took several attempts
+            self._stats.task_s.observe(max(0.0, task.updated_at - task.created_at))
+        if state in FINAL_STATES:
+            self._dues.cancel(task.id)
+        task.version += 1
+        self._save(task)
+
+    def _count(self, state: State) -> None:
+        if state is _DONE:
+            self._stats.tasks_done += 1
+        elif state is State.FAILED:
+            self._stats.tasks_failed += 1
+        elif state is State.CANCELLED:
+            self._stats.tasks_cancelled += 1
+        else:
+            self._stats.tasks_partial += 1
+
+    def _save(self, task: Task) -> None:
+        document = _encode(documents.document(task, private=True))
+        report = None if task.state is _RUNNING else self._report(task)
+        if self._is_shared:
+            task.is_handed = True
+        self._savers.of(task.id).save(task, document, task.version, report, task.parked)
+
+    def _report(self, task: Task) -> Callback | None:
+        """Return the callback that reports a new state, if the client asked for it."""
+        if task.callback is None or task.reported is task.state:
+            return None
+        task.reported = task.state
+        return Callback(0, task.id, task.callback, _encode(documents.document(task)).decode())
+
+    # When it is stored
+
+    def saved(self, task: Task, version: int) -> None:
+        """A document is on disk: forget the task, unless a newer one is on its way."""
+        if task.version != version:
+            return
+        self._parking.written(task)
+        self._remove(task)
+        last_of = self._journal_rows.leave(task)
+        if last_of is not None:
+            self._savers.of(task.id).settle_journal(last_of)
+
+    def lost(self, task_id: str) -> Task | None:
+        """Leave a task to the engine that took it over, because this one was thought to be dead.
+
+        Returns:
+            The task, when some of it is on its way: what was not sent is to be cancelled; when the rest is
+            answered, the task is dropped.
+        """
+        task = self._regions.get(task_id)
+        if task is None or not task.is_committed:
+            return None
+        task.is_lost = True
+        if task.live:
+            return task
+        self.drop(task)
+        return None
+
+    def drop(self, task: Task) -> None:
+        """Let a lost task go, and nothing of it in the store."""
+        if self._regions.get(task.id) is not task:
+            return  # it has been taken back, and is another one here by now
+        self._remove(task)
+        self._journal_rows.leave(task)
+
+    def _remove(self, task: Task) -> None:
+        self._regions.remove(task.id)
+        if self._touched is not None:
+            self._touched.discard(task)
+        self._load.made_room()
+        self._dues.cancel(task.id)
+        if task.live == 0:
+            unlink(task)

@@ -1,0 +1,89 @@
+"""From the plan of a task to its shares, which of them wait for which, and what an engine before had done.
+
+A share without parents is sent at once; the others wait target by target for all of their parents. A purge
+that fetches again has a second share for each node, behind the node's purge and the parents' prefetches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.tasks.task import Share
+from engine.tasks.words import ACKED, BLOCKED, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.tasks.task import NodeRef, Task
+
+_BYTE_MAX: Final = 255
+_PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
+
+
+def shares_of(task: Task, nodes: Mapping[str, NodeRef]) -> list[Share]:
+    """Return the shares of a task by its plan, linked to their parents; every subtask is `BLOCKED`."""
+    plan = task.plan
+    assert plan is not None
+    count = len(task.targets)
+    purges: list[Share] = []
+    for step in plan.steps:
+        operation = plan.operation_at(step, task.action, task.kind, soft=task.soft)
+        share = Share(task, nodes[step.node], operation, count)
+        if step.parents:
+            _link(share, [purges[index] for index in step.parents])
+        purges.append(share)
+    if not task.prefetch:
+        return purges
+    fetches: list[Share] = []
+    for own, step in zip(purges, plan.steps, strict=True):
+        share = Share(task, own.node, _PREFETCH, count)
+        _link(share, [own, *(fetches[index] for index in step.parents)])
+        fetches.append(share)
+    return purges + fetches
+
+
+def _link(share: Share, parents: list[Share]) -> None:
+    share.parents = parents
+    for parent in parents:
+        if parent.children is None:
+            parent.children = []
+        parent.children.append(share)
+    count = len(share.states)
+    share.blockers = (
+        bytearray([len(parents)]) * count if len(parents) <= _BYTE_MAX else [len(parents)] * count
+    )
+
+
+def unlink(task: Task) -> None:
+    """Take the references of a finished task apart, so that it is freed at once.
+
+    Left to the garbage collector, its cycles are what a busy engine pays for, as in the talk.
+    """
+    for share in task.shares:
+        share.children = None
+        share.parents = ()
+    task.shares = ()
+
+
+def mark_acked(task: Task, progress: dict[tuple[str, int], bytes]) -> dict[Share, list[int]]:
+    """Mark what an engine before this one had acked; return the indexes of each share that has any.
+
+    Args:
+        task: expanded a moment ago.
+        progress: node and operation → a byte per target, 1 when it was acked; of another length: ignored.
+    """
+    acked: dict[Share, list[int]] = {}
+    for share in task.shares:
+        marks = progress.get((share.node.name, int(share.operation)), b"")
+        if len(marks) == len(share.states):
+            indexes = [index for index, mark in enumerate(marks) if mark]
+            share.acked = len(indexes)
+            for index in indexes:
+                share.states[index] = ACKED
+            acked[share] = indexes
+    return acked
+
+
+def blocked_of(share: Share) -> list[int]:
+    """Return the targets of a share that have not begun."""
+    return [index for index, state in enumerate(share.states) if state == BLOCKED]

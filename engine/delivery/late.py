@@ -1,0 +1,81 @@
+"""What became of delivered rows: folded into their tasks, in memory or in the store, and the rows dropped."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from engine.tasks.records import Delivered
+
+if TYPE_CHECKING:
+    from engine.delivery.endings import Endings
+    from engine.delivery.queues import DelayQueues
+    from engine.nodes.node import Node
+    from engine.observe.counters import Stats
+    from engine.saver.saver import Saver
+    from engine.tasks.records import ParkedRow, RowKey
+    from engine.tasks.region import RegionMap
+
+
+class LateResults:
+    """Folds the results of late delivery.
+
+    Args:
+        is_shared: other engines work with the same store: a task with rows is in the store only.
+    """
+
+    def __init__(
+        self, regions: RegionMap, queues: DelayQueues, endings: Endings, stats: Stats, *, is_shared: bool
+    ) -> None:
+        self.unfolded = 0  #: delivered rows whose result is not saved yet
+        self._regions = regions
+        self._queues = queues
+        self._endings = endings
+        self._stats = stats
+        self._is_shared = is_shared
+
+    async def fold(
+        self, node: Node, saver: Saver, done: list[ParkedRow], failed: list[tuple[ParkedRow, str]]
+    ) -> bool:
+        """Fold rows into their tasks and drop them, in one transaction; wait until that is written.
+
+        Args:
+            node: whose rows these are.
+            saver: of the file that holds them.
+            done: settled rows.
+            failed: rows that were answered, but not with success, and why.
+
+        Returns:
+            False when there are none.
+        """
+        if not done and not failed:
+            return False
+        now = time.time()
+        delivered: dict[RowKey, Delivered] = {}
+        for row, reason in [*((row, "") for row in done), *failed]:
+            if row.key not in delivered:
+                is_told = not self._is_shared and self._fold_in_memory(node, row, reason)
+                delivered[row.key] = Delivered(row, node.layer, now, reason, is_told)
+        self._stats.subtasks_redelivered += len(delivered)
+        self.unfolded += len(delivered)
+        try:
+            await self._queues.drop(saver, node.name, list(delivered.values()))
+        finally:
+            self.unfolded -= len(delivered)
+        return True
+
+    async def fail(self, name: str, saver: Saver, rows: list[ParkedRow], reason: str) -> None:
+        """Fail rows of a node that is not configured any more; wait until that is written."""
+        now = time.time()
+        await self._queues.drop(saver, name, [Delivered(row, "", now, reason) for row in rows])
+
+    def _fold_in_memory(self, node: Node, row: ParkedRow, reason: str) -> bool:
+        """Settle a row's subtask when its task is still in memory."""
+        task = self._regions.get(row.task_id)
+        if task is None or not task.is_committed:
+            return False  # not there, or a new one with the same id that is still being compared
+        for share in task.shares:
+            if share.node is node and share.operation == row.operation:
+                self._endings.settle_late(share, task.index_of(row.target), reason)
+                return True
+        return False

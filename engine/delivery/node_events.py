@@ -1,0 +1,52 @@
+"""What a node's state means outside of it: alerts for operators, and its delay queue being delivered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config.tables import NodeConfig
+    from engine.delivery.redelivery import Redelivery
+    from engine.observe.counters import Stats
+
+
+class NodeEvents:
+    """Told by all nodes; see `engine.nodes.sink.Events`.
+
+    Args:
+        redelivery: delivers the queue of a node that returns.
+        on_alert: told what an operator should know: key, level, message, and facts by name.
+    """
+
+    def __init__(self, redelivery: Redelivery, stats: Stats, on_alert: Callable[..., None]) -> None:
+        self._redelivery = redelivery
+        self._stats = stats
+        self._on_alert = on_alert
+
+    def refused(self, node: NodeConfig, reason: str) -> None:
+        """Note that a node refused a request; an operator must act."""
+        self._stats.subtasks_refused += 1
+        self._on_alert(f"refused:{node.name}", "error", f"{node.name} {reason}")
+
+    def takes_purges_again(self, node: NodeConfig) -> None:
+        """Note that a node refuses no host any more."""
+        self._on_alert(f"refused:{node.name}", "resolved", f"{node.name} takes purges again")
+
+    def node_down(self, node: NodeConfig, reason: str) -> None:
+        """Note that a node cannot be reached any more."""
+        text = f"{node.name} is unreachable: {reason}"
+        self._on_alert(
+            f"node:{node.name}", "error", text, event="node.down", node=node.name, layer=node.layer
+        )
+
+    def node_returns(self, node: NodeConfig) -> None:
+        """Deliver a node's delay queue: it answers again."""
+        self._redelivery.deliver(node.name)
+
+    def node_ready(self, node: NodeConfig, away_s: float) -> None:
+        """A node is back, and what had been kept for it is delivered: visitors may be sent there again."""
+        facts = {"node": node.name, "layer": node.layer, "away_s": round(away_s, 3)}
+        text = f"{node.name} is back and up to date"
+        self._on_alert(f"node:{node.name}", "resolved", text, event="node.ready", **facts)

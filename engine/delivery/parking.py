@@ -1,0 +1,134 @@
+"""Subtasks that cannot be sent now: the rows they leave in delay queues, and purges that go out early.
+
+With a shared store the rows of a task are kept in the task until nothing of it is on its way any more, and
+are then written with its document; from there on it is every engine's. So the count of a task is changed by
+one engine as long as it works on it, and by the store afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from engine.tasks import documents
+from engine.tasks.records import Parked
+from engine.tasks.task import Share, Task
+from engine.tasks.words import DELAYED, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.observe.counters import Stats
+
+
+class DelayRows(Protocol):
+    """The delay queues, as far as tasks in memory need them."""
+
+    def park(self, node: str, task_id: str, rows: list[Parked]) -> None:
+        """Add a task's rows to a node's queue."""
+
+    def unpark(self, task_id: str, counts: dict[str, int]) -> None:
+        """Drop all rows of a task that is cancelled: node → how many there are."""
+
+    def written(self, rows: list[Parked]) -> None:
+        """Count rows that went into a shared store with their task."""
+
+
+class Parking:
+    """Parks subtasks of tasks in memory.
+
+    Args:
+        rows: the delay queues.
+        is_shared: other engines work with the same store.
+    """
+
+    def __init__(self, rows: DelayRows, stats: Stats, *, is_shared: bool) -> None:
+        self._rows = rows
+        self._stats = stats
+        self._is_shared = is_shared
+        self._early = _Early()
+
+    def park(self, share: Share, indexes: Sequence[int], why: str, *, after: str = "") -> None:
+        """Turn subtasks into rows of their node's delay queue; they are `DELAYED` from here on.
+
+        Args:
+            share: of a client's task.
+            indexes: its targets.
+            why: what is wrong with the node.
+            after: shares whose own delivery must come first, as rows call them (`token_of`); empty: none.
+        """
+        task = share.task
+        now = time.time()
+        for index in indexes:
+            share.states[index] = DELAYED
+        if not share.delayed and not after:
+            reason = f"unreachable: {why}; it is delivered when the node is back"
+            documents.add_error(task, share.node.name, task.targets[indexes[0]], reason)
+        share.delayed += len(indexes)
+        self._stats.subtasks_delayed += len(indexes)
+        name = share.node.name
+        operation = int(share.operation)
+        rows = [Parked(name, operation, task.targets[index], task.id, after, now) for index in indexes]
+        if not self._is_shared:
+            self._rows.park(name, task.id, rows)
+        elif task.parked is None:
+            task.parked = rows
+        else:
+            task.parked += rows
+
+    def take_back(self, task: Task, counts: dict[str, int]) -> None:
+        """Drop the rows of a task that is cancelled: node → how many there are."""
+        task.parked = None
+        if counts and not self._is_shared:
+            self._rows.unpark(task.id, counts)
+
+    def written(self, task: Task) -> None:
+        """A task's rows are in a shared store, with its document."""
+        if task.parked:
+            self._rows.written(task.parked)
+
+    def send_early(self, share: Share, indexes: list[int]) -> None:
+        """Purge targets below an unreachable parent now, besides what their rows do later.
+
+        One dead parent must not keep every edge stale. Nobody waits for the answers: until the parent has
+        been purged the edge may fetch the old object from it again, so only the purge after that counts.
+        """
+        targets = [share.task.targets[index] for index in indexes]
+        early = Task.internal(targets, owner=self._early, task_id=share.task.id)
+        # With what else has an owner: a share's lane may stand in one queue only.
+        share.node.add_backlog(Share(early, share.node, share.operation, len(indexes)), range(len(indexes)))
+
+
+class _Early:
+    """Owner of purges sent early, below an unreachable parent: nobody waits for their answers."""
+
+    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: the one after the parent's counts."""
+
+    def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:
+        """Nothing to do: the next one will be seen to fail too."""
+
+    def parked(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: it is in the delay queue already."""
+
+
+def behind_parents(ready: list[int], parents: Sequence[Share]) -> tuple[list[int], dict[str, list[int]]]:
+    """Tell apart targets by which of *parents* are `DELAYED` for them.
+
+    Returns:
+        The targets of which no parent is, and: names of the parents, as rows call them → targets.
+    """
+    rest: list[int] = []
+    behind: dict[str, list[int]] = {}
+    for index in ready:
+        names = [token_of(parent) for parent in parents if parent.states[index] == DELAYED]
+        if names:
+            behind.setdefault(",".join(names), []).append(index)
+        else:
+            rest.append(index)
+    return rest, behind
+
+
+def token_of(share: Share) -> str:
+    """Return what a delay-queue row calls a share it waits for."""
+    return f"{share.node.name}:f" if share.operation is Operation.PREFETCH else share.node.name

@@ -1,0 +1,242 @@
+"""Late delivery: a node that answers again gets the rows of its delay queue, oldest first, a chunk at a time.
+
+- Rows for the same operation and target are one request and all settled by it.
+- The row of a prefix or host purge supersedes the older rows of URLs under it.
+- A row that waits for its parents' own delivery is let go by that.
+
+A node counts as ready when none of its rows is left. New subtasks go out beside the delivery, and wait in
+memory behind the last chunk; if they joined the queue, a busy engine would never catch up.
+
+With a shared store one engine at a time delivers a node's queue (`Claims`); the others wait until it is
+empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+from loguru import logger
+
+from engine.delivery.chunk import Chunk
+from engine.delivery.sent import Sent
+from engine.errors import StoreError
+from engine.nodes.health import NodeState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from engine.delivery.late import LateResults
+    from engine.delivery.queues import DelayQueues
+    from engine.nodes.node import Node
+    from engine.saver.pool import SaverPool
+    from engine.saver.reader import StoreReader
+    from engine.tasks.records import Depth, ParkedRow
+
+_CHUNK_ROWS: Final = 2000
+_READ_RETRY_S: Final = 1.0
+_OTHER_DELIVERS_S: Final = 0.2
+
+
+class Claims(Protocol):
+    """Who may deliver a node's queue, among engines that share it."""
+
+    async def take(self, node: str) -> bool:
+        """Claim a node's queue, or keep it; False: another engine has it."""
+
+    async def give_back(self, node: str) -> None:
+        """Let others have it."""
+
+
+class Redelivery:
+    """Delivers the delay queues of nodes that can be reached.
+
+    Args:
+        queues: what is known of the rows.
+        results: folds what became of them.
+        nodes: the configured nodes by name.
+        savers: write the rows, each to a file of its own; *reader* reads those.
+        on_alert: told what an operator should know: key, level, message.
+        ttl_s: older rows of a shared store are settled unsent: no cache holds anything that old.
+    """
+
+    def __init__(
+        self,
+        queues: DelayQueues,
+        results: LateResults,
+        nodes: Mapping[str, Node],
+        savers: SaverPool,
+        reader: StoreReader,
+        *,
+        on_alert: Callable[[str, str, str], None],
+        ttl_s: float = 0,
+    ) -> None:
+        self.claims: Claims | None = None  #: with a shared store
+        self._queues = queues
+        self._results = results
+        self._nodes = nodes
+        self._savers = savers
+        self._reader = reader
+        self._on_alert = on_alert
+        self._ttl_s = ttl_s
+        self._loop = asyncio.get_running_loop()
+        self._sent: dict[str, Sent] = {}
+        self._again: set[str] = set()  # nodes to look at once more
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
+        self.is_held = False  #: nothing is delivered yet; see `hold`
+        self._is_stopped = False
+        queues.on_written = self._deliver_reachable
+
+    # What is delivered when
+
+    def deliver(self, name: str) -> None:
+        """Deliver a node's queue, unless that is under way."""
+        node = self._nodes[name]
+        running = self._deliveries.get(name)
+        self._again.add(name)
+        if self.is_held:
+            node.begin_delivery()
+            return
+        if running is None or running.done():
+            self._deliveries[name] = self._loop.create_task(self._deliver(node))
+
+    def hold(self) -> None:
+        """Deliver nothing yet: the worker before this one still does."""
+        self.is_held = True
+
+    def let_go(self) -> None:
+        """Deliver from here on; nodes that came back meanwhile need a `deliver_if_returned`."""
+        self.is_held = False  #: nothing is delivered yet; see `hold`
+
+    def deliver_if_returned(self, node: Node) -> None:
+        """Deliver the queue of a node that came back while deliveries were held."""
+        if node.health.is_returning:
+            self.deliver(node.name)
+
+    def deliver_released(self) -> None:
+        """Rows may have been let go by their parents: deliver those of reachable nodes."""
+        for name in self._queues.behind:
+            self._deliver_reachable(name)
+
+    def _deliver_reachable(self, name: str) -> None:
+        node = self._nodes.get(name)
+        if node is not None and node.state in {NodeState.READY, NodeState.CATCHING_UP}:
+            self.deliver(name)
+
+    def refresh(self, depths: dict[str, Depth]) -> None:
+        """Take over how full a shared store's queues are, and deliver what nodes that are ready have."""
+        self._queues.refresh(depths)
+        for name, depth in depths.items():
+            node = self._nodes.get(name)
+            if node is not None and depth.ready and node.state is NodeState.READY:
+                self.deliver(name)
+
+    async def drop_unknown(self, name: str) -> None:
+        """Fail the rows of a node that is not configured any more, and let their children go.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        reason = f"{name} is not configured any more"
+        for saver in self._savers.savers:
+            while rows := await self._reader.read(saver.store.parked_of, name, _CHUNK_ROWS):
+                await self._results.fail(name, saver, rows, reason)
+        self.deliver_released()
+
+    async def stop(self) -> None:
+        """Stop delivering; the rows stay."""
+        self._is_stopped = True
+        for task in self._deliveries.values():
+            task.cancel()
+        await asyncio.gather(*self._deliveries.values(), return_exceptions=True)
+
+    # One node
+
+    async def _deliver(self, node: Node) -> None:
+        """Deliver until nothing is left, or the node goes down again.
+
+        Between the last look at `_again` and the end nothing is awaited: who asks for a delivery meanwhile
+        would find this one under way, and it would not come.
+        """
+        self._again.add(node.name)
+        while node.name in self._again and not self._is_over(node):
+            self._again.discard(node.name)
+            try:
+                while await self._deliver_turn(node):
+                    pass
+                self._sent.pop(node.name, None)
+                if self.claims is not None:
+                    await self.claims.give_back(node.name)
+                with contextlib.suppress(StoreError):  # what is known here stays the count
+                    await self._queues.recount(node.name)
+            except Exception as exc:  # noqa: BLE001 - a delivery that ends for good would leave its rows
+                if not isinstance(exc, StoreError):
+                    logger.exception("the delivery of {} failed and is tried again", node.name)
+                self._on_alert("store:read", "error", str(exc))
+                self._again.add(node.name)
+                if self.claims is not None:
+                    with contextlib.suppress(StoreError):
+                        await self.claims.give_back(node.name)
+                await asyncio.sleep(_READ_RETRY_S)
+
+    async def _deliver_turn(self, node: Node) -> bool:
+        """Deliver a chunk, unless another engine does; return whether to go on."""
+        if self.claims is None or self._is_over(node) or await self.claims.take(node.name):
+            return await self._deliver_chunk(node)
+        if node.state is NodeState.READY:
+            return False
+        node.begin_delivery()
+        store = self._savers.savers[0].store
+        if not await self._reader.read(store.oldest_parked, node.name, 1, True):
+            return await self._nothing_left(node)
+        await asyncio.sleep(_OTHER_DELIVERS_S)
+        return not self._is_over(node)
+
+    def _is_over(self, node: Node) -> bool:
+        return node.health.is_down or self._is_stopped
+
+    async def _deliver_chunk(self, node: Node) -> bool:
+        """Deliver the oldest rows; return whether to go on.
+
+        A node is ready when its purges are delivered; prefetches may take long and come after that.
+        """
+        if self._is_over(node):
+            return False
+        purges_only = node.state is not NodeState.READY
+        chunks = [
+            await self._reader.read(saver.store.oldest_parked, node.name, _CHUNK_ROWS, purges_only)
+            for saver in self._savers.savers
+        ]
+        if not any(chunks):
+            return await self._nothing_left(node)
+        self._queues.note_oldest(node.name, min(_first_parked_at(chunks)))
+        if node.state is NodeState.RETURNING and sum(map(len, chunks)) < _CHUNK_ROWS:
+            node.catch_up()
+        for saver, rows in zip(self._savers.savers, chunks, strict=True):
+            if not rows:
+                continue
+            sent = self._sent.setdefault(node.name, Sent()) if self.claims is not None else None
+            chunk = Chunk(node, saver.store, self._reader, sent=sent, ttl_s=self._ttl_s)
+            await chunk.run(rows)
+            if await self._results.fold(node, saver, chunk.done_rows, chunk.failed_rows):
+                self.deliver_released()
+            if chunk.is_cut:
+                break  # the node went down, and may be back by now: ask again
+        return True
+
+    async def _nothing_left(self, node: Node) -> bool:
+        """Take the node one state further; return whether to look for rows again."""
+        if self._queues.is_coming(node.name):
+            await self._savers.flushed()  # then the rows that come can be read
+        elif node.state is NodeState.RETURNING:
+            node.catch_up()  # one more look, with new ones kept back
+        elif node.state is NodeState.CATCHING_UP:
+            node.is_ready_now()
+        else:
+            return False
+        return True
+
+
+def _first_parked_at(chunks: Iterable[list[ParkedRow]]) -> list[float]:
+    return [rows[0].parked_at for rows in chunks if rows]

@@ -49,7 +49,7 @@ class CancelElsewhere:
         until = asyncio.get_running_loop().time() + _OTHER_ENGINE_LIMIT_S
         while live := await self._reader.read(self._cluster.members.store.live, task_id):
             if not is_asked:
-                await self._cluster.cancel_elsewhere(live.consumer, task_id)
+                await self._cluster.inbox.ask_to_cancel(live.consumer, task_id)
                 is_asked = True
             if asyncio.get_running_loop().time() > until:
                 raise StoreError(f"the engine {live.consumer} that works on the task does not answer")

@@ -1,7 +1,7 @@
 """Engines that share one Redis: who lives, who leads, and taking over what an engine left behind.
 
-What lives here: `Cluster` (this engine's regular part), `Membership`, `Watch` and `Takeover`, `Leader`,
-`QueueClaims` (whose is a node's delay queue), and their threads.
+What lives here: `Cluster` (from `join` to `leave`), `Membership`, `Rounds` (the regular work: `Watch`,
+`Takeover`, `Leader`), `Inbox`, `QueueClaims` (whose is a node's delay queue), and their threads.
 
 It may import delivery, notify, saver, store, observe and what lies below; not intake, which is on its floor.
 What begins with tasks that are taken over is handed in (`takeover.Rows`).

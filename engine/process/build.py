@@ -54,7 +54,7 @@ class Stores(Protocol):
         """Open what the savers write to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """The parts of one engine. `Lifecycle` starts and stops them; any other class takes the few it uses."""
 
@@ -94,36 +94,24 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     _fill_savers(core, stores, admission, delivery)
     _fill_nodes(core, delivery)
     rows = ReplayRows(core.regions, delivery, validator, admission)
-    replay = Replay(
-        rows,
-        core.savers,
-        core.reader,
-        delivery,
-        nodes=core.nodes,
-        callbacks=core.callbacks,
-        replayed=replayed,
-        has_peers=core.task_peers is not None,
-        has_predecessor=has_predecessor and not core.is_shared,
-    )
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     overview = Overview(core.stats, core.nodes, delivery.queues, logs, peers=peers, cluster=cluster)
-    housekeeping = _housekeeping(core, delivery, cluster)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed)
     interface = make_interface(core, admission, tasks, overview, readiness)
     _register_gauges(core, delivery, interface.gate)
     return Parts(
-        core,
-        validator,
-        delivery,
-        admission,
-        stores,
-        replayed,
-        replay,
-        cluster,
-        readiness,
-        overview,
-        housekeeping,
-        interface,
+        core=core,
+        validator=validator,
+        delivery=delivery,
+        admission=admission,
+        stores=stores,
+        replayed=replayed,
+        replay=_replay(core, delivery, rows, replayed, has_predecessor=has_predecessor),
+        cluster=cluster,
+        readiness=readiness,
+        overview=overview,
+        housekeeping=_housekeeping(core, delivery, cluster),
+        interface=interface,
     )
 
 
@@ -232,6 +220,22 @@ def _fill_nodes(core: Core, delivery: Delivery) -> None:
 # Beside the way of a task
 
 
+def _replay(
+    core: Core, delivery: Delivery, rows: ReplayRows, replayed: asyncio.Event, *, has_predecessor: bool
+) -> Replay:
+    return Replay(
+        rows,
+        core.savers,
+        core.reader,
+        delivery,
+        nodes=core.nodes,
+        callbacks=core.callbacks,
+        replayed=replayed,
+        has_peers=core.task_peers is not None,
+        has_predecessor=has_predecessor and not core.is_shared,
+    )
+
+
 def _cluster(
     core: Core,
     stores: Stores,
@@ -245,19 +249,7 @@ def _cluster(
     from engine.process.shared_store import SharedStore, make_cluster  # noqa: PLC0415 - see `_stores`
 
     assert isinstance(stores, SharedStore)
-    return make_cluster(
-        stores,
-        core.config,
-        delivery,
-        core.savers,
-        nodes=core.nodes,
-        regions=core.regions,
-        stats=core.stats,
-        on_alert=core.on_alert,
-        rows=rows,
-        callbacks=core.callbacks,
-        is_draining=lambda: readiness.is_draining,
-    )
+    return make_cluster(stores, core, delivery, rows=rows, is_draining=lambda: readiness.is_draining)
 
 
 def _housekeeping(core: Core, delivery: Delivery, cluster: Cluster | None) -> Housekeeping:

@@ -72,7 +72,7 @@ class Lifecycle:
             await parts.replay.at_start()
         else:
             parts.replayed.set()
-            await parts.cluster.join()
+            await parts.cluster.join(core.nodes)
         await parts.interface.api.start()
         parts.readiness.note_prepared()
         parts.housekeeping.start()

@@ -17,10 +17,12 @@ import msgspec
 
 from engine import _version
 from engine.cluster.claims import QueueClaims
-from engine.cluster.cluster import Cluster, Duties
+from engine.cluster.cluster import Cluster
+from engine.cluster.inbox import Inbox
 from engine.cluster.leader import Leader
 from engine.cluster.membership import Membership
 from engine.cluster.process_mark import process_mark
+from engine.cluster.rounds import Duties, Rounds
 from engine.cluster.takeover import Takeover
 from engine.cluster.threads import Threads
 from engine.cluster.watch import Watch
@@ -32,20 +34,17 @@ from engine.store.redis.records import bare_document
 from engine.tasks import documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from engine.cluster.takeover import Rows
     from engine.config.tables import Config
     from engine.delivery.parts import Delivery
     from engine.intake.validate import Validator
-    from engine.nodes.node import Node
-    from engine.notify.stored import StoredCallbacks
-    from engine.observe.counters import Stats
+    from engine.process.core import Core
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted
-    from engine.tasks.region import RegionMap
 
 
 class SharedStore:
@@ -112,43 +111,72 @@ class SharedStore:
 
 
 def make_cluster(
-    shared: SharedStore,
-    config: Config,
-    delivery: Delivery,
-    savers: SaverPool,
-    *,
-    nodes: Mapping[str, Node],
-    regions: RegionMap,
-    stats: Stats,
-    on_alert: Callable[..., None],
-    rows: Rows,
-    callbacks: StoredCallbacks,
-    is_draining: Callable[[], bool],
+    shared: SharedStore, core: Core, delivery: Delivery, *, rows: Rows, is_draining: Callable[[], bool]
 ) -> Cluster:
-    """Return this engine's part in the cluster; *rows* begins with the tasks that are taken over."""
-    store, ttl_s = shared.store, config.store.takeover_s
-    [saver] = savers.savers
-    members, threads = Members(store, ttl_s), Threads()
-    about = About(
-        name=shared.name,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        process=process_mark(os.getpid()),
-        version=_version.__version__,
-        listen=config.engine.listen,
-        started_at=time.time(),
-        nodes=[node.name for node in config.node],
-    )
-    membership = Membership(members, threads, about, ttl_s=ttl_s, is_draining=is_draining)
+    """Return this engine's part in the cluster.
+
+    Args:
+        shared: the store, that others work with too.
+        core: its pool has its one saver.
+        delivery: works the tasks.
+        rows: begins with the tasks that are taken over.
+        is_draining: whether this engine is about to end.
+    """
+    settings = core.config.store
+    [saver] = core.savers.savers
+    members, threads = Members(shared.store, settings.takeover_s), Threads()
+    about = _about(shared.name, core.config)
+    membership = Membership(members, threads, about, ttl_s=settings.takeover_s, is_draining=is_draining)
     claims = delivery.redelivery.claims = QueueClaims(members, threads)
+    duties = _duties(membership, members, threads, core=core, delivery=delivery, claims=claims, rows=rows)
+    rounds = Rounds(
+        membership,
+        members,
+        threads,
+        duties,
+        redelivery=delivery.redelivery,
+        touched=delivery.touched,
+        saver=saver,
+    )
+    inbox = Inbox(
+        members,
+        threads,
+        duties.watch,
+        dispatch=delivery.dispatch,
+        regions=core.regions,
+        timeout_s=settings.timeout_s,
+    )
+    return Cluster(
+        membership,
+        members,
+        threads,
+        claims=claims,
+        rounds=rounds,
+        inbox=inbox,
+        on_alert=core.on_alert,
+        ttl_s=settings.takeover_s,
+    )
+
+
+def _duties(
+    membership: Membership,
+    members: Members,
+    threads: Threads,
+    *,
+    core: Core,
+    delivery: Delivery,
+    claims: QueueClaims,
+    rows: Rows,
+) -> Duties:
+    [saver] = core.savers.savers
     takeover = Takeover(
         members,
         threads,
         rows=rows,
         journal_rows=delivery.journal_rows,
-        regions=regions,
+        regions=core.regions,
         saver=saver,
-        callbacks=callbacks,
+        callbacks=core.callbacks,
     )
     leader = Leader(
         membership,
@@ -157,20 +185,21 @@ def make_cluster(
         claims=claims,
         queues=delivery.queues,
         redelivery=delivery.redelivery,
-        callbacks=callbacks,
-        stats=stats,
+        callbacks=core.callbacks,
+        stats=core.stats,
     )
-    duties = Duties(claims, takeover, Watch(membership, members, threads, takeover), leader)
-    return Cluster(
-        membership,
-        members,
-        threads,
-        duties,
-        delivery=delivery,
-        nodes=nodes,
-        regions=regions,
-        saver=saver,
-        on_alert=on_alert,
-        ttl_s=ttl_s,
-        timeout_s=config.store.timeout_s,
+    return Duties(Watch(membership, members, threads, takeover), takeover, leader)
+
+
+def _about(name: str, config: Config) -> About:
+    """Return what the other engines see of this one."""
+    return About(
+        name=name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process=process_mark(os.getpid()),
+        version=_version.__version__,
+        listen=config.engine.listen,
+        started_at=time.time(),
+        nodes=[node.name for node in config.node],
     )

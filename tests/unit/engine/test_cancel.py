@@ -189,12 +189,13 @@ class Cluster:
         self.rounds = rounds
         self.asked: list[str] = []
         self.members: Any = SimpleNamespace(store=self)
+        self.inbox = self
 
     def live(self, task_id: str) -> Any:
         self.rounds -= 1
         return SimpleNamespace(consumer="b/0.1") if self.rounds >= 0 else None
 
-    async def cancel_elsewhere(self, consumer: str, task_id: str) -> None:
+    async def ask_to_cancel(self, consumer: str, task_id: str) -> None:
         self.asked.append(consumer)
 
     async def read(self, function: Any, *args: object) -> Any:

@@ -1,0 +1,78 @@
+"""Messages between engines: *look*, because one of them leaves; *cancel ID*, because a client asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from loguru import logger
+
+from engine.base.backoff import backoff_s
+from engine.errors import StoreError
+
+if TYPE_CHECKING:
+    from engine.cluster.threads import Threads
+    from engine.cluster.watch import Watch
+    from engine.delivery.dispatch import Dispatch
+    from engine.store.redis.members import Members
+    from engine.tasks.region import RegionMap
+
+_WAIT_MAX_S: Final = 1.0
+_AGAIN_S: Final = 1.0
+
+
+class Inbox:
+    """Hears what other engines say, and says something to them.
+
+    Args:
+        members: the store's side.
+        threads: where it is called.
+        watch: takes over what an engine that leaves has left.
+        dispatch: cancels tasks.
+        regions: the tasks in memory.
+        timeout_s: ``store.timeout_s``; a wait for a message must end well before it.
+    """
+
+    def __init__(
+        self,
+        members: Members,
+        threads: Threads,
+        watch: Watch,
+        *,
+        dispatch: Dispatch,
+        regions: RegionMap,
+        timeout_s: float,
+    ) -> None:
+        self._members = members
+        self._threads = threads
+        self._watch = watch
+        self._dispatch = dispatch
+        self._regions = regions
+        self._wait_s = min(_WAIT_MAX_S, timeout_s / 2)
+
+    async def listen(self) -> None:
+        """Hear messages until cancelled."""
+        while True:
+            try:
+                await self._hear(await self._threads.call(self._members.receive, self._wait_s))
+            except StoreError:
+                await asyncio.sleep(backoff_s(0, first_s=_AGAIN_S, max_s=_AGAIN_S))
+            except Exception:  # noqa: BLE001 - the next message must be heard
+                logger.exception("a message of another engine failed")
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _hear(self, message: str) -> None:
+        if message == "look":
+            await self._watch.look()
+        elif message.startswith("cancel "):
+            task = self._regions.get(message.partition(" ")[2])
+            if task is not None and task.is_committed and not task.is_handed:
+                self._dispatch.cancel(task)
+
+    async def ask_to_cancel(self, consumer: str, task_id: str) -> None:
+        """Ask the engine that works on a task to cancel it.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        await self._threads.call(self._members.send, consumer, f"cancel {task_id}")

@@ -159,7 +159,7 @@ class Dispatch:
         for index in indexes:
             states[index] = ACKED
         count = len(indexes)
-        share.acked += count
+        share.acked_count += count
         task = share.task
         if task.owner is not None:  # `is_internal`; a property would cost a call an answer
             task.owner.acked(share, indexes)
@@ -182,7 +182,7 @@ class Dispatch:
         task = share.task
         for index in indexes:
             share.states[index] = FAILED
-        share.failed += len(indexes)
+        share.failed_count += len(indexes)
         if task.owner is not None:
             task.owner.failed(share, indexes, reason)
             return
@@ -249,15 +249,15 @@ class Dispatch:
                 self._unblocked(child, ready)
 
     def _unblocked(self, share: Share, ready: list[int]) -> None:
-        if share.cancelled or share.task.progress is not None:
+        if share.cancelled_count or share.task.progress is not None:
             ready = [index for index in ready if share.states[index] == BLOCKED]
         own = share.parents[0] if share.operation is _PREFETCH else None
-        if own is not None and own.node is share.node and own.failed:
+        if own is not None and own.node is share.node and own.failed_count:
             unpurged = [index for index in ready if own.states[index] == FAILED]
             ready = [index for index in ready if own.states[index] != FAILED]
             if unpurged:
                 self._fail(share, unpurged, "not prefetched, because its purge failed")
-        delayed = [parent for parent in share.parents if parent.delayed]
+        delayed = [parent for parent in share.parents if parent.delayed_count]
         if delayed:
             ready = self._park_behind(share, ready, delayed)
         if ready:

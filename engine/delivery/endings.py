@@ -108,14 +108,14 @@ class Endings:
         if share.states[index] != DELAYED:
             return
         task = share.task
-        share.delayed -= 1
+        share.delayed_count -= 1
         if reason:
             share.states[index] = FAILED
-            share.failed += 1
+            share.failed_count += 1
             documents.add_error(task, share.node.name, task.targets[index], reason)
         else:
             share.states[index] = ACKED
-            share.acked += 1
+            share.acked_count += 1
         task.updated_at = time.time()
         if task.live == 0:
             self.over(task)
@@ -131,8 +131,8 @@ class Endings:
             for index in unsent:
                 share.states[index] = CANCELLED
             share.node.forget(share, queued)
-            share.delayed -= delayed
-            share.cancelled += len(unsent)
+            share.delayed_count -= delayed
+            share.cancelled_count += len(unsent)
             cancelled += len(unsent)
             if delayed:
                 parked[share.node.name] = parked.get(share.node.name, 0) + delayed

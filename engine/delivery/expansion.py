@@ -77,7 +77,7 @@ def mark_acked(task: Task, progress: dict[tuple[str, int], bytes]) -> dict[Share
         marks = progress.get((share.node.name, int(share.operation)), b"")
         if len(marks) == len(share.states):
             indexes = [index for index, mark in enumerate(marks) if mark]
-            share.acked = len(indexes)
+            share.acked_count = len(indexes)
             for index in indexes:
                 share.states[index] = ACKED
             acked[share] = indexes

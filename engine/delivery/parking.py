@@ -61,10 +61,10 @@ class Parking:
         now = time.time()
         for index in indexes:
             share.states[index] = DELAYED
-        if not share.delayed and not after:
+        if not share.delayed_count and not after:
             reason = f"unreachable: {why}; it is delivered when the node is back"
             documents.add_error(task, share.node.name, task.targets[indexes[0]], reason)
-        share.delayed += len(indexes)
+        share.delayed_count += len(indexes)
         self._stats.subtasks_delayed += len(indexes)
         name = share.node.name
         operation = int(share.operation)

@@ -1,5 +1,13 @@
-"""One cache server: drivers, the wire, its queue, its connections, its state.
+"""One cache server at work.
 
-Subtasks enter from `engine.delivery` and leave to the cache; answers go back the same way. May import
+`node.Node` stands for it: its configuration, its `health` (the state), and a `channel` each for purges and
+prefetches, which owns the queue and the connections of that purpose. Beside them: what its answers mean
+(`readings`), which hosts it refuses (`refusals`), which requests may be what ends its connections
+(`suspects`), and the `probe` of a node that is down. `drivers` know how each cache is asked, `wire` reads
+what it answers.
+
+Subtasks enter from `engine.delivery` through `Node.add` and leave to the cache; answers come back through
+`Connection`, `Channel` and `Node.answered` to `sink.Outcomes`, which the delivery implements. Each of these
+steps is one call for each read of answers or fill of a pipeline, never one for each subtask. May import
 observe, tasks, config and base.
 """

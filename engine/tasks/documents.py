@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from engine.tasks.records import Late
 
-_DONE: Final = State.DONE  # see `node`
+_DONE: Final = State.DONE  # looked up once: see `nodes.health`
 
 
 class LayerDocument(msgspec.Struct):
@@ -116,12 +116,14 @@ def layer_documents(task: Task) -> list[LayerDocument]:
         name = share.node.layer
         layer = layers.get(name)
         if layer is None:
-            layers[name] = LayerDocument(name, len(share.states), share.acked, share.failed, share.delayed)
+            layers[name] = LayerDocument(
+                name, len(share.states), share.acked_count, share.failed_count, share.delayed_count
+            )
         else:
             layer.total += len(share.states)
-            layer.counter += share.acked
-            layer.failed += share.failed
-            layer.delayed += share.delayed
+            layer.counter += share.acked_count
+            layer.failed += share.failed_count
+            layer.delayed += share.delayed_count
     return list(layers.values())
 
 
@@ -150,10 +152,10 @@ def state_of(task: Task, *, is_due: bool) -> State:
     """Return `settle_state` of a task in memory."""
     acked = failed = delayed = cancelled = 0
     for share in task.shares:
-        acked += share.acked
-        failed += share.failed
-        delayed += share.delayed
-        cancelled += share.cancelled
+        acked += share.acked_count
+        failed += share.failed_count
+        delayed += share.delayed_count
+        cancelled += share.cancelled_count
     return settle_state(
         total=task.total, acked=acked, failed=failed, delayed=delayed, cancelled=cancelled, is_due=is_due
     )

@@ -41,7 +41,7 @@ def progress_document(task: Task) -> bytes:
     document.progress = [
         (share.node.name, int(share.operation), zlib.compress(share.states.translate(_MARKS), 1))
         for share in task.shares
-        if share.acked
+        if share.acked_count
     ]
     return _encode(document)
 

@@ -27,7 +27,7 @@ ERRORS_MAX = 100  #: errors a task keeps and shows
 Waiter = Callable[..., None]
 """Answers a client."""
 
-_ACCEPTED: Final = State.ACCEPTED  # looked up once: see `node`
+_ACCEPTED: Final = State.ACCEPTED  # looked up once: see `nodes.health`
 
 
 class NodeRef(Protocol):
@@ -77,13 +77,13 @@ class Share:
     """
 
     __slots__ = (
-        "acked",
+        "acked_count",
         "attempts",
         "blockers",
-        "cancelled",
+        "cancelled_count",
         "children",
-        "delayed",
-        "failed",
+        "delayed_count",
+        "failed_count",
         "lane",
         "node",
         "operation",
@@ -102,13 +102,13 @@ class Share:
         self.blockers: list[int] | bytearray | None = None
         self.attempts: dict[int, int] | None = None
         self.lane: list[int] | None = None
-        self.acked = 0
-        self.failed = 0
-        self.delayed = 0
-        self.cancelled = 0
+        self.acked_count = 0
+        self.failed_count = 0
+        self.delayed_count = 0
+        self.cancelled_count = 0
 
     def __repr__(self) -> str:
-        return f"<Share {self.task.id} on {self.node.name} [{self.acked}/{len(self.states)} acked]>"
+        return f"<Share {self.task.id} on {self.node.name} [{self.acked_count}/{len(self.states)} acked]>"
 
 
 class Task:

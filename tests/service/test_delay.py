@@ -270,7 +270,7 @@ async def test_the_depth_is_exact_although_it_is_counted_while_rows_come_and_go(
             tasks = [rig.submit(targets=[f"{URL}/{number}/{n}" for n in range(3)]) for _ in range(3)]
             while not counting.done():
                 await asyncio.sleep(0.0005)
-                if tasks and tasks[-1].shares and tasks[-1].shares[0].delayed:
+                if tasks and tasks[-1].shares and tasks[-1].shares[0].delayed_count:
                     rig.dispatch.cancel(tasks.pop())
             await counting
             await until(lambda: not rig.load.live)

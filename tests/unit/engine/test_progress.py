@@ -23,7 +23,7 @@ def task(name: str = "t", *, age_s: float = 0.0) -> Task:
 def share(of: Task, node: str, states: list[int]) -> Share:
     made = Share(of, SimpleNamespace(name=node, layer="edge"), Operation.PURGE_URL, len(states))
     made.states = bytearray(states)
-    made.acked = states.count(ACKED)
+    made.acked_count = states.count(ACKED)
     return made
 
 

@@ -54,5 +54,5 @@ def test_a_share_shows_its_progress() -> None:
     share = Share(
         Task.internal(["a"], owner=None, task_id="t"), SimpleNamespace(name="n"), Operation.PURGE_URL, 1
     )
-    share.acked = 1
+    share.acked_count = 1
     assert repr(share) == "<Share t on n [1/1 acked]>"

@@ -1,0 +1,229 @@
+"""How tasks end: their state, their document and callback, their journal row, the last trace in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.delivery.endings import Endings
+from engine.delivery.journal_rows import JournalRows
+from engine.delivery.touched import Touched
+from engine.observe.counters import Stats
+from engine.tasks.plan import Plan, Step
+from engine.tasks.region import RegionMap
+from engine.tasks.task import Share, Task
+from engine.tasks.words import ACKED, BLOCKED, CANCELLED, DELAYED, FAILED, QUEUED, SENT, Operation, State
+from tests.fakes.shares import NotingNode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TARGETS = ["http://a.com/0", "http://a.com/1", "http://a.com/2"]
+
+
+class World:
+    """What tasks meet at their end: the timer of due times, a saver, the parking, the load."""
+
+    def __init__(self, *, is_shared: bool = False) -> None:
+        self.stats = Stats()
+        self.regions = RegionMap(4)
+        self.rows = JournalRows(lambda task_id: self)
+        self.touched = Touched() if is_shared else None
+        self.dues: dict[str, Callable[[], None]] = {}
+        self.saved: list[tuple[str, int]] = []  #: id of a task and version of its document
+        self.callbacks: list[str] = []
+        self.settled_rows: list[object] = []
+        self.taken_back: list[dict[str, int]] = []
+        self.readable: list[str] = []  #: tasks whose rows went into the store with their document
+        self.released = 0
+        self.rooms_made = 0
+        world: Any = self
+        self.endings = Endings(
+            self.regions,
+            world,
+            world,
+            load=world,
+            journal_rows=self.rows,
+            parking=world,
+            stats=self.stats,
+            touched=self.touched,
+        )
+
+    def begin(self, *states: int, callback: str | None = None) -> Task:
+        """Return a task at work in journal row 7: one node, its targets in these states."""
+        task = Task.internal(TARGETS[: len(states)], owner=None, task_id="t")
+        task.plan = Plan((Step("edge-1", "edge", frozenset(Operation), (), is_parent=False),))
+        task.callback = callback
+        share = Share(task, NotingNode(), Operation.PURGE_URL, len(states))
+        share.states[:] = bytes(states)
+        share.acked_count = states.count(ACKED)
+        share.failed_count = states.count(FAILED)
+        share.delayed_count = states.count(DELAYED)
+        task.shares, task.total, task.state = [share], len(states), State.RUNNING
+        task.live = sum(state in {BLOCKED, QUEUED, SENT} for state in states)
+        self.regions.add(task)
+        self.endings.watch(task, 7, 60)
+        return task
+
+    # The timer, the pool and its saver, the parking, the load
+
+    def add(self, key: str, delay_s: float, callback: Callable[[], None]) -> None:
+        self.dues[key] = callback
+
+    def cancel(self, key: str) -> None:
+        self.dues.pop(key, None)
+
+    def of(self, task_id: str) -> World:
+        return self
+
+    def save(self, task: Task, document: bytes, version: int, report: Any, parked: Any) -> None:
+        self.saved.append((task.id, version))
+        if report is not None:
+            self.report(report)
+
+    def report(self, callback: Any) -> None:
+        self.callbacks.append(callback.url)
+
+    def settle_journal(self, key: object) -> None:
+        self.settled_rows.append(key)
+
+    def take_back(self, task: Task, counts: dict[str, int]) -> None:
+        self.taken_back.append(counts)
+
+    def written(self, task: Task) -> None:
+        self.readable.append(task.id)
+
+    def release(self, count: int) -> None:
+        self.released += count
+
+    def made_room(self) -> None:
+        self.rooms_made += 1
+
+
+@pytest.mark.parametrize(
+    ("states", "state", "counter"),
+    [
+        ((ACKED, ACKED), State.DONE, "tasks_done"),
+        ((ACKED, FAILED), State.FAILED, "tasks_failed"),
+        ((ACKED, CANCELLED), State.CANCELLED, "tasks_cancelled"),
+    ],
+)
+def test_the_last_answer_settles_a_task(states: tuple[int, ...], state: State, counter: str) -> None:
+    world = World()
+    task = world.begin(*states, callback="http://cms/")
+    task.shares[0].cancelled_count = states.count(CANCELLED)
+    task.live = 1
+    world.endings.less_live(task, 1)
+    assert (task.state, world.released) == (state, 1)
+    assert getattr(world.stats, counter) == 1
+    assert (world.saved, world.callbacks, world.dues) == ([("t", 1)], ["http://cms/"], {})
+
+
+def test_a_task_with_something_on_its_way_goes_on() -> None:
+    world = World()
+    task = world.begin(ACKED, SENT)
+    world.endings.less_live(task, 0)
+    assert (task.state, world.saved) == (State.RUNNING, [])
+
+
+def test_a_stored_task_leaves_the_memory_and_takes_its_journal_row_along() -> None:
+    world = World()
+    task = world.begin(ACKED)
+    world.endings.over(task)
+    world.endings.saved(task, 1)
+    assert (len(world.regions), world.settled_rows, world.rooms_made) == (0, [7], 1)
+    assert not task.shares
+
+
+def test_a_document_that_is_not_the_newest_lets_nothing_go() -> None:
+    world = World()
+    task = world.begin(DELAYED)
+    task.is_due = True
+    world.endings.over(task)
+    world.endings.settle_late(task.shares[0], 0, "")
+    assert [version for _, version in world.saved] == [1, 2]
+    world.endings.saved(task, 1)
+    assert len(world.regions) == 1
+    world.endings.saved(task, 2)
+    assert len(world.regions) == 0
+
+
+def test_a_task_that_waits_for_delayed_ones_is_everybodys_once_a_shared_store_has_it() -> None:
+    alone, shared = World(), World(is_shared=True)
+    for world in (alone, shared):
+        world.endings.over(world.begin(ACKED, DELAYED, callback="http://cms/"))
+    assert alone.saved == []
+    assert (shared.saved, shared.callbacks) == ([("t", 1)], [])
+    task = shared.regions.get("t")
+    assert task is not None
+    assert (task.is_handed, task.state) == (True, State.RUNNING)
+
+
+def test_at_its_due_time_a_task_at_work_is_partial_and_says_so_once() -> None:
+    world = World()
+    task = world.begin(ACKED, SENT, callback="http://cms/")
+    world.dues["t"]()
+    assert (task.state, world.stats.tasks_partial) == (State.PARTIAL, 1)
+    world.endings.due(task)
+    assert (world.callbacks, world.saved) == (["http://cms/"], [])
+
+
+def test_what_was_not_sent_is_cancelled() -> None:
+    world = World()
+    task = world.begin(QUEUED, SENT, DELAYED)
+    node = task.shares[0].node
+    assert world.endings.cancel(task) == 2
+    assert isinstance(node, NotingNode)
+    assert [indexes for _, indexes in node.forgotten] == [[0]]
+    assert (world.taken_back, world.released, task.live) == ([{"edge-1": 1}], 1, 1)
+    assert list(task.shares[0].states) == [CANCELLED, SENT, CANCELLED]
+    assert world.endings.cancel(task) == 0
+
+
+@pytest.mark.parametrize(("reason", "state"), [("", State.DONE), ("answered 400", State.FAILED)])
+def test_late_delivery_settles_a_task_in_memory(reason: str, state: State) -> None:
+    world = World()
+    task = world.begin(ACKED, DELAYED)
+    world.endings.settle_late(task.shares[0], 1, reason)
+    world.endings.settle_late(task.shares[0], 1, "told again")
+    assert task.state is state
+    assert [error["reason"] for error in task.errors] == ([reason] if reason else [])
+    assert len(world.saved) == 1
+
+
+def test_a_task_of_the_journal_that_is_not_allowed_any_more_fails_with_the_reason() -> None:
+    world = World()
+    task = Task.internal([], owner=None, task_id="t")
+    world.regions.add(task)
+    world.endings.settle_refused(task, 7, "cannot go on after a restart: 422")
+    assert (task.state, world.stats.tasks_failed, world.saved) == (State.FAILED, 1, [("t", 1)])
+    assert task.errors[0]["reason"].startswith("cannot go on")
+
+
+def test_a_lost_task_is_dropped_without_a_trace_in_the_store() -> None:
+    world = World(is_shared=True)
+    task = world.begin(DELAYED)
+    assert world.endings.lost("t") is None
+    assert (len(world.regions), world.saved, world.settled_rows) == (0, [], [])
+    assert not world.rows.has(7)
+    assert world.endings.lost("t") is None
+    assert task.is_lost
+
+
+def test_a_lost_task_with_something_on_its_way_is_dropped_after_the_answer() -> None:
+    world = World(is_shared=True)
+    task = world.begin(SENT)
+    assert world.endings.lost("t") is task
+    assert len(world.regions) == 1
+    world.endings.less_live(task, 1)
+    assert (len(world.regions), world.saved) == (0, [])
+
+
+def test_a_lost_task_that_was_taken_back_meanwhile_is_left_alone() -> None:
+    world = World(is_shared=True)
+    task = world.begin(SENT)
+    world.regions.remove("t")
+    again = world.begin(SENT)
+    world.endings.drop(task)
+    assert world.regions.get("t") is again

@@ -75,7 +75,8 @@ class Room:
         """Take a task that is in its region, let it wait, or refuse it."""
         full = self._full(task, in_memory=len(self._regions) - 1 - len(self._queue))
         if not full and not self._queue:
-            self._take(task, None)
+            self._load.reserve(task.total)
+            self._on_taken(task, None)
         elif len(self._queue) < self._waiting_max:
             self._waiting.add(task)
             self._load.call_on_room(self._take_waiting)
@@ -94,14 +95,12 @@ class Room:
     def _full_for_waiting(self, task: Task) -> str:
         return self._full(task, in_memory=len(self._regions) - len(self._queue))
 
-    def _take(self, task: Task, until: float | None) -> None:
-        self._load.reserve(task.total)
-        self._on_taken(task, until)
-
     def _take_waiting(self) -> None:
         """There may be room: take the tasks that waited longest."""
         while self._queue and not self._full_for_waiting(self._queue[0][1]):
-            self._take(*self._waiting.take())
+            task, until = self._waiting.take()
+            self._load.reserve(task.total)
+            self._on_taken(task, until)
         if self._queue:
             self._load.call_on_room(self._take_waiting)
 

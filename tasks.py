@@ -115,11 +115,13 @@ def bench(
 
 @task(positional=[])
 def check(c: Context) -> None:
-    """Run the linter, the formatter's check, types; all of them, even if one fails."""
+    """Run the linter, the formatter's check, the checks of types and imports, and a compiling; all of them."""
     checks = {
         "ruff check": ("ruff", "check", "."),
         "ruff format": ("ruff", "format", "--check", "."),
         "mypy": ("mypy",),
+        "imports": ("lint-imports", "--no-logo"),
+        "mypyc": ("python", "-m", "tests.compiling"),
     }
     failed = []
     for name, args in checks.items():

@@ -125,7 +125,8 @@ class Endings:
         cancelled = 0
         parked: dict[str, int] = {}
         for share in task.shares:
-            unsent = [index for index, state in enumerate(share.states) if state in _UNSENT]
+            states = share.states
+            unsent = [index for index in range(len(states)) if states[index] in _UNSENT]
             queued = [index for index in unsent if share.states[index] == QUEUED]
             delayed = sum(share.states[index] == DELAYED for index in unsent)
             for index in unsent:

@@ -86,4 +86,5 @@ def mark_acked(task: Task, progress: dict[tuple[str, int], bytes]) -> dict[Share
 
 def blocked_of(share: Share) -> list[int]:
     """Return the targets of a share that have not begun."""
-    return [index for index, state in enumerate(share.states) if state == BLOCKED]
+    states = share.states
+    return [index for index in range(len(states)) if states[index] == BLOCKED]

@@ -115,7 +115,7 @@ def bench(
 
 @task(positional=[])
 def check(c: Context) -> None:
-    """Run the linter, the formatter's check, the checks of types and imports, and a compiling; all of them."""
+    """Check lint, format, types, imports, and that the hot modules compile; all, even if one fails."""
     checks = {
         "ruff check": ("ruff", "check", "."),
         "ruff format": ("ruff", "format", "--check", "."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from engine.delivery.redelivery import Redelivery
 from engine.delivery.touched import Touched
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Mapping
 
     from engine.base.timer import Timer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.tasks.region import RegionMap
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """What others use of this room."""
 
@@ -43,45 +43,41 @@ class Delivery:
     touched: Touched | None  #: None: no other engine has the store
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What this room stands on."""
+
+    regions: RegionMap  #: all tasks in memory
+    nodes: Mapping[str, Node]  #: by name; filled before the first task is submitted
+    savers: SaverPool  #: filled before the first task is submitted
+    reader: StoreReader
+    dues: Timer  #: fires at the due times of tasks
+    timer: Timer  #: fires at everything else
+    stats: Stats
+    on_alert: Callable[..., None]  #: told what an operator should know: key, level, message, facts by name
+
+
 def build_delivery(
-    loop: asyncio.AbstractEventLoop,
-    *,
-    regions: RegionMap,
-    nodes: Mapping[str, Node],
-    savers: SaverPool,
-    reader: StoreReader,
-    dues: Timer,
-    timer: Timer,
-    stats: Stats,
-    on_alert: Callable[..., None],
-    attempts_max: int,
-    ttl_s: float = 0,
-    is_shared: bool = False,
+    around: Surroundings, *, attempts_max: int, ttl_s: float = 0, is_shared: bool = False
 ) -> Delivery:
-    """Return the parts, wired together.
+    """Return the parts, wired together; the loop must be running.
 
     Args:
-        loop: of the engine.
-        regions: all tasks in memory.
-        nodes: filled before the first task is submitted, because nodes tell these parts what comes of it.
-        savers: filled before the first task is submitted, for the same reason.
-        reader: reads the store.
-        dues: fires at the due times of tasks.
-        timer: fires at everything else.
-        stats: the engine's counters.
-        on_alert: told what an operator should know: key, level, message, and facts by name.
+        around: nodes and savers in it may come later, because they tell these parts what comes of tasks.
         attempts_max: attempts that a request has.
         ttl_s: older rows of delay queues in a shared store are settled unsent; 0: none.
         is_shared: other engines work with the same store.
     """
+    loop = asyncio.get_running_loop()
+    regions, savers, stats = around.regions, around.savers, around.stats
     load = Load(loop)
     touched = Touched() if is_shared else None
     journal_rows = JournalRows(savers.of)
-    queues = DelayQueues(savers, reader)
+    queues = DelayQueues(savers, around.reader)
     parking = Parking(queues, stats, is_shared=is_shared)
     endings = Endings(
         regions,
-        dues,
+        around.dues,
         savers,
         load=load,
         journal_rows=journal_rows,
@@ -90,25 +86,18 @@ def build_delivery(
         touched=touched,
     )
     late = LateResults(regions, queues, endings, stats, is_shared=is_shared)
-    redelivery = Redelivery(queues, late, nodes, savers, reader, on_alert=on_alert, ttl_s=ttl_s)
+    redelivery = Redelivery(
+        queues, late, around.nodes, savers, around.reader, on_alert=around.on_alert, ttl_s=ttl_s
+    )
     dispatch = Dispatch(
         loop,
-        nodes,
-        timer,
+        around.nodes,
+        around.timer,
         stats,
         endings=endings,
         parking=parking,
         touched=touched,
         attempts_max=attempts_max,
     )
-    return Delivery(
-        load=load,
-        journal_rows=journal_rows,
-        queues=queues,
-        endings=endings,
-        late=late,
-        redelivery=redelivery,
-        dispatch=dispatch,
-        events=NodeEvents(redelivery, stats, on_alert),
-        touched=touched,
-    )
+    events = NodeEvents(redelivery, stats, around.on_alert)
+    return Delivery(load, journal_rows, queues, endings, late, redelivery, dispatch, events, touched)

@@ -84,22 +84,8 @@ class Node:
             on_problem=self.health.note,
             on_answer=self._answers_again,
         )
-        purges = Limits(
-            size=settings.connections_per_node,
-            depth=settings.pipeline_depth,
-            timeout_s=settings.request_timeout_s,
-            connect_timeout_s=settings.connect_timeout_s,
-            body_max_bytes=_PURGE_BODY_MAX_BYTES,
-        )
-        prefetches = Limits(
-            size=settings.prefetch_concurrency,
-            depth=1,
-            timeout_s=settings.prefetch_timeout_s,
-            connect_timeout_s=settings.connect_timeout_s,
-            body_max_bytes=settings.prefetch_max_bytes,
-        )
-        self.purges = Channel(self, purges, buffers, timer, refusals=self._refusals)
-        self.prefetches = Channel(self, prefetches, buffers, timer, refusals=None)
+        self.purges = Channel(self, _purge_limits(settings), buffers, timer, refusals=self._refusals)
+        self.prefetches = Channel(self, _prefetch_limits(settings), buffers, timer, refusals=None)
         self._is_closed = False
         self._took_s = stats.node_histogram(config.name)
         self._log_subtasks = log_subtasks
@@ -328,3 +314,23 @@ class Node:
         self._probe.close()
         self.purges.close()
         self.prefetches.close()
+
+
+def _purge_limits(settings: EngineConfig) -> Limits:
+    return Limits(
+        size=settings.connections_per_node,
+        depth=settings.pipeline_depth,
+        timeout_s=settings.request_timeout_s,
+        connect_timeout_s=settings.connect_timeout_s,
+        body_max_bytes=_PURGE_BODY_MAX_BYTES,
+    )
+
+
+def _prefetch_limits(settings: EngineConfig) -> Limits:
+    return Limits(
+        size=settings.prefetch_concurrency,
+        depth=1,
+        timeout_s=settings.prefetch_timeout_s,
+        connect_timeout_s=settings.connect_timeout_s,
+        body_max_bytes=settings.prefetch_max_bytes,
+    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.api.overview import Overview
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
-from engine.delivery.parts import Delivery, build_delivery
+from engine.delivery.parts import Delivery, Surroundings, build_delivery
 from engine.errors import ConfigError
 from engine.intake.admission import Admission
 from engine.intake.topology import Topology
@@ -131,15 +131,16 @@ def _validator(core: Core) -> Validator:
 def _delivery(core: Core) -> Delivery:
     settings = core.config.engine
     return build_delivery(
-        asyncio.get_running_loop(),
-        regions=core.regions,
-        nodes=core.nodes,
-        savers=core.savers,
-        reader=core.reader,
-        dues=core.dues,
-        timer=core.timer,
-        stats=core.stats,
-        on_alert=core.on_alert,
+        Surroundings(
+            regions=core.regions,
+            nodes=core.nodes,
+            savers=core.savers,
+            reader=core.reader,
+            dues=core.dues,
+            timer=core.timer,
+            stats=core.stats,
+            on_alert=core.on_alert,
+        ),
         attempts_max=settings.attempts_max,
         ttl_s=settings.delay_ttl_s if core.is_shared else 0,
         is_shared=core.is_shared,

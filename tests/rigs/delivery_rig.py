@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.buffers import BufferPool
 from engine.base.timer import Timer
 from engine.config.load import parse
-from engine.delivery.parts import build_delivery
+from engine.delivery.parts import Surroundings, build_delivery
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator, all_hosts
 from engine.nodes.node import Node
@@ -78,15 +78,16 @@ class Rig:
         self.reader = StoreReader(2)
         savers = SaverPool([])
         self.delivery = build_delivery(
-            loop,
-            regions=self.regions,
-            nodes=self.nodes,
-            savers=savers,
-            reader=self.reader,
-            dues=self.dues,
-            timer=self.timer,
-            stats=self.stats,
-            on_alert=lambda *alert, **facts: self.alerts.append(alert),
+            Surroundings(
+                regions=self.regions,
+                nodes=self.nodes,
+                savers=savers,
+                reader=self.reader,
+                dues=self.dues,
+                timer=self.timer,
+                stats=self.stats,
+                on_alert=lambda *alert, **facts: self.alerts.append(alert),
+            ),
             attempts_max=config.engine.attempts_max,
         )
         self.dispatch = self.delivery.dispatch

@@ -1,0 +1,114 @@
+"""One chunk of a delay queue: which requests its rows are, and which rows each answer settles."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from engine.delivery.chunk import Chunk
+from engine.delivery.sent import Sent
+from engine.tasks.records import ParkedRow
+from engine.tasks.words import Operation
+from tests.fakes.shares import NotingNode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PURGE, PREFIX = Operation.PURGE_URL, Operation.PURGE_PREFIX
+
+
+def row(target: str, seq: float, operation: Operation = PURGE, task_id: str = "t") -> ParkedRow:
+    return ParkedRow(f"{task_id}:{seq}", seq, "edge-1", int(operation), target, task_id, "", seq)
+
+
+class Queue:
+    """The rows of one node, as a store reads them."""
+
+    def __init__(self, *rows: ParkedRow) -> None:
+        self.rows = list(rows)
+
+    async def read(self, function: Any, *args: object) -> Any:
+        return function(*args)
+
+    def wide_parked(self, node: str) -> list[ParkedRow]:
+        return [row for row in reversed(self.rows) if row.operation == PREFIX]
+
+    def parked_like(self, node: str, targets: Sequence[tuple[int, str]], among: object) -> list[ParkedRow]:
+        return [row for row in self.rows if (row.operation, row.target) in targets]
+
+    def parked_below(self, node: str, start: str, seq: float, among: object) -> list[ParkedRow]:
+        return [
+            row
+            for row in self.rows
+            if row.operation == PURGE and row.seq < seq and row.target.partition("://")[2].startswith(start)
+        ]
+
+
+async def begin(queue: Any, *, sent: Sent | None = None, ttl_s: float = 0) -> tuple[Chunk, NotingNode, Any]:
+    """Deliver all of a queue; return the chunk, what was sent, and what ends with the last answer."""
+    node = NotingNode()
+    chunk = Chunk(node, queue, queue, sent=sent, ttl_s=ttl_s)
+    running = asyncio.ensure_future(chunk.run(list(queue.rows)))
+    await asyncio.sleep(0)
+    return chunk, node, running
+
+
+def requests_of(node: NotingNode) -> list[str]:
+    return [target for share, _ in node.backlog for target in share.task.targets]
+
+
+async def test_rows_for_the_same_target_are_one_request_and_all_settled_by_it() -> None:
+    queue = Queue(row("http://a.com/", 1), row("http://b.com/", 2), row("http://a.com/", 3, task_id="u"))
+    chunk, node, running = await begin(queue)
+    [(share, indexes)] = node.backlog
+    assert (share.task.targets, indexes) == (["http://a.com/", "http://b.com/"], [0, 1])
+    chunk.acked(share, [0])
+    assert [done.seq for done in chunk.done_rows] == [1, 3]
+    assert not running.done()
+    chunk.failed(share, [1], "answered 400")
+    await running
+    assert chunk.failed_rows == [(queue.rows[1], "answered 400")]
+
+
+async def test_an_acked_wide_purge_settles_the_older_rows_below_it() -> None:
+    older, wide, younger = (
+        row("http://a.com/img/1", 1),
+        row("http://a.com/img/", 2, PREFIX),
+        row("http://a.com/img/1", 3),
+    )
+    chunk, node, running = await begin(Queue(row("http://a.com/img/2", 0.5), older, wide, younger))
+    assert sorted(requests_of(node)) == ["http://a.com/img/", "http://a.com/img/1"]
+    for share, indexes in node.backlog:
+        chunk.acked(share, indexes)
+    await running
+    assert {done.seq for done in chunk.done_rows} == {0.5, 1, 2, 3}
+
+
+async def test_a_node_that_goes_down_again_cuts_the_chunk_and_keeps_its_rows() -> None:
+    chunk, node, running = await begin(Queue(row("http://a.com/", 1), row("http://b.com/", 2)))
+    [(share, _)] = node.backlog
+    chunk.acked(share, [0])
+    chunk.parked(share, [1])
+    await running
+    assert chunk.is_cut
+    assert [done.seq for done in chunk.done_rows] == [1]
+
+
+async def test_on_a_shared_store_what_is_too_old_or_was_sent_for_others_is_not_sent() -> None:
+    sent = Sent()
+    sent.note((PURGE, "http://a.com/"), [], 1e12)
+    chunk, node, running = await begin(
+        Queue(row("http://a.com/", 9e9), row("http://b.com/", 1)), sent=sent, ttl_s=3600
+    )
+    await running
+    assert requests_of(node) == []
+    assert [done.target for done in chunk.done_rows] == ["http://a.com/", "http://b.com/"]
+
+
+async def test_a_chunk_whose_rows_were_cancelled_meanwhile_is_over_at_once() -> None:
+    queue = Queue(row("http://a.com/", 1))
+    chunk = Chunk(NotingNode(), queue, queue, sent=None, ttl_s=0)  # type: ignore[arg-type]
+    rows = list(queue.rows)
+    queue.rows.clear()
+    await chunk.run(rows)
+    assert (chunk.done_rows, chunk.is_cut) == ([], False)

@@ -1,0 +1,85 @@
+"""Results of late delivery: told to tasks in memory, written for those in the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.delivery.late import LateResults
+from engine.observe.counters import Stats
+from engine.tasks.records import ParkedRow
+from engine.tasks.region import RegionMap
+from engine.tasks.task import Share, Task
+from engine.tasks.words import Operation
+from tests.fakes.shares import NotingNode
+
+if TYPE_CHECKING:
+    from engine.tasks.records import Delivered
+
+TARGET = "http://a.com/"
+
+
+def row(task_id: str, key: int = 1) -> ParkedRow:
+    return ParkedRow(key, key, "edge-1", int(Operation.PURGE_URL), TARGET, task_id, "", 0.0)
+
+
+class World:
+    """One node, a task in memory with a share on it, and what is told and written."""
+
+    def __init__(self, *, is_shared: bool = False) -> None:
+        self.regions = RegionMap(4)
+        self.stats = Stats()
+        self.node: Any = NotingNode()
+        self.told: list[tuple[str, str]] = []
+        self.written: list[Delivered] = []
+        self.unfolded: list[int] = []
+        self.task = Task.internal([TARGET], owner=None, task_id="here")
+        self.task.shares = [Share(self.task, self.node, Operation.PURGE_URL, 1)]
+        self.regions.add(self.task)
+        world: Any = self
+        self.late = LateResults(self.regions, world, world, self.stats, is_shared=is_shared)
+
+    def settle_late(self, share: Share, index: int, reason: str) -> None:
+        self.told.append((share.task.id, reason))
+
+    async def drop(self, saver: object, name: str, delivered: list[Delivered]) -> None:
+        self.unfolded.append(self.late.unfolded)
+        self.written += delivered
+
+
+async def test_a_task_in_memory_is_told_and_its_document_left_alone() -> None:
+    world = World()
+    saver: Any = None
+    failed = [(row("stored", 2), "answered 400")]
+    assert await world.late.fold(world.node, saver, [row("here")], failed)
+    assert world.told == [("here", "")]
+    assert [(one.row.task_id, one.reason, one.is_told) for one in world.written] == [
+        ("here", "", True),
+        ("stored", "answered 400", False),
+    ]
+    assert (world.unfolded, world.late.unfolded, world.stats.subtasks_redelivered) == ([2], 0, 2)
+
+
+async def test_a_row_that_two_requests_settled_is_written_once() -> None:
+    world = World()
+    saver: Any = None
+    await world.late.fold(world.node, saver, [row("here"), row("here")], [(row("here"), "answered 400")])
+    assert (len(world.written), world.told) == (1, [("here", "")])
+
+
+@pytest.mark.parametrize("case", ["shared store", "not committed"])
+async def test_a_task_that_does_not_own_its_rows_is_not_told(case: str) -> None:
+    world = World(is_shared=case == "shared store")
+    if case == "not committed":
+        world.task.waiters = []
+    saver: Any = None
+    await world.late.fold(world.node, saver, [row("here")], [])
+    assert (world.told, [one.is_told for one in world.written]) == ([], [False])
+
+
+async def test_nothing_is_written_of_nothing() -> None:
+    world = World()
+    saver: Any = None
+    assert not await world.late.fold(world.node, saver, [], [])
+    assert world.unfolded == []

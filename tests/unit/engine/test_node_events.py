@@ -1,0 +1,55 @@
+"""What nodes tell: alerts for operators, and the delivery of a delay queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.config.tables import NodeConfig
+from engine.delivery.node_events import NodeEvents
+from engine.observe.counters import Stats
+
+NODE = NodeConfig(name="edge-1", driver="ats", url="http://127.0.0.1", layer="edge")
+
+
+class World:
+    """Notes alerts and deliveries."""
+
+    def __init__(self) -> None:
+        self.alerts: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+        self.delivered: list[str] = []
+        self.stats = Stats()
+        world: Any = self
+        self.events = NodeEvents(world, self.stats, self._alert)
+
+    def _alert(self, *alert: str, **facts: Any) -> None:
+        self.alerts.append((alert, facts))
+
+    def deliver(self, name: str) -> None:
+        self.delivered.append(name)
+
+
+def test_a_refusal_is_counted_and_resolved_by_the_next_purge_that_is_taken() -> None:
+    world = World()
+    world.events.refused(NODE, "refused: answered 403")
+    world.events.takes_purges_again(NODE)
+    assert world.stats.subtasks_refused == 1
+    assert [alert for alert, _ in world.alerts] == [
+        ("refused:edge-1", "error", "edge-1 refused: answered 403"),
+        ("refused:edge-1", "resolved", "edge-1 takes purges again"),
+    ]
+
+
+def test_a_node_that_goes_down_and_comes_back_says_so_with_its_facts() -> None:
+    world = World()
+    world.events.node_down(NODE, "closed")
+    world.events.node_returns(NODE)
+    world.events.node_ready(NODE, 1.23456)
+    facts = {"node": "edge-1", "layer": "edge"}
+    assert world.alerts == [
+        (("node:edge-1", "error", "edge-1 is unreachable: closed"), {"event": "node.down", **facts}),
+        (
+            ("node:edge-1", "resolved", "edge-1 is back and up to date"),
+            {"event": "node.ready", "away_s": 1.235, **facts},
+        ),
+    ]
+    assert world.delivered == ["edge-1"]

@@ -62,9 +62,7 @@ class Supervisor:
         self._notifier = Notifier()
         self._phase = Phase()
         self._places = Places.of(options, table)
-        self._held, release = (
-            self._hold() if before is None else (take_over(before), Release(*before.release))
-        )
+        self._held, release = (take_over(before), Release(*before.release)) if before else self._hold()
         self._launcher = Launcher(
             lambda release: program.command_of(release, options.config),
             listener=self._held.listener,

@@ -164,21 +164,7 @@ class DocumentChanges:
             reports: its callback is sent although it is not final.
         """
         tag = self._keys.tags[self._keys.region(task_id)]
-        queues = list({queue: None for row in rows for queue in row.queues})
-        place = {queue: number for number, queue in enumerate(queues, 1)}
-        flat: list[Any] = []
-        count = 0
-        for row in rows:
-            for queue in row.queues:
-                count += 1
-                is_first = queue is row.queues[0]
-                flat += (
-                    place[queue],
-                    row.member,
-                    "1" if is_first and row.must_be_there else "0",
-                    row.token if is_first else "",
-                    row.target,
-                )
+        queues, count, entries = _entries(rows)
         text, callback, ms = b"", b"", 0
         if document is not None:
             text = _encode(document)
@@ -200,7 +186,7 @@ class DocumentChanges:
                 "" if fence is None else fence,
                 "1" if drops_behind else "0",
                 count,
-                *flat,
+                *entries,
             ],
         )
 
@@ -217,3 +203,27 @@ class DocumentChanges:
 def digest_of(value: bytes | None) -> str:
     """Return what scripts tell by whether a value has changed; empty for none."""
     return "" if value is None else hashlib.sha1(value).hexdigest()  # noqa: S324 - not for secrets
+
+
+def _entries(rows: Sequence[Row]) -> tuple[list[str], int, list[Any]]:
+    """Return the queues of *rows*, how many entries those hold of them, and five words for each entry.
+
+    The words are those that the script takes: the place of the queue from 1, the member, whether it must be
+    there, the token that lets others go, the target.
+    """
+    queues = list(dict.fromkeys(queue for row in rows for queue in row.queues))
+    place = {queue: number for number, queue in enumerate(queues, 1)}
+    words: list[Any] = []
+    count = 0
+    for row in rows:
+        for queue in row.queues:
+            count += 1
+            is_first = queue is row.queues[0]
+            words += (
+                place[queue],
+                row.member,
+                "1" if is_first and row.must_be_there else "0",
+                row.token if is_first else "",
+                row.target,
+            )
+    return queues, count, words

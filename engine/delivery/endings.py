@@ -99,9 +99,9 @@ class Endings:
     def less_live(self, task: Task, count: int) -> None:
         """Count subtasks of a task out that were settled or parked; with the last of them it is over."""
         task.live -= count
-        self._load.release(count)
         if task.live == 0:
-            self.over(task)
+            self.over(task)  # before others take its room: its document goes ahead of their records
+        self._load.release(count)
 
     def settle_late(self, share: Share, index: int, reason: str) -> None:
         """Settle a delayed subtask of a task in memory: delivered, or failed for *reason*."""

@@ -30,12 +30,16 @@ class Load:
         self.live += count
 
     def release(self, count: int) -> None:
-        """Count subtasks out."""
+        """Count subtasks out: others may take their room."""
+        self.give_back(count)
+        if self._on_room is not None:
+            self.made_room()
+
+    def give_back(self, count: int) -> None:
+        """Count subtasks out that the store did not take: it would not take those of others either."""
         self.live -= count
         if self.live == 0 and self._idle is not None:
             self._idle.set()
-        if self._on_room is not None:
-            self.made_room()
 
     def call_on_room(self, callback: Callable[[], None]) -> None:
         """Have *callback* called once, soon after there is more room; it replaces an earlier one."""

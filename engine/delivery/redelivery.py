@@ -84,7 +84,7 @@ class Redelivery:
         self._sent: dict[str, Sent] = {}
         self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[None]] = {}
-        self.is_held = False  #: nothing is delivered yet; see `hold`
+        self._is_held = False  # nothing is delivered yet; see `hold`
         self._is_stopped = False
         queues.on_written = self._deliver_reachable
 
@@ -95,7 +95,7 @@ class Redelivery:
         node = self._nodes[name]
         running = self._deliveries.get(name)
         self._again.add(name)
-        if self.is_held:
+        if self._is_held:
             node.begin_delivery()
             return
         if running is None or running.done():
@@ -103,11 +103,11 @@ class Redelivery:
 
     def hold(self) -> None:
         """Deliver nothing yet: the worker before this one still does."""
-        self.is_held = True
+        self._is_held = True
 
     def let_go(self) -> None:
         """Deliver from here on; nodes that came back meanwhile need a `deliver_if_returned`."""
-        self.is_held = False  #: nothing is delivered yet; see `hold`
+        self._is_held = False
 
     def deliver_if_returned(self, node: Node) -> None:
         """Deliver the queue of a node that came back while deliveries were held."""

@@ -227,7 +227,7 @@ class Admission:
     def accepted(self, task: Task, journal_key: JournalKey, error: Exception | None) -> None:
         """The task is saved, or cannot be."""
         if error is not None:
-            self._load.release(task.total)
+            self._load.give_back(task.total)
             if isinstance(error, StoreError):
                 self.stats.store_errors += 1
             self._dismiss(task, error if isinstance(error, EngineError) else StoreError(str(error)))

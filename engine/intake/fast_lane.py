@@ -101,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
         self._gate.forget(self)
         if self.lane is not None:
             self.lane.protocol.connection_lost(exc)
+            self.lane = None  # it refers to this connection: nobody but the collector would free the two
 
     def eof_received(self) -> bool:
         """The client has closed its side and may still read: answer its requests, then close."""

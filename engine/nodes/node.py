@@ -16,7 +16,6 @@ from engine.nodes.probe import Probe
 from engine.nodes.readings import Readings
 from engine.nodes.refusals import Refusals
 from engine.nodes.suspects import Suspects
-from engine.tasks.task import Share
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class Node:
         (self.prefetches if share.operation is _PREFETCH else self.purges).add(share, indexes)
 
     def add_backlog(self, share: Share, indexes: Sequence[int]) -> None:
-        """Queue what comes out of the delay queue."""
+        """Queue what the engine sends on its own account: what comes out of the delay queue, early purges."""
         if self.health.state is _DOWN:
             self._outcomes.park(share, indexes, self.health.last_error)  # its rows are still there
             return
@@ -290,8 +289,9 @@ class Node:
 
     def start_probe(self) -> None:
         """Keep the node from being ready until it has answered a probe: its delay queue has rows."""
-        self.health.doubt()
-        self._probe.start()
+        if not self._is_closed:
+            self.health.doubt()
+            self._probe.start()
 
     def _answers_again(self) -> None:
         """A probe was answered."""

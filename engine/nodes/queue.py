@@ -28,7 +28,7 @@ Item = tuple[Share, int, "list[tuple[Share, int]] | None"]
 
 
 class NodeQueue:
-    """Subtasks that wait for one node, for the operations of one connection pool."""
+    """Subtasks that wait for one node, for the operations of one channel."""
 
     def __init__(self) -> None:
         # A target maps to the one share that waits for it, or to a list of (share, index) when

@@ -1,8 +1,8 @@
 """The assembly of an engine: its parts, made and wired together.
 
 Parts that tell each other something form rings: tasks go to the savers, and the savers tell who sent them
-that they are stored. Each ring is closed at one place, here: the pool of savers is made empty and filled
-last.
+that they are stored. A ring is closed by filling what was made empty: the pool of savers, then the nodes; the
+claims of a cluster reach the redelivery once the store is open (`make_cluster`).
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ Respawn
     if that was 2 (wrong configuration), else with 1.
 
 Self-replacement
-    ``replace`` checks that the new program compiles and that it can read this one's state (it is run once
-    for that), then executes it in this process: same pid, sockets and workers. Descriptors are inherited,
-    the rest goes through a memory file; signals wait until the new code has its handlers.
+    ``replace`` checks that the new ``supervisor.py`` compiles and that its program can read this one's state
+    (it is run once for that), then executes it in this process: same pid, sockets and workers. Descriptors
+    are inherited, the rest goes through a memory file; signals wait until the new code has its handlers.
 
 Limits
     Linux only. A changed ``engine.listen``, ``engine.data_dir`` or number of workers needs a restart; a

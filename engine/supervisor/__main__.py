@@ -8,6 +8,7 @@ one that is missing: a controller of the version before brings the file alone.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 from importlib import import_module
@@ -55,8 +56,9 @@ def _shipped(shared: Path) -> Path:
     """
     folder = shared / f"supervisor-{DIGEST}"
     for place in (folder, *shared.parent.glob("releases/*/supervisor")):
-        if digest_of(place) == DIGEST:
-            return place
+        with contextlib.suppress(OSError):  # one that cannot be read is not the one
+            if digest_of(place) == DIGEST:
+                return place
     state = "is not what it was made for" if folder.is_dir() else "is missing"
     raise FileNotFoundError(f"{folder} {state}; a deploy puts it there again")
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1  #: of the state
 UNDERSTOOD: Final = b"handover understood\n"  #: what ``--check`` says of a state that it can go on with
-#: Attributes of a worker that are handed on as they are, and everything that `unpacked` cannot do without.
-_KEPT: Final = (
+_KEPT: Final = (  # attributes of a worker that are handed on as they are
     "slot",
     "generation",
     "has_predecessor",
@@ -34,7 +33,7 @@ _KEPT: Final = (
     "errors_5xx",
     "started_at",
 )
-_NEEDED: Final = (*_KEPT, "release", "path", "control_fd", "log_fd")
+_NEEDED: Final = (*_KEPT, "release", "path", "control_fd", "log_fd")  # `unpacked` cannot do without
 
 
 @dataclass(slots=True, kw_only=True)

@@ -245,7 +245,7 @@ class Task:
 
     @property
     def is_internal(self) -> bool:
-        """Whether the engine sends it on its own account (late delivery), and its owner counts for it."""
+        """Whether the engine sends it on its own account: late, or early below an unreachable parent."""
         return self.owner is not None
 
     def index_of(self, target: str) -> int:

@@ -1,7 +1,8 @@
 """A package that is copied as a folder: named by the digest of its files, and whole or not there at all.
 
 The digest is that of ``sha256sum *`` in the folder, so it covers every file, and a folder that holds anything
-else has another one. What is in it runs with ``-B``: bytecode would be one more thing that runs.
+else has another one. No bytecode of it is kept or run: the agent runs with
+``-B``, the supervisor reads its modules as sources.
 
 The module stands alone, so its text is also the program that places the agent by SSH: ``python3 -I -c TEXT
 FOLDER``, with a JSON object on standard input, file name to text.
@@ -64,9 +65,18 @@ def place(files: Mapping[str, bytes], folder: Path) -> None:
         _write(files, draft)
         _rename(files, draft, folder, aside=aside)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(draft)
+        remove(aside)
     _sync(folder.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, or whatever else has its name, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _write(files: Mapping[str, bytes], draft: Path) -> None:
@@ -88,13 +98,13 @@ def _rename(files: Mapping[str, bytes], draft: Path, folder: Path, *, aside: Pat
         try:
             draft.rename(folder)
         except OSError as exc:
+            if is_placed(files, folder):
+                return
             if exc.errno not in IN_THE_WAY or attempt == TRIES:
                 raise
         else:
             return
-        if is_placed(files, folder):
-            return
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
         with contextlib.suppress(FileNotFoundError):  # another process has moved it out of the way
             folder.rename(aside)
 

@@ -46,8 +46,7 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         bring_back(host, request, before)
         raise refused from exc
     took_s = time.monotonic() - began
-    is_noted = served(entries_of(host))[-1:] == [version]  # unless the call before this was killed
-    if not answer["unchanged"] or not is_noted:
+    if not answer["unchanged"] or served(entries_of(host))[-1:] != [version]:  # the call before was killed
         note(host, **entry, ok=True, duration_s=took_s)
     return {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
 

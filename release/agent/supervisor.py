@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import shutil
 import time
 
 from . import package
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from .layout import Host
 
 REPLACE_WAIT_S = 10.0
-FOLDER = re.compile(r"supervisor-[0-9a-f]{64}(\.(part|old)-[0-9]+)?")
+FOLDER = re.compile(r"supervisor-[0-9a-f]{64}(\.(part|old)-[0-9a-f]+)?")
 
 
 def install_supervisor(host: Host, release: Path, *, is_way_back: bool) -> None:
@@ -66,7 +65,7 @@ def remove_others(host: Host, kept: Path) -> None:
     """Remove the supervisor's folders that nothing starts any more."""
     for path in host.shared.iterdir():
         if FOLDER.fullmatch(path.name) and path != kept:
-            shutil.rmtree(path, ignore_errors=True)
+            package.remove(path)
 
 
 def replace_supervisor(host: Host, digest: str) -> str:

@@ -253,7 +253,8 @@ def test_a_folder_of_the_supervisor_that_was_changed_is_put_right(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "worker.py").unlink()
     (folder / "__pycache__").mkdir()
-    (host.root / f"shared/supervisor-{'0' * 64}.part-1").mkdir()
+    (host.root / f"shared/supervisor-{'0' * 64}.part-3fa9c1b2").mkdir()
+    (host.root / f"shared/supervisor-{'1' * 64}").symlink_to("nowhere")
     assert take(host, port, good[0])["unchanged"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert folders(host) == [folder.name]

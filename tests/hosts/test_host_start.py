@@ -221,6 +221,19 @@ def test_a_history_that_cannot_be_written_undoes_nothing(
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_a_history_that_cannot_be_read_undoes_nothing(host: HostCalls, port: int, good: list[Small]) -> None:
+    """A reload that went through is answered so; that it is not in the history is told."""
+    take(host, port, good[0])
+    host.call("unpack", **good[1].request())
+    path = host.root / "history.jsonl"
+    path.unlink()
+    path.mkdir()
+    host.call("reload", version="1.1.0", bake_s=0.2)
+    (warning,) = [event for event in host.events if event["event"] == "warning"]
+    assert warning["message"].startswith("the history lacks this reload")
+    assert (served(port), host.linked("current")) == ("1.1.0", "releases/1.1.0")
+
+
 def test_asking_for_what_runs_by_force_reads_the_configuration_again(
     host: HostCalls, port: int, good: list[Small]
 ) -> None:

@@ -1,6 +1,8 @@
 """Start and stop, seen from inside."""
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from tests.fakes.callback_receiver import RULE, Receiver
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.rigs.engine_process import EngineProcess, fake_table
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 
 
 def test_ready_only_between_start_and_stop(tmp_path: Path) -> None:
@@ -26,6 +28,28 @@ def test_ready_only_between_start_and_stop(tmp_path: Path) -> None:
                 assert (await reader.readline()).startswith(b"HTTP/1.1 503")
                 writer.close()
                 await writer.wait_closed()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("path", ["/v1/engine/task", "/readyz"])
+def test_a_connection_that_is_over_is_freed_at_once(tmp_path: Path, path: str) -> None:
+    """On either lane; left to the collector, a client that polls would cost it a look at all that lives."""
+
+    async def scenario() -> None:
+        with FakeNode() as node:
+            async with running(tmp_path, node.url) as (engine, port):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: e\r\n\r\n".encode())
+                await reader.readline()
+                (gone,) = [weakref.ref(connection) for connection in engine.parts.interface.gate.connections]
+                gc.disable()
+                try:
+                    writer.close()
+                    await writer.wait_closed()
+                    await until(lambda: gone() is None, "the connection being freed")
+                finally:
+                    gc.enable()
 
     run(scenario)
 

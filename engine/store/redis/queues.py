@@ -6,7 +6,7 @@ one step: no row is lost or counted twice when an engine dies in between, on a c
 costs is that a queue is read from all regions at once, in one pipeline, and merged by time.
 
 There is no index of targets. Rows that ask for the same are looked for among those that were read together,
-and what a delivery has sent already settles older rows that ask for it again; see `delivery.queues`.
+and what a delivery has sent already settles older rows that ask for it again; see `delivery.sent`.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ async def test_deliveries_are_held_while_the_worker_before_still_delivers(
     tmp_path: Path, *, has_predecessor: bool
 ) -> None:
     parts = make(tmp_path, peers=Peers(0, 1, 2), has_predecessor=has_predecessor)
-    assert parts.delivery.redelivery.is_held == has_predecessor
+    assert parts.delivery.redelivery._is_held == has_predecessor
 
 
 async def test_an_engine_on_redis_is_in_a_cluster_and_all_its_workers_see_every_task(
@@ -94,7 +94,7 @@ async def test_an_engine_on_redis_is_in_a_cluster_and_all_its_workers_see_every_
     assert parts.cluster is not None
     assert parts.delivery.redelivery.claims is not None
     assert parts.core.task_peers is None
-    assert not parts.delivery.redelivery.is_held
+    assert not parts.delivery.redelivery._is_held
     assert make(tmp_path).cluster is None
 
 

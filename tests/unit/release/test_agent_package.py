@@ -75,6 +75,7 @@ def test_whatever_else_has_the_name_gives_way(tmp_path: Path) -> None:
     other.write_bytes(b"a file")
     package.place(FILES, other)
     assert package.is_placed(FILES, other)
+    assert names(tmp_path) == ["agent-1", "agent-2"]
 
 
 def test_what_a_killed_process_left_is_no_folder_of_that_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The probe of a node that is down: a purge of a URL that nobody has, answered by the cache itself.
+"""The probe of a node that is down: a purge of a URL that nobody has, made as the node's driver makes purges.
 
 An answer shows that purges work again, not only that a port is open.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.base.backoff import backoff_s
 from engine.errors import WireError
-from engine.nodes.drivers.common import headers_text
+from engine.nodes import drivers
 from engine.nodes.wire import Answer, AnswerReader
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _PROBE_BASE_S: Final = 0.2
 _PROBE_MAX_S: Final = 5.0
-_PROBE_HOST: Final = "purgeline-probe.invalid"
 
 
 class Probe:
@@ -44,7 +43,8 @@ class Probe:
         on_problem: Callable[[str], None],
         on_answer: Callable[[], None],
     ) -> None:
-        self._config = config
+        self._url = config.url
+        self._request = drivers.probe_text(config).encode("ascii")
         self._address = address
         self._timeout_s = min(timeout_s, _PROBE_MAX_S)
         self._on_problem = on_problem
@@ -77,22 +77,15 @@ class Probe:
             async with asyncio.timeout(self._timeout_s):
                 reader, writer = await asyncio.open_connection(host, port, ssl=context)
                 try:
-                    writer.write(self._request())
+                    writer.write(self._request)
                     await _read_answer(reader)
                 finally:
                     writer.transport.abort()
         except TimeoutError:
-            return f"{self._config.url} gave no answer within {self._timeout_s:g} s"
+            return f"{self._url} gave no answer within {self._timeout_s:g} s"
         except (OSError, ValueError, WireError) as exc:
-            return f"{self._config.url} cannot be reached: {exc}"
+            return f"{self._url} cannot be reached: {exc}"
         return None
-
-    def _request(self) -> bytes:
-        config = self._config
-        return (
-            f"{config.purge_method} {config.purge_path}/.purgeline-probe HTTP/1.1\r\nHost: {_PROBE_HOST}\r\n"
-            f"{headers_text(config)}Connection: close\r\n\r\n"
-        ).encode("ascii")
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:

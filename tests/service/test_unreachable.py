@@ -67,6 +67,26 @@ def test_a_dead_edge_is_purged_when_it_is_back(driver: str, how: str, origin: Or
         assert engine.node("dead")["delayed"] == 0
 
 
+def test_an_nginx_without_a_purge_path_of_its_own_comes_back_whatever_its_origin_does(tmp_path: Path) -> None:
+    """Its probe goes to the purge location, as its purges do: the origin hangs, and is not asked."""
+    with (
+        FakeNode(always(Act.HANG), answers_probes=False) as hung_origin,
+        caches.start_nginx(tmp_path, name="edge", backend=hung_origin.url.partition("//")[2]) as cache,
+        EngineProcess(
+            tmp_path,
+            fake_table(cache.url, name="edge-1", driver="nginx"),
+            connect_timeout_s=0.2,
+            request_timeout_s=1,
+        ) as engine,
+    ):
+        cache.kill()
+        task_id = engine.submit([f"http://{HOST}/a"], due_s=0.5)
+        engine.wait_for(task_id, "partial")
+        cache.start()
+        assert engine.wait_for(task_id, "done", timeout_s=20)["counter"] == 1
+        assert hung_origin.requests == []
+
+
 def test_a_paused_cache_gets_its_purges_when_it_goes_on(origin: Origin, tmp_path: Path) -> None:
     """It takes connections and never answers: found by the time-out, not waited for."""
     with (

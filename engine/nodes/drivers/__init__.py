@@ -9,6 +9,9 @@ A driver is a module with two functions and a table, all pure:
     space, no control character and no line end, so no target can add a header or a second request.
 ``read(operation, status, body_bytes)``
     the one reading of an answer, an `Outcome`.
+
+Only a driver's requests know where a node is purged (``purge_path`` and its default): what else asks a node
+for a purge, such as its probe, has them made here.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config.tables import NodeConfig
+
+_PROBE_TARGET: Final = "http://purgeline-probe.invalid/.purgeline-probe"
 
 
 class Driver(Protocol):
@@ -60,6 +65,12 @@ def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
         extra = headers_text(node)
         return lambda target: get_text(target, extra)
     return DRIVERS[node.driver].requester(node, operation)
+
+
+def probe_text(node: NodeConfig) -> str:
+    """Return the request that shows whether *node* takes purges: one of a URL that nobody has."""
+    text = requester(node, Operation.PURGE_URL)(_PROBE_TARGET)
+    return text.removesuffix("\r\n") + "Connection: close\r\n\r\n"
 
 
 def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -> Outcome:

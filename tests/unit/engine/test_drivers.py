@@ -242,3 +242,20 @@ def test_of_a_prefetch_only_2xx_put_the_content_into_the_cache(driver: str) -> N
         assert drivers.read(node(driver), Operation.PREFETCH, status, 0) is expected
     for body_bytes in (0, 9):
         assert drivers.read(node(driver), Operation.PREFETCH, 404, body_bytes) is FAILED
+
+
+@pytest.mark.parametrize(
+    ("driver", "extra", "start"),
+    [
+        ("varnish", {}, "PURGE /.purgeline-probe HTTP/1.1\r\n"),
+        ("nginx", {}, "PURGE /purge/.purgeline-probe HTTP/1.1\r\n"),
+        ("nginx", {"purge_path": "/p", "purge_method": "DELETE"}, "DELETE /p/.purgeline-probe HTTP/1.1\r\n"),
+    ],
+)
+def test_a_probe_asks_where_and_how_purges_do(driver: str, extra: dict[str, str], start: str) -> None:
+    asked = drivers.probe_text(node(driver, headers={"X-Secret": "s"}, **extra))
+    assert asked == (
+        f"{start}Host: purgeline-probe.invalid\r\nX-Secret: s\r\nConnection: close\r\n\r\n"
+    )
+    purge = text(driver, Operation.PURGE_URL, "http://a/.purgeline-probe", **extra)
+    assert purge.startswith(start)

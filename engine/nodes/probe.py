@@ -1,6 +1,7 @@
-"""The probe of a node that is down: a purge of a URL that nobody has, made as the node's driver makes purges.
+"""The probe of a node that is down: a purge of a URL that nobody has, made as its driver makes purges.
 
-An answer shows that purges work again, not only that a port is open.
+An answer shows that purges work again, not only that a port is open. One of 5xx, 401 or 403 shows that they
+do not: a node that comes back sick, or locked, keeps its delay queue.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
 
 _PROBE_BASE_S: Final = 0.2
 _PROBE_MAX_S: Final = 5.0
+_NO_RETURN: Final = frozenset({401, 403})
+_SERVER_ERRORS: Final = range(500, 600)
 
 
 class Probe:
-    """Asks a node until it answers, one request at a time, with growing pauses.
+    """Asks a node until it gives an answer that counts, one request at a time, with growing pauses.
 
     Args:
         config: the node's table.
         address: where it listens.
         timeout_s: seconds for one request, connecting included; at most 5 are used.
-        on_problem: told what was wrong after each request without an answer.
-        on_answer: called once a request was answered; the probe is over then.
+        on_problem: told what was wrong after each request without such an answer.
+        on_answer: called once a request had one; the probe is over then.
     """
 
     def __init__(
@@ -71,20 +74,22 @@ class Probe:
         self._on_answer()
 
     async def _ask(self) -> str | None:
-        """Return None when the node answers HTTP, otherwise what is wrong."""
+        """Return None when the node answers as one that works, otherwise what is wrong."""
         host, port, context = self._address
         try:
             async with asyncio.timeout(self._timeout_s):
                 reader, writer = await asyncio.open_connection(host, port, ssl=context)
                 try:
                     writer.write(self._request)
-                    await _read_answer(reader)
+                    status = (await _read_answer(reader)).status
                 finally:
                     writer.transport.abort()
         except TimeoutError:
             return f"{self._url} gave no answer within {self._timeout_s:g} s"
         except (OSError, ValueError, WireError) as exc:
             return f"{self._url} cannot be reached: {exc}"
+        if status in _NO_RETURN or status in _SERVER_ERRORS:
+            return f"{self._url} answered {status} to a probe"
         return None
 
 

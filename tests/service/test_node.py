@@ -10,7 +10,7 @@ import pytest
 
 from engine.nodes.health import NodeState
 from engine.nodes.refusals import REFUSALS_BEFORE_HOLD
-from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
+from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import rig_of
 from tests.waiting import until
 
@@ -198,3 +198,38 @@ async def test_more_answers_than_requests_end_the_connection_and_harm_nobody(tmp
         async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1, pipeline_depth=1) as rig:
             await rig.stored(rig.submit(targets=urls(5)), "done")
             assert len(edge.requests) >= 5
+
+
+@pytest.mark.parametrize("status", [500, 503, 599, 401, 403])
+async def test_a_node_that_comes_back_sick_or_locked_is_not_back(tmp_path: Path, status: int) -> None:
+    """Its probe is answered, with that: not one row is sent, and the reason is shown."""
+    wrong = answer(status, b"no")
+    with FakeNode(always(wrong), answers_probes=False) as edge:
+        edge.stop()
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=urls(50), due_s=0.2)
+            assert (await rig.stored(task, "partial"))["delayed"] == 50
+            edge.start()
+            await until(lambda: len(edge.requests) >= 3)
+            assert {request.path for request in edge.requests} == {PROBE_PATH}
+            node = rig.node("edge-1")
+            assert node.health.is_down
+            assert node.health.last_error == f"{edge.url} answered {status} to a probe"
+            edge.script = always(OK)
+            found = await rig.stored(task, "done")
+            assert (found["counter"], found["failed"]) == (50, 0)
+            await until(lambda: node.state is NodeState.READY)
+
+
+@pytest.mark.parametrize("status", [200, 404, 405, 412])
+async def test_any_other_answer_to_a_probe_is_a_return(tmp_path: Path, status: int) -> None:
+    def script(request: Request) -> Iterable[bytes | Act]:
+        yield answer(status) if request.path == PROBE_PATH else OK
+
+    with FakeNode(script, answers_probes=False) as edge:
+        edge.stop()
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=urls(1), due_s=0.2)
+            await rig.stored(task, "partial")
+            edge.start()
+            await rig.stored(task, "done")

@@ -68,7 +68,10 @@ def test_a_dead_edge_is_purged_when_it_is_back(driver: str, how: str, origin: Or
 
 
 def test_an_nginx_without_a_purge_path_of_its_own_comes_back_whatever_its_origin_does(tmp_path: Path) -> None:
-    """Its probe goes to the purge location, as its purges do: the origin hangs, and is not asked."""
+    """Its probe goes to the purge location, as its purges do: the origin hangs, and is not asked.
+
+    Not every nginx has the guard of our template, which refuses a PURGE at any other place.
+    """
     with (
         FakeNode(always(Act.HANG), answers_probes=False) as hung_origin,
         caches.start_nginx(tmp_path, name="edge", backend=hung_origin.url.partition("//")[2]) as cache,
@@ -80,6 +83,11 @@ def test_an_nginx_without_a_purge_path_of_its_own_comes_back_whatever_its_origin
         ) as engine,
     ):
         cache.kill()
+        guard = "if ($request_method = PURGE) {"
+        configuration = cache.workdir / "nginx.conf"
+        text = configuration.read_text()
+        assert guard in text
+        configuration.write_text(text.replace(guard, "if ($request_method = NOTHING) {"))
         task_id = engine.submit([f"http://{HOST}/a"], due_s=0.5)
         engine.wait_for(task_id, "partial")
         cache.start()

@@ -254,8 +254,6 @@ def test_of_a_prefetch_only_2xx_put_the_content_into_the_cache(driver: str) -> N
 )
 def test_a_probe_asks_where_and_how_purges_do(driver: str, extra: dict[str, str], start: str) -> None:
     asked = drivers.probe_text(node(driver, headers={"X-Secret": "s"}, **extra))
-    assert asked == (
-        f"{start}Host: purgeline-probe.invalid\r\nX-Secret: s\r\nConnection: close\r\n\r\n"
-    )
+    assert asked == (f"{start}Host: purgeline-probe.invalid\r\nX-Secret: s\r\nConnection: close\r\n\r\n")
     purge = text(driver, Operation.PURGE_URL, "http://a/.purgeline-probe", **extra)
     assert purge.startswith(start)

@@ -129,7 +129,7 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
         metavar="F",
         help="read targets from F too; # starts a comment line",
     )
-    parser.set_defaults(kind="url", soft=False, prefetch=False)
+    parser.set_defaults(kind="url", soft=False, prefetch=False, on_incapable=None)
     if is_purge:
         kinds = parser.add_mutually_exclusive_group()
         for kind, text in (
@@ -141,6 +141,12 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
             kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=text)
         option("--soft", action="store_true", help="mark stale instead of dropping")
         option("--prefetch", action="store_true", help="fetch again after the purge")
+        option(
+            "--on-incapable",
+            choices=["refuse", "skip"],
+            help="when some nodes cannot purge like this: refuse the task, or skip and name them "
+            "(default: the engine's on_incapable)",
+        )
     option("--wait", action="store_true", help="wait until it is settled; the exit code tells how")
     option("--layer", action="append", default=[], metavar="NAME", help="only this layer; may be repeated")
     option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")

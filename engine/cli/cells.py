@@ -31,6 +31,7 @@ ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
+NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
     **dict.fromkeys(("done", "ready", "alive"), "green"),
     **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
@@ -65,6 +66,12 @@ def sum_of(name: str, rows: Sequence[Document]) -> Document:
 def rows_of(document: Document, key: str) -> list[Document]:
     """Return the list of objects that *document* has under *key*, if it has one."""
     return [row for row in document.get(key) or () if isinstance(row, dict)]
+
+
+def distinct(documents: Sequence[Document], key: str) -> list[Document]:
+    """Return the objects that *documents* have under *key*, the same one of several documents once."""
+    rows = (row for document in documents for row in rows_of(document, key))
+    return list({str(row): row for row in rows}.values())
 
 
 def flatten(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,9 +17,11 @@ from engine.cli.cells import (
     CONFIG_COLUMNS,
     ERROR_COLUMNS,
     LAYER_COLUMNS,
+    NOTE_COLUMNS,
     TASK_COLUMNS,
     WIDE_COLUMNS,
     clean,
+    distinct,
     flatten,
     merge_layers,
     plain,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from engine.cli.documents import Document
 
 ERRORS_SHOWN = 10
+_IN_ROWS = frozenset({"layers", "errors", "notes", "skipped"})  #: of a task, below its numbers
 
 
 class Output:
@@ -81,22 +84,24 @@ class Output:
         self._details("node", CONFIG_COLUMNS, document["nodes"])
 
     def results(self, documents: Sequence[Document]) -> None:
-        """Print what became of tasks: their numbers, a row for each layer, the first errors."""
+        """Print what became of tasks: numbers, rows of layers, notes, the first errors, skipped nodes."""
         if self.as_json:
             self.documents(documents, ())
             return
         if len(documents) == 1:
             fields = documents[0].items()
-            self._pairs([(key, value) for key, value in fields if key not in {"layers", "errors"}])
+            self._pairs([(key, value) for key, value in fields if key not in _IN_ROWS])
         else:
             self._table("", TASK_COLUMNS, documents)
         self._details("layer", LAYER_COLUMNS, merge_layers(documents))
+        self._details("note", NOTE_COLUMNS, distinct(documents, "notes"))
         errors = [error for document in documents for error in rows_of(document, "errors")]
         self._details("error", ERROR_COLUMNS, errors[:ERRORS_SHOWN])
         known = max(len(errors), sum(int(document.get("failed") or 0) for document in documents))
         if errors and known > ERRORS_SHOWN:
             more = known - ERRORS_SHOWN
             self._write(f"... and {more} more errors\n" if self._is_rich else f"more_errors {more}\n")
+        self._skipped(distinct(documents, "skipped"))
 
     def json(self, document: Document) -> None:
         """Print *document* as one line of JSON."""
@@ -137,6 +142,14 @@ class Output:
                     progress.update(bars[name], total=layer["total"], completed=settled, note=note)
 
             yield show
+
+    def _skipped(self, rows: Sequence[Document]) -> None:
+        """Print the last line: the nodes that were not purged."""
+        if rows and self._is_rich:
+            named = (f"{plain(row.get('name'))} ({plain(row.get('reason'))})" for row in rows)
+            self._write(f"skipped: {', '.join(named)}\n")
+        elif rows:
+            self._write(f"skipped {','.join(plain(row.get('name')) for row in rows)}\n")
 
     def _details(self, what: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
         if not rows:

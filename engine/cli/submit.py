@@ -102,6 +102,7 @@ def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document
         "nodes": args.node,
         "callback": args.callback,
         "due_s": args.due,
+        "on_incapable": args.on_incapable,
     }
     given = {key: value for key, value in options.items() if value}
     try:

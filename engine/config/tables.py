@@ -12,6 +12,7 @@ import msgspec
 
 Driver = Literal["varnish", "ats", "nginx", "squid"]
 LogFormat = Literal["struct", "dict", "text"]
+OnIncapable = Literal["refuse", "skip"]
 Scope = Literal["submit", "read", "admin"]
 
 
@@ -32,6 +33,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     pipeline_depth: int = 64  #: requests in flight on one node connection
     connections_per_node: int = 4
     due_s: float = 60
+    on_incapable: OnIncapable = "refuse"  #: when some nodes cannot do what a task asks
     drain_timeout_s: float = 30
     log_format: LogFormat = "struct"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

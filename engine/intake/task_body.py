@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from typing import Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -37,12 +37,20 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
     nodes: list[str] = []
     callback: str | None = None
     due_s: float | None = None
+    on_incapable: Literal["refuse", "skip"] | msgspec.UnsetType = msgspec.UNSET  #: not set: not in the digest
+
+
+def _words_of(kind: Any) -> tuple[str, ...]:
+    """Return the words that a field of this type takes; nothing when it takes others than words."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return next((words for words in map(_words_of, get_args(kind)) if words), ())
 
 
 _CHOICES: Final = {
-    field.name: ", ".join(get_args(field.type))
+    field.name: ", ".join(words)
     for field in msgspec.structs.fields(TaskBody)
-    if get_origin(field.type) is Literal
+    if (words := _words_of(field.type))
 }
 _decode = msgspec.json.Decoder(TaskBody).decode
 _encode = msgspec.json.Encoder().encode
@@ -114,5 +122,9 @@ def check_fields(asked: TaskBody) -> None:
 
 
 def digest_of(asked: TaskBody) -> bytes:
-    """Return the digest of a body: the same for the same fields, whatever their order and white space."""
+    """Return the digest of a body: the same for the same fields, whatever their order and white space.
+
+    Digests are stored, and compared by the versions before and after this one: a field that was added later
+    counts only where it is set.
+    """
     return hashlib.blake2b(_encode(asked), digest_size=16).digest()

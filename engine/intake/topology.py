@@ -2,7 +2,8 @@
 
 Layers are worked in the order of the configuration. A node waits for its own ``parents``; one
 without ``parents`` waits for the whole layer before it. Only nodes that the task targets count: when
-a task leaves a layer out, nodes wait for the nearest targeted ancestors instead.
+a task leaves a layer out, nodes wait for the nearest targeted ancestors instead. So they do when a parent
+is skipped, because its cache cannot do what the task asks.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from engine.errors import RequestError
 from engine.nodes import drivers
-from engine.tasks.plan import Plan, Step
-from engine.tasks.words import operation_of
+from engine.tasks.plan import Note, Plan, Skipped, Step
+from engine.tasks.words import Action, Kind, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
+_PARENT_IS_HARD: Final = "purged hard: a stale object of a parent would be fresh to its edges"
+_ONE_VARIANT: Final = (
+    "of a response with Vary only the variant that the node's own headers ask for is sure to go"
+)
 
 
 class Topology:
@@ -31,43 +36,45 @@ class Topology:
         self._layers = [layer.name for layer in config.layer] or ["edge"]
         self._nodes = sorted(config.node, key=lambda node: self._layers.index(node.layer))
         self._ancestors = {node.name: self._parents_of(node) for node in self._nodes}
-        self._plans: dict[tuple[frozenset[str], frozenset[str]], Plan] = {}
+        self._plans: dict[tuple[frozenset[str], frozenset[str], str, str, bool, bool], Plan] = {}
 
-    def plan(self, layers: Sequence[str] = (), nodes: Sequence[str] = ()) -> Plan:
-        """Return the plan of a task for these layers and nodes; empty means all.
+    def plan(
+        self,
+        layers: Sequence[str] = (),
+        nodes: Sequence[str] = (),
+        *,
+        action: str = Action.PURGE.value,
+        kind: str = Kind.URL.value,
+        soft: bool = False,
+        skip: bool = False,
+    ) -> Plan:
+        """Return the plan of a task; it is made once for all tasks that ask for the same.
+
+        Args:
+            layers: names; empty: all.
+            nodes: names; empty: all.
+            action: of the task.
+            kind: of its targets.
+            soft: whether a soft purge is asked for.
+            skip: leave out the nodes that cannot do it, as long as one of them can.
 
         Raises:
-            RequestError: 422, an unknown name (the nearest known one is named), or no node left.
+            RequestError: 422, an unknown name (the nearest known one is named), no node left, or nodes that
+                cannot do it: they are named with their drivers.
         """
-        wanted = (frozenset(layers), frozenset(nodes))
+        wanted = (frozenset(layers), frozenset(nodes), action, kind, soft, skip)
         plan = self._plans.get(wanted)
         if plan is None:
             _refuse_unknown("layers", layers, self._layers)
             _refuse_unknown("nodes", nodes, [node.name for node in self._nodes])
-            plan = self._make(*wanted)
+            chosen = self._choose(*wanted[:2])
+            able, skipped = _part(chosen, action, kind, skip=skip)
+            steps = self._steps(able)
+            plan = Plan(steps, skipped, _notes(steps, able, action, kind, soft=soft))
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
             self._plans[wanted] = plan
         return plan
-
-    def check(self, plan: Plan, action: str, kind: str) -> None:
-        """Refuse a purge that some nodes of the plan cannot do.
-
-        Raises:
-            RequestError: 422, naming the nodes and their drivers.
-        """
-        operation = operation_of(action, kind, soft=False)
-        if operation in drivers.EVERYWHERE:
-            return
-        unable = [step.node for step in plan.steps if operation not in step.operations]
-        if unable:
-            names = ", ".join(f"{node.name} ({node.driver})" for node in self._nodes if node.name in unable)
-            raise RequestError(
-                422,
-                f"kind: {action} by {kind} cannot be done by {names}; "
-                "name other nodes or layers, or purge by url",
-                field="kind",
-            )
 
     def _parents_of(self, node: NodeConfig) -> list[str]:
         if node.parents is not None:
@@ -79,7 +86,7 @@ class Topology:
                 return above
         return []
 
-    def _make(self, layers: frozenset[str], nodes: frozenset[str]) -> Plan:
+    def _choose(self, layers: frozenset[str], nodes: frozenset[str]) -> list[NodeConfig]:
         chosen = [
             node
             for node in self._nodes
@@ -88,14 +95,15 @@ class Topology:
         if not chosen:
             what = "no node is in both layers and nodes" if self._nodes else "no [[node]] is configured"
             raise RequestError(422, f"nodes: {what}, so there is nothing to purge", field="nodes")
+        return chosen
+
+    def _steps(self, chosen: Sequence[NodeConfig]) -> tuple[Step, ...]:
         places = {node.name: index for index, node in enumerate(chosen)}
         parents = [self._nearest(node.name, places) for node in chosen]
         waited_for = {index for indexes in parents for index in indexes}
-        return Plan(
-            tuple(
-                Step(node.name, node.layer, drivers.capabilities(node), indexes, place in waited_for)
-                for place, (node, indexes) in enumerate(zip(chosen, parents, strict=True))
-            )
+        return tuple(
+            Step(node.name, node.layer, drivers.capabilities(node), indexes, place in waited_for)
+            for place, (node, indexes) in enumerate(zip(chosen, parents, strict=True))
         )
 
     def _nearest(self, name: str, places: dict[str, int]) -> tuple[int, ...]:
@@ -113,6 +121,43 @@ class Topology:
             else:
                 ahead.extend(self._ancestors[ancestor])
         return tuple(sorted(nearest))
+
+
+def _part(
+    chosen: Sequence[NodeConfig], action: str, kind: str, *, skip: bool
+) -> tuple[list[NodeConfig], tuple[Skipped, ...]]:
+    """Return the nodes that can do it, and those that are skipped: none, unless *skip* says so."""
+    operation = operation_of(action, kind, soft=False)
+    able: list[NodeConfig] = []
+    unable: list[NodeConfig] = []
+    for node in chosen:
+        (able if operation in drivers.capabilities(node) else unable).append(node)
+    if unable and not (skip and able):
+        names = ", ".join(f"{node.name} ({node.driver})" for node in unable)
+        way_out = 'purge by url, or skip them (on_incapable "skip")' if able else "or purge by url"
+        detail = f"kind: {action} by {kind} cannot be done by {names}; name other nodes or layers, {way_out}"
+        raise RequestError(422, detail, field="kind")
+    reason = f"as configured, cannot {action} by {kind}"
+    return able, tuple(Skipped(node.name, f"{node.driver}, {reason}") for node in unable)
+
+
+def _notes(
+    steps: Sequence[Step], nodes: Sequence[NodeConfig], action: str, kind: str, *, soft: bool
+) -> tuple[Note, ...]:
+    """Return what the nodes of a plan do otherwise than a task asks, the same of several nodes once."""
+    if action == Action.PREFETCH:
+        return ()
+    softened = operation_of(action, kind, soft=True)
+    names: dict[str, list[str]] = {}
+    for step, node in zip(steps, nodes, strict=True):
+        if soft and step.is_parent:
+            names.setdefault(_PARENT_IS_HARD, []).append(node.name)
+        elif soft and softened not in step.operations:
+            text = f"purged hard: {node.driver}, as configured, has no soft purge by {kind}"
+            names.setdefault(text, []).append(node.name)
+        if kind == Kind.URL and node.driver in drivers.ONE_VARIANT:
+            names.setdefault(_ONE_VARIANT, []).append(node.name)
+    return tuple(Note(tuple(of_text), text) for text, of_text in names.items())
 
 
 def _refuse_unknown(field: str, names: Sequence[str], known: list[str]) -> None:

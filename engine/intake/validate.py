@@ -11,6 +11,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from engine.errors import RequestError
 from engine.intake.targets import normalise
 from engine.intake.task_body import check_fields, decode, digest_of
@@ -35,6 +37,7 @@ class Validator:
     Args:
         topology: the configured nodes.
         due_s: seconds until a task without ``due_s`` is due.
+        skips_incapable: whether a task without ``on_incapable`` leaves out the nodes that cannot do it.
         allows_callback: returns why a callback URL is refused, or None.
         is_ours: tells whether an id belongs to this worker; None: all do. New ids always do.
     """
@@ -44,11 +47,13 @@ class Validator:
         topology: Topology,
         *,
         due_s: float,
+        skips_incapable: bool = False,
         allows_callback: Callable[[str], str | None],
         is_ours: Callable[[str], bool] | None = None,
     ) -> None:
         self._topology = topology
         self._due_s = due_s
+        self._skips_incapable = skips_incapable
         self._allows_callback = allows_callback
         self._is_ours = is_ours
         self._salt = os.urandom(5).hex()
@@ -105,8 +110,15 @@ class Validator:
         created_at: float,
     ) -> Task:
         check_fields(asked)
-        plan = self._topology.plan(asked.layers, asked.nodes)
-        self._topology.check(plan, asked.action, asked.kind)
+        on_incapable = asked.on_incapable
+        plan = self._topology.plan(
+            asked.layers,
+            asked.nodes,
+            action=asked.action,
+            kind=asked.kind,
+            soft=asked.soft,
+            skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
+        )
         targets = normalise(asked, allows_host)
         task = Task(
             id=task_id,

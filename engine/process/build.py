@@ -123,6 +123,7 @@ def _validator(core: Core) -> Validator:
     return Validator(
         Topology(core.config),
         due_s=core.config.engine.due_s,
+        skips_incapable=core.config.engine.on_incapable == "skip",
         allows_callback=core.outbox.allows,
         is_ours=None if peers is None or peers.count == 1 else peers.is_mine,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.records import Callback
 from engine.tasks.task import ERRORS_MAX, Task
 from engine.tasks.words import FINAL_STATES, State
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import Late
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
+_ADDED: Final = ("skipped", "notes")  # lists that stored documents of versions before have not
 
 
 class LayerDocument(msgspec.Struct):
@@ -55,6 +57,8 @@ class TaskDocument(msgspec.Struct):
     updated_at: float
     due_at: float
     errors: Sequence[dict[str, str]]
+    skipped: Sequence[Skipped] = ()
+    notes: Sequence[Note] = ()
     digest: str | msgspec.UnsetType = msgspec.UNSET
     callback: str | msgspec.UnsetType = msgspec.UNSET
     token: str | msgspec.UnsetType = msgspec.UNSET
@@ -86,6 +90,8 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
         updated_at=task.updated_at,
         due_at=task.due_at,
         errors=task.errors,
+        skipped=() if task.plan is None else task.plan.skipped,
+        notes=() if task.plan is None else task.plan.notes,
     )
     if private:
         if task.digest:
@@ -228,7 +234,10 @@ def is_final(stored: dict[str, Any]) -> bool:
 
 
 def public(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored document as clients see it."""
-    return {
+    """Return a stored document as clients see it, with the fields that the versions before did not store."""
+    shown = {
         key: value for key, value in stored.items() if key not in {"digest", "callback", "token", "progress"}
     }
+    for key in _ADDED:
+        shown.setdefault(key, [])
+    return shown

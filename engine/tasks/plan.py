@@ -20,10 +20,26 @@ class Step(msgspec.Struct, frozen=True):
     is_parent: bool  #: whether another step waits for it
 
 
+class Skipped(msgspec.Struct, frozen=True):
+    """A node that a task would go to, if its cache could do what the task asks."""
+
+    name: str
+    reason: str
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What nodes do otherwise than the task asks."""
+
+    nodes: tuple[str, ...]
+    note: str
+
+
 class Plan(msgspec.Struct, frozen=True):
-    """Nodes of a task, parents before children."""
+    """Nodes of a task, parents before children; shown in its document: those left out, and notes."""
 
     steps: tuple[Step, ...]
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def operation_at(self, step: Step, action: str, kind: str, *, soft: bool) -> Operation:
         """Return what *step* is sent. A soft purge is hard at parents and where the cache has none.

@@ -175,7 +175,7 @@ def test_a_soft_purge_is_hard_at_the_parent(origin: Origin, tmp_path: Path) -> N
 
 
 def test_soft_goes_as_a_header_to_edges_only(tmp_path: Path) -> None:
-    """Where a cache cannot be soft, a soft purge is a hard one."""
+    """Where a cache cannot be soft, a soft purge is a hard one, and the task says so."""
     with (
         FakeNode() as parent,
         FakeNode() as edge,
@@ -188,7 +188,10 @@ def test_soft_goes_as_a_header_to_edges_only(tmp_path: Path) -> None:
             + fake_table(plain.url, name="edge-2", driver="squid"),
         ) as engine,
     ):
-        assert engine.wait_for(engine.submit([f"http://{HOST}/a"], soft=True))["state"] == "done"
+        task = engine.wait_for(engine.submit([f"http://{HOST}/a"], soft=True))
+        assert task["state"] == "done"
+        hard = [note["nodes"] for note in task["notes"] if note["note"].startswith("purged hard: ")]
+        assert hard == [["parent-1"], ["edge-2"]]
         sent = [node.requests[0].headers.get("purgeline-soft") for node in (parent, edge, plain)]
         assert sent == [None, "1", None]
 
@@ -245,6 +248,48 @@ def test_what_a_targeted_node_cannot_do_is_refused_before_it_is_stored(
             assert (task["state"], task["total"]) == ("done", 1)
 
 
+def test_nodes_that_cannot_do_it_are_skipped_and_named(tmp_path: Path) -> None:
+    """What can be purged is; the task names the rest, from memory, after a restart and from the store."""
+    target = f"http://{HOST}/a/"
+    with FakeNode() as parent, FakeNode() as edge, FakeNode() as plain:
+        tables = (
+            layer_tables("parent", "edge")
+            + fake_table(parent.url, name="ats-1", layer="parent", driver="ats")
+            + fake_table(edge.url, name="v-1")
+            + fake_table(plain.url, name="squid-1", driver="squid")
+        )
+        reason = "as configured, cannot purge by prefix"
+        skipped = [
+            {"name": "ats-1", "reason": f"ats, {reason}"},
+            {"name": "squid-1", "reason": f"squid, {reason}"},
+        ]
+        with EngineProcess(tmp_path, tables) as engine:
+            engine.wait_for(engine.submit([target], id="a", kind="prefix", on_incapable="skip"))
+            task = engine.task("a")
+            assert (task["state"], task["total"], task["skipped"]) == ("done", 1, skipped)
+            assert [layer["name"] for layer in task["layers"]] == ["edge"]
+            body = {"id": "a", "targets": [target], "kind": "prefix", "on_incapable": "skip"}
+            assert engine.request("POST", "/v1/engine/task", body)[0] == 200
+            assert engine.request("POST", "/v1/engine/task", {**body, "on_incapable": "refuse"})[0] == 422
+            edge.stop()
+            engine.submit([target], id="b", kind="prefix", on_incapable="skip", due_s=0.2)
+            assert engine.wait_for("b", "partial")["skipped"] == skipped
+        edge.start()
+        with EngineProcess(tmp_path, tables, on_incapable="skip") as engine:
+            assert engine.wait_for("b")["state"] == "done"
+            for name in ("a", "b"):
+                assert engine.task(name)["skipped"] == skipped
+            listed = engine.get("/v1/engine/tasks")["tasks"]
+            assert [task["skipped"] for task in listed] == [skipped, skipped]
+            engine.wait_for(engine.submit([target], id="c", kind="prefix"))
+            assert engine.task("c")["skipped"] == skipped
+            for fields in ({"on_incapable": "refuse"}, {"nodes": ["ats-1", "squid-1"]}):
+                body = {"targets": [target], "kind": "prefix", **fields}
+                assert engine.request("POST", "/v1/engine/task", body)[0] == 422
+        assert len(edge.requests) >= 3
+        assert not [sent for node in (parent, plain) for sent in node.requests if sent.method == "BAN"]
+
+
 def test_keys_need_a_key_mode(tmp_path: Path) -> None:
     """A Varnish without xkey and ban keys says so at the client's request, not at the cache."""
     with (
@@ -256,14 +301,22 @@ def test_keys_need_a_key_mode(tmp_path: Path) -> None:
         assert "v-1 (varnish)" in json.loads(text)["detail"]
 
 
-def test_nginx_takes_prefixes_where_the_configuration_says_so(tmp_path: Path) -> None:
-    """A wildcard at the end of the purge location."""
+@pytest.mark.parametrize(
+    ("kind", "target", "path"),
+    [("prefix", f"http://{HOST}/news/", "/purge/news/*"), ("host", HOST, "/purge/*")],
+)
+@pytest.mark.parametrize("soft", [False, True])
+def test_nginx_takes_prefixes_and_hosts_where_the_configuration_says_so(
+    kind: str, target: str, path: str, soft: bool, tmp_path: Path
+) -> None:
+    """A wildcard at the end of the purge location; a host is everything below its root."""
     with (
         FakeNode() as node,
         EngineProcess(
             tmp_path, fake_table(node.url, name="n-1", driver="nginx", purge_path="/purge", wildcard=True)
         ) as engine,
     ):
-        task = engine.wait_for(engine.submit([f"http://{HOST}/news/"], kind="prefix"))
+        task = engine.wait_for(engine.submit([target], kind=kind, soft=soft))
         assert task["state"] == "done"
-        assert [(request.method, request.path) for request in node.requests] == [("PURGE", "/purge/news/*")]
+        assert [(sent.method, sent.path, sent.host) for sent in node.requests] == [("PURGE", path, HOST)]
+        assert [note["nodes"] for note in task["notes"]] == ([["n-1"]] if soft else [])

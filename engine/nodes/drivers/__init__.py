@@ -50,8 +50,8 @@ DRIVERS: Final[dict[str, Driver]] = {
     "squid": squid,
 }
 
-EVERYWHERE: Final = frozenset({Operation.PURGE_URL, Operation.PREFETCH})
-"""Operations that every driver can do, so no node needs to be asked."""
+ONE_VARIANT: Final = frozenset({"nginx", "squid"})
+"""Drivers whose purge of a URL drops one variant of a response with Vary: that of the purge's own headers."""
 
 
 def capabilities(node: NodeConfig) -> frozenset[Operation]:

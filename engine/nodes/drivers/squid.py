@@ -1,7 +1,8 @@
 """Squid as a reverse proxy (``accel vhost``): ``PURGE`` by URL.
 
 200 is dropped, 404 with an empty body not cached; 403 the ``http_access`` rules. Squid's support of
-variants is weak: it drops the one object whose key the request itself has.
+variants is weak: of a response with ``Vary`` it drops the variant that the request's own headers ask for
+(the node's ``headers``), and without them it says 404 and drops nothing.
 """
 
 from __future__ import annotations

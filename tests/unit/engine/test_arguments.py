@@ -35,6 +35,8 @@ def test_a_kind_is_a_flag(kind: str, words: list[str]) -> None:
         ["purge", "x", "--id", "a b"],
         ["purge", "x", "--due", "0"],
         ["prefetch", "x", "--soft"],
+        ["prefetch", "x", "--on-incapable", "skip"],
+        ["purge", "x", "--on-incapable", "fail"],
         ["status"],
         ["status", "a", "b"],
         ["tasks", "--limit", "0"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.cli.cells import clean, flatten, merge_layers, plain, rows_of, sum_of
+from engine.cli.cells import clean, distinct, flatten, merge_layers, plain, rows_of, sum_of
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,11 @@ def test_what_is_no_list_of_objects_has_no_rows() -> None:
     assert rows_of({}, "errors") == []
     assert rows_of({"errors": None}, "errors") == []
     assert rows_of({"errors": ["x", {"node": "n"}]}, "errors") == [{"node": "n"}]
+
+
+def test_rows_that_several_documents_have_are_shown_once() -> None:
+    one, other = {"name": "e1", "reason": "x"}, {"name": "e2", "reason": "x"}
+    assert distinct([{"skipped": [one]}, {"skipped": [one, other]}, {}], "skipped") == [one, other]
 
 
 def test_nested_documents_become_dotted_keys() -> None:

@@ -148,6 +148,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
             {"engine": {"log_format": "vanish"}},
             "engine.log_format: invalid enum value 'vanish'; takes struct",
         ),
+        ({"engine": {"on_incapable": "fail"}}, "takes refuse, skip"),
         ({"engine": {"log_level": "info"}}, "takes DEBUG, INFO, WARNING, ERROR"),
         ({"node": [node(driver="vanish")]}, "invalid enum value 'vanish'; takes varnish, ats, nginx, squid"),
         ({"node": [node(key_mode="x")]}, "takes xkey, ban, none"),

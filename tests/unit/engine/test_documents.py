@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from engine.tasks import documents
 from engine.tasks.documents import (
     LayerDocument,
     add_error,
@@ -17,9 +19,10 @@ from engine.tasks.documents import (
     settle_state,
     working_layer,
 )
+from engine.tasks.plan import Note, Plan, Skipped, Step
 from engine.tasks.records import Late
 from engine.tasks.task import ERRORS_MAX, Task
-from engine.tasks.words import State
+from engine.tasks.words import Operation, State
 
 
 @pytest.mark.parametrize("is_due", [False, True])
@@ -106,3 +109,19 @@ def test_a_cancelled_document_stays_cancelled_and_its_counts_do_not_go_below_zer
 def test_clients_do_not_see_what_is_for_the_store() -> None:
     assert not {"digest", "callback", "token"} & set(public({**stored(), "token": "ci"}))
     assert public(stored())["unknown"]
+
+
+def test_a_document_of_an_earlier_version_shows_empty_lists_where_it_has_none() -> None:
+    skipped = [{"name": "edge-2", "reason": "squid, as configured, cannot purge by prefix"}]
+    assert (public(stored())["skipped"], public(stored())["notes"]) == ([], [])
+    assert public({**stored(), "skipped": skipped})["skipped"] == skipped
+
+
+def test_a_document_names_the_nodes_that_the_plan_leaves_out() -> None:
+    task = Task.internal([], owner=None, task_id="t")
+    assert (documents.document(task).skipped, documents.document(task).notes) == ((), ())
+    step = Step("edge-1", "edge", frozenset(Operation), (), is_parent=False)
+    task.plan = Plan((step,), (Skipped("edge-2", "why"),), (Note(("edge-1",), "what"),))
+    shown = msgspec.json.decode(msgspec.json.encode(documents.document(task, private=True)))
+    assert shown["skipped"] == [{"name": "edge-2", "reason": "why"}]
+    assert shown["notes"] == [{"nodes": ["edge-1"], "note": "what"}]

@@ -59,6 +59,21 @@ def test_a_task_shows_layers_the_first_errors_and_how_many_more(lines: Callable[
     ]
 
 
+def test_what_was_skipped_is_the_last_line_and_notes_are_rows(lines: Callable[[], list[str]]) -> None:
+    skipped = [
+        {"name": name, "reason": "squid, as configured, cannot purge by prefix"} for name in ("e2", "e3")
+    ]
+    task = {**TASK, "notes": [{"nodes": ["e1", "e2"], "note": "purged hard"}], "skipped": skipped}
+    Output(as_json=False).results([task])
+    printed = lines()
+    assert "note e1,e2 purged hard" in printed
+    assert printed[-1] == "skipped e2,e3"
+    Output(as_json=False).results([{**task, "skipped": skipped[:1]}, task])
+    assert lines()[-1] == "skipped e2,e3"
+    Output(as_json=True).results([task])
+    assert json.loads(lines()[0])["skipped"] == skipped
+
+
 def test_several_tasks_are_a_row_each(lines: Callable[[], list[str]]) -> None:
     Output(as_json=False).results([TASK, {**TASK, "task_id": "t2"}])
     printed = lines()

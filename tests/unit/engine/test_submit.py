@@ -77,6 +77,14 @@ def test_the_options_become_fields_and_what_was_not_given_is_left_out(
     ]
 
 
+@pytest.mark.parametrize("way", ["skip", "refuse"])
+def test_what_to_do_about_incapable_nodes_is_a_field(
+    engine: Engine, run: Callable[..., int], way: str
+) -> None:
+    assert run("purge", "http://a/", "--prefix", "--on-incapable", way) == 0
+    assert engine.bodies[0]["on_incapable"] == way
+
+
 def test_targets_come_from_words_files_and_standard_input(
     engine: Engine, run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

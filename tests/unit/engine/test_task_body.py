@@ -55,6 +55,20 @@ def test_the_digest_is_of_the_fields_not_of_their_order_or_white_space() -> None
     assert digest_of(decode(b'{"targets":["http://b/"],"id":"x"}')) != digest
 
 
+def test_a_body_without_the_newer_fields_has_the_digest_that_earlier_versions_stored() -> None:
+    """The same id with the same body is the same task, also for a client that repeats it after an update."""
+    digest = digest_of(decode(b'{"id": "x", "targets": ["http://a/"]}'))
+    assert digest.hex() == "b0b732884bf5923ad4d131108ee97215"
+    assert digest_of(decode(b'{"id": "x", "targets": ["http://a/"], "on_incapable": "skip"}')) != digest
+
+
+def test_what_is_done_about_incapable_nodes_is_one_of_two_words() -> None:
+    assert refusal(b'{"targets": [], "on_incapable": "fail"}').detail.startswith(
+        "on_incapable: takes refuse, skip"
+    )
+    assert refusal(b'{"targets": [], "on_incapable": null}').field == "on_incapable"
+
+
 def test_an_unknown_field_is_told_with_the_nearest_known_one() -> None:
     assert "did you mean 'targets'?" in refusal(b'{"target": []}').detail
     assert "known: host, key" in refusal(b'{"targets": [{"x": 1}]}').detail

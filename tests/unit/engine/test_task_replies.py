@@ -10,7 +10,10 @@ from engine.intake.task_replies import LinesReply, conflict, stored
 
 def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:
     reply = stored(b'{"task_id":"a","state":"done","digest":"ff","token":"cms"}')
-    assert (reply.status, json.loads(reply.body)) == (200, {"task_id": "a", "state": "done"})
+    assert (reply.status, json.loads(reply.body)) == (
+        200,
+        {"task_id": "a", "state": "done", "skipped": [], "notes": []},
+    )
 
 
 def test_a_conflict_names_the_id() -> None:

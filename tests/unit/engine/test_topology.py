@@ -9,6 +9,7 @@ import pytest
 from engine.config.load import parse
 from engine.errors import RequestError
 from engine.intake.topology import _PLANS_MAX, Topology
+from engine.tasks.plan import Skipped
 from engine.tasks.words import Action, Kind
 
 if TYPE_CHECKING:
@@ -152,28 +153,98 @@ def test_what_is_kept_does_not_grow_with_what_clients_ask() -> None:
     assert len(repeated._plans) == 1
 
 
-def test_a_kind_is_refused_by_the_names_of_the_nodes_that_cannot_do_it() -> None:
-    one = Topology(
+def mixed(*drivers: str, **layers: str) -> Topology:
+    """Nodes named by the first letter of their driver, each in its layer (default: edge)."""
+    extra: dict[str, dict[str, object]] = {"varnish": {"key_mode": "none"}, "nginx": {"wildcard": True}}
+    return Topology(
         parse(
             {
+                "layer": [{"name": name} for name in ("origin", "parent", "edge")],
                 "node": [
-                    {"name": "v", "driver": "varnish", "url": "http://127.0.0.1:1", "key_mode": "none"},
-                    {"name": "n", "driver": "nginx", "url": "http://127.0.0.1:1", "wildcard": True},
-                    {"name": "s", "driver": "squid", "url": "http://127.0.0.1:1"},
-                ]
+                    {
+                        "name": driver[0],
+                        "driver": driver,
+                        "url": "http://127.0.0.1:1",
+                        "layer": layers.get(driver, "edge"),
+                        **extra.get(driver, {}),
+                    }
+                    for driver in drivers
+                ],
             }
         )
     )
-    one.check(one.plan(), Action.PURGE, Kind.URL)
-    one.check(one.plan(), Action.PREFETCH, Kind.URL)
-    one.check(one.plan(nodes=["v", "n"]), Action.PURGE, Kind.PREFIX)
+
+
+def test_a_kind_is_refused_by_the_names_of_the_nodes_that_cannot_do_it() -> None:
+    one = mixed("varnish", "nginx", "squid")
+    one.plan()
+    one.plan(action=Action.PREFETCH)
+    one.plan(nodes=["v", "n"], kind=Kind.PREFIX)
     for kind, names in (
         (Kind.PREFIX, "s (squid);"),
         (Kind.REGEX, "n (nginx), s (squid);"),
-        (Kind.HOST, "n (nginx), s (squid);"),
+        (Kind.HOST, "s (squid);"),
         (Kind.KEY, "v (varnish), n (nginx), s (squid);"),
     ):
         with pytest.raises(RequestError) as caught:
-            one.check(one.plan(), Action.PURGE, kind)
+            one.plan(kind=kind)
         assert f"purge by {kind} cannot be done by {names}" in caught.value.detail
         assert caught.value.field == "kind"
+        assert ("on_incapable" in caught.value.detail) == (kind != Kind.KEY), "told where it would help"
+
+
+def test_nodes_that_cannot_do_it_are_skipped_where_the_task_says_so() -> None:
+    plan = mixed("varnish", "nginx", "squid").plan(kind=Kind.REGEX, skip=True)
+    assert [step.node for step in plan.steps] == ["v"]
+    assert plan.skipped == (
+        Skipped("n", "nginx, as configured, cannot purge by regex"),
+        Skipped("s", "squid, as configured, cannot purge by regex"),
+    )
+
+
+def test_nothing_is_skipped_where_every_node_can_do_it() -> None:
+    one = mixed("varnish", "nginx", "squid")
+    assert one.plan(skip=True).skipped == ()
+    assert len(one.plan(skip=True).steps) == 3
+
+
+def test_what_no_node_can_do_is_refused_also_where_nodes_may_be_skipped() -> None:
+    with pytest.raises(
+        RequestError, match=r"cannot be done by v \(varnish\), n \(nginx\), s \(squid\);"
+    ) as caught:
+        mixed("varnish", "nginx", "squid").plan(kind=Kind.KEY, skip=True)
+    assert caught.value.status == 422
+
+
+def test_below_a_skipped_parent_nodes_wait_for_what_it_would_have_waited_for() -> None:
+    plan = mixed("nginx", "squid", "varnish", nginx="origin", squid="parent").plan(
+        kind=Kind.PREFIX, skip=True
+    )
+    assert waits(plan) == {"n": set(), "v": {"n"}}
+    assert [step.is_parent for step in plan.steps] == [True, False]
+    plan = mixed("squid", "varnish", squid="parent").plan(kind=Kind.PREFIX, skip=True)
+    assert waits(plan) == {"v": set()}
+
+
+def test_below_two_parents_of_which_one_is_skipped_nodes_wait_for_the_other() -> None:
+    one = mixed("nginx", "squid", "varnish", nginx="parent", squid="parent")
+    assert waits(one.plan(kind=Kind.PREFIX, skip=True)) == {"n": set(), "v": {"n"}}
+
+
+def test_a_purge_that_is_soft_for_some_is_noted_for_the_others() -> None:
+    plan = mixed("ats", "varnish", "nginx", nginx="parent").plan(kind=Kind.URL, soft=True)
+    assert [(note.nodes, note.note) for note in plan.notes if "Vary" not in note.note] == [
+        (("n",), "purged hard: a stale object of a parent would be fresh to its edges"),
+        (("a",), "purged hard: ats, as configured, has no soft purge by url"),
+    ]
+    assert plan.skipped == ()
+    assert mixed("varnish").plan(soft=True).notes == ()
+
+
+def test_drivers_that_drop_one_variant_of_a_url_are_noted_together() -> None:
+    one = mixed("varnish", "ats", "nginx", "squid")
+    (note,) = one.plan().notes
+    assert note.nodes == ("n", "s")
+    assert "Vary" in note.note
+    assert one.plan(action=Action.PREFETCH).notes == ()
+    assert one.plan(nodes=["n"], kind=Kind.PREFIX).notes == ()

@@ -25,6 +25,14 @@ VARNISH = {
     ],
 }
 
+MIXED = {
+    "node": [
+        {"name": "v", "driver": "varnish", "url": "http://127.0.0.1:1"},
+        {"name": "s", "driver": "squid", "url": "http://127.0.0.1:2"},
+        {"name": "t", "driver": "ats", "url": "http://127.0.0.1:3"},
+    ]
+}
+
 
 def validator(table: dict[str, Any] | None = None) -> Validator:
     return Validator(
@@ -158,19 +166,36 @@ def test_as_many_targets_as_allowed_are_taken_and_one_more_is_not() -> None:
 
 
 def test_a_kind_that_a_node_cannot_do_is_refused_by_name() -> None:
-    table = {
-        "node": [
-            {"name": "v", "driver": "varnish", "url": "http://127.0.0.1:1"},
-            {"name": "s", "driver": "squid", "url": "http://127.0.0.1:2"},
-            {"name": "t", "driver": "ats", "url": "http://127.0.0.1:3"},
-        ]
-    }
     with pytest.raises(RequestError) as caught:
-        make({"kind": "host", "targets": ["a.com"]}, table)
+        make({"kind": "host", "targets": ["a.com"]}, MIXED)
     assert caught.value.field == "kind"
     assert "s (squid), t (ats)" in caught.value.detail
     assert "v (varnish)" not in caught.value.detail
-    assert make({"kind": "host", "targets": ["a.com"], "nodes": ["v"]}, table).total == 1
+    assert make({"kind": "host", "targets": ["a.com"], "nodes": ["v"]}, MIXED).total == 1
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "skipped"),
+    [
+        (False, {}, None),
+        (False, {"on_incapable": "skip"}, ["s", "t"]),
+        (True, {}, ["s", "t"]),
+        (True, {"on_incapable": "refuse"}, None),
+    ],
+)
+def test_nodes_that_cannot_do_it_are_skipped_where_the_task_or_the_configuration_says_so(
+    default: bool, asked: dict[str, str], skipped: list[str] | None
+) -> None:
+    one = Validator(Topology(parse(MIXED)), due_s=60, skips_incapable=default, allows_callback=lambda _: None)
+    body = json.dumps({"id": "x", "kind": "host", "targets": ["a.com", "b.com"], **asked}).encode()
+    if skipped is None:
+        with pytest.raises(RequestError, match=r"s \(squid\), t \(ats\)"):
+            one.task(body, all_hosts)
+        return
+    for task in (one.task(body, all_hosts), one.replay("x", body, 1000.0, 5.0)):
+        assert task.total == 2, "what is skipped is not counted"
+        assert task.plan is not None
+        assert [node.name for node in task.plan.skipped] == skipped
 
 
 def test_a_task_of_the_journal_is_the_same_task_again() -> None:

@@ -90,9 +90,10 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
         updated_at=task.updated_at,
         due_at=task.due_at,
         errors=task.errors,
-        skipped=() if task.plan is None else task.plan.skipped,
-        notes=() if task.plan is None else task.plan.notes,
     )
+    plan = task.plan
+    if plan is not None and plan.has_remarks:
+        shown.skipped, shown.notes = plan.skipped, plan.notes
     if private:
         if task.digest:
             shown.digest = task.digest.hex()

@@ -41,6 +41,11 @@ class Plan(msgspec.Struct, frozen=True):
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[Note, ...] = ()
 
+    @property
+    def has_remarks(self) -> bool:
+        """Whether there is more to say of a task than its numbers."""
+        return bool(self.skipped or self.notes)
+
     def operation_at(self, step: Step, action: str, kind: str, *, soft: bool) -> Operation:
         """Return what *step* is sent. A soft purge is hard at parents and where the cache has none.
 

@@ -6,8 +6,8 @@ background (3.0). 403 is the location's ``deny``; 405 a stock nginx without the 
 drops one object: of a response with ``Vary`` the variant that the request's own headers ask for (the node's
 ``headers``); when there is none of it, 404, and the others stay.
 
-Wildcards are of the module's fork, nginx-modules/ngx_cache_purge, which can drop all variants too
-(``cache_purge_vary_aware``). FRiCKLE's 2.3, which Debian has, takes ``*`` for a letter and says 404.
+Wildcards are of the module's fork, nginx-modules/ngx_cache_purge; they take all variants along, and 412 says
+that none was cached. FRiCKLE's 2.3, which Debian has, takes ``*`` for a letter and says 404.
 """
 
 from __future__ import annotations

@@ -48,9 +48,12 @@ def work(args: argparse.Namespace, _out: Output) -> int:
 
 def check_config(args: argparse.Namespace, out: Output) -> int:
     """Check a configuration and show what it would run."""
-    from engine.config.load import load  # noqa: PLC0415 - only this command needs msgspec
+    from engine.config.checks import warnings_of  # noqa: PLC0415 - only this command needs msgspec
+    from engine.config.load import load  # noqa: PLC0415 - as above
 
     settings = load(args.config)
+    for text in warnings_of(settings):
+        out.notice(f"warning: {text}")
     layers = [layer.name for layer in settings.layer] or ["edge"]
     nodes = [
         {

@@ -40,7 +40,7 @@ ENGINE_AT_LEAST: dict[str, float] = {
     "idle_timeout_s": 0.1,
     "connect_timeout_s": 0.01,
     "request_timeout_s": 0.01,
-    "attempts_max": 1,
+    "poison_after_s": 0,
     "prefetch_concurrency": 1,
     "prefetch_timeout_s": 0.01,
     "prefetch_max_bytes": 1,
@@ -72,6 +72,13 @@ def check(config: Config) -> None:
         _check_host_rule("callback.host", callback.host)
     _check_alert(config.alert)
     _check_exposure(config)
+
+
+def warnings_of(config: Config) -> list[str]:
+    """Return what a checked configuration holds in vain; a line each."""
+    if config.engine.attempts_max is None:
+        return []
+    return ["engine.attempts_max is ignored: what a cache answers wrongly is tried again; see poison_after_s"]
 
 
 def _check_engine(config: Config) -> None:

@@ -49,7 +49,8 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     idle_timeout_s: float = 75
     connect_timeout_s: float = 2
     request_timeout_s: float = 5
-    attempts_max: int = 5  #: of one subtask on a node that answers, but wrongly
+    poison_after_s: float = 3600  #: a subtask that went wrong for so long beside acked ones fails for good
+    attempts_max: int | None = None  #: deprecated: ignored, see ``poison_after_s``
     prefetch_concurrency: int = 8  #: per node
     prefetch_timeout_s: float = 300
     prefetch_max_bytes: int = 16 * 1024**3  #: of one object

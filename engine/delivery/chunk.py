@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.delivery.sent import Key, Sent
+    from engine.nodes.postponed import Postponed
     from engine.saver.reader import StoreReader
     from engine.store.store import Store
     from engine.tasks.records import ParkedRow
@@ -26,12 +27,20 @@ class Chunk:
     Args:
         node: whose rows these are.
         store: that holds them; *reader* reads it.
+        postponed: requests that may not be sent yet; their rows supersede nothing.
         sent: what was sent to the node so far, on a shared store; None on an embedded one.
         ttl_s: older rows are settled unsent; 0: none is. With *sent* only.
     """
 
     def __init__(
-        self, node: NodeRef, store: Store, reader: StoreReader, *, sent: Sent | None, ttl_s: float
+        self,
+        node: NodeRef,
+        store: Store,
+        reader: StoreReader,
+        *,
+        postponed: Postponed,
+        sent: Sent | None,
+        ttl_s: float,
     ) -> None:
         self.done_rows: list[ParkedRow] = []  #: they are settled
         self.failed_rows: list[tuple[ParkedRow, str]] = []  #: answered, but not with success; the reason
@@ -39,6 +48,7 @@ class Chunk:
         self._node = node
         self._store = store
         self._reader = reader
+        self._postponed = postponed
         self._sent = sent
         self._ttl_s = ttl_s
         self._rows: dict[Key, list[ParkedRow]] = {}
@@ -82,7 +92,12 @@ class Chunk:
     async def _collect(self, rows: list[ParkedRow]) -> None:
         """Find every row that the requests of this chunk settle."""
         read, store, name = self._reader.read, self._store, self._node.name
-        wide = [row for row in await read(store.wide_parked, name) if row.operation in WIDE]
+        is_waiting = self._postponed.is_waiting
+        wide = [
+            row
+            for row in await read(store.wide_parked, name)
+            if row.operation in WIDE and not is_waiting(row.operation, row.target)
+        ]
         wanted: dict[Key, None] = {}
         for row in rows:
             over = next((high for high in wide if supersedes(high, row)), None)
@@ -108,6 +123,7 @@ class Chunk:
             key = (share.operation, share.task.targets[index])
             self.done_rows += self._rows[key]
             self.done_rows += self._below.get(key, ())
+            self._postponed.settled(*key)
             if self._sent is not None:
                 self._sent.note(key, self._rows[key], self._began_at)
         self._count_answered(len(indexes))
@@ -120,8 +136,15 @@ class Chunk:
         self._count_answered(len(indexes))
 
     def parked(self, share: Share, indexes: Sequence[int]) -> None:
-        """The node went down again: the rows stay."""
+        """The node went down again: the rows stay. What was answered wrongly before lets others go first."""
         self.is_cut = True
+        for index in share.attempts or ():
+            if index in indexes:
+                self._node.postpone(share.operation, share.task.targets[index])
+        self._count_answered(len(indexes))
+
+    def postponed(self, share: Share, indexes: Sequence[int]) -> None:
+        """The cache answered wrongly again and again: the rows stay."""
         self._count_answered(len(indexes))
 
     def _count_answered(self, count: int) -> None:

@@ -4,11 +4,11 @@ A task is expanded into one `Share` per node. A share without parents is queued 
 are released target by target, each when all of its parents have answered for that target. The engine's
 rules for a parent that does not ack:
 
-- *failed* (refused, wrong answer): the edge is purged all the same. It may fetch the old object again,
+- *failed* (refused, poison): the edge is purged all the same. It may fetch the old object again,
   but not purging it would surely leave it stale; the task fails and says so.
-- *unreachable*: the edge is purged at once, so that one dead parent does not keep every edge stale;
-  and again when the parent's purge has been delivered, because until then the edge may have fetched
-  the old object from it. Only the second one counts.
+- *unreachable*, or answering wrongly (5xx): the edge is purged at once, so that one dead parent does not
+  keep every edge stale; and again when the parent's purge has been delivered, because until then the edge
+  may have fetched the old object from it. Only the second one counts.
 
 Everything here runs on the loop and does no I/O.
 """
@@ -24,7 +24,16 @@ from engine.delivery.inbox import Inbox
 from engine.delivery.parking import behind_parents
 from engine.tasks import documents
 from engine.tasks.task import ERRORS_MAX, Share, Task
-from engine.tasks.words import ACKED, BLOCKED, FAILED, FINAL_STATES, RETRYING, Operation, State
+from engine.tasks.words import (
+    ACKED,
+    BLOCKED,
+    FAILED,
+    FINAL_STATES,
+    QUICK_ATTEMPTS,
+    RETRYING,
+    Operation,
+    State,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,6 +50,7 @@ if TYPE_CHECKING:
 
 _RETRY_BASE_S: Final = 0.1
 _RETRY_MAX_S: Final = 5.0
+_POISON: Final = "it went wrong for poison_after_s, while others of its host were done"
 
 _RUNNING: Final = State.RUNNING  # looked up once: see `health`
 _PREFETCH: Final = Operation.PREFETCH
@@ -65,7 +75,6 @@ class Dispatch:
         endings: Endings,
         parking: Parking,
         touched: Touched | None,
-        attempts_max: int,
     ) -> None:
         self.inbox = Inbox(loop, self._expand)  #: tasks that are stored and not yet expanded
         self._nodes = nodes
@@ -75,7 +84,6 @@ class Dispatch:
         self._less_live = endings.less_live
         self._parking = parking
         self._touched = touched
-        self._attempts_max = attempts_max
         self._retry_number = 0
 
     def __repr__(self) -> str:
@@ -194,18 +202,21 @@ class Dispatch:
         self._less_live(task, len(indexes))
 
     def retry(self, item: Item, reason: str) -> None:
-        """Queue a request's subtasks again after a pause, unless they had their attempts."""
+        """Queue a request's subtasks again after a pause; postpone those that had their quick attempts."""
         share, index, others = item
         again: dict[Share, list[int]] = {}
+        tired: list[tuple[Share, int]] = []
         attempt = 1
         for owner, place in ((share, index), *(others or ())):
             attempts = owner.attempts = owner.attempts if owner.attempts is not None else {}
             attempts[place] = attempt = attempts.get(place, 0) + 1
-            if attempt >= self._attempts_max:
-                self._fail(owner, [place], f"{reason}, {attempt} times")
+            if attempt >= QUICK_ATTEMPTS:
+                tired.append((owner, place))
             else:
                 owner.states[place] = RETRYING
                 again.setdefault(owner, []).append(place)
+        if tired:
+            self._postpone(tired, f"{reason}, {QUICK_ATTEMPTS} times")
         if not again:
             return
         self._stats.subtasks_retried += 1
@@ -221,13 +232,42 @@ class Dispatch:
             elif retrying:
                 share.node.add(share, retrying)
 
-    def park(self, share: Share, indexes: Sequence[int], why: str, *, after: str = "") -> None:
-        """Move subtasks of an unreachable node to its delay queue, on disk; see `Parking.park`."""
+    def postpone(self, item: Item, reason: str) -> None:
+        """Move a request's subtasks to the delay queue, to be tried again after a longer pause."""
+        share, index, others = item
+        self._postpone([(share, index), *(others or ())], reason)
+
+    def _postpone(self, subtasks: list[tuple[Share, int]], reason: str) -> None:
+        """Postpone subtasks of one request; fail them when it is poison."""
+        share, index = subtasks[0]
+        may_go_on = share.node.postpone(share.operation, share.task.targets[index])
+        for owner, place in subtasks:
+            if owner.attempts is not None:
+                owner.attempts.pop(place, None)
+            if not may_go_on:
+                self._fail(owner, [place], f"{reason}; {_POISON}")
+            elif owner.task.owner is not None:
+                owner.task.owner.postponed(owner, [place])
+            else:
+                self.park(
+                    owner, [place], f"{reason}; it is tried again, with growing pauses", tells_each=True
+                )
+
+    def park(
+        self,
+        share: Share,
+        indexes: Sequence[int],
+        reason: str,
+        *,
+        after: str = "",
+        tells_each: bool = False,
+    ) -> None:
+        """Move subtasks that cannot be sent now to their node's delay queue, on disk; see `Parking.park`."""
         task = share.task
         if task.owner is not None:
             task.owner.parked(share, indexes)
             return
-        self._parking.park(share, indexes, why, after=after)
+        self._parking.park(share, indexes, reason, after=after, tells_each=tells_each)
         if share.children:
             self._release(share, indexes)
         self._less_live(task, len(indexes))

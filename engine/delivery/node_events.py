@@ -41,6 +41,10 @@ class NodeEvents:
             f"node:{node.name}", "error", text, event="node.down", node=node.name, layer=node.layer
         )
 
+    def postponed(self, node: NodeConfig, pause_s: float) -> None:
+        """Look at a node's delay queue when one of its rows may be sent again."""
+        self._redelivery.deliver_later(node.name, pause_s)
+
     def node_returns(self, node: NodeConfig) -> None:
         """Deliver a node's delay queue: it answers again."""
         self._redelivery.deliver(node.name)

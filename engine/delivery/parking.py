@@ -48,21 +48,32 @@ class Parking:
         self._is_shared = is_shared
         self._early = _Early()
 
-    def park(self, share: Share, indexes: Sequence[int], why: str, *, after: str = "") -> None:
+    def park(
+        self,
+        share: Share,
+        indexes: Sequence[int],
+        reason: str,
+        *,
+        after: str = "",
+        tells_each: bool = False,
+    ) -> None:
         """Turn subtasks into rows of their node's delay queue; they are `DELAYED` from here on.
 
         Args:
             share: of a client's task.
             indexes: its targets.
-            why: what is wrong with the node.
+            reason: why they wait, as the task says it.
             after: shares whose own delivery must come first, as rows call them (`token_of`); empty: none.
+            tells_each: the reason is that of each target; otherwise the task says it once a node.
         """
         task = share.task
         now = time.time()
         for index in indexes:
             share.states[index] = DELAYED
-        if not share.delayed_count and not after:
-            reason = f"unreachable: {why}; it is delivered when the node is back"
+        if tells_each:
+            for index in indexes:
+                documents.add_error(task, share.node.name, task.targets[index], reason)
+        elif not share.delayed_count and not after:
             documents.add_error(task, share.node.name, task.targets[indexes[0]], reason)
         share.delayed_count += len(indexes)
         self._stats.subtasks_delayed += len(indexes)
@@ -110,6 +121,9 @@ class _Early:
 
     def parked(self, share: Share, indexes: Sequence[int]) -> None:
         """Nothing to do: it is in the delay queue already."""
+
+    def postponed(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: as above."""
 
 
 def behind_parents(ready: list[int], parents: Sequence[Share]) -> tuple[list[int], dict[str, list[int]]]:

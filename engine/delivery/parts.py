@@ -57,14 +57,11 @@ class Surroundings:
     on_alert: Callable[..., None]  #: told what an operator should know: key, level, message, facts by name
 
 
-def build_delivery(
-    around: Surroundings, *, attempts_max: int, ttl_s: float = 0, is_shared: bool = False
-) -> Delivery:
+def build_delivery(around: Surroundings, *, ttl_s: float = 0, is_shared: bool = False) -> Delivery:
     """Return the parts, wired together; the loop must be running.
 
     Args:
         around: nodes and savers in it may come later, because they tell these parts what comes of tasks.
-        attempts_max: attempts that a request has.
         ttl_s: older rows of delay queues in a shared store are settled unsent; 0: none.
         is_shared: other engines work with the same store.
     """
@@ -97,7 +94,6 @@ def build_delivery(
         endings=endings,
         parking=parking,
         touched=touched,
-        attempts_max=attempts_max,
     )
     events = NodeEvents(redelivery, stats, around.on_alert)
     return Delivery(load, journal_rows, queues, endings, late, redelivery, dispatch, events, touched)

@@ -3,9 +3,10 @@
 - Rows for the same operation and target are one request and all settled by it.
 - The row of a prefix or host purge supersedes the older rows of URLs under it.
 - A row that waits for its parents' own delivery is let go by that.
+- A row whose request went wrong again and again waits for its time (`Postponed`), and nothing waits for it.
 
-A node counts as ready when none of its rows is left. New subtasks go out beside the delivery, and wait in
-memory behind the last chunk; if they joined the queue, a busy engine would never catch up.
+A node counts as ready when none of its other rows is left. New subtasks go out beside the delivery, and wait
+in memory behind the last chunk; if they joined the queue, a busy engine would never catch up.
 
 With a shared store one engine at a time delivers a node's queue (`Claims`); the others wait until it is
 empty.
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
+    from engine.store.store import Store
     from engine.tasks.records import Depth, ParkedRow
 
 _CHUNK_ROWS: Final = 2000
 _READ_RETRY_S: Final = 1.0
 _OTHER_DELIVERS_S: Final = 0.2
+_LATER_LEAST_S: Final = 0.25  #: rows that may be sent again at nearly the same time go together
 
 
 class Claims(Protocol):
@@ -84,6 +87,8 @@ class Redelivery:
         self._sent: dict[str, Sent] = {}
         self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[None]] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._looked_at: dict[str, float] = {}  # when a node's rows were read last
         self._is_held = False  # nothing is delivered yet; see `hold`
         self._is_stopped = False
         queues.on_written = self._deliver_reachable
@@ -100,6 +105,24 @@ class Redelivery:
             return
         if running is None or running.done():
             self._deliveries[name] = self._loop.create_task(self._deliver(node))
+
+    def deliver_later(self, name: str, wait_s: float) -> None:
+        """Deliver a node's queue in *wait_s* or before, if the node can be reached then."""
+        at = self._loop.time() + max(wait_s, _LATER_LEAST_S)
+        handle = self._later.get(name)
+        if handle is not None:
+            if handle.when() <= at:
+                return
+            handle.cancel()
+        if not self._is_stopped:
+            self._later[name] = self._loop.call_at(at, self._deliver_now, name)
+
+    def _deliver_now(self, name: str) -> None:
+        del self._later[name]
+        if self._is_held:
+            self.deliver_later(name, _READ_RETRY_S)
+        elif not self._nodes[name].health.is_down:
+            self.deliver(name)
 
     def hold(self) -> None:
         """Deliver nothing yet: the worker before this one still does."""
@@ -147,6 +170,8 @@ class Redelivery:
     async def stop(self) -> None:
         """Stop delivering; the rows stay."""
         self._is_stopped = True
+        for handle in self._later.values():
+            handle.cancel()
         for task in self._deliveries.values():
             task.cancel()
         await asyncio.gather(*self._deliveries.values(), return_exceptions=True)
@@ -179,6 +204,9 @@ class Redelivery:
                     with contextlib.suppress(StoreError):
                         await self.claims.give_back(node.name)
                 await asyncio.sleep(_READ_RETRY_S)
+        wait_s = node.postponed.next_s(self._looked_at.get(node.name, 0.0))
+        if wait_s is not None:
+            self.deliver_later(node.name, wait_s)
 
     async def _deliver_turn(self, node: Node) -> bool:
         """Deliver a chunk, unless another engine does; return whether to go on."""
@@ -204,9 +232,9 @@ class Redelivery:
         if self._is_over(node):
             return False
         purges_only = node.state is not NodeState.READY
+        self._looked_at[node.name] = self._loop.time()
         chunks = [
-            await self._reader.read(saver.store.oldest_parked, node.name, _CHUNK_ROWS, purges_only)
-            for saver in self._savers.savers
+            await self._due_rows(node, saver.store, purges_only=purges_only) for saver in self._savers.savers
         ]
         if not any(chunks):
             return await self._nothing_left(node)
@@ -217,13 +245,35 @@ class Redelivery:
             if not rows:
                 continue
             sent = self._sent.setdefault(node.name, Sent()) if self.claims is not None else None
-            chunk = Chunk(node, saver.store, self._reader, sent=sent, ttl_s=self._ttl_s)
+            chunk = Chunk(
+                node,
+                saver.store,
+                self._reader,
+                postponed=node.postponed,
+                sent=sent,
+                ttl_s=self._ttl_s,
+            )
             await chunk.run(rows)
             if await self._results.fold(node, saver, chunk.done_rows, chunk.failed_rows):
                 self.deliver_released()
             if chunk.is_cut:
                 break  # the node went down, and may be back by now: ask again
         return True
+
+    async def _due_rows(self, node: Node, store: Store, *, purges_only: bool) -> list[ParkedRow]:
+        """Return the oldest rows of a node that may be sent, whatever postponed ones lie before them."""
+        limit = _CHUNK_ROWS + len(node.postponed)
+        while True:
+            rows: list[ParkedRow] = await self._reader.read(
+                store.oldest_parked, node.name, limit, purges_only
+            )
+            if not node.postponed:
+                return rows
+            is_waiting = node.postponed.is_waiting
+            due = [row for row in rows if not is_waiting(row.operation, row.target)]
+            if due or len(rows) < limit:
+                return due[:_CHUNK_ROWS]
+            limit *= 2  # several tasks have rows for the same
 
     async def _nothing_left(self, node: Node) -> bool:
         """Take the node one state further; return whether to look for rows again."""

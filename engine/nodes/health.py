@@ -54,6 +54,7 @@ class Health:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.state = NodeState.READY
+        self.is_down = False  #: nothing may be sent, because the node cannot be reached
         self.takes_new = True  #: subtasks that do not come from the delay queue may go out
         self.failures = 0  #: in a row
         self.last_error = ""
@@ -68,12 +69,8 @@ class Health:
 
     def _enter(self, state: NodeState) -> None:
         self.state = state
+        self.is_down = state is _DOWN
         self.takes_new = state is _READY or (state is _RETURNING and self._is_delivering)
-
-    @property
-    def is_down(self) -> bool:
-        """Whether nothing may be sent, because the node cannot be reached."""
-        return self.state is _DOWN
 
     @property
     def is_returning(self) -> bool:
@@ -105,7 +102,7 @@ class Health:
         """
         self.failures += 1
         self.note(reason)
-        if self.state is _DOWN:
+        if self.is_down:
             return False
         if self.state is not _READY or self.failures >= FAILURES_UNTIL_DOWN:
             self._enter(_DOWN)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 from engine.nodes.address import address_of
 from engine.nodes.channel import Channel, Limits
 from engine.nodes.health import Health, NodeState
+from engine.nodes.postponed import Postponed
 from engine.nodes.probe import Probe
 from engine.nodes.readings import Readings
 from engine.nodes.refusals import Refusals
 from engine.nodes.suspects import Suspects
-from engine.tasks.words import Operation, Outcome
+from engine.tasks.words import QUICK_ATTEMPTS, Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from engine.tasks.task import Share
 
 _PURGE_BODY_MAX_BYTES: Final = 1024 * 1024
-_DOWN: Final = NodeState.DOWN  # looked up once: see `health`
-_PREFETCH: Final = Operation.PREFETCH
+_PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
 _ABSENT: Final = Outcome.ABSENT
 
 
@@ -72,9 +72,9 @@ class Node:
         self._outcomes = outcomes
         self._events = events
         self._stats = stats
-        self._attempts_max = settings.attempts_max
         self._refusals = Refusals(now)
         self._suspects = Suspects()
+        self.postponed = Postponed(now, settings.poison_after_s)
         self._readings = Readings(config)
         self._probe = Probe(
             config,
@@ -124,15 +124,15 @@ class Node:
 
     def add(self, share: Share, indexes: Sequence[int]) -> None:
         """Queue subtasks, or put them into the delay queue when the node cannot be reached."""
-        if self.health.state is _DOWN:
-            self._outcomes.park(share, indexes, self.health.last_error)
+        if self.health.is_down:
+            self._outcomes.park(share, indexes, self._away_reason())
             return
         (self.prefetches if share.operation is _PREFETCH else self.purges).add(share, indexes)
 
     def add_backlog(self, share: Share, indexes: Sequence[int]) -> None:
         """Queue what the engine sends on its own account: what comes out of the delay queue, early purges."""
-        if self.health.state is _DOWN:
-            self._outcomes.park(share, indexes, self.health.last_error)  # its rows are still there
+        if self.health.is_down:
+            self._outcomes.park(share, indexes, self._away_reason())  # its rows are still there
             return
         self._channel_of(share.operation).add_backlog(share, indexes)
         self.begin_delivery()
@@ -145,6 +145,14 @@ class Node:
     def forget(self, share: Share, indexes: Sequence[int]) -> None:
         """Take cancelled subtasks out of the queue."""
         self._channel_of(share.operation).forget(share, indexes)
+
+    def postpone(self, operation: Operation, target: str) -> bool:
+        """Keep a request from being sent for a while; False: it is poison, see `postponed`."""
+        pause_s = self.postponed.postpone(operation, target)
+        if pause_s is None:
+            return False
+        self._events.postponed(self.config, pause_s)
+        return True
 
     def _channel_of(self, operation: Operation) -> Channel:
         return self.prefetches if operation is _PREFETCH else self.purges
@@ -175,6 +183,8 @@ class Node:
                 self._events.takes_purges_again(self.config)
             if self._suspects.counts:
                 self._suspects.clear(acked)
+            if self.postponed.watched:
+                self.postponed.note_acked(acked)
             self._outcomes.acked(acked)
         for item, meaning, answer in rest:
             self._not_acked(item, meaning, answer)
@@ -237,19 +247,21 @@ class Node:
         """A connection of *channel* ended early. Its requests are sent again, in order.
 
         When not one answer came on it, the first request is suspected: it went alone. A request that
-        did this ``attempts_max`` times, while others were answered, is failed. A prefetch that gets no
+        did this `QUICK_ATTEMPTS` times, while others were answered, is postponed. A prefetch that gets no
         answer says something about its origin, not about the cache, so it is only tried again.
         """
         reason = f"{self.config.url} {connection.reason}"
         is_suspicious = not connection.answered_count or connection.has_timed_out
-        if is_suspicious and channel is self.prefetches and not self.health.is_down:
+        if self.health.is_down:
+            is_suspicious = False  # it was closed on this side
+        if is_suspicious and channel is self.prefetches:
             self._outcomes.retry(items.pop(0), reason)
             is_suspicious = False
         if is_suspicious:
             count = self._suspects.count(items[0])
-            if count >= self._attempts_max and self.health.survives_a_failure:
+            if count >= QUICK_ATTEMPTS and self.health.survives_a_failure:
                 self._suspects.clear(items[:1])
-                self._outcomes.failed(items.pop(0), f"{reason}, {count} times")
+                self._outcomes.postpone(items.pop(0), f"{reason}, {count} times")
         channel.put_back(items)
         if is_suspicious:
             self.failed(reason)
@@ -285,7 +297,10 @@ class Node:
             for share, index in take_all():
                 shares.setdefault(share, []).append(index)
             for share, indexes in shares.items():
-                self._outcomes.park(share, indexes, self.health.last_error)
+                self._outcomes.park(share, indexes, self._away_reason())
+
+    def _away_reason(self) -> str:
+        return f"unreachable: {self.health.last_error}; it is delivered when the node is back"
 
     def start_probe(self) -> None:
         """Keep the node from being ready until it has answered a probe: its delay queue has rows."""
@@ -297,6 +312,7 @@ class Node:
         """A probe was answered."""
         if not self._is_closed:
             self.health.answers_again()
+            self.postponed.begin_anew()
             self._events.node_returns(self.config)
 
     def catch_up(self) -> None:

@@ -28,7 +28,10 @@ class Outcomes(Protocol):
     def retry(self, item: Item, reason: str) -> None:
         """Take a request that is worth another attempt."""
 
-    def park(self, share: Share, indexes: Sequence[int], why: str) -> None:
+    def postpone(self, item: Item, reason: str) -> None:
+        """Take a request that had attempts enough for now."""
+
+    def park(self, share: Share, indexes: Sequence[int], reason: str) -> None:
         """Take subtasks that cannot be sent, because the node is down."""
 
 
@@ -43,6 +46,9 @@ class Events(Protocol):
 
     def node_down(self, node: NodeConfig, reason: str) -> None:
         """Note that the node cannot be reached any more."""
+
+    def postponed(self, node: NodeConfig, pause_s: float) -> None:
+        """Look at the delay queue in *pause_s*: one of its rows may be sent again then."""
 
     def node_returns(self, node: NodeConfig) -> None:
         """Deliver the delay queue: the node answers again."""

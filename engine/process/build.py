@@ -142,7 +142,6 @@ def _delivery(core: Core) -> Delivery:
             stats=core.stats,
             on_alert=core.on_alert,
         ),
-        attempts_max=settings.attempts_max,
         ttl_s=settings.delay_ttl_s if core.is_shared else 0,
         is_shared=core.is_shared,
     )

@@ -50,6 +50,9 @@ class NodeRef(Protocol):
     def forget(self, share: Share, indexes: Sequence[int], /) -> None:
         """Take cancelled targets out of the queue."""
 
+    def postpone(self, operation: Operation, target: str, /) -> bool:
+        """Keep a request that goes wrong again and again from being sent for a while; False: it is poison."""
+
 
 class Owner(Protocol):
     """Who is told what became of the subtasks of an internal task."""
@@ -62,6 +65,9 @@ class Owner(Protocol):
 
     def parked(self, share: Share, indexes: Sequence[int], /) -> None:
         """The node has become unreachable."""
+
+    def postponed(self, share: Share, indexes: Sequence[int], /) -> None:
+        """The cache answered wrongly again and again: it is asked later."""
 
 
 class Share:

@@ -81,6 +81,9 @@ class Outcome(enum.IntEnum):
     FAILED = 4  #: answered, and no attempt will change it
 
 
+QUICK_ATTEMPTS: Final = 5
+"""Attempts of one request, with pauses of a second at the most in between, until it is postponed."""
+
 # States of one subtask, one byte each in `Share.states`.
 BLOCKED = 0  #: a parent has not answered yet
 QUEUED = 1  #: waits for its node
@@ -88,5 +91,5 @@ SENT = 2  #: on the wire
 RETRYING = 3  #: waits for its next attempt
 ACKED = 4
 FAILED = 5
-DELAYED = 6  #: its node is unreachable; in the delay queue
+DELAYED = 6  #: its node is unreachable, or it went wrong too often; in the delay queue
 CANCELLED = 7

@@ -23,6 +23,8 @@ class NotingNode:
     added: list[tuple[Share, list[int]]] = field(default_factory=list)
     backlog: list[tuple[Share, list[int]]] = field(default_factory=list)
     forgotten: list[tuple[Share, list[int]]] = field(default_factory=list)
+    postponed: list[str] = field(default_factory=list)
+    takes_poison: bool = True  #: False: whatever is postponed is poison
 
     def add(self, share: Share, indexes: Sequence[int], /) -> None:
         self.added.append((share, list(indexes)))
@@ -33,6 +35,10 @@ class NotingNode:
     def forget(self, share: Share, indexes: Sequence[int], /) -> None:
         if indexes:
             self.forgotten.append((share, list(indexes)))
+
+    def postpone(self, operation: Operation, target: str, /) -> bool:
+        self.postponed.append(target)
+        return self.takes_poison
 
 
 def items_of(*targets: str, operation: Operation = Operation.PURGE_URL) -> list[Item]:

@@ -88,7 +88,6 @@ class Rig:
                 stats=self.stats,
                 on_alert=lambda *alert, **facts: self.alerts.append(alert),
             ),
-            attempts_max=config.engine.attempts_max,
         )
         self.dispatch = self.delivery.dispatch
         self.load = self.delivery.load

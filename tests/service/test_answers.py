@@ -164,22 +164,44 @@ def test_a_passing_error_is_tried_again(status: int, tmp_path: Path) -> None:
         assert engine.node("edge-1")["state"] == "ready"
 
 
-def test_a_lasting_error_fails_after_its_attempts(tmp_path: Path) -> None:
-    """Always 500 for one URL: it fails after attempts_max, and the others are done."""
+def broken(request: Request) -> Iterable[bytes | Act]:
+    return [answer(500, b"broken") if request.path == "/7" else OK]
 
-    def script(request: Request) -> Iterable[bytes | Act]:
-        return [answer(500, b"broken") if request.path == "/7" else OK]
 
+def test_a_lasting_error_is_kept_with_its_reason_and_tried_again(tmp_path: Path) -> None:
+    """Always 500 for one URL: the others are done, it waits, and is done when the cache has recovered."""
     with (
-        FakeNode(script) as node,
-        EngineProcess(tmp_path, fake_table(node.url, name="edge-1"), attempts_max=4) as engine,
+        FakeNode(broken) as node,
+        EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine,
     ):
-        task = engine.wait_for(engine.submit(targets(40)))
-        assert (task["state"], task["counter"], task["failed"]) == ("failed", 39, 1)
-        assert task["errors"] == [
-            {"node": "edge-1", "target": f"http://{HOST}/7", "reason": "answered 500, 4 times"}
-        ]
-        assert node.urls.count(f"http://{HOST}/7") == 4
+        task_id = engine.submit(targets(40), due_s=1)
+        wait_until(lambda: engine.task(task_id)["delayed"] == 1, what="the wrong one being kept")
+        task = engine.wait_for(task_id, "partial")
+        assert (task["counter"], task["failed"], task["delayed"]) == (39, 0, 1)
+        reason = "answered 500, 5 times; it is tried again, with growing pauses"
+        assert task["errors"] == [{"node": "edge-1", "target": f"http://{HOST}/7", "reason": reason}]
+        assert (engine.node("edge-1")["state"], engine.node("edge-1")["delayed"]) == ("ready", 1)
+        asked = node.urls.count(f"http://{HOST}/7")
+        wait_until(lambda: node.urls.count(f"http://{HOST}/7") > asked, what="another attempt")
+        assert engine.task(task_id)["failed"] == 0
+        node.script = always(OK)
+        task = engine.wait_for(task_id, "done")
+        assert (task["counter"], task["delayed"], task["errors"]) == (40, 0, [])
+
+
+def test_a_poison_url_fails_in_the_end(tmp_path: Path) -> None:
+    """It goes wrong for poison_after_s, and the node purges others of its host meanwhile."""
+    with (
+        FakeNode(broken) as node,
+        EngineProcess(tmp_path, fake_table(node.url, name="edge-1"), poison_after_s=1) as engine,
+    ):
+        task_id = engine.submit(targets(40), due_s=0.5)
+        while engine.task(task_id)["state"] != "failed":
+            assert engine.wait_for(engine.submit([f"http://{HOST}/good"]))["state"] == "done"
+        task = engine.task(task_id)
+        assert (task["counter"], task["failed"], task["delayed"]) == (39, 1, 0)
+        assert "poison_after_s" in task["errors"][-1]["reason"]
+        assert engine.node("edge-1")["delayed"] == 0
 
 
 @pytest.mark.parametrize("status", [302, 400, 410, 418])
@@ -241,7 +263,7 @@ def test_a_node_that_never_answers_rightly_is_unreachable_and_loses_nothing(
 
 
 def test_one_url_that_kills_the_connection_does_not_stop_the_others(tmp_path: Path) -> None:
-    """A cache that crashes on one URL: that one fails in the end, all others are done."""
+    """A cache that crashes on one URL: that one is kept, all others are done."""
 
     def script(request: Request) -> Iterable[bytes | Act]:
         return [Act.RESET if request.path == "/13" else OK]
@@ -250,12 +272,14 @@ def test_one_url_that_kills_the_connection_does_not_stop_the_others(tmp_path: Pa
         FakeNode(script) as node,
         EngineProcess(tmp_path, fake_table(node.url, name="edge-1"), due_s=2) as engine,
     ):
-        task = engine.wait_for(engine.submit(targets(100)), timeout_s=60)
-        assert (task["state"], task["counter"], task["failed"]) == ("failed", 99, 1)
-        assert [error["target"] for error in task["errors"] if "times" in error["reason"]] == [
-            f"http://{HOST}/13"
-        ]
+        task_id = engine.submit(targets(100))
+        wait_until(lambda: engine.task(task_id)["counter"] == 99, timeout_s=60, what="the others being done")
         wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
+        task = engine.wait_for(task_id, "partial")
+        assert (task["failed"], task["delayed"]) == (0, 1)
+        assert f"http://{HOST}/13" in [error["target"] for error in task["errors"]]
+        node.script = always(OK)
+        assert engine.wait_for(task_id, "done", timeout_s=60)["counter"] == 100
 
 
 def test_a_slow_node_is_not_a_dead_one(tmp_path: Path) -> None:

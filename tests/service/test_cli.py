@@ -459,6 +459,13 @@ def test_check_config_shows_what_would_run(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["nodes"][1]["parents"] == ["parent-1"]
 
 
+def test_check_config_warns_of_what_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "engine.toml"
+    path.write_text("[engine]\nattempts_max = 3\n", encoding="utf-8")
+    assert cli.main(["check-config", str(path)]) == 0
+    assert "warning: engine.attempts_max is ignored" in capsys.readouterr().err
+
+
 def test_bad_config_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "engine.toml"
     path.write_text("[engine]\nlisen = 1\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ async def test_a_parent_that_refuses_fails_the_task_and_the_edge_is_purged_all_t
             assert ("refused:parent-1", "error") in [alert[:2] for alert in rig.alerts]
 
 
-async def test_a_passing_trouble_is_tried_again_and_a_lasting_one_fails_in_the_end(tmp_path: Path) -> None:
+async def test_a_passing_trouble_is_tried_again_and_a_lasting_one_is_kept(tmp_path: Path) -> None:
     seen: dict[str, int] = {}
 
     def troubled(request: Request) -> Iterable[bytes | Act]:
@@ -77,12 +78,68 @@ async def test_a_passing_trouble_is_tried_again_and_a_lasting_one_fails_in_the_e
         yield OK if request.path == "/a" and seen["/a"] == 3 else answer(503)
 
     with FakeNode(troubled) as edge:
-        async with rig_of(tmp_path, {"edge-1": edge}, attempts_max=3) as rig:
-            good, bad = rig.submit(targets=[URL]), rig.submit(targets=[URL + "bad"])
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            good, bad = rig.submit(targets=[URL]), rig.submit(targets=[URL + "bad"], due_s=0.1)
             assert (await rig.stored(good, "done"))["errors"] == []
-            found = await rig.stored(bad, "failed")
-            assert "503, 3 times" in found["errors"][0]["reason"]
-            assert seen == {"/a": 3, "/abad": 3}
+            found = await rig.stored(bad, "partial")
+            assert (found["failed"], found["delayed"]) == (0, 1)
+            assert "503, 5 times; it is tried again" in found["errors"][0]["reason"]
+            assert (seen["/a"], rig.node("edge-1").state) == (3, NodeState.READY)
+            edge.script = always(OK)
+            assert (await rig.stored(bad, "done"))["errors"] == []
+            await until(lambda: rig.queues.total() == 0)
+
+
+async def test_below_a_parent_that_answers_wrongly_an_edge_is_purged_at_once_and_again_after_it(
+    tmp_path: Path,
+) -> None:
+    with FakeNode(always(answer(503))) as parent, FakeNode() as edge:
+        async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL], due_s=0.2)
+            found = await rig.stored(task, "partial")
+            assert (found["failed"], found["delayed"]) == (0, 2)
+            await until(lambda: edge.urls == [URL])
+            parent.script = always(OK)
+            assert (await rig.stored(task, "done"))["counter"] == 2
+            assert edge.urls == [URL, URL]
+
+
+async def test_a_prefetch_waits_for_its_purge_that_is_answered_wrongly(tmp_path: Path) -> None:
+    def troubled(request: Request) -> Iterable[bytes | Act]:
+        yield answer(503) if request.method == "PURGE" else OK
+
+    with FakeNode(troubled) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL], prefetch=True, due_s=0.2)
+            found = await rig.stored(task, "partial")
+            assert (found["failed"], found["delayed"]) == (0, 2)
+            edge.script = always(OK)
+            await rig.stored(task, "done")
+            assert [request.method for request in edge.requests][-2:] == ["PURGE", "GET"]
+
+
+async def test_a_node_that_answers_half_of_its_requests_wrongly_loses_nothing(tmp_path: Path) -> None:
+    draw = random.Random(7)
+
+    def moody(request: Request) -> Iterable[bytes | Act]:
+        yield answer(503) if draw.random() < 0.5 else OK
+
+    with FakeNode(moody) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=[f"{URL}/{number}" for number in range(400)], due_s=0.2)
+            found = await rig.stored(task, "done")
+            assert (found["counter"], found["failed"], found["errors"]) == (400, 0, [])
+            await until(lambda: rig.queues.total() == 0 and not rig.node("edge-1").postponed)
+
+
+async def test_a_cancelled_task_takes_its_postponed_rows_back(tmp_path: Path) -> None:
+    with FakeNode(always(answer(503))) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL])
+            await until(lambda: rig.queues.depth("edge-1") == 1)
+            assert rig.dispatch.cancel(task) == 1
+            await rig.stored(task, "cancelled")
+            await until(lambda: rig.queues.total() == 0)
 
 
 async def test_a_purge_that_fetches_again_fetches_after_its_purge_and_not_after_a_failed_one(

@@ -114,15 +114,30 @@ async def test_a_connection_that_ends_early_has_its_tail_sent_again(tmp_path: Pa
             assert edge.connections > 4
 
 
-async def test_a_request_that_always_kills_the_connection_fails_alone(tmp_path: Path) -> None:
+async def test_a_request_that_always_kills_the_connection_waits_alone(tmp_path: Path) -> None:
     def deadly(request: Request) -> Iterable[bytes | Act]:
         yield Act.RESET if request.path == "/13" else OK
 
     with FakeNode(deadly) as edge:
-        async with rig_of(tmp_path, {"edge-1": edge}, attempts_max=2, connections_per_node=1) as rig:
-            found = await rig.stored(rig.submit(targets=urls(20)), "failed")
-            assert (found["counter"], found["failed"]) == (19, 1)
-            assert found["errors"][0]["target"] == "http://a.com/13"
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1) as rig:
+            task = rig.submit(targets=urls(20), due_s=0.2)
+            await until(lambda: rig.node("edge-1").acked_count == 19)
+            found = await rig.stored(task, "partial")
+            assert (found["counter"] + found["delayed"], found["failed"]) == (20, 0)
+            edge.script = always(OK)
+            assert (await rig.stored(task, "done"))["counter"] == 20
+
+
+async def test_a_node_whose_purges_hang_while_its_probes_are_answered_loses_nothing(tmp_path: Path) -> None:
+    """The first request after each return is suspected again and again, and is not what is wrong."""
+    with FakeNode(always(Act.HANG)) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, request_timeout_s=0.1, connections_per_node=1) as rig:
+            task = rig.submit(targets=urls(3), due_s=0.5)
+            await rig.stored(task, "partial")
+            await until(lambda: edge.probes >= 8)
+            assert (await rig.stored(task, "partial"))["failed"] == 0
+            edge.script = always(OK)
+            assert (await rig.stored(task, "done"))["counter"] == 3
 
 
 async def test_an_answer_that_closes_is_the_last_on_its_connection(tmp_path: Path) -> None:
@@ -157,7 +172,7 @@ async def test_a_node_that_hangs_goes_down_and_its_subtasks_are_delayed(tmp_path
 
 
 @pytest.mark.parametrize("first_purge_after", [0, 8])
-async def test_prefetches_whose_origin_hangs_fail_and_do_not_take_the_node_down(
+async def test_prefetches_whose_origin_hangs_wait_and_do_not_take_the_node_down(
     tmp_path: Path, first_purge_after: int
 ) -> None:
     """Each has its attempts; purges go on beside them, and are not what keeps the node up."""
@@ -165,24 +180,24 @@ async def test_prefetches_whose_origin_hangs_fail_and_do_not_take_the_node_down(
     def hung_origin(request: Request) -> Iterable[bytes | Act]:
         yield Act.HANG if request.method == "GET" else OK
 
-    settings: dict[str, Any] = {"prefetch_timeout_s": 0.1, "attempts_max": 4, "prefetch_concurrency": 2}
+    settings: dict[str, Any] = {"prefetch_timeout_s": 0.1, "prefetch_concurrency": 2}
     with FakeNode(hung_origin) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}, **settings) as rig:
-            fetch = rig.submit(action="prefetch", targets=urls(3))
+            fetch = rig.submit(action="prefetch", targets=urls(3), due_s=0.2)
             await until(lambda: len(edge.requests) >= first_purge_after)
             purged = 0
             while rig.regions.get(fetch.id) is not None:
                 await rig.stored(rig.submit(targets=urls(3, "b.com")), "done")
                 purged += 1
                 assert rig.node("edge-1").state is NodeState.READY
-            found = await rig.stored(fetch, "failed")
-            assert (found["failed"], found["delayed"]) == (3, 0)
+            found = await rig.stored(fetch, "partial")
+            assert (found["failed"], found["delayed"]) == (0, 3)
             reasons = [error["reason"] for error in found["errors"]]
-            assert [reason.endswith("no answer within 0.1 s, 4 times") for reason in reasons] == [True] * 3
-            # On a busy machine the cache may not have read one before the engine hung up.
-            assert 3 <= sum(request.method == "GET" for request in edge.requests) <= 12
+            assert ["no answer within 0.1 s, 5 times" in reason for reason in reasons] == [True] * 3
             assert purged
             assert rig.alerts == []
+            edge.script = always(OK)
+            assert (await rig.stored(fetch, "done"))["counter"] == 3
 
 
 @pytest.mark.parametrize("garbage", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])

@@ -85,7 +85,7 @@ def test_only_2xx_is_a_prefetched_page(origin: Origin, tmp_path: Path) -> None:
     origin.set(HOST, "/gone", b"no", status=404)
     with (
         caches.start_nginx(tmp_path, name="edge", backend=origin.address) as cache,
-        EngineProcess(tmp_path, node_table(cache, name="edge-1"), attempts_max=50) as engine,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         task = engine.wait_for(engine.submit([f"http://{HOST}/gone"], action="prefetch"))
         assert task["state"] == "failed"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.delivery.chunk import Chunk
 from engine.delivery.sent import Sent
+from engine.nodes.postponed import Postponed
 from engine.tasks.records import ParkedRow
 from engine.tasks.words import Operation
 from tests.fakes.shares import NotingNode
@@ -44,10 +45,16 @@ class Queue:
         ]
 
 
-async def begin(queue: Any, *, sent: Sent | None = None, ttl_s: float = 0) -> tuple[Chunk, NotingNode, Any]:
+def none_postponed() -> Postponed:
+    return Postponed(lambda: 0.0, 3600)
+
+
+async def begin(
+    queue: Any, *, sent: Sent | None = None, ttl_s: float = 0, postponed: Postponed | None = None
+) -> tuple[Chunk, NotingNode, Any]:
     """Deliver all of a queue; return the chunk, what was sent, and what ends with the last answer."""
     node = NotingNode()
-    chunk = Chunk(node, queue, queue, sent=sent, ttl_s=ttl_s)
+    chunk = Chunk(node, queue, queue, postponed=postponed or none_postponed(), sent=sent, ttl_s=ttl_s)
     running = asyncio.ensure_future(chunk.run(list(queue.rows)))
     await asyncio.sleep(0)
     return chunk, node, running
@@ -94,6 +101,52 @@ async def test_a_node_that_goes_down_again_cuts_the_chunk_and_keeps_its_rows() -
     assert [done.seq for done in chunk.done_rows] == [1]
 
 
+async def test_a_postponed_request_keeps_its_rows_and_the_chunk_ends_without_it() -> None:
+    chunk, node, running = await begin(Queue(row("http://a.com/", 1), row("http://b.com/", 2)))
+    [(share, _)] = node.backlog
+    chunk.acked(share, [0])
+    chunk.postponed(share, [1])
+    await running
+    assert not chunk.is_cut
+    assert [done.seq for done in chunk.done_rows] == [1]
+    assert chunk.failed_rows == []
+
+
+async def test_when_the_node_goes_down_what_was_answered_wrongly_lets_others_go_first() -> None:
+    chunk, node, running = await begin(Queue(row("http://a.com/", 1), row("http://b.com/", 2)))
+    [(share, _)] = node.backlog
+    share.attempts = {1: 2}
+    chunk.parked(share, [0])
+    chunk.parked(share, [1])
+    await running
+    assert node.postponed == ["http://b.com/"]
+
+
+async def test_a_postponed_wide_purge_supersedes_nothing() -> None:
+    postponed = none_postponed()
+    postponed.postpone(PREFIX, "http://a.com/img/")
+    url, wide = row("http://a.com/img/1", 1), row("http://a.com/img/", 2, PREFIX)
+    queue = Queue(url, wide)
+    node = NotingNode()
+    chunk = Chunk(node, queue, queue, postponed=postponed, sent=None, ttl_s=0)  # type: ignore[arg-type]
+    running = asyncio.ensure_future(chunk.run([url]))
+    await asyncio.sleep(0)
+    assert requests_of(node) == ["http://a.com/img/1"]
+    running.cancel()
+
+
+async def test_an_acked_request_is_not_postponed_any_more() -> None:
+    clock = [0.0]
+    postponed = Postponed(lambda: clock[0], 3600)
+    postponed.postpone(PURGE, "http://a.com/")
+    clock[0] = 10.0
+    chunk, node, running = await begin(Queue(row("http://a.com/", 1)), postponed=postponed)
+    [(share, _)] = node.backlog
+    chunk.acked(share, [0])
+    await running
+    assert not postponed
+
+
 async def test_on_a_shared_store_what_is_too_old_or_was_sent_for_others_is_not_sent() -> None:
     sent = Sent()
     sent.note((PURGE, "http://a.com/"), [], 1e12)
@@ -107,7 +160,7 @@ async def test_on_a_shared_store_what_is_too_old_or_was_sent_for_others_is_not_s
 
 async def test_a_chunk_whose_rows_were_cancelled_meanwhile_is_over_at_once() -> None:
     queue = Queue(row("http://a.com/", 1))
-    chunk = Chunk(NotingNode(), queue, queue, sent=None, ttl_s=0)  # type: ignore[arg-type]
+    chunk = Chunk(NotingNode(), queue, queue, postponed=none_postponed(), sent=None, ttl_s=0)  # type: ignore[arg-type]
     rows = list(queue.rows)
     queue.rows.clear()
     await chunk.run(rows)

@@ -27,6 +27,9 @@ class World:
     def deliver(self, name: str) -> None:
         self.delivered.append(name)
 
+    def deliver_later(self, name: str, wait_s: float) -> None:
+        self.delivered.append(f"{name} in {wait_s:g} s")
+
 
 def test_a_refusal_is_counted_and_resolved_by_the_next_purge_that_is_taken() -> None:
     world = World()
@@ -53,3 +56,9 @@ def test_a_node_that_goes_down_and_comes_back_says_so_with_its_facts() -> None:
         ),
     ]
     assert world.delivered == ["edge-1"]
+
+
+def test_a_postponed_request_has_the_delay_queue_looked_at_when_its_time_has_come() -> None:
+    world = World()
+    world.events.postponed(NODE, 2.5)
+    assert (world.delivered, world.alerts) == (["edge-1 in 2.5 s"], [])

@@ -49,15 +49,26 @@ def make(*, is_shared: bool = False) -> tuple[Parking, Rows, Stats]:
 def test_parked_subtasks_are_rows_at_once_and_the_task_says_why() -> None:
     parking, rows, stats = make()
     parked = share()
-    parking.park(parked, [0, 2], "no answer")
+    parking.park(parked, [0, 2], "unreachable")
     [(node, written)] = rows.parked
     assert node == "edge-1"
     assert [row.target for row in written] == [TARGETS[0], TARGETS[2]]
     assert list(parked.states) == [DELAYED, BLOCKED, DELAYED]
     assert (parked.delayed_count, stats.subtasks_delayed) == (2, 2)
-    parking.park(parked, [1], "no answer")
-    assert [error["reason"] for error in parked.task.errors] == [
-        "unreachable: no answer; it is delivered when the node is back"
+    parking.park(parked, [1], "unreachable")
+    assert [(error["target"], error["reason"]) for error in parked.task.errors] == [
+        (TARGETS[0], "unreachable")
+    ]
+
+
+def test_what_goes_wrong_by_itself_is_told_of_each_target() -> None:
+    parking, _, _ = make()
+    parked = share()
+    for index, reason in enumerate(("answered 500", "answered 503")):
+        parking.park(parked, [index], reason, tells_each=True)
+    assert [(error["target"], error["reason"]) for error in parked.task.errors] == [
+        (TARGETS[0], "answered 500"),
+        (TARGETS[1], "answered 503"),
     ]
 
 
@@ -105,4 +116,5 @@ def test_a_purge_sent_early_counts_for_nobody() -> None:
     owner.acked(early, [0])
     owner.failed(early, [0], "answered 500")
     owner.parked(early, [0])
+    owner.postponed(early, [0])
     assert (edge.acked_count, edge.failed_count, list(edge.states)) == (0, 0, [BLOCKED] * 3)

@@ -29,6 +29,9 @@ class Recorder:
     def parked(self, share: Share, indexes: Sequence[int]) -> None:
         self.told += [f"parked {share.task.targets[index]}" for index in indexes]
 
+    def postponed(self, share: Share, indexes: Sequence[int]) -> None:
+        self.told += [f"postponed {share.task.targets[index]}" for index in indexes]
+
 
 def test_an_internal_task_has_an_owner_and_finds_its_targets() -> None:
     owner = Recorder()

@@ -13,6 +13,7 @@ from engine.base.background import Background
 from engine.errors import RequestError, StoreError
 from engine.intake.task_body import ID
 from engine.tasks import documents
+from engine.tasks.progress import is_cancelled
 from engine.tasks.words import FINAL_STATES, State
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class CancelElsewhere:
         self._reader = reader
 
     async def cancel(self, task_id: str) -> bool:
-        """Let the engine that works on a task cancel it; False when none does.
+        """Let the engine that works on a task cancel it, and store that; False when none works on it.
 
         Raises:
             StoreError: that engine does not do it in time; it may be dead, and others take over soon.
@@ -48,6 +49,8 @@ class CancelElsewhere:
         is_asked = False
         until = asyncio.get_running_loop().time() + _OTHER_ENGINE_LIMIT_S
         while live := await self._reader.read(self._cluster.members.store.live, task_id):
+            if is_cancelled(live.progress):
+                return True  # what is on the wire is answered, or not, in its own time
             if not is_asked:
                 await self._cluster.inbox.ask_to_cancel(live.consumer, task_id)
                 is_asked = True
@@ -58,7 +61,7 @@ class CancelElsewhere:
 
 
 class CancelTask:
-    """Cancels what was not sent of a task.
+    """Cancels what has no answer of a task.
 
     Args:
         find: finds the task.
@@ -91,7 +94,7 @@ class CancelTask:
         self._background = Background()
 
     async def cancel(self, task_id: str, token: Token) -> dict[str, Any]:
-        """Cancel what was not sent of a task, and return its document.
+        """Cancel what has no answer of a task, and return its document: nothing of it is sent again.
 
         Raises:
             RequestError: 404 no such task that *token* may see, 409 it has settled.
@@ -124,11 +127,10 @@ class CancelTask:
 
     async def _cancel_in_memory(self, task: Task) -> dict[str, Any]:
         if task.state in FINAL_STATES or not self._dispatch.cancel(task):
-            raise RequestError(409, f"task {task.id!r} is {task.state}; nothing is left to cancel")
+            raise _nothing_left(task.id, task.state)
         document = msgspec.to_builtins(documents.document(task))
         self._savers.of(task.id).after_all(self._start_recount)
-        if task.state in FINAL_STATES:  # else some of it is on its way, and is answered first
-            await self._written(task.id)
+        await self._written(task.id)
         return document  # type: ignore[no-any-return]
 
     async def _cancel_stored(self, task_id: str, token: Token) -> dict[str, Any]:
@@ -136,14 +138,17 @@ class CancelTask:
         stored = await find.here(task_id)
         if stored is None or not token.may_see(stored.get("token", "")):
             raise find.no_task(task_id)
+        if documents.is_final(stored):
+            raise _nothing_left(task_id, stored["state"])
         if self._elsewhere is not None and await self._elsewhere.cancel(task_id):
             stored = await find.here(task_id) or stored
             if stored["state"] == State.CANCELLED:
                 return documents.public(stored)
         if stored["state"] != State.PARTIAL and not (self._elsewhere is not None and stored["delayed"]):
-            raise RequestError(409, f"task {task_id!r} is {stored['state']}; nothing is left to cancel")
+            raise _nothing_left(task_id, stored["state"])
         saver = self._savers.of(task_id)
         saver.cancel_stored(task_id, time.time())
+        self._delay.cancelled(task_id)
         saver.after_all(self._start_recount)
         await self._written(task_id)  # a GET straight after this answer must see it
         return documents.public(await find.here(task_id) or stored)
@@ -164,3 +169,7 @@ class CancelTask:
         with contextlib.suppress(StoreError):
             for name in self._delay.names():
                 await self._delay.recount(name)
+
+
+def _nothing_left(task_id: str, state: str) -> RequestError:
+    return RequestError(409, f"task {task_id!r} is {state}; nothing is left to cancel")

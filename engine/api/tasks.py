@@ -66,7 +66,7 @@ class TaskRoutes:
         return json_response(await self._find.document(request.match_info["id"], token))
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Cancel what was not sent of a task, and show it."""
+        """Cancel what has no answer of a task, and show it."""
         token = self._auth.check(request.headers.get("Authorization"), "submit")
         return json_response(await self._cancel.cancel(request.match_info["id"], token))
 

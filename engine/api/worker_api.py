@@ -132,7 +132,7 @@ class WorkerTasks:
         return problem(404, "not here")
 
     async def cancel(self, request: web.Request) -> Reply:
-        """Cancel what was not sent of a task, and give its document."""
+        """Cancel what has no answer of a task, and give its document."""
         token = self._auth.named(request.query["token"])
         return json_reply(await self._cancel.cancel_here(request.match_info["id"], token))
 

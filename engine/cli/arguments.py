@@ -90,7 +90,9 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     add("watch", views.watch, "Show the progress of tasks until they are settled.")(
         "ids", type=_task_id, metavar="ID", nargs="+"
     )
-    add("cancel", views.cancel, "Cancel what was not sent of a task.")("id", type=_task_id, metavar="ID")
+    add("cancel", views.cancel, "Cancel a task: nothing of it is sent again.")(
+        "id", type=_task_id, metavar="ID"
+    )
     option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
     option("--state", choices=[*State], default="", help="only these")
     option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")

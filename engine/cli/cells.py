@@ -26,9 +26,12 @@ ENGINE_COLUMNS = (
 WIDE_COLUMNS = frozenset(
     {"driver", "url", "last_error_at", "kind", "consumer"}
 )  #: left out of lists in a terminal
-TASK_COLUMNS = ("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at")
+TASK_COLUMNS = (
+    *("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at"),
+    "cancelled",  # behind what was there before it: scripts count columns
+)
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
-LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed")
+LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
 NOTE_COLUMNS = ("nodes", "note")

@@ -89,7 +89,7 @@ class EngineClient:
         return self._task_document(self.request("GET", _task_path(task_id)))
 
     def cancel(self, task_id: str) -> Document:
-        """Cancel what was not sent of a task, and return the engine's answer."""
+        """Cancel what has no answer of a task, and return the engine's answer."""
         return self.request("DELETE", _task_path(task_id))
 
     def tasks(self, *, state: str = "", limit: int = 50) -> Document:

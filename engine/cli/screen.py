@@ -137,8 +137,9 @@ class Output:
                     name = clean(layer["name"])
                     if name not in bars:
                         bars[name] = progress.add_task(name or "accepted", total=layer["total"], note="")
-                    settled = layer["counter"] + layer["failed"]
-                    note = "".join(f", {layer[key]} {key}" for key in ("failed", "delayed") if layer[key])
+                    settled = layer["counter"] + layer["failed"] + layer["cancelled"]
+                    told = ("failed", "delayed", "cancelled")
+                    note = "".join(f", {layer[key]} {key}" for key in told if layer[key])
                     progress.update(bars[name], total=layer["total"], completed=settled, note=note)
 
             yield show

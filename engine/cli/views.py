@@ -49,7 +49,7 @@ def follow(client: EngineClient, out: Output, ids: Sequence[str]) -> int:
 
 
 def cancel(args: argparse.Namespace, out: Output) -> int:
-    """Cancel what was not sent of a task."""
+    """Cancel what has no answer of a task; nothing of it is sent again."""
     with connect(args, out) as client:
         out.results([client.cancel(args.id)])
     return DONE

@@ -1,7 +1,8 @@
 """Taking over what another engine left in the shared journal, and what this one does not know that it has.
 
 An entry changes hands in one step, with the stubs of its tasks; from then on results of the engine before
-are refused, should it still be there. Its tasks begin where their last progress says.
+are refused, should it still be there. Its tasks begin where their last progress says; of one that was
+cancelled there nothing is sent.
 
 An entry of our own that we do not know of comes from a commit whose answer was lost: its clients were told
 503, and may have gone. It is worked all the same: nothing that is stored is left lying.
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from loguru import logger
 
 from engine.store.redis.records import journal_key
-from engine.tasks.progress import read_progress
+from engine.tasks.progress import is_cancelled, read_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from engine.cluster.threads import Threads
     from engine.delivery.journal_rows import JournalRows
     from engine.notify.stored import StoredCallbacks
@@ -40,6 +43,8 @@ class Rows(Protocol):
         key: JournalKey,
         records: list[Accepted],
         progress: dict[str, Progress] | None = None,
+        *,
+        cancelled: Collection[str] = (),
     ) -> int:
         """Begin with the tasks of a row that are not in memory; return how many that were."""
 
@@ -138,7 +143,8 @@ class Takeover:
             for task_id, text in taken.progress.items()
             if (marks := read_progress(text)) is not None
         }
-        count = self._rows.replay_row(key, taken.records, progress)
+        cancelled = {task_id for task_id, text in taken.progress.items() if is_cancelled(text)}
+        count = self._rows.replay_row(key, taken.records, progress, cancelled=cancelled)
         if not count and not self._journal_rows.has(key):
             self._saver.settle_journal(key)
         return count

@@ -40,7 +40,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     log_subtasks: bool = False  #: one line per answer of a cache
     live_subtasks_max: int = 1_000_000  #: accepted, not yet settled; then 503
     retention_days: float = 3
-    delay_ttl_s: float = 7 * 86400  #: with Redis: an unreachable cache holds nothing older than this
+    delay_ttl_s: float = 7 * 86400  #: what waited longer for its node fails, unsent
     listen_backlog: int = 4096
     connections_max: int = 10_000
     body_max_bytes: int = 8 * 1024 * 1024

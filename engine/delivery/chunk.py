@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.delivery.sent import supersedes, url_start_of
 from engine.tasks.task import Share, Task
-from engine.tasks.words import WIDE, Operation
+from engine.tasks.words import CANCELLED, QUEUED, RETRYING, WIDE, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Chunk:
         store: that holds them; *reader* reads it.
         postponed: requests that may not be sent yet; their rows supersede nothing.
         sent: what was sent to the node so far, on a shared store; None on an embedded one.
-        ttl_s: older rows are settled unsent; 0: none is. With *sent* only.
+        ttl_s: older rows fail unsent; 0: none does.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Chunk:
         ttl_s: float,
     ) -> None:
         self.done_rows: list[ParkedRow] = []  #: they are settled
-        self.failed_rows: list[tuple[ParkedRow, str]] = []  #: answered, but not with success; the reason
+        self.failed_rows: list[tuple[ParkedRow, str]] = []  #: answered with no success, or too old; why
         self.is_cut = False  #: the node went down again
         self._node = node
         self._store = store
@@ -53,8 +53,11 @@ class Chunk:
         self._ttl_s = ttl_s
         self._rows: dict[Key, list[ParkedRow]] = {}
         self._below: dict[Key, list[ParkedRow]] = {}  # settled by a wide purge, if that is acked
+        self._shares: list[Share] = []
+        self._cancelled: set[str] = set()  # tasks whose rows have gone from the store meanwhile
         self._unanswered = 0
         self._began_at = time.time()
+        self._oldest_at = self._began_at - ttl_s if ttl_s else 0.0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, rows: list[ParkedRow]) -> None:
@@ -63,11 +66,15 @@ class Chunk:
         Raises:
             StoreError: the store cannot be read.
         """
+        rows = self._without_expired(rows)
         if self._sent is not None:
             rows = self._without_settled(rows, self._sent)
-        await self._collect(rows)
+        if rows:
+            await self._collect(rows)
+        for key in [key for key, wanted_by in self._rows.items() if self._is_cancelled(wanted_by)]:
+            del self._rows[key]
         if not self._rows:
-            return  # cancelled since they were read
+            return  # none is to be sent, or they were cancelled since they were read
         by_operation: dict[int, list[str]] = {}
         for operation, target in self._rows:
             by_operation.setdefault(operation, []).append(target)
@@ -75,15 +82,51 @@ class Chunk:
         for operation, targets in by_operation.items():
             task = Task.internal(targets, owner=self, task_id="delayed")
             share = Share(task, self._node, Operation(operation), len(targets))
+            self._shares.append(share)
             self._node.add_backlog(share, range(len(targets)))
         await self._over
 
+    def forget(self, task_id: str) -> None:
+        """A task was cancelled, and its rows have gone: what no other task waits for is not sent any more."""
+        self._cancelled.add(task_id)
+        for share in self._shares:
+            states, targets = share.states, share.task.targets
+            gone = [
+                index
+                for index, state in enumerate(list(states))
+                if state in {QUEUED, RETRYING}
+                and self._is_cancelled(self._rows[share.operation, targets[index]])
+            ]
+            queued = [index for index in gone if states[index] == QUEUED]
+            for index in gone:
+                states[index] = CANCELLED
+            self._node.forget(share, queued)
+            if gone:
+                self._count_answered(len(gone))
+
+    def _is_cancelled(self, rows: list[ParkedRow]) -> bool:
+        return bool(self._cancelled) and all(row.task_id in self._cancelled for row in rows)
+
+    def _without_expired(self, rows: list[ParkedRow]) -> list[ParkedRow]:
+        """Fail rows that waited too long; return the rest."""
+        fresh = self._fresh(rows)
+        if len(fresh) < len(rows):
+            for row in rows:
+                if row.parked_at < self._oldest_at:
+                    age_s = self._began_at - row.parked_at
+                    reason = f"not sent: it waited {age_s:.0f} s, longer than delay_ttl_s ({self._ttl_s:g})"
+                    self.failed_rows.append((row, reason))
+        return fresh
+
+    def _fresh(self, rows: list[ParkedRow]) -> list[ParkedRow]:
+        """Return the rows that are not too old; the others fail when it is their turn, whatever is sent."""
+        return [row for row in rows if row.parked_at >= self._oldest_at]
+
     def _without_settled(self, rows: list[ParkedRow], sent: Sent) -> list[ParkedRow]:
-        """Settle unsent what has been sent for others, and what is too old to matter; return the rest."""
-        oldest_at = self._began_at - self._ttl_s if self._ttl_s else 0
+        """Settle unsent what has been sent for others; return the rest."""
         unsettled = []
         for row in rows:
-            if row.parked_at < oldest_at or sent.covers(row):
+            if sent.covers(row):
                 self.done_rows.append(row)
             else:
                 unsettled.append(row)
@@ -95,7 +138,7 @@ class Chunk:
         is_waiting = self._postponed.is_waiting
         wide = [
             row
-            for row in await read(store.wide_parked, name)
+            for row in self._fresh(await read(store.wide_parked, name))
             if row.operation in WIDE and not is_waiting(row.operation, row.target)
         ]
         wanted: dict[Key, None] = {}
@@ -103,7 +146,7 @@ class Chunk:
             over = next((high for high in wide if supersedes(high, row)), None)
             chosen = over or row
             wanted[(chosen.operation, chosen.target)] = None
-        for row in await read(store.parked_like, name, list(wanted), [*rows, *wide]):
+        for row in self._fresh(await read(store.parked_like, name, list(wanted), [*rows, *wide])):
             self._rows.setdefault((row.operation, row.target), []).append(row)
         newest: dict[Key, ParkedRow] = {}
         for row in wide:
@@ -112,7 +155,7 @@ class Chunk:
             if key in self._rows:
                 below = await read(store.parked_below, name, url_start_of(row), row.seq, rows)
                 self._below[key] = [
-                    other for other in below if (other.operation, other.target) not in self._rows
+                    other for other in self._fresh(below) if (other.operation, other.target) not in self._rows
                 ]
 
     # Owner of the subtasks

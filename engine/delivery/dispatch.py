@@ -53,6 +53,7 @@ _RETRY_MAX_S: Final = 5.0
 _POISON: Final = "it went wrong for poison_after_s, while others of its host were done"
 
 _RUNNING: Final = State.RUNNING  # looked up once: see `health`
+_CANCELLED: Final = State.CANCELLED
 _PREFETCH: Final = Operation.PREFETCH
 
 
@@ -110,10 +111,9 @@ class Dispatch:
         if task.shares or task.state in FINAL_STATES:
             return False
         task.state = State.PARTIAL if task.is_due else _RUNNING
-        task.live = task.total
-        task.shares = expansion.shares_of(task, self._nodes)
+        acked = self._lay_out(task)
         if task.progress is not None:
-            self._go_on(task, task.progress)
+            self._go_on(task, acked)
             return True
         indexes = range(len(task.targets))
         for share in task.shares:
@@ -121,9 +121,14 @@ class Dispatch:
                 share.node.add(share, indexes)
         return True
 
-    def _go_on(self, task: Task, progress: dict[tuple[str, int], bytes]) -> None:
+    def _lay_out(self, task: Task) -> dict[Share, list[int]]:
+        """Give a task its shares, nothing of them queued; return what an engine before this one had acked."""
+        task.live = task.total
+        task.shares = expansion.shares_of(task, self._nodes)
+        return expansion.mark_acked(task, task.progress) if task.progress is not None else {}
+
+    def _go_on(self, task: Task, acked: dict[Share, list[int]]) -> None:
         """Begin where an engine before this one had come to: what was acked is not sent again."""
-        acked = expansion.mark_acked(task, progress)
         for share in task.shares:
             if share.blockers is None:
                 blocked = expansion.blocked_of(share)
@@ -208,6 +213,9 @@ class Dispatch:
         tired: list[tuple[Share, int]] = []
         attempt = 1
         for owner, place in ((share, index), *(others or ())):
+            if owner.task.state is _CANCELLED:
+                self._endings.give_up(owner, place)
+                continue
             attempts = owner.attempts = owner.attempts if owner.attempts is not None else {}
             attempts[place] = attempt = attempts.get(place, 0) + 1
             if attempt >= QUICK_ATTEMPTS:
@@ -232,10 +240,24 @@ class Dispatch:
             elif retrying:
                 share.node.add(share, retrying)
 
+    def without_cancelled(self, items: list[Item]) -> list[Item]:
+        """Return what is to be sent again of requests that got no answer: nothing of a cancelled task."""
+        kept: list[Item] = []
+        for share, index, others in items:
+            wanted: list[tuple[Share, int]] = []
+            for owner, place in ((share, index), *(others or ())):
+                if owner.task.state is _CANCELLED:
+                    self._endings.give_up(owner, place)
+                else:
+                    wanted.append((owner, place))
+            if wanted:
+                kept.append((*wanted[0], wanted[1:] or None))
+        return kept
+
     def postpone(self, item: Item, reason: str) -> None:
         """Move a request's subtasks to the delay queue, to be tried again after a longer pause."""
-        share, index, others = item
-        self._postpone([(share, index), *(others or ())], reason)
+        for share, index, others in self.without_cancelled([item]):
+            self._postpone([(share, index), *(others or ())], reason)
 
     def _postpone(self, subtasks: list[tuple[Share, int]], reason: str) -> None:
         """Postpone subtasks of one request; fail them when it is poison."""
@@ -315,9 +337,11 @@ class Dispatch:
     # Tasks out
 
     def cancel(self, task: Task) -> int:
-        """Cancel what was not sent. Returns how many subtasks that was."""
-        if not task.shares:
-            self._expand(task)
+        """Cancel what has no answer: it is not sent again. Returns how many subtasks that was."""
+        if not task.shares and task.state not in FINAL_STATES:
+            acked = sum(map(len, self._lay_out(task).values()))
+            if acked:
+                self._less_live(task, acked)
         return self._endings.cancel(task)
 
     def lost(self, task_id: str) -> None:

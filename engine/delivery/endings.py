@@ -13,6 +13,7 @@ import msgspec
 
 from engine.delivery.expansion import unlink
 from engine.tasks import documents
+from engine.tasks.progress import progress_document
 from engine.tasks.records import Callback, JournalKey
 from engine.tasks.words import (
     ACKED,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _RUNNING: Final = State.RUNNING  # looked up once: see `health`
 _DONE: Final = State.DONE
+_CANCELLED: Final = State.CANCELLED
 _UNSENT: Final = frozenset({BLOCKED, QUEUED, RETRYING, DELAYED})
 
 _encode = msgspec.json.encode
@@ -120,8 +122,41 @@ class Endings:
         if task.live == 0:
             self.over(task)
 
+    # When a client takes it back
+
     def cancel(self, task: Task) -> int:
-        """Cancel what was not sent of a task that has its shares. Returns how many subtasks that was."""
+        """Cancel what has no answer of a task that has its shares. Returns how many subtasks that was.
+
+        The task is cancelled from here on, and the store is told at once, so that no restart and no other
+        engine sends it again. What is on the wire stays there: an answer that comes is counted, without one
+        the subtask stays cancelled (`give_up`).
+        """
+        if task.state in FINAL_STATES:
+            return 0
+        unsent, parked = self._take_back(task)
+        self._parking.take_back(task, parked)
+        counted_out = unsent - sum(parked.values())
+        on_the_wire = task.live - counted_out
+        if not unsent and not on_the_wire:
+            return 0
+        task.updated_at = time.time()
+        if not task.is_lost:
+            task.state = _CANCELLED
+            self._count(_CANCELLED)
+            self._dues.cancel(task.id)
+        self.less_live(task, counted_out)
+        if on_the_wire and not task.is_lost:
+            self._keep_cancelled(task)
+        return unsent + on_the_wire
+
+    def give_up(self, share: Share, index: int) -> None:
+        """Leave a subtask of a cancelled task that got no answer as it is: cancelled."""
+        share.states[index] = CANCELLED
+        share.cancelled_count += 1
+        self.less_live(share.task, 1)
+
+    def _take_back(self, task: Task) -> tuple[int, dict[str, int]]:
+        """Mark what was not sent as cancelled; return how many that was, and node → how many of it parked."""
         cancelled = 0
         parked: dict[str, int] = {}
         for share in task.shares:
@@ -137,11 +172,18 @@ class Endings:
             cancelled += len(unsent)
             if delayed:
                 parked[share.node.name] = parked.get(share.node.name, 0) + delayed
-        self._parking.take_back(task, parked)
-        if cancelled:
-            task.updated_at = time.time()
-            self.less_live(task, cancelled - sum(parked.values()))
-        return cancelled
+        return cancelled, parked
+
+    def _keep_cancelled(self, task: Task) -> None:
+        """Store that a task is cancelled of which something is on the wire; `over` stores the last counts.
+
+        In a shared store it stays this engine's until then; who takes it over reads that in its progress.
+        """
+        if self._is_shared:
+            self._savers.of(task.id).save_progress({task.id: progress_document(task)})
+        else:
+            task.version += 1
+            self._save(task)
 
     # When it is over
 
@@ -181,7 +223,7 @@ class Endings:
             self._stats.tasks_done += 1
         elif state is State.FAILED:
             self._stats.tasks_failed += 1
-        elif state is State.CANCELLED:
+        elif state is _CANCELLED:
             self._stats.tasks_cancelled += 1
         else:
             self._stats.tasks_partial += 1
@@ -203,8 +245,8 @@ class Endings:
     # When it is stored
 
     def saved(self, task: Task, version: int) -> None:
-        """A document is on disk: forget the task, unless a newer one is on its way."""
-        if task.version != version:
+        """A document is on disk: forget the task, unless a newer one is on its way or will be."""
+        if task.version != version or task.live:
             return
         self._parking.written(task)
         self._remove(task)
@@ -216,7 +258,7 @@ class Endings:
         """Leave a task to the engine that took it over, because this one was thought to be dead.
 
         Returns:
-            The task, when some of it is on its way: what was not sent is to be cancelled; when the rest is
+            The task, when some of it is on its way: what was not sent is to be taken back; when the rest is
             answered, the task is dropped.
         """
         task = self._regions.get(task_id)

@@ -62,7 +62,7 @@ def build_delivery(around: Surroundings, *, ttl_s: float = 0, is_shared: bool = 
 
     Args:
         around: nodes and savers in it may come later, because they tell these parts what comes of tasks.
-        ttl_s: older rows of delay queues in a shared store are settled unsent; 0: none.
+        ttl_s: older rows of delay queues fail unsent; 0: none does.
         is_shared: other engines work with the same store.
     """
     loop = asyncio.get_running_loop()

@@ -35,6 +35,7 @@ class DelayQueues:
     def __init__(self, savers: SaverPool, reader: StoreReader) -> None:
         self.behind: set[str] = set()  #: nodes that have, or had, rows waiting for their parents
         self.on_written: Callable[[str], None] = _ignore  #: told of a node that got rows in a shared store
+        self.on_cancelled: Callable[[str], None] = _ignore  #: told of a task whose rows are dropped
         self._savers = savers
         self._reader = reader
         self._loop = asyncio.get_running_loop()
@@ -130,6 +131,11 @@ class DelayQueues:
         saver = self._savers.of(task_id)
         gone = [self._count(name, saver).go(count) for name, count in counts.items()]
         saver.unpark_task(task_id, partial(_call_all, gone))
+        self.on_cancelled(task_id)
+
+    def cancelled(self, task_id: str) -> None:
+        """A task that is only in the store is cancelled there: what of it is about to be delivered is not."""
+        self.on_cancelled(task_id)
 
     def written(self, rows: list[Parked]) -> None:
         """Count rows that went into a shared store with their task: others may deliver them, or we."""
@@ -187,5 +193,5 @@ def _call_all(functions: Sequence[Callable[[], None]]) -> None:
         function()
 
 
-def _ignore(name: str) -> None:
+def _ignore(_: str) -> None:
     """Tell nobody."""

@@ -61,7 +61,7 @@ class Redelivery:
         nodes: the configured nodes by name.
         savers: write the rows, each to a file of its own; *reader* reads those.
         on_alert: told what an operator should know: key, level, message.
-        ttl_s: older rows of a shared store are settled unsent: no cache holds anything that old.
+        ttl_s: older rows fail unsent, see `Chunk`; 0: none does.
     """
 
     def __init__(
@@ -89,9 +89,11 @@ class Redelivery:
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._looked_at: dict[str, float] = {}  # when a node's rows were read last
+        self._chunks: dict[str, Chunk] = {}  # of each node that is being delivered
         self._is_held = False  # nothing is delivered yet; see `hold`
         self._is_stopped = False
         queues.on_written = self._deliver_reachable
+        queues.on_cancelled = self._forget
 
     # What is delivered when
 
@@ -155,6 +157,10 @@ class Redelivery:
             if node is not None and depth.ready and node.state is NodeState.READY:
                 self.deliver(name)
 
+    def _forget(self, task_id: str) -> None:
+        for chunk in self._chunks.values():
+            chunk.forget(task_id)
+
     async def drop_unknown(self, name: str) -> None:
         """Fail the rows of a node that is not configured any more, and let their children go.
 
@@ -191,6 +197,7 @@ class Redelivery:
                 while await self._deliver_turn(node):
                     pass
                 self._sent.pop(node.name, None)
+                self._chunks.pop(node.name, None)
                 if self.claims is not None:
                     await self.claims.give_back(node.name)
                 with contextlib.suppress(StoreError):  # what is known here stays the count
@@ -253,6 +260,7 @@ class Redelivery:
                 sent=sent,
                 ttl_s=self._ttl_s,
             )
+            self._chunks[node.name] = chunk
             await chunk.run(rows)
             if await self._results.fold(node, saver, chunk.done_rows, chunk.failed_rows):
                 self.deliver_released()

@@ -134,8 +134,8 @@ class Channel:
             self._backlog.put_back([item for item in items if item[0].task.owner is not None])
 
     def forget(self, share: Share, indexes: Sequence[int]) -> None:
-        """Take cancelled subtasks of a task out of the queue."""
-        self._queue.forget(share, indexes)
+        """Take cancelled subtasks out of the queue they are in."""
+        (self._queue if share.task.owner is None else self._backlog).forget(share, indexes)
 
     def take_backlog(self) -> list[tuple[Share, int]]:
         """Empty the queue of what came from the delay queue; return its subtasks."""

@@ -244,7 +244,7 @@ class Node:
         self._outcomes.failed(item, f"the body is over {what} ({limit_bytes} bytes)")
 
     def unanswered(self, channel: Channel, connection: Connection, items: list[Item]) -> None:
-        """A connection of *channel* ended early. Its requests are sent again, in order.
+        """A connection of *channel* ended early. Its requests are sent again, in order, unless cancelled.
 
         When not one answer came on it, the first request is suspected: it went alone. A request that
         did this `QUICK_ATTEMPTS` times, while others were answered, is postponed. A prefetch that gets no
@@ -262,7 +262,7 @@ class Node:
             if count >= QUICK_ATTEMPTS and self.health.survives_a_failure:
                 self._suspects.clear(items[:1])
                 self._outcomes.postpone(items.pop(0), f"{reason}, {count} times")
-        channel.put_back(items)
+        channel.put_back(self._outcomes.without_cancelled(items))
         if is_suspicious:
             self.failed(reason)
         elif self.health.is_down:

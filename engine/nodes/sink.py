@@ -31,6 +31,9 @@ class Outcomes(Protocol):
     def postpone(self, item: Item, reason: str) -> None:
         """Take a request that had attempts enough for now."""
 
+    def without_cancelled(self, items: list[Item]) -> list[Item]:
+        """Return those of requests without an answer that are to be sent again."""
+
     def park(self, share: Share, indexes: Sequence[int], reason: str) -> None:
         """Take subtasks that cannot be sent, because the node is down."""
 

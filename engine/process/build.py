@@ -142,7 +142,7 @@ def _delivery(core: Core) -> Delivery:
             stats=core.stats,
             on_alert=core.on_alert,
         ),
-        ttl_s=settings.delay_ttl_s if core.is_shared else 0,
+        ttl_s=settings.delay_ttl_s,
         is_shared=core.is_shared,
     )
 

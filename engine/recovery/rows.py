@@ -11,6 +11,8 @@ from engine.intake.task_body import decode
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
     from engine.intake.validate import Validator
@@ -44,7 +46,12 @@ class ReplayRows:
         return self._regions.get(task_id) is not None
 
     def replay_row(
-        self, key: JournalKey, records: list[Accepted], progress: dict[str, Progress] | None = None
+        self,
+        key: JournalKey,
+        records: list[Accepted],
+        progress: dict[str, Progress] | None = None,
+        *,
+        cancelled: Collection[str] = (),
     ) -> int:
         """Begin with the tasks of a journal row that are not in memory; return how many that were.
 
@@ -52,6 +59,7 @@ class ReplayRows:
             key: the row's.
             records: those of its tasks that have not settled.
             progress: task id → how far an engine before this one had come.
+            cancelled: ids of tasks that clients took back while that engine had requests of them on the wire.
         """
         count = 0
         for record in records:
@@ -62,6 +70,8 @@ class ReplayRows:
             elif task is not None:
                 continue  # a client handed it in again, and its own row is there too
             self._replay(record, key, (progress or {}).get(record.id))
+            if record.id in cancelled:
+                self._cancel(record.id)
             if asking is not None:
                 self._admission.answer_asking(asking)
             count += 1
@@ -78,6 +88,11 @@ class ReplayRows:
         self._regions.add(task)
         self._load.reserve(task.total)
         self._dispatch.submit(task, key, left_s=task.due_at - time.time())
+
+    def _cancel(self, task_id: str) -> None:
+        task = self._regions.get(task_id)
+        if task is not None:
+            self._dispatch.cancel(task)
 
     def _fail(self, record: Accepted, key: JournalKey, exc: RequestError) -> None:
         """Settle a task that the configuration does not allow any more; its client is told if it can be."""

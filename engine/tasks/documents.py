@@ -1,8 +1,11 @@
 """Answers to counts, counts to states, tasks to documents. Pure.
 
 How a task ends: `State.DONE` when every subtask was acked; `State.FAILED` when nothing is left to do
-and at least one failed for good; `State.CANCELLED` when a client took the rest back. At the due time
-a task with something left is `State.PARTIAL`, and goes on.
+and at least one failed for good; `State.CANCELLED` from the moment a client takes the rest back, whatever
+is answered after that. At the due time a task with something left is `State.PARTIAL`, and goes on.
+
+The numbers of a task and of each of its layers add up:
+``counter + failed + delayed + cancelled + what is on its way = total``.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import Late
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
+_CANCELLED: Final = State.CANCELLED
 _ADDED: Final = ("skipped", "notes")  # lists that stored documents of versions before have not
 
 
@@ -34,9 +38,10 @@ class LayerDocument(msgspec.Struct):
     counter: int
     failed: int
     delayed: int
+    cancelled: int = 0
 
 
-class TaskDocument(msgspec.Struct):
+class TaskDocument(msgspec.Struct, kw_only=True):
     """What ``GET /v1/engine/task/{id}`` answers; times in UNIX seconds.
 
     ``digest``, ``callback``, ``token`` and ``progress`` are for the store and never shown.
@@ -52,6 +57,7 @@ class TaskDocument(msgspec.Struct):
     counter: int
     failed: int
     delayed: int
+    cancelled: int
     layers: list[LayerDocument]
     created_at: float
     updated_at: float
@@ -68,11 +74,12 @@ class TaskDocument(msgspec.Struct):
 def document(task: Task, *, private: bool = False) -> TaskDocument:
     """Return the document of a task in memory; *private* adds what the store keeps besides."""
     layers = layer_documents(task)
-    counter = failed = delayed = 0
+    counter = failed = delayed = cancelled = 0
     for layer in layers:
         counter += layer.counter
         failed += layer.failed
         delayed += layer.delayed
+        cancelled += layer.cancelled
     is_final = task.state in FINAL_STATES
     shown = TaskDocument(
         task_id=task.id,
@@ -85,6 +92,7 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
         counter=counter,
         failed=failed,
         delayed=delayed,
+        cancelled=cancelled,
         layers=layers,
         created_at=task.created_at,
         updated_at=task.updated_at,
@@ -105,7 +113,10 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
 
 
 def layer_documents(task: Task) -> list[LayerDocument]:
-    """Return the layers of a task in their order; before it is expanded only the totals are known."""
+    """Return the layers of a task in their order; before it is expanded only the totals are known.
+
+    Of a cancelled task all that has no answer counts as cancelled, what is still on the wire too.
+    """
     layers: dict[str, LayerDocument] = {}
     if task.plan is None:
         return []  # a task of the journal that cannot be planned any more
@@ -119,35 +130,42 @@ def layer_documents(task: Task) -> list[LayerDocument]:
             else:
                 layer.total += each
         return list(layers.values())
+    is_cancelled = task.state is _CANCELLED
     for share in task.shares:
         name = share.node.layer
         layer = layers.get(name)
+        total, acked, failed, delayed = (
+            len(share.states),
+            share.acked_count,
+            share.failed_count,
+            share.delayed_count,
+        )
+        cancelled = total - acked - failed - delayed if is_cancelled else share.cancelled_count
         if layer is None:
-            layers[name] = LayerDocument(
-                name, len(share.states), share.acked_count, share.failed_count, share.delayed_count
-            )
+            layers[name] = LayerDocument(name, total, acked, failed, delayed, cancelled)
         else:
-            layer.total += len(share.states)
-            layer.counter += share.acked_count
-            layer.failed += share.failed_count
-            layer.delayed += share.delayed_count
+            layer.total += total
+            layer.counter += acked
+            layer.failed += failed
+            layer.delayed += delayed
+            layer.cancelled += cancelled
     return list(layers.values())
 
 
 def working_layer(layers: list[LayerDocument]) -> str | None:
     """Return the first layer with something left to do."""
     for layer in layers:
-        if layer.counter + layer.failed < layer.total:
+        if layer.counter + layer.failed + layer.cancelled < layer.total:
             return layer.name
     return None
 
 
 def settle_state(*, total: int, acked: int, failed: int, delayed: int, cancelled: int, is_due: bool) -> State:
     """Return the state of a task with nothing on its way to a node."""
+    if cancelled:
+        return _CANCELLED
     if delayed:
         return State.PARTIAL if is_due else State.RUNNING
-    if cancelled:
-        return State.CANCELLED
     if failed:
         return State.FAILED
     if acked == total:
@@ -156,7 +174,9 @@ def settle_state(*, total: int, acked: int, failed: int, delayed: int, cancelled
 
 
 def state_of(task: Task, *, is_due: bool) -> State:
-    """Return `settle_state` of a task in memory."""
+    """Return `settle_state` of a task in memory; one that was cancelled stays so."""
+    if task.state is _CANCELLED:
+        return _CANCELLED
     acked = failed = delayed = cancelled = 0
     for share in task.shares:
         acked += share.acked_count
@@ -178,7 +198,11 @@ def add_error(task: Task, node: str, target: str, reason: str) -> None:
 
 
 def apply_late(stored: dict[str, Any], late: Late) -> None:
-    """Fold what late delivery did into a stored document, in place."""
+    """Fold what late delivery did into a stored document, in place.
+
+    A document of which something was cancelled ends as cancelled, also one whose version did not count that:
+    a stored task has nothing on its way, so what no count names was cancelled.
+    """
     count = late.acked + late.failed
     layers = stored["layers"]
     waiting = [layer for layer in layers if layer["delayed"]]
@@ -186,7 +210,6 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
         over = count - layer["delayed"]
         layer["counter"] += late.acked
         layer["failed"] += late.failed
-        # A task that was cancelled meanwhile waits for nothing any more.
         layer["delayed"] = max(0, -over)
         for other in waiting:
             # Rows of a node that is not configured any more name no layer, and were counted here.
@@ -196,13 +219,19 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
             failed = min(moved, layer["failed"])
             layer["failed"] -= failed
             other["failed"] += failed
-    for key in ("counter", "failed", "delayed"):
-        stored[key] = sum(layer[key] for layer in stored["layers"])
+            layer["counter"] -= moved - failed
+            other["counter"] += moved - failed
+        if over > 0 and layer.get("cancelled"):
+            layer["cancelled"] -= min(over, layer["cancelled"])  # answered all the same
+    _sum_up(stored)
     stored["updated_at"] = late.at
     if late.error is not None and len(stored["errors"]) < ERRORS_MAX:
         stored["errors"].append(late.error)
     if stored["state"] not in FINAL_STATES and not stored["delayed"]:
-        stored["state"] = (State.FAILED if stored["failed"] else State.DONE).value
+        if stored["counter"] + stored["failed"] < sum(layer["total"] for layer in layers):
+            cancel_stored(stored, late.at)
+            return
+        stored["state"] = (State.FAILED if stored["failed"] else _DONE).value
         if not stored["failed"]:
             stored["errors"] = []  # they told why it was late
         stored["active"] = False
@@ -210,14 +239,26 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
 
 
 def cancel_stored(stored: dict[str, Any], at: float) -> None:
-    """Cancel what a stored document still has in delay queues, in place; *at* is the time of it."""
+    """Cancel what a stored document has no answer for, in place; *at* is the time of it."""
     stored["updated_at"] = at
     for layer in stored["layers"]:
+        layer["cancelled"] = _unanswered(layer)
         layer["delayed"] = 0
-    stored["delayed"] = 0
-    stored["state"] = State.CANCELLED.value
+    _sum_up(stored)
+    stored["state"] = _CANCELLED.value
     stored["active"] = False
     stored["working_layer"] = None
+
+
+def _unanswered(layer: dict[str, Any]) -> int:
+    """Return how many subtasks of a stored layer were neither acked nor failed."""
+    return max(0, layer["total"] - layer["counter"] - layer["failed"])  # type: ignore[no-any-return]
+
+
+def _sum_up(stored: dict[str, Any]) -> None:
+    """Make the numbers of a stored task those of its layers."""
+    for key in ("counter", "failed", "delayed", "cancelled"):
+        stored[key] = sum(layer.get(key, 0) for layer in stored["layers"])
 
 
 def callbacks_of(settled: Iterable[dict[str, Any]]) -> list[Callback]:
@@ -235,10 +276,17 @@ def is_final(stored: dict[str, Any]) -> bool:
 
 
 def public(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored document as clients see it, with the fields that the versions before did not store."""
+    """Return a stored document as clients see it, with the fields that the versions before did not store.
+
+    The numbers of a cancelled task add up, whichever version cancelled it.
+    """
     shown = {
         key: value for key, value in stored.items() if key not in {"digest", "callback", "token", "progress"}
     }
     for key in _ADDED:
         shown.setdefault(key, [])
+    shown.setdefault("cancelled", 0)
+    if shown["state"] == _CANCELLED:
+        counted = sum(shown.get(key, 0) for key in ("counter", "failed", "delayed"))
+        shown["cancelled"] = max(shown["cancelled"], shown.get("total", 0) - counted)
     return shown

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.tasks import documents
-from engine.tasks.words import ACKED
+from engine.tasks.words import ACKED, State
 
 if TYPE_CHECKING:
     from engine.tasks.task import Task
@@ -29,6 +29,7 @@ _encode = msgspec.json.encode
 
 
 class _Kept(msgspec.Struct):
+    state: str = ""
     progress: list[tuple[str, int, bytes]] = []
 
 
@@ -58,6 +59,16 @@ def read_progress(document: bytes) -> Progress | None:
         return {(node, operation): zlib.decompress(marks) for node, operation, marks in kept} or None
     except (msgspec.DecodeError, zlib.error, ValueError):
         return None
+
+
+def is_cancelled(document: bytes) -> bool:
+    """Tell whether the record of a task at work says that a client cancelled it."""
+    if not document:
+        return False
+    try:
+        return _decode(document).state == State.CANCELLED
+    except msgspec.DecodeError:
+        return False
 
 
 def take_touched(touched: set[Task]) -> dict[str, bytes]:

@@ -407,6 +407,9 @@ def test_a_stored_task_is_cancelled_with_its_rows_and_says_so(store: Store) -> N
     assert (done.settled_late, [callback.task_id for callback in done.callbacks]) == (["cancelled"], ["t"])
     found = json.loads(store.document("t") or b"")
     assert (found["state"], found["delayed"], found["updated_at"]) == ("cancelled", 0, 7.0)
+    assert (found["cancelled"], found["layers"][0]["cancelled"], found["counter"]) == (2, 2, 1)
+    store.commit(Batch(delivered=[delivered("x")]))  # it was on the wire
+    assert json.loads(store.document("t") or b"") == found
     assert json.loads(store.document("over") or b"")["state"] == "done"
     assert [row.task_id for row in store.parked_of("n", 10)] == ["u"]
 

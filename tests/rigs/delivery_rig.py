@@ -88,6 +88,7 @@ class Rig:
                 stats=self.stats,
                 on_alert=lambda *alert, **facts: self.alerts.append(alert),
             ),
+            ttl_s=config.engine.delay_ttl_s,
         )
         self.dispatch = self.delivery.dispatch
         self.load = self.delivery.load

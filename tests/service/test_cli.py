@@ -338,7 +338,7 @@ def test_wait_ends_with_the_state(
     assert cli.main(["purge", URL, "--id", "a", "--wait"]) == code
     out = capsys.readouterr().out
     assert f"task_id a\naction purge\nkind url\nstate {state}\n" in out
-    assert "layer edge total 4 counter 1 failed 0 delayed 1\n" in out
+    assert "layer edge total 4 counter 1 failed 0 delayed 1 cancelled 0\n" in out
     assert out.count("error edge-1 ") == 10
     assert "more_errors 20\n" in out
 
@@ -352,7 +352,7 @@ def test_wait_for_several_tasks_adds_their_layers_up(
     assert cli.main(["purge", "--id", "b", "--wait"]) == 1
     out = capsys.readouterr().out
     assert "b-1\tpurge\turl\tdone\t6\t3\t0\t1\t" in out
-    assert "layer edge total 8 counter 2 failed 0 delayed 2\n" in out
+    assert "layer edge total 8 counter 2 failed 0 delayed 2 cancelled 0\n" in out
 
 
 def test_watch_and_json(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -411,7 +411,7 @@ def test_tasks(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.script["GET /v1/engine/tasks"] = [(200, {"tasks": [task("a"), task("b")], "cursor": None})]
     assert cli.main(["tasks", "--state", "running", "--limit", "2"]) == 0
     assert engine.requests[0][0] == "GET /v1/engine/tasks?state=running&limit=2"
-    assert capsys.readouterr().out.splitlines()[0] == "a\tpurge\turl\trunning\t6\t3\t0\t1\t1763935265.25"
+    assert capsys.readouterr().out.splitlines()[0] == "a\tpurge\turl\trunning\t6\t3\t0\t1\t1763935265.25\t-"
 
 
 def test_nodes_cannot_forge_columns_or_drive_the_terminal(

@@ -243,6 +243,42 @@ def test_a_task_is_cancelled_on_an_engine_that_does_not_have_it(engines: Engines
     assert URL + "parked" not in edge.urls
 
 
+def test_a_task_that_a_killed_engine_had_cancelled_is_not_sent_by_another(
+    engines: Engines, edge: FakeNode
+) -> None:
+    one, other = engines.start("one"), engines.start("other")
+    gate = Gate(edge)
+    task_id = one.submit([f"{URL}{number}" for number in range(5000)])
+    wait_until(lambda: edge.urls, what="the first request")
+    status, _, text = other.request(
+        "DELETE", f"/v1/engine/task/{task_id}"
+    )  # although `one` waits for answers
+    assert (status, json.loads(text)["state"]) == (200, "cancelled")
+    one.kill()
+    sent = set(edge.urls)
+    gate.open()
+    wait_until(lambda: not other.get("/v1/engine/cluster")["pending"], what="an empty journal")
+    found = other.task(task_id)
+    assert (found["state"], found["counter"], found["cancelled"]) == ("cancelled", 0, 5000)
+    assert other.wait_for(other.submit([URL + "later"]))["state"] == "done"
+    assert len(edge.urls) < 1000
+    assert sent <= set(edge.urls)
+
+
+def test_rows_that_waited_longer_than_they_may_fail_unsent(engines: Engines, edge: FakeNode) -> None:
+    engine = engines.start("one", delay_ttl_s=1)
+    edge.stop()
+    task_id = engine.submit([URL + "old"], due_s=1)
+    engine.wait_for(task_id, "partial")
+    wait_until(lambda: engine.node("edge-1")["oldest_delayed_s"] > 1.2, what="the row being too old")
+    edge.start()
+    found = engine.wait_for(task_id)
+    assert (found["state"], found["counter"], found["failed"]) == ("failed", 0, 1)
+    assert "longer than delay_ttl_s (1)" in found["errors"][-1]["reason"]
+    wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
+    assert edge.urls == []
+
+
 def test_another_region_count_is_refused(engines: Engines) -> None:
     engines.start("one")
     engines.store["region_count"] = 8

@@ -5,13 +5,15 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from release.lab import caches
 from release.lab.origin import Origin
-from tests.rigs.engine_process import EngineProcess, node_table
+from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.rigs.engine_process import EngineProcess, fake_table, node_table
 from tests.waiting import wait_until
 
 ROUNDS = int(os.environ.get("PURGELINE_TEST_ROUNDS", "4"))
@@ -112,3 +114,31 @@ def test_nothing_answered_202_is_lost_by_kill_9(origin: Origin, tmp_path: Path) 
         finally:
             engine.stop()
         assert "Traceback" not in engine.log()
+
+
+def test_a_task_that_was_cancelled_with_requests_on_the_wire_stays_so(tmp_path: Path) -> None:
+    """The answer to the cancel stands for what is stored."""
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        gate.wait(60)
+        yield OK
+
+    with FakeNode(held) as node:
+        engine = EngineProcess(tmp_path, fake_table(node.url, name="edge-1"), request_timeout_s=60)
+        with engine:
+            task_id = engine.submit([f"http://a.com/{number}" for number in range(200)])
+            wait_until(lambda: node.requests, what="the first request")
+            status, _, text = engine.request("DELETE", f"/v1/engine/task/{task_id}")
+            assert (status, json.loads(text)["state"]) == (200, "cancelled")
+            engine.kill()
+            gate.set()
+            sent = len(node.requests)
+            engine.start()
+            task = engine.task(task_id)
+            assert (task["state"], task["cancelled"], task["total"]) == ("cancelled", 200, 200)
+            assert engine.wait_for(engine.submit(["http://a.com/other"]))["state"] == "done"
+            assert (
+                len(node.requests) <= sent + 64 + 1
+            )  # what the killed engine had in its sockets, and the other
+            assert engine.request("DELETE", f"/v1/engine/task/{task_id}")[0] == 409

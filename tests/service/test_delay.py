@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,6 +132,27 @@ async def test_cancelling_takes_the_rows_of_a_dead_node_back(tmp_path: Path) -> 
         assert await rig.saver.drain(60)
         assert rig.store.depths() == {}
         assert rig.queues.total() == 0
+
+
+async def test_rows_that_waited_longer_than_they_may_fail_unsent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = dead()
+    async with rig_of(tmp_path, {"edge-1": edge}, delay_ttl_s=3600) as rig:
+        stored = rig.submit(targets=[URL, URL + "2"], due_s=0.2)
+        await rig.stored(stored, "partial")
+        in_memory = rig.submit(targets=[URL], due_s=600)
+        await until(lambda: rig.queues.depth("edge-1") == 3)
+        later = SimpleNamespace(time=lambda: time.time() + 3700)
+        monkeypatch.setattr("engine.delivery.chunk.time", later)
+        with edge:
+            for task in (stored, in_memory):
+                found = await rig.stored(task, "failed")
+                assert (found["counter"], found["failed"]) == (0, found["total"])
+                assert "longer than delay_ttl_s (3600)" in found["errors"][-1]["reason"]
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            assert edge.urls == []
+            assert rig.queues.total() == 0
 
 
 async def test_a_prefix_purge_stands_for_the_older_urls_below_it(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from engine.nodes.health import NodeState
 from engine.tasks.words import State
 from tests.fakes.node import OK, Act, FakeNode, Request, always, answer
@@ -183,7 +185,7 @@ async def test_the_same_target_of_many_tasks_is_sent_once_and_settles_all(tmp_pa
             assert rig.node("edge-1").coalesced == 19
 
 
-async def test_what_was_not_sent_is_cancelled_and_what_was_is_counted(tmp_path: Path) -> None:
+async def test_what_has_no_answer_is_cancelled_and_an_answer_that_comes_is_counted(tmp_path: Path) -> None:
     gate = threading.Event()
 
     def held(request: Request) -> Iterable[bytes | Act]:
@@ -196,14 +198,55 @@ async def test_what_was_not_sent_is_cancelled_and_what_was_is_counted(tmp_path: 
         ) as rig:
             task = rig.submit(targets=[f"http://a.com/{number}" for number in range(10)])
             await until(lambda: parent.requests)
-            assert rig.dispatch.cancel(task) == 19
+            assert rig.dispatch.cancel(task) == 20
             assert rig.dispatch.cancel(task) == 0
-            gate.set()
             found = await rig.stored(task, "cancelled")
-            assert found["counter"] == 1
+            assert (found["counter"], found["cancelled"]) == (0, 20)
+            gate.set()
+            await until(lambda: not rig.load.live)
+            assert await rig.saver.drain(60)
+            found = await rig.stored(task, "cancelled")
+            assert (found["counter"], found["cancelled"], found["total"]) == (1, 19, 20)
+            assert [layer["cancelled"] for layer in found["layers"]] == [9, 10]
+            assert rig.regions.get(task.id) is None
             assert len(parent.requests) == 1
             assert edge.requests == []
             assert rig.load.live == 0
+
+
+@pytest.mark.parametrize("end", ["lost", "down", "odd"])
+async def test_nothing_of_a_cancelled_task_is_sent_again_or_parked(tmp_path: Path, end: str) -> None:
+    """Its requests on the wire get no answer, or one that asks for another attempt."""
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield answer(500) if end == "odd" else Act.RESET
+
+    with FakeNode(held) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1, pipeline_depth=4) as rig:
+            task = rig.submit(targets=[f"http://a.com/{number}" for number in range(10)])
+            await until(lambda: edge.requests and all(node.purges.in_flight for node in rig.nodes.values()))
+            other = rig.submit(targets=["http://a.com/9", "http://b.com/"], due_s=0.2)
+            await until(lambda: other.shares)
+            assert rig.dispatch.cancel(task) == 10
+            if end == "down":
+                edge.stop()
+            gate.set()
+            if end == "down":
+                found = await rig.stored(other, "partial")
+                assert found["delayed"] == 2
+                edge.start()
+            edge.script = always(OK)
+            await rig.stored(other, "done")
+            await until(lambda: rig.regions.get(task.id) is None)
+            assert await rig.saver.drain(60)
+            found = await rig.stored(task, "cancelled")
+            numbers = [found[key] for key in ("total", "counter", "failed", "delayed", "cancelled")]
+            assert numbers == [10, 0, 0, 0, 10]
+            urls = [request.url for request in edge.requests]
+            assert all(urls.count(f"http://a.com/{number}") <= 1 for number in range(9))
+            assert rig.queues.total() == rig.load.live == 0
 
 
 async def test_at_its_due_time_a_task_with_something_left_is_partial_and_can_still_be_done(

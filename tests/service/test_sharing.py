@@ -85,9 +85,12 @@ def test_cancelling_takes_back_what_was_not_sent(tmp_path: Path) -> None:
         wait_until(lambda: len(node.requests) == 1, what="the first request")
         status, _, _ = engine.request("DELETE", f"/v1/engine/task/{task_id}")
         assert status == 200
+        task = engine.task(task_id)
+        assert (task["state"], task["counter"], task["cancelled"]) == ("cancelled", 0, 100)
         gate.event.set()
-        task = engine.wait_for(task_id)
-        assert (task["state"], task["counter"]) == ("cancelled", 1)
+        wait_until(lambda: engine.task(task_id)["counter"] == 1, what="the answer being counted")
+        task = engine.task(task_id)
+        assert (task["state"], task["active"], task["cancelled"]) == ("cancelled", False, 99)
         assert engine.wait_for(other)["state"] == "done"
         assert node.urls == [f"http://{HOST}/0", f"http://{HOST}/50", f"http://{HOST}/other"]
         assert engine.request("DELETE", f"/v1/engine/task/{task_id}")[0] == 409

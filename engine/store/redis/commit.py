@@ -290,7 +290,11 @@ class RedisCommit:
             def note(reply: list[int], names: list[str] = names) -> None:
                 self._done.lost.update(names[place] for place in reply)
 
-            self._add(command, note)
+            self._add(command, note, keep=partial(self._keep_progress, names))
+
+    def _keep_progress(self, names: list[str], unwritten: Batch) -> None:
+        for name in names:
+            unwritten.progress[name] = self._batch.progress[name]
 
     def _callbacks(self, callbacks: list[Callback]) -> None:
         regions: dict[int, list[Callback]] = {}

@@ -25,7 +25,6 @@ class World:
         self.memory: dict[str, Task] = {}
         self.stored: dict[str, dict[str, Any]] = {}
         self.log: list[str] = []
-        self.on_its_way = 0
         world: Any = self
         self.cancel_task = CancelTask(
             world,
@@ -58,13 +57,15 @@ class World:
 
     def _cancel(self, task: Task) -> int:
         self.log.append("cancel")
-        if not self.on_its_way:
-            task.state = State.CANCELLED
+        task.state = State.CANCELLED
         return 1
 
     def cancel_stored(self, task_id: str, at: float) -> None:
         self.log.append("cancel stored")
         self.stored[task_id]["state"] = "cancelled"
+
+    def cancelled(self, task_id: str) -> None:
+        self.log.append("forget rows")
 
     def after_all(self, then: Any) -> None:
         self.log.append("recount later")
@@ -93,14 +94,6 @@ async def test_a_cancelled_task_is_answered_when_the_store_has_it() -> None:
     assert world.log == ["cancel", "recount later", "flushed"]
 
 
-async def test_what_is_on_its_way_is_answered_first_and_not_waited_for() -> None:
-    world = World()
-    world.put("t")
-    world.on_its_way = 1
-    assert (await world.cancel("t"))["state"] == "running"
-    assert "flushed" not in world.log
-
-
 async def test_a_settled_task_cannot_be_cancelled() -> None:
     world = World()
     world.put("t").state = State.DONE
@@ -114,7 +107,7 @@ async def test_a_task_that_waits_for_delayed_ones_is_cancelled_in_the_store() ->
     world = World()
     world.stored["t"] = {"task_id": "t", "state": "partial", "delayed": 2}
     assert (await world.cancel("t"))["state"] == "cancelled"
-    assert world.log == ["cancel stored", "recount later", "flushed"]
+    assert world.log == ["cancel stored", "forget rows", "recount later", "flushed"]
 
 
 async def test_a_task_whose_document_is_being_written_is_cancelled_in_the_store() -> None:
@@ -122,7 +115,7 @@ async def test_a_task_whose_document_is_being_written_is_cancelled_in_the_store(
     world.put("t").is_handed = True
     world.stored["t"] = {"task_id": "t", "state": "partial", "delayed": 2}
     await world.cancel("t")
-    assert world.log == ["flushed", "cancel stored", "recount later", "flushed"]
+    assert world.log == ["flushed", "cancel stored", "forget rows", "recount later", "flushed"]
 
 
 @pytest.mark.parametrize("name", ["nothing", "no id", "of-another"])
@@ -187,13 +180,14 @@ class Cluster:
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
+        self.progress = b""
         self.asked: list[str] = []
         self.members: Any = SimpleNamespace(store=self)
         self.inbox = self
 
     def live(self, task_id: str) -> Any:
         self.rounds -= 1
-        return SimpleNamespace(consumer="b/0.1") if self.rounds >= 0 else None
+        return SimpleNamespace(consumer="b/0.1", progress=self.progress) if self.rounds >= 0 else None
 
     async def ask_to_cancel(self, consumer: str, task_id: str) -> None:
         self.asked.append(consumer)
@@ -211,6 +205,12 @@ async def test_another_engine_is_asked_once_and_waited_for() -> None:
     cluster: Any = Cluster(3)
     assert await CancelElsewhere(cluster, cluster).cancel("t")
     assert cluster.asked == ["b/0.1"]
+
+
+async def test_another_engine_is_not_waited_for_when_it_has_stored_that_the_task_is_cancelled() -> None:
+    cluster: Any = Cluster(10**9)
+    cluster.progress = b'{"state": "cancelled"}'
+    assert await CancelElsewhere(cluster, cluster).cancel("t")
 
 
 async def test_a_task_that_no_engine_works_on_needs_nobody() -> None:

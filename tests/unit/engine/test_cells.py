@@ -37,8 +37,8 @@ def test_layers_of_several_tasks_are_summed_by_name() -> None:
     first = {"layers": [{"name": "edge", "total": 2, "counter": 1, "failed": 0, "delayed": 1}]}
     second = {"layers": [{"name": "edge", "total": 3, "counter": None}, {"name": "parent", "total": 1}]}
     assert merge_layers([first, second]) == [
-        {"name": "edge", "total": 5, "counter": 1, "failed": 0, "delayed": 1},
-        {"name": "parent", "total": 1, "counter": 0, "failed": 0, "delayed": 0},
+        {"name": "edge", "total": 5, "counter": 1, "failed": 0, "delayed": 1, "cancelled": 0},
+        {"name": "parent", "total": 1, "counter": 0, "failed": 0, "delayed": 0, "cancelled": 0},
     ]
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from engine.delivery.chunk import Chunk
 from engine.delivery.sent import Sent
 from engine.nodes.postponed import Postponed
 from engine.tasks.records import ParkedRow
-from engine.tasks.words import Operation
+from engine.tasks.words import CANCELLED, QUEUED, SENT, Operation
 from tests.fakes.shares import NotingNode
 
 if TYPE_CHECKING:
@@ -147,15 +150,34 @@ async def test_an_acked_request_is_not_postponed_any_more() -> None:
     assert not postponed
 
 
-async def test_on_a_shared_store_what_is_too_old_or_was_sent_for_others_is_not_sent() -> None:
+async def test_on_a_shared_store_what_was_sent_for_others_is_not_sent() -> None:
     sent = Sent()
     sent.note((PURGE, "http://a.com/"), [], 1e12)
-    chunk, node, running = await begin(
-        Queue(row("http://a.com/", 9e9), row("http://b.com/", 1)), sent=sent, ttl_s=3600
-    )
+    chunk, node, running = await begin(Queue(row("http://a.com/", 9e9)), sent=sent)
     await running
     assert requests_of(node) == []
-    assert [done.target for done in chunk.done_rows] == ["http://a.com/", "http://b.com/"]
+    assert [done.target for done in chunk.done_rows] == ["http://a.com/"]
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_what_waited_too_long_fails_unsent_whatever_else_is_sent(*, is_shared: bool) -> None:
+    """Also when a younger row for the same, or a prefix above it, is acked in this chunk or was before."""
+    now = time.time()
+    old, old_wide = row("http://a.com/img/1", now - 4000), row("http://b.com/", now - 3999, PREFIX)
+    same, wide = row("http://a.com/img/1", now - 5, task_id="u"), row("http://a.com/img/", now - 4, PREFIX)
+    other = row("http://b.com/x", now - 4500)
+    sent = Sent()
+    sent.note((PURGE, old.target), [], now - 60)
+    chunk, node, running = await begin(
+        Queue(other, old, old_wide, same, wide), sent=sent if is_shared else None, ttl_s=3600
+    )
+    assert "http://b.com/" not in requests_of(node)
+    for share, indexes in node.backlog:
+        chunk.acked(share, indexes)
+    await running
+    assert [failed for failed, _ in chunk.failed_rows] == [other, old, old_wide]
+    assert {done.seq for done in chunk.done_rows} == {same.seq, wide.seq}
+    assert chunk.failed_rows[1][1] == "not sent: it waited 4000 s, longer than delay_ttl_s (3600)"
 
 
 async def test_a_chunk_whose_rows_were_cancelled_meanwhile_is_over_at_once() -> None:
@@ -165,3 +187,44 @@ async def test_a_chunk_whose_rows_were_cancelled_meanwhile_is_over_at_once() -> 
     queue.rows.clear()
     await chunk.run(rows)
     assert (chunk.done_rows, chunk.is_cut) == ([], False)
+
+
+async def test_what_only_a_cancelled_task_waits_for_is_not_sent_any_more() -> None:
+    queue = Queue(row("http://a.com/", 1), row("http://b.com/", 2), row("http://b.com/", 3, task_id="u"))
+    chunk, node, running = await begin(queue)
+    [(share, indexes)] = node.backlog
+    share.states[:] = bytes([QUEUED] * len(indexes))
+    chunk.forget("t")
+    assert node.forgotten == [(share, [0])]
+    assert list(share.states) == [CANCELLED, QUEUED]
+    chunk.acked(share, [1])
+    await running
+    assert {done.seq for done in chunk.done_rows} == {2, 3}
+
+
+async def test_a_chunk_of_which_all_is_cancelled_is_over() -> None:
+    chunk, node, running = await begin(Queue(row("http://a.com/", 1), row("http://b.com/", 2, task_id="u")))
+    [(share, _)] = node.backlog
+    share.states[:] = bytes([QUEUED, QUEUED])
+    chunk.forget("u")
+    chunk.forget("t")
+    await running
+    assert chunk.done_rows == []
+
+
+async def test_what_is_on_the_wire_is_answered_before_a_cancelled_chunk_is_over() -> None:
+    chunk, node, running = await begin(Queue(row("http://a.com/", 1)))
+    [(share, _)] = node.backlog
+    share.states[:] = bytes([SENT])
+    chunk.forget("t")
+    assert not running.done()
+    chunk.acked(share, [0])
+    await running
+
+
+async def test_rows_that_are_cancelled_while_the_chunk_reads_are_not_sent() -> None:
+    queue: Any = Queue(row("http://a.com/", 1))
+    chunk = Chunk(NotingNode(), queue, queue, postponed=none_postponed(), sent=None, ttl_s=0)
+    chunk.forget("t")
+    await chunk.run(list(queue.rows))
+    assert chunk.done_rows == []

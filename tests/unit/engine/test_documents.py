@@ -36,6 +36,7 @@ from engine.tasks.words import Operation, State
         (2, 1, 1, 0, State.RUNNING, State.PARTIAL),
         (3, 0, 0, 1, State.CANCELLED, State.CANCELLED),
         (2, 1, 0, 1, State.CANCELLED, State.CANCELLED),
+        (2, 0, 1, 1, State.CANCELLED, State.CANCELLED),
         (3, 0, 0, 0, State.RUNNING, State.PARTIAL),
     ],
 )
@@ -101,9 +102,47 @@ def test_a_cancelled_document_stays_cancelled_and_its_counts_do_not_go_below_zer
     cancel_stored(document, 2.0)
     assert is_final(document)
     assert (document["delayed"], document["state"], document["working_layer"]) == (0, "cancelled", None)
+    assert (document["cancelled"], document["layers"][0]["cancelled"]) == (2, 2)
     apply_late(document, Late("t", "edge", 1, 0, None, 2.0))
     assert (document["state"], document["counter"], document["delayed"]) == ("cancelled", 2, 0)
-    assert document["layers"][0]["delayed"] == 0
+    assert (document["cancelled"], document["layers"][0]["delayed"]) == (1, 0)
+
+
+@pytest.mark.parametrize("reason", ["", "refused"])
+def test_a_task_whose_version_did_not_count_what_was_cancelled_does_not_end_as_done(reason: str) -> None:
+    """An engine of the version before parked a subtask of a task that had been cancelled."""
+    document = stored(delayed=1)  # 1 acked, 1 delayed, 1 cancelled and not counted
+    assert "cancelled" not in document
+    apply_late(document, Late("t", "edge", not reason, bool(reason), None, 2.0))
+    assert (document["state"], document["active"], document["cancelled"]) == ("cancelled", False, 1)
+    assert adds_up(document)
+
+
+def test_results_of_one_layer_that_were_counted_in_another_make_no_task_cancelled() -> None:
+    document = stored()
+    document["layers"] = [
+        {"name": name, "total": 3, "counter": 0, "failed": 0, "delayed": 3} for name in ("parent", "edge")
+    ]
+    apply_late(document, Late("t", "renamed", 3, 0, None, 2.0))
+    apply_late(document, Late("t", "parent", 3, 0, None, 3.0))
+    assert (document["state"], document["counter"]) == ("done", 6)
+    assert adds_up(document)
+
+
+def adds_up(document: dict[str, Any]) -> bool:
+    """Tell whether the numbers of a stored task and of its layers add up: nothing of it is on its way."""
+    counts = ("counter", "failed", "delayed", "cancelled")
+    layers = document["layers"]
+    return all(sum(layer.get(key, 0) for key in counts) == layer["total"] for layer in layers) and all(
+        document.get(key, 0) == sum(layer.get(key, 0) for layer in layers) for key in counts
+    )
+
+
+def test_a_task_that_another_version_cancelled_is_shown_with_what_was_cancelled() -> None:
+    old = {**stored(delayed=0, state="cancelled"), "total": 3}
+    assert public(old)["cancelled"] == 2
+    assert public({**old, "cancelled": 0})["cancelled"] == 2
+    assert public(stored())["cancelled"] == 0
 
 
 def test_clients_do_not_see_what_is_for_the_store() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from engine.delivery.endings import Endings
@@ -35,6 +36,7 @@ class World:
         self.callbacks: list[str] = []
         self.settled_rows: list[object] = []
         self.taken_back: list[dict[str, int]] = []
+        self.progress: list[str] = []  #: states that were told to a shared store while the task is at work
         self.readable: list[str] = []  #: tasks whose rows went into the store with their document
         self.released = 0
         self.rooms_made = 0
@@ -81,6 +83,9 @@ class World:
         self.saved.append((task.id, version))
         if report is not None:
             self.report(report)
+
+    def save_progress(self, records: dict[str, bytes]) -> None:
+        self.progress += [msgspec.json.decode(text)["state"] for text in records.values()]
 
     def report(self, callback: Any) -> None:
         self.callbacks.append(callback.url)
@@ -169,16 +174,64 @@ def test_at_its_due_time_a_task_at_work_is_partial_and_says_so_once() -> None:
     assert (world.callbacks, world.saved) == (["http://cms/"], [])
 
 
-def test_what_was_not_sent_is_cancelled() -> None:
+def test_what_has_no_answer_is_cancelled() -> None:
     world = World()
     task = world.begin(QUEUED, SENT, DELAYED)
     node = task.shares[0].node
-    assert world.endings.cancel(task) == 2
+    assert world.endings.cancel(task) == 3
     assert isinstance(node, NotingNode)
     assert [indexes for _, indexes in node.forgotten] == [[0]]
     assert (world.taken_back, world.released, task.live) == ([{"edge-1": 1}], 1, 1)
     assert list(task.shares[0].states) == [CANCELLED, SENT, CANCELLED]
     assert world.endings.cancel(task) == 0
+    assert (task.state, world.stats.tasks_cancelled, world.dues) == (State.CANCELLED, 1, {})
+
+
+def test_a_cancelled_task_is_stored_at_once_and_again_with_the_last_answer() -> None:
+    """A crash in between must not begin it again; its callback is sent once."""
+    world = World()
+    task = world.begin(QUEUED, SENT, callback="http://cms/")
+    world.endings.cancel(task)
+    assert (world.saved, world.callbacks) == ([("t", 1)], ["http://cms/"])
+    world.endings.saved(task, 1)
+    assert world.regions.get("t") is task
+    assert world.settled_rows == []
+    share = task.shares[0]
+    share.states[1], share.acked_count = ACKED, 1
+    world.endings.less_live(task, 1)
+    assert (world.saved[1:], world.callbacks, task.state) == ([("t", 2)], ["http://cms/"], State.CANCELLED)
+    assert (world.stats.tasks_cancelled, world.stats.tasks_done) == (1, 0)
+    world.endings.saved(task, 2)
+    assert (len(world.regions), world.settled_rows, world.released) == (0, [7], 2)
+
+
+def test_a_shared_store_reads_that_a_task_is_cancelled_in_its_progress() -> None:
+    world = World(is_shared=True)
+    task = world.begin(SENT, SENT, callback="http://cms/")
+    assert world.endings.cancel(task) == 2
+    assert (world.progress, world.saved, task.is_handed) == (["cancelled"], [], False)
+    for _ in range(2):
+        world.endings.give_up(task.shares[0], 1)
+    assert (world.saved, world.callbacks) == ([("t", 1)], ["http://cms/"])
+
+
+def test_a_task_that_is_all_answered_stays_cancelled() -> None:
+    world = World()
+    task = world.begin(ACKED, SENT)
+    world.endings.cancel(task)
+    task.shares[0].acked_count = 2
+    world.endings.less_live(task, 1)
+    assert task.state is State.CANCELLED
+
+
+def test_a_lost_task_that_is_taken_back_is_not_cancelled_in_the_store() -> None:
+    world = World(is_shared=True)
+    task = world.begin(QUEUED, SENT)
+    assert world.endings.lost("t") is task
+    assert world.endings.cancel(task) == 2
+    assert (task.state, world.progress, world.saved) == (State.RUNNING, [], [])
+    world.endings.less_live(task, 1)
+    assert (len(world.regions), world.saved) == (0, [])
 
 
 @pytest.mark.parametrize(("reason", "state"), [("", State.DONE), ("answered 400", State.FAILED)])

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from engine.tasks.plan import Plan
-from engine.tasks.progress import YOUNG_S, progress_document, read_progress, take_touched
+from engine.tasks.progress import YOUNG_S, is_cancelled, progress_document, read_progress, take_touched
 from engine.tasks.task import Share, Task
-from engine.tasks.words import ACKED, FAILED, SENT, Operation
+from engine.tasks.words import ACKED, FAILED, SENT, Operation, State
 
 
 def task(name: str = "t", *, age_s: float = 0.0) -> Task:
@@ -60,6 +60,18 @@ def test_the_record_is_a_document_too() -> None:
 )
 def test_what_cannot_be_read_counts_as_nothing(text: bytes) -> None:
     assert read_progress(text) is None
+
+
+def test_the_record_tells_that_the_task_was_cancelled() -> None:
+    cancelled = planned()
+    assert not is_cancelled(progress_document(cancelled))
+    cancelled.state = State.CANCELLED
+    text = progress_document(cancelled)
+    assert is_cancelled(text)
+    shown = msgspec.json.decode(text)
+    assert (shown["counter"], shown["failed"], shown["cancelled"], shown["total"]) == (2, 0, 4, 6)
+    assert not is_cancelled(b"")
+    assert not is_cancelled(b"no json")
 
 
 def test_young_tasks_get_no_record() -> None:

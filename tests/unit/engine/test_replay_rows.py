@@ -30,6 +30,7 @@ class World:
         self.regions = RegionMap(4)
         self.live = 0
         self.submitted: list[tuple[str, Any]] = []
+        self.cancelled: list[str] = []
         self.failed: dict[str, str] = {}
         self.dropped: list[Task] = []
         self.asking: dict[str, Task] = {}
@@ -45,6 +46,10 @@ class World:
     def submit(self, task: Task, key: Any, *, left_s: float) -> None:
         assert left_s < 0, "it was due long ago"
         self.submitted.append((task.id, key))
+
+    def cancel(self, task: Task) -> None:
+        assert self.submitted[-1][0] == task.id
+        self.cancelled.append(task.id)
 
     def settle_refused(self, task: Task, key: Any, reason: str) -> None:
         self.failed[task.id] = reason
@@ -67,6 +72,12 @@ class World:
         task = Task.internal([], owner=None, task_id=name)
         self.regions.add(task)
         return task
+
+
+def test_a_task_that_was_cancelled_with_requests_on_the_wire_goes_on_as_cancelled() -> None:
+    world = World()
+    assert world.rows.replay_row(7, [record("t"), record("u")], {}, cancelled={"u", "gone"}) == 2
+    assert ([name for name, _ in world.submitted], world.cancelled) == (["t", "u"], ["u"])
 
 
 def test_the_tasks_of_a_row_go_on_under_their_ids() -> None:

@@ -53,7 +53,7 @@ def test_a_task_shows_layers_the_first_errors_and_how_many_more(lines: Callable[
         "state partial",
         "total 3",
         "failed 12",
-        "layer edge total 3 counter 1 failed 2 delayed 0",
+        "layer edge total 3 counter 1 failed 2 delayed 0 cancelled 0",
         *([r"error n http://a/ refused\tby it"] * 10),
         "more_errors 2",
     ]
@@ -78,7 +78,7 @@ def test_several_tasks_are_a_row_each(lines: Callable[[], list[str]]) -> None:
     Output(as_json=False).results([TASK, {**TASK, "task_id": "t2"}])
     printed = lines()
     assert [line.split("\t")[0] for line in printed[:2]] == ["t1", "t2"]
-    assert printed[2] == "layer edge total 6 counter 2 failed 4 delayed 0"
+    assert printed[2] == "layer edge total 6 counter 2 failed 4 delayed 0 cancelled 0"
 
 
 def test_json_is_one_document_a_line(lines: Callable[[], list[str]]) -> None:

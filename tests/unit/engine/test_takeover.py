@@ -32,6 +32,8 @@ class World:
         self.store = SimpleNamespace(consumer="me")
         self.regions = RegionMap(4)
         self.replayed: list[str] = []
+        self.cancelled: set[str] = set()
+        self.progress: dict[str, bytes] = {}
         self.settled: list[str] = []
         self.working: list[str] = []
         self.callback_keys: set[str] = set()
@@ -65,13 +67,14 @@ class World:
         return [
             Taken(region, Entry(entry, [], held), [], {})
             if isinstance(held, Callback)
-            else Taken(region, Entry(entry, held, None), held, {})
+            else Taken(region, Entry(entry, held, None), held, self.progress)
             for entry, held in zip(ids, taken, strict=True)
         ]
 
     # The engine's parts
 
-    def replay_row(self, key: str, records: list[Accepted], progress: object) -> int:
+    def replay_row(self, key: str, records: list[Accepted], progress: object, *, cancelled: set[str]) -> int:
+        self.cancelled |= cancelled
         self.replayed += [f"{key} {one.id}" for one in records] if self.replays else []
         return len(records) if self.replays else 0
 
@@ -100,6 +103,13 @@ async def test_everything_that_a_dead_engine_has_in_a_region_is_taken_over() -> 
     await world.takeover.take_from("dead", 1)
     assert world.replayed == [f"1:{number}-0 t{number}" for number in range(5)]
     assert world.entries["dead"] == {1: {}, 2: {"9-0": [record("u")]}}
+
+
+async def test_a_task_that_a_dead_engine_had_cancelled_is_taken_over_as_cancelled() -> None:
+    world = World(dead={1: {"1-0": [record("t"), record("u")]}})
+    world.progress = {"t": b'{"state": "cancelled"}', "u": b'{"state": "running"}'}
+    await world.takeover.take_from("dead", 1)
+    assert (world.replayed, world.cancelled) == (["1:1-0 t", "1:1-0 u"], {"t"})
 
 
 async def test_a_callback_of_a_dead_engine_is_delivered() -> None:

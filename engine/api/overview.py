@@ -132,6 +132,7 @@ class Overview:
             "driver": node.config.driver,
             "url": node.config.url,
             "state": _shown_state(node),
+            "reason": _reason_of(node),
             "waiting": node.waiting_count,
             "in_flight": node.in_flight,
             "delayed": self._delay.depth(node.name),
@@ -167,6 +168,11 @@ def _shown_state(node: Node) -> str:
     if node.state is NodeState.READY and node.is_refusing:
         return "refusing"
     return "returning" if node.state is NodeState.CATCHING_UP else node.state.value
+
+
+def _reason_of(node: Node) -> str:
+    """Say why a node is not ready; empty: it is, or is about to be."""
+    return node.health.last_error if node.health.is_down or _shown_state(node) == "refusing" else ""
 
 
 def _decode_documents(body: bytes) -> Documents:

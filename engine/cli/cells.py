@@ -39,7 +39,7 @@ _STYLES = {
     **dict.fromkeys(("done", "ready", "alive"), "green"),
     **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
     **dict.fromkeys(("partial", "refusing"), "yellow"),
-    **dict.fromkeys(("failed", "down"), "red"),
+    **dict.fromkeys(("failed", "down", "sick"), "red"),
     "cancelled": "magenta",
 }
 

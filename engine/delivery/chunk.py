@@ -179,11 +179,8 @@ class Chunk:
         self._count_answered(len(indexes))
 
     def parked(self, share: Share, indexes: Sequence[int]) -> None:
-        """The node went down again: the rows stay. What was answered wrongly before lets others go first."""
+        """The node went down again: the rows stay."""
         self.is_cut = True
-        for index in share.attempts or ():
-            if index in indexes:
-                self._node.postpone(share.operation, share.task.targets[index])
         self._count_answered(len(indexes))
 
     def postponed(self, share: Share, indexes: Sequence[int]) -> None:

@@ -34,9 +34,9 @@ class NodeEvents:
         """Note that a node refuses no host any more."""
         self._on_alert(f"refused:{node.name}", "resolved", f"{node.name} takes purges again")
 
-    def node_down(self, node: NodeConfig, reason: str) -> None:
-        """Note that a node cannot be reached any more."""
-        text = f"{node.name} is unreachable: {reason}"
+    def node_down(self, node: NodeConfig, reason: str, *, is_sick: bool) -> None:
+        """Note that a node cannot be reached any more, or is sick: visitors should not be sent there."""
+        text = f"{node.name} is {'sick' if is_sick else 'unreachable'}: {reason}"
         self._on_alert(
             f"node:{node.name}", "error", text, event="node.down", node=node.name, layer=node.layer
         )

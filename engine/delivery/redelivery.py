@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _CHUNK_ROWS: Final = 2000
 _READ_RETRY_S: Final = 1.0
+_LOOK_MAX: Final = 200_000  #: oldest rows among which one that may be sent is looked for
 _OTHER_DELIVERS_S: Final = 0.2
 _LATER_LEAST_S: Final = 0.25  #: rows that may be sent again at nearly the same time go together
 
@@ -279,9 +280,9 @@ class Redelivery:
                 return rows
             is_waiting = node.postponed.is_waiting
             due = [row for row in rows if not is_waiting(row.operation, row.target)]
-            if due or len(rows) < limit:
+            if due or len(rows) < limit or limit >= _LOOK_MAX:
                 return due[:_CHUNK_ROWS]
-            limit *= 2  # several tasks have rows for the same
+            limit = min(2 * limit, _LOOK_MAX)
 
     async def _nothing_left(self, node: Node) -> bool:
         """Take the node one state further; return whether to look for rows again."""

@@ -1,4 +1,4 @@
-"""Whether a node can be reached, and what may be sent to it.
+"""Whether a node can be reached and does what it is asked, and what may be sent to it.
 
 States of a node::
 
@@ -6,6 +6,8 @@ States of a node::
       ▲                               ▲──────────── any failure ──────────┘───────────┘
     READY      subtasks go out as they come
     DOWN       subtasks go to the delay queue; one probe at a time, with backoff and jitter
+    SICK       as DOWN, of a node that can be reached: it takes requests and does not answer them in time, or
+               answers `WRONG_UNTIL_SICK` purges in a row with 5xx
     RETURNING  the delay queue is delivered, oldest first; new subtasks go out in between, while rows are read
                and written. If they joined it, a busy engine would never catch up: a row costs ten times
                a subtask that stays in memory
@@ -23,7 +25,14 @@ from engine.base.backoff import backoff_s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.tasks.words import Operation
+
 FAILURES_UNTIL_DOWN: Final = 3
+WRONG_UNTIL_SICK: Final = 20
+"""Wrong answers in a row, of `_WRONG_TARGETS` targets at least: one target may be what is wrong itself. Of a
+node that does half of what it is asked one run in a million is so long."""
+_WRONG_TARGETS: Final = 3
+_WRONG_KEPT: Final = 64
 _CONNECT_BASE_S: Final = 0.05
 _CONNECT_MAX_S: Final = 5.0
 
@@ -33,6 +42,7 @@ class NodeState(enum.StrEnum):
 
     READY = "ready"
     DOWN = "down"
+    SICK = "sick"
     RETURNING = "returning"
     CATCHING_UP = "catching_up"
 
@@ -41,6 +51,7 @@ class NodeState(enum.StrEnum):
 # such look-ups has a collision; it was 6 % of a busy loop.
 _READY: Final = NodeState.READY
 _DOWN: Final = NodeState.DOWN
+_SICK: Final = NodeState.SICK
 _RETURNING: Final = NodeState.RETURNING
 
 
@@ -54,12 +65,16 @@ class Health:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.state = NodeState.READY
-        self.is_down = False  #: nothing may be sent, because the node cannot be reached
+        self.is_down = False  #: nothing may be sent: the node cannot be reached, or is sick
         self.takes_new = True  #: subtasks that do not come from the delay queue may go out
         self.failures = 0  #: in a row
         self.last_error = ""
         self.last_error_at = 0.0  #: UNIX time
         self.returns = 0  #: times the node was ready again, with an empty delay queue
+        self.has_been_wrong = False  #: it was sick, or answered wrongly, and has done nothing since
+        self.sick_times = 0  #: times it became sick, and has done nothing since
+        self._wrong_count = 0  # in a row
+        self.wrong: set[tuple[Operation, str]] = set()  #: what was answered so, not all of it
         self._connect_at = 0.0
         self._away_since = 0.0
         self._is_delivering = False  # the delivery of the delay queue has begun
@@ -69,7 +84,7 @@ class Health:
 
     def _enter(self, state: NodeState) -> None:
         self.state = state
-        self.is_down = state is _DOWN
+        self.is_down = state is _DOWN or state is _SICK
         self.takes_new = state is _READY or (state is _RETURNING and self._is_delivering)
 
     @property
@@ -95,22 +110,60 @@ class Health:
         """The node gave an answer, whatever it was: failures before it do not count any more."""
         self.failures = 0
 
-    def failed(self, reason: str) -> bool:
+    def failed(self, reason: str, *, is_sick: bool = False) -> bool:
         """Count a failure of the node itself. Returns True when this one takes the node down.
 
         Otherwise the next connection has to wait a moment, longer with each failure in a row.
+
+        Args:
+            reason: what went wrong, for operators.
+            is_sick: the node could be reached, and gave no answer in time.
         """
         self.failures += 1
         self.note(reason)
         if self.is_down:
             return False
         if self.state is not _READY or self.failures >= FAILURES_UNTIL_DOWN:
-            self._enter(_DOWN)
-            self._away_since = self._away_since or self._now()
+            self._go_away(is_sick=is_sick)
             return True
         pause_s = backoff_s(self.failures, first_s=_CONNECT_BASE_S, max_s=_CONNECT_MAX_S)
         self._connect_at = self._now() + pause_s
         return False
+
+    def answered_wrongly(self, operation: Operation, target: str, reason: str) -> bool:
+        """Count an answer that did not do what was asked. Returns True when this one makes the node sick."""
+        self.has_been_wrong = True
+        self._wrong_count += 1
+        if len(self.wrong) < _WRONG_KEPT:
+            self.wrong.add((operation, target))
+        if self.is_down or self._wrong_count < WRONG_UNTIL_SICK or len(self.wrong) < _WRONG_TARGETS:
+            return False
+        self.note(f"{reason}, {self._wrong_count} times in a row")
+        self._go_away(is_sick=True)
+        return True
+
+    def works(self) -> None:
+        """The node did what it was asked: wrong answers before it do not count any more."""
+        self.has_been_wrong = False
+        self.sick_times = 0
+        self._forget_wrong()
+
+    def _forget_wrong(self) -> None:
+        self._wrong_count = 0
+        self.wrong.clear()
+
+    def _go_away(self, *, is_sick: bool) -> None:
+        self._enter(_SICK if is_sick else _DOWN)
+        self._away_since = self._away_since or self._now()
+        if is_sick:
+            self.has_been_wrong = True
+            self.sick_times += 1
+
+    def still_away(self, reason: str, *, is_sick: bool) -> None:
+        """A probe did not bring the node back; *is_sick*: it could be reached."""
+        self.note(reason)
+        if self.is_down:
+            self._enter(_SICK if is_sick else _DOWN)
 
     def doubt(self) -> None:
         """Keep a node whose delay queue has rows from being ready until a probe is answered."""
@@ -122,6 +175,7 @@ class Health:
         self.failures = 0
         self._connect_at = 0.0
         self._is_delivering = False
+        self._forget_wrong()
         self._enter(_RETURNING)
 
     def begin_delivery(self) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.tasks.task import Share
 
 _PURGE_BODY_MAX_BYTES: Final = 1024 * 1024
+_SERVER_ERROR: Final = 500
 _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
 _ABSENT: Final = Outcome.ABSENT
 
@@ -80,7 +81,7 @@ class Node:
             config,
             self.address,
             timeout_s=settings.request_timeout_s,
-            on_problem=self.health.note,
+            on_problem=self.health.still_away,
             on_answer=self._answers_again,
         )
         self.purges = Channel(self, _purge_limits(settings), buffers, timer, refusals=self._refusals)
@@ -183,11 +184,15 @@ class Node:
                 self._events.takes_purges_again(self.config)
             if self._suspects.counts:
                 self._suspects.clear(acked)
+            if self.health.has_been_wrong and acked[0][0].operation is not _PREFETCH:
+                self.health.works()
             if self.postponed.watched:
                 self.postponed.note_acked(acked)
             self._outcomes.acked(acked)
         for item, meaning, answer in rest:
             self._not_acked(item, meaning, answer)
+        if rest and not acked and not self._is_closed:
+            self._count_wrong(rest)
 
     def _sort(
         self, items: list[Item], answers: list[Answer], duration_s: float
@@ -234,6 +239,20 @@ class Node:
             self.failed_count += 1
         self._outcomes.failed(item, reason)
 
+    def _count_wrong(self, rest: list[tuple[Item, Outcome, Answer]]) -> None:
+        """Count purges of a read without an ack that were answered 5xx; many in a row make the node sick.
+
+        Such an answer to a prefetch comes from the origin.
+        """
+        for (share, index, _), outcome, answer in rest:
+            operation = share.operation
+            if outcome is Outcome.RETRY and answer.status >= _SERVER_ERROR and operation is not _PREFETCH:
+                reason = self._readings.reason_of(operation, outcome, answer)
+                if self.health.answered_wrongly(operation, share.task.targets[index], reason):
+                    self.postponed.hold(self.health.wrong)
+                    self._gone_down(self.health.last_error)
+                    return
+
     def held(self, item: Item, reason: str) -> None:
         """Fail a request unsent, because its host has been refused again and again."""
         self._outcomes.failed(item, reason)
@@ -257,33 +276,44 @@ class Node:
         if is_suspicious and channel is self.prefetches:
             self._outcomes.retry(items.pop(0), reason)
             is_suspicious = False
-        if is_suspicious:
-            count = self._suspects.count(items[0])
+        suspect = items[0] if is_suspicious else None
+        if suspect is not None:
+            count = self._suspects.count(suspect)
             if count >= QUICK_ATTEMPTS and self.health.survives_a_failure:
                 self._suspects.clear(items[:1])
                 self._outcomes.postpone(items.pop(0), f"{reason}, {count} times")
         channel.put_back(self._outcomes.without_cancelled(items))
-        if is_suspicious:
-            self.failed(reason)
+        if suspect is not None:
+            self.failed(reason, is_sick=connection.has_timed_out)
+            if connection.has_timed_out and self.health.is_down:
+                share, index, _ = suspect
+                self.postponed.hold([(share.operation, share.task.targets[index])])
         elif self.health.is_down:
             self._park_all()
 
     # Up and down
 
-    def failed(self, reason: str) -> None:
-        """Count a failure of the node itself; several in a row take it down."""
+    def failed(self, reason: str, *, is_sick: bool = False) -> None:
+        """Count a failure of the node itself; several in a row take it down, as *is_sick* or unreachable."""
         if self._is_closed:
             return
-        if self.health.failed(reason):
-            self._events.node_down(self.config, reason)
-            self.purges.abort_all(reason)
-            self.prefetches.abort_all(reason)
-            self._park_all()
-            self._probe.start()
+        if self.health.failed(reason, is_sick=is_sick):
+            self._gone_down(reason)
         elif self.health.is_down:
             self._park_all()
         else:
             self._wake()
+
+    def _gone_down(self, reason: str) -> None:
+        """Stop sending, and ask until the node answers as one that works.
+
+        The first question waits longer each time that a node becomes sick whose probes are answered well.
+        """
+        self._events.node_down(self.config, reason, is_sick=self.health.state is NodeState.SICK)
+        self.purges.abort_all(reason)
+        self.prefetches.abort_all(reason)
+        self._park_all()
+        self._probe.start(attempt=max(0, self.health.sick_times - 1))
 
     def _park_all(self) -> None:
         """Everything that waits in memory goes to the delay queue."""
@@ -300,7 +330,8 @@ class Node:
                 self._outcomes.park(share, indexes, self._away_reason())
 
     def _away_reason(self) -> str:
-        return f"unreachable: {self.health.last_error}; it is delivered when the node is back"
+        what = "sick" if self.health.state is NodeState.SICK else "unreachable"
+        return f"{what}: {self.health.last_error}; it is delivered when the node is back"
 
     def start_probe(self) -> None:
         """Keep the node from being ready until it has answered a probe: its delay queue has rows."""

@@ -8,13 +8,17 @@ A *poison* request has gone wrong for ``poison_after_s``, while the node did the
 targets of the same host: it is the request, not the node, and it fails for good. Every other one is kept and
 tried again.
 
+When a node became sick, all rows of the operations and hosts that it did nothing of are *held* in the same
+way, until one is acked: otherwise the oldest of them would make it sick after each return, and rows of other
+hosts would never have their turn.
+
 What is known is kept in memory only: after a restart each row is tried at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from engine.base.backoff import backoff_s
@@ -30,15 +34,23 @@ PAUSE_FIRST_S: Final = 2.0
 PAUSE_MAX_S: Final = 300.0
 _FORGOTTEN_AFTER_S: Final = 600.0  #: nobody asked for it again: its rows were cancelled, or settled by others
 _REQUESTS_MAX: Final = 65_536
+_HELD_MAX: Final = 1024
 
 
 @dataclass(slots=True)
 class _Wrong:
-    """One request that goes wrong; times by the clock of its `Postponed`."""
+    """A request that goes wrong, or an operation and host that are held; times as `Postponed` has them."""
 
     first_at: float
     times: int = 0
     due_at: float = 0.0
+
+    def pause(self, now: float) -> float:
+        """Begin the next pause; return its seconds."""
+        pause_s = backoff_s(self.times, first_s=PAUSE_FIRST_S, max_s=PAUSE_MAX_S)
+        self.times += 1
+        self.due_at = now + pause_s
+        return pause_s
 
 
 class Postponed:
@@ -53,15 +65,16 @@ class Postponed:
         self._now = now
         self._poison_after_s = poison_after_s
         self._requests: dict[tuple[int, str], _Wrong] = {}
+        self._held: dict[tuple[int, str], _Wrong] = {}
         self._acked_at: dict[tuple[int, str], float] = {}
         self.watched: set[tuple[int, str]] = set()
         """Operations and hosts of postponed requests, with nothing acked since; changed here only."""
 
     def __repr__(self) -> str:
-        return f"<Postponed [{len(self)} requests]>"
+        return f"<Postponed [{len(self._requests)} requests, {len(self._held)} hosts held]>"
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self._requests) + len(self._held)
 
     def postpone(self, operation: Operation | int, target: str) -> float | None:
         """Count a request that went wrong once more.
@@ -80,10 +93,19 @@ class Postponed:
         elif self._is_poison(pair, wrong, now):
             self.settled(*key)
             return None
-        pause_s = backoff_s(wrong.times, first_s=PAUSE_FIRST_S, max_s=PAUSE_MAX_S)
-        wrong.times += 1
-        wrong.due_at = now + pause_s
-        return pause_s
+        return wrong.pause(now)
+
+    def hold(self, requests: Iterable[tuple[Operation, str]]) -> None:
+        """Keep all requests of the operations and hosts of these from being sent for a while."""
+        now = self._now()
+        for pair in {(int(operation), host_of(target)) for operation, target in requests}:
+            held = self._held.get(pair)
+            if held is None or now - held.due_at > _FORGOTTEN_AFTER_S:
+                if len(self._held) >= _HELD_MAX:
+                    self._held.clear()
+                held = self._held[pair] = _Wrong(now)
+            held.pause(now)
+            self.watched.add(pair)
 
     def _is_poison(self, pair: tuple[int, str], wrong: _Wrong, now: float) -> bool:
         was_acked = self._acked_at.get(pair, wrong.first_at - 1) >= wrong.first_at
@@ -91,20 +113,23 @@ class Postponed:
 
     def is_waiting(self, operation: int, target: str) -> bool:
         """Tell whether a request may not be sent yet."""
+        now = self._now()
         wrong = self._requests.get((operation, target))
-        return wrong is not None and wrong.due_at > self._now()
+        if wrong is not None and wrong.due_at > now:
+            return True
+        held = self._held.get((operation, host_of(target))) if self._held else None
+        return held is not None and held.due_at > now
 
     def next_s(self, since: float) -> float | None:
         """Return the seconds until the first request may be sent that could not at *since*; None: none."""
-        due_at = min(
-            (wrong.due_at for wrong in self._requests.values() if wrong.due_at > since), default=None
-        )
+        both = chain(self._requests.values(), self._held.values())
+        due_at = min((wrong.due_at for wrong in both if wrong.due_at > since), default=None)
         return None if due_at is None else due_at - self._now()
 
     def settled(self, operation: int, target: str) -> None:
         """Forget a request that was acked, or failed for good."""
         self._requests.pop((operation, target), None)
-        if not self._requests:
+        if not self:
             self.watched.clear()
             self._acked_at.clear()
 
@@ -115,6 +140,7 @@ class Postponed:
             if pair in self.watched:
                 self.watched.discard(pair)
                 self._acked_at[pair] = self._now()
+                self._held.pop(pair, None)
                 if not self.watched:
                     return
 

@@ -7,7 +7,7 @@ do not: a node that comes back sick, or locked, keeps its delay queue.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from engine.base.backoff import backoff_s
 from engine.errors import WireError
@@ -24,6 +24,20 @@ _PROBE_BASE_S: Final = 0.2
 _PROBE_MAX_S: Final = 5.0
 _NO_RETURN: Final = frozenset({401, 403})
 _SERVER_ERRORS: Final = range(500, 600)
+
+
+class Problem(NamedTuple):
+    """Why a node is not back."""
+
+    reason: str
+    is_sick: bool  #: it could be reached
+
+
+class OnProblem(Protocol):
+    """Told of each `Problem`."""
+
+    def __call__(self, reason: str, *, is_sick: bool) -> None:
+        """Take a problem."""
 
 
 class Probe:
@@ -43,7 +57,7 @@ class Probe:
         address: Address,
         *,
         timeout_s: float,
-        on_problem: Callable[[str], None],
+        on_problem: OnProblem,
         on_answer: Callable[[], None],
     ) -> None:
         self._url = config.url
@@ -55,42 +69,49 @@ class Probe:
         self._loop = asyncio.get_running_loop()
         self._running: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Ask until the node answers, unless that is under way."""
+    def start(self, *, attempt: int = 0) -> None:
+        """Ask until the node answers, unless that is under way; at once, or as after *attempt* attempts."""
         if self._running is None or self._running.done():
-            self._running = self._loop.create_task(self._ask_until_answered())
+            self._running = self._loop.create_task(self._ask_until_answered(attempt))
 
     def close(self) -> None:
         """Stop asking."""
         if self._running is not None:
             self._running.cancel()
 
-    async def _ask_until_answered(self) -> None:
-        attempt = 0
+    async def _ask_until_answered(self, attempt: int) -> None:
+        if attempt:
+            await _pause(attempt)
         while (problem := await self._ask()) is not None:
-            self._on_problem(problem)
-            await asyncio.sleep(backoff_s(attempt, first_s=_PROBE_BASE_S, max_s=_PROBE_MAX_S))
+            self._on_problem(problem.reason, is_sick=problem.is_sick)
+            await _pause(attempt)
             attempt += 1
         self._on_answer()
 
-    async def _ask(self) -> str | None:
+    async def _ask(self) -> Problem | None:
         """Return None when the node answers as one that works, otherwise what is wrong."""
         host, port, context = self._address
+        is_open = False
         try:
             async with asyncio.timeout(self._timeout_s):
                 reader, writer = await asyncio.open_connection(host, port, ssl=context)
+                is_open = True
                 try:
                     writer.write(self._request)
                     status = (await _read_answer(reader)).status
                 finally:
                     writer.transport.abort()
         except TimeoutError:
-            return f"{self._url} gave no answer within {self._timeout_s:g} s"
+            return Problem(f"{self._url} gave no answer within {self._timeout_s:g} s", is_open)
         except (OSError, ValueError, WireError) as exc:
-            return f"{self._url} cannot be reached: {exc}"
+            return Problem(f"{self._url} cannot be reached: {exc}", is_sick=False)
         if status in _NO_RETURN or status in _SERVER_ERRORS:
-            return f"{self._url} answered {status} to a probe"
+            return Problem(f"{self._url} answered {status} to a probe", status in _SERVER_ERRORS)
         return None
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(backoff_s(attempt, first_s=_PROBE_BASE_S, max_s=_PROBE_MAX_S))
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:

@@ -47,8 +47,8 @@ class Events(Protocol):
     def takes_purges_again(self, node: NodeConfig) -> None:
         """Note that no host is refused any more."""
 
-    def node_down(self, node: NodeConfig, reason: str) -> None:
-        """Note that the node cannot be reached any more."""
+    def node_down(self, node: NodeConfig, reason: str, *, is_sick: bool) -> None:
+        """Note that the node cannot be reached any more; *is_sick*: or does nothing of what it is asked."""
 
     def postponed(self, node: NodeConfig, pause_s: float) -> None:
         """Look at the delay queue in *pause_s*: one of its rows may be sent again then."""

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_BY_CONCERN: Final = ("down", "returning", "refusing", "ready")
+_BY_CONCERN: Final = ("down", "sick", "returning", "refusing", "ready")
 _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
 _NOT_ADDED: Final = ("purgeline_build_info", "process_start_time_seconds", "process_max_fds", "python_info")
 _DELAYED: Final = ("purgeline_node_delayed", "purgeline_delayed")
@@ -55,7 +55,8 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
             else:
                 node[key] += document[key]
         node["oldest_delayed_s"] = max(node["oldest_delayed_s"], document["oldest_delayed_s"])
-        node["state"] = min(node["state"], document["state"], key=_concern)
+        if _concern(document["state"]) < _concern(node["state"]):
+            node["state"], node["reason"] = document["state"], document.get("reason", "")
         if (document["last_error_at"] or 0) > (node["last_error_at"] or 0):
             node["last_error"], node["last_error_at"] = document["last_error"], document["last_error_at"]
     return list(merged.values())

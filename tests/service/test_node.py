@@ -134,7 +134,7 @@ async def test_a_node_whose_purges_hang_while_its_probes_are_answered_loses_noth
         async with rig_of(tmp_path, {"edge-1": edge}, request_timeout_s=0.1, connections_per_node=1) as rig:
             task = rig.submit(targets=urls(3), due_s=0.5)
             await rig.stored(task, "partial")
-            await until(lambda: edge.probes >= 8)
+            await until(lambda: edge.probes >= 3)
             assert (await rig.stored(task, "partial"))["failed"] == 0
             edge.script = always(OK)
             assert (await rig.stored(task, "done"))["counter"] == 3
@@ -168,6 +168,7 @@ async def test_a_node_that_hangs_goes_down_and_its_subtasks_are_delayed(tmp_path
         async with rig_of(tmp_path, {"edge-1": edge}, request_timeout_s=0.1) as rig:
             found = await rig.stored(rig.submit(targets=urls(3), due_s=0.5), "partial")
             assert found["delayed"] == 3
+            assert found["errors"][0]["reason"].startswith("sick: ")
             assert "no answer within 0.1 s" in found["errors"][0]["reason"]
 
 
@@ -248,3 +249,57 @@ async def test_any_other_answer_to_a_probe_is_a_return(tmp_path: Path, status: i
             await rig.stored(task, "partial")
             edge.start()
             await rig.stored(task, "done")
+
+
+async def test_a_sick_node_is_left_alone_until_its_probe_is_answered_well(tmp_path: Path) -> None:
+    """What it was asked waits with the reason, and is done when it has recovered."""
+    with FakeNode(always(answer(503)), answers_probes=False) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=urls(500), due_s=0.3)
+            node = rig.node("edge-1")
+            await until(lambda: node.state is NodeState.SICK)
+            found = await rig.stored(task, "partial")
+            assert (found["delayed"], found["failed"]) == (500, 0)
+            assert found["errors"][0]["reason"].startswith("sick: answered 503, 20 times in a row; ")
+            later = rig.submit(targets=urls(1, "b.com"), due_s=0.1)
+            assert (await rig.stored(later, "partial"))["delayed"] == 1
+            assert sum(request.path != PROBE_PATH for request in edge.requests) < 500
+            assert (await rig.stored(task, "partial"))["failed"] == 0
+            [message] = [alert[2] for alert in rig.alerts if alert[:2] == ("node:edge-1", "error")]
+            assert message.startswith("edge-1 is sick: ")
+            edge.script = always(OK)
+            for each in (task, later):
+                assert (await rig.stored(each, "done"))["errors"] == []
+            await until(lambda: node.state is NodeState.READY)
+
+
+async def test_rows_that_make_a_node_sick_do_not_keep_those_behind_them(tmp_path: Path) -> None:
+    """Every purge of one host is answered 503, and the probe 200: the other host's are done all the same."""
+
+    def picky(request: Request) -> Iterable[bytes | Act]:
+        yield answer(503) if request.host == "a.com" else OK
+
+    with FakeNode(picky) as edge:
+        edge.stop()
+        async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1) as rig:
+            bad = rig.submit(targets=urls(200), due_s=0.1)
+            await rig.stored(bad, "partial")
+            good = rig.submit(targets=urls(5, "b.com"), due_s=0.1)
+            await rig.stored(good, "partial")
+            edge.start()
+            await rig.stored(good, "done")
+            assert (await rig.stored(bad, "partial"))["failed"] == 0
+            edge.script = always(OK)
+            assert (await rig.stored(bad, "done"))["counter"] == 200
+
+
+async def test_prefetches_that_are_answered_5xx_do_not_make_the_node_sick(tmp_path: Path) -> None:
+    def no_origin(request: Request) -> Iterable[bytes | Act]:
+        yield answer(503) if request.method == "GET" else OK
+
+    with FakeNode(no_origin) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            fetch = rig.submit(action="prefetch", targets=urls(50), due_s=0.2)
+            assert (await rig.stored(fetch, "partial"))["delayed"] == 50
+            assert rig.node("edge-1").state is NodeState.READY
+            assert rig.alerts == []

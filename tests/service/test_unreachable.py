@@ -106,7 +106,7 @@ def test_a_paused_cache_gets_its_purges_when_it_goes_on(origin: Origin, tmp_path
         cache.pause()
         task_id = engine.submit([f"http://{HOST}/a"], due_s=1)
         engine.wait_for(task_id, "partial")
-        wait_until(lambda: engine.node("edge-1")["state"] == "down", what="the node being down")
+        wait_until(lambda: engine.node("edge-1")["state"] == "sick", what="the node being sick")
         assert "no answer within 0.5 s" in engine.node("edge-1")["last_error"]
         assert engine.task(task_id)["delayed"] == 1
         cache.resume()

@@ -115,16 +115,6 @@ async def test_a_postponed_request_keeps_its_rows_and_the_chunk_ends_without_it(
     assert chunk.failed_rows == []
 
 
-async def test_when_the_node_goes_down_what_was_answered_wrongly_lets_others_go_first() -> None:
-    chunk, node, running = await begin(Queue(row("http://a.com/", 1), row("http://b.com/", 2)))
-    [(share, _)] = node.backlog
-    share.attempts = {1: 2}
-    chunk.parked(share, [0])
-    chunk.parked(share, [1])
-    await running
-    assert node.postponed == ["http://b.com/"]
-
-
 async def test_a_postponed_wide_purge_supersedes_nothing() -> None:
     postponed = none_postponed()
     postponed.postpone(PREFIX, "http://a.com/img/")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.nodes.health import FAILURES_UNTIL_DOWN, Health, NodeState
+from engine.nodes.health import FAILURES_UNTIL_DOWN, WRONG_UNTIL_SICK, Health, NodeState
+from engine.tasks.words import Operation
 
 
 class Clock:
@@ -132,3 +133,77 @@ def test_a_delivery_that_had_begun_has_not_begun_after_the_next_return() -> None
     health.failed("closed")
     health.answers_again()
     assert not health.takes_new
+
+
+def wrong(health: Health, count: int, *, targets: int = 1000) -> list[bool]:
+    return [
+        health.answered_wrongly(Operation.PURGE_URL, f"http://a.com/{number % targets}", "answered 503")
+        for number in range(count)
+    ]
+
+
+def test_many_wrong_answers_in_a_row_make_a_node_sick_once() -> None:
+    health = Health(Clock())
+    assert wrong(health, WRONG_UNTIL_SICK + 5) == [False] * (WRONG_UNTIL_SICK - 1) + [True] + [False] * 5
+    assert health.state is NodeState.SICK
+    assert (health.is_down, health.takes_new) == (True, False)
+    assert health.last_error == f"answered 503, {WRONG_UNTIL_SICK} times in a row"
+
+
+def test_what_is_done_in_between_ends_the_row() -> None:
+    health = Health(Clock())
+    for _ in range(3):
+        wrong(health, WRONG_UNTIL_SICK - 1)
+        assert health.has_been_wrong
+        health.works()
+    assert health.state is NodeState.READY
+    assert not health.has_been_wrong
+
+
+def test_one_or_two_targets_do_not_make_a_node_sick() -> None:
+    health = Health(Clock())
+    assert True not in wrong(health, 100, targets=2)
+    assert True in wrong(health, 1) + wrong(health, 3)
+
+
+def test_a_node_that_takes_requests_and_does_not_answer_is_sick() -> None:
+    health = Health(Clock())
+    told = [health.failed("no answer", is_sick=True) for _ in range(FAILURES_UNTIL_DOWN)]
+    assert told == [False, False, True]
+    assert health.state is NodeState.SICK
+
+
+def test_while_a_node_is_away_its_probes_tell_whether_it_can_be_reached() -> None:
+    health = down()
+    health.still_away("answered 503 to a probe", is_sick=True)
+    assert (health.state, health.last_error) == (NodeState.SICK, "answered 503 to a probe")
+    health.still_away("cannot be reached", is_sick=False)
+    assert health.state is NodeState.DOWN
+
+
+def test_a_probe_that_is_answered_late_does_not_take_a_node_back_down() -> None:
+    health = down()
+    health.answers_again()
+    health.still_away("late", is_sick=True)
+    assert health.state is NodeState.RETURNING
+
+
+def test_a_node_that_becomes_sick_again_without_having_done_anything_is_counted() -> None:
+    health = Health(Clock())
+    for times in (1, 2):
+        wrong(health, WRONG_UNTIL_SICK)
+        assert health.sick_times == times
+        health.answers_again()
+        assert wrong(health, WRONG_UNTIL_SICK - 1) == [False] * (WRONG_UNTIL_SICK - 1)
+        health.answers_again()
+    health.works()
+    assert health.sick_times == 0
+
+
+def test_the_time_away_counts_while_a_node_is_sick() -> None:
+    clock = Clock()
+    health = Health(clock)
+    wrong(health, WRONG_UNTIL_SICK)
+    clock.s += 5
+    health.answers_again()
+    assert health.ready() == 5

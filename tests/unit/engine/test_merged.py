@@ -32,13 +32,18 @@ def node(state: str, **changes: object) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("states", "shown"),
-    [(("ready", "ready"), "ready"), (("ready", "down"), "down"), (("returning", "refusing"), "returning")],
+    [
+        (("ready", "ready"), "ready"),
+        (("ready", "down"), "down"),
+        (("ready", "sick"), "sick"),
+        (("returning", "refusing"), "returning"),
+    ],
 )
 def test_of_a_nodes_states_the_one_that_needs_looking_at_is_shown(
     states: tuple[str, str], shown: str
 ) -> None:
-    (found,) = merged.nodes([[node(state)] for state in states])
-    assert found["state"] == shown
+    (found,) = merged.nodes([[node(state, reason=f"why {state}")] for state in states])
+    assert (found["state"], found["reason"]) == (shown, f"why {shown}")
     assert [found[key] for key in ("waiting", "in_flight", "delayed", "acked", "refused", "failed")] == [
         2, 4, 6, 8, 10, 12,
     ]  # fmt: skip

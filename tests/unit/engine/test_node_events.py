@@ -44,7 +44,7 @@ def test_a_refusal_is_counted_and_resolved_by_the_next_purge_that_is_taken() -> 
 
 def test_a_node_that_goes_down_and_comes_back_says_so_with_its_facts() -> None:
     world = World()
-    world.events.node_down(NODE, "closed")
+    world.events.node_down(NODE, "closed", is_sick=False)
     world.events.node_returns(NODE)
     world.events.node_ready(NODE, 1.23456)
     facts = {"node": "edge-1", "layer": "edge"}
@@ -62,3 +62,11 @@ def test_a_postponed_request_has_the_delay_queue_looked_at_when_its_time_has_com
     world = World()
     world.events.postponed(NODE, 2.5)
     assert (world.delivered, world.alerts) == (["edge-1 in 2.5 s"], [])
+
+
+def test_a_sick_node_is_told_as_one_that_visitors_should_not_be_sent_to() -> None:
+    world = World()
+    world.events.node_down(NODE, "answered 503", is_sick=True)
+    [(alert, facts)] = world.alerts
+    assert alert == ("node:edge-1", "error", "edge-1 is sick: answered 503")
+    assert facts["event"] == "node.down"

@@ -26,7 +26,12 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> An
         refused_count=4,
         failed_count=5,
         coalesced=6,
-        health=SimpleNamespace(last_error="gone", last_error_at=7.0, returns=8),
+        health=SimpleNamespace(
+            last_error="gone",
+            last_error_at=7.0,
+            returns=8,
+            is_down=state in {NodeState.DOWN, NodeState.SICK},
+        ),
     )
 
 
@@ -77,6 +82,7 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         "driver": "varnish",
         "url": "http://e1",
         "state": "ready",
+        "reason": "",
         "waiting": 1,
         "in_flight": 2,
         "delayed": 9,
@@ -90,17 +96,19 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "shown"),
+    ("one", "shown", "reason"),
     [
-        (node(NodeState.DOWN), "down"),
-        (node(NodeState.DOWN, is_refusing=True), "down"),
-        (node(NodeState.RETURNING), "returning"),
-        (node(NodeState.CATCHING_UP), "returning"),
-        (node(is_refusing=True), "refusing"),
+        (node(NodeState.DOWN), "down", "gone"),
+        (node(NodeState.DOWN, is_refusing=True), "down", "gone"),
+        (node(NodeState.SICK), "sick", "gone"),
+        (node(NodeState.RETURNING), "returning", ""),
+        (node(NodeState.CATCHING_UP), "returning", ""),
+        (node(is_refusing=True), "refusing", "gone"),
     ],
 )
-def test_a_state_says_what_an_operator_needs_to_know(one: Any, shown: str) -> None:
-    assert overview({"e1": one}).own_nodes()[0]["state"] == shown
+def test_a_state_says_what_an_operator_needs_to_know(one: Any, shown: str, reason: str) -> None:
+    (document,) = overview({"e1": one}).own_nodes()
+    assert (document["state"], document["reason"]) == (shown, reason)
 
 
 def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:

@@ -106,6 +106,31 @@ def test_acks_are_looked_at_only_while_they_can_matter() -> None:
     assert not bench.postponed.watched
 
 
+def test_a_held_host_waits_as_a_whole_and_others_do_not() -> None:
+    bench = Bench()
+    bench.postponed.hold([(PURGE, URL), (PURGE, OTHER)])
+    assert bench.postponed.is_waiting(PURGE, "http://a.com/3")
+    assert not bench.postponed.is_waiting(Operation.SOFT_URL, URL)
+    assert not bench.postponed.is_waiting(PURGE, ELSEWHERE)
+    first_s = bench.postponed.next_s(bench.s)
+    assert first_s is not None
+    assert first_s <= PAUSE_FIRST_S
+    bench.s += first_s
+    assert not bench.postponed.is_waiting(PURGE, URL)
+    bench.postponed.hold([(PURGE, URL)])
+    assert (bench.postponed.next_s(bench.s) or 0) >= PAUSE_FIRST_S
+
+
+def test_an_ack_ends_the_hold_of_its_host() -> None:
+    bench = Bench()
+    bench.postponed.hold([(PURGE, URL), (PURGE, ELSEWHERE)])
+    bench.postponed.note_acked(items_of(OTHER))
+    assert not bench.postponed.is_waiting(PURGE, URL)
+    assert bench.postponed.is_waiting(PURGE, ELSEWHERE)
+    bench.postponed.settled(PURGE, URL)
+    assert bench.postponed.watched
+
+
 def test_a_request_that_nobody_asked_for_again_is_a_new_one_later() -> None:
     bench = Bench(poison_after_s=100)
     bench.goes_wrong()

@@ -273,8 +273,14 @@ async def test_a_sick_node_is_left_alone_until_its_probe_is_answered_well(tmp_pa
             await until(lambda: node.state is NodeState.READY)
 
 
-async def test_rows_that_make_a_node_sick_do_not_keep_those_behind_them(tmp_path: Path) -> None:
-    """Every purge of one host is answered 503, and the probe 200: the other host's are done all the same."""
+async def test_rows_that_make_a_node_sick_do_not_keep_those_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every purge of one host is answered 503, and the probe 200: the other host's are done all the same.
+
+    They lie many chunks behind, and only the first chunk is sent before the host is held.
+    """
+    monkeypatch.setattr("engine.delivery.redelivery._CHUNK_ROWS", 40)
 
     def picky(request: Request) -> Iterable[bytes | Act]:
         yield answer(503) if request.host == "a.com" else OK

@@ -12,6 +12,7 @@ from engine.errors import StoreError
 from engine.store.redis.link import Link
 from tests.fakes.proxy import Proxy
 from tests.rigs.redis_servers import RedisServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -75,3 +76,23 @@ def test_nobody_waits_for_a_time_out_that_another_has_just_seen(proxy: Proxy, li
     with pytest.raises(StoreError, match=r"127\.0\.0\.1"):
         link.one("PING")
     assert time.monotonic() - began < 0.2
+
+
+def test_a_write_counts_only_when_the_replicas_have_been_waited_for(tmp_path: Path) -> None:
+    """The server took it and said so, and the connection broke before it told how many replicas have it."""
+    with RedisServer(tmp_path) as server, Proxy(server.port) as between:
+        url = parse_redis_url(f"redis://127.0.0.1:{between.port}/0")
+        link = Link(url, timeout_s=20, connections_max=8, wait_replicas=1)
+        outcomes: list[object] = []
+        writing = threading.Thread(
+            target=lambda: outcomes.extend(link.run([("SET", "a", "1"), ("SET", "b", "2")], is_write=True))
+        )
+        writing.start()
+        try:
+            wait_until(lambda: server.info("clients")["blocked_clients"] == 1, what="the server in its WAIT")
+        finally:
+            between.cut()
+            writing.join()
+            link.close()
+        assert server.ask("GET", "b") == "2"
+    assert [type(outcome) for outcome in outcomes] == [StoreError, StoreError]

@@ -241,6 +241,8 @@ class Link:
                     replies = [reply if isinstance(reply, Exception) else short for reply in replies]
         except (RedisError, OSError) as exc:
             self._drop(server, connection, exc)
+            if is_write and self._wait_replicas:  # what was answered may be nowhere but on that server
+                replies = [reply if isinstance(reply, Exception) else exc for reply in replies]
             return replies + [exc] * (count - len(replies))
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             self._drop(server, connection, next(r for r in replies if isinstance(r, ReadOnlyError)))

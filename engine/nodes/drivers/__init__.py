@@ -1,6 +1,6 @@
 """What each kind of cache can do, how it is asked, and what its answers mean.
 
-A driver is a module with two functions and a table, all pure:
+A driver is a module with these functions, all pure:
 
 ``capabilities(node)``
     the operations this node can do, as a frozenset.
@@ -9,6 +9,8 @@ A driver is a module with two functions and a table, all pure:
     space, no control character and no line end, so no target can add a header or a second request.
 ``read(operation, status, body_bytes)``
     the one reading of an answer, an `Outcome`.
+``whose(node, operation, target, shape)``
+    who gave an answer without a mark, by the `Shape` of its bytes; see `engine.nodes.evidence`.
 
 Only a driver's requests know where a node is purged (``purge_path`` and its default): what else asks a node
 for a purge, such as its probe, has them made here.
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.nodes.drivers import ats, nginx, squid, varnish
 from engine.nodes.drivers.common import get_text, headers_text, read_prefetch
+from engine.nodes.drivers.shape import Shape, by_mark, foreign, shape_of
+from engine.nodes.evidence import Whose
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -41,6 +45,9 @@ class Driver(Protocol):
 
     def read(self, operation: Operation, status: int, body_bytes: int, /) -> Outcome:
         """Return what an answer means."""
+
+    def whose(self, node: NodeConfig, operation: Operation, target: str, shape: Shape, /) -> Whose:
+        """Return who gave an answer that bears no mark."""
 
 
 DRIVERS: Final[dict[str, Driver]] = {
@@ -78,3 +85,26 @@ def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -
     if operation is Operation.PREFETCH:
         return read_prefetch(status)
     return DRIVERS[node.driver].read(operation, status, body_bytes)
+
+
+def whose(node: NodeConfig, operation: Operation, target: str, answer: bytes) -> Whose:
+    """Return who gave an answer of *node*: the cache itself, or a server behind it.
+
+    Marks count first, then the shape that the driver's cache gives its answers. What a prefetch brings is the
+    origin's by nature: it is always the cache's own.
+
+    Args:
+        node: that was asked.
+        operation: what it was asked.
+        target: of that subtask.
+        answer: its bytes: the head from the status line through the empty line, and up to 2 KiB of the body.
+    """
+    if operation is Operation.PREFETCH:
+        return Whose.OWN
+    shape = shape_of(answer)
+    if shape is None:
+        return Whose.UNTOLD
+    marked = by_mark(node, shape)
+    if marked is not None:
+        return marked
+    return Whose.FORWARDED if foreign(shape) else DRIVERS[node.driver].whose(node, operation, target, shape)

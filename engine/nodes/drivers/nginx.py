@@ -8,15 +8,22 @@ drops one object: of a response with ``Vary`` the variant that the request's own
 
 Wildcards are of the module's fork, nginx-modules/ngx_cache_purge; they take all variants along, and 412 says
 that none was cached. FRiCKLE's 2.3, which Debian has, takes ``*`` for a letter and says 404.
+
+Whose an answer is: an own 200 is the module's page, which names the key that went. The pages of 404 and of a
+refusal are those of any nginx, also of one behind this: these are not told. Every other answer was passed on;
+nginx puts its name into ``Server`` of those, too.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.nodes.drivers.common import URL_ONLY, read_status, url_requester
+from engine.nodes.drivers.shape import Shape, unless_behind
+from engine.nodes.evidence import Whose
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -26,6 +33,15 @@ if TYPE_CHECKING:
 
 _NOT_CACHED = frozenset({404, 412})
 _WITH_WILDCARD = URL_ONLY | {Operation.PURGE_PREFIX, Operation.PURGE_HOST}
+
+_ACCEPTED = 202
+_PASSED_ON = (b"via", b"x-varnish", b"age", b"x-cache")
+_PURGED_PAGE = re.compile(rb"<title>Successful purge</title>.*?<br>Key : ([^\r\n]*)", re.DOTALL)
+_ERROR_PAGE = re.compile(
+    rb"<html>\r\n<head><title>[45][0-9]{2} [^<]*</title></head>\r\n<body[^>]*>\r\n"
+    rb"<center><h1>[45][0-9]{2} [^<]*</h1></center>\r\n<hr><center>([^<]+)</center>\r\n</body>\r\n</html>\r\n"
+    rb"(?:<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n)*"
+)
 
 
 def capabilities(node: NodeConfig) -> frozenset[Operation]:
@@ -49,3 +65,28 @@ def read(operation: Operation, status: int, body_bytes: int) -> Outcome:  # noqa
     if status in _NOT_CACHED:
         return Outcome.ABSENT
     return read_status(status)
+
+
+def whose(node: NodeConfig, operation: Operation, target: str, shape: Shape) -> Whose:
+    """Return who gave an answer, by its shape and by the page that comes with it."""
+    if shape.has(*_PASSED_ON) or shape.one(b"server") is None:
+        return Whose.FORWARDED
+    if 200 <= shape.status < 300:  # noqa: PLR2004 - HTTP
+        return _whose_success(node, operation, target, shape)
+    page = _ERROR_PAGE.fullmatch(shape.body)
+    is_nginx = page is not None and page[1] == shape.one(b"server")
+    return Whose.UNTOLD if is_nginx and shape.one(b"content-type") == b"text/html" else Whose.FORWARDED
+
+
+def _whose_success(node: NodeConfig, operation: Operation, target: str, shape: Shape) -> Whose:
+    """Read a 2xx: the module's page has the key, which ends with host and path in most configurations."""
+    page = _PURGED_PAGE.search(shape.body)
+    if page is None:
+        # A wildcard that the module's fork works off later is not on a page that is known here.
+        is_wild = shape.status == _ACCEPTED and node.wildcard
+        return Whose.UNTOLD if is_wild else Whose.FORWARDED
+    if operation is Operation.PURGE_HOST:
+        key = f"{target}/*"
+    else:
+        key = target.partition("://")[2] + ("*" if operation is Operation.PURGE_PREFIX else "")
+    return unless_behind(node) if page[1].endswith(key.encode()) else Whose.UNTOLD

@@ -7,6 +7,11 @@ instead of dropping them; a ban cannot be soft.
 
 Refusals: 403 or 405 by the VCL, 501 by Varnish 8 for a method it does not know. A VCL without purge
 code pipes the request to the origin, whose answer cannot be told from ours by its status alone.
+
+Whose an answer is: an own one is synthetic. It begins ``Date, Server: Varnish, X-Varnish``, has one number of
+a transaction and ends ``Content-Length, Connection: keep-alive``. What was piped ends with its connection
+(the next requests on it would bypass Varnish); what was passed or looked up was delivered: ``Age``, ``Via``,
+or a second number. Not told: a synthetic answer without ``Server`` or ``X-Varnish``.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ import re
 from typing import TYPE_CHECKING
 
 from engine.nodes.drivers.common import headers_text, read_status, url_requester
+from engine.nodes.drivers.shape import Shape, unless_behind
+from engine.nodes.evidence import Whose
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -38,6 +45,11 @@ _BY_KEY_MODE = {
     "ban": _BASE | {Operation.PURGE_KEY},
     "xkey": _BASE | {Operation.PURGE_KEY, Operation.SOFT_KEY},
 }
+
+_START = (b"date", b"server", b"x-varnish")
+_END = (b"content-length", b"connection")
+_PAGE_XID = re.compile(rb"<p>XID: ([0-9]+)</p>")
+_UNKNOWN_METHOD = 501
 
 
 def capabilities(node: NodeConfig) -> frozenset[Operation]:
@@ -81,3 +93,32 @@ def read(operation: Operation, status: int, body_bytes: int) -> Outcome:  # noqa
     if status == 404 and operation in {Operation.PURGE_URL, Operation.SOFT_URL}:  # noqa: PLR2004 - HTTP
         return Outcome.ABSENT
     return read_status(status)
+
+
+def whose(node: NodeConfig, operation: Operation, target: str, shape: Shape) -> Whose:  # noqa: ARG001 - one interface
+    """Return who gave an answer, by its shape."""
+    if _is_delivered(shape):
+        return Whose.FORWARDED
+    numbers = shape.all(b"x-varnish")
+    if shape.all(b"connection") != [b"keep-alive"]:
+        # Varnish 8 ends the connection itself after a method that it does not know.
+        return Whose.UNTOLD if numbers and shape.status == _UNKNOWN_METHOD else Whose.FORWARDED
+    is_own = (
+        shape.names[:3] == _START
+        and shape.names[-2:] == _END
+        and shape.one(b"server") == b"Varnish"
+        and len(numbers) == 1
+    )
+    return unless_behind(node) if is_own else Whose.UNTOLD
+
+
+def _is_delivered(shape: Shape) -> bool:
+    """Tell whether Varnish fetched or looked up what it answered, so that nothing was purged."""
+    numbers = shape.all(b"x-varnish")
+    page = _PAGE_XID.search(shape.body)
+    return (
+        shape.has(b"age", b"via")
+        or len(numbers) > 1
+        or not all(number.isdigit() for number in numbers)  # of a hit there are two in one field
+        or (page is not None and bool(numbers) and page[1] != numbers[0])
+    )

@@ -115,4 +115,4 @@ class FindTask:
 
 def private_document(task: Task) -> dict[str, Any]:
     """Return the private document of a task in memory."""
-    return msgspec.to_builtins(documents.document(task, private=True))  # type: ignore[no-any-return]
+    return msgspec.to_builtins(documents.stored_document(task))  # type: ignore[no-any-return]

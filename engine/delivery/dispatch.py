@@ -18,10 +18,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from engine.base.backoff import backoff_s
 from engine.delivery import expansion
 from engine.delivery.inbox import Inbox
 from engine.delivery.parking import behind_parents
+from engine.delivery.retries import Retries
 from engine.tasks import documents
 from engine.tasks.task import ERRORS_MAX, Share, Task
 from engine.tasks.words import (
@@ -29,8 +29,6 @@ from engine.tasks.words import (
     BLOCKED,
     FAILED,
     FINAL_STATES,
-    QUICK_ATTEMPTS,
-    RETRYING,
     Operation,
     State,
 )
@@ -48,12 +46,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import JournalKey
     from engine.tasks.task import NodeRef
 
-_RETRY_BASE_S: Final = 0.1
-_RETRY_MAX_S: Final = 5.0
-_POISON: Final = "it went wrong for poison_after_s, while others of its host were done"
-
 _RUNNING: Final = State.RUNNING  # looked up once: see `health`
-_CANCELLED: Final = State.CANCELLED
 _PREFETCH: Final = Operation.PREFETCH
 
 
@@ -79,13 +72,12 @@ class Dispatch:
     ) -> None:
         self.inbox = Inbox(loop, self._expand)  #: tasks that are stored and not yet expanded
         self._nodes = nodes
-        self._timer = timer
         self._stats = stats
         self._endings = endings
         self._less_live = endings.less_live
         self._parking = parking
         self._touched = touched
-        self._retry_number = 0
+        self._retries = Retries(timer, stats, give_up=endings.give_up, fail=self._fail, park=self.park)
 
     def __repr__(self) -> str:
         return f"<Dispatch [{len(self.inbox)} tasks to expand]>"
@@ -207,73 +199,16 @@ class Dispatch:
         self._less_live(task, len(indexes))
 
     def retry(self, item: Item, reason: str) -> None:
-        """Queue a request's subtasks again after a pause; postpone those that had their quick attempts."""
-        share, index, others = item
-        again: dict[Share, list[int]] = {}
-        tired: list[tuple[Share, int]] = []
-        attempt = 1
-        for owner, place in ((share, index), *(others or ())):
-            if owner.task.state is _CANCELLED:
-                self._endings.give_up(owner, place)
-                continue
-            attempts = owner.attempts = owner.attempts if owner.attempts is not None else {}
-            attempts[place] = attempt = attempts.get(place, 0) + 1
-            if attempt >= QUICK_ATTEMPTS:
-                tired.append((owner, place))
-            else:
-                owner.states[place] = RETRYING
-                again.setdefault(owner, []).append(place)
-        if tired:
-            self._postpone(tired, f"{reason}, {QUICK_ATTEMPTS} times")
-        if not again:
-            return
-        self._stats.subtasks_retried += 1
-        self._retry_number += 1
-        pause_s = backoff_s(attempt, first_s=_RETRY_BASE_S, max_s=_RETRY_MAX_S)
-        self._timer.add(("retry", self._retry_number), pause_s, lambda: self._retry_now(again))
-
-    def _retry_now(self, again: dict[Share, list[int]]) -> None:
-        for share, indexes in again.items():
-            retrying = [index for index in indexes if share.states[index] == RETRYING]
-            if retrying and share.task.is_internal:
-                share.node.add_backlog(share, retrying)
-            elif retrying:
-                share.node.add(share, retrying)
-
-    def without_cancelled(self, items: list[Item]) -> list[Item]:
-        """Return what is to be sent again of requests that got no answer: nothing of a cancelled task."""
-        kept: list[Item] = []
-        for share, index, others in items:
-            wanted: list[tuple[Share, int]] = []
-            for owner, place in ((share, index), *(others or ())):
-                if owner.task.state is _CANCELLED:
-                    self._endings.give_up(owner, place)
-                else:
-                    wanted.append((owner, place))
-            if wanted:
-                kept.append((*wanted[0], wanted[1:] or None))
-        return kept
+        """Queue a request's subtasks again after a pause; see `Retries.retry`."""
+        self._retries.retry(item, reason)
 
     def postpone(self, item: Item, reason: str) -> None:
         """Move a request's subtasks to the delay queue, to be tried again after a longer pause."""
-        for share, index, others in self.without_cancelled([item]):
-            self._postpone([(share, index), *(others or ())], reason)
+        self._retries.postpone(item, reason)
 
-    def _postpone(self, subtasks: list[tuple[Share, int]], reason: str) -> None:
-        """Postpone subtasks of one request; fail them when it is poison."""
-        share, index = subtasks[0]
-        may_go_on = share.node.postpone(share.operation, share.task.targets[index])
-        for owner, place in subtasks:
-            if owner.attempts is not None:
-                owner.attempts.pop(place, None)
-            if not may_go_on:
-                self._fail(owner, [place], f"{reason}; {_POISON}")
-            elif owner.task.owner is not None:
-                owner.task.owner.postponed(owner, [place])
-            else:
-                self.park(
-                    owner, [place], f"{reason}; it is tried again, with growing pauses", tells_each=True
-                )
+    def without_cancelled(self, items: list[Item]) -> list[Item]:
+        """Return what is to be sent again of requests that got no answer: nothing of a cancelled task."""
+        return self._retries.without_cancelled(items)
 
     def park(
         self,

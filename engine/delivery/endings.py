@@ -229,7 +229,7 @@ class Endings:
             self._stats.tasks_partial += 1
 
     def _save(self, task: Task) -> None:
-        document = _encode(documents.document(task, private=True))
+        document = _encode(documents.stored_document(task))
         report = None if task.state is _RUNNING else self._report(task)
         if self._is_shared:
             task.is_handed = True

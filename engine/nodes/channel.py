@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from engine.nodes import drivers
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from engine.config.tables import NodeConfig
     from engine.nodes.address import Address
     from engine.nodes.health import Health
+    from engine.nodes.limits import Limits
     from engine.nodes.queue import Item
     from engine.nodes.refusals import Refusals
     from engine.nodes.wire import Answer
@@ -47,17 +47,6 @@ class Owner(Protocol):
 
     def failed(self, reason: str) -> None:
         """Count a failure to connect."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a channel may do."""
-
-    size: int  #: connections at the most
-    depth: int  #: requests in flight on one connection
-    timeout_s: float  #: seconds without any answer until a connection is given up
-    connect_timeout_s: float
-    body_max_bytes: int  #: a longer body is not read on
 
 
 class Channel:

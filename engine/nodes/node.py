@@ -10,8 +10,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from engine.nodes.address import address_of
-from engine.nodes.channel import Channel, Limits
+from engine.nodes.channel import Channel
 from engine.nodes.health import Health, NodeState
+from engine.nodes.limits import prefetch_limits, purge_limits
 from engine.nodes.postponed import Postponed
 from engine.nodes.probe import Probe
 from engine.nodes.readings import Readings
@@ -33,10 +34,8 @@ if TYPE_CHECKING:
     from engine.observe.logs import AnswerRow
     from engine.tasks.task import Share
 
-_PURGE_BODY_MAX_BYTES: Final = 1024 * 1024
 _SERVER_ERROR: Final = 500
 _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
-_ABSENT: Final = Outcome.ABSENT
 
 
 class Node:
@@ -76,7 +75,7 @@ class Node:
         self._refusals = Refusals(now)
         self._suspects = Suspects()
         self.postponed = Postponed(now, settings.poison_after_s)
-        self._readings = Readings(config)
+        self._readings = Readings(config, stats, log_subtasks)
         self._probe = Probe(
             config,
             self.address,
@@ -84,11 +83,10 @@ class Node:
             on_problem=self.health.still_away,
             on_answer=self._answers_again,
         )
-        self.purges = Channel(self, _purge_limits(settings), buffers, timer, refusals=self._refusals)
-        self.prefetches = Channel(self, _prefetch_limits(settings), buffers, timer, refusals=None)
+        self.purges = Channel(self, purge_limits(settings), buffers, timer, refusals=self._refusals)
+        self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, refusals=None)
         self._is_closed = False
         self._took_s = stats.node_histogram(config.name)
-        self._log_subtasks = log_subtasks
         self.acked_count = 0
         self.refused_count = 0
         self.failed_count = 0
@@ -169,15 +167,7 @@ class Node:
         self.health.answered()
         self._stats.qps_proxy.mark(len(answers))
         self._took_s.observe(duration_s)
-        outcome = None if self._log_subtasks is not None else self._readings.read_run(items, answers)
-        acked: list[Item]
-        rest: list[tuple[Item, Outcome, Answer]]
-        if outcome is not None and outcome <= _ABSENT:
-            acked, rest = items, []
-            if outcome is _ABSENT:
-                self._stats.subtasks_absent += len(items)
-        else:
-            acked, rest = self._sort(items, answers, duration_s)
+        acked, rest = self._readings.sort(items, answers, duration_s)
         if acked:
             self.acked_count += len(acked)
             if self._refusals.hosts and self._refusals.clear(acked):
@@ -193,37 +183,6 @@ class Node:
             self._not_acked(item, meaning, answer)
         if rest and not acked and not self._is_closed:
             self._count_wrong(rest)
-
-    def _sort(
-        self, items: list[Item], answers: list[Answer], duration_s: float
-    ) -> tuple[list[Item], list[tuple[Item, Outcome, Answer]]]:
-        """Read each answer; return what was acked and, with its reading, what was not."""
-        acked: list[Item] = []
-        rest: list[tuple[Item, Outcome, Answer]] = []
-        rows: list[AnswerRow] = []
-        last_key: tuple[Operation, Answer] | None = None
-        outcome = Outcome.ACKED
-        absent = 0
-        for item, answer in zip(items, answers, strict=True):
-            share, index, _ = item
-            operation = share.operation
-            if last_key is None or operation is not last_key[0] or answer is not last_key[1]:
-                outcome = self._readings.read(operation, answer)
-                last_key = (operation, answer)
-            if self._log_subtasks is not None:
-                task = share.task
-                rows.append((task.id, task.targets[index], operation, answer.status, outcome))
-            if operation is _PREFETCH:
-                self._stats.prefetched_bytes += answer.body_bytes
-            if outcome <= _ABSENT:
-                absent += outcome is _ABSENT
-                acked.append(item)
-            else:
-                rest.append((item, outcome, answer))
-        self._stats.subtasks_absent += absent
-        if self._log_subtasks is not None:
-            self._log_subtasks(self.name, rows, duration_s * 1000)
-        return acked, rest
 
     def _not_acked(self, item: Item, outcome: Outcome, answer: Answer) -> None:
         reason = self._readings.reason_of(item[0].operation, outcome, answer)
@@ -361,23 +320,3 @@ class Node:
         self._probe.close()
         self.purges.close()
         self.prefetches.close()
-
-
-def _purge_limits(settings: EngineConfig) -> Limits:
-    return Limits(
-        size=settings.connections_per_node,
-        depth=settings.pipeline_depth,
-        timeout_s=settings.request_timeout_s,
-        connect_timeout_s=settings.connect_timeout_s,
-        body_max_bytes=_PURGE_BODY_MAX_BYTES,
-    )
-
-
-def _prefetch_limits(settings: EngineConfig) -> Limits:
-    return Limits(
-        size=settings.prefetch_concurrency,
-        depth=1,
-        timeout_s=settings.prefetch_timeout_s,
-        connect_timeout_s=settings.connect_timeout_s,
-        body_max_bytes=settings.prefetch_max_bytes,
-    )

@@ -8,19 +8,40 @@ from engine.nodes import drivers
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.config.tables import NodeConfig
     from engine.nodes.queue import Item
     from engine.nodes.wire import Answer
+    from engine.observe.counters import Stats
+    from engine.observe.logs import AnswerRow
+
+    Unacked = tuple[Item, Outcome, Answer]
+    """A request, the reading of its answer, and the answer."""
 
 _PREFETCH: Final = Operation.PREFETCH  # see `health`
+_ABSENT: Final = Outcome.ABSENT
 _NOT_FOUND: Final = 404
 
 
 class Readings:
-    """Reads the answers of one node; its driver is asked once for each kind of answer."""
+    """Reads the answers of one node; its driver is asked once for each kind of answer.
 
-    def __init__(self, config: NodeConfig) -> None:
+    Args:
+        config: the node's table.
+        stats: counts what was absent and what prefetches brought.
+        log_subtasks: given the answers of each read (``log_subtasks``); see `logs.Logs.subtasks`.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        stats: Stats,
+        log_subtasks: Callable[[str, list[AnswerRow], float], None] | None = None,
+    ) -> None:
         self._config = config
+        self._stats = stats
+        self._log_subtasks = log_subtasks
         self._outcomes: dict[tuple[Operation, int, bool], Outcome] = {}
 
     def read(self, operation: Operation, answer: Answer) -> Outcome:
@@ -31,6 +52,48 @@ class Readings:
             outcome = drivers.read(self._config, operation, answer.status, answer.body_bytes)
             self._outcomes[key] = outcome
         return outcome
+
+    def sort(
+        self, items: list[Item], answers: list[Answer], duration_s: float
+    ) -> tuple[list[Item], list[Unacked]]:
+        """Return what the answers of one read acked, and what not; the oldest took *duration_s*."""
+        if self._log_subtasks is None:
+            outcome = self.read_run(items, answers)
+            if outcome is not None and outcome <= _ABSENT:
+                if outcome is _ABSENT:
+                    self._stats.subtasks_absent += len(items)
+                return items, []
+        return self._sort_each(items, answers, duration_s)
+
+    def _sort_each(
+        self, items: list[Item], answers: list[Answer], duration_s: float
+    ) -> tuple[list[Item], list[Unacked]]:
+        acked: list[Item] = []
+        rest: list[Unacked] = []
+        rows: list[AnswerRow] = []
+        last_key: tuple[Operation, Answer] | None = None
+        outcome = Outcome.ACKED
+        absent = 0
+        for item, answer in zip(items, answers, strict=True):
+            share, index, _ = item
+            operation = share.operation
+            if last_key is None or operation is not last_key[0] or answer is not last_key[1]:
+                outcome = self.read(operation, answer)
+                last_key = (operation, answer)
+            if self._log_subtasks is not None:
+                task = share.task
+                rows.append((task.id, task.targets[index], operation, answer.status, outcome))
+            if operation is _PREFETCH:
+                self._stats.prefetched_bytes += answer.body_bytes
+            if outcome <= _ABSENT:
+                absent += outcome is _ABSENT
+                acked.append(item)
+            else:
+                rest.append((item, outcome, answer))
+        self._stats.subtasks_absent += absent
+        if self._log_subtasks is not None:
+            self._log_subtasks(self._config.name, rows, duration_s * 1000)
+        return acked, rest
 
     def read_run(self, items: list[Item], answers: list[Answer]) -> Outcome | None:
         """Return what all of these purges came to, when one answer was given to each; None: look at each.

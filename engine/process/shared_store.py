@@ -107,7 +107,7 @@ class SharedStore:
         except RequestError:
             return bare_document(record)
         task.digest, task.token = record.digest, record.token
-        return msgspec.json.encode(documents.document(task, private=True))
+        return msgspec.json.encode(documents.stored_document(task))
 
 
 def make_cluster(

@@ -11,7 +11,7 @@ The numbers of a task and of each of its layers add up:
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec resolves the annotations
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -42,10 +42,7 @@ class LayerDocument(msgspec.Struct):
 
 
 class TaskDocument(msgspec.Struct, kw_only=True):
-    """What ``GET /v1/engine/task/{id}`` answers; times in UNIX seconds.
-
-    ``digest``, ``callback``, ``token`` and ``progress`` are for the store and never shown.
-    """
+    """What ``GET /v1/engine/task/{id}`` answers; times in UNIX seconds."""
 
     task_id: str
     action: str
@@ -57,7 +54,7 @@ class TaskDocument(msgspec.Struct, kw_only=True):
     counter: int
     failed: int
     delayed: int
-    cancelled: int
+    cancelled: int = 0
     layers: list[LayerDocument]
     created_at: float
     updated_at: float
@@ -65,14 +62,41 @@ class TaskDocument(msgspec.Struct, kw_only=True):
     errors: Sequence[dict[str, str]]
     skipped: Sequence[Skipped] = ()
     notes: Sequence[Note] = ()
+
+
+class StoredDocument(TaskDocument, kw_only=True, omit_defaults=True):
+    """What the store keeps of a task: nothing that is as `public` would fill it in, and what is never shown.
+
+    ``digest``, ``callback``, ``token`` and ``progress`` are for the store alone.
+    """
+
     digest: str | msgspec.UnsetType = msgspec.UNSET
     callback: str | msgspec.UnsetType = msgspec.UNSET
     token: str | msgspec.UnsetType = msgspec.UNSET
     progress: list[tuple[str, int, bytes]] | msgspec.UnsetType = msgspec.UNSET
 
 
-def document(task: Task, *, private: bool = False) -> TaskDocument:
-    """Return the document of a task in memory; *private* adds what the store keeps besides."""
+_D = TypeVar("_D", bound=TaskDocument)
+
+
+def document(task: Task) -> TaskDocument:
+    """Return the document of a task in memory, as clients see it."""
+    return _filled(TaskDocument, task)
+
+
+def stored_document(task: Task) -> StoredDocument:
+    """Return the document of a task in memory, as the store keeps it."""
+    stored = _filled(StoredDocument, task)
+    if task.digest:
+        stored.digest = task.digest.hex()
+    if task.callback:
+        stored.callback = task.callback
+    if task.token:
+        stored.token = task.token
+    return stored
+
+
+def _filled(make: type[_D], task: Task) -> _D:
     layers = layer_documents(task)
     counter = failed = delayed = cancelled = 0
     for layer in layers:
@@ -81,7 +105,7 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
         delayed += layer.delayed
         cancelled += layer.cancelled
     is_final = task.state in FINAL_STATES
-    shown = TaskDocument(
+    filled = make(
         task_id=task.id,
         action=task.action,
         kind=task.kind,
@@ -101,15 +125,8 @@ def document(task: Task, *, private: bool = False) -> TaskDocument:
     )
     plan = task.plan
     if plan is not None and plan.has_remarks:
-        shown.skipped, shown.notes = plan.skipped, plan.notes
-    if private:
-        if task.digest:
-            shown.digest = task.digest.hex()
-        if task.callback:
-            shown.callback = task.callback
-        if task.token:
-            shown.token = task.token
-    return shown
+        filled.skipped, filled.notes = plan.skipped, plan.notes
+    return filled
 
 
 def layer_documents(task: Task) -> list[LayerDocument]:

@@ -38,7 +38,7 @@ _decode: Final = msgspec.json.Decoder(_Kept).decode
 
 def progress_document(task: Task) -> bytes:
     """Return the private document of a task at work, with what was acked."""
-    document = documents.document(task, private=True)
+    document = documents.stored_document(task)
     document.progress = [
         (share.node.name, int(share.operation), zlib.compress(share.states.translate(_MARKS), 1))
         for share in task.shares

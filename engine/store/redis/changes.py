@@ -165,12 +165,7 @@ class DocumentChanges:
         """
         tag = self._keys.tags[self._keys.region(task_id)]
         queues, count, entries = _entries(rows)
-        text, callback, ms = b"", b"", 0
-        if document is not None:
-            text = _encode(document)
-            ms = self._ms_of(document["state"])
-            if documents.is_final(document) or reports:
-                callback = next(map(encode_callback, documents.callbacks_of([document])), b"")
+        text, callback, ms = self._texts_of(document, reports=reports)
         names = [f"{tag}{name}" for name in ("tasks", "due", "delayed", f"behind:{task_id}", "fence")]
         return CHANGE.call(
             [self._keys.task(task_id), *names, *(tag + queue for queue in [*queues, *frees])],
@@ -189,6 +184,15 @@ class DocumentChanges:
                 *entries,
             ],
         )
+
+    def _texts_of(self, document: dict[str, Any] | None, *, reports: bool) -> tuple[bytes, bytes, int]:
+        """Return a document as it is stored, the callback it makes, and its milliseconds to live."""
+        if document is None:
+            return b"", b"", 0
+        callback = b""
+        if documents.is_final(document) or reports:
+            callback = next(map(encode_callback, documents.callbacks_of([document])), b"")
+        return _encode(document), callback, self._ms_of(document["state"])
 
     def note_callback(
         self, done: Committed, task_id: str, document: dict[str, Any] | None, entry: bytes

@@ -161,6 +161,6 @@ def test_a_document_names_the_nodes_that_the_plan_leaves_out() -> None:
     assert (documents.document(task).skipped, documents.document(task).notes) == ((), ())
     step = Step("edge-1", "edge", frozenset(Operation), (), is_parent=False)
     task.plan = Plan((step,), (Skipped("edge-2", "why"),), (Note(("edge-1",), "what"),))
-    shown = msgspec.json.decode(msgspec.json.encode(documents.document(task, private=True)))
+    shown = msgspec.json.decode(msgspec.json.encode(documents.stored_document(task)))
     assert shown["skipped"] == [{"name": "edge-2", "reason": "why"}]
     assert shown["notes"] == [{"nodes": ["edge-1"], "note": "what"}]

@@ -268,6 +268,7 @@ class World:
         for task in self.tasks:
             is_here = self.regions.get(task.id) is task
             shown = msgspec.to_builtins(documents.document(task)) if is_here else self.stored[task.id]
+            shown.setdefault("cancelled", 0)  # the store keeps no default
             states = [state for share in task.shares for state in share.states] if is_here else []
             on_its_way = sum(map(states.count, ON_ITS_WAY)) if task.shares else task.total * is_here
             if task.id in self.cancelled:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from engine.base.timer import Timer
     from engine.config.tables import NodeConfig
     from engine.nodes.address import Address
+    from engine.nodes.answer import Answer
     from engine.nodes.health import Health
     from engine.nodes.limits import Limits
     from engine.nodes.queue import Item
     from engine.nodes.refusals import Refusals
-    from engine.nodes.wire import Answer
     from engine.tasks.task import Share
     from engine.tasks.words import Operation
 

@@ -13,13 +13,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
 from engine.errors import WireError
-from engine.nodes.wire import Answer, AnswerReader
+from engine.nodes.wire import AnswerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.base.buffers import BufferPool
     from engine.base.timer import Timer
+    from engine.nodes.answer import Answer
     from engine.nodes.queue import Item
 
 

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from engine.base.buffers import BufferPool
     from engine.base.timer import Timer
     from engine.config.tables import EngineConfig, NodeConfig
+    from engine.nodes.answer import Answer
     from engine.nodes.connection import Connection
     from engine.nodes.queue import Item
     from engine.nodes.sink import Events, Outcomes
-    from engine.nodes.wire import Answer
     from engine.observe.counters import Stats
     from engine.observe.logs import AnswerRow
     from engine.tasks.task import Share

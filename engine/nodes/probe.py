@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from engine.base.backoff import backoff_s
 from engine.errors import WireError
 from engine.nodes import drivers
-from engine.nodes.wire import Answer, AnswerReader
+from engine.nodes.wire import AnswerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config.tables import NodeConfig
     from engine.nodes.address import Address
+    from engine.nodes.answer import Answer
 
 _PROBE_BASE_S: Final = 0.2
 _PROBE_MAX_S: Final = 5.0

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config.tables import NodeConfig
+    from engine.nodes.answer import Answer
     from engine.nodes.queue import Item
-    from engine.nodes.wire import Answer
     from engine.observe.counters import Stats
     from engine.observe.logs import AnswerRow
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.config.tables import NodeConfig
+from engine.nodes.answer import Answer
 from engine.nodes.readings import Readings
-from engine.nodes.wire import Answer
 from engine.observe.counters import Stats
 from engine.tasks.words import Operation, Outcome
 from tests.fakes.shares import items_of

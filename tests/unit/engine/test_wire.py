@@ -8,7 +8,8 @@ import random
 import pytest
 
 from engine.errors import WireError
-from engine.nodes.wire import HEAD_MAX_BYTES, Answer, AnswerReader
+from engine.nodes.answer import Answer
+from engine.nodes.wire import HEAD_MAX_BYTES, AnswerReader
 
 # Each response and what it must be read as; None: an interim answer, which is no answer of its own.
 RESPONSES: dict[str, tuple[bytes, Answer | None]] = {

@@ -1,0 +1,77 @@
+"""Runs of answers without bodies, as caches send them to a pipeline of purges: read by counting. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from engine.nodes.answer import MARK_NAME, Answer, Sign
+
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: |\r)")
+_RUN_MIN: Final = 2
+_STATUS_LINE_MIN: Final = 14  #: ``HTTP/1.1 200 `` and a line end
+_NONE: Final = (0, b"")
+
+
+def read_run(
+    buffer: bytearray, pos: int, end: int, sign: Sign | None, answers: list[Answer]
+) -> tuple[int, bytes]:
+    """Read a run of answers that begins at *pos*, and append it to *answers*.
+
+    Every head must begin with the same status line and have one ``Content-Length``, which is 0, in whatever
+    case it is written; nothing may change the framing. Where each bears the own mark, and no other, that is
+    counted in the same way; otherwise the answers bring their texts along, equal ones as one `Answer`.
+
+    Returns:
+        Where the run ends, and the text of its last answer; 0 and nothing without a run.
+    """
+    if not buffer.startswith(b"HTTP/1.", buffer.find(b"\r\n\r\n", pos, end) + 4, end):
+        return _NONE  # a body follows, or nothing: not worth a look through all of it
+    run_end = buffer.rfind(b"\r\n\r\n", pos, end) + 4
+    line_end = buffer.find(b"\r\n", pos, min(run_end, pos + 256)) + 2
+    count = buffer.count(b"\r\n\r\n", pos, run_end)
+    if count < _RUN_MIN or line_end < pos + _STATUS_LINE_MIN:
+        return _NONE
+    line = STATUS_LINE.match(buffer, pos, line_end)
+    if line is None or line[1] != b"1" or line[2] < b"200" or line[2] in {b"204", b"304"}:
+        return _NONE
+    run = bytes(memoryview(buffer)[pos:run_end])
+    lower = run.lower()
+    if (
+        lower.count(b"\r\ncontent-length: 0\r\n") != count
+        or lower.count(b"\r\ncontent-length:") != count
+        or b"\r\ntransfer-encoding:" in lower
+        or lower.count(b"\r\nconnection:") != lower.count(b"\r\nconnection: keep-alive\r\n")
+    ):
+        return _NONE
+    start = lower[: line_end - pos]
+    heads = lower.split(b"\r\n\r\n")
+    last = heads.pop()
+    if last or not all(head.startswith(start) and b"\r\ncontent-length: 0" in head for head in heads):
+        return _NONE
+    status = int(line[2])
+    if sign is None or _all_marked(sign, run, lower, heads):
+        answers += [Answer(status, 0, keep_alive=True)] * count
+    else:
+        _append_texts(status, run, answers)
+    return run_end, run[run.rfind(b"\r\n\r\n", 0, -4) + 4 :]
+
+
+def _all_marked(sign: Sign, run: bytes, lower: bytes, heads: list[bytes]) -> bool:
+    count = len(heads)
+    return (
+        run.count(sign.mark) == count
+        and lower.count(MARK_NAME) == count
+        and all(MARK_NAME in head for head in heads)
+    )
+
+
+def _append_texts(status: int, run: bytes, answers: list[Answer]) -> None:
+    known: dict[bytes, Answer] = {}
+    heads = run.split(b"\r\n\r\n")
+    heads.pop()
+    for head in heads:
+        answer = known.get(head)
+        if answer is None:
+            answer = known[head] = Answer(status, 0, keep_alive=True, text=head + b"\r\n\r\n")
+        answers.append(answer)

@@ -10,8 +10,8 @@ Not for production: it keeps everything in memory. What it does, it does as a ca
 - Requests for one object wait for one fetch. What may not be stored is passed on; so are ranges and
   requests with ``Authorization``, and objects over `OBJECT_MAX_BYTES`. All other methods are answered 405.
 - ``PURGE`` answers 200 (dropped) or 404 (was not cached), both without a body, as Squid does: a node of
-  driver ``squid``. Only loopback clients may; others get 403. A fetch under way when the purge comes is
-  not stored.
+  driver ``squid``, whose mark it sets (``Purgeline-Cache``). Only loopback clients may; others get 403. A
+  fetch under way when the purge comes is not stored.
 
 Every object is also a file in *folder*, see `release.lab.cachestore`.
 """
@@ -44,6 +44,7 @@ _HOP_BY_HOP = frozenset(
         *("content-length", "age"),  # both are ours to say
     }
 )
+_NONCE = "Purgeline-Nonce"
 _PASSED_ON = (
     "User-Agent",
     "Accept",
@@ -61,10 +62,12 @@ class CacheProxy:
     Args:
         backend: ``host:port`` of the origin, or of the proxy behind this one.
         folder: for the objects.
+        node: its name in ``engine.toml``; by default that of *folder*.
     """
 
-    def __init__(self, backend: str, folder: Path) -> None:
+    def __init__(self, backend: str, folder: Path, *, node: str = "") -> None:
         self._backend = backend
+        self._mark = f"squid {node or folder.name}"
         self._store = Store(folder)
         self._fetches: dict[str, asyncio.Task[Stored | None]] = {}
         self._session: aiohttp.ClientSession  # there from `start` to `stop`
@@ -115,10 +118,13 @@ class CacheProxy:
         return _response(fetched, "MISS")
 
     def _purge(self, request: web.BaseRequest, key: str) -> web.Response:
+        marks = {"Purgeline-Cache": self._mark}
+        if _NONCE in request.headers:
+            marks[_NONCE] = request.headers[_NONCE]
         if not ipaddress.ip_address(request.remote or "::").is_loopback:
-            return web.Response(status=403, text="this client may not purge\n")
+            return web.Response(status=403, text="this client may not purge\n", headers=marks)
         self._fetches.pop(key, None)  # it goes on for those who wait, but is not stored
-        return web.Response(status=200 if self._store.drop(key) else 404)
+        return web.Response(status=200 if self._store.drop(key) else 404, headers=marks)
 
     def _fetch_once(self, key: str, host: str, path: str) -> asyncio.Task[Stored | None]:
         fetch = self._fetches.get(key)

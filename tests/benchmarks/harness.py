@@ -346,10 +346,10 @@ class Bench:
         folder = self.new_folder("site")
         with (
             caches.start_varnish(
-                folder, name="parent", backend=self.origin.address, is_parent=True
+                folder, name="parent-1", backend=self.origin.address, is_parent=True
             ) as parent,
-            caches.start_varnish(folder, name="edge1", backend=parent.address) as edge1,
-            caches.start_varnish(folder, name="edge2", backend=parent.address) as edge2,
+            caches.start_varnish(folder, name="edge-1", backend=parent.address) as edge1,
+            caches.start_varnish(folder, name="edge-2", backend=parent.address) as edge2,
             self.engine(store + site_tables(parent, edge1, edge2), **settings) as engine,
         ):
             yield engine, [parent, edge1, edge2]

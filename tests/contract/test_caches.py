@@ -211,6 +211,30 @@ def test_purge_drops_the_object(cache: Cache, origin: Origin, path: str) -> None
     assert origin.methods == {"GET": 2}
 
 
+def test_answers_to_purges_bear_the_mark_of_the_node(cache: Cache, origin: Origin, path: str) -> None:
+    """Hit and miss; a visitor does not see it. The nonce comes back, though it is not sent on by a proxy."""
+    get(cache, path)
+    for _ in range(2):
+        headers = {"Connection": "keep-alive, Purgeline-Nonce", "Purgeline_Nonce": "0123abcd"}
+        answer = purge(cache, path, **headers)
+        assert answer.headers["purgeline-cache"] == f"{cache.driver} {cache.name}"
+        assert answer.headers["purgeline-nonce"] == "0123abcd"
+    assert "purgeline-cache" not in ask(cache, "GET", path).headers
+
+
+@pytest.mark.parametrize("header", ["Via", "X-Varnish", "X-Forwarded-For"])
+def test_a_purge_that_another_cache_passed_on_is_refused(
+    header: str, cache: Cache, origin: Origin, path: str
+) -> None:
+    """The other one did not purge itself. The refusal has the mark: it shows who refused."""
+    get(cache, path)
+    answer = purge(cache, path, **{header.replace("-", "_"): "1.1 edge"})
+    assert answer.status == (421 if cache.driver == "nginx" else 403)
+    assert answer.headers["purgeline-cache"] == f"{cache.driver} {cache.name}"
+    assert is_hit(cache, origin, path)
+    assert origin.methods == {"GET": 1}
+
+
 @pytest.mark.parametrize(
     ("cache", "hit", "miss"),
     [
@@ -456,7 +480,11 @@ def test_nginx_refuses_purge_outside_and_get_inside_the_purge_location(
     """Neither reaches the origin, and a GET purges nothing."""
     with start_nginx(servers, name="strict", backend=origin.address) as strict:
         get(strict, path)
-        assert ask(strict, "PURGE", path).status == 405
+        outside = ask(strict, "PURGE", path)
+        assert (outside.status, outside.headers["purgeline-cache"]) == (405, "nginx strict")
+        with Wire(strict.port) as wire:
+            wire.socket.sendall(f"PURGE /purge{path} HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
+            assert wire.read().status == 421
         assert ask(strict, "GET", f"{strict.purge_path}{path}").status == 405
         assert is_hit(strict, origin, path)
         assert origin.methods == {"GET": 1}

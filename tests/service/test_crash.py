@@ -83,7 +83,7 @@ def wait_for_all(engine: EngineProcess, ids: list[str], timeout_s: float = 60) -
 def test_nothing_answered_202_is_lost_by_kill_9(origin: Origin, tmp_path: Path) -> None:
     """Ten rounds on one data folder: load, SIGKILL, restart; every 202 of all rounds is found and done."""
     accepted: list[str] = []
-    with caches.start_cache("nginx", tmp_path, name="edge", backend=origin.address) as cache:
+    with caches.start_cache("nginx", tmp_path, name="edge-1", backend=origin.address) as cache:
         engine = EngineProcess(tmp_path, node_table(cache, name="edge-1"))
         engine.start()
         try:

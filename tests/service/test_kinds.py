@@ -36,7 +36,7 @@ def banning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Banning]:
     folder = tmp_path_factory.mktemp("banning")
     with (
         Origin() as origin,
-        caches.start_varnish(folder, name="edge", backend=origin.address) as cache,
+        caches.start_varnish(folder, name="edge-1", backend=origin.address) as cache,
         EngineProcess(folder, node_table(cache, name="edge-1")) as engine,
     ):
         yield Banning(origin, cache, engine)
@@ -85,7 +85,7 @@ def test_varnish_bans_what_fits_and_nothing_else(
 def test_a_bad_regex_fails_and_says_so(origin: Origin, tmp_path: Path) -> None:
     """Only the cache's own engine knows its regexes; its 400 is a failure and not tried again."""
     with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         task = engine.wait_for(engine.submit([f"http://{HOST}/(a"], kind="regex"))
@@ -101,7 +101,9 @@ def test_a_surrogate_key_takes_all_pages_that_carry_it(key_mode: str, origin: Or
         for path, keys in tags.items():
             origin.set(host, path, b"v1", headers={"Surrogate-Key": keys})
     with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address, xkey=key_mode == "xkey") as cache,
+        caches.start_varnish(
+            tmp_path, name="edge-1", backend=origin.address, xkey=key_mode == "xkey"
+        ) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1", key_mode=key_mode)) as engine,
     ):
 
@@ -128,7 +130,7 @@ def test_a_surrogate_key_takes_all_pages_that_carry_it(key_mode: str, origin: Or
 def test_a_soft_purge_serves_the_old_page_while_it_fetches(origin: Origin, tmp_path: Path) -> None:
     """Stale, not gone: the first visitor gets the old page at once, a later one the new."""
     with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         get_body(cache, "/a")
@@ -143,7 +145,7 @@ def test_a_soft_key_purge_is_soft_with_xkey(origin: Origin, tmp_path: Path) -> N
     """Xkey can be soft; the old page is served once more."""
     origin.set(HOST, "/a", b"v1", headers={"Surrogate-Key": "all"})
     with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         get_body(cache, "/a")
@@ -156,8 +158,8 @@ def test_a_soft_key_purge_is_soft_with_xkey(origin: Origin, tmp_path: Path) -> N
 def test_a_soft_purge_is_hard_at_the_parent(origin: Origin, tmp_path: Path) -> None:
     """A parent that served its stale page would poison the edge for good."""
     with (
-        caches.start_varnish(tmp_path, name="parent", backend=origin.address, is_parent=True) as parent,
-        caches.start_varnish(tmp_path, name="edge", backend=parent.address) as edge,
+        caches.start_varnish(tmp_path, name="parent-1", backend=origin.address, is_parent=True) as parent,
+        caches.start_varnish(tmp_path, name="edge-1", backend=parent.address) as edge,
         EngineProcess(
             tmp_path,
             layer_tables("parent", "edge")
@@ -199,7 +201,7 @@ def test_soft_goes_as_a_header_to_edges_only(tmp_path: Path) -> None:
 def test_varnish_drops_all_variants_of_a_url(origin: Origin, tmp_path: Path) -> None:
     """Vary: one purge, every variant."""
     with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         origin.headers = {"Vary": "Accept-Language"}

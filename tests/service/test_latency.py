@@ -12,7 +12,7 @@ from tests.waiting import wait_until
 def test_durations_of_answers_are_finer_than_a_millisecond(origin: Origin, tmp_path: Path) -> None:
     """A cache next door answers in less; 0 or 1 would be all that a clock of milliseconds had to say."""
     with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1"), log_subtasks=True) as engine,
     ):
         for number in range(10):

@@ -16,7 +16,7 @@ LAYERS = layer_tables("parent", "edge")
 def test_a_purge_goes_through_parent_and_edges(origin: Origin, tmp_path: Path) -> None:
     """Real caches: both edges serve the new page, because the parent dropped it before them."""
     with (
-        caches.start_varnish(tmp_path, name="parent", backend=origin.address, is_parent=True) as parent,
+        caches.start_varnish(tmp_path, name="parent-1", backend=origin.address, is_parent=True) as parent,
         caches.start_varnish(tmp_path, name="edge-1", backend=parent.address) as one,
         caches.start_nginx(tmp_path, name="edge-2", backend=parent.address) as two,
         EngineProcess(
@@ -118,7 +118,7 @@ def test_a_dead_parent_has_its_edges_purged_at_once_and_again_when_it_is_back(
 ) -> None:
     """Real caches: meanwhile the edge may take the old page from the parent, so the second purge counts."""
     with (
-        caches.start_nginx(tmp_path, name="parent", backend=origin.address) as parent,
+        caches.start_nginx(tmp_path, name="parent-1", backend=origin.address) as parent,
         caches.start_varnish(tmp_path, name="edge-1", backend=parent.address) as one,
         caches.start_varnish(tmp_path, name="edge-2", backend=origin.address) as two,
         EngineProcess(

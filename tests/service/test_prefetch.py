@@ -24,7 +24,7 @@ def test_a_prefetched_page_is_a_hit(driver: str, origin: Origin, tmp_path: Path)
     """The origin is asked by the prefetch and not by the visitor after it."""
     paths = ["/a", "/b?q=1", "/c%20d"]
     with (
-        caches.start_cache(driver, tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         task_id = engine.submit([f"http://{HOST}{path}" for path in paths], action="prefetch")
@@ -41,7 +41,7 @@ def test_a_prefetched_page_is_a_hit(driver: str, origin: Origin, tmp_path: Path)
 def test_a_purge_can_fetch_again(driver: str, origin: Origin, tmp_path: Path) -> None:
     """`prefetch: true`: purge, then fetch; the visitor gets new content without asking the origin."""
     with (
-        caches.start_cache(driver, tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         get_body(cache, "/a")
@@ -56,7 +56,7 @@ def test_a_purge_can_fetch_again(driver: str, origin: Origin, tmp_path: Path) ->
 def test_a_big_object_is_drained_and_cached(origin: Origin, tmp_path: Path) -> None:
     """Tens of megabytes pass through the engine's one small buffer."""
     with (
-        caches.start_nginx(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_nginx(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         origin.set_size(HOST, "/big", 48 * 1024 * 1024)
@@ -69,7 +69,7 @@ def test_a_big_object_is_drained_and_cached(origin: Origin, tmp_path: Path) -> N
 def test_an_object_over_the_limit_fails_and_the_others_do_not(origin: Origin, tmp_path: Path) -> None:
     """prefetch_max_bytes is a limit for one object, not the end of the task's other targets."""
     with (
-        caches.start_nginx(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_nginx(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1"), prefetch_max_bytes=100_000) as engine,
     ):
         origin.set_size(HOST, "/big", 8 * 1024 * 1024)
@@ -84,7 +84,7 @@ def test_only_2xx_is_a_prefetched_page(origin: Origin, tmp_path: Path) -> None:
     """A 404 fails at once and says so; a 503 is tried again, and done when the origin recovers."""
     origin.set(HOST, "/gone", b"no", status=404)
     with (
-        caches.start_nginx(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_nginx(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         task = engine.wait_for(engine.submit([f"http://{HOST}/gone"], action="prefetch"))
@@ -113,7 +113,7 @@ def test_prefetches_keep_to_their_concurrency(origin: Origin, tmp_path: Path) ->
             most = max(most, engine.node("edge-1")["in_flight"])
 
     with (
-        caches.start_nginx(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_nginx(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1"), prefetch_concurrency=3) as engine,
     ):
         watcher = threading.Thread(target=watch)

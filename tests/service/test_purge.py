@@ -16,7 +16,7 @@ DRIVERS = ["varnish", "ats", "nginx", "squid"]
 def test_purge_brings_new_content(driver: str, origin: Origin, tmp_path: Path) -> None:
     """Warm, change at the origin, purge, new content: on each kind of cache."""
     with (
-        caches.start_cache(driver, tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         origin.set(HOST, "/a.jpg", b"old")
@@ -34,7 +34,7 @@ def test_purge_takes_the_very_url_and_nothing_else(driver: str, origin: Origin, 
     purged = ["/a?x=1&y=%2F", "/a%20b", "/dir/%C3%A9?q=%26", "//double", "/semi;colon", "/plus+and~tilde"]
     kept = ["/a", "/a?x=1", "/a?x=1&y=/", "/a%2520b", "/dir/", "/semi", "/plus+and"]
     with (
-        caches.start_cache(driver, tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         for path in purged + kept:
@@ -52,7 +52,7 @@ def test_purge_takes_the_very_url_and_nothing_else(driver: str, origin: Origin, 
 def test_purge_of_what_is_not_cached_is_done(driver: str, origin: Origin, tmp_path: Path) -> None:
     """Not cached is what was wanted; nothing of it reaches the origin."""
     with (
-        caches.start_cache(driver, tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         task = engine.wait_for(engine.submit([f"http://{HOST}/never-seen"]))
@@ -67,7 +67,7 @@ def test_three_thousand_urls_are_all_acked(driver: str, origin: Origin, tmp_path
     """Each counted once, over every pipeline and every connection that the cache closes on the way."""
     options = {"keepalive_requests": 50} if driver == "nginx" else {}
     with (
-        caches.start_cache(driver, tmp_path, name="edge", backend=origin.address, **options) as cache,
+        caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address, **options) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         warm = [f"/{number}" for number in range(0, 3000, 100)]

@@ -21,7 +21,7 @@ def test_a_wrong_access_list_fails_the_task_and_says_so(driver: str, origin: Ori
     """The visitor still gets old content, so nothing may call this done."""
     with (
         caches.start_cache(
-            driver, tmp_path, name="edge", backend=origin.address, purge_allowed=False
+            driver, tmp_path, name="edge-1", backend=origin.address, purge_allowed=False
         ) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
@@ -62,7 +62,7 @@ def test_others_are_purged_beside_a_refusing_node(driver: str, origin: Origin, t
 def test_ats_without_a_remap_rule_is_refused_and_not_absent(origin: Origin, tmp_path: Path) -> None:
     """Both are a 404; only one with a body means that nothing was looked up."""
     with (
-        caches.start_ats(tmp_path, name="edge", backend=origin.address, hosts=[HOST]) as cache,
+        caches.start_ats(tmp_path, name="edge-1", backend=origin.address, hosts=[HOST]) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         task = engine.wait_for(engine.submit([f"http://{HOST}/not-cached", "http://other.example.com/a"]))

@@ -74,7 +74,7 @@ def test_an_nginx_without_a_purge_path_of_its_own_comes_back_whatever_its_origin
     """
     with (
         FakeNode(always(Act.HANG), answers_probes=False) as hung_origin,
-        caches.start_nginx(tmp_path, name="edge", backend=hung_origin.url.partition("//")[2]) as cache,
+        caches.start_nginx(tmp_path, name="edge-1", backend=hung_origin.url.partition("//")[2]) as cache,
         EngineProcess(
             tmp_path,
             fake_table(cache.url, name="edge-1", driver="nginx"),
@@ -98,7 +98,7 @@ def test_an_nginx_without_a_purge_path_of_its_own_comes_back_whatever_its_origin
 def test_a_paused_cache_gets_its_purges_when_it_goes_on(origin: Origin, tmp_path: Path) -> None:
     """It takes connections and never answers: found by the time-out, not waited for."""
     with (
-        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1"), request_timeout_s=0.5) as engine,
     ):
         get_body(cache, "/a")

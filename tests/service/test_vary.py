@@ -47,7 +47,7 @@ def fill(origin: Origin, cache: Cache, *languages: str, path: str = "/a") -> Non
 @pytest.mark.parametrize("driver", ["varnish", "ats"])
 def test_varnish_and_ats_drop_all_variants(driver: str, origin: Origin, tmp_path: Path) -> None:
     with (
-        caches.start_cache(driver, tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
     ):
         fill(origin, cache, *LANGUAGES)
@@ -65,7 +65,7 @@ def test_nginx_drops_the_variant_of_the_nodes_own_headers(
 ) -> None:
     """The others stay; the task is done, and its notes say so."""
     with (
-        caches.start_nginx(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_nginx(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, nodes(cache, headers)) as engine,
     ):
         fill(origin, cache, *LANGUAGES)
@@ -82,7 +82,7 @@ def test_squid_drops_the_variant_of_the_nodes_own_headers(
 ) -> None:
     """It keeps one variant of a URL; without its headers the purge finds nothing, and the old page stays."""
     with (
-        caches.start_squid(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_squid(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, nodes(cache, headers)) as engine,
     ):
         fill(origin, cache, "fr")
@@ -108,7 +108,7 @@ def test_a_wildcard_drops_what_is_below_it_where_the_module_of_nginx_knows_wildc
     dropped = "v2" if b"purge_all" in module.read_bytes() else "v1"
     pages = [(HOST, "/n/a"), (HOST, "/n/b?x=1"), (HOST, "/m"), ("www.example.com", "/n/a")]
     with (
-        caches.start_nginx(tmp_path, name="edge", backend=origin.address) as cache,
+        caches.start_nginx(tmp_path, name="edge-1", backend=origin.address) as cache,
         EngineProcess(tmp_path, node_table(cache, name="edge-1", wildcard=True)) as engine,
     ):
         fill(origin, cache, *LANGUAGES, path="/n/v")

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from engine.config.tables import NodeConfig
 
-REFUSALS: Final = frozenset({401, 403, 405, 407, 501})
-"""An ACL, a login or an unknown method: the same request will be refused again."""
+REFUSALS: Final = frozenset({401, 403, 405, 407, 421, 501})
+"""An ACL, a login, an unknown method, or the guard against purges that another cache passed on: the same
+request will be refused again."""
 
 RETRIES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Says of itself that later may be better."""

@@ -102,7 +102,8 @@ def whose(node: NodeConfig, operation: Operation, target: str, shape: Shape) -> 
     numbers = shape.all(b"x-varnish")
     if shape.all(b"connection") != [b"keep-alive"]:
         # Varnish 8 ends the connection itself after a method that it does not know.
-        return Whose.UNTOLD if numbers and shape.status == _UNKNOWN_METHOD else Whose.FORWARDED
+        is_unknown = shape.status == _UNKNOWN_METHOD and shape.names[:3] == _START
+        return Whose.UNTOLD if is_unknown else Whose.FORWARDED
     is_own = (
         shape.names[:3] == _START
         and shape.names[-2:] == _END

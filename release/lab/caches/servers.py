@@ -2,7 +2,8 @@
 
 `start_varnish`, `start_ats`, `start_nginx` and `start_squid` take the same keywords where these make sense:
 
-* *name*: of the node; the server lives in ``workdir/name``.
+* *name*: of the server, which lives in ``workdir/name``.
+* *node*: its name in ``engine.toml``, which goes into the mark of its answers; by default *name*.
 * *backend*: ``host:port`` of the origin or of the cache behind this one.
 * *purge_allowed*: with ``False`` the access list names another client, so this server refuses a PURGE.
 * *default_ttl_s*: how long to keep what comes without Cache-Control.
@@ -12,23 +13,25 @@ They return a running `Cache` and raise `CacheError` when the server is missing 
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from engine.base.templates import render
 from release.lab.caches.errors import CacheError
 from release.lab.caches.ports import free_port
 from release.lab.caches.process import Cache, find_binary
 
-TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 STORAGE_MB = 256
 NGINX_MODULE_DIRS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules")
 NGINX_MODULE = "ngx_http_cache_purge_module.so"
 NGINX_PURGE_PATH = "/purge"
+NGINX_ZONE = "purgeline"
 
 _BINARIES = {"varnish": "varnishd", "ats": "traffic_server", "nginx": "nginx", "squid": "squid"}
+_ATS_FILES = (
+    *("records.config", "remap.config", "ip_allow.yaml", "storage.config"),
+    *("plugin.config", "purgeline.config"),
+)
 _PURGE_FROM = ["127.0.0.1"]
 _PURGE_FROM_ELSEWHERE = ["192.0.2.1"]  # RFC 5737: nobody's address
 
@@ -49,6 +52,7 @@ def start_varnish(
     *,
     name: str,
     backend: str,
+    node: str | None = None,
     purge_allowed: bool = True,
     xkey: bool = True,
     is_parent: bool = False,
@@ -60,8 +64,9 @@ def start_varnish(
 
     Args:
         workdir: parent of its directory.
-        name: of the node.
+        name: of the server.
         backend: ``host:port`` behind it.
+        node: its name in ``engine.toml``; by default *name*.
         purge_allowed: whether this machine may purge.
         xkey: surrogate keys by vmod xkey; ``False``: by bans.
         is_parent: pass ``Surrogate-Key`` on, for the edges that fetch here.
@@ -77,10 +82,11 @@ def start_varnish(
         *("-f", "/proc/self/cwd/varnish.vcl", "-a", f"127.0.0.1:{port}", "-t", str(default_ttl_s)),
         *("-s", f"default=malloc,{STORAGE_MB}m", "-p", "thread_pool_min=25", "-p", "listen_depth=4096"),
     ]
-    vcl = _render(
+    vcl = render(
         "varnish.vcl.j2",
         backend_host=backend_host,
         backend_port=backend_port,
+        node=node or name,
         purge_from=_purge_from(allowed=purge_allowed),
         key_mode="xkey" if xkey else "ban",
         is_parent=is_parent,
@@ -97,6 +103,7 @@ def start_ats(
     *,
     name: str,
     backend: str,
+    node: str | None = None,
     purge_allowed: bool = True,
     hosts: Sequence[str] | None = None,
     default_ttl_s: int = 3600,
@@ -106,8 +113,9 @@ def start_ats(
 
     Args:
         workdir: parent of its directory.
-        name: of the node.
+        name: of the server.
         backend: ``host:port`` behind it.
+        node: its name in ``engine.toml``; by default *name*.
         purge_allowed: whether this machine may purge.
         hosts: hosts with a remap rule; ``None``: any host.
         default_ttl_s: how long to keep what comes without Cache-Control.
@@ -118,17 +126,15 @@ def start_ats(
     settings: dict[str, Any] = {
         "port": port,
         "backend": backend,
+        "node": node or name,
         "hosts": list(hosts or ()),
         "purge_from": _purge_from(allowed=purge_allowed),
         "default_ttl_s": default_ttl_s,
         "storage_mb": STORAGE_MB,
         "prefix": str(Path(binary).parents[1]),
     }
-    files = {
-        f"conf/{file}": _render(f"ats/{file}.j2", **settings)
-        for file in ("records.config", "remap.config", "ip_allow.yaml", "storage.config")
-    }
-    files["runroot.yaml"] = _render("ats/runroot.yaml.j2", **settings)
+    files = {f"conf/{file}": render(f"ats/{file}.j2", **settings) for file in _ATS_FILES}
+    files["runroot.yaml"] = render("ats/runroot.yaml.j2", **settings)
     argv = [binary, "--run-root=/proc/self/cwd/runroot.yaml"]
     server = Cache(workdir, name=name, driver="ats", argv=argv, port=port)
     server.write(files, directories=("cache", "log", "run"))
@@ -141,6 +147,7 @@ def start_nginx(
     *,
     name: str,
     backend: str,
+    node: str | None = None,
     purge_allowed: bool = True,
     keepalive_requests: int = 1000,
     default_ttl_s: int = 3600,
@@ -150,19 +157,22 @@ def start_nginx(
 
     Args:
         workdir: parent of its directory.
-        name: of the node.
+        name: of the server.
         backend: ``host:port`` behind it.
+        node: its name in ``engine.toml``; by default *name*.
         purge_allowed: whether this machine may purge.
         keepalive_requests: requests after which nginx closes a connection.
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
     """
     port = port or free_port()
-    text = _render(
+    text = render(
         "nginx.conf.j2",
         module=_nginx_module(),
         port=port,
         backend=backend,
+        node=node or name,
+        zone=NGINX_ZONE,
         purge_path=NGINX_PURGE_PATH,
         purge_from=_purge_from(allowed=purge_allowed),
         keepalive_requests=keepalive_requests,
@@ -182,6 +192,7 @@ def start_squid(
     *,
     name: str,
     backend: str,
+    node: str | None = None,
     purge_allowed: bool = True,
     default_ttl_s: int = 3600,
     port: int | None = None,
@@ -190,19 +201,21 @@ def start_squid(
 
     Args:
         workdir: parent of its directory.
-        name: of the node.
+        name: of the server.
         backend: ``host:port`` behind it.
+        node: its name in ``engine.toml``; by default *name*.
         purge_allowed: whether this machine may purge.
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
     """
     port = port or free_port()
     backend_host, backend_port = _split(backend)
-    text = _render(
+    text = render(
         "squid.conf.j2",
         port=port,
         backend_host=backend_host,
         backend_port=backend_port,
+        node=node or name,
         purge_from=_purge_from(allowed=purge_allowed),
         default_ttl_s=default_ttl_s,
         storage_mb=STORAGE_MB,
@@ -233,22 +246,6 @@ def start_cache(driver: str, workdir: Path, *, name: str, backend: str, **option
     if driver not in starters:
         raise CacheError(name, f"no driver {driver!r}, only {', '.join(starters)}")
     return starters[driver](workdir, name=name, backend=backend, **options)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - configuration files, no HTML
-    )
-
-
-def _render(template: str, **settings: Any) -> str:
-    return _environment().get_template(template).render(**settings)
 
 
 def _binary(driver: str, name: str) -> str:

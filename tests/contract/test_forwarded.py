@@ -1,0 +1,331 @@
+"""Purges that real caches answered themselves, and those that they passed on: what `whose` says of each.
+
+Who answered is not taken from the answer: an object is cached, the content behind it changes, the purge is
+sent, and a visitor looks. Old content: the cache did nothing. The origin's log has every purge that got
+through, and tells where nothing was cached. No answer that was passed on reads as the cache's own, whatever
+an origin says; an answer is not told only where nothing in its bytes could tell.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from engine.config.tables import NodeConfig
+from engine.nodes import drivers
+from engine.nodes.answer import Answer
+from engine.nodes.evidence import Whose
+from engine.nodes.wire import AnswerReader
+from engine.tasks.words import Operation
+from release.lab.origin import Origin
+from tests.rigs import forwarding
+from tests.rigs.engine_process import get_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from release.lab.caches import Cache
+
+OWN, UNTOLD, FORWARDED = Whose
+BEHIND = {"parents": ["parent-1"]}
+PAGE = b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>gone</body>\r\n</html>\r\n"
+
+_numbers = itertools.count(1)
+
+
+class Row(NamedTuple):
+    """One way in which a cache is configured, the host that has it, and what its answers read as."""
+
+    host: str
+    whose: Whose
+    is_own: bool
+    extra: dict[str, Any] = {}  # noqa: RUF012 - of the node, and never changed
+    operation: Operation = Operation.PURGE_URL
+
+
+class Rig:
+    """A cache, what is behind it, and the one that asks."""
+
+    def __init__(self, cache: Cache, origin: Origin, parent: int | None = None) -> None:
+        self.cache = cache
+        self.origin = origin
+        self._parent = parent  # its port
+
+    def node(self, **extra: Any) -> NodeConfig:
+        driver: Any = self.cache.driver
+        return NodeConfig(name="edge-1", driver=driver, url=self.cache.url, **extra)
+
+    def ask(self, row: Row, path: str) -> bytes:
+        """Send what the driver sends; return the answer as `whose` takes it."""
+        text = drivers.requester(self.node(**row.extra), row.operation)(f"http://{row.host}{path}")
+        return exchange(self.cache.port, text)
+
+    def whose(self, row: Row, path: str, answer: bytes) -> Whose:
+        return drivers.whose(self.node(**row.extra), row.operation, f"http://{row.host}{path}", answer)
+
+    def purges(self) -> int:
+        """Return how many purges have got through to the origin."""
+        return sum(count for method, count in self.origin.methods.items() if method != "GET")
+
+    def fill(self, host: str, path: str) -> None:
+        """Have an old page cached, here and at the parent; then the parent, if any, has it no more."""
+        self.origin.version = "v1"
+        get_page(self.cache, path, host=host)
+        self.origin.version = "v2"
+        if self._parent is not None:
+            location = self.cache.purge_path
+            exchange(self._parent, f"PURGE {location}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+
+    def is_old(self, host: str, path: str) -> bool:
+        return get_page(self.cache, path, host=host)[1].startswith(b"v1 ")
+
+
+def exchange(port: int, text: str) -> bytes:
+    """Send *text* on a connection of its own; return the head of the answer and up to 2 KiB of its body."""
+    answers: list[Answer] = []
+    reader, data, rest = AnswerReader(), b"", bytearray()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(text.encode("ascii"))
+        while not answers:
+            chunk = sock.recv(65536)
+            data += chunk
+            rest += chunk
+            if not chunk:
+                reader.feed_eof(answers)
+                break
+            del rest[: reader.feed(rest, len(rest), answers)]
+    return data[: data.index(b"\r\n\r\n") + 4 + 2048]
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    with Origin() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _as_new(origin: Origin) -> Iterator[None]:
+    yield
+    origin.reset()
+    origin.version = "v1"
+
+
+@pytest.fixture(scope="module")
+def varnish(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("varnish")
+    with (
+        forwarding.varnish_parent(folder, origin) as parent,
+        forwarding.varnish(folder, origin, parent) as cache,
+    ):
+        yield Rig(cache, origin, parent.port)
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Rig]:
+    cache, parent = forwarding.nginx(tmp_path_factory.mktemp("nginx"), origin)
+    with cache:
+        yield Rig(cache, origin, parent)
+
+
+@pytest.fixture(scope="module")
+def ats(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Rig]:
+    with forwarding.ats(tmp_path_factory.mktemp("ats"), origin) as cache:
+        yield Rig(cache, origin)
+
+
+@pytest.fixture(scope="module")
+def squid(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Rig]:
+    with forwarding.squid(tmp_path_factory.mktemp("squid"), origin) as cache:
+        yield Rig(cache, origin)
+
+
+@pytest.fixture
+def path() -> str:
+    return f"/{next(_numbers)}.jpg"
+
+
+def check(rig: Rig, row: Row, path: str) -> None:
+    """Purge what is cached, and see whose the answer is and who did it."""
+    rig.fill(row.host, path)
+    before = rig.purges()
+    answer = rig.ask(row, path)
+    assert (rig.whose(row, path, answer), rig.is_old(row.host, path)) == (row.whose, not row.is_own), answer
+    assert not (row.is_own and rig.purges() > before), "the origin's log has it"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("purge.test", OWN, True),
+        Row("purge.parent.test", UNTOLD, True, BEHIND),
+        Row("stripped.test", UNTOLD, True),
+        Row("pipe.test", FORWARDED, False),
+        Row("pipe.parent.test", FORWARDED, False, BEHIND),
+        Row("keep.test", FORWARDED, False),
+        Row("keep.parent.test", UNTOLD, False, BEHIND),
+        Row("marking.parent.test", FORWARDED, False, BEHIND),
+        Row("pass.test", FORWARDED, False),
+        Row("pass.parent.test", FORWARDED, False, BEHIND),
+        Row("bare.test", UNTOLD, False),
+        Row("bare.parent.test", UNTOLD, False, BEHIND),
+        Row("hash.test", FORWARDED, False),
+        Row("pipe.test", FORWARDED, False, {}, Operation.PURGE_PREFIX),
+    ],
+    ids=str,
+)
+def test_varnish(varnish: Rig, row: Row, path: str) -> None:
+    """A synthetic answer is its own; what was piped, passed or looked up is not."""
+    check(varnish, row, path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("purge.test", OWN, True),
+        Row("without.test", FORWARDED, False),
+        Row("parent.test", UNTOLD, False, BEHIND),
+        Row("renamed.test", UNTOLD, False, BEHIND),
+    ],
+    ids=str,
+)
+def test_nginx(nginx: Rig, row: Row, path: str) -> None:
+    """The page of the module names the key; a parent that sees the same host says the very same."""
+    if row.host == "renamed.test":  # the object that the parent drops has to be there
+        exchange(nginx.cache.port, f"GET {path} HTTP/1.1\r\nHost: {row.host}\r\n\r\n")
+        nginx.origin.version = "v2"
+        answer = nginx.ask(row, path)
+        assert nginx.whose(row, path, answer) is row.whose
+        assert b"Key : other.test" in answer
+        return
+    if row.host == "parent.test":
+        nginx.origin.version = "v1"
+        get_page(nginx.cache, path, host=row.host)
+        answer = nginx.ask(row, path)
+        nginx.origin.version = "v2"
+        assert (nginx.whose(row, path, answer), nginx.is_old(row.host, path)) == (row.whose, True), answer
+        return
+    check(nginx, row, path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("purge.test", OWN, True),
+        Row("uncached.test", FORWARDED, False),
+        Row("purge.test", FORWARDED, False, {"purge_method": "purge"}),
+        Row("purge.test", FORWARDED, False, {"purge_method": "FLUSH"}),
+    ],
+    ids=str,
+)
+def test_ats(ats: Rig, row: Row, path: str) -> None:
+    """Only with caching off, or for an unknown method, it passes a purge on."""
+    if row.host == "uncached.test":
+        answer = ats.ask(row, path)
+        assert ats.origin.methods == {"PURGE": 1}
+        assert ats.whose(row, path, answer) is row.whose
+        return
+    check(ats, row, path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("purge.test", OWN, True),
+        Row("purge.test", FORWARDED, False, {"purge_method": "FLUSH"}),
+    ],
+    ids=str,
+)
+def test_squid(squid: Rig, row: Row, path: str) -> None:
+    """It never passes PURGE on; unknown methods it does, and drops the object itself if that goes well."""
+    before = squid.purges()
+    answer = squid.ask(row, path)
+    assert (squid.whose(row, path, answer), squid.purges() - before) == (row.whose, 0 if row.is_own else 1)
+    if row.is_own:
+        check(squid, row, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "status"),
+    [
+        ("varnish", Row("purge.test", OWN, True), 200),
+        ("varnish", Row("refuse.test", OWN, True), 403),
+        ("nginx", Row("purge.test", UNTOLD, True), 404),
+        ("nginx", Row("refuse.test", UNTOLD, True), 403),
+        ("ats", Row("purge.test", OWN, True), 404),
+        ("ats", Row("refuse.test", OWN, True), 403),
+        ("ats", Row("no-rule.test", OWN, True), 404),
+        ("squid", Row("purge.test", OWN, True), 404),
+        ("squid", Row("refuse.test", OWN, True), 403),
+    ],
+    ids=str,
+)
+def test_own_answers_without_an_object(
+    name: str, row: Row, status: int, path: str, request: pytest.FixtureRequest
+) -> None:
+    """Absent and refused: the origin heard nothing of it."""
+    rig: Rig = request.getfixturevalue(name)
+    answer = rig.ask(row, path)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert rig.whose(row, path, answer) is row.whose, answer
+    assert not rig.origin.methods
+
+
+@pytest.mark.parametrize("status", [200, 204, 404, 405, 403, 501])
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("varnish", Row("pipe.test", FORWARDED, False)),
+        ("varnish", Row("pass.test", FORWARDED, False)),
+        ("nginx", Row("without.test", FORWARDED, False)),
+        ("ats", Row("uncached.test", FORWARDED, False)),
+        ("squid", Row("purge.test", FORWARDED, False, {"purge_method": "FLUSH"})),
+    ],
+    ids=str,
+)
+def test_whatever_an_origin_says_is_forwarded(
+    name: str, row: Row, status: int, path: str, request: pytest.FixtureRequest
+) -> None:
+    """With a body and without one, in the words of any of the caches."""
+    rig: Rig = request.getfixturevalue(name)
+    asked = rig.cache.purge_path + path
+    for headers, body in (
+        ({}, b""),
+        ({"Content-Type": "text/html", "Server": "nginx/1.22.1"}, PAGE),
+        ({"Content-Type": "text/html", "Server": "Varnish", "X-Varnish": "5"}, b"<p>XID: 5</p>"),
+        ({"Server": "squid/5.7", "Mime-Version": "1.0", "X-Cache-Lookup": "NONE from squid:1"}, b""),
+        ({"Server": "ATS/9.2.9", "Cache-Control": "no-store"}, b""),
+    ):
+        rig.origin.set(row.host, asked, body if status != 204 else b"", headers=headers, status=status)
+        before = rig.purges()
+        answer = rig.ask(row, path)
+        assert rig.purges() == before + 1
+        assert rig.whose(row, path, answer) is FORWARDED, answer
+
+
+def test_the_rules_for_ats_make_an_error_of_a_purge_that_it_passed_on(ats: Rig, path: str) -> None:
+    """Without a mark, whatever the origin says."""
+    row = Row("marking.test", FORWARDED, False)
+    answer = ats.ask(row, path)
+    assert ats.origin.methods == {"PURGE": 1}
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"Purgeline-Cache" not in answer
+    assert ats.whose(row, path, answer) is FORWARDED
+
+
+def test_an_nginx_behind_an_nginx_has_the_same_page(nginx: Rig, path: str) -> None:
+    """404 of the one that was asked and 404 of the one behind it: nothing tells them apart."""
+    row = Row("files.test", UNTOLD, False)
+    answer = nginx.ask(row, path)
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert nginx.whose(row, path, answer) is UNTOLD
+
+
+def test_a_purge_of_varnish_that_goes_on_as_a_get_reads_as_forwarded(varnish: Rig, path: str) -> None:
+    """A lookup that answers a purge, of an object that is there."""
+    varnish.fill("hash.test", path)
+    answer = varnish.ask(Row("hash.test", FORWARDED, False), path)
+    assert varnish.whose(Row("hash.test", FORWARDED, False), path, answer) is FORWARDED
+    assert varnish.purges() == 0

@@ -16,6 +16,7 @@ import msgspec
 
 from engine.config.checks import check
 from engine.config.hints import explain, nearest, say_where
+from engine.config.parents import with_parents
 from engine.config.tables import TABLES, AlertConfig, Config, EngineConfig, StoreConfig, Table
 from engine.errors import ConfigError
 
@@ -54,7 +55,7 @@ def load(path: Path, environ: dict[str, str] | None = None) -> Config:
 
 
 def parse(table: dict[str, Any]) -> Config:
-    """Turn a decoded TOML table into a checked `Config`.
+    """Turn a decoded TOML table into a checked `Config`, in which every node has its parents.
 
     Raises:
         ConfigError: see `load`; without the file's name.
@@ -65,7 +66,7 @@ def parse(table: dict[str, Any]) -> Config:
     except msgspec.ValidationError as exc:
         raise ConfigError(say_where(str(exc))) from exc
     check(config)
-    return config
+    return with_parents(config)
 
 
 def _override(table: dict[str, Any], environ: Mapping[str, str]) -> None:

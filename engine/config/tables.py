@@ -104,7 +104,7 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     driver: Driver
     url: str
     layer: str = "edge"
-    parents: list[str] | None = None  #: None: every node of the layer before
+    parents: list[str] | None = None  #: None: every node of the layer before; `load` puts their names in
     purge_method: str = "PURGE"
     purge_path: str = ""
     key_mode: Literal["xkey", "ban", "none"] = "xkey"  #: varnish: how surrogate keys are dropped

@@ -1,7 +1,7 @@
 """Which nodes a task goes to, and which of them wait for which.
 
-Layers are worked in the order of the configuration. A node waits for its own ``parents``; one
-without ``parents`` waits for the whole layer before it. Only nodes that the task targets count: when
+Layers are worked in the order of the configuration. A node waits for its own ``parents``, which without that
+key are the whole layer before it. Only nodes that the task targets count: when
 a task leaves a layer out, nodes wait for the nearest targeted ancestors instead. So they do when a parent
 is skipped, because its cache cannot do what the task asks.
 """
@@ -35,7 +35,7 @@ class Topology:
     def __init__(self, config: Config) -> None:
         self._layers = [layer.name for layer in config.layer] or ["edge"]
         self._nodes = sorted(config.node, key=lambda node: self._layers.index(node.layer))
-        self._ancestors = {node.name: self._parents_of(node) for node in self._nodes}
+        self._ancestors = {node.name: node.parents or [] for node in self._nodes}
         self._plans: dict[tuple[frozenset[str], frozenset[str], str, str, bool, bool], Plan] = {}
 
     def plan(
@@ -75,16 +75,6 @@ class Topology:
                 self._plans.clear()
             self._plans[wanted] = plan
         return plan
-
-    def _parents_of(self, node: NodeConfig) -> list[str]:
-        if node.parents is not None:
-            return list(node.parents)
-        depth = self._layers.index(node.layer)
-        for layer in reversed(self._layers[:depth]):
-            above = [other.name for other in self._nodes if other.layer == layer]
-            if above:
-                return above
-        return []
 
     def _choose(self, layers: frozenset[str], nodes: frozenset[str]) -> list[NodeConfig]:
         chosen = [

@@ -16,7 +16,6 @@ import pytest
 
 from engine.config.tables import NodeConfig
 from engine.nodes import drivers
-from engine.nodes.answer import Answer
 from engine.nodes.evidence import Whose
 from engine.nodes.wire import AnswerReader
 from engine.tasks.words import Operation
@@ -27,6 +26,7 @@ from tests.rigs.engine_process import get_page
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from engine.nodes.answer import Answer
     from release.lab.caches import Cache
 
 OWN, UNTOLD, FORWARDED = Whose

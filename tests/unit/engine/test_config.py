@@ -82,7 +82,7 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
     assert config.engine.due_s == 5
     assert config.node[0].layer == "edge"
     assert config.node[0].parents == ["parent-1"]
-    assert config.node[1].parents is None
+    assert config.node[1].parents == []
     assert config.auth.tokens[0].scopes == ["submit", "admin"]
 
 

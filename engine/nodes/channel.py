@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from engine.nodes import drivers
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from engine.nodes.limits import Limits
     from engine.nodes.queue import Item
     from engine.nodes.refusals import Refusals
+    from engine.nodes.underway import Fetches
     from engine.tasks.task import Share
     from engine.tasks.words import Operation
 
@@ -57,14 +59,23 @@ class Channel:
     Args:
         owner: the node.
         refusals: asked before requests are sent; None where refusals do not count (prefetches).
+        fetches: told what is sent and what comes of it; None where that does not count (purges).
     """
 
     def __init__(
-        self, owner: Owner, limits: Limits, buffers: BufferPool, timer: Timer, *, refusals: Refusals | None
+        self,
+        owner: Owner,
+        limits: Limits,
+        buffers: BufferPool,
+        timer: Timer,
+        *,
+        refusals: Refusals | None = None,
+        fetches: Fetches | None = None,
     ) -> None:
         self._owner = owner
         self._health = owner.health
         self._refusals = refusals
+        self._fetches = fetches
         self.name = owner.config.name
         self.size = limits.size
         self.depth = limits.depth
@@ -91,6 +102,10 @@ class Channel:
     def in_flight(self) -> int:
         """Requests on the wire."""
         return sum(connection.in_flight for connection in self._connections)
+
+    def oldest_sent_at(self) -> float:
+        """Return when the oldest request was sent that waits for its answer; infinity: there is none."""
+        return min((connection.oldest_sent_at for connection in self._connections), default=inf)
 
     @property
     def waiting_count(self) -> int:
@@ -142,6 +157,8 @@ class Channel:
         items = backlog.take(room) if backlog else []
         if len(items) < room and self._health.takes_new:
             items += self._queue.take(room - len(items))
+        if self._fetches is not None and items:
+            self._fetches.begin(items)
         refusals = self._refusals
         return self._sift(items, refusals) if refusals is not None and refusals.hosts else items
 
@@ -176,10 +193,14 @@ class Channel:
 
     def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
         """Pass answers on, with the time since the oldest of their requests was sent."""
+        if self._fetches is not None:
+            self._fetches.answered(items, answers)
         self._owner.answered(items, answers, duration_s)
 
     def too_big(self, item: Item) -> None:
         """Fail a request whose answer is over the limit."""
+        if self._fetches is not None:
+            self._fetches.lost([item])
         self._owner.too_big(item, self.body_max_bytes)
 
     # Connections
@@ -249,6 +270,8 @@ class Channel:
     def lost(self, connection: Connection, unanswered: list[Item]) -> None:
         """Let a connection go; what it left unanswered is done again."""
         self._connections.discard(connection)
+        if self._fetches is not None:
+            self._fetches.lost(unanswered)
         if unanswered:
             self._owner.unanswered(self, connection, unanswered)
         self.wake()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Protocol, cast
 
 from engine.errors import WireError
@@ -80,6 +81,11 @@ class Connection(asyncio.BufferedProtocol):
     def in_flight(self) -> int:
         """Requests that wait for their answer."""
         return len(self.items)
+
+    @property
+    def oldest_sent_at(self) -> float:
+        """When the oldest request was sent that waits for its answer; infinity: there is none."""
+        return self._writes[0][1] if self._writes else inf
 
     @property
     def takes_more(self) -> bool:

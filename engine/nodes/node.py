@@ -7,9 +7,11 @@ through `Node.answered`, which says what each of them means and passes them on t
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from engine.nodes.address import address_of
+from engine.nodes.beside import Beside
 from engine.nodes.channel import Channel
 from engine.nodes.health import Health, NodeState
 from engine.nodes.limits import prefetch_limits, purge_limits
@@ -18,6 +20,7 @@ from engine.nodes.probe import Probe
 from engine.nodes.readings import Readings
 from engine.nodes.refusals import Refusals
 from engine.nodes.suspects import Suspects
+from engine.nodes.underway import Fetches, Underway
 from engine.tasks.words import QUICK_ATTEMPTS, Operation, Outcome
 
 if TYPE_CHECKING:
@@ -83,8 +86,19 @@ class Node:
             on_problem=self.health.still_away,
             on_answer=self._answers_again,
         )
+        self.fetches = Fetches(timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
         self.purges = Channel(self, purge_limits(settings), buffers, timer, refusals=self._refusals)
-        self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, refusals=None)
+        self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
+        self.underway = Underway(self.purges.oldest_sent_at)
+        self.fetches.places = (self.underway,)
+        self._beside = Beside(
+            self.underway,
+            timer,
+            self.postponed,
+            now=time.monotonic,
+            send_again=self._purge_again,
+            on_rows=lambda: events.postponed(config, 0),
+        )
         self._is_closed = False
         self._took_s = stats.node_histogram(config.name)
         self.acked_count = 0
@@ -107,7 +121,7 @@ class Node:
     @property
     def waiting_count(self) -> int:
         """Requests that wait in memory."""
-        return self.purges.waiting_count + self.prefetches.waiting_count
+        return self.purges.waiting_count + self.prefetches.waiting_count + len(self._beside)
 
     @property
     def coalesced(self) -> int:
@@ -169,7 +183,6 @@ class Node:
         self._took_s.observe(duration_s)
         acked, rest = self._readings.sort(items, answers, duration_s)
         if acked:
-            self.acked_count += len(acked)
             if self._refusals.hosts and self._refusals.clear(acked):
                 self._events.takes_purges_again(self.config)
             if self._suspects.counts:
@@ -178,7 +191,11 @@ class Node:
                 self.health.works()
             if self.postponed.watched:
                 self.postponed.note_acked(acked)
-            self._outcomes.acked(acked)
+            counted = acked
+            if self.underway.fetches and acked[0][0].operation is not _PREFETCH:
+                counted = self._beside.counted(acked, self.purges.now() - duration_s)
+            self.acked_count += len(counted)
+            self._outcomes.acked(counted)
         for item, meaning, answer in rest:
             self._not_acked(item, meaning, answer)
         if rest and not acked and not self._is_closed:
@@ -263,6 +280,14 @@ class Node:
         else:
             self._wake()
 
+    def _purge_again(self, items: list[Item]) -> None:
+        """Send purges again that were acked beside a prefetch, now that it has ended."""
+        self.purges.put_back(self._outcomes.without_cancelled(items))
+        if self.health.is_down:
+            self._park_all()
+        else:
+            self.purges.wake()
+
     def _gone_down(self, reason: str) -> None:
         """Stop sending, and ask until the node answers as one that works.
 
@@ -276,6 +301,7 @@ class Node:
 
     def _park_all(self) -> None:
         """Everything that waits in memory goes to the delay queue."""
+        self.purges.put_back(self._outcomes.without_cancelled(self._beside.take_all()))
         for take_all in (
             self.purges.take_backlog,
             self.prefetches.take_backlog,

@@ -67,6 +67,7 @@ class Postponed:
         self._requests: dict[tuple[int, str], _Wrong] = {}
         self._held: dict[tuple[int, str], _Wrong] = {}
         self._acked_at: dict[tuple[int, str], float] = {}
+        self._beside: set[tuple[int, str]] = set()
         self.watched: set[tuple[int, str]] = set()
         """Operations and hosts of postponed requests, with nothing acked since; changed here only."""
 
@@ -74,7 +75,7 @@ class Postponed:
         return f"<Postponed [{len(self._requests)} requests, {len(self._held)} hosts held]>"
 
     def __len__(self) -> int:
-        return len(self._requests) + len(self._held)
+        return len(self._requests) + len(self._held) + len(self._beside)
 
     def postpone(self, operation: Operation | int, target: str) -> float | None:
         """Count a request that went wrong once more.
@@ -107,6 +108,14 @@ class Postponed:
             held.pause(now)
             self.watched.add(pair)
 
+    def await_fetch(self, operation: Operation | int, target: str) -> None:
+        """Keep a purge from being sent until a prefetch that it was sent beside has ended."""
+        self._beside.add((operation, target))
+
+    def fetch_over(self, operation: Operation | int, target: str) -> None:
+        """That prefetch has ended."""
+        self._beside.discard((operation, target))
+
     def _is_poison(self, pair: tuple[int, str], wrong: _Wrong, now: float) -> bool:
         was_acked = self._acked_at.get(pair, wrong.first_at - 1) >= wrong.first_at
         return was_acked and now - wrong.first_at >= self._poison_after_s
@@ -114,6 +123,8 @@ class Postponed:
     def is_waiting(self, operation: int, target: str) -> bool:
         """Tell whether a request may not be sent yet."""
         now = self._now()
+        if (operation, target) in self._beside:
+            return True
         wrong = self._requests.get((operation, target))
         if wrong is not None and wrong.due_at > now:
             return True

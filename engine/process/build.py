@@ -21,6 +21,7 @@ from engine.intake.admission import Admission
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.nodes.node import Node
+from engine.nodes.underway import link
 from engine.process.core import make_core
 from engine.process.housekeeping import Housekeeping
 from engine.process.interface import TaskAnswers, make_interface
@@ -216,6 +217,7 @@ def _fill_nodes(core: Core, delivery: Delivery) -> None:
             )
         except OSError as exc:
             raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
+    link(core.nodes)
 
 
 # Beside the way of a task

@@ -14,6 +14,7 @@ from engine.delivery.parts import Surroundings, build_delivery
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator, all_hosts
 from engine.nodes.node import Node
+from engine.nodes.underway import link
 from engine.observe.counters import Stats
 from engine.saver.pool import SaverPool
 from engine.saver.reader import StoreReader
@@ -121,6 +122,7 @@ class Rig:
                 timer=self.timer,
                 stats=self.stats,
             )
+        link(self.nodes)
         self.saver.start()
 
     def node(self, name: str) -> Node:

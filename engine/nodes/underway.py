@@ -1,0 +1,225 @@
+"""Own prefetches under way through one node: which purges have to look out for them.
+
+A GET that waits for its origin's head when a purge comes is not purged: the cache stores what it gets
+afterwards, and that may be the old object. `beside` says what becomes of such a purge.
+
+- A prefetch at an edge goes through the edge's parents: it is under way at all of its ancestors, too.
+- A cache goes on fetching when its client is gone. A prefetch without an answer (a lost connection, a
+  time-out, a body over the limit) counts as under way until the same one has been done again on that node,
+  but for ``prefetch_timeout_s`` at the most: what an object may take.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Final, Protocol
+
+from engine.nodes.refusals import host_of
+from engine.tasks.words import URLS, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+    from engine.config.tables import NodeConfig
+    from engine.nodes.answer import Answer
+    from engine.nodes.queue import Item
+    from engine.tasks.task import Share
+
+_SERVER_ERROR: Final = 500
+_PREFIXES: Final = frozenset({Operation.PURGE_PREFIX, Operation.SOFT_PREFIX})
+
+
+class Clockwork(Protocol):
+    """The engine's timer, as far as it is needed here."""
+
+    def add(self, key: Hashable, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call *callback* once, in *delay_s*."""
+
+    def cancel(self, key: Hashable) -> bool:
+        """Forget a timer."""
+
+
+class Fetch:
+    """One prefetch on the wire; times are `time.monotonic`'s."""
+
+    __slots__ = ("began_at", "ended_at", "lost_at", "on_end", "places", "url")
+
+    def __init__(self, url: str, places: Sequence[Underway], began_at: float) -> None:
+        self.url = url  #: without scheme, as purges name it
+        self.places = places  #: where it is under way: its node, and what that fetches from
+        self.on_end: list[Callable[[Fetch], None]] = []
+        self.began_at = began_at
+        self.lost_at = inf  #: when it ended without an answer
+        self.ended_at = inf
+
+    def __repr__(self) -> str:
+        return f"<Fetch of {self.url} [{'ended' if self.is_over else 'under way'}]>"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.ended_at < inf
+
+    def end(self, now: float) -> None:
+        """It is over: tell where it was under way, and who waits for that."""
+        self.ended_at = now
+        for place in self.places:
+            place.end(self)
+        for tell in self.on_end:
+            tell(self)
+        self.on_end.clear()
+
+
+class Underway:
+    """What is under way through one node: its own prefetches, and those of the nodes below it.
+
+    Args:
+        oldest_sent_at: tells when the oldest purge without an answer was sent to the node; infinity: none.
+    """
+
+    def __init__(self, oldest_sent_at: Callable[[], float]) -> None:
+        self.fetches: dict[str, list[Fetch]] = {}
+        """By URL without scheme; one that has ended stays while a purge sent before its end has no answer."""
+        self._oldest_sent_at = oldest_sent_at
+        self._ended: deque[Fetch] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Underway [{len(self.fetches)} URLs]>"
+
+    def begin(self, fetch: Fetch) -> None:
+        """Take in a prefetch that is about to be sent."""
+        self.fetches.setdefault(fetch.url, []).append(fetch)
+
+    def end(self, fetch: Fetch) -> None:
+        """Note that a prefetch has ended."""
+        self._ended.append(fetch)
+        self.forget_ended(inf)
+
+    def beside(self, operation: Operation, target: str, since: float) -> list[Fetch]:
+        """Return the prefetches of what a purge covers that were under way at some time after *since*.
+
+        A regex or key covers whatever is of its host: what an object matches is known to the cache alone.
+        """
+        if operation in URLS:
+            covered: Iterable[Fetch] = self.fetches.get(target.partition("://")[2], ())
+        elif operation in _PREFIXES:
+            start = target.partition("://")[2]
+            covered = (fetch for fetch in self._all() if fetch.url.startswith(start))
+        else:
+            host = host_of(target)
+            covered = (fetch for fetch in self._all() if _is_of(fetch.url.partition("/")[0], host))
+        return [fetch for fetch in covered if fetch.ended_at >= since]
+
+    def _all(self) -> Iterable[Fetch]:
+        return (fetch for fetches in self.fetches.values() for fetch in fetches)
+
+    def forget_ended(self, since: float) -> None:
+        """Forget prefetches that ended before the oldest purge was sent whose answer may still come."""
+        ended = self._ended
+        if not ended:
+            return
+        since = min(since, self._oldest_sent_at())
+        while ended and ended[0].ended_at < since:
+            fetch = ended.popleft()
+            fetches = self.fetches[fetch.url]
+            fetches.remove(fetch)
+            if not fetches:
+                del self.fetches[fetch.url]
+
+
+class Fetches:
+    """The prefetches that one node is sent.
+
+    Args:
+        timer: of the engine.
+        now: `time.monotonic`.
+        lost_max_s: how long one without an answer counts as under way at the most.
+    """
+
+    def __init__(self, timer: Clockwork, now: Callable[[], float], *, lost_max_s: float) -> None:
+        self.places: tuple[Underway, ...] = ()  #: where they are under way; set once, see `link`
+        self._timer = timer
+        self._now = now
+        self._lost_max_s = lost_max_s
+        self._on_wire: dict[tuple[Share, int], Fetch] = {}
+        self._lost: dict[str, list[Fetch]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Fetches [{len(self._on_wire)} on the wire, {len(self._lost)} URLs without an answer]>"
+
+    def begin(self, items: list[Item]) -> None:
+        """Note prefetches that are about to be sent."""
+        now = self._now()
+        for share, index, _ in items:
+            fetch = Fetch(share.task.targets[index].partition("://")[2], self.places, now)
+            self._on_wire[share, index] = fetch
+            for place in self.places:
+                place.begin(fetch)
+
+    def answered(self, items: list[Item], answers: list[Answer]) -> None:
+        """Note prefetches that were answered: they are over, and the lost ones that they repeated."""
+        for (share, index, _), answer in zip(items, answers, strict=True):
+            fetch = self._on_wire.pop((share, index))
+            fetch.end(self._now())
+            if self._lost and answer.status < _SERVER_ERROR:
+                self._done_again(fetch)
+
+    def lost(self, items: Iterable[Item]) -> None:
+        """Note prefetches that got no answer: the cache may go on with them."""
+        now = self._now()
+        for share, index, _ in items:
+            fetch = self._on_wire.pop((share, index), None)
+            if fetch is not None:
+                fetch.lost_at = now
+                self._lost.setdefault(fetch.url, []).append(fetch)
+                self._timer.add(fetch, self._lost_max_s, partial(self._give_up, fetch))
+
+    def _done_again(self, fetch: Fetch) -> None:
+        """Let go of those that were lost before *fetch* began, which repeated them."""
+        for lost in list(self._lost.get(fetch.url, ())):
+            if lost.lost_at <= fetch.began_at:
+                self._timer.cancel(lost)
+                self._give_up(lost)
+
+    def _give_up(self, fetch: Fetch) -> None:
+        lost = self._lost[fetch.url]
+        lost.remove(fetch)
+        if not lost:
+            del self._lost[fetch.url]
+        fetch.end(self._now())
+
+
+class Linked(Protocol):
+    """A node, as far as prefetches pass through it."""
+
+    @property
+    def config(self) -> NodeConfig:
+        """Its table: names its parents."""
+
+    @property
+    def underway(self) -> Underway:
+        """What is under way through it."""
+
+    @property
+    def fetches(self) -> Fetches:
+        """What it is sent."""
+
+
+def link(nodes: Mapping[str, Linked]) -> None:
+    """Tell each node where its prefetches are under way: on itself, its parents, theirs, and so on."""
+    parents = {name: node.config.parents or () for name, node in nodes.items()}
+    for name, node in nodes.items():
+        passed = {name: None}
+        waiting = [*parents[name]]
+        while waiting:
+            parent = waiting.pop()
+            if parent not in passed:
+                passed[parent] = None
+                waiting += parents[parent]
+        node.fetches.places = tuple(nodes[passing].underway for passing in passed)
+
+
+def _is_of(host: str, pattern: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*") else host == pattern

@@ -1,0 +1,130 @@
+"""Purges beside own prefetches, on scripted caches: what is sent when, and what is acked."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from engine.nodes.health import NodeState
+from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.rigs.delivery_rig import rig_of
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from engine.tasks.task import Task
+    from tests.rigs.delivery_rig import Rig
+
+URL = "http://a.com/1"
+
+
+class Cache:
+    """A cache that answers purges at once, and the first prefetch when it is told to."""
+
+    def __init__(self, *, first_prefetch: bytes | Act = OK) -> None:
+        self.go_on = threading.Event()
+        self.first_prefetch = first_prefetch
+        self.node = FakeNode(self._script)
+
+    def _script(self, request: Request) -> Iterator[bytes | Act]:
+        if request.method == "GET" and self.methods.count("GET") == 1:
+            self.go_on.wait(60)
+            yield self.first_prefetch
+        yield OK
+
+    @property
+    def methods(self) -> list[str]:
+        """What it was asked for, in order."""
+        return [request.method for request in self.node.requests]
+
+
+@contextlib.asynccontextmanager
+async def under_way(folder: Path, cache: Cache, **settings: Any) -> AsyncIterator[tuple[Rig, Task]]:
+    """Run a rig with a prefetch on the wire."""
+    with cache.node:
+        async with rig_of(folder, {"edge-1": cache.node}, **settings) as rig:
+            task = rig.submit(targets=[URL], action="prefetch")
+            await until(lambda: cache.methods == ["GET"])
+            try:
+                yield rig, task
+            finally:
+                cache.go_on.set()
+
+
+async def test_a_purge_goes_out_at_once_and_again_after_the_prefetch(tmp_path: Path) -> None:
+    cache = Cache()
+    async with under_way(tmp_path, cache) as (rig, first):
+        second = rig.submit(targets=[URL, "http://a.com/2"], prefetch=True)
+        await until(lambda: second.shares and second.shares[0].acked_count == 1)
+        await until(lambda: rig.node("edge-1").waiting_count == 1)
+        assert sorted(cache.methods) == ["GET", "GET", "PURGE", "PURGE"]
+        cache.go_on.set()
+        await rig.stored(first, "done")
+        assert (await rig.stored(second, "done"))["counter"] == 4
+        assert cache.methods[-2:] == ["PURGE", "GET"]
+        assert rig.node("edge-1").acked_count == 5
+        assert not rig.node("edge-1").underway.fetches
+
+
+async def test_a_purge_beside_a_prefetch_can_be_cancelled(tmp_path: Path) -> None:
+    cache = Cache()
+    async with under_way(tmp_path, cache) as (rig, first):
+        second = rig.submit(targets=[URL])
+        await until(lambda: rig.node("edge-1").waiting_count == 1)
+        rig.dispatch.cancel(second)
+        cache.go_on.set()
+        await rig.stored(first, "done")
+        await rig.stored(second, "cancelled")
+        assert cache.methods == ["GET", "PURGE"]
+
+
+async def test_a_prefetch_that_lost_its_connection_is_under_way_until_it_is_done_again(
+    tmp_path: Path,
+) -> None:
+    """It is tried again by itself, and the purge follows it."""
+    cache = Cache(first_prefetch=Act.RESET)
+    async with under_way(tmp_path, cache) as (rig, first):
+        second = rig.submit(targets=[URL])
+        await until(lambda: rig.node("edge-1").waiting_count == 1)
+        cache.go_on.set()
+        await rig.stored(first, "done")
+        await rig.stored(second, "done")
+        assert cache.methods == ["GET", "PURGE", "GET", "PURGE"]
+
+
+async def test_a_prefetch_that_is_never_done_again_is_waited_for_no_longer_than_it_may_take(
+    tmp_path: Path,
+) -> None:
+    cache = Cache(first_prefetch=Act.RESET)
+    async with under_way(tmp_path, cache, prefetch_timeout_s=0.5) as (rig, first):
+        rig.dispatch.cancel(first)
+        cache.go_on.set()
+        await until(lambda: first.state == "cancelled")
+        second = rig.submit(targets=[URL])
+        await rig.stored(second, "done")
+        assert cache.methods == ["GET", "PURGE", "PURGE"]
+
+
+async def test_purges_that_wait_are_parked_when_the_node_goes_away_and_ready_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    """The row waits for the prefetch, whose own row is done again; the node is ready meanwhile."""
+    cache = Cache()
+    async with under_way(tmp_path, cache, connect_timeout_s=1) as (rig, first):
+        second = rig.submit(targets=[URL])
+        node = rig.node("edge-1")
+        await until(lambda: node.waiting_count == 1)
+        cache.go_on.set()
+        cache.node.stop()
+        third = rig.submit(targets=["http://a.com/3"])
+        await until(lambda: node.state is NodeState.DOWN)
+        await until(lambda: second.shares and second.shares[0].delayed_count == 1)
+        cache.node.start()
+        await rig.stored(third, "done")
+        await rig.stored(first, "done")
+        await rig.stored(second, "done")
+        assert cache.methods[-1] == "PURGE"

@@ -1,0 +1,178 @@
+"""Purges beside own prefetches: which count, which wait, and when they are sent again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.nodes.beside import SETTLE_S, Beside
+from engine.nodes.postponed import Postponed
+from engine.tasks.task import Share, Task
+from engine.tasks.words import SENT, Operation
+from tests.fakes.shares import NotingNode, items_of
+from tests.unit.engine.test_underway import ANSWER, Clock, Place, prefetch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.nodes.queue import Item
+
+PURGE = Operation.PURGE_URL
+URL, OTHER = "http://a.com/1", "http://a.com/2"
+
+
+class Bench:
+    """The purges of one node beside its prefetches."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.place = Place(self.clock)
+        self.sent_again: list[Item] = []
+        self.postponed = Postponed(self.clock.now, 3600)
+        self.rows_told = 0
+        self.beside = Beside(
+            self.place.underway,
+            self.clock,
+            self.postponed,
+            now=self.clock.now,
+            send_again=self.sent_again.extend,
+            on_rows=self._told,
+        )
+
+    def _told(self) -> None:
+        self.rows_told += 1
+
+    def fetch(self, url: str = URL) -> list[Item]:
+        """Begin a prefetch."""
+        items = prefetch(url)
+        self.place.fetches.begin(items)
+        return items
+
+    def end(self, items: list[Item]) -> None:
+        """Have a prefetch answered."""
+        self.place.fetches.answered(items, [ANSWER])
+
+    def acked(self, items: list[Item], after_s: float = 0.5) -> list[Item]:
+        """Have purges acked that are sent now; return those that count."""
+        since = self.clock.s
+        self.clock.go(after_s)
+        for share, index, _ in items:
+            share.states[index] = SENT
+        return self.beside.counted(items, since)
+
+
+def test_a_purge_beside_a_prefetch_is_sent_again_after_its_end_and_counts_then() -> None:
+    bench = Bench()
+    fetch = bench.fetch()
+    purges = items_of(URL, OTHER)
+    assert bench.acked(purges) == purges[1:]
+    bench.clock.go(10)
+    assert not bench.sent_again
+    bench.end(fetch)
+    assert not bench.sent_again
+    bench.clock.go(SETTLE_S)
+    assert bench.sent_again == purges[:1]
+    assert bench.acked(purges[:1]) == purges[:1]
+    assert len(bench.beside) == 0
+
+
+def test_a_prefetch_that_ends_while_the_purge_is_on_the_wire_counts() -> None:
+    bench = Bench()
+    fetch = bench.fetch()
+    sent_at = bench.place.oldest_sent_at = bench.clock.s
+    bench.clock.go(0.1)
+    bench.end(fetch)
+    bench.clock.go(0.1)
+    purges = items_of(URL)
+    assert bench.beside.counted(purges, sent_at) == []
+    bench.clock.go(SETTLE_S)
+    assert bench.sent_again == purges
+
+
+def test_a_purge_that_is_sent_again_does_not_wait_for_what_began_after_its_first_ack() -> None:
+    """Otherwise a URL that is prefetched all the time would never be purged."""
+    bench = Bench()
+    first = bench.fetch()
+    purges = items_of(URL)
+    assert bench.acked(purges) == []
+    bench.clock.go(1)
+    bench.fetch()
+    bench.end(first)
+    bench.clock.go(SETTLE_S)
+    assert bench.sent_again == purges
+    assert bench.acked(purges) == purges
+
+
+def test_a_later_purge_of_the_same_waits_for_what_is_under_way_then() -> None:
+    """One request settles both: the first one's purge counts, the second one's waits on."""
+    bench = Bench()
+    first = bench.fetch()
+    (one,) = items_of(URL)
+    assert bench.acked([one]) == []
+    bench.clock.go(1)
+    second = bench.fetch()
+    bench.end(first)
+    bench.clock.go(SETTLE_S)
+    ((other, place, _),) = items_of(URL)
+    assert bench.acked([(other, place, [one[:2]])]) == [one]
+    bench.sent_again.clear()
+    bench.end(second)
+    bench.clock.go(SETTLE_S)
+    assert bench.sent_again == [(other, place, None)]
+
+
+def test_two_prefetches_of_the_same_are_both_waited_for() -> None:
+    bench = Bench()
+    first, second = bench.fetch(), bench.fetch()
+    bench.acked(items_of(URL))
+    bench.end(first)
+    bench.clock.go(1)
+    assert not bench.sent_again
+    bench.end(second)
+    bench.clock.go(1)
+    assert len(bench.sent_again) == 1
+
+
+def test_what_waits_is_given_back_when_the_node_goes_down() -> None:
+    bench = Bench()
+    fetch = bench.fetch()
+    purges = items_of(URL)
+    bench.acked(purges)
+    assert bench.beside.take_all() == purges
+    bench.end(fetch)
+    bench.clock.go(1)
+    assert not bench.sent_again
+
+
+class Rows:
+    """Owner of what was sent for rows of the delay queue."""
+
+    def __init__(self) -> None:
+        self.left: list[int] = []
+
+    def acked(self, share: Share, indexes: Sequence[int], /) -> None:
+        raise AssertionError
+
+    def failed(self, share: Share, indexes: Sequence[int], reason: str, /) -> None:
+        raise AssertionError
+
+    def parked(self, share: Share, indexes: Sequence[int], /) -> None:
+        raise AssertionError
+
+    def postponed(self, share: Share, indexes: Sequence[int], /) -> None:
+        self.left += indexes
+
+
+def test_rows_of_the_delay_queue_stay_until_the_prefetch_has_ended() -> None:
+    bench = Bench()
+    owner = Rows()
+    share = Share(Task.internal([URL], owner=owner, task_id="delayed"), NotingNode(), PURGE, 1)
+    fetch = bench.fetch()
+    assert bench.acked([(share, 0, None)]) == []
+    assert owner.left == [0]
+    assert bench.postponed.is_waiting(PURGE, URL)
+    assert len(bench.postponed) == 1
+    bench.end(fetch)
+    bench.clock.go(1)
+    assert bench.rows_told == 1
+    assert not bench.postponed.is_waiting(PURGE, URL)
+    assert len(bench.postponed) == 0

@@ -29,6 +29,7 @@ ENGINE_AT_LEAST: dict[str, float] = {
     "pipeline_depth": 1,
     "connections_per_node": 1,
     "due_s": 0.1,
+    "rebound_s": 0,
     "drain_timeout_s": 0,
     "live_subtasks_max": 1,
     "retention_days": 0,
@@ -54,6 +55,7 @@ STORE_AT_LEAST: dict[str, float] = {
     "takeover_s": 1,
 }
 _REGIONS_MAX = 1000
+REBOUND_MAX_S = 3600  #: of ``[engine]`` and of a task
 
 
 def check(config: Config) -> None:
@@ -86,6 +88,9 @@ def _check_engine(config: Config) -> None:
         value = getattr(config.engine, key)
         if not least <= value < 2**53:  # also refuses nan and inf
             raise ConfigError(f"engine.{key}: {value} is out of range, at least {least:g}")
+    rebound_s = config.engine.rebound_s
+    if rebound_s > REBOUND_MAX_S:
+        raise ConfigError(f"engine.rebound_s: {rebound_s:g} is out of range, 0 (none) to {REBOUND_MAX_S}")
     host, _, port = config.engine.listen.rpartition(":")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
         raise ConfigError(f"engine.listen: {config.engine.listen!r} is not HOST:PORT, such as 127.0.0.1:9181")

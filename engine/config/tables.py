@@ -34,6 +34,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     connections_per_node: int = 4
     due_s: float = 60
     on_incapable: OnIncapable = "refuse"  #: when some nodes cannot do what a task asks
+    rebound_s: float = 0  #: > 0: every purge by URL is sent once more after so many seconds
     drain_timeout_s: float = 30
     log_format: LogFormat = "struct"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from engine.delivery import expansion
 from engine.delivery.inbox import Inbox
 from engine.delivery.parking import behind_parents
+from engine.delivery.rebound import Rebound
 from engine.delivery.retries import Retries
 from engine.tasks import documents
 from engine.tasks.task import ERRORS_MAX, Share, Task
@@ -73,6 +74,7 @@ class Dispatch:
         self.inbox = Inbox(loop, self._expand)  #: tasks that are stored and not yet expanded
         self._nodes = nodes
         self._stats = stats
+        self._timer = timer
         self._endings = endings
         self._less_live = endings.less_live
         self._parking = parking
@@ -116,7 +118,12 @@ class Dispatch:
     def _lay_out(self, task: Task) -> dict[Share, list[int]]:
         """Give a task its shares, nothing of them queued; return what an engine before this one had acked."""
         task.live = task.total
-        task.shares = expansion.shares_of(task, self._nodes)
+        rebound: Rebound | None = None
+        if task.rebound_s:
+            over = self._endings.rebound_over
+            task.rebound = rebound = Rebound(task, self._timer, release=self._release, on_over=over)
+            task.live += 1  # it is not over before its rebound is
+        task.shares = expansion.shares_of(task, self._nodes, rebound)
         return expansion.mark_acked(task, task.progress) if task.progress is not None else {}
 
     def _go_on(self, task: Task, acked: dict[Share, list[int]]) -> None:
@@ -246,6 +253,10 @@ class Dispatch:
                 self._unblocked(child, ready)
 
     def _unblocked(self, share: Share, ready: list[int]) -> None:
+        if share.task.owner is not None:
+            if share.task.rebound is not None:
+                share.task.rebound.unblocked(share, ready)
+            return
         if share.cancelled_count or share.task.progress is not None:
             ready = [index for index in ready if share.states[index] == BLOCKED]
         own = share.parents[0] if share.operation is _PREFETCH else None

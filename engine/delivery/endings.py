@@ -103,6 +103,8 @@ class Endings:
         task.live -= count
         if task.live == 0:
             self.over(task)  # before others take its room: its document goes ahead of their records
+        elif task.live == 1 and task.rebound is not None:
+            self._over_but_rebound(task)
         self._load.release(count)
 
     def settle_late(self, share: Share, index: int, reason: str) -> None:
@@ -121,6 +123,15 @@ class Endings:
         task.updated_at = time.time()
         if task.live == 0:
             self.over(task)
+        elif task.live == 1 and task.rebound is not None:
+            self._over_but_rebound(task)
+
+    def rebound_over(self, task: Task) -> None:
+        """The second purges of a task are over: it is not kept for them any more."""
+        task.rebound = None
+        task.live -= 1
+        if task.live == 0:
+            self.over(task)
 
     # When a client takes it back
 
@@ -133,6 +144,10 @@ class Endings:
         """
         if task.state in FINAL_STATES:
             return 0
+        if task.rebound is not None:
+            task.rebound.stop()
+            task.rebound = None
+            task.live -= 1
         unsent, parked = self._take_back(task)
         self._parking.take_back(task, parked)
         counted_out = unsent - sum(parked.values())
@@ -199,6 +214,18 @@ class Endings:
             task.version += 1
             self._save(task)
 
+    def _over_but_rebound(self, task: Task) -> None:
+        """All that clients count is over: say so. The task is kept, and stored when its rebound is over."""
+        state = documents.state_of(task, is_due=task.is_due)
+        if task.is_lost or state not in FINAL_STATES or state is task.state:
+            return
+        self._enter(task, state)
+        report = self._report(task)
+        if report is not None:
+            self._savers.of(task.id).report(report)
+        if self._is_shared:
+            self._savers.of(task.id).save_progress({task.id: progress_document(task)})
+
     def settle_refused(self, task: Task, journal_key: JournalKey, reason: str) -> None:
         """Settle a task of the journal that the configuration does not allow any more."""
         self._journal_rows.enter(task, journal_key)
@@ -207,16 +234,20 @@ class Endings:
         self._settle(task, State.FAILED)
 
     def _settle(self, task: Task, state: State) -> None:
+        self._enter(task, state)
+        task.version += 1
+        self._save(task)
+
+    def _enter(self, task: Task, state: State) -> None:
         if task.state is not state:
             self._count(state)
+            if state is _DONE:
+                self._stats.task_s.observe(max(0.0, task.updated_at - task.created_at))
         task.state = state
         if state is _DONE:
             task.errors = ()  # they told why it took several attempts
-            self._stats.task_s.observe(max(0.0, task.updated_at - task.created_at))
         if state in FINAL_STATES:
             self._dues.cancel(task.id)
-        task.version += 1
-        self._save(task)
 
     def _count(self, state: State) -> None:
         if state is _DONE:

@@ -1,27 +1,36 @@
 """From the plan of a task to its shares, which of them wait for which, and what an engine before had done.
 
 A share without parents is sent at once; the others wait target by target for all of their parents. A purge
-that fetches again has a second share for each node, behind the node's purge and the parents' prefetches.
+that fetches again has a second share for each node, behind the node's purge and the parents' prefetches. With
+a rebound the second purges lie in between: at the top behind the first purges of all nodes, below that behind
+the second purges of their parents.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.tasks.task import Share
+from engine.tasks.task import Share, Task
 from engine.tasks.words import ACKED, BLOCKED, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.tasks.task import NodeRef, Task
+    from engine.delivery.rebound import Rebound
+    from engine.tasks.task import NodeRef
 
 _BYTE_MAX: Final = 255
 _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
 
 
-def shares_of(task: Task, nodes: Mapping[str, NodeRef]) -> list[Share]:
-    """Return the shares of a task by its plan, linked to their parents; every subtask is `BLOCKED`."""
+def shares_of(task: Task, nodes: Mapping[str, NodeRef], rebound: Rebound | None = None) -> list[Share]:
+    """Return the shares of a task by its plan, linked to their parents; every subtask is `BLOCKED`.
+
+    Args:
+        task: of a client, or of the journal.
+        nodes: by name.
+        rebound: takes the shares of its second purges; None: there are none.
+    """
     plan = task.plan
     assert plan is not None
     count = len(task.targets)
@@ -32,14 +41,29 @@ def shares_of(task: Task, nodes: Mapping[str, NodeRef]) -> list[Share]:
         if step.parents:
             _link(share, [purges[index] for index in step.parents])
         purges.append(share)
+    before = purges if rebound is None else _again(task, purges, rebound)
     if not task.prefetch:
         return purges
     fetches: list[Share] = []
-    for own, step in zip(purges, plan.steps, strict=True):
+    for own, step in zip(before, plan.steps, strict=True):
         share = Share(task, own.node, _PREFETCH, count)
         _link(share, [own, *(fetches[index] for index in step.parents)])
         fetches.append(share)
     return purges + fetches
+
+
+def _again(task: Task, purges: list[Share], rebound: Rebound) -> list[Share]:
+    """Return the shares of second purges; they are of an internal task."""
+    assert task.plan is not None
+    internal = Task.internal(task.targets, owner=rebound, task_id=task.id)
+    internal.rebound = rebound
+    again: list[Share] = []
+    for purge, step in zip(purges, task.plan.steps, strict=True):
+        share = Share(internal, purge.node, purge.operation, len(task.targets))
+        _link(share, [again[index] for index in step.parents] or purges)
+        rebound.take(share, purge)
+        again.append(share)
+    return again
 
 
 def _link(share: Share, parents: list[Share]) -> None:

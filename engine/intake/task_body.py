@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
+from engine.config.checks import REBOUND_MAX_S
 from engine.errors import RequestError
 
 TARGETS_MAX: Final = 10_000
@@ -38,6 +39,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
     callback: str | None = None
     due_s: float | None = None
     on_incapable: Literal["refuse", "skip"] | msgspec.UnsetType = msgspec.UNSET  #: not set: not in the digest
+    rebound_s: float | msgspec.UnsetType | None = msgspec.UNSET  #: as above
 
 
 def _words_of(kind: Any) -> tuple[str, ...]:
@@ -111,6 +113,8 @@ def check_fields(asked: TaskBody) -> None:
         )
     if asked.due_s is not None and not 0 < asked.due_s <= DUE_MAX_S:
         raise RequestError(422, f"due_s: takes seconds, more than 0 and at most {DUE_MAX_S}", field="due_s")
+    if isinstance(asked.rebound_s, float):
+        _check_rebound(asked, asked.rebound_s)
     if asked.action == "prefetch":
         if asked.kind != "url":
             raise RequestError(422, "kind: a prefetch takes kind 'url' only", field="kind")
@@ -119,6 +123,16 @@ def check_fields(asked: TaskBody) -> None:
             raise RequestError(422, f"{field}: is for purges; this task is a prefetch already", field=field)
     elif asked.prefetch and asked.kind != "url":
         raise RequestError(422, "prefetch: only a purge by url knows what to fetch again", field="prefetch")
+
+
+def _check_rebound(asked: TaskBody, rebound_s: float) -> None:
+    if not 0 <= rebound_s <= REBOUND_MAX_S:
+        detail = f"rebound_s: takes seconds, 0 (none) to {REBOUND_MAX_S}"
+    elif rebound_s and (asked.action != "purge" or asked.kind != "url"):
+        detail = "rebound_s: only a purge by url is sent once more"
+    else:
+        return
+    raise RequestError(422, detail, field="rebound_s")
 
 
 def digest_of(asked: TaskBody) -> bytes:

@@ -38,6 +38,7 @@ class Validator:
         topology: the configured nodes.
         due_s: seconds until a task without ``due_s`` is due.
         skips_incapable: whether a task without ``on_incapable`` leaves out the nodes that cannot do it.
+        rebound_s: of a task without its own: seconds until its purges are sent once more; 0: they are not.
         allows_callback: returns why a callback URL is refused, or None.
         is_ours: tells whether an id belongs to this worker; None: all do. New ids always do.
     """
@@ -48,12 +49,14 @@ class Validator:
         *,
         due_s: float,
         skips_incapable: bool = False,
+        rebound_s: float = 0,
         allows_callback: Callable[[str], str | None],
         is_ours: Callable[[str], bool] | None = None,
     ) -> None:
         self._topology = topology
         self._due_s = due_s
         self._skips_incapable = skips_incapable
+        self._rebound_s = rebound_s
         self._allows_callback = allows_callback
         self._is_ours = is_ours
         self._salt = os.urandom(5).hex()
@@ -134,5 +137,8 @@ class Validator:
             created_at=created_at,
         )
         task.plan = plan
+        if asked.action == "purge" and asked.kind == "url":
+            rebound_s = asked.rebound_s
+            task.rebound_s = rebound_s if isinstance(rebound_s, float) else self._rebound_s
         task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
         return task

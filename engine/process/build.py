@@ -125,6 +125,7 @@ def _validator(core: Core) -> Validator:
         Topology(core.config),
         due_s=core.config.engine.due_s,
         skips_incapable=core.config.engine.on_incapable == "skip",
+        rebound_s=core.config.engine.rebound_s,
         allows_callback=core.outbox.allows,
         is_ours=None if peers is None or peers.count == 1 else peers.is_mine,
     )

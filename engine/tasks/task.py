@@ -70,6 +70,16 @@ class Owner(Protocol):
         """The cache answered wrongly again and again: it is asked later."""
 
 
+class Rebounds(Owner, Protocol):
+    """The second purges of a task."""
+
+    def stop(self) -> None:
+        """Send nothing more."""
+
+    def unblocked(self, share: Share, ready: list[int], /) -> None:
+        """Take targets of a share that wait for no other share any more."""
+
+
 class Share:
     """One node's share of a task, for one operation: a byte per target.
 
@@ -131,6 +141,8 @@ class Task:
         owner: of an internal task: who is told what became of its subtasks; None for a client's task.
         waiters: clients that wait for its commit, each called with the answer that the intake makes; None
             from then on, see `is_committed`.
+        rebound_s: seconds until its purges are sent once more; 0: they are not.
+        rebound: those purges, until they are over.
         is_due: its due time has passed.
         reported: the last state its callback was sent for.
         version: counts changes, to see whether a saved document is the latest.
@@ -162,6 +174,8 @@ class Task:
         "plan",
         "prefetch",
         "progress",
+        "rebound",
+        "rebound_s",
         "reported",
         "shares",
         "soft",
@@ -218,6 +232,8 @@ class Task:
         self.indexes: dict[str, int] | None = None
         self.parked: list[Parked] | None = None
         self.progress: dict[tuple[str, int], bytes] | None = None
+        self.rebound_s = 0.0
+        self.rebound: Rebounds | None = None
         self.is_handed = False
         self.is_lost = False
 

@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -166,6 +167,28 @@ def test_a_wide_purge_covers_prefetches_under_way(rig: Rig, path: str, kind: str
     if kind != "key":  # the origin gives its objects no keys
         assert get_body(rig.caches["varnish"], path + "/a").startswith(b"v2 ")
     assert (waiting["state"], waiting["counter"]) == ("running", 0)
+
+
+@pytest.mark.parametrize("driver", ["varnish", "nginx"])
+def test_a_rebound_drops_what_a_visitors_fetch_brought_after_the_purge(
+    rig: Rig, path: str, driver: str
+) -> None:
+    """No cache tells of such a fetch: the purge is done, and sent once more."""
+    cache = rig.caches[driver]
+    let_go = rig.origin.hold()
+    with ThreadPoolExecutor(1) as visitors:
+        visit = visitors.submit(get_body, cache, path)
+        wait_until(lambda: rig.origin.hits(path) == 1, what="the origin being asked")
+        rig.origin.change()
+        target = f"http://{HOST}{path}"
+        task = rig.engine.submit([target], nodes=[driver], prefetch=True, rebound_s=0.5)
+        without = rig.engine.submit([target], nodes=[driver], rebound_s=0.5)
+        assert rig.engine.wait_for(without)["state"] == "done"
+        let_go.set()
+        assert visit.result().startswith(b"v1 ")
+    assert get_body(cache, path).startswith(b"v1 ")
+    assert rig.engine.wait_for(task)["counter"] == 2
+    assert get_body(cache, path).startswith(b"v2 ")
 
 
 def test_a_cache_goes_on_fetching_when_its_client_gave_up(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine import _version
+from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.observe import merged
 from engine.observe.prometheus import EngineCollector, NodeSample
@@ -142,6 +143,7 @@ class Overview:
             "failed": node.failed_count,
             "last_error": node.health.last_error,
             "last_error_at": node.health.last_error_at,
+            "notes": list(drivers.notes(node.config)),
         }
 
     def _samples(self) -> list[NodeSample]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import cells, client, local, submit, views
+from engine.cli import cells, check_nodes, client, local, rendering, submit, views
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
@@ -77,9 +78,22 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
     option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
     option("--workers", type=_count, metavar="N", help="for sqlite:DIR: the engine there runs N (default 1)")
+    _add_caches(add)
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)
     worker.set_defaults(run=local.work)
+    option = add(
+        "check-nodes",
+        check_nodes.check_nodes,
+        "Ask every node whether its purges are its own, one line each, and say what to change. "
+        f"Columns in a pipe: {' '.join(cells.CHECK_COLUMNS)}.",
+    )
+    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")
+    option(
+        "--url", metavar="URL", help="a page that the nodes cache: fetched and purged where a look is needed"
+    )
+    _add_from(option)
     option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
     option("config", type=Path, metavar="F", help="TOML file")
     return parser, commands
@@ -102,6 +116,28 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     )
     add("stats", views.stats, "Show the engine's queues and rates.")
     add("version", views.version, "Show the version of this command and, when it answers, of the engine.")
+
+
+def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
+    option = add(
+        "render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where."
+    )
+    option("cache", choices=rendering.CACHES, metavar="CACHE", help=", ".join(rendering.CACHES))
+    option("--node", metavar="NAME", help="its name in engine.toml, which goes into its mark")
+    option("--config", type=Path, metavar="F", help="TOML file of the engine, with that node")
+    _add_from(option)
+    option("--key-mode", choices=["xkey", "ban"], help="varnish: surrogate keys by vmod xkey, or by bans")
+
+
+def _add_from(option: Callable[..., argparse.Action]) -> None:
+    option(
+        "--from",
+        dest="purge_from",
+        action="append",
+        type=_network,
+        metavar="ADDRESS",
+        help=f"address or network of an engine; may be repeated (default {rendering.ENGINE_HERE})",
+    )
 
 
 def _add_globals(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +193,14 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
         "--due", type=_seconds, metavar="S", help="seconds after which what is undelivered counts as partial"
     )
     option("--callback", metavar="URL", help="is told when the task is settled")
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}; it takes an address or a network (10.0.0.0/24)") from None
+    return text
 
 
 def _count(text: str) -> int:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
+    "notes",  # behind what was there before it: scripts count columns
 )
 ENGINE_COLUMNS = (
     *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
 )
 WIDE_COLUMNS = frozenset(
-    {"driver", "url", "last_error_at", "kind", "consumer"}
+    {"driver", "url", "last_error_at", "kind", "consumer", "notes"}
 )  #: left out of lists in a terminal
 TASK_COLUMNS = (
     *("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at"),
@@ -32,6 +33,7 @@ TASK_COLUMNS = (
 )
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
+CHECK_COLUMNS = ("name", "driver", "verdict", "why", "notes")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
 NOTE_COLUMNS = ("nodes", "note")
@@ -75,6 +77,15 @@ def distinct(documents: Sequence[Document], key: str) -> list[Document]:
     """Return the objects that *documents* have under *key*, the same one of several documents once."""
     rows = (row for document in documents for row in rows_of(document, key))
     return list({str(row): row for row in rows}.values())
+
+
+def by_note(rows: Sequence[Document]) -> list[Document]:
+    """Return one row for each note of *rows*, with the names of those that have it."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.get("notes") or ():
+            names.setdefault(str(note), []).append(str(row.get("name")))
+    return [{"nodes": of_note, "note": note} for note, of_note in names.items()]
 
 
 def flatten(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from engine.cli.cells import (
     NOTE_COLUMNS,
     TASK_COLUMNS,
     WIDE_COLUMNS,
+    by_note,
     clean,
     distinct,
     flatten,
@@ -67,6 +68,8 @@ class Output:
         else:
             shown = [column for column in columns if not (self._is_rich and column in WIDE_COLUMNS)]
             self._table("", shown, document[key])
+            if self._is_rich and "notes" in columns:
+                self._details("note", NOTE_COLUMNS, by_note(document[key]))
 
     def mapping(self, document: Document) -> None:
         """Print a document whose values are scalars, or mappings of scalars."""
@@ -102,6 +105,10 @@ class Output:
             more = known - ERRORS_SHOWN
             self._write(f"... and {more} more errors\n" if self._is_rich else f"more_errors {more}\n")
         self._skipped(distinct(documents, "skipped"))
+
+    def text(self, text: str) -> None:
+        """Print *text* of our own as it is, with a line end of its own."""
+        self._write(text)
 
     def json(self, document: Document) -> None:
         """Print *document* as one line of JSON."""

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 _NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
 _PARENT_IS_HARD: Final = "purged hard: a stale object of a parent would be fresh to its edges"
-_ONE_VARIANT: Final = (
-    "of a response with Vary only the variant that the node's own headers ask for is sure to go"
-)
 
 
 class Topology:
@@ -146,7 +143,7 @@ def _notes(
             text = f"purged hard: {node.driver}, as configured, has no soft purge by {kind}"
             names.setdefault(text, []).append(node.name)
         if kind == Kind.URL and node.driver in drivers.ONE_VARIANT:
-            names.setdefault(_ONE_VARIANT, []).append(node.name)
+            names.setdefault(drivers.ONE_VARIANT_NOTE, []).append(node.name)
     return tuple(Note(tuple(of_text), text) for text, of_text in names.items())
 
 

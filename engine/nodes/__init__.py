@@ -4,7 +4,8 @@
 prefetches, which owns the queue and the connections of that purpose. Beside them: what its answers mean
 (`readings`), which hosts it refuses (`refusals`), which requests may be what ends its connections
 (`suspects`), which ones went wrong too often and wait (`postponed`), and the `probe` of a node that is down.
-`drivers` know how each cache is asked, `wire` reads what it answers.
+`drivers` know how each cache is asked, `wire` reads what it answers. `inspection` asks a node once, for an
+operator who sets a cache up.
 
 Subtasks enter from `engine.delivery` through `Node.add` and leave to the cache; answers come back through
 `Connection`, `Channel` and `Node.answered` to `sink.Outcomes`, which the delivery implements. Each of these

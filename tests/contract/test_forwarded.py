@@ -16,7 +16,9 @@ import pytest
 
 from engine.config.tables import NodeConfig
 from engine.nodes import drivers
+from engine.nodes.address import Address
 from engine.nodes.evidence import Whose
+from engine.nodes.inspection import Place, Verdict, inspect
 from engine.nodes.wire import AnswerReader
 from engine.tasks.words import Operation
 from release.lab.origin import Origin
@@ -57,6 +59,15 @@ class Rig:
     def node(self, **extra: Any) -> NodeConfig:
         driver: Any = self.cache.driver
         return NodeConfig(name="edge-1", driver=driver, url=self.cache.url, **extra)
+
+    def place(self, **extra: Any) -> Place:
+        return Place(self.node(**extra), Address("127.0.0.1", self.cache.port, None))
+
+    def above(self, row: Row) -> list[Place]:
+        if not row.extra:
+            return []
+        assert self._parent is not None
+        return [Place(self.node(), Address("127.0.0.1", self._parent, None))]
 
     def ask(self, row: Row, path: str) -> bytes:
         """Send what the driver sends; return the answer as `whose` takes it."""
@@ -313,6 +324,30 @@ def test_the_rules_for_ats_make_an_error_of_a_purge_that_it_passed_on(ats: Rig, 
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert b"Purgeline-Cache" not in answer
     assert ats.whose(row, path, answer) is FORWARDED
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "verdict", "why"),
+    [
+        ("varnish", Row("", UNTOLD, True), Verdict.UNPROVEN, "with --url"),
+        ("varnish", Row("stripped.test", UNTOLD, True), Verdict.PROVEN, "no longer serves"),
+        ("varnish", Row("bare.test", UNTOLD, False), Verdict.UNPROVEN, "serves it on"),
+        ("varnish", Row("keep.parent.test", UNTOLD, False, BEHIND), Verdict.UNPROVEN, "serves it on"),
+        ("varnish", Row("pipe.test", UNTOLD, False), Verdict.FORWARDED, "a server behind it"),
+        ("nginx", Row("purge.test", UNTOLD, True), Verdict.PROVEN, "had http://purge.test/"),
+        ("nginx", Row("parent.test", UNTOLD, False, BEHIND), Verdict.UNPROVEN, "answered 404"),
+    ],
+    ids=str,
+)
+async def test_a_look_tells_where_no_answer_does(
+    name: str, row: Row, verdict: Verdict, why: str, path: str, request: pytest.FixtureRequest
+) -> None:
+    """A page is fetched, purged at the parents and at the node, and looked at."""
+    rig: Rig = request.getfixturevalue(name)
+    url = f"http://{row.host}{path}" if row.host else ""
+    finding = await inspect(rig.place(**row.extra), rig.above(row), url=url, timeout_s=10)
+    assert finding.verdict is verdict
+    assert why in finding.why
 
 
 def test_an_nginx_behind_an_nginx_has_the_same_page(nginx: Rig, path: str) -> None:

@@ -124,6 +124,14 @@ def test_the_agent_of_the_version_before_can_try_it(packed: Packed, unpacked: Pa
     assert not (packed.source / "engine/worker.py").exists()
 
 
+def test_the_wheel_carries_the_templates(packed: Packed, unpacked: Path) -> None:
+    """All of them, so that an installed engine can say what a cache needs."""
+    with zipfile.ZipFile(unpacked / "wheels/purgeline-0.1.10-py3-none-any.whl") as wheel:
+        carried = {name.removeprefix("engine/") for name in wheel.namelist() if "templates/" in name}
+    folder = packed.source / "templates"
+    assert carried == {f"templates/{path.relative_to(folder)}" for path in folder.rglob("*.j2")}
+
+
 def test_the_self_test_ran_and_the_tree_is_as_before(packed: Packed) -> None:
     assert packed.built.is_tested
     assert packed.steps[-1] == "install it without network and ask its version"

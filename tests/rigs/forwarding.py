@@ -25,7 +25,7 @@ sub vcl_recv {{
     set req.backend_hint = origin;
     if (req.http.Host ~ "parent") {{ set req.backend_hint = parent; }}
     if (req.method == "GET") {{ return (hash); }}
-    if (req.http.Host ~ "^(purge|stripped)[.]") {{ return (purge); }}
+    if (req.http.Host ~ "^(purge|stripped|purgeline-probe)[.]") {{ return (purge); }}
     if (req.http.Host ~ "^refuse[.]") {{ return (synth(403, "Forbidden")); }}
     if (req.http.Host ~ "^(pass|bare)[.]") {{ return (pass); }}
     if (req.http.Host ~ "^hash[.]") {{ return (hash); }}
@@ -35,7 +35,9 @@ sub vcl_pipe {{
     if (req.http.Host ~ "^keep[.]") {{ unset bereq.http.Connection; }}
 }}
 sub vcl_synth {{
-    if (req.http.Host ~ "^stripped[.]") {{ unset resp.http.Server; unset resp.http.X-Varnish; }}
+    if (req.http.Host ~ "^(stripped|purgeline-probe)[.]") {{
+        unset resp.http.Server; unset resp.http.X-Varnish;
+    }}
     if (req.http.Host ~ "^marking[.]") {{ set resp.http.Purgeline-Cache = "varnish parent-1"; }}
 }}
 sub vcl_deliver {{
@@ -161,7 +163,10 @@ def varnish_parent(workdir: Path, origin: Origin) -> Cache:
 
 
 def varnish(workdir: Path, origin: Origin, parent: Cache) -> Cache:
-    """Start a Varnish; hosts with ``parent`` in their names are behind *parent*."""
+    """Start a Varnish; hosts with ``parent`` in their names are behind *parent*.
+
+    Its answer to a probe does not tell whose it is.
+    """
     return _varnish(workdir, "varnish-edge", _VARNISH.format(origin=origin.port, parent=parent.port))
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("serve", "purge", "prefetch", "status", "watch", "cancel"),
-    *("tasks", "nodes", "stats", "version", "check-config"),
+    *("tasks", "nodes", "stats", "version", "check-config", "check-nodes", "render"),
 )
 REFUSED = "http://127.0.0.1:1"
 URL = "http://img.example.com/a.jpg"

@@ -59,11 +59,21 @@ DRIVERS: Final[dict[str, Driver]] = {
 
 ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 """Drivers whose purge of a URL drops one variant of a response with Vary: that of the purge's own headers."""
+ONE_VARIANT_NOTE: Final = (
+    "of a response with Vary only the variant that the node's own headers ask for is sure to go"
+)
+_NO_SOFT_NOTE: Final = "soft purges are done as hard ones"
 
 
 def capabilities(node: NodeConfig) -> frozenset[Operation]:
     """Return what *node* can do."""
     return DRIVERS[node.driver].capabilities(node)
+
+
+def notes(node: NodeConfig) -> tuple[str, ...]:
+    """Return what *node* does otherwise than one may expect of a purge, each in one sentence."""
+    variants = (ONE_VARIANT_NOTE,) if node.driver in ONE_VARIANT else ()
+    return variants if Operation.SOFT_URL in capabilities(node) else (*variants, _NO_SOFT_NOTE)
 
 
 def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:

@@ -42,6 +42,10 @@ def test_a_kind_is_a_flag(kind: str, words: list[str]) -> None:
         ["tasks", "--limit", "0"],
         ["tasks", "--state", "asleep"],
         ["serve"],
+        ["render"],
+        ["render", "apache"],
+        ["render", "nginx", "--from", "here; allow all"],
+        ["check-nodes"],
         ["--timeout", "soon", "stats"],
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.cli.cells import clean, distinct, flatten, merge_layers, plain, rows_of, sum_of
+from engine.cli.cells import by_note, clean, distinct, flatten, merge_layers, plain, rows_of, sum_of
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,12 @@ def test_rows_that_several_documents_have_are_shown_once() -> None:
 def test_nested_documents_become_dotted_keys() -> None:
     document = {"a": 1, "b": {"c": 2, "d": {"e": 3}}}
     assert list(flatten(document)) == [("a", 1), ("b.c", 2), ("b.d.e", 3)]
+
+
+def test_nodes_with_the_same_note_are_named_once() -> None:
+    rows: list[dict[str, object]] = [
+        {"name": "a", "notes": ["x", "y"]},
+        {"name": "b", "notes": ["x"]},
+        {"name": "c"},
+    ]
+    assert by_note(rows) == [{"nodes": ["a", "b"], "note": "x"}, {"nodes": ["a"], "note": "y"}]

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from engine.api.overview import Overview
+from engine.config.tables import NodeConfig
+from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.observe.counters import GAUGES, Stats
 
@@ -17,7 +19,7 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> An
     return SimpleNamespace(
         name="e1",
         layer="edge",
-        config=SimpleNamespace(driver="varnish", url="http://e1"),
+        config=NodeConfig(name="e1", driver="nginx", url="http://e1"),
         state=state,
         is_refusing=is_refusing,
         waiting_count=1,
@@ -79,7 +81,7 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
     assert shown == {
         "name": "e1",
         "layer": "edge",
-        "driver": "varnish",
+        "driver": "nginx",
         "url": "http://e1",
         "state": "ready",
         "reason": "",
@@ -92,6 +94,7 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         "failed": 5,
         "last_error": "gone",
         "last_error_at": 7.0,
+        "notes": [drivers.ONE_VARIANT_NOTE, "soft purges are done as hard ones"],
     }
 
 
@@ -115,7 +118,7 @@ def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:
     stats = full_stats()
     page = overview(stats=stats).own_metrics().decode()
     assert (stats.coalesced, stats.log_lines_dropped) == (6, 11)
-    assert 'purgeline_node_delayed{driver="varnish",layer="edge",node="e1"} 9.0' in page
+    assert 'purgeline_node_delayed{driver="nginx",layer="edge",node="e1"} 9.0' in page
 
 
 @pytest.mark.parametrize("others", [0, 2])

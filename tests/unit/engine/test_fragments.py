@@ -1,0 +1,117 @@
+"""The lines that a cache needs: complete, for this node, each part with the place where it goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.base import templates
+from engine.cli import rendering
+from engine.cli.exits import UsageError
+from engine.cli.fragments import Setting, fragment, setting_of
+from engine.cli.main import main
+from engine.cli.screen import Output
+from engine.config.tables import NodeConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = """
+[[layer]]
+name = "parent"
+[[layer]]
+name = "edge"
+[[node]]
+name = "parent-1"
+layer = "parent"
+driver = "varnish"
+url = "http://127.0.0.1:1"
+key_mode = "none"
+[[node]]
+name = "edge-1"
+driver = "nginx"
+url = "http://127.0.0.1:2"
+purge_path = "/drop"
+[[node]]
+name = "edge-2"
+driver = "nginx"
+url = "http://127.0.0.1:3"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "engine.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.mark.parametrize("driver", rendering.CACHES)
+def test_every_cache_is_told_its_mark_its_guard_and_who_may_purge(driver: str) -> None:
+    lines = fragment(Setting(driver, "edge-7", ["10.0.0.1", "10.1.0.0/16"]))
+    assert f"{driver} edge-7" in lines
+    assert lines.count("Purgeline-Nonce") >= 1
+    assert all(name in lines.lower() for name in ("10.0.0.1", "10.1.0.0", "via"))
+    assert lines.startswith("# ==> ")
+    assert "{{" not in lines
+
+
+def test_a_node_decides_path_keys_and_whether_it_is_a_parent() -> None:
+    node = NodeConfig(name="n", driver="varnish", url="http://n", key_mode="none", purge_path="/p")
+    setting = setting_of(node, purge_from=["::1"], is_parent=True)
+    assert (setting.key_mode, setting.purge_path, setting.is_parent) == ("ban", "/p", True)
+    assert "import xkey" not in fragment(setting)
+    assert "unset resp.http.Surrogate-Key" not in fragment(setting)
+    assert "import xkey" in fragment(setting._replace(key_mode="xkey"))
+
+
+def said(*words: object, code: int = 0) -> None:
+    assert main([str(word) for word in words]) == code
+
+
+def test_render_takes_what_the_configuration_says(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said("render", "nginx", "--config", config, "--node", "edge-1", "--from", "10.0.0.9")
+    printed = capsys.readouterr().out
+    assert "location ^~ /drop/ {" in printed
+    assert "allow 10.0.0.9;" in printed
+    said("render", "varnish", "--config", config, "--json")  # there is one
+    document = json.loads(capsys.readouterr().out)
+    assert (document["cache"], document["node"]) == ("varnish", "parent-1")
+    assert "# a parent passes it on" not in document["lines"]
+
+
+def test_without_a_name_the_place_of_the_name_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    said("render", "squid")
+    printed = capsys.readouterr()
+    assert f"squid {rendering.NO_NAME}" in printed.out
+    assert f"replace {rendering.NO_NAME}" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("cache", "node", "reason"),
+    [
+        ("nginx", None, "which one of edge-1, edge-2?"),
+        ("nginx", "parent-1", "'parent-1' is no [[node]] with the driver 'nginx'; there is edge-1, edge-2"),
+        ("squid", None, "no [[node]] has the driver 'squid'"),
+    ],
+)
+def test_a_node_that_is_not_meant_is_refused(config: Path, cache: str, node: str | None, reason: str) -> None:
+    args = argparse.Namespace(cache=cache, node=node, config=config, purge_from=None, key_mode=None)
+    with pytest.raises(UsageError) as refused:
+        rendering.render(args, Output(as_json=False))
+    assert reason in str(refused.value)
+
+
+def test_check_nodes_refuses_a_node_that_is_not_there(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said("check-nodes", "--config", config, "--node", "gone", code=2)
+    assert "'gone' is no [[node]]; known: parent-1, edge-1, edge-2" in capsys.readouterr().err
+
+
+def test_the_templates_are_found() -> None:
+    """In the tree; the wheel has them inside the package."""
+    assert (templates.folder() / "purge" / "varnish.vcl.j2").is_file()

@@ -132,11 +132,20 @@ async def _ask(place: Place, timeout_s: float) -> Finding | None:
     if whose is Whose.UNTOLD:
         return None
     if not answer.field(MARK):
+        if node.driver == "varnish" and await _is_piped(place, timeout_s):
+            return Finding(Verdict.FORWARDED, "a Varnish behind it gave the answer: the purge was piped")
         return Finding(Verdict.PROVEN, f"its answer has the shape that {node.driver} gives its own")
     if answer.field(NONCE) != nonce:
         why = f"its answer bears its mark, but does not repeat {NONCE}: it may be a stored one"
         return Finding(Verdict.UNPROVEN, why)
     return Finding(Verdict.PROVEN, "its answer bears its mark, and repeats what was sent with the purge")
+
+
+async def _is_piped(place: Place, timeout_s: float) -> bool:
+    """Tell whether a Varnish behind a Varnish answers: it is not told that the connection is to end."""
+    text = _request(place.config, Operation.PURGE_URL, _TARGET).removesuffix("\r\n")
+    answer = await exchange(place.address, f"{text}Connection: close\r\n\r\n", timeout_s=timeout_s)
+    return answer.field("Connection").lower() != "close"
 
 
 def _wrong(node: NodeConfig, whose: Whose, answer: Exchange) -> Finding | None:

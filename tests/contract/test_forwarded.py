@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from engine.config.tables import NodeConfig
-from engine.nodes import drivers
+from engine.nodes import drivers, inspection
 from engine.nodes.address import Address
 from engine.nodes.evidence import Whose
 from engine.nodes.inspection import Place, Verdict, inspect
@@ -348,6 +348,17 @@ async def test_a_look_tells_where_no_answer_does(
     finding = await inspect(rig.place(**row.extra), rig.above(row), url=url, timeout_s=10)
     assert finding.verdict is verdict
     assert why in finding.why
+
+
+async def test_a_varnish_behind_a_varnish_is_found_by_the_end_of_a_connection(
+    varnish: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers are an own one byte by byte, and nobody said that it is there."""
+    monkeypatch.setattr(inspection, "_TARGET", "http://keep.parent.test/a")
+    finding = await inspect(varnish.place(), [], url="", timeout_s=10)
+    assert (finding.verdict, "piped" in finding.why) == (Verdict.FORWARDED, True)
+    monkeypatch.setattr(inspection, "_TARGET", "http://purge.test/a")
+    assert (await inspect(varnish.place(), [], url="", timeout_s=10)).verdict is Verdict.PROVEN
 
 
 def test_an_nginx_behind_an_nginx_has_the_same_page(nginx: Rig, path: str) -> None:

@@ -38,10 +38,10 @@ CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
-    **dict.fromkeys(("done", "ready", "alive"), "green"),
+    **dict.fromkeys(("done", "ready", "alive", "proven"), "green"),
     **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
     **dict.fromkeys(("partial", "refusing"), "yellow"),
-    **dict.fromkeys(("failed", "down", "sick"), "red"),
+    **dict.fromkeys(("failed", "down", "sick", "forwarded", "unproven", "refused", "unreachable"), "red"),
     "cancelled": "magenta",
 }
 
@@ -118,4 +118,4 @@ def styled(key: str, value: Any) -> Text:
 
     if key.endswith("_at") and isinstance(value, int | float):
         return Text(time.strftime("%m-%d %H:%M:%S", time.localtime(value)))
-    return Text(plain(value), style=_STYLES.get(str(value), "") if key == "state" else "")
+    return Text(plain(value), style=_STYLES.get(str(value), "") if key in {"state", "verdict"} else "")

@@ -37,6 +37,7 @@ def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web
         ("GET", "/v1/engine/tasks", tasks.list),
         ("GET", "/v1/engine/stats", engine.stats),
         ("GET", "/v1/engine/nodes", engine.nodes),
+        ("DELETE", "/v1/engine/nodes/{name}", engine.forget_node),
         ("GET", "/v1/engine/cluster", engine.cluster),
         ("GET", "/v1/engine/version", engine.version),
         ("GET", "/version", engine.version),

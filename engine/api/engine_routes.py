@@ -13,6 +13,7 @@ from engine.intake.problems import problem
 
 if TYPE_CHECKING:
     from engine.api.bodies import Bodies
+    from engine.api.forget import ForgetNode
     from engine.api.overview import Overview
     from engine.api.readiness import Readiness
     from engine.intake.auth import Auth
@@ -34,6 +35,7 @@ class EngineRoutes:
         overview: Overview,
         readiness: Readiness,
         *,
+        forget: ForgetNode,
         logs: Logs,
         peers: Peers | None,
     ) -> None:
@@ -41,6 +43,7 @@ class EngineRoutes:
         self._bodies = bodies
         self._overview = overview
         self._readiness = readiness
+        self._forget = forget
         self._logs = logs
         self._peers = peers
 
@@ -68,6 +71,11 @@ class EngineRoutes:
         """Show the nodes."""
         self._check_reader(request)
         return json_response({"nodes": await self._overview.all_nodes()})
+
+    async def forget_node(self, request: web.Request) -> web.Response:
+        """Fail what is left of a node that is not configured any more."""
+        self._auth.check(request.headers.get("Authorization"), "admin")
+        return json_response(await self._forget.forget(request.match_info["name"]))
 
     async def cluster(self, request: web.Request) -> web.Response:
         """Show the engines that share the store."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from engine.api.cancel import CancelTask
     from engine.api.find import FindTask
+    from engine.api.forget import ForgetNode
     from engine.api.listing import ListTasks
     from engine.api.overview import Overview
     from engine.api.readiness import Readiness
@@ -65,6 +66,7 @@ def make_worker_app(
         ("GET", "/worker/tasks", tasks.list),
         ("GET", "/worker/stats", overview.stats),
         ("GET", "/worker/nodes", overview.nodes),
+        ("DELETE", "/worker/nodes/{name}", overview.forget_node),
         ("GET", "/worker/metrics", overview.metrics),
         ("PUT", "/worker/log-format/{name}", overview.swap_log_format),
     ]
@@ -148,8 +150,9 @@ class WorkerTasks:
 class WorkerOverview:
     """Answers about this worker itself, and its log."""
 
-    def __init__(self, overview: Overview, readiness: Readiness, logs: Logs) -> None:
+    def __init__(self, overview: Overview, readiness: Readiness, logs: Logs, forget: ForgetNode) -> None:
         self._overview = overview
+        self._forget = forget
         self._readiness = readiness
         self._logs = logs
 
@@ -169,6 +172,10 @@ class WorkerOverview:
     async def nodes(self, _request: web.Request) -> Reply:
         """Give this worker's nodes."""
         return json_reply(self._overview.own_nodes())
+
+    async def forget_node(self, request: web.Request) -> Reply:
+        """Fail what is left of a node that is not configured any more."""
+        return json_reply(await self._forget.forget_here(request.match_info["name"]))
 
     async def metrics(self, _request: web.Request) -> Reply:
         """Give this worker's Prometheus page."""

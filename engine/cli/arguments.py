@@ -110,6 +110,9 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
     option("--state", choices=[*State], default="", help="only these")
     option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
+    add("forget", views.forget, "Fail what waits for a cache that is not configured any more.")(
+        "node", metavar="NODE"
+    )
     add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
     add(
         "cluster", views.cluster, f"List the engines of one Redis. Columns: {' '.join(cells.ENGINE_COLUMNS)}."

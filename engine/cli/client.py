@@ -111,6 +111,10 @@ class EngineClient:
         self._rows(document, "nodes")
         return document
 
+    def forget(self, node: str) -> Document:
+        """Fail what waits for a node that is not configured any more; say how many subtasks that was."""
+        return self.request("DELETE", f"/v1/engine/nodes/{quote(node, safe='')}")
+
     def cluster(self) -> Document:
         """Return the engines of one Redis, who leads, and how much each has."""
         document = self.request("GET", "/v1/engine/cluster")

@@ -69,6 +69,13 @@ def nodes(args: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
+def forget(args: argparse.Namespace, out: Output) -> int:
+    """Fail what waits for a cache that is not configured any more."""
+    with connect(args, out) as client:
+        out.mapping(client.forget(args.node))
+    return DONE
+
+
 def cluster(args: argparse.Namespace, out: Output) -> int:
     """List the engines of one Redis."""
     with connect(args, out) as client:

@@ -112,6 +112,10 @@ class Cluster:
                 await self._membership.leave()
         self._threads.close()
 
+    def configured(self) -> set[str]:
+        """Return the nodes that some engine has in its configuration."""
+        return self._membership.configured()
+
     def leads(self) -> bool:
         """Tell whether this engine leads, as far as it can know."""
         return self._membership.leads()

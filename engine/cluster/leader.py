@@ -5,14 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 if TYPE_CHECKING:
-    from engine.cluster.claims import QueueClaims
     from engine.cluster.membership import Membership
     from engine.cluster.threads import Threads
-    from engine.delivery.queues import DelayQueues
-    from engine.delivery.redelivery import Redelivery
+    from engine.delivery.gone import GoneNodes
     from engine.notify.stored import StoredCallbacks
     from engine.observe.counters import Stats
     from engine.store.redis.members import Members
@@ -25,9 +21,7 @@ class Leader:
         membership: tells which engine leads, and its number.
         members: the store's side.
         threads: where it is called.
-        claims: a node's rows are dropped by the engine that may deliver them.
-        queues: tell which nodes have rows.
-        redelivery: fails rows of nodes that no engine knows.
+        gone: settles what is left of nodes that no engine configures any more.
         callbacks: delivers the callbacks of tasks that become partial.
         stats: counts those tasks.
     """
@@ -38,18 +32,14 @@ class Leader:
         members: Members,
         threads: Threads,
         *,
-        claims: QueueClaims,
-        queues: DelayQueues,
-        redelivery: Redelivery,
+        gone: GoneNodes,
         callbacks: StoredCallbacks,
         stats: Stats,
     ) -> None:
         self._membership = membership
         self._members = members
         self._threads = threads
-        self._claims = claims
-        self._queues = queues
-        self._redelivery = redelivery
+        self._gone = gone
         self._callbacks = callbacks
         self._stats = stats
         self._fenced = 0  # the number that all regions were told
@@ -68,16 +58,4 @@ class Leader:
         states, callbacks = await self._threads.call(self._members.make_due, time.time(), fence)
         self._stats.tasks_partial += len(states)
         self._callbacks.written(0, callbacks)
-        await self._drop_unknown()
-
-    async def _drop_unknown(self) -> None:
-        """Fail rows of nodes that no engine has in its configuration any more."""
-        known = set().union(*(member.about.nodes for member in self._membership.view.members))
-        for name in self._queues.names():
-            if name not in known and await self._claims.take(name):
-                count = self._queues.depth(name)
-                logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
-                try:
-                    await self._redelivery.drop_unknown(name)
-                finally:
-                    await self._claims.give_back(name)
+        await self._gone.look(self._membership.configured())

@@ -126,6 +126,10 @@ class Membership:
         }
         return sorted(stay | {self.consumer})
 
+    def configured(self) -> set[str]:
+        """Return the nodes that some engine has in its configuration."""
+        return set().union(*(member.about.nodes for member in self.view.members))
+
     def leads(self) -> bool:
         """Tell whether this engine leads, as far as it can know."""
         return self.view.leader == self.consumer and self._loop.time() - self._beat_at < self._ttl_s

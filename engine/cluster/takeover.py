@@ -19,7 +19,7 @@ from engine.store.redis.records import journal_key
 from engine.tasks.progress import is_cancelled, read_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from engine.cluster.threads import Threads
     from engine.delivery.journal_rows import JournalRows
@@ -44,6 +44,7 @@ class Rows(Protocol):
         records: list[Accepted],
         progress: dict[str, Progress] | None = None,
         *,
+        plans: Mapping[bytes, bytes] | None = None,
         cancelled: Collection[str] = (),
     ) -> int:
         """Begin with the tasks of a row that are not in memory; return how many that were."""
@@ -144,7 +145,7 @@ class Takeover:
             if (marks := read_progress(text)) is not None
         }
         cancelled = {task_id for task_id, text in taken.progress.items() if is_cancelled(text)}
-        count = self._rows.replay_row(key, taken.records, progress, cancelled=cancelled)
+        count = self._rows.replay_row(key, taken.records, progress, plans=taken.plans, cancelled=cancelled)
         if not count and not self._journal_rows.has(key):
             self._saver.settle_journal(key)
         return count

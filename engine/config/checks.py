@@ -42,6 +42,7 @@ ENGINE_AT_LEAST: dict[str, float] = {
     "connect_timeout_s": 0.01,
     "request_timeout_s": 0.01,
     "poison_after_s": 0,
+    "gone_after_s": 0.1,
     "prefetch_concurrency": 1,
     "prefetch_timeout_s": 0.01,
     "prefetch_max_bytes": 1,

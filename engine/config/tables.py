@@ -41,6 +41,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     log_subtasks: bool = False  #: one line per answer of a cache
     live_subtasks_max: int = 1_000_000  #: accepted, not yet settled; then 503
     retention_days: float = 3
+    gone_after_s: float = 3600  #: what waits for a node that is not configured any more fails after so long
     delay_ttl_s: float = 7 * 86400  #: what waited longer for its node fails, unsent
     listen_backlog: int = 4096
     connections_max: int = 10_000

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from engine.base.timer import Timer
+    from engine.delivery.absent import PlanNodes
     from engine.delivery.endings import Endings
     from engine.delivery.parking import Parking
     from engine.delivery.touched import Touched
@@ -57,6 +58,7 @@ class Dispatch:
     Args:
         nodes: the configured nodes by name, complete before the first task.
         timer: fires retries.
+        plan_nodes: finds the nodes of plans that a store kept.
         touched: told of tasks that made progress; None: no other engine has the store.
     """
 
@@ -69,10 +71,12 @@ class Dispatch:
         *,
         endings: Endings,
         parking: Parking,
+        plan_nodes: PlanNodes,
         touched: Touched | None,
     ) -> None:
         self.inbox = Inbox(loop, self._expand)  #: tasks that are stored and not yet expanded
         self._nodes = nodes
+        self._plan_nodes = plan_nodes
         self._stats = stats
         self._timer = timer
         self._endings = endings
@@ -123,7 +127,9 @@ class Dispatch:
             over = self._endings.rebound_over
             task.rebound = rebound = Rebound(task, self._timer, release=self._release, on_over=over)
             task.live += 1  # it is not over before its rebound is
-        task.shares = expansion.shares_of(task, self._nodes, rebound)
+        plan = task.plan
+        nodes = self._nodes if plan is None or not plan.is_stored else self._plan_nodes.of(plan, self.park)
+        task.shares = expansion.shares_of(task, nodes, rebound)
         return expansion.mark_acked(task, task.progress) if task.progress is not None else {}
 
     def _go_on(self, task: Task, acked: dict[Share, list[int]]) -> None:

@@ -36,8 +36,7 @@ def shares_of(task: Task, nodes: Mapping[str, NodeRef], rebound: Rebound | None 
     count = len(task.targets)
     purges: list[Share] = []
     for step in plan.steps:
-        operation = plan.operation_at(step, task.action, task.kind, soft=task.soft)
-        share = Share(task, nodes[step.node], operation, count)
+        share = Share(task, nodes[step.node], step.operation, count)
         if step.parents:
             _link(share, [purges[index] for index in step.parents])
         purges.append(share)

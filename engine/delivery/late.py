@@ -54,7 +54,7 @@ class LateResults:
         delivered: dict[RowKey, Delivered] = {}
         for row, reason in [*((row, "") for row in done), *failed]:
             if row.key not in delivered:
-                is_told = not self._is_shared and self._fold_in_memory(node, row, reason)
+                is_told = not self._is_shared and self._fold_in_memory(row, reason)
                 delivered[row.key] = Delivered(row, node.layer, now, reason, is_told)
         self._stats.subtasks_redelivered += len(delivered)
         self.unfolded += len(delivered)
@@ -64,18 +64,30 @@ class LateResults:
             self.unfolded -= len(delivered)
         return True
 
-    async def fail(self, name: str, saver: Saver, rows: list[ParkedRow], reason: str) -> None:
-        """Fail rows of a node that is not configured any more; wait until that is written."""
-        now = time.time()
-        await self._queues.drop(saver, name, [Delivered(row, "", now, reason) for row in rows])
+    async def fail(self, name: str, saver: Saver, rows: list[ParkedRow], reason: str, *, layer: str) -> None:
+        """Fail rows of a node that is not configured any more; wait until that is written.
 
-    def _fold_in_memory(self, node: Node, row: ParkedRow, reason: str) -> bool:
+        Args:
+            name: of the node.
+            saver: of the file that holds them.
+            rows: all of that node.
+            reason: as their tasks say it.
+            layer: that the node was in; empty: nobody knows.
+        """
+        now = time.time()
+        delivered = [
+            Delivered(row, layer, now, reason, not self._is_shared and self._fold_in_memory(row, reason))
+            for row in rows
+        ]
+        await self._queues.drop(saver, name, delivered)
+
+    def _fold_in_memory(self, row: ParkedRow, reason: str) -> bool:
         """Settle a row's subtask when its task is still in memory."""
         task = self._regions.get(row.task_id)
         if task is None or not task.is_committed:
             return False  # not there, or a new one with the same id that is still being compared
         for share in task.shares:
-            if share.node is node and share.operation == row.operation:
+            if share.node.name == row.node and share.operation == row.operation:
                 self._endings.settle_late(share, task.index_of(row.target), reason)
                 return True
         return False

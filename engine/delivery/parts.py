@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.delivery.absent import PlanNodes
 from engine.delivery.dispatch import Dispatch
 from engine.delivery.endings import Endings
+from engine.delivery.gone import GoneNodes
 from engine.delivery.journal_rows import JournalRows
 from engine.delivery.late import LateResults
 from engine.delivery.load import Load
@@ -40,6 +42,7 @@ class Delivery:
     redelivery: Redelivery
     dispatch: Dispatch
     events: NodeEvents
+    gone: GoneNodes
     touched: Touched | None  #: None: no other engine has the store
 
 
@@ -57,12 +60,15 @@ class Surroundings:
     on_alert: Callable[..., None]  #: told what an operator should know: key, level, message, facts by name
 
 
-def build_delivery(around: Surroundings, *, ttl_s: float = 0, is_shared: bool = False) -> Delivery:
+def build_delivery(
+    around: Surroundings, *, ttl_s: float = 0, gone_after_s: float = 3600, is_shared: bool = False
+) -> Delivery:
     """Return the parts, wired together; the loop must be running.
 
     Args:
         around: nodes and savers in it may come later, because they tell these parts what comes of tasks.
         ttl_s: older rows of delay queues fail unsent; 0: none does.
+        gone_after_s: rows of nodes that are not configured any more fail after so long.
         is_shared: other engines work with the same store.
     """
     loop = asyncio.get_running_loop()
@@ -86,6 +92,17 @@ def build_delivery(around: Surroundings, *, ttl_s: float = 0, is_shared: bool = 
     redelivery = Redelivery(
         queues, late, around.nodes, savers, around.reader, on_alert=around.on_alert, ttl_s=ttl_s
     )
+    gone = GoneNodes(
+        around.nodes,
+        queues,
+        late,
+        savers,
+        around.reader,
+        on_released=redelivery.deliver_released,
+        on_alert=around.on_alert,
+        gone_after_s=gone_after_s,
+        is_shared=is_shared,
+    )
     dispatch = Dispatch(
         loop,
         around.nodes,
@@ -93,7 +110,8 @@ def build_delivery(around: Surroundings, *, ttl_s: float = 0, is_shared: bool = 
         stats,
         endings=endings,
         parking=parking,
+        plan_nodes=PlanNodes(around.nodes, gone.why),
         touched=touched,
     )
     events = NodeEvents(redelivery, stats, around.on_alert)
-    return Delivery(load, journal_rows, queues, endings, late, redelivery, dispatch, events, touched)
+    return Delivery(load, journal_rows, queues, endings, late, redelivery, dispatch, events, gone, touched)

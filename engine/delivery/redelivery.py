@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
@@ -162,18 +163,6 @@ class Redelivery:
         for chunk in self._chunks.values():
             chunk.forget(task_id)
 
-    async def drop_unknown(self, name: str) -> None:
-        """Fail the rows of a node that is not configured any more, and let their children go.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        reason = f"{name} is not configured any more"
-        for saver in self._savers.savers:
-            while rows := await self._reader.read(saver.store.parked_of, name, _CHUNK_ROWS):
-                await self._results.fail(name, saver, rows, reason)
-        self.deliver_released()
-
     async def stop(self) -> None:
         """Stop delivering; the rows stay."""
         self._is_stopped = True
@@ -270,16 +259,20 @@ class Redelivery:
         return True
 
     async def _due_rows(self, node: Node, store: Store, *, purges_only: bool) -> list[ParkedRow]:
-        """Return the oldest rows of a node that may be sent, whatever postponed ones lie before them."""
+        """Return the oldest rows of a node that may be sent, whatever others lie before them."""
         limit = _CHUNK_ROWS + len(node.postponed)
+        incapable = node.postponed.incapable
         while True:
             rows: list[ParkedRow] = await self._reader.read(
                 store.oldest_parked, node.name, limit, purges_only
             )
-            if not node.postponed:
+            if not node.postponed and not (incapable and any(row.operation in incapable for row in rows)):
                 return rows
             is_waiting = node.postponed.is_waiting
-            due = [row for row in rows if not is_waiting(row.operation, row.target)]
+            oldest_at = time.time() - self._ttl_s if self._ttl_s else 0.0
+            due = [
+                row for row in rows if not is_waiting(row.operation, row.target) or row.parked_at < oldest_at
+            ]
             if due or len(rows) < limit or limit >= _LOOK_MAX:
                 return due[:_CHUNK_ROWS]
             limit = min(2 * limit, _LOOK_MAX)

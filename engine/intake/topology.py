@@ -11,15 +11,19 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from engine.errors import RequestError
 from engine.nodes import drivers
-from engine.tasks.plan import Note, Plan, Skipped, Step
+from engine.nodes.ability import incapable_reason
+from engine.tasks.plan import GONE, Note, Plan, Skipped, Step, read_plan, storable
 from engine.tasks.words import Action, Kind, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.config.tables import Config, NodeConfig
+    from engine.tasks.words import Operation
 
 _NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
@@ -32,8 +36,10 @@ class Topology:
     def __init__(self, config: Config) -> None:
         self._layers = [layer.name for layer in config.layer] or ["edge"]
         self._nodes = sorted(config.node, key=lambda node: self._layers.index(node.layer))
+        self._by_name = {node.name: node for node in self._nodes}
         self._ancestors = {node.name: node.parents or [] for node in self._nodes}
         self._plans: dict[tuple[frozenset[str], frozenset[str], str, str, bool, bool], Plan] = {}
+        self._stored: dict[bytes, Plan] = {}
 
     def plan(
         self,
@@ -66,12 +72,38 @@ class Topology:
             _refuse_unknown("nodes", nodes, [node.name for node in self._nodes])
             chosen = self._choose(*wanted[:2])
             able, skipped = _part(chosen, action, kind, skip=skip)
-            steps = self._steps(able)
-            plan = Plan(steps, skipped, _notes(steps, able, action, kind, soft=soft))
+            steps = self._steps(able, action, kind, soft=soft)
+            plan = storable(Plan(steps, skipped, _notes(steps, able, action, kind, soft=soft)))
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
             self._plans[wanted] = plan
         return plan
+
+    def stored(self, key: bytes, text: bytes) -> Plan:
+        """Return the plan that a task of the journal was accepted for, as it can be carried out now.
+
+        It has the same steps, whatever is configured now. A step says so when its node is gone, or when the
+        cache that the node is now can do nothing of the kind.
+
+        Raises:
+            StoreError: *text* is no plan.
+        """
+        plan = self._stored.get(key)
+        if plan is None:
+            read = read_plan(key, text)
+            plan = msgspec.structs.replace(read, steps=tuple(map(self._fitted, read.steps)))
+            if len(self._stored) >= _PLANS_MAX:
+                self._stored.clear()
+            self._stored[key] = plan
+        return plan
+
+    def _fitted(self, step: Step) -> Step:
+        node = self._by_name.get(step.node)
+        if node is None:
+            return msgspec.structs.replace(step, lacks=GONE)
+        if drivers.sent_for(node, step.operation) is None:
+            return msgspec.structs.replace(step, lacks=incapable_reason(node, step.operation))
+        return step
 
     def _choose(self, layers: frozenset[str], nodes: frozenset[str]) -> list[NodeConfig]:
         chosen = [
@@ -84,14 +116,16 @@ class Topology:
             raise RequestError(422, f"nodes: {what}, so there is nothing to purge", field="nodes")
         return chosen
 
-    def _steps(self, chosen: Sequence[NodeConfig]) -> tuple[Step, ...]:
+    def _steps(self, chosen: Sequence[NodeConfig], action: str, kind: str, *, soft: bool) -> tuple[Step, ...]:
         places = {node.name: index for index, node in enumerate(chosen)}
         parents = [self._nearest(node.name, places) for node in chosen]
         waited_for = {index for indexes in parents for index in indexes}
-        return tuple(
-            Step(node.name, node.layer, drivers.capabilities(node), indexes, place in waited_for)
-            for place, (node, indexes) in enumerate(zip(chosen, parents, strict=True))
-        )
+        steps = []
+        for place, (node, indexes) in enumerate(zip(chosen, parents, strict=True)):
+            is_parent = place in waited_for
+            operation = _operation_at(node, action, kind, soft=soft and not is_parent)
+            steps.append(Step(node.name, node.layer, operation, indexes, is_parent, node.driver))
+        return tuple(steps)
 
     def _nearest(self, name: str, places: dict[str, int]) -> tuple[int, ...]:
         """Return the nearest ancestors of a node that are part of the plan."""
@@ -128,6 +162,16 @@ def _part(
     return able, tuple(Skipped(node.name, f"{node.driver}, {reason}") for node in unable)
 
 
+def _operation_at(node: NodeConfig, action: str, kind: str, *, soft: bool) -> Operation:
+    """Return what a node is sent. A soft purge is hard where the cache has none; at parents it always is.
+
+    A parent keeps the stale object of a soft purge and hands it to its edges as fresh, so only the last
+    layer may be soft.
+    """
+    softened = operation_of(action, kind, soft=soft)
+    return softened if softened in drivers.capabilities(node) else operation_of(action, kind, soft=False)
+
+
 def _notes(
     steps: Sequence[Step], nodes: Sequence[NodeConfig], action: str, kind: str, *, soft: bool
 ) -> tuple[Note, ...]:
@@ -139,7 +183,7 @@ def _notes(
     for step, node in zip(steps, nodes, strict=True):
         if soft and step.is_parent:
             names.setdefault(_PARENT_IS_HARD, []).append(node.name)
-        elif soft and softened not in step.operations:
+        elif soft and step.operation is not softened:
             text = f"purged hard: {node.driver}, as configured, has no soft purge by {kind}"
             names.setdefault(text, []).append(node.name)
         if kind == Kind.URL and node.driver in drivers.ONE_VARIANT:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from engine.intake.task_body import TaskBody
     from engine.intake.topology import Topology
+    from engine.tasks.plan import Plan
+    from engine.tasks.records import Accepted
 
 
 def all_hosts(host: str) -> bool:  # noqa: ARG001 - the rule that takes every host
@@ -85,15 +87,26 @@ class Validator:
             raise RequestError(422, f"callback: {reason}", field="callback")
         return task
 
-    def replay(self, task_id: str, body: bytes, created_at: float, due_s: float) -> Task:
+    def replay(self, record: Accepted, plan: bytes = b"") -> Task:
         """Return a task that the journal holds; it was checked when it was accepted.
 
+        Args:
+            record: as it was accepted.
+            plan: text of the plan that it was accepted for: it is worked by that, whatever is configured
+                now. Empty: it is planned again.
+
         Raises:
-            RequestError: the configuration has changed so that it cannot be done any more.
+            RequestError: it has no plan, and the configuration does not allow it any more.
+            StoreError: the plan cannot be read.
         """
-        task = self._make(decode(body), body, all_hosts, task_id=task_id, created_at=created_at)
-        task.due_s = due_s
-        task.due_at = created_at + due_s
+        asked = decode(record.body)
+        stored = self._topology.stored(record.plan, plan) if plan else None
+        task = self._make(
+            asked, record.body, all_hosts, task_id=record.id, created_at=record.created_at, plan=stored
+        )
+        task.due_s = record.due_s
+        task.due_at = record.created_at + record.due_s
+        task.digest, task.token = record.digest, record.token
         return task
 
     def _new_id(self, now: float) -> str:
@@ -111,17 +124,19 @@ class Validator:
         *,
         task_id: str,
         created_at: float,
+        plan: Plan | None = None,
     ) -> Task:
         check_fields(asked)
-        on_incapable = asked.on_incapable
-        plan = self._topology.plan(
-            asked.layers,
-            asked.nodes,
-            action=asked.action,
-            kind=asked.kind,
-            soft=asked.soft,
-            skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
-        )
+        if plan is None:
+            on_incapable = asked.on_incapable
+            plan = self._topology.plan(
+                asked.layers,
+                asked.nodes,
+                action=asked.action,
+                kind=asked.kind,
+                soft=asked.soft,
+                skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
+            )
         targets = normalise(asked, allows_host)
         task = Task(
             id=task_id,

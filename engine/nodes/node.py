@@ -10,6 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from engine.nodes.ability import incapable_of
 from engine.nodes.address import address_of
 from engine.nodes.beside import Beside
 from engine.nodes.channel import Channel
@@ -77,7 +78,7 @@ class Node:
         self._stats = stats
         self._refusals = Refusals(now)
         self._suspects = Suspects()
-        self.postponed = Postponed(now, settings.poison_after_s)
+        self.postponed = Postponed(now, settings.poison_after_s, incapable_of(config))
         self._readings = Readings(config, stats, log_subtasks)
         self._probe = Probe(
             config,

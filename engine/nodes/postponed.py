@@ -59,9 +59,13 @@ class Postponed:
     Args:
         now: a clock that never goes back, in seconds: the loop's.
         poison_after_s: how long a request goes wrong beside acked ones until it is poison.
+        incapable: operations that the node cannot do, since its cache is another: their rows wait.
     """
 
-    def __init__(self, now: Callable[[], float], poison_after_s: float) -> None:
+    def __init__(
+        self, now: Callable[[], float], poison_after_s: float, incapable: frozenset[int] = frozenset()
+    ) -> None:
+        self.incapable = incapable
         self._now = now
         self._poison_after_s = poison_after_s
         self._requests: dict[tuple[int, str], _Wrong] = {}
@@ -122,6 +126,8 @@ class Postponed:
 
     def is_waiting(self, operation: int, target: str) -> bool:
         """Tell whether a request may not be sent yet."""
+        if operation in self.incapable:
+            return True
         now = self._now()
         if (operation, target) in self._beside:
             return True

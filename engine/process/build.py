@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from engine.api.forget import ForgetNode
 from engine.api.overview import Overview
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
@@ -98,7 +99,14 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     overview = Overview(core.stats, core.nodes, delivery.queues, logs, peers=peers, cluster=cluster)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed)
-    interface = make_interface(core, admission, tasks, overview, readiness)
+    interface = make_interface(
+        core,
+        admission,
+        tasks,
+        overview=overview,
+        forget=ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster),
+        readiness=readiness,
+    )
     _register_gauges(core, delivery, interface.gate)
     return Parts(
         core=core,
@@ -145,6 +153,7 @@ def _delivery(core: Core) -> Delivery:
             on_alert=core.on_alert,
         ),
         ttl_s=settings.delay_ttl_s,
+        gone_after_s=settings.gone_after_s,
         is_shared=core.is_shared,
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from engine.api.forget import ForgetNode
     from engine.api.overview import Overview
     from engine.api.readiness import Readiness
     from engine.cluster.cluster import Cluster
@@ -84,7 +85,13 @@ class TaskAnswers:
 
 
 def make_interface(
-    core: Core, admission: Admission, tasks: TaskAnswers, overview: Overview, readiness: Readiness
+    core: Core,
+    admission: Admission,
+    tasks: TaskAnswers,
+    *,
+    overview: Overview,
+    forget: ForgetNode,
+    readiness: Readiness,
 ) -> Interface:
     """Return both sides; *tasks* answers questions about tasks on each of them."""
     settings = core.config.engine
@@ -100,12 +107,21 @@ def make_interface(
     task_routes = TaskRoutes(
         auth, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
     )
-    engine_routes = EngineRoutes(auth, bodies, overview, readiness, logs=core.logs, peers=core.peers)
+    engine_routes = EngineRoutes(
+        auth, bodies, overview, readiness, forget=forget, logs=core.logs, peers=core.peers
+    )
     api = ApiServer(make_app(task_routes, engine_routes, requests), idle_timeout_s=settings.idle_timeout_s)
     return Interface(
         api,
         _gate(settings, admission, auth, api),
-        _worker_app(core, auth, admission, tasks, overview=overview, readiness=readiness),
+        _worker_app(
+            core,
+            auth,
+            admission,
+            tasks,
+            overview=WorkerOverview(overview, readiness, core.logs, forget),
+            readiness=readiness,
+        ),
     )
 
 
@@ -129,7 +145,7 @@ def _worker_app(
     admission: Admission,
     tasks: TaskAnswers,
     *,
-    overview: Overview,
+    overview: WorkerOverview,
     readiness: Readiness,
 ) -> web.Application:
     worker_tasks = WorkerTasks(
@@ -142,7 +158,7 @@ def _worker_app(
     )
     return make_worker_app(
         worker_tasks,
-        WorkerOverview(overview, readiness, core.logs),
+        overview,
         readiness,
         refuse=admission.refuse,
         body_max_bytes=core.config.engine.body_max_bytes,

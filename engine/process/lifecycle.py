@@ -68,12 +68,14 @@ class Lifecycle:
         for saver in core.savers.savers:
             saver.start()
         await core.outbox.start()
+        await parts.delivery.gone.refresh()
         if parts.cluster is None:
             await parts.replay.at_start()
         else:
             parts.replayed.set()
             await parts.cluster.join(core.nodes)
         await parts.interface.api.start()
+        parts.delivery.gone.start()
         parts.readiness.note_prepared()
         parts.housekeeping.start()
 
@@ -155,6 +157,7 @@ class Lifecycle:
 
     async def _stop_delivery(self) -> None:
         self.parts.delivery.dispatch.stop()
+        await self.parts.delivery.gone.stop()
         await self.parts.delivery.redelivery.stop()
         for node in self.parts.core.nodes.values():
             node.close()

@@ -26,7 +26,7 @@ from engine.cluster.rounds import Duties, Rounds
 from engine.cluster.takeover import Takeover
 from engine.cluster.threads import Threads
 from engine.cluster.watch import Watch
-from engine.errors import RequestError
+from engine.errors import EngineError
 from engine.store.redis.checks import dangers
 from engine.store.redis.members import About, Members
 from engine.store.redis.open import redis_store
@@ -100,13 +100,12 @@ class SharedStore:
             )
             self._on_alert("store:embedded", "warning", text)
 
-    def _describe(self, record: Accepted) -> bytes:
+    def _describe(self, record: Accepted, plan: bytes) -> bytes:
         """Return the private document of a task that another engine has accepted."""
         try:
-            task = self._validator.replay(record.id, record.body, record.created_at, record.due_s)
-        except RequestError:
+            task = self._validator.replay(record, plan)
+        except EngineError:
             return bare_document(record)
-        task.digest, task.token = record.digest, record.token
         return msgspec.json.encode(documents.stored_document(task))
 
 
@@ -127,8 +126,8 @@ def make_cluster(
     members, threads = Members(shared.store, settings.takeover_s), Threads()
     about = _about(shared.name, core.config)
     membership = Membership(members, threads, about, ttl_s=settings.takeover_s, is_draining=is_draining)
-    claims = delivery.redelivery.claims = QueueClaims(members, threads)
-    duties = _duties(membership, members, threads, core=core, delivery=delivery, claims=claims, rows=rows)
+    claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads)
+    duties = _duties(membership, members, threads, core=core, delivery=delivery, rows=rows)
     rounds = Rounds(
         membership,
         members,
@@ -165,7 +164,6 @@ def _duties(
     *,
     core: Core,
     delivery: Delivery,
-    claims: QueueClaims,
     rows: Rows,
 ) -> Duties:
     [saver] = core.savers.savers
@@ -182,9 +180,7 @@ def _duties(
         membership,
         members,
         threads,
-        claims=claims,
-        queues=delivery.queues,
-        redelivery=delivery.redelivery,
+        gone=delivery.gone,
         callbacks=core.callbacks,
         stats=core.stats,
     )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.saver.saver import Saver
+    from engine.store.store import Store
+    from engine.tasks.records import Accepted, JournalKey
 
 _WRITE_LIMIT_S: Final = 30.0
 _YIELD_ROWS: Final = 50  #: journal rows between two turns of the loop: clients are served meanwhile
@@ -62,6 +64,7 @@ class Replay:
         self._reader = reader
         self._queues = delivery.queues
         self._redelivery = delivery.redelivery
+        self._gone = delivery.gone
         self._nodes = nodes
         self._callbacks = callbacks
         self._replayed = replayed
@@ -100,6 +103,7 @@ class Replay:
         In that order: rows of tasks that are worked again from the start are dropped before those can
         add new ones, and a node with rows is not ready before they are delivered.
         """
+        await self._gone.refresh()
         for number, saver in enumerate(self._savers.savers):
             await self._drop_orphans(saver)
             behind = await self._reader.read(saver.store.nodes_behind)
@@ -107,7 +111,7 @@ class Replay:
             self._callbacks.written(number, await self._reader.read(saver.store.pending_callbacks))
         self._redelivery.let_go()
         for name in self._queues.names():
-            await self._deliver_rows_of(name)
+            self._deliver_rows_of(name)
         count = 0
         for saver in self._savers.savers:
             count += await self._replay_journal(saver)
@@ -123,23 +127,20 @@ class Replay:
             saver.drop_orphans(at_rest)
             await saver.flushed(_WRITE_LIMIT_S)
 
-    async def _deliver_rows_of(self, name: str) -> None:
+    def _deliver_rows_of(self, name: str) -> None:
+        """Begin with a node's rows; those of one that is not configured wait, see `GoneNodes`."""
         node = self._nodes.get(name)
         if node is not None:
             node.start_probe()
             self._redelivery.deliver_if_returned(node)
-            return
-        count = self._queues.depth(name)
-        logger.warning("{} is not configured any more; its {} delayed subtasks fail", name, count)
-        await self._redelivery.drop_unknown(name)
 
     async def _replay_journal(self, saver: Saver) -> int:
         count = 0
-        rows = await self._reader.read(lambda: list(saver.store.journal()))
+        rows, plans = await self._reader.read(_read_journal, saver.store)
         for place, (key, records) in enumerate(rows, 1):
             if saver.has_row(key):
                 continue
-            replayed = self._rows.replay_row(key, records)
+            replayed = self._rows.replay_row(key, records, plans=plans)
             if not replayed:
                 saver.settle_journal(key)
             else:
@@ -148,3 +149,9 @@ class Replay:
             if self._has_peers and place % _YIELD_ROWS == 0:
                 await asyncio.sleep(0)
         return count
+
+
+def _read_journal(store: Store) -> tuple[list[tuple[JournalKey, list[Accepted]]], dict[bytes, bytes]]:
+    """Return the rows of a journal, and key → text of the plans that their tasks were accepted for."""
+    rows = list(store.journal())
+    return rows, store.plans([record for _, records in rows for record in records])

@@ -6,12 +6,14 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from engine.errors import RequestError
+from loguru import logger
+
+from engine.errors import EngineError, RequestError
 from engine.intake.task_body import decode
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
@@ -27,7 +29,7 @@ class ReplayRows:
     Args:
         regions: where the tasks go.
         delivery: works them.
-        validator: reads their bodies again, by the configuration of today.
+        validator: reads their bodies again; what the configuration of today says of them is not asked.
         admission: may be asking the worker that had a task whether it has it.
     """
 
@@ -51,6 +53,7 @@ class ReplayRows:
         records: list[Accepted],
         progress: dict[str, Progress] | None = None,
         *,
+        plans: Mapping[bytes, bytes] | None = None,
         cancelled: Collection[str] = (),
     ) -> int:
         """Begin with the tasks of a journal row that are not in memory; return how many that were.
@@ -59,6 +62,7 @@ class ReplayRows:
             key: the row's.
             records: those of its tasks that have not settled.
             progress: task id → how far an engine before this one had come.
+            plans: key → text of the plans that they were accepted for.
             cancelled: ids of tasks that clients took back while that engine had requests of them on the wire.
         """
         count = 0
@@ -69,7 +73,7 @@ class ReplayRows:
                 self._endings.drop(task)  # it had been taken from here, and comes back
             elif task is not None:
                 continue  # a client handed it in again, and its own row is there too
-            self._replay(record, key, (progress or {}).get(record.id))
+            self._replay(record, key, (progress or {}).get(record.id), (plans or {}).get(record.plan, b""))
             if record.id in cancelled:
                 self._cancel(record.id)
             if asking is not None:
@@ -77,13 +81,14 @@ class ReplayRows:
             count += 1
         return count
 
-    def _replay(self, record: Accepted, key: JournalKey, progress: Progress | None) -> None:
+    def _replay(self, record: Accepted, key: JournalKey, progress: Progress | None, plan: bytes) -> None:
+        if record.plan and not plan:
+            logger.warning("the plan of task {} is not in the store; it is planned again", record.id)
         try:
-            task = self._validator.replay(record.id, record.body, record.created_at, record.due_s)
-        except RequestError as exc:
+            task = self._validator.replay(record, plan)
+        except EngineError as exc:
             self._fail(record, key, exc)
             return
-        task.digest, task.token = record.digest, record.token
         task.progress = progress
         self._regions.add(task)
         self._load.reserve(task.total)
@@ -94,8 +99,8 @@ class ReplayRows:
         if task is not None:
             self._dispatch.cancel(task)
 
-    def _fail(self, record: Accepted, key: JournalKey, exc: RequestError) -> None:
-        """Settle a task that the configuration does not allow any more; its client is told if it can be."""
+    def _fail(self, record: Accepted, key: JournalKey, exc: EngineError) -> None:
+        """Settle a task that cannot be read, or was kept without a plan and is not allowed any more."""
         task = Task.internal([], owner=None, task_id=record.id)
         task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
         task.digest, task.token = record.digest, record.token

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.saver.work import Work
-    from engine.tasks.records import Callback, CallbackKey, Delivered, JournalKey, Parked
+    from engine.tasks.records import Callback, CallbackKey, Delivered, JournalKey, Parked, Sighting
     from engine.tasks.task import Task
 
 
@@ -98,6 +98,12 @@ class OwnRecords(ABC):
     def has_row(self, key: JournalKey) -> bool:
         """Return whether a journal row is worked here; without peers it is not noted which are."""
         return self._rows is not None and key in self._rows
+
+    # Nodes
+
+    def see(self, sightings: list[Sighting]) -> None:
+        """Write which nodes are configured, and which are not any more."""
+        self._own_work(len(sightings)).batch.sightings += sightings
 
     # Callbacks
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from engine.tasks.records import Accepted, Batch
 
 if TYPE_CHECKING:
+    from engine.tasks.plan import Plan
     from engine.tasks.task import Task
 
 _DOCUMENTS_MAX: Final = 4000
@@ -25,6 +26,7 @@ _LISTS: Final = (
     "orphans",
     "callbacks",
     "callbacks_over",
+    "sightings",
 )
 """Parts of a batch that are lists of the engine's own records."""
 
@@ -61,10 +63,19 @@ class Work:
     def accept(self, tasks: list[Task]) -> None:
         """Put accepted tasks into the batch."""
         self.accepted = tasks
-        self.batch.accepted = [
-            Accepted(task.id, task.created_at, task.due_s, task.digest, task.body, task.token)
-            for task in tasks
-        ]
+        accepted = []
+        plan: Plan | None = None
+        key = b""
+        for task in tasks:
+            if task.plan is not plan:
+                plan = task.plan
+                key = b"" if plan is None else plan.key
+                if plan is not None and key:
+                    self.batch.plans[key] = plan.text
+            accepted.append(
+                Accepted(task.id, task.created_at, task.due_s, task.digest, task.body, task.token, key)
+            )
+        self.batch.accepted = accepted
 
     def split(self) -> tuple[Work, Work]:
         """Return what the next batch takes of the engine's own records, and what stays for later batches.
@@ -118,6 +129,7 @@ class Work:
                     left.callbacks,
                     left.settled_journal,
                     left.unparked_tasks,
+                    left.sightings,
                 ),
             )
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Committed,
         Depth,
         JournalKey,
+        LastSeen,
         ParkedRow,
     )
 
@@ -49,6 +50,15 @@ class Store(Protocol):
 
         Of a shared store those of this engine.
         """
+
+    def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
+        """Return key → text of the plans that *accepted*, of this store, were accepted for.
+
+        One that is not there is left out.
+        """
+
+    def last_seen(self) -> dict[str, LastSeen]:
+        """Return when each node was configured last, by the clock of the store."""
 
     def document(self, task_id: str) -> bytes | None:
         """Return a stored task's JSON document."""

@@ -1,13 +1,21 @@
 """The nodes of a task, and which of them wait for which.
 
-Plain data, made by the intake from the configuration.
+Plain data, made by the intake from the configuration. A plan is stored once for all tasks that were accepted
+for it: a task of the journal goes on by the plan it was accepted for, whatever is configured by then.
 """
 
 from __future__ import annotations
 
+import hashlib
+from typing import Final
+
 import msgspec
 
-from engine.tasks.words import Action, Operation, operation_of
+from engine.errors import StoreError
+from engine.tasks.words import Action, Operation
+
+GONE: Final = "gone"  #: what a step lacks whose node is not configured
+_KEY_BYTES: Final = 12
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -15,9 +23,11 @@ class Step(msgspec.Struct, frozen=True):
 
     node: str  #: its name
     layer: str
-    operations: frozenset[Operation]  #: what its cache can do
+    operation: Operation  #: what it is sent for each target
     parents: tuple[int, ...]  #: indexes of the steps it waits for
     is_parent: bool  #: whether another step waits for it
+    driver: str = ""  #: of its cache
+    lacks: str = ""  #: why the node as it is configured now cannot be sent that; empty: it can
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -40,23 +50,70 @@ class Plan(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[Note, ...] = ()
+    key: bytes = b""  #: what the journal calls it; empty: it is not stored
+    text: bytes = b""  #: as it is stored
+    is_stored: bool = False  #: it was read from a store: some of its nodes may lack something by now
 
     @property
     def has_remarks(self) -> bool:
         """Whether there is more to say of a task than its numbers."""
         return bool(self.skipped or self.notes)
 
-    def operation_at(self, step: Step, action: str, kind: str, *, soft: bool) -> Operation:
-        """Return what *step* is sent. A soft purge is hard at parents and where the cache has none.
 
-        A parent keeps the stale object of a soft purge and hands it to its edges as fresh, so only
-        the last layer may be soft.
-        """
-        if soft and not step.is_parent:
-            softened = operation_of(action, kind, soft=True)
-            if softened in step.operations:
-                return softened
-        return operation_of(action, kind, soft=False)
+class _StoredStep(msgspec.Struct, array_like=True, frozen=True):
+    node: str
+    layer: str
+    driver: str
+    operation: int
+    parents: tuple[int, ...]
+
+
+class _Stored(msgspec.Struct, array_like=True, frozen=True):
+    """A plan as it is stored. Fields are only added."""
+
+    steps: list[_StoredStep]
+    skipped: list[tuple[str, str]]
+    notes: list[tuple[tuple[str, ...], str]]
+
+
+_decode: Final = msgspec.msgpack.Decoder(_Stored).decode
+
+
+def storable(plan: Plan) -> Plan:
+    """Return *plan* with its text and key: the same for the same plan, in every process."""
+    stored = _Stored(
+        [_StoredStep(one.node, one.layer, one.driver, int(one.operation), one.parents) for one in plan.steps],
+        [(one.name, one.reason) for one in plan.skipped],
+        [(one.nodes, one.note) for one in plan.notes],
+    )
+    text = msgspec.msgpack.encode(stored)
+    key = hashlib.blake2b(text, digest_size=_KEY_BYTES).digest()
+    return msgspec.structs.replace(plan, key=key, text=text)
+
+
+def read_plan(key: bytes, text: bytes) -> Plan:
+    """Return a stored plan.
+
+    Raises:
+        StoreError: *text* is none.
+    """
+    try:
+        stored = _decode(text)
+        parents = {place for one in stored.steps for place in one.parents}
+        steps = tuple(
+            Step(one.node, one.layer, Operation(one.operation), one.parents, place in parents, one.driver)
+            for place, one in enumerate(stored.steps)
+        )
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise StoreError(f"a plan cannot be read: {exc}") from exc
+    return Plan(
+        steps,
+        tuple(Skipped(*one) for one in stored.skipped),
+        tuple(Note(*one) for one in stored.notes),
+        key,
+        text,
+        is_stored=True,
+    )
 
 
 def subtask_count(plan: Plan, targets: int, action: str, *, prefetch: bool) -> int:

@@ -35,6 +35,7 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     digest: bytes  #: of the body; empty when the id is ours
     body: bytes
     token: str = ""  #: name of the client's token
+    plan: bytes = b""  #: key of the plan it was accepted for; empty: by a version that kept none
 
 
 class Parked(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -62,6 +63,22 @@ class ParkedRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     task_id: str
     after: str
     parked_at: float
+
+
+class Sighting(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """That a node is configured, was found to be configured no more, or is to be forgotten."""
+
+    node: str
+    layer: str
+    is_gone: bool = False  #: from now on, unless it was seen before
+    is_forgotten: bool = False  #: what is left of its subtasks fails
+
+
+class LastSeen(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """When a node was last configured, by the store's own clock."""
+
+    ago_s: float
+    layer: str
 
 
 class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -99,6 +116,7 @@ class Batch(msgspec.Struct):
 
     accepted: list[Accepted] = []
     documents: dict[str, bytes] = {}  #: task id → JSON
+    plans: dict[bytes, bytes] = {}  #: key → text, of the plans that *accepted* name
     progress: dict[str, bytes] = {}  #: of tasks that go on, for a shared store only; see `Store.is_shared`
     settled_journal: list[JournalKey] = []  #: journal rows of which every task has settled
     parked: list[Parked] = []  #: to a shared store they come in the batch of their task's document
@@ -108,6 +126,7 @@ class Batch(msgspec.Struct):
     cancelled: dict[str, float] = {}  #: stored tasks of which the rest is cancelled: id → when
     callbacks: list[Callback] = []
     callbacks_over: list[CallbackKey] = []
+    sightings: list[Sighting] = []
     is_probe: bool = False  #: nothing to write but a sign that writing works
 
     @property
@@ -124,6 +143,7 @@ class Batch(msgspec.Struct):
             or self.cancelled
             or self.callbacks
             or self.callbacks_over
+            or self.sightings
             or self.is_probe
         )
 

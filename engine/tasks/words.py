@@ -57,6 +57,12 @@ WIDE: Final = frozenset(
     {Operation.PURGE_PREFIX, Operation.SOFT_PREFIX, Operation.PURGE_HOST, Operation.SOFT_HOST}
 )
 """Purges that take the URLs below them along."""
+HARD: Final = {
+    soft: Operation[f"PURGE_{soft.name.removeprefix('SOFT_')}"]
+    for soft in Operation
+    if soft.name.startswith("SOFT_")
+}
+"""Soft purge → the hard one of the same kind."""
 URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
 
 _PURGES = {(kind.value, False): Operation[f"PURGE_{kind.name}"] for kind in Kind} | {

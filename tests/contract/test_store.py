@@ -13,7 +13,7 @@ import pytest
 from engine.errors import StoreDamagedError, StoreError
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Accepted, Batch, Callback, Delivered, Parked, ParkedRow
+from engine.tasks.records import Accepted, Batch, Callback, Delivered, Parked, ParkedRow, Sighting
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
 
@@ -86,6 +86,10 @@ def store(make: Callable[[], Store]) -> Store:
 
 def accepted(name: str, *, digest: bytes = b"") -> Accepted:
     return Accepted(name, 1000.0, 60.0, digest, b'{"targets":["http://a/\xc3\xbc"]}')
+
+
+def planned(name: str, plan: bytes, *, digest: bytes = b"") -> Accepted:
+    return Accepted(name, 1000.0, 60.0, digest, b"{}", "", plan)
 
 
 def document(name: str, *, state: str = "done", **extra: Any) -> dict[str, bytes]:
@@ -217,6 +221,60 @@ def test_documents_are_paged_newest_first_each_once(store: Store) -> None:
                 assert len(page) <= limit
                 found += [json.loads(text)["task_id"] for text in page]
             assert found == expected, (state, limit)
+
+
+def test_a_plan_is_there_with_the_first_task_that_names_it_and_over_a_restart(
+    make: Callable[[], Store],
+) -> None:
+    store = make()
+    one, other = planned("a", b"one"), planned("b", b"other", digest=b"d")
+    store.commit(Batch(accepted=[one, accepted("c")], plans={b"one": b"text of one"}))
+    store.commit(Batch(accepted=[planned("d", b"one")], plans={b"one": b"text of one"}))
+    store.commit(Batch(accepted=[other], documents=document("x"), plans={b"other": b"text of the other"}))
+    store = make()
+    records = [record for _, row in store.journal() for record in row]
+    assert {record.id: record.plan for record in records} == {
+        "a": b"one",
+        "b": b"other",
+        "c": b"",
+        "d": b"one",
+    }
+    assert store.plans(records) == {b"one": b"text of one", b"other": b"text of the other"}
+    assert store.plans([accepted("c"), planned("e", b"nobody's")]) == {}
+
+
+def test_a_task_is_stored_once_though_its_plan_was_not_known_there(store: Store) -> None:
+    """A shared store has plans by region, and learns of each where it is first named."""
+    names = [f"t{number}" for number in range(12)]
+    for part in (names[:6], names[6:]):
+        done = store.commit(Batch(accepted=[planned(name, b"p") for name in part], plans={b"p": b"text"}))
+        assert all(done.journal)
+        assert not done.refused
+    found = [record.id for _, row in store.journal() for record in row]
+    assert sorted(found) == sorted(names)
+    known = store.commit(Batch(accepted=[planned("t3", b"p", digest=b"d")], plans={b"p": b"text"})).known
+    assert store.is_shared == ("t3" in known)
+
+
+def test_nodes_are_seen_by_the_clock_of_the_store(make: Callable[[], Store]) -> None:
+    store = make()
+    assert store.last_seen() == {}
+    store.commit(Batch(sightings=[Sighting("e1", "edge"), Sighting("p1", "parent")]))
+    store.commit(Batch(sightings=[Sighting("old", "", is_gone=True), Sighting("p1", "", is_forgotten=True)]))
+    seen = make().last_seen()
+    assert {name: one.layer for name, one in seen.items()} == {"e1": "edge", "p1": "parent", "old": ""}
+    assert seen["e1"].ago_s < 60
+    assert seen["old"].ago_s < 60
+    assert seen["p1"].ago_s > 1e9, "nobody waits for it any more"
+
+
+def test_a_node_that_is_gone_was_last_seen_when_it_was_configured(store: Store) -> None:
+    store.commit(Batch(sightings=[Sighting("e1", "edge", is_forgotten=True)]))
+    store.commit(Batch(sightings=[Sighting("e1", "edge", is_gone=True)]))
+    assert store.last_seen()["e1"].ago_s > 1e9
+    store.commit(Batch(sightings=[Sighting("e1", "inner")]))
+    assert store.last_seen()["e1"].ago_s < 60
+    assert store.last_seen()["e1"].layer == "inner"
 
 
 def test_a_delay_queue_gives_its_oldest_rows_first_and_knows_its_depth(make: Callable[[], Store]) -> None:
@@ -569,3 +627,19 @@ def test_a_file_of_the_next_version_is_read_and_of_a_later_one_is_not(tmp_path: 
 def test_a_folder_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
         SqliteStore(tmp_path / "gone" / "tasks-0.db").open()
+
+
+def test_plans_are_dropped_at_a_start_that_finds_no_task(tmp_path: Path) -> None:
+    record = planned("a", b"one")
+    with contextlib.closing(SqliteStore(tmp_path / "tasks-0.db")) as store:
+        store.open()
+        [key] = store.commit(Batch(accepted=[record], plans={b"one": b"text"})).journal
+        store.close()
+        store.open()
+        assert store.plans([record]) == {b"one": b"text"}
+        store.commit(Batch(documents=document("a"), settled_journal=[key]))
+        store.close()
+        store.open()
+        assert store.plans([record]) == {}
+        store.commit(Batch(accepted=[record], plans={b"one": b"text"}))
+        assert store.plans([record]) == {b"one": b"text"}, "what one opening knew the next does not"

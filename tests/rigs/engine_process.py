@@ -98,9 +98,8 @@ class EngineProcess:
             **engine,
         }
         self.config_path = folder / "engine.toml"
-        self.config_path.write_text(
-            "[engine]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()) + tables
-        )
+        self._keys = "[engine]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        self.configure(tables)
         self.log_path = folder / "engine.log"
         self._prefix = list(prefix)
         self._options = ["--workers", str(workers)] if workers else []
@@ -113,6 +112,10 @@ class EngineProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+    def configure(self, tables: str) -> None:
+        """Write another configuration, with the same ``[engine]``; the next start, or SIGHUP, reads it."""
+        self.config_path.write_text(self._keys + tables)
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it is ready."""

@@ -177,14 +177,14 @@ async def test_a_prefix_purge_stands_for_the_older_urls_below_it(tmp_path: Path)
         ]
 
 
-async def test_rows_of_a_node_that_is_not_configured_any_more_fail(tmp_path: Path) -> None:
+async def test_rows_of_a_node_that_is_forgotten_fail(tmp_path: Path) -> None:
     edge = dead()
     async with rig_of(tmp_path, {"edge-1": edge}) as rig:
         task = rig.submit(targets=[URL], due_s=0.2)
         await rig.stored(task, "partial")
-        await rig.delivery.redelivery.drop_unknown("edge-1")
+        await rig.delivery.gone.forget("edge-1")
         found = await rig.stored(task, "failed")
-        assert "not configured any more" in found["errors"][-1]["reason"]
+        assert found["errors"][-1]["reason"] == "gone: not configured, and forgotten by an operator"
 
 
 async def test_early_purges_on_a_connection_that_closes_early_are_all_sent_and_settled(
@@ -352,7 +352,7 @@ async def test_rows_of_a_removed_node_are_counted_once_and_the_rest_is_delivered
         task = rig.submit(targets=[URL, URL + "2", URL + "3"], due_s=0.2)
         assert (await rig.stored(task, "partial"))["delayed"] == 6
         await until(lambda: rig.regions.get(task.id) is None)
-        await rig.delivery.redelivery.drop_unknown(gone)
+        await rig.delivery.gone.forget(gone)
         found = await rig.stored(task, "partial")
         assert (found["counter"], found["failed"], found["delayed"]) == (0, 3, 3)
         assert sorted(layer["delayed"] + layer["failed"] for layer in found["layers"]) == [3, 3]

@@ -62,6 +62,13 @@ class EmbeddedSide:
         for store in self.stores:
             yield from (records for _, records in store.journal())
 
+    def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
+        """See `Side.plans`."""
+        plans: dict[bytes, bytes] = {}
+        for store in self.stores:
+            plans.update(store.plans(accepted))
+        return plans
+
     def nodes(self) -> list[str]:
         """See `Side.nodes`."""
         return sorted({node for store in self.stores for node in store.depths()})
@@ -81,7 +88,7 @@ class EmbeddedSide:
 
     def write(self, batch: Batch) -> None:
         """See `Side.write`."""
-        parts = [Batch() for _ in self.stores]
+        parts = [Batch(plans=batch.plans) for _ in self.stores]
         for record in batch.accepted:
             parts[self.of(record.id)].accepted.append(record)
         for task_id, document in batch.documents.items():

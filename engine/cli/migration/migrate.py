@@ -143,7 +143,9 @@ def _unfinished(source: Side, target: Side, say: Callable[[str], object]) -> Non
     count = 0
     waiting: Batch = Batch()
     for records in source.unfinished():
-        waiting.accepted += [record for record in records if record.id not in known]
+        missing = [record for record in records if record.id not in known]
+        waiting.accepted += missing
+        waiting.plans.update(source.plans(missing))
         count += len(records)
         if len(waiting.accepted) >= PAGE:
             target.write(waiting)

@@ -14,7 +14,7 @@ from engine.errors import StoreError
 from engine.store.redis.records import read_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted, Batch, Callback, Parked
@@ -85,6 +85,10 @@ class SharedSide:
             for entry in self._entries(region):
                 values = self.store.values([record.id for record in entry.accepted])
                 yield [record for record in entry.accepted if not (values[record.id] or b"").startswith(b"{")]
+
+    def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
+        """See `Side.plans`."""
+        return self.store.plans(accepted)
 
     def nodes(self) -> list[str]:
         """See `Side.nodes`."""

@@ -11,7 +11,7 @@ from engine.tasks.words import State
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from engine.tasks.records import Accepted, Batch, Callback, ParkedRow
 
@@ -40,6 +40,9 @@ class Side(Protocol):
 
     def unfinished(self) -> Iterator[list[Accepted]]:
         """Yield accepted tasks that have not settled."""
+
+    def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
+        """Return key → text of the plans that *accepted*, of this side, were accepted for."""
 
     def nodes(self) -> list[str]:
         """Return the nodes that have rows in delay queues."""

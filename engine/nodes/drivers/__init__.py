@@ -24,7 +24,7 @@ from engine.nodes.drivers import ats, nginx, squid, varnish
 from engine.nodes.drivers.common import get_text, headers_text, read_prefetch
 from engine.nodes.drivers.shape import Shape, by_mark, foreign, shape_of
 from engine.nodes.evidence import Whose
-from engine.tasks.words import Operation, Outcome
+from engine.tasks.words import HARD, Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,12 +76,24 @@ def notes(node: NodeConfig) -> tuple[str, ...]:
     return variants if Operation.SOFT_URL in capabilities(node) else (*variants, _NO_SOFT_NOTE)
 
 
+def sent_for(node: NodeConfig, operation: Operation) -> Operation | None:
+    """Return what *node* is sent for an operation that a task was accepted for; None: nothing of the kind.
+
+    The node may have had another cache then. A soft purge is hard where the cache has no soft one.
+    """
+    able = capabilities(node)
+    if operation in able:
+        return operation
+    hard = HARD.get(operation)
+    return hard if hard in able else None
+
+
 def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
     """Return the function that turns a target into request text (ASCII) for *node*."""
     if operation is Operation.PREFETCH:
         extra = headers_text(node)
         return lambda target: get_text(target, extra)
-    return DRIVERS[node.driver].requester(node, operation)
+    return DRIVERS[node.driver].requester(node, sent_for(node, operation) or operation)
 
 
 def probe_text(node: NodeConfig) -> str:
@@ -94,7 +106,7 @@ def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -
     """Return what a node's answer means for a subtask."""
     if operation is Operation.PREFETCH:
         return read_prefetch(status)
-    return DRIVERS[node.driver].read(operation, status, body_bytes)
+    return DRIVERS[node.driver].read(sent_for(node, operation) or operation, status, body_bytes)
 
 
 def whose(node: NodeConfig, operation: Operation, target: str, answer: bytes) -> Whose:
@@ -117,4 +129,6 @@ def whose(node: NodeConfig, operation: Operation, target: str, answer: bytes) ->
     marked = by_mark(node, shape)
     if marked is not None:
         return marked
-    return Whose.FORWARDED if foreign(shape) else DRIVERS[node.driver].whose(node, operation, target, shape)
+    if foreign(shape):
+        return Whose.FORWARDED
+    return DRIVERS[node.driver].whose(node, sent_for(node, operation) or operation, target, shape)

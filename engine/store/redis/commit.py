@@ -9,7 +9,7 @@ from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
 from engine.store.redis.queues import Row, rows_behind
 from engine.store.redis.records import encode_callback, encode_task, facts_of, journal_key, split_key
-from engine.store.redis.scripts import ACCEPT, ACK, CALLBACK, HAND_OVER, PROGRESS, SETTLE
+from engine.store.redis.scripts import ACCEPT, ACK, CALLBACK, HAND_OVER, PROGRESS, SEE, SETTLE
 from engine.tasks.records import Batch, Callback
 from engine.tasks.words import State
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from engine.store.redis.script import Command
     from engine.tasks.records import Committed, Parked
 
+_PLAN_MS: Final = 90 * 86400 * 1000
+"""A plan is kept so long after its last use: tasks that name it wait for an engine, no longer than that."""
 _RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
 
 
@@ -62,6 +64,7 @@ class RedisCommit:
         self._done = done
         self._commands: list[Command] = []
         self._after: list[tuple[Callable[[Any], None], list[int] | None, Callable[[Batch], object]]] = []
+        self._without_plan: list[tuple[int, list[int]]] = []  # region and places of what was not accepted
         self.has_lost_groups = False
         self.left = Batch()  #: what could not be written, accepted tasks aside
 
@@ -82,13 +85,25 @@ class RedisCommit:
         self._callbacks(
             [callback for callback in batch.callbacks if callbacks.get(callback.task_id) is not callback]
         )
+        self._see()
         self._ack([*batch.settled_journal, *batch.callbacks_over])
         if batch.is_probe:
             for tag in self._keys.tags:
                 self._add(("SET", f"{tag}probe", "1"), _nothing)
-        replies = self._stored.link.run(self._commands, is_write=True) if self._commands else []
-        waiting = self._after
-        self._after = []  # what it holds refers to this object: the collector would have to find it
+        self._send()
+        without_plan, self._without_plan = self._without_plan, []
+        for region, places in without_plan:
+            self._accept_in(region, places, with_plans=True)
+        self._send()
+        if self._done.known:
+            self._show_known()
+
+    def _send(self) -> None:
+        """Send what is collected, and note what came of it."""
+        commands, self._commands = self._commands, []
+        waiting, self._after = self._after, []
+        # What they hold refers to this object: were they kept, the collector would have to find it.
+        replies = self._stored.link.run(commands, is_write=True) if commands else []
         for (then, places, keep), reply in zip(waiting, replies, strict=True):
             if not isinstance(reply, StoreError):
                 then(reply)
@@ -99,9 +114,7 @@ class RedisCommit:
                 keep(self.left)
             else:
                 for place in places:
-                    self._done.refused[batch.accepted[place].id] = reply
-        if self._done.known:
-            self._show_known()
+                    self._done.refused[self._batch.accepted[place].id] = reply
 
     def _add(
         self,
@@ -137,27 +150,36 @@ class RedisCommit:
             regions.setdefault(self._keys.region(record.id), []).append(place)
         for region, all_places in regions.items():
             for first in range(0, len(all_places), _RECORDS_MAX):
-                places = all_places[first : first + _RECORDS_MAX]
-                tag = self._keys.tags[region]
-                flat: list[Any] = [GROUP, self._consumer]
-                for place in places:
-                    record = accepted[place]
-                    flat += (
-                        record.id,
-                        int(record.created_at * 1e6),
-                        "1" if record.digest else "0",
-                        encode_task(record),
-                    )
-                names = [f"{tag}task:{accepted[place].id}" for place in places]
-                self._add(
-                    ACCEPT.call([self._keys.streams[region], f"{tag}index", *names], flat),
-                    self._accepted(region, places),
-                    places=places,
-                )
+                self._accept_in(region, all_places[first : first + _RECORDS_MAX])
+
+    def _accept_in(self, region: int, places: list[int], *, with_plans: bool = False) -> None:
+        accepted = self._batch.accepted
+        tag = self._keys.tags[region]
+        records = [accepted[place] for place in places]
+        plans = list(dict.fromkeys(record.plan for record in records if record.plan))
+        flat: list[Any] = [GROUP, self._consumer, len(plans), _PLAN_MS]
+        flat += [self._batch.plans[key] if with_plans else b"" for key in plans]
+        for record in records:
+            flat += (
+                record.id,
+                int(record.created_at * 1e6),
+                "1" if record.digest else "0",
+                encode_task(record),
+            )
+        names = [self._keys.plan(region, key) for key in plans]
+        names += [f"{tag}task:{record.id}" for record in records]
+        self._add(
+            ACCEPT.call([self._keys.streams[region], f"{tag}index", *names], flat),
+            self._accepted(region, places),
+            places=places,
+        )
 
     def _accepted(self, region: int, places: list[int]) -> Callable[[Any], None]:
         def note(reply: Any) -> None:
             entry, known = reply
+            if entry == b"?":
+                self._without_plan.append((region, places))
+                return
             key = journal_key(region, entry.decode()) if entry else ""
             for place in places:
                 self._done.journal[place] = key
@@ -291,6 +313,22 @@ class RedisCommit:
                 self._done.lost.update(names[place] for place in reply)
 
             self._add(command, note, keep=partial(self._keep_progress, names))
+
+    def _see(self) -> None:
+        """Note when nodes were configured last, by the server's clock: no engine's may decide for others."""
+        sightings = self._batch.sightings
+        if not sightings:
+            return
+        flat = [
+            word
+            for one in sightings
+            for word in ("f" if one.is_forgotten else "g" if one.is_gone else "c", one.node, one.layer)
+        ]
+
+        def keep(unwritten: Batch) -> None:
+            unwritten.sightings += sightings
+
+        self._add(SEE.call([self._keys.cluster("seen")], flat), _nothing, keep=keep)
 
     def _keep_progress(self, names: list[str], unwritten: Batch) -> None:
         for name in names:

@@ -25,10 +25,12 @@ class RedisDocuments(RedisPart):
     """The part of the store that reads tasks.
 
     Attributes:
-        describe: makes the private document of a task that has only been accepted.
+        describe: makes the private document of a task that has only been accepted, of its record and the
+            text of its plan.
     """
 
-    describe: Callable[[Accepted], bytes]
+    describe: Callable[[Accepted, bytes], bytes]
+    plans: Callable[[Sequence[Accepted]], dict[bytes, bytes]]  #: see `Store.plans`
 
     def values(self, task_ids: Sequence[str]) -> dict[str, bytes | None]:
         """Return what stands in tasks' keys."""
@@ -57,13 +59,15 @@ class RedisDocuments(RedisPart):
             [("XRANGE", self.keys.streams[region], entry, entry) for region, entry in stubs]
         )
         gone: list[str] = []
+        records: list[Accepted] = []
         for ((region, _), ids), reply in zip(stubs.items(), replies, strict=True):
             if not reply:
                 gone += ids  # settled since its key was read
                 continue
-            for record in read_entry(region, *reply[0]).accepted:
-                if record.id in ids:
-                    shown[record.id] = self.describe(record)
+            records += [record for record in read_entry(region, *reply[0]).accepted if record.id in ids]
+        plans = self.plans(records)
+        for record in records:
+            shown[record.id] = self.describe(record, plans.get(record.plan, b""))
         if gone:
             shown.update(
                 {name: text for name, text in self.values(gone).items() if text and text[:1] == b"{"}

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Final
 from engine.store.redis.keys import GROUP
 from engine.store.redis.part import RedisPart
 from engine.store.redis.records import Entry, read_entry
+from engine.store.redis.scripts import SEEN
+from engine.tasks.records import LastSeen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from engine.tasks.records import Accepted
 
 _ENTRIES: Final = 500  #: read at a time
 
@@ -41,6 +45,21 @@ class RedisJournal(RedisPart):
             if len(reply) < _ENTRIES:
                 return
             low = f"({reply[-1][0].decode()}"
+
+    def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
+        """See `Store.plans`. A plan is the same in every region."""
+        regions = {record.plan: self.keys.region(record.id) for record in accepted if record.plan}
+        texts = self.link.all([("GET", self.keys.plan(region, key)) for key, region in regions.items()])
+        return {key: text for key, text in zip(regions, texts, strict=True) if text is not None}
+
+    def last_seen(self) -> dict[str, LastSeen]:
+        """See `Store.last_seen`: by the server's clock."""
+        now, *found = self.link.one(*SEEN.call([self.keys.cluster("seen")], []))
+        seen: dict[str, LastSeen] = {}
+        for node, value in zip(*[iter(found)] * 2, strict=True):
+            at, _, layer = value.decode().partition(" ")
+            seen[node.decode()] = LastSeen(max(0.0, int(now) - int(at)), layer)
+        return seen
 
     def entries(self, consumer: str) -> Iterator[tuple[int, Entry]]:
         """Yield region and entry of everything that a consumer has."""

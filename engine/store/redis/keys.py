@@ -2,7 +2,8 @@
 
 Everything of one region has one hash tag, ``purgeline:{region-07}:…``, so what belongs together is on one
 server of a cluster and changes in one script: a task's document, the rows it left in delay queues, its
-journal entry and its callback. What the engines know of each other is under ``purgeline:{cluster}:…``.
+journal entry and its callback. What the engines know of each other is under ``purgeline:{cluster}:…``;
+``seen`` there is a hash, node → when it was configured last, by the server's clock, and its layer.
 
 A region's keys:
 
@@ -14,6 +15,7 @@ A region's keys:
 - ``delay:NODE fetch:NODE wait:NODE``  sorted sets, rows by time: purges, prefetches, what waits for parents
 - ``wide:NODE``  sorted set, those rows of ``delay:NODE`` that are prefix and host purges
 - ``behind:ID``  hash, target → rows that wait for parents
+- ``plan:KEY``   string, a plan that tasks were accepted for; kept for months after its last use
 - ``fence``      the highest number of a leader that changed something here
 """
 
@@ -48,6 +50,10 @@ class Keys:
     def task(self, task_id: str) -> str:
         """Return the key of a task's document."""
         return f"{self.tags[self.region(task_id)]}task:{task_id}"
+
+    def plan(self, region: int, key: bytes) -> str:
+        """Return the key of a plan that tasks of a region were accepted for."""
+        return f"{self.tags[region]}plan:{key.hex()}"
 
     def cluster(self, name: str) -> str:
         """Return a key of what the engines know of each other."""

@@ -72,6 +72,7 @@ class Taken(msgspec.Struct):
     entry: Entry
     records: list[Accepted]  #: of tasks that have not settled
     progress: dict[str, bytes]
+    plans: dict[bytes, bytes] = {}  #: key → text, of the plans that *records* name
 
 
 class Members:
@@ -183,6 +184,9 @@ class Members:
                     if progress:
                         entry_taken.progress[record.id] = progress
             taken.append(entry_taken)
+        plans = self.store.plans([record for one in taken for record in one.records])
+        for one in taken:
+            one.plans = plans
         return taken
 
     def bury(self, consumer: str) -> bool:

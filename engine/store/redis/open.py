@@ -26,7 +26,7 @@ def redis_store(
     connections_max: int = 16,
     wait_replicas: int = 0,
     retention_s: float = 3 * 86400,
-    describe: Callable[[Accepted], bytes] = bare_document,
+    describe: Callable[[Accepted, bytes], bytes] = bare_document,
 ) -> RedisStore:
     """Return the store at *url*, not open yet; see `RedisStore`.
 

@@ -109,7 +109,7 @@ def facts_of(document: bytes) -> _Settled:
         raise StoreError(f"a document is not valid: {exc}") from exc
 
 
-def bare_document(record: Accepted) -> bytes:
+def bare_document(record: Accepted, _plan: bytes = b"") -> bytes:
     """Return a document without what only the configuration tells: layers and totals."""
     document: dict[str, Any] = {
         "task_id": record.id,

@@ -33,14 +33,27 @@ end
 ACCEPT: Final = Script(
     _JOURNAL
     + """
--- KEYS stream, index, documents; ARGV group, consumer, then per document: id, score, may be known, record
-local group, consumer = ARGV[1], ARGV[2]
+-- KEYS stream, index, plans, documents
+-- ARGV group, consumer, count of plans, ms, texts of the plans,
+--   then per document: id, score, may be known, record
+-- A plan comes without its text when it is likely to be there. Answers '?' when it is not: nothing was done.
+local group, consumer, plans, ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+for place = 1, plans do
+  local key, text = KEYS[2 + place], ARGV[4 + place]
+  if text ~= '' then
+    redis.call('SET', key, text, 'PX', ms)
+  else
+    local left = redis.call('PTTL', key)
+    if left == -2 then return {'?', {}} end
+    if left < ms / 2 then redis.call('PEXPIRE', key, ms) end
+  end
+end
 local fields, index, new, known = {}, {}, {}, {}
-local at = 3
-for place = 3, #KEYS do
+local first, at = 3 + plans, 5 + plans
+for place = first, #KEYS do
   local old = ARGV[at + 2] == '1' and redis.call('GET', KEYS[place])
   if old then
-    known[#known + 1] = place - 3
+    known[#known + 1] = place - first
     known[#known + 1] = old
   else
     fields[#fields + 1] = 't'
@@ -267,5 +280,32 @@ for place = 2, #KEYS do
   if redis.call('EXISTS', KEYS[place]) == 1 then return 0 end
 end
 return redis.call('SREM', KEYS[1], ARGV[1])
+"""
+)
+
+SEE: Final = Script(
+    """
+-- KEYS seen; ARGV per node: c(onfigured), g(one) or f(orgotten), node, layer
+local now = redis.call('TIME')[1]
+for at = 1, #ARGV, 3 do
+  if ARGV[at] == 'c' then
+    redis.call('HSET', KEYS[1], ARGV[at + 1], now .. ' ' .. ARGV[at + 2])
+  elseif ARGV[at] == 'g' then
+    redis.call('HSETNX', KEYS[1], ARGV[at + 1], now .. ' ' .. ARGV[at + 2])
+  else
+    local layer = string.match(redis.call('HGET', KEYS[1], ARGV[at + 1]) or '', '^%S+ (.*)$')
+    redis.call('HSET', KEYS[1], ARGV[at + 1], '0 ' .. (layer or ARGV[at + 2]))
+  end
+end
+return 1
+"""
+)
+
+SEEN: Final = Script(
+    """
+-- KEYS seen. Answers the server's time, then per node its name, and when it was seen.
+local found = redis.call('HGETALL', KEYS[1])
+table.insert(found, 1, redis.call('TIME')[1])
+return found
 """
 )

@@ -43,7 +43,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         keys: names.
         consumer: name of this engine process in the consumer groups, never used by another.
         retention_s: settled tasks are kept so long.
-        describe: makes the private document of a task that has only been accepted.
+        describe: see `RedisDocuments`.
     """
 
     is_shared = True
@@ -55,7 +55,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         consumer: str,
         *,
         retention_s: float = 3 * 86400,
-        describe: Callable[[Accepted], bytes] = bare_document,
+        describe: Callable[[Accepted, bytes], bytes] = bare_document,
     ) -> None:
         super().__init__(link, keys)
         self.consumer = consumer

@@ -30,6 +30,8 @@ CREATE INDEX IF NOT EXISTS parked_target ON parked(node, operation, target);
 CREATE INDEX IF NOT EXISTS parked_task ON parked(task_id, target);
 CREATE TABLE IF NOT EXISTS callback(key INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL,
     url TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS plan(key BLOB PRIMARY KEY, text BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at REAL NOT NULL);
 """
 _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 """A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the
@@ -95,7 +97,7 @@ class DatabaseFile:
         connection.execute("PRAGMA cache_size = -32768")
         return connection
 
-    def query(self, sql: str, *values: str | float) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, *values: str | float | bytes) -> list[tuple[Any, ...]]:
         """Run a read on this thread's own connection; readers never wait for the writer in WAL.
 
         Raises:

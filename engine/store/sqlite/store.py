@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,11 +18,11 @@ import msgspec
 from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
 from engine.store.sqlite.rows import RowReader
-from engine.store.sqlite.writing import append_accepted, without_known, write_own_records
-from engine.tasks.records import FORMAT, Accepted, Batch, Callback, Committed
+from engine.store.sqlite.writing import append_accepted, append_plans, without_known, write_own_records
+from engine.tasks.records import FORMAT, Accepted, Batch, Callback, Committed, LastSeen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _ROOM_BYTES: Final = 256 * 1024  #: a disk that was full counts as full until this much is free
@@ -45,6 +46,7 @@ class SqliteStore(RowReader):
         super().__init__(DatabaseFile(path, has_peers=has_peers))
         self._path = path
         self._forget_from = 0
+        self._plans: set[bytes] = set()  # keys of plans that the file is known to have
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._path}>"
@@ -52,6 +54,17 @@ class SqliteStore(RowReader):
     def open(self, *, is_in_use: bool = False) -> None:
         """See `Store.open`."""
         self._file.open(is_in_use=is_in_use)
+        self._plans.clear()
+        if not is_in_use:
+            self._drop_plans()
+
+    def _drop_plans(self) -> None:
+        """Begin without plans where no task names one."""
+        assert self._file.writer is not None
+        try:
+            self._file.writer.execute("DELETE FROM plan WHERE NOT EXISTS (SELECT 1 FROM journal)")
+        except sqlite3.Error as exc:
+            raise self._file.translate(exc, "open") from exc
 
     def shrink(self) -> None:
         """See `Store.shrink`: the writer's page cache, which a large backlog has filled."""
@@ -73,17 +86,20 @@ class SqliteStore(RowReader):
         done = Committed(journal=[0] if batch.accepted else [])
         try:
             accepted = without_known(connection, batch.accepted, done)
-            if batch.is_accept_only:
+            plans = {key: text for key, text in batch.plans.items() if key not in self._plans}
+            if batch.is_accept_only and not plans:
                 append_accepted(connection, accepted, done)
                 done.journal *= len(batch.accepted)
                 return done
             connection.execute("BEGIN IMMEDIATE")
+            append_plans(connection, plans)
             append_accepted(connection, accepted, done)
             if batch.is_probe:
                 self._probe(connection)
             write_own_records(connection, batch, done)
             connection.execute("COMMIT")
             done.journal *= len(batch.accepted)
+            self._plans.update(plans)
         except BaseException as exc:  # whatever it was, half a batch must not be left to the next commit
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
@@ -144,6 +160,19 @@ class SqliteStore(RowReader):
                 )
             }
             yield seq, [record for record in records if record.id not in settled]
+
+    def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
+        """See `Store.plans`."""
+        texts: dict[bytes, bytes] = {}
+        for key in {record.plan for record in accepted} - {b""}:
+            texts.update(self._file.query("SELECT key, text FROM plan WHERE key = ?", key))
+        return texts
+
+    def last_seen(self) -> dict[str, LastSeen]:
+        """See `Store.last_seen`."""
+        now = time.time()
+        rows = self._file.query("SELECT node, layer, at FROM seen")
+        return {node: LastSeen(max(0.0, now - at), layer) for node, layer, at in rows}
 
     def document(self, task_id: str) -> bytes | None:
         """See `Store.document`."""

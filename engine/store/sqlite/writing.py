@@ -8,6 +8,7 @@ a single statement (measured: 6.5 µs a document, off the GIL; ``executemany`` 7
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from engine.tasks.records import (
     Callback,
     Committed,
     Delivered,
+    Sighting,
     late_of,
     token_of_row,
 )
@@ -38,6 +40,13 @@ _DROP_ORPHANS: Final = (
     "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
     " AND task_id NOT IN (SELECT id FROM task)"
 )
+_SEE: Final = (
+    "INSERT INTO seen(node, layer, at) SELECT value->>0, value->>1, ? FROM json_each(?) WHERE true"
+    " ON CONFLICT(node) DO"
+)
+_CONFIGURED: Final = f"{_SEE} UPDATE SET layer = excluded.layer, at = excluded.at"
+_GONE: Final = f"{_SEE} NOTHING"
+_FORGOTTEN: Final = f"{_SEE} UPDATE SET at = excluded.at"
 _DROP_CALLBACKS: Final = "DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))"
 
 _encode = msgspec.json.encode
@@ -67,6 +76,11 @@ def without_known(
     return [record for record in accepted if record.id not in done.known] if done.known else accepted
 
 
+def append_plans(connection: sqlite3.Connection, plans: dict[bytes, bytes]) -> None:
+    """Add *plans*: key → text. There are few of them, each written once."""
+    connection.executemany("INSERT OR IGNORE INTO plan(key, text) VALUES (?, ?)", plans.items())
+
+
 def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Committed) -> None:
     """Write all of *batch* but its accepted tasks and its probe."""
     if batch.documents:
@@ -82,6 +96,8 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
     ):
         if values:
             connection.execute(sql, (_encode(values).decode(),))
+    if batch.sightings:
+        _see(connection, batch.sightings)
     if batch.delivered:
         _release(connection, batch.delivered)
     callbacks = list(batch.callbacks)
@@ -89,6 +105,17 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
         callbacks += _change_stored(connection, batch, done)
     if callbacks:
         _put_callbacks(connection, callbacks, done)
+
+
+def _see(connection: sqlite3.Connection, sightings: list[Sighting]) -> None:
+    """Note when nodes were configured last; a forgotten one has not been for longer than anybody waits."""
+    for sql, at, part in (
+        (_CONFIGURED, time.time(), [one for one in sightings if not (one.is_gone or one.is_forgotten)]),
+        (_GONE, time.time(), [one for one in sightings if one.is_gone]),
+        (_FORGOTTEN, 0.0, [one for one in sightings if one.is_forgotten]),
+    ):
+        if part:
+            connection.execute(sql, (at, _encode(part).decode()))
 
 
 def _put_documents(connection: sqlite3.Connection, texts: dict[str, bytes]) -> None:

@@ -103,8 +103,8 @@ async def test_a_task_that_another_engine_has_accepted_is_described_from_its_bod
     (saver,) = parts.core.savers.savers
     store: Any = saver.store
     body = b'{"targets":["http://a.com/1","http://a.com/2"]}'
-    document = msgspec.json.decode(store.describe(Accepted("t", 5.0, 60.0, b"\xaa", body, "cms")))
+    document = msgspec.json.decode(store.describe(Accepted("t", 5.0, 60.0, b"\xaa", body, "cms"), b""))
     assert (document["task_id"], document["total"], document["created_at"]) == ("t", 2, 5.0)
     assert (document["digest"], document["token"]) == ("aa", "cms")
-    unreadable = msgspec.json.decode(store.describe(Accepted("u", 5.0, 60.0, b"", b"no JSON")))
+    unreadable = msgspec.json.decode(store.describe(Accepted("u", 5.0, 60.0, b"", b"no JSON"), b""))
     assert unreadable["task_id"] == "u"

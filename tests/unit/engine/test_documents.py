@@ -159,7 +159,7 @@ def test_a_document_of_an_earlier_version_shows_empty_lists_where_it_has_none() 
 def test_a_document_names_the_nodes_that_the_plan_leaves_out() -> None:
     task = Task.internal([], owner=None, task_id="t")
     assert (documents.document(task).skipped, documents.document(task).notes) == ((), ())
-    step = Step("edge-1", "edge", frozenset(Operation), (), is_parent=False)
+    step = Step("edge-1", "edge", Operation.PURGE_URL, (), is_parent=False)
     task.plan = Plan((step,), (Skipped("edge-2", "why"),), (Note(("edge-1",), "what"),))
     shown = msgspec.json.decode(msgspec.json.encode(documents.stored_document(task)))
     assert shown["skipped"] == [{"name": "edge-2", "reason": "why"}]

@@ -55,7 +55,7 @@ class World:
     def begin(self, *states: int, callback: str | None = None) -> Task:
         """Return a task at work in journal row 7: one node, its targets in these states."""
         task = Task.internal(TARGETS[: len(states)], owner=None, task_id="t")
-        task.plan = Plan((Step("edge-1", "edge", frozenset(Operation), (), is_parent=False),))
+        task.plan = Plan((Step("edge-1", "edge", Operation.PURGE_URL, (), is_parent=False),))
         task.callback = callback
         share = Share(task, NotingNode(), Operation.PURGE_URL, len(states))
         share.states[:] = bytes(states)

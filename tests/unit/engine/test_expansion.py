@@ -8,20 +8,19 @@ from engine.tasks.task import Task
 from engine.tasks.words import ACKED, BLOCKED, Operation
 from tests.fakes.shares import NotingNode
 
-OPERATIONS = frozenset(Operation)
 NODES = {name: NotingNode(name, name.partition("-")[0]) for name in ("parent-1", "parent-2", "edge-1")}
 
 
 def step(node: str, *parents: int, is_parent: bool = False) -> Step:
-    return Step(node, node.partition("-")[0], OPERATIONS, parents, is_parent)
+    return Step(node, node.partition("-")[0], Operation.PURGE_URL, parents, is_parent)
 
 
 TWO_LAYERS = Plan((step("parent-1", is_parent=True), step("parent-2", is_parent=True), step("edge-1", 0, 1)))
 
 
-def task(plan: Plan, *, count: int = 3, prefetch: bool = False, soft: bool = False) -> Task:
+def task(plan: Plan, *, count: int = 3, prefetch: bool = False) -> Task:
     made = Task.internal([f"http://a.com/{number}" for number in range(count)], owner=None, task_id="t")
-    made.plan, made.prefetch, made.soft = plan, prefetch, soft
+    made.plan, made.prefetch = plan, prefetch
     made.shares = shares_of(made, NODES)
     return made
 
@@ -50,12 +49,11 @@ def test_a_purge_that_fetches_again_fetches_after_its_purge_and_after_its_parent
     assert list(fetches[2].blockers or ()) == [3, 3, 3]
 
 
-def test_a_soft_purge_is_hard_at_parents() -> None:
-    assert [share.operation for share in task(TWO_LAYERS, soft=True).shares] == [
-        Operation.PURGE_URL,
-        Operation.PURGE_URL,
-        Operation.SOFT_URL,
-    ]
+def test_each_share_has_the_operation_of_its_step() -> None:
+    steps = (Step("parent-1", "parent", Operation.PURGE_URL, (), True),)
+    soft = Step("edge-1", "edge", Operation.SOFT_URL, (0,), False)
+    operations = [share.operation for share in task(Plan((*steps, soft))).shares]
+    assert operations == [Operation.PURGE_URL, Operation.SOFT_URL]
 
 
 def test_more_parents_than_a_byte_counts_are_counted_all_the_same() -> None:

@@ -19,7 +19,6 @@ class Store:
         self.is_later = False
         self.due = (["partial", "partial"], [Callback("0:1-0", "t", "http://a/", "{}")])
         self.written_callbacks: list[Callback] = []
-        self.depths = {"e1": 3, "old": 2}
         self.log: list[str] = []
 
     async def call(self, function: Any, *args: object) -> Any:
@@ -37,31 +36,16 @@ class Store:
         assert saver_number == 0
         self.written_callbacks += callbacks
 
-    def names(self) -> list[str]:
-        return list(self.depths)
-
-    def depth(self, name: str) -> int:
-        return self.depths[name]
-
-    async def take(self, name: str) -> bool:
-        self.log.append(f"take {name}")
-        return True
-
-    async def drop_unknown(self, name: str) -> None:
-        self.log.append(f"drop {name}")
-
-    async def give_back(self, name: str) -> None:
-        self.log.append(f"give back {name}")
+    async def look(self, elsewhere: set[str]) -> None:
+        self.log.append(f"look beside {sorted(elsewhere)}")
 
 
 def make() -> tuple[Leader, Store, Stats, Any]:
     store: Any = Store()
     stats = Stats()
     view = View("me", 4, [Member("me", About(nodes=["e1"]), lives=True, has_left=False)])
-    membership: Any = SimpleNamespace(view=view)
-    leader = Leader(
-        membership, store, store, claims=store, queues=store, redelivery=store, callbacks=store, stats=stats
-    )
+    membership: Any = SimpleNamespace(view=view, configured=lambda: {"e1"})
+    leader = Leader(membership, store, store, gone=store, callbacks=store, stats=stats)
     return leader, store, stats, membership
 
 
@@ -90,7 +74,7 @@ async def test_one_that_another_engine_has_followed_does_nothing() -> None:
     assert store.log == []
 
 
-async def test_rows_of_a_node_that_no_engine_has_any_more_fail() -> None:
+async def test_rows_of_nodes_that_no_engine_configures_are_looked_at() -> None:
     leader, store, _, _ = make()
     await leader.lead()
-    assert store.log == ["take old", "drop old", "give back old"]
+    assert store.log == ["look beside ['e1']"]

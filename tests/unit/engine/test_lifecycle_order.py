@@ -55,6 +55,7 @@ class Engine:
             load=self.part("load", drain=drained),
             dispatch=self.part("dispatch"),
             redelivery=self.part("redelivery", stop=None),
+            gone=self.part("gone", refresh=None, stop=None),
         )
         delivery.load.live = 3
         parts: Any = SimpleNamespace(
@@ -86,8 +87,10 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
         "stores.open",
         "saver.start",
         "outbox.start",
+        "gone.refresh",
         "replay.at_start",
         "api.start",
+        "gone.start",
         "readiness.note_prepared",
         "housekeeping.start",
     ]
@@ -113,7 +116,15 @@ async def test_it_stops_in_the_reverse_order() -> None:
             "readiness.note_ending",
             "housekeeping.stop",
         ),
-        *("dispatch.stop", "redelivery.stop", "node.close", "saver.drain", "gate.close", "outbox.drain"),
+        *(
+            "dispatch.stop",
+            "gone.stop",
+            "redelivery.stop",
+            "node.close",
+            "saver.drain",
+            "gate.close",
+            "outbox.drain",
+        ),
         *(
             "api.close",
             "peers.close",

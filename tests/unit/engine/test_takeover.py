@@ -73,7 +73,9 @@ class World:
 
     # The engine's parts
 
-    def replay_row(self, key: str, records: list[Accepted], progress: object, *, cancelled: set[str]) -> int:
+    def replay_row(
+        self, key: str, records: list[Accepted], progress: object, *, plans: object, cancelled: set[str]
+    ) -> int:
         self.cancelled |= cancelled
         self.replayed += [f"{key} {one.id}" for one in records] if self.replays else []
         return len(records) if self.replays else 0

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 TARGETS = ["http://a.com/0", "http://a.com/1", "http://a.com/2"]
 PLAN = Plan(
     (
-        Step("parent-1", "parent", frozenset(Operation), (), is_parent=True),
-        Step("edge-1", "edge", frozenset(Operation), (0,), is_parent=False),
+        Step("parent-1", "parent", Operation.PURGE_URL, (), is_parent=True),
+        Step("edge-1", "edge", Operation.PURGE_URL, (0,), is_parent=False),
     )
 )
 COUNTS = ("counter", "failed", "delayed", "cancelled")
@@ -111,7 +111,7 @@ class World:
         self.caches = [Cache(self, "parent-1", "parent"), Cache(self, "edge-1", "edge")]
         self.dispatch = Dispatch(
             asyncio.get_running_loop(), {cache.name: cache for cache in self.caches}, world, stats,
-            endings=self.endings, parking=parking, touched=touched,
+            endings=self.endings, parking=parking, plan_nodes=world, touched=touched,
         )  # fmt: skip
         self.tasks = [self.begin("t"), self.begin("u")]
 

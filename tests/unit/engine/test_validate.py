@@ -12,6 +12,7 @@ from engine.errors import RequestError
 from engine.intake.task_body import DUE_MAX_S, TARGETS_MAX
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator, all_hosts
+from engine.tasks.records import Accepted
 
 if TYPE_CHECKING:
     from engine.tasks.task import Task
@@ -192,7 +193,7 @@ def test_nodes_that_cannot_do_it_are_skipped_where_the_task_or_the_configuration
         with pytest.raises(RequestError, match=r"s \(squid\), t \(ats\)"):
             one.task(body, all_hosts)
         return
-    for task in (one.task(body, all_hosts), one.replay("x", body, 1000.0, 5.0)):
+    for task in (one.task(body, all_hosts), one.replay(Accepted("x", 1000.0, 5.0, b"d", body))):
         assert task.total == 2, "what is skipped is not counted"
         assert task.plan is not None
         assert [node.name for node in task.plan.skipped] == skipped
@@ -201,13 +202,32 @@ def test_nodes_that_cannot_do_it_are_skipped_where_the_task_or_the_configuration
 def test_a_task_of_the_journal_is_the_same_task_again() -> None:
     one = validator()
     body = json.dumps({"id": "t", "targets": [URL], "due_s": 5, "callback": "http://gone/"}).encode()
-    task = one.replay("t", body, 1000.0, 5.0)
+    task = one.replay(Accepted("t", 1000.0, 5.0, b"d", body, "cms"))
     assert (task.id, task.created_at, task.due_s, task.due_at) == ("t", 1000.0, 5.0, 1005.0)
     assert task.callback == "http://gone/"  # allowed when it was accepted
-    assert task.digest == one.replay("t", body, 2000.0, 5.0).digest
+    assert (task.digest, task.token) == (b"d", "cms")
 
 
-def test_a_task_of_the_journal_whose_nodes_are_gone_is_refused() -> None:
+def test_a_task_that_was_kept_without_its_plan_is_planned_again() -> None:
     body = json.dumps({"targets": [URL], "nodes": ["gone"]}).encode()
     with pytest.raises(RequestError, match="'gone' is not configured"):
-        validator().replay("t", body, 0, 1)
+        validator().replay(Accepted("t", 0.0, 1.0, b"", body))
+
+
+def test_a_task_of_the_journal_goes_to_the_nodes_it_was_accepted_for() -> None:
+    """Whatever is configured now: a Squid would refuse the prefix, and one node is gone."""
+    varnish = {"name": "v", "driver": "varnish", "url": "http://127.0.0.1:1"}
+    before = Validator(
+        Topology(parse({"node": [varnish, {**varnish, "name": "w"}]})),
+        due_s=60,
+        allows_callback=lambda _: None,
+    )
+    body = json.dumps({"kind": "prefix", "targets": ["http://a.com/", "http://b.com/"]}).encode()
+    task = before.task(body, all_hosts)
+    assert task.plan is not None
+    squid = {"name": "s", "driver": "squid", "url": "http://127.0.0.1:1"}
+    now = Validator(Topology(parse({"node": [varnish, squid]})), due_s=60, allows_callback=lambda _: None)
+    again = now.replay(Accepted(task.id, 0.0, 60.0, b"", body, "", task.plan.key), task.plan.text)
+    assert again.plan is not None
+    assert [(step.node, step.lacks) for step in again.plan.steps] == [("v", ""), ("w", "gone")]
+    assert again.total == task.total == 4

@@ -1,0 +1,172 @@
+"""A configuration that changes while purges wait: none is given up, and none counts that did nothing."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from release.lab import caches
+from tests.fakes.node import FakeNode
+from tests.rigs.engine_process import EngineProcess, fake_table, get_body, layer_tables, node_table
+from tests.rigs.supervised_engine import SupervisedEngine
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from release.lab.origin import Origin
+
+WAYS = ["restart", "SIGHUP"]
+FAR = "http://img.example.com"
+
+
+def engine_of(way: str, folder: Path, tables: str, **settings: Any) -> EngineProcess:
+    kind = SupervisedEngine if way == "SIGHUP" else EngineProcess
+    return kind(folder, tables, drain_timeout_s=1, request_timeout_s=0.5, **settings)
+
+
+def change(engine: EngineProcess, tables: str) -> None:
+    """Let the engine have another configuration."""
+    engine.configure(tables)
+    if isinstance(engine, SupervisedEngine):
+        engine.hang_up()
+        engine.wait_for_quiet()
+    else:
+        assert engine.stop() == 0
+        engine.start()
+
+
+def away() -> FakeNode:
+    """A cache that is down, and may come back."""
+    node = FakeNode()
+    node.start()
+    node.stop()
+    return node
+
+
+def submit_both(engine: EngineProcess, **body: Any) -> list[str]:
+    """Hand in what waits in the journal, and what waits as a stored document; wait until both are parked."""
+    ids = [
+        engine.submit([f"{FAR}/{name}/"], due_s=due_s, **body)
+        for name, due_s in (("long", 3600), ("due", 0.2))
+    ]
+    engine.wait_for(ids[1], "partial")
+    wait_until(lambda: engine.task(ids[0])["delayed"] > 0, what="the first task being parked")
+    return ids
+
+
+def has_counted(engine: EngineProcess, task_id: str, count: int) -> bool:
+    return bool(engine.task(task_id)["counter"] == count)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_prefix_purge_that_waits_is_not_dropped_because_a_squid_is_added(
+    way: str, origin: Origin, tmp_path: Path
+) -> None:
+    with (
+        caches.start_varnish(tmp_path, name="edge", backend=origin.address) as varnish,
+        FakeNode() as squid,
+        engine_of(way, tmp_path, node_table(varnish, name="v")) as engine,
+    ):
+        assert get_body(varnish, "/long/a").startswith(b"v1 ")
+        varnish.pause()
+        ids = submit_both(engine, kind="prefix")
+        origin.version = "v2"
+        change(engine, node_table(varnish, name="v") + fake_table(squid.url, name="s", driver="squid"))
+        for task_id in ids:
+            task = engine.task(task_id)
+            assert (task["total"], task["failed"]) == (1, 0), task
+        varnish.resume()
+        for task_id in ids:
+            task = engine.wait_for(task_id)
+            assert (task["state"], task["counter"], task["total"]) == ("done", 1, 1)
+        assert get_body(varnish, "/long/a").startswith(b"v2 ")
+        assert squid.requests == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_node_that_is_taken_out_fails_its_own_share_and_no_other(way: str, tmp_path: Path) -> None:
+    stays, goes = away(), away()
+    tables = fake_table(stays.url, name="stays")
+    with engine_of(way, tmp_path, tables + fake_table(goes.url, name="goes")) as engine:
+        ids = submit_both(engine, nodes=["stays", "goes"])
+        change(engine, tables)
+        with stays:
+            for task_id in ids:
+                wait_until(partial(has_counted, engine, task_id, 1), what="the other's ack")
+            waiting = engine.task(ids[0])
+            assert (waiting["total"], waiting["delayed"], waiting["failed"]) == (2, 1, 0)
+            [gone] = [error["reason"] for error in waiting["errors"] if error["node"] == "goes"]
+            assert gone.startswith("gone: not configured since 20")
+            assert engine.request("DELETE", "/v1/engine/nodes/stays")[0] == 409
+            assert engine.request("DELETE", "/v1/engine/nodes/nobody")[0] == 404
+            status, _, body = engine.request("DELETE", "/v1/engine/nodes/goes")
+            assert (status, json.loads(body)) == (200, {"node": "goes", "failed": 2})
+            for task_id in ids:
+                task = engine.wait_for(task_id)
+                assert (task["state"], task["counter"], task["failed"], task["total"]) == ("failed", 1, 1, 2)
+                assert task["errors"][-1]["node"] == "goes"
+                assert task["errors"][-1]["reason"] == "gone: not configured, and forgotten by an operator"
+            assert len(stays.requests) == 2
+
+
+def test_a_node_that_comes_back_in_time_gets_what_waited_for_it(tmp_path: Path) -> None:
+    parent, edge = away(), FakeNode()
+    with edge:
+        layers = layer_tables("parent", "edge") + fake_table(edge.url, name="edge-1")
+        whole = layers + fake_table(parent.url, name="parent-1", layer="parent")
+        with engine_of("restart", tmp_path, whole) as engine:
+            ids = submit_both(engine)
+            assert edge.urls, "below a parent that cannot be reached the edge is purged at once"
+            change(engine, layers)
+            engine.wait_for(ids[1], "partial")
+            wait_until(lambda: engine.task(ids[0])["delayed"] == 2, what="the first task being parked again")
+            assert [engine.task(task_id)["counter"] for task_id in ids] == [0, 0]
+            parent.start()
+            change(engine, whole)
+            for task_id in ids:
+                task = engine.wait_for(task_id)
+                assert (task["state"], task["counter"], task["total"]) == ("done", 2, 2)
+            parent.stop()
+
+
+def test_below_a_parent_that_is_gone_for_too_long_the_edge_counts(tmp_path: Path) -> None:
+    parent, edge = away(), FakeNode()
+    with edge:
+        layers = layer_tables("parent", "edge") + fake_table(edge.url, name="edge-1")
+        whole = layers + fake_table(parent.url, name="parent-1", layer="parent")
+        with engine_of("restart", tmp_path, whole, gone_after_s=0.5) as engine:
+            ids = submit_both(engine)
+            change(engine, layers)
+            for task_id in ids:
+                task = engine.wait_for(task_id)
+                assert (task["state"], task["counter"], task["failed"], task["total"]) == ("failed", 1, 1, 2)
+                layer = {one["name"]: (one["counter"], one["failed"]) for one in task["layers"]}
+                assert layer == {"parent": (0, 1), "edge": (1, 0)}
+                assert "longer than gone_after_s (0.5 s)" in task["errors"][-1]["reason"]
+
+
+def test_what_another_cache_cannot_do_waits_until_the_node_can(tmp_path: Path) -> None:
+    node = away()
+    as_varnish = fake_table(node.url, name="edge-1")
+    with engine_of("restart", tmp_path, as_varnish) as engine:
+        ids = submit_both(engine, kind="prefix")
+        urls = submit_both(engine)
+        node.start()
+        change(engine, fake_table(node.url, name="edge-1", driver="squid"))
+        for task_id in urls:
+            assert engine.wait_for(task_id)["state"] == "done"
+        wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
+        assert {request.method for request in node.requests} == {"PURGE"}
+        assert sorted(node.urls) == [f"{FAR}/due/", f"{FAR}/long/"]
+        waiting = engine.task(ids[0])
+        assert (waiting["delayed"], waiting["total"]) == (1, 1)
+        assert waiting["errors"][-1]["reason"].startswith("incapable: squid, as edge-1 is configured now, ")
+        change(engine, as_varnish)
+        for task_id in ids:
+            assert engine.wait_for(task_id)["state"] == "done"
+        assert [request.method for request in node.requests][2:] == ["BAN", "BAN"]
+        node.stop()

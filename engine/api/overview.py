@@ -141,6 +141,7 @@ class Overview:
             "acked": node.acked_count,
             "refused": node.refused_count,
             "failed": node.failed_count,
+            "evidence": node.judge.rests_on,
             "last_error": node.health.last_error,
             "last_error_at": node.health.last_error_at,
             "notes": list(drivers.notes(node.config)),
@@ -156,6 +157,7 @@ class Overview:
                 layer=node.layer,
                 driver=node.config.driver,
                 ready=node.state is NodeState.READY,
+                unproven=node.state is NodeState.UNPROVEN,
                 waiting=node.waiting_count,
                 in_flight=node.in_flight,
                 delayed=self._delay.depth(node.name),
@@ -174,7 +176,7 @@ def _shown_state(node: Node) -> str:
 
 def _reason_of(node: Node) -> str:
     """Say why a node is not ready; empty: it is, or is about to be."""
-    return node.health.last_error if node.health.is_down or _shown_state(node) == "refusing" else ""
+    return node.health.last_error if node.health.keeps_rows or _shown_state(node) == "refusing" else ""
 
 
 def _decode_documents(body: bytes) -> Documents:

@@ -74,6 +74,9 @@ def check(config: Config) -> None:
     for callback in config.callback:
         _check_host_rule("callback.host", callback.host)
     _check_alert(config.alert)
+    if not 1 <= config.proof.evidence_interval_s < 2**31:
+        shown = config.proof.evidence_interval_s
+        raise ConfigError(f"proof.evidence_interval_s: {shown} is out of range, at least 1")
     _check_exposure(config)
 
 

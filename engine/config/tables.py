@@ -13,6 +13,7 @@ import msgspec
 Driver = Literal["varnish", "ats", "nginx", "squid"]
 LogFormat = Literal["struct", "dict", "text"]
 OnIncapable = Literal["refuse", "skip"]
+Evidence = Literal["strict", "any"]
 Scope = Literal["submit", "read", "admin"]
 
 
@@ -114,6 +115,13 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ca_file: str = ""  #: https: own CA, PEM
     verify: bool = True
     headers: dict[str, str] = {}  #: sent with every request, such as a shared secret
+    evidence: Evidence = "strict"  #: whether an answer must show that the cache itself gave it
+
+
+class ProofConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[proof]``: what shows that purges work."""
+
+    evidence_interval_s: float = 300  #: a node is asked again whether its purges are its own
 
 
 class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,6 +150,7 @@ class Config(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     node: list[NodeConfig] = []
     callback: list[CallbackConfig] = []
     alert: AlertConfig = AlertConfig()
+    proof: ProofConfig = ProofConfig()
 
     def listen_address(self) -> tuple[str, int]:
         """Return host and port of ``listen``; an IPv6 host comes without its brackets."""
@@ -158,5 +167,6 @@ TABLES: dict[str, type[Table]] = {
     "node": NodeConfig,
     "callback": CallbackConfig,
     "alert": AlertConfig,
+    "proof": ProofConfig,
     "auth.tokens": TokenConfig,
 }

@@ -41,6 +41,13 @@ class NodeEvents:
             f"node:{node.name}", "error", text, event="node.down", node=node.name, layer=node.layer
         )
 
+    def node_unproven(self, node: NodeConfig, reason: str) -> None:
+        """Note that nothing shows that a node's purges are its own: it may serve what was purged."""
+        text = f"{node.name} is {reason}"
+        self._on_alert(
+            f"node:{node.name}", "error", text, event="node.unproven", node=node.name, layer=node.layer
+        )
+
     def postponed(self, node: NodeConfig, pause_s: float) -> None:
         """Look at a node's delay queue when one of its rows may be sent again."""
         self._redelivery.deliver_later(node.name, pause_s)

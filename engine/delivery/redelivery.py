@@ -125,7 +125,7 @@ class Redelivery:
         del self._later[name]
         if self._is_held:
             self.deliver_later(name, _READ_RETRY_S)
-        elif not self._nodes[name].health.is_down:
+        elif not self._nodes[name].health.keeps_rows:
             self.deliver(name)
 
     def hold(self) -> None:
@@ -219,7 +219,7 @@ class Redelivery:
         return not self._is_over(node)
 
     def _is_over(self, node: Node) -> bool:
-        return node.health.is_down or self._is_stopped
+        return node.health.keeps_rows or self._is_stopped
 
     async def _deliver_chunk(self, node: Node) -> bool:
         """Deliver the oldest rows; return whether to go on.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.base.timer import Timer
     from engine.config.tables import NodeConfig
     from engine.nodes.address import Address
-    from engine.nodes.answer import Answer
+    from engine.nodes.answer import Answer, Sign
     from engine.nodes.health import Health
     from engine.nodes.limits import Limits
     from engine.nodes.queue import Item
@@ -60,6 +60,7 @@ class Channel:
         owner: the node.
         refusals: asked before requests are sent; None where refusals do not count (prefetches).
         fetches: told what is sent and what comes of it; None where that does not count (purges).
+        sign: by which answers show that the node gave them; None: nobody asks.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Channel:
         *,
         refusals: Refusals | None = None,
         fetches: Fetches | None = None,
+        sign: Sign | None = None,
     ) -> None:
         self._owner = owner
         self._health = owner.health
         self._refusals = refusals
         self._fetches = fetches
+        self.sign = sign
         self.name = owner.config.name
         self.size = limits.size
         self.depth = limits.depth

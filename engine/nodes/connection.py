@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from engine.base.buffers import BufferPool
     from engine.base.timer import Timer
-    from engine.nodes.answer import Answer
+    from engine.nodes.answer import Answer, Sign
     from engine.nodes.queue import Item
 
 
@@ -32,6 +32,7 @@ class Feeder(Protocol):
     depth: int  #: requests in flight on one connection
     timeout_s: float  #: seconds without any answer until a connection is given up
     body_max_bytes: int  #: a longer body is not read on
+    sign: Sign | None  #: by which answers show that the node gave them; None: nobody asks
     buffers: BufferPool
     timer: Timer
     now: Callable[[], float]  #: a clock in seconds that never goes back
@@ -61,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, feeder: Feeder) -> None:
         self._feeder = feeder
         self._transport: asyncio.Transport | None = None
-        self._reader = AnswerReader()
+        self._reader = AnswerReader(feeder.sign)
         self._buffer: bytearray | None = None
         self._filled = 0
         self.items: deque[Item] = deque()  #: requests that wait for their answer

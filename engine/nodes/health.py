@@ -12,6 +12,8 @@ States of a node::
                and written. If they joined it, a busy engine would never catch up: a row costs ten times
                a subtask that stays in memory
     CATCHING_UP  its last rows are on their way; new subtasks wait in memory behind them
+    UNPROVEN   nothing shows that the node itself answers purges: they go out once, as they come, are not
+               counted, and wait in the delay queue until a probe shows it; from any state but DOWN and SICK
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class NodeState(enum.StrEnum):
     SICK = "sick"
     RETURNING = "returning"
     CATCHING_UP = "catching_up"
+    UNPROVEN = "unproven"
 
 
 # A member of an enum is looked up in its class at each use: 40 ns, and 1 µs where the interpreter's cache of
@@ -53,6 +56,7 @@ _READY: Final = NodeState.READY
 _DOWN: Final = NodeState.DOWN
 _SICK: Final = NodeState.SICK
 _RETURNING: Final = NodeState.RETURNING
+_UNPROVEN: Final = NodeState.UNPROVEN
 
 
 class Health:
@@ -67,6 +71,7 @@ class Health:
         self.state = NodeState.READY
         self.is_down = False  #: nothing may be sent: the node cannot be reached, or is sick
         self.takes_new = True  #: subtasks that do not come from the delay queue may go out
+        self.keeps_rows = False  #: the delay queue is not delivered: the node is down, or unproven
         self.failures = 0  #: in a row
         self.last_error = ""
         self.last_error_at = 0.0  #: UNIX time
@@ -85,7 +90,10 @@ class Health:
     def _enter(self, state: NodeState) -> None:
         self.state = state
         self.is_down = state is _DOWN or state is _SICK
-        self.takes_new = state is _READY or (state is _RETURNING and self._is_delivering)
+        self.keeps_rows = self.is_down or state is _UNPROVEN
+        self.takes_new = (
+            state is _READY or state is _UNPROVEN or (state is _RETURNING and self._is_delivering)
+        )
 
     @property
     def is_returning(self) -> bool:
@@ -123,7 +131,7 @@ class Health:
         self.note(reason)
         if self.is_down:
             return False
-        if self.state is not _READY or self.failures >= FAILURES_UNTIL_DOWN:
+        if self.is_returning or self.failures >= FAILURES_UNTIL_DOWN:
             self._go_away(is_sick=is_sick)
             return True
         pause_s = backoff_s(self.failures, first_s=_CONNECT_BASE_S, max_s=_CONNECT_MAX_S)
@@ -159,11 +167,20 @@ class Health:
             self.has_been_wrong = True
             self.sick_times += 1
 
-    def still_away(self, reason: str, *, is_sick: bool) -> None:
-        """A probe did not bring the node back; *is_sick*: it could be reached."""
+    def still_away(self, reason: str, state: NodeState) -> None:
+        """A probe did not bring the node back: it is down, sick or unproven."""
         self.note(reason)
-        if self.is_down:
-            self._enter(_SICK if is_sick else _DOWN)
+        if self.keeps_rows:
+            self._enter(state)
+
+    def unproven(self, reason: str) -> bool:
+        """An answer did not show that the node gave it. Returns True when this makes the node unproven."""
+        self.note(reason)
+        if self.keeps_rows:
+            return False
+        self._away_since = self._away_since or self._now()
+        self._enter(_UNPROVEN)
+        return True
 
     def doubt(self) -> None:
         """Keep a node whose delay queue has rows from being ready until a probe is answered."""

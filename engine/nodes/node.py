@@ -17,7 +17,7 @@ from engine.nodes.channel import Channel
 from engine.nodes.health import Health, NodeState
 from engine.nodes.limits import prefetch_limits, purge_limits
 from engine.nodes.postponed import Postponed
-from engine.nodes.probe import Probe
+from engine.nodes.proving import Proving
 from engine.nodes.readings import Readings
 from engine.nodes.refusals import Refusals
 from engine.nodes.suspects import Suspects
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.nodes.answer import Answer
     from engine.nodes.connection import Connection
     from engine.nodes.queue import Item
+    from engine.nodes.readings import Unacked
     from engine.nodes.sink import Events, Outcomes
     from engine.observe.counters import Stats
     from engine.observe.logs import AnswerRow
@@ -49,6 +50,7 @@ class Node:
         config: its table.
         outcomes: told what became of subtasks.
         events: told what happens to the node itself.
+        evidence_interval_s: how often a node that is ready is asked again whose its answers are.
         log_subtasks: given the answers of each read (``log_subtasks``); see `logs.Logs.subtasks`.
 
     Raises:
@@ -65,6 +67,7 @@ class Node:
         buffers: BufferPool,
         timer: Timer,
         stats: Stats,
+        evidence_interval_s: float = 300,
         log_subtasks: Callable[[str, list[AnswerRow], float], None] | None = None,
     ) -> None:
         now = asyncio.get_running_loop().time
@@ -79,16 +82,28 @@ class Node:
         self._refusals = Refusals(now)
         self._suspects = Suspects()
         self.postponed = Postponed(now, settings.poison_after_s, incapable_of(config))
-        self._readings = Readings(config, stats, log_subtasks)
-        self._probe = Probe(
+        self._proving = Proving(
             config,
             self.address,
+            self.health,
+            self.postponed,
+            events=events,
+            outcomes=outcomes,
             timeout_s=settings.request_timeout_s,
-            on_problem=self.health.still_away,
-            on_answer=self._answers_again,
+            interval_s=evidence_interval_s,
+        )
+        self._proving.on_down, self._proving.on_back = self._gone_down, self._answers_again
+        self.judge = self._proving.judge
+        self._readings = Readings(config, self.judge, stats, log_subtasks)
+        self.purges = Channel(
+            self,
+            purge_limits(settings),
+            buffers,
+            timer,
+            refusals=self._refusals,
+            sign=self.judge.sign,
         )
         self.fetches = Fetches(timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
-        self.purges = Channel(self, purge_limits(settings), buffers, timer, refusals=self._refusals)
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
         self.underway = Underway(self.purges.oldest_sent_at)
         self.fetches.places = (self.underway,)
@@ -197,9 +212,17 @@ class Node:
                 counted = self._beside.counted(acked, self.purges.now() - duration_s)
             self.acked_count += len(counted)
             self._outcomes.acked(counted)
+        if not rest:
+            return
+        unproven: list[Unacked] = []
         for item, meaning, answer in rest:
-            self._not_acked(item, meaning, answer)
-        if rest and not acked and not self._is_closed:
+            if meaning is Outcome.UNPROVEN:
+                unproven.append((item, meaning, answer))
+            else:
+                self._not_acked(item, meaning, answer)
+        if unproven:
+            self._proving.keep(unproven)
+        if not acked and not self._is_closed:
             self._count_wrong(rest)
 
     def _not_acked(self, item: Item, outcome: Outcome, answer: Answer) -> None:
@@ -216,7 +239,7 @@ class Node:
             self.failed_count += 1
         self._outcomes.failed(item, reason)
 
-    def _count_wrong(self, rest: list[tuple[Item, Outcome, Answer]]) -> None:
+    def _count_wrong(self, rest: list[Unacked]) -> None:
         """Count purges of a read without an ack that were answered 5xx; many in a row make the node sick.
 
         Such an answer to a prefetch comes from the origin.
@@ -298,7 +321,7 @@ class Node:
         self.purges.abort_all(reason)
         self.prefetches.abort_all(reason)
         self._park_all()
-        self._probe.start(attempt=max(0, self.health.sick_times - 1))
+        self._proving.ask(attempt=max(0, self.health.sick_times - 1))
 
     def _park_all(self) -> None:
         """Everything that waits in memory goes to the delay queue."""
@@ -323,7 +346,11 @@ class Node:
         """Keep the node from being ready until it has answered a probe: its delay queue has rows."""
         if not self._is_closed:
             self.health.doubt()
-            self._probe.start()
+            self._proving.ask()
+
+    def start(self) -> None:
+        """Ask whose the node's answers are, now and every ``evidence_interval_s``."""
+        self._proving.start()
 
     def _answers_again(self) -> None:
         """A probe was answered."""
@@ -344,6 +371,6 @@ class Node:
     def close(self) -> None:
         """Stop sending. What waits in memory is in the store's journal."""
         self._is_closed = True
-        self._probe.close()
+        self._proving.close()
         self.purges.close()
         self.prefetches.close()

@@ -1,18 +1,26 @@
-"""The probe of a node that is down: a purge of a URL that nobody has, made as its driver makes purges.
+"""The probe of a node: a purge of a URL that nobody has, made as its driver makes purges.
 
-An answer shows that purges work again, not only that a port is open. One of 5xx, 401 or 403 shows that they
-do not: a node that comes back sick, or locked, keeps its delay queue.
+It is the first request on a connection of its own: a pipe behind a cache answers the next ones by itself. An
+answer shows that purges work, not only that a port is open, and whose answer it is. One of 5xx, 401 or 403
+shows that they do not: a node that comes back sick, or locked, keeps its delay queue. A node that bears its
+mark must repeat the probe's nonce with it, so that no stored answer counts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+import secrets
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.base.backoff import backoff_s
 from engine.errors import WireError
 from engine.nodes import drivers
+from engine.nodes.answer import MARK_NAME, Sign
+from engine.nodes.drivers.shape import NONCE
+from engine.nodes.evidence import Whose
+from engine.nodes.health import NodeState
 from engine.nodes.wire import AnswerReader
+from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,59 +28,61 @@ if TYPE_CHECKING:
     from engine.config.tables import NodeConfig
     from engine.nodes.address import Address
     from engine.nodes.answer import Answer
+    from engine.nodes.judge import Judge
 
 _PROBE_BASE_S: Final = 0.2
 _PROBE_MAX_S: Final = 5.0
 _NO_RETURN: Final = frozenset({401, 403})
 _SERVER_ERRORS: Final = range(500, 600)
+_KEEP_TEXT: Final = Sign(b"\n\r\n\r")  #: no head has that, so that each answer brings its text
 
 
 class Problem(NamedTuple):
     """Why a node is not back."""
 
     reason: str
-    is_sick: bool  #: it could be reached
-
-
-class OnProblem(Protocol):
-    """Told of each `Problem`."""
-
-    def __call__(self, reason: str, *, is_sick: bool) -> None:
-        """Take a problem."""
+    state: NodeState  #: down, sick (it could be reached) or unproven
 
 
 class Probe:
-    """Asks a node until it gives an answer that counts, one request at a time, with growing pauses.
+    """Asks a node, one request at a time: once, or until it gives an answer that counts, with growing pauses.
 
     Args:
         config: the node's table.
         address: where it listens.
+        judge: tells whose its answers are.
         timeout_s: seconds for one request, connecting included; at most 5 are used.
-        on_problem: told what was wrong after each request without such an answer.
-        on_answer: called once a request had one; the probe is over then.
+        on_problem: told what was wrong after each request without an answer that counts.
+        on_answer: called once a request had one, after `start`; the probe is over then.
     """
 
     def __init__(
         self,
         config: NodeConfig,
         address: Address,
+        judge: Judge,
         *,
         timeout_s: float,
-        on_problem: OnProblem,
+        on_problem: Callable[[Problem], None],
         on_answer: Callable[[], None],
     ) -> None:
-        self._url = config.url
-        self._request = drivers.probe_text(config).encode("ascii")
+        self._config = config
         self._address = address
+        self._judge = judge
         self._timeout_s = min(timeout_s, _PROBE_MAX_S)
         self._on_problem = on_problem
         self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it asks, or waits to ask."""
+        return self._running is not None and not self._running.done()
+
     def start(self, *, attempt: int = 0) -> None:
         """Ask until the node answers, unless that is under way; at once, or as after *attempt* attempts."""
-        if self._running is None or self._running.done():
+        if not self.is_under_way:
             self._running = self._loop.create_task(self._ask_until_answered(attempt))
 
     def close(self) -> None:
@@ -83,14 +93,16 @@ class Probe:
     async def _ask_until_answered(self, attempt: int) -> None:
         if attempt:
             await _pause(attempt)
-        while (problem := await self._ask()) is not None:
-            self._on_problem(problem.reason, is_sick=problem.is_sick)
+        while (problem := await self.ask()) is not None:
+            self._on_problem(problem)
             await _pause(attempt)
             attempt += 1
         self._on_answer()
 
-    async def _ask(self) -> Problem | None:
-        """Return None when the node answers as one that works, otherwise what is wrong."""
+    async def ask(self) -> Problem | None:
+        """Return None when the node answers as one whose purges count, otherwise what is wrong."""
+        url = self._config.url
+        nonce = secrets.token_hex(8)
         host, port, context = self._address
         is_open = False
         try:
@@ -98,17 +110,71 @@ class Probe:
                 reader, writer = await asyncio.open_connection(host, port, ssl=context)
                 is_open = True
                 try:
-                    writer.write(self._request)
-                    status = (await _read_answer(reader)).status
+                    writer.write(drivers.probe_text(self._config, nonce).encode("ascii"))
+                    answer = await _read_answer(reader)
                 finally:
                     writer.transport.abort()
         except TimeoutError:
-            return Problem(f"{self._url} gave no answer within {self._timeout_s:g} s", is_open)
+            state = NodeState.SICK if is_open else NodeState.DOWN
+            return Problem(f"{url} gave no answer within {self._timeout_s:g} s", state)
         except (OSError, ValueError, WireError) as exc:
-            return Problem(f"{self._url} cannot be reached: {exc}", is_sick=False)
-        if status in _NO_RETURN or status in _SERVER_ERRORS:
-            return Problem(f"{self._url} answered {status} to a probe", status in _SERVER_ERRORS)
+            return Problem(f"{url} cannot be reached: {exc}", NodeState.DOWN)
+        return self._problem_of(answer, nonce)
+
+    def _problem_of(self, answer: Answer, nonce: str) -> Problem | None:
+        judge, status = self._judge, answer.status
+        if status in _SERVER_ERRORS:
+            return Problem(f"{self._config.url} answered {status} to a probe", NodeState.SICK)
+        whose = Whose.OWN
+        if judge.sign is not None:
+            whose = judge.whose(Operation.PURGE_URL, drivers.PROBE_TARGET, answer)
+        if whose is Whose.FORWARDED:
+            return Problem(judge.reason(whose, status), NodeState.UNPROVEN)
+        if status in _NO_RETURN:
+            return Problem(f"{self._config.url} answered {status} to a probe", NodeState.DOWN)
+        if whose is Whose.UNTOLD and not judge.is_any_proven:
+            return Problem(judge.reason(whose, status), NodeState.UNPROVEN)
+        text = answer.text.lower()
+        if judge.sign is not None and MARK_NAME in text:
+            if f"\r\n{NONCE}: {nonce}\r\n".lower().encode() not in text:
+                return Problem(judge.reason_without_nonce(), NodeState.UNPROVEN)
+            judge.has_mark()
         return None
+
+
+class Checks:
+    """Has a probe ask once, now and again and again, while it does not ask anyway.
+
+    Args:
+        probe: of the node.
+        interval_s: between two questions.
+        on_problem: told what was wrong with an answer.
+    """
+
+    def __init__(self, probe: Probe, interval_s: float, on_problem: Callable[[Problem], None]) -> None:
+        self._probe = probe
+        self._interval_s = interval_s
+        self._on_problem = on_problem
+        self._loop = asyncio.get_running_loop()
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        if self._running is None:
+            self._running = self._loop.create_task(self._ask_for_ever())
+
+    def close(self) -> None:
+        """Stop asking."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _ask_for_ever(self) -> None:
+        while True:
+            if not self._probe.is_under_way:
+                problem = await self._probe.ask()
+                if problem is not None and not self._probe.is_under_way:
+                    self._on_problem(problem)
+            await asyncio.sleep(self._interval_s)
 
 
 async def _pause(attempt: int) -> None:
@@ -117,7 +183,7 @@ async def _pause(attempt: int) -> None:
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     answers: list[Answer] = []
-    parser = AnswerReader()
+    parser = AnswerReader(_KEEP_TEXT)
     data = bytearray()
     while not answers:
         chunk = await reader.read(16384)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from engine.nodes import drivers
+from engine.nodes.evidence import Whose
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from engine.config.tables import NodeConfig
     from engine.nodes.answer import Answer
+    from engine.nodes.judge import Judge
     from engine.nodes.queue import Item
     from engine.observe.counters import Stats
     from engine.observe.logs import AnswerRow
@@ -29,6 +31,7 @@ class Readings:
 
     Args:
         config: the node's table.
+        judge: tells whose an answer is.
         stats: counts what was absent and what prefetches brought.
         log_subtasks: given the answers of each read (``log_subtasks``); see `logs.Logs.subtasks`.
     """
@@ -36,10 +39,12 @@ class Readings:
     def __init__(
         self,
         config: NodeConfig,
+        judge: Judge,
         stats: Stats,
         log_subtasks: Callable[[str, list[AnswerRow], float], None] | None = None,
     ) -> None:
         self._config = config
+        self._judge = judge
         self._stats = stats
         self._log_subtasks = log_subtasks
         self._outcomes: dict[tuple[Operation, int, bool], Outcome] = {}
@@ -80,6 +85,8 @@ class Readings:
             if last_key is None or operation is not last_key[0] or answer is not last_key[1]:
                 outcome = self.read(operation, answer)
                 last_key = (operation, answer)
+            if answer.text and not self._counts(item, answer, outcome):
+                outcome, last_key = Outcome.UNPROVEN, None
             if self._log_subtasks is not None:
                 task = share.task
                 rows.append((task.id, task.targets[index], operation, answer.status, outcome))
@@ -106,7 +113,28 @@ class Readings:
         for item in items:
             if item[0].operation is not operation:
                 return None
-        return self.read(operation, answer) if answers.count(answer) == len(answers) else None
+        is_one = answers.count(answer) == len(answers) and self._judge.knows(operation, answer)
+        return self.read(operation, answer) if is_one else None
+
+    def _counts(self, item: Item, answer: Answer, outcome: Outcome) -> bool:
+        """Tell whether an answer that does not bear the node's mark may have the *outcome* that it seems to.
+
+        What asks for another attempt counts in any case, and what the node may have refused itself.
+        """
+        share, index, _ = item
+        operation = share.operation
+        if outcome is Outcome.RETRY or operation is _PREFETCH:
+            return True
+        target = share.task.targets[index]
+        whose = self._judge.whose(operation, target, answer)
+        if whose is Whose.FORWARDED:
+            return False
+        return whose is Whose.OWN or outcome > _ABSENT or self._judge.is_proven(target)
+
+    def whose(self, item: Item, answer: Answer) -> Whose:
+        """Return who gave an answer to a request."""
+        share, index, _ = item
+        return self._judge.whose(share.operation, share.task.targets[index], answer)
 
     def reason_of(self, operation: Operation, outcome: Outcome, answer: Answer) -> str:
         """Say what the cache answered, and what an operator can do about it."""

@@ -50,6 +50,9 @@ class Events(Protocol):
     def node_down(self, node: NodeConfig, reason: str, *, is_sick: bool) -> None:
         """Note that the node cannot be reached any more; *is_sick*: or does nothing of what it is asked."""
 
+    def node_unproven(self, node: NodeConfig, reason: str) -> None:
+        """Note that nothing shows any more that the node itself answers purges; an operator must act."""
+
     def postponed(self, node: NodeConfig, pause_s: float) -> None:
         """Look at the delay queue in *pause_s*: one of its rows may be sent again then."""
 

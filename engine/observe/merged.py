@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_BY_CONCERN: Final = ("down", "sick", "returning", "refusing", "ready")
+_BY_CONCERN: Final = ("down", "sick", "unproven", "returning", "refusing", "ready")
+_BY_WEIGHT: Final = ("none", "prober", "shape", "mark", "any")
 _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
 _NOT_ADDED: Final = ("purgeline_build_info", "process_start_time_seconds", "process_max_fds", "python_info")
 _DELAYED: Final = ("purgeline_node_delayed", "purgeline_delayed")
@@ -57,6 +58,7 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
         node["oldest_delayed_s"] = max(node["oldest_delayed_s"], document["oldest_delayed_s"])
         if _concern(document["state"]) < _concern(node["state"]):
             node["state"], node["reason"] = document["state"], document.get("reason", "")
+        node["evidence"] = min(node.get("evidence", ""), document.get("evidence", ""), key=_weight)
         if (document["last_error_at"] or 0) > (node["last_error_at"] or 0):
             node["last_error"], node["last_error_at"] = document["last_error"], document["last_error_at"]
     return list(merged.values())
@@ -64,6 +66,10 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
 
 def _concern(state: str) -> int:
     return _BY_CONCERN.index(state) if state in _BY_CONCERN else -1
+
+
+def _weight(evidence: str) -> int:
+    return _BY_WEIGHT.index(evidence) if evidence in _BY_WEIGHT else len(_BY_WEIGHT)
 
 
 def metrics(pages: Sequence[str], *, is_shared: bool = False) -> bytes:
@@ -97,6 +103,6 @@ class _Collected:
             return value
         if name == "purgeline_node_ready":
             return min(before, value)
-        if name in self._not_added or name.endswith("_oldest_delayed_seconds"):
+        if name in self._not_added or name.endswith(("_oldest_delayed_seconds", "_unproven")):
             return max(before, value)
         return before + value

@@ -33,6 +33,7 @@ class NodeSample(msgspec.Struct, frozen=True):
     delayed: Annotated[int, "Subtasks in the node's delay queue"]
     oldest_delayed_s: Annotated[float, "Age of the oldest delayed subtask, 0 without one"]
     returns: Annotated[int, "Times the node was ready again after its delay queue was delivered"]
+    unproven: Annotated[bool, "Whether nothing shows that the node itself answers purges"] = False
 
 
 _NODE_VALUES = texts(NodeSample)

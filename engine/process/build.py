@@ -223,6 +223,7 @@ def _fill_nodes(core: Core, delivery: Delivery) -> None:
                 buffers=buffers,
                 timer=core.timer,
                 stats=core.stats,
+                evidence_interval_s=core.config.proof.evidence_interval_s,
                 log_subtasks=log_subtasks,
             )
         except OSError as exc:

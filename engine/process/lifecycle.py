@@ -74,6 +74,8 @@ class Lifecycle:
         else:
             parts.replayed.set()
             await parts.cluster.join(core.nodes)
+        for node in core.nodes.values():
+            node.start()
         await parts.interface.api.start()
         parts.delivery.gone.start()
         parts.readiness.note_prepared()

@@ -85,6 +85,7 @@ class Outcome(enum.IntEnum):
     REFUSED = 2  #: ACL or method; an operator must act, not retried
     RETRY = 3  #: worth another attempt
     FAILED = 4  #: answered, and no attempt will change it
+    UNPROVEN = 5  #: nothing shows that the cache itself answered
 
 
 QUICK_ATTEMPTS: Final = 5

@@ -69,6 +69,7 @@ class FakeNode:
     Attributes:
         requests: every request read, in order; probes only when the script answers them.
         probes: how many probes were answered by themselves.
+        connections: opened to it, those for probes left out.
     """
 
     def __init__(
@@ -185,6 +186,8 @@ class FakeNode:
             del data[: end + 4]
             if self._answers_probes and request.path.endswith(PROBE_PATH):
                 self.probes += 1
+                if place == 1:
+                    self.connections -= 1
                 connection.sendall(OK)
                 continue
             self.requests.append(request)

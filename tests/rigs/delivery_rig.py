@@ -61,6 +61,7 @@ class Rig:
                         "name": name,
                         "driver": "ats",
                         "url": fake.url,
+                        "evidence": "any",  # scripted answers bear no sign of a cache
                         "layer": "parent" if name.startswith("parent") else "edge",
                         **(tables or {}).get(name, {}),
                     }

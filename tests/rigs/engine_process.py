@@ -28,9 +28,11 @@ def node_table(cache: Cache, *, name: str, layer: str = "edge", **extra: object)
 
 
 def fake_table(url: str, *, name: str, layer: str = "edge", driver: str = "varnish", **extra: object) -> str:
-    """Return the ``[[node]]`` table for a node at *url*."""
-    keys = {"name": name, "layer": layer, "driver": driver, "url": url, **extra}
-    return "[[node]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+    """Return the ``[[node]]`` table for a scripted node at *url*; its answers bear no sign of a cache."""
+    keys = {"name": name, "layer": layer, "driver": driver, "url": url, "evidence": "any", **extra}
+    return "[[node]]\n" + "".join(
+        f"{key} = {_toml(value)}\n" for key, value in keys.items() if value is not None
+    )
 
 
 def _toml(value: object) -> str:

@@ -36,8 +36,8 @@ def held() -> Held:
 def engine(held: Held, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     with FakeNode(held) as node:
         tables = (
-            f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
-            '[[site]]\nhost = "*.example.com"\n[[site]]\nhost = "[2001:db8::1]"\n'
+            fake_table(node.url, name="edge-1", driver="ats")
+            + '[[site]]\nhost = "*.example.com"\n[[site]]\nhost = "[2001:db8::1]"\n'
             '[[site]]\nhost = "xn--bcher-kva.example"\n'
         )
         settings: dict[str, Any] = {"request_timeout_s": 60, "drain_timeout_s": 1}

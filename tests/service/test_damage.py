@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess, fake_table
 
 
 def table(node: FakeNode) -> str:
-    return f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+    return fake_table(node.url, name="edge-1", driver="ats")
 
 
 def fails_to_start(engine: EngineProcess) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, FakeNode, Request
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.waiting import wait_until
 
 
@@ -58,7 +58,7 @@ def test_full_disk(disk: Disk, tmp_path: Path) -> None:
         yield OK
 
     with FakeNode(script) as node:
-        table = f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+        table = fake_table(node.url, name="edge-1", driver="ats")
         settings: dict[str, Any] = {"data_dir": str(disk.folder / "var"), "request_timeout_s": 60}
         with EngineProcess(tmp_path, table, **settings) as engine:
             accepted = [engine.submit([f"http://img.example.com/held/{n}"]) for n in range(3)]
@@ -116,7 +116,7 @@ def test_full_disk(disk: Disk, tmp_path: Path) -> None:
 def test_ready_again_without_work_or_clients(disk: Disk, tmp_path: Path) -> None:
     """A balancer that goes by /readyz sends nothing meanwhile: the engine has to find out by itself."""
     with FakeNode() as node:
-        table = f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+        table = fake_table(node.url, name="edge-1", driver="ats")
         with EngineProcess(tmp_path, table, data_dir=str(disk.folder / "var")) as engine:
             disk.fill()
             body = {"targets": [f"http://img.example.com/{n:0200d}" for n in range(9000)]}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import FakeNode, Held
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.raw_client import Answer, RawClient, chunked, post
 from tests.waiting import wait_until
 
@@ -31,7 +31,7 @@ def make(node: FakeNode, tmp_path: Path) -> Iterator[Callable[..., EngineProcess
     started: list[EngineProcess] = []
 
     def start(**engine: Any) -> EngineProcess:
-        table = f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+        table = fake_table(node.url, name="edge-1", driver="ats")
         process = EngineProcess(tmp_path, table, request_timeout_s=60, drain_timeout_s=1, **engine)
         process.start()
         started.append(process)

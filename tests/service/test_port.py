@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.raw_client import Answer, RawClient, chunked, post
 from tests.waiting import wait_until
 
@@ -22,7 +22,7 @@ HEADS = {
 
 
 def edge(node: FakeNode) -> str:
-    return f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+    return fake_table(node.url, name="edge-1", driver="ats")
 
 
 @pytest.fixture(scope="module")

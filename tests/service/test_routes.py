@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.waiting import wait_until
 
 STATS = {
@@ -42,7 +42,7 @@ def node() -> Iterator[FakeNode]:
 
 
 def table(node: FakeNode) -> str:
-    return f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+    return fake_table(node.url, name="edge-1", driver="ats")
 
 
 @pytest.fixture

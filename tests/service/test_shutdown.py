@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, Act, FakeNode, Request
-from tests.rigs.engine_process import ROOT, EngineProcess
+from tests.rigs.engine_process import ROOT, EngineProcess, fake_table
 from tests.rigs.raw_client import RawClient, chunked, post
 from tests.waiting import wait_until
 
@@ -56,7 +56,7 @@ def make(node: FakeNode, tmp_path: Path) -> Iterator[Callable[..., EngineProcess
 
     def start(**engine: Any) -> EngineProcess:
         settings: dict[str, Any] = {"request_timeout_s": 60, **engine}
-        table = f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+        table = fake_table(node.url, name="edge-1", driver="ats")
         process = EngineProcess(tmp_path, table, **settings)
         process.start()
         started.append(process)

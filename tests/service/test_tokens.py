@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.raw_client import Answer, RawClient, chunked, post
 
 
@@ -30,7 +30,7 @@ TOKENS = (
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     with FakeNode() as node:
-        table = f'[[node]]\nname = "edge-1"\ndriver = "ats"\nurl = "{node.url}"\n'
+        table = fake_table(node.url, name="edge-1", driver="ats")
         with EngineProcess(tmp_path_factory.mktemp("auth"), TOKENS + table) as running:
             yield running
             assert "secret-" not in running.log()

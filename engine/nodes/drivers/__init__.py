@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.nodes.drivers import ats, nginx, squid, varnish
 from engine.nodes.drivers.common import get_text, headers_text, read_prefetch
-from engine.nodes.drivers.shape import Shape, by_mark, foreign, shape_of
+from engine.nodes.drivers.shape import NONCE, Shape, by_mark, foreign, shape_of
 from engine.nodes.evidence import Whose
 from engine.tasks.words import HARD, Operation, Outcome
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from engine.config.tables import NodeConfig
 
-_PROBE_TARGET: Final = "http://purgeline-probe.invalid/.purgeline-probe"
+PROBE_TARGET: Final = "http://purgeline-probe.invalid/.purgeline-probe"
 
 
 class Driver(Protocol):
@@ -56,6 +56,9 @@ DRIVERS: Final[dict[str, Driver]] = {
     "nginx": nginx,
     "squid": squid,
 }
+
+_BY_TARGET: Final = frozenset({"nginx"})
+"""Drivers whose own answers name the target, so that equal ones to two targets are not both own."""
 
 ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 """Drivers whose purge of a URL drops one variant of a response with Vary: that of the purge's own headers."""
@@ -96,10 +99,14 @@ def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
     return DRIVERS[node.driver].requester(node, sent_for(node, operation) or operation)
 
 
-def probe_text(node: NodeConfig) -> str:
-    """Return the request that shows whether *node* takes purges: one of a URL that nobody has."""
-    text = requester(node, Operation.PURGE_URL)(_PROBE_TARGET)
-    return text.removesuffix("\r\n") + "Connection: close\r\n\r\n"
+def probe_text(node: NodeConfig, nonce: str) -> str:
+    """Return the request that shows whether *node* takes purges: one of a URL that nobody has.
+
+    A marked cache repeats *nonce*, which is hexadecimal. The connection is kept, because caches say something
+    else when it ends.
+    """
+    text = requester(node, Operation.PURGE_URL)(PROBE_TARGET)
+    return text.removesuffix("\r\n") + f"{NONCE}: {nonce}\r\n\r\n"
 
 
 def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -> Outcome:
@@ -107,6 +114,11 @@ def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -
     if operation is Operation.PREFETCH:
         return read_prefetch(status)
     return DRIVERS[node.driver].read(sent_for(node, operation) or operation, status, body_bytes)
+
+
+def depends_on_target(node: NodeConfig) -> bool:
+    """Tell whether the bytes of an answer of *node* show more beside the target that it was asked for."""
+    return node.driver in _BY_TARGET
 
 
 def whose(node: NodeConfig, operation: Operation, target: str, answer: bytes) -> Whose:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.config.tables import NodeConfig
 
 URL = "http://img.example.com/a/b.jpg?x=1"
-ACKED, ABSENT, REFUSED, RETRY, FAILED = Outcome
+ACKED, ABSENT, REFUSED, RETRY, FAILED, _ = Outcome
 
 
 def node(driver: str, **extra: Any) -> NodeConfig:
@@ -260,7 +260,7 @@ def test_of_a_prefetch_only_2xx_put_the_content_into_the_cache(driver: str) -> N
     ],
 )
 def test_a_probe_asks_where_and_how_purges_do(driver: str, extra: dict[str, str], start: str) -> None:
-    asked = drivers.probe_text(node(driver, headers={"X-Secret": "s"}, **extra))
-    assert asked == (f"{start}Host: purgeline-probe.invalid\r\nX-Secret: s\r\nConnection: close\r\n\r\n")
+    asked = drivers.probe_text(node(driver, headers={"X-Secret": "s"}, **extra), "a1b2")
+    assert asked == (f"{start}Host: purgeline-probe.invalid\r\nX-Secret: s\r\nPurgeline-Nonce: a1b2\r\n\r\n")
     purge = text(driver, Operation.PURGE_URL, "http://a/.purgeline-probe", **extra)
     assert purge.startswith(start)

@@ -175,16 +175,16 @@ def test_a_node_that_takes_requests_and_does_not_answer_is_sick() -> None:
 
 def test_while_a_node_is_away_its_probes_tell_whether_it_can_be_reached() -> None:
     health = down()
-    health.still_away("answered 503 to a probe", is_sick=True)
+    health.still_away("answered 503 to a probe", NodeState.SICK)
     assert (health.state, health.last_error) == (NodeState.SICK, "answered 503 to a probe")
-    health.still_away("cannot be reached", is_sick=False)
+    health.still_away("cannot be reached", NodeState.DOWN)
     assert health.state is NodeState.DOWN
 
 
 def test_a_probe_that_is_answered_late_does_not_take_a_node_back_down() -> None:
     health = down()
     health.answers_again()
-    health.still_away("late", is_sick=True)
+    health.still_away("late", NodeState.SICK)
     assert health.state is NodeState.RETURNING
 
 
@@ -207,3 +207,48 @@ def test_the_time_away_counts_while_a_node_is_sick() -> None:
     clock.s += 5
     health.answers_again()
     assert health.ready() == 5
+
+
+def test_an_unproven_node_is_sent_what_comes_and_keeps_its_rows() -> None:
+    health = Health(Clock())
+    assert not health.keeps_rows
+    assert [health.unproven("a server behind answered"), health.unproven("again")] == [True, False]
+    assert (health.state, health.last_error) == (NodeState.UNPROVEN, "again")
+    assert (health.is_down, health.takes_new, health.keeps_rows) == (False, True, True)
+
+
+@pytest.mark.parametrize("catches_up", [False, True])
+def test_a_node_that_returns_may_become_unproven(catches_up: bool) -> None:
+    health = down()
+    health.answers_again()
+    if catches_up:
+        health.catch_up()
+    assert health.unproven("a server behind answered")
+    assert health.state is NodeState.UNPROVEN
+
+
+def test_an_unproven_node_that_is_proven_delivers_its_rows_first() -> None:
+    clock = Clock()
+    health = Health(clock)
+    health.unproven("a server behind answered")
+    clock.s += 5
+    health.answers_again()
+    assert (health.state, health.takes_new, health.keeps_rows) == (NodeState.RETURNING, False, False)
+    assert health.ready() == 5
+
+
+def test_an_unproven_node_goes_down_after_several_failures() -> None:
+    health = Health(Clock())
+    health.unproven("a server behind answered")
+    assert [health.failed("closed") for _ in range(3)] == [False, False, True]
+    assert health.state is NodeState.DOWN
+    assert not health.unproven("a late answer")
+    assert health.state is NodeState.DOWN
+
+
+def test_probes_tell_whether_a_node_is_down_or_unproven() -> None:
+    health = down()
+    health.still_away("a server behind answered", NodeState.UNPROVEN)
+    assert (health.is_down, health.takes_new, health.keeps_rows) == (False, True, True)
+    health.still_away("cannot be reached", NodeState.DOWN)
+    assert health.is_down

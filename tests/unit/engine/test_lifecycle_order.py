@@ -89,6 +89,7 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
         "outbox.start",
         "gone.refresh",
         "replay.at_start",
+        "node.start",
         "api.start",
         "gone.start",
         "readiness.note_prepared",

@@ -32,8 +32,9 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> An
             last_error="gone",
             last_error_at=7.0,
             returns=8,
-            is_down=state in {NodeState.DOWN, NodeState.SICK},
+            keeps_rows=state in {NodeState.DOWN, NodeState.SICK, NodeState.UNPROVEN},
         ),
+        judge=SimpleNamespace(rests_on="mark"),
     )
 
 
@@ -92,6 +93,7 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         "acked": 3,
         "refused": 4,
         "failed": 5,
+        "evidence": "mark",
         "last_error": "gone",
         "last_error_at": 7.0,
         "notes": [drivers.ONE_VARIANT_NOTE, "soft purges are done as hard ones"],

@@ -8,17 +8,23 @@ import pytest
 
 from engine.config.tables import NodeConfig
 from engine.nodes.answer import Answer
+from engine.nodes.judge import Judge
 from engine.nodes.readings import Readings
 from engine.observe.counters import Stats
 from engine.tasks.words import Operation, Outcome
 from tests.fakes.shares import items_of
 
 if TYPE_CHECKING:
+    from engine.config.tables import Driver
     from engine.nodes.queue import Item
     from engine.observe.logs import AnswerRow
 
 OK, ABSENT, REFUSED, BUSY = (Answer(status, 0, True) for status in (200, 404, 403, 503))
 CONFIG = NodeConfig(name="edge-1", driver="ats", url="http://127.0.0.1")
+
+
+def judge(driver: Driver = "ats") -> Judge:
+    return Judge(NodeConfig(name="edge-1", driver=driver, url="http://127.0.0.1"), lambda: 0.0, 300)
 
 
 def items(*operations: Operation) -> list[Item]:
@@ -34,13 +40,13 @@ def purges(count: int) -> list[Item]:
     [(OK, Outcome.ACKED), (ABSENT, Outcome.ABSENT), (REFUSED, Outcome.REFUSED), (BUSY, Outcome.RETRY)],
 )
 def test_one_answer_to_every_purge_is_read_once(answer: Answer, outcome: Outcome) -> None:
-    readings = Readings(CONFIG, Stats())
+    readings = Readings(CONFIG, judge(), Stats())
     assert readings.read_run(purges(3), [answer] * 3) is outcome
     assert readings.read(Operation.PURGE_URL, answer) is outcome
 
 
 def test_a_mixed_run_is_looked_at_one_by_one() -> None:
-    readings = Readings(CONFIG, Stats())
+    readings = Readings(CONFIG, judge(), Stats())
     assert readings.read_run(purges(2), [OK, ABSENT]) is None
     assert readings.read_run(items(Operation.PURGE_URL, Operation.SOFT_URL), [OK, OK]) is None
     assert readings.read_run(items(Operation.PREFETCH), [OK]) is None
@@ -49,7 +55,7 @@ def test_a_mixed_run_is_looked_at_one_by_one() -> None:
 def test_a_read_is_sorted_into_what_was_acked_and_what_was_not() -> None:
     stats = Stats()
     first, second, third = purges(3)
-    acked, rest = Readings(CONFIG, stats).sort([first, second, third], [OK, BUSY, ABSENT], 0.1)
+    acked, rest = Readings(CONFIG, judge(), stats).sort([first, second, third], [OK, BUSY, ABSENT], 0.1)
     assert acked == [first, third]
     assert rest == [(second, Outcome.RETRY, BUSY)]
     assert stats.subtasks_absent == 1
@@ -57,13 +63,15 @@ def test_a_read_is_sorted_into_what_was_acked_and_what_was_not() -> None:
 
 def test_what_prefetches_brought_is_counted() -> None:
     stats = Stats()
-    Readings(CONFIG, stats).sort(items(Operation.PREFETCH), [Answer(200, 4096, keep_alive=True)], 0.1)
+    Readings(CONFIG, judge(), stats).sort(
+        items(Operation.PREFETCH), [Answer(200, 4096, keep_alive=True)], 0.1
+    )
     assert stats.prefetched_bytes == 4096
 
 
 def test_each_answer_of_a_read_is_logged_with_its_reading() -> None:
     logged: list[tuple[str, list[AnswerRow], float]] = []
-    readings = Readings(CONFIG, Stats(), lambda *line: logged.append(line))
+    readings = Readings(CONFIG, judge(), Stats(), lambda *line: logged.append(line))
     readings.sort(purges(2), [OK, ABSENT], 0.25)
     [(node, rows, duration_ms)] = logged
     assert (node, duration_ms) == ("edge-1", 250)
@@ -74,7 +82,7 @@ def test_each_answer_of_a_read_is_logged_with_its_reading() -> None:
 
 
 def test_reasons_name_the_node_and_what_to_do() -> None:
-    readings = Readings(CONFIG, Stats())
+    readings = Readings(CONFIG, judge(), Stats())
     purge = Operation.PURGE_URL
     assert readings.reason_of(purge, Outcome.RETRY, BUSY) == "answered 503"
     assert readings.reason_of(purge, Outcome.REFUSED, REFUSED) == (

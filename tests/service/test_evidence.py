@@ -1,0 +1,99 @@
+"""A cache that passes PURGE on is unproven, whatever comes back; and proven once it answers itself."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from release.lab.caches import Cache, start_nginx, start_varnish
+from tests.rigs.engine_process import EngineProcess, get_body, node_table
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from release.lab.origin import Origin
+
+PAGE = "http://img.example.com/a.html"
+BUILT_IN_VCL = 'vcl 4.1;\nbackend default {{ .host = "127.0.0.1"; .port = "{port}"; }}\n'
+
+
+def piping_varnish(folder: Path, origin: Origin) -> tuple[Cache, Callable[[], None]]:
+    """Start a Varnish with the built-in VCL, which pipes what it does not know; return what mends it."""
+    cache = start_varnish(folder, name="edge-1", backend=origin.address)
+    good = (cache.workdir / "varnish.vcl").read_text()
+    return _changed(cache, "varnish.vcl", BUILT_IN_VCL.format(port=origin.address.rpartition(":")[2]), good)
+
+
+def passing_nginx(folder: Path, origin: Origin) -> tuple[Cache, Callable[[], None]]:
+    """Start an nginx without a purge location; return what mends it."""
+    cache = start_nginx(folder, name="edge-1", backend=origin.address)
+    good = (cache.workdir / "nginx.conf").read_text()
+    begin, end = good.index("location ^~ /purge/"), good.index("location / {")
+    bad = re.sub(r"if \([^)]*\) \{[^}]*\}", "", good[:begin] + good[end:])
+    return _changed(cache, "nginx.conf", bad, good)
+
+
+def _changed(cache: Cache, file: str, bad: str, good: str) -> tuple[Cache, Callable[[], None]]:
+    def put(text: str) -> None:
+        cache.kill()
+        cache.write({file: text})
+        cache.start()
+
+    put(bad)
+    return cache, lambda: put(good)
+
+
+@pytest.mark.parametrize("start", [piping_varnish, passing_nginx])
+def test_a_cache_that_passes_purges_on_is_unproven_until_it_is_mended(
+    tmp_path: Path, origin: Origin, start: Callable[[Path, Origin], tuple[Cache, Callable[[], None]]]
+) -> None:
+    cache, mend = start(tmp_path, origin)
+    with cache, EngineProcess(tmp_path, node_table(cache, name="edge-1"), due_s=0.5) as engine:
+        wait_until(lambda: engine.node("edge-1")["state"] == "unproven")  # without any purge
+        assert get_body(cache, "/a.html").startswith(b"v1 ")
+        origin.version = "v2"
+        task = engine.submit([PAGE])
+        found = engine.wait_for(task, "partial", "done")
+        assert get_body(cache, "/a.html").startswith(b"v1 ")  # it passed the purge on
+        assert (found["state"], found["counter"], found["delayed"]) == ("partial", 0, 1)
+        [error] = found["errors"]
+        assert error["reason"].startswith("unproven: a server behind edge-1 answered 200")
+        node = engine.node("edge-1")
+        assert (node["state"], node["evidence"], node["acked"]) == ("unproven", "none", 0)
+        assert node["reason"].startswith("unproven: a server behind edge-1 answered 200")
+        assert (
+            b'purgeline_node_unproven{driver="%s",layer="edge",node="edge-1"} 1.0' % cache.driver.encode()
+            in (engine.request("GET", "/metrics")[2])
+        )
+        mend()
+        get_body(cache, "/a.html")
+        engine.wait_for(task, "done")
+        wait_until(lambda: engine.node("edge-1")["state"] == "ready")
+        assert engine.node("edge-1")["evidence"] in {"mark", "shape", "prober"}
+
+
+def test_the_word_of_the_user_is_evidence(tmp_path: Path, origin: Origin) -> None:
+    cache, _ = piping_varnish(tmp_path, origin)
+    table = node_table(cache, name="edge-1", evidence="any")
+    with cache, EngineProcess(tmp_path, table) as engine:
+        assert engine.wait_for(engine.submit([PAGE]))["state"] == "done"
+        node = engine.node("edge-1")
+        assert (node["state"], node["evidence"]) == ("ready", "any")
+
+
+def test_a_cache_that_ceases_to_purge_is_unproven_from_its_first_answer_on(
+    tmp_path: Path, origin: Origin
+) -> None:
+    cache = start_varnish(tmp_path, name="edge-1", backend=origin.address)
+    with cache, EngineProcess(tmp_path, node_table(cache, name="edge-1"), due_s=0.5) as engine:
+        targets = [f"http://img.example.com/{number}" for number in range(3000)]
+        assert engine.wait_for(engine.submit(targets))["state"] == "done"
+        assert engine.node("edge-1")["state"] == "ready"
+        _changed(cache, "varnish.vcl", BUILT_IN_VCL.format(port=origin.address.rpartition(":")[2]), "")
+        found = engine.wait_for(engine.submit(targets[:50]), "partial", "done")
+        assert (found["state"], found["counter"], found["delayed"]) == ("partial", 0, 50)
+        assert engine.node("edge-1")["state"] == "unproven"

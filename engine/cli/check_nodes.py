@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.cli.documents import Document
     from engine.cli.screen import Output
     from engine.config.tables import Config, NodeConfig
-    from engine.nodes.inspection import Finding
+    from engine.nodes.findings import Finding
 
 _CHANGES: Final = {
     "refused": "let the engine's address in, and no proxy on the way add Via, X-Varnish or X-Forwarded-For: "

@@ -21,6 +21,7 @@ class Exchange(NamedTuple):
     """What came back."""
 
     status: int
+    body_bytes: int
     text: bytes  #: the head through its empty line, and up to `SAMPLE_BYTES` of the body
 
     def field(self, name: str) -> str:
@@ -62,4 +63,4 @@ async def exchange(address: Address, request: str, *, timeout_s: float) -> Excha
         finally:
             writer.transport.abort()
     head_end = start.index(_HEAD_END) + len(_HEAD_END)
-    return Exchange(answers[0].status, start[: head_end + SAMPLE_BYTES])
+    return Exchange(answers[0].status, answers[0].body_bytes, start[: head_end + SAMPLE_BYTES])

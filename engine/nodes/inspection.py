@@ -1,72 +1,41 @@
-"""Whether a node is purged by the purges that it answers: asked once, for an operator who sets a cache up.
+"""Whether a node does the purges that it answers: asked once, for an operator who sets a cache up.
 
-A purge of a URL that nobody has comes first. When its answer does not tell who gave it, a page can: it is
-fetched through the node, purged at the node's parents and then at the node, and looked at again. With the
-parents' copies gone, only the node itself can have had one to drop.
+A purge of a URL that nobody has comes first. When its answer does not tell who gave it, a page can: see
+`looking`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import secrets
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from engine.errors import WireError
 from engine.nodes import drivers
 from engine.nodes.address import address_of
-from engine.nodes.drivers.common import REFUSALS
 from engine.nodes.drivers.shape import MARK, NONCE
 from engine.nodes.evidence import Whose
 from engine.nodes.exchange import exchange
-from engine.tasks.words import Operation
+from engine.nodes.findings import Finding, Place, Verdict, request_text, wrong_with
+from engine.nodes.looking import look
+from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.config.tables import Config, NodeConfig
-    from engine.nodes.address import Address
     from engine.nodes.exchange import Exchange
 
-_TARGET: Final = "http://purgeline-probe.invalid/.purgeline-probe"
-_SERVER_ERRORS: Final = range(500, 600)
-_OK: Final = 200
 _NOT_FOUND: Final = 404
-_MISDIRECTED: Final = 421  #: the guard of the templates
-_ABSENT: Final = frozenset({_NOT_FOUND, 412})
+_NO_RULE: Final = (
+    "has no rule for the hosts that it was asked about, which tells nothing of those that it has; name a "
+    "page of one with --url"
+)
 _UNTOLD: Final = (
     "nothing in its answer shows that the cache itself gave it; with --url a page that it caches can show it"
 )
 _AT_ONCE: Final = 32
-_SECOND_S: Final = 1.05  #: ``Date`` has whole ones
-
-
-class Verdict(enum.StrEnum):
-    """What an inspection came to."""
-
-    PROVEN = "proven"
-    TRUSTED = "trusted"  #: not proven, and the configuration says that this is not asked for
-    FORWARDED = "forwarded"  #: a server behind the node answers its purges
-    UNPROVEN = "unproven"
-    REFUSED = "refused"
-    SICK = "sick"
-    UNREACHABLE = "unreachable"
-
-
-class Finding(NamedTuple):
-    """The verdict on one node, and in one sentence why."""
-
-    verdict: Verdict
-    why: str
-
-
-class Place(NamedTuple):
-    """A node, and where it listens."""
-
-    config: NodeConfig
-    address: Address
 
 
 async def inspect_all(config: Config, nodes: Sequence[NodeConfig], *, url: str) -> list[Finding]:
@@ -78,10 +47,12 @@ async def inspect_all(config: Config, nodes: Sequence[NodeConfig], *, url: str) 
     places = {node.name: Place(node, address_of(node)) for node in config.node}
     timeout_s = config.engine.request_timeout_s
     free = asyncio.Semaphore(_AT_ONCE)
+    hosts = [site.host for site in config.site if "*" not in site.host]
 
     async def ask(node: NodeConfig) -> Finding:
+        place, above = places[node.name], _above(node, places)
         async with free:
-            return await inspect(places[node.name], _above(node, places), url=url, timeout_s=timeout_s)
+            return await inspect(place, above, url=url, hosts=hosts, timeout_s=timeout_s)
 
     return await asyncio.gather(*map(ask, nodes))
 
@@ -95,7 +66,9 @@ def _above(node: NodeConfig, places: dict[str, Place]) -> list[Place]:
     return list(found.values())
 
 
-async def inspect(place: Place, above: Sequence[Place], *, url: str, timeout_s: float) -> Finding:
+async def inspect(
+    place: Place, above: Sequence[Place], *, url: str, timeout_s: float, hosts: Sequence[str] = ()
+) -> Finding:
     """Ask a node whether it purges itself.
 
     Args:
@@ -103,32 +76,55 @@ async def inspect(place: Place, above: Sequence[Place], *, url: str, timeout_s: 
         above: its parents and their parents, those next to the origin first.
         url: of a page that the node caches, to be purged where a look is needed; empty: there is none.
         timeout_s: seconds for each request, connecting included.
+        hosts: that the node may serve, for one that has nothing to say of hosts that it does not.
     """
     try:
-        finding = await _ask(place, timeout_s)
+        finding = await _ask(place, _targets(url, hosts), timeout_s)
         if finding is None:
-            finding = await _look(place, above, url, timeout_s) if url else Finding(Verdict.UNPROVEN, _UNTOLD)
+            finding = await look(place, above, url, timeout_s) if url else Finding(Verdict.UNPROVEN, _UNTOLD)
     except TimeoutError:
         return Finding(Verdict.UNREACHABLE, f"gave no answer within {timeout_s:g} s")
     except (OSError, ValueError, WireError) as exc:
         return Finding(Verdict.UNREACHABLE, f"cannot be reached: {exc}")
+    if place.config.evidence == "any" and finding.verdict in {Verdict.UNPROVEN, Verdict.FORWARDED}:
+        return Finding(Verdict.TRUSTED, f'evidence = "any", and {finding.why}')
     return finding
 
 
-def _request(node: NodeConfig, operation: Operation, target: str, nonce: str = "") -> str:
-    text = drivers.requester(node, operation)(target)
-    return text.removesuffix("\r\n") + f"{NONCE}: {nonce}\r\n\r\n" if nonce else text
+def _targets(url: str, hosts: Sequence[str]) -> list[str]:
+    """Return what is purged, which nobody has; where no host of that name is served, it is of one that is."""
+    served = [urlsplit(url).netloc] if url else []
+    return [
+        drivers.PROBE_TARGET,
+        *(f"http://{host}{urlsplit(drivers.PROBE_TARGET).path}" for host in (*served, *hosts)),
+    ]
 
 
-async def _ask(place: Place, timeout_s: float) -> Finding | None:
-    """Purge what nobody has; return None when the answer does not tell who gave it."""
-    node, nonce = place.config, secrets.token_hex(8)
-    answer = await exchange(
-        place.address, _request(node, Operation.PURGE_URL, _TARGET, nonce), timeout_s=timeout_s
-    )
-    whose = drivers.whose(node, Operation.PURGE_URL, _TARGET, answer.text)
-    if (wrong := _wrong(node, whose, answer)) is not None:
-        return wrong
+async def _ask(place: Place, targets: Sequence[str], timeout_s: float) -> Finding | None:
+    """Purge what nobody has; return None when the answer does not tell who gave it.
+
+    A cache that serves no such host says so itself, also one that passes the purges of other hosts on.
+    """
+    node = place.config
+    for target in targets:
+        nonce = secrets.token_hex(8)
+        request = request_text(node, Operation.PURGE_URL, target, nonce)
+        answer = await exchange(place.address, request, timeout_s=timeout_s)
+        if answer.status != _NOT_FOUND or not _has_no_rule(node, answer):
+            whose = drivers.whose(node, Operation.PURGE_URL, target, answer.text)
+            return wrong_with(node, whose, answer) or await _own(place, whose, answer, nonce, timeout_s)
+    return Finding(Verdict.UNPROVEN, _NO_RULE)
+
+
+def _has_no_rule(node: NodeConfig, answer: Exchange) -> bool:
+    outcome = drivers.read(node, Operation.PURGE_URL, answer.status, answer.body_bytes)
+    is_own = drivers.whose(node, Operation.PURGE_URL, drivers.PROBE_TARGET, answer.text) is Whose.OWN
+    return is_own and outcome is Outcome.REFUSED
+
+
+async def _own(place: Place, whose: Whose, answer: Exchange, nonce: str, timeout_s: float) -> Finding | None:
+    """Return the finding on an answer that is the cache's own; None when that is not told."""
+    node = place.config
     if whose is Whose.UNTOLD:
         return None
     if not answer.field(MARK):
@@ -143,77 +139,6 @@ async def _ask(place: Place, timeout_s: float) -> Finding | None:
 
 async def _is_piped(place: Place, timeout_s: float) -> bool:
     """Tell whether a Varnish behind a Varnish answers: it is not told that the connection is to end."""
-    text = _request(place.config, Operation.PURGE_URL, _TARGET).removesuffix("\r\n")
+    text = request_text(place.config, Operation.PURGE_URL, drivers.PROBE_TARGET).removesuffix("\r\n")
     answer = await exchange(place.address, f"{text}Connection: close\r\n\r\n", timeout_s=timeout_s)
     return answer.field("Connection").lower() != "close"
-
-
-def _wrong(node: NodeConfig, whose: Whose, answer: Exchange) -> Finding | None:
-    """Return what is wrong with the answer to a purge, if anything is."""
-    status = answer.status
-    if whose is Whose.FORWARDED:
-        mark = answer.field(MARK)
-        why = (
-            f"the answer ({status}) bears the mark {mark!r}, not that of this node"
-            if mark
-            else f"a server behind it gave the answer ({status}): the purge was passed on"
-        )
-        return Finding(Verdict.FORWARDED, why)
-    if status == _MISDIRECTED:
-        return Finding(Verdict.REFUSED, "answered 421: a proxy on the way added Via, X-Varnish or the like")
-    if status in REFUSALS:
-        return Finding(
-            Verdict.REFUSED, f"answered {status}: it does not let {node.purge_method} in from here"
-        )
-    if status in _SERVER_ERRORS:
-        return Finding(Verdict.SICK, f"answered {status} to a purge")
-    if status != _OK and status not in _ABSENT:
-        return Finding(Verdict.UNPROVEN, f"answered {status} to a purge")
-    return None
-
-
-async def _look(place: Place, above: Sequence[Place], url: str, timeout_s: float) -> Finding:
-    """Fetch a page, purge it at the parents and at the node, and look what the node has then."""
-    node = place.config
-    fetch = _request(node, Operation.PREFETCH, url)
-    page = await exchange(place.address, fetch, timeout_s=timeout_s)
-    if page.status != _OK:
-        return Finding(
-            Verdict.UNPROVEN, f"answered {page.status} to {url}, so that nothing could be looked at"
-        )
-    if not _tells_by_page(node):
-        await asyncio.sleep(_SECOND_S)
-        again = await exchange(place.address, fetch, timeout_s=timeout_s)
-        if again.field("Date") != page.field("Date"):
-            return Finding(Verdict.UNPROVEN, f"does not cache {url}: name a page that it does with --url")
-    for each in above:
-        purge = _request(each.config, Operation.PURGE_URL, url)
-        status = (await exchange(each.address, purge, timeout_s=timeout_s)).status
-        if status != _OK and status not in _ABSENT:
-            why = f"its parent {each.config.name} answered {status}, so that nothing could be looked at"
-            return Finding(Verdict.UNPROVEN, why)
-    purge = _request(node, Operation.PURGE_URL, url)
-    answer = await exchange(place.address, purge, timeout_s=timeout_s)
-    whose = drivers.whose(node, Operation.PURGE_URL, url, answer.text)
-    if (wrong := _wrong(node, whose, answer)) is not None:
-        return wrong
-    if _tells_by_page(node):
-        return _had_it(node, url, answer)
-    look = await exchange(place.address, fetch, timeout_s=timeout_s)
-    if look.field("Date") == page.field("Date"):
-        return Finding(Verdict.UNPROVEN, f"answered {answer.status} to a purge of {url}, and serves it on")
-    return Finding(Verdict.PROVEN, f"no longer serves what it had of {url}")
-
-
-def _tells_by_page(node: NodeConfig) -> bool:
-    """Tell whether the page of a purge shows that there was something to drop; its own pages have no age."""
-    return node.driver == "nginx"
-
-
-def _had_it(node: NodeConfig, url: str, answer: Exchange) -> Finding:
-    alone = msgspec.structs.replace(node, parents=[])
-    is_own = drivers.whose(alone, Operation.PURGE_URL, url, answer.text) is Whose.OWN
-    if answer.status == _OK and is_own:
-        return Finding(Verdict.PROVEN, f"had {url}, and dropped it")
-    why = f"answered {answer.status} to a purge of {url}, just fetched: not cached, or not its own answer"
-    return Finding(Verdict.UNPROVEN, why)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from engine.config.tables import NodeConfig
-from engine.nodes import drivers, inspection
+from engine.nodes import drivers
 from engine.nodes.address import Address
 from engine.nodes.evidence import Whose
-from engine.nodes.inspection import Place, Verdict, inspect
+from engine.nodes.findings import Place, Verdict
+from engine.nodes.inspection import inspect
 from engine.nodes.wire import AnswerReader
 from engine.tasks.words import Operation
 from release.lab.origin import Origin
@@ -64,7 +65,7 @@ class Rig:
         return Place(self.node(**extra), Address("127.0.0.1", self.cache.port, None))
 
     def above(self, row: Row) -> list[Place]:
-        if not row.extra:
+        if "parents" not in row.extra:
             return []
         assert self._parent is not None
         return [Place(self.node(), Address("127.0.0.1", self._parent, None))]
@@ -330,10 +331,20 @@ def test_the_rules_for_ats_make_an_error_of_a_purge_that_it_passed_on(ats: Rig, 
     ("name", "row", "verdict", "why"),
     [
         ("varnish", Row("", UNTOLD, True), Verdict.UNPROVEN, "with --url"),
+        (
+            "varnish",
+            Row("", UNTOLD, True, {"evidence": "any"}),
+            Verdict.TRUSTED,
+            'evidence = "any", and nothing',
+        ),
         ("varnish", Row("stripped.test", UNTOLD, True), Verdict.PROVEN, "no longer serves"),
+        ("varnish", Row("short.test", UNTOLD, True), Verdict.UNPROVEN, "does not cache"),
         ("varnish", Row("bare.test", UNTOLD, False), Verdict.UNPROVEN, "serves it on"),
         ("varnish", Row("keep.parent.test", UNTOLD, False, BEHIND), Verdict.UNPROVEN, "serves it on"),
         ("varnish", Row("pipe.test", UNTOLD, False), Verdict.FORWARDED, "a server behind it"),
+        ("ats", Row("", OWN, True), Verdict.UNPROVEN, "has no rule for the hosts"),
+        ("ats", Row("purge.test", OWN, True), Verdict.PROVEN, "has the shape that ats gives its own"),
+        ("ats", Row("uncached.test", FORWARDED, False), Verdict.FORWARDED, "a server behind it"),
         ("nginx", Row("purge.test", UNTOLD, True), Verdict.PROVEN, "had http://purge.test/"),
         ("nginx", Row("parent.test", UNTOLD, False, BEHIND), Verdict.UNPROVEN, "answered 404"),
     ],
@@ -345,6 +356,7 @@ async def test_a_look_tells_where_no_answer_does(
     """A page is fetched, purged at the parents and at the node, and looked at."""
     rig: Rig = request.getfixturevalue(name)
     url = f"http://{row.host}{path}" if row.host else ""
+    rig.origin.set("short.test", path, b"", headers={"Cache-Control": "max-age=5"})
     finding = await inspect(rig.place(**row.extra), rig.above(row), url=url, timeout_s=10)
     assert finding.verdict is verdict
     assert why in finding.why
@@ -354,10 +366,10 @@ async def test_a_varnish_behind_a_varnish_is_found_by_the_end_of_a_connection(
     varnish: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answers are an own one byte by byte, and nobody said that it is there."""
-    monkeypatch.setattr(inspection, "_TARGET", "http://keep.parent.test/a")
+    monkeypatch.setattr(drivers, "PROBE_TARGET", "http://keep.parent.test/a")
     finding = await inspect(varnish.place(), [], url="", timeout_s=10)
     assert (finding.verdict, "piped" in finding.why) == (Verdict.FORWARDED, True)
-    monkeypatch.setattr(inspection, "_TARGET", "http://purge.test/a")
+    monkeypatch.setattr(drivers, "PROBE_TARGET", "http://purge.test/a")
     assert (await inspect(varnish.place(), [], url="", timeout_s=10)).verdict is Verdict.PROVEN
 
 

@@ -8,6 +8,7 @@ operator says so, the node's subtasks fail with that reason: just these, and wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
+    from engine.delivery.reasons import Reasons
     from engine.delivery.redelivery import Claims
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _SEE_EVERY_S: Final = 30.0
 _PARTS: Final = 4  #: looks in the time after which a node counts as gone
 _ROWS: Final = 2000
+_NOTED_ROWS: Final = 50_000  #: the oldest rows, whose tasks say why they wait
 _NEVER_S: Final = 10 * 365 * 86400.0  #: a node that was seen longer ago was forgotten
 _WRITE_LIMIT_S: Final = 30.0
 
@@ -42,6 +45,7 @@ class GoneNodes:
         results: fold what became of rows.
         savers: write the rows; *reader* reads them.
         on_released: told when rows may have been let go.
+        reasons: tells stored tasks why their rows wait.
         on_alert: told what an operator should know: key, level, message.
         gone_after_s: how long rows of such a node wait.
         is_shared: other engines work with the same store: of those the leader decides, see `look`.
@@ -56,6 +60,7 @@ class GoneNodes:
         reader: StoreReader,
         *,
         on_released: Callable[[], None],
+        reasons: Reasons,
         on_alert: Callable[[str, str, str], None],
         gone_after_s: float,
         is_shared: bool,
@@ -67,6 +72,7 @@ class GoneNodes:
         self._savers = savers
         self._reader = reader
         self._on_released = on_released
+        self._reasons = reasons
         self._on_alert = on_alert
         self._gone_after_s = gone_after_s
         self._is_shared = is_shared
@@ -74,6 +80,7 @@ class GoneNodes:
         self._read_at = time.time()
         self._told: set[str] = set()  # nodes that operators were told of
         self._looking = asyncio.Lock()
+        self._soon = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -107,7 +114,7 @@ class GoneNodes:
         seen = self._last_seen.get(name)
         if seen is not None and seen.ago_s > _NEVER_S:
             return "gone: not configured, and forgotten by an operator"
-        at = time.time() if seen is None else self._read_at - seen.ago_s
+        at = round(time.time() if seen is None else self._read_at - seen.ago_s)
         return f"gone: not configured since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(at))}"
 
     # Again and again
@@ -132,7 +139,13 @@ class GoneNodes:
                 self._on_alert("store:read", "error", str(exc))
             except Exception:  # noqa: BLE001 - without it rows of gone nodes would wait for ever
                 logger.exception("the look at nodes that are not configured failed")
-            await asyncio.sleep(min(_SEE_EVERY_S, self._gone_after_s / _PARTS))
+            self._soon.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._soon.wait(), min(_SEE_EVERY_S, self._gone_after_s / _PARTS))
+
+    def look_soon(self) -> None:
+        """Look now: rows that another process left are known here since a moment ago."""
+        self._soon.set()
 
     def _note_configured(self) -> None:
         for saver in self._savers.savers:
@@ -165,6 +178,9 @@ class GoneNodes:
                     await self._fail(name)
                 elif name not in self._told:
                     self._tell(name, 0.0 if seen is None else seen.ago_s)
+                    for saver in self._savers.savers:
+                        rows = await self._reader.read(saver.store.parked_of, name, _NOTED_ROWS)
+                        self._reasons.tell(rows, self.why(name))
 
     def is_gone(self, name: str, elsewhere: Collection[str] = ()) -> bool:
         """Tell whether no engine configures a node."""

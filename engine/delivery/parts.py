@@ -16,6 +16,7 @@ from engine.delivery.load import Load
 from engine.delivery.node_events import NodeEvents
 from engine.delivery.parking import Parking
 from engine.delivery.queues import DelayQueues
+from engine.delivery.reasons import Reasons
 from engine.delivery.redelivery import Redelivery
 from engine.delivery.touched import Touched
 
@@ -89,8 +90,16 @@ def build_delivery(
         touched=touched,
     )
     late = LateResults(regions, queues, endings, stats, is_shared=is_shared)
+    reasons = Reasons(regions, savers)
     redelivery = Redelivery(
-        queues, late, around.nodes, savers, around.reader, on_alert=around.on_alert, ttl_s=ttl_s
+        queues,
+        late,
+        around.nodes,
+        savers,
+        around.reader,
+        reasons=reasons,
+        on_alert=around.on_alert,
+        ttl_s=ttl_s,
     )
     gone = GoneNodes(
         around.nodes,
@@ -99,6 +108,7 @@ def build_delivery(
         savers,
         around.reader,
         on_released=redelivery.deliver_released,
+        reasons=reasons,
         on_alert=around.on_alert,
         gone_after_s=gone_after_s,
         is_shared=is_shared,

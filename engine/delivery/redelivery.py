@@ -24,13 +24,15 @@ from loguru import logger
 from engine.delivery.chunk import Chunk
 from engine.delivery.sent import Sent
 from engine.errors import StoreError
+from engine.nodes.ability import incapable_reason
 from engine.nodes.health import NodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
+    from engine.delivery.reasons import Reasons
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -62,6 +64,7 @@ class Redelivery:
         results: folds what became of them.
         nodes: the configured nodes by name.
         savers: write the rows, each to a file of its own; *reader* reads those.
+        reasons: tells stored tasks why their rows wait.
         on_alert: told what an operator should know: key, level, message.
         ttl_s: older rows fail unsent, see `Chunk`; 0: none does.
     """
@@ -74,6 +77,7 @@ class Redelivery:
         savers: SaverPool,
         reader: StoreReader,
         *,
+        reasons: Reasons,
         on_alert: Callable[[str, str, str], None],
         ttl_s: float = 0,
     ) -> None:
@@ -83,6 +87,7 @@ class Redelivery:
         self._nodes = nodes
         self._savers = savers
         self._reader = reader
+        self._reasons = reasons
         self._on_alert = on_alert
         self._ttl_s = ttl_s
         self._loop = asyncio.get_running_loop()
@@ -268,6 +273,7 @@ class Redelivery:
             )
             if not node.postponed and not (incapable and any(row.operation in incapable for row in rows)):
                 return rows
+            self._tell_incapable(node, rows)
             is_waiting = node.postponed.is_waiting
             oldest_at = time.time() - self._ttl_s if self._ttl_s else 0.0
             due = [
@@ -276,6 +282,12 @@ class Redelivery:
             if due or len(rows) < limit or limit >= _LOOK_MAX:
                 return due[:_CHUNK_ROWS]
             limit = min(2 * limit, _LOOK_MAX)
+
+    def _tell_incapable(self, node: Node, rows: Sequence[ParkedRow]) -> None:
+        """Have the tasks of rows whose operation the node cannot do say so."""
+        for operation in {row.operation for row in rows} & node.postponed.incapable:
+            asked = (row for row in rows if row.operation == operation)
+            self._reasons.tell(asked, incapable_reason(node.config, operation))
 
     async def _nothing_left(self, node: Node) -> bool:
         """Take the node one state further; return whether to look for rows again."""

@@ -116,6 +116,7 @@ class Replay:
         for saver in self._savers.savers:
             count += await self._replay_journal(saver)
         self._replayed.set()
+        self._gone.look_soon()
         if count:
             logger.info("{} unfinished tasks taken up", count)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.saver.work import Work
-    from engine.tasks.records import Callback, CallbackKey, Delivered, JournalKey, Parked, Sighting
+    from engine.tasks.records import Callback, CallbackKey, Delivered, JournalKey, Noted, Parked, Sighting
     from engine.tasks.task import Task
 
 
@@ -81,6 +81,10 @@ class OwnRecords(ABC):
     def drop_orphans(self, task_ids: list[str]) -> None:
         """Drop the delay-queue rows of tasks that are worked again from the start."""
         self._own_work().batch.orphans += task_ids
+
+    def note(self, noted: list[Noted]) -> None:
+        """Tell stored tasks why their rows wait."""
+        self._own_work(len(noted)).batch.noted += noted
 
     # The journal
 

@@ -26,6 +26,7 @@ _LISTS: Final = (
     "orphans",
     "callbacks",
     "callbacks_over",
+    "noted",
     "sightings",
 )
 """Parts of a batch that are lists of the engine's own records."""
@@ -129,6 +130,7 @@ class Work:
                     left.callbacks,
                     left.settled_journal,
                     left.unparked_tasks,
+                    left.noted,
                     left.sightings,
                 ),
             )

@@ -23,7 +23,7 @@ from engine.tasks.words import FINAL_STATES, State
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.tasks.records import Late
+    from engine.tasks.records import Late, Noted
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
 _CANCELLED: Final = State.CANCELLED
@@ -253,6 +253,21 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
             stored["errors"] = []  # they told why it was late
         stored["active"] = False
         stored["working_layer"] = None
+
+
+def note_waiting(stored: dict[str, Any], noted: Noted) -> None:
+    """Say in a stored document why its subtasks on a node wait, in place; it was said before otherwise.
+
+    A reason begins with a word, and of each word a node has the last one only.
+    """
+    kind = f"{noted.reason.partition(':')[0]}:"
+    kept = [
+        error
+        for error in stored["errors"]
+        if error["node"] != noted.node or not error["reason"].startswith(kind)
+    ]
+    error = {"node": noted.node, "target": noted.target, "reason": noted.reason}
+    stored["errors"] = [*kept[: ERRORS_MAX - 1], error]
 
 
 def cancel_stored(stored: dict[str, Any], at: float) -> None:

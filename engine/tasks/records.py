@@ -91,6 +91,15 @@ class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):
     is_told: bool = False  #: its task is in memory and knows: the stored document stays as it is
 
 
+class Noted(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Why rows of a stored task wait, for its errors."""
+
+    task_id: str
+    node: str
+    target: str  #: one of them
+    reason: str
+
+
 class Late(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What late delivery changes in a stored task's document; see `late_of`."""
 
@@ -126,6 +135,7 @@ class Batch(msgspec.Struct):
     cancelled: dict[str, float] = {}  #: stored tasks of which the rest is cancelled: id → when
     callbacks: list[Callback] = []
     callbacks_over: list[CallbackKey] = []
+    noted: list[Noted] = []
     sightings: list[Sighting] = []
     is_probe: bool = False  #: nothing to write but a sign that writing works
 
@@ -143,6 +153,7 @@ class Batch(msgspec.Struct):
             or self.cancelled
             or self.callbacks
             or self.callbacks_over
+            or self.noted
             or self.sightings
             or self.is_probe
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.store.redis.documents import RedisDocuments
     from engine.store.redis.queues import RedisQueues
     from engine.store.redis.script import Command
-    from engine.tasks.records import Delivered
+    from engine.tasks.records import Delivered, Noted
 
 _CHANGES_MAX: Final = 40  #: turns until a document that others keep changing is given up for this commit
 
@@ -58,7 +58,7 @@ class DocumentChanges:
         self._link = stored.link
 
     def write(self, batch: Batch, done: Committed) -> None:
-        """Fold late delivery and cancels of *batch* into stored documents, and drop their rows.
+        """Fold late delivery, cancels and reasons of *batch* into stored documents, and drop their rows.
 
         Raises:
             StoreError: a document cannot be changed; doing all of it again is safe.
@@ -67,16 +67,23 @@ class DocumentChanges:
         for delivered in batch.delivered:
             by_task.setdefault(delivered.row.task_id, []).append(delivered)
         cancelled = {**dict.fromkeys(batch.unparked_tasks, 0.0), **batch.cancelled}
-        for task_id in cancelled:
+        noted: dict[str, list[Noted]] = {}
+        for one in batch.noted:
+            noted.setdefault(one.task_id, []).append(one)
+        for task_id in (*cancelled, *noted):
             by_task.setdefault(task_id, [])
         for _ in range(_CHANGES_MAX):
-            by_task = self._turn(by_task, cancelled, done)
+            by_task = self._turn(by_task, cancelled, noted, done)
             if not by_task:
                 return
         raise StoreError(f"{self._link.url}: {len(by_task)} documents are changed all the time by others")
 
     def _turn(
-        self, by_task: dict[str, list[Delivered]], cancelled: dict[str, float], done: Committed
+        self,
+        by_task: dict[str, list[Delivered]],
+        cancelled: dict[str, float],
+        noted: dict[str, list[Noted]],
+        done: Committed,
     ) -> dict[str, list[Delivered]]:
         """Change documents as they are now; return those that were changed meanwhile."""
         old = self._stored.values(list(by_task))
@@ -87,7 +94,7 @@ class DocumentChanges:
         asked: list[tuple[str, dict[str, Any] | None]] = []
         for task_id, delivered in by_task.items():
             counted = [settled for settled in delivered if (settled.row.node, settled.row.key) in present]
-            document = self._changed(old[task_id], counted, cancelled.get(task_id), task_id)
+            document = self._changed(old[task_id], counted, cancelled.get(task_id), noted.get(task_id, ()))
             rows = [
                 Row.delivered(settled, must_be_there=document is not None and settled in counted)
                 for settled in delivered
@@ -121,7 +128,11 @@ class DocumentChanges:
         return changed_meanwhile
 
     def _changed(
-        self, old: bytes | None, counted: Sequence[Delivered], cancelled_at: float | None, task_id: str
+        self,
+        old: bytes | None,
+        counted: Sequence[Delivered],
+        cancelled_at: float | None,
+        noted: Sequence[Noted],
     ) -> dict[str, Any] | None:
         """Return the new document, or None when there is none to change."""
         if old is None or old.startswith(b"@"):
@@ -130,10 +141,13 @@ class DocumentChanges:
         if documents.is_final(document):
             return None
         late = late_of(counted)
-        if not late and not cancelled_at:
+        if not late and not cancelled_at and not noted:
             return None
         for late_one in late:
             documents.apply_late(document, late_one)
+        for one in noted:
+            if not documents.is_final(document):
+                documents.note_waiting(document, one)
         if cancelled_at and not documents.is_final(document):
             documents.cancel_stored(document, cancelled_at)
         return document

@@ -113,7 +113,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
             done = Committed(journal=[""] * len(batch.accepted))
             work = RedisCommit(self, self.consumer, self.ms_of, batch, done)
             work.write()
-        if batch.delivered or batch.cancelled or batch.unparked_tasks:
+        if batch.delivered or batch.cancelled or batch.unparked_tasks or batch.noted:
             try:
                 self.changes.write(batch, done)
             except StoreError as exc:
@@ -121,6 +121,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
                 work.left.delivered = batch.delivered
                 work.left.cancelled = batch.cancelled
                 work.left.unparked_tasks = batch.unparked_tasks
+                work.left.noted = batch.noted
         if done.own_error is not None:
             done.left = work.left
         error = done.own_error or next(iter(done.refused.values()), None)

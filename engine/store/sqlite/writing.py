@@ -101,7 +101,7 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
     if batch.delivered:
         _release(connection, batch.delivered)
     callbacks = list(batch.callbacks)
-    if batch.delivered or batch.cancelled:
+    if batch.delivered or batch.cancelled or batch.noted:
         callbacks += _change_stored(connection, batch, done)
     if callbacks:
         _put_callbacks(connection, callbacks, done)
@@ -145,9 +145,10 @@ def _release(connection: sqlite3.Connection, delivered: list[Delivered]) -> None
 
 
 def _change_stored(connection: sqlite3.Connection, batch: Batch, done: Committed) -> list[Callback]:
-    """Fold late delivery and cancels into stored documents; return the callbacks of what that settled."""
+    """Fold late delivery, cancels and reasons into stored documents; return callbacks of what is settled."""
     late_ones = late_of(batch.delivered)
-    wanted = _encode(list({late.task_id for late in late_ones} | batch.cancelled.keys())).decode()
+    ids = {late.task_id for late in late_ones} | {one.task_id for one in batch.noted} | batch.cancelled.keys()
+    wanted = _encode(list(ids)).decode()
     rows = connection.execute(
         "SELECT id, doc FROM task WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
     )
@@ -156,6 +157,9 @@ def _change_stored(connection: sqlite3.Connection, batch: Batch, done: Committed
     for late in late_ones:
         if late.task_id in stored:
             documents.apply_late(stored[late.task_id], late)
+    for noted in batch.noted:
+        if noted.task_id in stored and not documents.is_final(stored[noted.task_id]):
+            documents.note_waiting(stored[noted.task_id], noted)
     for task_id, at in batch.cancelled.items():
         if task_id in stored and not documents.is_final(stored[task_id]):
             documents.cancel_stored(stored[task_id], at)

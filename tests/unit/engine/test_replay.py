@@ -118,6 +118,9 @@ class World:
     async def refresh(self) -> None:
         self.log.append("see who is gone")
 
+    def look_soon(self) -> None:
+        self.log.append("look who is gone")
+
     def written(self, saver_number: int, callbacks: list[str]) -> None:
         self.log.append(f"{callbacks[0]} of {saver_number}")
 
@@ -133,6 +136,7 @@ async def test_a_start_replays_delay_queues_callbacks_and_then_the_journal() -> 
         "deliver e1",
         "replay 1 ['a', 'b']",
         "replay 2 ['c']",
+        "look who is gone",
     ]
     assert world.replayed.is_set()
 

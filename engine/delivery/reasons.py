@@ -1,0 +1,48 @@
+"""Telling stored tasks why their rows wait, when that is another reason than they were parked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.tasks.records import Noted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.saver.pool import SaverPool
+    from engine.saver.saver import Saver
+    from engine.tasks.records import ParkedRow
+    from engine.tasks.region import RegionMap
+
+_TOLD_MAX: Final = 100_000
+
+
+class Reasons:
+    """Tells each task once of a node; those in memory were told when their subtasks were parked.
+
+    Args:
+        regions: the tasks in memory.
+        savers: write what is told.
+    """
+
+    def __init__(self, regions: RegionMap, savers: SaverPool) -> None:
+        self._regions = regions
+        self._savers = savers
+        self._told: set[tuple[str, str, str]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Reasons [{len(self._told)} told]>"
+
+    def tell(self, rows: Iterable[ParkedRow], reason: str) -> None:
+        """Have the tasks of *rows* say *reason* in their errors."""
+        noted: dict[Saver, list[Noted]] = {}
+        for row in rows:
+            key = (row.node, row.task_id, reason)
+            if key not in self._told and self._regions.get(row.task_id) is None:
+                if len(self._told) >= _TOLD_MAX:
+                    self._told.clear()
+                self._told.add(key)
+                saver = self._savers.of(row.task_id)
+                noted.setdefault(saver, []).append(Noted(row.task_id, row.node, row.target, reason))
+        for saver, of_saver in noted.items():
+            saver.note(of_saver)

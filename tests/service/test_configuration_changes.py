@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.node import FakeNode
+from engine.cli.main import main
+from tests.fakes.node import FakeNode, Held
 from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables
+from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import wait_until
 
@@ -83,7 +84,9 @@ def test_a_prefix_purge_that_waits_is_not_dropped_because_a_squid_is_added(way: 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_node_that_is_taken_out_fails_its_own_share_and_no_other(way: str, tmp_path: Path) -> None:
+def test_a_node_that_is_taken_out_fails_its_own_share_and_no_other(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stays, goes = away(), away()
     tables = fake_table(stays.url, name="stays")
     with engine_of(way, tmp_path, tables + fake_table(goes.url, name="goes")) as engine:
@@ -99,8 +102,8 @@ def test_a_node_that_is_taken_out_fails_its_own_share_and_no_other(way: str, tmp
                 assert (waiting["total"], waiting["delayed"], waiting["failed"]) == (2, 1, 0)
             assert engine.request("DELETE", "/v1/engine/nodes/stays")[0] == 409
             assert engine.request("DELETE", "/v1/engine/nodes/nobody")[0] == 404
-            status, _, body = engine.request("DELETE", "/v1/engine/nodes/goes")
-            assert (status, json.loads(body)) == (200, {"node": "goes", "failed": 2})
+            assert main(["forget", "goes", "--engine", f"http://127.0.0.1:{engine.port}"]) == 0
+            assert capsys.readouterr().out == "node goes\nfailed 2\n"
             for task_id in ids:
                 task = engine.wait_for(task_id)
                 assert (task["state"], task["counter"], task["failed"], task["total"]) == ("failed", 1, 1, 2)
@@ -168,3 +171,33 @@ def test_what_another_cache_cannot_do_waits_until_the_node_can(tmp_path: Path) -
             assert engine.wait_for(task_id)["state"] == "done"
         assert [request.method for request in node.requests][2:] == ["BAN", "BAN"]
         node.stop()
+
+
+@pytest.mark.redis
+def test_an_engine_with_another_configuration_takes_over_what_it_does_not_know(tmp_path: Path) -> None:
+    """What was on the wire, and what waits: for a node that it has not, and for one that is a Squid there."""
+    held, goes, other = Held(), away(), away()
+    with FakeNode(held) as stays, RedisServer(tmp_path) as redis:
+        store = f'[store]\nurl = "{redis.url}"\ntakeover_s = 1\n'
+        both = store + fake_table(stays.url, name="stays")
+        whole = both + fake_table(goes.url, name="goes") + fake_table(other.url, name="other")
+        changed = both + fake_table(other.url, name="other", driver="squid")
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two").mkdir()
+        one = EngineProcess(tmp_path / "one", whole, name="one", request_timeout_s=20)
+        with one, EngineProcess(tmp_path / "two", changed, name="two", drain_timeout_s=1) as two:
+            task_id = one.submit([f"{FAR}/a/"], kind="prefix")
+            wait_until(lambda: stays.requests, what="the purge being on the wire")
+            one.kill()
+            held.released.set()
+            wait_until(partial(has_counted, two, task_id, 1), what="the takeover")
+            wait_until(partial(says, two, task_id, "goes", "gone: "), what="why")
+            assert says(two, task_id, "other", "incapable: squid, ")
+            task = two.task(task_id)
+            assert (task["total"], task["counter"], task["delayed"], task["failed"]) == (3, 1, 2, 0)
+            wait_until(lambda: two.request("DELETE", "/v1/engine/nodes/goes")[0] != 409, what="its burial")
+            wait_until(lambda: two.task(task_id)["failed"] == 1, what="what is left of it failing")
+        with other, EngineProcess(tmp_path / "one", whole, name="one") as three:
+            task = three.wait_for(task_id)
+            assert (task["state"], task["counter"], task["failed"], task["total"]) == ("failed", 2, 1, 3)
+            assert [request.method for request in other.requests] == ["BAN"]

@@ -45,8 +45,12 @@ def fill(side: Side) -> None:
             ]
             side.write(Batch(documents={name: document(name, "partial")}, parked=rows))
         for name in ("live-1", "live-2"):
-            accepted = Accepted(name, 1000.0, 60.0, b"\x01", b'{"targets":["http://a/"]}', "tok")
-            side.write(Batch(accepted=[accepted], callbacks=[Callback(0, name, "http://hook/", "{}")]))
+            plan = name.encode() if name == "live-1" else b""  # the other is of a version that kept none
+            accepted = Accepted(name, 1000.0, 60.0, b"\x01", b'{"targets":["http://a/"]}', "tok", plan)
+            plans = {plan: b"its plan"} if plan else {}
+            side.write(
+                Batch(accepted=[accepted], plans=plans, callbacks=[Callback(0, name, "http://hook/", "{}")])
+            )
             if not side.is_shared:
                 side.write(Batch(parked=[row("http://a/", name, node="m")]))  # it is worked from the start
 
@@ -63,6 +67,8 @@ def content(side: Side, *, in_order: bool = True) -> dict[str, list[Any]]:
             "rows": [one for node in side.nodes() for one in side.rows(node)],
             "callbacks": [(one.task_id, one.url, one.body) for one in side.callbacks()],
         }
+        found["plans"] = sorted(side.plans(found["unfinished"]).items())
+        assert len(found["plans"]) in {0, 1}
     if not in_order:
         for some in found.values():
             some.sort(key=str)

@@ -34,6 +34,7 @@ HOT = (
     "engine/nodes/channel.py",
     "engine/nodes/connection.py",
     "engine/nodes/health.py",
+    "engine/nodes/judge.py",
     "engine/nodes/node.py",
     "engine/nodes/queue.py",
     "engine/nodes/readings.py",

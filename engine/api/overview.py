@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from engine.workers.peers import Peers
 
 Documents = list[dict[str, Any]]
+_UNPROVEN_MAX: Final = 100
 
 
 class Overview:
@@ -94,6 +95,11 @@ class Overview:
     def own_nodes(self) -> Documents:
         """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them."""
         return [self._node_document(node) for node in self._nodes.values()]
+
+    def own_unproven(self) -> dict[str, str]:
+        """Return the nodes that were seen to pass purges on, with the reason; not all, when they are many."""
+        unproven = [node for node in self._nodes.values() if node.passes_on]
+        return {node.name: node.health.last_error for node in unproven[:_UNPROVEN_MAX]}
 
     def own_metrics(self) -> bytes:
         """Return this worker's Prometheus page."""

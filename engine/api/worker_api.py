@@ -157,9 +157,12 @@ class WorkerOverview:
         self._logs = logs
 
     async def ready(self, _request: web.Request) -> Reply:
-        """Say whether new requests should come here."""
+        """Say whether new requests should come here, and which nodes are seen to pass purges on."""
         reason = self._readiness.not_ready_reason()
-        return problem(503, reason) if reason else json_reply({"status": "ready"})
+        if reason:
+            return problem(503, reason)
+        unproven = self._overview.own_unproven()
+        return json_reply({"status": "ready", "unproven": unproven} if unproven else {"status": "ready"})
 
     async def version(self, _request: web.Request) -> Reply:
         """Give which engine runs."""

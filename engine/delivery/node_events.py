@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config.tables import NodeConfig
+    from engine.delivery.oldest_pages import OldestPages
     from engine.delivery.redelivery import Redelivery
     from engine.observe.counters import Stats
 
@@ -17,11 +18,15 @@ class NodeEvents:
 
     Args:
         redelivery: delivers the queue of a node that returns.
+        pages: offered to a node that becomes unproven.
         on_alert: told what an operator should know: key, level, message, and facts by name.
     """
 
-    def __init__(self, redelivery: Redelivery, stats: Stats, on_alert: Callable[..., None]) -> None:
+    def __init__(
+        self, redelivery: Redelivery, pages: OldestPages, stats: Stats, on_alert: Callable[..., None]
+    ) -> None:
         self._redelivery = redelivery
+        self._pages = pages
         self._stats = stats
         self._on_alert = on_alert
 
@@ -43,6 +48,7 @@ class NodeEvents:
 
     def node_unproven(self, node: NodeConfig, reason: str) -> None:
         """Note that nothing shows that a node's purges are its own: it may serve what was purged."""
+        self._pages.offer(node.name)
         text = f"{node.name} is {reason}"
         self._on_alert(
             f"node:{node.name}", "error", text, event="node.unproven", node=node.name, layer=node.layer

@@ -14,6 +14,7 @@ from engine.delivery.journal_rows import JournalRows
 from engine.delivery.late import LateResults
 from engine.delivery.load import Load
 from engine.delivery.node_events import NodeEvents
+from engine.delivery.oldest_pages import OldestPages
 from engine.delivery.parking import Parking
 from engine.delivery.queues import DelayQueues
 from engine.delivery.reasons import Reasons
@@ -123,5 +124,6 @@ def build_delivery(
         plan_nodes=PlanNodes(around.nodes, gone.why),
         touched=touched,
     )
-    events = NodeEvents(redelivery, stats, around.on_alert)
+    pages = OldestPages(around.nodes, savers, around.reader)
+    events = NodeEvents(redelivery, pages, stats, around.on_alert)
     return Delivery(load, journal_rows, queues, endings, late, redelivery, dispatch, events, gone, touched)

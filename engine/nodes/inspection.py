@@ -57,8 +57,17 @@ async def inspect_all(config: Config, nodes: Sequence[NodeConfig], *, url: str) 
     return await asyncio.gather(*map(ask, nodes))
 
 
+def places_above(config: Config, name: str) -> list[Place]:
+    """Return the parents of a node and their parents, those next to the origin first.
+
+    Raises:
+        OSError: the CA file of one of them cannot be read or holds no certificate.
+    """
+    places = {node.name: Place(node, address_of(node)) for node in config.node}
+    return _above(places[name].config, places)
+
+
 def _above(node: NodeConfig, places: dict[str, Place]) -> list[Place]:
-    """Return the parents of a node and their parents, those next to the origin first."""
     found: dict[str, Place] = {}
     for name in node.parents or ():
         found |= {place.config.name: place for place in _above(places[name].config, places)}

@@ -63,7 +63,9 @@ class Judge:
         whose = drivers.whose(self._config, operation, target, answer.text)
         if whose is _OWN:
             self._rest_on("mark" if MARK_NAME in answer.text.lower() else "shape")
-            if not self._depends_on_target:
+            if self._depends_on_target:
+                self._note(target)  # so it purges this host itself, also where it had nothing to drop
+            else:
                 self._own = (operation, answer.text)
         return whose
 
@@ -79,19 +81,23 @@ class Judge:
 
     def prove(self, target: str) -> None:
         """Take a proof for the host of *target*."""
+        self._note(target)
+        self._rest_on("prober")
+
+    def _note(self, target: str) -> None:
         if len(self._proven_until) >= _HOSTS_MAX:
             self._proven_until.clear()
         self._proven_until[host_of(target)] = self._now() + self._valid_s
-        self._rest_on("prober")
 
     def has_mark(self) -> None:
         """The node bears its mark, and the probe's nonce came back with it."""
         self._rest_on("mark")
 
-    def doubt(self) -> None:
-        """The node let a server behind it answer: nothing that was proven before counts any more."""
-        self._own = None
-        self._proven_until.clear()
+    def doubt(self, *, is_untold: bool) -> None:
+        """An answer did not count; no proof does either, unless nothing shows whose it was (*is_untold*)."""
+        if not is_untold:
+            self._own = None
+            self._proven_until.clear()
         self._rest_on("none")
 
     def _rest_on(self, what: str) -> None:

@@ -14,6 +14,7 @@ from engine.nodes.ability import incapable_of
 from engine.nodes.address import address_of
 from engine.nodes.beside import Beside
 from engine.nodes.channel import Channel
+from engine.nodes.findings import Place
 from engine.nodes.health import Health, NodeState
 from engine.nodes.limits import prefetch_limits, purge_limits
 from engine.nodes.postponed import Postponed
@@ -50,6 +51,7 @@ class Node:
         config: its table.
         outcomes: told what became of subtasks.
         events: told what happens to the node itself.
+        above: returns its parents and their parents, those next to the origin first.
         evidence_interval_s: how often a node that is ready is asked again whose its answers are.
         log_subtasks: given the answers of each read (``log_subtasks``); see `logs.Logs.subtasks`.
 
@@ -68,6 +70,7 @@ class Node:
         timer: Timer,
         stats: Stats,
         evidence_interval_s: float = 300,
+        above: Callable[[], list[Place]] = list,
         log_subtasks: Callable[[str, list[AnswerRow], float], None] | None = None,
     ) -> None:
         now = asyncio.get_running_loop().time
@@ -83,16 +86,17 @@ class Node:
         self._suspects = Suspects()
         self.postponed = Postponed(now, settings.poison_after_s, incapable_of(config))
         self._proving = Proving(
-            config,
-            self.address,
+            Place(config, self.address),
             self.health,
             self.postponed,
+            above,
             events=events,
             outcomes=outcomes,
             timeout_s=settings.request_timeout_s,
             interval_s=evidence_interval_s,
         )
         self._proving.on_down, self._proving.on_back = self._gone_down, self._answers_again
+        self.offer = self._proving.offer  #: takes a subtask that waits for an unproven node
         self.judge = self._proving.judge
         self._readings = Readings(config, self.judge, stats, log_subtasks)
         self.purges = Channel(
@@ -148,6 +152,11 @@ class Node:
     def is_refusing(self) -> bool:
         """Whether it refused lately and nothing has gone well for that host since."""
         return self._refusals.is_holding
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether a server behind it was seen to answer its purges."""
+        return self._proving.is_forwarding
 
     # Work in
 
@@ -214,14 +223,8 @@ class Node:
             self._outcomes.acked(counted)
         if not rest:
             return
-        unproven: list[Unacked] = []
-        for item, meaning, answer in rest:
-            if meaning is Outcome.UNPROVEN:
-                unproven.append((item, meaning, answer))
-            else:
-                self._not_acked(item, meaning, answer)
-        if unproven:
-            self._proving.keep(unproven)
+        for item, meaning, answer in self._proving.keep(rest):
+            self._not_acked(item, meaning, answer)
         if not acked and not self._is_closed:
             self._count_wrong(rest)
 

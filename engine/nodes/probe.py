@@ -42,6 +42,7 @@ class Problem(NamedTuple):
 
     reason: str
     state: NodeState  #: down, sick (it could be reached) or unproven
+    is_untold: bool = False  #: nothing shows whose the answer is, nor that it is somebody else's
 
 
 class Probe:
@@ -89,6 +90,7 @@ class Probe:
         """Stop asking."""
         if self._running is not None:
             self._running.cancel()
+            self._running = None
 
     async def _ask_until_answered(self, attempt: int) -> None:
         if attempt:
@@ -133,7 +135,7 @@ class Probe:
         if status in _NO_RETURN:
             return Problem(f"{self._config.url} answered {status} to a probe", NodeState.DOWN)
         if whose is Whose.UNTOLD and not judge.is_any_proven:
-            return Problem(judge.reason(whose, status), NodeState.UNPROVEN)
+            return Problem(judge.reason(whose, status), NodeState.UNPROVEN, is_untold=True)
         text = answer.text.lower()
         if judge.sign is not None and MARK_NAME in text:
             if f"\r\n{NONCE}: {nonce}\r\n".lower().encode() not in text:

@@ -9,31 +9,35 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from engine.nodes.evidence import Whose
 from engine.nodes.health import NodeState
 from engine.nodes.judge import Judge
 from engine.nodes.probe import Checks, Probe
+from engine.nodes.prober import Prober
+from engine.tasks.words import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config.tables import NodeConfig
-    from engine.nodes.address import Address
+    from engine.nodes.answer import Answer
+    from engine.nodes.findings import Place
     from engine.nodes.health import Health
     from engine.nodes.postponed import Postponed
     from engine.nodes.probe import Problem
+    from engine.nodes.queue import Item
     from engine.nodes.readings import Unacked
     from engine.nodes.sink import Events, Outcomes
     from engine.tasks.task import Share
 
 
 class Proving:
-    """The judge and the probe of one node.
+    """The judge, the probe and the prober of one node.
 
     Args:
-        config: the node's table.
-        address: where it listens.
+        place: the node, and where it listens.
         health: its state.
         postponed: its requests that wait.
+        above: returns its parents and their parents, those next to the origin first.
         events: told when the node becomes unproven.
         outcomes: told which subtasks are kept.
         timeout_s: of one probe.
@@ -42,36 +46,49 @@ class Proving:
 
     def __init__(
         self,
-        config: NodeConfig,
-        address: Address,
+        place: Place,
         health: Health,
         postponed: Postponed,
+        above: Callable[[], list[Place]],
         *,
         events: Events,
         outcomes: Outcomes,
         timeout_s: float,
         interval_s: float,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        self._config = config
+        self._config = place.config
         self._health = health
         self._postponed = postponed
         self._events = events
         self._outcomes = outcomes
-        self.judge = Judge(config, loop.time, interval_s)
+        self.judge = Judge(place.config, asyncio.get_running_loop().time, interval_s)
         self.on_down: Callable[[str], None] = _ignore  #: told why a node that was unproven is down, or sick
         self.on_back: Callable[[], None] = _nothing  #: told that the node answers as one whose purges count
-        probe = Probe(
-            config,
-            address,
+        self._probe = Probe(
+            place.config,
+            place.address,
             self.judge,
             timeout_s=timeout_s,
             on_problem=self._still_away,
             on_answer=self._answers_again,
         )
-        self._probe = probe
-        self._checks = Checks(probe, interval_s, self._checked)
+        self._checks = Checks(self._probe, interval_s, self._checked)
+        self._prober = Prober(
+            place,
+            above,
+            self.judge,
+            timeout_s=timeout_s,
+            on_proven=self._proven,
+            on_failed=self._not_proven,
+        )
+        self._is_untold = False  # why it is unproven: its answers do not tell
+        self._reason = ""
         self._is_closed = False
+
+    @property
+    def is_forwarding(self) -> bool:
+        """Whether it is unproven because a server behind it answers its purges."""
+        return self._health.state is NodeState.UNPROVEN and not self._is_untold
 
     def start(self) -> None:
         """Ask whose the node's answers are, now and again and again."""
@@ -86,40 +103,77 @@ class Proving:
         """Stop asking."""
         self._is_closed = True
         self._checks.close()
+        self._prober.close()
         self._probe.close()
 
-    def keep(self, rest: list[Unacked]) -> None:
+    def offer(self, operation: int, target: str) -> None:
+        """Take a subtask that waits: where bytes do not tell, the node may be proven with it."""
+        if self._health.state is NodeState.UNPROVEN and self._is_untold and not self._is_closed:
+            self._prober.offer(operation, target)
+
+    def keep(self, rest: list[Unacked]) -> list[Unacked]:
         """Keep what nothing shows to have been done: it is sent again when the node is proven.
 
         While rows are delivered the probe has shown that the node is; its purges of these hosts are something
         else, and wait, with pauses that grow.
+
+        Returns:
+            Those of *rest* that were answered by the node itself.
         """
-        (share, index, _), _, answer = rest[0]
-        whose = self.judge.whose(share.operation, share.task.targets[index], answer)
-        reason = self.judge.reason(whose, answer.status)
+        unproven = [(item, answer) for item, meaning, answer in rest if meaning is Outcome.UNPROVEN]
+        if not unproven:
+            return rest
+        told = [self._whose(item, answer) for item, answer in unproven]
+        whose = max(told)
+        reason = self.judge.reason(whose, unproven[told.index(whose)][1].status)
         if self._health.is_returning:
-            self._postponed.hold(
-                (share.operation, share.task.targets[index]) for (share, index, _), *_ in rest
-            )
-        self.lost(reason)
+            self._postponed.hold((share.operation, share.task.targets[at]) for (share, at, _), _ in unproven)
+        self._lost(reason, is_untold=whose is Whose.UNTOLD)
         kept: dict[Share, list[int]] = {}
-        for share, index, others in self._outcomes.without_cancelled([item for item, *_ in rest]):
+        for share, index, others in self._outcomes.without_cancelled([item for item, _ in unproven]):
+            self.offer(share.operation, share.task.targets[index])
             for owner, place in ((share, index), *(others or ())):
                 kept.setdefault(owner, []).append(place)
         for share, indexes in kept.items():
             self._outcomes.park(share, indexes, f"{reason}; it is sent again when the node is proven")
+        return [each for each in rest if each[1] is not Outcome.UNPROVEN]
 
-    def lost(self, reason: str) -> None:
-        """An answer came that does not count: none does from here on without evidence of its own."""
-        if self._health.unproven(reason) and not self._is_closed:
-            self.judge.doubt()
-            self._events.node_unproven(self._config, reason)
+    def _whose(self, item: Item, answer: Answer) -> Whose:
+        share, index, _ = item
+        return self.judge.whose(share.operation, share.task.targets[index], answer)
+
+    def _lost(self, reason: str, *, is_untold: bool) -> None:
+        """An answer came that does not count; *is_untold*: nothing shows that it is somebody else's."""
+        is_new = self._health.unproven(reason)
+        if self._health.state is NodeState.UNPROVEN:
+            self._now_unproven(reason, is_untold=is_untold, is_new=is_new)
+        if is_new:
             self._probe.start()
 
+    def _now_unproven(self, reason: str, *, is_untold: bool, is_new: bool) -> None:
+        self._is_untold, self._reason = is_untold, reason
+        self.judge.doubt(is_untold=is_untold)
+        if is_new and not self._is_closed:
+            self._events.node_unproven(self._config, reason)
+
     def _checked(self, problem: Problem) -> None:
-        """A node that takes subtasks was asked. Where it does not answer, or refuses, subtasks tell more."""
-        if problem.state is NodeState.UNPROVEN:
-            self.lost(problem.reason)
+        """A node that takes subtasks was asked. Where it does not answer, or refuses, subtasks tell more.
+
+        So they do when it does not tell whose its answers are, and was proven otherwise.
+        """
+        is_known = problem.is_untold and self.judge.rests_on != "none"
+        if problem.state is NodeState.UNPROVEN and not is_known:
+            self._lost(problem.reason, is_untold=problem.is_untold)
+
+    def _proven(self) -> None:
+        """A host was proven in another way."""
+        if self._health.state is NodeState.UNPROVEN and not self._is_closed:
+            self._probe.close()
+            self.on_back()
+
+    def _not_proven(self, why: str) -> None:
+        if self._health.state is NodeState.UNPROVEN:
+            self._health.note(f"{self._reason}; {why}")
 
     def _answers_again(self) -> None:
         self.on_back()
@@ -127,15 +181,18 @@ class Proving:
     def _still_away(self, problem: Problem) -> None:
         """A probe did not bring the node back."""
         before = self._health.state
-        self._health.still_away(problem.reason, problem.state)
+        reason = problem.reason
+        is_same = before is NodeState.UNPROVEN and problem.is_untold == self._is_untold
+        if is_same and problem.is_untold:
+            return  # what the prober found says more
+        self._health.still_away(reason, problem.state)
         after = self._health.state
-        if after is before or self._is_closed:
+        if self._is_closed:
             return
         if after is NodeState.UNPROVEN:
-            self.judge.doubt()
-            self._events.node_unproven(self._config, problem.reason)
+            self._now_unproven(reason, is_untold=problem.is_untold, is_new=not is_same)
         elif before is NodeState.UNPROVEN:
-            self.on_down(problem.reason)
+            self.on_down(reason)
 
 
 def _ignore(_: str) -> None:

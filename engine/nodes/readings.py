@@ -131,11 +131,6 @@ class Readings:
             return False
         return whose is Whose.OWN or outcome > _ABSENT or self._judge.is_proven(target)
 
-    def whose(self, item: Item, answer: Answer) -> Whose:
-        """Return who gave an answer to a request."""
-        share, index, _ = item
-        return self._judge.whose(share.operation, share.task.targets[index], answer)
-
     def reason_of(self, operation: Operation, outcome: Outcome, answer: Answer) -> str:
         """Say what the cache answered, and what an operator can do about it."""
         config = self._config

@@ -21,6 +21,7 @@ from engine.errors import ConfigError
 from engine.intake.admission import Admission
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
+from engine.nodes.inspection import places_above
 from engine.nodes.node import Node
 from engine.nodes.underway import link
 from engine.process.core import make_core
@@ -224,6 +225,7 @@ def _fill_nodes(core: Core, delivery: Delivery) -> None:
                 timer=core.timer,
                 stats=core.stats,
                 evidence_interval_s=core.config.proof.evidence_interval_s,
+                above=partial(places_above, core.config, node.name),
                 log_subtasks=log_subtasks,
             )
         except OSError as exc:

@@ -1,8 +1,12 @@
-"""The first seconds of a new release under traffic: whether its workers stay up, ready and without errors."""
+"""The first seconds of a new release under traffic: whether its workers stay up, ready and without errors.
+
+A node whose purges counted before, and of which the new workers see that it passes them on, is a fault, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
 _EVERY_S: Final = 0.5
 _FAILURES_MAX: Final = 3
+_TOLD_MAX: Final = 3
 _ERRORS_MIN: Final = 20
 _ERRORS_SHARE: Final = 0.05
 
@@ -27,39 +32,65 @@ class Answers(NamedTuple):
     errors_5xx: int
 
 
-async def watch(new: Sequence[Worker], bake_s: float) -> None:
-    """Watch the new workers for so long.
+async def unproven_of(workers: Iterable[Worker]) -> frozenset[str]:
+    """Return the nodes that some of these workers see to pass purges on; nothing of one without an answer."""
+
+    async def ask(worker: Worker) -> list[str]:
+        try:
+            return list(unproven_in((await worker.ask("/readyz"))[1]))
+        except (OSError, ValueError):
+            return []
+
+    return frozenset(name for names in await asyncio.gather(*map(ask, workers)) for name in names)
+
+
+def unproven_in(body: bytes) -> dict[str, str]:
+    """Return the nodes that a worker says to pass purges on, with the reason."""
+    try:
+        unproven = json.loads(body).get("unproven", {})
+    except (ValueError, AttributeError):
+        return {}
+    return {str(name): str(reason) for name, reason in unproven.items()} if isinstance(unproven, dict) else {}
+
+
+async def watch(new: Sequence[Worker], bake_s: float, known: frozenset[str]) -> None:
+    """Watch the new workers for so long; *known* nodes were seen to pass purges on before.
 
     Raises:
-        StageError: ``bake``: a worker ended, was not ready three times in a row, or answers too many 5xx.
+        StageError: ``bake``: a worker ended, was not ready three times in a row, answers too many 5xx, or
+            sees another node pass purges on.
     """
     until = time.monotonic() + bake_s
     before = {worker: Answers(worker.requests, worker.errors_5xx) for worker in new}
-    await together(_watch(worker, until, before) for worker in new)
+    await together(_watch(worker, until, before, known) for worker in new)
 
 
-async def _watch(worker: Worker, until: float, before: dict[Worker, Answers]) -> None:
+async def _watch(worker: Worker, until: float, before: dict[Worker, Answers], known: frozenset[str]) -> None:
     failures = 0
     while (left_s := until - time.monotonic()) > 0:
         await asyncio.wait({worker.exited}, timeout=min(_EVERY_S, left_s))
         problem = ""
         if worker.exited.done():
             problem = f"ended {worker.uptime_s:.1f} s after its start ({worker.end()})"
-        elif reason := await _not_ready(worker):
-            failures += 1
-            problem = f"is not ready {failures} times in a row: {reason}" if failures == _FAILURES_MAX else ""
         else:
-            failures = 0
+            reason, problem = await _look_at(worker, known)
+            failures = failures + 1 if reason else 0
+            if failures == _FAILURES_MAX:
+                problem = f"is not ready {failures} times in a row: {reason}"
         if problem := problem or _errors_of(worker, before):
             raise await worker.failure("bake", problem)
 
 
-async def _not_ready(worker: Worker) -> str:
+async def _look_at(worker: Worker, known: frozenset[str]) -> tuple[str, str]:
+    """Return why a worker is not ready, and which node it sees that would turn unproven; empty: nothing."""
     try:
         status, body = await worker.ask("/readyz")
     except (OSError, ValueError) as exc:
-        return f"/readyz: {exc!r}"
-    return "" if status == asking.OK else asking.reason_of(status, body)
+        return f"/readyz: {exc!r}", ""
+    if status != asking.OK:
+        return asking.reason_of(status, body), ""
+    turned = [f"{name} would turn {why}" for name, why in unproven_in(body).items() if name not in known]
+    return "", "; ".join(turned[:_TOLD_MAX])
 
 
 def _errors_of(worker: Worker, before: dict[Worker, Answers]) -> str:

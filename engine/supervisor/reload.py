@@ -48,6 +48,7 @@ class Reload:
         self._timeout_s = timeout_s
         self._tell = tell
         self._began_at = time.monotonic()
+        self._unproven: frozenset[str] = frozenset()  # nodes that pass purges on already
 
     async def run(self) -> None:
         """Let the target serve, and go back if it turns out bad.
@@ -80,6 +81,7 @@ class Reload:
         """
         fleet, new = self._fleet, []
         self.stage = "start"
+        self._unproven = await bake.unproven_of(fleet.workers) if self._bake_s > 0 else frozenset()
         try:
             for slot in fleet.slots:
                 worker = fleet.spawn(slot, self.target, is_candidate=True)
@@ -120,7 +122,7 @@ class Reload:
         self.stage = "bake"
         if self._bake_s > 0:
             self._tell("baking", bake_s=self._bake_s)
-            await bake.watch(new, self._bake_s)
+            await bake.watch(new, self._bake_s, self._unproven)
 
     async def _return(self, old: Release, reason: StageError) -> None:
         """Go back to the old release, and add to the reason how that went."""

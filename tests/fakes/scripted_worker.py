@@ -6,6 +6,7 @@ receives, and what it was started with, is a line of ``RELEASE_DIR/commands.json
 - ``version``: of it, and ``says``: what it says it is, if it lies
 - ``import_error``: it ends with that traceback; ``exit_code``: it ends with that; ``hang``: it never answers
 - ``ready_status``: of ``/readyz``; ``unready_after_s``: 503 there so long after `go`
+- ``unproven``: nodes that it says to pass purges on, with the reason
 - ``ready_delay_s``: before its private socket is there; ``accept_delay_s``: after `go`
 - ``exit_after_s``: it ends with 3 so long after it began to accept
 - ``error_every``: every n-th request is answered 500
@@ -142,7 +143,8 @@ class ScriptedWorker:
             status = BEHAVIOUR.get("ready_status", 200)
             if self.went_at and time.monotonic() > self.went_at + BEHAVIOUR.get("unready_after_s", 1e9):
                 status = 503
-            await self.answer(writer, status, {"detail": "as scripted"}, "close")
+            unproven = BEHAVIOUR.get("unproven", {})
+            await self.answer(writer, status, {"detail": "as scripted", "unproven": unproven}, "close")
         writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -47,6 +47,27 @@ def _changed(cache: Cache, file: str, bad: str, good: str) -> tuple[Cache, Calla
     return cache, lambda: put(good)
 
 
+def unmarked_nginx(folder: Path, origin: Origin) -> Cache:
+    """Start an nginx that purges and has no mark: its 404 is that of any nginx."""
+    cache = start_nginx(folder, name="edge-1", backend=origin.address)
+    conf = (cache.workdir / "nginx.conf").read_text()
+    _changed(cache, "nginx.conf", re.sub(r"add_header Purgeline-[^;]*;", "", conf), "")
+    return cache
+
+
+def stripped_varnish(folder: Path, origin: Origin) -> Cache:
+    """Start a Varnish that purges, has no mark and hides what it is."""
+    cache = start_varnish(folder, name="edge-1", backend=origin.address)
+    bare = (
+        BUILT_IN_VCL.format(port=origin.address.rpartition(":")[2])
+        + 'sub vcl_recv { if (req.method == "PURGE") { return (purge); } }\n'
+        + "sub vcl_synth { unset resp.http.Server; unset resp.http.X-Varnish;"
+        + ' synthetic("gone"); return (deliver); }\n'
+    )
+    _changed(cache, "varnish.vcl", bare, "")
+    return cache
+
+
 @pytest.mark.parametrize("start", [piping_varnish, passing_nginx])
 def test_a_cache_that_passes_purges_on_is_unproven_until_it_is_mended(
     tmp_path: Path, origin: Origin, start: Callable[[Path, Origin], tuple[Cache, Callable[[], None]]]
@@ -97,3 +118,37 @@ def test_a_cache_that_ceases_to_purge_is_unproven_from_its_first_answer_on(
         found = engine.wait_for(engine.submit(targets[:50]), "partial", "done")
         assert (found["state"], found["counter"], found["delayed"]) == ("partial", 0, 50)
         assert engine.node("edge-1")["state"] == "unproven"
+
+
+@pytest.mark.parametrize("start", [unmarked_nginx, stripped_varnish])
+def test_where_bytes_do_not_tell_a_page_that_waits_proves_the_node(
+    tmp_path: Path, origin: Origin, start: Callable[[Path, Origin], Cache]
+) -> None:
+    with (
+        start(tmp_path, origin) as cache,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+    ):
+        wait_until(lambda: engine.node("edge-1")["state"] == "unproven")
+        assert "nothing shows that edge-1 itself answered" in engine.node("edge-1")["reason"]
+        task = engine.submit([PAGE, PAGE + "?2"])
+        engine.wait_for(task, "done")
+        wait_until(lambda: engine.node("edge-1")["state"] == "ready")
+        assert engine.node("edge-1")["evidence"] == "prober"
+
+
+def test_a_page_that_is_not_stored_proves_nothing_until_the_next_one_does(
+    tmp_path: Path, origin: Origin
+) -> None:
+    origin.set("img.example.com", "/a.html", b"x", headers={"Cache-Control": "no-store"})
+    with unmarked_nginx(tmp_path, origin) as cache:
+        engine = EngineProcess(tmp_path, node_table(cache, name="edge-1"), due_s=0.3)
+        with engine:
+            task = engine.submit([PAGE])
+            engine.wait_for(task, "partial")
+            wait_until(lambda: "a look at" in engine.node("edge-1")["reason"])
+            reason = engine.node("edge-1")["reason"]
+            assert 'let it send "Purgeline-Cache: nginx edge-1"' in reason
+            assert engine.node("edge-1")["delayed"] == 1
+        origin.set("img.example.com", "/a.html", b"y")
+        with engine:  # what waits in the store is tried after a restart
+            engine.wait_for(task, "done")

@@ -157,6 +157,7 @@ BAKED = {
     "exit": ({"exit_after_s": 0.4}, "exit code 3"),
     "unready": ({"unready_after_s": 0.1}, "/readyz answers 503"),
     "errors": ({"error_every": 5}, "5xx"),
+    "unproven": ({"unproven": {"edge-1": "unproven: passed on"}}, "edge-1 would turn unproven: passed on"),
 }
 
 

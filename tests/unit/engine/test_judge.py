@@ -67,7 +67,7 @@ def test_what_was_found_to_be_own_once_is_known() -> None:
     assert judging.knows(PURGE, answer(ATS))
     assert not judging.knows(Operation.PREFETCH, answer(ATS))
     assert judging.rests_on == "shape"
-    judging.doubt()
+    judging.doubt(is_untold=False)
     assert not judging.knows(PURGE, answer(ATS))
     assert judging.rests_on == "none"
 
@@ -76,7 +76,7 @@ def test_the_word_of_the_user_asks_for_no_sign() -> None:
     judging = judge(evidence="any")
     assert (judging.sign, judging.rests_on) == (None, "any")
     judging.has_mark()
-    judging.doubt()
+    judging.doubt(is_untold=False)
     assert judging.rests_on == "any"
 
 

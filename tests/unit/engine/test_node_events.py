@@ -19,13 +19,17 @@ class World:
         self.delivered: list[str] = []
         self.stats = Stats()
         world: Any = self
-        self.events = NodeEvents(world, self.stats, self._alert)
+        self.offered: list[str] = []
+        self.events = NodeEvents(world, world, self.stats, self._alert)
 
     def _alert(self, *alert: str, **facts: Any) -> None:
         self.alerts.append((alert, facts))
 
     def deliver(self, name: str) -> None:
         self.delivered.append(name)
+
+    def offer(self, name: str) -> None:
+        self.offered.append(name)
 
     def deliver_later(self, name: str, wait_s: float) -> None:
         self.delivered.append(f"{name} in {wait_s:g} s")
@@ -70,3 +74,12 @@ def test_a_sick_node_is_told_as_one_that_visitors_should_not_be_sent_to() -> Non
     [(alert, facts)] = world.alerts
     assert alert == ("node:edge-1", "error", "edge-1 is sick: answered 503")
     assert facts["event"] == "node.down"
+
+
+def test_a_node_that_becomes_unproven_says_so_and_is_offered_what_waits_for_it() -> None:
+    world = World()
+    world.events.node_unproven(NODE, "unproven: a server behind edge-1 answered 200")
+    [(alert, facts)] = world.alerts
+    assert alert == ("node:edge-1", "error", "edge-1 is unproven: a server behind edge-1 answered 200")
+    assert facts == {"event": "node.unproven", "node": "edge-1", "layer": "edge"}
+    assert world.offered == ["edge-1"]

@@ -35,6 +35,7 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> An
             keeps_rows=state in {NodeState.DOWN, NodeState.SICK, NodeState.UNPROVEN},
         ),
         judge=SimpleNamespace(rests_on="mark"),
+        passes_on=state is NodeState.UNPROVEN,
     )
 
 
@@ -147,3 +148,8 @@ def test_the_version_says_how_long_the_process_serves() -> None:
     document = overview().version_document()
     assert set(document) == {"version", "revision", "built_at", "python", "pid", "uptime_s"}
     assert document["uptime_s"] >= 0
+
+
+def test_nodes_that_pass_purges_on_are_named_with_the_reason() -> None:
+    nodes = {"e1": node(NodeState.UNPROVEN), "e2": node()}
+    assert overview(nodes).own_unproven() == {"e1": "gone"}

@@ -27,6 +27,7 @@ class World:
         world: Any = self
         self.log: list[Any] = []
         self.document: dict[str, Any] | None = {"task_id": "t", "digest": "aa"}
+        self.unproven: dict[str, str] = {}
         self.replayed = asyncio.Event()
         self.replayed.set()
         self.readiness = Readiness(world)
@@ -63,6 +64,9 @@ class World:
     def version_document(self) -> dict[str, Any]:
         return {"version": "1"}
 
+    def own_unproven(self) -> dict[str, str]:
+        return self.unproven
+
     def own_stats(self) -> dict[str, Any]:
         raise RuntimeError("a part that is closed")
 
@@ -77,6 +81,8 @@ async def test_the_supervisor_is_answered_before_the_worker_is_prepared() -> Non
     assert await world.ask("GET", "/version") == (200, {"version": "1"})
     world.readiness.note_prepared()
     assert await world.ask("GET", "/readyz") == (200, {"status": "ready"})
+    world.unproven["edge-1"] = "unproven: a server behind edge-1 answered 200"
+    assert await world.ask("GET", "/readyz") == (200, {"status": "ready", "unproven": world.unproven})
 
 
 async def test_other_workers_wait_until_it_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:

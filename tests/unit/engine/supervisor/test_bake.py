@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.supervisor.bake import Answers, too_many_errors
+from engine.supervisor.bake import Answers, too_many_errors, unproven_in
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,20 @@ def test_it_takes_twenty_and_more_than_a_twentieth(answers: list[Answers], is_ba
 
 def test_the_reason_has_the_counts() -> None:
     assert too_many_errors([Answers(30, 25)]) == ("answers with errors: 25 of 30 requests were answered 5xx")
+
+
+@pytest.mark.parametrize(
+    ("body", "unproven"),
+    [
+        (b'{"status": "ready"}', {}),
+        (
+            b'{"status": "ready", "unproven": {"edge-1": "unproven: a server"}}',
+            {"edge-1": "unproven: a server"},
+        ),
+        (b'{"status": "ready", "unproven": 3}', {}),
+        (b"[]", {}),
+        (b"<html>", {}),
+    ],
+)
+def test_a_worker_says_which_nodes_pass_purges_on(body: bytes, unproven: dict[str, str]) -> None:
+    assert unproven_in(body) == unproven

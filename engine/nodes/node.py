@@ -107,7 +107,7 @@ class Node:
             refusals=self._refusals,
             sign=self.judge.sign,
         )
-        self.fetches = Fetches(timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
+        self.fetches = Fetches(config.name, timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
         self.underway = Underway(self.purges.oldest_sent_at)
         self.fetches.places = (self.underway,)
@@ -217,7 +217,8 @@ class Node:
             if self.postponed.watched:
                 self.postponed.note_acked(acked)
             counted = acked
-            if self.underway.fetches and acked[0][0].operation is not _PREFETCH:
+            underway = self.underway
+            if underway.fetches or underway.elsewhere is not None:
                 counted = self._beside.counted(acked, self.purges.now() - duration_s)
             self.acked_count += len(counted)
             self._outcomes.acked(counted)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from engine.config.tables import NodeConfig
     from engine.nodes.answer import Answer
+    from engine.nodes.board import Board, Record
     from engine.nodes.queue import Item
     from engine.tasks.task import Share
 
@@ -41,17 +42,25 @@ class Clockwork(Protocol):
         """Forget a timer."""
 
 
+class Others(Protocol):
+    """Other processes that send prefetches to the same nodes."""
+
+    def look(self, since: float) -> None:
+        """Bring what is under way up to date with what they had under way after *since*."""
+
+
 class Fetch:
     """One prefetch on the wire; times are `time.monotonic`'s."""
 
-    __slots__ = ("began_at", "ended_at", "lost_at", "on_end", "places", "url")
+    __slots__ = ("began_at", "ended_at", "lost_at", "on_end", "places", "record", "url")
 
     def __init__(self, url: str, places: Sequence[Underway], began_at: float) -> None:
-        self.url = url  #: without scheme, as purges name it
+        self.url = url  #: without scheme, as purges name it; empty: it may be any
         self.places = places  #: where it is under way: its node, and what that fetches from
         self.on_end: list[Callable[[Fetch], None]] = []
         self.began_at = began_at
         self.lost_at = inf  #: when it ended without an answer
+        self.record = -1  #: what the board calls it
         self.ended_at = inf
 
     def __repr__(self) -> str:
@@ -82,6 +91,8 @@ class Underway:
     def __init__(self, oldest_sent_at: Callable[[], float]) -> None:
         self.fetches: dict[str, list[Fetch]] = {}
         """By URL without scheme; one that has ended stays while a purge sent before its end has no answer."""
+        self.elsewhere: Others | None = None  #: other processes send prefetches to the same nodes
+        self.since = inf  #: when the oldest purge was sent whose answer is being looked at
         self._oldest_sent_at = oldest_sent_at
         self._ended: deque[Fetch] = deque()
 
@@ -95,7 +106,7 @@ class Underway:
     def end(self, fetch: Fetch) -> None:
         """Note that a prefetch has ended."""
         self._ended.append(fetch)
-        self.forget_ended(inf)
+        self.forget_ended()
 
     def beside(self, operation: Operation, target: str, since: float) -> list[Fetch]:
         """Return the prefetches of what a purge covers that were under way at some time after *since*.
@@ -103,24 +114,22 @@ class Underway:
         A regex or key covers whatever is of its host: what an object matches is known to the cache alone.
         """
         if operation in URLS:
-            covered: Iterable[Fetch] = self.fetches.get(target.partition("://")[2], ())
+            urls: Iterable[str] = (target.partition("://")[2],)
         elif operation in _PREFIXES:
             start = target.partition("://")[2]
-            covered = (fetch for fetch in self._all() if fetch.url.startswith(start))
+            urls = (url for url in self.fetches if url.startswith(start))
         else:
             host = host_of(target)
-            covered = (fetch for fetch in self._all() if _is_of(fetch.url.partition("/")[0], host))
+            urls = (url for url in self.fetches if _is_of(url.partition("/")[0], host))
+        covered = (fetch for url in (*urls, "") for fetch in self.fetches.get(url, ()))
         return [fetch for fetch in covered if fetch.ended_at >= since]
 
-    def _all(self) -> Iterable[Fetch]:
-        return (fetch for fetches in self.fetches.values() for fetch in fetches)
-
-    def forget_ended(self, since: float) -> None:
+    def forget_ended(self) -> None:
         """Forget prefetches that ended before the oldest purge was sent whose answer may still come."""
         ended = self._ended
         if not ended:
             return
-        since = min(since, self._oldest_sent_at())
+        since = min(self.since, self._oldest_sent_at())
         while ended and ended[0].ended_at < since:
             fetch = ended.popleft()
             fetches = self.fetches[fetch.url]
@@ -133,13 +142,17 @@ class Fetches:
     """The prefetches that one node is sent.
 
     Args:
+        name: of the node.
         timer: of the engine.
         now: `time.monotonic`.
-        lost_max_s: how long one without an answer counts as under way at the most.
+        lost_max_s: how long one without an answer counts as under way at the most; one on the wire has an
+            answer or none within the same time.
     """
 
-    def __init__(self, timer: Clockwork, now: Callable[[], float], *, lost_max_s: float) -> None:
+    def __init__(self, name: str, timer: Clockwork, now: Callable[[], float], *, lost_max_s: float) -> None:
         self.places: tuple[Underway, ...] = ()  #: where they are under way; set once, see `link`
+        self.board: Board | None = None  #: where other processes see them
+        self._name = name
         self._timer = timer
         self._now = now
         self._lost_max_s = lost_max_s
@@ -155,8 +168,19 @@ class Fetches:
         for share, index, _ in items:
             fetch = Fetch(share.task.targets[index].partition("://")[2], self.places, now)
             self._on_wire[share, index] = fetch
-            for place in self.places:
-                place.begin(fetch)
+            self._enter(fetch)
+            if self.board is not None:
+                expires_at = now + 2 * self._lost_max_s
+                fetch.record = self.board.begin(self._name, fetch.url, expires_at=expires_at)
+
+    def _enter(self, fetch: Fetch) -> None:
+        fetch.on_end.append(self._ended)
+        for place in self.places:
+            place.begin(fetch)
+
+    def _ended(self, fetch: Fetch) -> None:
+        if self.board is not None:
+            self.board.end(fetch.record)
 
     def answered(self, items: list[Item], answers: list[Answer]) -> None:
         """Note prefetches that were answered: they are over, and the lost ones that they repeated."""
@@ -172,9 +196,22 @@ class Fetches:
         for share, index, _ in items:
             fetch = self._on_wire.pop((share, index), None)
             if fetch is not None:
-                fetch.lost_at = now
-                self._lost.setdefault(fetch.url, []).append(fetch)
-                self._timer.add(fetch, self._lost_max_s, partial(self._give_up, fetch))
+                self._keep(fetch, now + self._lost_max_s)
+                if self.board is not None:
+                    self.board.lost(fetch.record, expires_at=now + self._lost_max_s)
+
+    def take_left(self, record: Record) -> None:
+        """Take in a prefetch that a process before this one had under way; nobody knows what became of it."""
+        fetch = Fetch(record.url, self.places, record.began_at)
+        fetch.record = record.number
+        self._enter(fetch)
+        self._keep(fetch, record.expires_at)
+
+    def _keep(self, fetch: Fetch, expires_at: float) -> None:
+        """Keep a prefetch without an answer as under way until it is done again, or expires."""
+        fetch.lost_at = self._now()
+        self._lost.setdefault(fetch.url, []).append(fetch)
+        self._timer.add(fetch, max(0.0, expires_at - fetch.lost_at), partial(self._give_up, fetch))
 
     def _done_again(self, fetch: Fetch) -> None:
         """Let go of those that were lost before *fetch* began, which repeated them."""

@@ -8,8 +8,10 @@ claims of a cluster reach the redelivery once the store is open (`make_cluster`)
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.api.forget import ForgetNode
@@ -21,6 +23,8 @@ from engine.errors import ConfigError
 from engine.intake.admission import Admission
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
+from engine.nodes.board import Board
+from engine.nodes.elsewhere import Elsewhere
 from engine.nodes.inspection import places_above
 from engine.nodes.node import Node
 from engine.nodes.underway import link
@@ -66,6 +70,7 @@ class Parts:
     delivery: Delivery
     admission: Admission
     stores: Stores
+    elsewhere: Elsewhere  #: prefetches of other processes
     replayed: asyncio.Event  #: set while nothing of an earlier process is left in the store
     replay: Replay
     cluster: Cluster | None  #: with a store that several engines share
@@ -115,6 +120,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         delivery=delivery,
         admission=admission,
         stores=stores,
+        elsewhere=_elsewhere(core),
         replayed=replayed,
         replay=_replay(core, delivery, rows, replayed, has_predecessor=has_predecessor),
         cluster=cluster,
@@ -231,6 +237,18 @@ def _fill_nodes(core: Core, delivery: Delivery) -> None:
         except OSError as exc:
             raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
     link(core.nodes)
+
+
+def _elsewhere(core: Core) -> Elsewhere:
+    peers, settings = core.peers, core.config.engine
+    board = Board(
+        Path(settings.data_dir) / "underway",
+        0 if peers is None else peers.slot,
+        1 if peers is None else peers.count,
+        now=time.monotonic,
+        lost_max_s=settings.prefetch_timeout_s,
+    )
+    return Elsewhere(board, core.nodes, core.timer, time.monotonic)
 
 
 # Beside the way of a task

@@ -65,6 +65,7 @@ class Lifecycle:
         """
         parts, core = self.parts, self.parts.core
         await parts.stores.open(core.savers, core.reader)
+        parts.elsewhere.open(has_others=core.peers is not None or core.is_shared)
         for saver in core.savers.savers:
             saver.start()
         await core.outbox.start()
@@ -93,6 +94,7 @@ class Lifecycle:
         Raises:
             StoreError: the store cannot be read or written.
         """
+        self.parts.elsewhere.take_left()
         if self.parts.cluster is None:
             await self.parts.replay.take_over()
         else:
@@ -181,6 +183,7 @@ class Lifecycle:
         core = self.parts.core
         core.timer.close()
         core.dues.close()
+        self.parts.elsewhere.close()
         for saver in core.savers.savers:
             saver.stop()
             saver.store.close()

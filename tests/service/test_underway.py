@@ -7,9 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from engine.nodes.health import NodeState
+from engine.tasks.shards import slot_of
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.delivery_rig import rig_of
-from tests.waiting import until
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.waiting import until, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -128,3 +130,45 @@ async def test_purges_that_wait_are_parked_when_the_node_goes_away_and_ready_doe
         await rig.stored(first, "done")
         await rig.stored(second, "done")
         assert cache.methods[-1] == "PURGE"
+
+
+def table(cache: Cache) -> str:
+    return fake_table(cache.node.url, name="edge-1", driver="ats")
+
+
+def id_of(slot: int) -> str:
+    """Return a task id that belongs to one of two workers."""
+    return next(f"t{number}" for number in range(100) if slot_of(f"t{number}", 2) == slot)
+
+
+def test_a_purge_waits_for_the_prefetch_of_another_worker(tmp_path: Path) -> None:
+    cache = Cache()
+    with cache.node, EngineProcess(tmp_path, table(cache), workers=2) as engine:
+        first = engine.submit([URL], id=id_of(0), action="prefetch")
+        wait_until(lambda: cache.methods == ["GET"], what="the prefetch")
+        second = engine.submit([URL], id=id_of(1))
+        wait_until(lambda: engine.node("edge-1")["waiting"] == 1, what="the purge being acked once")
+        assert (cache.methods, engine.task(second)["counter"]) == (["GET", "PURGE"], 0)
+        cache.go_on.set()
+        assert engine.wait_for(first)["state"] == "done"
+        assert engine.wait_for(second)["state"] == "done"
+        assert cache.methods == ["GET", "PURGE", "PURGE"]
+
+
+def test_a_prefetch_is_under_way_after_its_engine_was_killed(tmp_path: Path) -> None:
+    """It was cancelled, so nothing does it again: it counts for as long as it may take."""
+    cache = Cache()
+    with cache.node:
+        engine = EngineProcess(tmp_path, table(cache), prefetch_timeout_s=2)
+        with engine:
+            first = engine.submit([URL], action="prefetch")
+            wait_until(lambda: cache.methods == ["GET"], what="the prefetch")
+            engine.request("DELETE", f"/v1/engine/task/{first}")
+            engine.kill()
+        with engine:
+            second = engine.submit([URL])
+            wait_until(lambda: engine.node("edge-1")["waiting"] == 1, what="the purge being acked once")
+            assert engine.task(second)["counter"] == 0
+            assert engine.wait_for(second)["state"] == "done"
+            assert cache.methods == ["GET", "PURGE", "PURGE"]
+        cache.go_on.set()

@@ -23,8 +23,8 @@ URL, OTHER = "http://a.com/1", "http://a.com/2"
 class Bench:
     """The purges of one node beside its prefetches."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.place = Place(self.clock)
         self.sent_again: list[Item] = []
         self.postponed = Postponed(self.clock.now, 3600)

@@ -21,7 +21,7 @@ class Part:
         self._awaited = awaited
 
     def __getattr__(self, call: str) -> Any:
-        def note(*_: object) -> Any:
+        def note(*_: object, **__: object) -> Any:
             self._log.append(f"{self._name}.{call}")
             return self._answer(self._awaited[call]) if call in self._awaited else None
 
@@ -62,6 +62,7 @@ class Engine:
             core=core,
             delivery=delivery,
             stores=self.part("stores", open=None),
+            elsewhere=self.part("elsewhere"),
             replay=self.part("replay", at_start=None, take_over=None),
             replayed=self.part("replayed"),
             cluster=self.part("cluster", join=None, look=None, leave=None) if is_shared else None,
@@ -85,6 +86,7 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
     await engine.lifecycle.prepare()
     assert engine.log == [
         "stores.open",
+        "elsewhere.open",
         "saver.start",
         "outbox.start",
         "gone.refresh",
@@ -131,6 +133,7 @@ async def test_it_stops_in_the_reverse_order() -> None:
             "peers.close",
             "cluster.leave",
             "timer.close",
+            "elsewhere.close",
             "saver.stop",
             "store.close",
             "reader.close",
@@ -186,4 +189,4 @@ async def test_a_drain_that_fails_is_not_swallowed() -> None:
 async def test_it_takes_over_from_the_worker_before(*, is_shared: bool, call: str) -> None:
     engine = Engine(is_shared=is_shared)
     await engine.lifecycle.take_over()
-    assert engine.log == [call]
+    assert engine.log == ["elsewhere.take_left", call]

@@ -52,11 +52,11 @@ class Clock:
 class Place:
     """A node that prefetches pass through."""
 
-    def __init__(self, clock: Clock, *parents: str) -> None:
-        self.config = NodeConfig(name="it", driver="ats", url="http://127.0.0.1:1", parents=list(parents))
+    def __init__(self, clock: Clock, *parents: str, name: str = "it") -> None:
+        self.config = NodeConfig(name=name, driver="ats", url="http://127.0.0.1:1", parents=list(parents))
         self.oldest_sent_at = inf
         self.underway = Underway(lambda: self.oldest_sent_at)
-        self.fetches = Fetches(clock, clock.now, lost_max_s=60)
+        self.fetches = Fetches(name, clock, clock.now, lost_max_s=60)
         self.fetches.places = (self.underway,)
 
     def covered_by(self, operation: Operation, target: str, since: float = 0.0) -> bool:
@@ -116,7 +116,7 @@ def test_one_that_ended_counts_for_purges_that_were_sent_before_its_end() -> Non
     assert place.covered_by(Operation.PURGE_URL, URL, since=place.oldest_sent_at)
     assert not place.covered_by(Operation.PURGE_URL, URL, since=clock.s + 1)
     place.oldest_sent_at = clock.s + 1
-    place.underway.forget_ended(inf)
+    place.underway.forget_ended()
     assert not place.underway.fetches
 
 

@@ -1,8 +1,9 @@
 """Nodes that are not configured any more, and the rows that wait for them.
 
 A node may be taken out of the configuration by mistake, or for an hour; so its rows wait. The store notes
-when a node was configured last, whichever engine configures it. When that is ``gone_after_s`` ago, or an
-operator says so, the node's subtasks fail with that reason: just these, and what waits for them goes on.
+which nodes are configured, whichever engine configures them, and since when one is not: since an engine found
+that, so the time in which no engine runs does not count. After ``gone_after_s``, or when an operator says so,
+the node's subtasks fail with that reason: just these, and what waits for them goes on.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class GoneNodes:
         for saver in self._savers.savers:
             for name, seen in (await self._reader.read(saver.store.last_seen)).items():
                 known = last_seen.get(name)
-                if known is None or seen.ago_s < known.ago_s:
+                # A node is told to be configured to every file, but to be gone where it has rows.
+                if known is None or (seen.is_gone, -seen.ago_s) > (known.is_gone, -known.ago_s):
                     last_seen[name] = seen
         self._last_seen, self._read_at = last_seen, time.time()
         return last_seen
@@ -114,7 +116,7 @@ class GoneNodes:
         seen = self._last_seen.get(name)
         if seen is not None and seen.ago_s > _NEVER_S:
             return "gone: not configured, and forgotten by an operator"
-        at = round(time.time() if seen is None else self._read_at - seen.ago_s)
+        at = round(self._read_at - seen.ago_s if seen is not None and seen.is_gone else time.time())
         return f"gone: not configured since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(at))}"
 
     # Again and again
@@ -171,16 +173,14 @@ class GoneNodes:
             last_seen = await self.refresh()
             for name in names:
                 seen = last_seen.get(name)
-                if seen is None:
+                if seen is None or not seen.is_gone:
+                    seen = LastSeen(0.0, "", is_gone=True)
                     for saver in self._savers.savers:
                         saver.see([Sighting(name, "", is_gone=True)])
-                if seen is not None and seen.ago_s >= self._gone_after_s:
+                if seen.ago_s >= self._gone_after_s:
                     await self._fail(name)
                 elif name not in self._told:
-                    self._tell(name, 0.0 if seen is None else seen.ago_s)
-                    for saver in self._savers.savers:
-                        rows = await self._reader.read(saver.store.parked_of, name, _NOTED_ROWS)
-                        self._reasons.tell(rows, self.why(name))
+                    await self._tell(name, seen.ago_s)
 
     def is_gone(self, name: str, elsewhere: Collection[str] = ()) -> bool:
         """Tell whether no engine configures a node."""
@@ -198,7 +198,7 @@ class GoneNodes:
         """
         return bool(self._queues.depth(name)) or name in await self.refresh()
 
-    def _tell(self, name: str, ago_s: float) -> None:
+    async def _tell(self, name: str, ago_s: float) -> None:
         self._told.add(name)
         left_s = max(0.0, self._gone_after_s - ago_s)
         text = (
@@ -206,6 +206,9 @@ class GoneNodes:
             f"fail in {left_s:.0f} s: configure it again, or `purgeline forget {name}`"
         )
         self._on_alert(f"gone:{name}", "warning", text)
+        for saver in self._savers.savers:
+            rows = await self._reader.read(saver.store.parked_of, name, _NOTED_ROWS)
+            self._reasons.tell(rows, self.why(name))
 
     # Their end
 

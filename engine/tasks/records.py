@@ -70,15 +70,16 @@ class Sighting(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     node: str
     layer: str
-    is_gone: bool = False  #: from now on, unless it was seen before
+    is_gone: bool = False  #: from now on, unless it was gone before
     is_forgotten: bool = False  #: what is left of its subtasks fails
 
 
 class LastSeen(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """When a node was last configured, by the store's own clock."""
+    """When a node was configured last, or found to be gone, by the store's own clock."""
 
     ago_s: float
     layer: str
+    is_gone: bool = False
 
 
 class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -268,13 +268,18 @@ def test_nodes_are_seen_by_the_clock_of_the_store(make: Callable[[], Store]) -> 
     assert seen["p1"].ago_s > 1e9, "nobody waits for it any more"
 
 
-def test_a_node_that_is_gone_was_last_seen_when_it_was_configured(store: Store) -> None:
-    store.commit(Batch(sightings=[Sighting("e1", "edge", is_forgotten=True)]))
-    store.commit(Batch(sightings=[Sighting("e1", "edge", is_gone=True)]))
-    assert store.last_seen()["e1"].ago_s > 1e9
+def test_a_node_is_gone_from_the_first_time_on_until_it_is_configured_again(store: Store) -> None:
+    store.commit(Batch(sightings=[Sighting("e1", "edge")]))
+    store.commit(Batch(sightings=[Sighting("e1", "", is_gone=True)]))
+    seen = store.last_seen()["e1"]
+    assert (seen.is_gone, seen.layer, seen.ago_s < 60) == (True, "edge", True)
+    store.commit(Batch(sightings=[Sighting("e1", "", is_forgotten=True)]))
+    store.commit(Batch(sightings=[Sighting("e1", "", is_gone=True)]))
+    seen = store.last_seen()["e1"]
+    assert (seen.is_gone, seen.layer, seen.ago_s > 1e9) == (True, "edge", True)
     store.commit(Batch(sightings=[Sighting("e1", "inner")]))
-    assert store.last_seen()["e1"].ago_s < 60
-    assert store.last_seen()["e1"].layer == "inner"
+    seen = store.last_seen()["e1"]
+    assert (seen.is_gone, seen.layer, seen.ago_s < 60) == (False, "inner", True)
 
 
 def test_a_delay_queue_gives_its_oldest_rows_first_and_knows_its_depth(make: Callable[[], Store]) -> None:

@@ -57,8 +57,8 @@ class RedisJournal(RedisPart):
         now, *found = self.link.one(*SEEN.call([self.keys.cluster("seen")], []))
         seen: dict[str, LastSeen] = {}
         for node, value in zip(*[iter(found)] * 2, strict=True):
-            at, _, layer = value.decode().partition(" ")
-            seen[node.decode()] = LastSeen(max(0.0, int(now) - int(at)), layer)
+            at, state, layer = value.decode().split(" ", 2)
+            seen[node.decode()] = LastSeen(max(0.0, int(now) - int(at)), layer, state == "g")
         return seen
 
     def entries(self, consumer: str) -> Iterator[tuple[int, Entry]]:

@@ -3,7 +3,8 @@
 Everything of one region has one hash tag, ``purgeline:{region-07}:…``, so what belongs together is on one
 server of a cluster and changes in one script: a task's document, the rows it left in delay queues, its
 journal entry and its callback. What the engines know of each other is under ``purgeline:{cluster}:…``;
-``seen`` there is a hash, node → when it was configured last, by the server's clock, and its layer.
+``seen`` there is a hash, node → when it was configured last, or found to be gone, by the server's clock; and
+its layer.
 
 A region's keys:
 

@@ -286,15 +286,17 @@ return redis.call('SREM', KEYS[1], ARGV[1])
 SEE: Final = Script(
     """
 -- KEYS seen; ARGV per node: c(onfigured), g(one) or f(orgotten), node, layer
+-- A node's value is the server's time, c or g, and its layer. One that is gone is so from the first time on.
 local now = redis.call('TIME')[1]
 for at = 1, #ARGV, 3 do
-  if ARGV[at] == 'c' then
-    redis.call('HSET', KEYS[1], ARGV[at + 1], now .. ' ' .. ARGV[at + 2])
-  elseif ARGV[at] == 'g' then
-    redis.call('HSETNX', KEYS[1], ARGV[at + 1], now .. ' ' .. ARGV[at + 2])
-  else
-    local layer = string.match(redis.call('HGET', KEYS[1], ARGV[at + 1]) or '', '^%S+ (.*)$')
-    redis.call('HSET', KEYS[1], ARGV[at + 1], '0 ' .. (layer or ARGV[at + 2]))
+  local how, node, layer = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local state, known = string.match(redis.call('HGET', KEYS[1], node) or '', '^%S+ (%S) (.*)$')
+  if how == 'c' then
+    redis.call('HSET', KEYS[1], node, now .. ' c ' .. layer)
+  elseif how == 'f' then
+    redis.call('HSET', KEYS[1], node, '0 g ' .. (known or layer))
+  elseif state ~= 'g' then
+    redis.call('HSET', KEYS[1], node, now .. ' g ' .. (known or layer))
   end
 end
 return 1

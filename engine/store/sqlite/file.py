@@ -31,7 +31,8 @@ CREATE INDEX IF NOT EXISTS parked_task ON parked(task_id, target);
 CREATE TABLE IF NOT EXISTS callback(key INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL,
     url TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS plan(key BLOB PRIMARY KEY, text BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at REAL NOT NULL,
+    is_gone INTEGER NOT NULL);
 """
 _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 """A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the

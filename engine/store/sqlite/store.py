@@ -171,8 +171,8 @@ class SqliteStore(RowReader):
     def last_seen(self) -> dict[str, LastSeen]:
         """See `Store.last_seen`."""
         now = time.time()
-        rows = self._file.query("SELECT node, layer, at FROM seen")
-        return {node: LastSeen(max(0.0, now - at), layer) for node, layer, at in rows}
+        rows = self._file.query("SELECT node, layer, at, is_gone FROM seen")
+        return {node: LastSeen(max(0.0, now - at), layer, bool(is_gone)) for node, layer, at, is_gone in rows}
 
     def document(self, task_id: str) -> bytes | None:
         """See `Store.document`."""

@@ -41,12 +41,11 @@ _DROP_ORPHANS: Final = (
     " AND task_id NOT IN (SELECT id FROM task)"
 )
 _SEE: Final = (
-    "INSERT INTO seen(node, layer, at) SELECT value->>0, value->>1, ? FROM json_each(?) WHERE true"
-    " ON CONFLICT(node) DO"
+    "INSERT INTO seen(node, layer, at, is_gone) SELECT value->>0, value->>1, ?, ? FROM json_each(?)"
+    " WHERE true ON CONFLICT(node) DO UPDATE SET at = excluded.at, is_gone = excluded.is_gone"
 )
-_CONFIGURED: Final = f"{_SEE} UPDATE SET layer = excluded.layer, at = excluded.at"
-_GONE: Final = f"{_SEE} NOTHING"
-_FORGOTTEN: Final = f"{_SEE} UPDATE SET at = excluded.at"
+_CONFIGURED: Final = f"{_SEE}, layer = excluded.layer"
+_GONE: Final = f"{_SEE} WHERE NOT seen.is_gone"
 _DROP_CALLBACKS: Final = "DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))"
 
 _encode = msgspec.json.encode
@@ -109,13 +108,13 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
 
 def _see(connection: sqlite3.Connection, sightings: list[Sighting]) -> None:
     """Note when nodes were configured last; a forgotten one has not been for longer than anybody waits."""
-    for sql, at, part in (
-        (_CONFIGURED, time.time(), [one for one in sightings if not (one.is_gone or one.is_forgotten)]),
-        (_GONE, time.time(), [one for one in sightings if one.is_gone]),
-        (_FORGOTTEN, 0.0, [one for one in sightings if one.is_forgotten]),
+    for sql, at, is_gone, part in (
+        (_CONFIGURED, time.time(), 0, [one for one in sightings if not (one.is_gone or one.is_forgotten)]),
+        (_GONE, time.time(), 1, [one for one in sightings if one.is_gone]),
+        (_SEE, 0.0, 1, [one for one in sightings if one.is_forgotten]),
     ):
         if part:
-            connection.execute(sql, (at, _encode(part).decode()))
+            connection.execute(sql, (at, is_gone, _encode(part).decode()))
 
 
 def _put_documents(connection: sqlite3.Connection, texts: dict[str, bytes]) -> None:

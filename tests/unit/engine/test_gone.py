@@ -6,6 +6,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from engine.delivery.gone import GoneNodes
 from engine.tasks.records import LastSeen, ParkedRow, Sighting
 
@@ -52,9 +54,9 @@ class World:
         self.sightings += sightings
         for one in sightings:
             if one.is_forgotten:
-                self.seen[one.node] = LastSeen(1e10, "edge")
+                self.seen[one.node] = LastSeen(1e10, "edge", is_gone=True)
             elif one.is_gone:
-                self.seen.setdefault(one.node, LastSeen(0.0, ""))
+                self.seen[one.node] = LastSeen(0.0, "", is_gone=True)
 
     async def flushed(self, limit_s: float) -> None:
         """Written at once."""
@@ -84,7 +86,7 @@ class World:
 
 async def test_what_waits_for_a_node_that_has_just_gone_is_told_once_and_stays() -> None:
     world = World()
-    world.seen["old"] = LastSeen(100.0, "edge")
+    world.seen["old"] = LastSeen(100.0, "edge", is_gone=True)
     await world.gone.look()
     await world.gone.look()
     [(key, text)] = world.alerts
@@ -101,8 +103,11 @@ async def test_what_waits_for_a_node_that_has_just_gone_is_told_once_and_stays()
     assert world.alerts[1][0] == "resolved gone:old"
 
 
-async def test_a_node_that_nobody_has_seen_counts_as_gone_from_now_on() -> None:
+@pytest.mark.parametrize("before", [{}, {"old": LastSeen(1e5, "edge")}])
+async def test_a_node_counts_as_gone_from_when_that_is_found(before: dict[str, LastSeen]) -> None:
+    """The time in which no engine ran does not count."""
     world = World()
+    world.seen.update(before)
     await world.gone.look()
     assert world.sightings == [Sighting("old", "", is_gone=True)]
     assert world.failed == []
@@ -110,7 +115,7 @@ async def test_a_node_that_nobody_has_seen_counts_as_gone_from_now_on() -> None:
 
 async def test_what_waited_longer_than_that_fails_with_the_layer_that_the_node_was_in() -> None:
     world = World(gone_after_s=60)
-    world.seen["old"] = LastSeen(61.0, "parent")
+    world.seen["old"] = LastSeen(61.0, "parent", is_gone=True)
     await world.gone.look()
     [(name, count, reason, layer)] = world.failed
     assert (name, count, layer) == ("old", 3, "parent")
@@ -120,7 +125,7 @@ async def test_what_waited_longer_than_that_fails_with_the_layer_that_the_node_w
 
 async def test_a_node_that_another_engine_configures_is_not_gone() -> None:
     world = World(is_shared=True)
-    world.seen["old"] = LastSeen(1e6, "edge")
+    world.seen["old"] = LastSeen(1e6, "edge", is_gone=True)
     await world.gone.look({"old"})
     assert not world.failed
     assert not world.alerts
@@ -132,7 +137,7 @@ async def test_a_node_that_another_engine_configures_is_not_gone() -> None:
 async def test_of_engines_that_share_a_store_one_at_a_time_fails_rows() -> None:
     world: Any = World(is_shared=True)
     world.gone.claims = world
-    world.seen["old"] = LastSeen(1e6, "edge")
+    world.seen["old"] = LastSeen(1e6, "edge", is_gone=True)
     world.is_ours = False
     await world.gone.look()
     assert world.failed == []

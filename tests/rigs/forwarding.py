@@ -25,11 +25,14 @@ sub vcl_recv {{
     set req.backend_hint = origin;
     if (req.http.Host ~ "parent") {{ set req.backend_hint = parent; }}
     if (req.method == "GET") {{ return (hash); }}
-    if (req.http.Host ~ "^(purge|stripped|purgeline-probe)[.]") {{ return (purge); }}
+    if (req.http.Host ~ "^(purge|restart|stripped|purgeline-probe)[.]") {{ return (purge); }}
     if (req.http.Host ~ "^refuse[.]") {{ return (synth(403, "Forbidden")); }}
     if (req.http.Host ~ "^(pass|bare)[.]") {{ return (pass); }}
     if (req.http.Host ~ "^hash[.]") {{ return (hash); }}
     # any other host: as without code for purges, an unknown method is piped
+}}
+sub vcl_purge {{
+    if (req.http.Host ~ "^restart[.]") {{ set req.method = "GET"; return (restart); }}
 }}
 sub vcl_pipe {{
     if (req.http.Host ~ "^keep[.]") {{ unset bereq.http.Connection; }}

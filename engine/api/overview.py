@@ -133,13 +133,15 @@ class Overview:
     # Nodes
 
     def _node_document(self, node: Node) -> dict[str, Any]:
+        state, reason, since = _shown_state(node)
         return {
             "name": node.name,
             "layer": node.layer,
             "driver": node.config.driver,
             "url": node.config.url,
-            "state": _shown_state(node),
-            "reason": _reason_of(node),
+            "state": state,
+            "reason": reason,
+            "since": round(since, 3),
             "waiting": node.waiting_count,
             "in_flight": node.in_flight,
             "delayed": self._delay.depth(node.name),
@@ -148,6 +150,7 @@ class Overview:
             "refused": node.refused_count,
             "failed": node.failed_count,
             "evidence": node.judge.rests_on,
+            "held": node.holds.documents(),
             "last_error": node.health.last_error,
             "last_error_at": node.health.last_error_at,
             "notes": list(drivers.notes(node.config)),
@@ -174,15 +177,14 @@ class Overview:
         ]
 
 
-def _shown_state(node: Node) -> str:
-    if node.state is NodeState.READY and node.is_refusing:
-        return "refusing"
-    return "returning" if node.state is NodeState.CATCHING_UP else node.state.value
-
-
-def _reason_of(node: Node) -> str:
-    """Say why a node is not ready; empty: it is, or is about to be."""
-    return node.health.last_error if node.health.keeps_rows or _shown_state(node) == "refusing" else ""
+def _shown_state(node: Node) -> tuple[str, str, float]:
+    """Return a node's state, why it is not ready (empty: it is, or is about to be), and since when."""
+    health = node.health
+    if node.state is NodeState.READY:
+        refused = node.holds.refused_since()
+        return ("ready", "", health.since) if refused is None else ("refusing", refused.reason, refused.since)
+    state = "returning" if node.state is NodeState.CATCHING_UP else node.state.value
+    return state, health.last_error if health.keeps_rows else "", health.since
 
 
 def _decode_documents(body: bytes) -> Documents:

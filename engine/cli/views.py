@@ -9,7 +9,7 @@ from engine.cli.cells import ENGINE_COLUMNS, NODE_COLUMNS, TASK_COLUMNS
 from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, INTERRUPTED, exit_code_of, fail, hint
-from engine.cli.waiting import wait
+from engine.cli.waiting import wait, why_waiting
 
 if TYPE_CHECKING:
     import argparse
@@ -45,6 +45,8 @@ def follow(client: EngineClient, out: Output, ids: Sequence[str]) -> int:
     except EngineUnreachableError as exc:
         return fail(out, exc, f"{exc}; {hint(ids)}")
     out.results(documents)
+    if waits_for := why_waiting(documents):
+        out.notice(waits_for)
     return max(map(exit_code_of, documents))
 
 

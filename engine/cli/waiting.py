@@ -59,3 +59,18 @@ def wait(
                 return list(documents.values())
         sleep(interval_s)
         interval_s = min(interval_s * POLL_GROWTH, POLL_LAST_S)
+
+
+def why_waiting(documents: Sequence[Document]) -> str:
+    """Return a line that says what partial tasks wait for, a reason for each node; empty: none is partial."""
+    partial = [document for document in documents if document["state"] == "partial"]
+    if not partial:
+        return ""
+    reasons: dict[str, str] = {}
+    for error in (error for document in partial for error in document.get("errors") or ()):
+        reasons.setdefault(str(error.get("node")), str(error.get("reason")))
+    count = sum(int(document.get("delayed") or 0) for document in partial)
+    named = "; ".join(f"{node} ({reason})" for node, reason in reasons.items())
+    waits = f"{count} subtasks wait" if count else "not everything is delivered"
+    waits += f" for {named}" if named else ""
+    return f"{waits}: it goes on in the engine, and late delivery makes it done"

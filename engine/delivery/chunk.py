@@ -27,7 +27,7 @@ class Chunk:
     Args:
         node: whose rows these are.
         store: that holds them; *reader* reads it.
-        postponed: requests that may not be sent yet; their rows supersede nothing.
+        postponed: requests that may not be sent yet, or are held; their rows supersede nothing.
         sent: what was sent to the node so far, on a shared store; None on an embedded one.
         ttl_s: older rows fail unsent; 0: none does.
     """
@@ -113,8 +113,7 @@ class Chunk:
         if len(fresh) < len(rows):
             for row in rows:
                 if row.parked_at < self._oldest_at:
-                    age_s = self._began_at - row.parked_at
-                    reason = f"not sent: it waited {age_s:.0f} s, longer than delay_ttl_s ({self._ttl_s:g})"
+                    reason = too_old(self._began_at - row.parked_at, self._ttl_s)
                     self.failed_rows.append((row, reason))
         return fresh
 
@@ -135,11 +134,11 @@ class Chunk:
     async def _collect(self, rows: list[ParkedRow]) -> None:
         """Find every row that the requests of this chunk settle."""
         read, store, name = self._reader.read, self._store, self._node.name
-        is_waiting = self._postponed.is_waiting
+        may_supersede = self._postponed.supersedes
         wide = [
             row
             for row in self._fresh(await read(store.wide_parked, name))
-            if row.operation in WIDE and not is_waiting(row.operation, row.target)
+            if row.operation in WIDE and may_supersede(row.operation, row.target)
         ]
         wanted: dict[Key, None] = {}
         for row in rows:
@@ -155,7 +154,9 @@ class Chunk:
             if key in self._rows:
                 below = await read(store.parked_below, name, url_start_of(row), row.seq, rows)
                 self._below[key] = [
-                    other for other in self._fresh(below) if (other.operation, other.target) not in self._rows
+                    other
+                    for other in self._fresh(below)
+                    if supersedes(row, other) and (other.operation, other.target) not in self._rows
                 ]
 
     # Owner of the subtasks
@@ -191,3 +192,8 @@ class Chunk:
         self._unanswered -= count
         if self._unanswered <= 0 and not self._over.done():
             self._over.set_result(None)
+
+
+def too_old(age_s: float, ttl_s: float) -> str:
+    """Return why a row fails that waited longer than it may."""
+    return f"not sent: it waited {age_s:.0f} s, longer than delay_ttl_s ({ttl_s:g})"

@@ -4,10 +4,10 @@ A task is expanded into one `Share` per node. A share without parents is queued 
 are released target by target, each when all of its parents have answered for that target. The engine's
 rules for a parent that does not ack:
 
-- *failed* (refused, poison): the edge is purged all the same. It may fetch the old object again,
+- *failed for good* (poison, 400): the edge is purged all the same, once. It may fetch the old object again,
   but not purging it would surely leave it stale; the task fails and says so.
-- *unreachable*, or answering wrongly (5xx): the edge is purged at once, so that one dead parent does not
-  keep every edge stale; and again when the parent's purge has been delivered, because until then the edge
+- *unreachable*, refusing, answering wrongly (5xx): the edge is purged at once, so that one such parent does
+  not keep every edge stale; and again when the parent's purge has been delivered, because until then the edge
   may have fetched the old object from it. Only the second one counts.
 
 Everything here runs on the loop and does no I/O.
@@ -30,6 +30,7 @@ from engine.tasks.words import (
     BLOCKED,
     FAILED,
     FINAL_STATES,
+    UNPURGED,
     Operation,
     State,
 )
@@ -223,6 +224,10 @@ class Dispatch:
         """Return what is to be sent again of requests that got no answer: nothing of a cancelled task."""
         return self._retries.without_cancelled(items)
 
+    def hold(self, items: list[Item], reason: str) -> None:
+        """Move the subtasks of requests that the node refuses, or would, to the delay queue."""
+        self._retries.hold(items, reason)
+
     def park(
         self,
         share: Share,
@@ -270,7 +275,7 @@ class Dispatch:
             unpurged = [index for index in ready if own.states[index] == FAILED]
             ready = [index for index in ready if own.states[index] != FAILED]
             if unpurged:
-                self._fail(share, unpurged, "not prefetched, because its purge failed")
+                self._fail(share, unpurged, UNPURGED)
         delayed = [parent for parent in share.parents if parent.delayed_count]
         if delayed:
             ready = self._park_behind(share, ready, delayed)

@@ -6,12 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from engine.tasks.records import Delivered
+from engine.tasks.words import UNPURGED, Operation
 
 if TYPE_CHECKING:
     from engine.delivery.endings import Endings
     from engine.delivery.queues import DelayQueues
     from engine.nodes.node import Node
     from engine.observe.counters import Stats
+    from engine.saver.reader import StoreReader
     from engine.saver.saver import Saver
     from engine.tasks.records import ParkedRow, RowKey
     from engine.tasks.region import RegionMap
@@ -21,23 +23,34 @@ class LateResults:
     """Folds the results of late delivery.
 
     Args:
+        reader: reads the store.
         is_shared: other engines work with the same store: a task with rows is in the store only.
     """
 
     def __init__(
-        self, regions: RegionMap, queues: DelayQueues, endings: Endings, stats: Stats, *, is_shared: bool
+        self,
+        regions: RegionMap,
+        queues: DelayQueues,
+        endings: Endings,
+        stats: Stats,
+        *,
+        reader: StoreReader,
+        is_shared: bool,
     ) -> None:
         self.unfolded = 0  #: delivered rows whose result is not saved yet
         self._regions = regions
         self._queues = queues
         self._endings = endings
         self._stats = stats
+        self._reader = reader
         self._is_shared = is_shared
 
     async def fold(
         self, node: Node, saver: Saver, done: list[ParkedRow], failed: list[tuple[ParkedRow, str]]
     ) -> bool:
         """Fold rows into their tasks and drop them, in one transaction; wait until that is written.
+
+        Prefetches that wait for a failed purge of the same node fail with it.
 
         Args:
             node: whose rows these are.
@@ -47,9 +60,14 @@ class LateResults:
 
         Returns:
             False when there are none.
+
+        Raises:
+            StoreError: the store cannot be read; nothing was folded.
         """
         if not done and not failed:
             return False
+        if failed:
+            failed = [*failed, *await self._unpurged(node, saver, failed)]
         now = time.time()
         delivered: dict[RowKey, Delivered] = {}
         for row, reason in [*((row, "") for row in done), *failed]:
@@ -63,6 +81,16 @@ class LateResults:
         finally:
             self.unfolded -= len(delivered)
         return True
+
+    async def _unpurged(
+        self, node: Node, saver: Saver, failed: list[tuple[ParkedRow, str]]
+    ) -> list[tuple[ParkedRow, str]]:
+        """Return the prefetches that are not to be sent, because their purges failed."""
+        purges = [(row.task_id, row.target) for row, _ in failed if row.operation != Operation.PREFETCH]
+        if not purges:
+            return []
+        rows = await self._reader.read(saver.store.prefetches_behind, node.name, purges)
+        return [(row, UNPURGED) for row in rows]
 
     async def fail(self, name: str, saver: Saver, rows: list[ParkedRow], reason: str, *, layer: str) -> None:
         """Fail rows of a node that is not configured any more; wait until that is written.

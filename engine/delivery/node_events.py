@@ -36,8 +36,12 @@ class NodeEvents:
         self._on_alert(f"refused:{node.name}", "error", f"{node.name} {reason}")
 
     def takes_purges_again(self, node: NodeConfig) -> None:
-        """Note that a node refuses no host any more."""
+        """Note that a node refuses nothing any more."""
         self._on_alert(f"refused:{node.name}", "resolved", f"{node.name} takes purges again")
+
+    def held_no_longer(self, node: NodeConfig) -> None:
+        """Deliver the rows of what a node has done again."""
+        self._redelivery.deliver_later(node.name, 0)
 
     def node_down(self, node: NodeConfig, reason: str, *, is_sick: bool) -> None:
         """Note that a node cannot be reached any more, or is sick: visitors should not be sent there."""

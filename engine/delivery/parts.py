@@ -19,6 +19,7 @@ from engine.delivery.parking import Parking
 from engine.delivery.queues import DelayQueues
 from engine.delivery.reasons import Reasons
 from engine.delivery.redelivery import Redelivery
+from engine.delivery.sweep import Sweep
 from engine.delivery.touched import Touched
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Delivery:
     endings: Endings
     late: LateResults
     redelivery: Redelivery
+    sweep: Sweep
     dispatch: Dispatch
     events: NodeEvents
     gone: GoneNodes
@@ -90,7 +92,7 @@ def build_delivery(
         stats=stats,
         touched=touched,
     )
-    late = LateResults(regions, queues, endings, stats, is_shared=is_shared)
+    late = LateResults(regions, queues, endings, stats, reader=around.reader, is_shared=is_shared)
     reasons = Reasons(regions, savers)
     redelivery = Redelivery(
         queues,
@@ -114,6 +116,7 @@ def build_delivery(
         gone_after_s=gone_after_s,
         is_shared=is_shared,
     )
+    sweep = Sweep(redelivery, late, around.nodes, savers, around.reader, ttl_s=ttl_s)
     dispatch = Dispatch(
         loop,
         around.nodes,
@@ -126,4 +129,6 @@ def build_delivery(
     )
     pages = OldestPages(around.nodes, savers, around.reader)
     events = NodeEvents(redelivery, pages, stats, around.on_alert)
-    return Delivery(load, journal_rows, queues, endings, late, redelivery, dispatch, events, gone, touched)
+    return Delivery(
+        load, journal_rows, queues, endings, late, redelivery, sweep, dispatch, events, gone, touched
+    )

@@ -34,7 +34,8 @@ class DelayQueues:
 
     def __init__(self, savers: SaverPool, reader: StoreReader) -> None:
         self.behind: set[str] = set()  #: nodes that have, or had, rows waiting for their parents
-        self.on_written: Callable[[str], None] = _ignore  #: told of a node that got rows in a shared store
+        self.on_written: Callable[[str, Sequence[Parked]], None] = _ignore
+        """Told of a node that got rows in a shared store, and of those."""
         self.on_cancelled: Callable[[str], None] = _ignore  #: told of a task whose rows are dropped
         self._savers = savers
         self._reader = reader
@@ -140,10 +141,11 @@ class DelayQueues:
     def written(self, rows: list[Parked]) -> None:
         """Count rows that went into a shared store with their task: others may deliver them, or we."""
         for name in dict.fromkeys(row.node for row in rows):
+            own = [row for row in rows if row.node == name]
             if not self.depth(name):
-                self._oldest_at[name] = next(row.parked_at for row in rows if row.node == name)
-            self._count(name, self._savers.savers[0]).depth += sum(row.node == name for row in rows)
-            self.on_written(name)
+                self._oldest_at[name] = own[0].parked_at
+            self._count(name, self._savers.savers[0]).depth += len(own)
+            self.on_written(name, own)
 
     async def drop(self, saver: Saver, name: str, delivered: list[Delivered]) -> None:
         """Drop delivered rows of a node, and tell their tasks; wait until that is written."""
@@ -193,5 +195,5 @@ def _call_all(functions: Sequence[Callable[[], None]]) -> None:
         function()
 
 
-def _ignore(_: str) -> None:
+def _ignore(*_: object) -> None:
     """Tell nobody."""

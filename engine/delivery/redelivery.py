@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
@@ -28,7 +28,7 @@ from engine.nodes.ability import incapable_reason
 from engine.nodes.health import NodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.store.store import Store
-    from engine.tasks.records import Depth, ParkedRow
+    from engine.tasks.records import Depth, Parked, ParkedRow
 
 _CHUNK_ROWS: Final = 2000
 _READ_RETRY_S: Final = 1.0
 _LOOK_MAX: Final = 200_000  #: oldest rows among which one that may be sent is looked for
 _OTHER_DELIVERS_S: Final = 0.2
+_REST_SHARE: Final = 20  #: a look among rows that may not be sent takes at most a part in so many of the time
 _LATER_LEAST_S: Final = 0.25  #: rows that may be sent again at nearly the same time go together
 
 
@@ -93,13 +94,15 @@ class Redelivery:
         self._loop = asyncio.get_running_loop()
         self._sent: dict[str, Sent] = {}
         self._again: set[str] = set()  # nodes to look at once more
-        self._deliveries: dict[str, asyncio.Task[None]] = {}
+        self._deliveries: dict[str, asyncio.Task[Any]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._looked_at: dict[str, float] = {}  # when a node's rows were read last
+        self._waiting: dict[str, int] = {}  # nodes whose rows may all not be sent yet, and how many those are
+        self._rest_until: dict[str, float] = {}  # after a long look among those
         self._chunks: dict[str, Chunk] = {}  # of each node that is being delivered
         self._is_held = False  # nothing is delivered yet; see `hold`
         self._is_stopped = False
-        queues.on_written = self._deliver_reachable
+        queues.on_written = self._deliver_written
         queues.on_cancelled = self._forget
 
     # What is delivered when
@@ -156,17 +159,64 @@ class Redelivery:
         if node is not None and node.state in {NodeState.READY, NodeState.CATCHING_UP}:
             self.deliver(name)
 
+    def _deliver_written(self, name: str, rows: Sequence[Parked]) -> None:
+        """Rows have come into a shared store: deliver them, unless each of them has to wait."""
+        node = self._nodes.get(name)
+        if node is not None and node.postponed:
+            ready = [row for row in rows if not row.after]
+            if all(node.postponed.is_waiting(row.operation, row.target) for row in ready):
+                if name in self._waiting:
+                    self._waiting[name] += len(ready)
+                return
+        self._deliver_reachable(name)
+
     def refresh(self, depths: dict[str, Depth]) -> None:
-        """Take over how full a shared store's queues are, and deliver what nodes that are ready have."""
+        """Take over how full a shared store's queues are, and deliver what nodes that are ready have.
+
+        Rows that all have to wait are looked at when their time has come, or when others are among them.
+        """
         self._queues.refresh(depths)
+        now = self._loop.time()
         for name, depth in depths.items():
             node = self._nodes.get(name)
-            if node is not None and depth.ready and node.state is NodeState.READY:
+            if node is None or not depth.ready or node.state is not NodeState.READY:
+                continue
+            if depth.ready != self._waiting.get(name) and now >= self._rest_until.get(name, 0.0):
                 self.deliver(name)
 
     def _forget(self, task_id: str) -> None:
         for chunk in self._chunks.values():
             chunk.forget(task_id)
+
+    async def in_between(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Change a node's rows while nobody delivers them; False: somebody does, or may not yet.
+
+        Raises:
+            StoreError: the claim cannot be taken, or *work* failed.
+        """
+        running = self._deliveries.get(name)
+        is_busy = running is not None and not running.done()
+        if is_busy or self._is_held or self._is_stopped:
+            return False
+        task = self._loop.create_task(self._claimed(name, work))
+        self._deliveries[name] = task
+        try:
+            return await task
+        finally:
+            if name in self._again and name in self._nodes:
+                self.deliver(name)
+
+    async def _claimed(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
+        if self.claims is None:
+            await work()
+            return True
+        if not await self.claims.take(name):
+            return False
+        try:
+            await work()
+        finally:
+            await self.claims.give_back(name)
+        return True
 
     async def stop(self) -> None:
         """Stop delivering; the rows stay."""
@@ -266,20 +316,17 @@ class Redelivery:
     async def _due_rows(self, node: Node, store: Store, *, purges_only: bool) -> list[ParkedRow]:
         """Return the oldest rows of a node that may be sent, whatever others lie before them."""
         limit = _CHUNK_ROWS + len(node.postponed)
-        incapable = node.postponed.incapable
+        began_at = self._loop.time()
         while True:
             rows: list[ParkedRow] = await self._reader.read(
                 store.oldest_parked, node.name, limit, purges_only
             )
-            if not node.postponed and not (incapable and any(row.operation in incapable for row in rows)):
-                return rows
-            self._tell_incapable(node, rows)
-            is_waiting = node.postponed.is_waiting
+            if node.postponed.incapable:
+                self._tell_incapable(node, rows)
             oldest_at = time.time() - self._ttl_s if self._ttl_s else 0.0
-            due = [
-                row for row in rows if not is_waiting(row.operation, row.target) or row.parked_at < oldest_at
-            ]
+            due = node.postponed.sendable(rows, oldest_at)
             if due or len(rows) < limit or limit >= _LOOK_MAX:
+                self._note_look(node.name, began_at, waiting=0 if due else len(rows))
                 return due[:_CHUNK_ROWS]
             limit = min(2 * limit, _LOOK_MAX)
 
@@ -288,6 +335,14 @@ class Redelivery:
         for operation in {row.operation for row in rows} & node.postponed.incapable:
             asked = (row for row in rows if row.operation == operation)
             self._reasons.tell(asked, incapable_reason(node.config, operation))
+
+    def _note_look(self, name: str, began_at: float, *, waiting: int) -> None:
+        """Note how many rows may all not be sent yet; 0: one may. A long look is not repeated at once."""
+        self._waiting.pop(name, None)
+        if waiting:
+            now = self._loop.time()
+            self._waiting[name] = waiting
+            self._rest_until[name] = now + _REST_SHARE * (now - began_at)
 
     async def _nothing_left(self, node: Node) -> bool:
         """Take the node one state further; return whether to look for rows again."""

@@ -1,7 +1,8 @@
 """What becomes of a request that went wrong and is worth another attempt.
 
 Its first `QUICK_ATTEMPTS` attempts follow each other with short pauses, from memory. Then its subtasks wait
-in the delay queue, with pauses that grow; what is poison fails (see `nodes.postponed`).
+in the delay queue, with pauses that grow; what is poison fails (see `nodes.postponed`). What a node refuses,
+or holds (see `nodes.holds`), waits there at once.
 """
 
 from __future__ import annotations
@@ -111,13 +112,28 @@ class Retries:
         for owner, place in subtasks:
             if owner.attempts is not None:
                 owner.attempts.pop(place, None)
-            if not may_go_on:
-                self._fail(owner, [place], f"{reason}; {_POISON}")
-            elif owner.task.owner is not None:
-                owner.task.owner.postponed(owner, [place])
+            if may_go_on:
+                self._wait(owner, [place], f"{reason}; it is tried again, with growing pauses")
             else:
-                text = f"{reason}; it is tried again, with growing pauses"
-                self._park(owner, [place], text, tells_each=True)
+                self._fail(owner, [place], f"{reason}; {_POISON}")
+
+    def hold(self, items: list[Item], reason: str) -> None:
+        """Move the subtasks of requests to the delay queue, whatever has been tried before."""
+        waiting: dict[Share, list[int]] = {}
+        for share, index, others in self.without_cancelled(items):
+            for owner, place in ((share, index), *(others or ())):
+                waiting.setdefault(owner, []).append(place)
+                if owner.attempts is not None:
+                    owner.attempts.pop(place, None)
+        for share, indexes in waiting.items():
+            self._wait(share, indexes, reason)
+
+    def _wait(self, share: Share, indexes: list[int], reason: str) -> None:
+        """Leave subtasks to the delay queue; those that came from it are rows there already."""
+        if share.task.owner is not None:
+            share.task.owner.postponed(share, indexes)
+        else:
+            self._park(share, indexes, reason, tells_each=True)
 
 
 def _send_again(again: dict[Share, list[int]]) -> None:

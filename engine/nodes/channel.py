@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from engine.nodes.address import Address
     from engine.nodes.answer import Answer, Sign
     from engine.nodes.health import Health
+    from engine.nodes.holds import Holds
     from engine.nodes.limits import Limits
     from engine.nodes.queue import Item
-    from engine.nodes.refusals import Refusals
     from engine.nodes.underway import Fetches
     from engine.tasks.task import Share
     from engine.tasks.words import Operation
@@ -41,8 +41,8 @@ class Owner(Protocol):
     def too_big(self, item: Item, limit_bytes: int) -> None:
         """Fail a request whose answer is over the limit."""
 
-    def held(self, item: Item, reason: str) -> None:
-        """Fail a request unsent."""
+    def held(self, items: list[Item], reason: str) -> None:
+        """Put requests into the delay queue, unsent."""
 
     def unanswered(self, channel: Channel, connection: Connection, items: list[Item]) -> None:
         """Have the requests sent again, or failed, that a connection left without an answer."""
@@ -58,7 +58,7 @@ class Channel:
 
     Args:
         owner: the node.
-        refusals: asked before requests are sent; None where refusals do not count (prefetches).
+        holds: asked before requests are sent; None where nothing is held (prefetches).
         fetches: told what is sent and what comes of it; None where that does not count (purges).
         sign: by which answers show that the node gave them; None: nobody asks.
     """
@@ -70,13 +70,13 @@ class Channel:
         buffers: BufferPool,
         timer: Timer,
         *,
-        refusals: Refusals | None = None,
+        holds: Holds | None = None,
         fetches: Fetches | None = None,
         sign: Sign | None = None,
     ) -> None:
         self._owner = owner
         self._health = owner.health
-        self._refusals = refusals
+        self._holds = holds
         self._fetches = fetches
         self.sign = sign
         self.name = owner.config.name
@@ -162,14 +162,14 @@ class Channel:
             items += self._queue.take(room - len(items))
         if self._fetches is not None and items:
             self._fetches.begin(items)
-        refusals = self._refusals
-        return self._sift(items, refusals) if refusals is not None and refusals.hosts else items
+        holds = self._holds
+        return self._sift(items, holds) if holds is not None and holds.pairs else items
 
-    def _sift(self, items: list[Item], refusals: Refusals) -> list[Item]:
-        """Return what may go out; fail what is held, and queue again what has to wait."""
-        to_send, held, later = refusals.sift(items, self._items_in_flight(), self.size)
-        for item, reason in held:
-            self._owner.held(item, reason)
+    def _sift(self, items: list[Item], holds: Holds) -> list[Item]:
+        """Return what may go out; park what is held, and queue again what has to wait."""
+        to_send, held, later = holds.sift(items, self._items_in_flight(), self.size)
+        for reason, together in held.items():
+            self._owner.held(together, reason)
         if later:
             self.put_back(later)
         if held:

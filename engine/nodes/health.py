@@ -69,6 +69,7 @@ class Health:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.state = NodeState.READY
+        self.since = time.time()  #: when it came into that state, UNIX time
         self.is_down = False  #: nothing may be sent: the node cannot be reached, or is sick
         self.takes_new = True  #: subtasks that do not come from the delay queue may go out
         self.keeps_rows = False  #: the delay queue is not delivered: the node is down, or unproven
@@ -88,6 +89,8 @@ class Health:
         return f"<Health {self.state} [{self.failures} failures in a row]>"
 
     def _enter(self, state: NodeState) -> None:
+        if state is not self.state:
+            self.since = time.time()
         self.state = state
         self.is_down = state is _DOWN or state is _SICK
         self.keeps_rows = self.is_down or state is _UNPROVEN

@@ -16,11 +16,12 @@ from engine.nodes.beside import Beside
 from engine.nodes.channel import Channel
 from engine.nodes.findings import Place
 from engine.nodes.health import Health, NodeState
+from engine.nodes.holds import Holds
+from engine.nodes.keeping import Keeping
 from engine.nodes.limits import prefetch_limits, purge_limits
 from engine.nodes.postponed import Postponed
 from engine.nodes.proving import Proving
 from engine.nodes.readings import Readings
-from engine.nodes.refusals import Refusals
 from engine.nodes.suspects import Suspects
 from engine.nodes.underway import Fetches, Underway
 from engine.tasks.words import QUICK_ATTEMPTS, Operation, Outcome
@@ -82,9 +83,10 @@ class Node:
         self._outcomes = outcomes
         self._events = events
         self._stats = stats
-        self._refusals = Refusals(now)
+        self.holds = Holds(now)
         self._suspects = Suspects()
-        self.postponed = Postponed(now, settings.poison_after_s, incapable_of(config))
+        self.postponed = Postponed(now, settings.poison_after_s, self.holds, incapable_of(config))
+        self._keeping = Keeping(config, self.holds, self.postponed, events, outcomes)
         self._proving = Proving(
             Place(config, self.address),
             self.health,
@@ -104,7 +106,7 @@ class Node:
             purge_limits(settings),
             buffers,
             timer,
-            refusals=self._refusals,
+            holds=self.holds,
             sign=self.judge.sign,
         )
         self.fetches = Fetches(config.name, timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
@@ -147,11 +149,6 @@ class Node:
     def coalesced(self) -> int:
         """Subtasks settled by another's request so far."""
         return self.purges.coalesced + self.prefetches.coalesced
-
-    @property
-    def is_refusing(self) -> bool:
-        """Whether it refused lately and nothing has gone well for that host since."""
-        return self._refusals.is_holding
 
     @property
     def passes_on(self) -> bool:
@@ -208,8 +205,8 @@ class Node:
         self._took_s.observe(duration_s)
         acked, rest = self._readings.sort(items, answers, duration_s)
         if acked:
-            if self._refusals.hosts and self._refusals.clear(acked):
-                self._events.takes_purges_again(self.config)
+            if self.holds.pairs:
+                self._keeping.let_go(acked)
             if self._suspects.counts:
                 self._suspects.clear(acked)
             if self.health.has_been_wrong and acked[0][0].operation is not _PREFETCH:
@@ -237,10 +234,9 @@ class Node:
         self.health.note(reason)
         if outcome is Outcome.REFUSED:
             self.refused_count += 1
-            self._refusals.note(item, reason)
-            self._events.refused(self.config, reason)
-        else:
-            self.failed_count += 1
+            self._keeping.refused(item, reason)
+            return
+        self.failed_count += 1
         self._outcomes.failed(item, reason)
 
     def _count_wrong(self, rest: list[Unacked]) -> None:
@@ -253,13 +249,13 @@ class Node:
             if outcome is Outcome.RETRY and answer.status >= _SERVER_ERROR and operation is not _PREFETCH:
                 reason = self._readings.reason_of(operation, outcome, answer)
                 if self.health.answered_wrongly(operation, share.task.targets[index], reason):
-                    self.postponed.hold(self.health.wrong)
+                    self.holds.hold(self.health.wrong, self._sick_reason())
                     self._gone_down(self.health.last_error)
                     return
 
-    def held(self, item: Item, reason: str) -> None:
-        """Fail a request unsent, because its host has been refused again and again."""
-        self._outcomes.failed(item, reason)
+    def held(self, items: list[Item], reason: str) -> None:
+        """Keep requests that are not sent; see `keeping`."""
+        self._keeping.held(items, reason)
 
     def too_big(self, item: Item, limit_bytes: int) -> None:
         """Fail a request whose answer is over the limit."""
@@ -291,7 +287,7 @@ class Node:
             self.failed(reason, is_sick=connection.has_timed_out)
             if connection.has_timed_out and self.health.is_down:
                 share, index, _ = suspect
-                self.postponed.hold([(share.operation, share.task.targets[index])])
+                self.holds.hold([(share.operation, share.task.targets[index])], self._sick_reason())
         elif self.health.is_down:
             self._park_all()
 
@@ -342,6 +338,9 @@ class Node:
             for share, indexes in shares.items():
                 self._outcomes.park(share, indexes, self._away_reason())
 
+    def _sick_reason(self) -> str:
+        return f"sick: {self.health.last_error}"
+
     def _away_reason(self) -> str:
         what = "sick" if self.health.state is NodeState.SICK else "unreachable"
         return f"{what}: {self.health.last_error}; it is delivered when the node is back"
@@ -361,6 +360,7 @@ class Node:
         if not self._is_closed:
             self.health.answers_again()
             self.postponed.begin_anew()
+            self.holds.node_returns()
             self._events.node_returns(self.config)
 
     def catch_up(self) -> None:

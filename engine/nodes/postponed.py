@@ -8,9 +8,8 @@ A *poison* request has gone wrong for ``poison_after_s``, while the node did the
 targets of the same host: it is the request, not the node, and it fails for good. Every other one is kept and
 tried again.
 
-When a node became sick, all rows of the operations and hosts that it did nothing of are *held* in the same
-way, until one is acked: otherwise the oldest of them would make it sick after each return, and rows of other
-hosts would never have their turn.
+A refused request is postponed in the same way, and is never poison: an operator can mend that. What is held
+as a whole, by operation and host, is known to `holds`; rows of it are chosen here too, one for each trial.
 
 What is known is kept in memory only: after a restart each row is tried at once.
 """
@@ -22,24 +21,22 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from engine.base.backoff import backoff_s
-from engine.nodes.refusals import host_of
+from engine.nodes.holds import FORGOTTEN_AFTER_S, PAUSE_FIRST_S, PAUSE_MAX_S, Holds, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from engine.nodes.holds import Pair
     from engine.nodes.queue import Item
+    from engine.tasks.records import ParkedRow
     from engine.tasks.words import Operation
 
-PAUSE_FIRST_S: Final = 2.0
-PAUSE_MAX_S: Final = 300.0
-_FORGOTTEN_AFTER_S: Final = 600.0  #: nobody asked for it again: its rows were cancelled, or settled by others
 _REQUESTS_MAX: Final = 65_536
-_HELD_MAX: Final = 1024
 
 
 @dataclass(slots=True)
 class _Wrong:
-    """A request that goes wrong, or an operation and host that are held; times as `Postponed` has them."""
+    """A request that goes wrong; times as `Postponed` has them."""
 
     first_at: float
     times: int = 0
@@ -59,27 +56,32 @@ class Postponed:
     Args:
         now: a clock that never goes back, in seconds: the loop's.
         poison_after_s: how long a request goes wrong beside acked ones until it is poison.
+        holds: the operations and hosts that wait as a whole.
         incapable: operations that the node cannot do, since its cache is another: their rows wait.
     """
 
     def __init__(
-        self, now: Callable[[], float], poison_after_s: float, incapable: frozenset[int] = frozenset()
+        self,
+        now: Callable[[], float],
+        poison_after_s: float,
+        holds: Holds | None = None,
+        incapable: frozenset[int] = frozenset(),
     ) -> None:
         self.incapable = incapable
         self._now = now
         self._poison_after_s = poison_after_s
+        self.holds = holds or Holds(now)
         self._requests: dict[tuple[int, str], _Wrong] = {}
-        self._held: dict[tuple[int, str], _Wrong] = {}
-        self._acked_at: dict[tuple[int, str], float] = {}
+        self._acked_at: dict[Pair, float] = {}
         self._beside: set[tuple[int, str]] = set()
-        self.watched: set[tuple[int, str]] = set()
+        self.watched: set[Pair] = set()
         """Operations and hosts of postponed requests, with nothing acked since; changed here only."""
 
     def __repr__(self) -> str:
-        return f"<Postponed [{len(self._requests)} requests, {len(self._held)} hosts held]>"
+        return f"<Postponed [{len(self._requests)} requests, {self.holds!r}]>"
 
     def __len__(self) -> int:
-        return len(self._requests) + len(self._held) + len(self._beside)
+        return len(self._requests) + len(self.holds.pairs) + len(self._beside)
 
     def postpone(self, operation: Operation | int, target: str) -> float | None:
         """Count a request that went wrong once more.
@@ -87,30 +89,28 @@ class Postponed:
         Returns:
             Seconds until it may be sent again; None: it is poison, and is forgotten here.
         """
-        key = (int(operation), target)
-        pair = (int(operation), host_of(target))
         now = self._now()
-        wrong = self._requests.get(key)
-        if wrong is None or now - wrong.due_at > _FORGOTTEN_AFTER_S:
-            self._make_room(now)
-            wrong = self._requests[key] = _Wrong(now)
-            self.watched.add(pair)
-        elif self._is_poison(pair, wrong, now):
-            self.settled(*key)
+        wrong = self._requests.get((int(operation), target))
+        if wrong is not None and self._is_poison((int(operation), host_of(target)), wrong, now):
+            self.settled(int(operation), target)
             return None
+        return self._wrong(operation, target, now).pause(now)
+
+    def refused(self, operation: Operation, target: str) -> float:
+        """Postpone a refused request; return the seconds until it may be sent again."""
+        now = self._now()
+        wrong = self._wrong(operation, target, now)
+        wrong.first_at = now
         return wrong.pause(now)
 
-    def hold(self, requests: Iterable[tuple[Operation, str]]) -> None:
-        """Keep all requests of the operations and hosts of these from being sent for a while."""
-        now = self._now()
-        for pair in {(int(operation), host_of(target)) for operation, target in requests}:
-            held = self._held.get(pair)
-            if held is None or now - held.due_at > _FORGOTTEN_AFTER_S:
-                if len(self._held) >= _HELD_MAX:
-                    self._held.clear()
-                held = self._held[pair] = _Wrong(now)
-            held.pause(now)
-            self.watched.add(pair)
+    def _wrong(self, operation: Operation | int, target: str, now: float) -> _Wrong:
+        key = (int(operation), target)
+        wrong = self._requests.get(key)
+        if wrong is None or now - wrong.due_at > FORGOTTEN_AFTER_S:
+            self._make_room(now)
+            wrong = self._requests[key] = _Wrong(now)
+            self.watched.add((int(operation), host_of(target)))
+        return wrong
 
     def await_fetch(self, operation: Operation | int, target: str) -> None:
         """Keep a purge from being sent until a prefetch that it was sent beside has ended."""
@@ -120,7 +120,9 @@ class Postponed:
         """That prefetch has ended."""
         self._beside.discard((operation, target))
 
-    def _is_poison(self, pair: tuple[int, str], wrong: _Wrong, now: float) -> bool:
+    def _is_poison(self, pair: Pair, wrong: _Wrong, now: float) -> bool:
+        if now - wrong.due_at > FORGOTTEN_AFTER_S:
+            return False
         was_acked = self._acked_at.get(pair, wrong.first_at - 1) >= wrong.first_at
         return was_acked and now - wrong.first_at >= self._poison_after_s
 
@@ -128,25 +130,58 @@ class Postponed:
         """Tell whether a request may not be sent yet."""
         if operation in self.incapable:
             return True
-        now = self._now()
         if (operation, target) in self._beside:
             return True
         wrong = self._requests.get((operation, target))
-        if wrong is not None and wrong.due_at > now:
+        if wrong is not None and wrong.due_at > self._now():
             return True
-        held = self._held.get((operation, host_of(target))) if self._held else None
-        return held is not None and held.due_at > now
+        return self.holds.wait_s(operation, target) > 0
 
-    def next_s(self, since: float) -> float | None:
-        """Return the seconds until the first request may be sent that could not at *since*; None: none."""
-        both = chain(self._requests.values(), self._held.values())
-        due_at = min((wrong.due_at for wrong in both if wrong.due_at > since), default=None)
+    def supersedes(self, operation: int, target: str) -> bool:
+        """Tell whether a wide purge may stand for others: it is not postponed, refused or held."""
+        return not (self.holds.is_known(operation, target) or self.is_waiting(operation, target))
+
+    def sendable(self, rows: list[ParkedRow], oldest_at: float = 0.0) -> list[ParkedRow]:
+        """Return the rows that may be sent now; of what is held one each, if its trial is due.
+
+        Args:
+            rows: of the node, oldest first.
+            oldest_at: those parked before this are returned all the same, because they are to fail.
+        """
+        if not self and not self.incapable:
+            return rows
+        tried: set[Pair] = set()
+        chosen: list[ParkedRow] = []
+        for row in rows:
+            operation, target = row.operation, row.target
+            if row.parked_at < oldest_at:
+                chosen.append(row)
+                continue
+            if self.is_waiting(operation, target):
+                continue
+            if self.holds.is_held(operation, target):
+                pair = (operation, host_of(target))
+                if pair in tried:
+                    continue
+                tried.add(pair)
+            chosen.append(row)
+        return chosen
+
+    def next_s(self, since: float | None = None) -> float | None:
+        """Return the seconds until the first request may be sent that could not at *since*; None: none.
+
+        Args:
+            since: on the clock of this object; None: now.
+        """
+        since = self._now() if since is None else since
+        both = chain((wrong.due_at for wrong in self._requests.values()), self.holds.due_times())
+        due_at = min((at for at in both if at > since), default=None)
         return None if due_at is None else due_at - self._now()
 
     def settled(self, operation: int, target: str) -> None:
         """Forget a request that was acked, or failed for good."""
         self._requests.pop((operation, target), None)
-        if not self:
+        if not self._requests:
             self.watched.clear()
             self._acked_at.clear()
 
@@ -157,7 +192,6 @@ class Postponed:
             if pair in self.watched:
                 self.watched.discard(pair)
                 self._acked_at[pair] = self._now()
-                self._held.pop(pair, None)
                 if not self.watched:
                     return
 
@@ -172,6 +206,6 @@ class Postponed:
         """Let go of requests that nobody asked for again; and of the oldest, when there are too many."""
         if len(self._requests) < _REQUESTS_MAX:
             return
-        overdue = [key for key, wrong in self._requests.items() if now - wrong.due_at > _FORGOTTEN_AFTER_S]
+        overdue = [key for key, wrong in self._requests.items() if now - wrong.due_at > FORGOTTEN_AFTER_S]
         for key in overdue or list(islice(self._requests, _REQUESTS_MAX // 16)):
             del self._requests[key]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from engine.base.background import Background
 from engine.base.backoff import backoff_s
 from engine.nodes.findings import Verdict
+from engine.nodes.holds import host_of
 from engine.nodes.inspection import inspect
-from engine.nodes.refusals import host_of
 from engine.tasks.words import URLS
 
 if TYPE_CHECKING:

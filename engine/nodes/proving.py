@@ -127,7 +127,8 @@ class Proving:
         whose = max(told)
         reason = self.judge.reason(whose, unproven[told.index(whose)][1].status)
         if self._health.is_returning:
-            self._postponed.hold((share.operation, share.task.targets[at]) for (share, at, _), _ in unproven)
+            requests = ((share.operation, share.task.targets[at]) for (share, at, _), _ in unproven)
+            self._postponed.holds.hold(requests, reason)
         self._lost(reason, is_untold=whose is Whose.UNTOLD)
         kept: dict[Share, list[int]] = {}
         for share, index, others in self._outcomes.without_cancelled([item for item, _ in unproven]):

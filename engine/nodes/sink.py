@@ -31,6 +31,9 @@ class Outcomes(Protocol):
     def postpone(self, item: Item, reason: str) -> None:
         """Take a request that had attempts enough for now."""
 
+    def hold(self, items: list[Item], reason: str) -> None:
+        """Take requests that the node refuses, or would: they wait in the delay queue."""
+
     def without_cancelled(self, items: list[Item]) -> list[Item]:
         """Return those of requests without an answer that are to be sent again."""
 
@@ -45,7 +48,10 @@ class Events(Protocol):
         """Note that the node refused a request; an operator must act."""
 
     def takes_purges_again(self, node: NodeConfig) -> None:
-        """Note that no host is refused any more."""
+        """Note that nothing is refused any more."""
+
+    def held_no_longer(self, node: NodeConfig) -> None:
+        """Deliver the rows of what was held: it has been acked."""
 
     def node_down(self, node: NodeConfig, reason: str, *, is_sick: bool) -> None:
         """Note that the node cannot be reached any more; *is_sick*: or does nothing of what it is asked."""

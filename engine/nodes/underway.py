@@ -16,7 +16,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from engine.nodes.refusals import host_of
+from engine.nodes.holds import host_of
 from engine.tasks.words import URLS, Operation
 
 if TYPE_CHECKING:

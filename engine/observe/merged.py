@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _BY_CONCERN: Final = ("down", "sick", "unproven", "returning", "refusing", "ready")
 _BY_WEIGHT: Final = ("none", "prober", "shape", "mark", "any")
 _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
+_HELD_SUMMED: Final = ("refused", "subtasks")
+_HELD_LEAST: Final = ("since", "next_try_s")
 _NOT_ADDED: Final = ("purgeline_build_info", "process_start_time_seconds", "process_max_fds", "python_info")
 _DELAYED: Final = ("purgeline_node_delayed", "purgeline_delayed")
 
@@ -58,9 +60,24 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
         node["oldest_delayed_s"] = max(node["oldest_delayed_s"], document["oldest_delayed_s"])
         if _concern(document["state"]) < _concern(node["state"]):
             node["state"], node["reason"] = document["state"], document.get("reason", "")
+            node["since"] = document.get("since", 0)
+        node["held"] = _held([*node.get("held", ()), *document.get("held", ())])
         node["evidence"] = min(node.get("evidence", ""), document.get("evidence", ""), key=_weight)
         if (document["last_error_at"] or 0) > (node["last_error_at"] or 0):
             node["last_error"], node["last_error_at"] = document["last_error"], document["last_error_at"]
+    return list(merged.values())
+
+
+def _held(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what several workers hold as one: a document for each host and operation."""
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for part in parts:
+        held = merged.setdefault((part["host"], part["operation"]), part)
+        if held is not part:
+            for key in _HELD_SUMMED:
+                held[key] += part[key]
+            for key in _HELD_LEAST:
+                held[key] = min(held[key], part[key])
     return list(merged.values())
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.base.timer import Timer
+    from engine.delivery.sweep import Sweep
     from engine.saver.pool import SaverPool
     from engine.tasks.region import RegionMap
 
@@ -32,6 +33,7 @@ class Housekeeping:
         backlog: gives the number of subtasks that are live or delayed.
         may_forget: tells whether this engine deletes old tasks; of those that share a store one does.
         retention_s: settled tasks are kept so long.
+        sweep: fails rows of delay queues that are too old.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Housekeeping:
         backlog: Callable[[], int],
         may_forget: Callable[[], bool],
         retention_s: float,
+        sweep: Sweep,
     ) -> None:
         self._savers = savers
         self._regions = regions
@@ -50,6 +53,7 @@ class Housekeeping:
         self._backlog = backlog
         self._may_forget = may_forget
         self._retention_s = retention_s
+        self._sweep = sweep
         self._loop = asyncio.get_running_loop()
         self._peak = self._low_ticks = 0
         self._handles: dict[str, asyncio.TimerHandle] = {}
@@ -64,6 +68,7 @@ class Housekeeping:
         """End: the savers stop soon."""
         for handle in self._handles.values():
             handle.cancel()
+        self._sweep.stop()
 
     def _forget(self) -> None:
         self._handles["forget"] = self._loop.call_later(_FORGET_EVERY_S, self._forget)
@@ -74,11 +79,12 @@ class Housekeeping:
         self.trim()
 
     def forget(self) -> None:
-        """Have tasks deleted that settled longer ago than they are kept."""
+        """Have tasks deleted that settled long ago, and rows of delay queues failed that waited too long."""
         before_at = time.time() - self._retention_s
         if self._may_forget():
             for saver in self._savers.savers:
                 saver.forget(before_at)
+            self._sweep.start()
 
     def trim(self) -> None:
         """Hand memory back some seconds after a large backlog; `RegionMap` does after many tasks."""

@@ -2,7 +2,8 @@
 
 How a task ends: `State.DONE` when every subtask was acked; `State.FAILED` when nothing is left to do
 and at least one failed for good; `State.CANCELLED` from the moment a client takes the rest back, whatever
-is answered after that. At the due time a task with something left is `State.PARTIAL`, and goes on.
+is answered after that. A task of which all that is left waits in delay queues is `State.PARTIAL`, and goes
+on; so is one with anything left at its due time.
 
 The numbers of a task and of each of its layers add up:
 ``counter + failed + delayed + cancelled + what is on its way = total``.
@@ -182,7 +183,7 @@ def settle_state(*, total: int, acked: int, failed: int, delayed: int, cancelled
     if cancelled:
         return _CANCELLED
     if delayed:
-        return State.PARTIAL if is_due else State.RUNNING
+        return State.PARTIAL
     if failed:
         return State.FAILED
     if acked == total:

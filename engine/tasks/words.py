@@ -88,6 +88,9 @@ class Outcome(enum.IntEnum):
     UNPROVEN = 5  #: nothing shows that the cache itself answered
 
 
+UNPURGED: Final = "not prefetched, because its purge failed"
+"""Why a prefetch fails that would have brought the old object back."""
+
 QUICK_ATTEMPTS: Final = 5
 """Attempts of one request, with pauses of a second at the most in between, until it is postponed."""
 

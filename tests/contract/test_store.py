@@ -8,6 +8,7 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from engine.errors import StoreDamagedError, StoreError
@@ -406,6 +407,47 @@ def test_rows_below_a_prefix_are_older_url_purges_of_either_scheme(store: Store)
     wide = store.wide_parked("n")[0]
     found = store.parked_below("n", "a.com/img/", wide.seq, store.oldest_parked("n", 100))
     assert sorted(targets(found)) == sorted([*below, "http://a.com/img/soft"])
+
+
+def test_prefetches_behind_purges_of_their_node_are_found_and_go_with_these(store: Store) -> None:
+    fetch = int(Operation.PREFETCH)
+    rows = [
+        Parked("n", fetch, "http://a.com/x", "t", "n", 1.0),
+        Parked("n", fetch, "http://a.com/y", "t", "n,p1:f", 1.0),
+        Parked("n", fetch, "http://a.com/z", "t", "p1:f", 1.0),
+        Parked("n", fetch, "http://a.com/x", "other", "n", 1.0),
+        Parked("n-2", fetch, "http://a.com/x", "t", "n-2", 1.0),
+    ]
+    store.commit(Batch(documents=partial("t", 4), parked=rows))
+    asked = [("t", f"http://a.com/{name}") for name in "xyz"] + [("nobody", "http://a.com/x")]
+    found = store.prefetches_behind("n", asked)
+    assert sorted((row.task_id, row.target) for row in found) == asked[:2]
+    purge = ParkedRow(0, 0.0, "n", int(Operation.PURGE_URL), "http://a.com/x", "t", "", 0.0)
+    purges = [purge, msgspec.structs.replace(purge, target="http://a.com/y")]
+    store.commit(Batch(delivered=[Delivered(row, "edge", 2.0, "failed") for row in [*purges, *found]]))
+    assert store.prefetches_behind("n", asked) == []
+    assert store.oldest_parked("n", 10) == []
+    assert store.depth("n").count == 2
+    document = json.loads(store.document("t") or b"")
+    assert document["failed"] >= 2
+
+
+def test_rows_that_are_too_old_are_found_in_every_queue_and_the_limit_holds(store: Store) -> None:
+    old = [
+        parked("x", at=100.0),
+        parked("x", node="m", at=101.0),
+        parked("y", at=102.0, after="p1"),
+        parked("z", at=103.0, op=Operation.PREFETCH),
+    ]
+    store.commit(Batch(documents=partial("t", 5), parked=[*old, parked("young", at=500.0)]))
+    found = store.expired(400.0, 10)
+    assert sorted((row.node, row.target) for row in found) == sorted((row.node, row.target) for row in old)
+    assert len(store.expired(400.0, 2)) == 2
+    assert store.expired(50.0, 10) == []
+    store.commit(of_rows(found, reason="too old"))
+    assert store.expired(400.0, 10) == []
+    assert targets(store.oldest_parked("n", 10)) == ["young"]
+    assert json.loads(store.document("t") or b"")["failed"] == 4
 
 
 def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:

@@ -308,7 +308,7 @@ def test_answers_nobody_asked_for_acknowledge_nothing(tmp_path: Path) -> None:
     """More answers than requests: the connection is out of step and is dropped, not believed."""
 
     def script(request: Request) -> Iterable[bytes | Act]:
-        return [OK * 3] if request.connection == 1 else [answer(403)]
+        return [OK * 3] if request.connection == 1 else [answer(400)]
 
     with (
         FakeNode(script) as node,

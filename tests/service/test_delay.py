@@ -15,7 +15,7 @@ from engine.errors import StoreError
 from engine.intake.validate import all_hosts
 from engine.nodes.health import NodeState
 from engine.store.sqlite.store import SqliteStore
-from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, answer
+from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import rig_of
 from tests.waiting import until
 
@@ -126,11 +126,12 @@ async def test_cancelling_takes_the_rows_of_a_dead_node_back(tmp_path: Path) -> 
     edge = dead()
     async with rig_of(tmp_path, {"edge-1": edge}) as rig:
         task = rig.submit(targets=[URL, URL + "2"])
-        await until(lambda: rig.queues.depth("edge-1") == 2)
-        assert rig.dispatch.cancel(task) == 2
-        await rig.stored(task, "cancelled")
-        assert await rig.saver.drain(60)
+        await rig.stored(task, "partial")
+        await until(lambda: rig.regions.get(task.id) is None)
+        rig.saver.cancel_stored(task.id, time.time())
+        assert (await rig.stored(task, "cancelled"))["cancelled"] == 2
         assert rig.store.depths() == {}
+        await rig.queues.recount("edge-1")
         assert rig.queues.total() == 0
 
 
@@ -152,6 +153,30 @@ async def test_rows_that_waited_longer_than_they_may_fail_unsent(
                 assert "longer than delay_ttl_s (3600)" in found["errors"][-1]["reason"]
             await until(lambda: rig.node("edge-1").state is NodeState.READY)
             assert edge.urls == []
+            assert rig.queues.total() == 0
+
+
+async def test_rows_of_a_node_that_stays_away_or_refuses_them_fail_when_they_are_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No delivery comes to these. What waits behind a parent fails with it; younger rows stay."""
+    away, refusing = dead(), FakeNode(always(answer(403)))
+    with refusing:
+        nodes = {"parent-1": away, "edge-1": refusing}
+        async with rig_of(tmp_path, nodes, delay_ttl_s=3600) as rig:
+            behind = rig.submit(targets=[URL], layers=["parent", "edge"])
+            refused = rig.submit(targets=[f"{URL}{number}" for number in range(20)], layers=["edge"])
+            for task in (behind, refused):
+                await rig.stored(task, "partial")
+            await rig.delivery.sweep.run()
+            assert rig.queues.total() == 22
+            later = SimpleNamespace(time=lambda: time.time() + 3700)
+            monkeypatch.setattr("engine.delivery.sweep.time", later)
+            await rig.delivery.sweep.run()
+            for task in (behind, refused):
+                found = await rig.stored(task, "failed")
+                assert (found["counter"], found["failed"]) == (0, found["total"])
+                assert "longer than delay_ttl_s (3600)" in found["errors"][-1]["reason"]
             assert rig.queues.total() == 0
 
 
@@ -384,7 +409,9 @@ async def test_an_id_posted_again_does_not_swallow_the_delivery_of_its_old_rows(
 
 
 @pytest.mark.parametrize("status", [403, 405])
-async def test_a_refused_wide_purge_does_not_fail_the_urls_below_it(tmp_path: Path, status: int) -> None:
+async def test_a_refused_wide_purge_waits_and_the_urls_below_it_are_sent_by_themselves(
+    tmp_path: Path, status: int
+) -> None:
     def no_bans(request: Request) -> Iterable[bytes | Act]:
         yield answer(status, b"no") if request.path.endswith("*") else OK
 
@@ -398,7 +425,9 @@ async def test_a_refused_wide_purge_does_not_fail_the_urls_below_it(tmp_path: Pa
         wide = rig.submit(kind="prefix", targets=["http://a.com/img/"], due_s=0.2)
         await rig.stored(wide, "partial")
         with edge:
-            assert (await rig.stored(wide, "failed"))["failed"] == 1
             found = await rig.stored(urls, "done")
             assert (found["counter"], found["failed"]) == (5, 0)
-            assert rig.stats.subtasks_redelivered == 6
+            assert rig.stats.subtasks_redelivered == 5
+            assert (await rig.stored(wide, "partial"))["delayed"] == 1
+            edge.script = always(OK)
+            await rig.stored(wide, "done")

@@ -57,19 +57,35 @@ async def test_an_edge_is_asked_only_after_its_parent_answered(tmp_path: Path) -
             assert edge.urls == [URL]
 
 
-async def test_a_parent_that_refuses_fails_the_task_and_the_edge_is_purged_all_the_same(
+async def test_below_a_parent_that_refuses_an_edge_is_purged_at_once_and_again_after_it(
     tmp_path: Path,
 ) -> None:
     with FakeNode(always(answer(403, b"no"))) as parent, FakeNode() as edge:
+        async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL])
+            found = await rig.stored(task, "partial")
+            assert (found["failed"], found["delayed"]) == (0, 2)
+            [error] = found["errors"]
+            assert (error["node"], error["target"]) == ("parent-1", URL)
+            assert "refused" in error["reason"]
+            assert ("refused:parent-1", "error") in [alert[:2] for alert in rig.alerts]
+            await until(lambda: edge.urls == [URL])
+            parent.script = always(OK)
+            assert (await rig.stored(task, "done"))["counter"] == 2
+            assert edge.urls == [URL, URL]
+
+
+async def test_a_parent_that_fails_for_good_fails_the_task_and_the_edge_is_purged_all_the_same(
+    tmp_path: Path,
+) -> None:
+    with FakeNode(always(answer(400, b"no"))) as parent, FakeNode() as edge:
         async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
             task = rig.submit(targets=[URL])
             found = await rig.stored(task, "failed")
             assert edge.urls == [URL]
             assert (found["counter"], found["failed"]) == (1, 1)
             [error] = found["errors"]
-            assert (error["node"], error["target"]) == ("parent-1", URL)
-            assert "refused" in error["reason"]
-            assert ("refused:parent-1", "error") in [alert[:2] for alert in rig.alerts]
+            assert (error["node"], error["target"], error["reason"]) == ("parent-1", URL, "answered 400")
 
 
 async def test_a_passing_trouble_is_tried_again_and_a_lasting_one_is_kept(tmp_path: Path) -> None:
@@ -135,11 +151,19 @@ async def test_a_node_that_answers_half_of_its_requests_wrongly_loses_nothing(tm
 
 
 async def test_a_cancelled_task_takes_its_postponed_rows_back(tmp_path: Path) -> None:
-    with FakeNode(always(answer(503))) as edge:
+    """While another of its subtasks is on the wire; without one the store alone would have the task."""
+    gate = threading.Event()
+
+    def held(request: Request) -> Iterable[bytes | Act]:
+        assert request.path == "/a" or gate.wait(60)
+        yield answer(503) if request.path == "/a" else OK
+
+    with FakeNode(held) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}) as rig:
-            task = rig.submit(targets=[URL])
+            task = rig.submit(targets=[URL, f"{URL}/held"])
             await until(lambda: rig.queues.depth("edge-1") == 1)
-            assert rig.dispatch.cancel(task) == 1
+            assert rig.dispatch.cancel(task) == 2
+            gate.set()
             await rig.stored(task, "cancelled")
             await until(lambda: rig.queues.total() == 0)
 
@@ -148,7 +172,7 @@ async def test_a_purge_that_fetches_again_fetches_after_its_purge_and_not_after_
     tmp_path: Path,
 ) -> None:
     def picky(request: Request) -> Iterable[bytes | Act]:
-        yield answer(403) if (request.method, request.path) == ("PURGE", "/no") else OK
+        yield answer(400) if (request.method, request.path) == ("PURGE", "/no") else OK
 
     with FakeNode(picky) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}) as rig:
@@ -163,6 +187,38 @@ async def test_a_purge_that_fetches_again_fetches_after_its_purge_and_not_after_
             assert found["failed"] == 2
             assert [request.path for request in edge.requests if request.method == "GET"] == ["/a"]
             assert "not prefetched, because its purge failed" in found["errors"][-1]["reason"]
+
+
+async def test_out_of_the_delay_queue_nothing_is_fetched_whose_purge_failed_or_waits(tmp_path: Path) -> None:
+    """One purge fails for good, another is refused and done later: fetched before would be the old object."""
+    refuses = True
+
+    def picky(request: Request) -> Iterable[bytes | Act]:
+        statuses = {"/bad": 400, "/closed": 403 if refuses else 200}
+        yield OK if request.method == "GET" else answer(statuses.get(request.path, 200))
+
+    def fetched() -> list[str]:
+        return [request.path for request in edge.requests if request.method == "GET"]
+
+    with FakeNode(picky) as edge:
+        edge.stop()
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            tasks = {
+                name: rig.submit(targets=[f"http://img.example.com/{name}"], prefetch=True)
+                for name in ("good", "bad", "closed")
+            }
+            for task in tasks.values():
+                await rig.stored(task, "partial")
+            edge.start()
+            await rig.stored(tasks["good"], "done")
+            found = await rig.stored(tasks["bad"], "failed")
+            assert found["failed"] == 2
+            assert "not prefetched, because its purge failed" in [e["reason"] for e in found["errors"]]
+            assert (await rig.stored(tasks["closed"], "partial"))["delayed"] == 2
+            assert fetched() == ["/good"]
+            refuses = False
+            await rig.stored(tasks["closed"], "done")
+            assert fetched() == ["/good", "/closed"]
 
 
 async def test_the_same_target_of_many_tasks_is_sent_once_and_settles_all(tmp_path: Path) -> None:

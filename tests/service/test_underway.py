@@ -124,7 +124,7 @@ async def test_purges_that_wait_are_parked_when_the_node_goes_away_and_ready_doe
         cache.node.stop()
         third = rig.submit(targets=["http://a.com/3"])
         await until(lambda: node.state is NodeState.DOWN)
-        await until(lambda: second.shares and second.shares[0].delayed_count == 1)
+        await rig.stored(second, "partial")
         cache.node.start()
         await rig.stored(third, "done")
         await rig.stored(first, "done")

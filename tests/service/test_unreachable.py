@@ -211,17 +211,20 @@ def test_new_tasks_are_taken_while_the_delayed_are_delivered(tmp_path: Path) -> 
         assert len(paths) == len(set(paths)) == 3000 + len(new)
 
 
-def test_a_delayed_purge_that_is_refused_in_the_end_fails(tmp_path: Path) -> None:
-    """Back, but with a wrong access list: failed with the reason, not delayed for ever."""
+def test_a_delayed_purge_that_is_refused_waits_until_the_access_list_is_mended(tmp_path: Path) -> None:
+    """Back, but with a wrong access list."""
     with FakeNode() as node, EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine:
         node.stop()
-        task_id = engine.submit([f"http://{HOST}/a"], due_s=0.5)
+        task_id = engine.submit([f"http://{HOST}/a"])
         engine.wait_for(task_id, "partial")
         node.script = always(answer(403))
         node.start()
-        task = engine.wait_for(task_id, "failed", timeout_s=40)
-        assert (task["failed"], task["delayed"]) == (1, 0)
-        assert "refused" in task["errors"][-1]["reason"]
+        shown = wait_until(lambda: engine.node("edge-1")["held"], what="the refusal", timeout_s=40)
+        assert "refused: answered 403" in shown[0]["reason"]
+        task = engine.get(f"/v1/engine/task/{task_id}")
+        assert (task["state"], task["failed"], task["delayed"]) == ("partial", 0, 1)
+        node.script = always(OK)
+        assert engine.wait_for(task_id, "done", timeout_s=40)["errors"] == []
 
 
 def test_delivery_goes_on_after_the_node_dies_in_the_middle_of_it(tmp_path: Path) -> None:
@@ -325,11 +328,11 @@ def test_late_ends_are_counted_by_how_they_ended(tmp_path: Path) -> None:
     """Tasks that only the store knows: two done, one failed."""
 
     def picky(request: Request) -> Iterable[bytes | Act]:
-        yield answer(403) if request.path == "/refused" else OK
+        yield answer(400) if request.path == "/bad" else OK
 
     with FakeNode(picky) as node, EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine:
         node.stop()
-        ends = {"/a": "done", "/b": "done", "/refused": "failed"}
+        ends = {"/a": "done", "/b": "done", "/bad": "failed"}
         ids = {path: engine.submit([f"http://{HOST}{path}"], due_s=0.5) for path in ends}
         for task_id in ids.values():
             engine.wait_for(task_id, "partial")

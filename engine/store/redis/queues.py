@@ -20,7 +20,7 @@ from engine.store.redis.keys import member_of, queue_of
 from engine.store.redis.part import RedisPart
 from engine.store.redis.scripts import CLEAN
 from engine.tasks.records import Depth, ParkedRow, token_of_row
-from engine.tasks.words import URLS, WIDE
+from engine.tasks.words import URLS, WIDE, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import Delivered, Parked
 
 QUEUES: Final = ("delay:", "fetch:", "wait:")
+_PREFETCH: Final = str(int(Operation.PREFETCH))
 _WIDE_MAX: Final = 1000
 _SCAN: Final = 2000
 
@@ -246,6 +247,47 @@ class RedisQueues(RedisPart):
             if nodes:
                 queues[task_id] = [queue + node for node in sorted(nodes) for queue in (*QUEUES, "wide:")]
         return queues
+
+    def expired(self, before_at: float, limit: int) -> list[ParkedRow]:
+        """See `Store.expired`."""
+        below = f"({before_at!r}"
+        places = [
+            (tag, queue, node)
+            for tag, nodes in zip(self.keys.tags, self._delayed(), strict=True)
+            for node in sorted(nodes)
+            for queue in QUEUES
+        ]
+        replies = self.link.all(
+            [
+                ("ZRANGEBYSCORE", f"{tag}{queue}{node}", "-inf", below, "WITHSCORES", "LIMIT", 0, limit)
+                for tag, queue, node in places
+            ]
+        )
+        rows = [
+            row
+            for (_, queue, node), reply in zip(places, replies, strict=True)
+            for row in _rows(node, reply, after="?" if queue == "wait:" else "")
+        ]
+        return rows[:limit]
+
+    def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
+        """See `Store.prefetches_behind`."""
+        targets: dict[str, list[str]] = {}
+        for task_id, target in purges:
+            targets.setdefault(task_id, []).append(target)
+        replies = self.link.all(
+            [
+                ("HMGET", f"{self.keys.tags[self.keys.region(task_id)]}behind:{task_id}", *of_task)
+                for task_id, of_task in targets.items()
+            ]
+        )
+        return [
+            ParkedRow(member, 0.0, node, int(operation), target, task_id, after, 0.0)
+            for (task_id, of_task), texts in zip(targets.items(), replies, strict=True)
+            for target, text in zip(of_task, texts, strict=True)
+            for name, operation, after, member in (msgspec.json.decode(text) if text else ())
+            if name == node and operation == _PREFETCH and node in after.split(",")
+        ]
 
     def rows_of_tasks(self, task_ids: Iterable[str]) -> dict[str, list[Row]]:
         """Return every row of some tasks: looked for in their regions, for nothing else asks for that."""

@@ -106,6 +106,19 @@ class RowReader:
             )
         return rows
 
+    def expired(self, before_at: float, limit: int) -> list[ParkedRow]:
+        """See `Store.expired`: among the oldest rows, which come first in the table."""
+        return [row for row in self._parked("1 ORDER BY seq LIMIT ?", limit) if row.parked_at < before_at]
+
+    def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
+        """See `Store.prefetches_behind`."""
+        return self._parked(
+            "node = ? AND operation = 11 AND instr(',' || after || ',', ',' || node || ',') AND"
+            " (task_id, target) IN (SELECT value->>0, value->>1 FROM json_each(?)) ORDER BY seq",
+            node,
+            _encode(purges).decode(),
+        )
+
     def _parked(self, where: str, *values: str | float) -> list[ParkedRow]:
         rows = self._file.query(f"SELECT {_COLUMNS} FROM parked WHERE {where}", *values)  # noqa: S608 - constants
         return [ParkedRow(*row) for row in rows]

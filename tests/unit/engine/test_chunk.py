@@ -10,6 +10,7 @@ import pytest
 
 from engine.delivery.chunk import Chunk
 from engine.delivery.sent import Sent
+from engine.nodes.holds import REFUSALS_BEFORE_HOLD, Holds
 from engine.nodes.postponed import Postponed
 from engine.tasks.records import ParkedRow
 from engine.tasks.words import CANCELLED, QUEUED, SENT, Operation
@@ -125,6 +126,32 @@ async def test_a_postponed_wide_purge_supersedes_nothing() -> None:
     running = asyncio.ensure_future(chunk.run([url]))
     await asyncio.sleep(0)
     assert requests_of(node) == ["http://a.com/img/1"]
+    running.cancel()
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("end", ["refused", "held", "failed"])
+async def test_a_wide_purge_that_is_not_acked_settles_nothing_below_it(end: str, *, is_shared: bool) -> None:
+    """The rows below it stay, and are sent by themselves next, whatever the clocks say."""
+    holds = Holds(lambda: 0.0)
+    postponed = Postponed(lambda: 0.0, 3600, holds)
+    url, wide = row("http://a.com/img/1", 1), row("http://a.com/img/", 2, PREFIX)
+    sent = Sent() if is_shared else None
+    chunk, node, running = await begin(Queue(url, wide), sent=sent, postponed=postponed)
+    [(share, indexes)] = node.backlog
+    assert share.task.targets == ["http://a.com/img/"]
+    if end == "failed":
+        chunk.failed(share, indexes, "answered 400")
+    else:
+        for _ in range(1 if end == "refused" else REFUSALS_BEFORE_HOLD):
+            holds.refused(PREFIX, wide.target, "answered 403")
+        chunk.postponed(share, indexes)
+    await running
+    assert chunk.done_rows == []
+    assert [failed for failed, _ in chunk.failed_rows] == [wide] * (end == "failed")
+    left = Queue(url) if end == "failed" else Queue(url, wide)
+    chunk, node, running = await begin(left, sent=sent, postponed=postponed)
+    assert url.target in requests_of(node)
     running.cancel()
 
 

@@ -154,15 +154,12 @@ def test_a_document_that_is_not_the_newest_lets_nothing_go() -> None:
     assert len(world.regions) == 0
 
 
-def test_a_task_that_waits_for_delayed_ones_is_everybodys_once_a_shared_store_has_it() -> None:
-    alone, shared = World(), World(is_shared=True)
-    for world in (alone, shared):
-        world.endings.over(world.begin(ACKED, DELAYED, callback="http://cms/"))
-    assert alone.saved == []
-    assert (shared.saved, shared.callbacks) == ([("t", 1)], [])
-    task = shared.regions.get("t")
-    assert task is not None
-    assert (task.is_handed, task.state) == (True, State.RUNNING)
+def test_a_task_of_which_only_delayed_ones_are_left_is_partial_at_once_and_says_so() -> None:
+    for world in (World(), World(is_shared=True)):
+        task = world.begin(ACKED, DELAYED, callback="http://cms/")
+        world.endings.over(task)
+        assert (world.saved, world.callbacks) == ([("t", 1)], ["http://cms/"])
+        assert (task.state, world.stats.tasks_partial) == (State.PARTIAL, 1)
 
 
 def test_at_its_due_time_a_task_at_work_is_partial_and_says_so_once() -> None:

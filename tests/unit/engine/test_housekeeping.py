@@ -29,7 +29,8 @@ class House:
         self.backlog = 0
         self.may_forget = True
         self.savers = [Saver(), Saver()]
-        self.swept = 0
+        self.swept = self.row_sweeps = 0
+        rows: Any = SimpleNamespace(start=self._sweep_rows, stop=lambda: None)
         pool: Any = SimpleNamespace(savers=self.savers)
         timer: Any = SimpleNamespace(sweep=self._sweep)
         self.keeping = Housekeeping(
@@ -39,7 +40,11 @@ class House:
             backlog=lambda: self.backlog,
             may_forget=lambda: self.may_forget,
             retention_s=100,
+            sweep=rows,
         )
+
+    def _sweep_rows(self) -> None:
+        self.row_sweeps += 1
 
     def _sweep(self) -> None:
         self.swept += 1
@@ -78,7 +83,10 @@ async def test_of_engines_that_share_a_store_only_one_forgets() -> None:
     house = House()
     house.may_forget = False
     house.keeping.forget()
-    assert house.savers[0].forgotten == []
+    assert (house.savers[0].forgotten, house.row_sweeps) == ([], 0)
+    house.may_forget = True
+    house.keeping.forget()
+    assert house.row_sweeps == 1
 
 
 async def test_it_ends_when_it_was_never_started() -> None:

@@ -38,10 +38,18 @@ class World:
         self.task.shares = [Share(self.task, self.node, Operation.PURGE_URL, 1)]
         self.regions.add(self.task)
         world: Any = self
-        self.late = LateResults(self.regions, world, world, self.stats, is_shared=is_shared)
+        self.late = LateResults(self.regions, world, world, self.stats, reader=world, is_shared=is_shared)
+        self.behind: list[ParkedRow] = []
+        self.store = world
 
     def settle_late(self, share: Share, index: int, reason: str) -> None:
         self.told.append((share.task.id, reason))
+
+    async def read(self, function: Any, *args: object) -> Any:
+        return function(*args)
+
+    def prefetches_behind(self, node: str, purges: list[tuple[str, str]]) -> list[ParkedRow]:
+        return [row for row in self.behind if (row.task_id, row.target) in purges]
 
     async def drop(self, saver: object, name: str, delivered: list[Delivered]) -> None:
         self.unfolded.append(self.late.unfolded)
@@ -50,7 +58,7 @@ class World:
 
 async def test_a_task_in_memory_is_told_and_its_document_left_alone() -> None:
     world = World()
-    saver: Any = None
+    saver: Any = world
     failed = [(row("stored", 2), "answered 400")]
     assert await world.late.fold(world.node, saver, [row("here")], failed)
     assert world.told == [("here", "")]
@@ -63,7 +71,7 @@ async def test_a_task_in_memory_is_told_and_its_document_left_alone() -> None:
 
 async def test_a_row_that_two_requests_settled_is_written_once() -> None:
     world = World()
-    saver: Any = None
+    saver: Any = world
     await world.late.fold(world.node, saver, [row("here"), row("here")], [(row("here"), "answered 400")])
     assert (len(world.written), world.told) == (1, [("here", "")])
 
@@ -83,3 +91,17 @@ async def test_nothing_is_written_of_nothing() -> None:
     saver: Any = None
     assert not await world.late.fold(world.node, saver, [], [])
     assert world.unfolded == []
+
+
+async def test_a_prefetch_behind_a_failed_purge_fails_with_it_and_one_behind_an_acked_one_does_not() -> None:
+    world = World()
+    fetch = ParkedRow(9, 9, "edge-1", int(Operation.PREFETCH), TARGET, "failed", "edge-1", 0.0)
+    other = ParkedRow(8, 8, "edge-1", int(Operation.PREFETCH), TARGET, "acked", "edge-1", 0.0)
+    world.behind = [fetch, other]
+    saver: Any = world
+    await world.late.fold(world.node, saver, [row("acked", 2)], [(row("failed", 3), "answered 400")])
+    assert [(one.row.key, one.reason) for one in world.written] == [
+        (2, ""),
+        (3, "answered 400"),
+        (9, "not prefetched, because its purge failed"),
+    ]

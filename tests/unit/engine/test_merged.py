@@ -80,3 +80,15 @@ def test_metrics_add_up_but_for_what_does_not() -> None:
     (build,) = [line for line in lines if line.startswith("purgeline_build_info{")]
     assert build.endswith(" 1.0")
     assert text.count("# TYPE purgeline_subtasks_acked_total counter") == 1
+
+
+def test_what_several_workers_hold_of_a_node_is_shown_once_a_host_and_operation() -> None:
+    def held(host: str, subtasks: int, since: float) -> dict[str, object]:
+        counts = {"refused": 1, "subtasks": subtasks, "since": since, "next_try_s": since}
+        return {"host": host, "operation": "purge_url", "reason": "403", **counts}
+
+    one = node("refusing", held=[held("a.com", 2, 5.0)])
+    other = node("ready", held=[held("a.com", 3, 4.0), held("b.com", 1, 6.0)])
+    (found,) = merged.nodes([[one], [other], [node("ready")]])
+    shown = [(part["host"], part["subtasks"], part["refused"], part["since"]) for part in found["held"]]
+    assert shown == [("a.com", 5, 2, 4.0), ("b.com", 1, 1, 6.0)]

@@ -12,16 +12,21 @@ from engine.api.overview import Overview
 from engine.config.tables import NodeConfig
 from engine.nodes import drivers
 from engine.nodes.health import NodeState
+from engine.nodes.holds import Holds
 from engine.observe.counters import GAUGES, Stats
+from engine.tasks.words import Operation
 
 
 def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> Any:
+    holds = Holds(lambda: 0.0)
+    if is_refusing:
+        holds.refused(Operation.PURGE_PREFIX, "http://a.com/", "answered 403")
     return SimpleNamespace(
         name="e1",
         layer="edge",
         config=NodeConfig(name="e1", driver="nginx", url="http://e1"),
         state=state,
-        is_refusing=is_refusing,
+        holds=holds,
         waiting_count=1,
         in_flight=2,
         acked_count=3,
@@ -32,6 +37,7 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> An
             last_error="gone",
             last_error_at=7.0,
             returns=8,
+            since=12.0,
             keeps_rows=state in {NodeState.DOWN, NodeState.SICK, NodeState.UNPROVEN},
         ),
         judge=SimpleNamespace(rests_on="mark"),
@@ -87,6 +93,7 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         "url": "http://e1",
         "state": "ready",
         "reason": "",
+        "since": 12.0,
         "waiting": 1,
         "in_flight": 2,
         "delayed": 9,
@@ -95,6 +102,7 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         "refused": 4,
         "failed": 5,
         "evidence": "mark",
+        "held": [],
         "last_error": "gone",
         "last_error_at": 7.0,
         "notes": [drivers.ONE_VARIANT_NOTE, "soft purges are done as hard ones"],
@@ -109,12 +117,19 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         (node(NodeState.SICK), "sick", "gone"),
         (node(NodeState.RETURNING), "returning", ""),
         (node(NodeState.CATCHING_UP), "returning", ""),
-        (node(is_refusing=True), "refusing", "gone"),
+        (node(is_refusing=True), "refusing", "answered 403"),
     ],
 )
 def test_a_state_says_what_an_operator_needs_to_know(one: Any, shown: str, reason: str) -> None:
     (document,) = overview({"e1": one}).own_nodes()
     assert (document["state"], document["reason"]) == (shown, reason)
+
+
+def test_what_is_held_is_shown_with_its_host_and_operation() -> None:
+    (document,) = overview({"e1": node(is_refusing=True)}).own_nodes()
+    [held] = document["held"]
+    assert (held["host"], held["operation"], held["refused"]) == ("a.com", "purge_prefix", 1)
+    assert document["since"] == held["since"] > 12
 
 
 def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:

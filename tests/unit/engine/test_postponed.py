@@ -6,7 +6,9 @@ import itertools
 
 import pytest
 
-from engine.nodes.postponed import PAUSE_FIRST_S, PAUSE_MAX_S, Postponed
+from engine.nodes.holds import PAUSE_FIRST_S, PAUSE_MAX_S, Holds
+from engine.nodes.postponed import Postponed
+from engine.tasks.records import ParkedRow
 from engine.tasks.words import Operation
 from tests.fakes.shares import items_of
 
@@ -19,7 +21,8 @@ class Bench:
 
     def __init__(self, poison_after_s: float = 3600) -> None:
         self.s = 1000.0
-        self.postponed = Postponed(lambda: self.s, poison_after_s)
+        self.holds = Holds(lambda: self.s)
+        self.postponed = Postponed(lambda: self.s, poison_after_s, self.holds)
 
     def goes_wrong(self, target: str = URL) -> float | None:
         """Have a request go wrong, and let its pause pass."""
@@ -106,29 +109,34 @@ def test_acks_are_looked_at_only_while_they_can_matter() -> None:
     assert not bench.postponed.watched
 
 
-def test_a_held_host_waits_as_a_whole_and_others_do_not() -> None:
-    bench = Bench()
-    bench.postponed.hold([(PURGE, URL), (PURGE, OTHER)])
-    assert bench.postponed.is_waiting(PURGE, "http://a.com/3")
-    assert not bench.postponed.is_waiting(Operation.SOFT_URL, URL)
-    assert not bench.postponed.is_waiting(PURGE, ELSEWHERE)
-    first_s = bench.postponed.next_s(bench.s)
-    assert first_s is not None
-    assert first_s <= PAUSE_FIRST_S
-    bench.s += first_s
-    assert not bench.postponed.is_waiting(PURGE, URL)
-    bench.postponed.hold([(PURGE, URL)])
-    assert (bench.postponed.next_s(bench.s) or 0) >= PAUSE_FIRST_S
+def row(target: str, operation: Operation = PURGE) -> ParkedRow:
+    return ParkedRow(target, 0.0, "edge-1", int(operation), target, "t", "", 0.0)
 
 
-def test_an_ack_ends_the_hold_of_its_host() -> None:
+def test_of_what_is_held_one_row_may_be_sent_when_its_trial_is_due_and_others_go_on() -> None:
     bench = Bench()
-    bench.postponed.hold([(PURGE, URL), (PURGE, ELSEWHERE)])
-    bench.postponed.note_acked(items_of(OTHER))
-    assert not bench.postponed.is_waiting(PURGE, URL)
-    assert bench.postponed.is_waiting(PURGE, ELSEWHERE)
-    bench.postponed.settled(PURGE, URL)
-    assert bench.postponed.watched
+    bench.holds.hold([(PURGE, URL)], "sick: 503")
+    rows = [row(URL), row(OTHER), row(ELSEWHERE), row(URL, Operation.SOFT_URL)]
+    assert bench.postponed.sendable(rows) == rows[2:]
+    pause_s = bench.postponed.next_s()
+    assert pause_s is not None
+    bench.s += pause_s
+    assert bench.postponed.sendable(rows) == [rows[0], *rows[2:]]
+    assert not bench.postponed.supersedes(PURGE, URL)
+    bench.holds.clear(items_of(OTHER))
+    assert bench.postponed.sendable(rows) == rows
+    assert bench.postponed.supersedes(PURGE, URL)
+
+
+def test_a_refused_request_waits_and_is_never_poison() -> None:
+    bench = Bench(poison_after_s=100)
+    for _ in range(30):
+        bench.s += bench.postponed.refused(PURGE, URL)
+        bench.postponed.note_acked(items_of(OTHER))
+    pause_s = bench.postponed.postpone(PURGE, URL)
+    assert pause_s is not None
+    assert pause_s >= PAUSE_MAX_S / 2
+    assert bench.postponed.is_waiting(PURGE, URL)
 
 
 def test_a_request_that_nobody_asked_for_again_is_a_new_one_later() -> None:

@@ -107,7 +107,8 @@ class World:
             self.regions, world, world, load=world, journal_rows=JournalRows(lambda _: self), parking=parking,
             stats=stats, touched=touched,
         )  # fmt: skip
-        self.late = LateResults(self.regions, world, self.endings, stats, is_shared=is_shared)
+        self.late = LateResults(self.regions, world, self.endings, stats, reader=world, is_shared=is_shared)
+        self.store = world
         self.caches = [Cache(self, "parent-1", "parent"), Cache(self, "edge-1", "edge")]
         self.dispatch = Dispatch(
             asyncio.get_running_loop(), {cache.name: cache for cache in self.caches}, world, stats,
@@ -195,6 +196,12 @@ class World:
             if stored is not None and not documents.is_final(stored):
                 documents.apply_late(stored, late)
 
+    async def read(self, function: Callable[..., Any], *args: object) -> Any:
+        return function(*args)
+
+    def prefetches_behind(self, node: str, purges: object) -> list[ParkedRow]:
+        return []
+
     # What may happen
 
     def commit(self) -> None:
@@ -215,13 +222,15 @@ class World:
         cache = self.random.choice(self.caches)
         if cache.wire:
             item = cache.wire.pop(0)
-            match self.random.choice(["acked", "acked", "failed", "retry", "postpone"]):
+            match self.random.choice(["acked", "acked", "failed", "retry", "postpone", "hold"]):
                 case "acked":
                     self.dispatch.acked([item])
                 case "failed":
                     self.dispatch.failed(item, "answered 400")
                 case "postpone":
                     self.dispatch.postpone(item, "answered 500 again and again")
+                case "hold":
+                    self.dispatch.hold([item], "refused: answered 403")
                 case _:
                     self.dispatch.retry(item, "answered 500")
 
@@ -244,7 +253,7 @@ class World:
         chosen = rows[: self.random.randint(0, len(rows))]
         cut = self.random.randint(0, len(chosen))
         node: Any = cache
-        saver: Any = None
+        saver: Any = self
         await self.late.fold(node, saver, chosen[:cut], [(row, "answered 400") for row in chosen[cut:]])
 
     def take_back(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.cli.client_errors import EngineUnreachableError, ProblemError
-from engine.cli.waiting import POLL_FIRST_S, POLL_LAST_S, wait
+from engine.cli.waiting import POLL_FIRST_S, POLL_LAST_S, wait, why_waiting
 
 
 class Engine:
@@ -67,3 +67,14 @@ def test_an_engine_that_never_answered_is_not_waited_for(error: Exception) -> No
 def test_a_task_that_is_gone_ends_the_wait() -> None:
     with pytest.raises(ProblemError):
         waited(Engine(a=["running", ProblemError(404, "no such task")]), "a")
+
+
+def test_what_partial_tasks_wait_for_is_said_with_a_reason_for_each_node() -> None:
+    errors = [{"node": "edge-1", "target": "x", "reason": "refused: answered 405"}] * 2
+    errors += [{"node": "edge-2", "target": "x", "reason": "unreachable: gone"}]
+    partial = {"state": "partial", "delayed": 3, "errors": errors}
+    assert why_waiting([{"state": "done", "errors": []}]) == ""
+    assert why_waiting([{"state": "done"}, partial]) == (
+        "3 subtasks wait for edge-1 (refused: answered 405); edge-2 (unreachable: gone): "
+        "it goes on in the engine, and late delivery makes it done"
+    )

@@ -1,0 +1,99 @@
+"""Rows that waited longer than ``delay_ttl_s`` fail, also those of nodes that stay away or do not take them.
+
+A delivery fails such rows when it comes to them; this finds those that no delivery comes to. Of engines that
+share a store the one that leads does it; with files each worker sweeps its own.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from loguru import logger
+
+from engine.base.background import Background
+from engine.delivery.chunk import too_old
+from engine.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.delivery.late import LateResults
+    from engine.delivery.redelivery import Redelivery
+    from engine.nodes.node import Node
+    from engine.saver.pool import SaverPool
+    from engine.saver.reader import StoreReader
+    from engine.saver.saver import Saver
+    from engine.tasks.records import ParkedRow
+
+_ROWS_MAX: Final = 2000  #: read at a time
+
+
+class Sweep:
+    """Fails rows that are too old.
+
+    Args:
+        redelivery: delivers no node's rows while some of them are failed here.
+        results: folds what became of rows.
+        nodes: the configured ones, by name.
+        ttl_s: the age; 0: nothing is too old.
+    """
+
+    def __init__(
+        self,
+        redelivery: Redelivery,
+        results: LateResults,
+        nodes: Mapping[str, Node],
+        savers: SaverPool,
+        reader: StoreReader,
+        *,
+        ttl_s: float,
+    ) -> None:
+        self._redelivery = redelivery
+        self._results = results
+        self._nodes = nodes
+        self._savers = savers
+        self._reader = reader
+        self._ttl_s = ttl_s
+        self._background = Background()
+
+    def start(self) -> None:
+        """Sweep once, unless that is under way."""
+        if self._ttl_s and not len(self._background):
+            self._background.start(self.run())
+
+    def stop(self) -> None:
+        """End: the savers stop soon."""
+        self._background.cancel()
+
+    async def run(self) -> None:
+        """Fail all rows that are too old by now, but for those of nodes that are being delivered."""
+        try:
+            for saver in self._savers.savers:
+                while await self._some(saver):
+                    pass
+        except StoreError as exc:
+            logger.warning("rows that are too old are looked for later: {}", exc)
+
+    async def _some(self, saver: Saver) -> bool:
+        """Fail some rows of a file; return whether there may be more."""
+        before_at = time.time() - self._ttl_s
+        rows: list[ParkedRow] = await self._reader.read(saver.store.expired, before_at, _ROWS_MAX)
+        by_node: dict[str, list[ParkedRow]] = {}
+        for row in rows:
+            by_node.setdefault(row.node, []).append(row)
+        has_failed = False
+        for name, of_node in by_node.items():
+            node = self._nodes.get(name)
+            if node is not None:  # `GoneNodes` has the others
+                work = partial(self._fail, node, saver, of_node)
+                has_failed |= await self._redelivery.in_between(name, work)
+        return has_failed and len(rows) == _ROWS_MAX
+
+    async def _fail(self, node: Node, saver: Saver, rows: list[ParkedRow]) -> None:
+        now = time.time()
+        logger.warning("{} rows of {} waited longer than delay_ttl_s and fail", len(rows), node.name)
+        failed = [(row, too_old(now - row.parked_at, self._ttl_s)) for row in rows]
+        await self._results.fold(node, saver, [], failed)
+        self._redelivery.deliver_released()

@@ -1,0 +1,62 @@
+"""What a node does not take now is kept: as rows of its delay queue, until it takes one like it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.config.tables import NodeConfig
+    from engine.nodes.holds import Holds
+    from engine.nodes.postponed import Postponed
+    from engine.nodes.queue import Item
+    from engine.nodes.sink import Events, Outcomes
+
+
+class Keeping:
+    """Keeps refused and held requests of one node.
+
+    Args:
+        config: the node's table.
+        holds: knows what is refused and held.
+        postponed: its requests that wait one by one.
+        events: told what is refused, and when rows may be sent again.
+        outcomes: told what is kept.
+    """
+
+    def __init__(
+        self, config: NodeConfig, holds: Holds, postponed: Postponed, events: Events, outcomes: Outcomes
+    ) -> None:
+        self._config = config
+        self._holds = holds
+        self._postponed = postponed
+        self._events = events
+        self._outcomes = outcomes
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether something is refused, and nothing of its operation and host has been acked since."""
+        return self._holds.refused_since() is not None
+
+    def refused(self, item: Item, reason: str) -> None:
+        """Keep a refused request; after some in a row the others of its operation and host wait with it."""
+        share, index, _ = item
+        operation, target = share.operation, share.task.targets[index]
+        self._events.refused(self._config, reason)
+        if not self._holds.refused(operation, target, reason):
+            self._postponed.refused(operation, target)
+        self.held([item], reason)
+
+    def held(self, items: list[Item], reason: str) -> None:
+        """Keep requests until they, or others like them, may be tried again."""
+        self._outcomes.hold(items, f"{reason}; it is tried again, with growing pauses")
+        wait_s = self._postponed.next_s()
+        if wait_s is not None:
+            self._events.postponed(self._config, wait_s)
+
+    def let_go(self, acked: list[Item]) -> None:
+        """What is acked is not refused or held any more: have the rows sent that waited for that."""
+        was_refusing = self.is_refusing
+        if self._holds.clear(acked):
+            self._events.held_no_longer(self._config)
+        if was_refusing and not self.is_refusing:
+            self._events.takes_purges_again(self._config)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.tasks.words import Operation
 
 _HOSTS_MAX: Final = 10_000
+_TEXTS_MAX: Final = 64
 _OWN: Final = Whose.OWN  # looked up once: see `health`
 _FORWARDED: Final = Whose.FORWARDED
 
@@ -42,7 +43,7 @@ class Judge:
         self._now = now
         self._valid_s = valid_s
         self._depends_on_target = drivers.depends_on_target(config)
-        self._own: tuple[Operation, bytes] | None = None  # the last one found to be the node's own
+        self._own: dict[bytes, Operation] = {}  # answers found to be the node's own, to what; see `knows`
         self._proven_until: dict[str, float] = {}  # by host
         self.sign = sign_of(config) if config.evidence == "strict" else None
         """By which answers are known in passing; None: every answer counts."""
@@ -53,8 +54,17 @@ class Judge:
         return f"<Judge of {self._config.name} [{self.rests_on}]>"
 
     def knows(self, operation: Operation, answer: Answer) -> bool:
-        """Tell whether an answer is the node's own without a further look: it is as the last that was."""
-        return not answer.text or self._own == (operation, answer.text)
+        """Tell whether an answer is the node's own without a further look: it is as one that was.
+
+        Each connection repeats an answer of its own, until the second of its ``Date`` is over.
+        """
+        return not answer.text or self._own.get(answer.text) is operation
+
+    def owns_run(self, operation: Operation, target: str, answer: Answer) -> bool:
+        """Tell whether one answer to several requests is the node's own; *target* is that of the first."""
+        if self.knows(operation, answer):
+            return True
+        return not self._depends_on_target and self.whose(operation, target, answer) is _OWN
 
     def whose(self, operation: Operation, target: str, answer: Answer) -> Whose:
         """Return who gave an answer."""
@@ -66,7 +76,9 @@ class Judge:
             if self._depends_on_target:
                 self._note(target)  # so it purges this host itself, also where it had nothing to drop
             else:
-                self._own = (operation, answer.text)
+                if len(self._own) >= _TEXTS_MAX:
+                    self._own.clear()
+                self._own[answer.text] = operation
         return whose
 
     def is_proven(self, target: str) -> bool:
@@ -96,7 +108,7 @@ class Judge:
     def doubt(self, *, is_untold: bool) -> None:
         """An answer did not count; no proof does either, unless nothing shows whose it was (*is_untold*)."""
         if not is_untold:
-            self._own = None
+            self._own.clear()
             self._proven_until.clear()
         self._rest_on("none")
 

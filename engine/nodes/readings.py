@@ -113,8 +113,13 @@ class Readings:
         for item in items:
             if item[0].operation is not operation:
                 return None
-        is_one = answers.count(answer) == len(answers) and self._judge.knows(operation, answer)
-        return self.read(operation, answer) if is_one else None
+        if answers.count(answer) != len(answers):
+            return None
+        if answer.text:
+            share, index, _ = items[0]
+            if not self._judge.owns_run(operation, share.task.targets[index], answer):
+                return None
+        return self.read(operation, answer)
 
     def _counts(self, item: Item, answer: Answer, outcome: Outcome) -> bool:
         """Tell whether an answer that does not bear the node's mark may have the *outcome* that it seems to.

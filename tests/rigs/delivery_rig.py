@@ -40,6 +40,7 @@ class Rig:
         nodes: name → fake cache, in this order; a name that begins with ``parent`` is of the first layer.
         tables: name → further keys of a node's table.
         store_kind: class of its store.
+        evidence_interval_s: between two questions to a node that is ready, once it is started.
         settings: keys of ``[engine]``.
     """
 
@@ -50,6 +51,7 @@ class Rig:
         tables: dict[str, Any] | None = None,
         *,
         store_kind: type[SqliteStore] = SqliteStore,
+        evidence_interval_s: float = 300,
         **settings: Any,
     ) -> None:
         config = parse(
@@ -122,6 +124,7 @@ class Rig:
                 buffers=self.buffers,
                 timer=self.timer,
                 stats=self.stats,
+                evidence_interval_s=evidence_interval_s,
             )
         link(self.nodes)
         self.saver.start()

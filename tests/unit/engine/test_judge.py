@@ -72,6 +72,15 @@ def test_what_was_found_to_be_own_once_is_known() -> None:
     assert judging.rests_on == "none"
 
 
+def test_the_answers_of_several_connections_are_known_beside_each_other() -> None:
+    judging = judge()
+    texts = [ATS.replace(b"Date: x", b"Date: %d" % number) for number in range(4)]
+    for text in texts:
+        assert judging.owns_run(PURGE, TARGET, answer(text))
+    assert all(judging.knows(PURGE, answer(text)) for text in texts)
+    assert not judging.owns_run(PURGE, TARGET, answer(ORIGIN))
+
+
 def test_the_word_of_the_user_asks_for_no_sign() -> None:
     judging = judge(evidence="any")
     assert (judging.sign, judging.rests_on) == (None, "any")

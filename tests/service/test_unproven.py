@@ -1,0 +1,90 @@
+"""What becomes of subtasks whose answers do not count, on scripted caches that bear a mark."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from tests.fakes.node import OK, Act, FakeNode, Request, answer
+from tests.rigs.delivery_rig import rig_of
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+MARK = "Purgeline-Cache: ats edge-1"
+MARKED = answer(200, b"", MARK)
+STRICT = {"edge-1": {"evidence": "strict"}}
+
+
+class Passing:
+    """Script of a marked cache that passes the purges of one host on."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def __call__(self, request: Request) -> Iterable[bytes | Act]:
+        nonce = request.headers.get("purgeline-nonce")
+        if nonce is not None:
+            return [answer(404, b"", MARK, f"Purgeline-Nonce: {nonce}")]
+        return [OK if request.host == self.host else MARKED]
+
+
+async def test_one_host_that_is_passed_on_holds_only_its_own_subtasks(tmp_path: Path) -> None:
+    script = Passing("b.com")
+    with FakeNode(script, answers_probes=False) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, STRICT, due_s=0.2) as rig:
+            mixed = rig.submit(targets=[f"http://{'ab'[number % 2]}.com/{number}" for number in range(40)])
+            found = await rig.stored(mixed, "partial")
+            assert (found["counter"], found["delayed"], found["failed"]) == (20, 20, 0)
+            assert any(key == "node:edge-1" and "unproven" in text for key, _, text in rig.alerts)
+            await until(lambda: rig.node("edge-1").state == "ready")  # its probe bears the mark
+            await rig.stored(rig.submit(targets=["http://a.com/later"]), "done")
+            assert rig.queues.depth("edge-1") == 20
+            script.host = ""
+            await rig.stored(mixed, "done")
+
+
+async def test_of_a_cancelled_task_nothing_is_kept(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def passes_on(request: Request) -> Iterable[bytes | Act]:
+        assert gate.wait(60)
+        yield OK
+
+    with FakeNode(passes_on) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, STRICT) as rig:
+            task = rig.submit(targets=["http://b.com/1", "http://b.com/2"])
+            await until(lambda: edge.requests)
+            assert rig.dispatch.cancel(task) == 2
+            gate.set()
+            await until(lambda: rig.node("edge-1").state == "unproven")
+            found = await rig.stored(task, "cancelled")
+            assert (found["cancelled"], found["counter"], rig.queues.total()) == (2, 0, 0)
+
+
+async def test_a_mark_without_the_probes_nonce_proves_nothing(tmp_path: Path) -> None:
+    with FakeNode(lambda request: [MARKED], answers_probes=False) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, STRICT) as rig:
+            node = rig.node("edge-1")
+            node.start()
+            await until(lambda: node.state == "unproven")
+            assert "does not repeat Purgeline-Nonce" in node.health.last_error
+
+
+async def test_a_ready_node_is_asked_again_and_found_out_without_a_purge(tmp_path: Path) -> None:
+    script = Passing("")
+    probes: list[float] = []
+
+    def noted(request: Request) -> Iterable[bytes | Act]:
+        probes.append(request.at)
+        return script(request) if len(probes) < 3 else [OK]
+
+    with FakeNode(noted, answers_probes=False) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, STRICT, evidence_interval_s=0.05) as rig:
+            node = rig.node("edge-1")
+            node.start()
+            await until(lambda: node.state == "unproven")
+            assert len(probes) >= 3
+            assert node.judge.rests_on == "none"

@@ -57,7 +57,7 @@ class Packed:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.source = folder / "source"
-        for name in git.work_files(ROOT):
+        for name in (*git.work_files(ROOT), ".gitignore"):  # what packs in a clone leaves bytecode there
             (self.source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.source / name)
         run_git(self.source, "init", "-q", "-b", "main")

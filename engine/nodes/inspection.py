@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from engine.errors import WireError
@@ -18,11 +18,12 @@ from engine.nodes.drivers.shape import MARK, NONCE
 from engine.nodes.evidence import Whose
 from engine.nodes.exchange import exchange
 from engine.nodes.findings import Finding, Place, Verdict, request_text, wrong_with
+from engine.nodes.holds import host_of
 from engine.nodes.looking import look
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from engine.config.tables import Config, NodeConfig
     from engine.nodes.exchange import Exchange
@@ -36,6 +37,7 @@ _UNTOLD: Final = (
     "nothing in its answer shows that the cache itself gave it; with --url a page that it caches can show it"
 )
 _AT_ONCE: Final = 32
+_HOSTS_MAX: Final = 16  #: of the configured ones
 
 
 async def inspect_all(config: Config, nodes: Sequence[NodeConfig], *, url: str) -> list[Finding]:
@@ -47,7 +49,7 @@ async def inspect_all(config: Config, nodes: Sequence[NodeConfig], *, url: str) 
     places = {node.name: Place(node, address_of(node)) for node in config.node}
     timeout_s = config.engine.request_timeout_s
     free = asyncio.Semaphore(_AT_ONCE)
-    hosts = [site.host for site in config.site if "*" not in site.host]
+    hosts = [site.host for site in config.site if "*" not in site.host][:_HOSTS_MAX]
 
     async def ask(node: NodeConfig) -> Finding:
         place, above = places[node.name], _above(node, places)
@@ -85,44 +87,69 @@ async def inspect(
         above: its parents and their parents, those next to the origin first.
         url: of a page that the node caches, to be purged where a look is needed; empty: there is none.
         timeout_s: seconds for each request, connecting included.
-        hosts: that the node may serve, for one that has nothing to say of hosts that it does not.
+        hosts: that the node may serve.
     """
-    try:
-        finding = await _ask(place, _targets(url, hosts), timeout_s)
-        if finding is None:
-            finding = await look(place, above, url, timeout_s) if url else Finding(Verdict.UNPROVEN, _UNTOLD)
-    except TimeoutError:
-        return Finding(Verdict.UNREACHABLE, f"gave no answer within {timeout_s:g} s")
-    except (OSError, ValueError, WireError) as exc:
-        return Finding(Verdict.UNREACHABLE, f"cannot be reached: {exc}")
+    finding = await _told(_inspect(place, above, url, hosts, timeout_s), timeout_s)
     if place.config.evidence == "any" and finding.verdict in {Verdict.UNPROVEN, Verdict.FORWARDED}:
         return Finding(Verdict.TRUSTED, f'evidence = "any", and {finding.why}')
     return finding
 
 
-def _targets(url: str, hosts: Sequence[str]) -> list[str]:
-    """Return what is purged, which nobody has; where no host of that name is served, it is of one that is."""
-    served = [urlsplit(url).netloc] if url else []
-    return [
-        drivers.PROBE_TARGET,
-        *(f"http://{host}{urlsplit(drivers.PROBE_TARGET).path}" for host in (*served, *hosts)),
-    ]
+async def prove(place: Place, above: Sequence[Place], *, url: str, timeout_s: float) -> Finding:
+    """Show by a page whether a node does the purges of its host itself; see `inspect` and `looking`."""
+    return await _told(look(place, above, url, timeout_s), timeout_s)
 
 
-async def _ask(place: Place, targets: Sequence[str], timeout_s: float) -> Finding | None:
-    """Purge what nobody has; return None when the answer does not tell who gave it.
+async def _told(asking: Coroutine[Any, Any, Finding], timeout_s: float) -> Finding:
+    try:
+        return await asking
+    except TimeoutError:
+        return Finding(Verdict.UNREACHABLE, f"gave no answer within {timeout_s:g} s")
+    except (OSError, ValueError, WireError) as exc:
+        return Finding(Verdict.UNREACHABLE, f"cannot be reached: {exc}")
 
-    A cache that serves no such host says so itself, also one that passes the purges of other hosts on.
+
+async def _inspect(
+    place: Place, above: Sequence[Place], url: str, hosts: Sequence[str], timeout_s: float
+) -> Finding:
+    """Purge what nobody has, of no host and of served ones; look at a page where that does not tell.
+
+    One host may be purged and another one passed on. A cache that has no rule for a host says so itself, also
+    one that passes the purges of other hosts on.
     """
-    node = place.config
-    for target in targets:
-        nonce = secrets.token_hex(8)
-        request = request_text(node, Operation.PURGE_URL, target, nonce)
-        answer = await exchange(place.address, request, timeout_s=timeout_s)
-        if answer.status != _NOT_FOUND or not _has_no_rule(node, answer):
-            whose = drivers.whose(node, Operation.PURGE_URL, target, answer.text)
-            return wrong_with(node, whose, answer) or await _own(place, whose, answer, nonce, timeout_s)
-    return Finding(Verdict.UNPROVEN, _NO_RULE)
+    probe = drivers.PROBE_TARGET
+    served = dict.fromkeys([urlsplit(url).netloc, *hosts] if url else hosts)
+    untold: Finding | None = None
+    proven: Finding | None = None
+    for target in (probe, *(f"http://{host}{urlsplit(probe).path}" for host in served)):
+        finding = await _ask(place, target, timeout_s)
+        if finding is None:
+            continue
+        if target != probe:
+            finding = finding._replace(why=f"{host_of(target)}: {finding.why}")
+        if finding.verdict is Verdict.PROVEN:
+            proven = proven or finding
+        elif finding.verdict is Verdict.UNPROVEN:
+            untold = untold or finding
+        else:
+            return finding
+    if untold is not None:
+        return await look(place, above, url, timeout_s) if url else untold
+    return proven or Finding(Verdict.UNPROVEN, _NO_RULE)
+
+
+async def _ask(place: Place, target: str, timeout_s: float) -> Finding | None:
+    """Purge what nobody has; return None when the cache has no rule for the host of *target*."""
+    node, nonce = place.config, secrets.token_hex(8)
+    request = request_text(node, Operation.PURGE_URL, target, nonce)
+    answer = await exchange(place.address, request, timeout_s=timeout_s)
+    if answer.status == _NOT_FOUND and _has_no_rule(node, answer):
+        return None
+    whose = drivers.whose(node, Operation.PURGE_URL, target, answer.text)
+    finding = wrong_with(node, whose, answer) or _own(node, whose, answer, nonce)
+    if finding.verdict is Verdict.PROVEN and node.driver == "varnish" and not answer.field(MARK):
+        return await _unless_piped(finding, place, target, timeout_s)
+    return finding
 
 
 def _has_no_rule(node: NodeConfig, answer: Exchange) -> bool:
@@ -131,14 +158,11 @@ def _has_no_rule(node: NodeConfig, answer: Exchange) -> bool:
     return is_own and outcome is Outcome.REFUSED
 
 
-async def _own(place: Place, whose: Whose, answer: Exchange, nonce: str, timeout_s: float) -> Finding | None:
-    """Return the finding on an answer that is the cache's own; None when that is not told."""
-    node = place.config
+def _own(node: NodeConfig, whose: Whose, answer: Exchange, nonce: str) -> Finding:
+    """Return the finding on an answer that nobody is known to have forwarded."""
     if whose is Whose.UNTOLD:
-        return None
+        return Finding(Verdict.UNPROVEN, _UNTOLD)
     if not answer.field(MARK):
-        if node.driver == "varnish" and await _is_piped(place, timeout_s):
-            return Finding(Verdict.FORWARDED, "a Varnish behind it gave the answer: the purge was piped")
         return Finding(Verdict.PROVEN, f"its answer has the shape that {node.driver} gives its own")
     if answer.field(NONCE) != nonce:
         why = f"its answer bears its mark, but does not repeat {NONCE}: it may be a stored one"
@@ -146,8 +170,10 @@ async def _own(place: Place, whose: Whose, answer: Exchange, nonce: str, timeout
     return Finding(Verdict.PROVEN, "its answer bears its mark, and repeats what was sent with the purge")
 
 
-async def _is_piped(place: Place, timeout_s: float) -> bool:
+async def _unless_piped(finding: Finding, place: Place, target: str, timeout_s: float) -> Finding:
     """Tell whether a Varnish behind a Varnish answers: it is not told that the connection is to end."""
-    text = request_text(place.config, Operation.PURGE_URL, drivers.PROBE_TARGET).removesuffix("\r\n")
+    text = request_text(place.config, Operation.PURGE_URL, target).removesuffix("\r\n")
     answer = await exchange(place.address, f"{text}Connection: close\r\n\r\n", timeout_s=timeout_s)
-    return answer.field("Connection").lower() != "close"
+    if answer.field("Connection").lower() == "close":
+        return finding
+    return Finding(Verdict.FORWARDED, "a Varnish behind it gave the answer: the purge was piped")

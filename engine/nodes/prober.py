@@ -13,7 +13,7 @@ from engine.base.background import Background
 from engine.base.backoff import backoff_s
 from engine.nodes.findings import Verdict
 from engine.nodes.holds import host_of
-from engine.nodes.inspection import inspect
+from engine.nodes.inspection import prove
 from engine.tasks.words import URLS
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Prober:
 
     async def _prove(self, host: str, target: str) -> None:
         for attempt in range(_TRIES_MAX):
-            finding = await inspect(self._place, self._above(), url=target, timeout_s=self._timeout_s)
+            finding = await prove(self._place, self._above(), url=target, timeout_s=self._timeout_s)
             if self._judge.is_proven(target):
                 break  # by an answer that came meanwhile
             if finding.verdict is Verdict.PROVEN:

@@ -19,7 +19,7 @@ from engine.nodes import drivers
 from engine.nodes.address import Address
 from engine.nodes.evidence import Whose
 from engine.nodes.findings import Place, Verdict
-from engine.nodes.inspection import inspect
+from engine.nodes.inspection import inspect, prove
 from engine.nodes.wire import AnswerReader
 from engine.tasks.words import Operation
 from release.lab.origin import Origin
@@ -348,7 +348,7 @@ def test_the_rules_for_ats_make_an_error_of_a_purge_that_it_passed_on(ats: Rig, 
             'evidence = "any", and nothing',
         ),
         ("varnish", Row("stripped.test", UNTOLD, True), Verdict.PROVEN, "no longer serves"),
-        ("varnish", Row("short.test", UNTOLD, True), Verdict.UNPROVEN, "does not cache"),
+        ("varnish", Row("bare.short.test", UNTOLD, True), Verdict.UNPROVEN, "does not cache"),
         ("varnish", Row("bare.test", UNTOLD, False), Verdict.UNPROVEN, "serves it on"),
         ("varnish", Row("keep.parent.test", UNTOLD, False, BEHIND), Verdict.UNPROVEN, "serves it on"),
         ("varnish", Row("pipe.test", UNTOLD, False), Verdict.FORWARDED, "a server behind it"),
@@ -366,10 +366,31 @@ async def test_a_look_tells_where_no_answer_does(
     """A page is fetched, purged at the parents and at the node, and looked at."""
     rig: Rig = request.getfixturevalue(name)
     url = f"http://{row.host}{path}" if row.host else ""
-    rig.origin.set("short.test", path, b"", headers={"Cache-Control": "max-age=5"})
+    rig.origin.set("bare.short.test", path, b"", headers={"Cache-Control": "max-age=5"})
     finding = await inspect(rig.place(**row.extra), rig.above(row), url=url, timeout_s=10)
     assert finding.verdict is verdict
     assert why in finding.why
+
+
+async def test_a_page_proves_its_own_host_only(
+    varnish: Rig, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One host is purged, another one is passed on, and no answer of that tells."""
+    monkeypatch.setattr(drivers, "PROBE_TARGET", "http://purge.test/a")
+    url = f"http://bare.test{path}"
+    assert (await inspect(varnish.place(), [], url="", timeout_s=10)).verdict is Verdict.PROVEN
+    for asking in (inspect, prove):
+        finding = await asking(varnish.place(), [], url=url, timeout_s=10)
+        assert (finding.verdict, "serves it on" in finding.why) == (Verdict.UNPROVEN, True)
+
+
+async def test_every_host_of_the_configuration_is_asked(
+    varnish: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finding names the host whose purges are passed on."""
+    monkeypatch.setattr(drivers, "PROBE_TARGET", "http://purge.test/a")
+    finding = await inspect(varnish.place(), [], url="", hosts=["purge.test", "pipe.test"], timeout_s=10)
+    assert (finding.verdict, finding.why.partition(":")[0]) == (Verdict.FORWARDED, "pipe.test")
 
 
 async def test_a_varnish_behind_a_varnish_is_found_by_the_end_of_a_connection(

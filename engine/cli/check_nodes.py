@@ -45,7 +45,7 @@ def check_nodes(args: argparse.Namespace, out: Output) -> int:
 
     config = load(args.config)
     chosen = _chosen(config, args.node)
-    findings = asyncio.run(inspect_all(config, chosen, url=args.url or ""))
+    findings = asyncio.run(inspect_all(config, chosen, url=_page(args.url)))
     documents = [
         _document(node, finding, args.purge_from or [ENGINE_HERE], config)
         for node, finding in zip(chosen, findings, strict=True)
@@ -67,6 +67,19 @@ def _chosen(config: Config, names: list[str]) -> list[NodeConfig]:
         if name not in known:
             raise UsageError(f"--node: {name!r} is no [[node]]; known: {', '.join(known) or 'none'}")
     return [node for node in config.node if not names or node.name in names]
+
+
+def _page(url: str | None) -> str:
+    """Return the page as targets are stored; it is sent to caches as one of them is."""
+    from engine.errors import RequestError  # noqa: PLC0415 - as above
+    from engine.intake.urls import normalise_url  # noqa: PLC0415 - as above
+
+    if url is None:
+        return ""
+    try:
+        return normalise_url(url, "--url")[0]
+    except RequestError as exc:
+        raise UsageError(str(exc)) from exc
 
 
 def _document(node: NodeConfig, finding: Finding, engines: list[str], config: Config) -> Document:

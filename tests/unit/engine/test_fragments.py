@@ -112,6 +112,11 @@ def test_check_nodes_refuses_a_node_that_is_not_there(
     assert "'gone' is no [[node]]; known: parent-1, edge-1, edge-2" in capsys.readouterr().err
 
 
+def test_check_nodes_refuses_a_page_that_is_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said("check-nodes", "--config", config, "--url", "img.example.com/a b", code=2)
+    assert "--url: 'img.example.com/a b' is not an absolute URL" in capsys.readouterr().err
+
+
 def test_the_templates_are_found() -> None:
     """In the tree; the wheel has them inside the package."""
     assert (templates.folder() / "purge" / "varnish.vcl.j2").is_file()

@@ -217,7 +217,7 @@ class Endings:
     def _over_but_rebound(self, task: Task) -> None:
         """All that clients count is over: say so. The task is kept, and stored when its rebound is over."""
         state = documents.state_of(task, is_due=task.is_due)
-        if task.is_lost or state not in FINAL_STATES or state is task.state:
+        if task.is_lost or state is _RUNNING or state is task.state:
             return
         self._enter(task, state)
         report = self._report(task)

@@ -110,10 +110,25 @@ class Beside:
             first_at = self._again.pop(subtask, inf)
             waited_for = [fetch for fetch in fetches if fetch.began_at <= first_at]
             if waited_for:
-                self._wait(subtask, waited_for)
+                self._wait(subtask, waited_for, acked_at=self._now())
             else:
                 counts.append(subtask)
         return [(*counts[0], counts[1:] or None)] if counts else []
+
+    def keeps_unanswered(self, item: Item) -> bool:
+        """Keep a purge that got no answer in time, if a prefetch of what it covers is under way.
+
+        Squid answers such a purge only when it has the object: that says nothing about the node. Nobody knows
+        when the purge will be done, so the one that is sent again counts as a first one.
+        """
+        share, index, others = item
+        if self._underway.elsewhere is not None:
+            self._underway.elsewhere.look(0.0)
+        fetches = self._underway.beside(share.operation, share.task.targets[index], self._now())
+        for subtask in ((share, index), *(others or ())) if fetches else ():
+            self._again.pop(subtask, None)
+            self._wait(subtask, fetches, acked_at=inf)
+        return bool(fetches)
 
     def take_all(self) -> list[Item]:
         """Return all purges of clients' tasks that wait: the node is down, and they are parked."""
@@ -123,9 +138,9 @@ class Beside:
         self._due = [purge for purge in self._due if purge.is_row]
         return [(*purge.subtask, None) for purge in own]
 
-    def _wait(self, subtask: Subtask, fetches: list[Fetch]) -> None:
+    def _wait(self, subtask: Subtask, fetches: list[Fetch], *, acked_at: float) -> None:
         """Keep a purge until the last of *fetches* has ended; rows of the delay queue stay rows meanwhile."""
-        purge = _Purge(subtask, self._now(), self._is_free)
+        purge = _Purge(subtask, acked_at, self._is_free)
         self._waiting[purge] = None
         if purge.is_row:
             self._postponed.await_fetch(*purge.request)

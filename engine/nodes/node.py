@@ -277,6 +277,9 @@ class Node:
             self._outcomes.retry(items.pop(0), reason)
             is_suspicious = False
         suspect = items[0] if is_suspicious else None
+        if suspect is not None and connection.has_timed_out and self._beside.keeps_unanswered(suspect):
+            items.pop(0)
+            suspect = None
         if suspect is not None:
             count = self._suspects.count(suspect)
             if count >= QUICK_ATTEMPTS and self.health.survives_a_failure:

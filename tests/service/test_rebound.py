@@ -58,7 +58,7 @@ async def test_parents_are_purged_first_again_and_prefetches_come_after_that(tmp
 
 async def test_what_failed_is_not_sent_again_and_its_prefetch_neither(tmp_path: Path) -> None:
     def script(request: object) -> list[bytes]:
-        return [answer(403) if getattr(request, "path", "") == "/1" else answer(200)]
+        return [answer(400) if getattr(request, "path", "") == "/1" else answer(200)]
 
     with FakeNode(script) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}) as rig:

@@ -132,6 +132,32 @@ async def test_purges_that_wait_are_parked_when_the_node_goes_away_and_ready_doe
         assert cache.methods[-1] == "PURGE"
 
 
+async def test_a_cache_that_answers_a_purge_after_the_fetch_of_the_same_is_not_sick(tmp_path: Path) -> None:
+    """Squid does, however long its origin takes; other purges of its are done meanwhile."""
+    fetched = threading.Event()
+
+    def script(request: Request) -> Iterator[bytes | Act]:
+        if request.path == "/1":
+            fetched.wait(60)
+        yield OK
+
+    with FakeNode(script) as squid:
+        async with rig_of(tmp_path, {"edge-1": squid}, request_timeout_s=0.2) as rig:
+            node = rig.node("edge-1")
+            first = rig.submit(targets=[URL], action="prefetch")
+            await until(lambda: squid.requests)
+            second = rig.submit(targets=[URL], prefetch=True)
+            for number in range(2, 5):
+                await rig.stored(rig.submit(targets=[f"http://a.com/{number}"]), "done")
+            await until(lambda: node.waiting_count == 1)
+            assert (node.state, node.health.last_error) == (NodeState.READY, "")
+            fetched.set()
+            await rig.stored(first, "done")
+            assert (await rig.stored(second, "done"))["counter"] == 2
+            asked = [request.method for request in squid.requests if request.path == "/1"]
+            assert asked == ["GET", "PURGE", "PURGE", "GET"]
+
+
 def table(cache: Cache) -> str:
     return fake_table(cache.node.url, name="edge-1", driver="ats")
 

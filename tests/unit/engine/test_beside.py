@@ -176,3 +176,18 @@ def test_rows_of_the_delay_queue_stay_until_the_prefetch_has_ended() -> None:
     assert bench.rows_told == 1
     assert not bench.postponed.is_waiting(PURGE, URL)
     assert len(bench.postponed) == 0
+
+
+def test_a_purge_without_an_answer_is_kept_only_beside_a_prefetch_of_the_same() -> None:
+    bench = Bench()
+    (purge,) = items_of(URL)
+    assert not bench.beside.keeps_unanswered(purge)
+    fetch = bench.fetch()
+    (other,) = items_of(OTHER)
+    assert not bench.beside.keeps_unanswered(other)
+    assert bench.beside.keeps_unanswered(purge)
+    bench.fetch()  # whether the purge was done before this one began is not known
+    bench.end(fetch)
+    bench.clock.go(SETTLE_S)
+    assert bench.sent_again == [purge]
+    assert bench.acked([purge]) == []

@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from engine.delivery import expansion
+from engine.delivery.early import send_early
 from engine.delivery.inbox import Inbox
 from engine.delivery.parking import behind_parents
 from engine.delivery.rebound import Rebound
@@ -287,7 +288,8 @@ class Dispatch:
         rest, behind = behind_parents(ready, parents)
         for after, indexes in behind.items():
             if share.operation is not _PREFETCH:
-                self._parking.send_early(share, indexes)
+                targets = [share.task.targets[index] for index in indexes]
+                send_early(share.node, share.operation, targets, share.task.id)
             self.park(share, indexes, f"waits for {after.replace(':f', '')}", after=after)
         return rest
 

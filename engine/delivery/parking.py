@@ -1,4 +1,4 @@
-"""Subtasks that cannot be sent now: the rows they leave in delay queues, and purges that go out early.
+"""Subtasks that cannot be sent now: the rows they leave in delay queues.
 
 With a shared store the rows of a task are kept in the task until nothing of it is on its way any more, and
 are then written with its document; from there on it is every engine's. So the count of a task is changed by
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.tasks import documents
 from engine.tasks.records import Parked
-from engine.tasks.task import Share, Task
 from engine.tasks.words import DELAYED, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.observe.counters import Stats
+    from engine.tasks.task import Share, Task
 
 
 class DelayRows(Protocol):
@@ -46,7 +46,6 @@ class Parking:
         self._rows = rows
         self._stats = stats
         self._is_shared = is_shared
-        self._early = _Early()
 
     def park(
         self,
@@ -97,33 +96,6 @@ class Parking:
         """A task's rows are in a shared store, with its document."""
         if task.parked:
             self._rows.written(task.parked)
-
-    def send_early(self, share: Share, indexes: list[int]) -> None:
-        """Purge targets below an unreachable parent now, besides what their rows do later.
-
-        One dead parent must not keep every edge stale. Nobody waits for the answers: until the parent has
-        been purged the edge may fetch the old object from it again, so only the purge after that counts.
-        """
-        targets = [share.task.targets[index] for index in indexes]
-        early = Task.internal(targets, owner=self._early, task_id=share.task.id)
-        # With what else has an owner: a share's lane may stand in one queue only.
-        share.node.add_backlog(Share(early, share.node, share.operation, len(indexes)), range(len(indexes)))
-
-
-class _Early:
-    """Owner of purges sent early, below an unreachable parent: nobody waits for their answers."""
-
-    def acked(self, share: Share, indexes: Sequence[int]) -> None:
-        """Nothing to do: the one after the parent's counts."""
-
-    def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:
-        """Nothing to do: the next one will be seen to fail too."""
-
-    def parked(self, share: Share, indexes: Sequence[int]) -> None:
-        """Nothing to do: it is in the delay queue already."""
-
-    def postponed(self, share: Share, indexes: Sequence[int]) -> None:
-        """Nothing to do: as above."""
 
 
 def behind_parents(ready: list[int], parents: Sequence[Share]) -> tuple[list[int], dict[str, list[int]]]:

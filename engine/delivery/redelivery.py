@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from loguru import logger
 
 from engine.delivery.chunk import Chunk
+from engine.delivery.early import send_rows_early
 from engine.delivery.sent import Sent
 from engine.errors import StoreError
 from engine.nodes.ability import incapable_reason
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import Depth, Parked, ParkedRow
 
 _CHUNK_ROWS: Final = 2000
+_EARLY_ROWS: Final = 20_000
 _READ_RETRY_S: Final = 1.0
 _LOOK_MAX: Final = 200_000  #: oldest rows among which one that may be sent is looked for
 _OTHER_DELIVERS_S: Final = 0.2
@@ -239,6 +241,8 @@ class Redelivery:
         while node.name in self._again and not self._is_over(node):
             self._again.discard(node.name)
             try:
+                if node.state is NodeState.RETURNING:
+                    await self._send_early(node)
                 while await self._deliver_turn(node):
                     pass
                 self._sent.pop(node.name, None)
@@ -259,6 +263,11 @@ class Redelivery:
         wait_s = node.postponed.next_s(self._looked_at.get(node.name, 0.0))
         if wait_s is not None:
             self.deliver_later(node.name, wait_s)
+
+    async def _send_early(self, node: Node) -> None:
+        """Purge what waits for parents: when it was parked it was not, if the node was away, too."""
+        for saver in self._savers.savers:
+            send_rows_early(node, await self._reader.read(saver.store.behind_parked, node.name, _EARLY_ROWS))
 
     async def _deliver_turn(self, node: Node) -> bool:
         """Deliver a chunk, unless another engine does; return whether to go on."""

@@ -148,7 +148,7 @@ class Postponed:
             rows: of the node, oldest first.
             oldest_at: those parked before this are returned all the same, because they are to fail.
         """
-        if not self and not self.incapable:
+        if not self and self.incapable.isdisjoint([row.operation for row in rows]):
             return rows
         tried: set[Pair] = set()
         chosen: list[ParkedRow] = []

@@ -94,6 +94,9 @@ class Store(Protocol):
     def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
         """Return the oldest rows of a delay queue that may go now; on request without prefetches."""
 
+    def behind_parked(self, node: str, limit: int) -> list[ParkedRow]:
+        """Return the oldest rows of a delay queue that wait for their parents."""
+
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """Return a node's rows of prefix and host purges that may go now, newest first, 1000 at the most."""
 

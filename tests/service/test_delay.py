@@ -367,6 +367,22 @@ async def test_a_delivery_that_cannot_read_its_rows_tries_again(tmp_path: Path) 
             assert sorted(edge.urls) == [URL, URL + "2"]
 
 
+async def test_an_edge_that_returns_before_its_parent_is_purged_at_once_and_again_after_it(
+    tmp_path: Path,
+) -> None:
+    """Both were down when the purge came; until then visitors of the edge would be given the old page."""
+    parent, edge = dead(), dead()
+    async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+        task = rig.submit(targets=[URL], prefetch=True, due_s=0.2)
+        assert (await rig.stored(task, "partial"))["delayed"] == 4
+        with edge:
+            await until(lambda: edge.urls == [URL])
+            assert json.loads(rig.store.document(task.id) or b"")["counter"] == 0
+            with parent:
+                await rig.stored(task, "done")
+            assert [request.method for request in edge.requests] == ["PURGE", "PURGE", "GET"]
+
+
 @pytest.mark.parametrize("gone", ["parent-1", "edge-1"])
 async def test_rows_of_a_removed_node_are_counted_once_and_the_rest_is_delivered(
     tmp_path: Path, gone: str

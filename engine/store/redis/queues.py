@@ -156,6 +156,10 @@ class RedisQueues(RedisPart):
         """See `Store.oldest_parked`."""
         return self._oldest(node, ("delay:",) if purges_only else ("delay:", "fetch:"), limit)
 
+    def behind_parked(self, node: str, limit: int) -> list[ParkedRow]:
+        """See `Store.behind_parked`."""
+        return self._oldest(node, ("wait:",), limit)
+
     def _oldest(self, node: str, queues: Sequence[str], limit: int) -> list[ParkedRow]:
         """Return the oldest rows of all regions; a few of each are enough but for where they crowd."""
         share = min(limit, max(50, 4 * limit // self.keys.count))

@@ -73,6 +73,10 @@ class RowReader:
             "node = ? AND after = '' AND operation <> ? ORDER BY seq LIMIT ?", node, prefetch, limit
         )
 
+    def behind_parked(self, node: str, limit: int) -> list[ParkedRow]:
+        """See `Store.behind_parked`."""
+        return self._parked("node = ? AND after <> '' ORDER BY seq LIMIT ?", node, limit)
+
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""
         return self._parked(

@@ -102,19 +102,3 @@ def test_targets_wait_for_exactly_the_parents_that_are_delayed_for_them() -> Non
         {"parent-1,parent-2:f": [0], "parent-1": [1]},
     )
     assert (token_of(parent), token_of(other)) == ("parent-1", "parent-2:f")
-
-
-def test_a_purge_sent_early_counts_for_nobody() -> None:
-    parking, _, _ = make()
-    edge = share()
-    parking.send_early(edge, [1])
-    assert isinstance(edge.node, NotingNode)
-    [(early, indexes)] = edge.node.backlog
-    assert (early.task.targets, indexes) == ([TARGETS[1]], [0])
-    owner = early.task.owner
-    assert owner is not None
-    owner.acked(early, [0])
-    owner.failed(early, [0], "answered 500")
-    owner.parked(early, [0])
-    owner.postponed(early, [0])
-    assert (edge.acked_count, edge.failed_count, list(edge.states)) == (0, 0, [BLOCKED] * 3)

@@ -1,0 +1,54 @@
+"""Purges sent early: now, below a parent that cannot be purged, besides what their rows do later.
+
+One dead parent must not keep every edge stale. Nobody waits for the answers: until the parent has been purged
+the edge may fetch the old object from it again, so only the purge after that counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.tasks.task import Share, Task
+from engine.tasks.words import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from engine.tasks.records import ParkedRow
+    from engine.tasks.task import NodeRef
+
+
+class _Early:
+    """Owner of purges sent early."""
+
+    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: the one after the parent's counts."""
+
+    def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:
+        """Nothing to do: the next one will be seen to fail too."""
+
+    def parked(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: its row is in the delay queue, and is sent early when the node returns."""
+
+    def postponed(self, share: Share, indexes: Sequence[int]) -> None:
+        """Nothing to do: as above."""
+
+
+_EARLY: Final = _Early()
+
+
+def send_early(node: NodeRef, operation: Operation, targets: list[str], task_id: str) -> None:
+    """Purge *targets* of a task on *node* now."""
+    early = Task.internal(targets, owner=_EARLY, task_id=task_id)
+    # With what else has an owner: a share's lane may stand in one queue only.
+    node.add_backlog(Share(early, node, operation, len(targets)), range(len(targets)))
+
+
+def send_rows_early(node: NodeRef, rows: Iterable[ParkedRow]) -> None:
+    """Purge what *rows* of *node* ask for now; each once, and no prefetch."""
+    wanted: dict[int, dict[str, None]] = {}
+    for row in rows:
+        if row.operation != Operation.PREFETCH:
+            wanted.setdefault(row.operation, {})[row.target] = None
+    for operation, targets in wanted.items():
+        send_early(node, Operation(operation), list(targets), "early")

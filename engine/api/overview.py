@@ -98,7 +98,7 @@ class Overview:
 
     def own_unproven(self) -> dict[str, str]:
         """Return the nodes that were seen to pass purges on, with the reason; not all, when they are many."""
-        unproven = [node for node in self._nodes.values() if node.passes_on]
+        unproven = [node for node in self._nodes.values() if node.proving.is_forwarding]
         return {node.name: node.health.last_error for node in unproven[:_UNPROVEN_MAX]}
 
     def own_metrics(self) -> bytes:
@@ -149,7 +149,7 @@ class Overview:
             "acked": node.acked_count,
             "refused": node.refused_count,
             "failed": node.failed_count,
-            "evidence": node.judge.rests_on,
+            "evidence": node.proving.judge.rests_on,
             "held": node.holds.documents(),
             "last_error": node.health.last_error,
             "last_error_at": node.health.last_error_at,

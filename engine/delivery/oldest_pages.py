@@ -45,4 +45,4 @@ class OldestPages:
                 logger.warning("the delay queue of {} cannot be read: {}", node.name, exc)
                 return
             for row in rows:
-                node.offer(row.operation, row.target)
+                node.proving.offer(row.operation, row.target)

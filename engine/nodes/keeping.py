@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from engine.config.tables import NodeConfig
+    from engine.nodes.channel import Channel
     from engine.nodes.holds import Holds
     from engine.nodes.postponed import Postponed
     from engine.nodes.queue import Item
     from engine.nodes.sink import Events, Outcomes
+    from engine.tasks.task import Share
 
 
 class Keeping:
@@ -52,6 +56,17 @@ class Keeping:
         wait_s = self._postponed.next_s()
         if wait_s is not None:
             self._events.postponed(self._config, wait_s)
+
+    def park_all(self, channels: Sequence[Channel], reason: str) -> None:
+        """Everything that waits in memory goes to the delay queue: the delay queue's first."""
+        waiting = [channel.take_backlog() for channel in channels]
+        waiting += [channel.take_queue() for channel in channels]
+        for subtasks in waiting:
+            shares: dict[Share, list[int]] = {}
+            for share, index in subtasks:
+                shares.setdefault(share, []).append(index)
+            for share, indexes in shares.items():
+                self._outcomes.park(share, indexes, reason)
 
     def let_go(self, acked: list[Item]) -> None:
         """What is acked is not refused or held any more: have the rows sent that waited for that."""

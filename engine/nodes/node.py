@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from engine.observe.logs import AnswerRow
     from engine.tasks.task import Share
 
-_SERVER_ERROR: Final = 500
 _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
 
 
@@ -87,7 +86,7 @@ class Node:
         self._suspects = Suspects()
         self.postponed = Postponed(now, settings.poison_after_s, self.holds, incapable_of(config))
         self._keeping = Keeping(config, self.holds, self.postponed, events, outcomes)
-        self._proving = Proving(
+        self.proving = Proving(
             Place(config, self.address),
             self.health,
             self.postponed,
@@ -97,18 +96,10 @@ class Node:
             timeout_s=settings.request_timeout_s,
             interval_s=evidence_interval_s,
         )
-        self._proving.on_down, self._proving.on_back = self._gone_down, self._answers_again
-        self.offer = self._proving.offer  #: takes a subtask that waits for an unproven node
-        self.judge = self._proving.judge
-        self._readings = Readings(config, self.judge, stats, log_subtasks)
-        self.purges = Channel(
-            self,
-            purge_limits(settings),
-            buffers,
-            timer,
-            holds=self.holds,
-            sign=self.judge.sign,
-        )
+        self.proving.on_down, self.proving.on_back = self._gone_down, self._answers_again
+        judge = self.proving.judge
+        self._readings = Readings(config, judge, stats, log_subtasks)
+        self.purges = Channel(self, purge_limits(settings), buffers, timer, holds=self.holds, sign=judge.sign)
         self.fetches = Fetches(config.name, timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
         self.underway = Underway(self.purges.oldest_sent_at)
@@ -149,11 +140,6 @@ class Node:
     def coalesced(self) -> int:
         """Subtasks settled by another's request so far."""
         return self.purges.coalesced + self.prefetches.coalesced
-
-    @property
-    def passes_on(self) -> bool:
-        """Whether a server behind it was seen to answer its purges."""
-        return self._proving.is_forwarding
 
     # Work in
 
@@ -221,7 +207,7 @@ class Node:
             self._outcomes.acked(counted)
         if not rest:
             return
-        for item, meaning, answer in self._proving.keep(rest):
+        for item, meaning, answer in self.proving.keep(rest):
             self._not_acked(item, meaning, answer)
         if not acked and not self._is_closed:
             self._count_wrong(rest)
@@ -240,18 +226,12 @@ class Node:
         self._outcomes.failed(item, reason)
 
     def _count_wrong(self, rest: list[Unacked]) -> None:
-        """Count purges of a read without an ack that were answered 5xx; many in a row make the node sick.
-
-        Such an answer to a prefetch comes from the origin.
-        """
-        for (share, index, _), outcome, answer in rest:
-            operation = share.operation
-            if outcome is Outcome.RETRY and answer.status >= _SERVER_ERROR and operation is not _PREFETCH:
-                reason = self._readings.reason_of(operation, outcome, answer)
-                if self.health.answered_wrongly(operation, share.task.targets[index], reason):
-                    self.holds.hold(self.health.wrong, self._sick_reason())
-                    self._gone_down(self.health.last_error)
-                    return
+        """Count purges of a read without an ack that were answered 5xx; many in a row make the node sick."""
+        for operation, target, reason in self._readings.server_errors(rest):
+            if self.health.answered_wrongly(operation, target, reason):
+                self.holds.hold(self.health.wrong, f"sick: {self.health.last_error}")
+                self._gone_down(self.health.last_error)
+                return
 
     def held(self, items: list[Item], reason: str) -> None:
         """Keep requests that are not sent; see `keeping`."""
@@ -290,7 +270,9 @@ class Node:
             self.failed(reason, is_sick=connection.has_timed_out)
             if connection.has_timed_out and self.health.is_down:
                 share, index, _ = suspect
-                self.holds.hold([(share.operation, share.task.targets[index])], self._sick_reason())
+                self.holds.hold(
+                    [(share.operation, share.task.targets[index])], f"sick: {self.health.last_error}"
+                )
         elif self.health.is_down:
             self._park_all()
 
@@ -324,25 +306,12 @@ class Node:
         self.purges.abort_all(reason)
         self.prefetches.abort_all(reason)
         self._park_all()
-        self._proving.ask(attempt=max(0, self.health.sick_times - 1))
+        self.proving.ask(attempt=max(0, self.health.sick_times - 1))
 
     def _park_all(self) -> None:
         """Everything that waits in memory goes to the delay queue."""
         self.purges.put_back(self._outcomes.without_cancelled(self._beside.take_all()))
-        for take_all in (
-            self.purges.take_backlog,
-            self.prefetches.take_backlog,
-            self.purges.take_queue,
-            self.prefetches.take_queue,
-        ):
-            shares: dict[Share, list[int]] = {}
-            for share, index in take_all():
-                shares.setdefault(share, []).append(index)
-            for share, indexes in shares.items():
-                self._outcomes.park(share, indexes, self._away_reason())
-
-    def _sick_reason(self) -> str:
-        return f"sick: {self.health.last_error}"
+        self._keeping.park_all((self.purges, self.prefetches), self._away_reason())
 
     def _away_reason(self) -> str:
         what = "sick" if self.health.state is NodeState.SICK else "unreachable"
@@ -352,11 +321,11 @@ class Node:
         """Keep the node from being ready until it has answered a probe: its delay queue has rows."""
         if not self._is_closed:
             self.health.doubt()
-            self._proving.ask()
+            self.proving.ask()
 
     def start(self) -> None:
         """Ask whose the node's answers are, now and every ``evidence_interval_s``."""
-        self._proving.start()
+        self.proving.start()
 
     def _answers_again(self) -> None:
         """A probe was answered."""
@@ -378,6 +347,6 @@ class Node:
     def close(self) -> None:
         """Stop sending. What waits in memory is in the store's journal."""
         self._is_closed = True
-        self._proving.close()
+        self.proving.close()
         self.purges.close()
         self.prefetches.close()

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from engine.nodes.queue import Item
     from engine.nodes.readings import Unacked
     from engine.nodes.sink import Events, Outcomes
-    from engine.tasks.task import Share
 
 
 class Proving:
@@ -130,13 +129,10 @@ class Proving:
             requests = ((share.operation, share.task.targets[at]) for (share, at, _), _ in unproven)
             self._postponed.holds.hold(requests, reason)
         self._lost(reason, is_untold=whose is Whose.UNTOLD)
-        kept: dict[Share, list[int]] = {}
-        for share, index, others in self._outcomes.without_cancelled([item for item, _ in unproven]):
+        items = [item for item, _ in unproven]
+        for share, index, _ in items:
             self.offer(share.operation, share.task.targets[index])
-            for owner, place in ((share, index), *(others or ())):
-                kept.setdefault(owner, []).append(place)
-        for share, indexes in kept.items():
-            self._outcomes.park(share, indexes, f"{reason}; it is sent again when the node is proven")
+        self._outcomes.hold(items, f"{reason}; it is sent again when the node is proven")
         return [each for each in rest if each[1] is not Outcome.UNPROVEN]
 
     def _whose(self, item: Item, answer: Answer) -> Whose:

@@ -9,7 +9,7 @@ from engine.nodes.evidence import Whose
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from engine.config.tables import NodeConfig
     from engine.nodes.answer import Answer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PREFETCH: Final = Operation.PREFETCH  # see `health`
 _ABSENT: Final = Outcome.ABSENT
 _NOT_FOUND: Final = 404
+_SERVER_ERROR: Final = 500
 
 
 class Readings:
@@ -135,6 +136,13 @@ class Readings:
         if whose is Whose.FORWARDED:
             return False
         return whose is Whose.OWN or outcome > _ABSENT or self._judge.is_proven(target)
+
+    def server_errors(self, rest: list[Unacked]) -> Iterator[tuple[Operation, str, str]]:
+        """Yield operation, target and reason of purges that were answered 5xx (prefetches: by the origin)."""
+        for (share, index, _), outcome, answer in rest:
+            operation = share.operation
+            if outcome is Outcome.RETRY and answer.status >= _SERVER_ERROR and operation is not _PREFETCH:
+                yield operation, share.task.targets[index], self.reason_of(operation, outcome, answer)
 
     def reason_of(self, operation: Operation, outcome: Outcome, answer: Answer) -> str:
         """Say what the cache answered, and what an operator can do about it."""

@@ -87,4 +87,4 @@ async def test_a_ready_node_is_asked_again_and_found_out_without_a_purge(tmp_pat
             node.start()
             await until(lambda: node.state == "unproven")
             assert len(probes) >= 3
-            assert node.judge.rests_on == "none"
+            assert node.proving.judge.rests_on == "none"

@@ -40,8 +40,9 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> An
             since=12.0,
             keeps_rows=state in {NodeState.DOWN, NodeState.SICK, NodeState.UNPROVEN},
         ),
-        judge=SimpleNamespace(rests_on="mark"),
-        passes_on=state is NodeState.UNPROVEN,
+        proving=SimpleNamespace(
+            judge=SimpleNamespace(rests_on="mark"), is_forwarding=state is NodeState.UNPROVEN
+        ),
     )
 
 

@@ -47,6 +47,7 @@ ENGINE_AT_LEAST: dict[str, float] = {
     "prefetch_timeout_s": 0.01,
     "prefetch_max_bytes": 1,
     "delay_ttl_s": 1,
+    "delay_rows_max": 1,
 }
 STORE_AT_LEAST: dict[str, float] = {
     "region_count": 1,

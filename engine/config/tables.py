@@ -44,6 +44,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     retention_days: float = 3
     gone_after_s: float = 3600  #: what waits for a node that is not configured any more fails after so long
     delay_ttl_s: float = 7 * 86400  #: what waited longer for its node fails, unsent
+    delay_rows_max: int = 10_000_000  #: of one node; then tasks for it alone are answered 503
     listen_backlog: int = 4096
     connections_max: int = 10_000
     body_max_bytes: int = 8 * 1024 * 1024

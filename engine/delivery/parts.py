@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.delivery.absent import PlanNodes
 from engine.delivery.dispatch import Dispatch
 from engine.delivery.endings import Endings
+from engine.delivery.full_queues import FullQueues
 from engine.delivery.gone import GoneNodes
 from engine.delivery.journal_rows import JournalRows
 from engine.delivery.late import LateResults
@@ -40,6 +42,7 @@ class Delivery:
     load: Load
     journal_rows: JournalRows
     queues: DelayQueues
+    full: FullQueues
     endings: Endings
     late: LateResults
     redelivery: Redelivery
@@ -65,13 +68,19 @@ class Surroundings:
 
 
 def build_delivery(
-    around: Surroundings, *, ttl_s: float = 0, gone_after_s: float = 3600, is_shared: bool = False
+    around: Surroundings,
+    *,
+    ttl_s: float = 0,
+    rows_max: int = sys.maxsize,
+    gone_after_s: float = 3600,
+    is_shared: bool = False,
 ) -> Delivery:
     """Return the parts, wired together; the loop must be running.
 
     Args:
         around: nodes and savers in it may come later, because they tell these parts what comes of tasks.
         ttl_s: older rows of delay queues fail unsent; 0: none does.
+        rows_max: rows of one node; see `FullQueues`.
         gone_after_s: rows of nodes that are not configured any more fail after so long.
         is_shared: other engines work with the same store.
     """
@@ -80,7 +89,8 @@ def build_delivery(
     load = Load(loop)
     touched = Touched() if is_shared else None
     journal_rows = JournalRows(savers.of)
-    queues = DelayQueues(savers, around.reader)
+    full = FullQueues(around.nodes, rows_max, around.on_alert)
+    queues = DelayQueues(savers, around.reader, full)
     parking = Parking(queues, stats, is_shared=is_shared)
     endings = Endings(
         regions,
@@ -130,5 +140,5 @@ def build_delivery(
     pages = OldestPages(around.nodes, savers, around.reader)
     events = NodeEvents(redelivery, pages, stats, around.on_alert)
     return Delivery(
-        load, journal_rows, queues, endings, late, redelivery, sweep, dispatch, events, gone, touched
+        load, journal_rows, queues, full, endings, late, redelivery, sweep, dispatch, events, gone, touched
     )

@@ -16,6 +16,7 @@ from engine.base.futures import settle_once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.delivery.full_queues import FullQueues
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.saver.saver import Saver
@@ -30,15 +31,17 @@ class DelayQueues:
     Args:
         savers: write the rows.
         reader: reads the store.
+        full: told how many rows a node has.
     """
 
-    def __init__(self, savers: SaverPool, reader: StoreReader) -> None:
+    def __init__(self, savers: SaverPool, reader: StoreReader, full: FullQueues) -> None:
         self.behind: set[str] = set()  #: nodes that have, or had, rows waiting for their parents
         self.on_written: Callable[[str, Sequence[Parked]], None] = _ignore
         """Told of a node that got rows in a shared store, and of those."""
         self.on_cancelled: Callable[[str], None] = _ignore  #: told of a task whose rows are dropped
         self._savers = savers
         self._reader = reader
+        self._full = full
         self._loop = asyncio.get_running_loop()
         self._counts: dict[str, dict[Saver, _Count]] = {}
         self._counting = asyncio.Lock()
@@ -105,12 +108,15 @@ class DelayQueues:
                 pin, known = await saver.pinned(count.known, _WRITE_LIMIT_S)
                 rows = await self._reader.read(pin, name)  # the count changes meanwhile
                 count.depth += rows - known
+        self._full.note(name, self.depth(name))
 
     def refresh(self, depths: dict[str, Depth]) -> None:
         """Take over how full a shared store's queues are."""
         saver = self._savers.savers[0]
         for name in self._counts.keys() | depths.keys():
-            self._count(name, saver).depth = depths[name].count if name in depths else 0
+            count = depths[name].count if name in depths else 0
+            self._count(name, saver).depth = count
+            self._full.note(name, count)
         self._oldest_at.update({name: depth.oldest_at for name, depth in depths.items()})
 
     def _count(self, name: str, saver: Saver) -> _Count:
@@ -126,6 +132,7 @@ class DelayQueues:
             self._oldest_at[node] = rows[0].parked_at
         saver = self._savers.of(task_id)
         saver.park(rows, self._count(node, saver).come(len(rows)))
+        self._full.note(node, self.depth(node))
 
     def unpark(self, task_id: str, counts: dict[str, int]) -> None:
         """Drop all rows of a task that is cancelled: node → how many there are."""
@@ -145,6 +152,7 @@ class DelayQueues:
             if not self.depth(name):
                 self._oldest_at[name] = own[0].parked_at
             self._count(name, self._savers.savers[0]).depth += len(own)
+            self._full.note(name, self.depth(name))
             self.on_written(name, own)
 
     async def drop(self, saver: Saver, name: str, delivered: list[Delivered]) -> None:
@@ -153,6 +161,7 @@ class DelayQueues:
         gone = self._count(name, saver).go(len(delivered))
         saver.deliver(delivered, partial(_call_all, [gone, partial(settle_once, written, None)]))
         await written
+        self._full.note(name, self.depth(name))
 
 
 class _Count:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.delivery.dispatch import Dispatch
+    from engine.delivery.full_queues import FullQueues
     from engine.delivery.load import Load
     from engine.intake.auth import Token
     from engine.intake.validate import Validator
@@ -47,6 +48,7 @@ class Admission:
         dispatch: works on what is committed.
         savers: write what is accepted.
         load: counts live subtasks; see `Room`.
+        full: knows the nodes that nothing more may wait for.
         stats: counts tasks and refusals.
         peers: the other workers of an engine whose tasks have one owner each; None: there are none.
         replayed: set while nothing of an earlier process is left in the store.
@@ -65,6 +67,7 @@ class Admission:
         stats: Stats,
         *,
         load: Load,
+        full: FullQueues,
         peers: Peers | None = None,
         replayed: asyncio.Event,
         live_max: int,
@@ -78,6 +81,7 @@ class Admission:
         self._regions = regions
         self._dispatch = dispatch
         self._load = load
+        self._full = full
         self._on_alert = on_alert
         self._room = Room(
             asyncio.get_running_loop(),
@@ -119,6 +123,8 @@ class Admission:
             if forwarding is not None and forwarding.is_elsewhere(task):
                 forwarding.forward(task.id, body, token.name, answer)
                 return
+            if self._full.names:
+                self._full.check(task)
             task.token = token.name if token.is_limited else ""
             first = self._regions.add(task)
             if first is not task:

@@ -160,6 +160,7 @@ def _delivery(core: Core) -> Delivery:
             on_alert=core.on_alert,
         ),
         ttl_s=settings.delay_ttl_s,
+        rows_max=settings.delay_rows_max,
         gone_after_s=settings.gone_after_s,
         is_shared=core.is_shared,
     )
@@ -174,6 +175,7 @@ def _admission(core: Core, delivery: Delivery, validator: Validator, replayed: a
         core.savers,
         core.stats,
         load=delivery.load,
+        full=delivery.full,
         peers=core.task_peers,
         replayed=replayed,
         live_max=settings.live_subtasks_max,

@@ -227,6 +227,37 @@ def test_a_delayed_purge_that_is_refused_waits_until_the_access_list_is_mended(t
         assert engine.wait_for(task_id, "done", timeout_s=40)["errors"] == []
 
 
+def test_a_full_delay_queue_turns_tasks_away_that_have_no_other_node(tmp_path: Path) -> None:
+    """What was accepted before is kept and delivered; then there is room again."""
+
+    def ask(**body: object) -> tuple[int, dict[str, str], bytes]:
+        return engine.request("POST", "/v1/engine/task", json.dumps(body).encode())
+
+    nodes = {"one": FakeNode(), "other": FakeNode()}
+    with (
+        nodes["one"] as node,
+        nodes["other"] as other,
+        EngineProcess(
+            tmp_path,
+            fake_table(node.url, name="edge-1") + fake_table(other.url, name="edge-2"),
+            delay_rows_max=10,
+        ) as engine,
+    ):
+        node.stop()
+        urls = [f"http://{HOST}/{number}" for number in range(10)]
+        first = engine.submit(urls, nodes=["edge-1"])
+        engine.wait_for(first, "partial")
+        status, headers, body = ask(targets=urls[:1], nodes=["edge-1"])
+        assert (status, headers["retry-after"]) == (503, "60")
+        assert "the delay queue of edge-1 is full" in json.loads(body)["detail"]
+        both = engine.submit(urls[:1])
+        assert engine.wait_for(both, "partial")["counter"] == 1
+        node.start()
+        for task_id in (first, both):
+            engine.wait_for(task_id, "done", timeout_s=40)
+        assert ask(targets=urls[:1], nodes=["edge-1"])[0] == 202
+
+
 def test_delivery_goes_on_after_the_node_dies_in_the_middle_of_it(tmp_path: Path) -> None:
     """One delayed purge waits for its next attempt while the node goes down again."""
     died = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -72,6 +73,7 @@ class Bench:
             self.saver,
             self.stats,
             load=self.load,
+            full=cast("Any", SimpleNamespace(names=())),
             replayed=asyncio.Event(),
             live_max=live_max,
             wait_s=wait_s,

@@ -1,0 +1,77 @@
+"""Full delay queues: told once, and which tasks would only add rows to them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.delivery.full_queues import FullQueues
+from engine.errors import BacklogFullError
+from engine.nodes.health import Health
+from engine.nodes.holds import REFUSALS_BEFORE_HOLD, Holds
+from engine.tasks.plan import Plan, Step
+from engine.tasks.task import Task
+from engine.tasks.words import Operation
+
+PURGE = Operation.PURGE_URL
+
+
+class Bench:
+    """Two nodes that cannot be reached."""
+
+    def __init__(self) -> None:
+        self.alerts: list[tuple[str, str, str]] = []
+        self.said = ""
+        self.nodes: Any = {name: self.node() for name in ("edge-1", "edge-2")}
+        self.full = FullQueues(self.nodes, 100, lambda *alert: self.alerts.append(alert))
+
+    def node(self) -> Any:
+        node = SimpleNamespace(health=Health(lambda: 0.0), holds=Holds(lambda: 0.0))
+        node.health.doubt()
+        return node
+
+    def takes(self, *names: str, target: str = "http://a.com/x") -> bool:
+        task = Task.internal([target], owner=None, task_id="t")
+        task.plan = Plan(tuple(Step(name, "edge", PURGE, (), is_parent=False) for name in names))
+        try:
+            self.full.check(task)
+        except BacklogFullError as exc:
+            self.said = str(exc)
+            return False
+        return True
+
+
+def test_a_full_queue_is_told_once_and_again_when_there_is_room() -> None:
+    bench = Bench()
+    for depth in (99, 100, 150, 95, 120, 89, 50):
+        bench.full.note("edge-1", depth)
+    assert [alert[:2] for alert in bench.alerts] == [
+        ("delay:edge-1", "error"),
+        ("delay:edge-1", "resolved"),
+    ]
+    assert "the delay queue of edge-1 is full: 100 rows (delay_rows_max 100)" in bench.alerts[0][2]
+    assert bench.full.names == set()
+
+
+def test_only_a_task_that_goes_nowhere_else_is_refused() -> None:
+    bench = Bench()
+    assert bench.takes("edge-1")
+    bench.full.note("edge-1", 100)
+    assert not bench.takes("edge-1")
+    assert bench.said == "the delay queue of edge-1 is full, retry in 60 s"
+    assert bench.takes("edge-1", "edge-2")
+    bench.full.note("edge-2", 100)
+    assert not bench.takes("edge-1", "edge-2")
+
+
+@pytest.mark.parametrize(("host", "takes"), [("a.com", False), ("b.com", True)])
+def test_a_ready_node_with_a_full_queue_takes_what_it_does_not_hold(host: str, *, takes: bool) -> None:
+    bench = Bench()
+    node = bench.nodes["edge-1"]
+    node.health.ready()
+    for _ in range(REFUSALS_BEFORE_HOLD):
+        node.holds.refused(PURGE, "http://a.com/", "answered 403")
+    bench.full.note("edge-1", 100)
+    assert bench.takes("edge-1", target=f"http://{host}/x") is takes

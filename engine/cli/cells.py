@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
-    "notes",  # behind what was there before it: scripts count columns
+    *("notes", "evidence"),  # behind what was there before: scripts count columns
 )
 ENGINE_COLUMNS = (
     *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),

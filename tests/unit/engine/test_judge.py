@@ -134,3 +134,17 @@ def test_reasons_say_what_to_change() -> None:
     assert 'let it send "Purgeline-Cache: nginx edge-1"' in untold
     assert all("purgeline render nginx" in reason for reason in (forwarded, untold))
     assert "Purgeline-Nonce" in judging.reason_without_nonce()
+
+
+def test_the_page_of_a_purge_by_nginx_proves_its_host_and_is_looked_at_for_each_target() -> None:
+    judging = judge("nginx")
+    page = b"<html><head><title>Successful purge</title></head><br>Key : a.com/1\r\n</html>"
+    head = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n"
+    purged = answer(head % len(page) + page)
+    assert judging.whose(PURGE, "http://a.com/2", purged) is not Whose.OWN
+    assert not judging.is_proven("http://a.com/2")
+    assert judging.whose(PURGE, TARGET, purged) is Whose.OWN
+    assert judging.is_proven("http://a.com/2")
+    assert judging.rests_on == "shape"
+    assert not judging.knows(PURGE, purged)
+    assert not judging.owns_run(PURGE, TARGET, purged)

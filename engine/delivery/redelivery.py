@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
 from engine.delivery.chunk import Chunk
+from engine.delivery.due_rows import CHUNK_ROWS, DueRows
 from engine.delivery.early import send_rows_early
 from engine.delivery.sent import Sent
 from engine.errors import StoreError
-from engine.nodes.ability import incapable_reason
 from engine.nodes.health import NodeState
 
 if TYPE_CHECKING:
@@ -37,15 +36,11 @@ if TYPE_CHECKING:
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
-    from engine.store.store import Store
     from engine.tasks.records import Depth, Parked, ParkedRow
 
-_CHUNK_ROWS: Final = 2000
 _EARLY_ROWS: Final = 20_000
 _READ_RETRY_S: Final = 1.0
-_LOOK_MAX: Final = 200_000  #: oldest rows among which one that may be sent is looked for
 _OTHER_DELIVERS_S: Final = 0.2
-_REST_SHARE: Final = 20  #: a look among rows that may not be sent takes at most a part in so many of the time
 _LATER_LEAST_S: Final = 0.25  #: rows that may be sent again at nearly the same time go together
 
 
@@ -90,17 +85,15 @@ class Redelivery:
         self._nodes = nodes
         self._savers = savers
         self._reader = reader
-        self._reasons = reasons
         self._on_alert = on_alert
         self._ttl_s = ttl_s
         self._loop = asyncio.get_running_loop()
+        self._due_rows = DueRows(reader, reasons, self._loop.time, ttl_s=ttl_s)
         self._sent: dict[str, Sent] = {}
         self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[Any]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._looked_at: dict[str, float] = {}  # when a node's rows were read last
-        self._waiting: dict[str, int] = {}  # nodes whose rows may all not be sent yet, and how many those are
-        self._rest_until: dict[str, float] = {}  # after a long look among those
         self._chunks: dict[str, Chunk] = {}  # of each node that is being delivered
         self._is_held = False  # nothing is delivered yet; see `hold`
         self._is_stopped = False
@@ -164,13 +157,8 @@ class Redelivery:
     def _deliver_written(self, name: str, rows: Sequence[Parked]) -> None:
         """Rows have come into a shared store: deliver them, unless each of them has to wait."""
         node = self._nodes.get(name)
-        if node is not None and node.postponed:
-            ready = [row for row in rows if not row.after]
-            if all(node.postponed.is_waiting(row.operation, row.target) for row in ready):
-                if name in self._waiting:
-                    self._waiting[name] += len(ready)
-                return
-        self._deliver_reachable(name)
+        if node is not None and not self._due_rows.all_wait(node, rows):
+            self._deliver_reachable(name)
 
     def refresh(self, depths: dict[str, Depth]) -> None:
         """Take over how full a shared store's queues are, and deliver what nodes that are ready have.
@@ -178,12 +166,11 @@ class Redelivery:
         Rows that all have to wait are looked at when their time has come, or when others are among them.
         """
         self._queues.refresh(depths)
-        now = self._loop.time()
         for name, depth in depths.items():
             node = self._nodes.get(name)
             if node is None or not depth.ready or node.state is not NodeState.READY:
                 continue
-            if depth.ready != self._waiting.get(name) and now >= self._rest_until.get(name, 0.0):
+            if self._due_rows.may_have_others(name, depth.ready):
                 self.deliver(name)
 
     def _forget(self, task_id: str) -> None:
@@ -240,6 +227,7 @@ class Redelivery:
         self._again.add(node.name)
         while node.name in self._again and not self._is_over(node):
             self._again.discard(node.name)
+            self._due_rows.begin(node.name)
             try:
                 if node.state is NodeState.RETURNING:
                     await self._send_early(node)
@@ -295,12 +283,13 @@ class Redelivery:
         purges_only = node.state is not NodeState.READY
         self._looked_at[node.name] = self._loop.time()
         chunks = [
-            await self._due_rows(node, saver.store, purges_only=purges_only) for saver in self._savers.savers
+            await self._due_rows.read(node, saver.store, purges_only=purges_only)
+            for saver in self._savers.savers
         ]
         if not any(chunks):
             return await self._nothing_left(node)
         self._queues.note_oldest(node.name, min(_first_parked_at(chunks)))
-        if node.state is NodeState.RETURNING and sum(map(len, chunks)) < _CHUNK_ROWS:
+        if node.state is NodeState.RETURNING and sum(map(len, chunks)) < CHUNK_ROWS:
             node.catch_up()
         for saver, rows in zip(self._savers.savers, chunks, strict=True):
             if not rows:
@@ -321,37 +310,6 @@ class Redelivery:
             if chunk.is_cut:
                 break  # the node went down, and may be back by now: ask again
         return True
-
-    async def _due_rows(self, node: Node, store: Store, *, purges_only: bool) -> list[ParkedRow]:
-        """Return the oldest rows of a node that may be sent, whatever others lie before them."""
-        limit = _CHUNK_ROWS + len(node.postponed)
-        began_at = self._loop.time()
-        while True:
-            rows: list[ParkedRow] = await self._reader.read(
-                store.oldest_parked, node.name, limit, purges_only
-            )
-            if node.postponed.incapable:
-                self._tell_incapable(node, rows)
-            oldest_at = time.time() - self._ttl_s if self._ttl_s else 0.0
-            due = node.postponed.sendable(rows, oldest_at)
-            if due or len(rows) < limit or limit >= _LOOK_MAX:
-                self._note_look(node.name, began_at, waiting=0 if due else len(rows))
-                return due[:_CHUNK_ROWS]
-            limit = min(2 * limit, _LOOK_MAX)
-
-    def _tell_incapable(self, node: Node, rows: Sequence[ParkedRow]) -> None:
-        """Have the tasks of rows whose operation the node cannot do say so."""
-        for operation in {row.operation for row in rows} & node.postponed.incapable:
-            asked = (row for row in rows if row.operation == operation)
-            self._reasons.tell(asked, incapable_reason(node.config, operation))
-
-    def _note_look(self, name: str, began_at: float, *, waiting: int) -> None:
-        """Note how many rows may all not be sent yet; 0: one may. A long look is not repeated at once."""
-        self._waiting.pop(name, None)
-        if waiting:
-            now = self._loop.time()
-            self._waiting[name] = waiting
-            self._rest_until[name] = now + _REST_SHARE * (now - began_at)
 
     async def _nothing_left(self, node: Node) -> bool:
         """Take the node one state further; return whether to look for rows again."""

@@ -97,6 +97,15 @@ class Store(Protocol):
     def behind_parked(self, node: str, limit: int) -> list[ParkedRow]:
         """Return the oldest rows of a delay queue that wait for their parents."""
 
+    def parked_page(
+        self, node: str, place: int, limit: int, purges_only: bool = False
+    ) -> tuple[list[ParkedRow], int]:
+        """Return some rows that may go now, from *place* on (0: the first), and the place of the next page.
+
+        About *limit* rows, oldest first within a page; a place of 0 is the end. Rows that go meanwhile may
+        make a later page of a shared store begin some rows too far.
+        """
+
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """Return a node's rows of prefix and host purges that may go now, newest first, 1000 at the most."""
 

@@ -432,6 +432,23 @@ def test_prefetches_behind_purges_of_their_node_are_found_and_go_with_these(stor
     assert document["failed"] >= 2
 
 
+def test_pages_of_a_queue_have_all_rows_that_may_go(store: Store) -> None:
+    rows = [parked(f"{number}", task=f"t{number % 7}") for number in range(300)]
+    others = [parked("f", op=Operation.PREFETCH), parked("w", after="p1"), parked("m", node="m")]
+    store.commit(Batch(parked=[*rows, *others]))
+    for purges_only in (False, True):
+        found: list[str] = []
+        place, pages = 0, 0
+        while True:
+            page, place = store.parked_page("n", place, 60, purges_only)
+            found += targets(page)
+            pages += 1
+            if not place:
+                break
+        assert sorted(found) == sorted([*map(str, range(300)), *([] if purges_only else ["f"])])
+        assert pages > 1
+
+
 def test_rows_that_are_too_old_are_found_in_every_queue_and_the_limit_holds(store: Store) -> None:
     old = [
         parked("x", at=100.0),

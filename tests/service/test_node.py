@@ -337,7 +337,8 @@ async def test_rows_that_make_a_node_sick_do_not_keep_those_behind_them(
 
     They lie many chunks behind, and only the first chunk is sent before the host is held.
     """
-    monkeypatch.setattr("engine.delivery.redelivery._CHUNK_ROWS", 40)
+    monkeypatch.setattr("engine.delivery.due_rows.CHUNK_ROWS", 40)
+    monkeypatch.setattr("engine.delivery.due_rows._PAGE_ROWS", 30)
 
     def picky(request: Request) -> Iterable[bytes | Act]:
         yield answer(503) if request.host == "a.com" else OK

@@ -184,6 +184,23 @@ class RedisQueues(RedisPart):
             for (_, queue), reply in zip(places, replies, strict=True)
         ]
 
+    def parked_page(
+        self, node: str, place: int, limit: int, purges_only: bool = False
+    ) -> tuple[list[ParkedRow], int]:
+        """See `Store.parked_page`: a place is a rank in the queue of each region."""
+        queues = ("delay:",) if purges_only else ("delay:", "fetch:")
+        share = max(50, limit // self.keys.count)
+        replies = self.link.all(
+            [
+                ("ZRANGE", f"{tag}{queue}{node}", place, place + share - 1, "WITHSCORES")
+                for tag in self.keys.tags
+                for queue in queues
+            ]
+        )
+        pages = [_rows(node, reply) for reply in replies]
+        rows = sorted((row for page in pages for row in page), key=lambda row: row.seq)
+        return rows, place + share if any(len(page) == share for page in pages) else 0
+
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""
         replies = self.link.all(

@@ -77,6 +77,20 @@ class RowReader:
         """See `Store.behind_parked`."""
         return self._parked("node = ? AND after <> '' ORDER BY seq LIMIT ?", node, limit)
 
+    def parked_page(
+        self, node: str, place: int, limit: int, purges_only: bool = False
+    ) -> tuple[list[ParkedRow], int]:
+        """See `Store.parked_page`: a place is that of the last row before."""
+        prefetch = -1 if not purges_only else int(Operation.PREFETCH)
+        rows = self._parked(
+            "node = ? AND after = '' AND seq > ? AND operation <> ? ORDER BY seq LIMIT ?",
+            node,
+            place,
+            prefetch,
+            limit,
+        )
+        return rows, int(rows[-1].seq) if len(rows) == limit else 0
+
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""
         return self._parked(

@@ -147,7 +147,7 @@ async def _ask(place: Place, target: str, timeout_s: float) -> Finding | None:
         return None
     whose = drivers.whose(node, Operation.PURGE_URL, target, answer.text)
     finding = wrong_with(node, whose, answer) or _own(node, whose, answer, nonce)
-    if finding.verdict is Verdict.PROVEN and node.driver == "varnish" and not answer.field(MARK):
+    if finding.verdict is Verdict.PROVEN and not answer.field(MARK):
         return await _unless_piped(finding, place, target, timeout_s)
     return finding
 
@@ -172,8 +172,10 @@ def _own(node: NodeConfig, whose: Whose, answer: Exchange, nonce: str) -> Findin
 
 async def _unless_piped(finding: Finding, place: Place, target: str, timeout_s: float) -> Finding:
     """Tell whether a Varnish behind a Varnish answers: it is not told that the connection is to end."""
-    text = request_text(place.config, Operation.PURGE_URL, target).removesuffix("\r\n")
-    answer = await exchange(place.address, f"{text}Connection: close\r\n\r\n", timeout_s=timeout_s)
-    if answer.field("Connection").lower() == "close":
+    request = drivers.end_text(place.config, target)
+    if not request:
+        return finding
+    answer = await exchange(place.address, request, timeout_s=timeout_s)
+    if not drivers.is_piped(answer.text):
         return finding
     return Finding(Verdict.FORWARDED, "a Varnish behind it gave the answer: the purge was piped")

@@ -103,8 +103,26 @@ class Probe:
 
     async def ask(self) -> Problem | None:
         """Return None when the node answers as one whose purges count, otherwise what is wrong."""
-        url = self._config.url
         nonce = secrets.token_hex(8)
+        answer = await self._answer_to(drivers.probe_text(self._config, nonce))
+        problem = answer if isinstance(answer, Problem) else self._problem_of(answer, nonce)
+        if problem is None and self._judge.rests_on == "shape":
+            return await self._unless_piped()
+        return problem
+
+    async def _unless_piped(self) -> Problem | None:
+        """Ask once more, where only the end of a connection shows that a server behind the node answers."""
+        text = drivers.end_text(self._config, drivers.PROBE_TARGET)
+        answer = await self._answer_to(text) if text else None
+        if isinstance(answer, Problem):
+            return answer
+        if answer is not None and drivers.is_piped(answer.text):
+            return Problem(self._judge.reason(Whose.FORWARDED, answer.status), NodeState.UNPROVEN)
+        return None
+
+    async def _answer_to(self, text: str) -> Answer | Problem:
+        """Send one request on a connection of its own."""
+        url = self._config.url
         host, port, context = self._address
         is_open = False
         try:
@@ -112,8 +130,8 @@ class Probe:
                 reader, writer = await asyncio.open_connection(host, port, ssl=context)
                 is_open = True
                 try:
-                    writer.write(drivers.probe_text(self._config, nonce).encode("ascii"))
-                    answer = await _read_answer(reader)
+                    writer.write(text.encode("ascii"))
+                    return await _read_answer(reader)
                 finally:
                     writer.transport.abort()
         except TimeoutError:
@@ -121,7 +139,6 @@ class Probe:
             return Problem(f"{url} gave no answer within {self._timeout_s:g} s", state)
         except (OSError, ValueError, WireError) as exc:
             return Problem(f"{url} cannot be reached: {exc}", NodeState.DOWN)
-        return self._problem_of(answer, nonce)
 
     def _problem_of(self, answer: Answer, nonce: str) -> Problem | None:
         judge, status = self._judge, answer.status

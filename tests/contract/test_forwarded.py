@@ -8,6 +8,7 @@ an origin says; an answer is not told only where nothing in its bytes could tell
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,10 @@ from engine.nodes import drivers
 from engine.nodes.address import Address
 from engine.nodes.evidence import Whose
 from engine.nodes.findings import Place, Verdict
+from engine.nodes.health import NodeState
 from engine.nodes.inspection import inspect, prove
+from engine.nodes.judge import Judge
+from engine.nodes.probe import Probe
 from engine.nodes.wire import AnswerReader
 from engine.tasks.words import Operation
 from release.lab.origin import Origin
@@ -402,6 +406,19 @@ async def test_a_varnish_behind_a_varnish_is_found_by_the_end_of_a_connection(
     assert (finding.verdict, "piped" in finding.why) == (Verdict.FORWARDED, True)
     monkeypatch.setattr(drivers, "PROBE_TARGET", "http://purge.test/a")
     assert (await inspect(varnish.place(), [], url="", timeout_s=10)).verdict is Verdict.PROVEN
+
+
+@pytest.mark.parametrize(("host", "is_problem"), [("keep.parent.test", True), ("purge.test", False)])
+async def test_the_probe_of_an_engine_finds_a_varnish_behind_a_varnish(
+    varnish: Rig, monkeypatch: pytest.MonkeyPatch, host: str, is_problem: bool
+) -> None:
+    monkeypatch.setattr(drivers, "PROBE_TARGET", f"http://{host}/a")
+    config, address = varnish.place()
+    judge = Judge(config, asyncio.get_running_loop().time, 300)
+    probe = Probe(config, address, judge, timeout_s=10, on_problem=print, on_answer=print)
+    problem = await probe.ask()
+    assert (problem is not None) is is_problem
+    assert problem is None or problem.state is NodeState.UNPROVEN
 
 
 @pytest.mark.parametrize(

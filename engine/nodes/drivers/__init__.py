@@ -60,6 +60,9 @@ DRIVERS: Final[dict[str, Driver]] = {
 _BY_TARGET: Final = frozenset({"nginx"})
 """Drivers whose own answers name the target, so that equal ones to two targets are not both own."""
 
+_BY_END: Final = frozenset({"varnish"})
+"""Drivers whose shape a server behind the node can have as well, but for what it says of its connection."""
+
 ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 """Drivers whose purge of a URL drops one variant of a response with Vary: that of the purge's own headers."""
 ONE_VARIANT_NOTE: Final = (
@@ -107,6 +110,21 @@ def probe_text(node: NodeConfig, nonce: str) -> str:
     """
     text = requester(node, Operation.PURGE_URL)(PROBE_TARGET)
     return text.removesuffix("\r\n") + f"{NONCE}: {nonce}\r\n\r\n"
+
+
+def end_text(node: NodeConfig, target: str) -> str:
+    """Return a purge of *target* that ends its connection, where the answer shows more than others; or "".
+
+    A server behind a pipe is not told that the connection is to end, and does not say so.
+    """
+    if node.driver not in _BY_END:
+        return ""
+    return requester(node, Operation.PURGE_URL)(target).removesuffix("\r\n") + "Connection: close\r\n\r\n"
+
+
+def is_piped(answer: bytes) -> bool:
+    """Tell from the answer to `end_text` whether it came through a pipe."""
+    return b"\r\nconnection: close\r\n" not in answer.lower()
 
 
 def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -> Outcome:

@@ -9,7 +9,7 @@ again. So a URL that is prefetched all the time cannot keep its purges from bein
 prefetch begins when its purge is acked for good.
 
 While no prefetch is under way, all of this costs a purge one look at an empty dictionary for each read, and
-where there are other workers one look at a few numbers that they share.
+where there are other workers one at a number that they share.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Beside:
         underway = self._underway
         underway.since = since = since - _CLOCK_S
         if underway.elsewhere is not None:
-            underway.elsewhere.look(since)
+            underway.elsewhere.look()
         underway.forget_ended()
         counted = self._counted(acked, since) if underway.fetches else acked
         underway.since = inf
@@ -123,7 +123,7 @@ class Beside:
         """
         share, index, others = item
         if self._underway.elsewhere is not None:
-            self._underway.elsewhere.look(0.0)
+            self._underway.elsewhere.look()
         fetches = self._underway.beside(share.operation, share.task.targets[index], self._now())
         for subtask in ((share, index), *(others or ())) if fetches else ():
             self._again.pop(subtask, None)

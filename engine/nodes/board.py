@@ -7,9 +7,9 @@ afterwards, for the process that goes on with its tasks.
 
 A process has a *region* of the file for itself, held by a lock that goes with the process. A region is a ring
 of records, so those that have ended can still be seen for a while; a number that grows with each change
-(odd: a change is being made) tells readers what is new. What does not fit is *unknown*: until then everything
-counts as under way. Times are `time.monotonic`'s, which is one clock for all processes until the machine is
-started again; what was under way before that counts from the start on.
+(odd: a change is being made) tells readers what is new, and one word of the file whether anything is. What
+does not fit is *unknown*: until then everything counts as under way. Times are `time.monotonic`'s, one clock
+for all processes until the machine is started again; what was under way before that counts from then on.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ RECORDS: Final = 256  #: of a region
 URL_BYTES_MAX: Final = 1000
 _MAGIC: Final = b"purgeline underway 1\n"
 _BOOT_AT: Final = 64
+_WORD_AT: Final = 256
 _REGIONS_MAX: Final = 1024
 _BUSY_AT: Final = 4096
 _UNKNOWN_AT: Final = _BUSY_AT + 8 * _REGIONS_MAX
@@ -93,6 +94,8 @@ class Board:
         self._slots = slots
         self._now = now
         self._lost_max_s = lost_max_s
+        self.word = memoryview(bytearray(8)).cast("Q")  #: differs after each change by whomever
+        self._token = int.from_bytes(os.urandom(7))
         self._descriptor = -1
         self._mine: set[int] = set()
         self._region = 0  # that this process writes new records to
@@ -145,6 +148,7 @@ class Board:
     def _map(self, size: int, regions: int) -> None:
         self._memory = memory = mmap.mmap(self._descriptor, size)
         view = memoryview(memory)
+        self.word = view[_WORD_AT : _WORD_AT + 8].cast("Q")
         self._busy = view[_BUSY_AT : _BUSY_AT + 8 * regions].cast("d")
         self._unknown = view[_UNKNOWN_AT : _UNKNOWN_AT + 8 * regions].cast("d")
         self._versions = view[_VERSION_AT : _VERSION_AT + 8 * regions].cast("Q")
@@ -182,12 +186,7 @@ class Board:
         fcntl.fcntl(self._descriptor, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, at, 1, 0))
 
     def _find_others(self) -> None:
-        """Note where others write, as runs of regions: whether any is busy is looked up for each read."""
-        others = [region for region in range(len(self._regions)) if region not in self._mine]
-        starts = [region for region in others if region - 1 not in others]
-        ends = [region + 1 for region in others if region + 1 not in others]
-        self._others = others
-        self._busy_others = [self._busy[start:end] for start, end in zip(starts, ends, strict=True)]
+        self._others = [region for region in range(len(self._regions)) if region not in self._mine]
 
     def close(self) -> None:
         """Let the next process have the region; what is under way stays written down."""
@@ -257,16 +256,14 @@ class Board:
 
     def _change(self, region: int) -> None:
         self._versions[region] += 1
+        self._token += 1  # from a number that no other process began with
+        self.word[0] = self._token
 
     # Those of other processes
 
     def is_other(self, region: int) -> bool:
         """Tell whether another process writes to a region, or nobody."""
         return region not in self._mine
-
-    def is_busy(self, since: float) -> bool:
-        """Tell whether another process had something under way after *since*."""
-        return any(max(busy) >= since for busy in self._busy_others)
 
     def unknown_until(self) -> Iterator[tuple[int, float]]:
         """Yield each other region, and until when anything may have been under way there."""

@@ -47,6 +47,8 @@ class Elsewhere:
         self._expires: dict[Fetch, float] = {}  # of those that have not
         self._unknown: dict[int, float] = {}
         self._is_looking = False
+        self.word = board.word  #: differs from *seen* when the board has changed since it was looked at
+        self.seen = 0
 
     def __repr__(self) -> str:
         return f"<Elsewhere [{len(self._expires)} under way]>"
@@ -61,6 +63,7 @@ class Elsewhere:
             StoreError: the board cannot be opened.
         """
         self._board.open()
+        self.word = self._board.word
         for node in self._nodes.values():
             node.fetches.board = self._board
             if has_others:
@@ -83,16 +86,17 @@ class Elsewhere:
             for fetch in self._known.pop(region).values():
                 self._end(fetch, self._now())  # it is one of our own from here on
 
-    def look(self, since: float) -> None:
-        """Bring what is under way up to date, if another process had anything under way after *since*."""
-        if not self._board.is_busy(since):
-            return
-        for region, records in self._board.changed(self._seen):
-            self._update(region, records)
-        for region, until in self._board.unknown_until():
-            if until >= since and until > self._unknown.get(region, 0.0):
-                self._unknown[region] = until
-                self._anything(until)
+    def look(self) -> None:
+        """Bring what is under way up to date with what other processes have written."""
+        word = self.word[0]
+        if word != self.seen:
+            self.seen = word
+            for region, records in self._board.changed(self._seen):
+                self._update(region, records)
+            for region, until in self._board.unknown_until():
+                if until > self._unknown.get(region, 0.0):
+                    self._unknown[region] = until
+                    self._anything(until)
         self._end_expired()
         if self._expires and not self._is_looking:
             self._is_looking = True
@@ -100,7 +104,7 @@ class Elsewhere:
 
     def _look_again(self) -> None:
         self._is_looking = False
-        self.look(0.0)
+        self.look()
 
     def _update(self, region: int, records: list[Record]) -> None:
         known = self._known.get(region, {})

@@ -200,8 +200,8 @@ class Node:
             if self.postponed.watched:
                 self.postponed.note_acked(acked)
             counted = acked
-            underway = self.underway
-            if underway.fetches or underway.elsewhere is not None:
+            others = self.underway.elsewhere
+            if self.underway.fetches or (others is not None and others.word[0] != others.seen):
                 counted = self._beside.counted(acked, self.purges.now() - duration_s)
             self.acked_count += len(counted)
             self._outcomes.acked(counted)

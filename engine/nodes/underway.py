@@ -45,8 +45,11 @@ class Clockwork(Protocol):
 class Others(Protocol):
     """Other processes that send prefetches to the same nodes."""
 
-    def look(self, since: float) -> None:
-        """Bring what is under way up to date with what they had under way after *since*."""
+    word: memoryview  #: of one number; differs from *seen* when there may be something new
+    seen: int
+
+    def look(self) -> None:
+        """Bring what is under way up to date with what they do."""
 
 
 class Fetch:

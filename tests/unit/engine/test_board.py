@@ -49,18 +49,17 @@ def seen_by(board: Board) -> list[Record]:
 def test_another_process_sees_what_is_under_way_and_when_it_ended(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     one, two = processes.start(0), processes.start(1)
-    assert not two.is_busy(0.0001)
+    before = two.word[0]
     number = one.begin("edge-1", URL, expires_at=processes.clock.s + 60)
     (record,) = seen_by(two)
     assert (record.url, record.ends_at) == (URL, inf)
-    assert two.is_busy(processes.clock.s)
-    assert not one.is_busy(0.0001)
+    assert two.word[0] != before
+    before = two.word[0]
     processes.clock.go(1)
     one.end(number)
     (record,) = seen_by(two)
     assert record.ends_at == processes.clock.s
-    assert two.is_busy(processes.clock.s)
-    assert not two.is_busy(processes.clock.s + 1)
+    assert two.word[0] != before
 
 
 def test_only_what_changed_is_read(tmp_path: Path) -> None:

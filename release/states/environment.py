@@ -73,10 +73,11 @@ def ensure(root: Path = ROOT, *, say: Callable[[str], object] = print) -> Path:
 def _fill(root: Path) -> None:
     venv = folder(root)
     (venv / STAMP).unlink(missing_ok=True)
-    pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin/python"), "--disable-pip-version-check"]
+    lock = ["--no-deps", "--require-hashes", "--requirement", str(root / LOCK)]
     for command in (
-        [sys.executable, "-m", "venv", "--clear", str(venv)],
-        [*pip, "install", "-qq", "--no-deps", "--require-hashes", "--requirement", str(root / LOCK)],
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", str(venv)],
+        [*pip, "--no-input", "install", "-qq", *lock],
     ):
         if subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode:
             raise ReleaseError(f"could not fill {venv}; run the same command again to go on")

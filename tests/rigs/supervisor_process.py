@@ -232,14 +232,14 @@ class Pending:
 
 
 class Load:
-    """Clients without pause, half of them on kept connections, half on new ones.
+    """Clients with hardly a pause, half of them on kept connections, half on new ones.
 
     Attributes:
         versions: who answered, in order.
         errors: what went wrong.
     """
 
-    def __init__(self, port: int, clients: int = 6, pause_s: float = 0.002) -> None:
+    def __init__(self, port: int, clients: int = 6, pause_s: float = 0.01) -> None:
         self.port = port
         self.pause_s = pause_s
         self.versions: list[str] = []

@@ -14,7 +14,7 @@ SHORT = {
     "cache_down_at_s": 4.0,
     "cache_down_for_s": 6.0,
     "settle_timeout_s": 60.0,
-    "pause_s": 0.02,
+    "pause_s": 0.04,
 }
 
 

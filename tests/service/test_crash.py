@@ -17,7 +17,7 @@ from tests.rigs.engine_process import EngineProcess, fake_table, node_table
 from tests.waiting import wait_until
 
 ROUNDS = int(os.environ.get("PURGELINE_TEST_ROUNDS", "4"))
-LOAD_S = 1.0
+LOAD_S = 0.5
 CLIENTS = 6
 
 

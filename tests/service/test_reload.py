@@ -105,7 +105,7 @@ def test_an_id_repeated_at_the_moment_of_the_hand_over_is_one_task(tmp_path: Pat
         over = threading.Event()
 
         def repeat() -> None:
-            while not over.is_set():
+            while not over.wait(0.005):
                 statuses[engine.request("POST", "/v1/engine/task", body)[0]] += 1
                 statuses[engine.request("POST", "/v1/engine/task", {**body, "soft": True})[0]] += 1
 

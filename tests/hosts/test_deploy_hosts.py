@@ -22,6 +22,8 @@ def test_a_deploy_goes_canary_first_and_again_it_is_nothing_to_do(site: Site, tm
     assert [host["batch"] for host in done.document["hosts"]] == [1, 2, 3]
     assert {host["from"] for host in done.document["hosts"]} == {site.base}
     assert site.serving() == each(site.new)
+    status = site.run("status", "--json").document
+    assert {host["host"]: host["status"]["served_version"] for host in status["hosts"]} == each(site.new)
     batches = [
         [f"post-unpack {host} {site.new}", f"pre-reload {host} {site.new}", f"post-reload {host} {site.new}"]
         for host in each("")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = Path(sys.executable).resolve()
 TIMEOUT_S = 180.0
+LISTEN = "127.0.0.1:9181"  #: the engine's, in the network of each host
 
 
 def each(value: str) -> dict[str, str]:
@@ -207,12 +208,11 @@ class Site:
 
     def deploy_args(self, version: str, *args: str) -> list[str]:
         """Return the arguments of a deploy."""
-        return ["--release", version, "--listen", "127.0.0.1:9181", "--no-salt", "--json", *args]
+        return ["--release", version, "--listen", LISTEN, "--no-salt", "--json", *args]
 
     def serving(self) -> dict[str, str]:
-        """Return what each host serves, asked of its engine; empty when it cannot be."""
-        document = self.run("status", "--json").document
-        return {host["host"]: str(host["status"].get("served_version", "")) for host in document["hosts"]}
+        """Return what each host serves, as its engine says; empty when it cannot be asked."""
+        return {host.name: _served(host) for host in self.rig.hosts}
 
     def history(self, host: Host) -> list[tuple[str, str, bool]]:
         """Return action, version and success of what a host remembers."""
@@ -231,6 +231,12 @@ def installation(folder: Path, python: Path) -> Iterator[Site]:
         assert first.code == 0, first.err
         site.base = "1.0"
         yield site
+
+
+def _served(host: Host) -> str:
+    command = host.command("curl", "-sS", "--fail", "--max-time", "5", f"http://{LISTEN}/version")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return str(json.loads(done.stdout)["version"]) if done.returncode == 0 else ""
 
 
 def _toml(value: Any) -> str:

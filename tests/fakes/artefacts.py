@@ -53,3 +53,10 @@ def signer(folder: Path, **more: Any) -> Settings:
             **more,
         }
     )
+
+
+def share_wheels(cache: Path, wheels: Path) -> Path:
+    """Make a cache folder whose fetched wheels are in *wheels*; return it."""
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "wheels").symlink_to(wheels)
+    return cache

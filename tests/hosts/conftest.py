@@ -1,5 +1,6 @@
 """What the tests of hosts share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,15 @@ def port() -> int:
 def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter for hosts whose pip is quick."""
     return quick_pip.make_python(tmp_path_factory.mktemp("python") / "quick")
+
+
+@pytest.fixture(scope="session")
+def fetched_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``wheels`` of the caches of all who pack this tree, in all processes of a run: fetched once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fetched-wheels"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

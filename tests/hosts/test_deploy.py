@@ -118,8 +118,9 @@ def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:
     assert here.served() == "1.0"
 
 
-def test_a_version_is_packed_from_this_tree_when_nobody_has_it(here: Here) -> None:
+def test_a_version_is_packed_from_this_tree_when_nobody_has_it(here: Here, fetched_wheels: Path) -> None:
     """What a newcomer does; the plan says it first."""
+    artefacts.share_wheels(Path(here.settings.cache_dir), fetched_wheels)
     code, out, err = here.inv("plan")
     assert code == 0, err
     assert "deploy 0" in out

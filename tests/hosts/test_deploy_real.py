@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.fakes import artefacts
 from tests.rigs import real_site
 from tests.rigs.hosts import Hosts
 from tests.rigs.real_site import HostLoad
@@ -87,8 +88,16 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
 }
 
-#: What they do, other bad versions do in another place; and scripted workers do it in the supervisor's tests.
-LIKE_OTHERS = {"crashes-at-start", "crashes-after-2-s", "exits-after-2-s", "answers-another-version"}
+#: What they do, other bad versions do in another place; and scripted workers do it in the supervisor's tests
+#: and in those of the agent, ``test_host_reload``.
+LIKE_OTHERS = {
+    "crashes-at-start",
+    "crashes-after-2-s",
+    "exits-after-2-s",
+    "hangs",
+    "answers-another-version",
+    "cannot-read-the-configuration",
+}
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -100,11 +109,14 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, trees: Path) -> Iterator[Site]:
+def site(
+    tmp_path_factory: pytest.TempPathFactory, trees: Path, fetched_wheels: Path, quick_python: Path
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("real")
     with Hosts(folder / "rig", 3) as rig, contextlib.ExitStack() as stack:
-        made = Site(rig, folder)
+        made = Site(rig, folder, python=quick_python)
         made.settings = msgspec.structs.replace(made.settings, reload_timeout_s=20)  # busy cores
+        artefacts.share_wheels(Path(made.settings.cache_dir), fetched_wheels)
         for host in rig.hosts:
             stack.enter_context(real_site.varnish_on(host))
             real_site.write_config(made, host)
@@ -129,7 +141,7 @@ def check(seen: dict[str, Any], *, cut: int = 0) -> None:
 
 
 def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> None:
-    """120 clients, on kept and new connections; forth and back."""
+    """72 clients, on kept and new connections; forth and back."""
     with contextlib.ExitStack() as stack:
         loads = [stack.enter_context(HostLoad(host)) for host in site.rig.hosts]
         began = time.monotonic()
@@ -156,7 +168,7 @@ def back_to_files(site: Site) -> None:
 
 @pytest.mark.redis
 def test_engines_of_one_redis_are_deployed_one_after_the_other_under_load(site: Site) -> None:
-    """120 clients; each engine's tasks are known to the others, before and after."""
+    """72 clients; each engine's tasks are known to the others, before and after."""
     hosts = site.rig.hosts
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(real_site.redis_on_controller(site))

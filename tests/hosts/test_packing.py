@@ -27,6 +27,7 @@ from release.build.packing import Built
 from release.build.version import Stamp
 from release.errors import ArtefactError, VersionError
 from release.settings import Settings, parse_settings
+from tests.fakes import artefacts
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = wheels.target("", f"linux_{os.uname().machine}")
@@ -54,7 +55,7 @@ def run_git(folder: Path, *args: str) -> str:
 class Packed:
     """One commit, packed in one clone; a second clone; the settings for both."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fetched_wheels: Path) -> None:
         self.folder = folder
         self.source = folder / "source"
         for name in (*git.work_files(ROOT), ".gitignore"):  # what packs in a clone leaves bytecode there
@@ -68,7 +69,8 @@ class Packed:
         for clone in self.clones:
             clone.parent.mkdir(parents=True)
             run_git(folder, "clone", "-q", str(self.source), str(clone))
-        self.values = {"cache_dir": str(folder / "cache"), "platform": HERE.platform}
+        cache = artefacts.share_wheels(folder / "cache", fetched_wheels)
+        self.values = {"cache_dir": str(cache), "platform": HERE.platform}
         self.steps: list[str] = []
         self.built = packing.build(
             release=None,
@@ -84,8 +86,8 @@ class Packed:
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    return Packed(tmp_path_factory.mktemp("packed"))
+def packed(tmp_path_factory: pytest.TempPathFactory, fetched_wheels: Path) -> Packed:
+    return Packed(tmp_path_factory.mktemp("packed"), fetched_wheels)
 
 
 @pytest.fixture
@@ -331,7 +333,8 @@ def test_a_cached_set_that_was_damaged_is_not_used(
     packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    shutil.copytree(packed.folder / "cache", cache)
+    unfinished = shutil.ignore_patterns(".*")  # of another process that packs
+    shutil.copytree(packed.folder / "cache", cache, ignore=unfinished)
     lock = (packed.source / "requirements.lock").read_text()
     no_network(monkeypatch)
     assert wheels.house(lock, HERE, cache)

@@ -103,7 +103,7 @@ class Node:
         self.fetches = Fetches(config.name, timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
         self.underway = Underway(self.purges.oldest_sent_at)
-        self.fetches.places = (self.underway,)
+        self.proving.prober.visit = self.fetches.visit
         self._beside = Beside(
             self.underway,
             timer,

@@ -19,7 +19,7 @@ from engine.tasks.words import URLS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.nodes.findings import Place
+    from engine.nodes.findings import Finding, Place
     from engine.nodes.judge import Judge
 
 _PAUSE_FIRST_S: Final = 2.0
@@ -56,6 +56,7 @@ class Prober:
         self._timeout_s = timeout_s
         self._on_proven = on_proven
         self._on_failed = on_failed
+        self.visit: Callable[[str], Callable[[bool], None]] = _unnoted  #: see `Fetches.visit`
         self._hosts: set[str] = set()  # being proven
         self._background = Background()
 
@@ -72,9 +73,19 @@ class Prober:
         """Stop."""
         self._background.cancel()
 
+    async def _look(self, target: str) -> Finding:
+        """Look at a page; purges of it wait, as beside a prefetch, until that is over."""
+        over, is_answered = self.visit(target), False
+        try:
+            finding = await prove(self._place, self._above(), url=target, timeout_s=self._timeout_s)
+            is_answered = finding.verdict is not Verdict.UNREACHABLE
+        finally:
+            over(is_answered)
+        return finding
+
     async def _prove(self, host: str, target: str) -> None:
         for attempt in range(_TRIES_MAX):
-            finding = await prove(self._place, self._above(), url=target, timeout_s=self._timeout_s)
+            finding = await self._look(target)
             if self._judge.is_proven(target):
                 break  # by an answer that came meanwhile
             if finding.verdict is Verdict.PROVEN:
@@ -85,3 +96,7 @@ class Prober:
         self._hosts.discard(host)
         if self._judge.is_proven(target):
             self._on_proven()
+
+
+def _unnoted(_: str) -> Callable[[bool], None]:
+    return lambda _: None

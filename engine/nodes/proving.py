@@ -72,7 +72,7 @@ class Proving:
             on_answer=self._answers_again,
         )
         self._checks = Checks(self._probe, interval_s, self._checked)
-        self._prober = Prober(
+        self.prober = Prober(
             place,
             above,
             self.judge,
@@ -102,13 +102,13 @@ class Proving:
         """Stop asking."""
         self._is_closed = True
         self._checks.close()
-        self._prober.close()
+        self.prober.close()
         self._probe.close()
 
     def offer(self, operation: int, target: str) -> None:
         """Take a subtask that waits: where bytes do not tell, the node may be proven with it."""
         if self._health.state is NodeState.UNPROVEN and self._is_untold and not self._is_closed:
-            self._prober.offer(operation, target)
+            self.prober.offer(operation, target)
 
     def keep(self, rest: list[Unacked]) -> list[Unacked]:
         """Keep what nothing shows to have been done: it is sent again when the node is proven.

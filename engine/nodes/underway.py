@@ -167,14 +167,17 @@ class Fetches:
 
     def begin(self, items: list[Item]) -> None:
         """Note prefetches that are about to be sent."""
-        now = self._now()
         for share, index, _ in items:
-            fetch = Fetch(share.task.targets[index].partition("://")[2], self.places, now)
-            self._on_wire[share, index] = fetch
-            self._enter(fetch)
-            if self.board is not None:
-                expires_at = now + 2 * self._lost_max_s
-                fetch.record = self.board.begin(self._name, fetch.url, expires_at=expires_at)
+            self._on_wire[share, index] = self._begin(share.task.targets[index])
+
+    def _begin(self, target: str) -> Fetch:
+        now = self._now()
+        fetch = Fetch(target.partition("://")[2], self.places, now)
+        self._enter(fetch)
+        if self.board is not None:
+            expires_at = now + 2 * self._lost_max_s
+            fetch.record = self.board.begin(self._name, fetch.url, expires_at=expires_at)
+        return fetch
 
     def _enter(self, fetch: Fetch) -> None:
         fetch.on_end.append(self._ended)
@@ -200,8 +203,23 @@ class Fetches:
             fetch = self._on_wire.pop((share, index), None)
             if fetch is not None:
                 self._keep(fetch, now + self._lost_max_s)
-                if self.board is not None:
-                    self.board.lost(fetch.record, expires_at=now + self._lost_max_s)
+
+    def visit(self, target: str) -> Callable[[bool], None]:
+        """Note a page that is fetched for another reason than a prefetch.
+
+        Returns:
+            What to call when that is over: True: with an answer.
+        """
+        fetch = self._begin(target)
+
+        def over(is_answered: bool) -> None:
+            if is_answered:
+                fetch.end(self._now())
+                self._done_again(fetch)
+            else:
+                self._keep(fetch, self._now() + self._lost_max_s)
+
+        return over
 
     def take_left(self, record: Record) -> None:
         """Take in a prefetch that a process before this one had under way; nobody knows what became of it."""
@@ -213,6 +231,8 @@ class Fetches:
     def _keep(self, fetch: Fetch, expires_at: float) -> None:
         """Keep a prefetch without an answer as under way until it is done again, or expires."""
         fetch.lost_at = self._now()
+        if self.board is not None:
+            self.board.lost(fetch.record, expires_at=expires_at)
         self._lost.setdefault(fetch.url, []).append(fetch)
         self._timer.add(fetch, max(0.0, expires_at - fetch.lost_at), partial(self._give_up, fetch))
 

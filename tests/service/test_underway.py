@@ -39,6 +39,11 @@ class Cache:
         yield OK
 
     @property
+    def is_purged(self) -> bool:
+        """Whether a purge has come."""
+        return "PURGE" in self.methods
+
+    @property
     def methods(self) -> list[str]:
         """What it was asked for, in order."""
         return [request.method for request in self.node.requests]
@@ -62,7 +67,7 @@ async def test_a_purge_goes_out_at_once_and_again_after_the_prefetch(tmp_path: P
     async with under_way(tmp_path, cache) as (rig, first):
         second = rig.submit(targets=[URL, "http://a.com/2"], prefetch=True)
         await until(lambda: second.shares and second.shares[0].acked_count == 1)
-        await until(lambda: rig.node("edge-1").waiting_count == 1)
+        await until(lambda: cache.is_purged and rig.node("edge-1").waiting_count == 1)
         assert sorted(cache.methods) == ["GET", "GET", "PURGE", "PURGE"]
         cache.go_on.set()
         await rig.stored(first, "done")
@@ -76,7 +81,7 @@ async def test_a_purge_beside_a_prefetch_can_be_cancelled(tmp_path: Path) -> Non
     cache = Cache()
     async with under_way(tmp_path, cache) as (rig, first):
         second = rig.submit(targets=[URL])
-        await until(lambda: rig.node("edge-1").waiting_count == 1)
+        await until(lambda: cache.is_purged and rig.node("edge-1").waiting_count == 1)
         rig.dispatch.cancel(second)
         cache.go_on.set()
         await rig.stored(first, "done")
@@ -91,7 +96,7 @@ async def test_a_prefetch_that_lost_its_connection_is_under_way_until_it_is_done
     cache = Cache(first_prefetch=Act.RESET)
     async with under_way(tmp_path, cache) as (rig, first):
         second = rig.submit(targets=[URL])
-        await until(lambda: rig.node("edge-1").waiting_count == 1)
+        await until(lambda: cache.is_purged and rig.node("edge-1").waiting_count == 1)
         cache.go_on.set()
         await rig.stored(first, "done")
         await rig.stored(second, "done")
@@ -119,7 +124,7 @@ async def test_purges_that_wait_are_parked_when_the_node_goes_away_and_ready_doe
     async with under_way(tmp_path, cache, connect_timeout_s=1) as (rig, first):
         second = rig.submit(targets=[URL])
         node = rig.node("edge-1")
-        await until(lambda: node.waiting_count == 1)
+        await until(lambda: cache.is_purged and node.waiting_count == 1)
         cache.go_on.set()
         cache.node.stop()
         third = rig.submit(targets=["http://a.com/3"])
@@ -173,7 +178,7 @@ def test_a_purge_waits_for_the_prefetch_of_another_worker(tmp_path: Path) -> Non
         first = engine.submit([URL], id=id_of(0), action="prefetch")
         wait_until(lambda: cache.methods == ["GET"], what="the prefetch")
         second = engine.submit([URL], id=id_of(1))
-        wait_until(lambda: engine.node("edge-1")["waiting"] == 1, what="the purge being acked once")
+        wait_until(lambda: cache.is_purged and engine.node("edge-1")["waiting"] == 1, what="its first answer")
         assert (cache.methods, engine.task(second)["counter"]) == (["GET", "PURGE"], 0)
         cache.go_on.set()
         assert engine.wait_for(first)["state"] == "done"
@@ -193,7 +198,9 @@ def test_a_prefetch_is_under_way_after_its_engine_was_killed(tmp_path: Path) -> 
             engine.kill()
         with engine:
             second = engine.submit([URL])
-            wait_until(lambda: engine.node("edge-1")["waiting"] == 1, what="the purge being acked once")
+            wait_until(
+                lambda: cache.is_purged and engine.node("edge-1")["waiting"] == 1, what="its first answer"
+            )
             assert engine.task(second)["counter"] == 0
             engine.submit([URL], action="prefetch")
             assert engine.wait_for(second)["state"] == "done"

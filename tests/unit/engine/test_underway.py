@@ -172,3 +172,15 @@ def test_a_prefetch_is_under_way_at_all_of_its_ancestors_and_nowhere_else() -> N
     link(nodes)
     nodes["edge"].fetches.begin(prefetch(URL))
     assert {name for name, node in nodes.items() if node.underway.fetches} == {"edge", "middle", "top"}
+
+
+def test_a_page_that_is_fetched_to_prove_a_node_is_under_way_as_well() -> None:
+    clock = Clock()
+    place = Place(clock)
+    over = place.fetches.visit(URL)
+    assert place.covered_by(Operation.PURGE_URL, URL)
+    over(False)
+    assert place.covered_by(Operation.PURGE_URL, URL)
+    clock.go(1)
+    place.fetches.visit(URL)(True)
+    assert not place.underway.fetches

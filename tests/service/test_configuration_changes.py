@@ -119,7 +119,7 @@ def test_a_node_that_comes_back_in_time_gets_what_waited_for_it(tmp_path: Path) 
         whole = layers + fake_table(parent.url, name="parent-1", layer="parent")
         with engine_of("restart", tmp_path, whole) as engine:
             ids = submit_both(engine)
-            assert edge.urls, "below a parent that cannot be reached the edge is purged at once"
+            wait_until(lambda: edge.urls, what="the edge being purged at once, below an unreachable parent")
             change(engine, layers)
             engine.wait_for(ids[1], "partial")
             wait_until(lambda: engine.task(ids[0])["delayed"] == 2, what="the first task being parked again")

@@ -98,7 +98,7 @@ def test_a_cache_that_passes_purges_on_is_unproven_until_it_is_mended(
 
 
 def test_the_word_of_the_user_is_evidence(tmp_path: Path, origin: Origin) -> None:
-    cache, _ = piping_varnish(tmp_path, origin)
+    cache, _ = passing_nginx(tmp_path, origin)
     table = node_table(cache, name="edge-1", evidence="any")
     with cache, EngineProcess(tmp_path, table) as engine:
         assert engine.wait_for(engine.submit([PAGE]))["state"] == "done"

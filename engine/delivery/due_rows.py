@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 2000
 """Rows of one chunk at the most."""
 _PAGE_ROWS: Final = 5000
+_LONG_S: Final = 0.05
 _REST_SHARE: Final = 20
-"""Looking through rows that may not be sent takes one part in so many of the time."""
+"""Long looking through rows that may not be sent takes one part in so many of the time."""
 
 
 class DueRows:
@@ -102,16 +103,22 @@ class DueRows:
     def _note_look(self, name: str, began_at: float, *, waiting: int) -> None:
         """Note how many rows may all not be sent yet; 0: one may. A long look is not repeated at once."""
         self._waiting.pop(name, None)
+        self._rest_until.pop(name, None)
+        took_s = self._now() - began_at
         if waiting:
-            now = self._now()
             self._waiting[name] = waiting
-            self._rest_until[name] = now + _REST_SHARE * (now - began_at)
+            if took_s > _LONG_S:
+                self._rest_until[name] = self._now() + _REST_SHARE * took_s
+
+    def rests_s(self, name: str) -> float:
+        """Return for how long a node's rows should not be looked at again; 0 or less: they may be now."""
+        return self._rest_until.get(name, 0.0) - self._now()
 
     # Of a shared store, whose rows others write, too
 
     def may_have_others(self, name: str, ready: int) -> bool:
         """Tell whether of *ready* rows that wait for no parent some may be new since the last look."""
-        return ready != self._waiting.get(name) and self._now() >= self._rest_until.get(name, 0.0)
+        return ready != self._waiting.get(name) and self.rests_s(name) <= 0
 
     def all_wait(self, node: Node, rows: Sequence[Parked]) -> bool:
         """Tell whether each of some new rows has to wait; they count as seen then."""

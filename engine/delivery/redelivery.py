@@ -151,7 +151,12 @@ class Redelivery:
 
     def _deliver_reachable(self, name: str) -> None:
         node = self._nodes.get(name)
-        if node is not None and node.state in {NodeState.READY, NodeState.CATCHING_UP}:
+        if node is None or node.state not in {NodeState.READY, NodeState.CATCHING_UP}:
+            return
+        rests_s = self._due_rows.rests_s(name)
+        if rests_s > 0:
+            self.deliver_later(name, rests_s)
+        else:
             self.deliver(name)
 
     def _deliver_written(self, name: str, rows: Sequence[Parked]) -> None:

@@ -153,8 +153,6 @@ class Readings:
         if outcome is Outcome.REFUSED:
             if answer.status == _NOT_FOUND:
                 return f"refused: {said} with a page: no rule for this host on {config.name}"
-            return (
-                f"refused: {said}: let {config.purge_method} in from this engine (ACL, method) "
-                f"on {config.name}"
-            )
+            method = drivers.method(config, operation)
+            return f"refused: {said}: let {method} in from this engine (ACL, method) on {config.name}"
         return f"{said} to a prefetch" if operation is _PREFETCH else said

@@ -103,7 +103,7 @@ def test_an_edge_is_asked_only_after_its_parent_has_answered(tmp_path: Path) -> 
 
 
 def test_a_parent_that_refuses_does_not_keep_its_edges_stale(tmp_path: Path) -> None:
-    """The edge is purged at once, and waits for the parent, which an operator can mend; it is named."""
+    """The edge is purged at once, and again after the parent; the task waits and names the parent."""
     with FakeNode(always(answer(403))) as parent, FakeNode() as edge:
         tables = LAYERS + fake_table(parent.url, name="p", layer="parent") + fake_table(edge.url, name="e")
         with EngineProcess(tmp_path, tables) as engine:
@@ -111,6 +111,9 @@ def test_a_parent_that_refuses_does_not_keep_its_edges_stale(tmp_path: Path) -> 
             assert (task["counter"], task["failed"], task["delayed"]) == (0, 0, 2)
             assert [error["node"] for error in task["errors"]] == ["p"]
             wait_until(lambda: edge.urls == [f"http://{HOST}/a"], what="the edge being purged early")
+            parent.script = always(OK)
+            engine.wait_for(task["task_id"], "done", timeout_s=40)
+            assert edge.urls == [f"http://{HOST}/a"] * 2
 
 
 def test_a_dead_parent_has_its_edges_purged_at_once_and_again_when_it_is_back(

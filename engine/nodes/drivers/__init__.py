@@ -102,6 +102,11 @@ def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
     return DRIVERS[node.driver].requester(node, sent_for(node, operation) or operation)
 
 
+def method(node: NodeConfig, operation: Operation) -> str:
+    """Return the HTTP method of a request, such as ``BAN``."""
+    return requester(node, operation)(PROBE_TARGET).partition(" ")[0]
+
+
 def probe_text(node: NodeConfig, nonce: str) -> str:
     """Return the request that shows whether *node* takes purges: one of a URL that nobody has.
 

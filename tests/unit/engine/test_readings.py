@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OK, ABSENT, REFUSED, BUSY = (Answer(status, 0, True) for status in (200, 404, 403, 503))
 CONFIG = NodeConfig(name="edge-1", driver="ats", url="http://127.0.0.1")
+VARNISH = NodeConfig(name="edge-1", driver="varnish", url="http://127.0.0.1")
 
 
 def judge(driver: Driver = "ats") -> Judge:
@@ -87,6 +88,9 @@ def test_reasons_name_the_node_and_what_to_do() -> None:
     assert readings.reason_of(purge, Outcome.RETRY, BUSY) == "answered 503"
     assert readings.reason_of(purge, Outcome.REFUSED, REFUSED) == (
         "refused: answered 403: let PURGE in from this engine (ACL, method) on edge-1"
+    )
+    assert "let BAN in from this engine" in Readings(VARNISH, judge("varnish"), Stats()).reason_of(
+        Operation.PURGE_HOST, Outcome.REFUSED, REFUSED
     )
     assert "no rule for this host on edge-1" in readings.reason_of(purge, Outcome.REFUSED, ABSENT)
     assert readings.reason_of(Operation.PREFETCH, Outcome.FAILED, ABSENT) == "answered 404 to a prefetch"

@@ -30,6 +30,10 @@ STATS = {
 }
 
 
+SETTLED = [f"settled-{n}" for n in range(13)]
+RUNNING = [f"running-{n}" for n in range(8)]
+
+
 def held(request: Request) -> Iterator[bytes | Act]:
     """Answer nothing under /held."""
     yield Act.HANG if "/held" in request.path else OK
@@ -45,17 +49,35 @@ def table(node: FakeNode) -> str:
     return fake_table(node.url, name="edge-1", driver="ats")
 
 
+SETTINGS: dict[str, Any] = {
+    "request_timeout_s": 600,
+    "drain_timeout_s": 1,
+    "pipeline_depth": 1,
+    "connections_per_node": 64,
+}
+
+
 @pytest.fixture
 def engine(node: FakeNode, tmp_path: Path) -> Iterator[EngineProcess]:
-    settings: dict[str, Any] = {
-        "request_timeout_s": 600,
-        "drain_timeout_s": 1,
-        "pipeline_depth": 1,
-        "connections_per_node": 64,
-    }
-    with EngineProcess(tmp_path, table(node), **settings) as running:
+    with EngineProcess(tmp_path, table(node), **SETTINGS) as running:
         yield running
     assert "Traceback" not in running.log()
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """An engine for tests that only ask: its 13 settled and 8 running tasks stay as they are."""
+    with FakeNode(held) as node:
+        with EngineProcess(tmp_path_factory.mktemp("asked"), table(node), **SETTINGS) as running:
+            for task_id in SETTLED:
+                running.submit([f"http://img.example.com/{task_id}"], id=task_id)
+                running.wait_for(task_id)
+            for task_id in RUNNING:
+                running.submit([f"http://img.example.com/held/{task_id}"], id=task_id)
+                running.wait_for(task_id, "running")
+            wait_until(lambda: running.get("/v1/engine/stats")["tasks_in_cache"] == 8, what="the savers")
+            yield running
+        assert "Traceback" not in running.log()
 
 
 def pages(engine: EngineProcess, limit: int, state: str = "") -> list[list[dict[str, Any]]]:
@@ -72,21 +94,14 @@ def pages(engine: EngineProcess, limit: int, state: str = "") -> list[list[dict[
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10, 1000])
-def test_paging_visits_every_task_once(engine: EngineProcess, limit: int) -> None:
+def test_paging_visits_every_task_once(asked: EngineProcess, limit: int) -> None:
     """Across what is in memory and what is in the store, in pages that split both and their border."""
-    settled = [engine.submit([f"http://img.example.com/{n}"], id=f"settled-{n}") for n in range(13)]
-    for task_id in settled:
-        engine.wait_for(task_id)
-    running = [engine.submit([f"http://img.example.com/held/{n}"], id=f"running-{n}") for n in range(8)]
-    for task_id in running:
-        engine.wait_for(task_id, "running")
-    wait_until(lambda: engine.get("/v1/engine/stats")["tasks_in_cache"] == 8, what="the savers")
-    listed = [task["task_id"] for page in pages(engine, limit) for task in page]
+    listed = [task["task_id"] for page in pages(asked, limit) for task in page]
     assert len(listed) == len(set(listed))
-    assert set(listed) == {*settled, *running}
-    assert listed[: len(running)] == list(reversed(running))
-    for state, expected in (("done", settled), ("running", running), ("failed", [])):
-        found = [task for page in pages(engine, limit, state) for task in page]
+    assert set(listed) == {*SETTLED, *RUNNING}
+    assert listed[: len(RUNNING)] == list(reversed(RUNNING))
+    for state, expected in (("done", SETTLED), ("running", RUNNING), ("failed", [])):
+        found = [task for page in pages(asked, limit, state) for task in page]
         assert sorted(task["task_id"] for task in found) == sorted(expected)
         assert {task["state"] for task in found} <= {state}
 
@@ -108,8 +123,8 @@ def test_paging_visits_every_task_once(engine: EngineProcess, limit: int) -> Non
         ("cursor=s0.99999999999999999999999", "cursor"),
     ],
 )
-def test_a_wrong_query_names_its_field(engine: EngineProcess, query: str, field: str) -> None:
-    status, headers, body = engine.request("GET", f"/v1/engine/tasks?{query}")
+def test_a_wrong_query_names_its_field(asked: EngineProcess, query: str, field: str) -> None:
+    status, headers, body = asked.request("GET", f"/v1/engine/tasks?{query}")
     assert (status, headers["content-type"]) == (422, "application/problem+json")
     problem = json.loads(body)
     assert problem["field"] == field
@@ -119,10 +134,10 @@ def test_a_wrong_query_names_its_field(engine: EngineProcess, query: str, field:
 @pytest.mark.parametrize(
     "task_id", ["nobody", "%00", "a%2Fb", "%FF", "x" * 5000, "..%2f..", "'; DROP TABLE task"]
 )
-def test_an_unknown_task_is_404(engine: EngineProcess, task_id: str) -> None:
+def test_an_unknown_task_is_404(asked: EngineProcess, task_id: str) -> None:
     path = "/v1/engine/task/" + task_id.replace(" ", "%20")
     for method in ("GET", "DELETE"):
-        status, headers, body = engine.request(method, path)
+        status, headers, body = asked.request(method, path)
         assert (status, headers["content-type"]) == (404, "application/problem+json")
         assert json.loads(body)["detail"]
 

@@ -160,6 +160,7 @@ def test_listing_goes_through_all_workers_page_by_page(engine: SupervisedEngine)
 def test_statistics_nodes_and_metrics_are_of_all_workers(engine: SupervisedEngine, connect: Connect) -> None:
     for n in range(20):
         engine.wait_for(engine.submit([f"http://a.com/{n}"]), "done")
+    wait_until(lambda: engine.get("/v1/engine/stats")["tasks_in_cache"] == 0, what="all being stored")
     for client in connect(engine):
         stats = get(client, "/v1/engine/stats")
         assert (stats["qps_boss"]["count"], stats["tasks_in_cache"]) == (20, 0)

@@ -116,13 +116,17 @@ class FakeNode:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener = None
+        self.hang_up()
+        for thread in self._threads:
+            thread.join(10)
+        self._threads.clear()
+
+    def hang_up(self) -> None:
+        """Close every connection; new ones are taken."""
         with self._lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-        self._threads.clear()
 
     def __enter__(self) -> Self:
         self.start()

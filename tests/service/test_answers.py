@@ -3,8 +3,9 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -24,6 +25,32 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 def targets(count: int) -> list[str]:
     return [f"http://{HOST}/{number}" for number in range(count)]
+
+
+class Shared(NamedTuple):
+    """A node and an engine for tests after which the node is ready again."""
+
+    node: FakeNode
+    engine: EngineProcess
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path_factory.mktemp("kept"), fake_table(node.url, name="edge-1")) as engine,
+    ):
+        yield Shared(node, engine)
+
+
+@pytest.fixture
+def shared(kept: Shared) -> Shared:
+    """The node without a connection or a request of the test before."""
+    kept.node.script = always(OK)
+    kept.node.hang_up()
+    wait_until(lambda: kept.engine.node("edge-1")["state"] == "ready", what="the node being ready")
+    kept.node.requests.clear()
+    return kept
 
 
 def byte_by_byte(request: Request) -> Iterable[bytes | Act]:
@@ -53,18 +80,17 @@ GOOD: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_shape_of_a_good_answer_is_an_ack(name: str, tmp_path: Path) -> None:
+def test_every_shape_of_a_good_answer_is_an_ack(name: str, shared: Shared) -> None:
     """Whatever the framing: each URL is acked once, by its own answer."""
+    node, engine = shared
+    node.script = GOOD[name]
     count = 20 if "megabyte" in name else 60
-    with (
-        FakeNode(GOOD[name]) as node,
-        EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine,
-    ):
-        task = engine.wait_for(engine.submit(targets(count)))
-        assert (task["state"], task["counter"], task["errors"]) == ("done", count, [])
-        assert set(node.urls) == set(targets(count))
-        assert engine.node("edge-1")["state"] == "ready"
-        assert engine.get("/v1/engine/stats")["qps_proxy"]["count"] == count
+    before = engine.get("/v1/engine/stats")["qps_proxy"]["count"]
+    task = engine.wait_for(engine.submit(targets(count)))
+    assert (task["state"], task["counter"], task["errors"]) == ("done", count, [])
+    assert set(node.urls) == set(targets(count))
+    assert engine.node("edge-1")["state"] == "ready"
+    assert engine.get("/v1/engine/stats")["qps_proxy"]["count"] == before + count
 
 
 def test_answers_torn_across_packets_are_put_together(tmp_path: Path) -> None:
@@ -90,7 +116,7 @@ def test_answers_torn_across_packets_are_put_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answered", [1, 2, 5, 31])
 @pytest.mark.parametrize("ending", [Act.CLOSE, Act.RESET])
 def test_the_unanswered_tail_of_a_closed_connection_is_sent_again(
-    answered: int, ending: Act, tmp_path: Path
+    answered: int, ending: Act, shared: Shared
 ) -> None:
     """A pipeline is cut after some answers: what came is kept, the rest goes out anew."""
 
@@ -99,14 +125,12 @@ def test_the_unanswered_tail_of_a_closed_connection_is_sent_again(
         if request.place == answered:
             yield ending
 
-    with (
-        FakeNode(script) as node,
-        EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine,
-    ):
-        task = engine.wait_for(engine.submit(targets(150)))
-        assert (task["state"], task["counter"], task["failed"]) == ("done", 150, 0)
-        assert set(node.urls) == set(targets(150))
-        assert engine.node("edge-1")["state"] == "ready"
+    node, engine = shared
+    node.script = script
+    task = engine.wait_for(engine.submit(targets(150)))
+    assert (task["state"], task["counter"], task["failed"]) == ("done", 150, 0)
+    assert set(node.urls) == set(targets(150))
+    assert engine.node("edge-1")["state"] == "ready"
 
 
 def test_close_announced_in_the_middle_of_a_pipeline(tmp_path: Path) -> None:
@@ -146,7 +170,7 @@ def test_the_first_request_on_a_connection_goes_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_passing_error_is_tried_again(status: int, tmp_path: Path) -> None:
+def test_a_passing_error_is_tried_again(status: int, shared: Shared) -> None:
     """Two errors for each URL, then good: done, without a word left of it."""
     seen: Counter[str] = Counter()
 
@@ -154,14 +178,12 @@ def test_a_passing_error_is_tried_again(status: int, tmp_path: Path) -> None:
         seen[request.path] += 1
         return [answer(status, b"wait") if seen[request.path] <= 2 else OK]
 
-    with (
-        FakeNode(script) as node,
-        EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine,
-    ):
-        task = engine.wait_for(engine.submit(targets(40)))
-        assert (task["state"], task["counter"], task["errors"]) == ("done", 40, [])
-        assert set(seen.values()) == {3}
-        assert engine.node("edge-1")["state"] == "ready"
+    node, engine = shared
+    node.script = script
+    task = engine.wait_for(engine.submit(targets(40)))
+    assert (task["state"], task["counter"], task["errors"]) == ("done", 40, [])
+    assert set(seen.values()) == {3}
+    assert engine.node("edge-1")["state"] == "ready"
 
 
 def broken(request: Request) -> Iterable[bytes | Act]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import StoreError
+from engine.store.redis.accepting import RECORDS_MAX, Accepting
 from engine.store.redis.keys import GROUP
 from engine.store.redis.queues import Row, rows_behind
-from engine.store.redis.records import encode_callback, encode_task, facts_of, journal_key, split_key
-from engine.store.redis.scripts import ACCEPT, ACK, CALLBACK, HAND_OVER, PROGRESS, SEE, SETTLE
+from engine.store.redis.records import encode_callback, facts_of, journal_key, split_key
+from engine.store.redis.scripts import ACK, CALLBACK, HAND_OVER, PROGRESS, SEE, SETTLE
 from engine.tasks.records import Batch, Callback
 from engine.tasks.words import State
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from engine.store.redis.documents import RedisDocuments
     from engine.store.redis.script import Command
     from engine.tasks.records import Committed, Parked
-
-_PLAN_MS: Final = 90 * 86400 * 1000
-"""A plan is kept so long after its last use: tasks that name it wait for an engine, no longer than that."""
-_RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
 
 
 def _nothing(_: Any) -> None:
@@ -64,14 +61,14 @@ class RedisCommit:
         self._done = done
         self._commands: list[Command] = []
         self._after: list[tuple[Callable[[Any], None], list[int] | None, Callable[[Batch], object]]] = []
-        self._without_plan: list[tuple[int, list[int]]] = []  # region and places of what was not accepted
+        self._accepting = Accepting(stored, consumer, batch, done, self._add)
         self.has_lost_groups = False
         self.left = Batch()  #: what could not be written, accepted tasks aside
 
     def write(self) -> None:
         """Send it, and note what came of it."""
         batch = self._batch
-        self._accept()
+        self._accepting.add_all()
         rows: dict[str, list[Parked]] = {}
         for row in batch.parked:
             rows.setdefault(row.task_id, []).append(row)
@@ -91,12 +88,9 @@ class RedisCommit:
             for tag in self._keys.tags:
                 self._add(("SET", f"{tag}probe", "1"), _nothing)
         self._send()
-        without_plan, self._without_plan = self._without_plan, []
-        for region, places in without_plan:
-            self._accept_in(region, places, with_plans=True)
+        self._accepting.add_without_plan()
         self._send()
-        if self._done.known:
-            self._show_known()
+        self._accepting.show_known()
 
     def _send(self) -> None:
         """Send what is collected, and note what came of it."""
@@ -140,70 +134,8 @@ class RedisCommit:
         for task_id in ids:
             regions.setdefault(self._keys.region(task_id), []).append(task_id)
         for region, names in regions.items():
-            for first in range(0, len(names), _RECORDS_MAX):
-                yield region, names[first : first + _RECORDS_MAX]
-
-    def _accept(self) -> None:
-        accepted = self._batch.accepted
-        regions: dict[int, list[int]] = {}
-        for place, record in enumerate(accepted):
-            regions.setdefault(self._keys.region(record.id), []).append(place)
-        for region, all_places in regions.items():
-            for first in range(0, len(all_places), _RECORDS_MAX):
-                self._accept_in(region, all_places[first : first + _RECORDS_MAX])
-
-    def _accept_in(self, region: int, places: list[int], *, with_plans: bool = False) -> None:
-        accepted = self._batch.accepted
-        tag = self._keys.tags[region]
-        records = [accepted[place] for place in places]
-        plans = list(dict.fromkeys(record.plan for record in records if record.plan))
-        flat: list[Any] = [GROUP, self._consumer, len(plans), _PLAN_MS]
-        flat += [self._batch.plans[key] if with_plans else b"" for key in plans]
-        for record in records:
-            flat += (
-                record.id,
-                int(record.created_at * 1e6),
-                "1" if record.digest else "0",
-                encode_task(record),
-            )
-        names = [self._keys.plan(region, key) for key in plans]
-        names += [f"{tag}task:{record.id}" for record in records]
-        self._add(
-            ACCEPT.call([self._keys.streams[region], f"{tag}index", *names], flat),
-            self._accepted(region, places),
-            places=places,
-        )
-
-    def _accepted(self, region: int, places: list[int]) -> Callable[[Any], None]:
-        def note(reply: Any) -> None:
-            entry, known = reply
-            if entry == b"?":
-                self._without_plan.append((region, places))
-                return
-            key = journal_key(region, entry.decode()) if entry else ""
-            for place in places:
-                self._done.journal[place] = key
-            for number, value in zip(*[iter(known)] * 2, strict=True):
-                self._done.known[self._batch.accepted[places[number]].id] = ("", value)
-
-        return note
-
-    def _show_known(self) -> None:
-        """Find the documents of known ids; one that cannot be read just now is refused."""
-        known = self._done.known
-        try:
-            texts = self._stored.shown({task_id: value for task_id, (_, value) in known.items()})
-        except StoreError as exc:
-            self._done.refused.update(dict.fromkeys(known, exc))
-            known.clear()
-            return
-        for task_id in list(known):
-            text = texts.get(task_id)
-            if text is None:
-                del known[task_id]
-                self._done.refused[task_id] = StoreError("the task with this id has just been forgotten")
-            else:
-                known[task_id] = (facts_of(text).digest, text)
+            for first in range(0, len(names), RECORDS_MAX):
+                yield region, names[first : first + RECORDS_MAX]
 
     def _settle(self, ids: list[str], callbacks: dict[str, Callback]) -> None:
         for region, names in self._by_region(ids):
@@ -358,8 +290,8 @@ class RedisCommit:
                 region, entry = split_key(key)
                 regions.setdefault(region, []).append(entry)
         for region, entries in regions.items():
-            for first in range(0, len(entries), _RECORDS_MAX):
-                together = entries[first : first + _RECORDS_MAX]
+            for first in range(0, len(entries), RECORDS_MAX):
+                together = entries[first : first + RECORDS_MAX]
                 arguments = [GROUP, self._consumer, *together]
                 self._add(
                     ACK.call([self._keys.streams[region]], arguments),

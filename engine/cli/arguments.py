@@ -170,7 +170,7 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
         metavar="F",
         help="read targets from F too; # starts a comment line",
     )
-    parser.set_defaults(kind="url", soft=False, prefetch=False, on_incapable=None)
+    parser.set_defaults(kind="url", soft=False, prefetch=False, on_incapable=None, rebound=None)
     if is_purge:
         kinds = parser.add_mutually_exclusive_group()
         for kind, text in (
@@ -187,6 +187,12 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
             choices=["refuse", "skip"],
             help="when some nodes cannot purge like this: refuse the task, or skip and name them "
             "(default: the engine's on_incapable)",
+        )
+        option(
+            "--rebound",
+            type=_rebound,
+            metavar="S",
+            help="purge each URL once more after S seconds; 0: do not (default: the engine's rebound_s)",
         )
     option("--wait", action="store_true", help="wait until it is settled; the exit code tells how")
     option("--layer", action="append", default=[], metavar="NAME", help="only this layer; may be repeated")
@@ -210,6 +216,10 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _rebound(text: str) -> float:
+    return 0.0 if re.fullmatch(r"0+(\.0+)?", text) else _seconds(text)
 
 
 def _seconds(text: str) -> float:

@@ -103,8 +103,9 @@ def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document
         "callback": args.callback,
         "due_s": args.due,
         "on_incapable": args.on_incapable,
+        "rebound_s": args.rebound,
     }
-    given = {key: value for key, value in options.items() if value}
+    given = {key: value for key, value in options.items() if value or isinstance(value, float)}
     try:
         encode({**given, "targets": args.targets})
     except UnicodeEncodeError as exc:

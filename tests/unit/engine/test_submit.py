@@ -85,6 +85,12 @@ def test_what_to_do_about_incapable_nodes_is_a_field(
     assert engine.bodies[0]["on_incapable"] == way
 
 
+@pytest.mark.parametrize("seconds", ["5", "0"])
+def test_a_rebound_is_asked_for_or_turned_off(engine: Engine, run: Callable[..., int], seconds: str) -> None:
+    assert run("purge", "http://a/", "--rebound", seconds) == 0
+    assert engine.bodies[0]["rebound_s"] == float(seconds)
+
+
 def test_targets_come_from_words_files_and_standard_input(
     engine: Engine, run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from engine.nodes.ability import incapable_reason
+from engine.nodes.holds import TRIED_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 2000
 """Rows of one chunk at the most."""
 _PAGE_ROWS: Final = 5000
+_TOLD_ROWS: Final = 20_000  #: whose tasks are told in one look
 _LONG_S: Final = 0.05
 _REST_SHARE: Final = 20
 """Long looking through rows that may not be sent takes one part in so many of the time."""
@@ -84,7 +86,7 @@ class DueRows:
                     store.parked_page, node.name, at, _PAGE_ROWS, purges_only
                 )
                 seen += len(rows)
-                due = self._sendable(node, rows)
+                due = self._sendable(node, rows, tells=seen <= _TOLD_ROWS)
                 if due:
                     self._from[key] = at
                     return due, seen
@@ -93,12 +95,24 @@ class DueRows:
                 at = following
         return [], seen
 
-    def _sendable(self, node: Node, rows: list[ParkedRow]) -> list[ParkedRow]:
+    def _sendable(self, node: Node, rows: list[ParkedRow], *, tells: bool = True) -> list[ParkedRow]:
+        if tells and node.postponed.holds.pairs:
+            self._tell_held(node, rows)
         if node.postponed.incapable:
             for operation in {row.operation for row in rows} & node.postponed.incapable:
                 asked = (row for row in rows if row.operation == operation)
                 self._reasons.tell(asked, incapable_reason(node.config, operation))
         return node.postponed.sendable(rows, time.time() - self._ttl_s if self._ttl_s else 0.0)
+
+    def _tell_held(self, node: Node, rows: list[ParkedRow]) -> None:
+        """Have the tasks of rows that the node refuses say so, whatever they were parked for."""
+        by_reason: dict[str, list[ParkedRow]] = {}
+        for row in rows:
+            reason = node.postponed.holds.reason_for(row.operation, row.target)
+            if reason:
+                by_reason.setdefault(reason, []).append(row)
+        for reason, refused in by_reason.items():
+            self._reasons.tell(refused, f"{reason}; {TRIED_AGAIN}")
 
     def _note_look(self, name: str, began_at: float, *, waiting: int) -> None:
         """Note how many rows may all not be sent yet; 0: one may. A long look is not repeated at once."""

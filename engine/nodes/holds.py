@@ -29,6 +29,7 @@ REFUSALS_BEFORE_HOLD: Final = 8
 ON_TRIAL_S: Final = 5.0
 PAUSE_FIRST_S: Final = 2.0
 PAUSE_MAX_S: Final = 300.0
+TRIED_AGAIN: Final = "it is tried again, with growing pauses"
 FORGOTTEN_AFTER_S: Final = 600.0  #: nobody asked for it again: its rows were cancelled, or settled by others
 _PAIRS_MAX: Final = 1024
 
@@ -128,6 +129,11 @@ class Holds:
     def is_known(self, operation: int, target: str) -> bool:
         """Tell whether an operation and host is refused or held, with nothing acked since."""
         return bool(self.pairs) and (operation, host_of(target)) in self.pairs
+
+    def reason_for(self, operation: int, target: str) -> str:
+        """Return why an operation and host is refused or held; empty: it is not."""
+        hold = self.pairs.get((operation, host_of(target)))
+        return "" if hold is None else hold.reason
 
     def is_held(self, operation: int, target: str) -> bool:
         """Tell whether an operation and host is held, whether or not its next trial is due."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.nodes.holds import TRIED_AGAIN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,7 +54,7 @@ class Keeping:
 
     def held(self, items: list[Item], reason: str) -> None:
         """Keep requests until they, or others like them, may be tried again."""
-        self._outcomes.hold(items, f"{reason}; it is tried again, with growing pauses")
+        self._outcomes.hold(items, f"{reason}; {TRIED_AGAIN}")
         wait_s = self._postponed.next_s()
         if wait_s is not None:
             self._events.postponed(self._config, wait_s)

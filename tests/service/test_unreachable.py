@@ -223,6 +223,11 @@ def test_a_delayed_purge_that_is_refused_waits_until_the_access_list_is_mended(t
         assert "refused: answered 403" in shown[0]["reason"]
         task = engine.get(f"/v1/engine/task/{task_id}")
         assert (task["state"], task["failed"], task["delayed"]) == ("partial", 0, 1)
+
+        def says_so() -> bool:
+            return any("refused: answered 403" in error["reason"] for error in engine.task(task_id)["errors"])
+
+        wait_until(says_so, what="the task saying why it waits now")
         node.script = always(OK)
         assert engine.wait_for(task_id, "done", timeout_s=40)["errors"] == []
 

@@ -32,7 +32,8 @@ class Bench:
         hosts = ["held.com"] * 100 + ["free.com"] * free
         self.rows = [self.row(host, place) for place, host in enumerate(hosts, start=1)]
         reader: Any = self
-        reasons: Any = None
+        self.told: list[tuple[int, str]] = []
+        reasons: Any = SimpleNamespace(tell=lambda rows, reason: self.told.append((len(rows), reason)))
         self.due = DueRows(reader, reasons, lambda: self.s, ttl_s=0)
         self.store: Any = self
 
@@ -90,6 +91,14 @@ async def test_a_look_that_found_nothing_is_repeated_when_others_have_come_and_a
     assert bench.due.all_wait(bench.node, [Parked("edge-1", PURGE, "http://held.com/x", "t", "", 0.0)])
     assert not bench.due.may_have_others("edge-1", 101)
     assert not bench.due.all_wait(bench.node, [Parked("edge-1", PURGE, "http://free.com/x", "t", "", 0.0)])
+
+
+async def test_the_tasks_of_held_rows_are_told_why_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.delivery.due_rows._TOLD_ROWS", 40)
+    bench = Bench(free=25)
+    await bench.chunk()
+    assert {reason for _, reason in bench.told} == {"answered 403; it is tried again, with growing pauses"}
+    assert sum(count for count, _ in bench.told) == 10 + 40
 
 
 async def test_one_held_row_is_due_when_its_trial_is() -> None:

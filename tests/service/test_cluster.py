@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.node import OK, FakeNode, Request
+from tests.fakes.node import OK, FakeNode, Request, always, answer
 from tests.rigs.engine_process import ROOT, EngineProcess, fake_table
 from tests.rigs.load import Load, settled
 from tests.rigs.redis_servers import RedisServer
@@ -277,6 +278,42 @@ def test_rows_that_waited_longer_than_they_may_fail_unsent(engines: Engines, edg
     assert "longer than delay_ttl_s (1)" in found["errors"][-1]["reason"]
     wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
     assert edge.urls == []
+
+
+def test_refused_rows_wait_in_the_shared_queue_and_a_refused_prefix_stands_for_nothing(
+    tmp_path: Path, redis: RedisServer, edge: FakeNode
+) -> None:
+    """Two engines: whichever delivers, URLs below the prefix are sent by themselves; then it is mended."""
+    made = Engines(tmp_path, redis.url, fake_table(edge.url, name="edge-1"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.stop)
+        one, other = made.start("one"), made.start("other")
+        edge.script = _refuse_bans
+        edge.stop()
+        urls = one.submit([f"{URL}{number}" for number in range(5)])
+        bans = other.submit([URL, *(f"{URL}{number}/" for number in range(20))], kind="prefix")
+        for task_id in (urls, bans):
+            one.wait_for(task_id, "partial")
+        edge.start()
+        assert one.wait_for(urls, "done", timeout_s=40)["counter"] == 5
+        for engine in (one, other):
+            wait_until(partial(_is_reached, engine), what="a return")
+        assert one.wait_for(one.submit([URL + "new"]))["state"] == "done"
+        held = one.wait_for(one.submit([URL + "x/"], kind="prefix"), "partial")
+        assert (held["failed"], held["delayed"]) == (0, 1)
+        task = one.task(bans)
+        assert (task["state"], task["counter"], task["failed"], task["delayed"]) == ("partial", 0, 0, 21)
+        edge.script = always(OK)
+        for task_id in (bans, held["task_id"]):
+            assert one.wait_for(task_id, "done", timeout_s=60)["errors"] == []
+
+
+def _refuse_bans(request: Request) -> Iterator[bytes]:
+    yield answer(405, b"no") if request.method == "BAN" else OK
+
+
+def _is_reached(engine: EngineProcess) -> bool:
+    return engine.node("edge-1")["state"] in {"ready", "refusing"}
 
 
 def test_another_region_count_is_refused(engines: Engines) -> None:

@@ -10,6 +10,8 @@ A test lives in the room of what it needs; a file is named after the module or t
   under load: reload, overload, shutdown, faults; and what a user types.
 - ``hosts/``: what ships the engine: packing, repositories, the agent on a host, deploys by SSH to several.
 - ``states/``: renders and applies every state and template, on machines made of namespaces.
+- ``model/``: an engine in process on a virtual clock, with caches that cache, under random faults; what holds
+  is checked after every run. ``python -m tests.model`` runs for longer.
 - ``benchmarks/``: figures, not checks; ``./inv bench`` runs them.
 
 No tests, but what tests use:
@@ -67,6 +69,7 @@ LONG_FILES = (
     "test_deploy_faults",
     "test_masterless",
     "test_master",
+    "test_model",
     "test_answers",
     "test_unreachable",
     "test_redis_faults",

@@ -1,0 +1,117 @@
+"""Engines with one rule broken, to see that a run finds it: patches at the places where rules are kept."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
+
+from engine.tasks.words import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule, how it is broken, and the faults that show it."""
+
+    rule: str
+    patches: tuple[tuple[str, Any], ...]  #: what is replaced, and by what
+    faults: frozenset[str]
+    is_rare: bool = False  #: many runs do not show it
+
+    def __str__(self) -> str:
+        return self.rule
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Break the rule for a while."""
+        with ExitStack() as stack:
+            for target, new in self.patches:
+                stack.enter_context(mock.patch(target, new))
+            yield
+
+
+async def _none_replayed(*args: object) -> int:
+    return 0
+
+
+def _park_behind(dispatch: Any, share: Any, ready: list[int], parents: list[Any]) -> list[int]:
+    return ready
+
+
+def _done_when_expired(chunk: Any, rows: list[Any]) -> list[Any]:
+    fresh = [row for row in rows if row.parked_at >= chunk._began_at - 20]
+    chunk.done_rows += [row for row in rows if row not in fresh]
+    return fresh
+
+
+def _always(*_: object) -> bool:
+    return True
+
+
+def _all_below(store: Any, node: str, *_: object) -> Any:
+    return store.oldest_parked(node, 1000, False)
+
+
+def _never_postponed(node: Any, operation: Any, target: str) -> bool:
+    return False
+
+
+def _ack_unanswered(node: Any, channel: Any, connection: Any, items: list[Any]) -> None:
+    node._outcomes.acked(items)
+
+
+def _state_without_cancelled(task: Any, *, is_due: bool) -> State:
+    shares = task.shares
+    if sum(share.delayed_count for share in shares):
+        return State.PARTIAL if is_due else State.RUNNING
+    return State.FAILED if sum(share.failed_count for share in shares) else State.DONE
+
+
+_NODE: Final = "engine.nodes.node.Node"
+
+BROKEN: Final = (
+    Broken(
+        "the journal is replayed",
+        (("engine.recovery.replay.Replay._replay_journal", _none_replayed),),
+        frozenset({"down", "crash", "restart", "slow"}),
+    ),
+    Broken(
+        "an edge's purge counts after its parent's",
+        (("engine.delivery.dispatch.Dispatch._park_behind", _park_behind),),
+        frozenset({"lost", "sick"}),
+        is_rare=True,
+    ),
+    Broken(
+        "what waited too long is not acked",
+        (("engine.delivery.chunk.Chunk._without_expired", _done_when_expired),),
+        frozenset({"down", "lost"}),
+    ),
+    Broken(
+        "a request that went wrong five times is kept",
+        ((f"{_NODE}.postpone", _never_postponed),),
+        frozenset({"sick", "half-sick"}),
+    ),
+    Broken(
+        "a request without an answer is sent again",
+        ((f"{_NODE}.unanswered", _ack_unanswered),),
+        frozenset({"cuts", "down", "hang"}),
+    ),
+    Broken(
+        "a cancelled task stays so",
+        (("engine.tasks.documents.state_of", _state_without_cancelled),),
+        frozenset({"down", "cancel", "slow"}),
+    ),
+    Broken(
+        "a wide row takes only what is below it along",
+        (
+            ("engine.store.sqlite.store.SqliteStore.parked_below", _all_below),
+            ("engine.delivery.chunk.supersedes", _always),
+        ),
+        frozenset({"down", "lost"}),
+        is_rare=True,
+    ),
+)

@@ -1,0 +1,237 @@
+"""An origin whose content changes, and caches that cache: they store, age, have parents, and go on fetching.
+
+A fetch that is under way when a purge comes stores what it brings afterwards, as real caches do; it goes on
+when whoever asked for it has gone. Who asks for an object that is being fetched waits for that fetch.
+
+Everything runs on the loop it is started on, and asks the loop for the time; so the same caches stand behind
+sockets of their own in `tests.model.__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+ORIGIN = "origin"
+FOR_EVER = float("inf")
+
+
+@dataclass(eq=False)
+class Fetch:
+    """One object on its way into a cache."""
+
+    node: str
+    url: str
+    root: str  #: who began it: "visitor" or "engine"
+    began_at: float
+    ended_at: float = FOR_EVER
+    source: Fetch | None = None  #: what brought the object into the cache that it came from; None: the origin
+
+    def __repr__(self) -> str:
+        end = f"{self.ended_at:.3f}" if self.ended_at < FOR_EVER else "…"
+        source = f" from {self.source!r}" if self.source is not None else ""
+        return f"<{self.root}'s fetch of {self.url} into {self.node} {self.began_at:.3f}-{end}{source}>"
+
+
+@dataclass(eq=False)
+class Object:
+    """What a cache stores for a URL."""
+
+    version: int
+    made_at: float  #: when the origin gave it
+    fetch: Fetch
+    fresh_until: float
+
+
+@dataclass
+class Act:
+    """A purge that a cache itself has carried out."""
+
+    at: float
+    method: str  #: "url", "prefix", "regex", "host"
+    target: str
+
+    def covers(self, url: str) -> bool:
+        """Tell whether an object of *url* went."""
+        if self.method == "url":
+            return url == self.target
+        if self.method == "regex":
+            return re.match(self.target, url) is not None
+        return url.startswith(self.target)
+
+
+class Origin:
+    """Where the truth is: each URL has a version, which steps when its content changes."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, int] = {}
+        self.latency_s = 0.01
+        self.is_failing = False
+        self.fetches = 0
+
+    def version(self, url: str) -> int:
+        """Return the current one."""
+        return self.versions.get(url, 1)
+
+    def change(self, url: str) -> None:
+        """Make new content."""
+        self.versions[url] = self.version(url) + 1
+
+
+@dataclass
+class Faults:
+    """What is wrong with a cache at the moment."""
+
+    door: str = "open"  #: "refused": it is down; "lost": the engine cannot reach it, others can
+    hangs: bool = False  #: takes requests, answers none
+    sick: float = 0.0  #: share of purges answered 503, with nothing done
+    sick_gets: bool = False
+    refuses: set[str] = field(default_factory=set)  #: hosts (or "*") whose purges are answered 403
+    refuses_bans: bool = False
+    forwards: bool = False  #: purges are passed to the parent, or the origin
+    cuts: float = 0.0  #: share of answers after which the connection is closed at once
+    latency_s: float = 0.0
+
+
+class Cache:
+    """One cache.
+
+    Args:
+        name: of the node.
+        driver: whose protocol and manners it has.
+        origin: behind everything.
+        parents: caches that it fetches through; none: the origin.
+        rng: draws what is not written down.
+        is_marked: its configuration has the lines that add ``Purgeline-Cache``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: str,
+        origin: Origin,
+        parents: list[Cache],
+        *,
+        rng: random.Random,
+        is_marked: bool = True,
+        ttl_s: float = 900.0,
+    ) -> None:
+        self.name = name
+        self.driver = driver
+        self.origin = origin
+        self.parents = parents
+        self.rng = rng
+        self.is_marked = is_marked
+        self.ttl_s = ttl_s
+        self.faults = Faults()
+        self.objects: dict[str, Object] = {}
+        self.fetching: dict[str, asyncio.Future[Object | None]] = {}
+        self.fetch_of: dict[str, Fetch] = {}
+        self.acts: list[Act] = []
+        self.gets: list[tuple[float, str]] = []  #: what the engine asked for by GET
+        self.on_serve: Callable[[Cache, str, Object], None] = lambda cache, url, found: None
+        self.started: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.name} {self.driver} [{len(self.objects)} objects]>"
+
+    def now(self) -> float:
+        """Return the loop's time."""
+        return asyncio.get_running_loop().time()
+
+    # Objects
+
+    def stored(self, url: str) -> Object | None:
+        """Return a fresh object; one that is too old is dropped."""
+        found = self.objects.get(url)
+        if found is not None and found.fresh_until <= self.now():
+            del self.objects[url]
+            return None
+        return found
+
+    async def get(self, url: str, root: str, *, by: Fetch | None = None) -> Object | None:
+        """Serve an object; None when it cannot be fetched.
+
+        Args:
+            url: of the object.
+            root: who asks in the end, "visitor" or "engine".
+            by: the fetch of a child that asks.
+        """
+        found = self.stored(url)
+        if found is None:
+            under_way = self.fetching.get(url)
+            if under_way is None:
+                under_way = self.begin_fetch(url, root)
+            found = await asyncio.shield(under_way)
+        if found is None:
+            return None
+        if by is not None:
+            by.source = found.fetch
+        self.on_serve(self, url, found)
+        return found
+
+    def begin_fetch(self, url: str, root: str) -> asyncio.Future[Object | None]:
+        """Begin to fetch, in a task of the cache's own."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Object | None] = loop.create_future()
+        self.fetching[url] = future
+        fetch = self.fetch_of[url] = Fetch(self.name, url, root, loop.time())
+        task = loop.create_task(self._fetch(fetch, future))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return future
+
+    async def _fetch(self, fetch: Fetch, future: asyncio.Future[Object | None]) -> None:
+        found: Object | None = None
+        try:
+            came = await self._ask_upstream(fetch)
+            fetch.ended_at = self.now()
+            if came is not None:
+                version, made_at = came
+                found = Object(version, made_at, fetch, made_at + self.ttl_s)
+                self.objects[fetch.url] = found
+        finally:
+            self.fetching.pop(fetch.url, None)
+            self.fetch_of.pop(fetch.url, None)
+            if not future.done():
+                future.set_result(found)
+
+    async def _ask_upstream(self, fetch: Fetch) -> tuple[int, float] | None:
+        """Return the version that came, and when the origin gave it; None for a failure."""
+        if not self.parents:
+            self.origin.fetches += 1
+            await asyncio.sleep(0.001)
+            version, made_at = self.origin.version(fetch.url), self.now()
+            failing = self.origin.is_failing
+            await asyncio.sleep(self.origin.latency_s)
+            return None if failing else (version, made_at)
+        for parent in self.parents:
+            faults = parent.faults
+            if faults.door == "refused" or faults.hangs or faults.sick_gets:
+                continue
+            await asyncio.sleep(0.001 + faults.latency_s)
+            found = await parent.get(fetch.url, fetch.root, by=fetch)
+            await asyncio.sleep(0.001)
+            return (found.version, found.made_at) if found is not None else None
+        return None
+
+    def purge(self, act: Act) -> int:
+        """Drop what is stored; what is being fetched is not. Returns how many objects went."""
+        self.acts.append(act)
+        gone = [url for url in self.objects if act.covers(url)]
+        for url in gone:
+            del self.objects[url]
+        return len(gone)
+
+    def wipe(self) -> None:
+        """Lose everything: a restart of a cache in memory. Its fetches end as well."""
+        self.objects.clear()
+        for task in self._tasks:
+            task.cancel()

@@ -1,0 +1,184 @@
+"""What must hold, whatever happens: no old object after a purge that was acked, and tasks that add up.
+
+*No node serves an object older than the last acked purge of it.* Excepted is what a visitor's own fetch
+brought that was under way when the node, or the parent it came through, was purged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.model.plans import URLS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.model.caches import Cache, Fetch, Object
+
+FINAL = frozenset({"done", "failed", "cancelled"})
+
+
+class Violation(AssertionError):  # noqa: N818 - it is one
+    """A rule was broken."""
+
+
+@dataclass(eq=False)
+class Record:
+    """What a client knows of a task it handed in."""
+
+    task_id: str
+    body: dict[str, Any]
+    nodes: tuple[str, ...]  #: that it goes to
+    sent_at: float
+    required: dict[str, int] = field(
+        default_factory=dict
+    )  #: URL that is purged → version that must be served then
+    is_accepted: bool = False
+    total: int = 0
+    document: dict[str, Any] = field(default_factory=dict)
+    done_at: float | None = None
+    is_cancel_asked: bool = False
+
+    def __repr__(self) -> str:
+        shown = {
+            key: self.document.get(key)
+            for key in ("state", "counter", "failed", "delayed", "cancelled", "errors")
+        }
+        return f"<{self.task_id} {self.body} to {', '.join(self.nodes)} sent {self.sent_at:.3f} {shown}>"
+
+    @property
+    def is_over(self) -> bool:
+        return self.document.get("state") in FINAL
+
+
+class Rules:
+    """Checks a world.
+
+    Args:
+        caches: by name.
+        trace: what happened so far, for what a failure says.
+    """
+
+    def __init__(self, caches: Mapping[str, Cache], trace: list[str]) -> None:
+        self._caches = caches
+        self._trace = trace
+        self.records: dict[str, Record] = {}
+        self._done: list[Record] = []
+        self.checks = 0
+
+    def fail(self, what: str) -> None:
+        """Say what was broken, with all that led to it."""
+        raise Violation("\n".join([what, "", "what happened:", *self._trace]))
+
+    # Objects
+
+    def check_object(self, cache: Cache, url: str, found: Object) -> None:
+        """Refuse an object that an acked purge should have made impossible."""
+        self.checks += 1
+        for record in self._done:
+            need = record.required.get(url, 0)
+            if (
+                found.version < need
+                and cache.name in record.nodes
+                and not self._is_excused(found.fetch, record)
+            ):
+                acts = [f"{act.at:.3f} {act.method} {act.target}" for act in cache.acts if act.covers(url)]
+                self.fail(
+                    f"{cache.name} has version {found.version} of {url}, not {need}, in spite of {record}\n"
+                    f"it was brought by {found.fetch}\nthe node was purged at {acts}"
+                )
+
+    def _is_excused(self, fetch: Fetch, record: Record) -> bool:
+        if fetch.node not in record.nodes:
+            return True  # nobody was asked to purge it there
+        cache = self._caches[fetch.node]
+        until = record.done_at or 0.0
+        if fetch.root == "visitor" and any(
+            record.sent_at <= act.at <= until and fetch.began_at <= act.at <= fetch.ended_at
+            for act in cache.acts
+            if act.covers(fetch.url)
+        ):
+            return True
+        return fetch.source is not None and self._is_excused(fetch.source, record)
+
+    def check_all_objects(self) -> None:
+        """Look at all that is stored."""
+        for cache in self._caches.values():
+            for url in list(cache.objects):
+                found = cache.stored(url)
+                if found is not None:
+                    self.check_object(cache, url, found)
+
+    # Tasks
+
+    def saw(self, record: Record, document: dict[str, Any], now: float) -> None:
+        """Take a task's document in."""
+        self._check_numbers(record, document)
+        record.document = document
+        if document["state"] == "done" and record.done_at is None:
+            record.done_at = now
+            self._check_proof(record)
+            self._done.append(record)
+            self.check_all_objects()
+
+    def _check_numbers(self, record: Record, doc: dict[str, Any]) -> None:
+        parts = {key: doc[key] for key in ("counter", "failed", "delayed", "cancelled")}
+        if doc["total"] != record.total:
+            self.fail(f"the total of {record} was {record.total} and is {doc['total']}")
+        if sum(parts.values()) > doc["total"] or min(parts.values()) < 0:
+            self.fail(f"the numbers of {record} do not add up: {parts} of {doc['total']}")
+        if doc["state"] in FINAL and (sum(parts.values()) != doc["total"] or doc["delayed"]):
+            self.fail(
+                f"the numbers of {record}, which is {doc['state']}, do not add up: {parts} of {doc['total']}"
+            )
+        for layer in doc["layers"]:
+            told = sum(layer[key] for key in ("counter", "failed", "delayed", "cancelled"))
+            if told > layer["total"]:
+                self.fail(f"the numbers of layer {layer} of {record} do not add up")
+        if doc["state"] == "done" and doc["counter"] != doc["total"]:
+            self.fail(f"{record} is done, and {parts} of {doc['total']}")
+        before = record.document.get("state")
+        if before in FINAL and doc["state"] != before:
+            self.fail(f"{record} was {before}, and is {doc['state']}")
+
+    def _check_proof(self, record: Record) -> None:
+        """Refuse an ack of something that a cache has not done."""
+        for name in record.nodes:
+            cache = self._caches[name]
+            for url in record.required:
+                if not any(act.at >= record.sent_at and act.covers(url) for act in cache.acts):
+                    self.fail(f"{name} was never purged of {url} for {record}")
+            if record.body.get("prefetch") or record.body.get("action") == "prefetch":
+                for url in record.body["targets"]:
+                    if not any(at >= record.sent_at and got == url for at, got in cache.gets):
+                        self.fail(f"{name} was never asked for {url} for {record}")
+
+    def check_end(self, node_is_there: Mapping[str, bool]) -> None:
+        """Refuse tasks that are nowhere, when everything has been well for long.
+
+        Args:
+            node_is_there: name → whether it is configured at the end, for the cache that it was.
+        """
+        for record in self.records.values():
+            state = record.document.get("state")
+            if not record.is_accepted or state == "done" or (state == "cancelled" and record.is_cancel_asked):
+                continue
+            missing = [name for name in record.nodes if not node_is_there[name]]
+            reasons = [error["reason"] for error in record.document.get("errors", ())]
+            theirs = record.total * len(missing) // len(record.nodes)
+            left = record.document.get("failed", 0) + record.document.get("delayed", 0)
+            if state in {"failed", "partial"} and 0 < left <= theirs and reasons:
+                continue
+            self.fail(f"everything is well, and {record} is {state}: {reasons}")
+
+
+def urls_of(body: Mapping[str, Any]) -> list[str]:
+    """Return the URLs of the model that a purge covers."""
+    if body["action"] != "purge":
+        return []
+    if body["kind"] == "url":
+        return list(body["targets"])
+    if body["kind"] == "host":
+        return [url for url in URLS if url.split("/")[2] in body["targets"]]
+    return [url for url in URLS if url.startswith(tuple(body["targets"]))]

@@ -1,0 +1,63 @@
+"""Whatever goes wrong: no node serves what was purged, and no accepted task is given up.
+
+Plans of faults are drawn by hypothesis and carried out in process, on a virtual clock. A failure prints the
+smallest plan that shows it; `tests.model.search.run` carries it out again. ``python -m tests.model`` goes on
+for longer.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.model.broken import BROKEN, Broken
+from tests.model.plans import FAULTS, Plan, plans
+from tests.model.search import run, search
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [  # what a killed process leaves behind is nobody's
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Free what is left before another test would hear of it."""
+    yield
+    gc.collect()
+
+
+_PROFILE = settings(
+    max_examples=110,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.timeout(600)  # a failure is made smaller
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_old_is_served_and_nothing_is_given_up(workers: int) -> None:
+    @_PROFILE
+    @given(plans(FAULTS, workers=workers))
+    def check(plan: Plan) -> None:
+        run(plan)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [pytest.param(broken, marks=[pytest.mark.slow] * broken.is_rare, id=str(broken)) for broken in BROKEN],
+)
+def test_a_broken_rule_is_found(broken: Broken) -> None:
+    with broken.applied():
+        assert search(broken.faults, number=1, runs=150) is not None

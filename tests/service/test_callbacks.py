@@ -70,6 +70,16 @@ def test_a_callback_is_tried_again_after_an_error(receiver: Receiver, tmp_path: 
         wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
 
 
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """An engine with a rule, for what it refuses."""
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path_factory.mktemp("ruled"), RULE + fake_table(node.url, name="edge-1")) as engine,
+    ):
+        yield engine
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -83,17 +93,13 @@ def test_a_callback_is_tried_again_after_an_error(receiver: Receiver, tmp_path: 
         "",
     ],
 )
-def test_a_callback_outside_the_rules_is_refused(url: str, tmp_path: Path) -> None:
+def test_a_callback_outside_the_rules_is_refused(url: str, ruled: EngineProcess) -> None:
     """422 at the request; the engine posts nowhere it was not told to."""
-    with (
-        FakeNode() as node,
-        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
-    ):
-        body = {"targets": [f"http://{HOST}/a"], "callback": url}
-        status, _, text = engine.request("POST", "/v1/engine/task", body)
-        assert status == 422
-        assert "callback" in json.loads(text)["detail"]
-        assert engine.get("/v1/engine/tasks")["tasks"] == []
+    body = {"targets": [f"http://{HOST}/a"], "callback": url}
+    status, _, text = ruled.request("POST", "/v1/engine/task", body)
+    assert status == 422
+    assert "callback" in json.loads(text)["detail"]
+    assert ruled.get("/v1/engine/tasks")["tasks"] == []
 
 
 def test_without_a_rule_callbacks_are_refused(receiver: Receiver, tmp_path: Path) -> None:

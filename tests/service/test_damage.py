@@ -33,12 +33,16 @@ def fails_to_start(engine: EngineProcess) -> tuple[int, str]:
     return code, said
 
 
-@pytest.fixture
-def node() -> FakeNode:
+def node_that_is_away() -> FakeNode:
     made = FakeNode()
     with made:
         pass  # it has a port now, and keeps it
     return made
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return node_that_is_away()
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,17 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(50):
             engine.wait_for(f"t-{number}")
         assert engine.stop() == 0
+    return folder / "var"
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory: pytest.TempPathFactory, earlier: Path) -> Path:
+    """The same, and a task on its way when the engine was killed."""
+    folder = tmp_path_factory.mktemp("crashed")
+    shutil.copytree(earlier, folder / "var")
+    with EngineProcess(folder, table(node_that_is_away())) as engine:
+        engine.submit(["http://img.example.com/unfinished"], id="unfinished")
+        engine.kill()
     return folder / "var"
 
 
@@ -98,12 +113,13 @@ def replace(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [overwrite, cut, cut_off_a_page, empty, replace, remove])
 @pytest.mark.parametrize("has_crashed", [False, True], ids=["after a stop", "after a crash"])
-def test_a_damaged_database_stops_the_start(engine: EngineProcess, damage: object, has_crashed: bool) -> None:
+def test_a_damaged_database_stops_the_start(
+    engine: EngineProcess, crashed: Path, damage: object, has_crashed: bool
+) -> None:
     """Names the file and what to do, and leaves the file as it is for whoever repairs it."""
     if has_crashed:
-        engine.start()
-        engine.submit(["http://img.example.com/unfinished"], id="unfinished")
-        engine.kill()
+        shutil.rmtree(engine.folder / "var")
+        shutil.copytree(crashed, engine.folder / "var")
     path = database(engine)
     assert callable(damage)
     damage(path)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
 _CANCELLED: Final = State.CANCELLED
+_WHY_WAITING: Final = ("unreachable:", "sick:", "unproven:", "gone:", "incapable:")
+"""How the reasons begin for which a whole node waits."""
 _ADDED: Final = ("skipped", "notes")  # lists that stored documents of versions before have not
 
 
@@ -243,8 +245,11 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
             layer["cancelled"] -= min(over, layer["cancelled"])  # answered all the same
     _sum_up(stored)
     stored["updated_at"] = late.at
-    if late.error is not None and len(stored["errors"]) < ERRORS_MAX:
-        stored["errors"].append(late.error)
+    if late.error is not None:
+        if late.error["reason"].startswith(_WHY_WAITING):
+            stored["errors"] = _without_waiting(stored, late.error["node"], late.error["reason"])
+        if len(stored["errors"]) < ERRORS_MAX:
+            stored["errors"].append(late.error)
     if stored["state"] not in FINAL_STATES and not stored["delayed"]:
         if stored["counter"] + stored["failed"] < sum(layer["total"] for layer in layers):
             cancel_stored(stored, late.at)
@@ -257,18 +262,19 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
 
 
 def note_waiting(stored: dict[str, Any], noted: Noted) -> None:
-    """Say in a stored document why its subtasks on a node wait, in place; it was said before otherwise.
-
-    A reason begins with a word, and of each word a node has the last one only.
-    """
-    kind = f"{noted.reason.partition(':')[0]}:"
-    kept = [
-        error
-        for error in stored["errors"]
-        if error["node"] != noted.node or not error["reason"].startswith(kind)
-    ]
+    """Say in a stored document why its subtasks on a node wait, in place of why they waited before."""
+    kept = _without_waiting(stored, noted.node)
     error = {"node": noted.node, "target": noted.target, "reason": noted.reason}
     stored["errors"] = [*kept[: ERRORS_MAX - 1], error]
+
+
+def _without_waiting(stored: dict[str, Any], node: str, reason: str = "") -> list[dict[str, str]]:
+    """Return the errors of a stored document without those that say why *node* waited, but for *reason*."""
+    return [
+        error
+        for error in stored["errors"]
+        if error["node"] != node or error["reason"] == reason or not error["reason"].startswith(_WHY_WAITING)
+    ]
 
 
 def cancel_stored(stored: dict[str, Any], at: float) -> None:

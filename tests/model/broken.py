@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
+import msgspec
+
+from engine.nodes.evidence import Whose
+from engine.recovery.rows import ReplayRows
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
@@ -71,9 +75,64 @@ def _state_without_cancelled(task: Any, *, is_due: bool) -> State:
     return State.FAILED if sum(share.failed_count for share in shares) else State.DONE
 
 
+def _own_always(*_: object) -> Whose:
+    return Whose.OWN
+
+
+def _planned_anew(rows: Any, record: Any, key: Any, progress: Any, plan: bytes) -> None:
+    _replay(rows, msgspec.structs.replace(record, plan=b""), key, progress, b"")
+
+
+_replay: Final = ReplayRows._replay
+
+
+def _counts_at_once(beside: Any, acked: list[Any], since: float) -> list[Any]:
+    return acked
+
+
+def _refused_for_good(node: Any, item: Any, outcome: Any, answer: Any) -> None:
+    node._outcomes.failed(item, "refused")
+
+
+def _probe_at_root(config: Any, nonce: str) -> str:
+    request = (
+        f"GET /.purgeline-probe HTTP/1.1\r\nHost: purgeline-probe.invalid\r\nPurgeline-Nonce: {nonce}\r\n"
+    )
+    return f"{request}Connection: close\r\n\r\n"
+
+
 _NODE: Final = "engine.nodes.node.Node"
 
 BROKEN: Final = (
+    Broken(
+        "a purge that was passed on does not count",
+        (
+            ("engine.nodes.judge.Judge.whose", _own_always),
+            ("engine.nodes.judge.Judge.owns_run", _always),
+            ("engine.nodes.judge.Judge.knows", _always),
+        ),
+        frozenset({"forward"}),
+    ),
+    Broken(
+        "a task goes on as it was accepted",
+        (("engine.recovery.rows.ReplayRows._replay", _planned_anew),),
+        frozenset({"hang", "slow", "crash", "node-removed"}),
+    ),
+    Broken(
+        "a purge beside an own prefetch is sent again",
+        (("engine.nodes.beside.Beside.counted", _counts_at_once),),
+        frozenset({"prefetch-beside-purge", "origin-slow", "slow"}),
+    ),
+    Broken(
+        "what is refused waits",
+        ((f"{_NODE}._not_acked", _refused_for_good),),
+        frozenset({"refuse", "refuse-bans"}),
+    ),
+    Broken(
+        "a node is probed as it is purged",
+        (("engine.nodes.drivers.probe_text", _probe_at_root),),
+        frozenset({"down", "lost"}),
+    ),
     Broken(
         "the journal is replayed",
         (("engine.recovery.replay.Replay._replay_journal", _none_replayed),),

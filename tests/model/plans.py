@@ -215,13 +215,14 @@ class _Scenes:
         ]
 
     def _reconfigured(self, draw: Draw) -> list[Step]:
-        """The configuration changes while a node has rows in its delay queue."""
+        """The configuration changes while a node has rows in its delay queue, or requests on the wire."""
+        ill = [kind for kind in ("down", "hang", "slow") if kind in self._faults]
         node = draw(st.sampled_from(NODES[1:]))
         kind = draw(
             st.sampled_from([kind for kind in _ENGINE_FAULTS[:2] if kind in self._faults] or ["crash"])
         )
         return [
-            (0.0, Fault(node, "down")),
+            (0.0, Fault(node, draw(st.sampled_from(ill or ["down"])))),
             (draw(_SOON), draw(self._submit)),
             (draw(_LATER), Engine(kind, config=draw(self._configs))),
             (draw(_LATER), Heal(node)),

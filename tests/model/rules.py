@@ -66,10 +66,13 @@ class Rules:
         self.records: dict[str, Record] = {}
         self._done: list[Record] = []
         self.checks = 0
+        self.broken: Violation | None = None  #: the first; whoever noticed it may have nobody to tell
 
     def fail(self, what: str) -> None:
         """Say what was broken, with all that led to it."""
-        raise Violation("\n".join([what, "", "what happened:", *self._trace]))
+        violation = Violation("\n".join([what, "", "what happened:", *self._trace]))
+        self.broken = self.broken or violation
+        raise violation
 
     # Objects
 
@@ -151,20 +154,24 @@ class Rules:
                     self.fail(f"{name} was never purged of {url} for {record}")
             if record.body.get("prefetch") or record.body.get("action") == "prefetch":
                 for url in record.body["targets"]:
-                    if not any(at >= record.sent_at and got == url for at, got in cache.gets):
-                        self.fail(f"{name} was never asked for {url} for {record}")
+                    acts = [act.at for act in cache.acts if act.at >= record.sent_at and act.covers(url)]
+                    since = min(acts) if record.required else record.sent_at
+                    if not any(at >= since and got == url for at, got in cache.gets):
+                        self.fail(f"{name} was never asked for {url}, after it was purged, for {record}")
 
-    def check_end(self, node_is_there: Mapping[str, bool]) -> None:
+    def check_end(self, *, gone: set[str], changed: set[str]) -> None:
         """Refuse tasks that are nowhere, when everything has been well for long.
 
         Args:
-            node_is_there: name → whether it is configured at the end, for the cache that it was.
+            gone: nodes that are not configured at the end.
+            changed: nodes that may be of another kind than when a task was accepted, and not do what it asks.
         """
         for record in self.records.values():
             state = record.document.get("state")
             if not record.is_accepted or state == "done" or (state == "cancelled" and record.is_cancel_asked):
                 continue
-            missing = [name for name in record.nodes if not node_is_there[name]]
+            unable = changed if record.body["kind"] != "url" else set()
+            missing = [name for name in record.nodes if name in gone | unable]
             reasons = [error["reason"] for error in record.document.get("errors", ())]
             theirs = record.total * len(missing) // len(record.nodes)
             left = record.document.get("failed", 0) + record.document.get("delayed", 0)

@@ -44,6 +44,7 @@ class World:
         self.rules = Rules(self.caches, self.trace)
         self.doors: dict[str, CacheDoor] = {}
         self.configured = set(plans.NODES)
+        self.changed: set[str] = set()  #: nodes whose cache became another one
         self.engines = Engines(loop, folder, plan.workers)
         self.faults = 0
         self._folder = folder
@@ -67,6 +68,7 @@ class World:
         names = [name for name in plans.NODES if not (variant == "no-edge-2" and name == "edge-2")]
         if variant == "other-driver":
             cache = self.caches["edge-1"]
+            self.changed.add("edge-1")
             cache.driver = "squid" if self.plan.drivers[1] != "squid" else "varnish"
         elif not variant:
             self.caches["edge-1"].driver = self.plan.drivers[1]
@@ -122,6 +124,8 @@ class World:
             await self._look()
 
     def _check_failures(self) -> None:
+        if self.rules.broken is not None:
+            raise self.rules.broken
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.discard(task)
             task.result()
@@ -147,13 +151,9 @@ class World:
             if all(record.is_over for record in self.rules.records.values() if record.is_accepted):
                 break
             step_s = min(60.0, step_s * 1.5)
+        self._check_failures()
         self.rules.check_all_objects()
-        self.rules.check_end(
-            {
-                name: name in self.configured and self.caches[name].driver == driver
-                for name, driver in zip(plans.NODES, self.plan.drivers, strict=True)
-            }
-        )
+        self.rules.check_end(gone=set(plans.NODES) - self.configured, changed=self.changed)
 
     def _start(self, work: Any) -> None:
         task = self.loop.create_task(work)
@@ -170,7 +170,10 @@ class World:
     def _is_at_work(self, record: Record) -> bool:
         """Tell without asking: a task in the memory of a worker is not settled."""
         for worker in self.engines.alive:
-            if worker.lifecycle is not None and worker.parts.core.regions.get(record.task_id) is not None:
+            task = None if worker.lifecycle is None else worker.parts.core.regions.get(record.task_id)
+            if task is not None:
+                if task.total != record.total:
+                    self.rules.fail(f"the total of {record} was {record.total} and is {task.total}")
                 return True
         return False
 

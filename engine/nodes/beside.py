@@ -108,7 +108,10 @@ class Beside:
         counts: list[Subtask] = []
         for subtask in ((share, index), *(others or ())):
             first_at = self._again.pop(subtask, inf)
-            waited_for = [fetch for fetch in fetches if fetch.began_at <= first_at]
+            own_id = subtask[0].task.id
+            waited_for = [
+                fetch for fetch in fetches if fetch.began_at <= first_at and own_id not in fetch.task_ids
+            ]
             if waited_for:
                 self._wait(subtask, waited_for, acked_at=self._now())
             else:

@@ -27,7 +27,7 @@ from zlib import crc32
 from engine.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 PROCESSES_PER_SLOT: Final = 8
 """A hot reload has two workers in a slot; one that was killed leaves its region until it is taken over."""
@@ -53,6 +53,7 @@ class Record(NamedTuple):
     place: int  #: in the region
     node: int  #: CRC-32 of its name
     url: str  #: without scheme
+    task_ids: Sequence[str]  #: whose it is
     began_at: float
     ends_at: float  #: when it ended; infinity: it is under way
     expires_at: float  #: it counts as ended from then on, whatever became of it
@@ -83,17 +84,15 @@ class Board:
         slot: of this worker.
         slots: how many there are.
         now: `time.monotonic`.
-        lost_max_s: how long what was under way counts at the most, after the machine was started again.
+        max_s: how long what was under way counts after the machine was started again.
     """
 
-    def __init__(
-        self, path: Path, slot: int, slots: int, *, now: Callable[[], float], lost_max_s: float
-    ) -> None:
+    def __init__(self, path: Path, slot: int, slots: int, *, now: Callable[[], float], max_s: float) -> None:
         self._path = path
         self._slot = slot
         self._slots = slots
         self._now = now
-        self._lost_max_s = lost_max_s
+        self._max_s = max_s
         self.word = memoryview(bytearray(8)).cast("Q")  #: differs after each change by whomever
         self._token = int.from_bytes(os.urandom(7))
         self._descriptor = -1
@@ -161,7 +160,7 @@ class Board:
         head = _MAGIC.ljust(_BOOT_AT, b"\0") + boot.ljust(64, b"\0")
         if self._memory[: len(head)] == head:
             return
-        expires_at = self._now() + self._lost_max_s
+        expires_at = self._now() + self._max_s
         for number, region in enumerate(self._regions):
             for index in range(RECORDS):
                 if region.ended[index]:
@@ -198,9 +197,11 @@ class Board:
 
     # Own prefetches
 
-    def begin(self, node: str, url: str, *, expires_at: float) -> int:
-        """Write down a prefetch that is about to be sent; return what to call it by in `end` and `lost`."""
-        text = url.encode()
+    def begin(self, node: str, url: str, task_ids: Sequence[str], *, expires_at: float) -> int:
+        """Write down a prefetch that is about to be sent; return what to call it by in `end`."""
+        text = f"{url} {' '.join(task_ids)}".encode()
+        if len(text) > URL_BYTES_MAX:
+            text = f"{url} ".encode()
         index = self._free() if len(text) <= URL_BYTES_MAX else -1
         region = self._regions[self._region]
         self._change(self._region)
@@ -216,17 +217,6 @@ class Board:
         self._busy[self._region] = max(self._busy[self._region], expires_at)
         self._change(self._region)
         return self._region * RECORDS + index if index >= 0 else -1
-
-    def lost(self, record: int, *, expires_at: float) -> None:
-        """A prefetch got no answer: it counts as under way until then at the most."""
-        if record >= 0:
-            number, index = divmod(record, RECORDS)
-            self._change(number)
-            self._regions[number].expires[index] = expires_at
-            if number == self._region:
-                self._active[index] = expires_at
-            self._busy[number] = max(self._busy[number], expires_at)
-            self._change(number)
 
     def end(self, record: int) -> None:
         """A prefetch has ended."""
@@ -310,6 +300,7 @@ class Board:
                 at = index * URL_BYTES_MAX
                 url = bytes(region.urls[at : at + min(region.lengths[index], URL_BYTES_MAX)])
                 node, began_at, expires_at = region.nodes[index], region.began[index], region.expires[index]
-                text = url.decode(errors="replace")
-                records.append(Record(number, index, node, text, began_at, ended_at, expires_at))
+                text, *task_ids = url.decode(errors="replace").split(" ")
+                record = Record(number, index, node, text, task_ids, began_at, ended_at, expires_at)
+                records.append(record)
         return records

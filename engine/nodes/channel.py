@@ -197,7 +197,7 @@ class Channel:
     def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
         """Pass answers on, with the time since the oldest of their requests was sent."""
         if self._fetches is not None:
-            self._fetches.answered(items, answers)
+            self._fetches.answered(items)
         self._owner.answered(items, answers, duration_s)
 
     def too_big(self, item: Item) -> None:

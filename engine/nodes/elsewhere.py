@@ -13,7 +13,7 @@ from zlib import crc32
 from engine.nodes.underway import Fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from engine.nodes.board import Board, Record
     from engine.nodes.underway import Clockwork, Linked, Underway
@@ -116,7 +116,8 @@ class Elsewhere:
                 name = self._names.get(record.node)
                 if name is None:
                     continue
-                fetch = self._begin(record.url, self._nodes[name].fetches.places, record.began_at)
+                places = self._nodes[name].fetches.places
+                fetch = self._begin(record.url, places, record.began_at, record.task_ids)
             now_known[key] = fetch
             if record.ends_at < inf:
                 self._end(fetch, record.ends_at)
@@ -135,8 +136,10 @@ class Elsewhere:
         else:
             self._expires[fetch] = until
 
-    def _begin(self, url: str, places: tuple[Underway, ...], began_at: float) -> Fetch:
-        fetch = Fetch(url, places, began_at)
+    def _begin(
+        self, url: str, places: tuple[Underway, ...], began_at: float, task_ids: Sequence[str] = ()
+    ) -> Fetch:
+        fetch = Fetch(url, places, began_at, task_ids)
         for place in places:
             place.begin(fetch)
         return fetch

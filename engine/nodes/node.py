@@ -100,7 +100,7 @@ class Node:
         judge = self.proving.judge
         self._readings = Readings(config, judge, stats, log_subtasks)
         self.purges = Channel(self, purge_limits(settings), buffers, timer, holds=self.holds, sign=judge.sign)
-        self.fetches = Fetches(config.name, timer, time.monotonic, lost_max_s=settings.prefetch_timeout_s)
+        self.fetches = Fetches(config.name, timer, time.monotonic, max_s=2 * settings.prefetch_timeout_s)
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
         self.underway = Underway(self.purges.oldest_sent_at)
         self.proving.prober.visit = self.fetches.visit

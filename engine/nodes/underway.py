@@ -5,14 +5,16 @@ afterwards, and that may be the old object. `beside` says what becomes of such a
 
 - A prefetch at an edge goes through the edge's parents: it is under way at all of its ancestors, too.
 - A cache goes on fetching when its client is gone. A prefetch without an answer (a lost connection, a
-  time-out, a body over the limit) counts as under way until the same one has been done again on that node,
-  but for ``prefetch_timeout_s`` at the most: what an object may take.
+  time-out, a body over the limit) counts as under way for twice ``prefetch_timeout_s`` from its begin: what an
+  object may take, and as much again. That it has been done again meanwhile says nothing: a cache may fetch
+  twice at a time, and the older fetch may end last (nginx does so after ``proxy_cache_lock_timeout``).
+- A prefetch of a task began after the task's own purges were acked. It does not count against those, when
+  they are sent once more because the engine was started again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -23,12 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from engine.config.tables import NodeConfig
-    from engine.nodes.answer import Answer
     from engine.nodes.board import Board, Record
     from engine.nodes.queue import Item
     from engine.tasks.task import Share
 
-_SERVER_ERROR: Final = 500
 _PREFIXES: Final = frozenset({Operation.PURGE_PREFIX, Operation.SOFT_PREFIX})
 
 
@@ -37,9 +37,6 @@ class Clockwork(Protocol):
 
     def add(self, key: Hashable, delay_s: float, callback: Callable[[], None]) -> None:
         """Call *callback* once, in *delay_s*."""
-
-    def cancel(self, key: Hashable) -> bool:
-        """Forget a timer."""
 
 
 class Others(Protocol):
@@ -55,14 +52,16 @@ class Others(Protocol):
 class Fetch:
     """One prefetch on the wire; times are `time.monotonic`'s."""
 
-    __slots__ = ("began_at", "ended_at", "lost_at", "on_end", "places", "record", "url")
+    __slots__ = ("began_at", "ended_at", "on_end", "places", "record", "task_ids", "url")
 
-    def __init__(self, url: str, places: Sequence[Underway], began_at: float) -> None:
+    def __init__(
+        self, url: str, places: Sequence[Underway], began_at: float, task_ids: Sequence[str] = ()
+    ) -> None:
         self.url = url  #: without scheme, as purges name it; empty: it may be any
         self.places = places  #: where it is under way: its node, and what that fetches from
         self.on_end: list[Callable[[Fetch], None]] = []
         self.began_at = began_at
-        self.lost_at = inf  #: when it ended without an answer
+        self.task_ids = task_ids  #: whose it is
         self.record = -1  #: what the board calls it
         self.ended_at = inf
 
@@ -148,35 +147,35 @@ class Fetches:
         name: of the node.
         timer: of the engine.
         now: `time.monotonic`.
-        lost_max_s: how long one without an answer counts as under way at the most; one on the wire has an
-            answer or none within the same time.
+        max_s: how long one without an answer counts as under way.
     """
 
-    def __init__(self, name: str, timer: Clockwork, now: Callable[[], float], *, lost_max_s: float) -> None:
+    def __init__(self, name: str, timer: Clockwork, now: Callable[[], float], *, max_s: float) -> None:
         self.places: tuple[Underway, ...] = ()  #: where they are under way; set once, see `link`
         self.board: Board | None = None  #: where other processes see them
         self._name = name
         self._timer = timer
         self._now = now
-        self._lost_max_s = lost_max_s
+        self._max_s = max_s
         self._on_wire: dict[tuple[Share, int], Fetch] = {}
-        self._lost: dict[str, list[Fetch]] = {}
 
     def __repr__(self) -> str:
-        return f"<Fetches [{len(self._on_wire)} on the wire, {len(self._lost)} URLs without an answer]>"
+        return f"<Fetches [{len(self._on_wire)} on the wire]>"
 
     def begin(self, items: list[Item]) -> None:
         """Note prefetches that are about to be sent."""
-        for share, index, _ in items:
-            self._on_wire[share, index] = self._begin(share.task.targets[index])
+        for share, index, others in items:
+            tasks = (share.task, *(other.task for other, _ in others or ()))
+            task_ids = [task.id for task in tasks if not task.is_internal]
+            self._on_wire[share, index] = self._begin(share.task.targets[index], task_ids)
 
-    def _begin(self, target: str) -> Fetch:
+    def _begin(self, target: str, task_ids: Sequence[str]) -> Fetch:
         now = self._now()
-        fetch = Fetch(target.partition("://")[2], self.places, now)
+        fetch = Fetch(target.partition("://")[2], self.places, now, task_ids)
         self._enter(fetch)
         if self.board is not None:
-            expires_at = now + 2 * self._lost_max_s
-            fetch.record = self.board.begin(self._name, fetch.url, expires_at=expires_at)
+            expires_at = now + self._max_s
+            fetch.record = self.board.begin(self._name, fetch.url, task_ids, expires_at=expires_at)
         return fetch
 
     def _enter(self, fetch: Fetch) -> None:
@@ -188,21 +187,17 @@ class Fetches:
         if self.board is not None:
             self.board.end(fetch.record)
 
-    def answered(self, items: list[Item], answers: list[Answer]) -> None:
-        """Note prefetches that were answered: they are over, and the lost ones that they repeated."""
-        for (share, index, _), answer in zip(items, answers, strict=True):
-            fetch = self._on_wire.pop((share, index))
-            fetch.end(self._now())
-            if self._lost and answer.status < _SERVER_ERROR:
-                self._done_again(fetch)
+    def answered(self, items: list[Item]) -> None:
+        """Note prefetches that were answered: they are over."""
+        for share, index, _ in items:
+            self._on_wire.pop((share, index)).end(self._now())
 
     def lost(self, items: Iterable[Item]) -> None:
         """Note prefetches that got no answer: the cache may go on with them."""
-        now = self._now()
         for share, index, _ in items:
             fetch = self._on_wire.pop((share, index), None)
             if fetch is not None:
-                self._keep(fetch, now + self._lost_max_s)
+                self._keep(fetch, fetch.began_at + self._max_s)
 
     def visit(self, target: str) -> Callable[[bool], None]:
         """Note a page that is fetched for another reason than a prefetch.
@@ -210,45 +205,26 @@ class Fetches:
         Returns:
             What to call when that is over: True: with an answer.
         """
-        fetch = self._begin(target)
+        fetch = self._begin(target, ())
 
         def over(is_answered: bool) -> None:
             if is_answered:
                 fetch.end(self._now())
-                self._done_again(fetch)
             else:
-                self._keep(fetch, self._now() + self._lost_max_s)
+                self._keep(fetch, fetch.began_at + self._max_s)
 
         return over
 
     def take_left(self, record: Record) -> None:
         """Take in a prefetch that a process before this one had under way; nobody knows what became of it."""
-        fetch = Fetch(record.url, self.places, record.began_at)
+        fetch = Fetch(record.url, self.places, record.began_at, record.task_ids)
         fetch.record = record.number
         self._enter(fetch)
         self._keep(fetch, record.expires_at)
 
     def _keep(self, fetch: Fetch, expires_at: float) -> None:
-        """Keep a prefetch without an answer as under way until it is done again, or expires."""
-        fetch.lost_at = self._now()
-        if self.board is not None:
-            self.board.lost(fetch.record, expires_at=expires_at)
-        self._lost.setdefault(fetch.url, []).append(fetch)
-        self._timer.add(fetch, max(0.0, expires_at - fetch.lost_at), partial(self._give_up, fetch))
-
-    def _done_again(self, fetch: Fetch) -> None:
-        """Let go of those that were lost before *fetch* began, which repeated them."""
-        for lost in list(self._lost.get(fetch.url, ())):
-            if lost.lost_at <= fetch.began_at:
-                self._timer.cancel(lost)
-                self._give_up(lost)
-
-    def _give_up(self, fetch: Fetch) -> None:
-        lost = self._lost[fetch.url]
-        lost.remove(fetch)
-        if not lost:
-            del self._lost[fetch.url]
-        fetch.end(self._now())
+        """Keep a prefetch without an answer as under way until it expires."""
+        self._timer.add(fetch, max(0.0, expires_at - self._now()), lambda: fetch.end(self._now()))
 
 
 class Linked(Protocol):

@@ -248,7 +248,7 @@ def _elsewhere(core: Core) -> Elsewhere:
         0 if peers is None else peers.slot,
         1 if peers is None else peers.count,
         now=time.monotonic,
-        lost_max_s=settings.prefetch_timeout_s,
+        max_s=2 * settings.prefetch_timeout_s,
     )
     return Elsewhere(board, core.nodes, core.timer, time.monotonic)
 

@@ -139,6 +139,7 @@ class Worker:
             return
         for saver in self.parts.core.savers.savers:
             saver.store.close()
+        self.parts.elsewhere.close()  # its lock goes with a process
         sessions = [
             self.parts.core.outbox._poster.session,
             *(self.peers._sessions.values() if self.peers is not None else ()),

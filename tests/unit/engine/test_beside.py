@@ -9,7 +9,7 @@ from engine.nodes.postponed import Postponed
 from engine.tasks.task import Share, Task
 from engine.tasks.words import SENT, Operation
 from tests.fakes.shares import NotingNode, items_of
-from tests.unit.engine.test_underway import ANSWER, Clock, Place, prefetch
+from tests.unit.engine.test_underway import Clock, Place, prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Bench:
 
     def end(self, items: list[Item]) -> None:
         """Have a prefetch answered."""
-        self.place.fetches.answered(items, [ANSWER])
+        self.place.fetches.answered(items)
 
     def acked(self, items: list[Item], after_s: float = 0.5) -> list[Item]:
         """Have purges acked that are sent now; return those that count."""

@@ -29,7 +29,7 @@ class Processes:
 
     def board(self, slot: int) -> Board:
         """Return the board of a new process, not open yet."""
-        return Board(self.path, slot, self.slots, now=self.clock.now, lost_max_s=60)
+        return Board(self.path, slot, self.slots, now=self.clock.now, max_s=60)
 
     def place(self, name: str, *parents: str) -> Place:
         """Return a node."""
@@ -50,9 +50,9 @@ def test_another_process_sees_what_is_under_way_and_when_it_ended(tmp_path: Path
     processes = Processes(tmp_path)
     one, two = processes.start(0), processes.start(1)
     before = two.word[0]
-    number = one.begin("edge-1", URL, expires_at=processes.clock.s + 60)
+    number = one.begin("edge-1", URL, ["t1"], expires_at=processes.clock.s + 60)
     (record,) = seen_by(two)
-    assert (record.url, record.ends_at) == (URL, inf)
+    assert (record.url, record.task_ids, record.ends_at) == (URL, ["t1"], inf)
     assert two.word[0] != before
     before = two.word[0]
     processes.clock.go(1)
@@ -66,7 +66,7 @@ def test_only_what_changed_is_read(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     one, two = processes.start(0), processes.start(1)
     seen: dict[int, int] = {}
-    one.begin("edge-1", URL, expires_at=2000)
+    one.begin("edge-1", URL, ["t1"], expires_at=2000)
     assert len(list(two.changed(seen))) == 1
     assert not list(two.changed(seen))
 
@@ -74,13 +74,12 @@ def test_only_what_changed_is_read(tmp_path: Path) -> None:
 def test_what_a_process_left_is_taken_over_by_the_next_of_its_slot(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     one, other = processes.start(0), processes.start(1)
-    number = one.begin("edge-1", URL, expires_at=2000)
-    one.lost(number, expires_at=1500)
+    number = one.begin("edge-1", URL, ["t1"], expires_at=2000)
     assert processes.start(1).take_left() == []
     one.close()  # or killed: the lock goes, what is written stays
     next_one = processes.start(0)
     (left,) = next_one.take_left()
-    assert (left.url, left.expires_at, left.number) == (URL, 1500, number)
+    assert (left.url, left.expires_at, left.number) == (URL, 2000, number)
     assert next_one.take_left() == []
     next_one.end(left.number)
     (record,) = seen_by(other)
@@ -92,7 +91,7 @@ def test_a_worker_takes_over_from_one_that_goes_after_it_began(tmp_path: Path) -
     processes = Processes(tmp_path)
     old = processes.start(0)
     new = processes.start(0)
-    old.begin("edge-1", URL, expires_at=2000)
+    old.begin("edge-1", URL, ["t1"], expires_at=2000)
     assert new.take_left() == []
     assert [record.url for record in seen_by(new)] == [URL]
     old.close()
@@ -103,7 +102,7 @@ def test_with_fewer_slots_nothing_is_left_lying(tmp_path: Path) -> None:
     processes = Processes(tmp_path, slots=4)
     for slot in range(4):
         board = processes.start(slot)
-        board.begin("edge-1", f"a.com/{slot}", expires_at=2000)
+        board.begin("edge-1", f"a.com/{slot}", ["t1"], expires_at=2000)
         board.close()
     processes.slots = 1
     left = processes.start(0).take_left()
@@ -114,7 +113,7 @@ def test_what_does_not_fit_makes_everything_unknown(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     one, two = processes.start(0), processes.start(1)
     assert max(until for _, until in two.unknown_until()) == 0
-    one.begin("edge-1", "a.com/" + "x" * URL_BYTES_MAX, expires_at=1060)
+    one.begin("edge-1", "a.com/" + "x" * URL_BYTES_MAX, ["t1"], expires_at=1060)
     assert max(until for _, until in two.unknown_until()) == 1060
     assert seen_by(two) == []
 
@@ -125,16 +124,16 @@ def test_what_is_written_over_is_unknown_until_its_end(tmp_path: Path) -> None:
     one, two = processes.start(0), processes.start(1)
     for number in range(RECORDS + 1):
         processes.clock.s += 1
-        one.end(one.begin("edge-1", f"a.com/{number}", expires_at=9000))
+        one.end(one.begin("edge-1", f"a.com/{number}", ["t1"], expires_at=9000))
     assert max(until for _, until in two.unknown_until()) == 1001
 
 
 def test_records_under_way_are_never_written_over(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     one, two = processes.start(0), processes.start(1)
-    one.begin("edge-1", URL, expires_at=9000)
+    one.begin("edge-1", URL, ["t1"], expires_at=9000)
     for number in range(RECORDS + 5):
-        one.begin("edge-1", f"a.com/x{number}", expires_at=5000)
+        one.begin("edge-1", f"a.com/x{number}", ["t1"], expires_at=5000)
     assert URL in {record.url for record in seen_by(two)}
     assert max(until for _, until in two.unknown_until()) == 5000
 
@@ -142,8 +141,8 @@ def test_records_under_way_are_never_written_over(tmp_path: Path) -> None:
 def test_after_the_machine_was_started_again_what_was_under_way_counts_from_then(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     one = processes.start(0)
-    one.begin("edge-1", URL, expires_at=2000)
-    one.end(one.begin("edge-1", "a.com/2", expires_at=2000))
+    one.begin("edge-1", URL, ["t1"], expires_at=2000)
+    one.end(one.begin("edge-1", "a.com/2", ["t1"], expires_at=2000))
     one.close()
     data = bytearray(processes.path.read_bytes())
     data[64:68] = b"ours"

@@ -5,8 +5,8 @@ afterwards, and that may be the old object. `beside` says what becomes of such a
 
 - A prefetch at an edge goes through the edge's parents: it is under way at all of its ancestors, too.
 - A cache goes on fetching when its client is gone. A prefetch without an answer (a lost connection, a
-  time-out, a body over the limit) counts as under way for twice ``prefetch_timeout_s`` from its begin: what an
-  object may take, and as much again. That it has been done again meanwhile says nothing: a cache may fetch
+  time-out, a body over the limit) counts as under way for twice ``prefetch_timeout_s`` from its begin: what
+  an object may take, and as much again. That it has been done again meanwhile says nothing: a cache may fetch
   twice at a time, and the older fetch may end last (nginx does so after ``proxy_cache_lock_timeout``).
 - A prefetch of a task began after the task's own purges were acked. It does not count against those, when
   they are sent once more because the engine was started again.

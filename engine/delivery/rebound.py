@@ -104,8 +104,9 @@ class Rebound:
         if self._is_stopped:
             return
         self._left -= len(indexes)
+        is_last = not self._left  # what the release settles in turn may be the last itself
         self._release(share, indexes)
-        if not self._left:
+        if is_last:
             for again in self._purges:
                 again.children, again.parents = None, ()
             self._on_over(self._task)

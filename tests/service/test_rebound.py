@@ -110,6 +110,21 @@ async def test_what_waits_for_its_node_has_no_rebound(tmp_path: Path) -> None:
             assert asked(away) == ["PURGE /1", "GET /1"]
 
 
+async def test_a_task_whose_edge_waits_below_a_purged_parent_ends_once(tmp_path: Path) -> None:
+    with FakeNode() as parent, FakeNode() as edge:
+        edge.stop()
+        async with rig_of(tmp_path, {"parent": parent, "edge-1": edge}, connect_timeout_s=1) as rig:
+            task = rig.submit(targets=[URL], rebound_s=0.1, due_s=0.3)
+            await rig.stored(task, "partial")
+            assert asked(parent) == ["PURGE /1", "PURGE /1"]
+            edge.start()
+            found = await rig.stored(task, "done")
+            assert (found["counter"], found["delayed"]) == (2, 0)
+            await until(lambda: rig.regions.get(task.id) is None)
+            await until(lambda: not list(rig.store.journal()))
+            assert rig.load.live == 0
+
+
 @pytest.mark.parametrize("rebound_s", [-1, 3601, "1", True])
 async def test_rebound_s_takes_seconds(tmp_path: Path, rebound_s: object) -> None:
     with FakeNode() as edge:

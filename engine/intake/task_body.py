@@ -135,6 +135,16 @@ def _check_rebound(asked: TaskBody, rebound_s: float) -> None:
     raise RequestError(422, detail, field="rebound_s")
 
 
+def journal_body(asked: TaskBody, body: bytes) -> bytes:
+    """Return a body as the journal holds it: with no field that the version before does not know.
+
+    That version fails a task for good whose body it cannot read: after a rollback, and beside this one.
+    """
+    if asked.rebound_s is msgspec.UNSET:
+        return body
+    return _encode(msgspec.structs.replace(asked, rebound_s=msgspec.UNSET))
+
+
 def digest_of(asked: TaskBody) -> bytes:
     """Return the digest of a body: the same for the same fields, whatever their order and white space.
 

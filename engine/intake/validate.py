@@ -15,7 +15,7 @@ import msgspec
 
 from engine.errors import RequestError
 from engine.intake.targets import normalise
-from engine.intake.task_body import check_fields, decode, digest_of
+from engine.intake.task_body import check_fields, decode, digest_of, journal_body
 from engine.tasks.plan import subtask_count
 from engine.tasks.task import Task
 
@@ -100,6 +100,8 @@ class Validator:
             StoreError: the plan cannot be read.
         """
         asked = decode(record.body)
+        if record.rebound_s >= 0:
+            asked.rebound_s = record.rebound_s
         stored = self._topology.stored(record.plan, plan) if plan else None
         task = self._make(
             asked, record.body, all_hosts, task_id=record.id, created_at=record.created_at, plan=stored
@@ -147,13 +149,15 @@ class Validator:
             prefetch=asked.prefetch,
             callback=asked.callback,
             due_s=self._due_s if asked.due_s is None else asked.due_s,
-            body=body,
+            body=journal_body(asked, body),
             digest=digest_of(asked) if asked.id else b"",
             created_at=created_at,
         )
         task.plan = plan
         if asked.action == "purge" and asked.kind == "url":
-            rebound_s = asked.rebound_s
-            task.rebound_s = rebound_s if isinstance(rebound_s, float) else self._rebound_s
+            if isinstance(asked.rebound_s, float):
+                task.rebound_s = task.rebound_asked_s = asked.rebound_s
+            else:
+                task.rebound_s = self._rebound_s
         task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
         return task

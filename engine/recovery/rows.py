@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from engine.errors import EngineError, RequestError
+from engine.errors import EngineError, RequestError, StoreError
 from engine.intake.task_body import decode
 from engine.tasks.task import Task
 
@@ -85,7 +85,7 @@ class ReplayRows:
         if record.plan and not plan:
             logger.warning("the plan of task {} is not in the store; it is planned again", record.id)
         try:
-            task = self._validator.replay(record, plan)
+            task = self._read(record, plan)
         except EngineError as exc:
             self._fail(record, key, exc)
             return
@@ -93,6 +93,14 @@ class ReplayRows:
         self._regions.add(task)
         self._load.reserve(task.total)
         self._dispatch.submit(task, key, left_s=task.due_at - time.time())
+
+    def _read(self, record: Accepted, plan: bytes) -> Task:
+        """Return the task of a record; one whose plan is of a later version is planned again."""
+        try:
+            return self._validator.replay(record, plan)
+        except StoreError as exc:
+            logger.warning("task {} is planned again: {}", record.id, exc)
+            return self._validator.replay(record)
 
     def _cancel(self, task_id: str) -> None:
         task = self._regions.get(task_id)

@@ -74,7 +74,16 @@ class Work:
                 if plan is not None and key:
                     self.batch.plans[key] = plan.text
             accepted.append(
-                Accepted(task.id, task.created_at, task.due_s, task.digest, task.body, task.token, key)
+                Accepted(
+                    task.id,
+                    task.created_at,
+                    task.due_s,
+                    task.digest,
+                    task.body,
+                    task.token,
+                    key,
+                    task.rebound_asked_s,
+                )
             )
         self.batch.accepted = accepted
 

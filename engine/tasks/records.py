@@ -36,6 +36,7 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     body: bytes
     token: str = ""  #: name of the client's token
     plan: bytes = b""  #: key of the plan it was accepted for; empty: by a version that kept none
+    rebound_s: float = -1.0  #: as its client asked, see `journal_body`; negative: the body says, or nobody
 
 
 class Parked(msgspec.Struct, array_like=True, frozen=True, gc=False):

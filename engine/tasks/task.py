@@ -142,6 +142,7 @@ class Task:
         waiters: clients that wait for its commit, each called with the answer that the intake makes; None
             from then on, see `is_committed`.
         rebound_s: seconds until its purges are sent once more; 0: they are not.
+        rebound_asked_s: what its client asked for; negative: nothing.
         rebound: those purges, until they are over.
         is_due: its due time has passed.
         reported: the last state its callback was sent for.
@@ -175,6 +176,7 @@ class Task:
         "prefetch",
         "progress",
         "rebound",
+        "rebound_asked_s",
         "rebound_s",
         "reported",
         "shares",
@@ -233,6 +235,7 @@ class Task:
         self.parked: list[Parked] | None = None
         self.progress: dict[tuple[str, int], bytes] | None = None
         self.rebound_s = 0.0
+        self.rebound_asked_s = -1.0
         self.rebound: Rebounds | None = None
         self.is_handed = False
         self.is_lost = False

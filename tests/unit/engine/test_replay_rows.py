@@ -6,6 +6,8 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from engine.config.load import parse
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
@@ -120,6 +122,15 @@ def test_a_client_that_asks_for_the_id_meanwhile_is_answered_with_the_older_task
     world.asking["t"] = asking = world.put("t")
     assert world.rows.replay_row(7, [record("t")]) == 1
     assert world.answered == [asking]
+
+
+def test_a_task_whose_plan_cannot_be_read_is_planned_again() -> None:
+    """A later version may have named an operation in it that this one does not know."""
+    world = World()
+    record_ = Accepted("t", 5.0, 60.0, b"d", BODY, "cms", b"key")
+    later = msgspec.msgpack.encode(([("edge-1", "edge", "ats", 99, ())], [], []))
+    assert world.rows.replay_row(7, [record_], plans={b"key": later}) == 1
+    assert (world.failed, world.submitted) == ({}, [("t", 7)])
 
 
 def test_a_task_that_the_configuration_does_not_allow_any_more_fails_and_its_client_is_told() -> None:

@@ -12,6 +12,7 @@ from engine.errors import RequestError
 from engine.intake.task_body import DUE_MAX_S, TARGETS_MAX
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator, all_hosts
+from engine.saver.work import Work
 from engine.tasks.records import Accepted
 
 if TYPE_CHECKING:
@@ -206,6 +207,21 @@ def test_a_task_of_the_journal_is_the_same_task_again() -> None:
     assert (task.id, task.created_at, task.due_s, task.due_at) == ("t", 1000.0, 5.0, 1005.0)
     assert task.callback == "http://gone/"  # allowed when it was accepted
     assert (task.digest, task.token) == (b"d", "cms")
+
+
+@pytest.mark.parametrize(("asked", "rebound_s"), [(2.5, 2.5), (0, 0.0), (None, 7.0)])
+def test_the_journal_has_a_rebound_beside_the_body(asked: float | None, rebound_s: float) -> None:
+    """The version before refuses a body with fields that it does not know, and would fail the task."""
+    one = Validator(Topology(parse(VARNISH)), due_s=60, rebound_s=7, allows_callback=lambda _: None)
+    task = one.task(json.dumps({"id": "t", "targets": [URL], "rebound_s": asked}).encode(), all_hosts)
+    work = Work()
+    work.accept([task])
+    [record] = work.batch.accepted
+    assert "rebound_s" not in json.loads(record.body)
+    assert json.loads(record.body)["targets"] == [URL]
+    again = one.replay(record)
+    assert again.rebound_s == task.rebound_s == rebound_s
+    assert again.digest == task.digest
 
 
 def test_a_task_that_was_kept_without_its_plan_is_planned_again() -> None:

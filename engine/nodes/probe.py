@@ -43,6 +43,7 @@ class Problem(NamedTuple):
     reason: str
     state: NodeState  #: down, sick (it could be reached) or unproven
     is_untold: bool = False  #: nothing shows whose the answer is, nor that it is somebody else's
+    is_hidden: bool = False  #: answers to purges look as if they were the node's own all the same
 
 
 class Probe:
@@ -103,6 +104,12 @@ class Probe:
 
     async def ask(self) -> Problem | None:
         """Return None when the node answers as one whose purges count, otherwise what is wrong."""
+        problem = await self._ask()
+        if problem is None or problem.state is NodeState.UNPROVEN:
+            self._judge.is_overruled = problem is not None and problem.is_hidden
+        return problem
+
+    async def _ask(self) -> Problem | None:
         nonce = secrets.token_hex(8)
         answer = await self._answer_to(drivers.probe_text(self._config, nonce))
         problem = answer if isinstance(answer, Problem) else self._problem_of(answer, nonce)
@@ -117,7 +124,8 @@ class Probe:
         if isinstance(answer, Problem):
             return answer
         if answer is not None and drivers.is_piped(answer.text):
-            return Problem(self._judge.reason(Whose.FORWARDED, answer.status), NodeState.UNPROVEN)
+            reason = self._judge.reason(Whose.FORWARDED, answer.status)
+            return Problem(reason, NodeState.UNPROVEN, is_hidden=True)
         return None
 
     async def _answer_to(self, text: str) -> Answer | Problem:
@@ -156,7 +164,7 @@ class Probe:
         text = answer.text.lower()
         if judge.sign is not None and MARK_NAME in text:
             if f"\r\n{NONCE}: {nonce}\r\n".lower().encode() not in text:
-                return Problem(judge.reason_without_nonce(), NodeState.UNPROVEN)
+                return Problem(judge.reason_without_nonce(), NodeState.UNPROVEN, is_hidden=True)
             judge.has_mark()
         return None
 

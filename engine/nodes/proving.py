@@ -125,6 +125,8 @@ class Proving:
         told = [self._whose(item, answer) for item, answer in unproven]
         whose = max(told)
         reason = self.judge.reason(whose, unproven[told.index(whose)][1].status)
+        if self.judge.is_overruled:
+            reason = self._reason or reason
         if self._health.is_returning:
             requests = ((share.operation, share.task.targets[at]) for (share, at, _), _ in unproven)
             self._postponed.holds.hold(requests, reason)
@@ -136,6 +138,8 @@ class Proving:
         return [each for each in rest if each[1] is not Outcome.UNPROVEN]
 
     def _whose(self, item: Item, answer: Answer) -> Whose:
+        if self.judge.is_overruled:
+            return Whose.FORWARDED
         share, index, _ = item
         return self.judge.whose(share.operation, share.task.targets[index], answer)
 

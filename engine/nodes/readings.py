@@ -63,7 +63,7 @@ class Readings:
         self, items: list[Item], answers: list[Answer], duration_s: float
     ) -> tuple[list[Item], list[Unacked]]:
         """Return what the answers of one read acked, and what not; the oldest took *duration_s*."""
-        if self._log_subtasks is None:
+        if self._log_subtasks is None and not self._judge.is_overruled:
             outcome = self.read_run(items, answers)
             if outcome is not None and outcome <= _ABSENT:
                 if outcome is _ABSENT:
@@ -80,13 +80,14 @@ class Readings:
         last_key: tuple[Operation, Answer] | None = None
         outcome = Outcome.ACKED
         absent = 0
+        is_overruled = self._judge.is_overruled
         for item, answer in zip(items, answers, strict=True):
             share, index, _ = item
             operation = share.operation
             if last_key is None or operation is not last_key[0] or answer is not last_key[1]:
                 outcome = self.read(operation, answer)
                 last_key = (operation, answer)
-            if answer.text and not self._counts(item, answer, outcome):
+            if (answer.text or is_overruled) and not self._counts(item, answer, outcome):
                 outcome, last_key = Outcome.UNPROVEN, None
             if self._log_subtasks is not None:
                 task = share.task
@@ -131,6 +132,8 @@ class Readings:
         operation = share.operation
         if outcome is Outcome.RETRY or operation is _PREFETCH:
             return True
+        if self._judge.is_overruled:
+            return outcome > _ABSENT
         target = share.task.targets[index]
         whose = self._judge.whose(operation, target, answer)
         if whose is Whose.FORWARDED:

@@ -65,12 +65,38 @@ async def test_of_a_cancelled_task_nothing_is_kept(tmp_path: Path) -> None:
 
 
 async def test_a_mark_without_the_probes_nonce_proves_nothing(tmp_path: Path) -> None:
+    """Purges bear no nonce: what the probe found counts for their answers as well."""
+    script = Passing("")
     with FakeNode(lambda request: [MARKED], answers_probes=False) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}, STRICT) as rig:
             node = rig.node("edge-1")
             node.start()
             await until(lambda: node.state == "unproven")
             assert "does not repeat Purgeline-Nonce" in node.health.last_error
+            task = rig.submit(targets=["http://a.com/1", "http://a.com/2"])
+            found = await rig.stored(task, "partial")
+            assert (found["counter"], found["delayed"], found["failed"]) == (0, 2, 0)
+            assert "does not repeat Purgeline-Nonce" in found["errors"][0]["reason"]
+            edge.script = script
+            await rig.stored(task, "done")
+            assert node.acked_count == 2
+
+
+async def test_what_looks_own_does_not_count_where_the_end_of_a_connection_shows_a_pipe(
+    tmp_path: Path,
+) -> None:
+    """The Varnish behind it does not end the connection: it was not told to."""
+    lines = ("Date: x", "Server: Varnish", "X-Varnish: 5", "Content-Length: 0", "Connection: keep-alive")
+    own = "\r\n".join(("HTTP/1.1 200 Purged", *lines, "\r\n")).encode()
+    with FakeNode(lambda request: [own], answers_probes=False) as edge:
+        table = {"driver": "varnish", **STRICT["edge-1"]}
+        async with rig_of(tmp_path, {"edge-1": edge}, {"edge-1": table}) as rig:
+            node = rig.node("edge-1")
+            node.start()
+            await until(lambda: node.state == "unproven")
+            found = await rig.stored(rig.submit(targets=["http://a.com/1"]), "partial")
+            assert (found["counter"], found["delayed"]) == (0, 1)
+            assert "a server behind edge-1 answered 200" in found["errors"][0]["reason"]
 
 
 async def test_a_ready_node_is_asked_again_and_found_out_without_a_purge(tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_a_read_is_sorted_into_what_was_acked_and_what_was_not() -> None:
     assert stats.subtasks_absent == 1
 
 
+@pytest.mark.parametrize("is_logged", [False, True])
+def test_no_answer_counts_whose_bytes_tell_less_than_the_probe_found(is_logged: bool) -> None:
+    judging = judge()
+    judging.is_overruled = True
+    readings = Readings(CONFIG, judging, Stats(), (lambda *line: None) if is_logged else None)
+    answers = [OK, OK, ABSENT, REFUSED, BUSY]
+    acked, rest = readings.sort(purges(5), answers, 0.1)
+    assert acked == []
+    assert [outcome for _, outcome, _ in rest] == [*[Outcome.UNPROVEN] * 3, Outcome.REFUSED, Outcome.RETRY]
+    assert readings.sort(items(Operation.PREFETCH), [OK], 0.1)[1] == []
+
+
 def test_what_prefetches_brought_is_counted() -> None:
     stats = Stats()
     Readings(CONFIG, judge(), stats).sort(

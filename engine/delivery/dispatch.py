@@ -127,7 +127,10 @@ class Dispatch:
         rebound: Rebound | None = None
         if task.rebound_s:
             over = self._endings.rebound_over
-            task.rebound = rebound = Rebound(task, self._timer, release=self._release, on_over=over)
+            park = self._parking.park
+            task.rebound = rebound = Rebound(
+                task, self._timer, release=self._release, on_over=over, park=park
+            )
             task.live += 1  # it is not over before its rebound is
         plan = task.plan
         nodes = self._nodes if plan is None or not plan.is_stored else self._plan_nodes.of(plan, self.park)

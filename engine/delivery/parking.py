@@ -34,6 +34,13 @@ class DelayRows(Protocol):
         """Count rows that went into a shared store with their task."""
 
 
+class Park(Protocol):
+    """Makes rows of subtasks; see `Parking.park`."""
+
+    def __call__(self, share: Share, indexes: Sequence[int], reason: str, *, after: str = "") -> None:
+        """Park *indexes* of a share."""
+
+
 class Parking:
     """Parks subtasks of tasks in memory.
 

@@ -6,6 +6,9 @@ one did; the task is ``done`` before it, and its own prefetches come after it.
 
 The task stays in memory, and its row in the journal, until its rebound is over: after a restart it is begun
 again, with another rebound. A subtask that went into the delay queue has none: it is purged late anyway.
+
+With a shared store the rows of a task are written when nothing else of it is on its way. So that these never
+wait for a node that does not take its second purge, that purge becomes a row, too, in place of the first.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from engine.delivery.parking import behind_parents
 from engine.tasks.words import CANCELLED, DELAYED, FAILED, QUEUED, RETRYING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.base.timer import Timer
+    from engine.delivery.parking import Park
     from engine.tasks.task import Share, Task
 
 _AGAIN_S: Final = 5.0  #: pause until a node is asked again that is away, or that answered wrongly
@@ -34,6 +39,7 @@ class Rebound:
         timer: of the engine.
         release: queues what waits for targets of a share.
         on_over: told when every second purge was sent, or is not worth it.
+        park: makes rows of a client's subtasks; see `Parking.park`.
     """
 
     def __init__(
@@ -43,11 +49,13 @@ class Rebound:
         *,
         release: Callable[[Share, Sequence[int]], None],
         on_over: Callable[[Task], None],
+        park: Park,
     ) -> None:
         self._task = task
         self._timer = timer
         self._release = release
         self._on_over = on_over
+        self._park = park
         self._purges: dict[Share, Share] = {}
         self._left = 0
         self._is_stopped = False
@@ -89,7 +97,7 @@ class Rebound:
         if ready and share.parents[0] not in self._purges:
             self._send_in(self._task.rebound_s, share, ready)
         elif ready:
-            self._send(share, ready)
+            self._send(share, self._without_late(share, ready))
         if left_out:
             self._settled(share, left_out)
 
@@ -97,8 +105,35 @@ class Rebound:
         self._timer.add(("rebound", next(_numbers)), wait_s, partial(self._send, share, indexes))
 
     def _send(self, share: Share, indexes: Sequence[int]) -> None:
-        if not self._is_stopped:
+        if indexes and not self._is_stopped:
             share.node.add_backlog(share, indexes)
+
+    def _without_late(self, share: Share, ready: list[int]) -> list[int]:
+        """Leave what has a parent that is purged late to the delay queue; return the rest."""
+        if not self._task.parked:
+            return ready
+        ready, behind = behind_parents(ready, share.parents)
+        for after, indexes in behind.items():
+            self._leave(share, indexes, f"waits for {after}", after=after)
+        return ready
+
+    def _leave(self, share: Share, indexes: Sequence[int], reason: str, *, after: str = "") -> None:
+        """Make rows of second purges: the first ones count no more."""
+        if self._is_stopped:
+            return
+        purge = self._purges[share]
+        purge.acked_count -= len(indexes)
+        self._park(purge, indexes, reason, after=after)
+        for index in indexes:
+            share.states[index] = DELAYED
+        share.delayed_count += len(indexes)
+        self._settled(share, indexes)
+
+    def _try_again(self, share: Share, indexes: Sequence[int]) -> None:
+        if self._task.parked:
+            self._leave(share, indexes, "not taken once more (rebound_s); it is sent when the node takes it")
+        else:
+            self._send_in(_AGAIN_S, share, list(indexes))
 
     def _settled(self, share: Share, indexes: Sequence[int]) -> None:
         if self._is_stopped:
@@ -123,8 +158,8 @@ class Rebound:
 
     def parked(self, share: Share, indexes: Sequence[int]) -> None:
         """The node went away after the first purge: try again."""
-        self._send_in(_AGAIN_S, share, list(indexes))
+        self._try_again(share, indexes)
 
     def postponed(self, share: Share, indexes: Sequence[int]) -> None:
         """The cache answered wrongly, or a prefetch of the same is under way: try again."""
-        self._send_in(_AGAIN_S, share, list(indexes))
+        self._try_again(share, indexes)

@@ -49,6 +49,7 @@ class Submit:
     urls: tuple[int, ...]
     prefetch: bool = False
     nodes: tuple[str, ...] = ()
+    rebound_s: float = 0
     worker: int = 0
     is_unchanged: bool = False
 
@@ -78,7 +79,7 @@ class Heal:
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin answers after *latency_s*, or fails."""
+    """The origin answers after *latency_s*, or fails; it is faster than ``prefetch_timeout_s`` (30)."""
 
     latency_s: float
     is_failing: bool = False
@@ -162,6 +163,7 @@ class _Scenes:
             urls=st.sampled_from(((0,), (0,), (0, 1), (2,), (0, 2))),
             prefetch=st.booleans() if self._prefetches else st.just(False),
             nodes=st.sampled_from(((), (), (), ("edge-1",), ("parent-1", "edge-2"))),
+            rebound_s=st.sampled_from((0, 0, 5.0)),
             worker=st.integers(0, 1),
             is_unchanged=st.sampled_from((False, False, True)),
         )

@@ -39,6 +39,11 @@ class Record:
     document: dict[str, Any] = field(default_factory=dict)
     done_at: float | None = None
     is_cancel_asked: bool = False
+    was_delayed: bool = False  #: some of it went through a delay queue, so it was purged late, and not again
+
+    @property
+    def rebound_s(self) -> float:
+        return float(self.body.get("rebound_s", 0))
 
     def __repr__(self) -> str:
         shown = {
@@ -66,6 +71,7 @@ class Rules:
         self.records: dict[str, Record] = {}
         self._done: list[Record] = []
         self.checks = 0
+        self.is_end = False  #: all rebounds are over
         self.broken: Violation | None = None  #: the first; whoever noticed it may have nobody to tell
 
     def fail(self, what: str) -> None:
@@ -97,10 +103,16 @@ class Rules:
             return True  # nobody was asked to purge it there
         cache = self._caches[fetch.node]
         until = record.done_at or 0.0
-        if fetch.root == "visitor" and any(
-            record.sent_at <= act.at <= until and fetch.began_at <= act.at <= fetch.ended_at
-            for act in cache.acts
-            if act.covers(fetch.url)
+        rebound_s = 0.0 if record.was_delayed or not self.is_end else record.rebound_s
+        is_dropped = rebound_s > 0 and fetch.ended_at < until + rebound_s  # by the rebound
+        if (
+            fetch.root == "visitor"
+            and not is_dropped
+            and any(
+                record.sent_at <= act.at <= until and fetch.began_at <= act.at <= fetch.ended_at
+                for act in cache.acts
+                if act.covers(fetch.url)
+            )
         ):
             return True
         return fetch.source is not None and self._is_excused(fetch.source, record)
@@ -118,6 +130,7 @@ class Rules:
     def saw(self, record: Record, document: dict[str, Any], now: float) -> None:
         """Take a task's document in."""
         self._check_numbers(record, document)
+        record.was_delayed = record.was_delayed or bool(document["delayed"])
         record.document = document
         if document["state"] == "done" and record.done_at is None:
             record.done_at = now
@@ -158,6 +171,10 @@ class Rules:
                     since = min(acts) if record.required else record.sent_at
                     if not any(at >= since and got == url for at, got in cache.gets):
                         self.fail(f"{name} was never asked for {url}, after it was purged, for {record}")
+
+    def rebounds_s(self) -> float:
+        """Return how long the last rebound may take from now on."""
+        return max((record.rebound_s for record in self.records.values()), default=0.0) * 6
 
     def check_end(self, *, gone: set[str], changed: set[str]) -> None:
         """Refuse tasks that are nowhere, when everything has been well for long.

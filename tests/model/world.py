@@ -151,7 +151,9 @@ class World:
             if all(record.is_over for record in self.rules.records.values() if record.is_accepted):
                 break
             step_s = min(60.0, step_s * 1.5)
+        await asyncio.sleep(self.rules.rebounds_s())
         self._check_failures()
+        self.rules.is_end = True
         self.rules.check_all_objects()
         self.rules.check_end(gone=set(plans.NODES) - self.configured, changed=self.changed)
 
@@ -241,6 +243,8 @@ class World:
             body |= {"kind": action.kind, "targets": targets}
         elif action.action == "purge" and action.prefetch:
             body["prefetch"] = True
+        if action.action == "purge" and action.kind == "url" and action.rebound_s:
+            body["rebound_s"] = action.rebound_s
         if action.nodes:
             body["nodes"] = [name for name in action.nodes if name in self.configured] or ["edge-1"]
         self._number += 1

@@ -186,6 +186,7 @@ class Node:
 
     def answered(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
         """Read each answer and pass the subtasks on; *duration_s* is how long the oldest took."""
+        sent_at = self.purges.now() - duration_s  # now: prefetches may end while answers are read
         self.health.answered()
         self._stats.qps_proxy.mark(len(answers))
         self._took_s.observe(duration_s)
@@ -202,7 +203,7 @@ class Node:
             counted = acked
             others = self.underway.elsewhere
             if self.underway.fetches or (others is not None and others.word[0] != others.seen):
-                counted = self._beside.counted(acked, self.purges.now() - duration_s)
+                counted = self._beside.counted(acked, sent_at)
             self.acked_count += len(counted)
             self._outcomes.acked(counted)
         if not rest:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 
+from engine.nodes.answer import Answer
 from engine.nodes.health import NodeState
 from engine.tasks.shards import slot_of
+from engine.tasks.words import Operation
 from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.fakes.shares import items_of
 from tests.rigs.delivery_rig import rig_of
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.waiting import until, wait_until
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from tests.rigs.delivery_rig import Rig
 
 URL = "http://a.com/1"
+ANSWER = Answer(200, 0, keep_alive=True)
 
 
 class Cache:
@@ -205,3 +210,20 @@ def test_a_prefetch_is_under_way_after_its_engine_was_killed(tmp_path: Path) -> 
             assert engine.wait_for(second)["state"] == "done"
             assert cache.methods == ["GET", "PURGE", "PURGE"]
         cache.go_on.set()
+
+
+async def test_a_prefetch_that_ended_after_the_purge_was_sent_counts_however_long_its_answer_is_read(
+    tmp_path: Path,
+) -> None:
+    with FakeNode() as cache:
+        async with rig_of(tmp_path, {"edge-1": cache}) as rig:
+            node = rig.node("edge-1")
+            prefetches, purges = items_of(URL, operation=Operation.PREFETCH), items_of(URL)
+            prefetches[0][0].task.id = "another"
+            node.fetches.begin(prefetches)
+            sent_at = time.monotonic()
+            node.underway._oldest_sent_at = lambda: sent_at
+            node.fetches.answered(prefetches)
+            node._readings._log_subtasks = lambda *line: time.sleep(0.02)
+            node.answered(purges, [ANSWER], time.monotonic() - sent_at)
+            assert (node.acked_count, len(node._beside)) == (0, 1)

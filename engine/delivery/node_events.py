@@ -58,6 +58,10 @@ class NodeEvents:
             f"node:{node.name}", "error", text, event="node.unproven", node=node.name, layer=node.layer
         )
 
+    def still_unproven(self, node: NodeConfig) -> None:
+        """Offer a node the oldest pages that wait for it once more."""
+        self._pages.offer(node.name)
+
     def postponed(self, node: NodeConfig, pause_s: float) -> None:
         """Look at a node's delay queue when one of its rows may be sent again."""
         self._redelivery.deliver_later(node.name, pause_s)

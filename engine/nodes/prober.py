@@ -1,7 +1,7 @@
 """The proof for a node whose answers do not tell whose they are: fill, purge, look again (`inspection`).
 
 The page is one that waits to be purged there, so nothing is purged that nobody asked for. A host is tried a
-few times, with pauses that grow, and again when more of it comes to wait.
+few times, with pauses that grow, then with another page that waits, or when more of it comes to wait.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _PAUSE_FIRST_S: Final = 2.0
 _PAUSE_MAX_S: Final = 60.0
 _TRIES_MAX: Final = 8
 _HOSTS_MAX: Final = 64  #: at a time
+_GIVEN_UP_MAX: Final = 1024
 
 
 class Prober:
@@ -58,15 +59,29 @@ class Prober:
         self._on_failed = on_failed
         self.visit: Callable[[str], Callable[[bool], None]] = _unnoted  #: see `Fetches.visit`
         self._hosts: set[str] = set()  # being proven
+        self.begun = 0  #: hosts, so far
+        self._given_up: set[str] = set()  # pages
         self._background = Background()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a host is being proven."""
+        return bool(self._hosts)
+
+    def begin_anew(self) -> None:
+        """Try pages again that showed nothing."""
+        self._given_up.clear()
 
     def offer(self, operation: int, target: str) -> None:
         """Take a subtask that waits: if it is of a page, its host is proven with it."""
         host = host_of(target)
         if operation not in URLS or host in self._hosts or len(self._hosts) >= _HOSTS_MAX:
             return
+        if target in self._given_up:
+            return
         if self._judge.sign is not None and not self._judge.is_proven(target):
             self._hosts.add(host)
+            self.begun += 1
             self._background.start(self._prove(host, target))
 
     def close(self) -> None:
@@ -84,6 +99,18 @@ class Prober:
         return finding
 
     async def _prove(self, host: str, target: str) -> None:
+        try:
+            await self._try(target)
+        finally:
+            self._hosts.discard(host)
+        if self._judge.is_proven(target):
+            self._on_proven()
+            return
+        if len(self._given_up) >= _GIVEN_UP_MAX:
+            self._given_up.clear()
+        self._given_up.add(target)
+
+    async def _try(self, target: str) -> None:
         for attempt in range(_TRIES_MAX):
             finding = await self._look(target)
             if self._judge.is_proven(target):
@@ -93,9 +120,6 @@ class Prober:
                 break
             self._on_failed(f"a fill, a purge and a look at {target} did not show it either: {finding.why}")
             await asyncio.sleep(backoff_s(attempt, first_s=_PAUSE_FIRST_S, max_s=_PAUSE_MAX_S))
-        self._hosts.discard(host)
-        if self._judge.is_proven(target):
-            self._on_proven()
 
 
 def _unnoted(_: str) -> Callable[[bool], None]:

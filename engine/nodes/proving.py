@@ -7,7 +7,7 @@ is unproven, until it answers as it should (`Probe`).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.nodes.evidence import Whose
 from engine.nodes.health import NodeState
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from engine.nodes.queue import Item
     from engine.nodes.readings import Unacked
     from engine.nodes.sink import Events, Outcomes
+
+_AGAIN_S: Final = 60.0  #: between two looks at what waits for a node that no page has proven
 
 
 class Proving:
@@ -80,6 +82,9 @@ class Proving:
             on_proven=self._proven,
             on_failed=self._not_proven,
         )
+        self._now = asyncio.get_running_loop().time
+        self._again_at = 0.0  # when what waits is looked at again
+        self._begun = 0  # hosts that the prober had begun with by then
         self._is_untold = False  # why it is unproven: its answers do not tell
         self._reason = ""
         self._is_closed = False
@@ -185,6 +190,7 @@ class Proving:
         reason = problem.reason
         is_same = before is NodeState.UNPROVEN and problem.is_untold == self._is_untold
         if is_same and problem.is_untold:
+            self._look_again()
             return  # what the prober found says more
         self._health.still_away(reason, problem.state)
         after = self._health.state
@@ -194,6 +200,16 @@ class Proving:
             self._now_unproven(reason, is_untold=problem.is_untold, is_new=not is_same)
         elif before is NodeState.UNPROVEN:
             self.on_down(reason)
+
+    def _look_again(self) -> None:
+        """Try with other pages that wait; when all were tried, with all of them: their origin may be back."""
+        prober, now = self.prober, self._now()
+        if prober.is_at_work or now < self._again_at or self._is_closed:
+            return
+        if prober.begun == self._begun:
+            prober.begin_anew()
+        self._begun, self._again_at = prober.begun, now + _AGAIN_S
+        self._events.still_unproven(self._config)
 
 
 def _ignore(_: str) -> None:

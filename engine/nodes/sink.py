@@ -59,6 +59,9 @@ class Events(Protocol):
     def node_unproven(self, node: NodeConfig, reason: str) -> None:
         """Note that nothing shows any more that the node itself answers purges; an operator must act."""
 
+    def still_unproven(self, node: NodeConfig) -> None:
+        """Offer the node pages that wait for it: one of them may show that it purges."""
+
     def postponed(self, node: NodeConfig, pause_s: float) -> None:
         """Look at the delay queue in *pause_s*: one of its rows may be sent again then."""
 

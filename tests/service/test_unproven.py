@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    import pytest
+
 MARK = "Purgeline-Cache: ats edge-1"
 MARKED = answer(200, b"", MARK)
 STRICT = {"edge-1": {"evidence": "strict"}}
@@ -114,3 +116,47 @@ async def test_a_ready_node_is_asked_again_and_found_out_without_a_purge(tmp_pat
             await until(lambda: node.state == "unproven")
             assert len(probes) >= 3
             assert node.proving.judge.rests_on == "none"
+
+
+class Unmarked:
+    """Script of an nginx without a mark: of its pages one is gone, the others are purged when it has them."""
+
+    def __init__(self) -> None:
+        self.stored: set[str] = set()
+
+    def __call__(self, request: Request) -> Iterable[bytes | Act]:
+        if request.method == "GET":
+            if request.path == "/gone":
+                return [answer(404)]
+            self.stored.add(request.path)
+            return [OK]
+        path = request.path.removeprefix("/purge")
+        if path in self.stored:
+            self.stored.discard(path)
+            page = (
+                f"<html><head><title>Successful purge</title></head><br>Key : http://a.com{path}\r\n</html>"
+            )
+            return [answer(200, page.encode(), "Server: nginx", "Content-Type: text/html")]
+        page = (
+            "<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>\r\n"
+            "<center><h1>404 Not Found</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+        )
+        return [answer(404, page.encode(), "Server: nginx", "Content-Type: text/html")]
+
+
+async def test_a_page_that_is_gone_does_not_keep_a_node_unproven_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No further purge comes: another page that waits shows that the node purges."""
+    monkeypatch.setattr("engine.nodes.prober._TRIES_MAX", 2)
+    monkeypatch.setattr("engine.nodes.prober._PAUSE_FIRST_S", 0.05)
+    monkeypatch.setattr("engine.nodes.proving._AGAIN_S", 0.1, raising=False)
+    monkeypatch.setattr("engine.nodes.probe._PROBE_MAX_S", 0.3)
+    tables = {"edge-1": {"driver": "nginx", "evidence": "strict"}}
+    with FakeNode(Unmarked(), answers_probes=False) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, tables) as rig:
+            gone = rig.submit(targets=["http://a.com/gone"])
+            await until(lambda: rig.node("edge-1").state == "unproven")
+            there = rig.submit(targets=["http://a.com/there"])
+            await rig.stored(gone, "done")
+            await rig.stored(there, "done")

@@ -488,6 +488,15 @@ def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:
     assert store.depths() == {}
 
 
+def test_a_row_that_two_workers_settle_is_counted_once(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 2), parked=[parked("x"), parked("y")]))
+    [row] = store.oldest_parked("n", 1)
+    store.commit(of_rows([row], reason="gone"))
+    store.commit(of_rows([row]))
+    found = json.loads(store.document("t") or b"")
+    assert (found["counter"], found["failed"], found["delayed"], found["state"]) == (1, 1, 1, "partial")
+
+
 def test_late_delivery_that_fails_makes_the_task_failed_and_says_why(store: Store) -> None:
     store.commit(Batch(documents=partial("t", 2), parked=[parked("x"), parked("y")]))
     one, other = store.oldest_parked("n", 2)
@@ -593,13 +602,13 @@ def test_of_a_batch_that_fails_in_the_middle_nothing_is_written(make: Callable[[
     store = make()
     bad = {"bad": b'{"task_id":"bad"}', "worse": b"[]"}
     seq = store.commit(Batch(accepted=[accepted("first")])).journal[0]
-    store.commit(Batch(documents=bad, parked=[parked("x")]))
+    store.commit(Batch(documents=bad, parked=[parked("x"), parked("z", task=task)]))
     batch = Batch(
         accepted=[accepted("a")],
         documents=document("a"),
         parked=[parked("y")],
         settled_journal=[seq],
-        delivered=[*of_rows(store.oldest_parked("n", 1)).delivered, delivered("z", task=task)],
+        delivered=of_rows(store.oldest_parked("n", 2)).delivered,
         callbacks=[Callback(0, "t", "u", "b")],
     )
     with pytest.raises((StoreError, KeyError, TypeError)):
@@ -611,7 +620,7 @@ def test_of_a_batch_that_fails_in_the_middle_nothing_is_written(make: Callable[[
         (after, ["next"]),
     ]
     assert store.document("a") is None
-    assert targets(store.oldest_parked("n", 10)) == ["x"]
+    assert targets(store.oldest_parked("n", 10)) == ["x", "z"]
     assert store.pending_callbacks() == []
 
 

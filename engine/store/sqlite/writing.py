@@ -35,6 +35,9 @@ _PARK: Final = (
 )
 _DROP_JOURNAL: Final = "DELETE FROM journal WHERE seq IN (SELECT value FROM json_each(?))"
 _DROP_ROWS: Final = "DELETE FROM parked WHERE seq IN (SELECT value FROM json_each(?))"
+_PRESENT_ROWS: Final = (
+    "SELECT json_group_array(seq) FROM parked WHERE seq IN (SELECT value FROM json_each(?))"
+)
 _DROP_ROWS_OF: Final = "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
 _DROP_ORPHANS: Final = (
     "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
@@ -86,6 +89,7 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
         _put_documents(connection, batch.documents)
     if batch.parked:
         connection.execute(_PARK, (_encode(batch.parked).decode(),))
+    counted = _present(connection, batch.delivered)
     for sql, values in (
         (_DROP_JOURNAL, batch.settled_journal),
         (_DROP_ROWS, [delivered.row.key for delivered in batch.delivered]),
@@ -101,9 +105,19 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
         _release(connection, batch.delivered)
     callbacks = list(batch.callbacks)
     if batch.delivered or batch.cancelled or batch.noted:
-        callbacks += _change_stored(connection, batch, done)
+        callbacks += _change_stored(connection, batch, counted, done)
     if callbacks:
         _put_callbacks(connection, callbacks, done)
+
+
+def _present(connection: sqlite3.Connection, delivered: list[Delivered]) -> list[Delivered]:
+    """Return what is still in its queue: another worker may have settled the rest, and counted it."""
+    if not delivered:
+        return []
+    keys = _encode([settled.row.key for settled in delivered]).decode()
+    [[text]] = connection.execute(_PRESENT_ROWS, (keys,)).fetchall()
+    present = set(msgspec.json.decode(text))
+    return [settled for settled in delivered if settled.row.key in present]
 
 
 def _see(connection: sqlite3.Connection, sightings: list[Sighting]) -> None:
@@ -143,9 +157,11 @@ def _release(connection: sqlite3.Connection, delivered: list[Delivered]) -> None
         )
 
 
-def _change_stored(connection: sqlite3.Connection, batch: Batch, done: Committed) -> list[Callback]:
+def _change_stored(
+    connection: sqlite3.Connection, batch: Batch, counted: list[Delivered], done: Committed
+) -> list[Callback]:
     """Fold late delivery, cancels and reasons into stored documents; return callbacks of what is settled."""
-    late_ones = late_of(batch.delivered)
+    late_ones = late_of(counted)
     ids = {late.task_id for late in late_ones} | {one.task_id for one in batch.noted} | batch.cancelled.keys()
     wanted = _encode(list(ids)).decode()
     rows = connection.execute(

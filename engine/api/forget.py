@@ -10,6 +10,8 @@ import msgspec
 from engine.errors import RequestError, StoreError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from engine.cluster.cluster import Cluster
     from engine.delivery.gone import GoneNodes
     from engine.workers.peers import Peers
@@ -24,10 +26,14 @@ class ForgetNode:
         gone: settles what is left of a node.
         peers: the other workers, whose files are their own; None: there are none.
         cluster: with a store that several engines share.
+        replayed: set while no worker before this one has work of its own in the stores.
     """
 
-    def __init__(self, gone: GoneNodes, *, peers: Peers | None, cluster: Cluster | None) -> None:
+    def __init__(
+        self, gone: GoneNodes, *, peers: Peers | None, cluster: Cluster | None, replayed: asyncio.Event
+    ) -> None:
         self._gone = gone
+        self._replayed = replayed
         self._peers = peers
         self._cluster = cluster
 
@@ -57,6 +63,8 @@ class ForgetNode:
             raise RequestError(
                 409, f"{name} is configured in {where}: only a node that is taken out of it is forgotten"
             )
+        if not self._replayed.is_set():
+            raise StoreError("the worker before this one may still send what waits; ask again in a moment")
         if not await self._gone.is_known(name):
             return {"known": False, "failed": 0}
         return {"known": True, "failed": await self._gone.forget(name)}

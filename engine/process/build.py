@@ -110,7 +110,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         admission,
         tasks,
         overview=overview,
-        forget=ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster),
+        forget=ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed),
         readiness=readiness,
     )
     _register_gauges(core, delivery, interface.gate)

@@ -244,6 +244,14 @@ def test_a_plan_is_there_with_the_first_task_that_names_it_and_over_a_restart(
     assert store.plans([accepted("c"), planned("e", b"nobody's")]) == {}
 
 
+def test_a_task_whose_plan_is_lost_is_stored_without_it(store: Store) -> None:
+    """A move between stores takes such a task along: it is planned again."""
+    store.commit(Batch(accepted=[planned("t", b"lost"), accepted("u")]))
+    records = [record for _, of_row in store.journal() for record in of_row]
+    assert sorted(record.id for record in records) == ["t", "u"]
+    assert store.plans(records) == {}
+
+
 def test_a_task_is_stored_once_though_its_plan_was_not_known_there(store: Store) -> None:
     """A shared store has plans by region, and learns of each where it is first named."""
     names = [f"t{number}" for number in range(12)]

@@ -64,7 +64,7 @@ class Accepting:
         accepted = self._batch.accepted
         tag = self._keys.tags[region]
         records = [accepted[place] for place in places]
-        plans = list(dict.fromkeys(record.plan for record in records if record.plan))
+        plans = list(dict.fromkeys(record.plan for record in records if record.plan in self._batch.plans))
         flat: list[Any] = [GROUP, self._consumer, len(plans), _PLAN_MS]
         flat += [self._batch.plans[key] if with_plans else b"" for key in plans]
         for record in records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,10 @@ class Gone:
 
 
 def forget_of(
-    gone: Gone, *answers: tuple[int, dict[str, Any]] | Exception, elsewhere: set[str] | None = None
+    gone: Gone,
+    *answers: tuple[int, dict[str, Any]] | Exception,
+    elsewhere: set[str] | None = None,
+    is_replayed: bool = True,
 ) -> ForgetNode:
     async def ask(peer: Any, method: str, path: str) -> Any:
         assert (method, path) == ("DELETE", "/worker/nodes/old")
@@ -42,7 +46,10 @@ def forget_of(
 
     peers: Any = SimpleNamespace(others=lambda: answers, ask=ask) if answers else None
     cluster: Any = None if elsewhere is None else SimpleNamespace(configured=lambda: elsewhere)
-    return ForgetNode(gone, peers=peers, cluster=cluster)  # type: ignore[arg-type]
+    replayed = asyncio.Event()
+    if is_replayed:
+        replayed.set()
+    return ForgetNode(gone, peers=peers, cluster=cluster, replayed=replayed)  # type: ignore[arg-type]
 
 
 async def test_the_rows_of_all_workers_fail_and_are_counted() -> None:
@@ -70,3 +77,10 @@ async def test_what_a_worker_cannot_do_is_told_and_may_be_asked_again() -> None:
         await forget_of(Gone(old=1), (503, {"detail": "disk full"})).forget("old")
     with pytest.raises(RequestError, match="is configured in"):
         await forget_of(Gone(old=1), (409, {"detail": "old is configured in this engine"})).forget("old")
+
+
+async def test_what_the_worker_before_this_one_may_still_send_is_left_to_it() -> None:
+    gone = Gone(old=1)
+    with pytest.raises(StoreError, match="the worker before this one may still send what waits"):
+        await forget_of(gone, is_replayed=False).forget("old")
+    assert gone.failed == {"old": 1}

@@ -56,6 +56,23 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         commands[name] = command
         return command.add_argument
 
+    _add_engine(add)
+    for name, text in (
+        ("purge", "Purge targets."),
+        ("prefetch", "Fetch URLs into the caches ahead of time."),
+    ):
+        add(name, submit.hand_in, f"{text} Without a URL they are read from standard input, one a line.")
+        _add_task_options(commands[name], is_purge=name == "purge")
+    _add_views(add)
+    _add_caches(add)
+    worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
+    worker.add_argument("--config", type=Path, required=True)
+    worker.set_defaults(run=local.work)
+    _add_local(add)
+    return parser, commands
+
+
+def _add_engine(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
     option = add("serve", local.serve, "Run the engine until it is told to stop.")
     option("--config", type=Path, required=True, metavar="F", help="TOML file")
     option(
@@ -64,13 +81,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         metavar="N",
         help="run so many processes under a supervisor, which reloads on SIGHUP without a pause",
     )
-    for name, text in (
-        ("purge", "Purge targets."),
-        ("prefetch", "Fetch URLs into the caches ahead of time."),
-    ):
-        add(name, submit.hand_in, f"{text} Without a URL they are read from standard input, one a line.")
-        _add_task_options(commands[name], is_purge=name == "purge")
-    _add_views(add)
+
+
+def _add_local(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
     option = add(
         "migrate", local.move_store, "Copy all tasks from one store to another; both without engines."
     )
@@ -78,10 +91,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
     option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
     option("--workers", type=_count, metavar="N", help="for sqlite:DIR: the engine there runs N (default 1)")
-    _add_caches(add)
-    worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
-    worker.add_argument("--config", type=Path, required=True)
-    worker.set_defaults(run=local.work)
     option = add(
         "check-nodes",
         check_nodes.check_nodes,
@@ -96,7 +105,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     _add_from(option)
     option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
     option("config", type=Path, metavar="F", help="TOML file")
-    return parser, commands
 
 
 def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:

@@ -70,7 +70,7 @@ class Endings:
         self._dues = dues
         self._savers = savers
         self._load = load
-        self._journal_rows = journal_rows
+        self.journal_rows = journal_rows
         self._parking = parking
         self._stats = stats
         self._touched = touched
@@ -80,7 +80,7 @@ class Endings:
 
     def watch(self, task: Task, journal_key: JournalKey, wait_s: float) -> None:
         """Take note of a task that begins: the journal row that holds it, and when it is due."""
-        self._journal_rows.enter(task, journal_key)
+        self.journal_rows.enter(task, journal_key)
         self._dues.add(task.id, wait_s, lambda: self.due(task))
 
     def due(self, task: Task) -> None:
@@ -228,7 +228,7 @@ class Endings:
 
     def settle_refused(self, task: Task, journal_key: JournalKey, reason: str) -> None:
         """Settle a task of the journal that the configuration does not allow any more."""
-        self._journal_rows.enter(task, journal_key)
+        self.journal_rows.enter(task, journal_key)
         documents.add_error(task, "", "", reason)
         task.updated_at = time.time()
         self._settle(task, State.FAILED)
@@ -281,7 +281,7 @@ class Endings:
             return
         self._parking.written(task)
         self._remove(task)
-        last_of = self._journal_rows.leave(task)
+        last_of = self.journal_rows.leave(task)
         if last_of is not None:
             self._savers.of(task.id).settle_journal(last_of)
 
@@ -306,7 +306,7 @@ class Endings:
         if self._regions.get(task.id) is not task:
             return  # it has been taken back, and is another one here by now
         self._remove(task)
-        self._journal_rows.leave(task)
+        self.journal_rows.leave(task)
 
     def _remove(self, task: Task) -> None:
         self._regions.remove(task.id)

@@ -85,60 +85,63 @@ def build_delivery(
         is_shared: other engines work with the same store.
     """
     loop = asyncio.get_running_loop()
-    regions, savers, stats = around.regions, around.savers, around.stats
+    regions, nodes, savers, reader = around.regions, around.nodes, around.savers, around.reader
     load = Load(loop)
     touched = Touched() if is_shared else None
-    journal_rows = JournalRows(savers.of)
-    full = FullQueues(around.nodes, rows_max, around.on_alert)
-    queues = DelayQueues(savers, around.reader, full)
-    parking = Parking(queues, stats, is_shared=is_shared)
-    endings = Endings(
-        regions,
-        around.dues,
-        savers,
-        load=load,
-        journal_rows=journal_rows,
-        parking=parking,
-        stats=stats,
-        touched=touched,
-    )
-    late = LateResults(regions, queues, endings, stats, reader=around.reader, is_shared=is_shared)
+    full = FullQueues(nodes, rows_max, around.on_alert)
+    queues = DelayQueues(savers, reader, full)
+    parking = Parking(queues, around.stats, is_shared=is_shared)
+    endings = _make_endings(around, load, parking, touched)
+    late = LateResults(regions, queues, endings, around.stats, reader=reader, is_shared=is_shared)
     reasons = Reasons(regions, savers)
     redelivery = Redelivery(
-        queues,
-        late,
-        around.nodes,
-        savers,
-        around.reader,
-        reasons=reasons,
-        on_alert=around.on_alert,
-        ttl_s=ttl_s,
+        queues, late, nodes, savers, reader, reasons=reasons, on_alert=around.on_alert, ttl_s=ttl_s
     )
     gone = GoneNodes(
-        around.nodes,
+        nodes,
         queues,
         late,
         savers,
-        around.reader,
+        reader,
         on_released=redelivery.deliver_released,
         reasons=reasons,
         on_alert=around.on_alert,
         gone_after_s=gone_after_s,
         is_shared=is_shared,
     )
-    sweep = Sweep(redelivery, late, around.nodes, savers, around.reader, ttl_s=ttl_s)
-    dispatch = Dispatch(
-        loop,
-        around.nodes,
-        around.timer,
-        stats,
+    return Delivery(
+        load=load,
+        journal_rows=endings.journal_rows,
+        queues=queues,
+        full=full,
         endings=endings,
-        parking=parking,
-        plan_nodes=PlanNodes(around.nodes, gone.why),
+        late=late,
+        redelivery=redelivery,
+        sweep=Sweep(redelivery, late, nodes, savers, reader, ttl_s=ttl_s),
+        dispatch=Dispatch(
+            loop,
+            nodes,
+            around.timer,
+            around.stats,
+            endings=endings,
+            parking=parking,
+            plan_nodes=PlanNodes(nodes, gone.why),
+            touched=touched,
+        ),
+        events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
+        gone=gone,
         touched=touched,
     )
-    pages = OldestPages(around.nodes, savers, around.reader)
-    events = NodeEvents(redelivery, pages, stats, around.on_alert)
-    return Delivery(
-        load, journal_rows, queues, full, endings, late, redelivery, sweep, dispatch, events, gone, touched
+
+
+def _make_endings(around: Surroundings, load: Load, parking: Parking, touched: Touched | None) -> Endings:
+    return Endings(
+        around.regions,
+        around.dues,
+        around.savers,
+        load=load,
+        journal_rows=JournalRows(around.savers.of),
+        parking=parking,
+        stats=around.stats,
+        touched=touched,
     )

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ORIGIN = "origin"
 FOR_EVER = float("inf")
@@ -97,6 +97,27 @@ class Faults:
     forwards: bool = False  #: purges are passed to the parent, or the origin
     cuts: float = 0.0  #: share of answers after which the connection is closed at once
     latency_s: float = 0.0
+
+    def begin(self, kind: str, hosts: Sequence[str], rng: random.Random) -> None:
+        """Begin what a plan calls *kind*; which of *hosts* is refused, or all, is drawn."""
+        if kind == "refuse":
+            self.refuses.add(rng.choice([*hosts, "*"]))
+        else:
+            name, value = _BY_KIND[kind]
+            setattr(self, name, value)
+
+
+_BY_KIND: Final[dict[str, tuple[str, object]]] = {
+    "down": ("door", "refused"),
+    "lost": ("door", "lost"),
+    "hang": ("hangs", True),
+    "sick": ("sick", 1.0),
+    "half-sick": ("sick", 0.5),
+    "slow": ("latency_s", 0.7),
+    "cuts": ("cuts", 0.5),
+    "refuse-bans": ("refuses_bans", True),
+    "forward": ("forwards", True),
+}
 
 
 class Cache:

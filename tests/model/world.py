@@ -17,7 +17,6 @@ from tests.model.processes import Process
 from tests.model.rules import Record, Rules, urls_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 _QUIET_LIMIT_S: Final = 9000.0  #: within which everything must have come to an end
@@ -306,22 +305,11 @@ class World:
 
     def _break(self, action: plans.Fault) -> None:
         cache = self.caches[action.node]
-        kinds: dict[str, Callable[[Faults], None]] = {
-            "down": lambda faults: setattr(faults, "door", "refused"),
-            "lost": lambda faults: setattr(faults, "door", "lost"),
-            "hang": lambda faults: setattr(faults, "hangs", True),
-            "sick": lambda faults: setattr(faults, "sick", 1.0),
-            "half-sick": lambda faults: setattr(faults, "sick", 0.5),
-            "slow": lambda faults: setattr(faults, "latency_s", 0.7),
-            "cuts": lambda faults: setattr(faults, "cuts", 0.5),
-            "refuse": lambda faults: faults.refuses.add(self.rng.choice([*plans.HOSTS, "*"])),
-            "refuse-bans": lambda faults: setattr(faults, "refuses_bans", True),
-            "forward": lambda faults: setattr(faults, "forwards", cache.driver != "squid"),
-        }
         if action.kind == "wiped":
             cache.wipe()
             return
-        kinds[action.kind](cache.faults)
+        if action.kind != "forward" or cache.driver != "squid":  # that never does
+            cache.faults.begin(action.kind, plans.HOSTS, self.rng)
         if action.kind in {"down", "lost"}:
             self.doors[action.node].reset()
 

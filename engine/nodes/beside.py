@@ -156,10 +156,15 @@ class Beside:
         del self._waiting[purge]
         if not self._due:
             self._timer.add((self, "again"), SETTLE_S, self._send_due)
+        purge.free_at = self._now()
         self._due.append(purge)
 
     def _send_due(self) -> None:
-        due, self._due = self._due, []
+        until = self._now() - SETTLE_S + _CLOCK_S
+        due = [purge for purge in self._due if purge.free_at <= until]
+        self._due = [purge for purge in self._due if purge.free_at > until]
+        if self._due:
+            self._timer.add((self, "again"), self._due[0].free_at - until, self._send_due)
         rows = [purge for purge in due if purge.is_row]
         for purge in rows:
             self._postponed.fetch_over(*purge.request)
@@ -178,6 +183,7 @@ class _Purge:
     def __init__(self, subtask: Subtask, acked_at: float, on_free: Callable[[_Purge], None]) -> None:
         self.subtask = subtask
         self.acked_at = acked_at
+        self.free_at = inf  #: when the last of them ended
         self._fetches: set[Fetch] = set()
         self._on_free = on_free
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from engine.nodes.queue import Item
     from engine.tasks.task import Share
 
+MOMENT_S: Final = 0.04
+"""A cache may put an object in its place a moment after its client has it: a prefetch counts for a purge that
+is sent so soon after its end."""
 _PREFIXES: Final = frozenset({Operation.PURGE_PREFIX, Operation.SOFT_PREFIX})
 
 
@@ -108,10 +111,10 @@ class Underway:
     def end(self, fetch: Fetch) -> None:
         """Note that a prefetch has ended."""
         self._ended.append(fetch)
-        self.forget_ended()
+        self.forget_ended(fetch.ended_at)
 
     def beside(self, operation: Operation, target: str, since: float) -> list[Fetch]:
-        """Return the prefetches of what a purge covers that were under way at some time after *since*.
+        """Return the prefetches of what a purge covers that were under way after *since*, or a moment before.
 
         A regex or key covers whatever is of its host: what an object matches is known to the cache alone.
         """
@@ -124,14 +127,14 @@ class Underway:
             host = host_of(target)
             urls = (url for url in self.fetches if _is_of(url.partition("/")[0], host))
         covered = (fetch for url in (*urls, "") for fetch in self.fetches.get(url, ()))
-        return [fetch for fetch in covered if fetch.ended_at >= since]
+        return [fetch for fetch in covered if fetch.ended_at >= since - MOMENT_S]
 
-    def forget_ended(self) -> None:
-        """Forget prefetches that ended before the oldest purge was sent whose answer may still come."""
+    def forget_ended(self, now: float = inf) -> None:
+        """Forget prefetches that ended well before the oldest purge was sent whose answer may still come."""
         ended = self._ended
         if not ended:
             return
-        since = min(self.since, self._oldest_sent_at())
+        since = min(self.since, self._oldest_sent_at(), now) - MOMENT_S
         while ended and ended[0].ended_at < since:
             fetch = ended.popleft()
             fetches = self.fetches[fetch.url]

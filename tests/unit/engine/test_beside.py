@@ -132,6 +132,32 @@ def test_two_prefetches_of_the_same_are_both_waited_for() -> None:
     assert len(bench.sent_again) == 1
 
 
+def test_a_purge_that_is_sent_right_after_the_end_of_a_prefetch_is_sent_again() -> None:
+    """The cache may put the object in its place a moment after its client has it."""
+    bench = Bench()
+    bench.end(bench.fetch())
+    bench.clock.go(0.002)
+    purges = items_of(URL)
+    assert bench.acked(purges, 0.001) == []
+    bench.clock.go(SETTLE_S)
+    assert bench.sent_again == purges
+    assert bench.acked(purges, 0.001) == purges
+
+
+def test_each_purge_is_sent_again_a_moment_after_its_own_prefetch() -> None:
+    bench = Bench()
+    first, second = bench.fetch(), bench.fetch(OTHER)
+    one, other = items_of(URL, OTHER)
+    bench.acked([one, other])
+    bench.end(first)
+    bench.clock.go(SETTLE_S - 0.01)
+    bench.end(second)
+    bench.clock.go(0.01)
+    assert bench.sent_again == [one]
+    bench.clock.go(SETTLE_S - 0.01)
+    assert bench.sent_again == [one, other]
+
+
 def test_what_waits_is_given_back_when_the_node_goes_down() -> None:
     bench = Bench()
     fetch = bench.fetch()

@@ -100,7 +100,19 @@ def test_nothing_is_kept_of_prefetches_that_have_ended() -> None:
     place.fetches.begin(items)
     assert len(place.underway.fetches) == 2
     place.fetches.answered(items)
+    place.underway.forget_ended()
     assert not place.underway.fetches
+
+
+def test_what_ended_is_kept_for_a_moment_and_no_longer() -> None:
+    clock = Clock()
+    place = Place(clock)
+    for _ in range(3):
+        items = prefetch(URL)
+        place.fetches.begin(items)
+        place.fetches.answered(items)
+        clock.go(0.03)
+    assert len(place.underway.fetches["a.com/dir/1"]) == 2
 
 
 def test_one_that_ended_counts_for_purges_that_were_sent_before_its_end() -> None:
@@ -113,6 +125,7 @@ def test_one_that_ended_counts_for_purges_that_were_sent_before_its_end() -> Non
     clock.go(1)
     place.fetches.answered(items)
     assert place.covered_by(Operation.PURGE_URL, URL, since=place.oldest_sent_at)
+    assert place.covered_by(Operation.PURGE_URL, URL, since=clock.s + 0.03)
     assert not place.covered_by(Operation.PURGE_URL, URL, since=clock.s + 1)
     place.oldest_sent_at = clock.s + 1
     place.underway.forget_ended()
@@ -132,6 +145,7 @@ def test_one_without_an_answer_is_under_way_also_when_it_has_been_done_again() -
     clock.go(58)
     assert place.covered_by(Operation.PURGE_URL, URL)
     clock.go(2)
+    place.underway.forget_ended()
     assert not place.underway.fetches
 
 
@@ -144,6 +158,7 @@ def test_one_without_an_answer_is_given_up_at_last() -> None:
     clock.go(59)
     assert place.covered_by(Operation.PURGE_URL, URL)
     clock.go(2)
+    place.underway.forget_ended()
     assert not place.underway.fetches
 
 
@@ -169,4 +184,5 @@ def test_a_page_that_is_fetched_to_prove_a_node_is_under_way_as_well() -> None:
     assert place.covered_by(Operation.PURGE_URL, URL)
     clock.go(61)
     place.fetches.visit(URL)(True)
+    place.underway.forget_ended()
     assert not place.underway.fetches

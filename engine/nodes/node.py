@@ -114,9 +114,7 @@ class Node:
         )
         self._is_closed = False
         self._took_s = stats.node_histogram(config.name)
-        self.acked_count = 0
-        self.refused_count = 0
-        self.failed_count = 0
+        self.acked_count = self.refused_count = self.failed_count = 0
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.state} [{self.waiting_count} waiting, {self.in_flight} in flight]>"
@@ -271,9 +269,8 @@ class Node:
             self.failed(reason, is_sick=connection.has_timed_out)
             if connection.has_timed_out and self.health.is_down:
                 share, index, _ = suspect
-                self.holds.hold(
-                    [(share.operation, share.task.targets[index])], f"sick: {self.health.last_error}"
-                )
+                wrong = (share.operation, share.task.targets[index])
+                self.holds.hold([wrong], f"sick: {self.health.last_error}")
         elif self.health.is_down:
             self._park_all()
 

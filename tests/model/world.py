@@ -308,7 +308,7 @@ class World:
         if action.kind == "wiped":
             cache.wipe()
             return
-        if action.kind != "forward" or cache.driver != "squid":  # that never does
+        if action.kind != "forward" or cache.driver != "squid":  # never does
             cache.faults.begin(action.kind, plans.HOSTS, self.rng)
         if action.kind in {"down", "lost"}:
             self.doors[action.node].reset()

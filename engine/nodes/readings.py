@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PREFETCH: Final = Operation.PREFETCH  # see `health`
 _ABSENT: Final = Outcome.ABSENT
 _NOT_FOUND: Final = 404
+_CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
 
 
@@ -157,5 +158,7 @@ class Readings:
             if answer.status == _NOT_FOUND:
                 return f"refused: {said} with a page: no rule for this host on {config.name}"
             method = drivers.method(config, operation)
+            if answer.status < _CLIENT_ERROR:
+                return f"refused: {said}, a redirect: let {config.name} answer {method} itself"
             return f"refused: {said}: let {method} in from this engine (ACL, method) on {config.name}"
         return f"{said} to a prefetch" if operation is _PREFETCH else said

@@ -54,7 +54,7 @@ async def test_no_more_than_the_depth_is_in_flight(tmp_path: Path) -> None:
 
 async def test_answers_in_small_pieces_belong_to_their_requests(tmp_path: Path) -> None:
     def dribble(request: Request) -> Iterable[bytes | Act]:
-        data = answer(200 if int(request.path[1:]) % 2 else 410, b"body")
+        data = answer(200 if int(request.path[1:]) % 2 else 400, b"body")
         for start in range(0, len(data), 7):
             yield data[start : start + 7]
 

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from engine.config.tables import NodeConfig
 
 REFUSALS: Final = frozenset({401, 403, 405, 407, 421, 501})
-"""An ACL, a login, an unknown method, or the guard against purges that another cache passed on: the same
-request will be refused again."""
+"""An ACL, a login, an unknown method, or the guard against purges that another cache passed on: whatever is
+purged."""
 
 RETRIES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Says of itself that later may be better."""
 
 _SUCCESS = range(200, 300)
+_UNREADABLE: Final = 400
 
 
 def headers_text(node: NodeConfig) -> str:
@@ -51,14 +52,16 @@ def get_text(target: str, extra: str) -> str:
 
 
 def read_status(status: int) -> Outcome:
-    """Return the reading of a status that means the same to every purge."""
+    """Return the reading of a status that means the same to every purge.
+
+    What cannot be read will never be. All else that is no success is for an operator to mend: an ACL, an
+    unknown method, the guard against purges that another cache passed on, a redirect, a missing rule.
+    """
     if status in _SUCCESS:
         return Outcome.ACKED
-    if status in REFUSALS:
-        return Outcome.REFUSED
     if status in RETRIES:
         return Outcome.RETRY
-    return Outcome.FAILED
+    return Outcome.FAILED if status == _UNREADABLE else Outcome.REFUSED
 
 
 def read_prefetch(status: int) -> Outcome:

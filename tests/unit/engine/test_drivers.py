@@ -189,14 +189,14 @@ COMMON = {
     502: RETRY,
     503: RETRY,
     504: RETRY,
-    300: FAILED,
-    301: FAILED,
-    304: FAILED,
+    300: REFUSED,
+    301: REFUSED,
+    304: REFUSED,
     400: FAILED,
-    410: FAILED,
-    418: FAILED,
-    505: FAILED,
-    999: FAILED,
+    410: REFUSED,
+    418: REFUSED,
+    505: REFUSED,
+    999: REFUSED,
 }
 
 
@@ -212,17 +212,17 @@ def test_statuses_that_mean_the_same_everywhere(driver: str, status: int, body_b
     [
         ("ats", 404, 0, ABSENT),
         ("ats", 404, 1, REFUSED),
-        ("ats", 412, 0, FAILED),
+        ("ats", 412, 0, REFUSED),
         ("squid", 404, 0, ABSENT),
         ("squid", 404, 1, REFUSED),
-        ("squid", 412, 0, FAILED),
+        ("squid", 412, 0, REFUSED),
         ("nginx", 404, 0, ABSENT),
         ("nginx", 404, 150, ABSENT),
         ("nginx", 412, 0, ABSENT),
         ("nginx", 412, 9, ABSENT),
         ("varnish", 404, 0, ABSENT),
         ("varnish", 404, 300, ABSENT),
-        ("varnish", 412, 0, FAILED),
+        ("varnish", 412, 0, REFUSED),
     ],
 )
 def test_not_cached_is_told_from_not_served_here(
@@ -231,14 +231,14 @@ def test_not_cached_is_told_from_not_served_here(
     assert drivers.read(node(driver), Operation.PURGE_URL, status, body_bytes) is outcome
 
 
-def test_a_ban_that_is_not_found_failed() -> None:
+def test_a_ban_that_is_not_found_is_refused() -> None:
     for operation in (
         Operation.PURGE_PREFIX,
         Operation.PURGE_REGEX,
         Operation.PURGE_HOST,
         Operation.PURGE_KEY,
     ):
-        assert drivers.read(node("varnish"), operation, 404, 0) is FAILED
+        assert drivers.read(node("varnish"), operation, 404, 0) is REFUSED
     assert drivers.read(node("varnish"), Operation.SOFT_URL, 404, 0) is ABSENT
 
 

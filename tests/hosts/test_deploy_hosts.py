@@ -71,8 +71,8 @@ def test_a_bad_host_takes_all_back_the_last_one_first(site: Site) -> None:
 
 def test_a_version_that_goes_bad_after_its_bake_is_taken_back(site: Site) -> None:
     """The canary is watched together with the later batches."""
-    site.behave(site.rig.hosts[0], site.new, exit_after_s=1.2)
-    slow = "sleep 1.5; true"
+    site.behave(site.rig.hosts[0], site.new, exit_after_s=3)
+    slow = "sleep 3.5; true"
     bad = site.deploy(site.new, "--batches", "1,100%", hooks={"pre-unpack": slow})
     assert bad.code == 1
     assert bad.fates == {"h1": "rolled back", "h2": "rolled back", "h3": "rolled back"}

@@ -243,9 +243,12 @@ def _as_next_version_would(path: Path, task_id: str) -> None:
 
     import msgspec  # noqa: PLC0415
 
+    from engine.tasks.records import Accepted  # noqa: PLC0415
+
     now = time.time()
     body = json.dumps({"id": "of-next", "targets": ["http://a.com/next"]}).encode()
-    record = ["of-next", now, 60.0, b"", body, "", b"", "a field that is not known here", 7]
+    known = msgspec.structs.astuple(Accepted("of-next", now, 60.0, b"", body))
+    record = [*known, "a field that is not known here", 7]
     with sqlite3.connect(path, timeout=10) as connection:
         row = connection.execute("SELECT doc FROM task WHERE id = ?", (task_id,)).fetchone()
         stored = {**json.loads(row[0]), "new_field": {"a": 1}}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def good(artefacts: Path) -> list[Small]:
     made = [small_release.small(artefacts, version) for version in VERSIONS]
+    made_at = time.time()  # serials are seconds, a new one each: those of other repositories come later
+    wait_until(lambda: time.time() > made_at + len(VERSIONS), what="serials to be of the past")
     return [Small(**{**one.__dict__, "envelope": made[-1].envelope}) for one in made]
 
 

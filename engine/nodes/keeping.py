@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.nodes.holds import TRIED_AGAIN
+from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,14 @@ class Keeping:
         if not self._holds.refused(operation, target, reason):
             self._postponed.refused(operation, target)
         self.held([item], reason)
+
+    def too_big(self, item: Item, limit_bytes: int) -> None:
+        """Fail a prefetch whose answer is over the limit; a cache that answers a purge so served a page."""
+        if item[0].operation is Operation.PREFETCH:
+            self._outcomes.failed(item, f"the body is over prefetch_max_bytes ({limit_bytes} bytes)")
+        else:
+            said = f"the body is over what a purge may answer ({limit_bytes} bytes)"
+            self.refused(item, f"refused: {said}: let {self._config.name} answer purges itself")
 
     def held(self, items: list[Item], reason: str) -> None:
         """Keep requests until they, or others like them, may be tried again."""

@@ -237,9 +237,8 @@ class Node:
         self._keeping.held(items, reason)
 
     def too_big(self, item: Item, limit_bytes: int) -> None:
-        """Fail a request whose answer is over the limit."""
-        what = "prefetch_max_bytes" if item[0].operation is _PREFETCH else "what a purge may answer"
-        self._outcomes.failed(item, f"the body is over {what} ({limit_bytes} bytes)")
+        """Take a request whose answer is over the limit."""
+        self._keeping.too_big(item, limit_bytes)
 
     def unanswered(self, channel: Channel, connection: Connection, items: list[Item]) -> None:
         """A connection of *channel* ended early. Its requests are sent again, in order, unless cancelled.

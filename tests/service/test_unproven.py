@@ -118,6 +118,18 @@ async def test_a_ready_node_is_asked_again_and_found_out_without_a_purge(tmp_pat
             assert node.proving.judge.rests_on == "none"
 
 
+async def test_a_purge_that_is_answered_with_a_large_page_is_kept(tmp_path: Path) -> None:
+    pages = [answer(200, bytes(4 * 1024 * 1024))]
+    with FakeNode(lambda _: [pages.pop() if pages else OK]) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, due_s=0.2) as rig:
+            task = rig.submit(targets=["http://a.com/1"])
+            found = await rig.stored(task, "partial")
+            assert (found["delayed"], found["failed"]) == (1, 0)
+            reason = found["errors"][0]["reason"]
+            assert reason.startswith("refused: the body is over what a purge may answer (1048576 bytes): let")
+            await rig.stored(task, "done")
+
+
 class Unmarked:
     """Script of an nginx without a mark: of its pages one is gone, the others are purged when it has them."""
 

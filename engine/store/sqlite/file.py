@@ -39,6 +39,16 @@ _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 tables that work depends on."""
 
 
+class _Reader:
+    """The connection of one thread that reads; whoever uses or closes it holds its lock."""
+
+    __slots__ = ("connection", "lock")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.lock = threading.Lock()
+
+
 class DatabaseFile:
     """One SQLite file in WAL mode: a connection that writes, and one per thread that reads.
 
@@ -52,7 +62,8 @@ class DatabaseFile:
         self.writer: sqlite3.Connection | None = None  #: None while the file is closed
         self._has_peers = has_peers
         self._readers = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: list[_Reader] = []
+        self._opening = threading.Lock()
         self._lock_file: Any = None
 
     def open(self, *, is_in_use: bool) -> None:
@@ -75,14 +86,21 @@ class DatabaseFile:
             raise
 
     def close(self) -> None:
-        """Close every connection and give the lock back."""
-        for connection in (self.writer, *self._opened):
-            if connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
-        self.writer = None
-        self._opened.clear()
-        self._readers = threading.local()
+        """Close every connection and give the lock back; reads that are under way fail.
+
+        A connection is closed when the read on it has ended: SQLite crashes where another thread still reads.
+        """
+        with self._opening:
+            writer, self.writer = self.writer, None
+            readers, self._opened = self._opened, []
+            self._readers = threading.local()
+        for reader in readers:
+            reader.connection.interrupt()
+            with reader.lock:
+                reader.connection.close()
+        if writer is not None:
+            with contextlib.suppress(sqlite3.Error):
+                writer.close()
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
@@ -104,16 +122,22 @@ class DatabaseFile:
         Raises:
             StoreError: it cannot be read.
         """
-        connection = getattr(self._readers, "connection", None)
         try:
-            if connection is None:
-                connection = self.connect()
-                connection.execute("PRAGMA query_only = ON")
-                self._readers.connection = connection
-                self._opened.append(connection)
-            return connection.execute(sql, values).fetchall()
+            reader = getattr(self._readers, "reader", None) or self._open_reader()
+            with reader.lock:
+                return reader.connection.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
             raise self.translate(exc, "read") from exc
+
+    def _open_reader(self) -> _Reader:
+        with self._opening:
+            if self.writer is None:
+                raise StoreError(f"{self.path}: the store is closed")
+            reader = _Reader(self.connect())
+            reader.connection.execute("PRAGMA query_only = ON")
+            self._readers.reader = reader
+            self._opened.append(reader)
+            return reader
 
     # Errors
 

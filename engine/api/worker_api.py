@@ -15,7 +15,7 @@ from aiohttp import web
 from loguru import logger
 
 from engine.api.answers import json_reply, reply_to, response_of
-from engine.errors import EngineError
+from engine.errors import EngineError, StoreError
 from engine.intake.problems import problem
 from engine.intake.replies import Reply
 from engine.workers.peers import GONE
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[Reply]]
 
+_ENDING: Final = "this worker is ending"
 _PREPARE_LIMIT_S: Final = 8.0  #: a worker that has just been started is asked before it has its store
 
 
@@ -84,11 +85,12 @@ def _answering(
                 await readiness.wait_prepared(_PREPARE_LIMIT_S)
             reply = await handler(request)
         except EngineError as exc:
-            reply = refuse(exc)
+            is_closed = readiness.is_ending and isinstance(exc, StoreError)
+            reply = problem(GONE, _ENDING) if is_closed else refuse(exc)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the other worker must not take it for an answer
             if not readiness.is_ending:
                 logger.opt(exception=exc).error("{} {} failed", request.method, request.path)
-            reply = problem(GONE, "this worker is ending")
+            reply = problem(GONE, _ENDING)
         return response_of(reply)
 
     return answer

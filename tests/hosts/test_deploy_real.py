@@ -96,6 +96,8 @@ LIKE_OTHERS = {
     "exits-after-2-s",
     "hangs",
     "answers-another-version",
+    "answers-503",
+    "is-killed-after-2-s",
     "cannot-read-the-configuration",
 }
 

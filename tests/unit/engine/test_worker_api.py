@@ -10,7 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from engine.api.readiness import Readiness
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
-from engine.errors import RequestError
+from engine.errors import RequestError, StoreError
 from engine.intake.problems import reply_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class World:
         return f"token {name}"
 
     async def here(self, task_id: str) -> dict[str, Any] | None:
+        if task_id == "closed":
+            raise StoreError("the store is closed")
         return self.document
 
     async def cancel_here(self, task_id: str, token: str) -> dict[str, Any]:
@@ -130,6 +132,16 @@ async def test_a_worker_that_breaks_gives_no_answer_that_could_be_taken_for_one(
     world.readiness.note_ending()
     world.readiness.note_prepared()
     status, problem = await world.ask("GET", "/worker/stats")
+    assert (status, problem["detail"]) == (410, "this worker is ending")
+
+
+async def test_a_worker_whose_store_is_closed_is_asked_no_further() -> None:
+    """Its successor can tell; before the end an error of the store is an answer."""
+    world = World()
+    world.readiness.note_prepared()
+    assert (await world.ask("GET", "/worker/task/closed"))[0] == 503
+    world.readiness.note_ending()
+    status, problem = await world.ask("GET", "/worker/task/closed")
     assert (status, problem["detail"]) == (410, "this worker is ending")
 
 

@@ -3,7 +3,8 @@
 ``submit`` validates, puts the task into its region and hands it to its saver; the answer comes when
 the saver has committed, not before. The same id again is answered with the task when the body is the
 same, otherwise 409, whether the first one is being saved, at work, or settled and only in the store.
-A task for which there is no room waits a moment, see `room`.
+A task for which there is no room waits a moment, see `room`. What is refused (`delivery.full_queues`) are new
+tasks: whether an id is known comes first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.base.background import Background
 from engine.errors import BacklogFullError, EngineError, RequestError, StoreError
 from engine.intake import task_replies
 from engine.intake.forwarding import Forwarding
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
     from engine.intake.validate import Validator
     from engine.observe.counters import Stats
     from engine.saver.pool import SaverPool
+    from engine.saver.reader import StoreReader
     from engine.tasks.records import JournalKey
     from engine.tasks.region import RegionMap
     from engine.tasks.task import Task
     from engine.workers.peers import Peers
 
 LINES_MAX: Final = 10_000  #: tasks in one NDJSON request
+_LOOKED_UP_MAX: Final = 1000  #: ids at a time, of tasks that are to be refused
 
 
 class Admission:
@@ -46,7 +50,7 @@ class Admission:
         validator: makes tasks of bodies.
         regions: every task in memory.
         dispatch: works on what is committed.
-        savers: write what is accepted.
+        savers: write what is accepted; *reader* reads what they wrote.
         load: counts live subtasks; see `Room`.
         full: knows the nodes that nothing more may wait for.
         stats: counts tasks and refusals.
@@ -66,6 +70,7 @@ class Admission:
         savers: SaverPool,
         stats: Stats,
         *,
+        reader: StoreReader,
         load: Load,
         full: FullQueues,
         peers: Peers | None = None,
@@ -77,6 +82,9 @@ class Admission:
     ) -> None:
         self.stats = stats
         self._savers = savers
+        self._reader = reader
+        self._replay_over = replayed
+        self._looking_up = Background()
         self._validator = validator
         self._regions = regions
         self._dispatch = dispatch
@@ -99,7 +107,7 @@ class Admission:
                 peers,
                 replayed,
                 refuse=self.refuse,
-                on_new=self._room.admit,
+                on_new=self._admit,
                 on_known=self._known_elsewhere,
                 on_unsure=self._dismiss,
             )
@@ -123,8 +131,6 @@ class Admission:
             if forwarding is not None and forwarding.is_elsewhere(task):
                 forwarding.forward(task.id, body, token.name, answer)
                 return
-            if self._full.names:
-                self._full.check(task)
             task.token = token.name if token.is_limited else ""
             first = self._regions.add(task)
             if first is not task:
@@ -137,7 +143,7 @@ class Admission:
         if forwarding is not None and forwarding.may_be_known(task):
             forwarding.ask(task)
         else:
-            self._room.admit(task)
+            self._admit(task)
 
     def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
         """Take NDJSON in, a task per line; *answer* gets one NDJSON reply when every line has its own."""
@@ -163,6 +169,35 @@ class Admission:
         else:
             self.stats.requests_refused += 1
         return reply
+
+    def _admit(self, task: Task) -> None:
+        """Take a task that is in no memory yet, unless it would only add rows to full queues."""
+        if self._full.names:
+            try:
+                self._full.check(task)
+            except BacklogFullError as exc:
+                self._turn_away(task, exc)
+                return
+        self._room.admit(task)
+
+    def _turn_away(self, task: Task, error: BacklogFullError) -> None:
+        """Refuse a task, unless it is stored: the store is asked for ids that clients chose."""
+        may_be_stored = bool(task.digest) and self._replay_over.is_set()
+        if may_be_stored and len(self._looking_up) < _LOOKED_UP_MAX:
+            self._looking_up.start(self._answer_if_stored(task, error))
+        else:
+            self._dismiss(task, error)
+
+    async def _answer_if_stored(self, task: Task, error: EngineError) -> None:
+        document: bytes | None = None
+        try:
+            document = await self._reader.read(self._savers.of(task.id).store.document, task.id)
+        except StoreError as exc:
+            error = exc
+        if document is None:
+            self._dismiss(task, error)
+        else:
+            self._known_elsewhere(task, msgspec.json.decode(document))
 
     def _save(self, task: Task, until: float | None) -> None:
         self._savers.of(task.id).push(task, until)

@@ -174,6 +174,7 @@ def _admission(core: Core, delivery: Delivery, validator: Validator, replayed: a
         delivery.dispatch,
         core.savers,
         core.stats,
+        reader=core.reader,
         load=delivery.load,
         full=delivery.full,
         peers=core.task_peers,

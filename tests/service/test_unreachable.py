@@ -250,11 +250,17 @@ def test_a_full_delay_queue_turns_tasks_away_that_have_no_other_node(tmp_path: P
     ):
         node.stop()
         urls = [f"http://{HOST}/{number}" for number in range(10)]
-        first = engine.submit(urls, nodes=["edge-1"])
+        first = "first"
+        assert ask(id=first, targets=urls, nodes=["edge-1"])[0] == 202
         engine.wait_for(first, "partial")
         status, headers, body = ask(targets=urls[:1], nodes=["edge-1"])
         assert (status, headers["retry-after"]) == (503, "60")
         assert "the delay queue of edge-1 is full" in json.loads(body)["detail"]
+        again = ask(id=first, targets=urls, nodes=["edge-1"])
+        assert again[0] == 200, "the repeat of a task that is accepted adds no row"
+        assert json.loads(again[2])["delayed"] == 10
+        assert ask(id=first, targets=urls[:1], nodes=["edge-1"])[0] == 409
+        assert ask(id="new", targets=urls[:1], nodes=["edge-1"])[0] == 503
         both = engine.submit(urls[:1])
         assert engine.wait_for(both, "partial")["counter"] == 1
         node.start()

@@ -36,6 +36,8 @@ class Saver:
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+        self.documents: dict[str, bytes] = {}
+        self.store = SimpleNamespace(document=self.documents.get)
 
     def of(self, _task_id: str) -> Saver:
         return self
@@ -66,20 +68,35 @@ class Bench:
         self.alerts: list[str] = []
         self.news = asyncio.Event()
         self.token = Auth(AuthConfig(), []).check(None, "submit")
+        self.full = cast("Any", SimpleNamespace(names=()))
+        self.replayed = asyncio.Event()
         self.admission = Admission(
             Validator(Topology(CONFIG), due_s=60, allows_callback=lambda _: None),
             self.regions,
             self.delivery,
             self.saver,
             self.stats,
+            reader=cast("Any", self),
             load=self.load,
-            full=cast("Any", SimpleNamespace(names=())),
-            replayed=asyncio.Event(),
+            full=self.full,
+            replayed=self.replayed,
             live_max=live_max,
             wait_s=wait_s,
             waiting_max=10,
             on_alert=lambda key, _level, _message: self.alerts.append(key),
         )
+
+    def fill_queues(self) -> None:
+        """Have every task add only rows to full delay queues."""
+
+        def check(_task: Task) -> None:
+            raise BacklogFullError("the delay queue of edge-1", retry_after_s=60)
+
+        self.full.names, self.full.check = {"edge-1"}, check
+        self.replayed.set()
+
+    async def read(self, function: Any, *args: Any) -> Any:
+        return function(*args)
 
     def submit(self, data: bytes) -> list[Reply]:
         """Hand a body in; return where its reply comes."""
@@ -129,6 +146,29 @@ async def test_the_same_again_while_it_is_being_saved_shares_its_fate() -> None:
     assert statuses(first, second) == [202, 200]
     assert statuses(bench.submit(body())) == [200]
     assert bench.stats.tasks_replayed == 2
+
+
+async def test_a_full_delay_queue_refuses_new_tasks_and_knows_those_that_came_before() -> None:
+    bench = Bench()
+    first = bench.submit(body())
+    bench.fill_queues()
+    while_saved = bench.submit(body())
+    bench.commit()
+    assert statuses(first, while_saved, bench.submit(body())) == [202, 200, 200]
+    task = bench.saver.tasks[0]
+    bench.regions.remove(task.id)
+    bench.saver.documents[task.id] = json.dumps(
+        {"task_id": "a", "state": "done", "digest": task.digest.hex()}
+    ).encode()
+    own_id = bench.submit(json.dumps({"targets": ["http://a/"]}).encode())
+    assert statuses(own_id) == [503]
+    for data, status in ((body(), 200), (body("a", "http://b/"), 409), (body("b"), 503)):
+        bench.news.clear()
+        replies = bench.submit(data)
+        await asyncio.wait_for(bench.news.wait(), 5)
+        assert statuses(replies) == [status]
+    assert len(bench.regions) == 0
+    assert bench.saver.tasks == [task]
 
 
 async def test_another_task_under_the_same_id_is_a_conflict_at_every_stage() -> None:

@@ -84,9 +84,8 @@ def build_delivery(
         gone_after_s: rows of nodes that are not configured any more fail after so long.
         is_shared: other engines work with the same store.
     """
-    loop = asyncio.get_running_loop()
     regions, nodes, savers, reader = around.regions, around.nodes, around.savers, around.reader
-    load = Load(loop)
+    load = Load(asyncio.get_running_loop())
     touched = Touched() if is_shared else None
     full = FullQueues(nodes, rows_max, around.on_alert)
     queues = DelayQueues(savers, reader, full)
@@ -97,17 +96,8 @@ def build_delivery(
     redelivery = Redelivery(
         queues, late, nodes, savers, reader, reasons=reasons, on_alert=around.on_alert, ttl_s=ttl_s
     )
-    gone = GoneNodes(
-        nodes,
-        queues,
-        late,
-        savers,
-        reader,
-        on_released=redelivery.deliver_released,
-        reasons=reasons,
-        on_alert=around.on_alert,
-        gone_after_s=gone_after_s,
-        is_shared=is_shared,
+    gone = _make_gone(
+        around, queues, late, redelivery, reasons=reasons, gone_after_s=gone_after_s, is_shared=is_shared
     )
     return Delivery(
         load=load,
@@ -118,16 +108,7 @@ def build_delivery(
         late=late,
         redelivery=redelivery,
         sweep=Sweep(redelivery, late, nodes, savers, reader, ttl_s=ttl_s),
-        dispatch=Dispatch(
-            loop,
-            nodes,
-            around.timer,
-            around.stats,
-            endings=endings,
-            parking=parking,
-            plan_nodes=PlanNodes(nodes, gone.why),
-            touched=touched,
-        ),
+        dispatch=_make_dispatch(around, endings, parking, gone, touched),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,
         touched=touched,
@@ -144,4 +125,43 @@ def _make_endings(around: Surroundings, load: Load, parking: Parking, touched: T
         parking=parking,
         stats=around.stats,
         touched=touched,
+    )
+
+
+def _make_dispatch(
+    around: Surroundings, endings: Endings, parking: Parking, gone: GoneNodes, touched: Touched | None
+) -> Dispatch:
+    return Dispatch(
+        asyncio.get_running_loop(),
+        around.nodes,
+        around.timer,
+        around.stats,
+        endings=endings,
+        parking=parking,
+        plan_nodes=PlanNodes(around.nodes, gone.why),
+        touched=touched,
+    )
+
+
+def _make_gone(
+    around: Surroundings,
+    queues: DelayQueues,
+    late: LateResults,
+    redelivery: Redelivery,
+    *,
+    reasons: Reasons,
+    gone_after_s: float,
+    is_shared: bool,
+) -> GoneNodes:
+    return GoneNodes(
+        around.nodes,
+        queues,
+        late,
+        around.savers,
+        around.reader,
+        on_released=redelivery.deliver_released,
+        reasons=reasons,
+        on_alert=around.on_alert,
+        gone_after_s=gone_after_s,
+        is_shared=is_shared,
     )

@@ -295,7 +295,7 @@ class Redelivery:
             return await self._nothing_left(node)
         self._queues.note_oldest(node.name, min(_first_parked_at(chunks)))
         if node.state is NodeState.RETURNING and sum(map(len, chunks)) < CHUNK_ROWS:
-            node.catch_up()
+            node.health.catch_up()
         for saver, rows in zip(self._savers.savers, chunks, strict=True):
             if not rows:
                 continue
@@ -321,7 +321,7 @@ class Redelivery:
         if self._queues.is_coming(node.name):
             await self._savers.flushed()  # then the rows that come can be read
         elif node.state is NodeState.RETURNING:
-            node.catch_up()  # one more look, with new ones kept back
+            node.health.catch_up()  # one more look, with new ones kept back
         elif node.state is NodeState.CATCHING_UP:
             node.is_ready_now()
         else:

@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from engine.tasks.words import Operation
 
 
+class Keeper(Protocol):
+    """Keeps what a node is not sent, or does not answer as it should."""
+
+    def too_big(self, item: Item, limit_bytes: int) -> None:
+        """Fail a request whose answer is over the limit."""
+
+    def held(self, items: list[Item], reason: str) -> None:
+        """Put requests into the delay queue, unsent."""
+
+
 class Owner(Protocol):
     """The node of a channel; told once a read or connection what came of it."""
 
@@ -35,14 +45,12 @@ class Owner(Protocol):
     address: Address
     health: Health
 
+    @property
+    def keeping(self) -> Keeper:
+        """What keeps its requests."""
+
     def answered(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
         """Read the answers of one read; the oldest took *duration_s*."""
-
-    def too_big(self, item: Item, limit_bytes: int) -> None:
-        """Fail a request whose answer is over the limit."""
-
-    def held(self, items: list[Item], reason: str) -> None:
-        """Put requests into the delay queue, unsent."""
 
     def unanswered(self, channel: Channel, connection: Connection, items: list[Item]) -> None:
         """Have the requests sent again, or failed, that a connection left without an answer."""
@@ -169,7 +177,7 @@ class Channel:
         """Return what may go out; park what is held, and queue again what has to wait."""
         to_send, held, later = holds.sift(items, self._items_in_flight(), self.size)
         for reason, together in held.items():
-            self._owner.held(together, reason)
+            self._owner.keeping.held(together, reason)
         if later:
             self.put_back(later)
         if held:
@@ -204,7 +212,7 @@ class Channel:
         """Fail a request whose answer is over the limit."""
         if self._fetches is not None:
             self._fetches.lost([item])
-        self._owner.too_big(item, self.body_max_bytes)
+        self._owner.keeping.too_big(item, self.body_max_bytes)
 
     # Connections
 

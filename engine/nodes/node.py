@@ -85,18 +85,8 @@ class Node:
         self.holds = Holds(now)
         self._suspects = Suspects()
         self.postponed = Postponed(now, settings.poison_after_s, self.holds, incapable_of(config))
-        self._keeping = Keeping(config, self.holds, self.postponed, events, outcomes)
-        self.proving = Proving(
-            Place(config, self.address),
-            self.health,
-            self.postponed,
-            above,
-            events=events,
-            outcomes=outcomes,
-            timeout_s=settings.request_timeout_s,
-            interval_s=evidence_interval_s,
-        )
-        self.proving.on_down, self.proving.on_back = self._gone_down, self._answers_again
+        self.keeping = Keeping(config, self.holds, self.postponed, events, outcomes)
+        self.proving = self._make_proving(above, settings.request_timeout_s, evidence_interval_s)
         judge = self.proving.judge
         self._readings = Readings(config, judge, stats, log_subtasks)
         self.purges = Channel(self, purge_limits(settings), buffers, timer, holds=self.holds, sign=judge.sign)
@@ -104,17 +94,34 @@ class Node:
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
         self.underway = Underway(self.purges.oldest_sent_at)
         self.proving.prober.visit = self.fetches.visit
-        self._beside = Beside(
+        self._beside = self._make_beside(timer)
+        self._is_closed = False
+        self._took_s = stats.node_histogram(config.name)
+        self.acked_count = self.refused_count = self.failed_count = 0
+
+    def _make_proving(self, above: Callable[[], list[Place]], timeout_s: float, interval_s: float) -> Proving:
+        proving = Proving(
+            Place(self.config, self.address),
+            self.health,
+            self.postponed,
+            above,
+            events=self._events,
+            outcomes=self._outcomes,
+            timeout_s=timeout_s,
+            interval_s=interval_s,
+        )
+        proving.on_down, proving.on_back = self._gone_down, self._answers_again
+        return proving
+
+    def _make_beside(self, timer: Timer) -> Beside:
+        return Beside(
             self.underway,
             timer,
             self.postponed,
             now=time.monotonic,
             send_again=self._purge_again,
-            on_rows=lambda: events.postponed(config, 0),
+            on_rows=lambda: self._events.postponed(self.config, 0),
         )
-        self._is_closed = False
-        self._took_s = stats.node_histogram(config.name)
-        self.acked_count = self.refused_count = self.failed_count = 0
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.state} [{self.waiting_count} waiting, {self.in_flight} in flight]>"
@@ -191,7 +198,7 @@ class Node:
         acked, rest = self._readings.sort(items, answers, duration_s)
         if acked:
             if self.holds.pairs:
-                self._keeping.let_go(acked)
+                self.keeping.let_go(acked)
             if self._suspects.counts:
                 self._suspects.clear(acked)
             if self.health.has_been_wrong and acked[0][0].operation is not _PREFETCH:
@@ -219,7 +226,7 @@ class Node:
         self.health.note(reason)
         if outcome is Outcome.REFUSED:
             self.refused_count += 1
-            self._keeping.refused(item, reason)
+            self.keeping.refused(item, reason)
             return
         self.failed_count += 1
         self._outcomes.failed(item, reason)
@@ -231,14 +238,6 @@ class Node:
                 self.holds.hold(self.health.wrong, f"sick: {self.health.last_error}")
                 self._gone_down(self.health.last_error)
                 return
-
-    def held(self, items: list[Item], reason: str) -> None:
-        """Keep requests that are not sent; see `keeping`."""
-        self._keeping.held(items, reason)
-
-    def too_big(self, item: Item, limit_bytes: int) -> None:
-        """Take a request whose answer is over the limit."""
-        self._keeping.too_big(item, limit_bytes)
 
     def unanswered(self, channel: Channel, connection: Connection, items: list[Item]) -> None:
         """A connection of *channel* ended early. Its requests are sent again, in order, unless cancelled.
@@ -308,7 +307,7 @@ class Node:
     def _park_all(self) -> None:
         """Everything that waits in memory goes to the delay queue."""
         self.purges.put_back(self._outcomes.without_cancelled(self._beside.take_all()))
-        self._keeping.park_all((self.purges, self.prefetches), self._away_reason())
+        self.keeping.park_all((self.purges, self.prefetches), self._away_reason())
 
     def _away_reason(self) -> str:
         what = "sick" if self.health.state is NodeState.SICK else "unreachable"
@@ -331,10 +330,6 @@ class Node:
             self.postponed.begin_anew()
             self.holds.node_returns()
             self._events.node_returns(self.config)
-
-    def catch_up(self) -> None:
-        """The last rows of the delay queue are about to be sent: keep new subtasks behind them."""
-        self.health.catch_up()
 
     def is_ready_now(self) -> None:
         """The delay queue is empty: take subtasks as they come."""

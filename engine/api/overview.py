@@ -97,9 +97,13 @@ class Overview:
         return [self._node_document(node) for node in self._nodes.values()]
 
     def own_unproven(self) -> dict[str, str]:
-        """Return the nodes that were seen to pass purges on, with the reason; not all, when they are many."""
-        unproven = [node for node in self._nodes.values() if node.proving.is_forwarding]
+        """Return the unproven nodes, with the reason; not all, when they are many."""
+        unproven = [node for node in self._nodes.values() if node.state is NodeState.UNPROVEN]
         return {node.name: node.health.last_error for node in unproven[:_UNPROVEN_MAX]}
+
+    def own_needing_pages(self) -> list[str]:
+        """Return the nodes that no probe can prove, only purges of pages: each process waits for its own."""
+        return [node.name for node in self._nodes.values() if node.proving.judge.needs_pages]
 
     def own_metrics(self) -> bytes:
         """Return this worker's Prometheus page."""

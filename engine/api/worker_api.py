@@ -159,12 +159,15 @@ class WorkerOverview:
         self._logs = logs
 
     async def ready(self, _request: web.Request) -> Reply:
-        """Say whether new requests should come here, and which nodes are seen to pass purges on."""
+        """Say whether new requests should come here; which nodes are unproven; which no probe proves."""
         reason = self._readiness.not_ready_reason()
         if reason:
             return problem(503, reason)
-        unproven = self._overview.own_unproven()
-        return json_reply({"status": "ready", "unproven": unproven} if unproven else {"status": "ready"})
+        proof = {
+            "unproven": self._overview.own_unproven(),
+            "need_pages": self._overview.own_needing_pages(),
+        }
+        return json_reply({"status": "ready"} | {key: names for key, names in proof.items() if names})
 
     async def version(self, _request: web.Request) -> Reply:
         """Give which engine runs."""

@@ -49,6 +49,8 @@ class Judge:
         """By which answers are known in passing; None: every answer counts."""
         self.rests_on = "none" if self.sign is not None else "any"
         """What shows that answers are the node's own: ``mark shape prober any none``."""
+        self.needs_pages = False
+        """Probes do not tell whose the node's answers are; purges of pages may."""
         self.is_overruled = False
         """The probe found more than the bytes of answers tell: none of them counts."""
 

@@ -155,6 +155,7 @@ class Probe:
         whose = Whose.OWN
         if judge.sign is not None:
             whose = judge.whose(Operation.PURGE_URL, drivers.PROBE_TARGET, answer)
+        judge.needs_pages = whose is Whose.UNTOLD
         if whose is Whose.FORWARDED:
             return Problem(judge.reason(whose, status), NodeState.UNPROVEN)
         if status in _NO_RETURN:

@@ -89,11 +89,6 @@ class Proving:
         self._reason = ""
         self._is_closed = False
 
-    @property
-    def is_forwarding(self) -> bool:
-        """Whether it is unproven because a server behind it answers its purges."""
-        return self._health.state is NodeState.UNPROVEN and not self._is_untold
-
     def start(self) -> None:
         """Ask whose the node's answers are, now and again and again."""
         if self.judge.sign is not None:

@@ -1,6 +1,7 @@
 """The first seconds of a new release under traffic: whether its workers stay up, ready and without errors.
 
-A node whose purges counted before, and of which the new workers see that it passes them on, is a fault, too.
+A node whose purges counted before, and that is unproven for the new workers, is a fault, too. Not so a node
+that no probe can prove: its purges do, and the new workers may not have sent one yet.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ class Answers(NamedTuple):
 
 
 async def unproven_of(workers: Iterable[Worker]) -> frozenset[str]:
-    """Return the nodes that some of these workers see to pass purges on; nothing of one without an answer."""
+    """Return the nodes that some of these workers have no proof of, or none by a probe.
+
+    Of a worker without an answer there are none.
+    """
 
     async def ask(worker: Worker) -> list[str]:
         try:
-            return list(unproven_in((await worker.ask("/readyz"))[1]))
+            body = (await worker.ask("/readyz"))[1]
+            return [*unproven_in(body), *needing_pages_in(body)]
         except (OSError, ValueError):
             return []
 
@@ -45,20 +50,31 @@ async def unproven_of(workers: Iterable[Worker]) -> frozenset[str]:
 
 
 def unproven_in(body: bytes) -> dict[str, str]:
-    """Return the nodes that a worker says to pass purges on, with the reason."""
-    try:
-        unproven = json.loads(body).get("unproven", {})
-    except (ValueError, AttributeError):
-        return {}
+    """Return the nodes that are unproven for a worker, with the reason."""
+    unproven = _field(body, "unproven")
     return {str(name): str(reason) for name, reason in unproven.items()} if isinstance(unproven, dict) else {}
 
 
+def needing_pages_in(body: bytes) -> list[str]:
+    """Return the nodes that no probe of a worker can prove."""
+    names = _field(body, "need_pages")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _field(body: bytes, name: str) -> object:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    return document.get(name) if isinstance(document, dict) else None
+
+
 async def watch(new: Sequence[Worker], bake_s: float, known: frozenset[str]) -> None:
-    """Watch the new workers for so long; *known* nodes were seen to pass purges on before.
+    """Watch the new workers for so long; *known* nodes were unproven before, or no probe can prove them.
 
     Raises:
         StageError: ``bake``: a worker ended, was not ready three times in a row, answers too many 5xx, or
-            sees another node pass purges on.
+            has no proof of another node.
     """
     until = time.monotonic() + bake_s
     before = {worker: Answers(worker.requests, worker.errors_5xx) for worker in new}
@@ -82,7 +98,7 @@ async def _watch(worker: Worker, until: float, before: dict[Worker, Answers], kn
 
 
 async def _look_at(worker: Worker, known: frozenset[str]) -> tuple[str, str]:
-    """Return why a worker is not ready, and which node it sees that would turn unproven; empty: nothing."""
+    """Return why a worker is not ready, and which nodes would turn unproven; empty: none."""
     try:
         status, body = await worker.ask("/readyz")
     except (OSError, ValueError) as exc:

@@ -68,6 +68,28 @@ def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
             assert len(engine.get("/v1/engine/nodes")["nodes"]) == 2
 
 
+def test_a_reload_fails_its_bake_when_a_node_would_turn_unproven(tmp_path: Path) -> None:
+    """The answers of an nginx without a mark do not tell whose they are; the reason names what to change."""
+    with (
+        FakeNode(always(answer(404)), answers_probes=False) as node,
+        SupervisedEngine(tmp_path, fake_table(node.url, name="edge-1", driver="nginx")) as engine,
+    ):
+        text = engine.config_path.read_text()
+        engine.config_path.write_text(text.replace('evidence = "any"', 'evidence = "strict"'))
+        refused = engine.control(cmd="reload", bake_s=5)
+        assert not refused["ok"]
+        assert "edge-1 would turn unproven" in refused["error"]
+        assert "purgeline render nginx" in refused["error"]
+        engine.wait_for_quiet()
+
+        def is_unproven() -> bool:
+            state: str = engine.get("/v1/engine/nodes")["nodes"][0]["state"]
+            return state == "unproven"
+
+        wait_until(is_unproven, what="the workers of before, which read the same configuration")
+        engine.reload(bake_s=1)  # it was unproven already
+
+
 def test_a_task_on_its_way_is_seen_during_a_reload_and_finished_after_it(tmp_path: Path) -> None:
     """The old worker holds it, cannot finish it in time, and the new one goes on with it."""
     held = Held()

@@ -17,7 +17,7 @@ from engine.observe.counters import GAUGES, Stats
 from engine.tasks.words import Operation
 
 
-def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> Any:
+def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False, needs_pages: bool = False) -> Any:
     holds = Holds(lambda: 0.0)
     if is_refusing:
         holds.refused(Operation.PURGE_PREFIX, "http://a.com/", "answered 403")
@@ -40,9 +40,7 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False) -> An
             since=12.0,
             keeps_rows=state in {NodeState.DOWN, NodeState.SICK, NodeState.UNPROVEN},
         ),
-        proving=SimpleNamespace(
-            judge=SimpleNamespace(rests_on="mark"), is_forwarding=state is NodeState.UNPROVEN
-        ),
+        proving=SimpleNamespace(judge=SimpleNamespace(rests_on="mark", needs_pages=needs_pages)),
     )
 
 
@@ -166,6 +164,7 @@ def test_the_version_says_how_long_the_process_serves() -> None:
     assert document["uptime_s"] >= 0
 
 
-def test_nodes_that_pass_purges_on_are_named_with_the_reason() -> None:
-    nodes = {"e1": node(NodeState.UNPROVEN), "e2": node()}
+def test_unproven_nodes_are_named_with_the_reason_and_those_that_no_probe_can_prove() -> None:
+    nodes = {"e1": node(NodeState.UNPROVEN), "e2": node(), "e3": node(needs_pages=True)}
     assert overview(nodes).own_unproven() == {"e1": "gone"}
+    assert overview(nodes).own_needing_pages() == [nodes["e3"].name]

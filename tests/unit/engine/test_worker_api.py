@@ -28,6 +28,7 @@ class World:
         self.log: list[Any] = []
         self.document: dict[str, Any] | None = {"task_id": "t", "digest": "aa"}
         self.unproven: dict[str, str] = {}
+        self.need_pages: list[str] = []
         self.replayed = asyncio.Event()
         self.replayed.set()
         self.readiness = Readiness(world)
@@ -66,6 +67,9 @@ class World:
     def version_document(self) -> dict[str, Any]:
         return {"version": "1"}
 
+    def own_needing_pages(self) -> list[str]:
+        return self.need_pages
+
     def own_unproven(self) -> dict[str, str]:
         return self.unproven
 
@@ -85,6 +89,9 @@ async def test_the_supervisor_is_answered_before_the_worker_is_prepared() -> Non
     assert await world.ask("GET", "/readyz") == (200, {"status": "ready"})
     world.unproven["edge-1"] = "unproven: a server behind edge-1 answered 200"
     assert await world.ask("GET", "/readyz") == (200, {"status": "ready", "unproven": world.unproven})
+    world.need_pages.append("edge-2")
+    status, body = await world.ask("GET", "/readyz")
+    assert (status, body["need_pages"]) == (200, ["edge-2"])
 
 
 async def test_other_workers_wait_until_it_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.supervisor.bake import Answers, too_many_errors, unproven_in
+from engine.supervisor.bake import Answers, needing_pages_in, too_many_errors, unproven_in
 
 
 @pytest.mark.parametrize(
@@ -41,5 +41,19 @@ def test_the_reason_has_the_counts() -> None:
         (b"<html>", {}),
     ],
 )
-def test_a_worker_says_which_nodes_pass_purges_on(body: bytes, unproven: dict[str, str]) -> None:
+def test_a_worker_says_which_nodes_are_unproven(body: bytes, unproven: dict[str, str]) -> None:
     assert unproven_in(body) == unproven
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'{"status": "ready"}', []),
+        (b'{"status": "ready", "need_pages": ["edge-1"]}', ["edge-1"]),
+        (b'{"need_pages": {"edge-1": 1}}', []),
+        (b"[]", []),
+        (b"<html>", []),
+    ],
+)
+def test_a_worker_says_which_nodes_no_probe_can_prove(body: bytes, names: list[str]) -> None:
+    assert needing_pages_in(body) == names

@@ -15,6 +15,7 @@ from engine.intake.task_body import ID
 from engine.tasks import documents
 from engine.tasks.progress import is_cancelled
 from engine.tasks.words import FINAL_STATES, State
+from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
     from engine.api.find import FindTask
@@ -104,7 +105,7 @@ class CancelTask:
             raise self._find.no_task(task_id)
         peers = self._peers
         if peers is not None and (self._find.in_memory(task_id) is None or not peers.is_mine(task_id)):
-            path = f"/worker/task/{task_id}?token={token.name}"
+            path = worker_path("task", task_id, token=token.name)
             reply = await peers.ask_owner("DELETE", path, task_id)
             if reply is not None:
                 answer = msgspec.json.decode(reply.body)

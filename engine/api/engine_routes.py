@@ -10,6 +10,7 @@ from aiohttp import web
 from engine.api.answers import json_response, response_of
 from engine.errors import RequestError
 from engine.intake.problems import problem
+from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
     from engine.api.bodies import Bodies
@@ -95,7 +96,7 @@ class EngineRoutes:
             name = msgspec.json.decode(await self._bodies.read(request), type=_LogFormat).format
             self._logs.swap(name)
             if self._peers is not None:
-                await self._peers.ask_all(f"/worker/log-format/{name}", "PUT")
+                await self._peers.ask_all(worker_path("log-format", name), "PUT")
         except (msgspec.DecodeError, ValueError, KeyError) as exc:
             raise RequestError(422, f"format: takes struct, dict or text ({exc})", field="format") from exc
         return json_response({"format": name})

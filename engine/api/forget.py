@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import msgspec
 
+from engine.config.checks import NAME
 from engine.errors import RequestError, StoreError
+from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,10 +46,12 @@ class ForgetNode:
             RequestError: 409, an engine configures it; 404, nothing is known of it.
             StoreError: a store cannot be read or written, or a worker does not answer: asking again is safe.
         """
+        if not NAME.fullmatch(name):
+            raise _unknown(name)
         own = await self.forget_here(name)
         others = [await self._ask(peer, name) for peer in self._peers.others()] if self._peers else []
         if not any(part["known"] for part in (own, *others)):
-            raise RequestError(404, f"{name!r} is not configured, and nothing waits for it")
+            raise _unknown(name)
         return {"node": name, "failed": sum(part["failed"] for part in (own, *others))}
 
     async def forget_here(self, name: str) -> dict[str, Any]:
@@ -72,7 +76,7 @@ class ForgetNode:
     async def _ask(self, peer: Any, name: str) -> dict[str, Any]:
         assert self._peers is not None
         try:
-            reply = await self._peers.ask(peer, "DELETE", f"/worker/nodes/{name}")
+            reply = await self._peers.ask(peer, "DELETE", worker_path("nodes", name))
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise StoreError(f"a worker of this engine does not answer: {exc!r}") from exc
         answer: dict[str, Any] = msgspec.json.decode(reply.body)
@@ -81,3 +85,7 @@ class ForgetNode:
         if reply.status == 409:  # noqa: PLR2004 - HTTP
             raise RequestError(409, answer["detail"])
         raise StoreError(f"a worker of this engine could not forget it: {answer['detail']}")
+
+
+def _unknown(name: str) -> RequestError:
+    return RequestError(404, f"{name!r} is not configured, and nothing waits for it")

@@ -10,7 +10,9 @@ import msgspec
 
 from engine.api import cursors
 from engine.api.find import private_document
+from engine.errors import StoreError
 from engine.tasks import documents
+from engine.workers.peers import GONE, worker_path
 
 if TYPE_CHECKING:
     from engine.intake.auth import Token
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from engine.tasks.task import Task
     from engine.workers.peers import Peer, Peers
 
+_OK: Final = 200
+_CURSOR_REFUSED: Final = 422
 _SCAN_TASKS: Final = 20_000  #: tasks one page of a filtered listing looks at
 
 Documents = list[dict[str, Any]]
@@ -92,13 +96,19 @@ class ListTasks:
     async def _page_of_other(
         self, peers: Peers, worker: Peer, state: str | None, cursor: str, limit: int
     ) -> Page:
-        path = f"/worker/tasks?limit={limit}&state={state or ''}&cursor={cursor}"
+        path = worker_path("tasks", limit=limit, state=state or "", cursor=cursor)
         try:
             reply = await peers.ask(worker, "GET", path)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return [], ""  # it has gone; what it had is elsewhere by now
+        if reply.status == GONE:
+            return [], ""  # it is about to
         answer = msgspec.json.decode(reply.body)
-        return answer.get("tasks", []), answer.get("cursor", "")
+        if reply.status == _OK:
+            return answer["tasks"], answer["cursor"]
+        if reply.status == _CURSOR_REFUSED:
+            raise cursors.bad_cursor()
+        raise StoreError(f"a worker of this engine cannot list its tasks: {answer['detail']}")
 
     # A shared store
 

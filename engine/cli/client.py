@@ -102,7 +102,7 @@ class EngineClient:
             tasks = self._rows(page, "tasks")
             listed += tasks
             query["cursor"] = page.get("cursor")
-            if not tasks or not query["cursor"] or len(listed) >= limit:
+            if not query["cursor"] or len(listed) >= limit:  # a page may be empty, and others follow
                 return {"tasks": listed, "cursor": query["cursor"]}
 
     def nodes(self) -> Document:

@@ -50,6 +50,7 @@ def check_config(args: argparse.Namespace, out: Output) -> int:
     """Check a configuration and show what it would run."""
     from engine.config.checks import warnings_of  # noqa: PLC0415 - only this command needs msgspec
     from engine.config.load import load  # noqa: PLC0415 - as above
+    from engine.config.redis_url import without_password  # noqa: PLC0415 - as above
 
     settings = load(args.config)
     for text in warnings_of(settings):
@@ -65,7 +66,8 @@ def check_config(args: argparse.Namespace, out: Output) -> int:
         }
         for node in sorted(settings.node, key=lambda node: layers.index(node.layer))
     ]
-    facts = {"listen": settings.engine.listen, "store": settings.store.url, "layers": layers}
+    store = without_password(settings.store.url)
+    facts = {"listen": settings.engine.listen, "store": store, "layers": layers}
     out.configuration({**facts, "nodes": nodes})
     return DONE
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.config.hints import nearest
-from engine.config.redis_url import parse_redis_url
+from engine.config.redis_url import parse_redis_url, without_password
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.config.tables import AlertConfig, Config, NodeConfig
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  #: of a node, a layer, a token
+_NAME_TAKES = "use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first"
 _HOST_RULE = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\*|\[[0-9a-f:.]+\]")
 
 ENGINE_AT_LEAST: dict[str, float] = {
@@ -82,10 +83,17 @@ def check(config: Config) -> None:
 
 
 def warnings_of(config: Config) -> list[str]:
-    """Return what a checked configuration holds in vain; a line each."""
-    if config.engine.attempts_max is None:
-        return []
-    return ["engine.attempts_max is ignored: what a cache answers wrongly is tried again; see poison_after_s"]
+    """Return what a checked configuration holds in vain, or what the next version refuses; a line each."""
+    warnings = [
+        f"token {token.name!r}: the next version refuses this name: {_NAME_TAKES}"
+        for token in config.auth.tokens
+        if not NAME.fullmatch(token.name)
+    ]
+    if config.engine.attempts_max is not None:
+        warnings.append(
+            "engine.attempts_max is ignored: what a cache answers wrongly is tried again; see poison_after_s"
+        )
+    return warnings
 
 
 def _check_engine(config: Config) -> None:
@@ -104,10 +112,11 @@ def _check_engine(config: Config) -> None:
 def _check_alert(alert: AlertConfig) -> None:
     try:
         url = urlsplit(alert.url)
-    except ValueError as exc:
-        raise ConfigError(f"alert.url: {alert.url!r}: {exc}") from exc
-    if alert.url and (url.scheme not in {"http", "https"} or not url.hostname):
-        raise ConfigError(f"alert.url: {alert.url!r} is not an http or https URL")
+        is_http = url.scheme in {"http", "https"} and bool(url.hostname)
+    except ValueError:
+        is_http = False
+    if alert.url and not is_http:
+        raise ConfigError(f"alert.url: {without_password(alert.url)!r} is not an http or https URL")
     if not 0 <= alert.repeat_s < 2**53:
         raise ConfigError(f"alert.repeat_s: {alert.repeat_s} is out of range, at least 0")
 
@@ -129,8 +138,7 @@ def _check_store(config: Config) -> None:
     try:
         parse_redis_url(store.url)
     except ValueError as exc:
-        shown = re.sub(r"//[^/]*@", "//...@", store.url)  # a log must not show a password
-        raise ConfigError(f"store.url: {shown!r}: {exc}, or 'sqlite:'") from exc
+        raise ConfigError(f"store.url: {without_password(store.url)!r}: {exc}, or 'sqlite:'") from exc
     if config.engine.saver_count != 1:
         raise ConfigError("engine.saver_count: Redis takes 1; several only pay with files")
     if store.region_count > _REGIONS_MAX:
@@ -144,8 +152,8 @@ def _check_topology(config: Config) -> None:
     _refuse_duplicates("node", names)
     by_name = {node.name: node for node in config.node}
     for name in (*layers, *names):
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"name {name!r}: use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first")
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"name {name!r}: {_NAME_TAKES}")
     for node in config.node:
         if node.layer not in layers:
             raise ConfigError(
@@ -173,13 +181,14 @@ def _refuse_duplicates(what: str, names: list[str]) -> None:
 
 def _check_node(node: NodeConfig) -> None:
     where = f"node {node.name!r}"
+    shown = without_password(node.url)
     try:
         url = urlsplit(node.url)
         port = url.port
     except ValueError as exc:
-        raise ConfigError(f"{where}: url {node.url!r}: {exc}") from exc
+        raise ConfigError(f"{where}: url {shown!r}: {exc}") from exc
     if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
-        raise ConfigError(f"{where}: url {node.url!r} is not http(s)://HOST[:PORT]")
+        raise ConfigError(f"{where}: url {shown!r} is not http(s)://HOST[:PORT]")
     if url.path not in {"", "/"} or url.query or url.fragment or url.username is not None:
         raise ConfigError(f"{where}: url takes scheme, host and port only; purge_path takes a path")
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", node.purge_method):

@@ -5,6 +5,8 @@
     redis://[user:password@]host[:6379][/database]             rediss:// with TLS
     redis+sentinel://[user:password@]h1[:26379],h2,…/service[/database]
     redis+cluster://[user:password@]h1[:6379],h2,…
+
+No error quotes what may be a part of a password, and whoever shows a URL shows `without_password`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,13 @@ _PORT_MAX: Final = 65535
 _DATABASE_MAX: Final = 1_000_000
 
 
+def without_password(url: str) -> str:
+    """Return a URL, right or wrong, with all that stands before its last ``@`` hidden."""
+    scheme, _, rest = url.partition(":")
+    _, sign, place = rest.rpartition("@")
+    return f"{scheme}://***@{place}" if sign else url
+
+
 class RedisUrl(msgspec.Struct, frozen=True):
     """A ``store.url`` taken apart."""
 
@@ -44,6 +53,9 @@ class RedisUrl(msgspec.Struct, frozen=True):
         servers = ",".join(f"{host}:{port}" for host, port in self.servers)
         return f"Redis {self.service or self.kind} at {servers}"
 
+    def __repr__(self) -> str:
+        return f"<RedisUrl {self}>"
+
 
 def parse_redis_url(text: str) -> RedisUrl:
     """Take *text* apart.
@@ -55,11 +67,16 @@ def parse_redis_url(text: str) -> RedisUrl:
     if not separator or scheme not in _KINDS:
         raise ValueError(f"takes {', '.join(f'{name}://' for name in SCHEMES)}")
     kind, port = _KINDS[scheme]
-    url = urlsplit(text)
+    try:
+        url = urlsplit(text)
+    except ValueError:  # its text quotes the URL
+        raise ValueError("the address in [ ] is none") from None
     user, _, places = url.netloc.rpartition("@")
+    if "@" in f"{url.path}{url.query}{url.fragment}":
+        raise ValueError("a password's / ? # are written %2F %3F %23")
     if url.query or url.fragment:
         raise ValueError("takes no query and no fragment")
-    servers = [_server(place, port) for place in places.split(",")]
+    servers = [_server(place, port, number) for number, place in enumerate(places.split(","), 1)]
     if kind == "single" and len(servers) != 1:
         raise ValueError("one server; redis+sentinel:// and redis+cluster:// take several")
     parts = [part for part in url.path.split("/") if part]
@@ -69,7 +86,7 @@ def parse_redis_url(text: str) -> RedisUrl:
             raise ValueError("the service that the sentinels watch is missing: …:26379/mymaster")
         service = parts.pop(0)
     if len(parts) > 1 or (parts and (not parts[0].isdecimal() or int(parts[0]) > _DATABASE_MAX)):
-        raise ValueError(f"{url.path!r} is not the number of a database")
+        raise ValueError("what follows the last / is not the number of a database")
     database = int(parts[0]) if parts else 0
     if kind == "cluster" and database:
         raise ValueError("a cluster has database 0 only")
@@ -87,8 +104,8 @@ def parse_redis_url(text: str) -> RedisUrl:
     )
 
 
-def _server(text: str, port: int) -> tuple[str, int]:
+def _server(text: str, port: int, number: int) -> tuple[str, int]:
     match = _HOST.fullmatch(text)
     if match is None or int(match[2] or port) not in range(1, _PORT_MAX + 1):
-        raise ValueError(f"{text!r} is not HOST[:PORT]")
+        raise ValueError(f"server {number} is not HOST[:PORT]")
     return match[1].strip("[]"), int(match[2] or port)

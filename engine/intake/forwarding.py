@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.base.background import Background
 from engine.errors import EngineError, StoreError
 from engine.intake.replies import Reply
+from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,7 @@ class Forwarding:
 
     async def _forward(self, task_id: str, body: bytes, token: str, answer: Callable[[Reply], None]) -> None:
         try:
-            reply = await self._peers.ask_owner("POST", f"/worker/task?token={token}", task_id, body)
+            reply = await self._peers.ask_owner("POST", worker_path("task", token=token), task_id, body)
         except StoreError as exc:
             answer(self._refuse(exc))
             return

@@ -39,7 +39,7 @@ class Answer(msgspec.Struct):
     @property
     def is_final(self) -> bool:
         """Whether another attempt would change nothing."""
-        return self.is_delivered or (400 <= self.status < 500 and self.status not in _WORTH_RETRYING)  # noqa: PLR2004
+        return 0 < self.status < 500 and self.status not in _WORTH_RETRYING  # noqa: PLR2004 - HTTP
 
     def pause_s(self, attempt: int) -> float:
         """Return how long to wait after *attempt*, which counts from 1; with full jitter."""
@@ -80,7 +80,8 @@ class Poster:
                 target, data=body, headers=headers, allow_redirects=False
             ) as response:
                 wait_s = retry_after_s(response.headers.get("Retry-After", ""))
-                return Answer(response.status, wait_s, f"answered {response.status}")
+                moved = " (redirects are not followed)" if 300 <= response.status < 400 else ""  # noqa: PLR2004 - HTTP
+                return Answer(response.status, wait_s, f"answered {response.status}{moved}")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             return Answer(reason=f"{type(exc).__name__}: {exc}".rstrip(": "))
 

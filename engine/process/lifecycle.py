@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from engine.config.checks import warnings_of
 from engine.intake.fast_lane import ClientConnection
 from engine.intake.listener import Listener
 
@@ -64,6 +65,9 @@ class Lifecycle:
             StoreError: the store cannot be used.
         """
         parts, core = self.parts, self.parts.core
+        if core.peers is None or core.peers.slot == 0:  # one worker speaks for all
+            for text in warnings_of(core.config):
+                logger.warning("{}", text)
         await parts.stores.open(core.savers, core.reader)
         parts.elsewhere.open(has_others=core.peers is not None or core.is_shared)
         for saver in core.savers.savers:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
@@ -33,6 +34,12 @@ _PAUSE_S: Final = 0.05
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 GONE: Final = 410  #: not an answer: ask again, the supervisor will say whom
+
+
+def worker_path(*parts: str, **query: object) -> str:
+    """Return a path of the workers' private interface; no character of a part or of a value ends it."""
+    path = "/".join(("/worker", *(quote(part, safe="") for part in parts)))
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -125,7 +132,8 @@ class Peers:
         Raises:
             StoreError: a worker that may have it does not answer.
         """
-        reply = await self.ask_owner("GET", f"/worker/task/{task_id}{'?sure=1' if is_sure else ''}", task_id)
+        path = worker_path("task", task_id, **({"sure": 1} if is_sure else {}))
+        reply = await self.ask_owner("GET", path, task_id)
         if reply is None:
             return None
         answer: dict[str, Any] = msgspec.json.decode(reply.body)

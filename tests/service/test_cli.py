@@ -459,6 +459,24 @@ def test_check_config_shows_what_would_run(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["nodes"][1]["parents"] == ["parent-1"]
 
 
+def test_the_password_of_redis_is_shown_nowhere(tmp_path: Path) -> None:
+    """Neither by a check, nor by an engine that cannot reach its Redis, nor by a migration."""
+    path = tmp_path / "engine.toml"
+    url = "redis://me:hush@127.0.0.1:1/0"
+    keys = f'listen = "127.0.0.1:0"\ndata_dir = "{tmp_path}"\n'
+    path.write_text(f'[engine]\n{keys}[store]\nurl = "{url}"\ntimeout_s = 0.1\n', encoding="utf-8")
+    told = [
+        run("check-config", str(path)),
+        run("check-config", str(path), "--json"),
+        run("serve", "--config", str(path)),
+        run("migrate", "--config", str(path), "--from", "sqlite:", "--to", url),
+        run("migrate", "--config", str(path), "--from", url.replace("/0", "/x"), "--to", "sqlite:"),
+    ]
+    assert [result.returncode for result in told] == [0, 0, 1, 1, 2]
+    assert all(b"127.0.0.1:1" in result.stdout + result.stderr for result in told if result is not told[3])
+    assert all(b"hush" not in result.stdout + result.stderr for result in told)
+
+
 def test_check_config_warns_of_what_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "engine.toml"
     path.write_text("[engine]\nattempts_max = 3\n", encoding="utf-8")

@@ -220,6 +220,16 @@ def test_tasks_follow_the_cursor_up_to_the_limit(engine: FakeEngine, client: Eng
     ]
 
 
+def test_an_empty_page_with_a_cursor_is_not_the_last(engine: FakeEngine, client: EngineClient) -> None:
+    """A page of a filtered listing looks at so many tasks, and none of them may be of the state."""
+    engine.script["GET /v1/engine/tasks"] = [
+        (200, {"tasks": [], "cursor": "s0.9"}),
+        (200, {"tasks": [], "cursor": "s0.5"}),
+        (200, {"tasks": [task("a", "failed")], "cursor": None}),
+    ]
+    assert [row["task_id"] for row in client.tasks(state="failed")["tasks"]] == ["a"]
+
+
 @pytest.mark.parametrize(
     "url",
     ["127.0.0.1:9181", "ftp://x", "http://", "http://u:p@x", "http://x?q", "http://x:99999", "http://x/a\n"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli.migration.embedded import EmbeddedSide
 from engine.cli.migration.shared import SharedSide
-from engine.config.redis_url import SCHEMES
+from engine.config.redis_url import SCHEMES, without_password
 from engine.errors import ConfigError, StoreError
 from engine.store.layout import LAYOUT, check_layout
 from engine.store.redis.open import redis_store
@@ -51,11 +51,11 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool, worker
                 retention_s=config.engine.retention_days * 86400,
             )
         except ValueError as exc:
-            raise ConfigError(f"{url!r}: {exc}") from exc
+            raise ConfigError(f"{without_password(url)!r}: {exc}") from exc
         return SharedSide(url, store)
     if scheme != "sqlite":
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise ConfigError(f"{url!r} is no store; known: sqlite:, sqlite:DIR, {known}")
+        raise ConfigError(f"{without_password(url)!r} is no store; known: sqlite:, sqlite:DIR, {known}")
     place = folder / rest if rest else folder
     if is_target and (workers is not None or not (place / LAYOUT).exists()):
         check_layout(place, workers or 1, config.engine.saver_count)

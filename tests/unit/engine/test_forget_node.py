@@ -79,6 +79,13 @@ async def test_what_a_worker_cannot_do_is_told_and_may_be_asked_again() -> None:
         await forget_of(Gone(old=1), (409, {"detail": "old is configured in this engine"})).forget("old")
 
 
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a?b", "é", "x" * 65])
+async def test_what_can_be_no_nodes_name_is_not_asked_for(name: str) -> None:
+    with pytest.raises(RequestError, match="is not configured, and nothing waits for it") as error:
+        await forget_of(Gone(), TimeoutError()).forget(name)
+    assert error.value.status == 404
+
+
 async def test_what_the_worker_before_this_one_may_still_send_is_left_to_it() -> None:
     gone = Gone(old=1)
     with pytest.raises(StoreError, match="the worker before this one may still send what waits"):

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from engine.api.listing import ListTasks
-from engine.errors import RequestError
+from engine.errors import RequestError, StoreError
 from engine.intake.auth import Token
 from engine.intake.host_rules import HostRules
 from engine.tasks.region import RegionMap
@@ -44,6 +44,7 @@ class Peers:
     def __init__(self, *documents: dict[str, Any]) -> None:
         self._documents = documents
         self.has_gone = False
+        self.status = 200
 
     def all(self) -> list[Any]:
         return [SimpleNamespace(generation=1), SimpleNamespace(generation=2)]
@@ -57,7 +58,7 @@ class Peers:
         place = int(path.rpartition("cursor=")[2] or 0)
         more = place + 1 < len(self._documents)
         answer = {"tasks": [self._documents[place]], "cursor": str(place + 1) if more else ""}
-        return SimpleNamespace(body=msgspec.json.encode(answer))
+        return SimpleNamespace(status=self.status, body=msgspec.json.encode(answer | {"detail": "why"}))
 
 
 def listing(*stores: Store, peers: Any = None, is_shared: bool = False) -> tuple[ListTasks, RegionMap]:
@@ -143,6 +144,27 @@ async def test_workers_come_one_after_the_other(limit: int) -> None:
     tasks, regions = listing(Store(document("a")), peers=Peers(document("x"), document("y")))
     put(regions, "m", 1.0)
     assert await names(tasks, limit) == ["m", "a", "x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [(422, RequestError, "the cursor of the page before"), (503, StoreError, "cannot list its tasks: why")],
+)
+async def test_what_a_worker_cannot_list_is_no_empty_page(
+    status: int, error: type[Exception], text: str
+) -> None:
+    peers = Peers(document("x"))
+    peers.status = status
+    tasks, _ = listing(Store(), peers=peers)
+    with pytest.raises(error, match=text):
+        await tasks.page(None, "w1:0", 10, ALL)
+
+
+async def test_a_worker_that_is_ending_is_left_out() -> None:
+    peers = Peers(document("x"))
+    peers.status = 410
+    tasks, _ = listing(Store(document("a")), peers=peers)
+    assert await names(tasks, 10) == ["a"]
 
 
 async def test_a_worker_that_has_gone_is_left_out() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import StoreError
 from engine.tasks.shards import slot_of
-from engine.workers.peers import Peer, PeerReply, Peers
+from engine.workers.peers import Peer, PeerReply, Peers, worker_path
 
 MINE = next(f"t{number}" for number in range(100) if slot_of(f"t{number}", 2) == 0)
 OTHERS = next(f"t{number}" for number in range(100) if slot_of(f"t{number}", 2) == 1)
@@ -118,6 +118,15 @@ async def test_whoever_must_be_sure_says_so() -> None:
     peers.update(table((1, 2)))
     await peers.find(OTHERS, is_sure=True)
     assert peers.asked == [(2, "GET", f"/worker/task/{OTHERS}?sure=1")]
+
+
+def test_no_character_of_a_name_ends_the_path_it_stands_in() -> None:
+    assert worker_path("tasks") == "/worker/tasks"
+    assert worker_path("nodes", "a/b?c#d%2F") == "/worker/nodes/a%2Fb%3Fc%23d%252F"
+    assert (
+        worker_path("task", "t", token="a&token=b+c#d é")
+        == "/worker/task/t?token=a%26token%3Db%2Bc%23d+%C3%A9"
+    )
 
 
 async def test_those_that_do_not_answer_are_left_out_of_all() -> None:

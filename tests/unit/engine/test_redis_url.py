@@ -2,7 +2,9 @@
 
 import pytest
 
-from engine.config.redis_url import RedisUrl, parse_redis_url
+from engine.config.load import parse
+from engine.config.redis_url import RedisUrl, parse_redis_url, without_password
+from engine.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -45,4 +47,44 @@ def test_a_url_that_is_none_is_refused_and_says_why(text: str, reason: str) -> N
 
 
 def test_it_is_shown_without_its_password() -> None:
-    assert "hush" not in str(parse_redis_url("redis://me:hush@h"))
+    url = parse_redis_url("redis://me:hush@h")
+    assert "hush" not in f"{url} {url!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("redis://me:hush@h:1/0", "redis://***@h:1/0"),
+        ("rediss://hush@h", "rediss://***@h"),
+        ("redis+cluster://:hu/sh@h1,h2", "redis+cluster://***@h1,h2"),
+        ("redis:/:hu@sh@h", "redis://***@h"),
+        ("sqlite:", "sqlite:"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://:hush/1@h", "redis://:hush?1@h/0", "redis://me:hush#1@h", "redis://:hush@h:none"),
+        *("redis://:hush/1@h/2", "redis://:hush@[h", "redis://:hush@h/0/hush", "redis://:hush℀@h"),
+        *("redis+sentinel://:hush@h", "redis+cluster://:hush@h/hush", "redis://:hush@h,i"),
+    ],
+)
+def test_no_error_quotes_a_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r".+") as error:
+        parse_redis_url(url)
+    assert "hush" not in str(error.value)
+    assert error.value.__cause__ is None
+    with pytest.raises(ConfigError) as refusal:
+        parse({"store": {"url": url}})
+    assert "hush" not in str(refusal.value).replace("/hush'", "'")  # behind the last @ stands no password
+
+
+def test_a_password_with_a_slash_is_told_how_it_is_written() -> None:
+    with pytest.raises(ValueError, match="%2F"):
+        parse_redis_url("redis://:hu/sh@h")
+    assert parse_redis_url("redis://:hu%2Fsh@h").password == "hu/sh"

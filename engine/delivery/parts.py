@@ -107,7 +107,7 @@ def build_delivery(
         endings=endings,
         late=late,
         redelivery=redelivery,
-        sweep=Sweep(redelivery, late, nodes, savers, reader, ttl_s=ttl_s),
+        sweep=Sweep(redelivery, late, nodes, savers, reader, queues=queues, ttl_s=ttl_s),
         dispatch=_make_dispatch(around, endings, parking, gone, touched),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,

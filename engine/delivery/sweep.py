@@ -1,7 +1,9 @@
 """Rows that waited longer than ``delay_ttl_s`` fail, also those of nodes that stay away or do not take them.
 
-A delivery fails such rows when it comes to them; this finds those that no delivery comes to. Of engines that
-share a store the one that leads does it; with files each worker sweeps its own.
+A delivery fails such rows when it comes to them; this finds those that no delivery comes to. It looks at one
+node at a time: however many rows wait for a node that is being delivered, or is gone (`GoneNodes`), those of
+the others are found. Of engines that share a store the one that leads does it; with files each worker sweeps
+its own.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.delivery.late import LateResults
+    from engine.delivery.queues import DelayQueues
     from engine.delivery.redelivery import Redelivery
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
@@ -37,6 +40,7 @@ class Sweep:
         redelivery: delivers no node's rows while some of them are failed here.
         results: folds what became of rows.
         nodes: the configured ones, by name.
+        queues: tell which nodes have rows.
         ttl_s: the age; 0: nothing is too old.
     """
 
@@ -48,10 +52,12 @@ class Sweep:
         savers: SaverPool,
         reader: StoreReader,
         *,
+        queues: DelayQueues,
         ttl_s: float,
     ) -> None:
         self._redelivery = redelivery
         self._results = results
+        self._queues = queues
         self._nodes = nodes
         self._savers = savers
         self._reader = reader
@@ -70,25 +76,20 @@ class Sweep:
     async def run(self) -> None:
         """Fail all rows that are too old by now, but for those of nodes that are being delivered."""
         try:
-            for saver in self._savers.savers:
-                while await self._some(saver):
-                    pass
+            for node in [self._nodes[name] for name in self._queues.names() if name in self._nodes]:
+                for saver in self._savers.savers:
+                    while await self._some(node, saver):
+                        pass
         except StoreError as exc:
             logger.warning("rows that are too old are looked for later: {}", exc)
 
-    async def _some(self, saver: Saver) -> bool:
-        """Fail some rows of a file; return whether there may be more."""
+    async def _some(self, node: Node, saver: Saver) -> bool:
+        """Fail some rows of a node in a file; return whether there may be more."""
         before_at = time.time() - self._ttl_s
-        rows: list[ParkedRow] = await self._reader.read(saver.store.expired, before_at, _ROWS_MAX)
-        by_node: dict[str, list[ParkedRow]] = {}
-        for row in rows:
-            by_node.setdefault(row.node, []).append(row)
-        has_failed = False
-        for name, of_node in by_node.items():
-            node = self._nodes.get(name)
-            if node is not None:  # `GoneNodes` has the others
-                work = partial(self._fail, node, saver, of_node)
-                has_failed |= await self._redelivery.in_between(name, work)
+        rows = await self._reader.read(saver.store.expired, node.name, before_at, _ROWS_MAX)
+        if not rows:
+            return False
+        has_failed = await self._redelivery.in_between(node.name, partial(self._fail, node, saver, rows))
         return has_failed and len(rows) == _ROWS_MAX
 
     async def _fail(self, node: Node, saver: Saver, rows: list[ParkedRow]) -> None:

@@ -125,8 +125,8 @@ class Store(Protocol):
     ) -> list[ParkedRow]:
         """Return the rows of URL purges under *prefix* (without scheme) that lie before place *before*."""
 
-    def expired(self, before_at: float, limit: int) -> list[ParkedRow]:
-        """Return up to *limit* rows of any node that were parked before *before_at*, UNIX time."""
+    def expired(self, node: str, before_at: float, limit: int) -> list[ParkedRow]:
+        """Return up to *limit* rows of a node that were parked before *before_at*, UNIX time."""
 
     def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
         """Return the rows of prefetches of a node that wait for purges of it: (task, target) of each."""

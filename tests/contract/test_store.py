@@ -465,12 +465,13 @@ def test_rows_that_are_too_old_are_found_in_every_queue_and_the_limit_holds(stor
         parked("z", at=103.0, op=Operation.PREFETCH),
     ]
     store.commit(Batch(documents=partial("t", 5), parked=[*old, parked("young", at=500.0)]))
-    found = store.expired(400.0, 10)
-    assert sorted((row.node, row.target) for row in found) == sorted((row.node, row.target) for row in old)
-    assert len(store.expired(400.0, 2)) == 2
-    assert store.expired(50.0, 10) == []
-    store.commit(of_rows(found, reason="too old"))
-    assert store.expired(400.0, 10) == []
+    assert targets(store.expired("m", 400.0, 10)) == ["x"]
+    found = store.expired("n", 400.0, 10)
+    assert sorted(row.target for row in found) == ["x", "y", "z"]
+    assert len(store.expired("n", 400.0, 2)) == 2
+    assert store.expired("n", 50.0, 10) == []
+    store.commit(of_rows([*found, *store.expired("m", 400.0, 10)], reason="too old"))
+    assert store.expired("n", 400.0, 10) == []
     assert targets(store.oldest_parked("n", 10)) == ["young"]
     assert json.loads(store.document("t") or b"")["failed"] == 4
 

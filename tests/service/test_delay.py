@@ -180,6 +180,32 @@ async def test_rows_of_a_node_that_stays_away_or_refuses_them_fail_when_they_are
             assert rig.queues.total() == 0
 
 
+async def test_rows_that_are_too_old_fail_beside_a_node_with_many_that_is_being_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig_of(tmp_path, {"edge-1": dead(), "edge-2": dead()}, delay_ttl_s=3600) as rig:
+        many = rig.submit(targets=[f"{URL}{number}" for number in range(2000)], nodes=["edge-1"])
+        one = rig.submit(targets=[URL], nodes=["edge-2"])
+        for task in (many, one):
+            await rig.stored(task, "partial")
+        is_over = asyncio.Event()
+
+        async def deliver() -> None:
+            await is_over.wait()
+
+        busy = asyncio.create_task(rig.delivery.redelivery.in_between("edge-1", deliver))
+        await asyncio.sleep(0)
+        later = SimpleNamespace(time=lambda: time.time() + 3700)
+        monkeypatch.setattr("engine.delivery.sweep.time", later)
+        await rig.delivery.sweep.run()
+        await rig.stored(one, "failed")
+        assert rig.queues.depth("edge-1") == 2000
+        is_over.set()
+        await busy
+        await rig.delivery.sweep.run()
+        await rig.stored(many, "failed")
+
+
 async def test_a_prefix_purge_stands_for_the_older_urls_below_it(tmp_path: Path) -> None:
     edge = dead()
     table = {"edge-1": {"driver": "nginx", "wildcard": True}}

@@ -269,24 +269,19 @@ class RedisQueues(RedisPart):
                 queues[task_id] = [queue + node for node in sorted(nodes) for queue in (*QUEUES, "wide:")]
         return queues
 
-    def expired(self, before_at: float, limit: int) -> list[ParkedRow]:
+    def expired(self, node: str, before_at: float, limit: int) -> list[ParkedRow]:
         """See `Store.expired`."""
         below = f"({before_at!r}"
-        places = [
-            (tag, queue, node)
-            for tag, nodes in zip(self.keys.tags, self._delayed(), strict=True)
-            for node in sorted(nodes)
-            for queue in QUEUES
-        ]
+        places = [(tag, queue) for tag in self.keys.tags for queue in QUEUES]
         replies = self.link.all(
             [
                 ("ZRANGEBYSCORE", f"{tag}{queue}{node}", "-inf", below, "WITHSCORES", "LIMIT", 0, limit)
-                for tag, queue, node in places
+                for tag, queue in places
             ]
         )
         rows = [
             row
-            for (_, queue, node), reply in zip(places, replies, strict=True)
+            for (_, queue), reply in zip(places, replies, strict=True)
             for row in _rows(node, reply, after="?" if queue == "wait:" else "")
         ]
         return rows[:limit]

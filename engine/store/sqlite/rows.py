@@ -124,9 +124,10 @@ class RowReader:
             )
         return rows
 
-    def expired(self, before_at: float, limit: int) -> list[ParkedRow]:
-        """See `Store.expired`: among the oldest rows, which come first in the table."""
-        return [row for row in self._parked("1 ORDER BY seq LIMIT ?", limit) if row.parked_at < before_at]
+    def expired(self, node: str, before_at: float, limit: int) -> list[ParkedRow]:
+        """See `Store.expired`: among the oldest rows, which come first in the index."""
+        oldest = self.oldest_parked(node, limit) + self.behind_parked(node, limit)
+        return [row for row in oldest if row.parked_at < before_at][:limit]
 
     def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
         """See `Store.prefetches_behind`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 from engine.delivery.sent import supersedes, url_start_of
@@ -187,6 +188,24 @@ class Chunk:
     def postponed(self, share: Share, indexes: Sequence[int]) -> None:
         """The cache answered wrongly again and again: the rows stay."""
         self._count_answered(len(indexes))
+
+    def acked_beside(self, share: Share, index: int, began_at: float, now: float) -> float:
+        """Settle rows that were first acked before all of the prefetches began; the others are sent again."""
+        key = (share.operation, share.task.targets[index])
+        rows = [*self._rows[key], *self._below.get(key, ())]
+        first_acked_at = self._postponed.acked_beside(*key, [(self._store, row.key) for row in rows], now)
+        waits_from = -inf
+        for part in (self._rows, self._below):
+            left: list[ParkedRow] = []
+            for row in part.get(key, ()):
+                first_at = first_acked_at[self._store, row.key]
+                if first_at < began_at:
+                    self.done_rows.append(row)
+                else:
+                    left.append(row)
+                    waits_from = max(waits_from, first_at)
+            part[key] = left
+        return waits_from
 
     def _count_answered(self, count: int) -> None:
         self._unanswered -= count

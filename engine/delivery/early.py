@@ -6,6 +6,7 @@ the edge may fetch the old object from it again, so only the purge after that co
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from engine.tasks.task import Share, Task
@@ -32,6 +33,10 @@ class _Early:
 
     def postponed(self, share: Share, indexes: Sequence[int]) -> None:
         """Nothing to do: as above."""
+
+    def acked_beside(self, _share: Share, _index: int, _began_at: float, _now: float) -> float:
+        """Nothing to do: the one after the parent's waits for the prefetches."""
+        return -inf
 
 
 _EARLY: Final = _Early()

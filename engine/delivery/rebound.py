@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from engine.delivery.parking import behind_parents
@@ -58,6 +59,7 @@ class Rebound:
         self._park = park
         self._purges: dict[Share, Share] = {}
         self._left = 0
+        self._first_acked_at: dict[tuple[Share, int], float] = {}  # of those acked beside prefetches
         self._is_stopped = False
 
     def __repr__(self) -> str:
@@ -163,3 +165,8 @@ class Rebound:
     def postponed(self, share: Share, indexes: Sequence[int]) -> None:
         """The cache answered wrongly, or a prefetch of the same is under way: try again."""
         self._try_again(share, indexes)
+
+    def acked_beside(self, share: Share, index: int, began_at: float, now: float) -> float:
+        """Have a second purge sent again, unless all of the prefetches began after it was first acked."""
+        first_at = self._first_acked_at.setdefault((share, index), now)
+        return first_at if began_at <= first_at else -inf

@@ -6,7 +6,9 @@ count: the prefetch may bring the old object back. When the prefetch has ended, 
 Only prefetches that began before the purge was first acked are waited for. One that begins later gets nothing
 that is older than the purge, but for what a prefetch before it stored, and that goes with the purge sent
 again. So a URL that is prefetched all the time cannot keep its purges from being acked; and a task's own
-prefetch begins when its purge is acked for good.
+prefetch begins when its purge is acked for good. When a client's subtask was first acked is kept here; of
+what the engine sends on its own account (rows of the delay queue, rebounds) its owner knows, because a
+request for rows may stand for others each time.
 
 While no prefetch is under way, all of this costs a purge one look at an empty dictionary for each read, and
 where there are other workers one at a number that they share.
@@ -107,16 +109,23 @@ class Beside:
         share, index, others = item
         counts: list[Subtask] = []
         for subtask in ((share, index), *(others or ())):
-            first_at = self._again.pop(subtask, inf)
-            own_id = subtask[0].task.id
-            waited_for = [
-                fetch for fetch in fetches if fetch.began_at <= first_at and own_id not in fetch.task_ids
-            ]
+            waited_for = self._waited_for(subtask, fetches)
             if waited_for:
                 self._wait(subtask, waited_for, acked_at=self._now())
             else:
                 counts.append(subtask)
         return [(*counts[0], counts[1:] or None)] if counts else []
+
+    def _waited_for(self, subtask: Subtask, fetches: list[Fetch]) -> list[Fetch]:
+        """Return those that a purge has to wait for: of other tasks, begun before its first ack."""
+        share, index = subtask
+        owner, own_id = share.task.owner, share.task.id
+        first_at = self._again.pop(subtask, inf) if owner is None else inf
+        others = [fetch for fetch in fetches if own_id not in fetch.task_ids]
+        if owner is not None and others:
+            began_at = min(fetch.began_at for fetch in others)
+            first_at = owner.acked_beside(share, index, began_at, self._now())
+        return [fetch for fetch in others if fetch.began_at <= first_at]
 
     def keeps_unanswered(self, item: Item) -> bool:
         """Keep a purge that got no answer in time, if a prefetch of what it covers is under way.

@@ -24,7 +24,7 @@ from engine.base.backoff import backoff_s
 from engine.nodes.holds import FORGOTTEN_AFTER_S, PAUSE_FIRST_S, PAUSE_MAX_S, Holds, host_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from engine.nodes.holds import Pair
     from engine.nodes.queue import Item
@@ -74,6 +74,7 @@ class Postponed:
         self._requests: dict[tuple[int, str], _Wrong] = {}
         self._acked_at: dict[Pair, float] = {}
         self._beside: set[tuple[int, str]] = set()
+        self._first_acked_at: dict[tuple[int, str], dict[Hashable, float]] = {}
         self.watched: set[Pair] = set()
         """Operations and hosts of postponed requests, with nothing acked since; changed here only."""
 
@@ -119,6 +120,17 @@ class Postponed:
     def fetch_over(self, operation: Operation | int, target: str) -> None:
         """That prefetch has ended."""
         self._beside.discard((operation, target))
+
+    def acked_beside(
+        self, operation: Operation | int, target: str, rows: Iterable[Hashable], now: float
+    ) -> dict[Hashable, float]:
+        """Note that a purge was acked for *rows* beside a prefetch; return when each was first acked so."""
+        key = (int(operation), target)
+        if key not in self._first_acked_at and len(self._first_acked_at) >= _REQUESTS_MAX:
+            del self._first_acked_at[next(iter(self._first_acked_at))]
+        before = self._first_acked_at.get(key, {})
+        first_at = self._first_acked_at[key] = {row: before.get(row, now) for row in rows}
+        return first_at
 
     def _is_poison(self, pair: Pair, wrong: _Wrong, now: float) -> bool:
         if now - wrong.due_at > FORGOTTEN_AFTER_S:
@@ -181,6 +193,8 @@ class Postponed:
     def settled(self, operation: int, target: str) -> None:
         """Forget a request that was acked, or failed for good."""
         self._requests.pop((operation, target), None)
+        if self._first_acked_at:
+            self._first_acked_at.pop((operation, target), None)
         if not self._requests:
             self.watched.clear()
             self._acked_at.clear()

@@ -69,6 +69,14 @@ class Owner(Protocol):
     def postponed(self, share: Share, indexes: Sequence[int], /) -> None:
         """The cache answered wrongly again and again: it is asked later."""
 
+    def acked_beside(self, share: Share, index: int, began_at: float, now: float, /) -> float:
+        """The cache did it while prefetches of what it covers were under way, the first since *began_at*.
+
+        Returns:
+            When it was first acked so, at the latest *now*: it is sent again when those that began by then
+            have ended; ``-inf``: it counts. Times are `time.monotonic`'s.
+        """
+
 
 class Rebounds(Owner, Protocol):
     """The second purges of a task."""

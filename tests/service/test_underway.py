@@ -11,7 +11,7 @@ from engine.nodes.answer import Answer
 from engine.nodes.health import NodeState
 from engine.tasks.shards import slot_of
 from engine.tasks.words import Operation
-from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.fakes.node import OK, Act, FakeNode, Request, answer
 from tests.fakes.shares import items_of
 from tests.rigs.delivery_rig import rig_of
 from tests.rigs.engine_process import EngineProcess, fake_table
@@ -141,6 +141,38 @@ async def test_purges_that_wait_are_parked_when_the_node_goes_away_and_ready_doe
         await rig.stored(first, "done")
         await rig.stored(second, "done")
         assert cache.methods[-1] == "PURGE"
+
+
+async def test_a_row_does_not_wait_for_a_prefetch_that_began_after_it_was_first_acked(tmp_path: Path) -> None:
+    """Otherwise a host that is prefetched without a gap would keep its rows for ever."""
+    gates = [threading.Event(), threading.Event()]
+    methods: list[str] = []
+
+    def script(request: Request) -> Iterator[bytes | Act]:
+        methods.append(request.method)
+        if request.method == "GET":
+            gates[methods.count("GET") - 1].wait(60)
+        yield answer(403) if methods.count("PURGE") == 1 else OK
+
+    with FakeNode(script) as cache:
+        async with rig_of(tmp_path, {"edge-1": cache}) as rig:
+            try:
+                fetches = [rig.submit(targets=[URL], action="prefetch")]
+                await until(lambda: methods == ["GET"])
+                purge = rig.submit(targets=[URL])
+                await rig.stored(purge, "partial")
+                await until(lambda: rig.node("edge-1").postponed.is_waiting(Operation.PURGE_URL, URL))
+                await until(lambda: methods.count("PURGE") == 2)
+                fetches.append(rig.submit(targets=[URL], action="prefetch"))
+                await until(lambda: methods.count("GET") == 2)
+                gates[0].set()
+                await rig.stored(purge, "done")
+                assert methods == ["GET", "PURGE", "PURGE", "GET", "PURGE"]
+            finally:
+                for gate in gates:
+                    gate.set()
+            for fetch in fetches:
+                await rig.stored(fetch, "done")
 
 
 async def test_a_cache_that_answers_a_purge_after_the_fetch_of_the_same_is_not_sick(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from engine.nodes.beside import SETTLE_S, Beside
@@ -174,6 +175,12 @@ class Rows:
 
     def __init__(self) -> None:
         self.left: list[int] = []
+        self.first_at = -inf
+
+    def acked_beside(self, share: Share, index: int, began_at: float, now: float, /) -> float:
+        if self.first_at == -inf:
+            self.first_at = now
+        return self.first_at if began_at <= self.first_at else -inf
 
     def acked(self, share: Share, indexes: Sequence[int], /) -> None:
         raise AssertionError
@@ -202,6 +209,19 @@ def test_rows_of_the_delay_queue_stay_until_the_prefetch_has_ended() -> None:
     assert bench.rows_told == 1
     assert not bench.postponed.is_waiting(PURGE, URL)
     assert len(bench.postponed) == 0
+
+
+def test_what_its_owner_sends_again_does_not_wait_for_what_began_after_its_first_ack() -> None:
+    bench = Bench()
+    share = Share(Task.internal([URL], owner=Rows(), task_id="delayed"), NotingNode(), PURGE, 1)
+    first = bench.fetch()
+    assert bench.acked([(share, 0, None)]) == []
+    bench.clock.go(1)
+    bench.fetch()
+    assert bench.acked([(share, 0, None)]) == [], "the first one is still under way"
+    bench.end(first)
+    bench.clock.go(SETTLE_S)
+    assert bench.acked([(share, 0, None)]) == [(share, 0, None)]
 
 
 def test_a_purge_without_an_answer_is_kept_only_beside_a_prefetch_of_the_same() -> None:

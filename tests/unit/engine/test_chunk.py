@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,7 +59,14 @@ async def begin(
 ) -> tuple[Chunk, NotingNode, Any]:
     """Deliver all of a queue; return the chunk, what was sent, and what ends with the last answer."""
     node = NotingNode()
-    chunk = Chunk(node, queue, queue, postponed=postponed or none_postponed(), sent=sent, ttl_s=ttl_s)
+    chunk = Chunk(
+        node,
+        queue,
+        queue,
+        postponed=none_postponed() if postponed is None else postponed,
+        sent=sent,
+        ttl_s=ttl_s,
+    )
     running = asyncio.ensure_future(chunk.run(list(queue.rows)))
     await asyncio.sleep(0)
     return chunk, node, running
@@ -244,4 +252,40 @@ async def test_rows_that_are_cancelled_while_the_chunk_reads_are_not_sent() -> N
     chunk = Chunk(NotingNode(), queue, queue, postponed=none_postponed(), sent=None, ttl_s=0)
     chunk.forget("t")
     await chunk.run(list(queue.rows))
+    assert chunk.done_rows == []
+
+
+async def test_of_a_request_beside_a_prefetch_the_rows_of_an_earlier_ack_are_settled() -> None:
+    """A row that came later has to wait: the prefetch began before its purge was first acked."""
+    queue = Queue(row("http://a.com/", 1))
+    postponed = none_postponed()
+    chunk, node, running = await begin(queue, postponed=postponed)
+    [(share, _)] = node.backlog
+    assert chunk.acked_beside(share, 0, began_at=9.0, now=10.0) == 10.0
+    chunk.postponed(share, [0])
+    await running
+    assert chunk.done_rows == []
+    queue.rows.append(row("http://a.com/", 2, task_id="later"))
+    chunk, node, running = await begin(queue, postponed=postponed)
+    [(share, _)] = node.backlog
+    assert chunk.acked_beside(share, 0, began_at=11.0, now=12.0) == 12.0
+    chunk.postponed(share, [0])
+    await running
+    assert chunk.done_rows == queue.rows[:1]
+    del queue.rows[0]
+    chunk, node, running = await begin(queue, postponed=postponed)
+    [(share, _)] = node.backlog
+    assert chunk.acked_beside(share, 0, began_at=13.0, now=14.0) == -inf
+    chunk.acked(share, [0])
+    await running
+    assert chunk.done_rows == queue.rows
+
+
+async def test_rows_below_a_prefix_that_is_acked_beside_a_prefetch_wait_with_it() -> None:
+    queue = Queue(row("http://a.com/i/1", 1), row("http://a.com/i/", 2, PREFIX))
+    chunk, node, running = await begin(queue)
+    [(share, _)] = node.backlog
+    assert chunk.acked_beside(share, 0, began_at=9.0, now=10.0) == 10.0
+    chunk.postponed(share, [0])
+    await running
     assert chunk.done_rows == []

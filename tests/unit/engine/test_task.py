@@ -32,6 +32,9 @@ class Recorder:
     def postponed(self, share: Share, indexes: Sequence[int]) -> None:
         self.told += [f"postponed {share.task.targets[index]}" for index in indexes]
 
+    def acked_beside(self, share: Share, index: int, began_at: float, now: float) -> float:
+        raise AssertionError
+
 
 def test_an_internal_task_has_an_owner_and_finds_its_targets() -> None:
     owner = Recorder()

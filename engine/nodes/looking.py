@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -26,13 +27,20 @@ if TYPE_CHECKING:
     from engine.nodes.findings import Place
 
 _SECOND_S: Final = 1.05  #: ``Date`` has whole ones
+_QUERY: Final = "purgeline-look"
 _LEFT_S: Final = 10  #: for which a page must be fresh, so that its end is not taken for a purge
 _MAX_AGE: Final = re.compile(r"\b(?:s-maxage|max-age)\s*=\s*\"?(\d+)", re.IGNORECASE)
 
 
 async def look(place: Place, above: Sequence[Place], url: str, timeout_s: float) -> Finding:
-    """Fetch a page, purge it at the parents and at the node, and look what the node has then."""
+    """Fetch a page, purge it at the parents and at the node, and look what the node has then.
+
+    Where the answer to the purge is all that tells, the page gets a query of its own: visitors of a page that
+    is asked for all the time would fill a parent again, and its answer would be taken for the node's.
+    """
     node = place.config
+    if _tells_by_page(node):
+        url = f"{url}{'&' if '?' in url else '?'}{_QUERY}={secrets.token_hex(8)}"
     fetch = request_text(node, Operation.PREFETCH, url)
     page = await exchange(place.address, fetch, timeout_s=timeout_s)
     if page.status != OK:

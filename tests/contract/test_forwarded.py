@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -361,6 +363,7 @@ def test_the_rules_for_ats_make_an_error_of_a_purge_that_it_passed_on(ats: Rig, 
         ("ats", Row("uncached.test", FORWARDED, False), Verdict.FORWARDED, "a server behind it"),
         ("nginx", Row("purge.test", UNTOLD, True), Verdict.PROVEN, "had http://purge.test/"),
         ("nginx", Row("parent.test", UNTOLD, False, BEHIND), Verdict.UNPROVEN, "answered 404"),
+        ("nginx", Row("renamed.test", UNTOLD, False, BEHIND), Verdict.UNPROVEN, "not its own answer"),
     ],
     ids=str,
 )
@@ -374,6 +377,30 @@ async def test_a_look_tells_where_no_answer_does(
     finding = await inspect(rig.place(**row.extra), rig.above(row), url=url, timeout_s=10)
     assert finding.verdict is verdict
     assert why in finding.why
+
+
+async def test_a_page_that_visitors_ask_for_all_the_time_does_not_prove_an_nginx_that_passes_purges_on(
+    nginx: Rig, path: str
+) -> None:
+    """They fill the parent again between its purge and that of the node, which the parent then answers."""
+    row = Row("parent.test", UNTOLD, False, BEHIND)
+    place, above = nginx.place(**row.extra), nginx.above(row)
+    request = f"GET {path} HTTP/1.1\r\nHost: {row.host}\r\n\r\n"
+    is_over = threading.Event()
+
+    def visit() -> None:
+        while not is_over.is_set():
+            exchange(above[0].address.port, request)
+
+    with ThreadPoolExecutor(2) as visitors:
+        visits = [visitors.submit(visit) for _ in range(2)]
+        try:
+            for _ in range(20):
+                finding = await prove(place, above, url=f"http://{row.host}{path}", timeout_s=10)
+                assert finding.verdict is Verdict.UNPROVEN, finding.why
+        finally:
+            is_over.set()
+    assert [visit.exception() for visit in visits] == [None, None]
 
 
 async def test_a_page_proves_its_own_host_only(

@@ -139,7 +139,7 @@ def test_where_bytes_do_not_tell_a_page_that_waits_proves_the_node(
 def test_a_page_that_is_not_stored_proves_nothing_until_the_next_one_does(
     tmp_path: Path, origin: Origin
 ) -> None:
-    origin.set("img.example.com", "/a.html", b"x", headers={"Cache-Control": "no-store"})
+    origin.headers["Cache-Control"] = "no-store"
     with unmarked_nginx(tmp_path, origin) as cache:
         engine = EngineProcess(tmp_path, node_table(cache, name="edge-1"), due_s=0.3)
         with engine:
@@ -149,6 +149,6 @@ def test_a_page_that_is_not_stored_proves_nothing_until_the_next_one_does(
             reason = engine.node("edge-1")["reason"]
             assert 'let it send "Purgeline-Cache: nginx edge-1"' in reason
             assert engine.node("edge-1")["delayed"] == 1
-        origin.set("img.example.com", "/a.html", b"y")
+        origin.headers.clear()
         with engine:  # what waits in the store is tried after a restart
             engine.wait_for(task, "done")

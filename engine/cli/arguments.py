@@ -116,7 +116,7 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
         "id", type=_task_id, metavar="ID"
     )
     option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
-    option("--state", choices=[*State], default="", help="only these")
+    option("--state", choices=[state.value for state in State], default="", help="only these")
     option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
     add("forget", views.forget, "Fail what waits for a cache that is not configured any more.")(
         "node", metavar="NODE"

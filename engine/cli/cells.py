@@ -25,8 +25,9 @@ ENGINE_COLUMNS = (
     *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
 )
 WIDE_COLUMNS = frozenset(
-    {"driver", "url", "last_error_at", "kind", "consumer", "notes"}
+    {"driver", "url", "last_error", "last_error_at", "kind", "consumer", "notes"}
 )  #: left out of lists in a terminal
+LAST_ERROR_COLUMNS = ("name", "last_error_at", "last_error")
 TASK_COLUMNS = (
     *("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at"),
     "cancelled",  # behind what was there before it: scripts count columns
@@ -112,10 +113,15 @@ def plain(value: Any) -> str:
             return clean(value)
 
 
+def shown(key: str, value: Any) -> str:
+    """Return a cell for people: local times, and lists that break between their items."""
+    if key.endswith("_at") and isinstance(value, int | float):
+        return time.strftime("%m-%d %H:%M:%S", time.localtime(value)) if value else "-"
+    return ", ".join(map(clean, value)) or "-" if isinstance(value, list) else plain(value)
+
+
 def styled(key: str, value: Any) -> Text:
-    """Return a cell for people: local times, coloured states."""
+    """Return a cell for people, with coloured states."""
     from rich.text import Text  # noqa: PLC0415 - only a terminal pays for rich
 
-    if key.endswith("_at") and isinstance(value, int | float):
-        return Text(time.strftime("%m-%d %H:%M:%S", time.localtime(value)))
-    return Text(plain(value), style=_STYLES.get(str(value), "") if key in {"state", "verdict"} else "")
+    return Text(shown(key, value), style=_STYLES.get(str(value), "") if key in {"state", "verdict"} else "")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from engine.cli.cells import (
     CONFIG_COLUMNS,
     ERROR_COLUMNS,
+    LAST_ERROR_COLUMNS,
     LAYER_COLUMNS,
     NOTE_COLUMNS,
     TASK_COLUMNS,
@@ -27,13 +28,17 @@ from engine.cli.cells import (
     merge_layers,
     plain,
     rows_of,
+    shown,
     styled,
     sum_of,
 )
+from engine.cli.layout import SENTENCES, fitting, header_of
+from engine.cli.waiting import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rich.console import Console
     from rich.progress import Progress
 
     from engine.cli.documents import Document
@@ -66,8 +71,11 @@ class Output:
         if self.as_json:
             self.json(document)
         else:
-            shown = [column for column in columns if not (self._is_rich and column in WIDE_COLUMNS)]
-            self._table("", shown, document[key])
+            narrow = [column for column in columns if not (self._is_rich and column in WIDE_COLUMNS)]
+            self._table("", narrow, document[key])
+            if self._is_rich and "last_error" in columns:
+                failing = [row for row in document[key] if row.get("last_error")]
+                self._details("error", LAST_ERROR_COLUMNS, failing)
             if self._is_rich and "notes" in columns:
                 self._details("note", NOTE_COLUMNS, by_note(document[key]))
 
@@ -129,9 +137,12 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[Sequence[Document]], None]]:
-        """Give a function that shows tasks as bars, one for each layer, on a terminal's standard error."""
+        """Give a function that shows on standard error how far tasks are: in a terminal a bar for each layer.
+
+        In a pipe it says now and then what is waited for; with JSON it is silent.
+        """
         if self.as_json or not _is_terminal(sys.stderr):
-            yield lambda _documents: None
+            yield Pulse(self.notice)
             return
         bars: dict[str, Any] = {}
         with _bars() as progress:
@@ -155,7 +166,7 @@ class Output:
         """Print the last line: the nodes that were not purged."""
         if rows and self._is_rich:
             named = (f"{plain(row.get('name'))} ({plain(row.get('reason'))})" for row in rows)
-            self._write(f"skipped: {', '.join(named)}\n")
+            self._print(f"skipped: {', '.join(named)}")
         elif rows:
             self._write(f"skipped {','.join(plain(row.get('name')) for row in rows)}\n")
 
@@ -189,24 +200,48 @@ class Output:
             for row in rows:
                 self._write("\t".join(plain(row.get(column)) for column in columns) + "\n")
             return
+        texts = {column: [shown(column, row.get(column)) for row in rows] for column in columns}
+        widths = fitting(texts, self._console().width)
+        if not widths:
+            self._blocks(title, columns, rows)
+            return
         from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only a terminal pays for rich
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=0)
-        for column in columns:
-            is_whole = column in {"task_id", "state", "name"} or column.endswith("_at")  # stays on one line
-            is_number = not is_whole and any(isinstance(row.get(column), int | float) for row in rows)
-            header = column.replace("_", " ") if is_number else column  # may break between its words
-            justify: Literal["left", "right"] = "right" if is_number else "left"
-            table.add_column(header, justify=justify, overflow="fold", no_wrap=is_whole)
+        for column, width in widths.items():
+            is_number = any(isinstance(row.get(column), int | float) for row in rows)
+            justify: Literal["left", "right"] = "right" if is_number and column[-3:] != "_at" else "left"
+            header = header_of(column, max(map(len, texts[column]), default=0))
+            table.add_column(header, justify=justify, width=width if column in SENTENCES else None)
         for row in rows:
-            table.add_row(*(styled(column, row.get(column)) for column in columns))
+            table.add_row(*(styled(column, row.get(column)) for column in widths))
         self._print(table)
+        if left_out := [column for column in columns if column not in widths]:
+            self._print(f"no room for: {', '.join(left_out)}; --json has them", style="dim")
 
-    def _print(self, renderable: Any) -> None:
+    def _blocks(self, title: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
+        """Print rows that are too wide for a table: the first column, and the others in lines below it."""
+        from rich.padding import Padding  # noqa: PLC0415 - only a terminal pays for rich
+        from rich.text import Text  # noqa: PLC0415
+
+        self._print(Text(f"\n{title}\n" if title else "", style="italic"))
+        for row in rows:
+            self._print(styled(columns[0], row.get(columns[0])))
+            for column in columns[1:]:
+                value = styled(column, row.get(column))
+                if value.plain != "-":
+                    self._print(
+                        Padding(Text(f"{column.replace('_', ' ')} ").append_text(value), (0, 0, 0, 2))
+                    )
+
+    def _print(self, renderable: Any, *, style: str | None = None) -> None:
+        self._console().print(renderable, style=style)
+
+    def _console(self) -> Console:
         from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
 
-        Console(file=sys.stdout, highlight=False).print(renderable)
+        return Console(file=sys.stdout, highlight=False, markup=False)
 
     def _write(self, text: str) -> None:
         """Write *text*; once its reader has gone, to nowhere, so that the exit code stays the task's."""

@@ -96,13 +96,14 @@ def stats(args: argparse.Namespace, out: Output) -> int:
 
 
 def version(args: argparse.Namespace, out: Output) -> int:
-    """Show the versions of this command and of the engine."""
+    """Show the versions of this command and of the engine; without an engine the exit code says so."""
     own = {"version": __version__, "revision": __revision__, "built_at": __built_at__}
     args.timeout = args.timeout or VERSION_TIMEOUT_S
     with connect(args, out, busy_attempts=1) as client:
         try:
-            engine: object = client.version()
+            document = client.version()
         except (EngineUnreachableError, ProblemError) as exc:
-            engine = None if out.as_json else str(exc).removeprefix("engine ")
-    out.mapping({**own, "engine": engine})
+            out.mapping({**own, "engine": None})
+            return fail(out, exc)
+    out.mapping({**own, "engine": document})
     return DONE

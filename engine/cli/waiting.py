@@ -17,6 +17,9 @@ SETTLED = frozenset({"done", "failed", "cancelled", "partial"})  #: states that 
 POLL_FIRST_S = 0.02
 POLL_LAST_S = 1.0
 POLL_GROWTH = 1.5
+_COUNTS = ("total", "counter", "failed", "delayed", "cancelled")
+TOLD_FIRST_S = 5.0  #: what is waited for is said for the first time
+TOLD_EVERY_S = 15.0
 
 
 def wait(
@@ -66,11 +69,49 @@ def why_waiting(documents: Sequence[Document]) -> str:
     partial = [document for document in documents if document["state"] == "partial"]
     if not partial:
         return ""
-    reasons: dict[str, str] = {}
-    for error in (error for document in partial for error in document.get("errors") or ()):
-        reasons.setdefault(str(error.get("node")), str(error.get("reason")))
     count = sum(int(document.get("delayed") or 0) for document in partial)
-    named = "; ".join(f"{node} ({reason})" for node, reason in reasons.items())
+    named = _reasons(partial)
     waits = f"{count} subtasks wait" if count else "not everything is delivered"
     waits += f" for {named}" if named else ""
     return f"{waits}: it goes on in the engine, and late delivery makes it done"
+
+
+def still_waiting(documents: Sequence[Document]) -> str:
+    """Return a line that says how far tasks are, and what those that are not settled wait for."""
+    unsettled = [document for document in documents if document["state"] not in SETTLED]
+    counts = {key: sum(int(document.get(key) or 0) for document in documents) for key in _COUNTS}
+    settled = counts["counter"] + counts["failed"] + counts["cancelled"]
+    layers = dict.fromkeys(str(document.get("working_layer") or "") for document in unsettled)
+    at = f", at work: {', '.join(filter(None, layers))}" if any(layers) else ""
+    told = "".join(f", {counts[key]} {key}" for key in ("failed", "delayed") if counts[key])
+    named = f": {_reasons(unsettled)}" if counts["delayed"] and _reasons(unsettled) else ""
+    tasks = f"{len(unsettled)} of {len(documents)} tasks" if len(documents) > 1 else "the task"
+    return f"waiting for {tasks}: {settled} of {counts['total']} subtasks settled{at}{told}{named}"
+
+
+class Pulse:
+    """Says now and then what is waited for, where no progress bar can be drawn.
+
+    Args:
+        say: is given a line.
+        now: monotonic seconds; for tests.
+    """
+
+    def __init__(self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._now = now
+        self._due = now() + TOLD_FIRST_S
+
+    def __call__(self, documents: Sequence[Document]) -> None:
+        """Take the documents as they are now."""
+        if self._now() >= self._due and any(document["state"] not in SETTLED for document in documents):
+            self._due = self._now() + TOLD_EVERY_S
+            self._say(still_waiting(documents))
+
+
+def _reasons(documents: Sequence[Document]) -> str:
+    """Return the nodes that have errors, each with the first of its reasons."""
+    reasons: dict[str, str] = {}
+    for error in (error for document in documents for error in document.get("errors") or ()):
+        reasons.setdefault(str(error.get("node")), str(error.get("reason")))
+    return "; ".join(f"{node} ({reason})" for node, reason in reasons.items())

@@ -115,15 +115,17 @@ def run(*argv: str, stdin: bytes = b"", **options: Any) -> subprocess.CompletedP
     )
 
 
-def run_in_terminal(*argv: str, until: Callable[[str], bool] = lambda _: False) -> tuple[int, str]:
-    """Run the command on a terminal of 100 columns, press Ctrl-C at *until*; return its code and output."""
+def run_in_terminal(
+    *argv: str, until: Callable[[str], bool] = lambda _: False, width: int = 100
+) -> tuple[int, str]:
+    """Run the command on a terminal so wide, press Ctrl-C at *until*; return its code and output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
-        os.environ.update(TERM="xterm-256color", COLUMNS="100")
+        os.environ.update(TERM="xterm-256color", COLUMNS=str(width))
         os.environ.pop("NO_COLOR", None)
         os.execv(sys.executable, [sys.executable, "-m", "engine", *argv])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     shown, is_pressed = b"", False
     with contextlib.suppress(OSError):  # EIO: Linux's way to say that the other side is closed
         while chunk := os.read(terminal, 65536):
@@ -437,13 +439,18 @@ def test_version_with_and_without_an_engine(engine: FakeEngine, capsys: pytest.C
     engine.script["GET /v1/engine/version"] = [(200, {"version": "9.9", "pid": 1})]
     assert cli.main(["version", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["engine"] == {"version": "9.9", "pid": 1}
-    assert cli.main(["version", "--engine", REFUSED]) == 0
-    out = capsys.readouterr().out
+    assert cli.main(["version", "--engine", REFUSED]) == 3
+    out, err = capsys.readouterr()
     assert out.startswith(f"version {__version__}\n")
-    assert "unreachable" in out
+    assert out.endswith("engine -\n")
+    assert "unreachable" in err
     engine.script["GET /v1/engine/version"] = [problem(503, "draining")]
-    assert cli.main(["version"]) == 0
-    assert cli.main(["version", "--engine", REFUSED, "--json"]) == 0
+    assert cli.main(["version"]) == 3
+    assert "draining (503)" in capsys.readouterr().err
+    assert cli.main(["version", "--engine", REFUSED, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["engine"] is None
+    engine.script["GET /v1/engine/version"] = [problem(404, "no such page")]
+    assert cli.main(["version"]) == 2
 
 
 def test_check_config_shows_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -624,6 +631,23 @@ def test_process_reads_standard_input(engine: FakeEngine) -> None:
     assert result.stdout.endswith(b"\taccepted\t2\n")
 
 
+def test_a_wait_in_a_pipe_says_what_it_waits_for(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error; standard output stays what it was, and with --json nothing is said."""
+    monkeypatch.setattr("engine.cli.waiting.TOLD_FIRST_S", 0)
+    errors = [{"node": "edge-1", "target": URL, "reason": "unreachable: gone"}]
+    for words, said in ([], 1), (["--json"], 0):
+        engine.script["GET /v1/engine/task/a"] = [(200, task("a", errors=errors)), (200, task("a", "done"))]
+        assert cli.main(["watch", "a", *words]) == 0
+        out, err = capsys.readouterr()
+        assert "waiting" not in out
+        assert err.count("\n") == said
+        assert (
+            "waiting for the task: 3 of 6 subtasks settled, at work: edge, 1 delayed: edge-1" in err
+        ) == said
+
+
 def test_pipe_has_no_colours_and_imports_no_rich(engine: FakeEngine) -> None:
     """Even when a variable asks for colours: programs read pipes."""
     engine.script["GET /v1/engine/nodes"] = [(200, {"nodes": [NODE]})]
@@ -645,6 +669,30 @@ def test_terminal_gets_a_table(engine: FakeEngine) -> None:
     assert "\x1b[31mpeer" not in shown  # and not the cache's
     code, shown = run_in_terminal("nodes", "--json")
     assert json.loads(shown) == {"nodes": [NODE]}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_word_is_broken_in_a_terminal_of_any_width(engine: FakeEngine, width: int) -> None:
+    """Columns that have no room are named, and what is wider than any table is shown in lines."""
+    said = "refused: answered 405: let PURGE in from this engine (ACL, method) on edge-frankfurt-2"
+    note = "of a response with Vary only the variant that the node's own headers ask for is sure to go"
+    nodes = [
+        {**NODE, "name": name, "layer": "parent", "evidence": "mark", "notes": [note], "last_error": said}
+        for name in ("edge-frankfurt-2", "edge-amsterdam-3")
+    ]
+    errors = [{"node": "edge-frankfurt-2", "target": "http://img.example.com/a.jpg", "reason": said}]
+    skipped = [{"name": "edge-3", "reason": "squid, as configured, cannot purge by prefix"}]
+    tasks = [task("f" * 32, "cancelled"), task("release-42", "partial", errors=errors, skipped=skipped)]
+    engine.script["GET /v1/engine/nodes"] = [(200, {"nodes": nodes})]
+    engine.script["GET /v1/engine/tasks"] = [(200, {"tasks": tasks, "cursor": None})]
+    engine.script["GET /v1/engine/task/release-42"] = [(200, tasks[1])]
+    said_besides = "no room for json has them errors notes nodes note layers skipped"
+    known = set(re.findall("[A-Za-z]+", json.dumps([nodes, tasks]) + said_besides))
+    for command in (["nodes"], ["tasks"], ["status", "release-42"]):
+        _, shown = run_in_terminal(*command, width=width)
+        text = re.sub(r"\x1b\[[\d;]*m", "", shown)
+        assert max(map(len, text.splitlines())) <= width
+        assert set(re.findall("[A-Za-z]+", text)) <= known, (command, text)
 
 
 def test_terminal_gets_no_table_of_nothing_when_a_task_is_refused(engine: FakeEngine) -> None:

@@ -56,6 +56,15 @@ def test_a_mistake_ends_with_code_2(words: list[str], capsys: pytest.CaptureFixt
     assert "usage: purgeline" in capsys.readouterr().err
 
 
+def test_a_word_that_is_none_of_a_few_is_answered_with_those(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["tasks", "--state", "asleep"])
+    shown = capsys.readouterr().err
+    assert "State." not in shown
+    for state in ("accepted", "running", "done", "partial", "failed", "cancelled"):
+        assert f"'{state}'" in shown.partition("error:")[2]
+
+
 def test_the_worker_is_for_supervisors_and_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse(["worker", "--config", "f"]).run is local.work
     with pytest.raises(SystemExit):

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from engine.cli.client_errors import EngineUnreachableError, ProblemError
-from engine.cli.waiting import POLL_FIRST_S, POLL_LAST_S, wait, why_waiting
+from engine.cli.waiting import (
+    POLL_FIRST_S,
+    POLL_LAST_S,
+    TOLD_EVERY_S,
+    TOLD_FIRST_S,
+    Pulse,
+    still_waiting,
+    wait,
+    why_waiting,
+)
 
 
 class Engine:
@@ -78,3 +87,30 @@ def test_what_partial_tasks_wait_for_is_said_with_a_reason_for_each_node() -> No
         "3 subtasks wait for edge-1 (refused: answered 405); edge-2 (unreachable: gone): "
         "it goes on in the engine, and late delivery makes it done"
     )
+
+
+RUNNING = {"state": "running", "working_layer": "edge", "total": 6, "counter": 3, "failed": 1, "delayed": 1}
+
+
+def test_what_is_waited_for_is_said_with_the_layer_and_the_reasons() -> None:
+    errors = [{"node": "edge-1", "target": "x", "reason": "unreachable: gone"}]
+    assert still_waiting([{**RUNNING, "errors": errors}]) == (
+        "waiting for the task: 4 of 6 subtasks settled, at work: edge, 1 failed, 1 delayed: "
+        "edge-1 (unreachable: gone)"
+    )
+    accepted = {"state": "accepted", "working_layer": "", "total": 2}
+    assert still_waiting([accepted]) == "waiting for the task: 0 of 2 subtasks settled"
+    done = {"state": "done", "total": 2, "counter": 2}
+    assert still_waiting([done, accepted]) == "waiting for 1 of 2 tasks: 2 of 4 subtasks settled"
+
+
+def test_it_is_said_now_and_then_and_not_of_settled_tasks() -> None:
+    said: list[str] = []
+    at = 0.0
+    pulse = Pulse(said.append, lambda: at)
+    for at, count in ((1.0, 0), (TOLD_FIRST_S, 1), (TOLD_EVERY_S, 1), (TOLD_FIRST_S + TOLD_EVERY_S, 2)):
+        pulse([RUNNING])
+        assert len(said) == count, at
+    at = 1000.0
+    pulse([{**RUNNING, "state": "done"}])
+    assert len(said) == 2

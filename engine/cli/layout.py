@@ -1,0 +1,58 @@
+"""How a table fits a terminal: no word of it is broken. Pure.
+
+A table that is too wide loses columns, those that tell least first (`LESS`); one that is still too wide is
+shown as blocks, a row each. Columns of sentences (`SENTENCES`) break between their words, others do not.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LESS: Final = (
+    *("evidence", "oldest_delayed_s", "in_flight", "pid", "version", "listen", "action", "kind", "driver"),
+    *("cancelled", "created_at", "waiting", "layer", "refused", "host", "lag_s", "counter", "acked", "total"),
+)
+SENTENCES: Final = frozenset({"last_error", "reason", "why", "note", "nodes", "parents"})
+_EDGES: Final = 2  # a space at each end
+_GAP: Final = 1
+
+
+def header_of(column: str, widest: int) -> str:
+    """Return the header of a column: its words on lines of their own where its cells are narrower."""
+    words = column.replace("_", " ")
+    width = max(widest, *map(len, words.split()))
+    return textwrap.fill(words, width, break_long_words=False)
+
+
+def fitting(cells: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
+    """Return the columns that a terminal of *width* has room for, and the width of each; empty: show blocks.
+
+    Args:
+        cells: column → what stands in it, in the order of the table.
+        width: of the terminal, in characters.
+    """
+    left = dict(cells)
+    for dropped in (None, *LESS):
+        if dropped is not None and left.pop(dropped, None) is None:
+            continue
+        least = {column: _least(column, texts) for column, texts in left.items()}
+        spare = width - sum(least.values()) - _GAP * (len(least) - 1) - _EDGES
+        if spare >= 0:
+            break
+    else:
+        return {}
+    for column in least.keys() & SENTENCES:
+        more = min(spare, max(0, max(map(len, left[column]), default=0) - least[column]))
+        least[column] += more
+        spare -= more
+    return least
+
+
+def _least(column: str, texts: Sequence[str]) -> int:
+    """Return the least width in which no word of a column is broken."""
+    parts = [word for text in texts for word in text.split()] if column in SENTENCES else texts
+    return max(map(len, (*parts, *column.split("_"))))

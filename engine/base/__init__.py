@@ -1,1 +1,1 @@
-"""What every room may use: memory, timers, buffers, pauses, paths, templates. Imports nothing of ours."""
+"""What every room may use: memory, timers, clocks, buffers, pauses, paths, templates. It imports no room."""

@@ -30,6 +30,7 @@ class Chunk:
         store: that holds them; *reader* reads it.
         postponed: requests that may not be sent yet, or are held; their rows supersede nothing.
         sent: what was sent to the node so far, on a shared store; None on an embedded one.
+        now: UNIX time that the age of rows is counted to, see `RowClock`.
         ttl_s: older rows fail unsent; 0: none does.
     """
 
@@ -41,6 +42,7 @@ class Chunk:
         *,
         postponed: Postponed,
         sent: Sent | None,
+        now: float,
         ttl_s: float,
     ) -> None:
         self.done_rows: list[ParkedRow] = []  #: they are settled
@@ -58,7 +60,8 @@ class Chunk:
         self._cancelled: set[str] = set()  # tasks whose rows have gone from the store meanwhile
         self._unanswered = 0
         self._began_at = time.time()
-        self._oldest_at = self._began_at - ttl_s if ttl_s else 0.0
+        self._now = now
+        self._oldest_at = now - ttl_s if ttl_s else 0.0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, rows: list[ParkedRow]) -> None:
@@ -114,7 +117,7 @@ class Chunk:
         if len(fresh) < len(rows):
             for row in rows:
                 if row.parked_at < self._oldest_at:
-                    reason = too_old(self._began_at - row.parked_at, self._ttl_s)
+                    reason = too_old(self._now - row.parked_at, self._ttl_s)
                     self.failed_rows.append((row, reason))
         return fresh
 

@@ -7,7 +7,6 @@ last look ended. A look that found nothing is not repeated before something has 
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from engine.nodes.ability import incapable_reason
@@ -38,15 +37,23 @@ class DueRows:
         reader: reads the stores.
         reasons: tells stored tasks why their rows wait.
         now: a clock that never goes back, in seconds.
+        row_now: UNIX time that the age of rows is counted to, see `RowClock`.
         ttl_s: older rows are due, because they are to fail; 0: none is.
     """
 
     def __init__(
-        self, reader: StoreReader, reasons: Reasons, now: Callable[[], float], *, ttl_s: float
+        self,
+        reader: StoreReader,
+        reasons: Reasons,
+        now: Callable[[], float],
+        *,
+        row_now: Callable[[], float],
+        ttl_s: float,
     ) -> None:
         self._reader = reader
         self._reasons = reasons
         self._now = now
+        self._row_now = row_now
         self._ttl_s = ttl_s
         self._from: dict[tuple[Store, str], int] = {}  # where the last look of a delivery ended
         self._waiting: dict[str, int] = {}  # nodes whose rows may all not be sent yet, and how many those are
@@ -102,7 +109,7 @@ class DueRows:
             for operation in {row.operation for row in rows} & node.postponed.incapable:
                 asked = (row for row in rows if row.operation == operation)
                 self._reasons.tell(asked, incapable_reason(node.config, operation))
-        return node.postponed.sendable(rows, time.time() - self._ttl_s if self._ttl_s else 0.0)
+        return node.postponed.sendable(rows, self._row_now() - self._ttl_s if self._ttl_s else 0.0)
 
     def _tell_held(self, node: Node, rows: list[ParkedRow]) -> None:
         """Have the tasks of rows that the node refuses say so, whatever they were parked for."""

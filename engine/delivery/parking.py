@@ -7,7 +7,6 @@ one engine as long as it works on it, and by the store afterwards.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from engine.tasks import documents
@@ -15,7 +14,7 @@ from engine.tasks.records import Parked
 from engine.tasks.words import DELAYED, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from engine.observe.counters import Stats
     from engine.tasks.task import Share, Task
@@ -46,12 +45,14 @@ class Parking:
 
     Args:
         rows: the delay queues.
+        now: UNIX time that rows come at, see `RowClock.stamp`.
         is_shared: other engines work with the same store.
     """
 
-    def __init__(self, rows: DelayRows, stats: Stats, *, is_shared: bool) -> None:
+    def __init__(self, rows: DelayRows, stats: Stats, *, now: Callable[[], float], is_shared: bool) -> None:
         self._rows = rows
         self._stats = stats
+        self._now = now
         self._is_shared = is_shared
 
     def park(
@@ -73,7 +74,7 @@ class Parking:
             tells_each: the reason is that of each target; otherwise the task says it once a node.
         """
         task = share.task
-        now = time.time()
+        now = self._now()
         for index in indexes:
             share.states[index] = DELAYED
         if tells_each:

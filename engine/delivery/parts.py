@@ -21,12 +21,14 @@ from engine.delivery.parking import Parking
 from engine.delivery.queues import DelayQueues
 from engine.delivery.reasons import Reasons
 from engine.delivery.redelivery import Redelivery
+from engine.delivery.row_clock import RowClock
 from engine.delivery.sweep import Sweep
 from engine.delivery.touched import Touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from engine.base.clock import SteadyClock
     from engine.base.timer import Timer
     from engine.nodes.node import Node
     from engine.observe.counters import Stats
@@ -63,6 +65,7 @@ class Surroundings:
     reader: StoreReader
     dues: Timer  #: fires at the due times of tasks
     timer: Timer  #: fires at everything else
+    clock: SteadyClock  #: goes on over restarts, see `RowClock`
     stats: Stats
     on_alert: Callable[..., None]  #: told what an operator should know: key, level, message, facts by name
 
@@ -88,13 +91,22 @@ def build_delivery(
     load = Load(asyncio.get_running_loop())
     touched = Touched() if is_shared else None
     full = FullQueues(nodes, rows_max, around.on_alert)
-    queues = DelayQueues(savers, reader, full)
-    parking = Parking(queues, around.stats, is_shared=is_shared)
+    clock = RowClock(around.clock, is_shared=is_shared)
+    queues = DelayQueues(savers, reader, full, now=clock.now)
+    parking = Parking(queues, around.stats, now=clock.stamp, is_shared=is_shared)
     endings = _make_endings(around, load, parking, touched)
     late = LateResults(regions, queues, endings, around.stats, reader=reader, is_shared=is_shared)
     reasons = Reasons(regions, savers)
     redelivery = Redelivery(
-        queues, late, nodes, savers, reader, reasons=reasons, on_alert=around.on_alert, ttl_s=ttl_s
+        queues,
+        late,
+        nodes,
+        savers,
+        reader,
+        reasons=reasons,
+        on_alert=around.on_alert,
+        now=clock.now,
+        ttl_s=ttl_s,
     )
     gone = _make_gone(
         around, queues, late, redelivery, reasons=reasons, gone_after_s=gone_after_s, is_shared=is_shared
@@ -107,7 +119,7 @@ def build_delivery(
         endings=endings,
         late=late,
         redelivery=redelivery,
-        sweep=Sweep(redelivery, late, nodes, savers, reader, queues=queues, ttl_s=ttl_s),
+        sweep=Sweep(redelivery, late, nodes, savers, reader, queues=queues, now=clock.now, ttl_s=ttl_s),
         dispatch=_make_dispatch(around, endings, parking, gone, touched),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,

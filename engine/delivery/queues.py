@@ -7,7 +7,6 @@ count per node and saver. `Redelivery` empties the queues.
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -32,9 +31,12 @@ class DelayQueues:
         savers: write the rows.
         reader: reads the store.
         full: told how many rows a node has.
+        now: UNIX time that the age of rows is counted to, see `RowClock`.
     """
 
-    def __init__(self, savers: SaverPool, reader: StoreReader, full: FullQueues) -> None:
+    def __init__(
+        self, savers: SaverPool, reader: StoreReader, full: FullQueues, *, now: Callable[[], float]
+    ) -> None:
         self.behind: set[str] = set()  #: nodes that have, or had, rows waiting for their parents
         self.on_written: Callable[[str, Sequence[Parked]], None] = _ignore
         """Told of a node that got rows in a shared store, and of those."""
@@ -42,6 +44,7 @@ class DelayQueues:
         self._savers = savers
         self._reader = reader
         self._full = full
+        self._now = now
         self._loop = asyncio.get_running_loop()
         self._counts: dict[str, dict[Saver, _Count]] = {}
         self._counting = asyncio.Lock()
@@ -70,7 +73,7 @@ class DelayQueues:
 
     def oldest_s(self, name: str) -> float:
         """Return the age of a node's oldest row, in seconds; 0 when there is none."""
-        return max(0.0, time.time() - self._oldest_at[name]) if self.depth(name) else 0.0
+        return max(0.0, self._now() - self._oldest_at[name]) if self.depth(name) else 0.0
 
     def note_oldest(self, name: str, parked_at: float) -> None:
         """Take note of when the oldest row of a node was parked, UNIX time."""

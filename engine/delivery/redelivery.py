@@ -64,6 +64,7 @@ class Redelivery:
         savers: write the rows, each to a file of its own; *reader* reads those.
         reasons: tells stored tasks why their rows wait.
         on_alert: told what an operator should know: key, level, message.
+        now: UNIX time that the age of rows is counted to, see `RowClock`.
         ttl_s: older rows fail unsent, see `Chunk`; 0: none does.
     """
 
@@ -77,6 +78,7 @@ class Redelivery:
         *,
         reasons: Reasons,
         on_alert: Callable[[str, str, str], None],
+        now: Callable[[], float],
         ttl_s: float = 0,
     ) -> None:
         self.claims: Claims | None = None  #: with a shared store
@@ -86,9 +88,10 @@ class Redelivery:
         self._savers = savers
         self._reader = reader
         self._on_alert = on_alert
+        self._now = now
         self._ttl_s = ttl_s
         self._loop = asyncio.get_running_loop()
-        self._due_rows = DueRows(reader, reasons, self._loop.time, ttl_s=ttl_s)
+        self._due_rows = DueRows(reader, reasons, self._loop.time, row_now=now, ttl_s=ttl_s)
         self._sent: dict[str, Sent] = {}
         self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[Any]] = {}
@@ -306,6 +309,7 @@ class Redelivery:
                 self._reader,
                 postponed=node.postponed,
                 sent=sent,
+                now=self._now(),
                 ttl_s=self._ttl_s,
             )
             self._chunks[node.name] = chunk

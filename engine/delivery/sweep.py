@@ -8,7 +8,6 @@ its own.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,7 @@ from engine.delivery.chunk import too_old
 from engine.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
@@ -41,6 +40,7 @@ class Sweep:
         results: folds what became of rows.
         nodes: the configured ones, by name.
         queues: tell which nodes have rows.
+        now: UNIX time that the age of rows is counted to, see `RowClock`.
         ttl_s: the age; 0: nothing is too old.
     """
 
@@ -53,6 +53,7 @@ class Sweep:
         reader: StoreReader,
         *,
         queues: DelayQueues,
+        now: Callable[[], float],
         ttl_s: float,
     ) -> None:
         self._redelivery = redelivery
@@ -61,6 +62,7 @@ class Sweep:
         self._nodes = nodes
         self._savers = savers
         self._reader = reader
+        self._now = now
         self._ttl_s = ttl_s
         self._background = Background()
 
@@ -85,7 +87,7 @@ class Sweep:
 
     async def _some(self, node: Node, saver: Saver) -> bool:
         """Fail some rows of a node in a file; return whether there may be more."""
-        before_at = time.time() - self._ttl_s
+        before_at = self._now() - self._ttl_s
         rows = await self._reader.read(saver.store.expired, node.name, before_at, _ROWS_MAX)
         if not rows:
             return False
@@ -93,7 +95,7 @@ class Sweep:
         return has_failed and len(rows) == _ROWS_MAX
 
     async def _fail(self, node: Node, saver: Saver, rows: list[ParkedRow]) -> None:
-        now = time.time()
+        now = self._now()
         logger.warning("{} rows of {} waited longer than delay_ttl_s and fail", len(rows), node.name)
         failed = [(row, too_old(now - row.parked_at, self._ttl_s)) for row in rows]
         await self._results.fold(node, saver, [], failed)

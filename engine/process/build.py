@@ -156,6 +156,7 @@ def _delivery(core: Core) -> Delivery:
             reader=core.reader,
             dues=core.dues,
             timer=core.timer,
+            clock=core.clock,
             stats=core.stats,
             on_alert=core.on_alert,
         ),
@@ -188,7 +189,7 @@ def _admission(core: Core, delivery: Delivery, validator: Validator, replayed: a
 
 def _stores(core: Core, validator: Validator, *, has_predecessor: bool) -> Stores:
     if not core.is_shared:
-        return EmbeddedStores(core.config.engine, core.peers, is_in_use=has_predecessor)
+        return EmbeddedStores(core.config.engine, core.peers, core.clock, is_in_use=has_predecessor)
     from engine.process.shared_store import SharedStore  # noqa: PLC0415 - an embedded store needs no Redis
 
     slot = 0 if core.peers is None else core.peers.slot

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from engine.base.clock import SteadyClock
 from engine.base.timer import Timer
 from engine.notify.outbox import Outbox
 from engine.notify.stored import StoredCallbacks
@@ -37,6 +38,7 @@ class Core:
     stats: Stats
     timer: Timer  #: fires at everything but due times
     dues: Timer  #: fires at the due times of tasks
+    clock: SteadyClock  #: by which rows of delay queues wait
     regions: RegionMap
     nodes: dict[str, Node]  #: by name; filled last, because they tell other parts what comes of subtasks
     savers: SaverPool
@@ -76,6 +78,7 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
         stats=stats,
         timer=timer,
         dues=Timer(loop, on_error=_log_timer_error),
+        clock=SteadyClock(),
         regions=RegionMap(config.engine.region_count),
         nodes={},
         savers=savers,

@@ -10,6 +10,7 @@ from engine.store.layout import check_layout
 from engine.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
+    from engine.base.clock import SteadyClock
     from engine.config.tables import EngineConfig
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -22,20 +23,24 @@ class EmbeddedStores:
     Args:
         settings: says where they are, and how many.
         peers: the other workers, under a supervisor; each slot has files of its own.
+        clock: by which rows of delay queues wait; the stores keep it.
         is_in_use: the worker before this one still works with the files of this slot.
     """
 
-    def __init__(self, settings: EngineConfig, peers: Peers | None, *, is_in_use: bool) -> None:
+    def __init__(
+        self, settings: EngineConfig, peers: Peers | None, clock: SteadyClock, *, is_in_use: bool
+    ) -> None:
         self._folder = Path(settings.data_dir)
         self._count = settings.saver_count
         self._peers = peers
+        self._clock = clock
         self._is_in_use = is_in_use
 
     def make(self, number: int) -> SqliteStore:
         """Return the store of saver *number*, not open yet."""
         slot = 0 if self._peers is None else self._peers.slot
         path = self._folder / f"tasks-{slot * self._count + number}.db"
-        return SqliteStore(path, has_peers=self._peers is not None)
+        return SqliteStore(path, clock=self._clock, has_peers=self._peers is not None)
 
     async def open(self, savers: SaverPool, reader: StoreReader) -> None:
         """Open the stores of all savers.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
+from engine.store.sqlite.store import SqliteStore
+from engine.tasks.records import Batch, Sighting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +64,25 @@ def test_a_closed_file_is_not_read(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(StoreError, match="closed"):
         file.query("SELECT 1")
+
+
+def test_a_wall_clock_that_is_set_forward_makes_no_node_gone_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the process that sees it, nor in the next one."""
+    path, wall = tmp_path / "tasks-0.db", time.time
+    gone, seen = Sighting("old", "", is_gone=True), Sighting("edge-1", "edge")
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.open()
+        store.commit(Batch(sightings=[gone]))
+        monkeypatch.setattr(time, "time", lambda: wall() + 86400)
+        assert store.last_seen()["old"].ago_s < 60
+        store.commit(Batch(sightings=[gone, seen]))
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.open()
+        assert store.last_seen()["old"].ago_s < 60
+        store.commit(Batch(sightings=[gone, seen]))
+    monkeypatch.setattr(time, "time", lambda: wall() + 86400 + 7200)
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.open()
+        assert 7200 <= store.last_seen()["old"].ago_s < 7260, "no engine ran: there is no other clock"

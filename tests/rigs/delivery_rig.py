@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from engine.base.buffers import BufferPool
+from engine.base.clock import SteadyClock
 from engine.base.timer import Timer
 from engine.config.load import parse
 from engine.delivery.parts import Surroundings, build_delivery
@@ -81,6 +82,7 @@ class Rig:
         self.nodes: dict[str, Node] = {}
         self.reader = StoreReader(2)
         savers = SaverPool([])
+        clock = SteadyClock()
         self.delivery = build_delivery(
             Surroundings(
                 regions=self.regions,
@@ -89,6 +91,7 @@ class Rig:
                 reader=self.reader,
                 dues=self.dues,
                 timer=self.timer,
+                clock=clock,
                 stats=self.stats,
                 on_alert=lambda *alert, **facts: self.alerts.append(alert),
             ),
@@ -97,7 +100,7 @@ class Rig:
         self.dispatch = self.delivery.dispatch
         self.load = self.delivery.load
         self.queues = self.delivery.queues
-        self.store = store_kind(folder / "tasks-0.db")
+        self.store = store_kind(folder / "tasks-0.db", clock=clock)
         self.store.open()
         self.saver = Saver(
             self.store,

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from engine.tasks.records import ParkedRow
 
 URL = "http://img.example.com/a"
+
+
+def later() -> Any:
+    """Return a module ``time`` by which more than an hour has passed."""
+    return SimpleNamespace(time=lambda: time.time() + 3700, monotonic=lambda: time.monotonic() + 3700)
 
 
 def dead() -> FakeNode:
@@ -144,8 +149,7 @@ async def test_rows_that_waited_longer_than_they_may_fail_unsent(
         await rig.stored(stored, "partial")
         in_memory = rig.submit(targets=[URL], due_s=600)
         await until(lambda: rig.queues.depth("edge-1") == 3)
-        later = SimpleNamespace(time=lambda: time.time() + 3700)
-        monkeypatch.setattr("engine.delivery.chunk.time", later)
+        monkeypatch.setattr("engine.base.clock.time", later())
         with edge:
             for task in (stored, in_memory):
                 found = await rig.stored(task, "failed")
@@ -170,14 +174,33 @@ async def test_rows_of_a_node_that_stays_away_or_refuses_them_fail_when_they_are
                 await rig.stored(task, "partial")
             await rig.delivery.sweep.run()
             assert rig.queues.total() == 22
-            later = SimpleNamespace(time=lambda: time.time() + 3700)
-            monkeypatch.setattr("engine.delivery.sweep.time", later)
+            monkeypatch.setattr("engine.base.clock.time", later())
             await rig.delivery.sweep.run()
             for task in (behind, refused):
                 found = await rig.stored(task, "failed")
                 assert (found["counter"], found["failed"]) == (0, found["total"])
                 assert "longer than delay_ttl_s (3600)" in found["errors"][-1]["reason"]
             assert rig.queues.total() == 0
+
+
+@pytest.mark.parametrize("jump_s", [30 * 86400, -30 * 86400])
+async def test_a_wall_clock_that_is_set_makes_no_row_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    edge = dead()
+    wall = time.time
+    async with rig_of(tmp_path, {"edge-1": edge}, delay_ttl_s=3600) as rig:
+        before = rig.submit(targets=[URL])
+        await rig.stored(before, "partial")
+        monkeypatch.setattr(time, "time", lambda: wall() + jump_s)
+        after = rig.submit(targets=[URL])
+        await rig.stored(after, "partial")
+        await rig.delivery.sweep.run()
+        assert rig.queues.oldest_s("edge-1") < 60
+        with edge:
+            for task in (before, after):
+                await rig.stored(task, "done")
+        monkeypatch.undo()
 
 
 async def test_rows_that_are_too_old_fail_beside_a_node_with_many_that_is_being_delivered(
@@ -195,8 +218,7 @@ async def test_rows_that_are_too_old_fail_beside_a_node_with_many_that_is_being_
 
         busy = asyncio.create_task(rig.delivery.redelivery.in_between("edge-1", deliver))
         await asyncio.sleep(0)
-        later = SimpleNamespace(time=lambda: time.time() + 3700)
-        monkeypatch.setattr("engine.delivery.sweep.time", later)
+        monkeypatch.setattr("engine.base.clock.time", later())
         await rig.delivery.sweep.run()
         await rig.stored(one, "failed")
         assert rig.queues.depth("edge-1") == 2000
@@ -307,8 +329,8 @@ async def test_a_node_is_ready_when_its_purges_are_delivered_and_prefetches_come
 class HeldStore(SqliteStore):
     """Lets the test do something between the two reads of a delivery."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, **parts: Any) -> None:
+        super().__init__(path, **parts)
         self.is_between = threading.Event()
         self.gate = threading.Event()
 
@@ -355,8 +377,8 @@ async def test_the_depth_is_exact_although_it_is_counted_while_rows_come_and_go(
 class FailingStore(SqliteStore):
     """Each reading function of a delivery fails the first time."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, **parts: Any) -> None:
+        super().__init__(path, **parts)
         self.failed: set[str] = set()
 
     def _fail_once(self, name: str) -> None:

@@ -3,6 +3,10 @@
 During a hot reload the old and the new worker have one file open (*has_peers*). SQLite keeps their
 transactions apart; what this module adds is that nothing a row is called by comes from a counter in
 memory, and that no number is used twice.
+
+The file notes now and then what its clock and the wall clock say (table ``clock``). The next engine goes on
+from there: only the time in which none ran is told by the wall clock. A version that does not know the table
+goes by the wall clock alone.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.base.clock import SteadyClock
 from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
 from engine.store.sqlite.rows import RowReader
@@ -37,14 +42,16 @@ class SqliteStore(RowReader):
 
     Args:
         path: the database file; its folder exists.
+        clock: by which rows wait and nodes are gone; it is set back when the wall clock was set forward.
         has_peers: another process that knows of this one may have it open too: a supervisor's workers.
     """
 
     is_shared = False
 
-    def __init__(self, path: Path, *, has_peers: bool = False) -> None:
+    def __init__(self, path: Path, *, clock: SteadyClock | None = None, has_peers: bool = False) -> None:
         super().__init__(DatabaseFile(path, has_peers=has_peers))
         self._path = path
+        self._clock = clock or SteadyClock()
         self._forget_from = 0
         self._plans: set[bytes] = set()  # keys of plans that the file is known to have
 
@@ -55,6 +62,8 @@ class SqliteStore(RowReader):
         """See `Store.open`."""
         self._file.open(is_in_use=is_in_use)
         self._plans.clear()
+        for steady, wall in self._file.query("SELECT steady, wall FROM clock"):
+            self._clock.go_on_at(steady + max(0.0, time.time() - wall))
         if not is_in_use:
             self._drop_plans()
 
@@ -96,7 +105,7 @@ class SqliteStore(RowReader):
             append_accepted(connection, accepted, done)
             if batch.is_probe:
                 self._probe(connection)
-            write_own_records(connection, batch, done)
+            write_own_records(connection, batch, done, now=self._clock.now())
             connection.execute("COMMIT")
             done.journal *= len(batch.accepted)
             self._plans.update(plans)
@@ -170,7 +179,7 @@ class SqliteStore(RowReader):
 
     def last_seen(self) -> dict[str, LastSeen]:
         """See `Store.last_seen`."""
-        now = time.time()
+        now = self._clock.now()
         rows = self._file.query("SELECT node, layer, at, is_gone FROM seen")
         return {node: LastSeen(max(0.0, now - at), layer, bool(is_gone)) for node, layer, at, is_gone in rows}
 

@@ -49,6 +49,7 @@ _SEE: Final = (
 )
 _CONFIGURED: Final = f"{_SEE}, layer = excluded.layer"
 _GONE: Final = f"{_SEE} WHERE NOT seen.is_gone"
+_NOTE_CLOCK: Final = "INSERT OR REPLACE INTO clock(id, steady, wall) VALUES (1, ?, ?)"
 _DROP_CALLBACKS: Final = "DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))"
 
 _encode = msgspec.json.encode
@@ -83,8 +84,8 @@ def append_plans(connection: sqlite3.Connection, plans: dict[bytes, bytes]) -> N
     connection.executemany("INSERT OR IGNORE INTO plan(key, text) VALUES (?, ?)", plans.items())
 
 
-def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Committed) -> None:
-    """Write all of *batch* but its accepted tasks and its probe."""
+def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Committed, *, now: float) -> None:
+    """Write all of *batch* but its accepted tasks and its probe; *now* is the clock of the store."""
     if batch.documents:
         _put_documents(connection, batch.documents)
     if batch.parked:
@@ -100,7 +101,7 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
         if values:
             connection.execute(sql, (_encode(values).decode(),))
     if batch.sightings:
-        _see(connection, batch.sightings)
+        _see(connection, batch.sightings, now)
     if batch.delivered:
         _release(connection, batch.delivered)
     callbacks = list(batch.callbacks)
@@ -120,15 +121,16 @@ def _present(connection: sqlite3.Connection, delivered: list[Delivered]) -> list
     return [settled for settled in delivered if settled.row.key in present]
 
 
-def _see(connection: sqlite3.Connection, sightings: list[Sighting]) -> None:
+def _see(connection: sqlite3.Connection, sightings: list[Sighting], now: float) -> None:
     """Note when nodes were configured last; a forgotten one has not been for longer than anybody waits."""
     for sql, at, is_gone, part in (
-        (_CONFIGURED, time.time(), 0, [one for one in sightings if not (one.is_gone or one.is_forgotten)]),
-        (_GONE, time.time(), 1, [one for one in sightings if one.is_gone]),
+        (_CONFIGURED, now, 0, [one for one in sightings if not (one.is_gone or one.is_forgotten)]),
+        (_GONE, now, 1, [one for one in sightings if one.is_gone]),
         (_SEE, 0.0, 1, [one for one in sightings if one.is_forgotten]),
     ):
         if part:
             connection.execute(sql, (at, is_gone, _encode(part).decode()))
+    connection.execute(_NOTE_CLOCK, (now, time.time()))
 
 
 def _put_documents(connection: sqlite3.Connection, texts: dict[str, bytes]) -> None:

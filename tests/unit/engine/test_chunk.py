@@ -65,6 +65,7 @@ async def begin(
         queue,
         postponed=none_postponed() if postponed is None else postponed,
         sent=sent,
+        now=time.time(),
         ttl_s=ttl_s,
     )
     running = asyncio.ensure_future(chunk.run(list(queue.rows)))
@@ -130,7 +131,7 @@ async def test_a_postponed_wide_purge_supersedes_nothing() -> None:
     url, wide = row("http://a.com/img/1", 1), row("http://a.com/img/", 2, PREFIX)
     queue = Queue(url, wide)
     node = NotingNode()
-    chunk = Chunk(node, queue, queue, postponed=postponed, sent=None, ttl_s=0)  # type: ignore[arg-type]
+    chunk = Chunk(node, queue, queue, postponed=postponed, sent=None, now=time.time(), ttl_s=0)  # type: ignore[arg-type]
     running = asyncio.ensure_future(chunk.run([url]))
     await asyncio.sleep(0)
     assert requests_of(node) == ["http://a.com/img/1"]
@@ -207,7 +208,7 @@ async def test_what_waited_too_long_fails_unsent_whatever_else_is_sent(*, is_sha
 
 async def test_a_chunk_whose_rows_were_cancelled_meanwhile_is_over_at_once() -> None:
     queue = Queue(row("http://a.com/", 1))
-    chunk = Chunk(NotingNode(), queue, queue, postponed=none_postponed(), sent=None, ttl_s=0)  # type: ignore[arg-type]
+    chunk = Chunk(NotingNode(), queue, queue, postponed=none_postponed(), sent=None, now=0.0, ttl_s=0)  # type: ignore[arg-type]
     rows = list(queue.rows)
     queue.rows.clear()
     await chunk.run(rows)
@@ -249,7 +250,7 @@ async def test_what_is_on_the_wire_is_answered_before_a_cancelled_chunk_is_over(
 
 async def test_rows_that_are_cancelled_while_the_chunk_reads_are_not_sent() -> None:
     queue: Any = Queue(row("http://a.com/", 1))
-    chunk = Chunk(NotingNode(), queue, queue, postponed=none_postponed(), sent=None, ttl_s=0)
+    chunk = Chunk(NotingNode(), queue, queue, postponed=none_postponed(), sent=None, now=0.0, ttl_s=0)
     chunk.forget("t")
     await chunk.run(list(queue.rows))
     assert chunk.done_rows == []

@@ -34,7 +34,7 @@ class Bench:
         reader: Any = self
         self.told: list[tuple[int, str]] = []
         reasons: Any = SimpleNamespace(tell=lambda rows, reason: self.told.append((len(rows), reason)))
-        self.due = DueRows(reader, reasons, lambda: self.s, ttl_s=0)
+        self.due = DueRows(reader, reasons, lambda: self.s, row_now=lambda: self.s, ttl_s=0)
         self.store: Any = self
 
     @staticmethod

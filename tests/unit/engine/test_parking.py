@@ -43,7 +43,7 @@ def share(name: str = "edge-1", operation: Operation = Operation.PURGE_URL) -> S
 
 def make(*, is_shared: bool = False) -> tuple[Parking, Rows, Stats]:
     rows, stats = Rows(), Stats()
-    return Parking(rows, stats, is_shared=is_shared), rows, stats
+    return Parking(rows, stats, now=lambda: 0.0, is_shared=is_shared), rows, stats
 
 
 def test_parked_subtasks_are_rows_at_once_and_the_task_says_why() -> None:

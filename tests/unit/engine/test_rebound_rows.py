@@ -37,7 +37,7 @@ class World:
             )
         )
         self.nodes = {name: NotingNode(name, layer) for name, layer, _ in steps}
-        parking = Parking(world, Stats(), is_shared=is_shared)
+        parking = Parking(world, Stats(), now=lambda: 0.0, is_shared=is_shared)
         self.rebound = Rebound(
             task, world, release=self._release, on_over=self.over.append, park=parking.park
         )

@@ -102,7 +102,7 @@ class World:
         world: Any = self
         stats = Stats()
         touched = Touched() if is_shared else None
-        parking = Parking(world, stats, is_shared=is_shared)
+        parking = Parking(world, stats, now=lambda: 0.0, is_shared=is_shared)
         self.endings = Endings(
             self.regions, world, world, load=world, journal_rows=JournalRows(lambda _: self), parking=parking,
             stats=stats, touched=touched,

@@ -12,9 +12,9 @@ from aiohttp import web
 from loguru import logger
 
 from engine.api.answers import response_of
-from engine.api.bodies import continue_if_expected, lane_of
+from engine.api.bodies import is_continue_expected, lane_of
 from engine.errors import EngineError
-from engine.intake.problems import problem
+from engine.intake.problems import problem, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web.Application:
-    """Return the application with all routes."""
-    app = web.Application(middlewares=[requests.handle], client_max_size=requests.body_max_bytes)
+    """Return the application with all routes; `Requests` stands around it."""
+    app = web.Application(client_max_size=requests.body_max_bytes)
     routes: list[tuple[str, str, Any]] = [
         ("POST", "/v1/engine/task", tasks.submit),
         ("POST", "/v1/engine/tasks", tasks.submit_lines),
@@ -48,7 +48,7 @@ def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web
     ]
     paths: dict[str, list[str]] = {}
     for method, path, handler in routes:
-        app.router.add_route(method, path, handler, expect_handler=continue_if_expected)
+        app.router.add_route(method, path, handler, expect_handler=_leave_to_bodies)
         paths.setdefault(path, []).append(method)
         if method == "GET":
             app.router.add_route("HEAD", path, handler)
@@ -56,6 +56,10 @@ def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web
     for path, methods in paths.items():
         app.router.add_route("OPTIONS", path, _options(", ".join(sorted({*methods, "OPTIONS"}))))
     return app
+
+
+async def _leave_to_bodies(_request: web.Request) -> None:
+    """Say nothing yet to a client that waits for a word: what it is refused for comes before its body."""
 
 
 def _options(allowed: str) -> Any:
@@ -66,7 +70,7 @@ def _options(allowed: str) -> Any:
 
 
 class Requests:
-    """What every request of aiohttp's lane goes through.
+    """What every request of aiohttp's lane goes through, before a route is looked for.
 
     Args:
         stats: counts requests.
@@ -88,12 +92,16 @@ class Requests:
         self._stats = stats
         self._readiness = readiness
         self._refuse = refuse
-        self._server = server
+        self.server = server
         self.body_max_bytes = body_max_bytes
 
-    @web.middleware
     async def handle(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Turn every error into a problem document and tell the connection what is under way."""
+        """Turn every error into a problem document and tell the connection what is under way.
+
+        Args:
+            request: whatever aiohttp's parser took for one.
+            handler: aiohttp's application.
+        """
         lane = lane_of(request)
         self._stats.requests += 1
         if lane is not None:
@@ -103,18 +111,19 @@ class Requests:
         finally:
             if lane is not None:
                 lane.request_ends()
-        response.headers["Server"] = self._server
+        response.headers["Server"] = self.server
         if self._readiness.is_draining:
             response.force_close()
         return response
 
     async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
+            is_continue_expected(request)
             return await handler(request)  # type: ignore[no-any-return]
         except EngineError as exc:
             return response_of(self._refuse(exc))
         except web.HTTPRequestEntityTooLarge:
-            reply = problem(413, f"the body is over {self.body_max_bytes} bytes (body_max_bytes)")
+            return response_of(self._refuse(too_large(self.body_max_bytes)))
         except web.HTTPMethodNotAllowed as exc:
             allowed = ", ".join(sorted({*exc.allowed_methods, "OPTIONS"}))
             detail = f"{request.path} takes {allowed}, not {request.method}"

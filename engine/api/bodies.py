@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
-from engine.api.answers import response_of
 from engine.errors import EngineError, RequestError
-from engine.intake.problems import problem
+from engine.intake.heads import is_json
+from engine.intake.problems import too_large
 
 if TYPE_CHECKING:
     from engine.intake.aiohttp_lane import AiohttpLane
     from engine.intake.fast_lane import ClientConnection
-
-_TYPES: Final = frozenset(
-    {"application/json", "application/x-ndjson", "application/ndjson", "application/jsonl"}
-)
 
 
 class Bodies:
@@ -33,16 +29,22 @@ class Bodies:
         """Return the body of a request.
 
         Raises:
-            RequestError: 415 it is no JSON or compressed, 400 it cannot be read.
+            RequestError: 415 it is no JSON or compressed, 413 it is too large, 400 it cannot be read.
             ConnectionResetError: the client has gone.
         """
-        if request.content_type not in _TYPES and "Content-Type" in request.headers:
-            raise RequestError(415, f"content-type: takes application/json, not {request.content_type!r}")
+        content_type = request.headers.get("Content-Type")
+        if content_type is not None and not is_json(content_type):
+            raise RequestError(415, f"content-type: takes application/json, not {content_type[:80]!r}")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RequestError(415, "content-encoding: send the body as it is, not compressed")
+        if (request.content_length or 0) > request.client_max_size:
+            raise too_large(request.client_max_size)
         lane = lane_of(request)
         if lane is None:
             raise ConnectionResetError("the client has gone")
+        if is_continue_expected(request):
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # the response has not begun
         try:
             async with lane.reading_body(self._timeout_s):
                 return await request.read()
@@ -60,12 +62,13 @@ def lane_of(request: web.Request) -> AiohttpLane | None:
     return connection.lane
 
 
-async def continue_if_expected(request: web.Request) -> web.Response | None:
-    """Tell a client that waits for it to send its body."""
-    expected = request.headers.get("Expect", "")
+def is_continue_expected(request: web.Request) -> bool:
+    """Tell whether the client waits for a word before it sends its body.
+
+    Raises:
+        RequestError: 417, it expects something else.
+    """
+    expected = request.headers.get("Expect", "100-continue")
     if expected.lower() != "100-continue":
-        return response_of(problem(417, f"expect: takes 100-continue, not {expected!r}"))
-    if request.version == HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the response has not begun
-    return None
+        raise RequestError(417, f"expect: takes 100-continue, not {expected[:80]!r}")
+    return "Expect" in request.headers and request.version == HttpVersion11

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import BadHttpMethod
 from loguru import logger
 
 from engine.api.answers import response_of
@@ -14,11 +16,27 @@ from engine.intake.problems import problem
 if TYPE_CHECKING:
     from aiohttp.web_server import Server
 
+    from engine.api.app import Requests
+    from engine.intake.replies import Reply
+
+
+METHODS: Final = "DELETE, GET, HEAD, OPTIONS, POST, PUT"  #: that some route takes
+
+_OTHER_METHOD: Final = re.compile(r"'([!#$%&*+.^_`|~0-9A-Za-z-]{1,40}) \S* HTTP/1\.[01]'\n")
+
 
 class ApiProtocol(web.RequestHandler):
-    """aiohttp's protocol, with problem documents for what its parser refuses."""
+    """aiohttp's protocol, with problem documents for what its parser refuses.
 
-    __slots__ = ()
+    Args:
+        server: value of ``Server`` in these.
+    """
+
+    __slots__ = ("_server_name",)
+
+    def __init__(self, manager: Server, *, server: str, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._server_name = server
 
     def handle_error(
         self,
@@ -32,10 +50,20 @@ class ApiProtocol(web.RequestHandler):
             logger.opt(exception=exc).error("a request failed")
             reply = problem(status, "an error in the engine; its log says more")
         else:
-            reply = problem(status, f"not a valid HTTP request: {(message or 'malformed').splitlines()[0]}")
+            reply = _refusal(status, exc, message or "malformed")
         response = response_of(reply)
+        response.headers["Server"] = self._server_name
         response.force_close()
+        request._version = HttpVersion11  # noqa: SLF001 - aiohttp gives what it cannot read the version 1.0
         return response
+
+
+def _refusal(status: int, exc: BaseException | None, message: str) -> Reply:
+    """Return the reply for bytes that aiohttp's parser refuses; an unknown method is HTTP all the same."""
+    method = _OTHER_METHOD.search(message) if isinstance(exc, BadHttpMethod) else None
+    if method is not None:
+        return problem(405, f"no route takes {method[1]}; they take {METHODS}", headers={"Allow": METHODS})
+    return problem(status, f"not a valid HTTP request: {message.splitlines()[0].rstrip(':')}")
 
 
 class ApiServer:
@@ -43,13 +71,15 @@ class ApiServer:
 
     Args:
         app: with all routes.
+        requests: what every request goes through before the application.
         idle_timeout_s: between two requests of a connection.
     """
 
-    def __init__(self, app: web.Application, *, idle_timeout_s: float) -> None:
+    def __init__(self, app: web.Application, requests: Requests, *, idle_timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None)
         self._server: Server
+        self._requests = requests
         self._idle_timeout_s = idle_timeout_s
 
     async def start(self) -> None:
@@ -57,14 +87,22 @@ class ApiServer:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
+        app = server.request_handler
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            assert isinstance(request, web.Request)
+            return await self._requests.handle(request, app)
+
+        server.request_handler = handle
         self._server = server
 
     def make_protocol(self) -> ApiProtocol:
         """Make the protocol of a connection that is handed over; after `start`."""
         return ApiProtocol(
             self._server,
+            server=self._requests.server,
             loop=self._loop,
-            access_log=None,  # type: ignore[arg-type]
+            access_log=None,
             keepalive_timeout=self._idle_timeout_s,
             max_field_size=16 * 1024,
             max_line_size=16 * 1024,

@@ -202,6 +202,9 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
             metavar="S",
             help="purge each URL once more after S seconds; 0: do not (default: the engine's rebound_s)",
         )
+    option(
+        "--literal", action="store_true", help="a URL that ends in * is meant so, and is no mistaken prefix"
+    )
     option("--wait", action="store_true", help="wait until it is settled; the exit code tells how")
     option("--layer", action="append", default=[], metavar="NAME", help="only this layer; may be repeated")
     option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")

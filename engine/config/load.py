@@ -79,7 +79,7 @@ def _override(table: dict[str, Any], environ: Mapping[str, str]) -> None:
             raise ConfigError(f"environment {name}: no table [{area}]; known: {', '.join(_AREAS)}")
         known = {field.name: field for field in msgspec.structs.fields(_AREAS[area])}
         if key not in known:
-            raise ConfigError(f"environment {name}: unknown key {key!r}{nearest(key, list(known))}")
+            raise ConfigError(f"environment {name}: unknown key {key!r}{nearest(key, sorted(known))}")
         try:
             value = msgspec.convert(text, known[key].type, strict=False)
         except msgspec.ValidationError as exc:
@@ -96,7 +96,7 @@ def _refuse_unknown(table: dict[str, Any], kind: type[Table], where: str) -> Non
     for key, value in table.items():
         if key not in known:
             place = f"[{where}] " if where else ""
-            raise ConfigError(f"{place}unknown key {key!r}{nearest(key, known)}")
+            raise ConfigError(f"{place}unknown key {key!r}{nearest(key, sorted(known))}")
         path = f"{where}.{key}" if where else key
         if path in TABLES:
             for entry in value if isinstance(value, list) else [value]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.base.background import Background
-from engine.errors import BacklogFullError, EngineError, RequestError, StoreError
+from engine.errors import BacklogFullError, EngineError, StoreError
 from engine.intake import task_replies
+from engine.intake.drafting import Drafting
 from engine.intake.forwarding import Forwarding
 from engine.intake.problems import reply_of
 from engine.intake.replies import Reply
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from engine.tasks.task import Task
     from engine.workers.peers import Peers
 
-LINES_MAX: Final = 10_000  #: tasks in one NDJSON request
 _LOOKED_UP_MAX: Final = 1000  #: ids at a time, of tasks that are to be refused
 
 
@@ -85,7 +85,6 @@ class Admission:
         self._reader = reader
         self._replay_over = replayed
         self._looking_up = Background()
-        self._validator = validator
         self._regions = regions
         self._dispatch = dispatch
         self._load = load
@@ -100,6 +99,9 @@ class Admission:
             waiting_max=waiting_max,
             on_taken=self._save,
             on_refused=self._dismiss,
+        )
+        self._drafting = Drafting(
+            asyncio.get_running_loop(), validator, on_drafted=self._add, refuse=self.refuse
         )
         self._forwarding: Forwarding | None = None
         if peers is not None:
@@ -123,21 +125,28 @@ class Admission:
             answer: called once, now or after the commit.
             is_forwarded: another worker has it from its client, and knows that it belongs here.
         """
+        self._drafting.submit(body, token, answer, is_forwarded=is_forwarded)
+
+    def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
+        """Take NDJSON in, a task per line; *answer* gets one NDJSON reply when every line has its own."""
+        self._drafting.submit_lines(body, token, answer)
+
+    def _add(
+        self, task: Task, body: bytes, token: Token, answer: Callable[[Reply], None], *, is_forwarded: bool
+    ) -> None:
+        """Put a valid task where it belongs: into its region and to its saver, or to another worker.
+
+        Raises:
+            EngineError: it is refused.
+        """
         forwarding = self._forwarding
-        try:
-            if not is_forwarded:
-                token.take()
-            task = self._validator.task(body, token.hosts.allows)
-            if forwarding is not None and forwarding.is_elsewhere(task):
-                forwarding.forward(task.id, body, token.name, answer)
-                return
-            task.token = token.name if token.is_limited else ""
-            first = self._regions.add(task)
-            if first is not task:
-                self._again(first, task, answer)
-                return
-        except EngineError as exc:
-            answer(self.refuse(exc))
+        if not is_forwarded and forwarding is not None and forwarding.is_elsewhere(task):
+            forwarding.forward(task.id, body, token.name, answer)
+            return
+        task.token = token.name if token.is_limited else ""
+        first = self._regions.add(task)
+        if first is not task:
+            self._again(first, task, answer)
             return
         task.waiters = [answer]
         if forwarding is not None and forwarding.may_be_known(task):
@@ -145,22 +154,11 @@ class Admission:
         else:
             self._admit(task)
 
-    def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
-        """Take NDJSON in, a task per line; *answer* gets one NDJSON reply when every line has its own."""
-        lines = [line for line in body.split(b"\n") if line.strip()]
-        if not 1 <= len(lines) <= LINES_MAX:
-            detail = f"body: takes 1-{LINES_MAX} lines, a task each, got {len(lines)}"
-            answer(self.refuse(RequestError(422, detail)))
-            return
-        replies = task_replies.LinesReply(len(lines), answer)
-        for number, line in enumerate(lines):
-            self.submit(line, token, replies.line(number))
-
-    def refuse(self, exc: EngineError) -> Reply:
+    def refuse(self, exc: EngineError, *, with_hint: bool = True) -> Reply:
         """Count an error and return its reply."""
         if isinstance(exc, BacklogFullError):
             self._on_alert(f"full:{exc.backlog}", "warning", f"clients are answered 503: {exc}")
-        reply = reply_of(exc)
+        reply = reply_of(exc, with_hint=with_hint)
         if reply.status == 429:  # noqa: PLR2004 - HTTP
             self.stats.requests_limited += 1
         elif reply.status >= 500:  # noqa: PLR2004 - HTTP

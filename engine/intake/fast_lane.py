@@ -10,15 +10,20 @@ for good, to aiohttp, with the bytes that it began with. aiohttp serves the task
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
+from engine.base.turns import SLICE_S
 from engine.errors import RequestError
 from engine.intake.aiohttp_lane import ENDED_EARLY, AiohttpLane
 from engine.intake.heads import HEAD_MAX_BYTES, START
-from engine.intake.problems import problem
+from engine.intake.incoming import Incoming
+from engine.intake.problems import problem, too_large
+from engine.intake.slot import Slot
 
 if TYPE_CHECKING:
+    from engine.intake.auth import Token
     from engine.intake.gate import Gate
     from engine.intake.heads import Head
     from engine.intake.replies import Reply
@@ -28,21 +33,6 @@ PENDING_MAX: Final = 128
 _LINGER_S: Final = 2.0
 """After a refusal, what the client still sends is read and dropped: closing on unread bytes resets the
 connection, and the client would lose the answer."""
-
-
-class _Slot:
-    """The place of one answer in the order of its connection."""
-
-    __slots__ = ("_connection", "is_last", "reply")
-
-    def __init__(self, connection: ClientConnection, *, is_last: bool) -> None:
-        self._connection = connection
-        self.is_last = is_last
-        self.reply: Reply | None = None
-
-    def __call__(self, reply: Reply) -> None:
-        self.reply = reply
-        self._connection.flush()
 
 
 class ClientConnection(asyncio.Protocol):
@@ -59,10 +49,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._tail = b""  # of a head, or of requests that wait for the ones before
         self._is_in_head = False
-        self._chunks: list[bytes] = []  # of a body
-        self._missing = 0  # bytes of the body still to come
-        self._head: Head | None = None  # of the request whose body is being read
-        self._slots: deque[_Slot] = deque()
+        self._incoming: Incoming | None = None  # the request whose body is being read
+        self._slots: deque[Slot] = deque()
         self._since = loop.time()  # of what `check_time` looks at
         self._is_paused = False  # requests wait behind answers
         self._is_clogged = False  # the client does not read its answers
@@ -82,7 +70,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
-        return bool(self._slots or self._head is not None or (self.lane is not None and self.lane.busy))
+        return bool(self._slots or self._incoming is not None or (self.lane is not None and self.lane.busy))
 
     # Connection
 
@@ -109,7 +97,7 @@ class ClientConnection(asyncio.Protocol):
         if self.lane is not None:
             if self.lane.eof_received():
                 return True
-        elif self._tail or self._head is not None:
+        elif self._tail or self._incoming is not None:
             self._say_and_close(problem(400, ENDED_EARLY))
         self.close_if_idle()
         return not self._is_closing or bool(self._slots)
@@ -142,19 +130,26 @@ class ClientConnection(asyncio.Protocol):
         if self.lane is not None:
             self.lane.data_received(data)
             return
-        if self._head is not None:
-            data = self._read_body(data)
+        if self._incoming is not None:
+            data = self._read_body(self._incoming, data)
         elif self._tail:
             data = self._tail + data
             self._tail = b""
+        until = 0.0
         while data and self._is_fast:
             if len(self._slots) >= PENDING_MAX:
                 self._pause(data)
                 return
             rest = self._read_request(data)
-            if rest is None:
+            if not rest:
                 return
             data = rest
+            now = time.monotonic()  # for pipelined requests only: others leave no rest
+            until = until or now + SLICE_S
+            if now > until:
+                self._pause(data)
+                self._loop.call_soon(self._go_on)
+                return
 
     def _read_request(self, data: bytes) -> bytes | None:
         """Read one request at the start of *data*; return the bytes behind it, or None when all are used."""
@@ -163,57 +158,69 @@ class ClientConnection(asyncio.Protocol):
         if head is None:
             self._not_plain(data)
             return None
-        if head.body_bytes > self._gate.body_max_bytes:
-            detail = (
-                f"the body has {head.body_bytes} bytes, at most {self._gate.body_max_bytes} (body_max_bytes)"
-            )
-            self._say_and_close(problem(413, detail))
-            return None
-        end = head_end + head.body_bytes
-        self._head = head
         self._is_in_head = False
+        try:
+            token = self._gate.auth.check(head.authorization, "submit")
+            if head.body_bytes > self._gate.body_max_bytes:
+                raise too_large(self._gate.body_max_bytes)
+        except RequestError as exc:
+            return self._refuse(head, exc, data[head_end:])
+        end = head_end + head.body_bytes
         if len(data) >= end:
-            self._finish(data[head_end:end])
+            self._finish(head, token, data[head_end:end])
             return data[end:]
-        self._chunks = [data[head_end:]]
-        self._missing = end - len(data)
+        self._incoming = Incoming(head, token, data[head_end:])
         self._since = self._loop.time()
         return None
 
-    def _read_body(self, data: bytes) -> bytes:
-        if len(data) < self._missing:
-            self._chunks.append(data)
-            self._missing -= len(data)
+    def _read_body(self, incoming: Incoming, data: bytes) -> bytes:
+        """Read on in a body; return the bytes behind it, none while it is not complete."""
+        behind = incoming.take(data)
+        if behind is None:
             return b""
-        self._chunks.append(data[: self._missing])
-        rest = data[self._missing :]
-        body = b"".join(self._chunks)
-        self._chunks = []
-        self._missing = 0
-        self._finish(body)
-        return rest
+        self._incoming = None
+        self._finish(incoming.head, incoming.token, incoming.body())
+        return behind
 
-    def _finish(self, body: bytes) -> None:
+    def _finish(self, head: Head, token: Token, body: bytes) -> None:
         """Submit a complete request."""
-        head, self._head = self._head, None
-        assert head is not None
+        admission = self._gate.admission
+        slot = self._add_slot(head)
+        if head.is_lines:
+            admission.submit_lines(body, token, slot)
+        else:
+            admission.submit(body, token, slot)
+
+    def _refuse(self, head: Head, error: RequestError, behind: bytes) -> bytes | None:
+        """Answer a request by its head; nothing of its body is kept.
+
+        Args:
+            head: of the request.
+            error: what is wrong with it.
+            behind: the bytes behind the head.
+
+        Returns:
+            The bytes behind the request, or None: its body is still coming, and the connection ends.
+        """
+        reply = self._gate.admission.refuse(error)
+        if len(behind) < head.body_bytes:
+            self._gate.admission.stats.requests += 1
+            self._say_and_close(reply)
+            return None
+        self._add_slot(head)(reply)
+        return behind[head.body_bytes :]
+
+    def _add_slot(self, head: Head) -> Slot:
+        """Count a request, and keep a place for its answer."""
         gate = self._gate
         gate.admission.stats.requests += 1
         is_last = head.is_last or gate.is_draining
-        slot = _Slot(self, is_last=is_last)
+        slot = Slot(self, is_last=is_last)
         self._slots.append(slot)
         if is_last:
             self._is_closing = True
             self._since = self._loop.time()
-        try:
-            token = gate.auth.check(head.authorization, "submit")
-        except RequestError as exc:
-            slot(gate.admission.refuse(exc))
-            return
-        if head.is_lines:
-            gate.admission.submit_lines(body, token, slot)
-        else:
-            gate.admission.submit(body, token, slot)
+        return slot
 
     def _not_plain(self, data: bytes) -> None:
         """Wait for the rest of a head, or give the connection to aiohttp."""
@@ -267,6 +274,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Read the requests that waited behind the answers, as far as they need not wait still."""
+        if not self._is_paused:
+            return
         data, self._tail = self._tail, b""
         self._is_paused = False
         self.data_received(data)
@@ -274,11 +283,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _say_and_close(self, reply: Reply) -> None:
         """Answer after the pending requests, and close; the client may be in the middle of sending."""
-        self._head = None
+        self._incoming = None
         self._tail = b""
-        self._chunks = []
         self._lingers = True
-        slot = _Slot(self, is_last=True)
+        slot = Slot(self, is_last=True)
         self._slots.append(slot)
         slot(reply)
         self._is_closing = True
@@ -309,7 +317,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_closing:
             if waited_s > gate.idle_timeout_s:
                 self._transport.abort()
-        elif self._head is not None:
+        elif self._incoming is not None:
             if waited_s > gate.body_timeout_s:
                 self._say_and_close(problem(408, f"the body took longer than {gate.body_timeout_s:g} s"))
         elif self._tail and not self._is_paused:

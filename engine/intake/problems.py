@@ -18,24 +18,40 @@ _STORE_RETRY_S: Final = 2
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """The body of a problem document. ``field`` is a JSON path, set when the error is about one field."""
+    """The body of a problem document.
+
+    ``field`` is a JSON path, set when the error is about one field; ``line`` the line of an NDJSON request,
+    from 1.
+    """
 
     title: str
     status: int
     detail: str
     field: str = ""
+    line: int = 0
 
 
 def problem(status: int, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None) -> Reply:
     """Return the reply for *status*; *detail* says in a sentence what is wrong and what would be right."""
-    body = msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, detail, field))
+    text = Problem(HTTPStatus(status).phrase, status, detail, field)
+    try:
+        body = msgspec.json.encode(text)
+    except UnicodeEncodeError:  # it quotes bytes of a request that are no UTF-8
+        text.detail = detail.encode(errors="backslashreplace").decode()
+        body = msgspec.json.encode(text)
     return Reply(status, body, CONTENT_TYPE, headers or {})
 
 
-def reply_of(exc: EngineError) -> Reply:
+def too_large(body_max_bytes: int) -> RequestError:
+    """Return the 413 for a body of more bytes than one may have, whether or not all of it has come."""
+    return RequestError(413, f"the body is over {body_max_bytes} bytes (body_max_bytes)")
+
+
+def reply_of(exc: EngineError, *, with_hint: bool = True) -> Reply:
     """Return the reply for an error of the engine."""
     if isinstance(exc, RequestError):
-        return problem(exc.status, exc.detail, field=exc.field, headers=exc.headers)
+        detail = exc.detail if with_hint else exc.short
+        return problem(exc.status, detail, field=exc.field, headers=exc.headers)
     if isinstance(exc, BacklogFullError):
         return problem(503, str(exc), headers={"Retry-After": f"{exc.retry_after_s:.0f}"})
     if isinstance(exc, StoreError):

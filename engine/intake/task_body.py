@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
+from functools import partial
 from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
 from engine.config.checks import REBOUND_MAX_S
+from engine.config.hints import nearest
 from engine.errors import RequestError
 
 TARGETS_MAX: Final = 10_000
 DUE_MAX_S: Final = 7 * 86400
+_NAME_SHOWN: Final = 64
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBLEM = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)  # of msgspec: what, and its JSON path
 
@@ -40,6 +42,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
     due_s: float | None = None
     on_incapable: Literal["refuse", "skip"] | msgspec.UnsetType = msgspec.UNSET  #: not set: not in the digest
     rebound_s: float | msgspec.UnsetType | None = msgspec.UNSET  #: as above
+    literal: bool | msgspec.UnsetType = msgspec.UNSET  #: as above; a URL that ends in ``*`` is meant so
 
 
 def _words_of(kind: Any) -> tuple[str, ...]:
@@ -54,6 +57,8 @@ _CHOICES: Final = {
     for field in msgspec.structs.fields(TaskBody)
     if (words := _words_of(field.type))
 }
+_FIELDS: Final = [field.name for field in msgspec.structs.fields(TaskBody)]
+_KEY_FIELDS: Final = [field.name for field in msgspec.structs.fields(KeyTarget)]
 _decode = msgspec.json.Decoder(TaskBody).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -78,8 +83,11 @@ def _refusal(problem: str) -> RequestError:
     match = _PROBLEM.fullmatch(problem)
     assert match is not None
     what, field = match[1], match[2] or ""
+    hint = None
     if what.startswith("Object contains unknown field"):
-        detail = _unknown_field(what.split("`")[1], KeyTarget if field else TaskBody)
+        name = what.split("`")[1][:_NAME_SHOWN]
+        detail = f"unknown field {name!r}"
+        hint = partial(nearest, name, _KEY_FIELDS if field else _FIELDS)
     elif what.startswith("Object missing required field"):
         detail = f"field {what.split('`')[1]!r} is missing"
     elif field in _CHOICES:
@@ -88,15 +96,7 @@ def _refusal(problem: str) -> RequestError:
         detail = f"takes a string, or an object of host and key; {what[0].lower()}{what[1:]}"
     else:
         detail = what[0].lower() + what[1:]
-    return RequestError(422, f"{field or 'body'}: {detail}", field=field)
-
-
-def _unknown_field(name: str, kind: type[msgspec.Struct]) -> str:
-    known = [field.name for field in msgspec.structs.fields(kind)]
-    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.5)  # its time grows with the length
-    return f"unknown field {name[:64]!r}; " + (
-        f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-    )
+    return RequestError(422, f"{field or 'body'}: {detail}", field=field, hint=hint)
 
 
 def check_fields(asked: TaskBody) -> None:
@@ -115,6 +115,8 @@ def check_fields(asked: TaskBody) -> None:
         raise RequestError(422, f"due_s: takes seconds, more than 0 and at most {DUE_MAX_S}", field="due_s")
     if isinstance(asked.rebound_s, float):
         _check_rebound(asked, asked.rebound_s)
+    if asked.literal is True and asked.kind != "url":
+        raise RequestError(422, "literal: only a URL can be meant literally; leave it out", field="literal")
     if asked.action == "prefetch":
         if asked.kind != "url":
             raise RequestError(422, "kind: a prefetch takes kind 'url' only", field="kind")
@@ -140,9 +142,9 @@ def journal_body(asked: TaskBody, body: bytes) -> bytes:
 
     That version fails a task for good whose body it cannot read: after a rollback, and beside this one.
     """
-    if asked.rebound_s is msgspec.UNSET:
+    if asked.rebound_s is msgspec.UNSET and asked.literal is msgspec.UNSET:
         return body
-    return _encode(msgspec.structs.replace(asked, rebound_s=msgspec.UNSET))
+    return _encode(msgspec.structs.replace(asked, rebound_s=msgspec.UNSET, literal=msgspec.UNSET))
 
 
 def digest_of(asked: TaskBody) -> bytes:

@@ -8,11 +8,12 @@ is skipped, because its cache cannot do what the task asks.
 
 from __future__ import annotations
 
-import difflib
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.config.hints import nearest
 from engine.errors import RequestError
 from engine.nodes import drivers
 from engine.nodes.ability import incapable_reason
@@ -196,6 +197,5 @@ def _refuse_unknown(field: str, names: Sequence[str], known: list[str]) -> None:
         if name not in known:
             if len(name) > _NAME_MAX:
                 raise RequestError(422, f"{field}: a name has at most {_NAME_MAX} characters", field=field)
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:20]) or 'none'}"
-            raise RequestError(422, f"{field}: {name!r} is not configured; {hint}", field=field)
+            detail = f"{field}: {name!r} is not configured"
+            raise RequestError(422, detail, field=field, hint=partial(nearest, name, known))

@@ -44,7 +44,7 @@ _PORT_MAX = 65535
 
 
 def are_plain(targets: Sequence[Any]) -> bool:
-    """Tell whether all targets are texts of the characters that a stored URL has.
+    """Tell whether all targets are texts of the characters that a stored URL has, and none can be a pattern.
 
     One scan goes over all targets together, 0.1 µs a URL. With `plain_start` that is all that a URL in its
     stored form takes; one pattern for the whole URL took 0.4 to 1.4 µs.
@@ -58,6 +58,7 @@ def are_plain(targets: Sequence[Any]) -> bool:
         and text.isprintable()
         and " " not in text
         and "#" not in text
+        and "*" not in text
         and (len(text) < TARGET_MAX_CHARS or max(map(len, targets)) < TARGET_MAX_CHARS)
     )
 
@@ -145,13 +146,19 @@ def _normalise_host(host: str, where: str) -> str:
         return f"[{address}]"
     if not host.isascii() and len(host) <= _HOST_MAX_CHARS:  # encoding a longer one would take long
         try:
-            host = idna.encode(host, uts46=True).decode("ascii")
+            host = _ascii_host(host)
         except (idna.IDNAError, UnicodeError) as exc:
             raise _refuse(where, f"host {_show(host)} is not a valid international name: {exc}") from None
     host = host.lower().removesuffix(".")
     if len(host) > _HOST_MAX_CHARS or not _HOST.fullmatch(host):
         raise _refuse(where, f"host {_show(host)} is not a valid host name")
     return host
+
+
+@functools.lru_cache(4096)
+def _ascii_host(host: str) -> str:
+    """Return the ``xn--`` form of an international name: 50 µs."""
+    return idna.encode(host, uts46=True).decode("ascii")
 
 
 def _refuse_unprintable(rest: str, where: str) -> None:

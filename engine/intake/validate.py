@@ -7,6 +7,7 @@ wrong is the answer; nothing has been stored by then.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import RequestError
-from engine.intake.targets import normalise
+from engine.intake.targets import Normaliser
 from engine.intake.task_body import check_fields, decode, digest_of, journal_body
 from engine.tasks.plan import subtask_count
 from engine.tasks.task import Task
@@ -74,18 +75,28 @@ class Validator:
         Raises:
             RequestError: 400 not JSON, 422 anything wrong in it; the text names the field.
         """
+        draft = self.begin(body, allows_host)
+        draft.work(math.inf)
+        return draft.task()
+
+    def begin(self, body: bytes, allows_host: Callable[[str], bool]) -> Draft:
+        """Return what becomes the task that *body* asks for, when its targets have been worked.
+
+        Raises:
+            RequestError: see `task`, for all but targets.
+        """
         asked = decode(body)
         created_at = time.time()
-        task = self._make(
+        if asked.callback is not None and (reason := self._allows_callback(asked.callback)):
+            raise RequestError(422, f"callback: {reason}", field="callback")
+        return self._draft(
             asked,
             body,
             allows_host,
             task_id=asked.id or self._new_id(created_at),
             created_at=created_at,
+            is_literal=asked.literal is True,
         )
-        if asked.callback is not None and (reason := self._allows_callback(asked.callback)):
-            raise RequestError(422, f"callback: {reason}", field="callback")
-        return task
 
     def replay(self, record: Accepted, plan: bytes = b"") -> Task:
         """Return a task that the journal holds; it was checked when it was accepted.
@@ -103,9 +114,17 @@ class Validator:
         if record.rebound_s >= 0:
             asked.rebound_s = record.rebound_s
         stored = self._topology.stored(record.plan, plan) if plan else None
-        task = self._make(
-            asked, record.body, all_hosts, task_id=record.id, created_at=record.created_at, plan=stored
+        draft = self._draft(
+            asked,
+            record.body,
+            all_hosts,
+            task_id=record.id,
+            created_at=record.created_at,
+            plan=stored,
+            is_literal=True,
         )
+        draft.work(math.inf)
+        task = draft.task()
         task.due_s = record.due_s
         task.due_at = record.created_at + record.due_s
         task.digest, task.token = record.digest, record.token
@@ -118,7 +137,7 @@ class Validator:
             if self._is_ours is None or self._is_ours(made):
                 return made
 
-    def _make(
+    def _draft(
         self,
         asked: TaskBody,
         body: bytes,
@@ -126,8 +145,9 @@ class Validator:
         *,
         task_id: str,
         created_at: float,
+        is_literal: bool,
         plan: Plan | None = None,
-    ) -> Task:
+    ) -> Draft:
         check_fields(asked)
         if plan is None:
             on_incapable = asked.on_incapable
@@ -139,25 +159,78 @@ class Validator:
                 soft=asked.soft,
                 skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
             )
-        targets = normalise(asked, allows_host)
+        due_s = self._due_s if asked.due_s is None else asked.due_s
+        rebound_s = asked.rebound_s if isinstance(asked.rebound_s, float) else self._rebound_s
+        return Draft(
+            asked,
+            body,
+            plan,
+            Normaliser(asked, allows_host, is_literal=is_literal),
+            task_id=task_id,
+            created_at=created_at,
+            due_s=due_s,
+            rebound_s=rebound_s,
+        )
+
+
+class Draft:
+    """A task whose fields have been checked, and whose targets are being worked; made by `Validator`."""
+
+    __slots__ = (
+        "_asked",
+        "_body",
+        "_created_at",
+        "_due_s",
+        "_plan",
+        "_rebound_s",
+        "_targets",
+        "_task_id",
+        "work",
+    )
+
+    def __init__(
+        self,
+        asked: TaskBody,
+        body: bytes,
+        plan: Plan,
+        targets: Normaliser,
+        *,
+        task_id: str,
+        created_at: float,
+        due_s: float,
+        rebound_s: float,
+    ) -> None:
+        self._asked = asked
+        self._body = body
+        self._plan = plan
+        self._targets = targets
+        self._task_id = task_id
+        self._created_at = created_at
+        self._due_s = due_s
+        self._rebound_s = rebound_s
+        self.work = targets.work  #: `Normaliser.work`
+
+    def task(self) -> Task:
+        """Return the task; after `work`."""
+        asked, plan = self._asked, self._plan
+        targets = self._targets.targets()
         task = Task(
-            id=task_id,
+            id=self._task_id,
             action=asked.action,
             kind=asked.kind,
             targets=targets,
             soft=asked.soft,
             prefetch=asked.prefetch,
             callback=asked.callback,
-            due_s=self._due_s if asked.due_s is None else asked.due_s,
-            body=journal_body(asked, body),
+            due_s=self._due_s,
+            body=journal_body(asked, self._body),
             digest=digest_of(asked) if asked.id else b"",
-            created_at=created_at,
+            created_at=self._created_at,
         )
         task.plan = plan
         if asked.action == "purge" and asked.kind == "url":
+            task.rebound_s = self._rebound_s
             if isinstance(asked.rebound_s, float):
-                task.rebound_s = task.rebound_asked_s = asked.rebound_s
-            else:
-                task.rebound_s = self._rebound_s
+                task.rebound_asked_s = asked.rebound_s
         task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
         return task

@@ -110,7 +110,8 @@ def make_interface(
     engine_routes = EngineRoutes(
         auth, bodies, overview, readiness, forget=forget, logs=core.logs, peers=core.peers
     )
-    api = ApiServer(make_app(task_routes, engine_routes, requests), idle_timeout_s=settings.idle_timeout_s)
+    app = make_app(task_routes, engine_routes, requests)
+    api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
     return Interface(
         api,
         _gate(settings, admission, auth, api),

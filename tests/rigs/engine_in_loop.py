@@ -16,18 +16,20 @@ from engine.process.build import build
 from engine.process.lifecycle import Lifecycle
 
 
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run(scenario: Callable[[], Coroutine[Any, Any, None]], *, limit_s: float = 60) -> None:
     """Run *scenario* on the loop that the engine runs on in earnest."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.wait_for(scenario(), 60))
+        runner.run(asyncio.wait_for(scenario(), limit_s))
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, node_url: str, **settings: object) -> AsyncIterator[tuple[Lifecycle, int]]:
+async def running(
+    folder: Path, node_url: str, *, driver: str = "ats", **settings: object
+) -> AsyncIterator[tuple[Lifecycle, int]]:
     """Start an engine with one node; give it and its port, and stop it at the end."""
     table = {
         "engine": {"data_dir": str(folder / "var"), "drain_timeout_s": 1, **settings},
-        "node": [{"name": "edge-1", "driver": "ats", "url": node_url, "evidence": "any"}],
+        "node": [{"name": "edge-1", "driver": driver, "url": node_url, "evidence": "any"}],
     }
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)

@@ -13,8 +13,9 @@ from engine.config.load import parse
 from engine.config.tables import AuthConfig
 from engine.delivery.load import Load
 from engine.errors import BacklogFullError, StoreError
-from engine.intake.admission import LINES_MAX, Admission
+from engine.intake.admission import Admission
 from engine.intake.auth import Auth
+from engine.intake.drafting import LINES_MAX
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.observe.counters import Stats

@@ -91,6 +91,15 @@ def test_a_rebound_is_asked_for_or_turned_off(engine: Engine, run: Callable[...,
     assert engine.bodies[0]["rebound_s"] == float(seconds)
 
 
+@pytest.mark.parametrize("command", ["purge", "prefetch"])
+def test_a_url_with_a_star_at_its_end_can_be_meant(
+    engine: Engine, run: Callable[..., int], command: str
+) -> None:
+    assert run(command, "http://a/*", "--literal") == 0
+    assert run(command, "http://a/*") == 0
+    assert [body.get("literal") for body in engine.bodies] == [True, None]
+
+
 def test_targets_come_from_words_files_and_standard_input(
     engine: Engine, run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

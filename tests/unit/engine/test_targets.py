@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.errors import RequestError
-from engine.intake.targets import normalise
+from engine.intake.targets import Normaliser, normalise
 from engine.intake.task_body import decode
 from engine.intake.urls import normalise_url
 from engine.intake.validate import all_hosts
@@ -69,6 +69,53 @@ def test_a_host_outside_the_sites_is_refused_wherever_it_stands() -> None:
             stored_of({"kind": kind, "targets": [target]}, allows)
 
 
+STARS = ["http://a.com/album/*", "http://a.com/a?q=*", "HTTP://a.com/*#x", "http://a.com/**"]
+
+
+@pytest.mark.parametrize("action", ["purge", "prefetch"])
+@pytest.mark.parametrize("star", STARS)
+def test_a_url_that_ends_in_a_star_is_refused_with_the_kind_that_is_meant(star: str, action: str) -> None:
+    """Also among many; a star elsewhere is a letter that nobody takes for more."""
+    targets = ["http://a.com/1", "http://a.com/a*b", star, "http://a.com/2"]
+    with pytest.raises(
+        RequestError, match=r"targets\[2\]: ends in '\*'.*'prefix' \(--prefix\).*\"literal\": true"
+    ):
+        stored_of({"action": action, "targets": targets})
+    assert stored_of({"action": action, "targets": targets, "literal": True}) == [
+        targets[0],
+        targets[1],
+        star.partition("#")[0].replace("HTTP", "http"),
+        targets[3],
+    ]
+    for kind in ("prefix", "regex"):
+        assert stored_of({"kind": kind, "targets": [star]})
+
+
+@pytest.mark.parametrize("target", ["http://a.com/k", "https://a.com/k/l", "HTTP://a.com/"])
+def test_a_url_is_no_surrogate_key(target: str) -> None:
+    with pytest.raises(RequestError, match=r"targets\[0\]: takes host/key.*; a URL goes with kind 'url'"):
+        stored_of({"kind": "key", "targets": [target]})
+    with pytest.raises(RequestError, match="no valid host"):
+        stored_of({"kind": "key", "targets": [{"host": target, "key": "k"}]})
+    assert stored_of({"kind": "key", "targets": ["a.com/http://b.com/k"]}) == ["a.com/http://b.com/k"]
+
+
+def test_targets_worked_in_slices_are_the_same_targets() -> None:
+    targets = [f"http://{'AB'[number % 7 // 6]}.com/{number % 900}" for number in range(1000)]
+    asked = decode(json.dumps({"targets": targets}).encode())
+    normaliser = Normaliser(asked, all_hosts, is_literal=False)
+    slices = 1
+    while not normaliser.work(0):
+        slices += 1
+    assert slices > 10
+    assert normaliser.targets() == normalise(asked, all_hosts)
+
+
+def test_urls_in_stored_form_are_one_slice() -> None:
+    asked = decode(json.dumps({"targets": [f"http://a.com/{number}" for number in range(1000)]}).encode())
+    assert Normaliser(asked, all_hosts, is_literal=False).work(0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_many_targets_give_what_each_alone_gives(seed: int) -> None:
     """The short way for common URLs is the long way, only shorter; also between odd neighbours."""
@@ -83,11 +130,11 @@ def test_many_targets_give_what_each_alone_gives(seed: int) -> None:
             wrong[url] = exc.detail
         else:
             expected.append(url)
-            assert stored_of({"targets": [url]}) == [stored], f"seed {seed}: {url!r}"
+            assert stored_of({"targets": [url], "literal": True}) == [stored], f"seed {seed}: {url!r}"
     for url, detail in wrong.items():
         with pytest.raises(RequestError) as caught:
-            stored_of({"targets": [url]})
+            stored_of({"targets": [url], "literal": True})
         assert caught.value.detail == detail, f"seed {seed}: {url!r}"
-    assert stored_of({"targets": expected}) == list(
+    assert stored_of({"targets": expected, "literal": True}) == list(
         dict.fromkeys(normalise_url(url, "t")[0] for url in expected)
     )

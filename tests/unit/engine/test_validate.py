@@ -148,6 +148,8 @@ def test_new_ids_are_distinct_sort_by_time_and_are_valid_ids() -> None:
         ({"targets": [{"host": "a", "key": "b"}], "kind": "host"}, "targets[0]", ["takes a URL"]),
         ({"targets": ["a.com/x"], "kind": "host"}, "targets[0]", ["not a valid host name"]),
         ({"targets": ["x"], "kind": "prefix"}, "targets[0]", ["not an absolute URL"]),
+        ({"targets": ["a.com"], "kind": "host", "literal": True}, "literal", ["only a URL"]),
+        ({"targets": [URL], "literal": 1}, "literal", ["expected `bool`"]),
         ({"targets": [{"host": "a", "key": "b"}], "kind": "regex"}, "targets[0]", ["takes a URL"]),
         ({"targets": ["http://a/b c"], "kind": "regex"}, "targets[0]", ["percent-encoded"]),
     ],
@@ -222,6 +224,19 @@ def test_the_journal_has_a_rebound_beside_the_body(asked: float | None, rebound_
     again = one.replay(record)
     assert again.rebound_s == task.rebound_s == rebound_s
     assert again.digest == task.digest
+
+
+def test_the_journal_has_no_field_that_the_version_before_does_not_know() -> None:
+    """Nor is a target refused that was accepted by it, or with the field."""
+    one = validator()
+    star = "http://a.com/*"
+    task = one.task(json.dumps({"id": "t", "targets": [star], "literal": True}).encode(), all_hosts)
+    assert "literal" not in json.loads(task.body)
+    assert one.replay(Accepted("t", 1000.0, 5.0, task.digest, task.body)).targets == [star]
+    plain = one.task(json.dumps({"id": "t", "targets": [URL]}).encode(), all_hosts)
+    literal = one.task(json.dumps({"id": "t", "targets": [URL], "literal": False}).encode(), all_hosts)
+    assert plain.digest != literal.digest
+    assert "literal" not in json.loads(literal.body)
 
 
 def test_a_task_that_was_kept_without_its_plan_is_planned_again() -> None:

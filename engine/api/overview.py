@@ -138,6 +138,7 @@ class Overview:
 
     def _node_document(self, node: Node) -> dict[str, Any]:
         state, reason, since = _shown_state(node)
+        last_error, last_error_at = node.health.recent_error()
         return {
             "name": node.name,
             "layer": node.layer,
@@ -155,8 +156,8 @@ class Overview:
             "failed": node.failed_count,
             "evidence": node.proving.judge.rests_on,
             "held": node.holds.documents(),
-            "last_error": node.health.last_error,
-            "last_error_at": node.health.last_error_at,
+            "last_error": last_error,
+            "last_error_at": last_error_at,
             "notes": list(drivers.notes(node.config)),
         }
 

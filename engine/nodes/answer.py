@@ -17,6 +17,8 @@ class Answer(NamedTuple):
     text: bytes = b""
     """Its head and what lay behind it, up to `SAMPLE_BYTES` of the body; empty when it bears the own mark, or
     nobody asks for one."""
+    said: bytes = b""
+    """The same of a 400, whatever mark it bears: only the cache's own words say what it cannot read."""
 
 
 class Sign(NamedTuple):

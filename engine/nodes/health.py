@@ -35,6 +35,7 @@ WRONG_UNTIL_SICK: Final = 20
 node that does half of what it is asked one run in a million is so long."""
 _WRONG_TARGETS: Final = 3
 _WRONG_KEPT: Final = 64
+ERROR_KEPT_S: Final = 3600  #: what went wrong is shown so long after that, while the node is ready
 _CONNECT_BASE_S: Final = 0.05
 _CONNECT_MAX_S: Final = 5.0
 
@@ -116,6 +117,12 @@ class Health:
         """Keep what went wrong last; operators are shown it."""
         self.last_error = reason
         self.last_error_at = time.time()
+
+    def recent_error(self) -> tuple[str, float]:
+        """Return what went wrong last, and when (UNIX time); nothing where that is over and long ago."""
+        if self.state is _READY and time.time() - self.last_error_at > ERROR_KEPT_S:
+            return "", 0.0
+        return self.last_error, self.last_error_at
 
     def answered(self) -> None:
         """The node gave an answer, whatever it was: failures before it do not count any more."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.nodes import drivers
 from engine.nodes.evidence import Whose
+from engine.nodes.said import said_in
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -161,4 +162,6 @@ class Readings:
             if answer.status < _CLIENT_ERROR:
                 return f"refused: {said}, a redirect: let {config.name} answer {method} itself"
             return f"refused: {said}: let {method} in from this engine (ACL, method) on {config.name}"
-        return f"{said} to a prefetch" if operation is _PREFETCH else said
+        said = f"{said} to a prefetch" if operation is _PREFETCH else said
+        words = said_in(answer.said)
+        return f"{said}: {words}" if words else said

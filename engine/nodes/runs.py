@@ -11,6 +11,7 @@ STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: |\r)")
 _RUN_MIN: Final = 2
 _STATUS_LINE_MIN: Final = 14  #: ``HTTP/1.1 200 `` and a line end
 _NONE: Final = (0, b"")
+_EACH: Final = frozenset({b"204", b"304", b"400"})  #: without a body by nature, or with words that are kept
 
 
 def read_run(
@@ -33,7 +34,7 @@ def read_run(
     if count < _RUN_MIN or line_end < pos + _STATUS_LINE_MIN:
         return _NONE
     line = STATUS_LINE.match(buffer, pos, line_end)
-    if line is None or line[1] != b"1" or line[2] < b"200" or line[2] in {b"204", b"304"}:
+    if line is None or line[1] != b"1" or line[2] < b"200" or line[2] in _EACH:
         return _NONE
     run = bytes(memoryview(buffer)[pos:run_end])
     lower = run.lower()

@@ -39,6 +39,7 @@ _REPEAT_MAX_BYTES: Final = 4096
 _LENGTH_DIGITS_MAX: Final = 18
 _NO_BODY = frozenset({204, 304})
 _INFORMATIONAL: Final = 200
+_UNREADABLE: Final = 400
 _WAITED_HEAD_BYTES: Final = 8192  #: of a longer head the body is not waited for
 
 
@@ -61,6 +62,7 @@ class AnswerReader:
         "_left",
         "_number_at",
         "_pieces",
+        "_said",
         "_sample",
         "_sign",
         "_state",
@@ -76,6 +78,7 @@ class AnswerReader:
         self._body_bytes = 0
         self._keep_alive = True
         self._sample = b""  # `Answer.text` of the answer that is being read
+        self._said = b""  # `Answer.said`, where that answer is a 400
         self._text = b""  # of the answer that may be repeated
         self._answer: Answer | None = None
         self._digits = 0  # of the number in that text; 0: it has none
@@ -119,7 +122,8 @@ class AnswerReader:
                     raise WireError(_HEAD_TOO_LONG)
                 self._read_head(buffer, pos, head_end)
                 start, pos = pos, head_end + 4
-                if self._sign is not None and not self._look_for_mark(self._sign, buffer, start, pos, end):
+                is_looked_at = self._sign is not None or self._status == _UNREADABLE
+                if is_looked_at and not self._look_closer(buffer, start, pos, end):
                     self._state = _HEAD
                     return start
                 if self._state == _LENGTH and self._left <= end - pos:
@@ -154,25 +158,30 @@ class AnswerReader:
             number = buffer[pos + at : pos + at + digits]
         return pos
 
-    def _look_for_mark(self, sign: Sign, buffer: bytearray, start: int, body: int, end: int) -> bool:
+    def _look_closer(self, buffer: bytearray, start: int, body: int, end: int) -> bool:
         """Find out whether an answer, whose head has been read, bears the own mark; if not, keep its text.
+
+        The text of a 400 is kept in any case.
 
         Returns:
             False: what is wanted of its body is not there yet.
         """
         if self._state == _HEAD:
-            return True  # it was an interim one
-        if buffer.find(sign.mark, start, body) > 0:
-            head = bytes(memoryview(buffer)[start:body]).lower()
-            if head.count(MARK_NAME) == 1:
-                self._sample = b""
-                return True
+            return True  # it was an interim one, and the status is that of the answer before
+        sign = self._sign
+        is_marked = sign is None
+        if sign is not None and buffer.find(sign.mark, start, body) > 0:
+            is_marked = bytes(memoryview(buffer)[start:body]).lower().count(MARK_NAME) == 1
+        if is_marked and self._status != _UNREADABLE:
+            self._sample = b""
+            return True
         until = body + SAMPLE_BYTES
         if self._state == _LENGTH:
             until = min(until, body + self._left)
             if until > end and body - start <= _WAITED_HEAD_BYTES:
                 return False
-        self._sample = bytes(memoryview(buffer)[start : min(until, end)])
+        self._said = bytes(memoryview(buffer)[start : min(until, end)])
+        self._sample = b"" if is_marked else self._said
         return True
 
     def _may_repeat(self, text: bytes, answer: Answer) -> None:
@@ -206,7 +215,8 @@ class AnswerReader:
             raise WireError("the connection was closed in the middle of an answer")
 
     def _finish(self, body_bytes: int) -> Answer:
-        answer = Answer(self._status, body_bytes, self._keep_alive, self._sample)
+        said = self._said if self._status == _UNREADABLE else b""
+        answer = Answer(self._status, body_bytes, self._keep_alive, self._sample, said)
         self._state = _HEAD
         self._body_bytes = 0
         self._left = 0

@@ -233,7 +233,7 @@ def test_an_answer_that_will_not_change_fails_at_once(tmp_path: Path) -> None:
         EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine,
     ):
         task = engine.wait_for(engine.submit([f"http://{HOST}/a"]))
-        assert (task["state"], task["errors"][0]["reason"]) == ("failed", "answered 400")
+        assert (task["state"], task["errors"][0]["reason"]) == ("failed", "answered 400: Said")
         assert len(node.requests) == 1
 
 

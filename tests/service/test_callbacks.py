@@ -53,7 +53,7 @@ def test_a_failed_task_is_reported_as_well(receiver: Receiver, tmp_path: Path) -
         engine.submit([f"http://{HOST}/a"], callback=receiver.url)
         (document,) = [post.document for post in receiver.wait_for_posts(1)]
         assert (document["state"], document["failed"]) == ("failed", 1)
-        assert document["errors"][0]["reason"] == "answered 400"
+        assert document["errors"][0]["reason"] == "answered 400: Said"
 
 
 def test_a_callback_is_tried_again_after_an_error(receiver: Receiver, tmp_path: Path) -> None:

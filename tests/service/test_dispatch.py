@@ -85,7 +85,11 @@ async def test_a_parent_that_fails_for_good_fails_the_task_and_the_edge_is_purge
             assert edge.urls == [URL]
             assert (found["counter"], found["failed"]) == (1, 1)
             [error] = found["errors"]
-            assert (error["node"], error["target"], error["reason"]) == ("parent-1", URL, "answered 400")
+            assert (error["node"], error["target"], error["reason"]) == (
+                "parent-1",
+                URL,
+                "answered 400: Said",
+            )
 
 
 async def test_a_passing_trouble_is_tried_again_and_a_lasting_one_is_kept(tmp_path: Path) -> None:

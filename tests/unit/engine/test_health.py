@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from engine.nodes.health import FAILURES_UNTIL_DOWN, WRONG_UNTIL_SICK, Health, NodeState
+from engine.nodes.health import (
+    ERROR_KEPT_S,
+    FAILURES_UNTIL_DOWN,
+    WRONG_UNTIL_SICK,
+    Health,
+    NodeState,
+)
 from engine.tasks.words import Operation
 
 
@@ -33,6 +39,25 @@ def test_only_several_failures_in_a_row_take_a_node_down() -> None:
     assert health.state is NodeState.DOWN
     assert health.is_down
     assert not health.takes_new
+
+
+def test_what_went_wrong_is_shown_until_the_node_has_been_ready_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = 1000.0
+    monkeypatch.setattr("engine.nodes.health.time.time", lambda: at)
+    health = down()
+    assert health.recent_error() == ("closed", 1000.0)
+    at += 10 * ERROR_KEPT_S
+    assert health.recent_error() == ("closed", 1000.0)
+    health.answers_again()
+    health.ready()
+    assert health.recent_error() == ("", 0.0)
+    health.note("answered 405")
+    at += ERROR_KEPT_S
+    assert health.recent_error() == ("answered 405", at - ERROR_KEPT_S)
+    at += 1
+    assert health.recent_error() == ("", 0.0)
 
 
 def test_one_failure_short_of_going_down_is_told() -> None:

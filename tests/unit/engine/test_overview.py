@@ -35,7 +35,7 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False, needs
         coalesced=6,
         health=SimpleNamespace(
             last_error="gone",
-            last_error_at=7.0,
+            recent_error=lambda: ("gone", 7.0),
             returns=8,
             since=12.0,
             keeps_rows=state in {NodeState.DOWN, NodeState.SICK, NodeState.UNPROVEN},

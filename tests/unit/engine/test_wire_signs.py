@@ -34,6 +34,22 @@ def read(*reads: bytes, sign: Sign | None = OWN) -> list[Answer]:
     return answers
 
 
+@pytest.mark.parametrize("sign", [OWN, None])
+@pytest.mark.parametrize("lines", [(MARK,), ()])
+def test_the_words_of_a_400_are_kept_whatever_it_bears(sign: Sign | None, lines: tuple[bytes, ...]) -> None:
+    """In runs, in repeats and in pieces; the answer after it has none."""
+    alone = empty(*lines, status=b"400 Bad ban")
+    with_body = b"\r\n".join([b"HTTP/1.1 400 No", *lines, b"Content-Length: 3", b"", b"why"])
+    for bad in (alone, with_body):
+        data = empty(MARK) + bad * 4 + empty(MARK)
+        for reads in ([data], [data[place : place + 1] for place in range(len(data))]):
+            answers = read(*reads, sign=sign)
+            assert [answer.status for answer in answers] == [200, *[400] * 4, 200]
+            assert [answer.said for answer in answers] == [b"", *[bad] * 4, b""]
+            is_own = sign is None or bool(lines)
+            assert {answer.text for answer in answers} == ({b""} if is_own else {b"", bad})
+
+
 def test_without_a_sign_no_text_is_kept() -> None:
     assert {answer.text for answer in read(empty() * 5 + page(7) + empty(OTHER), sign=None)} == {b""}
 

@@ -7,14 +7,14 @@ import pytest
 from tests.rigs.cluster_checker import Plan, Run
 
 SHORT = {
-    "seconds": 25.0,
+    "seconds": 16.0,
     "clients": 6,
-    "kill_every_s": 6.0,
-    "dead_for_s": 3.0,
-    "cache_down_at_s": 4.0,
-    "cache_down_for_s": 6.0,
+    "kill_every_s": 4.0,
+    "dead_for_s": 2.0,
+    "cache_down_at_s": 3.0,
+    "cache_down_for_s": 4.0,
     "settle_timeout_s": 60.0,
-    "pause_s": 0.04,
+    "pause_s": 0.06,
 }
 
 
@@ -30,7 +30,7 @@ def test_three_engines_on_one_redis_lose_nothing_when_everything_dies_in_turn(tm
 @pytest.mark.timeout(100)
 def test_one_engine_on_its_own_files_loses_nothing_either(tmp_path: Path) -> None:
     """The checker itself, on what is known to work."""
-    plan = Plan(store="sqlite", engines=1, **{**SHORT, "seconds": 10.0, "dead_for_s": 0.5})  # type: ignore[arg-type]
+    plan = Plan(store="sqlite", engines=1, **{**SHORT, "seconds": 6.0, "dead_for_s": 0.5})  # type: ignore[arg-type]
     with Run(plan, tmp_path, say=print) as run:
         report = run.check()
     print(report)

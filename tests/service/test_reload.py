@@ -37,7 +37,7 @@ def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, wor
     ):
         pid = engine.pid
         before = descriptors(pid)
-        with Load("127.0.0.1", engine.port, pause_s=0.1) as load:
+        with Load("127.0.0.1", engine.port, pause_s=0.2) as load:
             for _ in range(2):
                 wait_until(lambda: len(load.seen.accepted) > 200, what="load")
                 engine.reload()

@@ -12,6 +12,8 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from loguru import logger
+
 from engine.base.backoff import backoff_s
 from engine.errors import WireError
 from engine.nodes import drivers
@@ -104,7 +106,11 @@ class Probe:
 
     async def ask(self) -> Problem | None:
         """Return None when the node answers as one whose purges count, otherwise what is wrong."""
-        problem = await self._ask()
+        try:
+            problem = await self._ask()
+        except Exception as exc:  # noqa: BLE001 - without a next question the node would be down for ever
+            logger.opt(exception=exc).error("the probe of {} failed", self._config.name)
+            return Problem(f"the probe of {self._config.url} failed: {exc!r}", NodeState.DOWN)
         if problem is None or problem.state is NodeState.UNPROVEN:
             self._judge.is_overruled = problem is not None and problem.is_hidden
         return problem

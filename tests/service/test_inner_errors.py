@@ -4,6 +4,11 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
+from engine.nodes.answer import Answer
+from engine.nodes.health import NodeState
+from engine.nodes.probe import Probe, Problem
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.waiting import until
@@ -53,3 +58,28 @@ def test_a_client_that_leaves_before_its_answer_is_no_error(tmp_path: Path) -> N
         assert "Traceback" not in (tmp_path / "log").read_text()
 
     run(scenario)
+
+
+def test_a_probe_that_fails_inside_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        failed: list[Answer] = []
+        with FakeNode() as node:
+            async with running(tmp_path, node.url) as (engine, _):
+                problem_of = Probe._problem_of
+
+                def once_wrong(probe: Probe, answer: Answer, nonce: str) -> Problem | None:
+                    if not failed:
+                        failed.append(answer)
+                        raise RuntimeError("secret inner state")
+                    return problem_of(probe, answer, nonce)
+
+                monkeypatch.setattr(Probe, "_problem_of", once_wrong)
+                [edge] = engine.parts.core.nodes.values()
+                edge.start_probe()
+                await until(lambda: edge.state is NodeState.READY)
+        assert failed
+
+    run(scenario)
+    assert "secret inner state" in (tmp_path / "log").read_text()

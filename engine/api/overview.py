@@ -19,11 +19,13 @@ from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.observe import merged
 from engine.observe.prometheus import EngineCollector, NodeSample
+from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.cluster.cluster import Cluster
+    from engine.delivery.left_rows import LeftBehind, LeftNode
     from engine.delivery.queues import DelayQueues
     from engine.nodes.node import Node
     from engine.observe.counters import Stats
@@ -41,6 +43,7 @@ class Overview:
         stats: this worker's counters.
         nodes: name → node.
         delay: the nodes' delay queues.
+        left: finds rows that no configured node is going to take.
         logs: this worker's log, whose dropped lines are counted.
         peers: the other workers, under a supervisor.
         cluster: with a store that several engines share.
@@ -53,6 +56,7 @@ class Overview:
         delay: DelayQueues,
         logs: Logs,
         *,
+        left: LeftBehind,
         peers: Peers | None,
         cluster: Cluster | None,
     ) -> None:
@@ -60,6 +64,7 @@ class Overview:
         self._nodes = nodes
         self._delay = delay
         self._logs = logs
+        self._left = left
         self._peers = peers
         self._cluster = cluster
         self._started_at = time.monotonic()
@@ -92,9 +97,11 @@ class Overview:
         """Return this worker's part of ``GET /v1/engine/stats``."""
         return self._stats.document()
 
-    def own_nodes(self) -> Documents:
-        """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them."""
-        return [self._node_document(node) for node in self._nodes.values()]
+    async def own_nodes(self) -> Documents:
+        """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them, and those that are gone."""
+        configured = [await self._node_document(node) for node in self._nodes.values()]
+        elsewhere = set() if self._cluster is None else self._cluster.configured()
+        return configured + [self._left_document(one) for one in await self._left.nodes(elsewhere)]
 
     def own_unproven(self) -> dict[str, str]:
         """Return the unproven nodes, with the reason; not all, when they are many."""
@@ -120,7 +127,7 @@ class Overview:
 
     async def all_nodes(self) -> Documents:
         """Return the nodes of ``GET /v1/engine/nodes``."""
-        own = self.own_nodes()
+        own = await self.own_nodes()
         if self._peers is None or not self._peers.others():
             return own
         others = map(_decode_documents, await self._peers.ask_all("/worker/nodes"))
@@ -136,7 +143,7 @@ class Overview:
 
     # Nodes
 
-    def _node_document(self, node: Node) -> dict[str, Any]:
+    async def _node_document(self, node: Node) -> dict[str, Any]:
         state, reason, since = _shown_state(node)
         last_error, last_error_at = node.health.recent_error()
         return {
@@ -155,10 +162,45 @@ class Overview:
             "refused": node.refused_count,
             "failed": node.failed_count,
             "evidence": node.proving.judge.rests_on,
-            "held": node.holds.documents(),
+            "held": [*node.holds.documents(), *await self._incapable(node)],
             "last_error": last_error,
             "last_error_at": last_error_at,
             "notes": list(drivers.notes(node.config)),
+        }
+
+    async def _incapable(self, node: Node) -> Documents:
+        """Return what is held because the node cannot do it, as what it refuses is shown."""
+        return [
+            {
+                "host": rows.host,
+                "operation": Operation(rows.operation).name.lower(),
+                "reason": rows.reason,
+                "since": round(rows.since, 3),
+                "refused": 0,
+                "subtasks": rows.subtasks,
+                "next_try_s": 0,
+            }
+            for rows in await self._left.rows(node)
+        ]
+
+    def _left_document(self, node: LeftNode) -> dict[str, Any]:
+        return {
+            "name": node.name,
+            "layer": node.layer,
+            "driver": "",
+            "url": "",
+            "state": "gone",
+            "reason": node.reason,
+            "since": round(node.since, 3),
+            **dict.fromkeys(("waiting", "in_flight"), 0),
+            "delayed": self._delay.depth(node.name),
+            "oldest_delayed_s": round(self._delay.oldest_s(node.name), 3),
+            **dict.fromkeys(("acked", "refused", "failed"), 0),
+            "evidence": "",
+            "held": [],
+            "last_error": "",
+            "last_error_at": 0.0,
+            "notes": [],
         }
 
     def _samples(self) -> list[NodeSample]:

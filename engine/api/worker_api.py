@@ -179,7 +179,7 @@ class WorkerOverview:
 
     async def nodes(self, _request: web.Request) -> Reply:
         """Give this worker's nodes."""
-        return json_reply(self._overview.own_nodes())
+        return json_reply(await self._overview.own_nodes())
 
     async def forget_node(self, request: web.Request) -> Reply:
         """Fail what is left of a node that is not configured any more."""

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
-    *("notes", "evidence"),  # behind what was there before: scripts count columns
+    *("notes", "evidence", "reason", "held"),  # behind what was there before: scripts count columns
 )
 ENGINE_COLUMNS = (
     *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
 )
 WIDE_COLUMNS = frozenset(
-    {"driver", "url", "last_error", "last_error_at", "kind", "consumer", "notes"}
+    {"driver", "url", "last_error", "last_error_at", "kind", "consumer", "notes", "reason", "held"}
 )  #: left out of lists in a terminal
 LAST_ERROR_COLUMNS = ("name", "last_error_at", "last_error")
 TASK_COLUMNS = (
@@ -34,6 +34,8 @@ TASK_COLUMNS = (
 )
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
+HELD_COLUMNS = ("node", "operation", "host", "subtasks", "reason")
+REASON_COLUMNS = ("node", "reason")
 CHECK_COLUMNS = ("name", "driver", "verdict", "why", "notes")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
@@ -42,7 +44,8 @@ _STYLES = {
     **dict.fromkeys(("done", "ready", "alive", "proven"), "green"),
     **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
     **dict.fromkeys(("partial", "refusing"), "yellow"),
-    **dict.fromkeys(("failed", "down", "sick", "forwarded", "unproven", "refused", "unreachable"), "red"),
+    **dict.fromkeys(("failed", "down", "sick", "gone", "forwarded", "unproven", "refused"), "red"),
+    "unreachable": "red",
     "cancelled": "magenta",
 }
 
@@ -80,6 +83,26 @@ def distinct(documents: Sequence[Document], key: str) -> list[Document]:
     return list({str(row): row for row in rows}.values())
 
 
+def held_of(rows: Sequence[Document]) -> list[Document]:
+    """Return one row for each host and operation that nodes hold."""
+    return [{"node": row.get("name"), **held} for row in rows for held in rows_of(row, "held")]
+
+
+def reasons_of(rows: Sequence[Document]) -> list[Document]:
+    """Return one row for each node that says why it takes nothing, where its last error does not."""
+    return [
+        {"node": row.get("name"), "reason": row["reason"]}
+        for row in rows
+        if row.get("reason") and row["reason"] != row.get("last_error") and not row.get("held")
+    ]
+
+
+def _item(item: object) -> str:
+    if isinstance(item, dict):  # what a node holds
+        return " ".join(clean(item.get(key, "-")) for key in ("operation", "host", "subtasks"))
+    return clean(item)
+
+
 def by_note(rows: Sequence[Document]) -> list[Document]:
     """Return one row for each note of *rows*, with the names of those that have it."""
     names: dict[str, list[str]] = {}
@@ -108,7 +131,7 @@ def plain(value: Any) -> str:
         case float():
             return f"{value:.3f}".rstrip("0").rstrip(".")
         case list():
-            return ",".join(clean(item) for item in value) or "-"
+            return ",".join(map(_item, value)) or "-"
         case _:
             return clean(value)
 

@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any, Literal
 from engine.cli.cells import (
     CONFIG_COLUMNS,
     ERROR_COLUMNS,
+    HELD_COLUMNS,
     LAST_ERROR_COLUMNS,
     LAYER_COLUMNS,
     NOTE_COLUMNS,
+    REASON_COLUMNS,
     TASK_COLUMNS,
     WIDE_COLUMNS,
     by_note,
     clean,
     distinct,
     flatten,
+    held_of,
     merge_layers,
     plain,
+    reasons_of,
     rows_of,
     shown,
     styled,
@@ -77,6 +81,8 @@ class Output:
                 failing = [row for row in document[key] if row.get("last_error")]
                 self._details("error", LAST_ERROR_COLUMNS, failing)
             if self._is_rich and "notes" in columns:
+                self._details("held", HELD_COLUMNS, held_of(document[key]))
+                self._details("reason", REASON_COLUMNS, reasons_of(document[key]))
                 self._details("note", NOTE_COLUMNS, by_note(document[key]))
 
     def mapping(self, document: Document) -> None:

@@ -112,12 +112,22 @@ class GoneNodes:
             f"gone_after_s ({self._gone_after_s:g} s)"
         )
 
+    def since(self, name: str) -> float:
+        """Return since when a node was found to be gone, UNIX time; of one that was not until now: now."""
+        seen = self._last_seen.get(name)
+        return self._read_at - seen.ago_s if seen is not None and seen.is_gone else time.time()
+
+    def layer(self, name: str) -> str:
+        """Return the layer that a node was in when it was configured last; empty: nobody knows."""
+        seen = self._last_seen.get(name)
+        return "" if seen is None else seen.layer
+
     def _since(self, name: str) -> str:
         seen = self._last_seen.get(name)
         if seen is not None and seen.ago_s > _NEVER_S:
             return "gone: not configured, and forgotten by an operator"
-        at = round(self._read_at - seen.ago_s if seen is not None and seen.is_gone else time.time())
-        return f"gone: not configured since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(at))}"
+        at = time.gmtime(round(self.since(name)))
+        return f"gone: not configured since {time.strftime('%Y-%m-%dT%H:%M:%SZ', at)}"
 
     # Again and again
 

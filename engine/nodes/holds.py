@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.base.backoff import backoff_s
-from engine.tasks.words import Operation
+from engine.tasks.words import Operation, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -211,13 +211,6 @@ class Holds:
     def _forget(self) -> None:
         for pair in [pair for pair, hold in self.pairs.items() if self._is_forgotten(hold)]:
             del self.pairs[pair]
-
-
-def host_of(target: str) -> str:
-    """Return the host of a stored target of any kind."""
-    if target.startswith(("http://", "https://")):  # a surrogate key may hold "://" itself
-        return target.split("/", 3)[2]
-    return target.partition("/")[0]
 
 
 def _pair_of(item: Item) -> Pair:

@@ -18,9 +18,8 @@ from engine.nodes.drivers.shape import MARK, NONCE
 from engine.nodes.evidence import Whose
 from engine.nodes.exchange import exchange
 from engine.nodes.findings import Finding, Place, Verdict, request_text, wrong_with
-from engine.nodes.holds import host_of
 from engine.nodes.looking import look
-from engine.tasks.words import Operation, Outcome
+from engine.tasks.words import Operation, Outcome, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

@@ -14,7 +14,7 @@ from engine.nodes.answer import MARK_NAME
 from engine.nodes.drivers.shape import MARK, NONCE
 from engine.nodes.drivers.sign import sign_of
 from engine.nodes.evidence import Whose
-from engine.nodes.holds import host_of
+from engine.tasks.words import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from engine.base.backoff import backoff_s
-from engine.nodes.holds import FORGOTTEN_AFTER_S, PAUSE_FIRST_S, PAUSE_MAX_S, Holds, host_of
+from engine.nodes.holds import FORGOTTEN_AFTER_S, PAUSE_FIRST_S, PAUSE_MAX_S, Holds
+from engine.tasks.words import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable

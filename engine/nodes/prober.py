@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final
 from engine.base.background import Background
 from engine.base.backoff import backoff_s
 from engine.nodes.findings import Verdict
-from engine.nodes.holds import host_of
 from engine.nodes.inspection import prove
-from engine.tasks.words import URLS
+from engine.tasks.words import URLS, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from engine.nodes.holds import host_of
-from engine.tasks.words import URLS, Operation
+from engine.tasks.words import URLS, Operation, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence

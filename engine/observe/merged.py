@@ -61,21 +61,25 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
         if _concern(document["state"]) < _concern(node["state"]):
             node["state"], node["reason"] = document["state"], document.get("reason", "")
             node["since"] = document.get("since", 0)
-        node["held"] = _held([*node.get("held", ()), *document.get("held", ())])
+        node["held"] = _held([*node.get("held", ()), *document.get("held", ())], is_shared=is_shared)
         node["evidence"] = min(node.get("evidence", ""), document.get("evidence", ""), key=_weight)
         if (document["last_error_at"] or 0) > (node["last_error_at"] or 0):
             node["last_error"], node["last_error_at"] = document["last_error"], document["last_error_at"]
     return list(merged.values())
 
 
-def _held(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what several workers hold as one: a document for each host and operation."""
+def _held(parts: Sequence[dict[str, Any]], *, is_shared: bool) -> list[dict[str, Any]]:
+    """Return what several workers hold as one: a document for each host and operation.
+
+    What a node cannot do is counted in the store: of a shared one each worker counts the same rows.
+    """
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for part in parts:
         held = merged.setdefault((part["host"], part["operation"]), part)
         if held is not part:
+            is_same = is_shared and part["reason"].startswith("incapable:")
             for key in _HELD_SUMMED:
-                held[key] += part[key]
+                held[key] = max(held[key], part[key]) if is_same else held[key] + part[key]
             for key in _HELD_LEAST:
                 held[key] = min(held[key], part[key])
     return list(merged.values())

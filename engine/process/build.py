@@ -18,6 +18,7 @@ from engine.api.forget import ForgetNode
 from engine.api.overview import Overview
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
+from engine.delivery.left_rows import LeftBehind
 from engine.delivery.parts import Delivery, Surroundings, build_delivery
 from engine.errors import ConfigError
 from engine.intake.admission import Admission
@@ -103,7 +104,10 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     _fill_nodes(core, delivery)
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
-    overview = Overview(core.stats, core.nodes, delivery.queues, logs, peers=peers, cluster=cluster)
+    left = LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader)
+    overview = Overview(
+        core.stats, core.nodes, delivery.queues, logs, left=left, peers=peers, cluster=cluster
+    )
     tasks = TaskAnswers.of(core, delivery, cluster, replayed)
     interface = make_interface(
         core,

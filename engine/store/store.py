@@ -128,6 +128,12 @@ class Store(Protocol):
     def expired(self, node: str, before_at: float, limit: int) -> list[ParkedRow]:
         """Return up to *limit* rows of a node that were parked before *before_at*, UNIX time."""
 
+    def count_parked(self, node: str, operations: Sequence[int]) -> list[tuple[int, str, int, float]]:
+        """Return operation, host, count and the oldest's UNIX time of a node's rows of some *operations*.
+
+        A shared store counts among the oldest rows of each region, some 10,000 in all.
+        """
+
     def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
         """Return the rows of prefetches of a node that wait for purges of it: (task, target) of each."""
 

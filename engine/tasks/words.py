@@ -77,6 +77,13 @@ def operation_of(action: str, kind: str, *, soft: bool) -> Operation:
     return _PREFETCH if action == "prefetch" else _PURGES[kind, soft]
 
 
+def host_of(target: str) -> str:
+    """Return the host of a stored target of any kind."""
+    if target.startswith(("http://", "https://")):  # a surrogate key may hold "://" itself
+        return target.split("/", 3)[2]
+    return target.partition("/")[0]
+
+
 class Outcome(enum.IntEnum):
     """The one reading of a cache's answer."""
 

@@ -476,6 +476,30 @@ def test_rows_that_are_too_old_are_found_in_every_queue_and_the_limit_holds(stor
     assert json.loads(store.document("t") or b"")["failed"] == 4
 
 
+def test_rows_of_some_operations_are_counted_by_host(store: Store) -> None:
+    rows = [
+        *(
+            parked(f"http://a.com/{number}", at=100.0 + number, op=Operation.PURGE_PREFIX)
+            for number in range(3)
+        ),
+        parked("https://a.com/x", at=50.0, op=Operation.PURGE_PREFIX, after="p1"),
+        parked("a.com/a/key", at=200.0, op=Operation.PURGE_KEY),
+        parked("b.com", at=300.0, op=Operation.PURGE_HOST),
+        parked("http://a.com/url", at=1.0),
+        parked("http://a.com/", at=1.0, op=Operation.PURGE_PREFIX, node="other"),
+    ]
+    store.commit(Batch(documents=partial("t", 8), parked=rows))
+    asked = [Operation.PURGE_PREFIX, Operation.PURGE_KEY, Operation.PURGE_HOST, Operation.PURGE_REGEX]
+    counted = {(operation, host): count for operation, host, count, _ in store.count_parked("n", asked)}
+    assert counted == {
+        (Operation.PURGE_PREFIX, "a.com"): 4,
+        (Operation.PURGE_KEY, "a.com"): 1,
+        (Operation.PURGE_HOST, "b.com"): 1,
+    }
+    assert store.count_parked("n", [Operation.PURGE_HOST]) == [(Operation.PURGE_HOST, "b.com", 1, 300.0)]
+    assert store.count_parked("n", []) == []
+
+
 def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:
     store.commit(Batch(documents=partial("t", 3), parked=[parked("x"), parked("y"), parked("z")]))
     rows = store.oldest_parked("n", 2)

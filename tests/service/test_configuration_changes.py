@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,13 @@ def test_a_node_that_is_taken_out_fails_its_own_share_and_no_other(
                 )
                 waiting = engine.task(task_id)
                 assert (waiting["total"], waiting["delayed"], waiting["failed"]) == (2, 1, 0)
+            left = engine.node("goes")
+            assert (left["state"], left["layer"], left["delayed"]) == ("gone", "edge", 2)
+            assert left["reason"].startswith("gone: not configured since 20")
+            assert 0 < time.time() - left["since"] < 60
+            assert left["oldest_delayed_s"] > 0
+            assert main(["nodes", "--engine", f"http://127.0.0.1:{engine.port}"]) == 0
+            assert "\tgone\t" in capsys.readouterr().out
             assert engine.request("DELETE", "/v1/engine/nodes/stays")[0] == 409
             assert engine.request("DELETE", "/v1/engine/nodes/nobody")[0] == 404
             assert main(["forget", "goes", "--engine", f"http://127.0.0.1:{engine.port}"]) == 0
@@ -109,6 +117,7 @@ def test_a_node_that_is_taken_out_fails_its_own_share_and_no_other(
                 assert (task["state"], task["counter"], task["failed"], task["total"]) == ("failed", 1, 1, 2)
                 assert task["errors"][-1]["node"] == "goes"
                 assert task["errors"][-1]["reason"] == "gone: not configured, and forgotten by an operator"
+            assert [node["name"] for node in engine.get("/v1/engine/nodes")["nodes"]] == ["stays"]
             assert len(stays.requests) == 2
 
 
@@ -166,9 +175,13 @@ def test_what_another_cache_cannot_do_waits_until_the_node_can(tmp_path: Path) -
             wait_until(partial(says, engine, task_id, "edge-1", why), what="why")
             waiting = engine.task(task_id)
             assert (waiting["delayed"], waiting["total"]) == (1, 1)
+        [held] = engine.node("edge-1")["held"]
+        assert (held["host"], held["operation"], held["subtasks"]) == ("img.example.com", "purge_prefix", 2)
+        assert held["reason"].startswith("incapable: squid, ")
         change(engine, as_varnish)
         for task_id in ids:
             assert engine.wait_for(task_id)["state"] == "done"
+        assert engine.node("edge-1")["held"] == []
         assert [request.method for request in node.requests][2:] == ["BAN", "BAN"]
         node.stop()
 
@@ -195,6 +208,12 @@ def test_an_engine_with_another_configuration_takes_over_what_it_does_not_know(t
             assert says(two, task_id, "other", "incapable: squid, ")
             task = two.task(task_id)
             assert (task["total"], task["counter"], task["delayed"], task["failed"]) == (3, 1, 2, 0)
+
+            def is_shown_as_gone() -> bool:
+                nodes = two.get("/v1/engine/nodes")["nodes"]
+                return [node["state"] for node in nodes if node["name"] == "goes"] == ["gone"]
+
+            wait_until(is_shown_as_gone, what="the dead engine's nodes being gone")
             wait_until(lambda: two.request("DELETE", "/v1/engine/nodes/goes")[0] != 409, what="its burial")
             wait_until(lambda: two.task(task_id)["failed"] == 1, what="what is left of it failing")
         with other, EngineProcess(tmp_path / "one", whole, name="one") as three:

@@ -20,7 +20,7 @@ from engine.store.redis.keys import member_of, queue_of
 from engine.store.redis.part import RedisPart
 from engine.store.redis.scripts import CLEAN
 from engine.tasks.records import Depth, ParkedRow, token_of_row
-from engine.tasks.words import URLS, WIDE, Operation
+from engine.tasks.words import URLS, WIDE, Operation, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +32,7 @@ QUEUES: Final = ("delay:", "fetch:", "wait:")
 _PREFETCH: Final = str(int(Operation.PREFETCH))
 _WIDE_MAX: Final = 1000
 _SCAN: Final = 2000
+_COUNTED_ROWS: Final = 10_000
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -285,6 +286,24 @@ class RedisQueues(RedisPart):
             for row in _rows(node, reply, after="?" if queue == "wait:" else "")
         ]
         return rows[:limit]
+
+    def count_parked(self, node: str, operations: Sequence[int]) -> list[tuple[int, str, int, float]]:
+        """See `Store.count_parked`."""
+        share = max(50, _COUNTED_ROWS // self.keys.count)
+        replies = self.link.all(
+            [
+                ("ZRANGE", f"{tag}{queue}{node}", 0, share - 1, "WITHSCORES")
+                for tag in self.keys.tags
+                for queue in QUEUES
+            ]
+        )
+        found: dict[tuple[int, str], tuple[int, float]] = {}
+        for row in (row for reply in replies for row in _rows(node, reply)):
+            if row.operation in operations:
+                key = (row.operation, host_of(row.target))
+                count, oldest_at = found.get(key, (0, row.parked_at))
+                found[key] = (count + 1, min(oldest_at, row.parked_at))
+        return [(*key, *counted) for key, counted in found.items()]
 
     def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
         """See `Store.prefetches_behind`."""

@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
     from engine.store.sqlite.file import DatabaseFile
 
+_BEHIND_SCHEME: Final = (
+    "CASE WHEN target LIKE 'http://%' THEN substr(target, 8)"
+    " WHEN target LIKE 'https://%' THEN substr(target, 9) ELSE target END || '/'"
+)
+_COUNT: Final = (
+    f"WITH found AS (SELECT operation, {_BEHIND_SCHEME} AS rest, seq FROM parked"  # noqa: S608 - constants
+    " WHERE node = ? AND operation IN (SELECT value FROM json_each(?))),"
+    " counted AS (SELECT operation, substr(rest, 1, instr(rest, '/') - 1) AS host, count(*) AS rows,"
+    " min(seq) AS oldest FROM found GROUP BY 1, 2)"
+    " SELECT counted.operation, host, rows, parked_at FROM counted JOIN parked ON parked.seq = oldest"
+    " ORDER BY oldest"
+)
 _COLUMNS: Final = "seq, seq, node, operation, target, task_id, after, parked_at"
 
 _encode = msgspec.json.encode
@@ -128,6 +140,11 @@ class RowReader:
         """See `Store.expired`: among the oldest rows, which come first in the index."""
         oldest = self.oldest_parked(node, limit) + self.behind_parked(node, limit)
         return [row for row in oldest if row.parked_at < before_at][:limit]
+
+    def count_parked(self, node: str, operations: Sequence[int]) -> list[tuple[int, str, int, float]]:
+        """See `Store.count_parked`: of all rows, from an index."""
+        rows = self._file.query(_COUNT, node, _encode(list(operations)).decode())
+        return [(operation, host, count, parked_at) for operation, host, count, parked_at in rows]
 
     def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
         """See `Store.prefetches_behind`."""

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from engine.cli.cells import by_note, clean, distinct, flatten, merge_layers, plain, rows_of, sum_of
+from engine.cli.cells import (
+    by_note,
+    clean,
+    distinct,
+    flatten,
+    held_of,
+    merge_layers,
+    plain,
+    reasons_of,
+    rows_of,
+    sum_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +83,15 @@ def test_nodes_with_the_same_note_are_named_once() -> None:
         {"name": "c"},
     ]
     assert by_note(rows) == [{"nodes": ["a", "b"], "note": "x"}, {"nodes": ["a"], "note": "y"}]
+
+
+def test_what_nodes_hold_and_why_they_take_nothing_are_rows_of_their_own() -> None:
+    held = {"operation": "purge_prefix", "host": "a.com", "subtasks": 2, "reason": "incapable: squid"}
+    rows: list[dict[str, Any]] = [
+        {"name": "a", "held": [held], "reason": ""},
+        {"name": "b", "held": [], "reason": "gone: not configured"},
+        {"name": "c", "reason": "timed out", "last_error": "timed out"},
+    ]
+    assert held_of(rows) == [{"node": "a", **held}]
+    assert reasons_of(rows) == [{"node": "b", "reason": "gone: not configured"}]
+    assert plain([held]) == "purge_prefix a.com 2"

@@ -13,9 +13,8 @@ from engine.nodes.holds import (
     PAUSE_MAX_S,
     REFUSALS_BEFORE_HOLD,
     Holds,
-    host_of,
 )
-from engine.tasks.words import Operation
+from engine.tasks.words import Operation, host_of
 from tests.fakes.shares import items_of
 
 if TYPE_CHECKING:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 
 from engine.api.overview import Overview
 from engine.config.tables import NodeConfig
+from engine.delivery.left_rows import LeftNode, LeftRows
 from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.nodes.holds import Holds
 from engine.observe.counters import GAUGES, Stats
 from engine.tasks.words import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False, needs_pages: bool = False) -> Any:
@@ -44,6 +48,19 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False, needs
     )
 
 
+class Left:
+    """Rows that no configured node is going to take."""
+
+    def __init__(self, nodes: Sequence[LeftNode] = (), rows: Sequence[LeftRows] = ()) -> None:
+        self._nodes, self._rows = list(nodes), list(rows)
+
+    async def nodes(self, elsewhere: set[str]) -> list[LeftNode]:
+        return [node for node in self._nodes if node.name not in elsewhere]
+
+    async def rows(self, _node: Any) -> list[LeftRows]:
+        return self._rows
+
+
 class Peers:
     """Another worker, whose part is the same as this one's; *count* of them."""
 
@@ -57,18 +74,32 @@ class Peers:
     async def ask_all(self, path: str) -> list[bytes]:
         parts = {
             "/worker/stats": lambda: msgspec.json.encode(self.own.own_stats()),
-            "/worker/nodes": lambda: msgspec.json.encode(self.own.own_nodes()),
             "/worker/metrics": self.own.own_metrics,
         }
+        if path == "/worker/nodes":
+            return [msgspec.json.encode(await self.own.own_nodes()) for _ in range(self._count)]
         return [parts[path]() for _ in range(self._count)]
 
 
 def overview(
-    nodes: Any = None, *, peers: Any = None, cluster: Any = None, stats: Stats | None = None
+    nodes: Any = None,
+    *,
+    left: Any = None,
+    peers: Any = None,
+    cluster: Any = None,
+    stats: Stats | None = None,
 ) -> Overview:
     delay: Any = SimpleNamespace(depth=lambda _: 9, oldest_s=lambda _: 1.23456)
     logs: Any = SimpleNamespace(dropped=11)
-    made = Overview(stats or full_stats(), nodes or {"e1": node()}, delay, logs, peers=peers, cluster=cluster)
+    made = Overview(
+        stats or full_stats(),
+        nodes or {"e1": node()},
+        delay,
+        logs,
+        left=cast("Any", left or Left()),
+        peers=peers,
+        cluster=cluster,
+    )
     if peers is not None:
         peers.own = made
     return made
@@ -83,8 +114,8 @@ def full_stats() -> Stats:
     return stats
 
 
-def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
-    (shown,) = overview().own_nodes()
+async def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
+    (shown,) = await overview().own_nodes()
     assert shown == {
         "name": "e1",
         "layer": "edge",
@@ -119,16 +150,42 @@ def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         (node(is_refusing=True), "refusing", "answered 403"),
     ],
 )
-def test_a_state_says_what_an_operator_needs_to_know(one: Any, shown: str, reason: str) -> None:
-    (document,) = overview({"e1": one}).own_nodes()
+async def test_a_state_says_what_an_operator_needs_to_know(one: Any, shown: str, reason: str) -> None:
+    (document,) = await overview({"e1": one}).own_nodes()
     assert (document["state"], document["reason"]) == (shown, reason)
 
 
-def test_what_is_held_is_shown_with_its_host_and_operation() -> None:
-    (document,) = overview({"e1": node(is_refusing=True)}).own_nodes()
+async def test_what_is_held_is_shown_with_its_host_and_operation() -> None:
+    (document,) = await overview({"e1": node(is_refusing=True)}).own_nodes()
     [held] = document["held"]
     assert (held["host"], held["operation"], held["refused"]) == ("a.com", "purge_prefix", 1)
     assert document["since"] == held["since"] > 12
+
+
+@pytest.mark.parametrize(("is_shared", "subtasks"), [(False, 10), (True, 5)])
+async def test_what_a_node_cannot_do_is_shown_as_held_and_counted_once(
+    *, is_shared: bool, subtasks: int
+) -> None:
+    rows = LeftRows(int(Operation.PURGE_PREFIX), "a.com", 5, 100.0, "incapable: nginx")
+    cluster = SimpleNamespace(configured=set) if is_shared else None
+    (document,) = await overview(left=Left(rows=[rows]), peers=Peers(1), cluster=cluster).all_nodes()
+    [held] = document["held"]
+    assert (held["host"], held["operation"], held["subtasks"]) == ("a.com", "purge_prefix", subtasks)
+    assert (held["reason"], held["since"], held["refused"]) == ("incapable: nginx", 100.0, 0)
+    assert document["state"] == "ready"
+
+
+async def test_a_node_that_is_gone_is_shown_as_long_as_it_has_rows() -> None:
+    left = Left(nodes=[LeftNode("old", "edge", "gone: not configured", 50.0)])
+    configured, gone = await overview(left=left).own_nodes()
+    assert list(gone) == list(configured)
+    assert (gone["name"], gone["layer"], gone["state"], gone["reason"]) == (
+        *("old", "edge", "gone"),
+        "gone: not configured",
+    )
+    assert (gone["since"], gone["delayed"], gone["oldest_delayed_s"]) == (50.0, 9, 1.235)
+    cluster = SimpleNamespace(configured=lambda: {"old"})
+    assert len(await overview(left=left, cluster=cluster).own_nodes()) == 1, "another engine has it"
 
 
 def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:
@@ -148,6 +205,9 @@ async def test_counts_of_all_workers_add_up(others: int) -> None:
 
 async def test_queues_that_workers_share_are_counted_once() -> None:
     class Cluster:
+        def configured(self) -> set[str]:
+            return set()
+
         async def document(self) -> dict[str, Any]:
             return {"mode": "cluster"}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from engine.cluster.process_mark import process_mark
+from engine.cluster.process_mark import has_ended
 from engine.store.redis.members import View
 
 if TYPE_CHECKING:
@@ -114,9 +114,7 @@ class Membership:
             return False
         if member.has_left or (not member.lives and self.is_steady):
             return True
-        process = member.about.process
-        is_on_this_host = process.rpartition(":")[0] == self._about.process.rpartition(":")[0]
-        return is_on_this_host and process_mark(member.about.pid) != process
+        return has_ended(member.about.pid, member.about.process)
 
     def workers(self) -> list[str]:
         """Return the consumers that live and are not about to end, this one included."""

@@ -58,6 +58,7 @@ STORE_AT_LEAST: dict[str, float] = {
     "takeover_s": 1,
 }
 _REGIONS_MAX = 1000
+_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 REBOUND_MAX_S = 3600  #: of ``[engine]`` and of a task
 
 
@@ -199,10 +200,11 @@ def _check_node(node: NodeConfig) -> None:
         raise ConfigError(f"{where}: wildcard is nginx's; a {node.driver} node has none")
     if node.ca_file and not Path(node.ca_file).is_file():
         raise ConfigError(f"{where}: ca_file {node.ca_file!r} is not a file")
+    _refuse_duplicates(f"{where}: header", [name.lower() for name in node.headers])
     for name, value in node.headers.items():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[ -~]*", value):
             raise ConfigError(f"{where}: headers: {name!r} is not a plain HTTP header")
-        if name.lower() in {"host", "content-length", "transfer-encoding", "connection"}:
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("purgeline-"):
             raise ConfigError(f"{where}: headers: {name!r} is set by the engine")
 
 

@@ -5,8 +5,8 @@ prefetches, which owns the queue and the connections of that purpose. Beside the
 (`readings`), what it refuses or is not sent for a while (`holds`, `keeping`), which requests may be what ends
 its connections (`suspects`), which ones went wrong too often and wait (`postponed`), and whether its answers
 count (`proving`: the `judge` of each answer, the `probe`, and the `prober` where bytes do not tell).
-`drivers` know how each cache is asked, `wire` reads what it answers. `inspection` asks a node once, for an
-operator who sets a cache up, and for the prober.
+`lookups` see which cache a node's name stands for, `drivers` know how each cache is asked, `wire` reads what
+it answers. `inspection` asks a node once, for an operator who sets a cache up, and for the prober.
 
 Subtasks enter from `engine.delivery` through `Node.add` and leave to the cache; answers come back through
 `Connection`, `Channel` and `Node.answered` to `sink.Outcomes`, which the delivery implements. Each of these

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import socket
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -36,3 +39,40 @@ def address_of(config: NodeConfig) -> Address:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return Address(host, url.port or 443, context)
+
+
+class SeveralAddressesError(OSError):
+    """A name stands for several caches, of which only one would be purged."""
+
+
+def is_literal(host: str) -> bool:
+    """Tell whether a host is an address, which stands for one cache."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def addresses_of(address: Address) -> frozenset[str]:
+    """Return the addresses of the one cache that is meant: at most one of each family.
+
+    Raises:
+        SeveralAddressesError: there are more; the text names them, and what would be right.
+        OSError: the name cannot be looked up.
+    """
+    host = address.host
+    if is_literal(host):
+        return frozenset({host})
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
+    by_family: dict[int, set[str]] = {}
+    for family, _, _, _, place in found:
+        by_family.setdefault(family, set()).add(str(place[0]))
+    for several in by_family.values():
+        if len(several) > 1:
+            raise SeveralAddressesError(
+                f"{host!r} has several addresses ({', '.join(sorted(several))}), and only one of these "
+                "caches would be purged: give each a [[node]] of its own, by its address or a name of its own"
+            )
+    return frozenset().union(*by_family.values())

@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from engine.nodes import drivers
+from engine.nodes.address import addresses_of
 from engine.nodes.connection import Connection
 from engine.nodes.queue import NodeQueue
 
@@ -262,6 +263,7 @@ class Channel:
         is_open = False
         try:
             async with asyncio.timeout(self._connect_timeout_s):
+                await addresses_of(self._owner.address)
                 await self._loop.create_connection(lambda: connection, host, port, ssl=context)
             is_open = True
         except TimeoutError:
@@ -293,6 +295,12 @@ class Channel:
             task.cancel()
         for connection in list(self._connections):
             connection.abort(reason)
+
+    def leave(self, addresses: frozenset[str]) -> None:
+        """Close the connections that go to none of *addresses*; what is in flight is sent again."""
+        for connection in list(self._connections):
+            if connection.peer not in addresses:
+                connection.abort("the node's name stands for another address now")
 
     def close(self) -> None:
         """Close every connection, for the end of the engine."""

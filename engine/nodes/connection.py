@@ -84,6 +84,11 @@ class Connection(asyncio.BufferedProtocol):
         return len(self.items)
 
     @property
+    def peer(self) -> str:
+        """The address that it goes to."""
+        return str(self._transport.get_extra_info("peername")[0]) if self._transport is not None else ""
+
+    @property
     def oldest_sent_at(self) -> float:
         """When the oldest request was sent that waits for its answer; infinity: there is none."""
         return self._writes[0][1] if self._writes else inf

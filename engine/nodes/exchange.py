@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.errors import WireError
+from engine.nodes.address import addresses_of
 from engine.nodes.answer import SAMPLE_BYTES
 from engine.nodes.wire import AnswerReader
 
@@ -38,7 +39,7 @@ async def exchange(address: Address, request: str, *, timeout_s: float) -> Excha
 
     Raises:
         TimeoutError: no whole answer within *timeout_s*, connecting included.
-        OSError: there is no connection.
+        OSError: there is no connection, or the name stands for several caches.
         WireError: what came is no answer.
     """
     answers: list[Answer] = []
@@ -46,6 +47,7 @@ async def exchange(address: Address, request: str, *, timeout_s: float) -> Excha
     start, rest = b"", bytearray()
     host, port, context = address
     async with asyncio.timeout(timeout_s):
+        await addresses_of(address)
         reader, writer = await asyncio.open_connection(host, port, ssl=context)
         try:
             writer.write(request.encode("ascii"))

@@ -148,6 +148,14 @@ class Health:
         self._connect_at = self._now() + pause_s
         return False
 
+    def go_down(self, reason: str) -> bool:
+        """The node may not be sent anything, however it answers. Returns True when it was not down before."""
+        self.note(reason)
+        if self.is_down:
+            return False
+        self._go_away(is_sick=False)
+        return True
+
     def answered_wrongly(self, operation: Operation, target: str, reason: str) -> bool:
         """Count an answer that did not do what was asked. Returns True when this one makes the node sick."""
         self.has_been_wrong = True

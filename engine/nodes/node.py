@@ -92,6 +92,7 @@ class Node:
         self.purges = Channel(self, purge_limits(settings), buffers, timer, holds=self.holds, sign=judge.sign)
         self.fetches = Fetches(config.name, timer, time.monotonic, max_s=2 * settings.prefetch_timeout_s)
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
+        self.proving.lookups.channels = (self.purges, self.prefetches)
         self.underway = Underway(self.purges.oldest_sent_at)
         self.proving.prober.visit = self.fetches.visit
         self._beside = self._make_beside(timer)
@@ -320,7 +321,7 @@ class Node:
             self.proving.ask()
 
     def start(self) -> None:
-        """Ask whose the node's answers are, now and every ``evidence_interval_s``."""
+        """Ask whose the node's answers are, and look its name up, now and again and again."""
         self.proving.start()
 
     def _answers_again(self) -> None:

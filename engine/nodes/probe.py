@@ -17,6 +17,7 @@ from loguru import logger
 from engine.base.backoff import backoff_s
 from engine.errors import WireError
 from engine.nodes import drivers
+from engine.nodes.address import addresses_of
 from engine.nodes.answer import MARK_NAME, Sign
 from engine.nodes.drivers.shape import NONCE
 from engine.nodes.evidence import Whose
@@ -141,6 +142,7 @@ class Probe:
         is_open = False
         try:
             async with asyncio.timeout(self._timeout_s):
+                await addresses_of(self._address)
                 reader, writer = await asyncio.open_connection(host, port, ssl=context)
                 is_open = True
                 try:

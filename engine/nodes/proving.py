@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from engine.nodes.evidence import Whose
 from engine.nodes.health import NodeState
 from engine.nodes.judge import Judge
+from engine.nodes.lookups import Lookups
 from engine.nodes.probe import Checks, Probe
 from engine.nodes.prober import Prober
 from engine.tasks.words import Outcome
@@ -82,6 +83,7 @@ class Proving:
             on_proven=self._proven,
             on_failed=self._not_proven,
         )
+        self.lookups = Lookups(place.address, self._several)
         self._now = asyncio.get_running_loop().time
         self._again_at = 0.0  # when what waits is looked at again
         self._begun = 0  # hosts that the prober had begun with by then
@@ -90,7 +92,8 @@ class Proving:
         self._is_closed = False
 
     def start(self) -> None:
-        """Ask whose the node's answers are, now and again and again."""
+        """Ask whose the node's answers are, and which cache its name stands for, now and again and again."""
+        self.lookups.start()
         if self.judge.sign is not None:
             self._checks.start()
 
@@ -101,9 +104,15 @@ class Proving:
     def close(self) -> None:
         """Stop asking."""
         self._is_closed = True
+        self.lookups.close()
         self._checks.close()
         self.prober.close()
         self._probe.close()
+
+    def _several(self, reason: str) -> None:
+        """The node's name stands for several caches: none is purged until it stands for one."""
+        if not self._is_closed and self._health.go_down(reason):
+            self.on_down(reason)
 
     def offer(self, operation: int, target: str) -> None:
         """Take a subtask that waits: where bytes do not tell, the node may be proven with it."""

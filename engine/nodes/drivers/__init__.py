@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.nodes.drivers import ats, nginx, squid, varnish
-from engine.nodes.drivers.common import get_text, headers_text, read_prefetch
+from engine.nodes.drivers.common import get_requester, read_prefetch
 from engine.nodes.drivers.shape import NONCE, Shape, by_mark, foreign, shape_of
 from engine.nodes.evidence import Whose
 from engine.tasks.words import HARD, Operation, Outcome
@@ -97,8 +97,7 @@ def sent_for(node: NodeConfig, operation: Operation) -> Operation | None:
 def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
     """Return the function that turns a target into request text (ASCII) for *node*."""
     if operation is Operation.PREFETCH:
-        extra = headers_text(node)
-        return lambda target: get_text(target, extra)
+        return get_requester(node)
     return DRIVERS[node.driver].requester(node, sent_for(node, operation) or operation)
 
 

@@ -42,13 +42,25 @@ def url_requester(node: NodeConfig, *, extra: str = "") -> Callable[[str], str]:
     return make
 
 
-def get_text(target: str, extra: str) -> str:
-    """Return a prefetch request: what a client's GET through the cache looks like."""
-    _, _, host, path = target.split("/", 3)
-    return (
-        f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: purgeline\r\n"
-        f"Accept: */*\r\nAccept-Encoding: gzip\r\n{extra}\r\n"
+_GET_HEADERS: Final = {"User-Agent": "purgeline", "Accept": "*/*", "Accept-Encoding": "gzip"}
+
+
+def get_requester(node: NodeConfig) -> Callable[[str], str]:
+    """Return the maker of prefetch requests: what a client's GET through the cache looks like.
+
+    The node's own headers stand instead of those of the same name, however they are written.
+    """
+    given = {name.lower() for name in node.headers}
+    usual = "".join(
+        f"{name}: {value}\r\n" for name, value in _GET_HEADERS.items() if name.lower() not in given
     )
+    rest = f"\r\n{usual}{headers_text(node)}\r\n"
+
+    def make(target: str) -> str:
+        _, _, host, path = target.split("/", 3)
+        return f"GET /{path} HTTP/1.1\r\nHost: {host}{rest}"
+
+    return make
 
 
 def read_status(status: int) -> Outcome:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
 from engine.config.tables import NodeConfig
-from engine.nodes.address import address_of
+from engine.nodes.address import Address, SeveralAddressesError, address_of, addresses_of
 
 
 def node(url: str, *, verify: bool = True) -> NodeConfig:
@@ -24,3 +30,32 @@ def test_an_https_node_is_verified_unless_its_table_says_otherwise() -> None:
     assert unverified.port == 8443
     assert unverified.tls is not None
     assert not unverified.tls.check_hostname
+
+
+async def found(monkeypatch: pytest.MonkeyPatch, host: str, *places: tuple[int, str]) -> frozenset[str]:
+    """Look *host* up where these are its addresses, with their families."""
+
+    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        return [(family, 1, 6, "", (address, 80)) for family, address in places]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    return await addresses_of(Address(host, 80, None))
+
+
+async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = ((socket.AF_INET, "10.0.0.1"), (socket.AF_INET, "10.0.0.2"))
+    assert await found(monkeypatch, "127.0.0.1", *several) == {"127.0.0.1"}
+    assert await found(monkeypatch, "::1", *several) == {"::1"}
+
+
+async def test_a_name_with_an_address_of_each_family_is_one_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.1"))
+    assert await found(monkeypatch, "localhost", *places) == {"::1", "127.0.0.1"}
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+async def test_a_name_with_several_addresses_of_a_family_is_several_caches(
+    monkeypatch: pytest.MonkeyPatch, family: int
+) -> None:
+    with pytest.raises(SeveralAddressesError, match=r"'edge' has several addresses \(a, b\), and only one"):
+        await found(monkeypatch, "edge", (family, "b"), (family, "a"))

@@ -235,6 +235,8 @@ def test_another_store_is_refused(url: str) -> None:
         ({"headers": {"X": "a\r\nb"}}, "is not a plain HTTP header"),
         ({"headers": {"Host": "a"}}, "is set by the engine"),
         ({"headers": {"content-length": "1"}}, "is set by the engine"),
+        ({"headers": {"purgeline-Soft": "1"}}, "is set by the engine"),
+        ({"headers": {"X-A": "1", "x-a": "1"}}, "header 'x-a' is there twice"),
         ({"layer": "edgy"}, "layer 'edgy' is no [[layer]]; did you mean 'edge'?"),
         ({"parents": ["gone"]}, "parent 'gone' is no [[node]]"),
         ({"parents": ["edge-1"]}, "which is not before 'edge'"),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from engine.config.load import parse
+from engine.config.tables import NodeConfig
 from engine.nodes import drivers
 from engine.tasks.words import Operation, Outcome
-
-if TYPE_CHECKING:
-    from engine.config.tables import NodeConfig
 
 URL = "http://img.example.com/a/b.jpg?x=1"
 ACKED, ABSENT, REFUSED, RETRY, FAILED, _ = Outcome
@@ -131,6 +129,15 @@ def test_a_prefetch_looks_like_a_clients_get_and_ignores_the_purge_path(driver: 
         "GET /a/b.jpg?x=1 HTTP/1.1\r\nHost: img.example.com\r\nUser-Agent: purgeline\r\n"
         "Accept: */*\r\nAccept-Encoding: gzip\r\nX: y\r\n\r\n"
     )
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "user-agent", "ACCEPT", "accept-Encoding"])
+def test_a_nodes_own_header_stands_instead_of_the_usual_one(name: str) -> None:
+    node = NodeConfig(name="n", driver="ats", url="http://127.0.0.1", headers={name: "mine", "X-Secret": "s"})
+    text = drivers.requester(node, Operation.PREFETCH)("http://a.com/x")
+    names = [line.partition(":")[0].lower() for line in text.split("\r\n")[1:-2]]
+    assert sorted(names) == ["accept", "accept-encoding", "host", "user-agent", "x-secret"]
+    assert f"\r\n{name}: mine\r\n" in text
 
 
 @pytest.mark.parametrize("driver", drivers.DRIVERS)

@@ -10,7 +10,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import RequestError
+from engine.intake import pcre2
 from engine.intake.urls import are_plain, normalise_authority, normalise_key, normalise_url, plain_start
+from engine.nodes.drivers.patterns import grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +28,7 @@ def normalise(asked: TaskBody, allows_host: Callable[[str], bool]) -> list[str]:
     Raises:
         RequestError: 422; the text names the target and what is wrong with it.
     """
-    normaliser = Normaliser(asked, allows_host, is_literal=asked.literal is True)
+    normaliser = Normaliser(asked, allows_host)
     normaliser.work(math.inf)
     return normaliser.targets()
 
@@ -40,7 +42,7 @@ class Normaliser:
     Args:
         asked: the body.
         allows_host: whether the client may purge a host.
-        is_literal: a URL that ends in ``*`` is meant so.
+        is_replayed: the task was accepted before, so nothing is refused that could have been.
     """
 
     __slots__ = (
@@ -54,9 +56,12 @@ class Normaliser:
         "_start",
     )
 
-    def __init__(self, asked: TaskBody, allows_host: Callable[[str], bool], *, is_literal: bool) -> None:
+    def __init__(
+        self, asked: TaskBody, allows_host: Callable[[str], bool], *, is_replayed: bool = False
+    ) -> None:
         self._asked = asked
-        self._normalise = _literal if is_literal and asked.kind == "url" else _BY_KIND[asked.kind]
+        by_kind = _BY_KIND_ANY if is_replayed or asked.literal is True else _BY_KIND
+        self._normalise = by_kind[asked.kind]
         self._allows_host = allows_host
         self._is_all_plain = asked.kind == "url" and are_plain(asked.targets)
         self._done: list[str] = []
@@ -114,12 +119,12 @@ class Normaliser:
         return list(dict.fromkeys(self._done)) if len(self._done) > 1 else self._done
 
 
-def _literal(target: str | KeyTarget, where: str) -> tuple[str, str]:
+def _any_url(target: str | KeyTarget, where: str) -> tuple[str, str]:
     return normalise_url(_text(target, where), where)
 
 
 def _url(target: str | KeyTarget, where: str) -> tuple[str, str]:
-    text, host = _literal(target, where)
+    text, host = _any_url(target, where)
     if text.endswith("*"):
         raise RequestError(
             422,
@@ -131,11 +136,21 @@ def _url(target: str | KeyTarget, where: str) -> tuple[str, str]:
 
 
 def _prefix(target: str | KeyTarget, where: str) -> tuple[str, str]:
-    text, host = _literal(target, where)
+    text, host = _any_url(target, where)
     return text.rstrip("*"), host
 
 
 def _regex(target: str | KeyTarget, where: str) -> tuple[str, str]:
+    text, host = _any_regex(target, where)
+    pattern = text.split("/", 3)[3]
+    reason = pcre2.refusal(pattern) or pcre2.refusal(f"^/{grouped(pattern)}")
+    if reason is not None:
+        detail = f"{where}: what stands behind the host is no pattern that a cache can read: {reason}"
+        raise RequestError(422, detail, field=where)
+    return text, host
+
+
+def _any_regex(target: str | KeyTarget, where: str) -> tuple[str, str]:
     return normalise_url(_text(target, where), where, keep_fragment=True)
 
 
@@ -176,3 +191,4 @@ _BY_KIND: Final[dict[str, Callable[[str | KeyTarget, str], tuple[str, str]]]] = 
     "key": _key,
     "host": _host,
 }
+_BY_KIND_ANY: Final = {**_BY_KIND, "url": _any_url, "regex": _any_regex}

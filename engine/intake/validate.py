@@ -95,7 +95,6 @@ class Validator:
             allows_host,
             task_id=asked.id or self._new_id(created_at),
             created_at=created_at,
-            is_literal=asked.literal is True,
         )
 
     def replay(self, record: Accepted, plan: bytes = b"") -> Task:
@@ -121,7 +120,7 @@ class Validator:
             task_id=record.id,
             created_at=record.created_at,
             plan=stored,
-            is_literal=True,
+            is_replayed=True,
         )
         draft.work(math.inf)
         task = draft.task()
@@ -145,7 +144,7 @@ class Validator:
         *,
         task_id: str,
         created_at: float,
-        is_literal: bool,
+        is_replayed: bool = False,
         plan: Plan | None = None,
     ) -> Draft:
         check_fields(asked)
@@ -165,7 +164,7 @@ class Validator:
             asked,
             body,
             plan,
-            Normaliser(asked, allows_host, is_literal=is_literal),
+            Normaliser(asked, allows_host, is_replayed=is_replayed),
             task_id=task_id,
             created_at=created_at,
             due_s=due_s,

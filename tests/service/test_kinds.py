@@ -54,6 +54,12 @@ def banning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Banning]:
         ("regex", f"http://{HOST}/.*\\?x=[0-9]$", ["/news/a?x=1"]),
         ("regex", f"http://{HOST}/.*%20", ["/news/b%20c"]),
         ("regex", f"http://{HOST}/.*\\.jpg$", ["/pic.jpg"]),
+        ("regex", f"http://{HOST}/news/$|ic|pic", ["/news/", "/pic.jpg"]),
+        ("regex", f"http://{HOST}/zzz|letter|.*letter", ["/newsletter"]),
+        ("regex", f"http://{HOST}/(?i)PIC|zzz", ["/pic.jpg"]),
+        ("regex", f"http://{HOST}/(?x)pic|zzz#comment", ["/pic.jpg"]),
+        ("regex", f"http://{HOST}/zzz|news/b\\Q%20", ["/news/b%20c"]),
+        ("regex", f"http://{HOST}/ne\\Kws/$|(?<n>zzz)\\Q.\\E", ["/news/"]),
         (
             "host",
             HOST,
@@ -82,15 +88,39 @@ def test_varnish_bans_what_fits_and_nothing_else(
     assert versions(cache, paths, OTHER) == dict.fromkeys(paths, "v1")
 
 
-def test_a_bad_regex_fails_and_says_so(origin: Origin, tmp_path: Path) -> None:
-    """Only the cache's own engine knows its regexes; its 400 is a failure and not tried again."""
+BAD_PATTERNS = {"(a": "missing closing parenthesis", "zzz)|(ews": "unmatched closing parenthesis"}
+
+
+@pytest.mark.parametrize(("pattern", "reason"), BAD_PATTERNS.items())
+def test_a_pattern_that_no_cache_can_read_is_refused_before_it_is_stored(
+    pattern: str, reason: str, banning: Banning
+) -> None:
+    body = {"id": "bad", "kind": "regex", "targets": [f"http://{HOST}/ok", f"http://{HOST}/{pattern}"]}
+    status, _, text = banning.engine.request("POST", "/v1/engine/task", body)
+    assert status == 422
+    assert json.loads(text)["field"] == "targets[1]"
+    assert reason in json.loads(text)["detail"]
+    assert banning.engine.request("GET", "/v1/engine/task/bad")[0] == 404
+
+
+def test_without_pcre2_the_cache_decides_and_no_pattern_gets_out_of_its_group(
+    origin: Origin, tmp_path: Path
+) -> None:
+    """The cache's 400 is a failure and not tried again, and nothing of another path is purged."""
+    (tmp_path / "libpcre2-8.so.0").touch()  # is found before the real one, and is no library
     with (
-        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
-        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+        caches.start_varnish(tmp_path / "v", name="edge-1", backend=origin.address) as cache,
+        EngineProcess(
+            tmp_path, node_table(cache, name="edge-1"), env={"LD_LIBRARY_PATH": str(tmp_path)}
+        ) as engine,
     ):
-        task = engine.wait_for(engine.submit([f"http://{HOST}/(a"], kind="regex"))
-        assert (task["state"], task["failed"]) == ("failed", 1)
-        assert "400" in task["errors"][0]["reason"]
+        before = versions(cache, ["/news/", "/xews"])
+        origin.version = "v2"
+        for pattern in BAD_PATTERNS:
+            task = engine.wait_for(engine.submit([f"http://{HOST}/{pattern}"], kind="regex"))
+            assert (task["state"], task["failed"]) == ("failed", 1)
+            assert "400" in task["errors"][0]["reason"]
+        assert versions(cache, ["/news/", "/xews"]) == before
 
 
 @pytest.mark.parametrize("key_mode", ["xkey", "ban"])

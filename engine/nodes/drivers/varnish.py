@@ -20,6 +20,7 @@ import re
 from typing import TYPE_CHECKING
 
 from engine.nodes.drivers.common import headers_text, read_status, url_requester
+from engine.nodes.drivers.patterns import grouped
 from engine.nodes.drivers.shape import Shape, unless_behind
 from engine.nodes.evidence import Whose
 from engine.tasks.words import Operation, Outcome
@@ -71,10 +72,10 @@ def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
 
     def ban(target: str) -> str:
         _, _, host, rest = target.split("/", 3)
-        pattern = f"^/{re.escape(rest)}" if operation is Operation.PURGE_PREFIX else f"^/{rest}"
+        pattern = re.escape(rest) if operation is Operation.PURGE_PREFIX else grouped(rest)
         return (
             f"BAN / HTTP/1.1\r\nHost: {host}\r\nPurgeline-Ban-Host: {host}\r\n"
-            f"Purgeline-Ban-Url: {pattern}\r\n{end}"
+            f"Purgeline-Ban-Url: ^/{pattern}\r\n{end}"
         )
 
     return ban

@@ -84,7 +84,7 @@ BAN = "BAN / HTTP/1.1\r\nHost: img.example.com\r\nPurgeline-Ban-Host: img.exampl
             "PURGE_REGEX",
             "http://img.example.com/.*[.]jpg$",
             {},
-            BAN + "Purgeline-Ban-Url: ^/.*[.]jpg$\r\n\r\n",
+            BAN + "Purgeline-Ban-Url: ^/(?:.*[.]jpg$)\r\n\r\n",
         ),
         (
             "varnish",

@@ -87,8 +87,21 @@ def test_a_url_that_ends_in_a_star_is_refused_with_the_kind_that_is_meant(star: 
         star.partition("#")[0].replace("HTTP", "http"),
         targets[3],
     ]
-    for kind in ("prefix", "regex"):
-        assert stored_of({"kind": kind, "targets": [star]})
+    assert stored_of({"kind": "prefix", "targets": [star]})
+
+
+def test_a_pattern_that_pcre2_cannot_read_is_refused_with_its_words() -> None:
+    good = ["http://a.com/a|b", r"http://a.com/\Ka", r"http://a.com/\Qa(\E|b", "http://a.com/(?<n>a)#(?x)#b"]
+    assert stored_of({"kind": "regex", "targets": good}) == good
+    for bad in ("http://a.com/a)|(b", "http://a.com/*", "http://a.com/[", "http://a.com/(*UTF)a"):
+        with pytest.raises(
+            RequestError, match=r"targets\[1\]: .* no pattern that a cache can read: .*at character"
+        ):
+            stored_of({"kind": "regex", "targets": [good[0], bad]})
+        asked = decode(json.dumps({"kind": "regex", "targets": [bad]}).encode())
+        replayed = Normaliser(asked, all_hosts, is_replayed=True)
+        assert replayed.work(1)
+        assert replayed.targets() == [bad], "what was accepted before is"
 
 
 @pytest.mark.parametrize("target", ["http://a.com/k", "https://a.com/k/l", "HTTP://a.com/"])
@@ -103,7 +116,7 @@ def test_a_url_is_no_surrogate_key(target: str) -> None:
 def test_targets_worked_in_slices_are_the_same_targets() -> None:
     targets = [f"http://{'AB'[number % 7 // 6]}.com/{number % 900}" for number in range(1000)]
     asked = decode(json.dumps({"targets": targets}).encode())
-    normaliser = Normaliser(asked, all_hosts, is_literal=False)
+    normaliser = Normaliser(asked, all_hosts)
     slices = 1
     while not normaliser.work(0):
         slices += 1
@@ -113,7 +126,7 @@ def test_targets_worked_in_slices_are_the_same_targets() -> None:
 
 def test_urls_in_stored_form_are_one_slice() -> None:
     asked = decode(json.dumps({"targets": [f"http://a.com/{number}" for number in range(1000)]}).encode())
-    assert Normaliser(asked, all_hosts, is_literal=False).work(0)
+    assert Normaliser(asked, all_hosts).work(0)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,24 +6,30 @@ Errors are problem documents on both lanes, also for what aiohttp itself refuses
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from loguru import logger
 
 from engine.api.answers import response_of
 from engine.api.bodies import is_continue_expected, lane_of
-from engine.errors import EngineError
+from engine.errors import EngineError, RequestError
 from engine.intake.problems import problem, too_large
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from engine.api.engine_routes import EngineRoutes
     from engine.api.readiness import Readiness
     from engine.api.tasks import TaskRoutes
     from engine.intake.replies import Reply
     from engine.observe.counters import Stats
+
+_API: Final = "/v1/"
+_QUERIES: Final = {("GET", "/v1/engine/tasks"): ("state", "limit", "cursor")}
+"""Parameters that a route takes in its query; others none."""
+_NAME_SHOWN: Final = 64
 
 
 def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web.Application:
@@ -47,15 +53,37 @@ def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web
         ("PUT", "/v1/engine/log-format", engine.swap_log_format),
     ]
     paths: dict[str, list[str]] = {}
+    add = partial(app.router.add_route, expect_handler=_leave_to_bodies)
     for method, path, handler in routes:
-        app.router.add_route(method, path, handler, expect_handler=_leave_to_bodies)
+        checked = (
+            _with_known_query(handler, _QUERIES.get((method, path), ())) if path.startswith(_API) else handler
+        )
+        add(method, path, checked)
         paths.setdefault(path, []).append(method)
         if method == "GET":
-            app.router.add_route("HEAD", path, handler)
+            add("HEAD", path, checked)
             paths[path].append("HEAD")
     for path, methods in paths.items():
-        app.router.add_route("OPTIONS", path, _options(", ".join(sorted({*methods, "OPTIONS"}))))
+        add("OPTIONS", path, _options(", ".join(sorted({*methods, "OPTIONS"}))))
     return app
+
+
+def _with_known_query(handler: Any, known: Sequence[str]) -> Any:
+    """Return *handler*, which is not called with a query that it would ignore a part of."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        query = request.query
+        for name in query:
+            if name not in known:
+                shown = name[:_NAME_SHOWN]
+                detail = f"query: unknown parameter {shown!r}; this route takes {', '.join(known) or 'none'}"
+                raise RequestError(422, detail, field=shown)
+        if len(query) > len(set(query)):
+            name = next(name for name in known if len(query.getall(name, ())) > 1)
+            raise RequestError(422, f"{name}: is given more than once", field=name)
+        return await handler(request)  # type: ignore[no-any-return]
+
+    return checked
 
 
 async def _leave_to_bodies(_request: web.Request) -> None:

@@ -132,6 +132,45 @@ def test_a_wrong_query_names_its_field(asked: EngineProcess, query: str, field: 
 
 
 @pytest.mark.parametrize(
+    ("request_line", "field", "text"),
+    [
+        ("GET /v1/engine/tasks?target=http://a/", "target", "takes state, limit, cursor"),
+        ("GET /v1/engine/tasks?stat=done", "stat", "takes state, limit, cursor"),
+        ("GET /v1/engine/tasks?state=done&state=failed", "state", "more than once"),
+        ("HEAD /v1/engine/tasks?x", "x", "takes"),
+        ("GET /v1/engine/task/settled-1?full=1", "full", "takes none"),
+        ("DELETE /v1/engine/task/settled-1?now", "now", "takes none"),
+        ("POST /v1/engine/task?dry_run=1", "dry_run", "takes none"),
+        ("POST /v1/engine/tasks?%C3%A9%FF=1", "\xe9\ufffd", "takes none"),
+        ("GET /v1/engine/nodes?name=edge-1", "name", "takes none"),
+        ("GET /v1/engine/stats?a=1", "a", "takes none"),
+        ("GET /v1/engine/version?a=1", "a", "takes none"),
+        ("GET /v1/engine/cluster?a=1", "a", "takes none"),
+        ("PUT /v1/engine/log-format?format=text", "format", "takes none"),
+        ("DELETE /v1/engine/nodes/gone?force=1", "force", "takes none"),
+    ],
+)
+def test_an_unknown_query_parameter_is_refused_and_nothing_done(
+    asked: EngineProcess, request_line: str, field: str, text: str
+) -> None:
+    """Who names it means something by it: a purge that should have been a rehearsal is not taken back."""
+    method, path = request_line.split()
+    body = {"targets": ["http://img.example.com/x"]} if method == "POST" else None
+    before = asked.get("/v1/engine/stats")["qps_boss"]["count"]
+    status, headers, answer = asked.request(method, path, body)
+    assert (status, headers["content-type"]) == (422, "application/problem+json")
+    assert asked.get("/v1/engine/stats")["qps_boss"]["count"] == before
+    if method != "HEAD":
+        assert json.loads(answer)["field"] == field
+        assert text in json.loads(answer)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/version", "/healthz", "/readyz", "/metrics"])
+def test_what_monitoring_asks_for_takes_any_query(asked: EngineProcess, path: str) -> None:
+    assert asked.request("GET", path + "?from=lb-1")[0] == 200
+
+
+@pytest.mark.parametrize(
     "task_id", ["nobody", "%00", "a%2Fb", "%FF", "x" * 5000, "..%2f..", "'; DROP TABLE task"]
 )
 def test_an_unknown_task_is_404(asked: EngineProcess, task_id: str) -> None:

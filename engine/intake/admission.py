@@ -206,8 +206,8 @@ class Admission:
         Raises:
             RequestError: 409, it is another task.
         """
-        if first.digest != task.digest:
-            raise task_replies.conflict(task.id)
+        if error := task_replies.conflict(task, first.digest, first.token):
+            raise error
         if first.waiters is not None:
             first.waiters.append(answer)  # the first is being saved: both clients are told the same
         else:
@@ -225,24 +225,25 @@ class Admission:
         self._regions.remove(task.id)
         _answer_all(task, lambda: self.refuse(error))
 
-    def _answer_stored(self, task: Task, digest: str, document: bytes) -> None:
+    def _answer_stored(self, task: Task, digest: str, document: dict[str, Any]) -> None:
         """Drop a task that was not saved: the store or another worker has its id already.
 
         Args:
             task: the client's.
             digest: of the stored body, hex.
-            document: the stored one.
+            document: the stored one, private.
         """
         self._regions.remove(task.id)
-        if digest == task.digest.hex():
-            self.stats.tasks_replayed += 1
-            reply = task_replies.stored(document)
-        else:
-            reply = self.refuse(task_replies.conflict(task.id))
+        error = task_replies.conflict(task, bytes.fromhex(digest), document.get("token", ""))
+        if error is not None:
+            _answer_all(task, lambda: self.refuse(error))
+            return
+        self.stats.tasks_replayed += 1
+        reply = task_replies.stored(document)
         _answer_all(task, lambda: reply)
 
     def _known_elsewhere(self, task: Task, document: dict[str, Any]) -> None:
-        self._answer_stored(task, document.get("digest", ""), msgspec.json.encode(document))
+        self._answer_stored(task, document.get("digest", ""), document)
 
     # Told by recovery: an older task is coming into memory
 
@@ -256,8 +257,10 @@ class Admission:
     def answer_asking(self, task: Task) -> None:
         """Answer a task from `release_asking`: the older one with its id is in memory now."""
         older = self._regions.get(task.id)
-        if older is None or older.digest != task.digest:
-            _answer_all(task, lambda: self.refuse(task_replies.conflict(task.id)))
+        digest, token = (older.digest, older.token) if older is not None else (b"", "")
+        error = task_replies.conflict(task, digest, token)
+        if error is not None or older is None:
+            _answer_all(task, lambda: self.refuse(error or StoreError("its older task has just gone")))
         else:
             _answer_all(task, lambda: self._replayed(older))
 
@@ -286,7 +289,7 @@ class Admission:
     def known(self, task: Task, digest: str, document: bytes) -> None:
         """The id is in the store already; the new task was not saved."""
         self._load.release(task.total)
-        self._answer_stored(task, digest, document)
+        self._answer_stored(task, digest, msgspec.json.decode(document))
 
 
 def _answer_all(task: Task, make: Callable[[], Reply]) -> None:

@@ -21,6 +21,18 @@ CLIENTS = {
     "boss": {"scopes": ["submit", "read", "admin"], "sites": ["img.example.com"]},
     "free": {"scopes": ["submit", "read"]},
 }
+TABLES = '[[site]]\nhost = "*.example.com"\n' + "".join(
+    "[[auth.tokens]]\n"
+    + "".join(
+        f"{key} = {json.dumps(value)}\n"
+        for key, value in {
+            "name": name,
+            "sha256": hashlib.sha256(f"secret-{name}".encode()).hexdigest(),
+            **keys,
+        }.items()
+    )
+    for name, keys in CLIENTS.items()
+)
 SEES = {"one": {"one"}, "two": {"two"}, "boss": set(CLIENTS), "free": set(CLIENTS)}
 
 
@@ -70,13 +82,7 @@ class Clients:
 @pytest.mark.parametrize("waiting", ["running", "partial"])
 def test_a_token_with_sites_sees_only_what_it_handed_in(tmp_path: Path, waiting: str) -> None:
     """In memory (the cache does not answer), in the store (it is gone), settled, cancelled and later."""
-    tables = '[[site]]\nhost = "*.example.com"\n'
-    for name, keys in CLIENTS.items():
-        lines = {"name": name, "sha256": hashlib.sha256(f"secret-{name}".encode()).hexdigest(), **keys}
-        tables += "[[auth.tokens]]\n" + "".join(
-            f"{key} = {json.dumps(value)}\n" for key, value in lines.items()
-        )
-    with FakeNode() as node, EngineProcess(tmp_path, tables + fake_table(node.url, name="edge-1")) as engine:
+    with FakeNode() as node, EngineProcess(tmp_path, TABLES + fake_table(node.url, name="edge-1")) as engine:
         clients = Clients(engine)
         held = Held()
         if waiting == "running":
@@ -116,3 +122,39 @@ def test_a_token_with_sites_sees_only_what_it_handed_in(tmp_path: Path, waiting:
             assert clients.ask("two", "GET", f"/v1/engine/task/{task_id}")[0] == 404
             assert clients.ask("one", "GET", f"/v1/engine/task/{task_id}")[1]["state"] == "cancelled"
         held.released.set()
+
+
+def test_an_id_of_another_client_is_taken_whatever_became_of_its_task(tmp_path: Path) -> None:
+    """In memory, settled in the store, after a restart; the client that has it is answered with its task."""
+    body = {"id": "mine", "targets": ["http://img.example.com/a"]}
+    path = "/v1/engine/task"
+
+    def check(clients: Clients, state: str) -> None:
+        for name in ("two", "boss"):
+            status, answer = clients.ask(name, "POST", path, body)
+            assert (status, answer["field"]) == (409, "id")
+            assert "another client" in answer["detail"]
+        for name in ("one", "free"):
+            status, answer = clients.ask(name, "POST", path, body)
+            assert (status, answer["state"]) == (200, state)
+
+    with FakeNode() as node, EngineProcess(tmp_path, TABLES + fake_table(node.url, name="edge-1")) as engine:
+        clients = Clients(engine)
+        held = Held()
+        node.script = held
+        assert clients.ask("one", "POST", path, body)[0] == 202
+        clients.wait_for("mine", "running")
+        check(clients, "running")
+        engine.kill()
+        engine.start()
+        clients.wait_for("mine", "running")
+        check(clients, "running")
+        held.released.set()
+        clients.wait_for("mine", "done")
+        check(clients, "done")
+        assert engine.stop() == 0
+        engine.start()
+        check(clients, "done")
+        open_to_all = {"id": "free", "targets": ["http://img.example.com/a"]}
+        assert clients.ask("free", "POST", path, open_to_all)[0] == 202
+        assert clients.ask("one", "POST", path, open_to_all)[0] == 409

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
 
 from engine.intake.task_replies import conflict, stored
 
+if TYPE_CHECKING:
+    from engine.tasks.task import Task
+
 
 def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:
-    reply = stored(b'{"task_id":"a","state":"done","digest":"ff","token":"cms"}')
+    reply = stored({"task_id": "a", "state": "done", "digest": "ff", "token": "cms"})
     assert (reply.status, json.loads(reply.body)) == (
         200,
         {"task_id": "a", "state": "done", "cancelled": 0, "skipped": [], "notes": []},
     )
 
 
-def test_a_conflict_names_the_id() -> None:
-    error = conflict("a")
-    assert (error.status, error.field) == (409, "id")
-    assert "'a'" in error.detail
+@pytest.mark.parametrize(
+    ("token", "digest", "older", "text"),
+    [
+        ("", b"d", "", None),
+        ("", b"d", "cms", None),
+        ("cms", b"d", "cms", None),
+        ("cms", b"d", "shop", "another client"),
+        ("cms", b"d", "", "another client"),
+        ("cms", b"x", "shop", "another client"),
+        ("cms", b"x", "cms", "another body"),
+        ("", b"x", "", "another body"),
+    ],
+)
+def test_a_task_is_answered_with_an_older_one_only_when_it_is_the_same_again(
+    token: str, digest: bytes, older: str, text: str | None
+) -> None:
+    """A client that is limited to sites learns nothing of a task that it cannot see."""
+    error = conflict(cast("Task", SimpleNamespace(id="a", token=token, digest=b"d")), digest, older)
+    if text is None:
+        assert error is None
+    else:
+        assert error is not None
+        assert (error.status, error.field) == (409, "id")
+        assert "'a'" in error.detail
+        assert text in error.detail

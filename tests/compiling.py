@@ -33,6 +33,7 @@ HOT = (
     "engine/nodes/answer.py",
     "engine/nodes/channel.py",
     "engine/nodes/connection.py",
+    "engine/nodes/counting.py",
     "engine/nodes/health.py",
     "engine/nodes/holds.py",
     "engine/nodes/judge.py",

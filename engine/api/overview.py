@@ -158,7 +158,7 @@ class Overview:
             "in_flight": node.in_flight,
             "delayed": self._delay.depth(node.name),
             "oldest_delayed_s": round(self._delay.oldest_s(node.name), 3),
-            "acked": node.acked_count,
+            "acked": node.counting.acked_count,
             "refused": node.refused_count,
             "failed": node.failed_count,
             "evidence": node.proving.judge.rests_on,

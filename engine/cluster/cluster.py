@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from engine.cluster.claims import QueueClaims
+    from engine.cluster.fetch_register import FetchRegister
     from engine.cluster.inbox import Inbox
     from engine.cluster.membership import Membership
     from engine.cluster.rounds import Rounds
@@ -49,6 +50,7 @@ class Cluster:
         claims: the delay queues that this engine delivers.
         rounds: its regular work.
         inbox: messages of other engines.
+        fetches: prefetches of all engines.
         on_alert: told what an operator should know: key, level, message.
         ttl_s: ``store.takeover_s``.
     """
@@ -62,11 +64,13 @@ class Cluster:
         claims: QueueClaims,
         rounds: Rounds,
         inbox: Inbox,
+        fetches: FetchRegister,
         on_alert: Callable[[str, str, str], None],
         ttl_s: float,
     ) -> None:
         self.members = members
         self.inbox = inbox
+        self._fetches = fetches
         self._membership = membership
         self._threads = threads
         self._claims = claims
@@ -89,6 +93,7 @@ class Cluster:
             StoreError: the store cannot be read or written.
         """
         await self._membership.join()
+        self._fetches.open()
         await self._rounds.first(nodes)
         for work in (self._live(), self._work(), self.inbox.listen()):
             self._tasks.append(self._loop.create_task(work))
@@ -106,6 +111,7 @@ class Cluster:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._fetches.close()
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_LEAVE_LIMIT_S):
                 await self._claims.give_back_all()

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS: Final = 4  #: one waits for messages, one beats
+_THREADS: Final = 4  #: one waits for messages, one beats; of prefetches: two write, two read
 
 
 class Threads:
-    """Makes blocking calls from the loop."""
+    """Makes blocking calls from the loop; *name* is that of the threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "cluster") -> None:
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cluster")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
 
     async def call(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a blocking function in a thread."""

@@ -3,8 +3,10 @@
 `node.Node` stands for it: its configuration, its `health` (the state), and a `channel` each for purges and
 prefetches, which owns the queue and the connections of that purpose. Beside them: what its answers mean
 (`readings`), what it refuses or is not sent for a while (`holds`, `keeping`), which requests may be what ends
-its connections (`suspects`), which ones went wrong too often and wait (`postponed`), and whether its answers
-count (`proving`: the `judge` of each answer, the `probe`, and the `prober` where bytes do not tell).
+its connections (`suspects`), which ones went wrong too often and wait (`postponed`), whether its answers
+count (`proving`: the `judge` of each answer, the `probe`, and the `prober` where bytes do not tell), and
+whether an acked purge does (`counting`): not `beside` a prefetch that is `underway`, from here, from another
+process of this engine (`elsewhere`, on the `board`) or from another engine (`register`).
 `lookups` see which cache a node's name stands for, `drivers` know how each cache is asked, `wire` reads what
 it answers. `inspection` asks a node once, for an operator who sets a cache up, and for the prober.
 

@@ -11,7 +11,8 @@ what the engine sends on its own account (rows of the delay queue, rebounds) its
 request for rows may stand for others each time.
 
 While no prefetch is under way, all of this costs a purge one look at an empty dictionary for each read, and
-where there are other workers one at a number that they share.
+where there are other workers one at a number that they share. Prefetches of engines on other machines are
+seen after a look at a register of theirs; see `counting`.
 """
 
 from __future__ import annotations
@@ -77,12 +78,13 @@ class Beside:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._due)
 
-    def counted(self, acked: list[Item], since: float) -> list[Item]:
+    def counted(self, acked: list[Item], since: float, acked_at: float | None = None) -> list[Item]:
         """Return those of acked purges that count; the others wait here for their prefetches.
 
         Args:
             acked: of one read; prefetches count as they are.
             since: when the oldest of them was sent; `time.monotonic`.
+            acked_at: when they were acked; None: now.
         """
         if acked[0][0].operation is _PREFETCH:
             return acked
@@ -91,41 +93,50 @@ class Beside:
         if underway.elsewhere is not None:
             underway.elsewhere.look()
         underway.forget_ended()
-        counted = self._counted(acked, since) if underway.fetches else acked
+        counted = acked
+        if underway.fetches:
+            counted = self._counted(acked, since, self._now() if acked_at is None else acked_at)
         underway.since = inf
         return counted
 
-    def _counted(self, acked: list[Item], since: float) -> list[Item]:
+    def _counted(self, acked: list[Item], since: float, acked_at: float) -> list[Item]:
         underway = self._underway
         counted: list[Item] = []
         for item in acked:
             share, index, _ = item
             fetches = underway.beside(share.operation, share.task.targets[index], since)
-            counted += self._part(item, fetches) if fetches else (item,)
+            counted += self._part(item, fetches, acked_at) if fetches else (item,)
         return counted
 
-    def _part(self, item: Item, fetches: list[Fetch]) -> list[Item]:
+    def _part(self, item: Item, fetches: list[Fetch], acked_at: float) -> list[Item]:
         """Tell the subtasks of a request apart: return those that count, and keep those that wait."""
         share, index, others = item
         counts: list[Subtask] = []
         for subtask in ((share, index), *(others or ())):
-            waited_for = self._waited_for(subtask, fetches)
+            waited_for = self._waited_for(subtask, fetches, acked_at)
             if waited_for:
-                self._wait(subtask, waited_for, acked_at=self._now())
+                self._wait(subtask, waited_for, acked_at=acked_at)
             else:
                 counts.append(subtask)
         return [(*counts[0], counts[1:] or None)] if counts else []
 
-    def _waited_for(self, subtask: Subtask, fetches: list[Fetch]) -> list[Fetch]:
+    def _waited_for(self, subtask: Subtask, fetches: list[Fetch], acked_at: float) -> list[Fetch]:
         """Return those that a purge has to wait for: of other tasks, begun before its first ack."""
         share, index = subtask
         owner, own_id = share.task.owner, share.task.id
-        first_at = self._again.pop(subtask, inf) if owner is None else inf
+        first_at = min(self._again.pop(subtask, inf), acked_at) if owner is None else inf
         others = [fetch for fetch in fetches if own_id not in fetch.task_ids]
         if owner is not None and others:
             began_at = min(fetch.began_at for fetch in others)
-            first_at = owner.acked_beside(share, index, began_at, self._now())
+            first_at = owner.acked_beside(share, index, began_at, acked_at)
         return [fetch for fetch in others if fetch.began_at <= first_at]
+
+    def again(self, acked: list[Item]) -> None:
+        """Have purges sent again that may have been beside prefetches nobody knows of any more."""
+        for share, index, others in acked:
+            for subtask in ((share, index), *(others or ())):
+                self._again.pop(subtask, None)
+                self._wait(subtask, [], acked_at=inf)
 
     def keeps_unanswered(self, item: Item) -> bool:
         """Keep a purge that got no answer in time, if a prefetch of what it covers is under way.

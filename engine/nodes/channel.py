@@ -105,6 +105,8 @@ class Channel:
         self._requesters: dict[Operation, Callable[[str], str]] = {}
         self._wake_handle: asyncio.Handle | None = None
         self._is_closed = False
+        if fetches is not None:
+            fetches.on_entered = self.wake
 
     def __repr__(self) -> str:
         opened = f"{len(self._connections)}/{self.size} open"
@@ -122,7 +124,11 @@ class Channel:
     @property
     def waiting_count(self) -> int:
         """Requests that wait in memory."""
-        return len(self._backlog) + len(self._queue)
+        return len(self._backlog) + len(self._queue) + self._entering_count()
+
+    def _entering_count(self) -> int:
+        entering = None if self._fetches is None else self._fetches.entering
+        return 0 if entering is None else len(entering)
 
     @property
     def coalesced(self) -> int:
@@ -165,14 +171,37 @@ class Channel:
 
     def take(self, room: int) -> list[Item]:
         """Return up to *room* requests to send now, the delay queue's first."""
+        if self._fetches is not None:
+            return self._take_fetches(self._fetches, room)
+        items = self._take_waiting(room)
+        holds = self._holds
+        return self._sift(items, holds) if holds is not None and holds.pairs else items
+
+    def _take_waiting(self, room: int) -> list[Item]:
         backlog = self._backlog
         items = backlog.take(room) if backlog else []
         if len(items) < room and self._health.takes_new:
             items += self._queue.take(room - len(items))
-        if self._fetches is not None and items:
-            self._fetches.begin(items)
-        holds = self._holds
-        return self._sift(items, holds) if holds is not None and holds.pairs else items
+        return items
+
+    def _take_fetches(self, fetches: Fetches, room: int) -> list[Item]:
+        """Return up to *room* prefetches; where other engines are told first, those that have been entered.
+
+        As many are entered as there are connections for them.
+        """
+        entering = fetches.entering
+        if entering is None:
+            items = self._take_waiting(room)
+            fetches.begin(items)
+            return items
+        items = fetches.begin_entered(entering.take(room))
+        more = self._idle_count() - len(items) - len(entering)
+        if more > 0:
+            entering.enter(self._take_waiting(more))
+        return items
+
+    def _idle_count(self) -> int:
+        return sum(connection.takes_more for connection in self._connections)
 
     def _sift(self, items: list[Item], holds: Holds) -> list[Item]:
         """Return what may go out; park what is held, and queue again what has to wait."""
@@ -231,10 +260,13 @@ class Channel:
     def _open_more(self) -> None:
         """Open a connection when there is more work than the open ones take."""
         sendable = len(self._backlog) + (len(self._queue) if self._health.takes_new else 0)
+        entering = self._entering_count()
+        sendable += entering
         open_count = len(self._connections) + len(self._connecting)
         if not sendable or open_count >= self.size or not self._may_connect():
             return
-        if any(connection.takes_more for connection in self._connections):
+        idle = self._idle_count()
+        if idle > entering or (idle and idle == sendable):
             return
         if len(self._connecting) * self.depth >= sendable:
             return
@@ -291,6 +323,8 @@ class Channel:
 
     def abort_all(self, reason: str) -> None:
         """Close every connection; what is in flight comes back through `lost`."""
+        if self._fetches is not None:
+            self.put_back(self._fetches.take_entering())
         for task in self._connecting:
             task.cancel()
         for connection in list(self._connections):

@@ -53,6 +53,11 @@ class Keeping:
             self._postponed.refused(operation, target)
         self.held([item], reason)
 
+    def hold_sick(self, item: Item, error: str) -> None:
+        """Keep others like a request that the node, sick by now, did not answer in time."""
+        share, index, _ = item
+        self._holds.hold([(share.operation, share.task.targets[index])], f"sick: {error}")
+
     def too_big(self, item: Item, limit_bytes: int) -> None:
         """Fail a prefetch whose answer is over the limit; a cache that answers a purge so served a page."""
         if item[0].operation is Operation.PREFETCH:

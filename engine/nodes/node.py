@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from engine.nodes.ability import incapable_of
 from engine.nodes.address import address_of
-from engine.nodes.beside import Beside
 from engine.nodes.channel import Channel
+from engine.nodes.counting import Counting
 from engine.nodes.findings import Place
 from engine.nodes.health import Health, NodeState
 from engine.nodes.holds import Holds
@@ -23,7 +23,7 @@ from engine.nodes.postponed import Postponed
 from engine.nodes.proving import Proving
 from engine.nodes.readings import Readings
 from engine.nodes.suspects import Suspects
-from engine.nodes.underway import Fetches, Underway
+from engine.nodes.underway import Fetches
 from engine.tasks.words import QUICK_ATTEMPTS, Operation, Outcome
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engine.nodes.connection import Connection
     from engine.nodes.queue import Item
     from engine.nodes.readings import Unacked
+    from engine.nodes.register import Register
     from engine.nodes.sink import Events, Outcomes
     from engine.observe.counters import Stats
     from engine.observe.logs import AnswerRow
@@ -93,12 +94,12 @@ class Node:
         self.fetches = Fetches(config.name, timer, time.monotonic, max_s=2 * settings.prefetch_timeout_s)
         self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
         self.proving.lookups.channels = (self.purges, self.prefetches)
-        self.underway = Underway(self.purges.oldest_sent_at)
         self.proving.prober.visit = self.fetches.visit
-        self._beside = self._make_beside(timer)
+        self.counting = self._make_counting(timer)
+        self.underway, self._beside = self.counting.underway, self.counting.beside
         self._is_closed = False
         self._took_s = stats.node_histogram(config.name)
-        self.acked_count = self.refused_count = self.failed_count = 0
+        self.refused_count = self.failed_count = 0
 
     def _make_proving(self, above: Callable[[], list[Place]], timeout_s: float, interval_s: float) -> Proving:
         proving = Proving(
@@ -114,12 +115,12 @@ class Node:
         proving.on_down, proving.on_back = self._gone_down, self._answers_again
         return proving
 
-    def _make_beside(self, timer: Timer) -> Beside:
-        return Beside(
-            self.underway,
+    def _make_counting(self, timer: Timer) -> Counting:
+        return Counting(
+            self.purges.oldest_sent_at,
             timer,
             self.postponed,
-            now=time.monotonic,
+            self._outcomes,
             send_again=self._purge_again,
             on_rows=lambda: self._events.postponed(self.config, 0),
         )
@@ -140,7 +141,7 @@ class Node:
     @property
     def waiting_count(self) -> int:
         """Requests that wait in memory."""
-        return self.purges.waiting_count + self.prefetches.waiting_count + len(self._beside)
+        return self.purges.waiting_count + self.prefetches.waiting_count + len(self.counting)
 
     @property
     def coalesced(self) -> int:
@@ -206,12 +207,7 @@ class Node:
                 self.health.works()
             if self.postponed.watched:
                 self.postponed.note_acked(acked)
-            counted = acked
-            others = self.underway.elsewhere
-            if self.underway.fetches or (others is not None and others.word[0] != others.seen):
-                counted = self._beside.counted(acked, sent_at)
-            self.acked_count += len(counted)
-            self._outcomes.acked(counted)
+            self.counting.acked(acked, sent_at)
         if not rest:
             return
         for item, meaning, answer in self.proving.keep(rest):
@@ -267,9 +263,7 @@ class Node:
         if suspect is not None:
             self.failed(reason, is_sick=connection.has_timed_out)
             if connection.has_timed_out and self.health.is_down:
-                share, index, _ = suspect
-                wrong = (share.operation, share.task.targets[index])
-                self.holds.hold([wrong], f"sick: {self.health.last_error}")
+                self.keeping.hold_sick(suspect, self.health.last_error)
         elif self.health.is_down:
             self._park_all()
 
@@ -337,9 +331,15 @@ class Node:
         self._events.node_ready(self.config, self.health.ready())
         self._wake()
 
+    def share(self, register: Register) -> None:
+        """Work with engines on other machines that send prefetches to the same nodes."""
+        self.counting.register = register
+        self.fetches.share(register, self._outcomes.without_cancelled)
+
     def close(self) -> None:
         """Stop sending. What waits in memory is in the store's journal."""
         self._is_closed = True
+        self.counting.close()
         self.proving.close()
         self.purges.close()
         self.prefetches.close()

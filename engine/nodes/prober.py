@@ -16,7 +16,7 @@ from engine.nodes.inspection import prove
 from engine.tasks.words import URLS, host_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from engine.nodes.findings import Finding, Place
     from engine.nodes.judge import Judge
@@ -56,7 +56,7 @@ class Prober:
         self._timeout_s = timeout_s
         self._on_proven = on_proven
         self._on_failed = on_failed
-        self.visit: Callable[[str], Callable[[bool], None]] = _unnoted  #: see `Fetches.visit`
+        self.visit: Callable[[str], Awaitable[Callable[[bool], None]]] = _unnoted  #: see `Fetches.visit`
         self._hosts: set[str] = set()  # being proven
         self.begun = 0  #: hosts, so far
         self._given_up: set[str] = set()  # pages
@@ -89,7 +89,7 @@ class Prober:
 
     async def _look(self, target: str) -> Finding:
         """Look at a page; purges of it wait, as beside a prefetch, until that is over."""
-        over, is_answered = self.visit(target), False
+        over, is_answered = await self.visit(target), False
         try:
             finding = await prove(self._place, self._above(), url=target, timeout_s=self._timeout_s)
             is_answered = finding.verdict is not Verdict.UNREACHABLE
@@ -121,5 +121,5 @@ class Prober:
             await asyncio.sleep(backoff_s(attempt, first_s=_PAUSE_FIRST_S, max_s=_PAUSE_MAX_S))
 
 
-def _unnoted(_: str) -> Callable[[bool], None]:
+async def _unnoted(_: str) -> Callable[[bool], None]:
     return lambda _: None

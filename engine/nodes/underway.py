@@ -18,6 +18,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
+from engine.nodes.register import Entering, task_ids_of
 from engine.tasks.words import URLS, Operation, host_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from engine.config.tables import NodeConfig
     from engine.nodes.board import Board, Record
     from engine.nodes.queue import Item
+    from engine.nodes.register import Register
     from engine.tasks.task import Share
 
 MOMENT_S: Final = 0.04
@@ -54,7 +56,7 @@ class Others(Protocol):
 class Fetch:
     """One prefetch on the wire; times are `time.monotonic`'s."""
 
-    __slots__ = ("began_at", "ended_at", "on_end", "places", "record", "task_ids", "url")
+    __slots__ = ("began_at", "ended_at", "number", "on_end", "places", "record", "task_ids", "url")
 
     def __init__(
         self, url: str, places: Sequence[Underway], began_at: float, task_ids: Sequence[str] = ()
@@ -65,6 +67,7 @@ class Fetch:
         self.began_at = began_at
         self.task_ids = task_ids  #: whose it is
         self.record = -1  #: what the board calls it
+        self.number = -1  #: what the register calls it
         self.ended_at = inf
 
     def __repr__(self) -> str:
@@ -154,7 +157,10 @@ class Fetches:
 
     def __init__(self, name: str, timer: Clockwork, now: Callable[[], float], *, max_s: float) -> None:
         self.places: tuple[Underway, ...] = ()  #: where they are under way; set once, see `link`
+        self.names: tuple[str, ...] = ()  #: of the nodes there
         self.board: Board | None = None  #: where other processes see them
+        self.entering: Entering | None = None  #: how engines on other machines see them
+        self.on_entered: Callable[[], None] = _nothing  #: told that one may be sent, which they see
         self._name = name
         self._timer = timer
         self._now = now
@@ -164,16 +170,39 @@ class Fetches:
     def __repr__(self) -> str:
         return f"<Fetches [{len(self._on_wire)} on the wire]>"
 
+    def share(self, register: Register, without_cancelled: Callable[[list[Item]], list[Item]]) -> None:
+        """Enter what is sent from here on in a register of all engines; see `Entering`."""
+        self.entering = Entering(
+            register,
+            self.names,
+            self._now,
+            lasts_s=self._max_s,
+            on_ready=self.on_entered,
+            without_cancelled=without_cancelled,
+        )
+
+    def take_entering(self) -> list[Item]:
+        """Return prefetches that were taken to be sent, and were not."""
+        return [] if self.entering is None else self.entering.take_all()
+
     def begin(self, items: list[Item]) -> None:
         """Note prefetches that are about to be sent."""
-        for share, index, others in items:
-            tasks = (share.task, *(other.task for other, _ in others or ()))
-            task_ids = [task.id for task in tasks if not task.is_internal]
-            self._on_wire[share, index] = self._begin(share.task.targets[index], task_ids)
+        for item in items:
+            share, index, _ = item
+            self._on_wire[share, index] = self._begin(share.task.targets[index], task_ids_of(item))
 
-    def _begin(self, target: str, task_ids: Sequence[str]) -> Fetch:
+    def begin_entered(self, entered: list[tuple[Item, int]]) -> list[Item]:
+        """Note prefetches that are about to be sent, with what the register calls them; return them."""
+        for item, number in entered:
+            share, index, _ = item
+            fetch = self._begin(share.task.targets[index], task_ids_of(item), number)
+            self._on_wire[share, index] = fetch
+        return [item for item, _ in entered]
+
+    def _begin(self, target: str, task_ids: Sequence[str], number: int = -1) -> Fetch:
         now = self._now()
         fetch = Fetch(target.partition("://")[2], self.places, now, task_ids)
+        fetch.number = number
         self._enter(fetch)
         if self.board is not None:
             expires_at = now + self._max_s
@@ -188,6 +217,8 @@ class Fetches:
     def _ended(self, fetch: Fetch) -> None:
         if self.board is not None:
             self.board.end(fetch.record)
+        if self.entering is not None and fetch.number >= 0:
+            self.entering.end(fetch.number)
 
     def answered(self, items: list[Item]) -> None:
         """Note prefetches that were answered: they are over."""
@@ -201,13 +232,14 @@ class Fetches:
             if fetch is not None:
                 self._keep(fetch, fetch.began_at + self._max_s)
 
-    def visit(self, target: str) -> Callable[[bool], None]:
-        """Note a page that is fetched for another reason than a prefetch.
+    async def visit(self, target: str) -> Callable[[bool], None]:
+        """Note a page that is fetched for another reason than a prefetch; wait until it may be.
 
         Returns:
             What to call when that is over: True: with an answer.
         """
-        fetch = self._begin(target, ())
+        number = -1 if self.entering is None else await self.entering.page(target)
+        fetch = self._begin(target, (), number)
 
         def over(is_answered: bool) -> None:
             if is_answered:
@@ -257,6 +289,11 @@ def link(nodes: Mapping[str, Linked]) -> None:
                 passed[parent] = None
                 waiting += parents[parent]
         node.fetches.places = tuple(nodes[passing].underway for passing in passed)
+        node.fetches.names = tuple(passed)
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 def _is_of(host: str, pattern: str) -> bool:

@@ -18,6 +18,7 @@ import msgspec
 from engine import _version
 from engine.cluster.claims import QueueClaims
 from engine.cluster.cluster import Cluster
+from engine.cluster.fetch_register import FetchRegister
 from engine.cluster.inbox import Inbox
 from engine.cluster.leader import Leader
 from engine.cluster.membership import Membership
@@ -27,7 +28,9 @@ from engine.cluster.takeover import Takeover
 from engine.cluster.threads import Threads
 from engine.cluster.watch import Watch
 from engine.errors import EngineError
+from engine.nodes.register import SENT_WITHIN_S
 from engine.store.redis.checks import dangers
+from engine.store.redis.fetch_log import FetchLog
 from engine.store.redis.members import About, Members
 from engine.store.redis.open import redis_store
 from engine.store.redis.records import bare_document
@@ -152,9 +155,18 @@ def make_cluster(
         claims=claims,
         rounds=rounds,
         inbox=inbox,
+        fetches=_fetches(shared, core),
         on_alert=core.on_alert,
         ttl_s=settings.takeover_s,
     )
+
+
+def _fetches(shared: SharedStore, core: Core) -> FetchRegister:
+    store, settings = shared.store, core.config.engine
+    longest_s = 2 * settings.prefetch_timeout_s + SENT_WITHIN_S
+    log = FetchLog(store.link, store.keys, store.consumer, longest_s=longest_s)
+    threads = Threads("fetches")
+    return FetchRegister(log, store.consumer, threads, nodes=core.nodes, timer=core.timer)
 
 
 def _duties(

@@ -86,7 +86,7 @@ def _planned_anew(rows: Any, record: Any, key: Any, progress: Any, plan: bytes) 
 _replay: Final = ReplayRows._replay
 
 
-def _counts_at_once(beside: Any, acked: list[Any], since: float) -> list[Any]:
+def _counts_at_once(beside: Any, acked: list[Any], since: float, acked_at: float | None = None) -> list[Any]:
     return acked
 
 

@@ -129,7 +129,7 @@ async def test_other_hosts_are_pipelined_while_one_is_on_trial(tmp_path: Path) -
             await rig.stored(rig.submit(targets=urls(1)), "partial")
             task = rig.submit(targets=urls(200, "b.com"))
             await until(lambda: rig.node("edge-1").in_flight == 64)
-            assert not rig.node("edge-1").acked_count
+            assert not rig.node("edge-1").counting.acked_count
             go_on.set()
             await rig.stored(task, "done")
 
@@ -169,7 +169,7 @@ async def test_a_request_that_always_kills_the_connection_waits_alone(tmp_path: 
     with FakeNode(deadly) as edge:
         async with rig_of(tmp_path, {"edge-1": edge}, connections_per_node=1) as rig:
             task = rig.submit(targets=urls(20), due_s=0.2)
-            await until(lambda: rig.node("edge-1").acked_count == 19)
+            await until(lambda: rig.node("edge-1").counting.acked_count == 19)
             found = await rig.stored(task, "partial")
             assert (found["counter"] + found["delayed"], found["failed"]) == (20, 0)
             edge.script = always(OK)

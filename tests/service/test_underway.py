@@ -78,7 +78,7 @@ async def test_a_purge_goes_out_at_once_and_again_after_the_prefetch(tmp_path: P
         await rig.stored(first, "done")
         assert (await rig.stored(second, "done"))["counter"] == 4
         assert cache.methods[-2:] == ["PURGE", "GET"]
-        assert rig.node("edge-1").acked_count == 5
+        assert rig.node("edge-1").counting.acked_count == 5
         rig.node("edge-1").underway.forget_ended()
         assert not rig.node("edge-1").underway.fetches
 
@@ -259,4 +259,4 @@ async def test_a_prefetch_that_ended_after_the_purge_was_sent_counts_however_lon
             node.fetches.answered(prefetches)
             node._readings._log_subtasks = lambda *line: time.sleep(0.02)
             node.answered(purges, [ANSWER], time.monotonic() - sent_at)
-            assert (node.acked_count, len(node._beside)) == (0, 1)
+            assert (node.counting.acked_count, len(node._beside)) == (0, 1)

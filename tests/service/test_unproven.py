@@ -81,7 +81,7 @@ async def test_a_mark_without_the_probes_nonce_proves_nothing(tmp_path: Path) ->
             assert "does not repeat Purgeline-Nonce" in found["errors"][0]["reason"]
             edge.script = script
             await rig.stored(task, "done")
-            assert node.acked_count == 2
+            assert node.counting.acked_count == 2
 
 
 async def test_what_looks_own_does_not_count_where_the_end_of_a_connection_shows_a_pipe(

@@ -16,6 +16,8 @@ A region's keys:
 - ``delay:NODE fetch:NODE wait:NODE``  sorted sets, rows by time: purges, prefetches, what waits for parents
 - ``wide:NODE``  sorted set, those rows of ``delay:NODE`` that are prefix and host purges
 - ``behind:ID``  hash, target → rows that wait for parents
+- ``underway``   stream, prefetches that engines begin and end, by host: in the first regions; its entries
+                 stay for the time in ``underway:kept``
 - ``plan:KEY``   string, a plan that tasks were accepted for; kept for months after its last use
 - ``fence``      the highest number of a leader that changed something here
 """
@@ -55,6 +57,10 @@ class Keys:
     def plan(self, region: int, key: bytes) -> str:
         """Return the key of a plan that tasks of a region were accepted for."""
         return f"{self.tags[region]}plan:{key.hex()}"
+
+    def underway(self, region: int) -> str:
+        """Return the key of the log of prefetches in a region."""
+        return f"{self.tags[region]}underway"
 
     def cluster(self, name: str) -> str:
         """Return a key of what the engines know of each other."""

@@ -35,6 +35,7 @@ class World:
         self.saved: list[dict[str, bytes]] = []
         redelivery: Any = SimpleNamespace(refresh=lambda depths: self.note("refresh"))
         dispatch: Any = SimpleNamespace(cancel=lambda task: self.note(f"cancel {task.id}"))
+        fetches: Any = SimpleNamespace(open=lambda: self.note("see fetches"), close=self.close_fetches)
         self.cluster = Cluster(
             world,
             world,
@@ -49,6 +50,7 @@ class World:
                 touched=None,
                 saver=world,
             ),
+            fetches=fetches,
             inbox=Inbox(world, world, world, dispatch=dispatch, regions=self.regions, timeout_s=1),
             on_alert=lambda key, level, text: self.note(f"{level}: {text}"),
             ttl_s=0.004,  # four ticks
@@ -116,6 +118,9 @@ class World:
     async def lead(self) -> None:
         self.note("lead")
 
+    async def close_fetches(self) -> None:
+        self.note("close fetches")
+
     # A node, and the threads
 
     def start_probe(self) -> None:
@@ -144,13 +149,13 @@ async def joined() -> AsyncIterator[World]:
 
 async def test_it_joins_before_it_takes_over_and_waits_for_nodes_that_have_rows() -> None:
     async with joined() as world:
-        assert world.log == ["join", "probe", "refresh", "look"]
+        assert world.log == ["join", "see fetches", "probe", "refresh", "look"]
 
 
 async def test_it_says_goodbye_when_nothing_is_claimed_any_more() -> None:
     async with joined() as world:
         world.log.clear()
-    assert world.log == ["give back all", "leave", "close the threads"]
+    assert world.log == ["close fetches", "give back all", "leave", "close the threads"]
 
 
 async def test_a_cluster_that_cannot_be_seen_is_an_alert_until_it_can() -> None:

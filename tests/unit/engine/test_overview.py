@@ -33,7 +33,7 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False, needs
         holds=holds,
         waiting_count=1,
         in_flight=2,
-        acked_count=3,
+        counting=SimpleNamespace(acked_count=3),
         refused_count=4,
         failed_count=5,
         coalesced=6,

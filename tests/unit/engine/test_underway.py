@@ -175,14 +175,14 @@ def test_a_prefetch_is_under_way_at_all_of_its_ancestors_and_nowhere_else() -> N
     assert {name for name, node in nodes.items() if node.underway.fetches} == {"edge", "middle", "top"}
 
 
-def test_a_page_that_is_fetched_to_prove_a_node_is_under_way_as_well() -> None:
+async def test_a_page_that_is_fetched_to_prove_a_node_is_under_way_as_well() -> None:
     clock = Clock()
     place = Place(clock)
-    over = place.fetches.visit(URL)
+    over = await place.fetches.visit(URL)
     assert place.covered_by(Operation.PURGE_URL, URL)
     over(False)
     assert place.covered_by(Operation.PURGE_URL, URL)
     clock.go(61)
-    place.fetches.visit(URL)(True)
+    (await place.fetches.visit(URL))(True)
     place.underway.forget_ended()
     assert not place.underway.fetches

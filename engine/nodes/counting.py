@@ -1,0 +1,131 @@
+"""Which purges of one node count, of those that it acked: none that a prefetch may make void.
+
+Own prefetches are known in this process (`beside`). Those of engines on other machines are in the register:
+where there is one, acked purges wait here for a look at it that began after their ack.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from engine.nodes.beside import Beside
+from engine.nodes.underway import Underway
+from engine.tasks.words import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.nodes.postponed import Postponed
+    from engine.nodes.queue import Item
+    from engine.nodes.register import Register
+    from engine.nodes.sink import Outcomes
+    from engine.nodes.underway import Clockwork
+
+_PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
+
+
+class Counting:
+    """Passes on what counts.
+
+    Args:
+        oldest_sent_at: tells when the oldest purge without an answer was sent; infinity: there is none.
+        timer: of the engine.
+        postponed: rows of the delay queue that may not be sent yet.
+        outcomes: told what counts.
+        send_again: see `Beside`; *on_rows*, too.
+    """
+
+    def __init__(
+        self,
+        oldest_sent_at: Callable[[], float],
+        timer: Clockwork,
+        postponed: Postponed,
+        outcomes: Outcomes,
+        *,
+        send_again: Callable[[list[Item]], None],
+        on_rows: Callable[[], None],
+    ) -> None:
+        self.underway = Underway(lambda: min(oldest_sent_at(), self._oldest_sent_at()))
+        self.beside = Beside(
+            self.underway, timer, postponed, now=time.monotonic, send_again=send_again, on_rows=on_rows
+        )
+        self._outcomes = outcomes
+        self.register: Register | None = None  #: of the engines that share the store
+        self.acked_count = 0
+        self._waiting_count = 0  # requests that were acked and wait for a look at the register
+        self._oldest: list[tuple[float, int, _Acks]] = []  # heap, with some that wait no longer
+        self._numbers = itertools.count()
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Counting [{self.acked_count} acked, {len(self)} wait]>"
+
+    def __len__(self) -> int:
+        """Return how many requests were acked and do not count yet."""
+        return self._waiting_count + len(self.beside)
+
+    def acked(self, acked: list[Item], since: float) -> None:
+        """Take requests of one read that were acked.
+
+        Args:
+            acked: of one read; purges, or prefetches.
+            since: when the oldest of them was sent; `time.monotonic`.
+        """
+        register = self.register
+        if register is None or acked[0][0].operation is _PREFETCH:
+            self.count(acked, since)
+            return
+        acks = _Acks(self, acked, since)
+        self._waiting_count += len(acked)
+        heapq.heappush(self._oldest, (since, next(self._numbers), acks))
+        register.look(acks)
+
+    def count(self, acked: list[Item], since: float, acked_at: float | None = None) -> None:
+        """Pass on those of acked requests that count; the others wait in `beside`."""
+        underway = self.underway
+        others = underway.elsewhere
+        if underway.fetches or (others is not None and others.word[0] != others.seen):
+            acked = self.beside.counted(acked, since, acked_at)
+        self.acked_count += len(acked)
+        self._outcomes.acked(acked)
+
+    def looked(self, acks: _Acks, items: list[Item], covered_since: float) -> None:
+        """Count requests that waited for a look, or have them sent again if it does not cover their time."""
+        self._waiting_count -= len(items)
+        if self._is_closed:
+            return
+        if acks.since < covered_since:
+            self.beside.again(items)
+        else:
+            self.count(items, acks.since, acks.acked_at)
+
+    def _oldest_sent_at(self) -> float:
+        """Return when the oldest request was sent that waits for a look; infinity: there is none."""
+        oldest = self._oldest
+        while oldest and not oldest[0][2].left:
+            heapq.heappop(oldest)
+        return oldest[0][0] if oldest else inf
+
+    def close(self) -> None:
+        """Count nothing more: what waits is in the journal."""
+        self._is_closed = True
+
+
+class _Acks:
+    """Requests of one read that wait for a look; see `engine.nodes.register.Acks`."""
+
+    def __init__(self, counting: Counting, items: list[Item], since: float) -> None:
+        self._counting = counting
+        self.items = items
+        self.since = since
+        self.acked_at = time.monotonic()
+        self.left = len(items)
+
+    def looked(self, items: list[Item], covered_since: float) -> None:
+        """Take those of the items for which the register was looked at."""
+        self._counting.looked(self, items, covered_since)
+        self.left -= len(items)

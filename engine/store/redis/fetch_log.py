@@ -1,0 +1,147 @@
+"""The log of prefetches that all engines of one Redis write: what each begins, and what has ended.
+
+A prefetch is written down before its request is sent, and the log is read after a purge was acked: whatever
+can bring an old object back is in there by then. It is a stream in each of the first regions, told by the
+host of the URL, so that with a master away only a part of the hosts waits.
+
+A reader asks for what follows the last entry that it knows. Is that entry not there any more (it was cut off
+with age, or lost in a failover), it is given all there is. The stream is cut by the server's clock, to a
+length in time that every writer asks for and the longest of which counts.
+
+Blocking, like the store; called by threads of the cluster's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zlib import crc32
+
+from engine.errors import StoreError
+from engine.store.redis.script import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.store.redis.keys import Keys
+    from engine.store.redis.link import Link
+    from engine.store.redis.script import Command
+
+COVERED_S: Final = 30.0
+"""What was written so long ago, or less, is surely there: what is read covers that time."""
+_KEPT_S: Final = 2 * COVERED_S  #: so long at least
+_PARTS_MAX: Final = 4
+_ENTRIES: Final = 500  #: of one answer
+
+_APPEND: Final = Script(
+    """
+-- KEYS stream, its length in time; ARGV that length in ms, mark, text
+local keep, known = tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[2]) or '0')
+if known > keep then keep = known else redis.call('SET', KEYS[2], ARGV[1], 'PX', 2 * keep) end
+local now = redis.call('TIME')
+local oldest = string.format('%.0f', tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) - keep)
+redis.call('XADD', KEYS[1], 'MINID', '=', oldest, '*', 'm', ARGV[2], 't', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], keep)
+"""
+)
+_READ: Final = Script(
+    """
+-- KEYS stream; ARGV last known entry, its mark, count. Answers the time, whether it goes on there, entries
+local start = '-'
+if ARGV[1] ~= '' then
+  local last = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+  if last and last[2][2] == ARGV[2] then start = '(' .. ARGV[1] end
+end
+local goes_on = start == '-' and 0 or 1
+return {redis.call('TIME'), goes_on, redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', ARGV[3])}
+"""
+)
+
+
+class Position(NamedTuple):
+    """The last entry that a reader knows; empty: none."""
+
+    entry: str = ""
+    mark: bytes = b""  #: differs from that of an entry with the same number after a failover
+
+
+class Read(NamedTuple):
+    """What follows a position."""
+
+    goes_on: bool  #: that entry is still there, so nothing between is missing
+    time_s: float  #: of the server's clock
+    position: Position  #: the last entry of these
+    texts: list[bytes]
+
+
+class FetchLog:
+    """The log as one engine process reads and writes it.
+
+    Args:
+        link: to the servers.
+        keys: names.
+        consumer: name of this process, never used by another.
+        longest_s: for which a prefetch of its own may count as under way.
+    """
+
+    def __init__(self, link: Link, keys: Keys, consumer: str, *, longest_s: float) -> None:
+        self._link = link
+        self._keys = keys
+        self._consumer = consumer
+        self._keep_ms = int((longest_s + _KEPT_S) * 1000)
+        self._count = 0
+        self.parts = min(_PARTS_MAX, keys.count)  #: streams
+
+    def __repr__(self) -> str:
+        return f"<FetchLog of {self._consumer} [{self.parts} parts]>"
+
+    def part_of(self, host: str) -> int:
+        """Return the number of the stream for a host."""
+        return crc32(host.encode()) % self.parts
+
+    def append(self, texts: Mapping[int, bytes]) -> set[int]:
+        """Write a text into each of some parts; return the parts where that was done (and replicated)."""
+        commands: list[Command] = []
+        for part, text in texts.items():
+            self._count += 1
+            keys = [self._keys.underway(part), f"{self._keys.underway(part)}:kept"]
+            commands.append(_APPEND.call(keys, [self._keep_ms, f"{self._consumer} {self._count}", text]))
+        replies = self._link.run(commands, is_write=True)
+        return {part for part, reply in zip(texts, replies, strict=True) if not isinstance(reply, StoreError)}
+
+    def read(self, positions: Mapping[int, Position]) -> dict[int, Read]:
+        """Return what follows the positions in some parts; those that cannot be read are left out."""
+        found: dict[int, Read] = {}
+        asked = dict(positions)
+        while asked:
+            commands = [
+                _READ.call([self._keys.underway(part)], [last.entry, last.mark, _ENTRIES])
+                for part, last in asked.items()
+            ]
+            replies = self._link.run(commands)
+            again: dict[int, Position] = {}
+            for (part, last), reply in zip(asked.items(), replies, strict=True):
+                if isinstance(reply, StoreError):
+                    found.pop(part, None)
+                    continue
+                page = _page(reply, last)
+                before = found.get(part)
+                if before is not None:
+                    if not page.goes_on:
+                        before.texts.clear()  # it was cut or lost meanwhile: this is all there is
+                    goes_on = before.goes_on and page.goes_on
+                    page = page._replace(goes_on=goes_on, texts=before.texts + page.texts)
+                found[part] = page
+                if len(reply[2]) == _ENTRIES:
+                    again[part] = page.position
+            asked = again
+        return found
+
+
+def _page(reply: Any, last: Position) -> Read:
+    (seconds, micros), goes_on, entries = reply
+    position = last if goes_on else Position()
+    if entries:
+        entry, fields = entries[-1]
+        position = Position(entry.decode(), fields[1])
+    time_s = int(seconds) + int(micros) / 1e6
+    return Read(bool(goes_on), time_s, position, [fields[3] for _, fields in entries])

@@ -1,0 +1,102 @@
+"""The log of prefetches in Redis: what a reader is given, and told when something may be missing."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.config.redis_url import parse_redis_url
+from engine.store.redis.fetch_log import FetchLog, Position
+from engine.store.redis.keys import Keys
+from engine.store.redis.link import Link
+from tests.rigs.redis_servers import RedisCluster, RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.redis
+_numbers = itertools.count()
+Redis = RedisServer | RedisCluster
+
+
+@pytest.fixture(scope="module", params=[RedisServer, RedisCluster])
+def redis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with request.param(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys(f"log-{next(_numbers)}", 16)
+
+
+@contextmanager
+def log_of(redis: Redis, keys: Keys, name: str = "one", longest_s: float = 5) -> Iterator[FetchLog]:
+    link = Link(parse_redis_url(redis.url), timeout_s=1, connections_max=4)
+    try:
+        yield FetchLog(link, keys, name, longest_s=longest_s)
+    finally:
+        link.close()
+
+
+def test_a_reader_goes_on_where_its_last_look_ended(redis: Redis, keys: Keys) -> None:
+    with log_of(redis, keys) as log, log_of(redis, keys, "other") as other:
+        assert log.append({0: b"a", 3: b"b"}) == {0, 3}
+        first = other.read({part: Position() for part in range(4)})
+        assert {part: read.texts for part, read in first.items()} == {0: [b"a"], 1: [], 2: [], 3: [b"b"]}
+        assert abs(first[0].time_s - time.time()) < 5
+        more = [str(number).encode() for number in range(1201)]  # more than one answer has
+        for text in more:
+            log.append({0: text})
+        then = other.read({0: first[0].position, 3: first[3].position})
+        assert (then[0].texts, then[0].goes_on) == (more, True)
+        assert (then[3].texts, then[3].goes_on) == ([], True)
+        anew = other.read({0: Position()})
+        assert (len(anew[0].texts), anew[0].goes_on, anew[0].position) == (1202, False, then[0].position)
+
+
+def test_a_reader_is_given_all_there_is_when_what_it_knows_was_lost(redis: Redis, keys: Keys) -> None:
+    """As after a failover: the same number may even be another entry's."""
+    with log_of(redis, keys) as log:
+        log.append({0: b"a"})
+        known = log.read({0: Position()})[0].position
+        log.append({0: b"b"})
+        for lost in (known._replace(mark=b"another 1"), known._replace(entry="1-1")):
+            read = log.read({0: lost})[0]
+            assert (read.texts, read.goes_on) == ([b"a", b"b"], False)
+
+
+def test_entries_stay_for_the_longest_time_that_a_writer_asks_for(redis: Redis, keys: Keys) -> None:
+    with log_of(redis, keys, longest_s=0) as short, log_of(redis, keys, "long", longest_s=600) as long:
+        long.append({0: b"a"})
+        short.append({0: b"b"})
+        [kept] = short._link.all([("PTTL", keys.underway(0))])
+        assert 600_000 < kept <= 660_000
+        short._link.all([("DEL", f"{keys.underway(0)}:kept")])
+        short.append({0: b"c"})
+        [kept] = short._link.all([("PTTL", keys.underway(0))])
+        assert kept <= 60_000
+        [oldest] = short._link.all([("XRANGE", keys.underway(0), "-", "+", "COUNT", 1)])
+        assert oldest[0][1][3] == b"a"  # it is not that old
+
+
+def test_a_part_whose_master_is_away_is_left_out(redis: Redis, keys: Keys) -> None:
+    with log_of(redis, keys) as log:
+        everything = {part: Position() for part in range(log.parts)}
+        assert log.read(everything).keys() == everything.keys()
+        owner = redis
+        if isinstance(redis, RedisCluster):
+            owner = redis.owner(redis.masters()[0].ask("CLUSTER", "KEYSLOT", keys.underway(0)))
+        assert isinstance(owner, RedisServer)
+        owner.pause()
+        try:
+            away = everything.keys() - log.read(everything).keys()
+            assert 0 in away
+            assert (away == everything.keys()) == isinstance(redis, RedisServer)
+            assert log.append(dict.fromkeys(everything, b"a")) == everything.keys() - away
+        finally:
+            owner.resume()

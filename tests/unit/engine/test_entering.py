@@ -1,0 +1,190 @@
+"""Prefetches that are entered in a register before they are sent; purges that wait for a look at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.nodes.counting import Counting
+from engine.nodes.postponed import Postponed
+from engine.nodes.register import SENT_WITHIN_S, Entering
+from engine.nodes.underway import Fetch
+from engine.tasks.words import Operation
+from tests.fakes.shares import items_of
+from tests.unit.engine.test_underway import Clock, prefetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.nodes.queue import Item
+    from engine.nodes.register import Acks
+
+URL, OTHER = "http://a.com/1", "http://a.com/2"
+
+
+class Register:
+    """A register whose answers come when a test says so."""
+
+    def __init__(self) -> None:
+        self.entered: dict[int, Callable[[], None]] = {}
+        self.lasts_s: list[float] = []
+        self.ended: list[int] = []
+        self.looks: list[Acks] = []
+
+    def enter(
+        self,
+        url: str,
+        nodes: Sequence[str],
+        task_ids: Sequence[str],
+        *,
+        lasts_s: float,
+        on_entered: Callable[[], None],
+    ) -> int:
+        self.lasts_s.append(lasts_s)
+        number = len(self.lasts_s)
+        self.entered[number] = on_entered
+        return number
+
+    def end(self, number: int) -> None:
+        self.ended.append(number)
+
+    def look(self, acks: Acks) -> None:
+        self.looks.append(acks)
+
+
+class Bench:
+    """What is between the queue of a node's prefetches and the wire."""
+
+    def __init__(self) -> None:
+        self.register = Register()
+        self.clock = Clock()
+        self.ready = 0
+        self.cancelled: list[Item] = []
+        self.entering = Entering(
+            self.register,
+            ["edge-1"],
+            self.clock.now,
+            lasts_s=60,
+            on_ready=self._told,
+            without_cancelled=lambda items: [item for item in items if item not in self.cancelled],
+        )
+
+    def _told(self) -> None:
+        self.ready += 1
+
+
+def test_a_prefetch_is_taken_when_it_is_entered_and_not_before() -> None:
+    bench = Bench()
+    one, two = prefetch(URL)[0], prefetch(OTHER)[0]
+    bench.entering.enter([one, two])
+    assert (bench.entering.take(8), len(bench.entering)) == ([], 2)
+    bench.register.entered[2]()
+    assert bench.ready == 1
+    assert bench.entering.take(8) == [(two, 2)]
+    assert (len(bench.entering), bench.register.ended) == (1, [])
+    assert bench.register.lasts_s == [60 + SENT_WITHIN_S] * 2  # it may be sent so much later
+
+
+def test_one_that_was_entered_too_long_ago_is_entered_again() -> None:
+    bench = Bench()
+    [item] = prefetch(URL)
+    bench.entering.enter([item])
+    bench.register.entered[1]()
+    bench.clock.go(SENT_WITHIN_S + 1)
+    assert bench.entering.take(1) == []
+    assert bench.register.ended == [1]
+    bench.register.entered[2]()
+    assert bench.entering.take(1) == [(item, 2)]
+
+
+def test_one_that_was_cancelled_is_not_taken_and_has_ended() -> None:
+    bench = Bench()
+    [item] = bench.cancelled = prefetch(URL)
+    bench.entering.enter([item])
+    bench.register.entered[1]()
+    assert bench.entering.take(1) == []
+    assert (bench.register.ended, len(bench.entering)) == ([1], 0)
+
+
+def test_a_node_that_goes_away_gets_back_what_was_not_sent() -> None:
+    bench = Bench()
+    one, two = prefetch(URL)[0], prefetch(OTHER)[0]
+    bench.entering.enter([one, two])
+    bench.register.entered[1]()
+    assert bench.entering.take_all() == [one, two]
+    bench.register.entered[2]()  # it comes too late
+    assert bench.entering.take(8) == []
+    assert sorted(bench.register.ended) == [1, 2]
+
+
+class Outcomes:
+    """Notes what counts, and what is sent again."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.counted: list[Item] = []
+        self.sent_again: list[Item] = []
+        self.register = Register()
+        told: Any = self
+        self.counting = Counting(
+            lambda: self.oldest_sent_at,
+            self.clock,
+            Postponed(self.clock.now, 3600),
+            told,
+            send_again=self.sent_again.extend,
+            on_rows=lambda: None,
+        )
+        self.counting.beside._now = self.clock.now
+        self.counting.register = self.register
+        self.oldest_sent_at = float("inf")
+
+    def acked(self, items: list[Item]) -> None:
+        self.counted += items
+
+
+def test_an_acked_purge_counts_after_a_look_and_a_prefetch_at_once() -> None:
+    told = Outcomes()
+    purges, fetched = items_of(URL, OTHER), items_of(URL, operation=Operation.PREFETCH)
+    told.counting.acked(purges, 10.0)
+    told.counting.acked(fetched, 11.0)
+    assert (told.counted, len(told.counting)) == (fetched, 2)
+    [look] = told.register.looks
+    look.looked(purges[1:], covered_since=9.0)  # a part of the log may be away
+    look.looked(purges[:1], covered_since=9.0)
+    assert told.counted == [*fetched, *purges[::-1]]
+    assert (len(told.counting), told.counting.acked_count) == (0, 3)
+
+
+def test_what_ended_while_a_purge_waited_for_its_look_counts_for_it() -> None:
+    told = Outcomes()
+    underway = told.counting.underway
+    fetch = Fetch("a.com/1", (underway,), 1000.0, ["another"])
+    underway.begin(fetch)
+    purges = items_of(URL)
+    told.counting.acked(purges, 1000.5)
+    fetch.end(1001.0)
+    underway.forget_ended(2000.0)
+    [look] = told.register.looks
+    look.looked(purges, covered_since=0.0)
+    assert (told.counted, len(told.counting)) == ([], 1)
+    underway.forget_ended(2000.0)
+    assert not underway.fetches
+
+
+def test_a_purge_that_no_look_covers_is_sent_again() -> None:
+    told = Outcomes()
+    purges = items_of(URL)
+    told.counting.acked(purges, 10.0)
+    [look] = told.register.looks
+    look.looked(purges, covered_since=11.0)
+    told.clock.go(1)
+    assert (told.counted, told.sent_again) == ([], purges)
+
+
+def test_what_is_looked_at_after_the_end_is_left_to_the_journal() -> None:
+    told = Outcomes()
+    purges = items_of(URL)
+    told.counting.acked(purges, 10.0)
+    told.counting.close()
+    [look] = told.register.looks
+    look.looked(purges, covered_since=0.0)
+    assert told.counted == []

@@ -50,13 +50,14 @@ def check_config(args: argparse.Namespace, out: Output) -> int:
     """Check a configuration and show what it would run."""
     import asyncio  # noqa: PLC0415 - as above
 
-    from engine.config.checks import warnings_of  # noqa: PLC0415 - only this command needs msgspec
+    from engine.config.checks import store_warnings, warnings_of  # noqa: PLC0415 - only this command needs msgspec
     from engine.config.load import load  # noqa: PLC0415 - as above
     from engine.config.redis_url import without_password  # noqa: PLC0415 - as above
     from engine.nodes.lookups import look_up_all  # noqa: PLC0415 - as above
 
     settings = load(args.config)
-    for text in (*warnings_of(settings), *asyncio.run(look_up_all(settings.node))):
+    warnings = [*warnings_of(settings), *store_warnings(settings.store)]
+    for text in (*warnings, *asyncio.run(look_up_all(settings.node))):
         out.notice(f"warning: {text}")
     layers = [layer.name for layer in settings.layer] or ["edge"]
     nodes = [

@@ -84,6 +84,8 @@ def cluster(args: argparse.Namespace, out: Output) -> int:
         document = client.cluster()
     if document["mode"] == "embedded":
         out.notice("this engine has a store of its own (store.url is sqlite:); there is no cluster")
+    for text in document.get("warnings", ()):
+        out.notice(f"warning: {text}")
     out.listing(document, "engines", ENGINE_COLUMNS)
     return DONE
 

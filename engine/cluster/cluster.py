@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.cluster.fetch_register import FetchRegister
     from engine.cluster.inbox import Inbox
     from engine.cluster.membership import Membership
+    from engine.cluster.replication import ReplicationWatch
     from engine.cluster.rounds import Rounds
     from engine.cluster.threads import Threads
     from engine.nodes.node import Node
@@ -51,6 +52,7 @@ class Cluster:
         rounds: its regular work.
         inbox: messages of other engines.
         fetches: prefetches of all engines.
+        replication: looks at the replicas of the store.
         on_alert: told what an operator should know: key, level, message.
         ttl_s: ``store.takeover_s``.
     """
@@ -65,6 +67,7 @@ class Cluster:
         rounds: Rounds,
         inbox: Inbox,
         fetches: FetchRegister,
+        replication: ReplicationWatch,
         on_alert: Callable[[str, str, str], None],
         ttl_s: float,
     ) -> None:
@@ -75,6 +78,7 @@ class Cluster:
         self._threads = threads
         self._claims = claims
         self._rounds = rounds
+        self._replication = replication
         self._on_alert = on_alert
         self._loop = asyncio.get_running_loop()
         self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
@@ -95,7 +99,7 @@ class Cluster:
         await self._membership.join()
         self._fetches.open()
         await self._rounds.first(nodes)
-        for work in (self._live(), self._work(), self.inbox.listen()):
+        for work in (self._live(), self._work(), self.inbox.listen(), self._replication.run()):
             self._tasks.append(self._loop.create_task(work))
 
     async def look(self) -> None:
@@ -167,6 +171,7 @@ class Cluster:
         pending = await self._threads.call(self.members.pending)
         oldest_at = await self._threads.call(self.members.oldest, pending)
         region_count = self.members.store.keys.count
-        return cluster_document(
+        document = cluster_document(
             self._membership, pending, oldest_at, region_count=region_count, now=time.time()
         )
+        return document | self._replication.facts()

@@ -16,7 +16,7 @@ from engine.config.redis_url import parse_redis_url, without_password
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.config.tables import AlertConfig, Config, NodeConfig
+    from engine.config.tables import AlertConfig, Config, NodeConfig, StoreConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  #: of a node, a layer, a token
 _NAME_TAKES = "use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first"
@@ -97,6 +97,18 @@ def warnings_of(config: Config) -> list[str]:
     return warnings
 
 
+def store_warnings(store: StoreConfig) -> list[str]:
+    """Return what a store may lose of what is answered 202, as far as its configuration tells."""
+    scheme = store.url.partition(":")[0]
+    if scheme not in {"redis+sentinel", "redis+cluster"} or store.wait_replicas:
+        return []
+    text = (
+        "store.wait_replicas is 0: a task is answered 202 when the master has it, and a failover loses what "
+        "its replica had not got yet, most often less than a second's. Set store.wait_replicas = "
+    )
+    return [f'{text}"all"']
+
+
 def _check_engine(config: Config) -> None:
     for key, least in ENGINE_AT_LEAST.items():
         value = getattr(config.engine, key)
@@ -126,6 +138,8 @@ def _check_store(config: Config) -> None:
     store = config.store
     for key, least in STORE_AT_LEAST.items():
         value = getattr(store, key)
+        if value == "all":  # of wait_replicas
+            continue
         if not least <= value < 2**31:
             raise ConfigError(f"store.{key}: {value} is out of range, at least {least:g}")
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", store.prefix):

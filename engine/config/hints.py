@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 import msgspec
@@ -46,5 +47,9 @@ def say_where(message: str) -> str:
 def explain(problem: str, kind: Any) -> str:
     """Return *problem* in lower case, and which words a key of type *kind* takes when those are a few."""
     kind = get_args(kind)[0] if get_origin(kind) is list else kind
-    takes = f"; takes {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+    parts = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+    if words and int in parts:
+        words.insert(0, "a whole number")
+    takes = f"; takes {', '.join(words)}" if words else ""
     return f"{problem[0].lower()}{problem[1:]}{takes}"

@@ -68,7 +68,7 @@ class StoreConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     region_count: int = 16  #: shards, each with a stream of its own; all engines need the same
     timeout_s: float = 5  #: of connecting to Redis and of its answers
     connections_max: int = 16  #: to each server
-    wait_replicas: int = 0  #: replicas that must have a task before it is answered 202
+    wait_replicas: int | Literal["all"] = 0  #: replicas that must have a task before it is answered 202
     takeover_s: float = 5  #: an engine not heard of for so long is dead; others take its work over
 
 

@@ -23,6 +23,7 @@ from engine.cluster.inbox import Inbox
 from engine.cluster.leader import Leader
 from engine.cluster.membership import Membership
 from engine.cluster.process_mark import process_mark
+from engine.cluster.replication import ReplicationWatch
 from engine.cluster.rounds import Duties, Rounds
 from engine.cluster.takeover import Takeover
 from engine.cluster.threads import Threads
@@ -92,7 +93,7 @@ class SharedStore:
         """
         store = self.store
         await reader.read(store.open)
-        check = partial(dangers, store.link, wait_replicas=self._config.store.wait_replicas)
+        check = partial(dangers, store.link, self._config.store)
         for danger in await reader.read(check):
             self._on_alert(f"store:{danger[:40]}", "warning", danger)
         folder = Path(self._config.engine.data_dir)
@@ -156,6 +157,7 @@ def make_cluster(
         rounds=rounds,
         inbox=inbox,
         fetches=_fetches(shared, core),
+        replication=ReplicationWatch(shared.store.link.replicas, threads, core.on_alert),
         on_alert=core.on_alert,
         ttl_s=settings.takeover_s,
     )

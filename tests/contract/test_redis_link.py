@@ -11,7 +11,7 @@ from engine.config.redis_url import parse_redis_url
 from engine.errors import StoreError
 from engine.store.redis.link import Link
 from tests.fakes.proxy import Proxy
-from tests.rigs.redis_servers import RedisServer
+from tests.rigs.redis_servers import RedisServer, SentinelGroup
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -96,3 +96,32 @@ def test_a_write_counts_only_when_the_replicas_have_been_waited_for(tmp_path: Pa
             link.close()
         assert server.ask("GET", "b") == "2"
     assert [type(outcome) for outcome in outcomes] == [StoreError, StoreError]
+
+
+def test_an_old_master_and_a_replica_that_is_left_to_it_do_not_count(tmp_path: Path) -> None:
+    """Both are cut off while the other replica becomes the master; then they acknowledge each other."""
+    with SentinelGroup(tmp_path) as group:
+        old, new, left = group.servers
+        left.set("replica-priority", 200)
+        link = Link(parse_redis_url(group.url), timeout_s=40, connections_max=8, wait_replicas=1)
+        assert link.one("SET", "before", "1", is_write=True) == b"OK"
+        for server in (old, left):
+            server.pause()
+        outcomes: list[object] = []
+        writing = threading.Thread(
+            target=lambda: outcomes.extend(link.run([("SET", "meanwhile", "1")], is_write=True))
+        )
+        writing.start()
+        try:
+            assert group.wait_for_failover(old) is new
+        finally:
+            for server in (old, left):
+                server.resume()
+            writing.join()
+        assert old.ask("GET", "meanwhile") == left.ask("GET", "meanwhile") == "1"
+        assert new.ask("GET", "meanwhile") is None
+        [outcome] = outcomes
+        assert isinstance(outcome, StoreError), outcome
+        assert "not the master any more" in str(outcome)
+        assert link.one("SET", "after", "1", is_write=True) == b"OK"
+        link.close()

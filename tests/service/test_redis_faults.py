@@ -153,11 +153,11 @@ def test_a_slow_redis_makes_clients_wait_and_nothing_else(tmp_path: Path, way: W
 
 
 def test_sentinel_gives_the_engines_another_master(tmp_path: Path) -> None:
-    """With ``wait_replicas`` a 202 means that a replica has it, so the new master knows every task."""
+    """A 202 means that all replicas have it, so the new master knows every task, whichever it is."""
     with (
         SentinelGroup(tmp_path) as group,
         LogCache("edge-1") as cache,
-        cluster_engine(tmp_path, group.url, [cache], store="wait_replicas = 1") as engine,
+        cluster_engine(tmp_path, group.url, [cache], store='wait_replicas = "all"') as engine,
     ):
         clients = Clients([engine.port], count=6)
         with clients:
@@ -167,6 +167,8 @@ def test_sentinel_gives_the_engines_another_master(tmp_path: Path) -> None:
             group.wait_for_failover(old)
             before = len(clients.seen.accepted)
             wait_until(lambda: len(clients.seen.accepted) > before + 300, what="accepting on the new master")
+        document = engine.get("/v1/engine/cluster")
+        assert (document["wait_replicas"], document["replicas"], document["warnings"]) == ("all", 2, [])
         assert_nothing_is_lost(clients, engine, cache)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.config.checks import store_warnings
+from engine.store.redis.replicas import losses
+
 if TYPE_CHECKING:
+    from engine.config.tables import StoreConfig
     from engine.store.redis.link import Link
 
 
-def dangers(link: Link, *, wait_replicas: int) -> list[str]:
+def dangers(link: Link, store: StoreConfig) -> list[str]:
     """Return what an operator should know, a sentence or two each.
 
     Raises:
@@ -28,9 +32,7 @@ def dangers(link: Link, *, wait_replicas: int) -> list[str]:
                 f"Redis may evict keys (maxmemory-policy {policy}): with its memory full it drops tasks and "
                 "delay queues, silently. Set maxmemory-policy noeviction; tasks are then answered 503"
             ] = None
-    if link.url.kind != "single" and not wait_replicas:
-        warnings[
-            "store.wait_replicas is 0: a task is answered 202 when the master has it, and a failover loses "
-            "what its replica had not got yet, most often less than a second's. Set store.wait_replicas = 1"
-        ] = None
+    warnings.update(dict.fromkeys(store_warnings(store)))
+    if store.wait_replicas:
+        warnings.update(dict.fromkeys(losses(link.replicas.look(), store.wait_replicas)))
     return list(warnings)

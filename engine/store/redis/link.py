@@ -29,6 +29,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from engine.errors import StoreError
+from engine.store.redis.replicas import Replicas
 from engine.store.redis.script import with_source
 from engine.store.redis.servers import AWAY, Server, Servers
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.config.redis_url import RedisUrl
+    from engine.store.redis.replicas import WaitReplicas
     from engine.store.redis.script import Command
 
 _ROUNDS_MAX: Final = 12  #: sends of one command that is sent on
@@ -51,16 +53,16 @@ class Link:
         timeout_s: of connecting, and of each answer.
         connections_max: per server. One engine's threads need fewer; who finds none free fails like who finds
             no server.
-        wait_replicas: a write counts when so many replicas have it.
+        wait_replicas: a write counts when so many replicas have it; see `Replicas`.
     """
 
     def __init__(
-        self, url: RedisUrl, *, timeout_s: float, connections_max: int, wait_replicas: int = 0
+        self, url: RedisUrl, *, timeout_s: float, connections_max: int, wait_replicas: WaitReplicas = 0
     ) -> None:
         self.url = url
         self._timeout_s = timeout_s
-        self._wait_replicas = wait_replicas
         self._servers = Servers(url, timeout_s=timeout_s, connections_max=connections_max)
+        self.replicas = Replicas(self._servers, url, wait_replicas)
 
     def __repr__(self) -> str:
         return f"<Link to {self.url}>"
@@ -146,6 +148,7 @@ class Link:
     def close(self) -> None:
         """Close all connections."""
         self._servers.close()
+        self.replicas.close()
 
     def _translate(self, exc: Exception) -> StoreError:
         if isinstance(exc, StoreError):
@@ -196,34 +199,31 @@ class Link:
     def _exchange(self, groups: dict[Server, list[Command]], *, is_write: bool) -> dict[Server, list[Any]]:
         """Write to every server, then read from every one."""
         replies: dict[Server, list[Any]] = {}
-        sent: list[tuple[Server, Any]] = []
+        sent: list[tuple[Server, Any, int]] = []
         for server, group in groups.items():
             connection = None
             try:
                 server.check()
-            except RedisConnectionError as exc:  # not tried, so not one more failure that puts it off further
+                tail = self.replicas.tail(server, int(self._timeout_s * 500)) if is_write else []
+            except (RedisConnectionError, StoreError) as exc:  # not tried, so no failure that puts it off
                 replies[server] = [exc] * len(group)
                 continue
             try:
                 connection = server.pool.get_connection()
-                wait = self._wait(group) if is_write else []
-                connection.send_packed_command(connection.pack_commands([*group, *wait]))
+                connection.send_packed_command(connection.pack_commands([*group, *tail]))
             except (RedisError, OSError) as exc:
                 self._drop(server, connection, exc)
                 replies[server] = [exc] * len(group)
             else:
-                sent.append((server, connection))
-        for server, connection in sent:
-            replies[server] = self._read(server, connection, len(groups[server]), is_write=is_write)
+                sent.append((server, connection, tail[0][1] if tail else 0))
+        for server, connection, needed in sent:
+            replies[server] = self._read(server, connection, len(groups[server]), needed)
         return replies
 
-    def _wait(self, group: list[Command]) -> list[Command]:
-        if not self._wait_replicas or not group:
-            return []
-        return [("WAIT", self._wait_replicas, int(self._timeout_s * 500))]
-
-    def _read(self, server: Server, connection: Any, count: int, *, is_write: bool) -> list[Any]:
+    def _read(self, server: Server, connection: Any, count: int, needed: int) -> list[Any]:
+        """Read *count* answers, and whether *needed* replicas have what was written."""
         replies: list[Any] = []
+        have, said = 0, b""
         try:
             for _ in range(count):
                 try:
@@ -232,18 +232,18 @@ class Link:
                     replies.append(exc)
                 except (BusyLoadingError, MasterDownError) as exc:  # errors of the server, not of the line
                     replies.append(exc)
-            if is_write and self._wait_replicas:
-                have = connection.read_response()
-                if have < self._wait_replicas:
-                    short = StoreError(
-                        f"{self.url}: {have} of {self._wait_replicas} replicas have it (store.wait_replicas)"
-                    )
-                    replies = [reply if isinstance(reply, Exception) else short for reply in replies]
+            if needed:
+                have, said = connection.read_response(), connection.read_response()
         except (RedisError, OSError) as exc:
             self._drop(server, connection, exc)
-            if is_write and self._wait_replicas:  # what was answered may be nowhere but on that server
+            if needed:  # what was answered may be nowhere but on that server
                 replies = [reply if isinstance(reply, Exception) else exc for reply in replies]
             return replies + [exc] * (count - len(replies))
+        if needed and (doubt := self.replicas.doubt(needed, have, said)) is not None:
+            replies = [reply if isinstance(reply, Exception) else doubt for reply in replies]
+            if have >= needed:  # the way may lead to another server by now
+                self._leave(server, connection)
+                return replies
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             self._drop(server, connection, next(r for r in replies if isinstance(r, ReadOnlyError)))
             return replies
@@ -253,6 +253,9 @@ class Link:
 
     def _drop(self, server: Server, connection: Any, exc: Exception) -> None:
         server.fails(exc)
+        self._leave(server, connection)
+
+    def _leave(self, server: Server, connection: Any) -> None:
         self._servers.doubt()
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):

@@ -13,6 +13,7 @@ from engine.store.redis.store import RedisStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.store.redis.replicas import WaitReplicas
     from engine.tasks.records import Accepted
 
 
@@ -24,7 +25,7 @@ def redis_store(
     prefix: str = "purgeline",
     timeout_s: float = 5.0,
     connections_max: int = 16,
-    wait_replicas: int = 0,
+    wait_replicas: WaitReplicas = 0,
     retention_s: float = 3 * 86400,
     describe: Callable[[Accepted, bytes], bytes] = bare_document,
 ) -> RedisStore:

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from redis import BlockingConnectionPool, RedisCluster, Sentinel, SSLConnection
+from redis import BlockingConnectionPool, Redis, RedisCluster, Sentinel, SSLConnection
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
@@ -33,6 +33,7 @@ AWAY: Final = (RedisError, RedisClusterException, OSError)  #: the second is no 
 _PAUSE_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
 _REFRESH_S: Final = 0.5
+_ASK_S: Final = 1.0
 _KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
 
 
@@ -126,6 +127,14 @@ class Servers:
             return [self._one()]
         cluster = self._table()
         return [self._of_node(cluster, node) for node in cluster.get_primaries()]
+
+    def client(self, host: str, port: int, *, is_sentinel: bool = False) -> Redis:
+        """Return a client of its own for one server; its time-out is short: others can be asked."""
+        options = self._options()
+        options["socket_timeout"] = options["socket_connect_timeout"] = min(self._timeout_s, _ASK_S)
+        if is_sentinel:
+            options["username"] = options["password"] = None
+        return Redis(host=host, port=port, decode_responses=True, **options)
 
     def moved(self, error: MovedError) -> None:
         """Note that a slot is on another server than was thought."""

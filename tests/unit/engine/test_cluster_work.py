@@ -36,6 +36,7 @@ class World:
         redelivery: Any = SimpleNamespace(refresh=lambda depths: self.note("refresh"))
         dispatch: Any = SimpleNamespace(cancel=lambda task: self.note(f"cancel {task.id}"))
         fetches: Any = SimpleNamespace(open=lambda: self.note("see fetches"), close=self.close_fetches)
+        replication: Any = SimpleNamespace(run=self.see_no_replicas)
         self.cluster = Cluster(
             world,
             world,
@@ -51,6 +52,7 @@ class World:
                 saver=world,
             ),
             fetches=fetches,
+            replication=replication,
             inbox=Inbox(world, world, world, dispatch=dispatch, regions=self.regions, timeout_s=1),
             on_alert=lambda key, level, text: self.note(f"{level}: {text}"),
             ttl_s=0.004,  # four ticks
@@ -117,6 +119,9 @@ class World:
 
     async def lead(self) -> None:
         self.note("lead")
+
+    async def see_no_replicas(self) -> None:
+        pass
 
     async def close_fetches(self) -> None:
         self.note("close fetches")

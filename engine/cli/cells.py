@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
-    *("notes", "evidence", "reason", "held"),  # behind what was there before: scripts count columns
+    *("notes", "evidence", "reason", "held", "absent"),  # behind what was there before: scripts count columns
 )
 ENGINE_COLUMNS = (
     *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
@@ -30,7 +30,7 @@ WIDE_COLUMNS = frozenset(
 LAST_ERROR_COLUMNS = ("name", "last_error_at", "last_error")
 TASK_COLUMNS = (
     *("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at"),
-    "cancelled",  # behind what was there before it: scripts count columns
+    *("cancelled", "absent"),  # behind what was there before: scripts count columns
 )
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")

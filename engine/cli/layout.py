@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 LESS: Final = (
     *("evidence", "oldest_delayed_s", "in_flight", "pid", "version", "listen", "action", "kind", "driver"),
-    *("cancelled", "created_at", "waiting", "layer", "refused", "host", "lag_s", "counter", "acked", "total"),
+    *("cancelled", "created_at", "waiting", "layer", "refused", "host", "lag_s", "absent", "counter"),
+    *("acked", "total"),
 )
 SENTENCES: Final = frozenset({"last_error", "reason", "why", "note", "nodes", "parents"})
 _EDGES: Final = 2  # a space at each end

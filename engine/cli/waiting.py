@@ -76,6 +76,18 @@ def why_waiting(documents: Sequence[Document]) -> str:
     return f"{waits}: it goes on in the engine, and late delivery makes it done"
 
 
+def what_was_absent(documents: Sequence[Document]) -> str:
+    """Return a line that says how much of what was acked no cache had; empty: nothing that they told of."""
+    absent, counter = (
+        sum(int(document.get(key) or 0) for document in documents) for key in ("absent", "counter")
+    )
+    if not absent:
+        return ""
+    if absent == counter:
+        return f"nothing was dropped: none of the caches had it ({absent} of {counter} acked subtasks absent)"
+    return f"{absent} of {counter} acked subtasks were absent: those caches had nothing to drop"
+
+
 def still_waiting(documents: Sequence[Document]) -> str:
     """Return a line that says how far tasks are, and what those that are not settled wait for."""
     unsettled = [document for document in documents if document["state"] not in SETTLED]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.nodes.postponed import Postponed
     from engine.saver.reader import StoreReader
     from engine.store.store import Store
-    from engine.tasks.records import ParkedRow
+    from engine.tasks.records import ParkedRow, RowKey
     from engine.tasks.task import NodeRef
 
 
@@ -46,6 +46,7 @@ class Chunk:
         ttl_s: float,
     ) -> None:
         self.done_rows: list[ParkedRow] = []  #: they are settled
+        self.absent_rows: set[RowKey] = set()  #: of them those of which the cache had nothing
         self.failed_rows: list[tuple[ParkedRow, str]] = []  #: answered with no success, or too old; why
         self.is_cut = False  #: the node went down again
         self._node = node
@@ -165,11 +166,13 @@ class Chunk:
 
     # Owner of the subtasks
 
-    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+    def acked(self, share: Share, indexes: Sequence[int], *, is_absent: bool = False) -> None:
         """Note delivered rows."""
         for index in indexes:
             key = (share.operation, share.task.targets[index])
             self.done_rows += self._rows[key]
+            if is_absent:
+                self.absent_rows.update(row.key for row in self._rows[key])
             self.done_rows += self._below.get(key, ())
             self._postponed.settled(*key)
             if self._sent is not None:

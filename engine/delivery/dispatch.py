@@ -156,7 +156,7 @@ class Dispatch:
 
     # Answers
 
-    def acked(self, items: list[Item]) -> None:
+    def acked(self, items: list[Item], *, is_absent: bool = False) -> None:
         """Fold requests that a node acked into their tasks.
 
         Runs once per answer at full rate, so answers are grouped by share first: neighbours on the
@@ -175,9 +175,9 @@ class Dispatch:
                     grouped.setdefault(other, []).append(place)
         now = time.time()
         for share, indexes in grouped.items():
-            self._share_acked(share, indexes, now)
+            self._share_acked(share, indexes, now, is_absent=is_absent)
 
-    def _share_acked(self, share: Share, indexes: list[int], now: float) -> None:
+    def _share_acked(self, share: Share, indexes: list[int], now: float, *, is_absent: bool) -> None:
         states = share.states
         for index in indexes:
             states[index] = ACKED
@@ -185,9 +185,11 @@ class Dispatch:
         share.acked_count += count
         task = share.task
         if task.owner is not None:  # `is_internal`; a property would cost a call an answer
-            task.owner.acked(share, indexes)
+            task.owner.acked(share, indexes, is_absent=is_absent)
             return
         self._stats.subtasks_acked += count
+        if is_absent:
+            task.absent_count += count
         task.updated_at = now
         if self._touched is not None and task.live > count:
             self._touched.add(task)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class _Early:
     """Owner of purges sent early."""
 
-    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+    def acked(self, share: Share, indexes: Sequence[int], *, is_absent: bool = False) -> None:
         """Nothing to do: the one after the parent's counts."""
 
     def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:

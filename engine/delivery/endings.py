@@ -107,7 +107,7 @@ class Endings:
             self._over_but_rebound(task)
         self._load.release(count)
 
-    def settle_late(self, share: Share, index: int, reason: str) -> None:
+    def settle_late(self, share: Share, index: int, reason: str, *, is_absent: bool = False) -> None:
         """Settle a delayed subtask of a task in memory: delivered, or failed for *reason*."""
         if share.states[index] != DELAYED:
             return
@@ -120,6 +120,7 @@ class Endings:
         else:
             share.states[index] = ACKED
             share.acked_count += 1
+            task.absent_count += is_absent
         task.updated_at = time.time()
         if task.live == 0:
             self.over(task)

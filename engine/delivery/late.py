@@ -9,6 +9,8 @@ from engine.tasks.records import Delivered
 from engine.tasks.words import UNPURGED, Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from engine.delivery.endings import Endings
     from engine.delivery.queues import DelayQueues
     from engine.nodes.node import Node
@@ -46,7 +48,13 @@ class LateResults:
         self._is_shared = is_shared
 
     async def fold(
-        self, node: Node, saver: Saver, done: list[ParkedRow], failed: list[tuple[ParkedRow, str]]
+        self,
+        node: Node,
+        saver: Saver,
+        done: list[ParkedRow],
+        failed: list[tuple[ParkedRow, str]],
+        *,
+        absent: Collection[RowKey] = (),
     ) -> bool:
         """Fold rows into their tasks and drop them, in one transaction; wait until that is written.
 
@@ -57,6 +65,7 @@ class LateResults:
             saver: of the file that holds them.
             done: settled rows.
             failed: rows that were answered, but not with success, and why.
+            absent: of the settled rows those of which the cache had nothing.
 
         Returns:
             False when there are none.
@@ -72,8 +81,9 @@ class LateResults:
         delivered: dict[RowKey, Delivered] = {}
         for row, reason in [*((row, "") for row in done), *failed]:
             if row.key not in delivered:
-                is_told = not self._is_shared and self._fold_in_memory(row, reason)
-                delivered[row.key] = Delivered(row, node.layer, now, reason, is_told)
+                is_absent = not reason and row.key in absent
+                is_told = not self._is_shared and self._fold_in_memory(row, reason, is_absent=is_absent)
+                delivered[row.key] = Delivered(row, node.layer, now, reason, is_told, is_absent)
         self._stats.subtasks_redelivered += len(delivered)
         self.unfolded += len(delivered)
         try:
@@ -109,13 +119,13 @@ class LateResults:
         ]
         await self._queues.drop(saver, name, delivered)
 
-    def _fold_in_memory(self, row: ParkedRow, reason: str) -> bool:
+    def _fold_in_memory(self, row: ParkedRow, reason: str, *, is_absent: bool = False) -> bool:
         """Settle a row's subtask when its task is still in memory."""
         task = self._regions.get(row.task_id)
         if task is None or not task.is_committed:
             return False  # not there, or a new one with the same id that is still being compared
         for share in task.shares:
             if share.node.name == row.node and share.operation == row.operation:
-                self._endings.settle_late(share, task.index_of(row.target), reason)
+                self._endings.settle_late(share, task.index_of(row.target), reason, is_absent=is_absent)
                 return True
         return False

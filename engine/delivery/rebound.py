@@ -150,7 +150,7 @@ class Rebound:
 
     # Owner of the subtasks
 
-    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+    def acked(self, share: Share, indexes: Sequence[int], *, is_absent: bool = False) -> None:
         """Count second purges that the cache did."""
         self._settled(share, indexes)
 

@@ -314,7 +314,9 @@ class Redelivery:
             )
             self._chunks[node.name] = chunk
             await chunk.run(rows)
-            if await self._results.fold(node, saver, chunk.done_rows, chunk.failed_rows):
+            if await self._results.fold(
+                node, saver, chunk.done_rows, chunk.failed_rows, absent=chunk.absent_rows
+            ):
                 self.deliver_released()
             if chunk.is_cut:
                 break  # the node went down, and may be back by now: ask again

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 SAMPLE_BYTES: Final = 2048  #: of a body, in an answer's text
 MARK_NAME: Final = b"\r\npurgeline-cache:"  #: how a mark begins, in lower case
+NOTHING: Final = b"\r\npurgeline-count: 0\r\n"  #: a Varnish says that it dropped no object; in lower case
 
 
 class Answer(NamedTuple):
@@ -19,6 +20,7 @@ class Answer(NamedTuple):
     nobody asks for one."""
     said: bytes = b""
     """The same of a 400, whatever mark it bears: only the cache's own words say what it cannot read."""
+    had_nothing: bool = False  #: it bears `NOTHING`
 
 
 class Sign(NamedTuple):

@@ -56,6 +56,7 @@ class Counting:
         self._outcomes = outcomes
         self.register: Register | None = None  #: of the engines that share the store
         self.acked_count = 0
+        self.absent_count = 0  #: of them those that the node had nothing of
         self._waiting_count = 0  # requests that were acked and wait for a look at the register
         self._oldest: list[tuple[float, int, _Acks]] = []  # heap, with some that wait no longer
         self._numbers = itertools.count()
@@ -68,30 +69,34 @@ class Counting:
         """Return how many requests were acked and do not count yet."""
         return self._waiting_count + len(self.beside)
 
-    def acked(self, acked: list[Item], since: float) -> None:
+    def acked(self, acked: list[Item], since: float, *, is_absent: bool = False) -> None:
         """Take requests of one read that were acked.
 
         Args:
             acked: of one read; purges, or prefetches.
             since: when the oldest of them was sent; `time.monotonic`.
+            is_absent: the node had nothing of any of them.
         """
         register = self.register
         if register is None or acked[0][0].operation is _PREFETCH:
-            self.count(acked, since)
+            self.count(acked, since, is_absent=is_absent)
             return
-        acks = _Acks(self, acked, since)
+        acks = _Acks(self, acked, since, is_absent=is_absent)
         self._waiting_count += len(acked)
         heapq.heappush(self._oldest, (since, next(self._numbers), acks))
         register.look(acks)
 
-    def count(self, acked: list[Item], since: float, acked_at: float | None = None) -> None:
+    def count(
+        self, acked: list[Item], since: float, acked_at: float | None = None, *, is_absent: bool = False
+    ) -> None:
         """Pass on those of acked requests that count; the others wait in `beside`."""
         underway = self.underway
         others = underway.elsewhere
         if underway.fetches or (others is not None and others.word[0] != others.seen):
             acked = self.beside.counted(acked, since, acked_at)
         self.acked_count += len(acked)
-        self._outcomes.acked(acked)
+        self.absent_count += len(acked) if is_absent else 0
+        self._outcomes.acked(acked, is_absent=is_absent)
 
     def looked(self, acks: _Acks, items: list[Item], covered_since: float) -> None:
         """Count requests that waited for a look, or have them sent again if it does not cover their time."""
@@ -101,7 +106,7 @@ class Counting:
         if acks.since < covered_since:
             self.beside.again(items)
         else:
-            self.count(items, acks.since, acks.acked_at)
+            self.count(items, acks.since, acks.acked_at, is_absent=acks.is_absent)
 
     def _oldest_sent_at(self) -> float:
         """Return when the oldest request was sent that waits for a look; infinity: there is none."""
@@ -118,8 +123,9 @@ class Counting:
 class _Acks:
     """Requests of one read that wait for a look; see `engine.nodes.register.Acks`."""
 
-    def __init__(self, counting: Counting, items: list[Item], since: float) -> None:
+    def __init__(self, counting: Counting, items: list[Item], since: float, *, is_absent: bool) -> None:
         self._counting = counting
+        self.is_absent = is_absent
         self.items = items
         self.since = since
         self.acked_at = time.monotonic()

@@ -197,23 +197,27 @@ class Node:
         self.health.answered()
         self._stats.qps_proxy.mark(len(answers))
         self._took_s.observe(duration_s)
-        acked, rest = self._readings.sort(items, answers, duration_s)
-        if acked:
-            if self.holds.pairs:
-                self.keeping.let_go(acked)
-            if self._suspects.counts:
-                self._suspects.clear(acked)
-            if self.health.has_been_wrong and acked[0][0].operation is not _PREFETCH:
-                self.health.works()
-            if self.postponed.watched:
-                self.postponed.note_acked(acked)
-            self.counting.acked(acked, sent_at)
+        acked, absent, rest = self._readings.sort(items, answers, duration_s)
+        for part in filter(None, (acked, absent)):
+            self._acked(part, sent_at, is_absent=part is absent)
         if not rest:
             return
         for item, meaning, answer in self.proving.keep(rest):
             self._not_acked(item, meaning, answer)
-        if not acked and not self._is_closed:
+        if not (acked or absent or self._is_closed):
             self._count_wrong(rest)
+
+    def _acked(self, acked: list[Item], sent_at: float, *, is_absent: bool) -> None:
+        if self.holds.pairs:
+            self.keeping.let_go(acked)
+        if self._suspects.counts:
+            self._suspects.clear(acked)
+        if self.health.has_been_wrong and acked[0][0].operation is not _PREFETCH:
+            self.health.works()
+        if self.postponed.watched:
+            self.postponed.note_acked(acked)
+        self._stats.subtasks_absent += len(acked) if is_absent else 0
+        self.counting.acked(acked, sent_at, is_absent=is_absent)
 
     def _not_acked(self, item: Item, outcome: Outcome, answer: Answer) -> None:
         reason = self._readings.reason_of(item[0].operation, outcome, answer)

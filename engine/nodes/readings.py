@@ -35,7 +35,7 @@ class Readings:
     Args:
         config: the node's table.
         judge: tells whose an answer is.
-        stats: counts what was absent and what prefetches brought.
+        stats: counts what prefetches brought.
         log_subtasks: given the answers of each read (``log_subtasks``); see `logs.Logs.subtasks`.
     """
 
@@ -50,38 +50,41 @@ class Readings:
         self._judge = judge
         self._stats = stats
         self._log_subtasks = log_subtasks
-        self._outcomes: dict[tuple[Operation, int, bool], Outcome] = {}
+        self._outcomes: dict[tuple[Operation, int, bool, bool], Outcome] = {}
 
     def read(self, operation: Operation, answer: Answer) -> Outcome:
         """Return what an answer to *operation* means."""
-        key = (operation, answer.status, answer.body_bytes > 0)
+        key = (operation, answer.status, answer.body_bytes > 0, answer.had_nothing)
         outcome = self._outcomes.get(key)
         if outcome is None:
             outcome = drivers.read(self._config, operation, answer.status, answer.body_bytes)
+            if answer.had_nothing and outcome is Outcome.ACKED and operation is not _PREFETCH:
+                outcome = _ABSENT
             self._outcomes[key] = outcome
         return outcome
 
     def sort(
         self, items: list[Item], answers: list[Answer], duration_s: float
-    ) -> tuple[list[Item], list[Unacked]]:
-        """Return what the answers of one read acked, and what not; the oldest took *duration_s*."""
+    ) -> tuple[list[Item], list[Item], list[Unacked]]:
+        """Return what the answers of one read acked, what was absent, and what neither.
+
+        The oldest took *duration_s*.
+        """
         if self._log_subtasks is None and not self._judge.is_overruled:
             outcome = self.read_run(items, answers)
             if outcome is not None and outcome <= _ABSENT:
-                if outcome is _ABSENT:
-                    self._stats.subtasks_absent += len(items)
-                return items, []
+                return ([], items, []) if outcome is _ABSENT else (items, [], [])
         return self._sort_each(items, answers, duration_s)
 
     def _sort_each(
         self, items: list[Item], answers: list[Answer], duration_s: float
-    ) -> tuple[list[Item], list[Unacked]]:
+    ) -> tuple[list[Item], list[Item], list[Unacked]]:
         acked: list[Item] = []
+        absent: list[Item] = []
         rest: list[Unacked] = []
         rows: list[AnswerRow] = []
         last_key: tuple[Operation, Answer] | None = None
         outcome = Outcome.ACKED
-        absent = 0
         is_overruled = self._judge.is_overruled
         for item, answer in zip(items, answers, strict=True):
             share, index, _ = item
@@ -97,14 +100,12 @@ class Readings:
             if operation is _PREFETCH:
                 self._stats.prefetched_bytes += answer.body_bytes
             if outcome <= _ABSENT:
-                absent += outcome is _ABSENT
-                acked.append(item)
+                (absent if outcome is _ABSENT else acked).append(item)
             else:
                 rest.append((item, outcome, answer))
-        self._stats.subtasks_absent += absent
         if self._log_subtasks is not None:
             self._log_subtasks(self._config.name, rows, duration_s * 1000)
-        return acked, rest
+        return acked, absent, rest
 
     def read_run(self, items: list[Item], answers: list[Answer]) -> Outcome | None:
         """Return what all of these purges came to, when one answer was given to each; None: look at each.

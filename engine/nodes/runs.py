@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from engine.nodes.answer import MARK_NAME, Answer, Sign
+from engine.nodes.answer import MARK_NAME, NOTHING, Answer, Sign
 
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: |\r)")
 _RUN_MIN: Final = 2
@@ -52,9 +52,9 @@ def read_run(
         return _NONE
     status = int(line[2])
     if sign is None or _all_marked(sign, run, lower, heads):
-        answers += [Answer(status, 0, keep_alive=True)] * count
+        _append_alike(status, lower, heads, answers)
     else:
-        _append_texts(status, run, answers)
+        _append_texts(status, run, heads, answers)
     return run_end, run[run.rfind(b"\r\n\r\n", 0, -4) + 4 :]
 
 
@@ -67,12 +67,23 @@ def _all_marked(sign: Sign, run: bytes, lower: bytes, heads: list[bytes]) -> boo
     )
 
 
-def _append_texts(status: int, run: bytes, answers: list[Answer]) -> None:
+def _append_alike(status: int, lower: bytes, heads: list[bytes], answers: list[Answer]) -> None:
+    some, none = Answer(status, 0, keep_alive=True), Answer(status, 0, keep_alive=True, had_nothing=True)
+    nothings = lower.count(NOTHING)
+    if nothings in {0, len(heads)}:
+        answers += [none if nothings else some] * len(heads)
+    else:
+        answers += [none if NOTHING in head + b"\r\n" else some for head in heads]
+
+
+def _append_texts(status: int, run: bytes, lower: list[bytes], answers: list[Answer]) -> None:
     known: dict[bytes, Answer] = {}
     heads = run.split(b"\r\n\r\n")
     heads.pop()
-    for head in heads:
+    for head, in_lower in zip(heads, lower, strict=True):
         answer = known.get(head)
         if answer is None:
-            answer = known[head] = Answer(status, 0, keep_alive=True, text=head + b"\r\n\r\n")
+            had_nothing = NOTHING in in_lower + b"\r\n"
+            text = head + b"\r\n\r\n"
+            answer = known[head] = Answer(status, 0, keep_alive=True, text=text, had_nothing=had_nothing)
         answers.append(answer)

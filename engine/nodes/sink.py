@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Outcomes(Protocol):
     """Takes what became of subtasks."""
 
-    def acked(self, items: list[Item]) -> None:
-        """Take the requests of one read that the cache acked."""
+    def acked(self, items: list[Item], *, is_absent: bool = False) -> None:
+        """Take the requests of one read that the cache acked; *is_absent*: it had nothing of any of them."""
 
     def failed(self, item: Item, reason: str) -> None:
         """Take a request that no further attempt will change."""

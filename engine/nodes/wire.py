@@ -27,7 +27,7 @@ import re
 from typing import Final
 
 from engine.errors import WireError
-from engine.nodes.answer import MARK_NAME, SAMPLE_BYTES, Answer, Sign
+from engine.nodes.answer import MARK_NAME, NOTHING, SAMPLE_BYTES, Answer, Sign
 from engine.nodes.runs import STATUS_LINE, read_run
 
 HEAD_MAX_BYTES: Final = 32 * 1024
@@ -58,6 +58,7 @@ class AnswerReader:
         "_answer",
         "_body_bytes",
         "_digits",
+        "_had_nothing",
         "_keep_alive",
         "_left",
         "_number_at",
@@ -78,6 +79,7 @@ class AnswerReader:
         self._body_bytes = 0
         self._keep_alive = True
         self._sample = b""  # `Answer.text` of the answer that is being read
+        self._had_nothing = False
         self._said = b""  # `Answer.said`, where that answer is a 400
         self._text = b""  # of the answer that may be repeated
         self._answer: Answer | None = None
@@ -216,7 +218,7 @@ class AnswerReader:
 
     def _finish(self, body_bytes: int) -> Answer:
         said = self._said if self._status == _UNREADABLE else b""
-        answer = Answer(self._status, body_bytes, self._keep_alive, self._sample, said)
+        answer = Answer(self._status, body_bytes, self._keep_alive, self._sample, said, self._had_nothing)
         self._state = _HEAD
         self._body_bytes = 0
         self._left = 0
@@ -235,6 +237,7 @@ class AnswerReader:
             raise WireError(f"not an HTTP/1.x answer: {bytes(buffer[pos : min(head_end, pos + 40)])!r}")
         status = int(line[2])
         head = bytes(memoryview(buffer)[pos : head_end + 2]).lower()
+        self._had_nothing = NOTHING in head
         length_at = head.find(b"\r\ncontent-length: ")
         connection_at = head.find(b"\r\nconnection:")
         if (

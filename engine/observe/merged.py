@@ -52,6 +52,7 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
         node = merged.setdefault(document["name"], document)
         if node is document:
             continue
+        node["absent"] = node.get("absent", 0) + document.get("absent", 0)  # a version before has none
         for key in _SUMMED:
             if is_shared and key == "delayed":
                 node[key] = max(node[key], document[key])

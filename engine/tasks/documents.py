@@ -65,6 +65,7 @@ class TaskDocument(msgspec.Struct):
     errors: Sequence[dict[str, str]]
     skipped: Sequence[Skipped] = ()
     notes: Sequence[Note] = ()
+    absent: int = 0  #: of the acked ones those of which a cache said that it had nothing
 
 
 class StoredDocument(TaskDocument, omit_defaults=True):
@@ -129,6 +130,8 @@ def _filled(make: type[_D], task: Task) -> _D:
     plan = task.plan
     if plan is not None and plan.has_remarks:
         filled.skipped, filled.notes = plan.skipped, plan.notes
+    if task.absent_count:
+        filled.absent = min(task.absent_count, counter)  # one that is sent again may be absent twice
     return filled
 
 
@@ -244,6 +247,8 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
         if over > 0 and layer.get("cancelled"):
             layer["cancelled"] -= min(over, layer["cancelled"])  # answered all the same
     _sum_up(stored)
+    if late.absent:
+        stored["absent"] = min(stored.get("absent", 0) + late.absent, stored["counter"])
     stored["updated_at"] = late.at
     if late.error is not None:
         if late.error["reason"].startswith(_WHY_WAITING):
@@ -324,7 +329,8 @@ def public(stored: dict[str, Any]) -> dict[str, Any]:
     }
     for key in _ADDED:
         shown.setdefault(key, [])
-    shown.setdefault("cancelled", 0)
+    for key in ("cancelled", "absent"):
+        shown.setdefault(key, 0)
     if shown["state"] == _CANCELLED:
         counted = sum(shown.get(key, 0) for key in ("counter", "failed", "delayed"))
         shown["cancelled"] = max(shown["cancelled"], shown.get("total", 0) - counted)

@@ -91,6 +91,7 @@ class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):
     at: float
     reason: str = ""  #: why it failed; empty when it was acked
     is_told: bool = False  #: its task is in memory and knows: the stored document stays as it is
+    is_absent: bool = False  #: it was acked, and the cache had nothing to drop
 
 
 class Noted(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -111,6 +112,7 @@ class Late(msgspec.Struct, array_like=True, frozen=True, gc=False):
     failed: int
     error: dict[str, str] | None
     at: float
+    absent: int = 0  #: of the acked ones those of which a cache had nothing
 
 
 class Callback(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -199,9 +201,11 @@ def late_of(delivered: Sequence[Delivered]) -> list[Late]:
             error = {"node": row.node, "target": row.target, "reason": settled.reason}
             late.append(Late(row.task_id, settled.layer, 0, 1, error, settled.at))
         else:
-            count = counts.setdefault((row.task_id, settled.layer), [0, settled.at])
+            count = counts.setdefault((row.task_id, settled.layer), [0, settled.at, 0])
             count[0] += 1
             count[1] = max(count[1], settled.at)
+            count[2] += settled.is_absent
     return late + [
-        Late(task_id, layer, acked, 0, None, at) for (task_id, layer), (acked, at) in counts.items()
+        Late(task_id, layer, acked, 0, None, at, absent)
+        for (task_id, layer), (acked, at, absent) in counts.items()
     ]

@@ -57,8 +57,8 @@ class NodeRef(Protocol):
 class Owner(Protocol):
     """Who is told what became of the subtasks of an internal task."""
 
-    def acked(self, share: Share, indexes: Sequence[int], /) -> None:
-        """The cache did it."""
+    def acked(self, share: Share, indexes: Sequence[int], /, *, is_absent: bool = False) -> None:
+        """The cache did it; *is_absent*: it had nothing to drop."""
 
     def failed(self, share: Share, indexes: Sequence[int], reason: str, /) -> None:
         """The cache answered, and no attempt will change its answer."""
@@ -142,6 +142,7 @@ class Task:
         body: the client's JSON as it came; what the journal keeps.
         targets: normalised, each once, in the client's order.
         journal_key: row of the journal that holds it; 0 before the commit.
+        absent_count: of the acked subtasks those whose cache said that it had nothing.
         live: subtasks that are neither settled nor in a delay queue.
         plan: the nodes it goes to; None for an internal task, and for one of the journal that the
             configuration does not allow any more.
@@ -162,6 +163,7 @@ class Task:
     """
 
     __slots__ = (
+        "absent_count",
         "action",
         "body",
         "callback",
@@ -231,6 +233,7 @@ class Task:
         self.errors: Sequence[dict[str, str]] = ()
         self.total = 0
         self.live = 0
+        self.absent_count = 0
         self.journal_key: JournalKey = 0
         self.waiters: list[Waiter] | None = None
         self.plan: Plan | None = None

@@ -413,7 +413,8 @@ def test_tasks(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.script["GET /v1/engine/tasks"] = [(200, {"tasks": [task("a"), task("b")], "cursor": None})]
     assert cli.main(["tasks", "--state", "running", "--limit", "2"]) == 0
     assert engine.requests[0][0] == "GET /v1/engine/tasks?state=running&limit=2"
-    assert capsys.readouterr().out.splitlines()[0] == "a\tpurge\turl\trunning\t6\t3\t0\t1\t1763935265.25\t-"
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == "a\tpurge\turl\trunning\t6\t3\t0\t1\t1763935265.25\t-\t-"
 
 
 def test_nodes_cannot_forge_columns_or_drive_the_terminal(
@@ -648,6 +649,21 @@ def test_a_wait_in_a_pipe_says_what_it_waits_for(
         ) == said
 
 
+def test_what_no_cache_had_is_the_last_word_of_a_wait(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.script["GET /v1/engine/task/a"] = [(200, task("a", "done", counter=6, absent=6))]
+    assert cli.main(["purge", URL, "--id", "a", "--wait"]) == 0
+    out, err = capsys.readouterr()
+    assert "absent 6\n" in out
+    assert err == (
+        "purgeline: nothing was dropped: none of the caches had it (6 of 6 acked subtasks absent)\n"
+    )
+    engine.script["GET /v1/engine/tasks"] = [(200, {"tasks": [task("a", absent=3)], "cursor": None})]
+    assert cli.main(["tasks"]) == 0
+    assert capsys.readouterr().out.endswith("\t-\t3\n")
+
+
 def test_pipe_has_no_colours_and_imports_no_rich(engine: FakeEngine) -> None:
     """Even when a variable asks for colours: programs read pipes."""
     engine.script["GET /v1/engine/nodes"] = [(200, {"nodes": [NODE]})]
@@ -686,7 +702,7 @@ def test_no_word_is_broken_in_a_terminal_of_any_width(engine: FakeEngine, width:
     engine.script["GET /v1/engine/nodes"] = [(200, {"nodes": nodes})]
     engine.script["GET /v1/engine/tasks"] = [(200, {"tasks": tasks, "cursor": None})]
     engine.script["GET /v1/engine/task/release-42"] = [(200, tasks[1])]
-    said_besides = "no room for json has them errors notes nodes note layers skipped"
+    said_besides = "no room for json has them errors notes nodes note layers skipped absent"
     known = set(re.findall("[A-Za-z]+", json.dumps([nodes, tasks]) + said_besides))
     for command in (["nodes"], ["tasks"], ["status", "release-42"]):
         _, shown = run_in_terminal(*command, width=width)

@@ -495,3 +495,25 @@ async def test_a_refused_wide_purge_waits_and_the_urls_below_it_are_sent_by_them
             assert (await rig.stored(wide, "partial"))["delayed"] == 1
             edge.script = always(OK)
             await rig.stored(wide, "done")
+
+
+async def test_what_a_cache_that_was_away_had_nothing_of_is_absent(tmp_path: Path) -> None:
+    """Whether its task is still in memory then or not; another task's part of the same request, too."""
+    edge = dead()
+
+    def nothing(request: Request) -> Iterable[bytes | Act]:
+        yield OK if request.path == "/had" else answer(404)
+
+    edge.script = nothing
+    with FakeNode(nothing) as other:
+        async with rig_of(tmp_path, {"edge-1": edge, "edge-2": other}) as rig:
+            targets = ["http://a.com/had", "http://a.com/not"]
+            tasks = [rig.submit(targets=targets) for _ in range(2)]
+            for task in tasks:
+                found = await rig.stored(task, "partial")
+                assert (found["counter"], found["absent"]) == (2, 1)
+            edge.start()
+            for task in tasks:
+                found = await rig.stored(task, "done")
+                assert (found["counter"], found["absent"]) == (4, 2)
+            edge.stop()

@@ -60,6 +60,11 @@ def test_purge_of_what_is_not_cached_is_done(driver: str, origin: Origin, tmp_pa
         node = engine.node("edge-1")
         assert (node["state"], node["acked"], node["refused"]) == ("ready", 1, 0)
         assert not origin.methods
+        assert (task["absent"], node["absent"]) == (1, 1)
+        get_body(cache, "/seen")
+        task = engine.wait_for(engine.submit([f"http://{HOST}/{name}" for name in ("seen", "not-seen")]))
+        assert (task["counter"], task["absent"]) == (2, 1)
+        assert engine.node("edge-1")["absent"] == 2
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

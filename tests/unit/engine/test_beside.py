@@ -182,7 +182,7 @@ class Rows:
             self.first_at = now
         return self.first_at if began_at <= self.first_at else -inf
 
-    def acked(self, share: Share, indexes: Sequence[int], /) -> None:
+    def acked(self, share: Share, indexes: Sequence[int], /, *, is_absent: bool = False) -> None:
         raise AssertionError
 
     def failed(self, share: Share, indexes: Sequence[int], reason: str, /) -> None:

@@ -164,3 +164,16 @@ def test_a_document_names_the_nodes_that_the_plan_leaves_out() -> None:
     shown = msgspec.json.decode(msgspec.json.encode(documents.stored_document(task)))
     assert shown["skipped"] == [{"name": "edge-2", "reason": "why"}]
     assert shown["notes"] == [{"nodes": ["edge-1"], "note": "what"}]
+
+
+def test_late_delivery_adds_to_what_was_absent() -> None:
+    """Of a document of a version that did not count it, too; and never beyond what was acked."""
+    layers = [{"name": "edge", "total": 3, "counter": 1, "failed": 0, "delayed": 2}]
+    stored: dict[str, Any] = {"state": "partial", "layers": layers, "errors": [], "counter": 1, "delayed": 2}
+    apply_late(stored, Late("t", "edge", 1, 0, None, 2.0))
+    assert "absent" not in stored
+    assert public(stored)["absent"] == 0
+    apply_late(stored, Late("t", "edge", 1, 0, None, 3.0, 1))
+    assert (stored["state"], stored["absent"]) == ("done", 1)
+    apply_late(stored, Late("t", "edge", 0, 0, None, 3.0, 9))
+    assert stored["absent"] == 3

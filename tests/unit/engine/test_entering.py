@@ -122,6 +122,7 @@ class Outcomes:
     def __init__(self) -> None:
         self.clock = Clock()
         self.counted: list[Item] = []
+        self.absent: list[Item] = []
         self.sent_again: list[Item] = []
         self.register = Register()
         told: Any = self
@@ -137,8 +138,9 @@ class Outcomes:
         self.counting.register = self.register
         self.oldest_sent_at = float("inf")
 
-    def acked(self, items: list[Item]) -> None:
+    def acked(self, items: list[Item], *, is_absent: bool) -> None:
         self.counted += items
+        self.absent += items if is_absent else []
 
 
 def test_an_acked_purge_counts_after_a_look_and_a_prefetch_at_once() -> None:
@@ -152,6 +154,16 @@ def test_an_acked_purge_counts_after_a_look_and_a_prefetch_at_once() -> None:
     look.looked(purges[:1], covered_since=9.0)
     assert told.counted == [*fetched, *purges[::-1]]
     assert (len(told.counting), told.counting.acked_count) == (0, 3)
+
+
+def test_what_a_node_had_nothing_of_is_so_after_the_look_too() -> None:
+    told = Outcomes()
+    purges = items_of(URL, OTHER)
+    told.counting.acked(purges[:1], 10.0, is_absent=True)
+    told.counting.acked(purges[1:], 10.0)
+    for look in told.register.looks:
+        look.looked(look.items, covered_since=9.0)
+    assert (told.counted, told.absent, told.counting.absent_count) == (purges, purges[:1], 1)
 
 
 def test_what_ended_while_a_purge_waited_for_its_look_counts_for_it() -> None:

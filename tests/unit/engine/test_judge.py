@@ -52,8 +52,9 @@ def sort(judging: Judge, *answers: Answer) -> tuple[list[int], list[tuple[int, O
         item for each in range(len(answers)) for item in items_of(f"http://a.com/{each}", operation=PURGE)
     ]
     config = NodeConfig(name="edge-1", driver=judging._config.driver, url="http://127.0.0.1")
-    acked, rest = Readings(config, judging, Stats()).sort(items, list(answers), 0.1)
-    return [items.index(item) for item in acked], [(items.index(item), outcome) for item, outcome, _ in rest]
+    acked, absent, rest = Readings(config, judging, Stats()).sort(items, list(answers), 0.1)
+    done = sorted(map(items.index, (*acked, *absent)))
+    return done, [(items.index(item), outcome) for item, outcome, _ in rest]
 
 
 def test_an_answer_without_a_text_bears_the_mark() -> None:

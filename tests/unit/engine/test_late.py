@@ -42,8 +42,8 @@ class World:
         self.behind: list[ParkedRow] = []
         self.store = world
 
-    def settle_late(self, share: Share, index: int, reason: str) -> None:
-        self.told.append((share.task.id, reason))
+    def settle_late(self, share: Share, index: int, reason: str, *, is_absent: bool = False) -> None:
+        self.told.append((share.task.id, "absent" if is_absent else reason))
 
     async def read(self, function: Any, *args: object) -> Any:
         return function(*args)
@@ -104,4 +104,18 @@ async def test_a_prefetch_behind_a_failed_purge_fails_with_it_and_one_behind_an_
         (2, ""),
         (3, "answered 400"),
         (9, "not prefetched, because its purge failed"),
+    ]
+
+
+async def test_what_the_cache_had_nothing_of_is_told_so() -> None:
+    world = World()
+    saver: Any = world
+    rows = [row("here"), row("stored", 2), row("other", 3)]
+    await world.late.fold(world.node, saver, rows, [(row("failed", 4), "answered 400")], absent={1, 2, 4})
+    assert world.told == [("here", "absent")]
+    assert [(one.row.task_id, one.is_absent) for one in world.written] == [
+        ("here", True),
+        ("stored", True),
+        ("other", False),
+        ("failed", False),
     ]

@@ -54,12 +54,15 @@ def test_a_mixed_run_is_looked_at_one_by_one() -> None:
 
 
 def test_a_read_is_sorted_into_what_was_acked_and_what_was_not() -> None:
-    stats = Stats()
     first, second, third = purges(3)
-    acked, rest = Readings(CONFIG, judge(), stats).sort([first, second, third], [OK, BUSY, ABSENT], 0.1)
-    assert acked == [first, third]
-    assert rest == [(second, Outcome.RETRY, BUSY)]
-    assert stats.subtasks_absent == 1
+    sort = Readings(CONFIG, judge(), Stats()).sort
+    assert sort([first, second, third], [OK, BUSY, ABSENT], 0.1) == (
+        [first],
+        [third],
+        [(second, Outcome.RETRY, BUSY)],
+    )
+    assert sort([first, second], [ABSENT, ABSENT], 0.1) == ([], [first, second], [])
+    assert sort([first, second], [OK, OK], 0.1) == ([first, second], [], [])
 
 
 @pytest.mark.parametrize("is_logged", [False, True])
@@ -68,10 +71,10 @@ def test_no_answer_counts_whose_bytes_tell_less_than_the_probe_found(is_logged: 
     judging.is_overruled = True
     readings = Readings(CONFIG, judging, Stats(), (lambda *line: None) if is_logged else None)
     answers = [OK, OK, ABSENT, REFUSED, BUSY]
-    acked, rest = readings.sort(purges(5), answers, 0.1)
-    assert acked == []
+    acked, absent, rest = readings.sort(purges(5), answers, 0.1)
+    assert (acked, absent) == ([], [])
     assert [outcome for _, outcome, _ in rest] == [*[Outcome.UNPROVEN] * 3, Outcome.REFUSED, Outcome.RETRY]
-    assert readings.sort(items(Operation.PREFETCH), [OK], 0.1)[1] == []
+    assert readings.sort(items(Operation.PREFETCH), [OK], 0.1)[1:] == ([], [])
 
 
 def test_what_prefetches_brought_is_counted() -> None:

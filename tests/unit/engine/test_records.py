@@ -60,3 +60,9 @@ def test_a_record_without_the_newest_field_is_read() -> None:
 @pytest.mark.parametrize("kind", [Accepted, Callback, ParkedRow])
 def test_records_are_stored_as_arrays(kind: type[msgspec.Struct]) -> None:
     assert kind.__struct_config__.array_like
+
+
+def test_what_was_absent_is_counted_among_what_was_acked() -> None:
+    delivered = [Delivered(row(), "edge", 1.0, is_absent=is_absent) for is_absent in (True, False, True)]
+    [late] = late_of(delivered)
+    assert (late.acked, late.absent) == (3, 2)

@@ -20,7 +20,7 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def acked(self, share: Share, indexes: Sequence[int]) -> None:
+    def acked(self, share: Share, indexes: Sequence[int], *, is_absent: bool = False) -> None:
         self.told += [f"acked {share.task.targets[index]}" for index in indexes]
 
     def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:

@@ -15,6 +15,7 @@ from engine.cli.waiting import (
     Pulse,
     still_waiting,
     wait,
+    what_was_absent,
     why_waiting,
 )
 
@@ -114,3 +115,13 @@ def test_it_is_said_now_and_then_and_not_of_settled_tasks() -> None:
     at = 1000.0
     pulse([{**RUNNING, "state": "done"}])
     assert len(said) == 2
+
+
+def test_what_no_cache_had_is_told() -> None:
+    assert what_was_absent([{"counter": 4, "absent": 0}, {"counter": 2}]) == ""
+    assert what_was_absent([{"counter": 4, "absent": 1}, {"counter": 2}]) == (
+        "1 of 6 acked subtasks were absent: those caches had nothing to drop"
+    )
+    assert what_was_absent([{"counter": 2, "absent": 2}]) == (
+        "nothing was dropped: none of the caches had it (2 of 2 acked subtasks absent)"
+    )

@@ -36,6 +36,23 @@ def read(*reads: bytes, sign: Sign | None = OWN) -> list[Answer]:
 
 @pytest.mark.parametrize("sign", [OWN, None])
 @pytest.mark.parametrize("lines", [(MARK,), ()])
+@pytest.mark.parametrize("counts", [b"00000", b"11111", b"01001", b"0", b"1"])
+def test_what_had_nothing_to_drop_is_told(sign: Sign | None, lines: tuple[bytes, ...], counts: bytes) -> None:
+    """In runs, alone, in pieces and with bodies; 10 and 01 are not 0."""
+    had = [number == b"0"[0] for number in counts]
+    for end in (b"", b"X: y"):
+        heads = [empty(*lines, b"Purgeline-Count: %c" % number, *filter(None, [end])) for number in counts]
+        data = b"".join(heads)
+        for reads in ([data], [data[place : place + 1] for place in range(len(data))]):
+            assert [answer.had_nothing for answer in read(*reads, sign=sign)] == had
+    pages = b"".join(page(7, *lines, b"Purgeline-Count: %c" % number) for number in counts)
+    assert [answer.had_nothing for answer in read(pages, sign=sign)] == had
+    others = b"".join(empty(*lines, b"Purgeline-Count: " + count) for count in (b"10", b"01", b"0 0"))
+    assert not any(answer.had_nothing for answer in read(others, sign=sign))
+
+
+@pytest.mark.parametrize("sign", [OWN, None])
+@pytest.mark.parametrize("lines", [(MARK,), ()])
 def test_the_words_of_a_400_are_kept_whatever_it_bears(sign: Sign | None, lines: tuple[bytes, ...]) -> None:
     """In runs, in repeats and in pieces; the answer after it has none."""
     alone = empty(*lines, status=b"400 Bad ban")

@@ -73,6 +73,7 @@ class FetchRegister:
             node.share(self)
         self._writer.lanes.start()
         self._looks.lanes.start()
+        self._looks.lanes.ask()
 
     async def close(self) -> None:
         """Stop: what waits for a look is in the journal; what was sent counts until it surely has ended."""

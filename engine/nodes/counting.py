@@ -58,7 +58,7 @@ class Counting:
         self.acked_count = 0
         self.absent_count = 0  #: of them those that the node had nothing of
         self._waiting_count = 0  # requests that were acked and wait for a look at the register
-        self._oldest: list[tuple[float, int, _Acks]] = []  # heap, with some that wait no longer
+        self._oldest: list[tuple[float, int, _Acks]] = []  # heap; behind the first some wait no longer
         self._numbers = itertools.count()
         self._is_closed = False
 
@@ -101,6 +101,9 @@ class Counting:
     def looked(self, acks: _Acks, items: list[Item], covered_since: float) -> None:
         """Count requests that waited for a look, or have them sent again if it does not cover their time."""
         self._waiting_count -= len(items)
+        oldest = self._oldest
+        while oldest and not oldest[0][2].left:
+            heapq.heappop(oldest)
         if self._is_closed:
             return
         if acks.since < covered_since:
@@ -110,10 +113,7 @@ class Counting:
 
     def _oldest_sent_at(self) -> float:
         """Return when the oldest request was sent that waits for a look; infinity: there is none."""
-        oldest = self._oldest
-        while oldest and not oldest[0][2].left:
-            heapq.heappop(oldest)
-        return oldest[0][0] if oldest else inf
+        return self._oldest[0][0] if self._oldest else inf
 
     def close(self) -> None:
         """Count nothing more: what waits is in the journal."""
@@ -133,5 +133,5 @@ class _Acks:
 
     def looked(self, items: list[Item], covered_since: float) -> None:
         """Take those of the items for which the register was looked at."""
-        self._counting.looked(self, items, covered_since)
         self.left -= len(items)
+        self._counting.looked(self, items, covered_since)

@@ -143,6 +143,31 @@ def test_a_purge_that_is_acked_while_redis_is_away_counts_after_a_look_at_it(tmp
         assert [request.method for request in cache.requests] == ["GET", "PURGE", "PURGE"]
 
 
+def test_what_waits_for_a_look_when_its_engine_ends_is_sent_again(tmp_path: Path) -> None:
+    may_answer = threading.Event()
+
+    def script(_: Request) -> Iterator[bytes | Act]:
+        may_answer.wait(60)
+        yield OK
+
+    with ExitStack() as stack:
+        server = stack.enter_context(RedisServer(tmp_path))
+        between = stack.enter_context(Proxy(server.port))
+        cache = stack.enter_context(FakeNode(script))
+        through = f"redis://127.0.0.1:{between.port}/0"
+        engine = cluster_engine(tmp_path, through, [cache], number=1, drain_timeout_s=1)
+        with engine:
+            task = engine.submit([f"http://{HOST}/a"])
+            wait_until(lambda: cache.urls, what="the purge")
+            between.cut()
+            may_answer.set()
+            wait_until(lambda: engine.node("edge-1")["in_flight"] == 0, what="its answer")
+        between.heal()
+        with engine:
+            assert engine.wait_for(task)["state"] == "done"
+        assert len(cache.urls) == 2
+
+
 def test_a_prefetch_is_not_sent_while_redis_is_away(tmp_path: Path) -> None:
     """Nobody else could see it; what Redis has of it afterwards is gone when it has ended."""
     with ExitStack() as stack:

@@ -154,6 +154,7 @@ def test_an_acked_purge_counts_after_a_look_and_a_prefetch_at_once() -> None:
     look.looked(purges[:1], covered_since=9.0)
     assert told.counted == [*fetched, *purges[::-1]]
     assert (len(told.counting), told.counting.acked_count) == (0, 3)
+    assert not told.counting._oldest  # it would grow for ever
 
 
 def test_what_a_node_had_nothing_of_is_so_after_the_look_too() -> None:

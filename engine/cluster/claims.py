@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.cluster.threads import Threads
+    from engine.delivery.sent import WasThere
     from engine.store.redis.members import Members
 
 
@@ -35,6 +36,10 @@ class QueueClaims:
         if node in self._claimed:
             self._claimed.discard(node)
             await self._threads.call(self._members.unlock, node)
+
+    async def moment(self) -> WasThere:
+        """Return what tells which rows are in their queues now."""
+        return await self._threads.call(self._members.store.moment)
 
     async def keep_all(self) -> None:
         """Renew every claim, before the store lets it go."""

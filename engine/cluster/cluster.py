@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -39,6 +38,7 @@ _TICK_S: Final = 1.0
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 1.0
 _LEAVE_LIMIT_S: Final = 10.0
+_CLOCK_OFF_S: Final = 5.0
 
 
 class Cluster:
@@ -82,6 +82,7 @@ class Cluster:
         self._on_alert = on_alert
         self._loop = asyncio.get_running_loop()
         self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
+        self._is_clock_off = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
@@ -136,6 +137,7 @@ class Cluster:
         while True:
             try:
                 await self._membership.beat()
+                self._compare_clocks()
                 await self._claims.keep_all()
                 if failures:
                     self._on_alert("cluster", "resolved", "the cluster can be seen again")
@@ -148,6 +150,20 @@ class Cluster:
             except Exception:  # noqa: BLE001 - without it this engine would be taken for dead
                 logger.exception("the cluster's beat failed")
                 await asyncio.sleep(self._tick_s)
+
+    def _compare_clocks(self) -> None:
+        """Say when this host's clock is off; nothing is decided by it, but times that are shown are wrong."""
+        ahead_s = self._membership.clock_ahead_s
+        is_off = abs(ahead_s) > _CLOCK_OFF_S
+        if is_off and not self._is_clock_off:
+            text = (
+                f"the clock of this host is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} "
+                "the one of Redis: times in tasks, logs and callbacks are wrong by that; set the wrong one"
+            )
+            self._on_alert("clock", "warning", text)
+        elif self._is_clock_off and not is_off:
+            self._on_alert("clock", "resolved", "the clock of this host agrees with that of Redis again")
+        self._is_clock_off = is_off
 
     async def _work(self) -> None:
         while True:
@@ -172,6 +188,6 @@ class Cluster:
         oldest_at = await self._threads.call(self.members.oldest, pending)
         region_count = self.members.store.keys.count
         document = cluster_document(
-            self._membership, pending, oldest_at, region_count=region_count, now=time.time()
+            self._membership, pending, oldest_at, region_count=region_count, now=self._membership.now()
         )
         return document | self._replication.facts()

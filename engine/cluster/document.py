@@ -26,7 +26,7 @@ def cluster_document(
         pending: consumer → region → journal entries that are not settled.
         oldest_at: consumer → when its oldest entry was written.
         region_count: of the store.
-        now: by the clock of this host.
+        now: by the store's clock, as *oldest_at* is.
     """
     view = membership.view
 
@@ -40,6 +40,7 @@ def cluster_document(
             "listen": member.about.listen,
             "version": member.about.version,
             "started_at": member.about.started_at,
+            "clock_ahead_s": round(member.about.clock_ahead_s, 3),
             "state": state,
             "leader": member.consumer == view.leader,
             "pending": sum(pending.get(member.consumer, {}).values()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Leader:
             if not await self._threads.call(self._members.fence, fence):
                 return
             self._fenced = fence
-        states, callbacks = await self._threads.call(self._members.make_due, time.time(), fence)
+        states, callbacks = await self._threads.call(self._members.make_due, self._membership.now(), fence)
         self._stats.tasks_partial += len(states)
         self._callbacks.written(0, callbacks)
         await self._gone.look(self._membership.configured())

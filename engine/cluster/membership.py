@@ -17,6 +17,7 @@ from engine.store.redis.members import View
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.base.clock import SteadyClock
     from engine.cluster.threads import Threads
     from engine.store.redis.members import About, Member, Members
 
@@ -30,6 +31,7 @@ class Membership:
         members: the store's side.
         threads: where it is called.
         about: what the others see of this engine.
+        clock: follows the store's, so that all engines go by one.
         ttl_s: an engine that was not heard of for so long is dead.
         is_draining: whether this engine is about to end.
     """
@@ -40,12 +42,14 @@ class Membership:
         threads: Threads,
         about: About,
         *,
+        clock: SteadyClock,
         ttl_s: float,
         is_draining: Callable[[], bool],
     ) -> None:
         self._members = members
         self._threads = threads
         self._about = about
+        self._clock = clock
         self._ttl_s = ttl_s
         self._is_draining = is_draining
         self._loop = asyncio.get_running_loop()
@@ -83,6 +87,8 @@ class Membership:
         if began - self._beat_at > self._ttl_s * _GAP:
             self._steady_since = began
         self._beat_at = began
+        self._clock.follow(view.at, view.seen_at)
+        self._about.clock_ahead_s = view.clock_ahead_s
         if view.leader != self.view.leader and view.leader:
             logger.info("engine {} leads, number {}", view.leader, view.fence)
         self.view = view
@@ -102,6 +108,15 @@ class Membership:
             StoreError: the store cannot be written.
         """
         await self._threads.call(self._members.leave)
+
+    def now(self) -> float:
+        """Return UNIX time by the store's clock."""
+        return self._clock.now()
+
+    @property
+    def clock_ahead_s(self) -> float:
+        """How much the wall clock of this host is ahead of the store's."""
+        return self.view.clock_ahead_s
 
     @property
     def is_steady(self) -> bool:

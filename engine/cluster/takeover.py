@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
-from engine.store.redis.records import journal_key
+from engine.store.redis.records import journal_key, written_at
 from engine.tasks.progress import is_cancelled, read_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from engine.cluster.threads import Threads
     from engine.delivery.journal_rows import JournalRows
@@ -46,6 +46,7 @@ class Rows(Protocol):
         *,
         plans: Mapping[bytes, bytes] | None = None,
         cancelled: Collection[str] = (),
+        age_s: float | None = None,
     ) -> int:
         """Begin with the tasks of a row that are not in memory; return how many that were."""
 
@@ -61,6 +62,7 @@ class Takeover:
         regions: the tasks in memory.
         saver: the engine's only one, with a shared store.
         callbacks: delivers the callbacks that an entry holds.
+        now: UNIX time by the store's clock, which entries bear.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Takeover:
         regions: RegionMap,
         saver: Saver,
         callbacks: StoredCallbacks,
+        now: Callable[[], float],
     ) -> None:
         self._members = members
         self._threads = threads
@@ -81,6 +84,7 @@ class Takeover:
         self._regions = regions
         self._saver = saver
         self._callbacks = callbacks
+        self._now = now
 
     async def take_from(self, consumer: str, region: int) -> None:
         """Take everything that a consumer has in a region.
@@ -145,7 +149,14 @@ class Takeover:
             if (marks := read_progress(text)) is not None
         }
         cancelled = {task_id for task_id, text in taken.progress.items() if is_cancelled(text)}
-        count = self._rows.replay_row(key, taken.records, progress, plans=taken.plans, cancelled=cancelled)
+        count = self._rows.replay_row(
+            key,
+            taken.records,
+            progress,
+            plans=taken.plans,
+            cancelled=cancelled,
+            age_s=self._now() - written_at(taken.entry.id),
+        )
         if not count and not self._journal_rows.has(key):
             self._saver.settle_journal(key)
         return count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ class Chunk:
         store: that holds them; *reader* reads it.
         postponed: requests that may not be sent yet, or are held; their rows supersede nothing.
         sent: what was sent to the node so far, on a shared store; None on an embedded one.
-        now: UNIX time that the age of rows is counted to, see `RowClock`.
+        now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: older rows fail unsent; 0: none does.
     """
 
@@ -60,7 +59,6 @@ class Chunk:
         self._shares: list[Share] = []
         self._cancelled: set[str] = set()  # tasks whose rows have gone from the store meanwhile
         self._unanswered = 0
-        self._began_at = time.time()
         self._now = now
         self._oldest_at = now - ttl_s if ttl_s else 0.0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -176,7 +174,7 @@ class Chunk:
             self.done_rows += self._below.get(key, ())
             self._postponed.settled(*key)
             if self._sent is not None:
-                self._sent.note(key, self._rows[key], self._began_at)
+                self._sent.note(key, self._rows[key])
         self._count_answered(len(indexes))
 
     def failed(self, share: Share, indexes: Sequence[int], reason: str) -> None:

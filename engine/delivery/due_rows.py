@@ -37,7 +37,7 @@ class DueRows:
         reader: reads the stores.
         reasons: tells stored tasks why their rows wait.
         now: a clock that never goes back, in seconds.
-        row_now: UNIX time that the age of rows is counted to, see `RowClock`.
+        row_now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: older rows are due, because they are to fail; 0: none is.
     """
 

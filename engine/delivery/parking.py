@@ -45,7 +45,7 @@ class Parking:
 
     Args:
         rows: the delay queues.
-        now: UNIX time that rows come at, see `RowClock.stamp`.
+        now: UNIX time that rows come at; a shared store has a clock of its own.
         is_shared: other engines work with the same store.
     """
 
@@ -74,7 +74,7 @@ class Parking:
             tells_each: the reason is that of each target; otherwise the task says it once a node.
         """
         task = share.task
-        now = self._now()
+        now = 0.0 if self._is_shared else self._now()
         for index in indexes:
             share.states[index] = DELAYED
         if tells_each:

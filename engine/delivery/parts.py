@@ -21,7 +21,6 @@ from engine.delivery.parking import Parking
 from engine.delivery.queues import DelayQueues
 from engine.delivery.reasons import Reasons
 from engine.delivery.redelivery import Redelivery
-from engine.delivery.row_clock import RowClock
 from engine.delivery.sweep import Sweep
 from engine.delivery.touched import Touched
 
@@ -65,7 +64,7 @@ class Surroundings:
     reader: StoreReader
     dues: Timer  #: fires at the due times of tasks
     timer: Timer  #: fires at everything else
-    clock: SteadyClock  #: goes on over restarts, see `RowClock`
+    clock: SteadyClock  #: goes on over restarts; the one of a shared store
     stats: Stats
     on_alert: Callable[..., None]  #: told what an operator should know: key, level, message, facts by name
 
@@ -91,9 +90,8 @@ def build_delivery(
     load = Load(asyncio.get_running_loop())
     touched = Touched() if is_shared else None
     full = FullQueues(nodes, rows_max, around.on_alert)
-    clock = RowClock(around.clock, is_shared=is_shared)
-    queues = DelayQueues(savers, reader, full, now=clock.now)
-    parking = Parking(queues, around.stats, now=clock.stamp, is_shared=is_shared)
+    queues = DelayQueues(savers, reader, full, now=around.clock.now)
+    parking = Parking(queues, around.stats, now=around.clock.now, is_shared=is_shared)
     endings = _make_endings(around, load, parking, touched)
     late = LateResults(regions, queues, endings, around.stats, reader=reader, is_shared=is_shared)
     reasons = Reasons(regions, savers)
@@ -105,7 +103,7 @@ def build_delivery(
         reader,
         reasons=reasons,
         on_alert=around.on_alert,
-        now=clock.now,
+        now=around.clock.now,
         ttl_s=ttl_s,
     )
     gone = _make_gone(
@@ -119,7 +117,9 @@ def build_delivery(
         endings=endings,
         late=late,
         redelivery=redelivery,
-        sweep=Sweep(redelivery, late, nodes, savers, reader, queues=queues, now=clock.now, ttl_s=ttl_s),
+        sweep=Sweep(
+            redelivery, late, nodes, savers, reader, queues=queues, now=around.clock.now, ttl_s=ttl_s
+        ),
         dispatch=_make_dispatch(around, endings, parking, gone, touched),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,

@@ -31,7 +31,7 @@ class DelayQueues:
         savers: write the rows.
         reader: reads the store.
         full: told how many rows a node has.
-        now: UNIX time that the age of rows is counted to, see `RowClock`.
+        now: UNIX time that the age of rows is counted to, see `SteadyClock`.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class DelayQueues:
         for name in dict.fromkeys(row.node for row in rows):
             own = [row for row in rows if row.node == name]
             if not self.depth(name):
-                self._oldest_at[name] = own[0].parked_at
+                self._oldest_at[name] = self._now()
             self._count(name, self._savers.savers[0]).depth += len(own)
             self._full.note(name, self.depth(name))
             self.on_written(name, own)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
     from engine.delivery.reasons import Reasons
+    from engine.delivery.sent import WasThere
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -53,6 +54,9 @@ class Claims(Protocol):
     async def give_back(self, node: str) -> None:
         """Let others have it."""
 
+    async def moment(self) -> WasThere:
+        """Return what tells which rows are in their queues now."""
+
 
 class Redelivery:
     """Delivers the delay queues of nodes that can be reached.
@@ -64,7 +68,7 @@ class Redelivery:
         savers: write the rows, each to a file of its own; *reader* reads those.
         reasons: tells stored tasks why their rows wait.
         on_alert: told what an operator should know: key, level, message.
-        now: UNIX time that the age of rows is counted to, see `RowClock`.
+        now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: older rows fail unsent, see `Chunk`; 0: none does.
     """
 
@@ -302,7 +306,7 @@ class Redelivery:
         for saver, rows in zip(self._savers.savers, chunks, strict=True):
             if not rows:
                 continue
-            sent = self._sent.setdefault(node.name, Sent()) if self.claims is not None else None
+            sent = await self._sent_to(node.name)
             chunk = Chunk(
                 node,
                 saver.store,
@@ -321,6 +325,14 @@ class Redelivery:
             if chunk.is_cut:
                 break  # the node went down, and may be back by now: ask again
         return True
+
+    async def _sent_to(self, name: str) -> Sent | None:
+        """Return what this delivery has sent, before it sends more; None: the store finds such rows."""
+        if self.claims is None:
+            return None
+        sent = self._sent.setdefault(name, Sent())
+        sent.begin(await self.claims.moment())
+        return sent
 
     async def _nothing_left(self, node: Node) -> bool:
         """Take the node one state further; return whether to look for rows again."""

@@ -1,51 +1,60 @@
 """Which rows of a delay queue are settled by what was sent for others.
 
-The row of a prefix or host purge supersedes the older rows of URLs under it. On a shared store a delivery
-also remembers what it has sent: an older row for the same, or for a URL under a prefix that was purged, is
-settled by that and not sent again. *Older* leaves room for clocks that differ.
+The row of a prefix or host purge supersedes the older rows of URLs under it: both are in the queue when it is
+sent. On a shared store a delivery also remembers what it has sent: a row for the same, or for a URL under a
+prefix that was purged, is settled by that and not sent again, when it was in its queue before. The store
+tells which rows were.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from engine.tasks.words import URLS, WIDE, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from engine.tasks.records import ParkedRow
 
 _SENT_MAX: Final = 200_000
-_CLOCKS_S: Final = 30.0  #: clocks of engines differ by less
 
 Key = tuple[int, str]
 """Operation and target of a request."""
+WasThere: TypeAlias = "Callable[[ParkedRow], bool]"
+"""Tells of a row whether it was surely in its queue at a moment."""
 
 
 class Sent:
-    """What a delivery has sent to a node, to know which older rows that settles."""
+    """What a delivery has sent to a node, to know which rows that settles."""
 
     def __init__(self) -> None:
-        self._at: dict[Key, float] = {}
-        self._wide: dict[Key, ParkedRow] = {}
+        self._was_there: WasThere = _none
+        self._before: dict[Key, WasThere] = {}
+        self._wide: dict[Key, tuple[ParkedRow, WasThere]] = {}
 
-    def note(self, key: Key, rows: Sequence[ParkedRow], at: float) -> None:
-        """A request was acked that was sent at *at*, for *rows*."""
-        if len(self._at) >= _SENT_MAX:
-            self._at.clear()
-        self._at[key] = at
+    def begin(self, was_there: WasThere) -> None:
+        """Requests are about to be sent; *was_there* tells which rows are older than all of them."""
+        self._was_there = was_there
+
+    def note(self, key: Key, rows: Sequence[ParkedRow]) -> None:
+        """A request was acked that was sent since `begin`, for *rows*."""
+        if len(self._before) >= _SENT_MAX:
+            self._before.clear()
+        self._before[key] = self._was_there
         if rows and rows[0].operation in WIDE:
-            self._wide[key] = msgspec.structs.replace(rows[0], seq=at - _CLOCKS_S)
+            self._wide[key] = (rows[0], self._was_there)
 
     def covers(self, row: ParkedRow) -> bool:
         """Tell whether what was sent did what *row* asks for, surely after it asked."""
-        at = self._at.get((row.operation, row.target))
-        if at is not None and row.seq < at - _CLOCKS_S:
+        was_there = self._before.get((row.operation, row.target))
+        if was_there is not None and was_there(row):
             return True
-        return any(supersedes(wide, row) for wide in self._wide.values())
+        return any(_takes(wide, row) and was_there(row) for wide, was_there in self._wide.values())
+
+
+def _none(_: ParkedRow) -> bool:
+    return False
 
 
 def url_start_of(wide: ParkedRow) -> str:
@@ -57,7 +66,11 @@ def url_start_of(wide: ParkedRow) -> str:
 
 def supersedes(wide: ParkedRow, row: ParkedRow) -> bool:
     """Return whether *wide*, queued later, drops all that *row* would; a soft one only what is soft."""
-    if wide.seq <= row.seq or row.operation not in URLS:
+    return wide.seq > row.seq and _takes(wide, row)
+
+
+def _takes(wide: ParkedRow, row: ParkedRow) -> bool:
+    if row.operation not in URLS:
         return False
     if (
         wide.operation in {Operation.SOFT_PREFIX, Operation.SOFT_HOST}

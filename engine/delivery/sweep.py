@@ -40,7 +40,7 @@ class Sweep:
         results: folds what became of rows.
         nodes: the configured ones, by name.
         queues: tell which nodes have rows.
-        now: UNIX time that the age of rows is counted to, see `RowClock`.
+        now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: the age; 0: nothing is too old.
     """
 

@@ -129,7 +129,9 @@ def make_cluster(
     [saver] = core.savers.savers
     members, threads = Members(shared.store, settings.takeover_s), Threads()
     about = _about(shared.name, core.config)
-    membership = Membership(members, threads, about, ttl_s=settings.takeover_s, is_draining=is_draining)
+    membership = Membership(
+        members, threads, about, clock=core.clock, ttl_s=settings.takeover_s, is_draining=is_draining
+    )
     claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads)
     duties = _duties(membership, members, threads, core=core, delivery=delivery, rows=rows)
     rounds = Rounds(
@@ -189,6 +191,7 @@ def _duties(
         regions=core.regions,
         saver=saver,
         callbacks=core.callbacks,
+        now=core.clock.now,
     )
     leader = Leader(
         membership,

@@ -55,6 +55,7 @@ class ReplayRows:
         *,
         plans: Mapping[bytes, bytes] | None = None,
         cancelled: Collection[str] = (),
+        age_s: float | None = None,
     ) -> int:
         """Begin with the tasks of a journal row that are not in memory; return how many that were.
 
@@ -64,6 +65,7 @@ class ReplayRows:
             progress: task id → how far an engine before this one had come.
             plans: key → text of the plans that they were accepted for.
             cancelled: ids of tasks that clients took back while that engine had requests of them on the wire.
+            age_s: of the row, where another host's clock may have said when its tasks were accepted.
         """
         count = 0
         for record in records:
@@ -73,7 +75,9 @@ class ReplayRows:
                 self._endings.drop(task)  # it had been taken from here, and comes back
             elif task is not None:
                 continue  # a client handed it in again, and its own row is there too
-            self._replay(record, key, (progress or {}).get(record.id), (plans or {}).get(record.plan, b""))
+            left_s = record.due_s + (record.created_at - time.time() if age_s is None else -age_s)
+            plan = (plans or {}).get(record.plan, b"")
+            self._replay(record, key, (progress or {}).get(record.id), plan, left_s=left_s)
             if record.id in cancelled:
                 self._cancel(record.id)
             if asking is not None:
@@ -81,7 +85,15 @@ class ReplayRows:
             count += 1
         return count
 
-    def _replay(self, record: Accepted, key: JournalKey, progress: Progress | None, plan: bytes) -> None:
+    def _replay(
+        self,
+        record: Accepted,
+        key: JournalKey,
+        progress: Progress | None,
+        plan: bytes,
+        *,
+        left_s: float,
+    ) -> None:
         if record.plan and not plan:
             logger.warning("the plan of task {} is not in the store; it is planned again", record.id)
         try:
@@ -92,7 +104,7 @@ class ReplayRows:
         task.progress = progress
         self._regions.add(task)
         self._load.reserve(task.total)
-        self._dispatch.submit(task, key, left_s=task.due_at - time.time())
+        self._dispatch.submit(task, key, left_s=left_s)
 
     def _read(self, record: Accepted, plan: bytes) -> Task:
         """Return the task of a record; one whose plan is of a later version is planned again."""

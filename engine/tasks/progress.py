@@ -73,9 +73,11 @@ def is_cancelled(document: bytes) -> bool:
 
 def take_touched(touched: set[Task]) -> dict[str, bytes]:
     """Return records of tasks that have made progress, and take those out of *touched*."""
-    old = time.time() - YOUNG_S
+    now = time.time()
     over = [task for task in touched if task.is_handed]
     touched.difference_update(over)
-    chosen = list(itertools.islice((task for task in touched if task.created_at < old), _TASKS_MAX))
+    chosen = list(
+        itertools.islice((task for task in touched if abs(now - task.created_at) > YOUNG_S), _TASKS_MAX)
+    )
     touched.difference_update(chosen)
     return {task.id: progress_document(task) for task in chosen}

@@ -43,6 +43,7 @@ class Parked(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A subtask in a delay queue.
 
     ``after`` names the parents (comma-separated) whose own delivery must come first; empty: none.
+    ``parked_at`` is UNIX time; 0: when it is written, by the clock of a store that engines share.
     """
 
     node: str

@@ -263,3 +263,21 @@ def test_what_one_server_cannot_write_is_left_and_the_rest_is_written(
     assert [row.task_id for row in store.oldest_parked("n", 9)] == [here]
     assert store.commit(done.left).own_error is None
     assert sorted(row.task_id for row in store.oldest_parked("n", 9)) == sorted([away, here])
+
+
+def test_rows_come_by_the_time_of_their_region_which_never_goes_back(join: Callable[[str], Members]) -> None:
+    """Whatever the clock of the engine says, and also where a failover comes to a server that is behind."""
+    store = join("one").store
+    link, keys = store.link, store.keys
+    ahead = time.time() + 3600
+    for tag in keys.tags:
+        link.one("SET", f"{tag}clock", repr(ahead), is_write=True)
+    store.commit(Batch(parked=[Parked("n", 1, "http://a/1", "t", "", 0.0)]))
+    [first] = store.oldest_parked("n", 9)
+    assert ahead < first.parked_at < ahead + 1
+    assert not store.moment()(first), "a failover may lose what was written last"
+    link.one("SET", f"{keys.tags[keys.region('t')]}clock", repr(ahead + 60), is_write=True)
+    was_there = store.moment()
+    assert was_there(first)
+    store.commit(Batch(parked=[Parked("n", 1, "http://a/2", "t", "", 0.0)]))
+    assert [was_there(row) for row in store.oldest_parked("n", 9)] == [True, False]

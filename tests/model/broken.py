@@ -47,7 +47,7 @@ def _park_behind(dispatch: Any, share: Any, ready: list[int], parents: list[Any]
 
 
 def _done_when_expired(chunk: Any, rows: list[Any]) -> list[Any]:
-    fresh = [row for row in rows if row.parked_at >= chunk._began_at - 20]
+    fresh = [row for row in rows if row.parked_at >= chunk._now - 20]
     chunk.done_rows += [row for row in rows if row not in fresh]
     return fresh
 
@@ -79,8 +79,8 @@ def _own_always(*_: object) -> Whose:
     return Whose.OWN
 
 
-def _planned_anew(rows: Any, record: Any, key: Any, progress: Any, plan: bytes) -> None:
-    _replay(rows, msgspec.structs.replace(record, plan=b""), key, progress, b"")
+def _planned_anew(rows: Any, record: Any, key: Any, progress: Any, plan: bytes, **left_s: float) -> None:
+    _replay(rows, msgspec.structs.replace(record, plan=b""), key, progress, b"", **left_s)
 
 
 _replay: Final = ReplayRows._replay

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.wall_clock import WallClock
 from tests.waiting import wait_until
 
 STATS = {
@@ -224,31 +225,10 @@ def test_sigusr1_swaps_the_log_format(engine: EngineProcess) -> None:
         assert json.loads(body)["detail"].startswith("format: takes struct, dict or text")
 
 
-class Clock:
-    """The wall clock of a process, set by a file; its monotonic clock stays the real one."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "clock"
-        self.set(0)
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-        self.env = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def set(self, offset_s: int) -> None:
-        """Let the clock be wrong by so much from now on."""
-        new = self._path.with_suffix(".new")
-        new.write_text(f"{offset_s:+d}\n")
-        new.rename(self._path)
-
-
 @pytest.mark.parametrize("offset_s", [-7200, 7200])
 def test_due_times_do_not_follow_the_clock(node: FakeNode, tmp_path: Path, offset_s: int) -> None:
     """Set back by hours, a task is due when its seconds have passed; set ahead, not at once."""
-    clock = Clock(tmp_path)
+    clock = WallClock(tmp_path)
     settings: dict[str, Any] = {"request_timeout_s": 600, "drain_timeout_s": 0.5}
     engine = EngineProcess(tmp_path, table(node), env=clock.env, **settings)
     with engine:
@@ -266,7 +246,7 @@ def test_due_times_do_not_follow_the_clock(node: FakeNode, tmp_path: Path, offse
 
 def test_a_restart_with_the_clock_set_back(node: FakeNode, tmp_path: Path) -> None:
     """A task of the future, by its time of acceptance, is due within its own seconds all the same."""
-    clock = Clock(tmp_path)
+    clock = WallClock(tmp_path)
     settings: dict[str, Any] = {"request_timeout_s": 600, "drain_timeout_s": 0.5}
     engine = EngineProcess(tmp_path, table(node), env=clock.env, **settings)
     with engine:

@@ -180,14 +180,15 @@ class DocumentChanges:
         tag = self._keys.tags[self._keys.region(task_id)]
         queues, count, entries = _entries(rows)
         text, callback, ms = self._texts_of(document, reports=reports)
-        names = [f"{tag}{name}" for name in ("tasks", "due", "delayed", f"behind:{task_id}", "fence")]
+        names = [
+            f"{tag}{name}" for name in ("tasks", "due", "delayed", f"behind:{task_id}", "fence", "clock")
+        ]
         return CHANGE.call(
             [self._keys.task(task_id), *names, *(tag + queue for queue in [*queues, *frees])],
             [
                 GROUP,
                 self._consumer,
                 tag,
-                self._queues.now(),
                 digest_of(old),
                 text,
                 ms,

@@ -195,10 +195,12 @@ class RedisCommit:
         rows = [Row.parked(parked_row) for parked_row in parked]
         queues = list({queue: None for row in rows for queue in row.queues})
         place = {queue: number for number, queue in enumerate(queues, 1)}
-        flat = [(place[queue], row.at, row.member) for row in rows for queue in row.queues]
+        flat = [(place[queue], row.at or "", row.member) for row in rows for queue in row.queues]
         nodes = {parked_row.node for parked_row in parked}
         behind = rows_behind(parked)
-        names = [f"{tag}{name}" for name in ("tasks", "index", "due", "delayed", f"behind:{task_id}")]
+        names = [
+            f"{tag}{name}" for name in ("tasks", "index", "due", "delayed", f"behind:{task_id}", "clock")
+        ]
         is_running = facts is not None and facts.state == State.RUNNING
         command = HAND_OVER.call(
             [self._keys.task(task_id), *names, *(tag + queue for queue in queues)],

@@ -19,6 +19,7 @@ A region's keys:
 - ``underway``   stream, prefetches that engines begin and end, by host: in the first regions; its entries
                  stay for the time in ``underway:kept``
 - ``plan:KEY``   string, a plan that tasks were accepted for; kept for months after its last use
+- ``clock``      the time that was given to a row last; see `scripts`
 - ``fence``      the highest number of a leader that changed something here
 """
 

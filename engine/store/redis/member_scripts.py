@@ -53,7 +53,7 @@ return 1
 BEAT: Final = Script(
     """
 -- KEYS beat, engines, leader, fence, beats of others; ARGV consumer, about it, ms, prefix of beats, may lead
--- Answers the leader, its number, and of every engine: name, what it says, whether it lives.
+-- Answers the leader, its number, the time, and of every engine: name, what it says, whether it lives.
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 local leader = redis.call('GET', KEYS[3])
@@ -66,7 +66,8 @@ if ARGV[5] == '1' then
     redis.call('PEXPIRE', KEYS[3], ARGV[3])
   end
 end
-local found = {leader or '', redis.call('GET', KEYS[4]) or '0'}
+local time = redis.call('TIME')
+local found = {leader or '', redis.call('GET', KEYS[4]) or '0', time[1], time[2]}
 local engines = redis.call('HGETALL', KEYS[2])
 for place = 1, #engines, 2 do
   found[#found + 1] = engines[place]

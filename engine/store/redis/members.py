@@ -11,6 +11,7 @@ Blocking, like the store; called by threads of the cluster's own.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
 from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
-from engine.store.redis.records import Entry, read_entry
+from engine.store.redis.records import Entry, read_entry, written_at
 from engine.tasks.records import Committed
 from engine.tasks.words import State
 
@@ -46,6 +47,7 @@ class About(msgspec.Struct):
     started_at: float = 0.0
     nodes: list[str] = []
     is_draining: bool = False  #: it takes no more work over
+    clock_ahead_s: float = 0.0  #: of the store's; less than 0: it is behind
 
 
 class Member(msgspec.Struct):
@@ -63,6 +65,11 @@ class View(msgspec.Struct):
     leader: str = ""
     fence: int = 0
     members: list[Member] = []
+    at: float = 0.0  #: the store's clock, UNIX time
+    seen_at: float = 0.0  #: the monotonic clock of this host then
+    clock_ahead_s: float = (
+        0.0  #: of this host's wall clock, before the store's; known to half of the answer's time
+    )
 
 
 class Taken(msgspec.Struct):
@@ -94,6 +101,7 @@ class Members:
         """Say that this engine lives, lead if nobody does, and return who is there."""
         name = self._keys.cluster
         me = self.store.consumer
+        began_at = time.monotonic()
         reply = self._link.one(
             *BEAT.call(
                 [
@@ -104,8 +112,12 @@ class Members:
             ),
             is_write=True,
         )
+        ended_at = time.monotonic()
         view = View(reply[0].decode(), int(reply[1]))
-        for consumer, text, lives in zip(*[iter(reply[2:])] * 3, strict=True):
+        view.at = int(reply[2]) + int(reply[3]) / 1e6
+        view.seen_at = (began_at + ended_at) / 2
+        view.clock_ahead_s = time.time() - ended_at + view.seen_at - view.at
+        for consumer, text, lives in zip(*[iter(reply[4:])] * 3, strict=True):
             has_left = text == LEFT
             about = About() if has_left else msgspec.json.decode(text, type=About)
             view.members.append(Member(consumer.decode(), about, bool(lives), has_left))
@@ -150,7 +162,7 @@ class Members:
         oldest: dict[str, float] = {}
         for (consumer, _), reply in zip(asked, replies, strict=True):
             if reply:
-                at = int(reply[0][0].partition(b"-")[0]) / 1000
+                at = written_at(reply[0][0].decode())
                 oldest[consumer] = min(at, oldest.get(consumer, at))
         return oldest
 

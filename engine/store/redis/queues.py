@@ -11,14 +11,14 @@ and what a delivery has sent already settles older rows that ask for it again; s
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.errors import StoreError
 from engine.store.redis.keys import member_of, queue_of
 from engine.store.redis.part import RedisPart
-from engine.store.redis.scripts import CLEAN
+from engine.store.redis.scripts import CLEAN, MOMENT
 from engine.tasks.records import Depth, ParkedRow, token_of_row
 from engine.tasks.words import URLS, WIDE, Operation, host_of
 
@@ -33,6 +33,9 @@ _PREFETCH: Final = str(int(Operation.PREFETCH))
 _WIDE_MAX: Final = 1000
 _SCAN: Final = 2000
 _COUNTED_ROWS: Final = 10_000
+_BACK_S: Final = 30.0
+"""How far a region's time may go back: by what a failover lost. And rows of an engine of the version before
+bear the time of its own clock, which may be off by as much."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -85,10 +88,17 @@ def rows_behind(parked: Sequence[Parked]) -> dict[str, bytes]:
 class RedisQueues(RedisPart):
     """The part of the store that reads delay queues."""
 
-    @staticmethod
-    def now() -> str:
-        """Return the time as a score."""
-        return repr(time.time())
+    def moment(self) -> Callable[[ParkedRow], bool]:
+        """Return what tells of a row whether it was surely in its queue when this was called.
+
+        By the time of each region, which its server gives, and which a failover to another does not set back:
+        no engine's clock says when a row came. Of a region that cannot be asked no row was.
+        """
+        commands = [MOMENT.call([f"{tag}clock"], []) for tag in self.keys.tags]
+        replies = self.link.run(commands, is_write=True)
+        until = [0.0 if isinstance(reply, StoreError) else float(reply) - _BACK_S for reply in replies]
+        region = self.keys.region
+        return lambda row: row.seq < until[region(row.task_id)]
 
     # How full
 

@@ -48,6 +48,11 @@ def journal_key(region: int, entry: str) -> str:
     return f"{region}:{entry}"
 
 
+def written_at(entry: str) -> float:
+    """Return when an entry was written, UNIX seconds by the server's clock."""
+    return int(entry.partition("-")[0]) / 1000
+
+
 def split_key(key: object) -> tuple[int, str]:
     """Return region and entry of a `journal_key`."""
     region, _, entry = str(key).partition(":")

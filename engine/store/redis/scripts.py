@@ -101,12 +101,33 @@ return {entries, lost}
 """
 )
 
+_STAMP: Final = """
+local function stamp(key)
+  -- UNIX time, as text: the server's, and later than any that was given before, whatever server that was
+  local time = redis.call('TIME')
+  local last = tonumber(redis.call('GET', key) or '0')
+  local now = string.format('%.6f', math.max(time[1] + time[2] / 1000000, last + 0.000001))
+  redis.call('SET', key, now)
+  return now
+end
+"""
+
+MOMENT: Final = Script(
+    _STAMP
+    + """
+-- KEYS clock. Rows that come after this bear a later time.
+return stamp(KEYS[1])
+"""
+)
+
 HAND_OVER: Final = Script(
     _JOURNAL
+    + _STAMP
     + """
--- KEYS document, stream, index, due, delayed, behind, queues
+-- KEYS document, stream, index, due, delayed, behind, clock, queues
 -- ARGV group, consumer, id, score, document, ms, callback, due at,
---   count, then per row: queue, score, member; count, nodes; count, then per target: target, rows behind
+--   count, then per row: queue, score (empty: now), member; count, nodes;
+--   count, then per target: target, rows behind
 -- Answers an entry, 'lost', or 'there' when this was done before. Without a document only rows are added.
 local group, consumer, id, document = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 if document ~= '' then
@@ -116,9 +137,10 @@ if document ~= '' then
     return string.sub(head, 1, 1) == '@' and 'lost' or 'there'
   end
 end
-local at = 9
+local at, now = 9, stamp(KEYS[7])
 for _ = 1, tonumber(ARGV[at]) do
-  redis.call('ZADD', KEYS[6 + tonumber(ARGV[at + 1])], ARGV[at + 2], ARGV[at + 3])
+  local score = ARGV[at + 2] ~= '' and ARGV[at + 2] or now
+  redis.call('ZADD', KEYS[7 + tonumber(ARGV[at + 1])], score, ARGV[at + 3])
   at = at + 3
 end
 at = at + 1
@@ -143,25 +165,26 @@ return entry
 
 CHANGE: Final = Script(
     _JOURNAL
+    + _STAMP
     + """
 -- Changes a stored document that has not changed since it was read, and drops rows that it counts.
--- KEYS document, stream, due, delayed, behind, fence, queues of the rows, queues of what waits for them
--- ARGV group, consumer, tag, now, digest of the document, new document, ms, callback, fence, drop behind,
+-- KEYS document, stream, due, delayed, behind, fence, clock, queues of the rows, queues of what waits
+-- ARGV group, consumer, tag, digest of the document, new document, ms, callback, fence, drop behind,
 --   count, then per row: queue, member, must be there, parent token, target
 -- Answers an entry, 'changed', or 'fenced'. Without a new document the rows go, whatever it says.
-local tag, now, document, fence = ARGV[3], ARGV[4], ARGV[6], ARGV[9]
+local tag, document, fence, now = ARGV[3], ARGV[5], ARGV[8], nil
 if fence ~= '' then
   local newest = tonumber(redis.call('GET', KEYS[6]) or '0')
   if tonumber(fence) < newest then return 'fenced' end
   if tonumber(fence) > newest then redis.call('SET', KEYS[6], fence) end
 end
-local first, count = 12, tonumber(ARGV[11])
+local first, count = 11, tonumber(ARGV[10])
 if document ~= '' then
   local old = redis.call('GET', KEYS[1])
-  if not old or redis.sha1hex(old) ~= ARGV[5] then return 'changed' end
+  if not old or redis.sha1hex(old) ~= ARGV[4] then return 'changed' end
   for row = 0, count - 1 do
     local at = first + row * 5
-    if ARGV[at + 2] == '1' and not redis.call('ZSCORE', KEYS[6 + tonumber(ARGV[at])], ARGV[at + 1]) then
+    if ARGV[at + 2] == '1' and not redis.call('ZSCORE', KEYS[7 + tonumber(ARGV[at])], ARGV[at + 1]) then
       return 'changed'
     end
   end
@@ -169,7 +192,7 @@ end
 local has_behind = redis.call('EXISTS', KEYS[5]) == 1
 for row = 0, count - 1 do
   local at = first + row * 5
-  redis.call('ZREM', KEYS[6 + tonumber(ARGV[at])], ARGV[at + 1])
+  redis.call('ZREM', KEYS[7 + tonumber(ARGV[at])], ARGV[at + 1])
 end
 for row = 0, count - 1 do
   local at = first + row * 5
@@ -183,6 +206,7 @@ for row = 0, count - 1 do
       end
       if #after == 0 then
         if redis.call('ZREM', tag .. 'wait:' .. node, member) == 1 then -- else it has gone by itself
+          now = now or stamp(KEYS[7])
           local queue = operation == '11' and 'fetch:' or 'delay:'
           redis.call('ZADD', tag .. queue .. node, now, member)
           if operation == '3' or operation == '4' or operation == '9' or operation == '10' then
@@ -201,11 +225,11 @@ for row = 0, count - 1 do
     end
   end
 end
-if ARGV[10] == '1' then redis.call('DEL', KEYS[5]) end
+if ARGV[9] == '1' then redis.call('DEL', KEYS[5]) end
 if document == '' then return '' end
 local entry = ''
-if ARGV[8] ~= '' then entry = append(KEYS[2], ARGV[1], ARGV[2], {'c', ARGV[8]}) end
-keep(KEYS[1], document, ARGV[7])
+if ARGV[7] ~= '' then entry = append(KEYS[2], ARGV[1], ARGV[2], {'c', ARGV[7]}) end
+keep(KEYS[1], document, ARGV[6])
 return entry
 """
 )

@@ -178,7 +178,8 @@ async def test_an_acked_request_is_not_postponed_any_more() -> None:
 
 async def test_on_a_shared_store_what_was_sent_for_others_is_not_sent() -> None:
     sent = Sent()
-    sent.note((PURGE, "http://a.com/"), [], 1e12)
+    sent.begin(lambda row: True)
+    sent.note((PURGE, "http://a.com/"), [])
     chunk, node, running = await begin(Queue(row("http://a.com/", 9e9)), sent=sent)
     await running
     assert requests_of(node) == []
@@ -193,7 +194,8 @@ async def test_what_waited_too_long_fails_unsent_whatever_else_is_sent(*, is_sha
     same, wide = row("http://a.com/img/1", now - 5, task_id="u"), row("http://a.com/img/", now - 4, PREFIX)
     other = row("http://b.com/x", now - 4500)
     sent = Sent()
-    sent.note((PURGE, old.target), [], now - 60)
+    sent.begin(lambda row: row.seq < now - 60)
+    sent.note((PURGE, old.target), [])
     chunk, node, running = await begin(
         Queue(other, old, old_wide, same, wide), sent=sent if is_shared else None, ttl_s=3600
     )

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from engine.base.clock import SteadyClock
-from engine.delivery.row_clock import RowClock
 
 if TYPE_CHECKING:
     import pytest
@@ -27,15 +26,13 @@ def test_a_wall_clock_that_is_set_changes_nothing(monkeypatch: pytest.MonkeyPatc
     assert clock.now() == 900.0
 
 
-def test_rows_of_a_shared_store_bear_the_wall_clock_and_grow_no_older_by_a_jump(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    steady, wall = SteadyClock(), time.time
-    own, shared = (RowClock(steady, is_shared=is_shared) for is_shared in (False, True))
-    assert abs(own.stamp() - wall()) < 60
-    monkeypatch.setattr(time, "time", lambda: wall() + 86400)
-    for clock, stamp in ((own, steady.now()), (shared, time.time())):
-        assert abs(clock.stamp() - stamp) < 60
-        assert abs(clock.now() - wall()) < 60
-    monkeypatch.setattr(time, "time", lambda: wall() - 86400)
-    assert abs(shared.now() - time.time()) < 60, "rows come by that clock from now on"
+def test_a_clock_that_is_followed_and_set_forward_makes_nothing_old_at_once() -> None:
+    clock = SteadyClock()
+    start = time.monotonic()
+    ahead_s = 1000.0 - start
+    clock.follow(1000.0, start)
+    assert abs(clock.now() - time.monotonic() - ahead_s) < 0.001
+    clock.follow(90_000.0, start + 10)
+    assert 0 <= clock.now() - time.monotonic() - ahead_s <= 0.2
+    clock.follow(500.0, start + 20)
+    assert abs(clock.now() - time.monotonic() - (480.0 - start)) < 0.001

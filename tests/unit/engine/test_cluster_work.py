@@ -30,6 +30,7 @@ class World:
         self.error: StoreError | None = None
         self.is_leader = False
         self.failed_at = -1e9
+        self.clock_ahead_s = 0.0
         self.regions = RegionMap(4)
         self.store = self
         self.saved: list[dict[str, bytes]] = []
@@ -169,6 +170,18 @@ async def test_a_cluster_that_cannot_be_seen_is_an_alert_until_it_can() -> None:
         await world.until("error: the cluster cannot be seen: Redis is away")
         world.error = None
         await world.until("resolved: the cluster can be seen again")
+
+
+async def test_a_clock_that_is_off_is_an_alert_until_it_is_not() -> None:
+    async with joined() as world:
+        world.clock_ahead_s = -45.0
+        await world.until(
+            "warning: the clock of this host is 45.0 s behind the one of Redis: times in tasks, logs and "
+            "callbacks are wrong by that; set the wrong one"
+        )
+        world.clock_ahead_s = 0.1
+        await world.until("resolved: the clock of this host agrees with that of Redis again")
+        assert sum("the clock" in line for line in world.log) == 2
 
 
 async def test_the_leader_leads_at_each_tick_and_the_others_do_not() -> None:

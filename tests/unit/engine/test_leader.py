@@ -44,7 +44,7 @@ def make() -> tuple[Leader, Store, Stats, Any]:
     store: Any = Store()
     stats = Stats()
     view = View("me", 4, [Member("me", About(nodes=["e1"]), lives=True, has_left=False)])
-    membership: Any = SimpleNamespace(view=view, configured=lambda: {"e1"})
+    membership: Any = SimpleNamespace(view=view, configured=lambda: {"e1"}, now=lambda: 5.0)
     leader = Leader(membership, store, store, gone=store, callbacks=store, stats=stats)
     return leader, store, stats, membership
 

@@ -7,6 +7,7 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from engine.base.clock import SteadyClock
 from engine.cluster.membership import Membership
 from engine.cluster.process_mark import process_mark
 from engine.store.redis.members import About, Member, View
@@ -58,7 +59,7 @@ class Engine:
         threads: Any = Inline()
         about = About(process=process_mark(os.getpid()))
         self.membership = Membership(
-            recorder, threads, about, ttl_s=TTL_S, is_draining=lambda: self.is_draining
+            recorder, threads, about, clock=SteadyClock(), ttl_s=TTL_S, is_draining=lambda: self.is_draining
         )
 
     async def steady(self, clock: Clock) -> Membership:

@@ -40,10 +40,18 @@ class World:
         self.going: list[str] = []
         self.written_callbacks: list[Callback] = []
         self.replays = True
+        self.ages_s: list[float] = []
         self.commit_s = 0.0
         world: Any = self
         self.takeover = Takeover(
-            world, world, rows=world, journal_rows=world, regions=self.regions, saver=world, callbacks=world
+            world,
+            world,
+            rows=world,
+            journal_rows=world,
+            regions=self.regions,
+            saver=world,
+            callbacks=world,
+            now=lambda: 0.007,
         )
 
     async def call(self, function: Any, *args: object) -> Any:
@@ -74,8 +82,16 @@ class World:
     # The engine's parts
 
     def replay_row(
-        self, key: str, records: list[Accepted], progress: object, *, plans: object, cancelled: set[str]
+        self,
+        key: str,
+        records: list[Accepted],
+        progress: object,
+        *,
+        plans: object,
+        cancelled: set[str],
+        age_s: float,
     ) -> int:
+        self.ages_s.append(round(age_s, 3))
         self.cancelled |= cancelled
         self.replayed += [f"{key} {one.id}" for one in records] if self.replays else []
         return len(records) if self.replays else 0
@@ -104,6 +120,7 @@ async def test_everything_that_a_dead_engine_has_in_a_region_is_taken_over() -> 
     world = World(dead={1: entries, 2: {"9-0": [record("u")]}})
     await world.takeover.take_from("dead", 1)
     assert world.replayed == [f"1:{number}-0 t{number}" for number in range(5)]
+    assert world.ages_s == [0.007, 0.006, 0.005, 0.004, 0.003], "by the clock that wrote the entries"
     assert world.entries["dead"] == {1: {}, 2: {"9-0": [record("u")]}}
 
 

@@ -1,0 +1,97 @@
+"""Engines whose clocks are apart: none of them decides about delivery by what another's clock showed."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from release.lab.caches import free_port
+from tests.fakes.node import OK, FakeNode, Request
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.redis_servers import RedisServer
+from tests.rigs.wall_clock import WallClock
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
+
+URL = "http://a.com/"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+class Held:
+    """A cache whose answers for URLs that end in ``held`` are kept back."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self._event = threading.Event()
+        self.open = self._event.set
+        node.script = self._answer
+
+    def _answer(self, request: Request) -> Iterator[bytes]:
+        if request.url.endswith("held"):
+            self._event.wait(30)
+        yield OK
+
+
+@contextlib.contextmanager
+def engine_at(
+    folder: Path, redis: RedisServer, url: str, name: str, offset_s: int
+) -> Iterator[EngineProcess]:
+    """Run an engine whose clock is ahead by so much; *url*: where it reaches the one node."""
+    own = folder / name
+    own.mkdir()
+    store = f'[store]\nurl = "{redis.url}"\ntakeover_s = 1\n'
+    clock = WallClock(own, offset_s)
+    tables = store + fake_table(url, name="edge-1", driver="ats")
+    with EngineProcess(own, tables, env=clock.env, name=name, drain_timeout_s=1) as engine:
+        yield engine
+
+
+def test_a_new_purge_of_an_engine_that_is_behind_does_not_count_as_sent(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """It comes after the same was sent, while that delivery still goes on."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with FakeNode() as edge:
+        held = Held(edge)
+        edge.stop()
+        with (
+            engine_at(tmp_path, redis, edge.url, "one", 0) as one,
+            engine_at(tmp_path, redis, nowhere, "behind", -45) as behind,
+        ):
+            first = one.submit([f"{URL}x", f"{URL}held"])
+            one.wait_for(first, "partial")
+            edge.start()
+            wait_until(lambda: len(edge.urls) == 2, what="the delivery")
+            new = behind.submit([f"{URL}x"])
+            behind.wait_for(new, "partial")
+            held.open()
+            assert one.wait_for(new)["state"] == "done"
+            assert edge.urls.count(f"{URL}x") == 2
+            shown = {each["name"]: each["clock_ahead_s"] for each in one.get("/v1/engine/cluster")["engines"]}
+            assert abs(shown["one"]) < 1
+            assert abs(shown["behind"] + 45) < 1
+
+
+def test_a_task_of_a_dead_engine_is_not_due_at_once_where_the_clock_is_ahead(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    with FakeNode() as edge:
+        held = Held(edge)
+        with (
+            engine_at(tmp_path, redis, edge.url, "one", 0) as one,
+            engine_at(tmp_path, redis, edge.url, "ahead", 3600) as ahead,
+        ):
+            task_id = one.submit([f"{URL}held"])
+            wait_until(lambda: edge.urls, what="the request")
+            one.kill()
+            wait_until(lambda: len(edge.urls) == 2, what="the takeover")
+            assert ahead.task(task_id)["state"] == "running"
+            held.open()
+            assert ahead.wait_for(task_id)["state"] == "done"

@@ -98,6 +98,8 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     validator = _validator(core)
     delivery = _delivery(core)
     replayed = asyncio.Event()
+    if core.task_peers is not None:
+        core.task_peers.on_successor_lost = replayed.clear
     admission = _admission(core, delivery, validator, replayed)
     stores = _stores(core, validator, has_predecessor=has_predecessor)
     _fill_savers(core, stores, admission, delivery)

@@ -26,7 +26,7 @@ from engine.errors import StoreError
 from engine.tasks.shards import slot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _ASK_LIMIT_S: Final = 10.0
 _FIND_LIMIT_S: Final = 10.0  #: a worker that died is back in about a second
@@ -71,6 +71,8 @@ class Peers:
         self.slot = slot
         self.count = count
         self.generation = generation
+        self.on_successor_lost: Callable[[], None] = _ignore
+        """Told that a newer worker of this slot has gone: what it had accepted is in the store alone."""
         self._table: list[Peer] = []
         self._sessions: dict[Peer, aiohttp.ClientSession] = {}
         self._leaving: set[aiohttp.ClientSession] = set()
@@ -82,11 +84,17 @@ class Peers:
 
     def update(self, table: Iterable[Peer]) -> None:
         """Take over which workers live, this one included."""
+        before = self._table
         self._table = sorted(table, key=lambda peer: (peer.slot, -peer.generation))
+        if any(self._is_successor(peer) and peer not in self._table for peer in before):
+            self.on_successor_lost()
         leaving = [self._sessions.pop(peer) for peer in list(self._sessions) if peer not in self._table]
         for session in leaving:
             self._leaving.add(session)
             asyncio.get_running_loop().call_later(_ASK_LIMIT_S, self._let_go, session)  # it may be in use
+
+    def _is_successor(self, peer: Peer) -> bool:
+        return peer.slot == self.slot and peer.generation > self.generation
 
     def _let_go(self, session: aiohttp.ClientSession) -> None:
         if session in self._leaving:
@@ -195,3 +203,7 @@ class Peers:
             return None
 
         return [body for body in await asyncio.gather(*map(body_of, self.others())) if body is not None]
+
+
+def _ignore() -> None:
+    """Tell nobody."""

@@ -1,6 +1,7 @@
 """Runs plans of random faults for longer: ``python -m tests.model --minutes 10``.
 
-Prints the seed of each round, and what a run that broke a rule said, with its plan; ``--seed`` begins there.
+Prints the seed of each round and what it consisted of, and what a run that broke a rule said, with its plan;
+``--seed`` begins there. ``--broken`` shows that each rule that is broken on purpose is found, and when.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import os
 import secrets
 import sys
 import time
+from typing import Final
 
-from tests.model.plans import FAULTS, Plan
-from tests.model.search import search
+from tests.model.broken import BROKEN
+from tests.model.plans import FAULTS
+from tests.model.search import Runs, VirtualRuns, search
 
-_RUNS: int = 200  #: in a round
+_BROKEN_RUNS: Final = 1000  #: until a broken rule has to be found
 
 
 def main(args: list[str] | None = None) -> int:
@@ -23,6 +26,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10, help="how long (default 10)")
     parser.add_argument("--seed", type=int, help="of the first round; later ones count on from it")
     parser.add_argument("--faults", default=",".join(sorted(FAULTS)), help="kinds, with commas between them")
+    parser.add_argument("--broken", action="store_true", help="break each rule, and find that")
     asked = parser.parse_args(args)
     unknown = sorted(set(asked.faults.split(",")) - FAULTS)
     if unknown:
@@ -34,25 +38,38 @@ def main(args: list[str] | None = None) -> int:
             os.environ | {"PYTHONHASHSEED": "0"},
         )
     number = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
-    until = time.monotonic() + asked.minutes * 60
-    counted = {"runs": 0, "steps": 0}
+    if asked.broken:
+        return _find_broken(1 if asked.seed is None else number)
+    with VirtualRuns() as runs:
+        return _go_on(runs, frozenset(asked.faults.split(",")), number, asked.minutes * 60)
 
-    def count(plan: Plan) -> None:
-        counted["runs"] += 1
-        counted["steps"] += len(plan.steps)
 
-    while time.monotonic() < until:
-        found = search(frozenset(asked.faults.split(",")), number=number, runs=_RUNS, on_run=count)
+def _go_on(runs: Runs, faults: frozenset[str], number: int, for_s: float) -> int:
+    until = time.monotonic() + for_s
+
+    def is_over() -> bool:
+        return time.monotonic() > until
+
+    while not is_over():
+        found = search(runs, faults, number=number, count=runs.per_round, is_over=is_over)
         if found is not None:
             plan, violation = found
-            print(f"seed {number}: a rule is broken by\n{plan}\n{violation}")
+            print(f"seed {number}: a rule is broken by\n{plan}\n{violation}\n{runs.figures}")
             return 1
-        print(
-            f"seed {number}: nothing found; {counted['runs']} runs, {counted['steps']} steps so far",
-            flush=True,
-        )
+        print(f"seed {number}: nothing found; so far {runs.figures}", flush=True)
         number += 1
     return 0
+
+
+def _find_broken(number: int) -> int:
+    missed = 0
+    for broken in BROKEN:
+        with VirtualRuns() as runs, broken.applied():
+            found = search(runs, broken.faults, number=number, count=_BROKEN_RUNS)
+        missed += found is None
+        said = "not found" if found is None else str(found[1]).partition("\n")[0]
+        print(f"{broken}: {runs.figures.runs} runs: {said[:150]}", flush=True)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from unittest import mock
 
 import msgspec
 
+from engine.delivery.dispatch import Dispatch
+from engine.intake import topology
 from engine.nodes.evidence import Whose
 from engine.recovery.rows import ReplayRows
-from engine.tasks.words import State
+from engine.tasks.words import Operation, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +26,8 @@ class Broken:
     rule: str
     patches: tuple[tuple[str, Any], ...]  #: what is replaced, and by what
     faults: frozenset[str]
-    is_rare: bool = False  #: many runs do not show it
+    is_rare: bool = False  #: a hundred runs do not show it
+    seed: int = 1  #: with which a search finds it soon
 
     def __str__(self) -> str:
         return self.rule
@@ -54,6 +57,10 @@ def _done_when_expired(chunk: Any, rows: list[Any]) -> list[Any]:
 
 def _always(*_: object) -> bool:
     return True
+
+
+def _never(*_: object) -> bool:
+    return False
 
 
 def _all_below(store: Any, node: str, *_: object) -> Any:
@@ -101,6 +108,37 @@ def _probe_at_root(config: Any, nonce: str) -> str:
     return f"{request}Connection: close\r\n\r\n"
 
 
+_park_behind_parents: Final = Dispatch._park_behind
+_part: Final = topology._part
+_steps: Final = topology.Topology._steps
+
+
+def _prefetch_beside(dispatch: Any, share: Any, ready: list[int], parents: list[Any]) -> list[int]:
+    if share.operation is not Operation.PREFETCH:
+        return _park_behind_parents(dispatch, share, ready, parents)
+    dispatch.park(share, ready, "its node waits")
+    return []
+
+
+def _refused_whole(chosen: Any, action: str, kind: str, *, skip: bool) -> Any:
+    return _part(chosen, action, kind, skip=False)
+
+
+def _skipped_unsaid(chosen: Any, action: str, kind: str, *, skip: bool) -> Any:
+    return _part(chosen, action, kind, skip=skip)[0], ()
+
+
+def _soft_at_parents(plans: Any, chosen: Any, action: str, kind: str, *, soft: bool) -> Any:
+    return tuple(
+        msgspec.structs.replace(step, operation=topology._operation_at(node, action, kind, soft=soft))
+        for step, node in zip(_steps(plans, chosen, action, kind, soft=soft), chosen, strict=True)
+    )
+
+
+def _no_notes(*_: object, **__: object) -> tuple[()]:
+    return ()
+
+
 _NODE: Final = "engine.nodes.node.Node"
 
 BROKEN: Final = (
@@ -117,6 +155,7 @@ BROKEN: Final = (
         "a task goes on as it was accepted",
         (("engine.recovery.rows.ReplayRows._replay", _planned_anew),),
         frozenset({"hang", "slow", "crash", "node-removed"}),
+        seed=2,
     ),
     Broken(
         "a purge beside an own prefetch is sent again",
@@ -127,11 +166,58 @@ BROKEN: Final = (
         "what is refused waits",
         ((f"{_NODE}._not_acked", _refused_for_good),),
         frozenset({"refuse", "refuse-bans"}),
+        seed=2,
     ),
     Broken(
         "a node is probed as it is purged",
         (("engine.nodes.drivers.probe_text", _probe_at_root),),
         frozenset({"down", "lost"}),
+    ),
+    Broken(
+        "a node that answers 503 or 403 to a probe is not back",
+        (
+            ("engine.nodes.probe._SERVER_ERRORS", range(0)),
+            ("engine.nodes.probe._NO_RETURN", frozenset()),
+        ),
+        frozenset({"down", "lost", "sick", "refuse"}),
+        seed=6,
+    ),
+    Broken(
+        "a wide row that is refused stands for no others",
+        (("engine.nodes.postponed.Postponed.supersedes", _always),),
+        frozenset({"down", "lost", "refuse-bans"}),
+    ),
+    Broken(
+        "a prefetch waits for its purge in the delay queue",
+        (("engine.delivery.dispatch.Dispatch._park_behind", _prefetch_beside),),
+        frozenset({"down", "refuse", "prefetch-beside-purge"}),
+    ),
+    Broken(
+        "what a cache cannot do softly counts as hard",
+        (("engine.intake.topology._notes", _no_notes),),
+        frozenset({"slow"}),
+    ),
+    Broken(
+        "a parent is purged hard",
+        (("engine.intake.topology.Topology._steps", _soft_at_parents),),
+        frozenset({"slow"}),
+        is_rare=True,
+    ),
+    Broken(
+        "one node that cannot does not keep others from it",
+        (("engine.intake.topology._part", _refused_whole),),
+        frozenset({"slow"}),
+    ),
+    Broken(
+        "nodes that cannot are named",
+        (("engine.intake.topology._part", _skipped_unsaid),),
+        frozenset({"slow"}),
+    ),
+    Broken(
+        "what a successor that died had accepted is waited for",
+        (("engine.workers.peers.Peers._is_successor", _never),),
+        frozenset({"reload", "worker-killed", "sick", "slow"}),
+        seed=4,
     ),
     Broken(
         "the journal is replayed",
@@ -142,7 +228,7 @@ BROKEN: Final = (
         "an edge's purge counts after its parent's",
         (("engine.delivery.dispatch.Dispatch._park_behind", _park_behind),),
         frozenset({"lost", "sick"}),
-        is_rare=True,
+        seed=5,
     ),
     Broken(
         "what waited too long is not acked",
@@ -158,6 +244,7 @@ BROKEN: Final = (
         "a request without an answer is sent again",
         ((f"{_NODE}.unanswered", _ack_unanswered),),
         frozenset({"cuts", "down", "hang"}),
+        seed=5,
     ),
     Broken(
         "a cancelled task stays so",
@@ -171,6 +258,6 @@ BROKEN: Final = (
             ("engine.delivery.chunk.supersedes", _always),
         ),
         frozenset({"down", "lost"}),
-        is_rare=True,
+        seed=7,
     ),
 )

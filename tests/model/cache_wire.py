@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from tests.model.answers import DATE, done, error, plain
 from tests.model.caches import Act, Cache
-from tests.model.loop import WALL_START_S
 
 
 @dataclass
@@ -104,15 +103,17 @@ class CacheConnection(asyncio.Protocol):
                 self._news.clear()
                 await self._news.wait()
             request = self._requests.popleft()
-            if cache.faults.hangs:
+            if cache.faults.hangs or cache.faults.door != "open":
                 await asyncio.get_running_loop().create_future()
             if cache.faults.latency_s:
                 await asyncio.sleep(cache.faults.latency_s)
             answer = await _answer(cache, request)
             if cache.faults.door != "open":
                 return
-            self._transport.write(answer)
             asks_close = "close" in request.headers.get("connection", "").lower()
+            if asks_close and not cache.faults.forwards:
+                answer = answer.replace(b"Connection: keep-alive", b"Connection: close", 1)
+            self._transport.write(answer)
             if asks_close or b"\r\nconnection: close" in answer.lower() or self._cuts():
                 self._transport.close()
                 return
@@ -128,7 +129,7 @@ async def _answer(cache: Cache, request: Request) -> bytes:
     faults = cache.faults
     if faults.sick and cache.rng.random() < faults.sick:
         return error(cache, request.nonce, 503, "Service Unavailable")
-    if faults.refuses & {"*", request.host} or (faults.refuses_bans and request.method == "BAN"):
+    if faults.refuses & {"*", request.host} or (faults.refuses_bans and _is_ban(request)):
         return error(cache, request.nonce, 403, "Forbidden")
     if faults.forwards:
         return await _forward(cache, request)
@@ -139,6 +140,10 @@ async def _answer(cache: Cache, request: Request) -> bytes:
     return done(cache, request.nonce, count, act)
 
 
+def _is_ban(request: Request) -> bool:
+    return request.method == "BAN" or request.path.endswith("*")
+
+
 async def _get(cache: Cache, request: Request) -> bytes:
     url = f"http://{request.host}{request.path}"
     cache.gets.append((cache.now(), url))
@@ -147,7 +152,7 @@ async def _get(cache: Cache, request: Request) -> bytes:
     found = await cache.get(url, "engine")
     if found is None:
         return plain(502, "Bad Gateway", [])
-    date = email.utils.formatdate(WALL_START_S + found.made_at, usegmt=True)
+    date = email.utils.formatdate(cache.origin.wall_start_s + found.made_at, usegmt=True)
     age_s = int(cache.now() - found.made_at)
     lines = [f"Date: {date}", f'ETag: "{found.version}"', f"Cache-Control: max-age={cache.ttl_s:.0f}"]
     return plain(200, "OK", [*lines, f"Age: {age_s}"], b"content")
@@ -162,6 +167,9 @@ def act_of(cache: Cache, request: Request) -> Act | None:
         if pattern is None:
             return Act(now, "prefix", f"http://{host}/")
         return Act(now, "regex", f"http://{host}" + pattern.removeprefix("^"))
+    is_soft = cache.driver == "varnish" and request.headers.get("purgeline-soft") == "1"
+    if cache.driver == "varnish" and request.method == "PURGEKEY":
+        return Act(now, "key", request.headers["purgeline-key"], is_soft)
     if request.method != "PURGE":
         return None
     path = request.path
@@ -171,7 +179,7 @@ def act_of(cache: Cache, request: Request) -> Act | None:
         path = path.removeprefix("/purge")
         if path.endswith("*"):
             return Act(now, "prefix", f"http://{request.host}{path[:-1]}")
-    return Act(now, "url", f"http://{request.host}{path}")
+    return Act(now, "url", f"http://{request.host}{path}", is_soft)
 
 
 async def _forward(cache: Cache, request: Request) -> bytes:

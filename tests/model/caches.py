@@ -3,14 +3,17 @@
 A fetch that is under way when a purge comes stores what it brings afterwards, as real caches do; it goes on
 when whoever asked for it has gone. Who asks for an object that is being fetched waits for that fetch.
 
+A soft purge makes an object stale: for `GRACE_S` it is still served, while it is fetched again.
+
 Everything runs on the loop it is started on, and asks the loop for the time; so the same caches stand behind
-sockets of their own in `tests.model.__main__`.
+real sockets in `tests.model.outside`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 ORIGIN = "origin"
 FOR_EVER = float("inf")
+GRACE_S: Final = 10.0  #: an object that a soft purge made stale is served for so long
 
 
 @dataclass(eq=False)
@@ -47,6 +51,7 @@ class Object:
     made_at: float  #: when the origin gave it
     fetch: Fetch
     fresh_until: float
+    stale_at: float | None = None  #: when a soft purge made it stale
 
 
 @dataclass
@@ -54,22 +59,36 @@ class Act:
     """A purge that a cache itself has carried out."""
 
     at: float
-    method: str  #: "url", "prefix", "regex", "host"
+    method: str  #: "url", "prefix", "regex", "key"
     target: str
+    is_soft: bool = False
 
     def covers(self, url: str) -> bool:
         """Tell whether an object of *url* went."""
         if self.method == "url":
             return url == self.target
+        if self.method == "key":
+            return key_of(url) == self.target
         if self.method == "regex":
             return re.match(self.target, url) is not None
         return url.startswith(self.target)
 
 
-class Origin:
-    """Where the truth is: each URL has a version, which steps when its content changes."""
+def key_of(url: str) -> str:
+    """Return the surrogate key, with its host, that the origin gives an object: the start of its path."""
+    _, _, host, start = url.split("/")[:4]
+    return f"{host}/{start}"
 
-    def __init__(self) -> None:
+
+class Origin:
+    """Where the truth is: each URL has a version, which steps when its content changes.
+
+    Args:
+        wall_start_s: UNIX time when the loop's time is 0.
+    """
+
+    def __init__(self, wall_start_s: float) -> None:
+        self.wall_start_s = wall_start_s
         self.versions: dict[str, int] = {}
         self.latency_s = 0.01
         self.is_failing = False
@@ -97,6 +116,16 @@ class Faults:
     forwards: bool = False  #: purges are passed to the parent, or the origin
     cuts: float = 0.0  #: share of answers after which the connection is closed at once
     latency_s: float = 0.0
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether every purge is answered with an error."""
+        return self.sick >= 1 or "*" in self.refuses
+
+    @property
+    def refuses_some(self) -> bool:
+        """Whether some purges are refused."""
+        return bool(self.refuses) or self.refuses_bans
 
     def begin(self, kind: str, hosts: Sequence[str], rng: random.Random) -> None:
         """Begin what a plan calls *kind*; which of *hosts* is refused, or all, is drawn."""
@@ -156,6 +185,10 @@ class Cache:
         self.fetch_of: dict[str, Fetch] = {}
         self.acts: list[Act] = []
         self.gets: list[tuple[float, str]] = []  #: what the engine asked for by GET
+        self.purged_beside: Counter[str] = (
+            Counter()
+        )  #: purges that met a fetch of what they cover, by its root
+        self.ill_since: float | None = None  #: it does no purge, and says so, from then on
         self.on_serve: Callable[[Cache, str, Object], None] = lambda cache, url, found: None
         self.started: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop
         self._tasks: set[asyncio.Task[None]] = set()
@@ -167,12 +200,31 @@ class Cache:
         """Return the loop's time."""
         return asyncio.get_running_loop().time()
 
+    # Faults
+
+    def fall_ill(self, kind: str, hosts: Sequence[str]) -> None:
+        """Begin a fault of a plan."""
+        self.faults.begin(kind, hosts, self.rng)
+        if self.faults.does_nothing and self.ill_since is None:
+            self.ill_since = self.now()
+
+    def heal(self, *, but_for_refusals: bool = False) -> None:
+        """End what is wrong."""
+        before, self.faults = self.faults, Faults()
+        if but_for_refusals:
+            self.faults.refuses, self.faults.refuses_bans = before.refuses, before.refuses_bans
+        if not self.faults.does_nothing:
+            self.ill_since = None
+
     # Objects
 
     def stored(self, url: str) -> Object | None:
-        """Return a fresh object; one that is too old is dropped."""
+        """Return an object that may be served; one that is too old is dropped."""
         found = self.objects.get(url)
-        if found is not None and found.fresh_until <= self.now():
+        if found is None:
+            return None
+        until = found.fresh_until if found.stale_at is None else found.stale_at + GRACE_S
+        if until <= self.now():
             del self.objects[url]
             return None
         return found
@@ -186,6 +238,8 @@ class Cache:
             by: the fetch of a child that asks.
         """
         found = self.stored(url)
+        if found is not None and found.stale_at is not None and url not in self.fetching:
+            self.begin_fetch(url, root)
         if found is None:
             under_way = self.fetching.get(url)
             if under_way is None:
@@ -244,11 +298,15 @@ class Cache:
         return None
 
     def purge(self, act: Act) -> int:
-        """Drop what is stored; what is being fetched is not. Returns how many objects went."""
+        """Drop what is stored, or make it stale, but not what is being fetched. Returns how many objects went."""
         self.acts.append(act)
+        self.purged_beside.update(fetch.root for url, fetch in self.fetch_of.items() if act.covers(url))
         gone = [url for url in self.objects if act.covers(url)]
         for url in gone:
-            del self.objects[url]
+            if act.is_soft:
+                self.objects[url].stale_at = act.at
+            else:
+                del self.objects[url]
         return len(gone)
 
     def wipe(self) -> None:

@@ -20,7 +20,6 @@ from tests.model.pipes import Listening
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from pathlib import Path
 
     from engine.process.build import Parts
     from tests.model.loop import VirtualLoop
@@ -40,6 +39,7 @@ class Worker:
         self.has_predecessor = has_predecessor
         self.accepts = False
         self.was_sent_go = False
+        self.is_announced = False
         self.is_leaving = False
         self.path = f"/model/worker-{slot}.{generation}"
         self.address = ("worker", f"{slot}.{generation}")
@@ -156,15 +156,13 @@ class Engines:
 
     Args:
         loop: they run on.
-        folder: of their stores.
-        count: of workers; with one there is no supervisor unless *has_supervisor*.
+        count: of workers; with one there is no supervisor.
     """
 
-    def __init__(self, loop: VirtualLoop, folder: Path, count: int, *, has_supervisor: bool = False) -> None:
+    def __init__(self, loop: VirtualLoop, count: int) -> None:
         self.loop = loop
-        self.folder = folder
         self.count = count
-        self.has_supervisor = has_supervisor or count > 1
+        self.has_supervisor = count > 1
         self.workers: list[Worker] = []
         self.config: Any = None
         self.is_up = False
@@ -182,6 +180,14 @@ class Engines:
     def accepting(self) -> list[Worker]:
         """Return the workers that take connections."""
         return [worker for worker in self.alive if worker.accepts]
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """Return where tasks can be handed in."""
+        return [worker.address for worker in self.accepting()]
+
+    def stable_config(self) -> dict[str, Any] | None:
+        """Return the configuration that all workers have; None: they differ."""
+        return self.config if all(worker.config is self.config for worker in self.alive) else None
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = self.loop.create_task(work)
@@ -205,7 +211,7 @@ class Engines:
             worker.kill()
             return
         if worker.is_alive:
-            self.announce()
+            self.announce(worker)
             worker.go()
             self._settle(worker.slot)
 
@@ -216,6 +222,10 @@ class Engines:
             worker.kill()
         self.workers.clear()
         self._leftovers.clear()
+
+    async def crash(self) -> None:
+        """Pull the plug."""
+        self.kill_all()
 
     async def stop(self) -> None:
         """End in order, all workers."""
@@ -234,9 +244,11 @@ class Engines:
         self.workers.append(worker)
         return worker
 
-    def announce(self) -> None:
-        """Tell all workers who there is."""
-        known = [worker for worker in self.alive if worker.peers is not None and worker.lifecycle is not None]
+    def announce(self, *new: Worker) -> None:
+        """Tell all workers who there is, *new* ones included."""
+        for worker in new:
+            worker.is_announced = worker.peers is not None
+        known = [worker for worker in self.alive if worker.is_announced]
         table = [Peer(worker.slot, worker.generation, worker.path) for worker in known]
         for worker in known:
             assert worker.peers is not None
@@ -248,9 +260,9 @@ class Engines:
             self._leftovers.discard(slot)
             working[0].take_over()
 
-    def kill(self, slot: int) -> None:
+    async def kill_worker(self, slot: int) -> None:
         """Kill the newest worker of a slot; another is started soon."""
-        there = [worker for worker in self.alive if worker.slot == slot]
+        there = [worker for worker in self.alive if worker.slot == slot % self.count]
         if not there:
             return
         worker = there[-1]
@@ -261,7 +273,8 @@ class Engines:
         slot = worker.slot
         if worker.was_sent_go or not worker.has_predecessor:
             self._leftovers.add(slot)
-        self.announce()
+        if worker.is_announced:
+            self.announce()
         self._settle(slot)
         if self.is_up and not any(other.slot == slot and not other.is_leaving for other in self.alive):
             self.loop.call_later(_RESPAWN_S, self._respawn, slot)
@@ -295,7 +308,7 @@ class Engines:
                 worker.kill()
             return
         self.config = config
-        self.announce()
+        self.announce(*new)
         for worker in new:
             worker.go()
             self._settle(worker.slot)

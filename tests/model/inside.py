@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from loguru import logger
@@ -62,32 +62,55 @@ def _never(_: float) -> None:
     raise AssertionError("the engine's loop would block")
 
 
+class Heard:
+    """What engines log: each error that comes with a traceback is one of theirs.
+
+    The log is listened to over many runs, because loguru takes long to begin.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.loop: VirtualLoop | None = None
+        self._shows_all = bool(os.environ.get("MODEL_LOG"))
+
+    def __enter__(self) -> Self:
+        logger.remove()
+        level = os.environ.get("MODEL_LOG") or "ERROR"
+        logger.add(self._note, level=level, format="{message}{exception}", diagnose=False)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        logger.remove()
+
+    def _note(self, message: Any) -> None:
+        if message.record["exception"] is not None:
+            self.errors.append(str(message))
+        if self._shows_all and self.loop is not None:
+            print(f"{self.loop.time():12.4f} {str(message).strip()}", file=sys.stderr)
+
+
 @contextlib.contextmanager
-def installed(loop: VirtualLoop, seed: int) -> Iterator[list[str]]:
-    """Let engines run on *loop*; give the list of errors that they log with a traceback."""
+def installed(loop: VirtualLoop, seed: int, heard: Heard) -> Iterator[None]:
+    """Let engines run on *loop*."""
     state = random.getstate()
     random.seed(seed)
-    errors: list[str] = []
-
-    def note(message: Any) -> None:
-        if message.record["exception"] is not None or os.environ.get("MODEL_LOG"):
-            errors.append(str(message))
-            if os.environ.get("MODEL_LOG"):
-                print(f"{loop.time():12.4f} {str(message).strip()}", file=sys.stderr)
-
-    logger.remove()
-    sink = logger.add(
-        note, level=os.environ.get("MODEL_LOG") or "ERROR", format="{message}{exception}", diagnose=False
-    )
+    heard.errors, heard.loop = [], loop
     clock = _clock(loop)
     with contextlib.ExitStack() as stack:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("engine.") and getattr(module, "time", None) is time:
-                stack.enter_context(mock.patch.object(module, "time", clock))
+        for module in _timed():
+            stack.enter_context(mock.patch.object(module, "time", clock))
         stack.enter_context(mock.patch("engine.saver.saver.SaverThread", LoopSaver))
         stack.enter_context(mock.patch("engine.process.housekeeping.calm_gc"))
         try:
-            yield errors
+            yield
         finally:
-            logger.remove(sink)
             random.setstate(state)
+
+
+def _timed() -> list[Any]:
+    """Return the modules of the engine that look at the clock."""
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("engine.") and getattr(module, "time", None) is time
+    ]

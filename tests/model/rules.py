@@ -1,14 +1,20 @@
 """What must hold, whatever happens: no old object after a purge that was acked, and tasks that add up.
 
 *No node serves an object older than the last acked purge of it.* Excepted is what a visitor's own fetch
-brought that was under way when the node, or the parent it came through, was purged.
+brought that was under way when the node, or the parent it came through, was purged; and what a soft purge
+made stale.
+
+*Every accepted task is done, waits with a reason, was cancelled, or failed for a reason that no operator
+could mend.* What one operation and host is refused keeps nothing else waiting.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from tests.model.caches import key_of
 from tests.model.plans import URLS
 
 if TYPE_CHECKING:
@@ -17,6 +23,20 @@ if TYPE_CHECKING:
     from tests.model.caches import Cache, Fetch, Object
 
 FINAL = frozenset({"done", "failed", "cancelled"})
+_WIDE: Final[dict[str, frozenset[str]]] = {
+    "varnish": frozenset({"prefix", "regex", "key", "host"}),
+    "nginx": frozenset({"prefix", "host"}),
+}
+"""Driver → the wide purges that it can do as it is configured here."""
+_SOFT: Final = frozenset({("varnish", "url"), ("varnish", "key")})
+_ONE_VARIANT: Final = frozenset({"nginx", "squid"})
+_HARD_NOTE: Final = "purged hard"
+_VARIANT_NOTE: Final = "variant"
+
+
+def can(driver: str, kind: str) -> bool:
+    """Tell whether a cache can purge by *kind*."""
+    return kind == "url" or kind in _WIDE.get(driver, ())
 
 
 class Violation(AssertionError):  # noqa: N818 - it is one
@@ -30,6 +50,10 @@ class Record:
     task_id: str
     body: dict[str, Any]
     nodes: tuple[str, ...]  #: that it goes to
+    skipped: frozenset[str]  #: nodes that cannot do it
+    drivers: (
+        dict[str, str] | None
+    )  #: node → what the engine that accepted it took it for; None: it changed then
     sent_at: float
     required: dict[str, int] = field(
         default_factory=dict
@@ -44,6 +68,18 @@ class Record:
     @property
     def rebound_s(self) -> float:
         return float(self.body.get("rebound_s", 0))
+
+    @property
+    def kind(self) -> str:
+        return str(self.body["kind"])
+
+    @property
+    def is_soft(self) -> bool:
+        return bool(self.body.get("soft"))
+
+    @property
+    def hosts(self) -> set[str]:
+        return {target.removeprefix("http://").partition("/")[0] for target in self.body["targets"]}
 
     def __repr__(self) -> str:
         shown = {
@@ -90,6 +126,7 @@ class Rules:
             if (
                 found.version < need
                 and cache.name in record.nodes
+                and not (record.is_soft and found.stale_at is not None and found.stale_at >= record.sent_at)
                 and not self._is_excused(found.fetch, record)
             ):
                 acts = [f"{act.at:.3f} {act.method} {act.target}" for act in cache.acts if act.covers(url)]
@@ -130,6 +167,7 @@ class Rules:
     def saw(self, record: Record, document: dict[str, Any], now: float) -> None:
         """Take a task's document in."""
         self._check_numbers(record, document)
+        self._check_remarks(record, document)
         record.was_delayed = record.was_delayed or bool(document["delayed"])
         record.document = document
         if document["state"] == "done" and record.done_at is None:
@@ -158,6 +196,29 @@ class Rules:
         if before in FINAL and doc["state"] != before:
             self.fail(f"{record} was {before}, and is {doc['state']}")
 
+    def _check_remarks(self, record: Record, doc: dict[str, Any]) -> None:
+        """Refuse a task that does not say what its nodes cannot do."""
+        skipped = {skip["name"] for skip in doc["skipped"]}
+        if skipped != record.skipped and record.drivers is not None:
+            self.fail(f"{record} skips {sorted(skipped)}, not {sorted(record.skipped)}")
+        if record.body["action"] != "purge" or record.drivers is None:
+            return
+        noted: dict[str, set[str]] = {_HARD_NOTE: set(), _VARIANT_NOTE: set()}
+        for note in doc["notes"]:
+            for word, nodes in noted.items():
+                nodes.update(note["nodes"] if word in note["note"] else ())
+        is_parent = any(name != "parent-1" for name in record.nodes)
+        hard = {
+            name
+            for name in record.nodes
+            if (is_parent and name == "parent-1") or (record.drivers[name], record.kind) not in _SOFT
+        }
+        if record.is_soft and not hard <= noted[_HARD_NOTE]:
+            self.fail(f"{record} is soft, is not so on {sorted(hard)}, and says {doc['notes']}")
+        one = {name for name in record.nodes if record.drivers[name] in _ONE_VARIANT}
+        if record.kind == "url" and not one <= noted[_VARIANT_NOTE]:
+            self.fail(f"{record} drops one variant on {sorted(one)}, and says {doc['notes']}")
+
     def _check_proof(self, record: Record) -> None:
         """Refuse an ack of something that a cache has not done."""
         for name in record.nodes:
@@ -176,6 +237,26 @@ class Rules:
         """Return how long the last rebound may take from now on."""
         return max((record.rebound_s for record in self.records.values()), default=0.0) * 6
 
+    def check_unrefused(self, but_for: set[str]) -> None:
+        """Refuse tasks that wait although nothing is wrong but that other purges are refused."""
+        for record in self.waiting(but_for):
+            self.fail(f"others are refused, all else is well, and {record} waits")
+
+    def waiting(self, but_for: set[str]) -> list[Record]:
+        """Return tasks that are not over, that no node refuses, and that go to none of *but_for*."""
+        return [
+            record
+            for record in self.records.values()
+            if record.is_accepted
+            and not record.is_over
+            and but_for.isdisjoint(record.nodes)
+            and not any(self._refuses(self._caches[name], record) for name in record.nodes)
+        ]
+
+    def _refuses(self, cache: Cache, record: Record) -> bool:
+        faults = cache.faults
+        return bool(faults.refuses & {"*", *record.hosts}) or (faults.refuses_bans and record.kind != "url")
+
     def check_end(self, *, gone: set[str], changed: set[str]) -> None:
         """Refuse tasks that are nowhere, when everything has been well for long.
 
@@ -187,7 +268,7 @@ class Rules:
             state = record.document.get("state")
             if not record.is_accepted or state == "done" or (state == "cancelled" and record.is_cancel_asked):
                 continue
-            unable = changed if record.body["kind"] != "url" else set()
+            unable = changed if record.kind != "url" else set()
             missing = [name for name in record.nodes if name in gone | unable]
             reasons = [error["reason"] for error in record.document.get("errors", ())]
             theirs = record.total * len(missing) // len(record.nodes)
@@ -203,6 +284,11 @@ def urls_of(body: Mapping[str, Any]) -> list[str]:
         return []
     if body["kind"] == "url":
         return list(body["targets"])
+    targets = tuple(body["targets"])
     if body["kind"] == "host":
-        return [url for url in URLS if url.split("/")[2] in body["targets"]]
-    return [url for url in URLS if url.startswith(tuple(body["targets"]))]
+        return [url for url in URLS if url.split("/")[2] in targets]
+    if body["kind"] == "key":
+        return [url for url in URLS if key_of(url) in targets]
+    if body["kind"] == "regex":
+        return [url for url in URLS if any(re.match(target, url) for target in targets)]
+    return [url for url in URLS if url.startswith(targets)]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.model.plans import Plan, plans
+from tests.model import virtual
+from tests.model.figures import Figures
+from tests.model.inside import Heard
+from tests.model.plans import VIRTUAL, Plan, Scale, plans
 from tests.model.rules import Violation
-from tests.model.world import carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,50 +22,100 @@ MEMORY: Final = Path("/dev/shm")
 """A folder whose files are in memory, where there is one: a store syncs each commit."""
 
 
-def run(plan: Plan) -> None:
-    """Carry a plan out in a folder of its own.
+class Runs(ABC):
+    """Carries plans out, each in a folder of its own, and counts."""
 
-    Raises:
-        Violation: a rule was broken.
-    """
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        carry_out(plan, Path(folder))
+    scale: Scale
+    per_round: int  #: runs with one seed
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if exc is not None:
+            exc.add_note(str(self.figures))
+
+    def run(self, plan: Plan) -> None:
+        """Carry a plan out.
+
+        Raises:
+            Violation: a rule was broken.
+        """
+        self.figures.runs += 1
+        self.figures.steps += len(plan.steps)
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+            try:
+                self._carry_out(plan, Path(folder))
+            except Violation:
+                self.figures.violations += 1
+                raise
+
+    @abstractmethod
+    def _carry_out(self, plan: Plan, folder: Path) -> None:
+        """Carry a plan out in a folder."""
 
 
-class _FoundError(Exception):
+class VirtualRuns(Runs):
+    """In this process, on a virtual clock."""
+
+    scale = VIRTUAL
+    per_round = 200
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heard = Heard()
+
+    def __enter__(self) -> Self:
+        self._heard.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        self._heard.__exit__(*exc)
+        super().__exit__(*exc)  # type: ignore[arg-type]
+
+    def _carry_out(self, plan: Plan, folder: Path) -> None:
+        virtual.carry_out(plan, folder, self.figures, self._heard)
+
+
+class _EndError(Exception):
     """Ends a search."""
 
 
 def search(
-    faults: frozenset[str], *, number: int, runs: int, on_run: Callable[[Plan], None] = lambda _: None
+    runs: Runs, faults: frozenset[str], *, number: int, count: int, is_over: Callable[[], bool] = bool
 ) -> tuple[Plan, Violation] | None:
     """Run plans until one shows a violation, which is returned as it is; None: none did.
 
     Args:
+        runs: carry them out.
         faults: kinds that the plans draw from.
         number: the seed.
-        runs: at the most.
-        on_run: told of each plan that was run.
+        count: of runs, at the most.
+        is_over: no more is begun when that is so.
     """
     found: list[tuple[Plan, Violation]] = []
 
     def one(plan: Plan) -> None:
+        if found or is_over():
+            raise _EndError
         try:
-            run(plan)
+            runs.run(plan)
         except Violation as exc:
             found.append((plan, exc))
-            raise _FoundError from None
-        on_run(plan)
+            raise _EndError from None
 
     test = settings(
-        max_examples=runs,
+        max_examples=count,
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )(given(plans(faults))(one))
+    )(given(plans(faults, scale=runs.scale))(one))
     try:
         seed(number)(test)()
-    except _FoundError:
-        return found[0]
+    except _EndError:
+        return found[0] if found else None
     return None

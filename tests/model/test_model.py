@@ -1,8 +1,8 @@
 """Whatever goes wrong: no node serves what was purged, and no accepted task is given up.
 
-Plans of faults are drawn by hypothesis and carried out in process, on a virtual clock. A failure prints the
-smallest plan that shows it; `tests.model.search.run` carries it out again. ``python -m tests.model`` goes on
-for longer.
+Plans of faults are drawn by hypothesis and carried out in process, on a virtual clock. A failure prints a
+small plan that shows it, and what the runs consisted of; `tests.model.search.VirtualRuns` carries it out again.
+``python -m tests.model`` goes on for longer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.model.broken import BROKEN, Broken
 from tests.model.plans import FAULTS, Plan, plans
-from tests.model.search import run, search
+from tests.model.search import VirtualRuns, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _collected() -> Iterator[None]:
 
 
 _PROFILE = settings(
-    max_examples=110,
+    max_examples=70,
     derandomize=True,
     database=None,
     deadline=None,
@@ -46,12 +46,14 @@ _PROFILE = settings(
 @pytest.mark.timeout(600)  # a failure is made smaller
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_old_is_served_and_nothing_is_given_up(workers: int) -> None:
-    @_PROFILE
-    @given(plans(FAULTS, workers=workers))
-    def check(plan: Plan) -> None:
-        run(plan)
+    with VirtualRuns() as runs:
 
-    check()
+        @_PROFILE
+        @given(plans(FAULTS, workers=workers, scenes_max=4))
+        def check(plan: Plan) -> None:
+            runs.run(plan)
+
+        check()
 
 
 @pytest.mark.parametrize(
@@ -59,5 +61,7 @@ def test_nothing_old_is_served_and_nothing_is_given_up(workers: int) -> None:
     [pytest.param(broken, marks=[pytest.mark.slow] * broken.is_rare, id=str(broken)) for broken in BROKEN],
 )
 def test_a_broken_rule_is_found(broken: Broken) -> None:
-    with broken.applied():
-        assert search(broken.faults, number=1, runs=150) is not None
+    with VirtualRuns() as runs, broken.applied():
+        assert (
+            search(runs, broken.faults, number=broken.seed, count=1000 if broken.is_rare else 100) is not None
+        )

@@ -206,6 +206,29 @@ def test_a_new_worker_that_dies_in_a_reload_leaves_its_tasks_to_the_old_one(tmp_
         assert "Traceback" not in engine.log()
 
 
+def test_what_a_new_worker_that_died_had_accepted_is_not_denied_while_the_old_one_drains(
+    tmp_path: Path,
+) -> None:
+    """Neither the old worker nor the next one has it, before the old one has left and it is taken over."""
+    held = Held()
+    with FakeNode(held) as node, SupervisedEngine(
+        tmp_path, fake_table(node.url, name="edge-1"), drain_timeout_s=3, request_timeout_s=30
+    ) as engine:  # fmt: skip
+        body = {"id": "new", "targets": ["http://a.com/new"]}
+        engine.submit(["http://a.com/old"], id="old")
+        engine.hang_up()
+        engine.submit(**body)
+        (new,) = engine.workers("accepting")
+        os.kill(new["pid"], signal.SIGKILL)
+        wait_until(lambda: engine.workers("accepting")[:1] not in ([], [new]), what="the next worker")
+        assert len(engine.workers("draining")) == 1
+        assert engine.request("POST", "/v1/engine/task", body)[0] in {200, 503}  # no second one
+        assert engine.task("new")["total"] == 1
+        held.released.set()
+        assert engine.wait_for("new", "done")["counter"] == 1
+        assert "Traceback" not in engine.log()
+
+
 @pytest.mark.parametrize("victim", ["draining", "accepting"])
 def test_a_worker_killed_in_the_middle_of_a_hand_over_loses_nothing(tmp_path: Path, victim: str) -> None:
     """The old one while it drains, or the new one while the old one still does."""

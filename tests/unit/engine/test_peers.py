@@ -133,3 +133,15 @@ async def test_those_that_do_not_answer_are_left_out_of_all() -> None:
     peers = Scripted({1: 200, 2: 404, 4: TimeoutError()})
     peers.update(table((0, 1), (1, 2), (1, 4), (0, 3)))
     assert len(await peers.ask_all("/worker/stats")) == 1
+
+
+async def test_that_a_newer_worker_of_the_slot_has_gone_is_told() -> None:
+    """Not that an older one has, nor one of another slot."""
+    peers = Peers(0, 2, 3)
+    lost: list[int] = []
+    peers.on_successor_lost = lambda: lost.append(1)
+    peers.update(table((0, 1), (0, 3), (1, 2), (1, 5)))
+    peers.update(table((0, 3), (0, 4), (1, 2)))
+    assert not lost
+    peers.update(table((0, 3), (1, 2)))
+    assert lost == [1]

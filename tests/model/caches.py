@@ -298,7 +298,7 @@ class Cache:
         return None
 
     def purge(self, act: Act) -> int:
-        """Drop what is stored, or make it stale, but not what is being fetched. Returns how many objects went."""
+        """Drop what is stored, or make it stale; not what is being fetched. Returns how many objects went."""
         self.acts.append(act)
         self.purged_beside.update(fetch.root for url, fetch in self.fetch_of.items() if act.covers(url))
         gone = [url for url in self.objects if act.covers(url)]

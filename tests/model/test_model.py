@@ -1,8 +1,8 @@
 """Whatever goes wrong: no node serves what was purged, and no accepted task is given up.
 
 Plans of faults are drawn by hypothesis and carried out in process, on a virtual clock. A failure prints a
-small plan that shows it, and what the runs consisted of; `tests.model.search.VirtualRuns` carries it out again.
-``python -m tests.model`` goes on for longer.
+small plan that shows it, and what the runs consisted of; `tests.model.search.VirtualRuns` carries it out
+again. ``python -m tests.model`` goes on for longer.
 """
 
 from __future__ import annotations

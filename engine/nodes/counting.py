@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from engine.nodes.underway import Clockwork
 
 _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
+_REMEMBERED_S: Final = 60.0
+"""What ended so long ago is not kept for purges that wait for a look: they are sent again when there was one.
+The master of a part of the register may be away for hours, and prefetches of other parts go on."""
+_SPARE: Final = 64  #: reads that wait no longer and are not worth a sweep
 
 
 class Counting:
@@ -58,6 +62,7 @@ class Counting:
         self.acked_count = 0
         self.absent_count = 0  #: of them those that the node had nothing of
         self._waiting_count = 0  # requests that were acked and wait for a look at the register
+        self._reads_count = 0  # that they are of
         self._oldest: list[tuple[float, int, _Acks]] = []  # heap; behind the first some wait no longer
         self._numbers = itertools.count()
         self._is_closed = False
@@ -83,6 +88,7 @@ class Counting:
             return
         acks = _Acks(self, acked, since, is_absent=is_absent)
         self._waiting_count += len(acked)
+        self._reads_count += 1
         heapq.heappush(self._oldest, (since, next(self._numbers), acks))
         register.look(acks)
 
@@ -101,19 +107,32 @@ class Counting:
     def looked(self, acks: _Acks, items: list[Item], covered_since: float) -> None:
         """Count requests that waited for a look, or have them sent again if it does not cover their time."""
         self._waiting_count -= len(items)
-        oldest = self._oldest
-        while oldest and not oldest[0][2].left:
-            heapq.heappop(oldest)
+        if not acks.left:
+            self._forget_read()
         if self._is_closed:
             return
-        if acks.since < covered_since:
+        if acks.since < covered_since or acks.acked_at < time.monotonic() - _REMEMBERED_S:
             self.beside.again(items)
         else:
             self.count(items, acks.since, acks.acked_at, is_absent=acks.is_absent)
 
+    def _forget_read(self) -> None:
+        """Let go of a read of which no request waits any more; of those behind one that waits, in groups."""
+        self._reads_count -= 1
+        oldest = self._oldest
+        while oldest and not oldest[0][2].left:
+            heapq.heappop(oldest)
+        if len(oldest) > 2 * self._reads_count + _SPARE:
+            oldest[:] = [entry for entry in oldest if entry[2].left]
+            heapq.heapify(oldest)
+
     def _oldest_sent_at(self) -> float:
         """Return when the oldest request was sent that waits for a look; infinity: there is none."""
-        return self._oldest[0][0] if self._oldest else inf
+        oldest = self._oldest
+        forgotten_at = time.monotonic() - _REMEMBERED_S
+        while oldest and oldest[0][2].acked_at < forgotten_at:
+            heapq.heappop(oldest)
+        return oldest[0][0] if oldest else inf
 
     def close(self) -> None:
         """Count nothing more: what waits is in the journal."""

@@ -153,19 +153,18 @@ class Entering:
 
     async def page(self, target: str) -> int:
         """Enter a page that is fetched for another reason than a prefetch; returns what to call it by."""
-        entered = asyncio.get_running_loop().create_future()
-
-        def tell() -> None:
-            if not entered.done():
-                entered.set_result(None)
-
-        number = self._ask(target, (), tell)
-        try:
-            await entered
-        except asyncio.CancelledError:
+        while True:
+            asked_at = self._now()
+            entered = asyncio.Event()
+            number = self._ask(target, (), entered.set)
+            try:
+                await entered.wait()
+            except asyncio.CancelledError:
+                self._register.end(number)
+                raise
+            if asked_at >= self._now() - SENT_WITHIN_S:
+                return number
             self._register.end(number)
-            raise
-        return number
 
 
 def task_ids_of(item: Item) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any, cast
 
 from engine.nodes.counting import Counting
 from engine.nodes.postponed import Postponed
@@ -11,6 +13,7 @@ from engine.nodes.underway import Fetch
 from engine.tasks.words import Operation
 from tests.fakes.shares import items_of
 from tests.unit.engine.test_underway import Clock, prefetch
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,6 +97,19 @@ def test_one_that_was_entered_too_long_ago_is_entered_again() -> None:
     assert bench.register.ended == [1]
     bench.register.entered[2]()
     assert bench.entering.take(1) == [(item, 2)]
+
+
+async def test_a_page_that_was_entered_too_long_ago_is_entered_again() -> None:
+    """Others may have read the first entry long before this engine was told that it is there."""
+    bench = Bench()
+    page = asyncio.create_task(bench.entering.page(URL))
+    await until(lambda: 1 in bench.register.entered)
+    bench.clock.go(SENT_WITHIN_S + 1)
+    bench.register.entered[1]()
+    await until(lambda: 2 in bench.register.entered, timeout_s=5)
+    bench.register.entered[2]()
+    assert await page == 2
+    assert bench.register.ended == [1]
 
 
 def test_one_that_was_cancelled_is_not_taken_and_has_ended() -> None:
@@ -191,6 +207,46 @@ def test_a_purge_that_no_look_covers_is_sent_again() -> None:
     look.looked(purges, covered_since=11.0)
     told.clock.go(1)
     assert (told.counted, told.sent_again) == ([], purges)
+
+
+def test_what_ends_while_a_part_of_the_log_is_away_for_long_is_not_kept() -> None:
+    """The purge that waits for that part is sent again instead."""
+    told = Outcomes()
+    underway = told.counting.underway
+    purges = items_of(URL)
+    told.counting.acked(purges, 1000.5)
+    [look] = told.register.looks
+    cast("Any", look).acked_at -= 61
+    fetch = Fetch("a.com/2", (underway,), 1001.0, ["another"])
+    underway.begin(fetch)
+    fetch.end(1002.0)
+    underway.forget_ended(2000.0)
+    assert not underway.fetches
+    look.looked(purges, covered_since=0.0)
+    told.clock.go(1)
+    assert (told.counted, told.sent_again) == ([], purges)
+
+
+def test_nothing_is_kept_of_purges_that_were_looked_at_and_the_oldest_that_waits_is_known() -> None:
+    """Also where nobody prefetches, and while one waits for a part of the log that is away."""
+    told = Outcomes()
+    told.counting.acked(items_of(URL), 10.0)
+    for _ in range(1000):
+        told.counting.acked(items_of(OTHER), 11.0)
+    waiting, *looks = told.register.looks
+    gone = [weakref.ref(look) for look in looks]
+    told.register.looks = [waiting]
+    for look in looks:
+        look.looked(look.items, covered_since=0.0)
+    del look, looks
+    assert sum(one() is not None for one in gone) < 100
+    fetch = Fetch("a.com/2", (told.counting.underway,), 1000.0)
+    told.counting.underway.begin(fetch)
+    fetch.end(1001.0)
+    assert told.counting.underway.fetches  # it ended after the purge that waits was sent
+    waiting.looked(waiting.items, covered_since=0.0)
+    told.counting.underway.forget_ended(2000.0)
+    assert not told.counting.underway.fetches
 
 
 def test_what_is_looked_at_after_the_end_is_left_to_the_journal() -> None:

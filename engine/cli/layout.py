@@ -46,8 +46,13 @@ def fitting(cells: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
             break
     else:
         return {}
-    for column in least.keys() & SENTENCES:
-        more = min(spare, max(0, max(map(len, left[column]), default=0) - least[column]))
+    wanted = {
+        column: max(0, max(map(len, left[column]), default=0) - least[column])
+        for column in least
+        if column in SENTENCES
+    }
+    for place, column in enumerate(sorted(wanted, key=lambda column: wanted[column])):
+        more = min(wanted[column], spare // (len(wanted) - place))  # the others get as much at least
         least[column] += more
         spare -= more
     return least

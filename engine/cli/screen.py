@@ -180,7 +180,7 @@ class Output:
         if not rows:
             return
         if self._is_rich:
-            self._table(f"{what}s", columns, rows)
+            self._table(what if what == "held" else f"{what}s", columns, rows)
             return
         for row in rows:
             if what == "layer":
@@ -224,7 +224,7 @@ class Output:
             table.add_row(*(styled(column, row.get(column)) for column in widths))
         self._print(table)
         if left_out := [column for column in columns if column not in widths]:
-            self._print(f"no room for: {', '.join(left_out)}; --json has them", style="dim")
+            self._print(f"no room for: {', '.join(left_out)}; --json has them\n", style="dim")
 
     def _blocks(self, title: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
         """Print rows that are too wide for a table: the first column, and the others in lines below it."""

@@ -39,5 +39,12 @@ def test_a_sentence_breaks_between_its_words_and_gets_the_room_that_is_left() ->
     assert fitting(ERRORS, 200)["reason"] == len("refused: answered 405")
 
 
+def test_sentences_share_the_room_that_is_left() -> None:
+    """The one that wants less has what it wants, and the other the rest."""
+    notes = {"nodes": ["e1, e2, e3"], "note": ["soft purges are done as hard ones"]}
+    assert fitting(notes, 40) == {"nodes": 10, "note": 27}
+    assert fitting(notes, 20) == {"nodes": 8, "note": 9}
+
+
 def test_a_table_without_rows_has_its_headers() -> None:
     assert fitting({"name": [], "state": []}, 80) == {"name": 4, "state": 5}

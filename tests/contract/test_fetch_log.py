@@ -35,8 +35,10 @@ def keys() -> Keys:
 
 
 @contextmanager
-def log_of(redis: Redis, keys: Keys, name: str = "one", longest_s: float = 5) -> Iterator[FetchLog]:
-    link = Link(parse_redis_url(redis.url), timeout_s=1, connections_max=4)
+def log_of(
+    redis: Redis, keys: Keys, name: str = "one", *, longest_s: float = 5, wait_replicas: int = 0
+) -> Iterator[FetchLog]:
+    link = Link(parse_redis_url(redis.url), timeout_s=1, connections_max=4, wait_replicas=wait_replicas)
     try:
         yield FetchLog(link, keys, name, longest_s=longest_s)
     finally:
@@ -82,6 +84,15 @@ def test_entries_stay_for_the_longest_time_that_a_writer_asks_for(redis: Redis, 
         assert kept <= 60_000
         [oldest] = short._link.all([("XRANGE", keys.underway(0), "-", "+", "COUNT", 1)])
         assert oldest[0][1][3] == b"a"  # it is not that old
+
+
+def test_what_a_master_without_its_replicas_says_does_not_count(redis: Redis, keys: Keys) -> None:
+    """It may have a successor, which knows more. The masters of the cluster have a replica each."""
+    with log_of(redis, keys) as alone, log_of(redis, keys, "other", wait_replicas=1) as log:
+        alone.append({0: b"a"})
+        read = log.read({0: Position()})
+        assert log.append({0: b"b"}) == read.keys()
+        assert [one.texts for one in read.values()] == ([[b"a"]] if isinstance(redis, RedisCluster) else [])
 
 
 def test_a_part_whose_master_is_away_is_left_out(redis: Redis, keys: Keys) -> None:

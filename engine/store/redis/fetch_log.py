@@ -8,6 +8,9 @@ A reader asks for what follows the last entry that it knows. Is that entry not t
 with age, or lost in a failover), it is given all there is. The stream is cut by the server's clock, to a
 length in time that every writer asks for and the longest of which counts.
 
+Where replicas are waited for, each look writes something: a master that was cut off, and has a successor,
+does not know what others have written there, and its word must not count.
+
 Blocking, like the store; called by threads of the cluster's own.
 """
 
@@ -45,7 +48,9 @@ redis.call('PEXPIRE', KEYS[1], keep)
 )
 _READ: Final = Script(
     """
--- KEYS stream; ARGV last known entry, its mark, count. Answers the time, whether it goes on there, entries
+-- KEYS stream, one to write to; ARGV last known entry, its mark, count, whether to write
+-- Answers the time, whether it goes on there, entries.
+if ARGV[4] == '1' then redis.call('SET', KEYS[2], '', 'PX', 60000) end
 local start = '-'
 if ARGV[1] ~= '' then
   local last = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
@@ -87,6 +92,7 @@ class FetchLog:
         self._link = link
         self._keys = keys
         self._consumer = consumer
+        self._is_replicated = bool(link.replicas.wait)
         self._keep_ms = int((longest_s + _KEPT_S) * 1000)
         self._count = 0
         self.parts = min(_PARTS_MAX, keys.count)  #: streams
@@ -113,11 +119,9 @@ class FetchLog:
         found: dict[int, Read] = {}
         asked = dict(positions)
         while asked:
-            commands = [
-                _READ.call([self._keys.underway(part)], [last.entry, last.mark, _ENTRIES])
-                for part, last in asked.items()
-            ]
-            replies = self._link.run(commands)
+            replies = self._link.run(
+                [self._reading(part, last) for part, last in asked.items()], is_write=self._is_replicated
+            )
             again: dict[int, Position] = {}
             for (part, last), reply in zip(asked.items(), replies, strict=True):
                 if isinstance(reply, StoreError):
@@ -135,6 +139,10 @@ class FetchLog:
                     again[part] = page.position
             asked = again
         return found
+
+    def _reading(self, part: int, last: Position) -> Command:
+        key = self._keys.underway(part)
+        return _READ.call([key, f"{key}:looked"], [last.entry, last.mark, _ENTRIES, int(self._is_replicated)])
 
 
 def _page(reply: Any, last: Position) -> Read:

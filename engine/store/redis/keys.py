@@ -17,7 +17,7 @@ A region's keys:
 - ``wide:NODE``  sorted set, those rows of ``delay:NODE`` that are prefix and host purges
 - ``behind:ID``  hash, target → rows that wait for parents
 - ``underway``   stream, prefetches that engines begin and end, by host: in the first regions; its entries
-                 stay for the time in ``underway:kept``
+                 stay for the time in ``underway:kept``; ``underway:looked`` is written by looks
 - ``plan:KEY``   string, a plan that tasks were accepted for; kept for months after its last use
 - ``clock``      the time that was given to a row last; see `scripts`
 - ``fence``      the highest number of a leader that changed something here

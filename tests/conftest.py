@@ -12,6 +12,8 @@ A test lives in the room of what it needs; a file is named after the module or t
 - ``states/``: renders and applies every state and template, on machines made of namespaces.
 - ``model/``: an engine in process on a virtual clock, with caches that cache, under random faults; what holds
   is checked after every run. ``python -m tests.model`` runs for longer.
+- ``fuzz/``: requests that are nearly right: what must hold whatever comes, on both lanes alike.
+  ``python -m tests.fuzz`` runs for longer.
 - ``benchmarks/``: figures, not checks; ``./inv bench`` runs them.
 
 No tests, but what tests use:

@@ -30,6 +30,7 @@ _API: Final = "/v1/"
 _QUERIES: Final = {("GET", "/v1/engine/tasks"): ("state", "limit", "cursor")}
 """Parameters that a route takes in its query; others none."""
 _NAME_SHOWN: Final = 64
+TOO_OLD: Final = "too old"  #: set on a request of HTTP/0.9
 
 
 def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web.Application:
@@ -84,6 +85,17 @@ def _with_known_query(handler: Any, known: Sequence[str]) -> Any:
         return await handler(request)  # type: ignore[no-any-return]
 
     return checked
+
+
+def _check_head(request: web.Request) -> None:
+    """Refuse what no route takes.
+
+    Raises:
+        RequestError: 400, 417.
+    """
+    if TOO_OLD in request:
+        raise RequestError(400, "not a valid HTTP request: takes HTTP/1.1")
+    is_continue_expected(request)
 
 
 async def _leave_to_bodies(_request: web.Request) -> None:
@@ -146,7 +158,7 @@ class Requests:
 
     async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
-            is_continue_expected(request)
+            _check_head(request)
             return await handler(request)  # type: ignore[no-any-return]
         except EngineError as exc:
             return response_of(self._refuse(exc))

@@ -6,14 +6,17 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import BadHttpMethod
 from loguru import logger
+from yarl import URL
 
 from engine.api.answers import response_of
+from engine.api.app import TOO_OLD
 from engine.intake.problems import problem
 
 if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
     from aiohttp.web_server import Server
 
     from engine.api.app import Requests
@@ -46,7 +49,9 @@ class ApiProtocol(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Return the response for a request that never reached a handler."""
-        if status >= 500:  # noqa: PLR2004 - HTTP
+        if isinstance(exc, ConnectionError):
+            reply = problem(400, "the connection has ended")  # which nobody reads
+        elif status >= 500:  # noqa: PLR2004 - HTTP
             logger.opt(exception=exc).error("a request failed")
             reply = problem(status, "an error in the engine; its log says more")
         else:
@@ -87,13 +92,22 @@ class ApiServer:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        app = server.request_handler
+        app, make_request = server.request_handler, server.request_factory
+
+        def make(message: RawRequestMessage, *parts: Any) -> web.BaseRequest:
+            if message.version >= HttpVersion10:
+                return make_request(message, *parts)
+            # aiohttp's parser takes the requests of 1991, of CONNECT even without a target.
+            known = message._replace(version=HttpVersion11, url=message.url or URL("/"), should_close=True)
+            request = make_request(known, *parts)
+            request[TOO_OLD] = True
+            return request
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             assert isinstance(request, web.Request)
             return await self._requests.handle(request, app)
 
-        server.request_handler = handle
+        server.request_handler, server.request_factory = handle, make
         self._server = server
 
     def make_protocol(self) -> ApiProtocol:

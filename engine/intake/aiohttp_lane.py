@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ENDED_EARLY: Final = "the request ended before it was complete"
 _EOF_GRACE_S: Final = 0.1
 """After the end of a half-closed client's bytes: time for aiohttp to call the handler of what it has."""
+_TURNS: Final = 10  #: of the loop, more than aiohttp takes from one request to the handler of the next
 _WRITTEN_S: Final = 0.05  #: aiohttp writes a response after its handler has returned
 
 
@@ -55,6 +56,7 @@ class AiohttpLane:
         self._close_if_idle = close_if_idle
         self._give_up = give_up
         self._has_eof = False
+        self._begun = 0  # requests whose handler has been called
         self._body_timeout: asyncio.Timeout | None = None  # of the handler that reads a body
 
     def data_received(self, data: bytes) -> None:
@@ -64,16 +66,32 @@ class AiohttpLane:
             self.is_reading = True
         self.protocol.data_received(data)
 
-    def eof_received(self) -> bool:
-        """The client has ended its side; return whether this lane closes the connection, a little later."""
+    def eof_received(self) -> None:
+        """The client has ended its side: close the connection when all that came before is answered."""
         self._has_eof = True
         self.protocol.eof_received()
         if self._body_timeout is not None:
-            self._end_body_soon(self._body_timeout)
+            self._call_later(_EOF_GRACE_S, self._end_body)
         elif self.is_reading and not self.busy:
-            self._loop.call_later(_EOF_GRACE_S, self._ended)
-            return True
-        return False
+            self._call_later(_EOF_GRACE_S, self._ended)
+        elif not self.busy:  # a pipelined request may be next
+            self._call_later(0, self._close_if_idle)
+
+    def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Have *call* called when *delay_s* has passed, unless aiohttp begins with another request.
+
+        aiohttp takes some turns of the loop from one request to the next, and a loop that was kept busy runs
+        its timers first: so aiohttp has its turns after the delay, too.
+        """
+        self._loop.call_later(delay_s, self._turn, _TURNS, self._begun, call)
+
+    def _turn(self, left: int, begun: int, call: Callable[[], None]) -> None:
+        if begun != self._begun:
+            return  # the end of that request sees to it
+        if left:
+            self._loop.call_soon(self._turn, left - 1, begun, call)
+        else:
+            call()
 
     def _ended(self) -> None:
         """Answer for aiohttp, which says nothing when the client ended its side within a head."""
@@ -85,6 +103,7 @@ class AiohttpLane:
     def request_begins(self) -> None:
         """Note that a handler has been called."""
         self.busy += 1
+        self._begun += 1
         self.is_reading = False
 
     def request_ends(self) -> None:
@@ -92,7 +111,7 @@ class AiohttpLane:
         self.busy -= 1
         self.since = self._loop.time()
         if self._has_eof:
-            self._loop.call_later(_WRITTEN_S, self._close_if_idle)
+            self._call_later(_WRITTEN_S, self._close_if_idle)
 
     @contextlib.asynccontextmanager
     async def reading_body(self, limit_s: float) -> AsyncIterator[None]:
@@ -104,7 +123,7 @@ class AiohttpLane:
         try:
             async with asyncio.timeout(limit_s) as self._body_timeout:
                 if self._has_eof:
-                    self._end_body_soon(self._body_timeout)
+                    self._call_later(_EOF_GRACE_S, self._end_body)
                 yield
         except TimeoutError:
             if self._has_eof:
@@ -113,5 +132,7 @@ class AiohttpLane:
         finally:
             self._body_timeout = None
 
-    def _end_body_soon(self, timeout: asyncio.Timeout) -> None:
-        timeout.reschedule(self._loop.time() + _EOF_GRACE_S)
+    def _end_body(self) -> None:
+        """Wait no longer for the rest of a body."""
+        if self._body_timeout is not None:
+            self._body_timeout.reschedule(self._loop.time())

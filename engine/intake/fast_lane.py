@@ -95,9 +95,9 @@ class ClientConnection(asyncio.Protocol):
         """The client has closed its side and may still read: answer its requests, then close."""
         self._has_eof = True
         if self.lane is not None:
-            if self.lane.eof_received():
-                return True
-        elif self._tail or self._incoming is not None:
+            self.lane.eof_received()
+            return True
+        if self._tail or self._incoming is not None:
             self._say_and_close(problem(400, ENDED_EARLY))
         self.close_if_idle()
         return not self._is_closing or bool(self._slots)

@@ -61,6 +61,7 @@ def parse_head(text: bytes) -> Head | None:
     authorization = fields.find(b"\r\nauthorization:")
     if (
         length is None
+        or b"host" not in names
         or len(set(names)) < len(names)  # which of the two counts is for aiohttp to say
         or _UNUSUAL.search(fields)
         or (kind is not None and not is_json(kind[1].decode("latin-1")))

@@ -185,6 +185,18 @@ def test_half_close_behind_a_pipeline(client: RawClient) -> None:
     assert client.is_closed()
 
 
+def test_half_close_behind_a_pipeline_on_aiohttps_lane(engine: EngineProcess) -> None:
+    """The end may come while no handler runs, between two of the requests."""
+    get = b"GET /version HTTP/1.1\r\nHost: engine\r\n\r\n"
+    for _ in range(40):
+        with RawClient(engine.port) as client:
+            client.send(get + post(task(1)) * 5)
+            client.answer()
+            client.end()
+            assert [client.answer().status for _ in range(5)] == [202] * 5
+            assert client.is_closed()
+
+
 def test_http_1_0_is_answered_and_closed(engine: EngineProcess, client: RawClient) -> None:
     assert_stored(engine, client.ask(post(task(), version="1.0")))
     assert client.is_closed()
@@ -323,6 +335,9 @@ def test_ndjson_takes_at_least_one_line(client: RawClient) -> None:
         b"\r\n\r\n\r\n\x00\x01",
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /version\r\n\r\n",
+        b"CONNECT \r\n\r\n",
+        b"CONNECT a:1\r\n\r\n",
         b"BAN /v1/engine/task HTTP/1.1\r\nHost: engine\r\n\r\n",
         HEADS["fast"] + b"no colon\r\n\r\n",
         HEADS["fast"] + b"X: a\x00b\r\nContent-Length: 2\r\n\r\n{}",

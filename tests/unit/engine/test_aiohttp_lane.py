@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,7 +55,7 @@ async def test_bytes_of_a_request_are_under_way_until_its_handler_is_called() ->
 
 async def test_a_head_that_cannot_become_whole_is_answered() -> None:
     bench = Bench()
-    assert bench.lane.eof_received(), "the lane ends the connection itself, a little later"
+    bench.lane.eof_received()
     await bench.wait()
     assert bench.given_up == [400]
 
@@ -68,12 +69,43 @@ async def test_a_handler_that_was_called_meanwhile_answers_itself() -> None:
     assert (bench.given_up, bench.closes) == ([], 1)
 
 
-async def test_an_end_between_two_requests_closes_nothing_by_itself() -> None:
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_loop_that_was_kept_busy_ends_no_request_that_aiohttp_had_no_turn_for(requests: int) -> None:
+    """Timers that are due run before what was to be done next; each request leaves one behind."""
+    bench = Bench()
+    loop = asyncio.get_running_loop()
+    bench.lane.eof_received()
+    left = requests
+    seen: list[int] = []
+
+    def begin(turns: int) -> None:
+        """Take some turns, as aiohttp does before each request."""
+        nonlocal left
+        if turns:
+            loop.call_soon(begin, turns - 1)
+            return
+        seen.append(bench.closes)
+        bench.lane.request_begins()
+        bench.lane.request_ends()
+        left -= 1
+        if left:
+            time.sleep(0.1)
+            begin(5)
+
+    time.sleep(0.2)  # noqa: ASYNC251 - as above
+    begin(5)
+    await bench.wait()
+    assert (seen, bench.given_up, bench.closes) == ([0] * requests, [], 1)
+
+
+async def test_an_end_between_two_pipelined_requests_closes_nothing_before_the_second_has_begun() -> None:
     bench = Bench()
     bench.lane.request_begins()
     bench.lane.request_ends()
-    assert not bench.lane.eof_received()
+    bench.lane.eof_received()
     assert bench.closes == 0
+    await bench.wait()
+    assert bench.closes == 1, "when nothing is left"
 
 
 async def test_a_body_has_a_limit_of_time() -> None:

@@ -1,0 +1,53 @@
+"""Fuzzes both lanes of an engine: ``python -m tests.fuzz --cases 1000000``.
+
+Requests that are nearly right, on both lanes: no 5xx but 503, no hang, no traceback, no growing memory, and a
+good request in between is always answered soon, what the processes wait for a processor aside. Then half as
+many to both lanes at once, which must say the same. Prints the seed, and each case that broke a rule;
+``--seed`` makes the same cases again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzz.run import run
+
+
+def main(args: list[str] | None = None) -> int:
+    """Return 0 when nothing was found, otherwise 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=100_000, help="how many (default 100,000)")
+    parser.add_argument("--seed", type=int, help="of the cases; made and printed when it is not given")
+    parser.add_argument(
+        "--kind", choices=["rules", "lanes", "both"], default="both", help="which fuzzer (default both)"
+    )
+    parser.add_argument(
+        "--answer-within-s", type=float, default=0.2, help="for good requests in between (default 0.2)"
+    )
+    asked = parser.parse_args(args)
+    seed = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
+    found = 0
+    for kind, cases in (("rules", asked.cases), ("lanes", asked.cases // 2)):
+        if asked.kind not in {kind, "both"}:
+            continue
+        print(f"{kind}: {cases} cases, --seed {seed}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            report = run(
+                Path(folder),
+                seed=seed,
+                cases=cases,
+                answer_within_s=asked.answer_within_s,
+                is_differential=kind == "lanes",
+            )
+        print(report)
+        print(*report.faults, sep="\n")
+        found += len(report.faults)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

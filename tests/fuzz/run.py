@@ -1,0 +1,252 @@
+"""Runs of both fuzzers against a real engine, and what must hold throughout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from tests.fuzz.cases import TOKEN, Cases, others, request, tasks
+from tests.fuzz.wire import STATUS, Client, HangError, QuickNode, answers
+from tests.rigs.engine_process import EngineProcess, fake_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+CLIENTS: Final = 16
+_PAUSE_S: Final = 0.05  #: between two good requests
+_FAULTS_MAX: Final = 20  #: then a run ends
+_GROWTH_MAX: Final = 64 * 1024 * 1024  #: bytes of memory, after the first quarter of the cases
+_GOOD: Final = request(b'{"targets":["http://img.example.com/good"]}')
+_MASKED: Final = re.compile(
+    rb'"(?:task_id":"[^"]*|(?:created|updated|due|settled)_at":[0-9.e+]+|timestamp":[0-9.]+|uptime_s":[0-9.]+)'
+)
+_BEHIND_LAST: Final = b"Data after `Connection: close`"
+"""What aiohttp says of a request with bytes behind it that asked for the end; the fast lane answers it."""
+_COMPARED: Final = (b"content-type", b"server", b"allow", b"www-authenticate", b"retry-after")
+
+
+@dataclass
+class Report:
+    """What a run found."""
+
+    seed: int
+    cases: int = 0
+    connections: int = 0
+    took_s: float = 0.0
+    statuses: dict[int, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    worst_good_s: float = 0.0
+    worst_own_s: float = 0.0  #: without what the processes waited for a processor
+    good: int = 0
+    memory: list[int] = field(default_factory=list)  #: bytes, at each tenth of the run
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
+        memory = " ".join(f"{size / 2**20:.0f}" for size in self.memory)
+        return (
+            f"seed {self.seed}: {self.cases} cases on {self.connections} connections in {self.took_s:.0f} s; "
+            f"{counted}; {self.good} good requests in between, the slowest {self.worst_good_s * 1e3:.0f} ms "
+            f"({self.worst_own_s * 1e3:.0f} without waits for a processor that others had); "
+            f"memory {memory} MiB; {len(self.faults)} faults"
+        )
+
+
+class Run:
+    """One engine, and the clients that send it cases.
+
+    Args:
+        engine: is running.
+        report: is filled.
+        answer_within_s: a good request must be answered by then.
+    """
+
+    def __init__(self, engine: EngineProcess, report: Report, *, answer_within_s: float) -> None:
+        self._engine = engine
+        self._report = report
+        self._answer_within_s = answer_within_s
+        self._next = 0
+
+    async def all(
+        self, count: int, work: Callable[[int], Coroutine[object, object, None]], clients: int
+    ) -> None:
+        """Have *work* done for each number below *count*, some at a time, with good requests in between."""
+        began = time.monotonic()
+        prober = asyncio.create_task(self._send_good_ones())
+        tenth = max(1, count // 10)
+
+        async def worker() -> None:
+            while self._next < count and len(self._report.faults) < _FAULTS_MAX:
+                number, self._next = self._next, self._next + 1
+                if number % tenth == 0:
+                    self._report.memory.append(self._memory())
+                try:
+                    await work(number)
+                except (HangError, OSError) as exc:
+                    self.fault(number, repr(exc))
+                self._report.cases += 1
+
+        await asyncio.gather(*(worker() for _ in range(clients)))
+        prober.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await prober
+        self._report.took_s = time.monotonic() - began
+        self._check_engine()
+
+    def fault(self, number: int, what: str, case: bytes = b"") -> None:
+        """Note what should not have been."""
+        shown = repr(case if len(case) < 3000 else case[:3000] + b"...") if case else ""
+        self._report.faults.append(f"case {number}: {what}\n  {shown}")
+
+    def count(self, number: int, case: bytes, answered: bytes) -> None:
+        """Count what was answered; no 5xx but 503 may be among it."""
+        for text in STATUS.findall(answered):
+            status = int(text)
+            self._report.statuses[status] = self._report.statuses.get(status, 0) + 1
+            if status >= 500 and status != 503:
+                self.fault(number, f"answered {answered!r}", case)
+
+    async def _send_good_ones(self) -> None:
+        client = Client(self._engine.port, is_handed=False)
+        number = 10**9
+        while True:
+            began, waited_s = time.monotonic(), self._waited_s()
+            number += 1
+            answered = await client.send(_GOOD, number)
+            took_s = time.monotonic() - began
+            own_s = took_s - (self._waited_s() - waited_s)
+            self._report.good += 1
+            self._report.worst_good_s = max(self._report.worst_good_s, took_s)
+            self._report.worst_own_s = max(self._report.worst_own_s, own_s)
+            if not answered.startswith(b"HTTP/1.1 202 "):
+                self.fault(number, f"a good request was answered {answered!r}")
+            elif own_s > self._answer_within_s:
+                self.fault(number, f"a good request was answered after {took_s:.3f} s, {own_s:.3f} s its own")
+            await asyncio.sleep(_PAUSE_S)
+
+    def _waited_s(self) -> float:
+        """Return how long the engine and this process have waited for a processor that others had."""
+        waited_ns = 0
+        for pid in (self._engine.pid, "self"):
+            for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+                    waited_ns += int(path.read_text().split()[1])
+        return waited_ns / 1e9
+
+    def _memory(self) -> int:
+        for line in Path(f"/proc/{self._engine.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def _check_engine(self) -> None:
+        if not self._engine.is_up:
+            self.fault(0, "the engine has ended")
+            return
+        memory = [*self._report.memory, self._memory()]
+        self._report.memory = memory
+        early = max(memory[: max(1, len(memory) // 4 + 1)])
+        if memory[-1] > early + _GROWTH_MAX:
+            self.fault(0, f"the engine's memory grew from {early} to {memory[-1]} bytes")
+        if "Traceback" in self._engine.log():
+            self.fault(0, "a traceback in the log:\n" + self._engine.log()[-3000:])
+
+
+def run(folder: Path, *, seed: int, cases: int, answer_within_s: float, is_differential: bool) -> Report:
+    """Fuzz an engine of its own; return what was found.
+
+    Args:
+        folder: for the engine's data.
+        seed: of the cases.
+        cases: how many.
+        answer_within_s: a good request in between must be answered by then.
+        is_differential: send each to both lanes and compare, instead of half of them to each.
+    """
+
+    async def scenario() -> Report:
+        report = Report(seed)
+        loop = asyncio.get_running_loop()
+        node = await loop.create_server(QuickNode, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{node.sockets[0].getsockname()[1]}"
+        with _engine(folder, url) as engine:
+            fuzzed = Run(engine, report, answer_within_s=answer_within_s)
+            await (_compare if is_differential else _send)(fuzzed, report, engine.port, seed, cases)
+        node.close()
+        return report
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(scenario())
+
+
+def _engine(folder: Path, url: str) -> EngineProcess:
+    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+    tables = (
+        f'[[auth.tokens]]\nname = "fuzz"\nsha256 = "{digest}"\nscopes = ["submit", "read", "admin"]\n'
+        '[[site]]\nhost = "*"\n' + fake_table(url, name="edge-1", key_mode="ban")
+    )
+    return EngineProcess(folder, tables, header_timeout_s=60, body_timeout_s=60)
+
+
+async def _send(fuzzed: Run, report: Report, port: int, seed: int, cases: int) -> None:
+    made = Cases(seed, tasks() * 2 + others())
+    free = [Client(port, is_handed=number % 2 == 1) for number in range(CLIENTS)]
+    clients = list(free)
+
+    async def work(number: int) -> None:
+        case = made.case(number)
+        client = free.pop()
+        try:
+            fuzzed.count(number, case, await client.send(case, number))
+        except HangError as exc:
+            fuzzed.fault(number, repr(exc), case)
+        finally:
+            free.insert(0, client)
+
+    await fuzzed.all(cases, work, CLIENTS)
+    report.connections = sum(client.connections for client in clients)
+
+
+async def _compare(fuzzed: Run, report: Report, port: int, seed: int, cases: int) -> None:
+    made = Cases(seed, tasks(), is_rough=False)
+    free = [(Client(port, is_handed=False), Client(port, is_handed=True)) for _ in range(CLIENTS // 2)]
+    pairs = list(free)
+
+    async def work(number: int) -> None:
+        case = made.case(number)
+        pair = free.pop()
+        try:
+            fast, slow = await asyncio.gather(*(client.send(case, number) for client in pair))
+            fuzzed.count(number, case, fast)
+            if (one := compared(fast)) != (other := compared(slow)) and _BEHIND_LAST not in slow:
+                fuzzed.fault(number, f"the lanes differ:\n  fast {one!r}\n  slow {other!r}", case)
+        except HangError as exc:
+            fuzzed.fault(number, repr(exc), case)
+        finally:
+            free.insert(0, pair)
+
+    await fuzzed.all(cases, work, CLIENTS // 2)
+    report.connections = sum(client.connections for pair in pairs for client in pair)
+
+
+def compared(answered: bytes) -> list[tuple[bytes, ...]]:
+    """Return what both lanes must say alike: statuses, headers that matter, bodies without ids and times.
+
+    The same id again is 200 where it was 202 before: which lane was first does not matter.
+    """
+    found = []
+    for answer in answers(answered):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        lines = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
+        status = head[9:12]
+        if status in {b"200", b"202"}:
+            status, body = b"2xx", b""
+        headers = [lines.get(name, b"").strip() for name in _COMPARED]
+        found.append((status, *headers, _MASKED.sub(b"", body)))
+    return found

@@ -54,7 +54,7 @@ def test_no_cache_is_purged_while_a_name_stands_for_several(tmp_path: Path) -> N
         with EngineProcess(tmp_path, tables, prefix=hosts.command) as engine:
             wait_until(lambda: engine.node("edge-1")["state"] == "down", what="the node that is several")
             assert "several addresses (127.0.0.1, 127.0.0.2)" in engine.node("edge-1")["last_error"]
-            assert f"'{NAME}' has several addresses" in engine.log()
+            wait_until(lambda: f"'{NAME}' has several addresses" in engine.log(), what="the log")
             check = [sys.executable, "-m", "engine", "check-config", str(engine.config_path)]
             command = [*hosts.command, *check]
             told = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=60)

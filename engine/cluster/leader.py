@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.cluster.membership import Membership
     from engine.cluster.threads import Threads
     from engine.delivery.gone import GoneNodes
@@ -21,6 +23,7 @@ class Leader:
         members: the store's side.
         threads: where it is called.
         gone: settles what is left of nodes that no engine configures any more.
+        on_alert: told what an operator should know: key, level, message.
         callbacks: delivers the callbacks of tasks that become partial.
         stats: counts those tasks.
     """
@@ -31,6 +34,7 @@ class Leader:
         members: Members,
         threads: Threads,
         *,
+        on_alert: Callable[[str, str, str], None],
         gone: GoneNodes,
         callbacks: StoredCallbacks,
         stats: Stats,
@@ -38,6 +42,7 @@ class Leader:
         self._membership = membership
         self._members = members
         self._threads = threads
+        self._on_alert = on_alert
         self._gone = gone
         self._callbacks = callbacks
         self._stats = stats
@@ -52,9 +57,19 @@ class Leader:
         fence = self._membership.view.fence
         if self._fenced != fence:
             if not await self._threads.call(self._members.fence, fence):
+                await self._go_past(fence)
                 return
             self._fenced = fence
         states, callbacks = await self._threads.call(self._members.make_due, self._membership.now(), fence)
         self._stats.tasks_partial += len(states)
         self._callbacks.written(0, callbacks)
         await self._gone.look(self._membership.configured())
+
+    async def _go_past(self, fence: int) -> None:
+        """A region has seen a higher number: another engine leads by now, or the number was lost."""
+        number = await self._threads.call(self._members.grow_fence)
+        if number:
+            text = (
+                f"the number of the leader was lost: it was {fence}, and regions have seen more; now {number}"
+            )
+            self._on_alert("leader", "warning", text)

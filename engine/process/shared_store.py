@@ -197,6 +197,7 @@ def _duties(
         membership,
         members,
         threads,
+        on_alert=core.on_alert,
         gone=delivery.gone,
         callbacks=core.callbacks,
         stats=core.stats,

@@ -281,3 +281,13 @@ def test_rows_come_by_the_time_of_their_region_which_never_goes_back(join: Calla
     assert was_there(first)
     store.commit(Batch(parked=[Parked("n", 1, "http://a/2", "t", "", 0.0)]))
     assert [was_there(row) for row in store.oldest_parked("n", 9)] == [True, False]
+
+
+def test_a_number_that_was_lost_grows_past_what_the_regions_have_seen(join: Callable[[str], Members]) -> None:
+    one, other = join("one"), join("other")
+    number = one.beat(About("one"), may_lead=True).fence + 7
+    assert one.fence(number)
+    assert other.grow_fence() == 0, "only of the one that leads"
+    assert one.grow_fence() == number + 1
+    assert other.beat(About("other"), may_lead=True).fence == number + 1
+    assert one.fence(number + 1)

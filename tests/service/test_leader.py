@@ -12,7 +12,7 @@ from tests.fakes.log_cache import LogCache
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.cluster_engine import cluster_engine
 from tests.rigs.cluster_load import Clients, never_came, wait_until_settled
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.redis_servers import RedisServer
 from tests.waiting import wait_until
 
@@ -25,6 +25,10 @@ SHORT = "takeover_s = 1\n"
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with RedisServer(tmp_path) as server:
         yield server
+
+
+def tables_of(url: str, cache: FakeNode) -> str:
+    return f'[store]\nurl = "{url}"\n{SHORT}' + fake_table(cache.url, name="edge-1")
 
 
 def view(engine: EngineProcess) -> dict[str, Any]:
@@ -103,3 +107,22 @@ def test_work_that_was_taken_from_a_paused_engine_counts_once(tmp_path: Path, re
             assert (task["state"], task["counter"], task["total"]) == ("done", 1, 1)
             assert task["updated_at"] == done["updated_at"]
         assert 2 <= len(answered) <= 3
+
+
+def test_a_number_of_the_leader_that_an_operator_deleted_grows_past_what_was_seen(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """What only the leader does is done: rows of a node that nobody configures fail at their time."""
+    with FakeNode() as edge, FakeNode() as removed:
+        engine = cluster_engine(tmp_path, redis.url, [edge, removed], store=SHORT, gone_after_s=3)
+        removed.stop()
+        with engine:
+            engine.wait_for(engine.submit(["http://img.example.com/x"], id="t"), "partial")
+            fence = view(engine)["fence"]
+        engine.configure(tables_of(redis.url, edge))
+        with engine:
+            redis.ask("DEL", "purgeline:{cluster}:fence")
+            found = engine.wait_for("t", "failed")
+            assert "gone: not configured" in found["errors"][-1]["reason"]
+            assert view(engine)["fence"] > fence
+            assert "number of the leader was lost" in engine.log()

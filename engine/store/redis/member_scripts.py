@@ -104,6 +104,17 @@ return 1
 """
 )
 
+GROW: Final = Script(
+    """
+-- KEYS leader, fence; ARGV consumer, number. Has the one that leads go past a number.
+-- Answers the one that it has then; 0: another leads.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local number = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[2]) + 1)
+redis.call('SET', KEYS[2], number)
+return number
+"""
+)
+
 LOCK: Final = Script(
     """
 -- KEYS lock; ARGV token, ms. Takes it, or keeps it.

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
-from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, LEAVE, LOCK, TAKE, UNLOCK
+from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, GROW, LEAVE, LOCK, TAKE, UNLOCK
 from engine.store.redis.records import Entry, read_entry, written_at
 from engine.tasks.records import Committed
 from engine.tasks.words import State
@@ -249,6 +249,16 @@ class Members:
             [FENCE.call([f"{tag}fence"], [number]) for tag in self._keys.tags], is_write=True
         )
         return all(replies)
+
+    def grow_fence(self) -> int:
+        """Have this engine's number go past what the regions have seen; 0: another engine leads.
+
+        Whoever leads has the greatest number, unless an operator deleted it, or a failover lost it.
+        """
+        seen = self._link.all([("GET", f"{tag}fence") for tag in self._keys.tags])
+        keys = [self._keys.cluster("leader"), self._keys.cluster("fence")]
+        command = GROW.call(keys, [self.store.consumer, max(int(number or 0) for number in seen)])
+        return int(self._link.one(*command, is_write=True))
 
     def make_due(self, now: float, fence: int) -> tuple[list[str], list[Callback]]:
         """Make stored tasks whose time has come partial; return their states, and callbacks to be sent.

@@ -28,6 +28,12 @@ class Store:
         self.fences.append(number)
         return not self.is_later
 
+    def grow_fence(self) -> int:
+        return 0
+
+    def alert(self, key: str, level: str, message: str) -> None:
+        self.log.append(message)
+
     def make_due(self, now: float, fence: int) -> tuple[list[str], list[Callback]]:
         assert fence == self.fences[-1]
         return self.due
@@ -45,7 +51,7 @@ def make() -> tuple[Leader, Store, Stats, Any]:
     stats = Stats()
     view = View("me", 4, [Member("me", About(nodes=["e1"]), lives=True, has_left=False)])
     membership: Any = SimpleNamespace(view=view, configured=lambda: {"e1"}, now=lambda: 5.0)
-    leader = Leader(membership, store, store, gone=store, callbacks=store, stats=stats)
+    leader = Leader(membership, store, store, on_alert=store.alert, gone=store, callbacks=store, stats=stats)
     return leader, store, stats, membership
 
 

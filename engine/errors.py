@@ -89,6 +89,10 @@ class StoreError(EngineError):
     """The store could not read or write; what was asked may not have been saved."""
 
 
+class NotCancelledError(StoreError):
+    """The engine that works on a task did not say that it is cancelled; asking again is safe."""
+
+
 class StoreDamagedError(StoreError):
     """The store's file is damaged; the engine does not start on it."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.base.background import Background
-from engine.errors import RequestError, StoreError
+from engine.errors import NotCancelledError, RequestError, StoreError
 from engine.intake.task_body import ID
 from engine.tasks import documents
 from engine.tasks.progress import is_cancelled
@@ -30,35 +30,47 @@ if TYPE_CHECKING:
 
 WRITE_LIMIT_S: Final = 5.0
 _OTHER_ENGINE_LIMIT_S: Final = 5.0
+_TAKEOVER_MAX_S: Final = 10.0  #: of a takeover a client's request waits no longer
+_ASK_AGAIN_S: Final = 1.0
 _POLL_S: Final = 0.05
 _OK: Final = 200
 
 
 class CancelElsewhere:
-    """Has tasks cancelled by the engines that work on them, with a store that those share."""
+    """Has tasks cancelled by the engines that work on them, with a store that those share.
 
-    def __init__(self, cluster: Cluster, reader: StoreReader) -> None:
+    Args:
+        cluster: asks them.
+        reader: tells which one has a task.
+        takeover_s: so long after its last sign of life the others take over what an engine had.
+    """
+
+    def __init__(self, cluster: Cluster, reader: StoreReader, takeover_s: float) -> None:
         self._cluster = cluster
         self._reader = reader
+        self._limit_s = _OTHER_ENGINE_LIMIT_S + min(takeover_s, _TAKEOVER_MAX_S)
 
     async def cancel(self, task_id: str) -> bool:
         """Let the engine that works on a task cancel it, and store that; False when none works on it.
 
+        One that takes the task over meanwhile is asked too, and again until it has begun with the task.
+
         Raises:
-            StoreError: that engine does not do it in time; it may be dead, and others take over soon.
+            StoreError: the store cannot be read or written; `NotCancelledError`: no engine does it in time.
         """
-        is_asked = False
-        until = asyncio.get_running_loop().time() + _OTHER_ENGINE_LIMIT_S
+        asked, ask_at = "", 0.0
+        now = asyncio.get_running_loop().time
+        until = now() + self._limit_s
         while live := await self._reader.read(self._cluster.members.store.live, task_id):
             if is_cancelled(live.progress):
                 return True  # what is on the wire is answered, or not, in its own time
-            if not is_asked:
+            if live.consumer != asked or now() >= ask_at:
                 await self._cluster.inbox.ask_to_cancel(live.consumer, task_id)
-                is_asked = True
-            if asyncio.get_running_loop().time() > until:
-                raise StoreError(f"the engine {live.consumer} that works on the task does not answer")
+                asked, ask_at = live.consumer, now() + _ASK_AGAIN_S
+            if now() > until:
+                raise NotCancelledError(f"the engine {live.consumer} that works on it does not answer")
             await asyncio.sleep(_POLL_S)
-        return is_asked
+        return bool(asked)
 
 
 class CancelTask:

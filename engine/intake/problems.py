@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.errors import BacklogFullError, EngineError, RequestError, StoreError
+from engine.errors import BacklogFullError, EngineError, NotCancelledError, RequestError, StoreError
 from engine.intake.replies import Reply
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def reply_of(exc: EngineError, *, with_hint: bool = True) -> Reply:
     if isinstance(exc, BacklogFullError):
         return problem(503, str(exc), headers={"Retry-After": f"{exc.retry_after_s:.0f}"})
     if isinstance(exc, StoreError):
+        what = "is not cancelled yet" if isinstance(exc, NotCancelledError) else "was not saved"
         return problem(
-            503, f"the task was not saved, try again: {exc}", headers={"Retry-After": str(_STORE_RETRY_S)}
+            503, f"the task {what}, try again: {exc}", headers={"Retry-After": str(_STORE_RETRY_S)}
         )
     return problem(500, "an error in the engine; its log says more")

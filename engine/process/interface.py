@@ -71,13 +71,15 @@ class TaskAnswers:
             replayed=replayed,
             retention_days=settings.retention_days,
         )
+        takeover_s = core.config.store.takeover_s
+        elsewhere = None if cluster is None else CancelElsewhere(cluster, core.reader, takeover_s)
         cancel = CancelTask(
             find,
             delivery.dispatch,
             core.savers,
             delivery.queues,
             peers=peers,
-            elsewhere=None if cluster is None else CancelElsewhere(cluster, core.reader),
+            elsewhere=elsewhere,
             write_limit_s=settings.saver_push_timeout_s + WRITE_LIMIT_S,
         )
         listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)

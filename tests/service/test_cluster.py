@@ -266,6 +266,21 @@ def test_a_task_that_a_killed_engine_had_cancelled_is_not_sent_by_another(
     assert sent <= set(edge.urls)
 
 
+def test_a_task_is_cancelled_while_it_changes_hands(engines: Engines, edge: FakeNode) -> None:
+    """The engine that has it does not answer; the one that takes it over is asked then."""
+    one, other = engines.start("one"), engines.start("other")
+    gate = Gate(edge)
+    task_id = one.submit([f"{URL}{number}" for number in range(5000)])
+    wait_until(lambda: edge.urls, what="the first request")
+    os.kill(one.pid, signal.SIGSTOP)
+    status, _, text = other.request("DELETE", f"/v1/engine/task/{task_id}")
+    assert (status, json.loads(text)["state"]) == (200, "cancelled")
+    gate.open()
+    os.kill(one.pid, signal.SIGCONT)
+    found = other.wait_for(task_id, "cancelled")
+    assert found["counter"] + found["cancelled"] == 5000
+
+
 def test_rows_that_waited_longer_than_they_may_fail_unsent(engines: Engines, edge: FakeNode) -> None:
     engine = engines.start("one", delay_ttl_s=1)
     edge.stop()

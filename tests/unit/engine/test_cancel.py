@@ -203,24 +203,32 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_another_engine_is_asked_once_and_waited_for() -> None:
     cluster: Any = Cluster(3)
-    assert await CancelElsewhere(cluster, cluster).cancel("t")
+    assert await CancelElsewhere(cluster, cluster, 0).cancel("t")
     assert cluster.asked == ["b/0.1"]
+
+
+async def test_one_that_takes_the_task_over_is_asked_too() -> None:
+    cluster: Any = Cluster(3)
+    has_it = iter(["b/0.1", "b/0.1", "c/0.1"])
+    cluster.live = lambda _: next((SimpleNamespace(consumer=name, progress=b"") for name in has_it), None)
+    assert await CancelElsewhere(cluster, cluster, 0).cancel("t")
+    assert cluster.asked == ["b/0.1", "c/0.1"]
 
 
 async def test_another_engine_is_not_waited_for_when_it_has_stored_that_the_task_is_cancelled() -> None:
     cluster: Any = Cluster(10**9)
     cluster.progress = b'{"state": "cancelled"}'
-    assert await CancelElsewhere(cluster, cluster).cancel("t")
+    assert await CancelElsewhere(cluster, cluster, 0).cancel("t")
 
 
 async def test_a_task_that_no_engine_works_on_needs_nobody() -> None:
     cluster: Any = Cluster(0)
-    assert not await CancelElsewhere(cluster, cluster).cancel("t")
+    assert not await CancelElsewhere(cluster, cluster, 0).cancel("t")
     assert cluster.asked == []
 
 
 async def test_an_engine_that_does_not_answer_in_time_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.api.cancel._OTHER_ENGINE_LIMIT_S", 0)
     cluster: Any = Cluster(10**9)
-    with pytest.raises(StoreError, match=r"the engine b/0\.1 that works on the task does not answer"):
-        await CancelElsewhere(cluster, cluster).cancel("t")
+    with pytest.raises(StoreError, match=r"the engine b/0\.1 that works on it does not answer"):
+        await CancelElsewhere(cluster, cluster, 0).cancel("t")

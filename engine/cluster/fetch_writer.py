@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from engine.cluster.fetch_changes import Begun
     from engine.cluster.threads import Threads
     from engine.store.redis.fetch_log import FetchLog
+
+_AT_ONCE: Final = 500  #: prefetches in one text; many may have come while a part was away
 
 
 class _Pending:
@@ -57,7 +59,7 @@ class FetchWriter:
 
     async def _write(self, parts: set[int], _answers: bool) -> set[int]:
         """Write what is pending in some parts; return those where nothing is left of it."""
-        taken = {part: self._pending.pop(part) for part in parts if part in self._pending}
+        taken = {part: self._take(part) for part in parts if part in self._pending}
         if not taken:
             return parts
         texts = {part: self._text(pending) for part, pending in taken.items()}
@@ -70,6 +72,16 @@ class FetchWriter:
             for _, on_written in taken[part].began:
                 on_written()
         return parts - (taken.keys() - written)
+
+    def _take(self, part: int) -> _Pending:
+        """Take what goes into one text. Ends wait for all begins: one of theirs may be among them."""
+        pending = self._pending.pop(part)
+        if len(pending.began) > _AT_ONCE:
+            rest = self._pending[part] = _Pending()
+            pending.began, rest.began = pending.began[:_AT_ONCE], pending.began[_AT_ONCE:]
+            pending.ended, rest.ended = rest.ended, pending.ended
+            self.lanes.ask()
+        return pending
 
     def _text(self, pending: _Pending) -> bytes:
         began = [begun for begun, _ in pending.began]

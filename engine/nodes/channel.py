@@ -124,11 +124,8 @@ class Channel:
     @property
     def waiting_count(self) -> int:
         """Requests that wait in memory."""
-        return len(self._backlog) + len(self._queue) + self._entering_count()
-
-    def _entering_count(self) -> int:
-        entering = None if self._fetches is None else self._fetches.entering
-        return 0 if entering is None else len(entering)
+        entering = 0 if self._fetches is None else self._fetches.entering_count
+        return len(self._backlog) + len(self._queue) + entering
 
     @property
     def coalesced(self) -> int:
@@ -194,10 +191,16 @@ class Channel:
             items = self._take_waiting(room)
             fetches.begin(items)
             return items
-        items = fetches.begin_entered(entering.take(room))
-        more = self._idle_count() - len(items) - len(entering)
+        entered, late = entering.take(room)
+        if late:
+            self.put_back(late)
+        items = fetches.begin_entered(entered)
+        more = self._idle_count() - len(items) - entering.count_prompt()
         if more > 0:
             entering.enter(self._take_waiting(more))
+        room_s = entering.next_room_s
+        if room_s is not None and (self._queue or self._backlog):
+            self.timer.add((self, "entering"), room_s, self.wake)
         return items
 
     def _idle_count(self) -> int:
@@ -260,7 +263,7 @@ class Channel:
     def _open_more(self) -> None:
         """Open a connection when there is more work than the open ones take."""
         sendable = len(self._backlog) + (len(self._queue) if self._health.takes_new else 0)
-        entering = self._entering_count()
+        entering = 0 if self._fetches is None else self._fetches.prompt_count
         sendable += entering
         open_count = len(self._connections) + len(self._connecting)
         if not sendable or open_count >= self.size or not self._may_connect():

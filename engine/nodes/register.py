@@ -8,6 +8,7 @@ and the register is looked at after purges were acked. What others have entered 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 SENT_WITHIN_S: Final = 5.0
 """A prefetch that was entered longer ago is entered once more before it is sent: an entry does not count for
 ever."""
+
+_HELD_UP_S: Final = 0.25
+"""One that is being entered for longer leaves its room to others: a part of the register may be away."""
+_HELD_UP_MAX: Final = 10_000  #: of one node that leave their room
 
 
 class Acks(Protocol):
@@ -95,7 +100,7 @@ class Entering:
         self._lasts_s = lasts_s + SENT_WITHIN_S
         self._on_ready = on_ready
         self._without_cancelled = without_cancelled
-        self._asked: dict[int, Item] = {}
+        self._asked: dict[int, tuple[Item, float]] = {}  # and when it was asked for
         self._ready: deque[tuple[Item, int, float]] = deque()  # what it is called by, when it was asked for
 
     def __repr__(self) -> str:
@@ -103,6 +108,19 @@ class Entering:
 
     def __len__(self) -> int:
         return len(self._asked) + len(self._ready)
+
+    def count_prompt(self) -> int:
+        """Return how many are to be sent soon: all but those that are held up."""
+        if len(self._asked) > _HELD_UP_MAX:
+            return len(self)
+        asked_since = self._now() - _HELD_UP_S
+        prompt = itertools.takewhile(lambda asked: asked[1] >= asked_since, reversed(self._asked.values()))
+        return len(self._ready) + sum(1 for _ in prompt)
+
+    @property
+    def next_room_s(self) -> float | None:
+        """In how many seconds those that are being entered leave their room; None: there are none."""
+        return _HELD_UP_S if self._asked else None
 
     def end(self, number: int) -> None:
         """A prefetch that was entered has ended."""
@@ -123,15 +141,19 @@ class Entering:
                 self._on_ready()
 
         number = self._ask(share.task.targets[index], task_ids_of(item), entered)
-        self._asked[number] = item
+        self._asked[number] = item, asked_at
 
     def _ask(self, target: str, task_ids: Sequence[str], on_entered: Callable[[], None]) -> int:
         url = target.partition("://")[2]
         return self._register.enter(url, self._nodes, task_ids, lasts_s=self._lasts_s, on_entered=on_entered)
 
-    def take(self, room: int) -> list[tuple[Item, int]]:
-        """Return up to *room* prefetches to send at once, and what each is called by."""
+    def take(self, room: int) -> tuple[list[tuple[Item, int]], list[Item]]:
+        """Return up to *room* prefetches to send at once, and what each is called by.
+
+        Also those whose entry is too old by now: they are to be entered again when it is their turn.
+        """
         taken: list[tuple[Item, int]] = []
+        late: list[Item] = []
         while self._ready and len(taken) < room:
             item, number, asked_at = self._ready.popleft()
             wanted = self._without_cancelled([item])
@@ -139,12 +161,12 @@ class Entering:
                 taken.append((wanted[0], number))
             else:
                 self._register.end(number)
-                self.enter(wanted)
-        return taken
+                late += wanted
+        return taken, late
 
     def take_all(self) -> list[Item]:
         """Return all that were not sent, and are to be: the node is down."""
-        items = [item for item, _, _ in self._ready] + list(self._asked.values())
+        items = [item for item, _, _ in self._ready] + [item for item, _ in self._asked.values()]
         for number in [*(number for _, number, _ in self._ready), *self._asked]:
             self._register.end(number)
         self._ready.clear()

@@ -181,6 +181,16 @@ class Fetches:
             without_cancelled=without_cancelled,
         )
 
+    @property
+    def entering_count(self) -> int:
+        """How many were taken to be sent, and are not on the wire yet."""
+        return 0 if self.entering is None else len(self.entering)
+
+    @property
+    def prompt_count(self) -> int:
+        """How many of these are to be sent soon."""
+        return 0 if self.entering is None else self.entering.count_prompt()
+
     def take_entering(self) -> list[Item]:
         """Return prefetches that were taken to be sent, and were not."""
         return [] if self.entering is None else self.entering.take_all()

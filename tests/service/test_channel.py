@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ from tests.rigs.delivery_rig import rig_of
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from engine.nodes.register import Acks
 
 
 def urls(count: int) -> list[str]:
@@ -62,3 +65,42 @@ async def test_closing_leaves_what_waits_and_opens_nothing_more(tmp_path: Path) 
             await until(lambda: rig.node("edge-1").in_flight == 0)
             assert rig.node("edge-1").waiting_count == 5
             assert len(list(rig.store.journal())) == 1
+
+
+class HeldUp:
+    """A register of all engines of which the part for one host is away for a while."""
+
+    def __init__(self) -> None:
+        self.held_up: list[Callable[[], None]] | None = []
+        self.count = 0
+
+    def enter(self, url: str, *_: object, on_entered: Callable[[], None], **__: object) -> int:
+        if self.held_up is not None and url.startswith("away.com/"):
+            self.held_up.append(on_entered)
+        else:
+            asyncio.get_running_loop().call_soon(on_entered)
+        self.count += 1
+        return self.count
+
+    def end(self, number: int) -> None:
+        """It is over."""
+
+    def look(self, acks: Acks) -> None:
+        acks.looked(acks.items, 0.0)
+
+
+async def test_prefetches_that_cannot_be_entered_hold_up_no_others(tmp_path: Path) -> None:
+    """A part of the log of prefetches may be away for hours; those of its hosts go when it is back."""
+    register = HeldUp()
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, prefetch_concurrency=2) as rig:
+            rig.node("edge-1").share(register)
+            away = rig.submit(action="prefetch", targets=[f"http://away.com/{n}" for n in range(5)])
+            await until(lambda: register.held_up)
+            await rig.stored(rig.submit(action="prefetch", targets=urls(5)), "done")
+            assert len(edge.requests) == 5
+            waiting, register.held_up = register.held_up or [], None
+            for entered in waiting:
+                entered()
+            await rig.stored(away, "done")
+            assert len(edge.requests) == 10

@@ -79,24 +79,25 @@ def test_a_prefetch_is_taken_when_it_is_entered_and_not_before() -> None:
     bench = Bench()
     one, two = prefetch(URL)[0], prefetch(OTHER)[0]
     bench.entering.enter([one, two])
-    assert (bench.entering.take(8), len(bench.entering)) == ([], 2)
+    assert (bench.entering.take(8), len(bench.entering)) == (([], []), 2)
     bench.register.entered[2]()
     assert bench.ready == 1
-    assert bench.entering.take(8) == [(two, 2)]
+    assert bench.entering.take(8) == ([(two, 2)], [])
     assert (len(bench.entering), bench.register.ended) == (1, [])
     assert bench.register.lasts_s == [60 + SENT_WITHIN_S] * 2  # it may be sent so much later
 
 
-def test_one_that_was_entered_too_long_ago_is_entered_again() -> None:
+def test_one_that_was_entered_too_long_ago_is_given_back_to_be_entered_again() -> None:
     bench = Bench()
     [item] = prefetch(URL)
     bench.entering.enter([item])
     bench.register.entered[1]()
     bench.clock.go(SENT_WITHIN_S + 1)
-    assert bench.entering.take(1) == []
-    assert bench.register.ended == [1]
+    assert bench.entering.take(1) == ([], [item])
+    assert (bench.register.ended, len(bench.entering)) == ([1], 0)
+    bench.entering.enter([item])
     bench.register.entered[2]()
-    assert bench.entering.take(1) == [(item, 2)]
+    assert bench.entering.take(1) == ([(item, 2)], [])
 
 
 async def test_a_page_that_was_entered_too_long_ago_is_entered_again() -> None:
@@ -117,7 +118,7 @@ def test_one_that_was_cancelled_is_not_taken_and_has_ended() -> None:
     [item] = bench.cancelled = prefetch(URL)
     bench.entering.enter([item])
     bench.register.entered[1]()
-    assert bench.entering.take(1) == []
+    assert bench.entering.take(1) == ([], [])
     assert (bench.register.ended, len(bench.entering)) == ([1], 0)
 
 
@@ -128,7 +129,7 @@ def test_a_node_that_goes_away_gets_back_what_was_not_sent() -> None:
     bench.register.entered[1]()
     assert bench.entering.take_all() == [one, two]
     bench.register.entered[2]()  # it comes too late
-    assert bench.entering.take(8) == []
+    assert bench.entering.take(8) == ([], [])
     assert sorted(bench.register.ended) == [1, 2]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +217,20 @@ async def test_what_a_failover_lost_before_anybody_looked_is_entered_again() -> 
         await until(lambda: len(log.texts[1]) == 2)
         await one.look(URL)
         assert one.sees()
+
+
+async def test_many_that_came_while_a_part_was_away_are_written_in_groups_and_ends_after_begins() -> None:
+    async with engines() as (log, one, other):
+        log.away = {1}
+        entered: list[int] = []
+        numbers = [other.enter(f"http://a.com/{n}", partial(entered.append, n)) for n in range(1200)]
+        other.register.end(numbers[-1])
+        log.away = set()
+        await until(lambda: len(entered) == 1199)
+        assert max(map(len, log.texts[1])) < 100_000
+        await one.look(URL)
+        await until(lambda: not one.sees("http://a.com/1199"))
+        assert one.sees("http://a.com/1198")
 
 
 async def test_a_busy_engine_looks_no_more_than_some_times_a_second() -> None:

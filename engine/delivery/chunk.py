@@ -47,6 +47,7 @@ class Chunk:
         self.done_rows: list[ParkedRow] = []  #: they are settled
         self.absent_rows: set[RowKey] = set()  #: of them those of which the cache had nothing
         self.failed_rows: list[tuple[ParkedRow, str]] = []  #: answered with no success, or too old; why
+        self.parted_rows: list[ParkedRow] = []  #: host-wide ones, answered with no success
         self.is_cut = False  #: the node went down again
         self._node = node
         self._store = store
@@ -181,7 +182,8 @@ class Chunk:
         """Note rows that were answered, but not with success."""
         for index in indexes:
             rows = self._rows[(share.operation, share.task.targets[index])]
-            self.failed_rows += [(row, reason) for row in rows]
+            self.failed_rows += [(row, reason) for row in rows if not row.stands_for]
+            self.parted_rows += [row for row in rows if row.stands_for]
         self._count_answered(len(indexes))
 
     def parked(self, share: Share, indexes: Sequence[int]) -> None:

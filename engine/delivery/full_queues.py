@@ -1,7 +1,10 @@
 """Delay queues with as many rows as they may have (``delay_rows_max``).
 
 Nothing that was accepted is dropped: an operator is told, and tasks that would only add rows to full queues
-are refused with 503. What other tasks leave for such a node is kept, so the limit may be passed.
+are refused with 503. Where the node can purge a whole host its rows become host-wide ones (`host_rows`), and
+tasks are taken until there is a tenth more than the limit all the same. What other tasks leave for a full
+node is kept, so the limit may be passed. No row of a prefetch is replaced: tasks that only prefetch are
+refused.
 """
 
 from __future__ import annotations
@@ -9,21 +12,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.errors import BacklogFullError
+from engine.nodes.ability import host_wide_for
+from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from engine.config.tables import NodeConfig
     from engine.nodes.health import Health
     from engine.nodes.holds import Holds
+    from engine.tasks.plan import Plan, Step
     from engine.tasks.task import Task
 
 _RETRY_AFTER_S: Final = 60.0
+_MORE_SHARE: Final = 10
+_TOLD_SHARE: Final = 100
 _LOW: Final = 0.9  #: a queue is full until so much of the limit is left
 
 
 class KeepingNode(Protocol):
     """What is asked of a node: whether it would take a subtask, or its delay queue."""
 
+    config: NodeConfig
     health: Health
     holds: Holds
 
@@ -41,22 +51,40 @@ class FullQueues:
         self, nodes: Mapping[str, KeepingNode], rows_max: int, on_alert: Callable[[str, str, str], None]
     ) -> None:
         self.names: set[str] = set()  #: of their nodes; changed here only
+        self.low = int(_LOW * rows_max)  #: a queue is full until it has fewer rows
+        self._most = rows_max + rows_max // _MORE_SHARE  # where rows become host-wide ones
+        self.on_full: Callable[[str], None] = _ignore
+        """Told of a node with a full queue, and again when it has grown."""
+        self._depths: dict[str, int] = {}  # of full queues
+        self._told_at: dict[str, int] = {}  # depths at which that is told again
         self._nodes = nodes
         self._rows_max = rows_max
         self._on_alert = on_alert
 
     def note(self, name: str, depth: int) -> None:
         """Take note of how many rows a node has."""
+        if depth >= self._rows_max:
+            self._depths[name] = depth
+            if depth >= self._told_at.get(name, 0):
+                self._told_at[name] = depth + max(1, self._rows_max // _TOLD_SHARE)
+                self.on_full(name)
         if depth >= self._rows_max and name not in self.names:
             self.names.add(name)
-            text = (
-                f"the delay queue of {name} is full: {depth} rows (delay_rows_max {self._rows_max}); tasks "
-                "for which it is the only node are answered 503 until the node takes what it has"
-            )
-            self._on_alert(f"delay:{name}", "error", text)
-        elif name in self.names and depth < _LOW * self._rows_max:
+            self._on_alert(f"delay:{name}", "error", self._text(name, depth))
+        elif name in self.names and depth < self.low:
             self.names.discard(name)
+            self._told_at.pop(name, None)
             self._on_alert(f"delay:{name}", "resolved", f"the delay queue of {name} is not full any more")
+
+    def _text(self, name: str, depth: int) -> str:
+        node = self._nodes.get(name)
+        replaced = ""
+        if node is not None and host_wide_for(node.config, Operation.PURGE_URL) is not None:
+            replaced = f"they are replaced by purges of whole hosts where that helps; from {self._most} on "
+        return (
+            f"the delay queue of {name} is full: {depth} rows (delay_rows_max {self._rows_max}); {replaced}"
+            "tasks for which it is the only node are answered 503 until the node takes what it has"
+        )
 
     def check(self, task: Task) -> None:
         """Refuse a task that would only add rows to full queues.
@@ -70,6 +98,18 @@ class FullQueues:
         for step in plan.steps:
             node = self._nodes[step.node]
             is_held = any(node.holds.is_held(step.operation, target) for target in task.targets)
-            if not node.health.keeps_rows and not is_held:
+            if not is_held and (not node.health.keeps_rows or self._can_join(node.config, step)):
                 return
-        raise BacklogFullError(f"the delay queue of {plan.steps[0].node}", retry_after_s=_RETRY_AFTER_S)
+        raise self._error(plan)
+
+    def _can_join(self, node: NodeConfig, step: Step) -> bool:
+        """Tell whether what a step adds to a full queue may become host-wide rows, with room for those."""
+        has_room = self._depths.get(step.node, 0) < self._most
+        return has_room and host_wide_for(node, step.operation) is not None
+
+    def _error(self, plan: Plan) -> BacklogFullError:
+        return BacklogFullError(f"the delay queue of {plan.steps[0].node}", retry_after_s=_RETRY_AFTER_S)
+
+
+def _ignore(_name: str) -> None:
+    """Tell nobody."""

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 from engine.errors import StoreError
-from engine.tasks.records import LastSeen, Sighting
+from engine.tasks.records import LastSeen, Sighting, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from engine.delivery.claims import Claims
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
     from engine.delivery.reasons import Reasons
-    from engine.delivery.redelivery import Claims
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.tasks.task import NodeRef
@@ -255,7 +255,7 @@ class GoneNodes:
         for saver in self._savers.savers:
             while rows := await self._reader.read(saver.store.parked_of, name, _ROWS):
                 await self._results.fail(name, saver, rows, reason, layer="" if seen is None else seen.layer)
-                count += len(rows)
+                count += sum(len(rows_of(row)) for row in rows)
         if count:
             logger.warning("{} subtasks of {} have failed: {}", count, name, reason)
             self._on_released()

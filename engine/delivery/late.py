@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from engine.tasks.records import Delivered
+from engine.tasks.records import Delivered, rows_of
 from engine.tasks.words import UNPURGED, Operation
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class LateResults:
     ) -> bool:
         """Fold rows into their tasks and drop them, in one transaction; wait until that is written.
 
+        A host-wide row is what it stands for.
         Prefetches that wait for a failed purge of the same node fail with it.
 
         Args:
@@ -75,15 +76,18 @@ class LateResults:
         """
         if not done and not failed:
             return False
+        done = [one for row in done for one in rows_of(row)]
+        failed = [(one, reason) for row, reason in failed for one in rows_of(row)]
         if failed:
             failed = [*failed, *await self._unpurged(node, saver, failed)]
         now = time.time()
-        delivered: dict[RowKey, Delivered] = {}
+        delivered: dict[tuple[RowKey, int, str], Delivered] = {}
         for row, reason in [*((row, "") for row in done), *failed]:
-            if row.key not in delivered:
+            key = (row.key, row.operation, row.target)
+            if key not in delivered:
                 is_absent = not reason and row.key in absent
                 is_told = not self._is_shared and self._fold_in_memory(row, reason, is_absent=is_absent)
-                delivered[row.key] = Delivered(row, node.layer, now, reason, is_told, is_absent)
+                delivered[key] = Delivered(row, node.layer, now, reason, is_told, is_absent)
         self._stats.subtasks_redelivered += len(delivered)
         self.unfolded += len(delivered)
         try:
@@ -115,7 +119,7 @@ class LateResults:
         now = time.time()
         delivered = [
             Delivered(row, layer, now, reason, not self._is_shared and self._fold_in_memory(row, reason))
-            for row in rows
+            for row in (one for row in rows for one in rows_of(row))
         ]
         await self._queues.drop(saver, name, delivered)
 

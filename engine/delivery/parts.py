@@ -12,6 +12,7 @@ from engine.delivery.dispatch import Dispatch
 from engine.delivery.endings import Endings
 from engine.delivery.full_queues import FullQueues
 from engine.delivery.gone import GoneNodes
+from engine.delivery.host_rows import HostRows
 from engine.delivery.journal_rows import JournalRows
 from engine.delivery.late import LateResults
 from engine.delivery.load import Load
@@ -47,6 +48,7 @@ class Delivery:
     endings: Endings
     late: LateResults
     redelivery: Redelivery
+    host_rows: HostRows
     sweep: Sweep
     dispatch: Dispatch
     events: NodeEvents
@@ -106,6 +108,7 @@ def build_delivery(
         now=around.clock.now,
         ttl_s=ttl_s,
     )
+    host_rows = HostRows(redelivery, queues, full, nodes, savers, reader=reader)
     gone = _make_gone(
         around, queues, late, redelivery, reasons=reasons, gone_after_s=gone_after_s, is_shared=is_shared
     )
@@ -117,6 +120,7 @@ def build_delivery(
         endings=endings,
         late=late,
         redelivery=redelivery,
+        host_rows=host_rows,
         sweep=Sweep(
             redelivery, late, nodes, savers, reader, queues=queues, now=around.clock.now, ttl_s=ttl_s
         ),

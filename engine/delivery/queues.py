@@ -7,10 +7,13 @@ count per node and saver. `Redelivery` empties the queues.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from engine.base.background import Background
 from engine.base.futures import settle_once
+from engine.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +51,7 @@ class DelayQueues:
         self._loop = asyncio.get_running_loop()
         self._counts: dict[str, dict[Saver, _Count]] = {}
         self._counting = asyncio.Lock()
+        self._background = Background()
         self._oldest_at: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -141,8 +145,19 @@ class DelayQueues:
         """Drop all rows of a task that is cancelled: node → how many there are."""
         saver = self._savers.of(task_id)
         gone = [self._count(name, saver).go(count) for name, count in counts.items()]
-        saver.unpark_task(task_id, partial(_call_all, gone))
+        recount = partial(self._recount_joined_soon, list(counts), saver)
+        saver.unpark_task(task_id, partial(_call_all, [*gone, recount]))
         self.on_cancelled(task_id)
+
+    def _recount_joined_soon(self, names: list[str], saver: Saver) -> None:
+        self._background.start(self._recount_joined(names, saver))
+
+    async def _recount_joined(self, names: list[str], saver: Saver) -> None:
+        """Count again where one row stood for several subtasks of a cancelled task."""
+        with contextlib.suppress(StoreError):  # the next delivery counts, too
+            for name in names:
+                if await self._reader.read(saver.store.host_rows, name, 1):
+                    await self.recount(name)
 
     def cancelled(self, task_id: str) -> None:
         """A task that is only in the store is cancelled there: what of it is about to be delivered is not."""
@@ -161,7 +176,7 @@ class DelayQueues:
     async def drop(self, saver: Saver, name: str, delivered: list[Delivered]) -> None:
         """Drop delivered rows of a node, and tell their tasks; wait until that is written."""
         written: asyncio.Future[None] = self._loop.create_future()
-        gone = self._count(name, saver).go(len(delivered))
+        gone = self._count(name, saver).go(len({settled.row.key for settled in delivered}))
         saver.deliver(delivered, partial(_call_all, [gone, partial(settle_once, written, None)]))
         await written
         self._full.note(name, self.depth(name))

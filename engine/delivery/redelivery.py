@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
@@ -30,10 +30,11 @@ from engine.nodes.health import NodeState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from engine.delivery.claims import Claims
+    from engine.delivery.host_wide import HostWide
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
     from engine.delivery.reasons import Reasons
-    from engine.delivery.sent import WasThere
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -43,19 +44,6 @@ _EARLY_ROWS: Final = 20_000
 _READ_RETRY_S: Final = 1.0
 _OTHER_DELIVERS_S: Final = 0.2
 _LATER_LEAST_S: Final = 0.25  #: rows that may be sent again at nearly the same time go together
-
-
-class Claims(Protocol):
-    """Who may deliver a node's queue, among engines that share it."""
-
-    async def take(self, node: str) -> bool:
-        """Claim a node's queue, or keep it; False: another engine has it."""
-
-    async def give_back(self, node: str) -> None:
-        """Let others have it."""
-
-    async def moment(self) -> WasThere:
-        """Return what tells which rows are in their queues now."""
 
 
 class Redelivery:
@@ -86,6 +74,7 @@ class Redelivery:
         ttl_s: float = 0,
     ) -> None:
         self.claims: Claims | None = None  #: with a shared store
+        self.host_wide: HostWide | None = None
         self._queues = queues
         self._results = results
         self._nodes = nodes
@@ -222,6 +211,8 @@ class Redelivery:
     async def stop(self) -> None:
         """Stop delivering; the rows stay."""
         self._is_stopped = True
+        if self.host_wide is not None:
+            self.host_wide.stop()
         for handle in self._later.values():
             handle.cancel()
         for task in self._deliveries.values():
@@ -241,6 +232,8 @@ class Redelivery:
             self._again.discard(node.name)
             self._due_rows.begin(node.name)
             try:
+                if self.host_wide is not None:
+                    await self.host_wide.part_refused(node)
                 if node.state is NodeState.RETURNING:
                     await self._send_early(node)
                 while await self._deliver_turn(node):
@@ -322,6 +315,8 @@ class Redelivery:
                 node, saver, chunk.done_rows, chunk.failed_rows, absent=chunk.absent_rows
             ):
                 self.deliver_released()
+            if chunk.parted_rows and self.host_wide is not None:
+                await self.host_wide.part_failed(node, saver, chunk.parted_rows)
             if chunk.is_cut:
                 break  # the node went down, and may be back by now: ask again
         return True

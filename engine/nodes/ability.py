@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.nodes import drivers
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
     from engine.config.tables import NodeConfig
+
+
+_HOST_WIDE: Final = {
+    Operation.PURGE_URL: Operation.PURGE_HOST,
+    Operation.PURGE_PREFIX: Operation.PURGE_HOST,
+    Operation.SOFT_URL: Operation.SOFT_HOST,
+    Operation.SOFT_PREFIX: Operation.SOFT_HOST,
+}
+HOST_WIDE: Final = frozenset({Operation.PURGE_HOST, Operation.SOFT_HOST})
+
+
+def host_wide_for(node: NodeConfig, operation: int) -> Operation | None:
+    """Return the purge of a whole host that *node* can do instead of one by URL or prefix; None: it cannot.
+
+    A soft purge becomes a hard one only where the node does it as a hard one anyway.
+    """
+    wide = _HOST_WIDE.get(Operation(operation))
+    if wide is None:
+        return None
+    able = drivers.capabilities(node)
+    is_hard_anyway = operation not in able and drivers.sent_for(node, wide) is not None
+    return wide if wide in able or is_hard_anyway else None
 
 
 def incapable_of(node: NodeConfig) -> frozenset[int]:

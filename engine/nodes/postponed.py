@@ -25,7 +25,7 @@ from engine.nodes.holds import FORGOTTEN_AFTER_S, PAUSE_FIRST_S, PAUSE_MAX_S, Ho
 from engine.tasks.words import host_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Collection, Hashable, Iterable
 
     from engine.nodes.holds import Pair
     from engine.nodes.queue import Item
@@ -149,6 +149,10 @@ class Postponed:
         if wrong is not None and wrong.due_at > self._now():
             return True
         return self.holds.wait_s(operation, target) > 0
+
+    def gone_wrong(self, operations: Collection[int]) -> set[tuple[int, str]]:
+        """Return the requests of some operations that went wrong and were not acked since."""
+        return {request for request in self._requests if request[0] in operations}
 
     def supersedes(self, operation: int, target: str) -> bool:
         """Tell whether a wide purge may stand for others: it is not postponed, refused or held."""

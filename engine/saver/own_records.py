@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.saver.work import Work
-    from engine.tasks.records import Callback, CallbackKey, Delivered, JournalKey, Noted, Parked, Sighting
+    from engine.tasks.records import (
+        Callback,
+        CallbackKey,
+        Delivered,
+        Joined,
+        JournalKey,
+        Noted,
+        Parked,
+        ParkedRow,
+        Sighting,
+    )
     from engine.tasks.task import Task
 
 
@@ -81,6 +91,14 @@ class OwnRecords(ABC):
     def drop_orphans(self, task_ids: list[str]) -> None:
         """Drop the delay-queue rows of tasks that are worked again from the start."""
         self._own_work().batch.orphans += task_ids
+
+    def join(self, joined: list[Joined]) -> None:
+        """Put host-wide rows in the place of others."""
+        self._own_work(len(joined)).batch.joined += joined
+
+    def part(self, rows: list[ParkedRow]) -> None:
+        """Put the rows that host-wide ones stand for in their place."""
+        self._own_work(len(rows)).batch.parted += rows
 
     def note(self, noted: list[Noted]) -> None:
         """Tell stored tasks why their rows wait."""

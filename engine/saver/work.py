@@ -28,6 +28,8 @@ _LISTS: Final = (
     "callbacks_over",
     "noted",
     "sightings",
+    "joined",
+    "parted",
 )
 """Parts of a batch that are lists of the engine's own records."""
 
@@ -141,6 +143,8 @@ class Work:
                     left.unparked_tasks,
                     left.noted,
                     left.sightings,
+                    left.joined,
+                    left.parted,
                 ),
             )
         )

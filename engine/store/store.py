@@ -89,7 +89,10 @@ class Store(Protocol):
         """Return the nodes that have rows which wait for their parents."""
 
     def parked_of(self, node: str, limit: int) -> list[ParkedRow]:
-        """Return the oldest rows of a delay queue, also those that wait for their parents."""
+        """Return the oldest rows of a delay queue, also those that wait for their parents.
+
+        This and all that reads rows which may go now gives host-wide rows, too.
+        """
 
     def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
         """Return the oldest rows of a delay queue that may go now; on request without prefetches."""
@@ -105,6 +108,9 @@ class Store(Protocol):
         About *limit* rows, oldest first within a page; a place of 0 is the end. Rows that go meanwhile may
         make a later page of a shared store begin some rows too far.
         """
+
+    def host_rows(self, node: str, limit: int) -> list[ParkedRow]:
+        """Return the oldest host-wide rows of a node: those that stand for others."""
 
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """Return a node's rows of prefix and host purges that may go now, newest first, 1000 at the most."""

@@ -5,6 +5,8 @@ Savers write batches of these, stores read and write them, and nothing here know
 
 from __future__ import annotations
 
+import base64
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,7 +57,10 @@ class Parked(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class ParkedRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A `Parked` as it is read back, with its key and its place: older rows have smaller places."""
+    """A `Parked` as it is read back, with its key and its place: older rows have smaller places.
+
+    A host-wide row stands for several subtasks of one task; see `engine.delivery.host_rows`.
+    """
 
     key: RowKey
     seq: float
@@ -65,6 +70,15 @@ class ParkedRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     task_id: str
     after: str
     parked_at: float
+    stands_for: str = ""  #: of a host-wide row: the rows that it replaces, see `packed`
+
+
+class Joined(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Rows of one task and node that wait for no parent and become one host-wide row."""
+
+    rows: list[ParkedRow]  #: oldest first
+    operation: int
+    host: str
 
 
 class Sighting(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -142,6 +156,8 @@ class Batch(msgspec.Struct):
     callbacks_over: list[CallbackKey] = []
     noted: list[Noted] = []
     sightings: list[Sighting] = []
+    joined: list[Joined] = []  #: those of tasks with a document; others stay rows
+    parted: list[ParkedRow] = []  #: host-wide rows that become what they stand for again
     is_probe: bool = False  #: nothing to write but a sign that writing works
 
     @property
@@ -160,6 +176,8 @@ class Batch(msgspec.Struct):
             or self.callbacks_over
             or self.noted
             or self.sightings
+            or self.joined
+            or self.parted
             or self.is_probe
         )
 
@@ -183,6 +201,22 @@ class Depth(msgspec.Struct, frozen=True):
     count: int
     oldest_at: float  #: UNIX seconds
     ready: int = 0  #: rows that may go now; an embedded store need not say
+
+
+def packed(rows: Sequence[tuple[int, str]]) -> str:
+    """Return operations and targets of rows as a host-wide row keeps them: ASCII without spaces."""
+    return base64.b64encode(zlib.compress(msgspec.json.encode(rows))).decode()
+
+
+def rows_of(row: ParkedRow) -> list[ParkedRow]:
+    """Return the rows that a row stands for, all with its key; of any but a host-wide one itself."""
+    if not row.stands_for:
+        return [row]
+    pairs = msgspec.json.decode(zlib.decompress(base64.b64decode(row.stands_for)), type=list[tuple[int, str]])
+    return [
+        msgspec.structs.replace(row, operation=operation, target=target, stands_for="")
+        for operation, target in pairs
+    ]
 
 
 def token_of_row(row: ParkedRow) -> str:

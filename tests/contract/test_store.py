@@ -14,7 +14,17 @@ import pytest
 from engine.errors import StoreDamagedError, StoreError
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Accepted, Batch, Callback, Delivered, Parked, ParkedRow, Sighting
+from engine.tasks.records import (
+    Accepted,
+    Batch,
+    Callback,
+    Delivered,
+    Joined,
+    Parked,
+    ParkedRow,
+    Sighting,
+    rows_of,
+)
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
 
@@ -498,6 +508,92 @@ def test_rows_of_some_operations_are_counted_by_host(store: Store) -> None:
     }
     assert store.count_parked("n", [Operation.PURGE_HOST]) == [(Operation.PURGE_HOST, "b.com", 1, 300.0)]
     assert store.count_parked("n", []) == []
+
+
+def joined(rows: list[ParkedRow]) -> Joined:
+    return Joined(rows, int(Operation.PURGE_HOST), "a.com")
+
+
+def test_rows_of_a_task_become_one_that_stands_for_them_and_settle_with_it(make: Callable[[], Store]) -> None:
+    store = make()
+    urls = [parked(f"http://a.com/{number}") for number in range(30)]
+    behind = parked("http://a.com/0", node="below", after="n")
+    fetch = parked("http://a.com/1", after="n", op=Operation.PREFETCH)
+    prefix = parked("http://a.com/i/", op=Operation.PURGE_PREFIX)
+    others = [parked("http://a.com/", task="u"), behind, fetch, prefix]
+    store.commit(Batch(documents={**partial("t", 33), **partial("u", 1)}, parked=[*urls, *others]))
+    rows = [row for row in store.oldest_parked("n", 100) if row.task_id == "t"]
+    assert len(rows) == 31
+    store.commit(Batch(joined=[joined(rows)]))
+    store = make()
+    assert store.depth("n").count == store.depths()["n"].count == store.pin()("n") == 3
+    (other, host) = store.oldest_parked("n", 100, True)
+    if other.task_id == "t":
+        other, host = host, other
+    assert (host.operation, host.target, host.task_id) == (Operation.PURGE_HOST, "a.com", "t")
+    assert sorted(one.target for one in rows_of(host)) == sorted(row.target for row in rows)
+    assert {one.key for one in rows_of(host)} == {host.key}
+    assert store.host_rows("n", 10) == [host]
+    assert store.wide_parked("n") == [host]
+    assert store.parked_like("n", [(Operation.PURGE_HOST, "a.com")], [other, host]) == [host]
+    assert host in store.parked_of("n", 10)
+    assert host in store.expired("n", 1e12, 10)
+    page, place = store.parked_page("n", 0, 100)
+    while place:
+        more, place = store.parked_page("n", place, 100)
+        page += more
+    assert sorted(str(row.key) for row in page) == sorted(str(row.key) for row in (other, host))
+    assert store.orphans() == []
+    store.commit(of_rows(rows_of(host)))
+    document = json.loads(store.document("t") or b"")
+    assert (document["counter"], document["delayed"], document["failed"]) == (32, 2, 0)
+    assert targets(store.oldest_parked("below", 10)) == ["http://a.com/0"], "its parent's purge is done"
+    assert sorted(targets(store.oldest_parked("n", 10))) == ["http://a.com/", "http://a.com/1"]
+    store.commit(of_rows(rows_of(host)))
+    assert json.loads(store.document("t") or b"")["counter"] == 32, "counted once"
+
+
+def test_a_host_wide_row_becomes_what_it_stands_for_again(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 3), parked=[parked(f"http://a.com/{n}") for n in range(3)]))
+    before = store.oldest_parked("n", 10)
+    store.commit(Batch(joined=[joined(before)]))
+    [host] = store.oldest_parked("n", 10)
+    store.commit(Batch(parted=[host]))
+    after = store.oldest_parked("n", 10)
+    assert sorted(targets(after)) == sorted(targets(before))
+    assert not any(row.stands_for for row in after)
+    assert store.host_rows("n", 10) == []
+    store.commit(Batch(parted=[host]))
+    assert store.depth("n").count == 3, "what was parted is not parted again"
+    store.commit(of_rows(after, reason="refused"))
+    assert json.loads(store.document("t") or b"")["failed"] == 3
+    assert store.depths() == {}
+
+
+def test_a_host_wide_row_goes_with_its_task_and_rows_that_have_gone_are_not_joined(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 3), parked=[parked(f"http://a.com/{n}") for n in range(3)]))
+    rows = store.oldest_parked("n", 10)
+    store.commit(of_rows(rows[:2]))
+    store.commit(Batch(joined=[joined(rows)]))
+    assert targets(store.oldest_parked("n", 10)) == targets(rows[2:])
+    store.commit(
+        Batch(documents=partial("u", 2), parked=[parked(f"http://a.com/{n}", task="u") for n in "xy"])
+    )
+    store.commit(Batch(joined=[joined([row for row in store.oldest_parked("n", 10) if row.task_id == "u"])]))
+    assert [row.task_id for row in store.host_rows("n", 10)] == ["u"]
+    store.commit(Batch(cancelled={"u": 9.0}))
+    assert json.loads(store.document("u") or b"")["state"] == "cancelled"
+    assert store.host_rows("n", 10) == []
+    assert store.depth("n").count == 1
+
+
+def test_rows_of_a_task_without_a_document_stay(store: Store) -> None:
+    """It may begin again from the journal, in a version that knows no host-wide rows."""
+    store.commit(Batch(parked=[parked(f"http://a.com/{n}") for n in range(3)]))
+    rows = store.oldest_parked("n", 10)
+    store.commit(Batch(joined=[joined(rows)]))
+    assert store.host_rows("n", 10) == []
+    assert store.depth("n").count == 3
 
 
 def test_late_delivery_is_folded_into_the_stored_document(store: Store) -> None:

@@ -96,6 +96,7 @@ class Rig:
                 on_alert=lambda *alert, **facts: self.alerts.append(alert),
             ),
             ttl_s=config.engine.delay_ttl_s,
+            rows_max=config.engine.delay_rows_max,
         )
         self.dispatch = self.delivery.dispatch
         self.load = self.delivery.load

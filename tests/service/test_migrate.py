@@ -17,7 +17,7 @@ from engine.errors import ConfigError, StoreError
 from engine.store.layout import check_layout
 from engine.store.redis.store import RedisStore
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Accepted, Batch, Callback, Committed, Parked
+from engine.tasks.records import Accepted, Batch, Callback, Committed, Joined, Parked, ParkedRow
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
@@ -86,6 +86,24 @@ def test_everything_arrives_in_its_order(tmp_path: Path) -> None:
     had, has = migrate(source, target, tmp_path)
     assert had == has == FILLED
     assert content(target) == before == content(source)
+
+
+def test_host_wide_rows_arrive_as_what_they_stand_for(tmp_path: Path) -> None:
+    source, target = side(tmp_path, "sqlite:"), side(tmp_path, "sqlite:other")
+    fill(source)
+    before = content(source, in_order=False)
+    assert isinstance(source, EmbeddedSide)
+    with source.opened():
+        [store] = source.stores
+        by_task: dict[str, list[ParkedRow]] = {}
+        for one in store.oldest_parked("n", 10_000):
+            by_task.setdefault(one.task_id, []).append(one)
+        several = [rows for rows in by_task.values() if len(rows) > 1]
+        store.commit(Batch(joined=[Joined(rows, int(Operation.PURGE_HOST), "a") for rows in several]))
+        assert store.host_rows("n", 10)
+    had, has = migrate(source, target, tmp_path)
+    assert had == has == FILLED
+    assert content(target, in_order=False) == before
 
 
 def test_another_number_of_files_takes_the_same_tasks(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_delayed_purge_that_is_refused_waits_until_the_access_list_is_mended(t
 
 
 def test_a_full_delay_queue_turns_tasks_away_that_have_no_other_node(tmp_path: Path) -> None:
-    """What was accepted before is kept and delivered; then there is room again."""
+    """What was accepted before is kept and delivered; then there is room again. No host is purged instead."""
 
     def ask(**body: object) -> tuple[int, dict[str, str], bytes]:
         return engine.request("POST", "/v1/engine/task", json.dumps(body).encode())
@@ -244,7 +244,7 @@ def test_a_full_delay_queue_turns_tasks_away_that_have_no_other_node(tmp_path: P
         nodes["other"] as other,
         EngineProcess(
             tmp_path,
-            fake_table(node.url, name="edge-1") + fake_table(other.url, name="edge-2"),
+            fake_table(node.url, name="edge-1", driver="squid") + fake_table(other.url, name="edge-2"),
             delay_rows_max=10,
         ) as engine,
     ):

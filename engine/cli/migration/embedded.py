@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from engine.cli.migration.side import PAGE, parked
-from engine.tasks.records import Batch
+from engine.tasks.records import Batch, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +79,7 @@ class EmbeddedSide:
         for store in self.stores:
             without = set(store.orphans())
             rows = store.parked_of(node, store.depth(node).count)
-            queue += [parked(row) for row in rows if row.task_id not in without]
+            queue += [parked(one) for row in rows if row.task_id not in without for one in rows_of(row)]
         return queue
 
     def callbacks(self) -> list[Callback]:

@@ -12,6 +12,7 @@ import msgspec
 from engine.cli.migration.side import PAGE, parked
 from engine.errors import StoreError
 from engine.store.redis.records import read_entry
+from engine.tasks.records import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ class SharedSide:
             for text in list(behind.values() if isinstance(behind, dict) else behind[1::2]):
                 for waiting, _, parents, member in msgspec.json.decode(text):
                     after[f"{waiting} {member}"] = parents
-        return [parked(row, after=after.get(f"{node} {row.key}", "")) for row in rows]
+        return [parked(one, after=after.get(f"{node} {row.key}", "")) for row in rows for one in rows_of(row)]
 
     def callbacks(self) -> list[Callback]:
         """See `Side.callbacks`. Of every engine."""

@@ -13,8 +13,8 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
-from engine.store.redis.queues import Row
 from engine.store.redis.records import encode_callback, journal_key
+from engine.store.redis.rows import Row
 from engine.store.redis.scripts import CHANGE
 from engine.tasks import documents
 from engine.tasks.records import Batch, Callback, Committed, late_of
@@ -234,14 +234,17 @@ def _entries(rows: Sequence[Row]) -> tuple[list[str], int, list[Any]]:
     place = {queue: number for number, queue in enumerate(queues, 1)}
     words: list[Any] = []
     count = 0
+    named: set[tuple[str, str]] = set()
     for row in rows:
         for queue in row.queues:
             count += 1
             is_first = queue is row.queues[0]
+            is_named = (queue, row.member) in named  # the long name of a host-wide row is sent once
+            named.add((queue, row.member))
             words += (
                 place[queue],
-                row.member,
-                "1" if is_first and row.must_be_there else "0",
+                "" if is_named else row.member,
+                "1" if is_first and row.must_be_there and not is_named else "0",
                 row.token if is_first else "",
                 row.target,
             )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import StoreError
 from engine.store.redis.accepting import RECORDS_MAX, Accepting
 from engine.store.redis.keys import GROUP
-from engine.store.redis.queues import Row, rows_behind
 from engine.store.redis.records import encode_callback, facts_of, journal_key, split_key
+from engine.store.redis.rows import Row, rows_behind
 from engine.store.redis.scripts import ACK, CALLBACK, HAND_OVER, PROGRESS, SEE, SETTLE
 from engine.tasks.records import Batch, Callback
 from engine.tasks.words import State

@@ -15,6 +15,8 @@ A region's keys:
 - ``delayed``    set of the nodes that have rows
 - ``delay:NODE fetch:NODE wait:NODE``  sorted sets, rows by time: purges, prefetches, what waits for parents
 - ``wide:NODE``  sorted set, those rows of ``delay:NODE`` that are prefix and host purges
+- ``hosted``     set of the nodes that have, or had, host-wide rows
+- ``host:NODE``  sorted set, those rows by time; see `host_rows`
 - ``behind:ID``  hash, target → rows that wait for parents
 - ``underway``   stream, prefetches that engines begin and end, by host: in the first regions; its entries
                  stay for the time in ``underway:kept``; ``underway:looked`` is written by looks

@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.errors import StoreError
-from engine.store.redis.keys import member_of, queue_of
 from engine.store.redis.part import RedisPart
+from engine.store.redis.rows import Row, row_of, rows_in
 from engine.store.redis.scripts import CLEAN, MOMENT
-from engine.tasks.records import Depth, ParkedRow, token_of_row
-from engine.tasks.words import URLS, WIDE, Operation, host_of
+from engine.tasks.records import Depth, ParkedRow
+from engine.tasks.words import URLS, Operation, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from engine.store.redis.script import Command
-    from engine.tasks.records import Delivered, Parked
+    from engine.tasks.records import Delivered
 
-QUEUES: Final = ("delay:", "fetch:", "wait:")
+QUEUES: Final = ("delay:", "fetch:", "wait:", "host:")
+_PURGES: Final = ("delay:", "host:")
+_SENDABLE: Final = ("delay:", "fetch:", "host:")
 _PREFETCH: Final = str(int(Operation.PREFETCH))
 _WIDE_MAX: Final = 1000
 _SCAN: Final = 2000
@@ -36,53 +38,6 @@ _COUNTED_ROWS: Final = 10_000
 _BACK_S: Final = 30.0
 """How far a region's time may go back: by what a failover lost. And rows of an engine of the version before
 bear the time of its own clock, which may be off by as much."""
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A row as scripts take it."""
-
-    queues: list[str]  #: its queue first, then indexes that have it too; without the region's tag
-    member: str
-    target: str
-    at: float = 0.0
-    token: str = ""  #: what children call it, that may go when it is delivered
-    must_be_there: bool = False  #: what it counts is counted once
-
-    @classmethod
-    def parked(cls, row: Parked) -> Row:
-        """Return a row to be added."""
-        queue = queue_of(row.operation, row.after)
-        queues = [queue + row.node]
-        if queue == "delay:" and row.operation in WIDE:
-            queues.append(f"wide:{row.node}")
-        return cls(queues, member_of(row.operation, row.task_id, row.target), row.target, row.parked_at)
-
-    @classmethod
-    def delivered(cls, settled: Delivered, *, must_be_there: bool) -> Row:
-        """Return a row to be dropped because of what became of it."""
-        return cls.read(settled.row, token=token_of_row(settled.row), must_be_there=must_be_there)
-
-    @classmethod
-    def read(cls, row: ParkedRow, *, token: str = "", must_be_there: bool = False) -> Row:
-        """Return a row to be dropped."""
-        queue = queue_of(row.operation, row.after)
-        queues = [queue + row.node]
-        if queue == "delay:" and row.operation in WIDE:
-            queues.append(f"wide:{row.node}")
-        member = member_of(row.operation, row.task_id, row.target)
-        return cls(queues, member, row.target, 0.0, token, must_be_there)
-
-
-def rows_behind(parked: Sequence[Parked]) -> dict[str, bytes]:
-    """Return what a task's ``behind`` hash holds for rows that wait for parents: target → JSON."""
-    by_target: dict[str, list[list[str]]] = {}
-    for row in parked:
-        if row.after:
-            member = member_of(row.operation, row.task_id, row.target)
-            by_target.setdefault(row.target, []).append(
-                [row.node, str(int(row.operation)), row.after, member]
-            )
-    return {target: msgspec.json.encode(rows) for target, rows in by_target.items()}
 
 
 class RedisQueues(RedisPart):
@@ -104,7 +59,7 @@ class RedisQueues(RedisPart):
 
     def _delayed(self) -> list[set[str]]:
         """Return the nodes that have rows, per region."""
-        replies = self.link.all([("SMEMBERS", f"{tag}delayed") for tag in self.keys.tags])
+        replies = self.link.all([("SUNION", f"{tag}delayed", f"{tag}hosted") for tag in self.keys.tags])
         return [{name.decode() for name in reply} for reply in replies]
 
     def depths(self) -> dict[str, Depth]:
@@ -137,14 +92,14 @@ class RedisQueues(RedisPart):
                 if first:
                     oldest.append(float(first[1]))
             if not oldest:
-                keys = [f"{tag}delayed", *(f"{tag}{queue}{node}" for queue in QUEUES)]
-                empty.append(CLEAN.call(keys, [node]))
+                names = [f"{tag}{queue}{node}" for queue in QUEUES]
+                empty += [CLEAN.call([f"{tag}{which}", *names], [node]) for which in ("delayed", "hosted")]
                 continue
             before = depths.get(node, Depth(0, oldest[0]))
             depths[node] = Depth(
                 before.count + sum(counts),
                 min(before.oldest_at, *oldest),
-                before.ready + counts[0] + counts[1],
+                before.ready + counts[0] + counts[1] + counts[3],
             )
         if empty:
             self.link.run(empty, is_write=True)
@@ -165,7 +120,11 @@ class RedisQueues(RedisPart):
 
     def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
         """See `Store.oldest_parked`."""
-        return self._oldest(node, ("delay:",) if purges_only else ("delay:", "fetch:"), limit)
+        return self._oldest(node, _PURGES if purges_only else _SENDABLE, limit)
+
+    def host_rows(self, node: str, limit: int) -> list[ParkedRow]:
+        """See `Store.host_rows`."""
+        return self._oldest(node, ("host:",), limit)
 
     def behind_parked(self, node: str, limit: int) -> list[ParkedRow]:
         """See `Store.behind_parked`."""
@@ -191,7 +150,7 @@ class RedisQueues(RedisPart):
             [("ZRANGE", f"{tag}{queue}{node}", 0, limit - 1, "WITHSCORES") for tag, queue in places]
         )
         return [
-            _rows(node, reply, after="?" if queue == "wait:" else "")
+            rows_in(node, reply, after="?" if queue == "wait:" else "")
             for (_, queue), reply in zip(places, replies, strict=True)
         ]
 
@@ -199,7 +158,7 @@ class RedisQueues(RedisPart):
         self, node: str, place: int, limit: int, purges_only: bool = False
     ) -> tuple[list[ParkedRow], int]:
         """See `Store.parked_page`: a place is a rank in the queue of each region."""
-        queues = ("delay:",) if purges_only else ("delay:", "fetch:")
+        queues = _PURGES if purges_only else _SENDABLE
         share = max(50, limit // self.keys.count)
         replies = self.link.all(
             [
@@ -208,16 +167,20 @@ class RedisQueues(RedisPart):
                 for queue in queues
             ]
         )
-        pages = [_rows(node, reply) for reply in replies]
+        pages = [rows_in(node, reply) for reply in replies]
         rows = sorted((row for page in pages for row in page), key=lambda row: row.seq)
         return rows, place + share if any(len(page) == share for page in pages) else 0
 
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""
         replies = self.link.all(
-            [("ZREVRANGE", f"{tag}wide:{node}", 0, _WIDE_MAX - 1, "WITHSCORES") for tag in self.keys.tags]
+            [
+                ("ZREVRANGE", f"{tag}{queue}{node}", 0, _WIDE_MAX - 1, "WITHSCORES")
+                for tag in self.keys.tags
+                for queue in ("wide:", "host:")
+            ]
         )
-        wide = [row for reply in replies for row in _rows(node, reply)]
+        wide = [row for reply in replies for row in rows_in(node, reply)]
         wide.sort(key=lambda row: row.seq, reverse=True)
         return wide[:_WIDE_MAX]
 
@@ -244,19 +207,16 @@ class RedisQueues(RedisPart):
 
     def present(self, rows: Sequence[ParkedRow]) -> set[tuple[str, Any]]:
         """Return node and key of those of *rows* that are still in their queue."""
-        by_queue: dict[str, list[tuple[ParkedRow, str]]] = {}
+        by_queue: dict[str, dict[str, ParkedRow]] = {}  # of one host-wide row there may be many, with one key
         for row in rows:
             tag = self.keys.tags[self.keys.region(row.task_id)]
-            name = f"{tag}{queue_of(row.operation, row.after)}{row.node}"
-            member = member_of(row.operation, row.task_id, row.target)
-            by_queue.setdefault(name, []).append((row, member))
-        replies = self.link.all(
-            [("ZMSCORE", name, *(member for _, member in of_queue)) for name, of_queue in by_queue.items()]
-        )
+            read = Row.read(row)
+            by_queue.setdefault(f"{tag}{read.queues[0]}", {})[read.member] = row
+        replies = self.link.all([("ZMSCORE", name, *of_queue) for name, of_queue in by_queue.items()])
         return {
             (row.node, row.key)
             for of_queue, reply in zip(by_queue.values(), replies, strict=True)
-            for (row, _), score in zip(of_queue, reply, strict=True)
+            for row, score in zip(of_queue.values(), reply, strict=True)
             if score is not None
         }
 
@@ -293,7 +253,7 @@ class RedisQueues(RedisPart):
         rows = [
             row
             for (_, queue), reply in zip(places, replies, strict=True)
-            for row in _rows(node, reply, after="?" if queue == "wait:" else "")
+            for row in rows_in(node, reply, after="?" if queue == "wait:" else "")
         ]
         return rows[:limit]
 
@@ -308,7 +268,7 @@ class RedisQueues(RedisPart):
             ]
         )
         found: dict[tuple[int, str], tuple[int, float]] = {}
-        for row in (row for reply in replies for row in _rows(node, reply)):
+        for row in (row for reply in replies for row in rows_in(node, reply)):
             if row.operation in operations:
                 key = (row.operation, host_of(row.target))
                 count, oldest_at = found.get(key, (0, row.parked_at))
@@ -339,13 +299,12 @@ class RedisQueues(RedisPart):
         by_task: dict[str, list[Row]] = {}
         for task_id in task_ids:
             tag = self.keys.tags[self.keys.region(task_id)]
-            for name in self.link.one("SMEMBERS", f"{tag}delayed"):
+            for name in self.link.one("SUNION", f"{tag}delayed", f"{tag}hosted"):
                 node = name.decode()
                 for queue in QUEUES:
                     for member in self._members_of(f"{tag}{queue}{node}", task_id):
-                        operation, _, target = member.split(" ", 2)
                         after = "?" if queue == "wait:" else ""
-                        row = ParkedRow(member, 0.0, node, int(operation), target, task_id, after, 0.0)
+                        row = row_of(node, member, 0.0, after)
                         by_task.setdefault(task_id, []).append(Row.read(row))
         return by_task
 
@@ -359,12 +318,3 @@ class RedisQueues(RedisPart):
             ]
             if cursor == b"0":
                 return members
-
-
-def _rows(node: str, reply: Sequence[bytes], *, after: str = "") -> list[ParkedRow]:
-    rows = []
-    for member, score in zip(*[iter(reply)] * 2, strict=True):
-        text, at = member.decode(), float(score)
-        operation, task_id, target = text.split(" ", 2)
-        rows.append(ParkedRow(text, at, node, int(operation), target, task_id, after, at))
-    return rows

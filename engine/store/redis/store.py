@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import StoreError
+from engine.store.redis import host_rows
 from engine.store.redis.changes import DocumentChanges, digest_of
 from engine.store.redis.commit import RedisCommit
 from engine.store.redis.documents import RedisDocuments
@@ -122,6 +123,12 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
                 work.left.cancelled = batch.cancelled
                 work.left.unparked_tasks = batch.unparked_tasks
                 work.left.noted = batch.noted
+        if batch.joined or batch.parted:
+            try:
+                host_rows.write(self.link, self.keys, batch)
+            except StoreError as exc:
+                done.own_error = exc
+                work.left.joined, work.left.parted = batch.joined, batch.parted
         if done.own_error is not None:
             done.left = work.left
         error = done.own_error or next(iter(done.refused.values()), None)

@@ -28,6 +28,13 @@ CREATE TABLE IF NOT EXISTS parked(
 CREATE INDEX IF NOT EXISTS parked_order ON parked(node, after, seq);
 CREATE INDEX IF NOT EXISTS parked_target ON parked(node, operation, target);
 CREATE INDEX IF NOT EXISTS parked_task ON parked(task_id, target);
+CREATE TABLE IF NOT EXISTS host_row(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, operation INTEGER NOT NULL,
+    target TEXT NOT NULL, task_id TEXT NOT NULL, parked_at REAL NOT NULL, place REAL NOT NULL,
+    stands_for TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS host_row_order ON host_row(node, place);
+CREATE INDEX IF NOT EXISTS host_row_target ON host_row(node, operation, target);
+CREATE INDEX IF NOT EXISTS host_row_task ON host_row(task_id);
 CREATE TABLE IF NOT EXISTS callback(key INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL,
     url TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS plan(key BLOB PRIMARY KEY, text BLOB NOT NULL);

@@ -1,4 +1,8 @@
-"""Reading the delay queues of a file."""
+"""Reading the delay queues of a file.
+
+Host-wide rows have a table of their own (``host_row``), which a version before does not read: it would take
+each for one subtask. Their keys begin with ``h``.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 
     from engine.store.sqlite.file import DatabaseFile
 
+_COUNT_ALL: Final = (
+    "SELECT (SELECT count(*) FROM parked WHERE node = ?1) + (SELECT count(*) FROM host_row WHERE node = ?1)"
+)
 _BEHIND_SCHEME: Final = (
     "CASE WHEN target LIKE 'http://%' THEN substr(target, 8)"
     " WHEN target LIKE 'https://%' THEN substr(target, 9) ELSE target END || '/'"
@@ -28,6 +35,8 @@ _COUNT: Final = (
     " SELECT counted.operation, host, rows, parked_at FROM counted JOIN parked ON parked.seq = oldest"
     " ORDER BY oldest"
 )
+_HOST_COLUMNS: Final = "'h' || seq, place, node, operation, target, task_id, '', parked_at, stands_for"
+_FIRST_HOST_ROW: Final = -1  #: place of the page of host-wide rows that follows the last of others
 _COLUMNS: Final = "seq, seq, node, operation, target, task_id, after, parked_at"
 
 _encode = msgspec.json.encode
@@ -41,15 +50,23 @@ class RowReader:
 
     def depths(self) -> dict[str, Depth]:
         """See `Store.depths`."""
-        rows = self._file.query("SELECT node, count(*), min(parked_at) FROM parked GROUP BY node")
+        rows = self._file.query(
+            "SELECT node, sum(rows), min(oldest_at) FROM ("
+            " SELECT node, count(*) AS rows, min(parked_at) AS oldest_at FROM parked GROUP BY node UNION ALL"
+            " SELECT node, count(*), min(parked_at) FROM host_row GROUP BY node) GROUP BY node"
+        )
         return {node: Depth(count, oldest_at) for node, count, oldest_at in rows}
 
     def depth(self, node: str) -> Depth:
         """See `Store.depth`."""
         rows = self._file.query(
-            "SELECT count(*), coalesce(min(parked_at), 0) FROM parked WHERE node = ?", node
+            "SELECT count(*), min(parked_at) FROM parked WHERE node = ?1 UNION ALL"
+            " SELECT count(*), min(parked_at) FROM host_row WHERE node = ?1",
+            node,
         )
-        return Depth(*rows[0])
+        return Depth(
+            sum(count for count, _ in rows), min((at for _, at in rows if at is not None), default=0)
+        )
 
     def pin(self) -> Callable[[str], int]:
         """See `Store.pin`: a read transaction, begun here and ended by the count."""
@@ -63,7 +80,7 @@ class RowReader:
         def count(node: str) -> int:
             try:
                 with contextlib.closing(connection):
-                    row = connection.execute("SELECT count(*) FROM parked WHERE node = ?", (node,)).fetchone()
+                    row = connection.execute(_COUNT_ALL, (node,)).fetchone()
             except sqlite3.Error as exc:
                 raise self._file.translate(exc, "read") from exc
             return int(row[0])
@@ -76,14 +93,21 @@ class RowReader:
 
     def parked_of(self, node: str, limit: int) -> list[ParkedRow]:
         """See `Store.parked_of`."""
-        return self._parked("node = ? ORDER BY seq LIMIT ?", node, limit)
+        rows = self._parked("node = ? ORDER BY seq LIMIT ?", node, limit) + self.host_rows(node, limit)
+        return sorted(rows, key=_place_of)[:limit]
 
     def oldest_parked(self, node: str, limit: int, purges_only: bool = False) -> list[ParkedRow]:
         """See `Store.oldest_parked`."""
         prefetch = -1 if not purges_only else int(Operation.PREFETCH)
-        return self._parked(
+        rows = self._parked(
             "node = ? AND after = '' AND operation <> ? ORDER BY seq LIMIT ?", node, prefetch, limit
         )
+        hosts = self.host_rows(node, limit)
+        return sorted(rows + hosts, key=_place_of)[:limit] if hosts else rows
+
+    def host_rows(self, node: str, limit: int) -> list[ParkedRow]:
+        """See `Store.host_rows`."""
+        return self._hosts("node = ? ORDER BY place LIMIT ?", node, limit)
 
     def behind_parked(self, node: str, limit: int) -> list[ParkedRow]:
         """See `Store.behind_parked`."""
@@ -92,7 +116,10 @@ class RowReader:
     def parked_page(
         self, node: str, place: int, limit: int, purges_only: bool = False
     ) -> tuple[list[ParkedRow], int]:
-        """See `Store.parked_page`: a place is that of the last row before."""
+        """See `Store.parked_page`: a place is that of the last row before, negative of host-wide rows."""
+        if place < 0:
+            hosts = self._hosts("node = ? AND seq >= ? ORDER BY seq LIMIT ?", node, -place, limit)
+            return hosts, -int(str(hosts[-1].key)[1:]) - 1 if len(hosts) == limit else 0
         prefetch = -1 if not purges_only else int(Operation.PREFETCH)
         rows = self._parked(
             "node = ? AND after = '' AND seq > ? AND operation <> ? ORDER BY seq LIMIT ?",
@@ -101,24 +128,26 @@ class RowReader:
             prefetch,
             limit,
         )
-        return rows, int(rows[-1].seq) if len(rows) == limit else 0
+        if len(rows) == limit:
+            return rows, int(rows[-1].seq)
+        return rows, _FIRST_HOST_ROW if self.host_rows(node, 1) else 0
 
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""
-        return self._parked(
+        rows = self._parked(
             "node = ? AND operation IN (3, 4, 9, 10) AND after = '' ORDER BY seq DESC LIMIT 1000", node
         )
+        hosts = self._hosts("node = ? ORDER BY place DESC LIMIT 1000", node)
+        return sorted(rows + hosts, key=_place_of, reverse=True)[:1000] if hosts else rows
 
     def parked_like(
         self, node: str, targets: Sequence[tuple[int, str]], among: Sequence[ParkedRow]
     ) -> list[ParkedRow]:
         """See `Store.parked_like`."""
-        return self._parked(
-            "node = ? AND after = '' AND (operation, target) IN"
-            " (SELECT value->>0, value->>1 FROM json_each(?)) ORDER BY seq",
-            node,
-            _encode(targets).decode(),
-        )
+        among_those = "(operation, target) IN (SELECT value->>0, value->>1 FROM json_each(?))"
+        wanted = _encode(targets).decode()
+        rows = self._parked(f"node = ? AND after = '' AND {among_those} ORDER BY seq", node, wanted)
+        return rows + self._hosts(f"node = ? AND {among_those} ORDER BY place", node, wanted)
 
     def parked_below(
         self, node: str, prefix: str, before: float, among: Sequence[ParkedRow]
@@ -159,9 +188,18 @@ class RowReader:
         rows = self._file.query(f"SELECT {_COLUMNS} FROM parked WHERE {where}", *values)  # noqa: S608 - constants
         return [ParkedRow(*row) for row in rows]
 
+    def _hosts(self, where: str, *values: str | float) -> list[ParkedRow]:
+        rows = self._file.query(f"SELECT {_HOST_COLUMNS} FROM host_row WHERE {where}", *values)  # noqa: S608 - constants
+        return [ParkedRow(*row) for row in rows]
+
     def orphans(self) -> list[str]:
         """See `Store.orphans`."""
         rows = self._file.query(
-            "SELECT DISTINCT task_id FROM parked WHERE task_id NOT IN (SELECT id FROM task)"
+            "SELECT task_id FROM parked WHERE task_id NOT IN (SELECT id FROM task) UNION"
+            " SELECT task_id FROM host_row WHERE task_id NOT IN (SELECT id FROM task)"
         )
         return [row[0] for row in rows]
+
+
+def _place_of(row: ParkedRow) -> float:
+    return row.seq

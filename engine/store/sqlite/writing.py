@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.store.sqlite import host_rows
 from engine.tasks import documents
 from engine.tasks.records import (
     FORMAT,
@@ -21,6 +22,7 @@ from engine.tasks.records import (
     Callback,
     Committed,
     Delivered,
+    RowKey,
     Sighting,
     late_of,
     token_of_row,
@@ -90,12 +92,20 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
         _put_documents(connection, batch.documents)
     if batch.parked:
         connection.execute(_PARK, (_encode(batch.parked).decode(),))
-    counted = _present(connection, batch.delivered)
+    if batch.joined:
+        host_rows.join(connection, batch.joined)
+    if batch.parted:
+        connection.execute(_PARK, (_encode(host_rows.part(connection, batch.parted)).decode(),))
+    keys = host_rows.keys_of(batch.delivered)
+    counted = _present(connection, batch.delivered, keys)
+    host_rows.drop_hosts(connection, keys)
     for sql, values in (
         (_DROP_JOURNAL, batch.settled_journal),
-        (_DROP_ROWS, [delivered.row.key for delivered in batch.delivered]),
+        (_DROP_ROWS, [key for key in keys if isinstance(key, int)]),
         (_DROP_ROWS_OF, [*batch.unparked_tasks, *batch.cancelled]),
+        (host_rows.DROP_HOSTS_OF, [*batch.unparked_tasks, *batch.cancelled]),
         (_DROP_ORPHANS, batch.orphans),
+        (host_rows.DROP_ORPHANED_HOSTS, batch.orphans),
         (_DROP_CALLBACKS, batch.callbacks_over),
     ):
         if values:
@@ -111,13 +121,15 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
         _put_callbacks(connection, callbacks, done)
 
 
-def _present(connection: sqlite3.Connection, delivered: list[Delivered]) -> list[Delivered]:
+def _present(
+    connection: sqlite3.Connection, delivered: list[Delivered], keys: list[RowKey]
+) -> list[Delivered]:
     """Return what is still in its queue: another worker may have settled the rest, and counted it."""
     if not delivered:
         return []
-    keys = _encode([settled.row.key for settled in delivered]).decode()
-    [[text]] = connection.execute(_PRESENT_ROWS, (keys,)).fetchall()
-    present = set(msgspec.json.decode(text))
+    numbers = _encode([key for key in keys if isinstance(key, int)]).decode()
+    [[text]] = connection.execute(_PRESENT_ROWS, (numbers,)).fetchall()
+    present = set(msgspec.json.decode(text)) | host_rows.present_hosts(connection, keys)
     return [settled for settled in delivered if settled.row.key in present]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.config.tables import NodeConfig
 from engine.nodes import drivers
-from engine.nodes.ability import incapable_of, incapable_reason
+from engine.nodes.ability import host_wide_for, incapable_of, incapable_reason
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -47,3 +47,36 @@ def test_the_reason_names_the_node_its_driver_and_the_operation() -> None:
     assert incapable_reason(node("squid"), Operation.PURGE_PREFIX) == (
         "incapable: squid, as e1 is configured now, cannot purge by prefix; it is sent when the node can"
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "operation", "wide"),
+    [
+        (NodeConfig(name="v", driver="varnish", url="http://v"), Operation.PURGE_URL, Operation.PURGE_HOST),
+        (
+            NodeConfig(name="v", driver="varnish", url="http://v"),
+            Operation.PURGE_PREFIX,
+            Operation.PURGE_HOST,
+        ),
+        (NodeConfig(name="v", driver="varnish", url="http://v"), Operation.PURGE_HOST, None),
+        (NodeConfig(name="v", driver="varnish", url="http://v"), Operation.PREFETCH, None),
+        (NodeConfig(name="n", driver="nginx", url="http://n"), Operation.PURGE_URL, None),
+        (
+            NodeConfig(name="n", driver="nginx", url="http://n", wildcard=True),
+            Operation.SOFT_URL,  # hard there in any case
+            Operation.SOFT_HOST,
+        ),
+        (NodeConfig(name="s", driver="squid", url="http://s"), Operation.PURGE_URL, None),
+    ],
+)
+def test_which_purges_a_purge_of_the_host_can_replace(
+    config: NodeConfig, operation: Operation, wide: Operation | None
+) -> None:
+    assert host_wide_for(config, operation) is wide
+
+
+def test_no_soft_purge_becomes_a_hard_one_where_it_would_be_soft() -> None:
+    varnish = NodeConfig(name="v", driver="varnish", url="http://v")
+    wide = host_wide_for(varnish, Operation.SOFT_URL)
+    able = drivers.capabilities(varnish)
+    assert wide is None or (Operation.SOFT_URL in able) == (wide in able)

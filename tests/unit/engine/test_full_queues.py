@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.config.tables import NodeConfig
 from engine.delivery.full_queues import FullQueues
 from engine.errors import BacklogFullError
 from engine.nodes.health import Health
@@ -27,14 +28,15 @@ class Bench:
         self.nodes: Any = {name: self.node() for name in ("edge-1", "edge-2")}
         self.full = FullQueues(self.nodes, 100, lambda *alert: self.alerts.append(alert))
 
-    def node(self) -> Any:
-        node = SimpleNamespace(health=Health(lambda: 0.0), holds=Holds(lambda: 0.0))
+    def node(self, *, wildcard: bool = False) -> Any:
+        config = NodeConfig(name="edge-1", driver="nginx", url="http://e1", wildcard=wildcard)
+        node = SimpleNamespace(config=config, health=Health(lambda: 0.0), holds=Holds(lambda: 0.0))
         node.health.doubt()
         return node
 
-    def takes(self, *names: str, target: str = "http://a.com/x") -> bool:
+    def takes(self, *names: str, target: str = "http://a.com/x", operation: Operation = PURGE) -> bool:
         task = Task.internal([target], owner=None, task_id="t")
-        task.plan = Plan(tuple(Step(name, "edge", PURGE, (), is_parent=False) for name in names))
+        task.plan = Plan(tuple(Step(name, "edge", operation, (), is_parent=False) for name in names))
         try:
             self.full.check(task)
         except BacklogFullError as exc:
@@ -75,3 +77,31 @@ def test_a_ready_node_with_a_full_queue_takes_what_it_does_not_hold(host: str, *
         node.holds.refused(PURGE, "http://a.com/", "answered 403")
     bench.full.note("edge-1", 100)
     assert bench.takes("edge-1", target=f"http://{host}/x") is takes
+
+
+def test_where_a_host_can_be_purged_instead_tasks_are_taken_up_to_a_tenth_more() -> None:
+    bench = Bench()
+    told: list[str] = []
+    bench.full.on_full = told.append
+    bench.nodes["edge-1"] = bench.node(wildcard=True)
+    bench.full.note("edge-1", 100)
+    assert "replaced by purges of whole hosts" in bench.alerts[0][2]
+    assert bench.takes("edge-1")
+    assert not bench.takes("edge-1", operation=Operation.PREFETCH)
+    for depth in (101, 101, 102, 109):
+        bench.full.note("edge-1", depth)
+    assert told == ["edge-1"] * 4, "again whenever it has grown"
+    assert bench.takes("edge-1")
+    bench.full.note("edge-1", 110)
+    assert not bench.takes("edge-1")
+    assert bench.full.low == 90
+
+
+def test_what_a_node_refuses_is_not_taken_for_its_full_queue() -> None:
+    bench = Bench()
+    node = bench.nodes["edge-1"] = bench.node(wildcard=True)
+    for _ in range(REFUSALS_BEFORE_HOLD):
+        node.holds.refused(PURGE, "http://a.com/", "answered 403")
+    bench.full.note("edge-1", 100)
+    assert not bench.takes("edge-1")
+    assert bench.takes("edge-1", target="http://b.com/")

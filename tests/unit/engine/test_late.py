@@ -8,7 +8,7 @@ import pytest
 
 from engine.delivery.late import LateResults
 from engine.observe.counters import Stats
-from engine.tasks.records import ParkedRow
+from engine.tasks.records import ParkedRow, packed
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Share, Task
 from engine.tasks.words import Operation
@@ -119,3 +119,17 @@ async def test_what_the_cache_had_nothing_of_is_told_so() -> None:
         ("other", False),
         ("failed", False),
     ]
+
+
+async def test_a_host_wide_row_settles_all_that_it_stands_for() -> None:
+    world = World()
+    pairs = [(int(Operation.PURGE_URL), TARGET), (int(Operation.PURGE_URL), "http://a.com/2")]
+    host = ParkedRow("h1", 1, "edge-1", int(Operation.PURGE_HOST), "a.com", "gone", "", 0.0, packed(pairs))
+    saver: Any = world
+    await world.late.fold(world.node, saver, [host], [])
+    assert [(one.row.key, one.row.target) for one in world.written] == [
+        ("h1", pairs[0][1]),
+        ("h1", pairs[1][1]),
+    ]
+    await world.late.fail("edge-1", saver, [host], "gone", layer="edge")
+    assert [one.reason for one in world.written[2:]] == ["gone", "gone"]

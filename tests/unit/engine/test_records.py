@@ -5,7 +5,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from engine.tasks.records import Accepted, Batch, Callback, Delivered, Late, ParkedRow, late_of, token_of_row
+from engine.tasks.records import (
+    Accepted,
+    Batch,
+    Callback,
+    Delivered,
+    Late,
+    ParkedRow,
+    late_of,
+    packed,
+    rows_of,
+    token_of_row,
+)
 from engine.tasks.words import Operation
 
 
@@ -66,3 +77,16 @@ def test_what_was_absent_is_counted_among_what_was_acked() -> None:
     delivered = [Delivered(row(), "edge", 1.0, is_absent=is_absent) for is_absent in (True, False, True)]
     [late] = late_of(delivered)
     assert (late.acked, late.absent) == (3, 2)
+
+
+def test_a_host_wide_row_is_the_rows_that_it_stands_for() -> None:
+    pairs = [(1, f"http://a.com/{number}?q=%C3%BC") for number in range(500)]
+    row = ParkedRow("h7", 3.0, "edge-1", 9, "a.com", "t", "", 5.0, packed(pairs))
+    assert " " not in row.stands_for
+    assert len(row.stands_for) < 10_000
+    rows = rows_of(row)
+    assert [(one.operation, one.target) for one in rows] == pairs
+    assert {(one.key, one.node, one.task_id, one.parked_at, one.stands_for) for one in rows} == {
+        ("h7", "edge-1", "t", 5.0, "")
+    }
+    assert rows_of(rows[0]) == [rows[0]]

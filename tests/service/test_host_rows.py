@@ -1,0 +1,154 @@
+"""Full delay queues whose node can purge a whole host: their rows become host-wide ones."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes.node import OK, FakeNode, Request, always, answer
+from tests.rigs.delivery_rig import Rig, rig_of
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.redis_servers import RedisServer
+from tests.waiting import until, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tests.fakes.node import Act
+
+NGINX = {"edge-1": {"driver": "nginx", "wildcard": True}}
+
+
+def away() -> FakeNode:
+    """A cache that is down, and may come back."""
+    node = FakeNode()
+    node.start()
+    node.stop()
+    return node
+
+
+def urls(host: str, count: int) -> list[str]:
+    return [f"http://{host}/{number}" for number in range(count)]
+
+
+async def filled(rig: Rig, *tasks: dict[str, Any]) -> list[Any]:
+    """Hand tasks in for a node that is away, and wait until its rows are host-wide ones."""
+    made = [rig.submit(**body) for body in tasks]
+    for task in made:
+        await rig.stored(task, "partial")
+    rig.delivery.host_rows.start("edge-1")
+    await until(lambda: rig.store.host_rows("edge-1", 10))
+    await until(lambda: rig.queues.depth("edge-1") < 20)
+    return made
+
+
+async def test_the_rows_of_a_full_queue_become_one_for_each_task_and_host(tmp_path: Path) -> None:
+    """One request serves all of a host; the task's numbers add up all the time."""
+    edge = away()
+    async with rig_of(tmp_path, {"edge-1": edge}, NGINX, delay_rows_max=20) as rig:
+        tasks = await filled(rig, {"targets": urls("a.com", 30)}, {"targets": urls("a.com", 25)})
+        [first, second] = tasks
+        assert rig.queues.depth("edge-1") == 2
+        assert (await rig.stored(first, "partial"))["delayed"] == 30
+        levels = [level for key, level, _ in rig.alerts if key == "delay:edge-1"]
+        assert levels == ["error", "resolved"]
+        with edge:
+            for task, count in ((first, 30), (second, 25)):
+                found = await rig.stored(task, "done")
+                assert (found["counter"], found["delayed"], found["errors"]) == (count, 0, [])
+            assert [(request.host, request.path) for request in edge.requests] == [("a.com", "/purge/*")]
+            await until(lambda: not rig.queues.total())
+        assert rig.store.depths() == {}
+
+
+async def test_only_the_hosts_with_the_most_rows_are_replaced(tmp_path: Path) -> None:
+    edge = away()
+    async with rig_of(tmp_path, {"edge-1": edge}, NGINX, delay_rows_max=20) as rig:
+        both = {"targets": [*urls("a.com", 19), *urls("b.com", 3)]}
+        await filled(rig, both)
+        assert rig.queues.depth("edge-1") == 4
+        with edge:
+            await until(lambda: not rig.queues.total())
+        assert min(edge.urls) == "http://a.com/purge/*"
+        assert len(edge.urls) == 4
+
+
+@pytest.mark.parametrize("status", [403, 400, 500])
+async def test_where_the_host_is_not_purged_what_was_asked_for_is_sent(tmp_path: Path, status: int) -> None:
+    """The tasks asked for URLs: they do not depend on whether the cache takes more."""
+
+    def script(request: Request) -> Iterable[bytes | Act]:
+        return [answer(status) if request.path == "/purge/*" else OK]
+
+    edge = FakeNode(script)
+    edge.start()
+    edge.stop()
+    async with rig_of(tmp_path, {"edge-1": edge}, NGINX, delay_rows_max=20) as rig:
+        [task] = await filled(rig, {"targets": urls("a.com", 30)})
+        with edge:
+            found = await rig.stored(task, "done")
+            assert (found["counter"], found["failed"]) == (30, 0)
+            assert len(set(edge.urls)) == 31
+            await until(lambda: not rig.queues.total())
+
+
+async def test_a_cancelled_task_takes_its_host_wide_rows_along(tmp_path: Path) -> None:
+    edge = away()
+    async with rig_of(tmp_path, {"edge-1": edge}, NGINX, delay_rows_max=20) as rig:
+        [gone, stays] = await filled(rig, {"targets": urls("a.com", 30)}, {"targets": urls("a.com", 25)})
+        rig.saver.cancel_stored(gone.id, 1.0)
+        assert (await rig.stored(gone, "cancelled"))["cancelled"] == 30
+        await rig.queues.recount("edge-1")
+        assert rig.queues.depth("edge-1") == 1
+        with edge:
+            assert (await rig.stored(stays, "done"))["counter"] == 25
+        assert (await rig.stored(gone, "cancelled"))["counter"] == 0
+
+
+async def test_prefetches_and_what_waits_for_a_parent_stay_rows(tmp_path: Path) -> None:
+    parent, edge = away(), away()
+    nodes = {"parent-1": parent, "edge-1": edge}
+    async with rig_of(tmp_path, nodes, NGINX, delay_rows_max=20) as rig:
+        task = rig.submit(targets=urls("a.com", 15), prefetch=True)
+        await rig.stored(task, "partial")
+        rig.delivery.host_rows.start("edge-1")
+        await until(lambda: "edge-1" not in rig.delivery.host_rows.at_work)
+        assert rig.store.host_rows("edge-1", 10) == []
+        with parent, edge:
+            assert (await rig.stored(task, "done"))["counter"] == 60
+        parent.script = always(OK)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_full_queue_takes_tasks_that_a_purge_of_their_host_does(tmp_path: Path, *, is_shared: bool) -> None:
+    """A restart keeps what its rows stand for; prefetches alone are still refused."""
+    edge = away()
+    table = fake_table(edge.url, name="edge-1", driver="nginx", wildcard=True)
+    with RedisServer(tmp_path) as redis:
+        store = f'[store]\nurl = "{redis.url}"\n' if is_shared else ""
+        with EngineProcess(tmp_path, store + table, name="one", delay_rows_max=20) as engine:
+
+            def ask(**body: object) -> int:
+                return engine.request("POST", "/v1/engine/task", json.dumps(body).encode())[0]
+
+            first = engine.submit(urls("a.com", 40))
+            engine.wait_for(first, "partial")
+            wait_until(lambda: engine.node("edge-1")["delayed"] < 20, what="the rows being replaced")
+            assert engine.task(first)["delayed"] == 40
+            second = engine.submit(urls("a.com", 40))
+            engine.wait_for(second, "partial")
+            wait_until(lambda: engine.node("edge-1")["delayed"] < 20, what="the rows being replaced")
+            assert engine.stop() == 0
+            engine.start()
+            assert engine.node("edge-1")["delayed"] < 20
+            with edge:
+                for task_id in (first, second):
+                    task = engine.wait_for(task_id, "done", timeout_s=40)
+                    assert (task["counter"], task["delayed"], task["failed"]) == (40, 0, 0)
+                wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
+                assert engine.node("edge-1")["delayed"] == 0
+            assert set(edge.urls) == {"http://a.com/purge/*"}

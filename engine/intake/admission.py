@@ -247,6 +247,10 @@ class Admission:
 
     # Told by recovery: an older task is coming into memory
 
+    def is_asking(self, task_id: str) -> bool:
+        """Tell whether a client's task waits for the recovery, see `release_asking`."""
+        return self._forwarding is not None and self._forwarding.is_asking(task_id)
+
     def release_asking(self, task_id: str) -> Task | None:
         """Return a client's task that was still being asked for, taken out of the way of an older one."""
         task = self._forwarding.release(task_id) if self._forwarding is not None else None

@@ -115,6 +115,10 @@ class Forwarding:
         else:
             self._on_new(task)
 
+    def is_asking(self, task_id: str) -> bool:
+        """Tell whether a task is being asked for."""
+        return task_id in self._asking
+
     def release(self, task_id: str) -> Task | None:
         """Return the task of this id that is being asked for, and let it go: it is answered otherwise."""
         return self._asking.pop(task_id, None)

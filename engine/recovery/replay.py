@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from engine.tasks.records import Accepted, JournalKey
 
 _WRITE_LIMIT_S: Final = 30.0
+_SAVING_S: Final = 0.02  #: pause until it is looked again whether a client's task is saved or refused
+_SAVING_LOOKS: Final = 1500
 _YIELD_ROWS: Final = 50  #: journal rows between two turns of the loop: clients are served meanwhile
 
 
@@ -141,6 +143,11 @@ class Replay:
         for place, (key, records) in enumerate(rows, 1):
             if saver.has_row(key):
                 continue
+            if not await self._none_being_saved(records):
+                logger.warning(
+                    "journal row {} is left to the next start: its tasks are being saved again", key
+                )
+                continue
             replayed = self._rows.replay_row(key, records, plans=plans)
             if not replayed:
                 saver.settle_journal(key)
@@ -150,6 +157,14 @@ class Replay:
             if self._has_peers and place % _YIELD_ROWS == 0:
                 await asyncio.sleep(0)
         return count
+
+    async def _none_being_saved(self, records: list[Accepted]) -> bool:
+        """Wait until no client's task of a row is being saved: what is then refused has no row of its own."""
+        for _ in range(_SAVING_LOOKS):
+            if not self._rows.is_being_saved(records):
+                return True
+            await asyncio.sleep(_SAVING_S)
+        return False
 
 
 def _read_journal(store: Store) -> tuple[list[tuple[JournalKey, list[Accepted]]], dict[bytes, bytes]]:

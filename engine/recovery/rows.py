@@ -13,7 +13,7 @@ from engine.intake.task_body import decode
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
@@ -46,6 +46,14 @@ class ReplayRows:
     def is_in_memory(self, task_id: str) -> bool:
         """Tell whether a task is in memory, at work or being saved."""
         return self._regions.get(task_id) is not None
+
+    def is_being_saved(self, records: Sequence[Accepted]) -> bool:
+        """Tell whether a client's task with one of these ids is not stored yet, and may still be refused."""
+        for record in records:
+            task = self._regions.get(record.id)
+            if task is not None and not task.is_committed and not self._admission.is_asking(record.id):
+                return True
+        return False
 
     def replay_row(
         self,

@@ -60,6 +60,7 @@ class World:
     def __init__(self, rows: dict[int, list[str]], *, peers: bool = False, predecessor: bool = False) -> None:
         self.log: list[str] = []
         self.in_memory: set[str] = set()
+        self.being_saved: set[str] = set()
         self.replayed = asyncio.Event()
         self.saver = Saver(self.log, rows, has_peers=peers)
         self.is_held = False
@@ -84,6 +85,9 @@ class World:
 
     def is_in_memory(self, task_id: str) -> bool:
         return task_id in self.in_memory
+
+    def is_being_saved(self, ids: list[str]) -> bool:
+        return bool(self.being_saved & set(ids))
 
     def replay_row(self, key: int, ids: list[str], *, plans: dict[bytes, bytes]) -> int:
         assert plans == {b"key": b"text"}
@@ -172,6 +176,22 @@ async def test_what_the_predecessor_left_is_taken_over_but_not_rows_written_here
     assert "replay 1 ['a']" in world.log
     assert "replay 2 ['b']" not in world.log
     assert world.replayed.is_set()
+
+
+async def test_a_task_that_a_client_hands_in_again_meanwhile_is_not_lost_when_that_is_refused() -> None:
+    """It is in memory without being stored: the row that is must not go on its account."""
+    world = World({1: ["a"]}, peers=True)
+    world.in_memory = {"a"}
+    world.being_saved = {"a"}
+
+    def refuse() -> None:
+        world.in_memory.clear()
+        world.being_saved.clear()
+
+    asyncio.get_running_loop().call_later(0.05, refuse)
+    await world.replay.take_over()
+    assert "replay 1 ['a']" in world.log
+    assert "settle 1" not in world.log
 
 
 async def test_taking_over_twice_begins_nothing_twice() -> None:

@@ -60,6 +60,9 @@ class World:
         self.dropped.append(task)
         self.regions.remove(task.id)
 
+    def is_asking(self, task_id: str) -> bool:
+        return task_id in self.asking
+
     def release_asking(self, task_id: str) -> Task | None:
         task = self.asking.pop(task_id, None)
         if task is not None:
@@ -80,6 +83,18 @@ def test_a_task_that_was_cancelled_with_requests_on_the_wire_goes_on_as_cancelle
     world = World()
     assert world.rows.replay_row(7, [record("t"), record("u")], {}, cancelled={"u", "gone"}) == 2
     assert ([name for name, _ in world.submitted], world.cancelled) == (["t", "u"], ["u"])
+
+
+def test_a_task_is_being_saved_while_its_clients_wait_and_no_other_worker_is_asked_for_it() -> None:
+    world = World()
+    rows = [record("t"), record("u")]
+    assert not world.rows.is_being_saved(rows)
+    task = world.put("u")
+    assert not world.rows.is_being_saved(rows)
+    task.waiters = []
+    assert world.rows.is_being_saved(rows)
+    world.asking["u"] = task
+    assert not world.rows.is_being_saved(rows)
 
 
 def test_the_tasks_of_a_row_go_on_under_their_ids() -> None:

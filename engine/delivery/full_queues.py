@@ -98,7 +98,10 @@ class FullQueues:
         for step in plan.steps:
             node = self._nodes[step.node]
             is_held = any(node.holds.is_held(step.operation, target) for target in task.targets)
-            if not is_held and (not node.health.keeps_rows or self._can_join(node.config, step)):
+            is_refused = any(node.holds.is_refused(step.operation, target) for target in task.targets)
+            if not node.health.keeps_rows and not is_held:
+                return
+            if not is_refused and self._can_join(node.config, step):
                 return
         raise self._error(plan)
 

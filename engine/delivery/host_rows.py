@@ -164,7 +164,7 @@ class HostRows:
         together: dict[tuple[str, int, str], list[ParkedRow]] = {}
         for row in rows:
             wide = wide_for[row.operation]
-            if wide is None or row.stands_for or node.holds.is_known(row.operation, row.target):
+            if wide is None or row.stands_for or node.holds.is_refused(row.operation, row.target):
                 continue
             host = host_of(row.target)
             if (int(wide), host) not in wrong and (node.name, int(wide), host) not in self._failed:

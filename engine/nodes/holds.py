@@ -130,6 +130,11 @@ class Holds:
         """Tell whether an operation and host is refused or held, with nothing acked since."""
         return bool(self.pairs) and (operation, host_of(target)) in self.pairs
 
+    def is_refused(self, operation: int, target: str) -> bool:
+        """Tell whether an operation and host is refused, with nothing acked since: an operator must act."""
+        hold = self.pairs.get((operation, host_of(target))) if self.pairs else None
+        return hold is not None and hold.is_refused
+
     def reason_for(self, operation: int, target: str) -> str:
         """Return why an operation and host is refused or held; empty: it is not."""
         hold = self.pairs.get((operation, host_of(target)))

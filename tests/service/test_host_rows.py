@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from release.lab import caches
 from tests.fakes.node import OK, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import Rig, rig_of
-from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.engine_process import EngineProcess, fake_table, get_body, node_table
 from tests.rigs.redis_servers import RedisServer
 from tests.waiting import until, wait_until
 
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from release.lab.origin import Origin
     from tests.fakes.node import Act
 
+HOST = "img.example.com"
 NGINX = {"edge-1": {"driver": "nginx", "wildcard": True}}
 
 
@@ -120,6 +123,35 @@ async def test_prefetches_and_what_waits_for_a_parent_stay_rows(tmp_path: Path) 
         with parent, edge:
             assert (await rig.stored(task, "done"))["counter"] == 60
         parent.script = always(OK)
+
+
+def test_a_varnish_that_hangs_for_long_is_purged_by_host_when_it_goes_on(
+    origin: Origin, tmp_path: Path
+) -> None:
+    """Whatever it was sick of before: a purge of the host is another request."""
+    pages = [f"/{number}" for number in range(30)]
+    with (
+        caches.start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache,
+        EngineProcess(
+            tmp_path,
+            node_table(cache, name="edge-1"),
+            delay_rows_max=20,
+            connect_timeout_s=0.3,
+            request_timeout_s=0.3,
+        ) as engine,
+    ):
+        for page in pages:
+            assert get_body(cache, page).startswith(b"v1 ")
+        origin.version = "v2"
+        cache.pause()
+        task_id = engine.submit([f"http://{HOST}{page}" for page in pages], due_s=1)
+        engine.wait_for(task_id, "partial")
+        wait_until(lambda: engine.node("edge-1")["delayed"] < 20, what="the rows being replaced")
+        assert engine.task(task_id)["delayed"] == 30
+        cache.resume()
+        assert engine.wait_for(task_id, "done", timeout_s=40)["counter"] == 30
+        for page in pages:
+            assert get_body(cache, page).startswith(b"v2 ")
 
 
 @pytest.mark.redis

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from engine.base.turns import SLICE_S, Turns
 from engine.errors import EngineError, RequestError
 from engine.intake.lines import LinesReply, split_lines
+from engine.tasks.task import Task
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from engine.intake.auth import Token
     from engine.intake.replies import Reply
     from engine.intake.validate import Draft, Validator
-    from engine.tasks.task import Task
 
 LINES_MAX: Final = 10_000  #: tasks in one NDJSON request
 
@@ -76,6 +76,7 @@ class Drafting:
 
     def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
         """See `Admission.submit_lines`."""
+        began = time.monotonic()
         lines = split_lines(body, LINES_MAX)
         if not 1 <= len(lines) <= LINES_MAX:
             got = "more" if lines else "none"
@@ -84,7 +85,7 @@ class Drafting:
             return
         replies = LinesReply([number for number, _ in lines], answer)
         work = partial(self._take_lines, iter(lines), replies, token)
-        if not work():
+        if time.monotonic() - began > SLICE_S / 2 or not work():
             self._turns.add(work)
 
     def _take_lines(self, lines: Iterator[tuple[int, bytes]], replies: LinesReply, token: Token) -> bool:
@@ -114,7 +115,9 @@ class Drafting:
         if not is_forwarded:
             token.take()
         draft = self._validator.begin(body, token.hosts.allows)
-        if draft.work(SLICE_S):
+        if isinstance(draft, Task):
+            self._on_drafted(draft, body, token, answer, is_forwarded=is_forwarded)
+        elif draft.work(SLICE_S):
             self._on_drafted(draft.task(), body, token, answer, is_forwarded=is_forwarded)
         else:
             self._turns.add(partial(self._go_on, draft, body, token, answer, is_forwarded=is_forwarded))

@@ -10,12 +10,13 @@ import itertools
 import math
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.errors import RequestError
-from engine.intake.targets import Normaliser
+from engine.intake.targets import Normaliser, in_stored_form
 from engine.intake.task_body import check_fields, decode, digest_of, journal_body
 from engine.tasks.plan import subtask_count
 from engine.tasks.task import Task
@@ -75,12 +76,10 @@ class Validator:
         Raises:
             RequestError: 400 not JSON, 422 anything wrong in it; the text names the field.
         """
-        draft = self.begin(body, allows_host)
-        draft.work(math.inf)
-        return draft.task()
+        return _whole(self.begin(body, allows_host))
 
-    def begin(self, body: bytes, allows_host: Callable[[str], bool]) -> Draft:
-        """Return what becomes the task that *body* asks for, when its targets have been worked.
+    def begin(self, body: bytes, allows_host: Callable[[str], bool]) -> Task | Draft:
+        """Return the task that *body* asks for; or what becomes it, when its targets take a while.
 
         Raises:
             RequestError: see `task`, for all but targets.
@@ -89,7 +88,7 @@ class Validator:
         created_at = time.time()
         if asked.callback is not None and (reason := self._allows_callback(asked.callback)):
             raise RequestError(422, f"callback: {reason}", field="callback")
-        return self._draft(
+        return self._make(
             asked,
             body,
             allows_host,
@@ -113,17 +112,17 @@ class Validator:
         if record.rebound_s >= 0:
             asked.rebound_s = record.rebound_s
         stored = self._topology.stored(record.plan, plan) if plan else None
-        draft = self._draft(
-            asked,
-            record.body,
-            all_hosts,
-            task_id=record.id,
-            created_at=record.created_at,
-            plan=stored,
-            is_replayed=True,
+        task = _whole(
+            self._make(
+                asked,
+                record.body,
+                all_hosts,
+                task_id=record.id,
+                created_at=record.created_at,
+                plan=stored,
+                is_replayed=True,
+            )
         )
-        draft.work(math.inf)
-        task = draft.task()
         task.due_s = record.due_s
         task.due_at = record.created_at + record.due_s
         task.digest, task.token = record.digest, record.token
@@ -136,7 +135,7 @@ class Validator:
             if self._is_ours is None or self._is_ours(made):
                 return made
 
-    def _draft(
+    def _make(
         self,
         asked: TaskBody,
         body: bytes,
@@ -146,7 +145,7 @@ class Validator:
         created_at: float,
         is_replayed: bool = False,
         plan: Plan | None = None,
-    ) -> Draft:
+    ) -> Task | Draft:
         check_fields(asked)
         if plan is None:
             on_incapable = asked.on_incapable
@@ -158,78 +157,72 @@ class Validator:
                 soft=asked.soft,
                 skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
             )
-        due_s = self._due_s if asked.due_s is None else asked.due_s
-        rebound_s = asked.rebound_s if isinstance(asked.rebound_s, float) else self._rebound_s
-        return Draft(
-            asked,
-            body,
-            plan,
-            Normaliser(asked, allows_host, is_replayed=is_replayed),
-            task_id=task_id,
-            created_at=created_at,
-            due_s=due_s,
-            rebound_s=rebound_s,
-        )
+        targets = in_stored_form(asked, allows_host)
+        if targets is not None:
+            return self._task(asked, body, plan, targets, task_id=task_id, created_at=created_at)
+        normaliser = Normaliser(asked, allows_host, is_replayed=is_replayed)
+        make = partial(self._task, asked, body, plan, task_id=task_id, created_at=created_at)
+        return Draft(normaliser, make)
 
-
-class Draft:
-    """A task whose fields have been checked, and whose targets are being worked; made by `Validator`."""
-
-    __slots__ = (
-        "_asked",
-        "_body",
-        "_created_at",
-        "_due_s",
-        "_plan",
-        "_rebound_s",
-        "_targets",
-        "_task_id",
-        "work",
-    )
-
-    def __init__(
+    def _task(
         self,
         asked: TaskBody,
         body: bytes,
         plan: Plan,
-        targets: Normaliser,
+        targets: list[str],
         *,
         task_id: str,
         created_at: float,
-        due_s: float,
-        rebound_s: float,
-    ) -> None:
-        self._asked = asked
-        self._body = body
-        self._plan = plan
-        self._targets = targets
-        self._task_id = task_id
-        self._created_at = created_at
-        self._due_s = due_s
-        self._rebound_s = rebound_s
-        self.work = targets.work  #: `Normaliser.work`
-
-    def task(self) -> Task:
-        """Return the task; after `work`."""
-        asked, plan = self._asked, self._plan
-        targets = self._targets.targets()
+    ) -> Task:
         task = Task(
-            id=self._task_id,
+            id=task_id,
             action=asked.action,
             kind=asked.kind,
             targets=targets,
             soft=asked.soft,
             prefetch=asked.prefetch,
             callback=asked.callback,
-            due_s=self._due_s,
-            body=journal_body(asked, self._body),
+            due_s=self._due_s if asked.due_s is None else asked.due_s,
+            body=journal_body(asked, body),
             digest=digest_of(asked) if asked.id else b"",
-            created_at=self._created_at,
+            created_at=created_at,
         )
         task.plan = plan
         if asked.action == "purge" and asked.kind == "url":
-            task.rebound_s = self._rebound_s
             if isinstance(asked.rebound_s, float):
-                task.rebound_asked_s = asked.rebound_s
+                task.rebound_s = task.rebound_asked_s = asked.rebound_s
+            else:
+                task.rebound_s = self._rebound_s
         task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
         return task
+
+
+class Draft:
+    """A task whose fields have been checked, and whose targets are being worked.
+
+    Args:
+        targets: its targets.
+        make: makes the task of the targets in stored form.
+
+    Attributes:
+        work: see `Normaliser.work`.
+    """
+
+    __slots__ = ("_make", "_targets", "work")
+
+    def __init__(self, targets: Normaliser, make: Callable[[list[str]], Task]) -> None:
+        self.work = targets.work
+        self._targets = targets
+        self._make = make
+
+    def task(self) -> Task:
+        """Return the task; after `work`."""
+        return self._make(self._targets.targets())
+
+
+def _whole(made: Task | Draft) -> Task:
+    """Return the task, however long its targets take."""
+    if isinstance(made, Task):
+        return made
+    made.work(math.inf)
+    return made.task()

@@ -10,9 +10,12 @@ dies, the old one, if it serves on, takes over what that left in the same way.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from loguru import logger
+
+from engine.base.turns import SLICE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 _WRITE_LIMIT_S: Final = 30.0
 _SAVING_S: Final = 0.02  #: pause until it is looked again whether a client's task is saved or refused
 _SAVING_LOOKS: Final = 1500
-_YIELD_ROWS: Final = 50  #: journal rows between two turns of the loop: clients are served meanwhile
 
 
 class Replay:
@@ -140,7 +142,8 @@ class Replay:
     async def _replay_journal(self, saver: Saver) -> int:
         count = 0
         rows, plans = await self._reader.read(_read_journal, saver.store)
-        for place, (key, records) in enumerate(rows, 1):
+        until = time.monotonic() + SLICE_S
+        for key, records in rows:
             if saver.has_row(key):
                 continue
             if not await self._none_being_saved(records):
@@ -154,8 +157,9 @@ class Replay:
             else:
                 saver.add_row(key)
             count += replayed
-            if self._has_peers and place % _YIELD_ROWS == 0:
+            if self._has_peers and time.monotonic() > until:  # clients are served meanwhile
                 await asyncio.sleep(0)
+                until = time.monotonic() + SLICE_S
         return count
 
     async def _none_being_saved(self, records: list[Accepted]) -> bool:

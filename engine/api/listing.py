@@ -57,17 +57,18 @@ class ListTasks:
         self._peers = peers
         self._is_shared = is_shared
 
-    async def page(self, state: str | None, cursor: str, limit: int, token: Token) -> Page:
+    async def page(self, state: str | None, cursor: str, limit: int, token: Token, missing: set[int]) -> Page:
         """Return a page of public documents, and the cursor of the next page or nothing.
 
-        Worker by worker; of each the tasks in memory, newest first, then the stored ones.
+        Worker by worker; of each the tasks in memory, newest first, then the stored ones. Regions of a shared
+        store that cannot be read are left out, and added to *missing*.
 
         Raises:
             RequestError: 422, the cursor is none of ours.
             StoreError: the store cannot be read.
         """
         if self._is_shared:
-            page, following = await self._page_of_store(state, cursor, limit)
+            page, following = await self._page_of_store(state, cursor, limit, missing)
         elif self._peers is None or not self._peers.others():
             page, following = await self.page_here(state, cursor, limit, token)
         else:
@@ -112,7 +113,7 @@ class ListTasks:
 
     # A shared store
 
-    async def _page_of_store(self, state: str | None, cursor: str, limit: int) -> Page:
+    async def _page_of_store(self, state: str | None, cursor: str, limit: int, missing: set[int]) -> Page:
         """Return a page of a shared store; of tasks in memory what is known here."""
         store = self._savers.savers[0].store
         if cursor and not cursor.startswith(cursors.STORED):
@@ -121,7 +122,8 @@ class ListTasks:
         listed: Documents = []
         looked_at = 0
         while before and len(listed) < limit and looked_at < _SCAN_TASKS:
-            page, before = await self._reader.read(store.documents, None, before, limit - len(listed))
+            want = limit - len(listed)
+            page, before = await self._reader.read(store.documents, None, before, want, missing)
             looked_at += max(1, len(page))
             for stored in map(msgspec.json.decode, page):
                 task = self._committed(stored["task_id"])

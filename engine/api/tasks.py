@@ -7,7 +7,7 @@ when they are not, and all others.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.api.answers import json_response, reply_to, response_of
 from engine.errors import RequestError
@@ -77,8 +77,13 @@ class TaskRoutes:
         if state is not None and state not in State.__members__.values():
             raise RequestError(422, f"state: {state!r} is not known; takes {', '.join(State)}", field="state")
         limit = _number(request, "limit", _PAGE, _PAGE_MAX)
-        tasks, cursor = await self._listing.page(state, request.query.get("cursor", ""), limit, token)
-        return json_response({"tasks": tasks, "cursor": cursor or None})
+        missing: set[int] = set()
+        asked = request.query.get("cursor", "")
+        tasks, cursor = await self._listing.page(state, asked, limit, token, missing)
+        page: dict[str, Any] = {"tasks": tasks, "cursor": cursor or None}
+        if missing:
+            page["missing_regions"] = sorted(missing)
+        return json_response(page)
 
 
 def _number(request: web.Request, name: str, default: int, most: int) -> int:

@@ -95,15 +95,18 @@ class EngineClient:
     def tasks(self, *, state: str = "", limit: int = 50) -> Document:
         """Return up to *limit* tasks, over as many pages as that takes."""
         listed: list[Document] = []
+        missing: set[int] = set()
         query: dict[str, Any] = {"state": state} if state else {}
         while True:
             query["limit"] = min(limit - len(listed), PAGE_MAX)
             page = self.request("GET", f"/v1/engine/tasks?{urlencode(query)}")
             tasks = self._rows(page, "tasks")
             listed += tasks
+            missing.update(page.get("missing_regions", ()))
             query["cursor"] = page.get("cursor")
             if not query["cursor"] or len(listed) >= limit:  # a page may be empty, and others follow
-                return {"tasks": listed, "cursor": query["cursor"]}
+                found = {"tasks": listed, "cursor": query["cursor"]}
+                return found | {"missing_regions": sorted(missing)} if missing else found
 
     def nodes(self) -> Document:
         """Return every node with its state and counters."""

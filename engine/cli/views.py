@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.cli.client import EngineClient
+    from engine.cli.documents import Document
     from engine.cli.screen import Output
 
 VERSION_TIMEOUT_S = 2.0  #: `version` does not wait long for an engine that need not be there
@@ -60,8 +61,16 @@ def cancel(args: argparse.Namespace, out: Output) -> int:
 def tasks(args: argparse.Namespace, out: Output) -> int:
     """List tasks."""
     with connect(args, out) as client:
-        out.listing(client.tasks(state=args.state, limit=args.limit), "tasks", TASK_COLUMNS)
+        document = client.tasks(state=args.state, limit=args.limit)
+    _tell_missing(document, out)
+    out.listing(document, "tasks", TASK_COLUMNS)
     return DONE
+
+
+def _tell_missing(document: Document, out: Output) -> None:
+    if regions := document.get("missing_regions"):
+        names = ", ".join(map(str, regions))
+        out.notice(f"warning: the tasks of these regions are missing, their server is away: {names}")
 
 
 def nodes(args: argparse.Namespace, out: Output) -> int:
@@ -84,6 +93,7 @@ def cluster(args: argparse.Namespace, out: Output) -> int:
         document = client.cluster()
     if document["mode"] == "embedded":
         out.notice("this engine has a store of its own (store.url is sqlite:); there is no cluster")
+    _tell_missing(document, out)
     for text in document.get("warnings", ()):
         out.notice(f"warning: {text}")
     out.listing(document, "engines", ENGINE_COLUMNS)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
+from zlib import crc32
+
+from engine.errors import StoreError
 
 if TYPE_CHECKING:
+    from engine.cluster.membership import Membership
     from engine.cluster.threads import Threads
     from engine.delivery.sent import WasThere
     from engine.store.redis.members import Members
@@ -13,29 +18,45 @@ if TYPE_CHECKING:
 class QueueClaims:
     """The queues that this engine delivers; see `engine.delivery.redelivery.Claims`.
 
+    With the server of a claim away, the engine of the known ones that the node's name tells delivers.
+
     Args:
         members: the store's side.
         threads: where it is called.
+        membership: tells which engines there are.
     """
 
-    def __init__(self, members: Members, threads: Threads) -> None:
+    def __init__(self, members: Members, threads: Threads, membership: Membership) -> None:
         self._members = members
         self._threads = threads
+        self._membership = membership
         self._claimed: set[str] = set()
 
     async def take(self, node: str) -> bool:
-        """Claim a node's queue, or keep it; False: another engine has it."""
-        if await self._threads.call(self._members.lock, node):
+        """Claim a node's queue, or keep it; False: another engine has it.
+
+        Raises:
+            StoreError: Redis is away.
+        """
+        try:
+            is_ours = await self._threads.call(self._members.lock, node)
+        except StoreError:
+            if not self._members.store.link.has_parts:
+                raise
+            workers = self._membership.workers()
+            is_ours = workers[crc32(node.encode()) % len(workers)] == self._membership.consumer
+        if is_ours:
             self._claimed.add(node)
-            return True
-        self._claimed.discard(node)
-        return False
+        else:
+            self._claimed.discard(node)
+        return is_ours
 
     async def give_back(self, node: str) -> None:
-        """Let others have a node's queue."""
+        """Let others have a node's queue; with its server away, when the claim has run out."""
         if node in self._claimed:
             self._claimed.discard(node)
-            await self._threads.call(self._members.unlock, node)
+            with contextlib.suppress(StoreError):
+                await self._threads.call(self._members.unlock, node)
 
     async def moment(self) -> WasThere:
         """Return what tells which rows are in their queues now."""
@@ -44,7 +65,8 @@ class QueueClaims:
     async def keep_all(self) -> None:
         """Renew every claim, before the store lets it go."""
         for node in list(self._claimed):
-            await self._keep(node)
+            with contextlib.suppress(StoreError):  # the next one may be on another server
+                await self._keep(node)
 
     async def _keep(self, node: str) -> None:
         """Renew a claim; one that was given back meanwhile must not come to life again."""

@@ -184,10 +184,13 @@ class Cluster:
             StoreError: the store cannot be read.
         """
         await self._membership.beat()  # who has come since the last one is shown, too
-        pending = await self._threads.call(self.members.pending)
+        missing: set[int] = set()
+        pending = await self._threads.call(self.members.pending, missing)
         oldest_at = await self._threads.call(self.members.oldest, pending)
         region_count = self.members.store.keys.count
         document = cluster_document(
             self._membership, pending, oldest_at, region_count=region_count, now=self._membership.now()
         )
+        if missing:
+            document["missing_regions"] = sorted(missing)
         return document | self._replication.facts()

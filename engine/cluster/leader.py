@@ -46,7 +46,8 @@ class Leader:
         self._gone = gone
         self._callbacks = callbacks
         self._stats = stats
-        self._fenced = 0  # the number that all regions were told
+        self._fenced = 0  # the number that regions are told
+        self._untold: set[int] = set()  # regions that were not told yet
 
     async def lead(self) -> None:
         """Do one round, unless another engine has come to lead.
@@ -56,10 +57,13 @@ class Leader:
         """
         fence = self._membership.view.fence
         if self._fenced != fence:
-            if not await self._threads.call(self._members.fence, fence):
+            self._fenced, self._untold = fence, set(range(self._members.store.keys.count))
+        if self._untold:
+            told = await self._threads.call(self._members.fence, fence, sorted(self._untold))
+            if told is None:
                 await self._go_past(fence)
                 return
-            self._fenced = fence
+            self._untold -= told
         states, callbacks = await self._threads.call(self._members.make_due, self._membership.now(), fence)
         self._stats.tasks_partial += len(states)
         self._callbacks.written(0, callbacks)

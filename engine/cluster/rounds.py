@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from engine.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -92,22 +94,38 @@ class Rounds:
         await self._watch.look()
 
     async def next(self) -> None:
-        """Do a round.
+        """Do a round: each part, also when one before it failed.
 
         Raises:
-            StoreError: the store cannot be read or written.
+            StoreError: the store cannot be read or written; what the first of the parts failed with.
         """
         self._count += 1
-        membership = self._membership
-        if self._count % _WATCH_ALL_EVERY == 0 or any(map(membership.is_gone, membership.view.members)):
-            await self._watch.look()
-        failed_s = self._loop.time() - self._saver.failed_at
-        if self._count % _LOST_EVERY == 0 or failed_s < _LATE_S:
-            await self._takeover.find_lost()
         if self._touched:
             records = self._touched.take()
             if records:
                 self._saver.save_progress(records)
+        errors: list[StoreError] = []
+        for part in (self._take_over, self._find_lost, self._look_at_queues, self._lead):
+            try:
+                await part()
+            except StoreError as exc:
+                errors.append(exc)
+        if errors:
+            raise errors[0]
+
+    async def _take_over(self) -> None:
+        membership = self._membership
+        if self._count % _WATCH_ALL_EVERY == 0 or any(map(membership.is_gone, membership.view.members)):
+            await self._watch.look()
+
+    async def _find_lost(self) -> None:
+        failed_s = self._loop.time() - self._saver.failed_at
+        if self._count % _LOST_EVERY == 0 or failed_s < _LATE_S:
+            await self._takeover.find_lost()
+
+    async def _look_at_queues(self) -> None:
         self._redelivery.refresh(await self._threads.call(self._members.store.depths))
-        if membership.leads():
+
+    async def _lead(self) -> None:
+        if self._membership.leads():
             await self._leader.lead()

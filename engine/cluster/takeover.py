@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
+from engine.errors import StoreError
 from engine.store.redis.records import journal_key, written_at
 from engine.tasks.progress import is_cancelled, read_progress
 
@@ -118,14 +119,21 @@ class Takeover:
         for region, count in pending.get(me, {}).items():
             if count <= sum(key.startswith(f"{region}:") for key in known):
                 continue
-            for ids in await self._threads.call(self._idle_ids, me, region, idle_ms):
-                known = self._known_keys()
-                lost = [entry for entry in ids if journal_key(region, entry) not in known]
-                if not lost:
-                    continue
-                for taken in await self._threads.call(self._members.take, me, region, lost):
-                    logger.warning("journal entry {} was written but not answered; taken up", taken.entry.id)
-                    await self._begin(taken)
+            try:
+                await self._find_lost_in(region, idle_ms)
+            except StoreError as exc:  # the others need not wait for this one
+                logger.debug("region {} has to wait: {}", region, exc)
+
+    async def _find_lost_in(self, region: int, idle_ms: int) -> None:
+        me = self._members.store.consumer
+        for ids in await self._threads.call(self._idle_ids, me, region, idle_ms):
+            known = self._known_keys()
+            lost = [entry for entry in ids if journal_key(region, entry) not in known]
+            if not lost:
+                continue
+            for taken in await self._threads.call(self._members.take, me, region, lost):
+                logger.warning("journal entry {} was written but not answered; taken up", taken.entry.id)
+                await self._begin(taken)
 
     def _known_keys(self) -> set[str]:
         """Return the journal entries that this engine knows it has: with tasks, with callbacks, and over."""

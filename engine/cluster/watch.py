@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
+from engine.errors import StoreError
+
 if TYPE_CHECKING:
     from engine.cluster.membership import Membership
     from engine.cluster.takeover import Takeover
@@ -60,5 +64,9 @@ class Watch:
             if member is None and not membership.is_steady:
                 continue
             for region in sorted(regions):
-                if region % len(workers) == place:
+                if region % len(workers) != place:
+                    continue
+                try:
                     await self._takeover.take_from(consumer, region)
+                except StoreError as exc:  # the others need not wait for this one
+                    logger.debug("region {} has to wait: {}", region, exc)

@@ -132,7 +132,7 @@ def make_cluster(
     membership = Membership(
         members, threads, about, clock=core.clock, ttl_s=settings.takeover_s, is_draining=is_draining
     )
-    claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads)
+    claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads, membership)
     duties = _duties(membership, members, threads, core=core, delivery=delivery, rows=rows)
     rounds = Rounds(
         membership,

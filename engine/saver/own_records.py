@@ -74,19 +74,19 @@ class OwnRecords(ABC):
         """Add rows to delay queues."""
         own = self._own_work(len(parked))
         own.batch.parked += parked
-        own.then.append(then)
+        own.then.append((then, frozenset()))
 
     def deliver(self, delivered: list[Delivered], then: Callable[[], None]) -> None:
         """Drop delivered rows, fold them into stored documents and let their children go."""
         own = self._own_work(len(delivered))
         own.batch.delivered += delivered
-        own.then.append(then)
+        own.then.append((then, frozenset(one.row.task_id for one in delivered)))
 
     def unpark_task(self, task_id: str, then: Callable[[], None]) -> None:
         """Drop every delay-queue row of a cancelled task."""
         own = self._own_work()
         own.batch.unparked_tasks.append(task_id)
-        own.then.append(then)
+        own.then.append((then, frozenset([task_id])))
 
     def drop_orphans(self, task_ids: list[str]) -> None:
         """Drop the delay-queue rows of tasks that are worked again from the start."""
@@ -141,7 +141,7 @@ class OwnRecords(ABC):
 
     def after_all(self, then: Callable[[], None]) -> None:
         """Call *then* when everything that was queued before has been written."""
-        self._own_work().then.append(then)
+        self._own_work().then.append((then, frozenset()))
 
     def trim(self) -> None:
         """Hand memory back to the system: the store's cache, and what is free. The thread does it."""

@@ -249,7 +249,7 @@ class Saver(OwnRecords):
                 self._sinks.saved(task, version)
         for task_id in lost:
             self._sinks.lost(task_id)
-        for then in work.then:
+        for then, _ in work.then:
             then()
         for on_pinned, pin in zip(work.on_pinned, work.pins, strict=False):
             on_pinned(pin)
@@ -266,7 +266,7 @@ class Saver(OwnRecords):
         """A store of several servers could write some of the batch only."""
         error = outcome.own_error or next(iter(outcome.refused.values()))
         self.is_partial = True
-        unwritten = work.take_unwritten(outcome.left)
+        unwritten = work.take_unwritten(outcome.left, outcome.stuck)
         self._tell_written(work, outcome.lost)
         self._note_failure(error)
         self._keep(unwritten)

@@ -43,7 +43,7 @@ class Work:
     Attributes:
         accepted: tasks whose clients wait; `Batch.accepted` holds their records.
         saved: tasks and the version of the document that is written of them.
-        then: called when all of the batch is written.
+        then: called when what tasks have in the batch is written, or when all of it is (no tasks).
         on_pinned: given how rows are counted after the batch; the thread makes a pin for each.
         forget_before: final tasks last updated before that are deleted; 0: none are.
         forgotten: how many the thread has deleted.
@@ -55,7 +55,7 @@ class Work:
         self.batch = Batch()
         self.accepted: list[Task] = []
         self.saved: list[tuple[Task, int]] = []
-        self.then: list[Callable[[], None]] = []
+        self.then: list[tuple[Callable[[], None], frozenset[str]]] = []
         self.on_pinned: list[Callable[[Pin], None]] = []
         self.pins: list[Pin] = []
         self.forget_before = 0.0
@@ -117,18 +117,23 @@ class Work:
         self.records = max(1, self.records - part.records)
         return part, self
 
-    def take_unwritten(self, left: Batch | None) -> Work:
+    def take_unwritten(self, left: Batch | None, stuck: set[str]) -> Work:
         """Return the work that is left of one that was written in part; this one keeps what was written.
+
+        Who waits for rows that cannot be read meanwhile goes on: nobody finds them undone.
 
         Args:
             left: what the store says it has not written; None: nothing of the engine's own records.
+            stuck: see `Committed.stuck`.
         """
         unwritten = Work()
         if left is None:
             return unwritten
         unwritten.saved = [pair for pair in self.saved if pair[0].id in left.documents]
         self.saved = [pair for pair in self.saved if pair[0].id not in left.documents]
-        unwritten.then, self.then = self.then, []
+        may_go_on = [bool(names) and names.isdisjoint(stuck) for _, names in self.then]
+        unwritten.then = [pair for pair, goes_on in zip(self.then, may_go_on, strict=True) if not goes_on]
+        self.then = [pair for pair, goes_on in zip(self.then, may_go_on, strict=True) if goes_on]
         unwritten.batch = left
         unwritten.records = 1 + sum(
             map(

@@ -63,10 +63,13 @@ class Store(Protocol):
     def document(self, task_id: str) -> bytes | None:
         """Return a stored task's JSON document."""
 
-    def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
+    def documents(
+        self, state: str | None, before: int, limit: int, missing: set[int] | None = None, /
+    ) -> tuple[list[bytes], int]:
         """Return a page of documents, newest first, from rows below *before*, and the next *before*.
 
-        A *before* of 0 is the end.
+        A *before* of 0 is the end. A shared store adds the regions that cannot be read to *missing*, and
+        leaves them out; without it that is an error.
         """
 
     def count(self) -> dict[str, int]:

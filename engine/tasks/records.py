@@ -190,6 +190,7 @@ class Committed(msgspec.Struct):
     refused: dict[str, StoreError] = {}  #: accepted ids that could not be stored, while others could
     own_error: StoreError | None = None  #: of the batch, accepted tasks aside, `left` has to be written again
     left: Batch | None = None
+    stuck: set[str] = set()  #: of those in `left` the tasks whose rows can be read all the same
     lost: set[str] = set()  #: ids of documents that are another engine's by now, and were not written
     settled_late: list[str] = []  #: states of the stored tasks that late delivery settled, or a cancel
     callbacks: list[Callback] = []  #: those written, with their keys

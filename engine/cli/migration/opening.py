@@ -52,6 +52,7 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool, worker
             )
         except ValueError as exc:
             raise ConfigError(f"{without_password(url)!r}: {exc}") from exc
+        store.is_read_whole = True
         return SharedSide(url, store)
     if scheme != "sqlite":
         known = ", ".join(f"{name}://" for name in SCHEMES)

@@ -57,11 +57,15 @@ class DocumentChanges:
         self._keys = stored.keys
         self._link = stored.link
 
-    def write(self, batch: Batch, done: Committed) -> None:
+    def write(self, batch: Batch, done: Committed) -> Batch | None:
         """Fold late delivery, cancels and reasons of *batch* into stored documents, and drop their rows.
 
+        Returns:
+            What could not be written of these; `Committed.own_error` says why, and `Committed.stuck` names
+            the tasks whose rows can be read nevertheless.
+
         Raises:
-            StoreError: a document cannot be changed; doing all of it again is safe.
+            StoreError: none of it can be written; doing all of it again is safe.
         """
         by_task: dict[str, list[Delivered]] = {}
         for delivered in batch.delivered:
@@ -72,11 +76,24 @@ class DocumentChanges:
             noted.setdefault(one.task_id, []).append(one)
         for task_id in (*cancelled, *noted):
             by_task.setdefault(task_id, [])
+        errors: dict[str, StoreError] = {}
         for _ in range(_CHANGES_MAX):
-            by_task = self._turn(by_task, cancelled, noted, done)
+            by_task = self._turn(by_task, cancelled, noted, done, errors)
             if not by_task:
-                return
-        raise StoreError(f"{self._link.url}: {len(by_task)} documents are changed all the time by others")
+                break
+        else:
+            error = StoreError(f"{self._link.url}: documents are changed all the time by others")
+            errors.update(dict.fromkeys(by_task, error))
+            done.stuck.update(by_task)
+        if not errors:
+            return None
+        done.own_error = next(iter(errors.values()))
+        return Batch(
+            delivered=[one for one in batch.delivered if one.row.task_id in errors],
+            cancelled={name: at for name, at in batch.cancelled.items() if name in errors},
+            unparked_tasks=[name for name in batch.unparked_tasks if name in errors],
+            noted=[one for one in batch.noted if one.task_id in errors],
+        )
 
     def _turn(
         self,
@@ -84,9 +101,16 @@ class DocumentChanges:
         cancelled: dict[str, float],
         noted: dict[str, list[Noted]],
         done: Committed,
+        errors: dict[str, StoreError],
     ) -> dict[str, list[Delivered]]:
-        """Change documents as they are now; return those that were changed meanwhile."""
-        old = self._stored.values(list(by_task))
+        """Change documents as they are now; return those that were changed meanwhile.
+
+        Those that cannot be read or written are added to *errors*.
+        """
+        old, unread = self._stored.values_in_part(list(by_task))
+        errors.update(unread)
+        by_task = {task_id: rows for task_id, rows in by_task.items() if task_id in old}
+        cancelled = {task_id: at for task_id, at in cancelled.items() if task_id in old}
         present = self._queues.present([settled.row for rows in by_task.values() for settled in rows])
         drop = self._queues.rows_of_tasks(cancelled) if cancelled else {}
         freed = self._queues.queues_behind(by_task)
@@ -114,17 +138,15 @@ class DocumentChanges:
             )
             asked.append((task_id, document))
         changed_meanwhile: dict[str, list[Delivered]] = {}
-        error: StoreError | None = None
         for (task_id, document), reply in zip(asked, self._link.run(commands, is_write=True), strict=True):
             if isinstance(reply, StoreError):
-                error = reply
+                errors[task_id] = reply
+                done.stuck.add(task_id)
             elif reply == b"changed":
                 changed_meanwhile[task_id] = by_task[task_id]
             elif document is not None and documents.is_final(document):
                 done.settled_late.append(document["state"])
                 self.note_callback(done, task_id, document, reply)
-        if error is not None:
-            raise error
         return changed_meanwhile
 
     def _changed(

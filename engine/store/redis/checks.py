@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from engine.config.checks import store_warnings
+from engine.errors import StoreError
 from engine.store.redis.replicas import losses
 
 if TYPE_CHECKING:
@@ -33,6 +35,20 @@ def dangers(link: Link, store: StoreConfig) -> list[str]:
                 "delay queues, silently. Set maxmemory-policy noeviction; tasks are then answered 503"
             ] = None
     warnings.update(dict.fromkeys(store_warnings(store)))
-    if store.wait_replicas:
+    with contextlib.suppress(StoreError):  # the cluster's part of the engine looks again and again
         warnings.update(dict.fromkeys(losses(link.replicas.look(), store.wait_replicas)))
+    if link.has_parts and _wants_all_slots(link):
+        warnings[
+            "The cluster serves nothing as soon as one of its masters has no replica left "
+            "(cluster-require-full-coverage yes): set it to no, and the regions on other masters go on"
+        ] = None
     return list(warnings)
+
+
+def _wants_all_slots(link: Link) -> bool:
+    name = "cluster-require-full-coverage"
+    try:
+        replies = link.on_each_master("CONFIG", "GET", name)
+    except StoreError:
+        return False  # not everybody may ask
+    return any(b"yes" in reply for reply in replies)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.errors import StoreError
 from engine.store.redis.part import RedisPart
 from engine.store.redis.records import Live, facts_of, read_entry, read_live
 
@@ -36,6 +37,20 @@ class RedisDocuments(RedisPart):
         """Return what stands in tasks' keys."""
         replies = self.link.all([("GET", self.keys.task(task_id)) for task_id in task_ids])
         return dict(zip(task_ids, replies, strict=True))
+
+    def values_in_part(
+        self, task_ids: Sequence[str]
+    ) -> tuple[dict[str, bytes | None], dict[str, StoreError]]:
+        """Return what stands in tasks' keys, and of which tasks that cannot be read, and why."""
+        replies = self.link.run([("GET", self.keys.task(task_id)) for task_id in task_ids])
+        values: dict[str, bytes | None] = {}
+        errors: dict[str, StoreError] = {}
+        for task_id, reply in zip(task_ids, replies, strict=True):
+            if isinstance(reply, StoreError):
+                errors[task_id] = reply
+            else:
+                values[task_id] = reply
+        return values, errors
 
     def shown(self, values: dict[str, bytes | None]) -> dict[str, bytes]:
         """Return private documents for what stands in tasks' keys; of stubs from their records."""
@@ -83,15 +98,17 @@ class RedisDocuments(RedisPart):
         value = self.link.one("GET", self.keys.task(task_id))
         return self.shown({task_id: value}).get(task_id)
 
-    def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
+    def documents(
+        self, state: str | None, before: int, limit: int, missing: set[int] | None = None
+    ) -> tuple[list[bytes], int]:
         """See `Store.documents`. With a state, a page looks at a bounded number of tasks."""
         page_texts: list[bytes] = []
         looked_at = 0
         while before and len(page_texts) < limit and looked_at < _SCAN_TASKS:
             want = limit if state is None else max(limit, 500)
-            page, following = self._page(before, want)
+            page, following = self._page(before, want, missing)
             looked_at += len(page)
-            texts = self.shown(self.values([task_id for _, task_id in page]))
+            texts = self._shown_of([task_id for _, task_id in page], missing)
             before = following
             for place, task_id in page:
                 text = texts.get(task_id)
@@ -102,7 +119,19 @@ class RedisDocuments(RedisPart):
                         break
         return page_texts, before
 
-    def _page(self, before: int, limit: int) -> tuple[list[tuple[int, str]], int]:
+    def _shown_of(self, task_ids: list[str], missing: set[int] | None) -> dict[str, bytes]:
+        """Return the private documents of tasks that can be read."""
+        values, errors = self.values_in_part(task_ids)
+        if missing is None:
+            for error in errors.values():
+                raise error
+        else:
+            missing.update(map(self.keys.region, errors))
+        return self.shown(values)
+
+    def _page(
+        self, before: int, limit: int, missing: set[int] | None = None
+    ) -> tuple[list[tuple[int, str]], int]:
         """Return places and ids, newest first, and where the next page begins."""
         commands: list[Command] = []
         for region, tag in enumerate(self.keys.tags):
@@ -111,7 +140,11 @@ class RedisDocuments(RedisPart):
             commands.append(("ZREVRANGEBYSCORE", f"{tag}index", top, "-inf", "WITHSCORES", "LIMIT", 0, limit))
         places: list[tuple[int, str]] = []
         is_cut = False
-        for region, reply in enumerate(self.link.all(commands)):
+        replies = self.link.all(commands) if missing is None else self.readable(commands)
+        for region, reply in enumerate(replies):
+            if reply is None and missing is not None:
+                missing.add(region)
+                continue
             is_cut |= len(reply) == 2 * limit
             for task_id, score in zip(*[iter(reply)] * 2, strict=True):
                 places.append((int(float(score)) * _PLACES + region, task_id.decode()))

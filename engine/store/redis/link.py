@@ -67,6 +67,11 @@ class Link:
     def __repr__(self) -> str:
         return f"<Link to {self.url}>"
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether some of the keys can be there while others are not."""
+        return self.url.kind == "cluster"
+
     # Commands
 
     def run(self, commands: Sequence[Command], *, is_write: bool = False) -> list[Any]:
@@ -128,22 +133,20 @@ class Link:
         return replies
 
     def on_each_master(self, *command: Any) -> list[Any]:
-        """Send a command without a key to every master; return the answers.
+        """Send a command without a key to every master; return the answers of those that are there.
 
         Raises:
-            StoreError: one of them failed.
+            StoreError: none is.
         """
         try:
             servers = self._servers.masters()
         except AWAY as exc:
             raise self._translate(exc) from exc
-        replies = []
-        for server in servers:
-            [reply] = self._exchange({server: [command]}, is_write=False)[server]
-            if isinstance(reply, Exception):
-                raise self._translate(reply)
-            replies.append(reply)
-        return replies
+        replies = [self._exchange({server: [command]}, is_write=False)[server][0] for server in servers]
+        found = [reply for reply in replies if not isinstance(reply, Exception)]
+        if not found:
+            raise self._translate(replies[0])
+        return found
 
     def close(self) -> None:
         """Close all connections."""

@@ -24,7 +24,7 @@ from engine.tasks.records import Committed
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted, Callback
@@ -138,11 +138,21 @@ class Members:
             is_write=True,
         )
 
-    def pending(self) -> dict[str, dict[int, int]]:
-        """Return consumer → region → how many entries it has there; also of consumers that are forgotten."""
-        replies = self._link.all([("XINFO", "CONSUMERS", stream, GROUP) for stream in self._keys.streams])
+    def pending(self, missing: set[int] | None = None) -> dict[str, dict[int, int]]:
+        """Return consumer → region → how many entries it has there; also of consumers that are forgotten.
+
+        Args:
+            missing: regions that cannot be read, and are left out, are added to it.
+        """
+        replies = self.store.readable(
+            [("XINFO", "CONSUMERS", stream, GROUP) for stream in self._keys.streams]
+        )
         by_consumer: dict[str, dict[int, int]] = {}
         for region, reply in enumerate(replies):
+            if reply is None:
+                if missing is not None:
+                    missing.add(region)
+                continue
             for listed in reply:
                 facts = dict(zip(*[iter(listed)] * 2, strict=True))
                 counts = by_consumer.setdefault(facts[b"name"].decode(), {})
@@ -153,12 +163,11 @@ class Members:
     def oldest(self, pending: Mapping[str, Mapping[int, int]]) -> dict[str, float]:
         """Return consumer → UNIX seconds of its oldest entry, for what `pending` returned."""
         asked = [(consumer, region) for consumer, regions in pending.items() for region in regions]
-        replies = self._link.all(
-            [
-                ("XPENDING", self._keys.streams[region], GROUP, "-", "+", 1, consumer)
-                for consumer, region in asked
-            ]
-        )
+        commands = [
+            ("XPENDING", self._keys.streams[region], GROUP, "-", "+", 1, consumer)
+            for consumer, region in asked
+        ]
+        replies = self.store.readable(commands) if commands else []
         oldest: dict[str, float] = {}
         for (consumer, _), reply in zip(asked, replies, strict=True):
             if reply:
@@ -203,10 +212,10 @@ class Members:
 
     def bury(self, consumer: str) -> bool:
         """Forget a consumer that has nothing left; return whether that is so everywhere."""
-        replies = self._link.all(
+        replies = self._link.run(
             [BURY.call([stream], [GROUP, consumer]) for stream in self._keys.streams], is_write=True
         )
-        if not all(replies):
+        if not all(reply == 1 for reply in replies):
             return False
         self._link.all(
             [
@@ -243,19 +252,28 @@ class Members:
 
     # What the leader does
 
-    def fence(self, number: int) -> bool:
-        """Tell every region that leader *number* leads; False: there is a later one."""
-        replies = self._link.all(
-            [FENCE.call([f"{tag}fence"], [number]) for tag in self._keys.tags], is_write=True
+    def fence(self, number: int, regions: Collection[int]) -> set[int] | None:
+        """Tell *regions* that leader *number* leads; return those that know now. None: there is a later one.
+
+        Raises:
+            StoreError: none can be told.
+        """
+        replies = self._link.run(
+            [FENCE.call([f"{self._keys.tags[region]}fence"], [number]) for region in regions], is_write=True
         )
-        return all(replies)
+        if 0 in replies:
+            return None
+        told = {region for region, reply in zip(regions, replies, strict=True) if reply == 1}
+        if not told:
+            raise replies[0]
+        return told
 
     def grow_fence(self) -> int:
         """Have this engine's number go past what the regions have seen; 0: another engine leads.
 
         Whoever leads has the greatest number, unless an operator deleted it, or a failover lost it.
         """
-        seen = self._link.all([("GET", f"{tag}fence") for tag in self._keys.tags])
+        seen = self.store.readable([("GET", f"{tag}fence") for tag in self._keys.tags])
         keys = [self._keys.cluster("leader"), self._keys.cluster("fence")]
         command = GROW.call(keys, [self.store.consumer, max(int(number or 0) for number in seen)])
         return int(self._link.one(*command, is_write=True))
@@ -266,13 +284,13 @@ class Members:
         Raises:
             StoreError: there is a later leader, or the store fails.
         """
-        replies = self._link.all(
+        replies = self.store.readable(
             [
                 ("ZRANGEBYSCORE", f"{tag}due", "-inf", repr(now), "LIMIT", 0, _DUE_MAX)
                 for tag in self._keys.tags
             ]
         )
-        ids = [one.decode() for reply in replies for one in reply]
+        ids = [one.decode() for reply in replies for one in reply or ()]
         changed: list[tuple[str, bytes, dict[str, Any]]] = []
         for task_id, value in self.store.values(ids).items():
             if value is not None and value.startswith(b"{"):
@@ -304,7 +322,8 @@ class Members:
         replies = self._link.run(commands, is_write=True)
         for (task_id, _, document), reply in zip(changed, replies, strict=True):
             if isinstance(reply, StoreError):
-                raise reply
+                changed_meanwhile.add(task_id)
+                continue
             if reply == b"fenced":
                 raise StoreError(f"leader {fence} is over: there is a later one")
             if reply == b"changed":

@@ -59,8 +59,8 @@ class RedisQueues(RedisPart):
 
     def _delayed(self) -> list[set[str]]:
         """Return the nodes that have rows, per region."""
-        replies = self.link.all([("SUNION", f"{tag}delayed", f"{tag}hosted") for tag in self.keys.tags])
-        return [{name.decode() for name in reply} for reply in replies]
+        commands = [("SUNION", f"{tag}delayed", f"{tag}hosted") for tag in self.keys.tags]
+        return [{name.decode() for name in reply or ()} for reply in self.readable(commands)]
 
     def depths(self) -> dict[str, Depth]:
         """See `Store.depths`."""
@@ -81,16 +81,19 @@ class RedisQueues(RedisPart):
             for queue in QUEUES:
                 commands.append(("ZCARD", f"{tag}{queue}{node}"))
                 commands.append(("ZRANGE", f"{tag}{queue}{node}", 0, 0, "WITHSCORES"))
-        replies = iter(self.link.all(commands))
+        replies = iter(self.readable(commands) if commands else ())
         depths: dict[str, Depth] = {}
         empty: list[Command] = []
         for tag, node in places:
-            counts, oldest = [], []
+            counts, oldest, is_read = [], [], True
             for _ in QUEUES:
-                counts.append(next(replies))
-                first = next(replies)
+                count, first = next(replies), next(replies)
+                is_read &= count is not None and first is not None
+                counts.append(count or 0)
                 if first:
                     oldest.append(float(first[1]))
+            if not is_read:
+                continue
             if not oldest:
                 names = [f"{tag}{queue}{node}" for queue in QUEUES]
                 empty += [CLEAN.call([f"{tag}{which}", *names], [node]) for which in ("delayed", "hosted")]
@@ -109,8 +112,8 @@ class RedisQueues(RedisPart):
         """See `Store.nodes_behind`."""
         nodes = sorted(set().union(*self._delayed()))
         commands = [("EXISTS", f"{tag}wait:{node}") for node in nodes for tag in self.keys.tags]
-        replies = iter(self.link.all(commands))
-        return [node for node in nodes if sum(next(replies) for _ in self.keys.tags)]
+        replies = iter(self.readable(commands) if commands else ())
+        return [node for node in nodes if sum(next(replies) or 0 for _ in self.keys.tags)]
 
     # Rows
 
@@ -146,7 +149,7 @@ class RedisQueues(RedisPart):
         return oldest[:limit]
 
     def _first(self, node: str, places: Sequence[tuple[str, str]], limit: int) -> list[list[ParkedRow]]:
-        replies = self.link.all(
+        replies = self.readable(
             [("ZRANGE", f"{tag}{queue}{node}", 0, limit - 1, "WITHSCORES") for tag, queue in places]
         )
         return [
@@ -160,7 +163,7 @@ class RedisQueues(RedisPart):
         """See `Store.parked_page`: a place is a rank in the queue of each region."""
         queues = _PURGES if purges_only else _SENDABLE
         share = max(50, limit // self.keys.count)
-        replies = self.link.all(
+        replies = self.readable(
             [
                 ("ZRANGE", f"{tag}{queue}{node}", place, place + share - 1, "WITHSCORES")
                 for tag in self.keys.tags
@@ -173,7 +176,7 @@ class RedisQueues(RedisPart):
 
     def wide_parked(self, node: str) -> list[ParkedRow]:
         """See `Store.wide_parked`."""
-        replies = self.link.all(
+        replies = self.readable(
             [
                 ("ZREVRANGE", f"{tag}{queue}{node}", 0, _WIDE_MAX - 1, "WITHSCORES")
                 for tag in self.keys.tags
@@ -244,7 +247,7 @@ class RedisQueues(RedisPart):
         """See `Store.expired`."""
         below = f"({before_at!r}"
         places = [(tag, queue) for tag in self.keys.tags for queue in QUEUES]
-        replies = self.link.all(
+        replies = self.readable(
             [
                 ("ZRANGEBYSCORE", f"{tag}{queue}{node}", "-inf", below, "WITHSCORES", "LIMIT", 0, limit)
                 for tag, queue in places
@@ -260,7 +263,7 @@ class RedisQueues(RedisPart):
     def count_parked(self, node: str, operations: Sequence[int]) -> list[tuple[int, str, int, float]]:
         """See `Store.count_parked`."""
         share = max(50, _COUNTED_ROWS // self.keys.count)
-        replies = self.link.all(
+        replies = self.readable(
             [
                 ("ZRANGE", f"{tag}{queue}{node}", 0, share - 1, "WITHSCORES")
                 for tag in self.keys.tags

@@ -66,10 +66,10 @@ def rows_behind(parked: Sequence[Parked]) -> dict[str, bytes]:
     return {target: msgspec.json.encode(rows) for target, rows in by_target.items()}
 
 
-def rows_in(node: str, reply: Sequence[bytes], *, after: str = "") -> list[ParkedRow]:
-    """Return the rows of a node that Redis answered, with their scores."""
+def rows_in(node: str, reply: Sequence[bytes] | None, *, after: str = "") -> list[ParkedRow]:
+    """Return the rows of a node that Redis answered, with their scores; None: it did not."""
     rows = []
-    for member, score in zip(*[iter(reply)] * 2, strict=True):
+    for member, score in zip(*[iter(reply or ())] * 2, strict=True):
         rows.append(row_of(node, member.decode(), float(score), after))
     return rows
 

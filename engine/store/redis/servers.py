@@ -4,7 +4,8 @@ redis-py brings the connections, the pools, the sentinels and the table of slots
 
 A server that cannot be reached is left alone for a moment that doubles up to `_PAUSE_MAX_S`, with jitter;
 meanwhile everything that needs it fails at once. So a client is not kept waiting for a time-out that a
-thread has just seen, and a server that comes back is not met by a storm.
+thread has just seen, and a server that comes back is not met by a storm. One of a cluster that lets time-outs
+pass again and again is left alone for twice as long as those: the others' commands wait for them, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from redis.cluster import ClusterNode
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisClusterException, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from engine.base.backoff import backoff_s
@@ -38,9 +40,16 @@ _KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
 
 
 class Server:
-    """One server's connections, and when it may be tried again."""
+    """One server's connections, and when it may be tried again.
 
-    def __init__(self, pool: Any, name: str) -> None:
+    Args:
+        pool: of connections.
+        name: of the server.
+        rest_s: it is left alone for so long when time-outs pass again.
+    """
+
+    def __init__(self, pool: Any, name: str, *, rest_s: float = 0.0) -> None:
+        self._rest_s = rest_s
         self.pool = pool
         self.name = name
         self._failures = 0
@@ -59,6 +68,8 @@ class Server:
     def fails(self, exc: Exception) -> None:
         """It cannot be reached, or answered too late."""
         pause_s = backoff_s(self._failures, first_s=_PAUSE_S, max_s=_PAUSE_MAX_S)
+        if self._failures and isinstance(exc, TimeoutError | RedisTimeoutError):
+            pause_s = max(pause_s, self._rest_s)
         self._failures += 1
         self._not_before = time.monotonic() + pause_s
         self._error = str(exc) or type(exc).__name__
@@ -146,7 +157,7 @@ class Servers:
         pool = cluster.get_redis_connection(node).connection_pool
         server = self._servers.get(node.name)
         if server is None or server.pool is not pool:
-            server = self._servers[node.name] = Server(pool, node.name)
+            server = self._servers[node.name] = Server(pool, node.name, rest_s=2 * self._timeout_s)
         return server
 
     def _options(self) -> dict[str, Any]:

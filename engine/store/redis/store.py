@@ -115,14 +115,18 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
             work = RedisCommit(self, self.consumer, self.ms_of, batch, done)
             work.write()
         if batch.delivered or batch.cancelled or batch.unparked_tasks or batch.noted:
+            left: Batch | None = batch
             try:
-                self.changes.write(batch, done)
+                left = self.changes.write(batch, done)
             except StoreError as exc:
                 done.own_error = exc
-                work.left.delivered = batch.delivered
-                work.left.cancelled = batch.cancelled
-                work.left.unparked_tasks = batch.unparked_tasks
-                work.left.noted = batch.noted
+                done.stuck.update(one.row.task_id for one in batch.delivered)
+                done.stuck.update(batch.unparked_tasks)
+            if left is not None:
+                work.left.delivered = left.delivered
+                work.left.cancelled = left.cancelled
+                work.left.unparked_tasks = left.unparked_tasks
+                work.left.noted = left.noted
         if batch.joined or batch.parted:
             try:
                 host_rows.write(self.link, self.keys, batch)

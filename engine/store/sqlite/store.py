@@ -188,7 +188,9 @@ class SqliteStore(RowReader):
         rows = self._file.query("SELECT doc FROM task WHERE id = ?", task_id)
         return rows[0][0].encode() if rows else None
 
-    def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
+    def documents(
+        self, state: str | None, before: int, limit: int, _missing: set[int] | None = None
+    ) -> tuple[list[bytes], int]:
         """See `Store.documents`. With a state, a page looks at a bounded number of rows."""
         if state is None:
             rows = self._file.query(

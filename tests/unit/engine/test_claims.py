@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from engine.cluster.claims import QueueClaims
+from engine.errors import StoreError
 
 
 class Locks:
@@ -13,6 +17,8 @@ class Locks:
     def __init__(self) -> None:
         self.others: set[str] = set()
         self.ours: set[str] = set()
+        self.is_away = False
+        self.store = SimpleNamespace(link=SimpleNamespace(has_parts=True))
         self.on_lock: Any = lambda: None
 
     def lock(self, node: str) -> bool:
@@ -25,15 +31,29 @@ class Locks:
         self.ours.discard(node)
 
     async def call(self, function: Any, *args: object) -> Any:
+        if self.is_away:
+            raise StoreError("its server is away")
         answer = function(*args)
         self.on_lock()
         return answer
 
 
-def make() -> tuple[QueueClaims, Locks]:
+def make(me: str = "one") -> tuple[QueueClaims, Locks]:
     locks = Locks()
     recorder: Any = locks
-    return QueueClaims(recorder, recorder), locks
+    membership: Any = SimpleNamespace(consumer=me, workers=lambda: ["one", "other"])
+    return QueueClaims(recorder, recorder, membership), locks
+
+
+async def test_with_the_server_of_a_claim_away_one_engine_delivers_all_the_same() -> None:
+    (one, locks), (other, others) = make(), make("other")
+    locks.is_away = others.is_away = True
+    for node in ("e1", "e2", "e3"):
+        assert await one.take(node) != await other.take(node)
+        await one.give_back(node)
+    locks.store.link.has_parts = False
+    with pytest.raises(StoreError):
+        await one.take("e1")
 
 
 async def test_a_queue_that_another_engine_delivers_is_not_taken() -> None:

@@ -17,6 +17,8 @@ class Store:
     def __init__(self) -> None:
         self.fences: list[int] = []
         self.is_later = False
+        self.away: set[int] = set()
+        self.store = SimpleNamespace(keys=SimpleNamespace(count=4))
         self.due = (["partial", "partial"], [Callback("0:1-0", "t", "http://a/", "{}")])
         self.written_callbacks: list[Callback] = []
         self.log: list[str] = []
@@ -24,9 +26,9 @@ class Store:
     async def call(self, function: Any, *args: object) -> Any:
         return function(*args)
 
-    def fence(self, number: int) -> bool:
+    def fence(self, number: int, regions: list[int]) -> set[int] | None:
         self.fences.append(number)
-        return not self.is_later
+        return None if self.is_later else set(regions) - self.away
 
     def grow_fence(self) -> int:
         return 0
@@ -70,6 +72,17 @@ async def test_all_regions_are_told_once_who_leads() -> None:
     membership.view.fence = 5
     await leader.lead()
     assert store.fences == [4, 5]
+
+
+async def test_a_region_that_is_away_is_told_when_it_is_back() -> None:
+    leader, store, stats, _ = make()
+    store.away = {2}
+    await leader.lead()
+    assert stats.tasks_partial == 2
+    store.away = set()
+    await leader.lead()
+    await leader.lead()
+    assert store.fences == [4, 4]
 
 
 async def test_one_that_another_engine_has_followed_does_nothing() -> None:

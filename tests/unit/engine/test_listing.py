@@ -29,7 +29,9 @@ class Store:
     def __init__(self, *documents: dict[str, Any]) -> None:
         self._documents = list(documents)
 
-    def documents(self, state: str | None, before: int, limit: int) -> tuple[list[bytes], int]:
+    def documents(
+        self, state: str | None, before: int, limit: int, _missing: set[int] | None = None
+    ) -> tuple[list[bytes], int]:
         older = [one for one in self._documents[:before] if state in {None, one["state"]}]
         page = older[::-1][:limit]
         after = self._documents.index(page[-1]) if page else 0
@@ -84,7 +86,7 @@ async def names(tasks: ListTasks, limit: int, state: str | None = None, token: T
     seen: list[str] = []
     cursor = ""
     while True:
-        page, cursor = await tasks.page(state, cursor, limit, token)
+        page, cursor = await tasks.page(state, cursor, limit, token, set())
         assert len(page) <= limit
         seen += [shown["task_id"] for shown in page]
         if not cursor:
@@ -135,7 +137,7 @@ async def test_a_limited_token_sees_its_own() -> None:
 
 async def test_documents_are_public() -> None:
     tasks, _ = listing(Store(document("a")))
-    (shown,), _ = await tasks.page(None, "", 10, ALL)
+    (shown,), _ = await tasks.page(None, "", 10, ALL, set())
     assert "digest" not in shown
 
 
@@ -157,7 +159,7 @@ async def test_what_a_worker_cannot_list_is_no_empty_page(
     peers.status = status
     tasks, _ = listing(Store(), peers=peers)
     with pytest.raises(error, match=text):
-        await tasks.page(None, "w1:0", 10, ALL)
+        await tasks.page(None, "w1:0", 10, ALL, set())
 
 
 async def test_a_worker_that_is_ending_is_left_out() -> None:
@@ -186,4 +188,4 @@ async def test_of_a_shared_store_a_task_at_work_here_is_shown_as_it_is_here(limi
 async def test_a_cursor_of_another_kind_of_store_is_refused() -> None:
     tasks, _ = listing(Store(), is_shared=True)
     with pytest.raises(RequestError, match="cursor"):
-        await tasks.page(None, "w0:", 10, ALL)
+        await tasks.page(None, "w0:", 10, ALL, set())

@@ -73,7 +73,7 @@ def test_all_else_stays_with_the_last_documents() -> None:
     work = work_of(*(f"t{number}" for number in range(4001)))
     done: list[str] = []
     work.batch.settled_journal = [7]
-    work.then = [lambda: done.append("written")]
+    work.then = [(lambda: done.append("written"), frozenset())]
     work.is_trim = True
     part, rest = work.split()
     assert part.batch.settled_journal == []
@@ -107,9 +107,9 @@ def test_a_newer_document_of_a_task_wins_and_what_failed_goes_last() -> None:
 
 def test_of_a_work_that_was_written_in_part_the_rest_is_taken() -> None:
     work = work_of("written", "unwritten")
-    work.then = [lambda: None]
+    work.then = [(lambda: None, frozenset())]
     left = Batch(documents={"unwritten": b"d"}, settled_journal=[1], callbacks=[Callback(1, "x", "", "")])
-    unwritten = work.take_unwritten(left)
+    unwritten = work.take_unwritten(left, set())
     assert saved(work) == ["written"]
     assert saved(unwritten) == ["unwritten"]
     assert (len(work.then), len(unwritten.then)) == (0, 1)  # told only when all of it is written
@@ -117,10 +117,19 @@ def test_of_a_work_that_was_written_in_part_the_rest_is_taken() -> None:
     assert unwritten.records == 4
 
 
+def test_only_who_would_find_rows_undone_waits_for_those_that_are_unwritten() -> None:
+    work = work_of("a")
+    told = [(lambda: None, frozenset([name])) for name in ("written", "stuck", "unreadable")]
+    work.then = list(told)
+    unwritten = work.take_unwritten(Batch(unparked_tasks=["stuck", "unreadable"]), {"stuck"})
+    assert work.then == [told[0], told[2]]
+    assert unwritten.then == [told[1]]
+
+
 def test_with_nothing_unwritten_nothing_is_taken() -> None:
     work = work_of("a")
-    work.then = [lambda: None]
-    assert work.take_unwritten(None).records == 0
+    work.then = [(lambda: None, frozenset())]
+    assert work.take_unwritten(None, set()).records == 0
     assert saved(work) == ["a"]
     assert len(work.then) == 1
 

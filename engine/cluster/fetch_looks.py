@@ -31,6 +31,7 @@ _AWAITED_S: Final = 0.1
 _IDLE_S: Final = 2.0
 _PER_S: Final = 50  #: looks of a busy engine; one that is not looks at once
 _AT_ONCE: Final = 20
+_TOLD_AT_ONCE: Final = 1000  #: purges between two turns of the loop; many wait when Redis has been away
 
 
 @dataclass
@@ -115,7 +116,7 @@ class FetchLooks:
         try:
             done = await self._read(parts)
         finally:
-            self._tell(waiting, done)
+            await self._tell(waiting, done)
         return done
 
     async def _read(self, parts: set[int]) -> set[int]:
@@ -144,17 +145,22 @@ class FetchLooks:
         self._on_read(part, own, began_at, is_whole=is_whole)
         known.position, known.looked_at, known.time_s = read.position, began_at, read.time_s
 
-    def _tell(self, waiting: list[_Waiting], done: set[int]) -> None:
+    async def _tell(self, waiting: list[_Waiting], done: set[int]) -> None:
         covered_since = max(part.covered_since for part in self._parts)
+        ready: list[_Waiting] = []
         for one in waiting:
             for part in [one] if one.needs <= done else self._parts_of(one, done):
-                if not part.needs <= done:
-                    self._left.append(part)
-                    continue
-                try:
-                    part.acks.looked(part.items, covered_since)
-                except Exception:  # noqa: BLE001 - the others are not to be lost with it
-                    logger.exception("acked purges could not be counted")
+                (ready if part.needs <= done else self._left).append(part)
+        count = 0
+        for part in ready:
+            try:
+                part.acks.looked(part.items, covered_since)
+            except Exception:  # noqa: BLE001 - the others are not to be lost with it
+                logger.exception("acked purges could not be counted")
+            count += len(part.items)
+            if count >= _TOLD_AT_ONCE:
+                count = 0
+                await asyncio.sleep(0)
 
     def _parts_of(self, one: _Waiting, done: set[int]) -> list[_Waiting]:
         """Tell purges of one read apart by the parts that they still need."""

@@ -233,6 +233,28 @@ async def test_many_that_came_while_a_part_was_away_are_written_in_groups_and_en
         assert one.sees("http://a.com/1198")
 
 
+async def test_many_that_waited_for_a_look_do_not_hold_the_loop_up_while_they_are_told() -> None:
+    """Redis was away: other engines take one for dead that says nothing for some seconds."""
+    async with engines() as (_, one, _other):
+        told_in: set[int] = set()
+        turns = 0
+
+        class Many(Acked):
+            def looked(self, items: Iterable[Item], covered_since: float) -> None:
+                super().looked(items, covered_since)
+                told_in.add(turns)
+
+        urls = [f"http://a.com/{number}" for number in range(100)]
+        acks = [Many(*urls) for _ in range(100)]
+        for waiting in acks:
+            one.register.look(waiting)
+        while not acks[-1].seen:
+            turns += 1
+            await asyncio.sleep(0)
+        assert all(len(waiting.seen) == 100 for waiting in acks)
+        assert len(told_in) >= 10
+
+
 async def test_a_busy_engine_looks_no_more_than_some_times_a_second() -> None:
     async with engines() as (log, one, _):
         began = time.monotonic()

@@ -276,6 +276,40 @@ def test_slots_that_move_are_followed(tmp_path: Path) -> None:
         print(f"{len(seen.accepted)} accepted, {seen.longest_gap_s:.2f} s without, {seen.answers}")
 
 
+def test_a_slot_that_stays_half_moved_takes_tasks(tmp_path: Path) -> None:
+    """Whichever keys are there already: no server has all that a task needs, and each step finds its own."""
+    with (
+        RedisCluster(tmp_path) as cluster,
+        FakeNode() as cache,
+        cluster_engine(tmp_path, cluster.url, [cache], store="region_count = 1") as engine,
+    ):
+        assert [post(engine, f"before{number}")[0] for number in range(4)] == [202] * 4
+        engine.wait_for("before3")
+        slot = cluster.slot_of("{region-00}")
+        to = next(master for master in cluster.masters() if master is not cluster.owner(slot))
+        cluster.begin_move(slot, to)
+        names: list[str] = []
+        while True:
+            names.append(f"t{len(names)}")
+            began = time.monotonic()
+            assert post(engine, names[-1])[0] == 202
+            assert time.monotonic() - began < 1
+            assert post(engine, names[-1])[0] == 200
+            assert engine.get(f"/v1/engine/task/{names[-1]}")["total"] == 1
+            if not cluster.move_keys(slot, to, limit=1):
+                break
+        assert engine.request("POST", "/v1/engine/task", {"id": "t0", "targets": ["http://a.com/"]})[0] == 409
+        assert engine.request("POST", "/v1/engine/task", {"targets": ["http://img.example.com/x"]})[0] == 202
+        engine.kill()
+        engine.start()
+        urls = {f"http://img.example.com/{name}" for name in names}
+        wait_until(lambda: urls <= set(cache.urls), what="the purges at the cache")
+        cluster.finish_move(slot, to)
+        for name in names:
+            assert engine.wait_for(name)["state"] == "done", name
+        assert len(engine.get("/v1/engine/tasks?limit=100")["tasks"]) == len(names) + 5
+
+
 def _slots_in_use(cluster: RedisCluster) -> set[int]:
     """Return the slots of all hash tags that keys have."""
     tags = {

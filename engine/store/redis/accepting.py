@@ -8,6 +8,7 @@ from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
 from engine.store.redis.records import encode_task, facts_of, journal_key
 from engine.store.redis.scripts import ACCEPT
+from engine.store.redis.stepwise import Stepwise, is_between_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ class Accepting:
         self._done = done
         self._add = add
         self._without_plan: list[tuple[int, list[int]]] = []  # region and places of what was not accepted
+        self._between: list[int] = []  # places of what no server has all keys of
 
     def add_all(self) -> None:
         """Add the commands for all accepted tasks, without the plans that the store may have."""
@@ -101,6 +103,21 @@ class Accepting:
         without_plan, self._without_plan = self._without_plan, []
         for region, places in without_plan:
             self._accept_in(region, places, with_plans=True)
+
+    def failed(self, places: list[int], error: StoreError) -> None:
+        """Refuse the accepted tasks at *places* of the batch, or note them for `add_between`."""
+        if is_between_servers(error):
+            self._between += places
+            return
+        for place in places:
+            self._done.refused[self._batch.accepted[place].id] = error
+
+    def add_between(self) -> None:
+        """Save those whose keys are on two servers."""
+        if self._between:
+            link, keys = self._stored.link, self._keys
+            work = Stepwise(link, keys, self._consumer, self._batch, self._done, plan_ms=_PLAN_MS)
+            work.accept(self._between)
 
     def show_known(self) -> None:
         """Find the documents of known ids; one that cannot be read just now is refused."""

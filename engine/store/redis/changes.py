@@ -138,7 +138,9 @@ class DocumentChanges:
             )
             asked.append((task_id, document))
         changed_meanwhile: dict[str, list[Delivered]] = {}
-        for (task_id, document), reply in zip(asked, self._link.run(commands, is_write=True), strict=True):
+        for (task_id, document), reply in zip(
+            asked, self._link.run(commands, is_write=True, waits=False), strict=True
+        ):
             if isinstance(reply, StoreError):
                 errors[task_id] = reply
                 done.stuck.add(task_id)

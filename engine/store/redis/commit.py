@@ -90,6 +90,7 @@ class RedisCommit:
         self._send()
         self._accepting.add_without_plan()
         self._send()
+        self._accepting.add_between()
         self._accepting.show_known()
 
     def _send(self) -> None:
@@ -97,7 +98,7 @@ class RedisCommit:
         commands, self._commands = self._commands, []
         waiting, self._after = self._after, []
         # What they hold refers to this object: were they kept, the collector would have to find it.
-        replies = self._stored.link.run(commands, is_write=True) if commands else []
+        replies = self._stored.link.run(commands, is_write=True, waits=False) if commands else []
         for (then, places, keep), reply in zip(waiting, replies, strict=True):
             if not isinstance(reply, StoreError):
                 then(reply)
@@ -107,8 +108,7 @@ class RedisCommit:
                 self._done.own_error = reply
                 keep(self.left)
             else:
-                for place in places:
-                    self._done.refused[self._batch.accepted[place].id] = reply
+                self._accepting.failed(places, reply)
 
     def _add(
         self,

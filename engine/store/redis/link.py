@@ -74,10 +74,15 @@ class Link:
 
     # Commands
 
-    def run(self, commands: Sequence[Command], *, is_write: bool = False) -> list[Any]:
+    def run(self, commands: Sequence[Command], *, is_write: bool = False, waits: bool = True) -> list[Any]:
         """Send *commands* and return what each was answered, or the `StoreError` it came to.
 
         Commands for one server run in their order there; nothing holds them together otherwise.
+
+        Args:
+            commands: what is sent.
+            is_write: they count when the replicas have them.
+            waits: for keys that are on two servers to be on one, a second or so; all others wait with those.
         """
         outcomes: list[Any] = [None] * len(commands)
         sent = list(commands)
@@ -97,6 +102,9 @@ class Link:
                 elif isinstance(reply, MovedError):
                     self._servers.moved(reply)
                 elif isinstance(reply, _LATER):
+                    if not waits:
+                        self._servers.doubt()
+                        continue
                     must_wait = True
                 else:
                     continue

@@ -59,8 +59,12 @@ class RedisQueues(RedisPart):
 
     def _delayed(self) -> list[set[str]]:
         """Return the nodes that have rows, per region."""
-        commands = [("SUNION", f"{tag}delayed", f"{tag}hosted") for tag in self.keys.tags]
-        return [{name.decode() for name in reply or ()} for reply in self.readable(commands)]
+        sets = [f"{tag}{which}" for which in ("delayed", "hosted") for tag in self.keys.tags]
+        replies = self.readable(
+            [("SMEMBERS", name) for name in sets]
+        )  # two keys at once: not in a slot on the move
+        names = [{name.decode() for name in reply or ()} for reply in replies]
+        return [one | other for one, other in zip(names, names[self.keys.count :], strict=False)]
 
     def depths(self) -> dict[str, Depth]:
         """See `Store.depths`."""
@@ -105,7 +109,7 @@ class RedisQueues(RedisPart):
                 before.ready + counts[0] + counts[1] + counts[3],
             )
         if empty:
-            self.link.run(empty, is_write=True)
+            self.link.run(empty, is_write=True, waits=False)
         return depths
 
     def nodes_behind(self) -> list[str]:

@@ -11,12 +11,12 @@ from engine.errors import StoreError
 if TYPE_CHECKING:
     from engine.cluster.membership import Membership
     from engine.cluster.threads import Threads
-    from engine.delivery.sent import WasThere
+    from engine.delivery.claims import WasThere
     from engine.store.redis.members import Members
 
 
 class QueueClaims:
-    """The queues that this engine delivers; see `engine.delivery.redelivery.Claims`.
+    """The queues that this engine delivers; see `engine.delivery.claims.Claims`.
 
     With the server of a claim away, the engine of the known ones that the node's name tells delivers.
 

@@ -1,11 +1,16 @@
-"""Who may deliver a node's queue, among engines that share it; `engine.cluster.claims` knows."""
+"""Who delivers the queue of a node, among engines that share a store."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from engine.delivery.sent import WasThere
+    from collections.abc import Callable
+
+    from engine.tasks.records import ParkedRow
+
+WasThere: TypeAlias = "Callable[[ParkedRow], bool]"
+"""Tells of a row whether it was surely in its queue at a moment."""
 
 
 class Claims(Protocol):

@@ -311,6 +311,8 @@ class Endings:
 
     def _remove(self, task: Task) -> None:
         self._regions.remove(task.id)
+        if task.parked:
+            self._parking.let_go(task)
         if self._touched is not None:
             self._touched.discard(task)
         self._load.made_room()

@@ -16,6 +16,7 @@ from engine.tasks.words import DELAYED, Operation
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.delivery.kept_rows import KeptRows
     from engine.observe.counters import Stats
     from engine.tasks.task import Share, Task
 
@@ -45,13 +46,17 @@ class Parking:
 
     Args:
         rows: the delay queues.
+        kept: told which tasks keep rows.
         now: UNIX time that rows come at; a shared store has a clock of its own.
         is_shared: other engines work with the same store.
     """
 
-    def __init__(self, rows: DelayRows, stats: Stats, *, now: Callable[[], float], is_shared: bool) -> None:
+    def __init__(
+        self, rows: DelayRows, stats: Stats, kept: KeptRows, *, now: Callable[[], float], is_shared: bool
+    ) -> None:
         self._rows = rows
         self._stats = stats
+        self._kept = kept
         self._now = now
         self._is_shared = is_shared
 
@@ -89,16 +94,24 @@ class Parking:
         rows = [Parked(name, operation, task.targets[index], task.id, after, now) for index in indexes]
         if not self._is_shared:
             self._rows.park(name, task.id, rows)
-        elif task.parked is None:
+            return
+        if task.parked is None:
             task.parked = rows
         else:
             task.parked += rows
+        self._kept.keep(name, task)
 
     def take_back(self, task: Task, counts: dict[str, int]) -> None:
         """Drop the rows of a task that is cancelled: node → how many there are."""
+        if task.parked:
+            self.let_go(task)
         task.parked = None
         if counts and not self._is_shared:
             self._rows.unpark(task.id, counts)
+
+    def let_go(self, task: Task) -> None:
+        """Keep nothing of a task here any more."""
+        self._kept.let_go(task)
 
     def written(self, task: Task) -> None:
         """A task's rows are in a shared store, with its document."""

@@ -14,6 +14,7 @@ from engine.delivery.full_queues import FullQueues
 from engine.delivery.gone import GoneNodes
 from engine.delivery.host_rows import HostRows
 from engine.delivery.journal_rows import JournalRows
+from engine.delivery.kept_rows import KeptRows
 from engine.delivery.late import LateResults
 from engine.delivery.load import Load
 from engine.delivery.node_events import NodeEvents
@@ -93,7 +94,8 @@ def build_delivery(
     touched = Touched() if is_shared else None
     full = FullQueues(nodes, rows_max, around.on_alert)
     queues = DelayQueues(savers, reader, full, now=around.clock.now)
-    parking = Parking(queues, around.stats, now=around.clock.now, is_shared=is_shared)
+    kept = KeptRows()
+    parking = Parking(queues, around.stats, kept, now=around.clock.now, is_shared=is_shared)
     endings = _make_endings(around, load, parking, touched)
     late = LateResults(regions, queues, endings, around.stats, reader=reader, is_shared=is_shared)
     reasons = Reasons(regions, savers)
@@ -103,6 +105,7 @@ def build_delivery(
         nodes,
         savers,
         reader,
+        kept=kept,
         reasons=reasons,
         on_alert=around.on_alert,
         now=around.clock.now,

@@ -23,26 +23,27 @@ from loguru import logger
 from engine.delivery.chunk import Chunk
 from engine.delivery.due_rows import CHUNK_ROWS, DueRows
 from engine.delivery.early import send_rows_early
-from engine.delivery.sent import Sent
+from engine.delivery.sent import SentTo
 from engine.errors import StoreError
 from engine.nodes.health import NodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from engine.delivery.claims import Claims
     from engine.delivery.host_wide import HostWide
+    from engine.delivery.kept_rows import KeptRows
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
     from engine.delivery.reasons import Reasons
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
-    from engine.tasks.records import Depth, Parked, ParkedRow
+    from engine.tasks.records import Depth, Parked
 
 _EARLY_ROWS: Final = 20_000
 _READ_RETRY_S: Final = 1.0
-_OTHER_DELIVERS_S: Final = 0.2
+_OTHERS_S: Final = 0.2  #: another engine delivers, or a task at work keeps rows
 _LATER_LEAST_S: Final = 0.25  #: rows that may be sent again at nearly the same time go together
 
 
@@ -54,6 +55,7 @@ class Redelivery:
         results: folds what became of them.
         nodes: the configured nodes by name.
         savers: write the rows, each to a file of its own; *reader* reads those.
+        kept: knows the rows that are in no queue yet.
         reasons: tells stored tasks why their rows wait.
         on_alert: told what an operator should know: key, level, message.
         now: UNIX time that the age of rows is counted to, see `SteadyClock`.
@@ -68,6 +70,7 @@ class Redelivery:
         savers: SaverPool,
         reader: StoreReader,
         *,
+        kept: KeptRows,
         reasons: Reasons,
         on_alert: Callable[[str, str, str], None],
         now: Callable[[], float],
@@ -85,7 +88,8 @@ class Redelivery:
         self._ttl_s = ttl_s
         self._loop = asyncio.get_running_loop()
         self._due_rows = DueRows(reader, reasons, self._loop.time, row_now=now, ttl_s=ttl_s)
-        self._sent: dict[str, Sent] = {}
+        self._sent = SentTo()
+        self._kept = kept
         self._again: set[str] = set()  # nodes to look at once more
         self._deliveries: dict[str, asyncio.Task[Any]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
@@ -238,7 +242,7 @@ class Redelivery:
                     await self._send_early(node)
                 while await self._deliver_turn(node):
                     pass
-                self._sent.pop(node.name, None)
+                self._sent.end(node.name)
                 self._chunks.pop(node.name, None)
                 if self.claims is not None:
                     await self.claims.give_back(node.name)
@@ -272,7 +276,7 @@ class Redelivery:
         store = self._savers.savers[0].store
         if not await self._reader.read(store.oldest_parked, node.name, 1, True):
             return await self._nothing_left(node)
-        await asyncio.sleep(_OTHER_DELIVERS_S)
+        await asyncio.sleep(_OTHERS_S)
         return not self._is_over(node)
 
     def _is_over(self, node: Node) -> bool:
@@ -293,13 +297,13 @@ class Redelivery:
         ]
         if not any(chunks):
             return await self._nothing_left(node)
-        self._queues.note_oldest(node.name, min(_first_parked_at(chunks)))
+        self._queues.note_oldest(node.name, min(rows[0].parked_at for rows in chunks if rows))
         if node.state is NodeState.RETURNING and sum(map(len, chunks)) < CHUNK_ROWS:
-            node.health.catch_up()
+            self._catch_up(node)
         for saver, rows in zip(self._savers.savers, chunks, strict=True):
             if not rows:
                 continue
-            sent = await self._sent_to(node.name)
+            sent = await self._sent.begin(node.name, self.claims)
             chunk = Chunk(
                 node,
                 saver.store,
@@ -321,26 +325,23 @@ class Redelivery:
                 break  # the node went down, and may be back by now: ask again
         return True
 
-    async def _sent_to(self, name: str) -> Sent | None:
-        """Return what this delivery has sent, before it sends more; None: the store finds such rows."""
-        if self.claims is None:
-            return None
-        sent = self._sent.setdefault(name, Sent())
-        sent.begin(await self.claims.moment())
-        return sent
+    def _catch_up(self, node: Node) -> bool:
+        """Keep new subtasks back: the last rows are sent. False: tasks keep more that is in no queue yet."""
+        if self._kept.has_for(node):
+            return False
+        node.health.catch_up()
+        return True
 
     async def _nothing_left(self, node: Node) -> bool:
         """Take the node one state further; return whether to look for rows again."""
         if self._queues.is_coming(node.name):
             await self._savers.flushed()  # then the rows that come can be read
         elif node.state is NodeState.RETURNING:
-            node.health.catch_up()  # one more look, with new ones kept back
+            if not self._catch_up(node):  # else one more look, with new ones kept back
+                node.begin_delivery()  # what keeps rows may wait for subtasks of this node
+                await asyncio.sleep(_OTHERS_S)
         elif node.state is NodeState.CATCHING_UP:
             node.is_ready_now()
         else:
             return False
         return True
-
-
-def _first_parked_at(chunks: Iterable[list[ParkedRow]]) -> list[float]:
-    return [rows[0].parked_at for rows in chunks if rows]

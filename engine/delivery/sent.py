@@ -8,21 +8,20 @@ tells which rows were.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from engine.tasks.words import URLS, WIDE, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from engine.delivery.claims import Claims, WasThere
     from engine.tasks.records import ParkedRow
 
 _SENT_MAX: Final = 200_000
 
 Key = tuple[int, str]
 """Operation and target of a request."""
-WasThere: TypeAlias = "Callable[[ParkedRow], bool]"
-"""Tells of a row whether it was surely in its queue at a moment."""
 
 
 class Sent:
@@ -51,6 +50,28 @@ class Sent:
         if was_there is not None and was_there(row):
             return True
         return any(_takes(wide, row) and was_there(row) for wide, was_there in self._wide.values())
+
+
+class SentTo:
+    """What deliveries under way have sent, by node."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, Sent] = {}
+
+    async def begin(self, name: str, claims: Claims | None) -> Sent | None:
+        """Return what the delivery of a node has sent, before it sends more.
+
+        None, without claims: the store itself finds all rows that ask for the same.
+        """
+        if claims is None:
+            return None
+        sent = self._sent.setdefault(name, Sent())
+        sent.begin(await claims.moment())
+        return sent
+
+    def end(self, name: str) -> None:
+        """The delivery of a node is over."""
+        self._sent.pop(name, None)
 
 
 def _none(_: ParkedRow) -> bool:

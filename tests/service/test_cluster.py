@@ -223,6 +223,32 @@ def test_rows_of_a_dead_node_are_delivered_once_by_whoever_reaches_it(
     wait_until(lambda: other.node("edge-1")["state"] == "ready", what="the node being ready")
 
 
+def test_a_node_is_not_ready_before_it_has_what_tasks_at_work_keep_for_it(
+    tmp_path: Path, redis: RedisServer, edge: FakeNode
+) -> None:
+    """Of a task that waits for another cache the rows are in no queue yet."""
+    with FakeNode() as slow:
+        gate = Gate(slow)
+        tables = [fake_table(node.url, name=f"edge-{place}") for place, node in enumerate((edge, slow), 1)]
+        made = Engines(tmp_path, redis.url, "".join(tables))
+        with contextlib.ExitStack() as stack:
+            stack.callback(made.stop)
+            stack.callback(gate.open)
+            engine = made.start("one")
+            edge.stop()
+            engine.wait_for(engine.submit([URL + "first"], nodes=["edge-1"], id="first"), "partial")
+            at_work = engine.submit([URL + "kept"])
+            wait_until(lambda: engine.task(at_work)["delayed"] == 1, what="the row")
+            edge.start()
+            engine.wait_for("first")
+            assert engine.wait_for(engine.submit([URL + "new"], nodes=["edge-1"]))["state"] == "done"
+            assert engine.node("edge-1")["state"] == "returning"
+            gate.open()
+            wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
+            assert URL + "kept" in edge.urls
+            assert engine.wait_for(at_work)["state"] == "done"
+
+
 def test_a_task_is_cancelled_on_an_engine_that_does_not_have_it(engines: Engines, edge: FakeNode) -> None:
     one, other = engines.start("one"), engines.start("other")
     edge.stop()

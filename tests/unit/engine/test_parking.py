@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.delivery.kept_rows import KeptRows
 from engine.delivery.parking import Parking, behind_parents, token_of
 from engine.observe.counters import Stats
 from engine.tasks.task import Share, Task
@@ -43,7 +44,7 @@ def share(name: str = "edge-1", operation: Operation = Operation.PURGE_URL) -> S
 
 def make(*, is_shared: bool = False) -> tuple[Parking, Rows, Stats]:
     rows, stats = Rows(), Stats()
-    return Parking(rows, stats, now=lambda: 0.0, is_shared=is_shared), rows, stats
+    return Parking(rows, stats, KeptRows(), now=lambda: 0.0, is_shared=is_shared), rows, stats
 
 
 def test_parked_subtasks_are_rows_at_once_and_the_task_says_why() -> None:

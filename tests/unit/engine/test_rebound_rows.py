@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.delivery.expansion import shares_of
+from engine.delivery.kept_rows import KeptRows
 from engine.delivery.parking import Parking
 from engine.delivery.rebound import Rebound
 from engine.observe.counters import Stats
@@ -37,7 +38,7 @@ class World:
             )
         )
         self.nodes = {name: NotingNode(name, layer) for name, layer, _ in steps}
-        parking = Parking(world, Stats(), now=lambda: 0.0, is_shared=is_shared)
+        parking = Parking(world, Stats(), KeptRows(), now=lambda: 0.0, is_shared=is_shared)
         self.rebound = Rebound(
             task, world, release=self._release, on_over=self.over.append, park=parking.park
         )

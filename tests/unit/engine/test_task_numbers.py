@@ -13,6 +13,7 @@ import pytest
 from engine.delivery.dispatch import Dispatch
 from engine.delivery.endings import Endings
 from engine.delivery.journal_rows import JournalRows
+from engine.delivery.kept_rows import KeptRows
 from engine.delivery.late import LateResults
 from engine.delivery.parking import Parking
 from engine.delivery.touched import Touched
@@ -102,7 +103,7 @@ class World:
         world: Any = self
         stats = Stats()
         touched = Touched() if is_shared else None
-        parking = Parking(world, stats, now=lambda: 0.0, is_shared=is_shared)
+        parking = Parking(world, stats, KeptRows(), now=lambda: 0.0, is_shared=is_shared)
         self.endings = Endings(
             self.regions, world, world, load=world, journal_rows=JournalRows(lambda _: self), parking=parking,
             stats=stats, touched=touched,

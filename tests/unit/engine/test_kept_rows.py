@@ -1,0 +1,64 @@
+"""Which rows that tasks at work keep hold a node back from being ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.delivery.kept_rows import KeptRows
+from engine.tasks.records import Parked
+from engine.tasks.task import Task
+from engine.tasks.words import Operation
+
+PURGE, PREFETCH = int(Operation.PURGE_URL), int(Operation.PREFETCH)
+
+
+class Node:
+    """A node that waits with, or holds, one URL each."""
+
+    name = "edge-1"
+
+    def __init__(self) -> None:
+        self.postponed = self.holds = self
+
+    def is_waiting(self, operation: int, target: str) -> bool:
+        return target == "http://waiting/"
+
+    def is_held(self, operation: int, target: str) -> bool:
+        return target == "http://held/"
+
+
+def kept(*rows: Parked) -> tuple[KeptRows, Any, Any]:
+    task = Task.internal([], owner=None, task_id="t")
+    task.parked = list(rows)
+    keeper: Any = KeptRows()
+    for row in rows:
+        keeper.keep(row.node, task)
+    return keeper, task, Node()
+
+
+def row(target: str = "http://a/", operation: int = PURGE, after: str = "", node: str = "edge-1") -> Parked:
+    return Parked(node, operation, target, "t", after, 0.0)
+
+
+def test_a_purge_that_could_be_sent_holds_it_back_until_its_task_lets_go() -> None:
+    keeper, task, node = kept(row("http://held/"), row(node="edge-2"), row())
+    assert keeper.has_for(node)
+    keeper.let_go(task)
+    assert not keeper.has_for(node)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        row("http://waiting/"),
+        row("http://held/"),
+        row(operation=PREFETCH),
+        row(after="p"),
+        row(node="edge-2"),
+    ],
+)
+def test_what_would_not_be_sent_does_not(other: Parked) -> None:
+    keeper, _, node = kept(other)
+    assert not keeper.has_for(node)

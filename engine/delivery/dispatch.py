@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from engine.delivery import expansion
-from engine.delivery.early import send_early
+from engine.delivery.early import send_below, send_early
 from engine.delivery.inbox import Inbox
 from engine.delivery.parking import behind_parents
 from engine.delivery.rebound import Rebound
@@ -31,6 +31,7 @@ from engine.tasks.words import (
     BLOCKED,
     FAILED,
     FINAL_STATES,
+    ON_ITS_WAY,
     UNPURGED,
     Operation,
     State,
@@ -196,6 +197,15 @@ class Dispatch:
         if share.children:
             self._release(share, indexes)
         self._less_live(task, count)
+
+    def count_later(self, subtasks: Sequence[tuple[Share, int]]) -> None:
+        """Purge at once what waits for purges that were acked and do not count yet: again when they do."""
+        grouped: dict[Share, list[int]] = {}
+        for share, index in subtasks:
+            if share.children and share.states[index] in ON_ITS_WAY:
+                grouped.setdefault(share, []).append(index)
+        for share, indexes in grouped.items():
+            send_below(share, indexes)
 
     def failed(self, item: Item, reason: str) -> None:
         """Fail every subtask of a request for good."""

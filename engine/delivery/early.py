@@ -1,4 +1,4 @@
-"""Purges sent early: now, below a parent that cannot be purged, besides what their rows do later.
+"""Purges sent early: now, below a parent whose purge cannot be sent or does not count yet, and again later.
 
 One dead parent must not keep every edge stale. Nobody waits for the answers: until the parent has been purged
 the edge may fetch the old object from it again, so only the purge after that counts.
@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from engine.tasks.task import Share, Task
-from engine.tasks.words import Operation
+from engine.tasks.words import BLOCKED, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +47,16 @@ def send_early(node: NodeRef, operation: Operation, targets: list[str], task_id:
     early = Task.internal(targets, owner=_EARLY, task_id=task_id)
     # With what else has an owner: a share's lane may stand in one queue only.
     node.add_backlog(Share(early, node, operation, len(targets)), range(len(targets)))
+
+
+def send_below(share: Share, indexes: Sequence[int]) -> None:
+    """Purge now what waits for purges of *share* that do not count yet, and what waits for that."""
+    task = share.task
+    for child in share.children or ():
+        waiting = [index for index in indexes if child.states[index] == BLOCKED]
+        if waiting and child.operation is not Operation.PREFETCH:
+            send_early(child.node, child.operation, [task.targets[index] for index in waiting], task.id)
+            send_below(child, waiting)
 
 
 def send_rows_early(node: NodeRef, rows: Iterable[ParkedRow]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from engine.tasks.words import QUEUED, RETRYING, SENT, Operation
+from engine.tasks.words import ON_ITS_WAY, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,6 @@ SETTLE_S: Final = 0.05
 """From the last byte of an answer until the purge is sent again: a cache may put the object in its place a
 moment after its client has it."""
 _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
-_ON_ITS_WAY: Final = frozenset({QUEUED, SENT, RETRYING})
 _CLOCK_S: Final = 0.001  #: what passes between two looks at the clock for the same read
 
 
@@ -133,10 +132,9 @@ class Beside:
 
     def again(self, acked: list[Item]) -> None:
         """Have purges sent again that may have been beside prefetches nobody knows of any more."""
-        for share, index, others in acked:
-            for subtask in ((share, index), *(others or ())):
-                self._again.pop(subtask, None)
-                self._wait(subtask, [], acked_at=inf)
+        for subtask in subtasks_of(acked):
+            self._again.pop(subtask, None)
+            self._wait(subtask, [], acked_at=inf)
 
     def keeps_unanswered(self, item: Item) -> bool:
         """Keep a purge that got no answer in time, if a prefetch of what it covers is under way.
@@ -153,6 +151,13 @@ class Beside:
             self._wait(subtask, fetches, acked_at=inf)
         return bool(fetches)
 
+    def late(self, before: float) -> list[Subtask]:
+        """Return purges of clients' tasks that have waited since *before* or longer, each of them once."""
+        late = [purge for purge in self._waiting if purge.since <= before and not purge.is_late]
+        for purge in late:
+            purge.is_late = True
+        return [purge.subtask for purge in late if not purge.is_row]
+
     def take_all(self) -> list[Item]:
         """Return all purges of clients' tasks that wait: the node is down, and they are parked."""
         own = [purge for purge in (*self._due, *self._waiting) if not purge.is_row]
@@ -163,7 +168,7 @@ class Beside:
 
     def _wait(self, subtask: Subtask, fetches: list[Fetch], *, acked_at: float) -> None:
         """Keep a purge until the last of *fetches* has ended; rows of the delay queue stay rows meanwhile."""
-        purge = _Purge(subtask, acked_at, self._is_free)
+        purge = _Purge(subtask, acked_at, self._now(), self._is_free)
         self._waiting[purge] = None
         if purge.is_row:
             self._postponed.await_fetch(*purge.request)
@@ -198,11 +203,15 @@ class Beside:
 
 
 class _Purge:
-    """A purge that was acked at *acked_at*, and the prefetches that it waits for."""
+    """A purge that was acked at *acked_at* and waits *since*, and the prefetches that it waits for."""
 
-    def __init__(self, subtask: Subtask, acked_at: float, on_free: Callable[[_Purge], None]) -> None:
+    def __init__(
+        self, subtask: Subtask, acked_at: float, since: float, on_free: Callable[[_Purge], None]
+    ) -> None:
         self.subtask = subtask
         self.acked_at = acked_at
+        self.since = since
+        self.is_late = False  #: that it waits was told
         self.free_at = inf  #: when the last of them ended
         self._fetches: set[Fetch] = set()
         self._on_free = on_free
@@ -238,5 +247,10 @@ class _Purge:
             self._on_free(self)
 
 
+def subtasks_of(items: list[Item]) -> list[Subtask]:
+    """Return the subtasks of some requests."""
+    return [subtask for share, index, others in items for subtask in ((share, index), *(others or ()))]
+
+
 def _is_on_its_way(share: Share, index: int) -> bool:
-    return share.states[index] in _ON_ITS_WAY
+    return share.states[index] in ON_ITS_WAY

@@ -1,7 +1,8 @@
 """Which purges of one node count, of those that it acked: none that a prefetch may make void.
 
 Own prefetches are known in this process (`beside`). Those of engines on other machines are in the register:
-where there is one, acked purges wait here for a look at it that began after their ack.
+where there is one, acked purges wait here for a look at it that began after their ack. Of those that wait
+for longer than a moment `Outcomes` is told, once: what is below need not stay stale for as long.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from engine.nodes.beside import Beside
+from engine.nodes.beside import Beside, subtasks_of
 from engine.nodes.underway import Underway
 from engine.tasks.words import Operation
 
@@ -29,6 +30,7 @@ _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
 _REMEMBERED_S: Final = 60.0
 """What ended so long ago is not kept for purges that wait for a look: they are sent again when there was one.
 The master of a part of the register may be away for hours, and prefetches of other parts go on."""
+_LATE_S: Final = 1.0
 _SPARE: Final = 64  #: reads that wait no longer and are not worth a sweep
 
 
@@ -57,6 +59,8 @@ class Counting:
         self.beside = Beside(
             self.underway, timer, postponed, now=time.monotonic, send_again=send_again, on_rows=on_rows
         )
+        self._timer = timer
+        self._is_watching = False
         self._outcomes = outcomes
         self.register: Register | None = None  #: of the engines that share the store
         self.acked_count = 0
@@ -90,6 +94,7 @@ class Counting:
         self._waiting_count += len(acked)
         self._reads_count += 1
         heapq.heappush(self._oldest, (since, next(self._numbers), acks))
+        self._watch()
         register.look(acks)
 
     def count(
@@ -100,9 +105,31 @@ class Counting:
         others = underway.elsewhere
         if underway.fetches or (others is not None and others.word[0] != others.seen):
             acked = self.beside.counted(acked, since, acked_at)
+            if len(self.beside):
+                self._watch()
         self.acked_count += len(acked)
         self.absent_count += len(acked) if is_absent else 0
         self._outcomes.acked(acked, is_absent=is_absent)
+
+    def _watch(self) -> None:
+        """Look, once in a while, whether purges wait for long."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._timer.add((self, "late"), _LATE_S, self._tell_late)
+
+    def _tell_late(self) -> None:
+        self._is_watching = False
+        if self._is_closed or not len(self):
+            return
+        self._watch()
+        before = time.monotonic() - _LATE_S
+        late = self.beside.late(before)
+        for _, _, acks in self._oldest:
+            if acks.left and not acks.is_late and acks.acked_at <= before:
+                acks.is_late = True
+                late += subtasks_of(acks.items)
+        if late:
+            self._outcomes.count_later(late)
 
     def looked(self, acks: _Acks, items: list[Item], covered_since: float) -> None:
         """Count requests that waited for a look, or have them sent again if it does not cover their time."""
@@ -149,6 +176,7 @@ class _Acks:
         self.since = since
         self.acked_at = time.monotonic()
         self.left = len(items)
+        self.is_late = False  #: that they wait was told
 
     def looked(self, items: list[Item], covered_since: float) -> None:
         """Take those of the items for which the register was looked at."""

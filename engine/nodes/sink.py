@@ -22,6 +22,9 @@ class Outcomes(Protocol):
     def acked(self, items: list[Item], *, is_absent: bool = False) -> None:
         """Take the requests of one read that the cache acked; *is_absent*: it had nothing of any of them."""
 
+    def count_later(self, subtasks: Sequence[tuple[Share, int]]) -> None:
+        """Take purges that were acked a while ago and do not count yet: others may wait for them."""
+
     def failed(self, item: Item, reason: str) -> None:
         """Take a request that no further attempt will change."""
 

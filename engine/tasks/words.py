@@ -110,3 +110,4 @@ ACKED = 4
 FAILED = 5
 DELAYED = 6  #: its node is unreachable, or it went wrong too often; in the delay queue
 CANCELLED = 7
+ON_ITS_WAY: Final = frozenset({QUEUED, SENT, RETRYING})

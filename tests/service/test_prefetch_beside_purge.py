@@ -145,6 +145,24 @@ def test_a_prefetch_at_an_edge_is_under_way_at_its_parent(rig: Rig, path: str) -
     assert [get_body(rig.caches[name], path)[:2] for name in ("below", "parent")] == [b"v2", b"v2"]
 
 
+def test_edges_are_not_left_stale_while_the_purge_of_their_parent_waits_for_a_prefetch(
+    rig: Rig, path: str
+) -> None:
+    """They are purged soon, and again when the parent's purge counts."""
+    rig.origin.version = "v1"
+    assert get_body(rig.caches["below"], path + "/b").startswith(b"v1 ")
+    let_go = rig.origin.hold()
+    first = rig.purge_and_fetch(path + "/a", "parent", action="prefetch")
+    wait_until(lambda: rig.origin.hits(path + "/a") == 1, what="the origin being asked")
+    rig.origin.change()
+    second = rig.engine.submit([f"http://{HOST}{path}"], kind="prefix", nodes=["parent", "below"])
+    wait_until(lambda: get_body(rig.caches["below"], path + "/b").startswith(b"v2 "), what="the new page")
+    assert rig.engine.task(second)["counter"] == 0
+    let_go.set()
+    assert rig.engine.wait_for(first)["state"] == "done"
+    assert rig.engine.wait_for(second)["counter"] == 2
+
+
 @pytest.mark.parametrize("kind", ["prefix", "regex", "key", "host"])
 def test_a_wide_purge_covers_prefetches_under_way(rig: Rig, path: str, kind: str) -> None:
     """Whatever the purge names: the object that comes later goes with the purge sent again."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from engine.delivery.early import send_early, send_rows_early
+import itertools
+
+from engine.delivery.early import send_below, send_early, send_rows_early
 from engine.tasks.records import ParkedRow
-from engine.tasks.words import Operation
+from engine.tasks.task import Share, Task
+from engine.tasks.words import FAILED, Operation
 from tests.fakes.shares import NotingNode
 
 PURGE, PREFIX, PREFETCH = Operation.PURGE_URL, Operation.PURGE_PREFIX, Operation.PREFETCH
@@ -33,4 +36,19 @@ def test_of_rows_each_target_is_purged_once_and_nothing_is_prefetched() -> None:
     assert [(share.operation, share.task.targets) for share, _ in node.backlog] == [
         (PURGE, ["http://a/1"]),
         (PREFIX, ["http://a/"]),
+    ]
+
+
+def test_what_waits_for_a_purge_is_purged_on_all_layers_below_and_not_prefetched() -> None:
+    nodes = [NotingNode(name) for name in ("parent", "edge", "below")]
+    task = Task.internal(["http://a/1", "http://a/2"], owner=None, task_id="t")
+    shares = [Share(task, node, PURGE, 2) for node in nodes]
+    for above, share in itertools.pairwise(shares):
+        above.children = [share, Share(task, share.node, PREFETCH, 2)]
+    shares[1].states[1] = FAILED
+    send_below(shares[0], [0, 1])
+    assert [[share.task.targets for share, _ in node.backlog] for node in nodes] == [
+        [],
+        [["http://a/1"]],
+        [["http://a/1"]],
     ]

@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any, cast
 
+from engine.nodes import counting
 from engine.nodes.counting import Counting
 from engine.nodes.postponed import Postponed
 from engine.nodes.register import SENT_WITHIN_S, Entering
@@ -18,8 +19,11 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pytest
+
     from engine.nodes.queue import Item
     from engine.nodes.register import Acks
+    from engine.tasks.task import Share
 
 URL, OTHER = "http://a.com/1", "http://a.com/2"
 
@@ -141,6 +145,7 @@ class Outcomes:
         self.counted: list[Item] = []
         self.absent: list[Item] = []
         self.sent_again: list[Item] = []
+        self.late: list[tuple[Share, int]] = []
         self.register = Register()
         told: Any = self
         self.counting = Counting(
@@ -155,9 +160,27 @@ class Outcomes:
         self.counting.register = self.register
         self.oldest_sent_at = float("inf")
 
+    def count_later(self, subtasks: Sequence[tuple[Share, int]]) -> None:
+        self.late += subtasks
+
     def acked(self, items: list[Item], *, is_absent: bool) -> None:
         self.counted += items
         self.absent += items if is_absent else []
+
+
+def test_what_waits_for_its_look_for_long_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is below is purged meanwhile."""
+    monkeypatch.setattr(counting, "_LATE_S", 0.0)
+    told = Outcomes()
+    purges = items_of(URL, OTHER)
+    told.counting.acked(purges, 10.0)
+    told.clock.go(0)
+    told.clock.go(0)
+    assert told.late == [(share, index) for share, index, _ in purges]
+    assert told.counted == []
+    told.register.looks[0].looked(purges, covered_since=9.0)
+    told.clock.go(0)
+    assert (told.counted, told.clock.due) == (purges, {})
 
 
 def test_an_acked_purge_counts_after_a_look_and_a_prefetch_at_once() -> None:

@@ -128,8 +128,10 @@ async def _answer(cache: Cache, request: Request) -> bytes:
         return await _get(cache, request)
     faults = cache.faults
     if faults.sick and cache.rng.random() < faults.sick:
+        cache.undone[request.method, request.host + request.path] += 1
         return error(cache, request.nonce, 503, "Service Unavailable")
     if faults.refuses & {"*", request.host} or (faults.refuses_bans and _is_ban(request)):
+        cache.undone[request.method, request.host + request.path] += 1
         return error(cache, request.nonce, 403, "Forbidden")
     if faults.forwards:
         return await _forward(cache, request)

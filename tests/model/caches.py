@@ -188,6 +188,7 @@ class Cache:
         self.purged_beside: Counter[str] = (
             Counter()
         )  #: purges that met a fetch of what they cover, by its root
+        self.undone: Counter[tuple[str, str]] = Counter()  #: purges answered with an error, by method and URL
         self.ill_since: float | None = None  #: it does no purge, and says so, from then on
         self.on_serve: Callable[[Cache, str, Object], None] = lambda cache, url, found: None
         self.started: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop

@@ -27,6 +27,12 @@ T = TypeVar("T")
 
 WALL_START_S = 1_800_000_000.0  #: UNIX time when the loop's time is 0
 _SPIN_MAX = 20_000  #: turns of the loop without a step of time
+_BUSY_S = 10.0
+_BUSY_MAX = 20_000  #: turns in `_BUSY_S`; a whole run has a thousand
+
+
+class BusyError(RuntimeError):
+    """The loop turns and turns: something is done again and again."""
 
 
 class _Handle(asyncio.Handle):
@@ -51,8 +57,15 @@ class _Selector(selectors.SelectSelector):
         self.now = 1000.0
         self.next_at: Callable[[], float]  #: tells when the loop's first timer is due
         self.spins = 0
+        self._turns = 0  # since `_turns_from`
+        self._turns_from = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        self._turns += 1
+        if self.now > self._turns_from + _BUSY_S:
+            self._turns, self._turns_from = 0, self.now
+        elif self._turns > _BUSY_MAX:
+            raise BusyError(f"the loop turned {_BUSY_MAX} times in {_BUSY_S:g} s")
         if timeout is None:
             raise RuntimeError("nothing will ever happen again: everything waits for something else")
         if timeout > 0:

@@ -30,6 +30,7 @@ _WIDE: Final[dict[str, frozenset[str]]] = {
 """Driver → the wide purges that it can do as it is configured here."""
 _SOFT: Final = frozenset({("varnish", "url"), ("varnish", "key")})
 _ONE_VARIANT: Final = frozenset({"nginx", "squid"})
+_UNDONE_MAX: Final = 300  #: with pauses that grow it takes hours to come so far
 _HARD_NOTE: Final = "purged hard"
 _VARIANT_NOTE: Final = "variant"
 
@@ -161,6 +162,13 @@ class Rules:
                 found = cache.stored(url)
                 if found is not None:
                     self.check_object(cache, url, found)
+
+    def check_pauses(self) -> None:
+        """Refuse an engine that asks for the same again and again, although it is answered with an error."""
+        for cache in self._caches.values():
+            for (method, url), times in cache.undone.items():
+                if times > _UNDONE_MAX:
+                    self.fail(f"{cache.name} has been asked to {method} {url} {times} times in vain")
 
     # Tasks
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, Self
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.model import virtual
+from tests.model import outside, virtual
 from tests.model.figures import Figures
 from tests.model.inside import Heard
-from tests.model.plans import VIRTUAL, Plan, Scale, plans
+from tests.model.plans import REAL, VIRTUAL, Plan, Scale, plans
 from tests.model.rules import Violation
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ class VirtualRuns(Runs):
 
     def _carry_out(self, plan: Plan, folder: Path) -> None:
         virtual.carry_out(plan, folder, self.figures, self._heard)
+
+
+class ProcessRuns(Runs):
+    """With real processes, in real time."""
+
+    scale = REAL
+    per_round = 5
+
+    def _carry_out(self, plan: Plan, folder: Path) -> None:
+        outside.carry_out(plan, folder, self.figures)
 
 
 class _EndError(Exception):

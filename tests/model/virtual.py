@@ -9,12 +9,11 @@ from tests.model import plans
 from tests.model.clients import Clients
 from tests.model.engines import Engines
 from tests.model.inside import installed
-from tests.model.loop import WALL_START_S, VirtualLoop, run
+from tests.model.loop import WALL_START_S, BusyError, VirtualLoop, run
 from tests.model.processes import Process
 from tests.model.world import Pace, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.model.figures import Figures
@@ -77,11 +76,13 @@ class VirtualWorld(World):
     def failures(self) -> list[str]:
         return [*self.loop.failures, *super().failures()]
 
-    def states(self) -> Iterator[tuple[Any, str, str]]:
-        for worker in self.engines.alive:
-            if worker.lifecycle is not None:
-                for node in worker.parts.core.nodes.values():
-                    yield worker, node.name, str(node.health.state)
+    async def states(self) -> list[tuple[Any, str, str]]:
+        return [
+            (worker, node.name, str(node.health.state))
+            for worker in self.engines.alive
+            if worker.lifecycle is not None
+            for node in worker.parts.core.nodes.values()
+        ]
 
     def _is_at_work(self, record: Record) -> bool:
         """Tell without asking: a task in the memory of a worker is not settled."""
@@ -110,7 +111,10 @@ def carry_out(plan: plans.Plan, folder: Path, figures: Figures, heard: Heard) ->
     with installed(loop, plan.seed, heard):
         world = VirtualWorld(plan, folder, loop, figures)
         try:
-            run(world.run(), loop, world.engines.kill_all)
+            try:
+                run(world.run(), loop, world.engines.kill_all)
+            except BusyError as exc:
+                world.rules.fail(str(exc))
             if heard.errors:
                 world.rules.fail("\n".join(["the engine logged errors:", *heard.errors]))
         finally:

@@ -14,7 +14,7 @@ from tests.model.rules import Rules
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.model.clients import Address, Clients
     from tests.model.figures import Figures
@@ -188,13 +188,14 @@ class World(ABC):
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.discard(task)
             task.result()
+        self.rules.check_pauses()
         failures = self.failures()
         if failures:
             self.rules.fail("\n".join(failures))
 
     async def _look(self) -> None:
         """See what became of tasks and nodes."""
-        self._look_at_states()
+        await self._look_at_states()
         await self.clients.look()
 
     async def _end(self) -> None:
@@ -251,14 +252,14 @@ class World(ABC):
 
     # Nodes
 
-    def states(self) -> Iterator[tuple[Any, str, str]]:
-        """Yield the states of nodes as processes see them: whatever tells those apart, node, state."""
-        yield from ()
+    async def states(self) -> list[tuple[Any, str, str]]:
+        """Return the states of nodes as processes see them: whatever tells those apart, node, state."""
+        return []
 
-    def _look_at_states(self) -> None:
+    async def _look_at_states(self) -> None:
         """Refuse a node that counts as back while its cache does nothing of what it is asked."""
         now = self.now()
-        for process, name, state in self.states():
+        for process, name, state in await self.states():
             before, at = self._states.get((process, name), ("", 0.0))
             ill_since = self.caches[name].ill_since
             if (

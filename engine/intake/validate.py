@@ -6,6 +6,7 @@ wrong is the answer; nothing has been stored by then.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -20,6 +21,7 @@ from engine.intake.targets import Normaliser, in_stored_form
 from engine.intake.task_body import check_fields, decode, digest_of, journal_body
 from engine.tasks.plan import subtask_count
 from engine.tasks.task import Task
+from engine.tasks.words import Action, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,6 +197,22 @@ class Validator:
                 task.rebound_s = self._rebound_s
         task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
         return task
+
+
+def unplanned(record: Accepted) -> Task:
+    """Return a task of the journal that cannot be planned, as far as its body can be read.
+
+    Nobody knows its nodes, so its targets are its subtasks.
+    """
+    task = Task.internal([], owner=None, task_id=record.id)
+    task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
+    task.digest, task.token = record.digest, record.token
+    with contextlib.suppress(RequestError):
+        asked = decode(record.body)
+        task.action, task.kind = Action(asked.action), Kind(asked.kind)
+        task.soft, task.prefetch, task.callback = asked.soft, asked.prefetch, asked.callback
+        task.total = len(asked.targets)
+    return task
 
 
 class Draft:

@@ -29,12 +29,12 @@ from engine.cluster.takeover import Takeover
 from engine.cluster.threads import Threads
 from engine.cluster.watch import Watch
 from engine.errors import EngineError
+from engine.intake.validate import unplanned
 from engine.nodes.register import SENT_WITHIN_S
 from engine.store.redis.checks import dangers
 from engine.store.redis.fetch_log import FetchLog
 from engine.store.redis.members import About, Members
 from engine.store.redis.open import redis_store
-from engine.store.redis.records import bare_document
 from engine.tasks import documents
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SharedStore:
         try:
             task = self._validator.replay(record, plan)
         except EngineError:
-            return bare_document(record)
+            task = unplanned(record)
         return msgspec.json.encode(documents.stored_document(task))
 
 

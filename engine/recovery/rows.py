@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from engine.errors import EngineError, RequestError, StoreError
-from engine.intake.task_body import decode
-from engine.tasks.task import Task
+from engine.errors import EngineError, StoreError
+from engine.intake.validate import unplanned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from engine.tasks.progress import Progress
     from engine.tasks.records import Accepted, JournalKey
     from engine.tasks.region import RegionMap
+    from engine.tasks.task import Task
 
 
 class ReplayRows:
@@ -129,10 +128,6 @@ class ReplayRows:
 
     def _fail(self, record: Accepted, key: JournalKey, exc: EngineError) -> None:
         """Settle a task that cannot be read, or was kept without a plan and is not allowed any more."""
-        task = Task.internal([], owner=None, task_id=record.id)
-        task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
-        task.digest, task.token = record.digest, record.token
-        with contextlib.suppress(RequestError):
-            task.callback = decode(record.body).callback
+        task = unplanned(record)
         self._regions.add(task)
         self._endings.settle_refused(task, key, f"cannot go on after a restart: {exc}")

@@ -357,6 +357,28 @@ def _is_reached(engine: EngineProcess) -> bool:
     return engine.node("edge-1")["state"] in {"ready", "refusing"}
 
 
+def test_a_task_that_cannot_go_on_says_what_it_was(
+    tmp_path: Path, redis: RedisServer, edge: FakeNode
+) -> None:
+    """It lost its plan, and the engine that takes it over has no node for it."""
+    gate = Gate(edge)
+    made = Engines(tmp_path, redis.url, fake_table(edge.url, name="edge-1", driver="varnish"))
+    other = Engines(tmp_path, redis.url, fake_table(edge.url, name="edge-1", driver="squid"))
+    with contextlib.ExitStack() as stack:
+        for part in (made, other):
+            stack.callback(part.stop)
+        stack.callback(gate.open)
+        one = made.start("one")
+        one.submit([URL + "a/", URL + "b/"], kind="prefix", id="t")
+        wait_until(lambda: edge.requests, what="the request")
+        one.kill()
+        redis.ask("DEL", *redis.ask("KEYS", "*:plan:*"))
+        found = other.start("other").wait_for("t", "failed")
+        assert (found["action"], found["kind"]) == ("purge", "prefix")
+        assert (found["total"], found["counter"], found["failed"]) == (2, 0, 2)
+        assert "cannot go on" in found["errors"][0]["reason"]
+
+
 def test_another_region_count_is_refused(engines: Engines) -> None:
     engines.start("one")
     engines.store["region_count"] = 8

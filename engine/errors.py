@@ -89,6 +89,10 @@ class StoreError(EngineError):
     """The store could not read or write; what was asked may not have been saved."""
 
 
+class StoreUnusableError(StoreError):
+    """The store cannot be used with this configuration: waiting does not help."""
+
+
 class NotCancelledError(StoreError):
     """The engine that works on a task did not say that it is cancelled; asking again is safe."""
 

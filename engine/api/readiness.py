@@ -30,6 +30,7 @@ class Readiness:
     def __init__(self, savers: Saves) -> None:
         self._savers = savers
         self._prepared = asyncio.Event()
+        self.waits_for = ""  #: what the start has to wait for
         self.is_draining = False  #: the engine was asked to end
         self.is_ending = False  #: the store is being closed, or is closed
 
@@ -39,7 +40,7 @@ class Readiness:
     def not_ready_reason(self) -> str:
         """Return why new requests should go elsewhere, or an empty text."""
         if not self._prepared.is_set():
-            return "the engine is starting"
+            return f"the engine is starting: {self.waits_for}" if self.waits_for else "the engine is starting"
         if self.is_draining:
             return "the engine is draining"
         if self._savers.error is not None and not self._savers.is_partial:

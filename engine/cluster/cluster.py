@@ -83,6 +83,7 @@ class Cluster:
         self._loop = asyncio.get_running_loop()
         self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
         self._is_clock_off = False
+        self._sees_fetches = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
@@ -98,7 +99,9 @@ class Cluster:
             StoreError: the store cannot be read or written.
         """
         await self._membership.join()
-        self._fetches.open()
+        if not self._sees_fetches:
+            self._sees_fetches = True
+            self._fetches.open()
         await self._rounds.first(nodes)
         for work in (self._live(), self._work(), self.inbox.listen(), self._replication.run()):
             self._tasks.append(self._loop.create_task(work))

@@ -103,6 +103,7 @@ class Admission:
         self._drafting = Drafting(
             asyncio.get_running_loop(), validator, on_drafted=self._add, refuse=self.refuse
         )
+        self.waits_for: StoreError | None = None  #: why no task can be taken yet; `Lifecycle` tells it
         self._forwarding: Forwarding | None = None
         if peers is not None:
             self._forwarding = Forwarding(
@@ -139,6 +140,8 @@ class Admission:
         Raises:
             EngineError: it is refused.
         """
+        if self.waits_for is not None:
+            raise self.waits_for
         forwarding = self._forwarding
         if not is_forwarded and forwarding is not None and forwarding.is_elsewhere(task):
             forwarding.forward(task.id, body, token.name, answer)

@@ -15,19 +15,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
+from engine.base.backoff import backoff_s
 from engine.config.checks import warnings_of
+from engine.errors import StoreError, StoreUnusableError
 from engine.intake.fast_lane import ClientConnection
 from engine.intake.listener import Listener
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Coroutine
 
     from engine.process.build import Parts
 
+_RETRY_FIRST_S: Final = 0.1
+_RETRY_MAX_S: Final = 1.0
 _GRACE_S: Final = 1.0
 """After the listener is closed: time for clients that are between two requests on a connection."""
 
@@ -46,6 +51,7 @@ class Lifecycle:
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._listener: Listener | None = None
+        self._later: asyncio.Task[None] | None = None  # the rest of a start that waits for the store
 
     # Start
 
@@ -61,6 +67,9 @@ class Lifecycle:
     async def prepare(self) -> None:
         """Open the store, and go on with what it holds unless a predecessor still works on it.
 
+        With a shared store that is away, for a failover say, this returns all the same: the engine answers
+        503 and is not ready, until it has found the store.
+
         Raises:
             StoreError: the store cannot be used.
         """
@@ -68,23 +77,77 @@ class Lifecycle:
         if core.peers is None or core.peers.slot == 0:  # one worker speaks for all
             for text in warnings_of(core.config):
                 logger.warning("{}", text)
-        await parts.stores.open(core.savers, core.reader)
+        why = await self._away(self._open_stores())
         parts.elsewhere.open(has_others=core.peers is not None or core.is_shared)
         for saver in core.savers.savers:
             saver.start()
         await core.outbox.start()
+        if why is None:
+            why = await self._away(self._recover())
+        if why is not None:
+            await parts.interface.api.start()
+            self._later = self._loop.create_task(self._prepare_later(why))
+            return
+        for node in core.nodes.values():
+            node.start()
+        await parts.interface.api.start()
+        self._note_prepared()
+
+    async def _away(self, work: Coroutine[Any, Any, None]) -> StoreError | None:
+        """Await a part of the start; return why it has to be done again: a shared store is away."""
+        try:
+            await work
+        except StoreUnusableError:
+            raise
+        except StoreError as exc:
+            if self.parts.cluster is None:
+                raise
+            return exc
+        return None
+
+    async def _open_stores(self) -> None:
+        await self.parts.stores.open(self.parts.core.savers, self.parts.core.reader)
+
+    async def _recover(self) -> None:
+        """Go on with what the store holds."""
+        parts = self.parts
         await parts.delivery.gone.refresh()
         if parts.cluster is None:
             await parts.replay.at_start()
         else:
             parts.replayed.set()
-            await parts.cluster.join(core.nodes)
+            await parts.cluster.join(parts.core.nodes)
+
+    def _note_prepared(self) -> None:
+        self.parts.delivery.gone.start()
+        self.parts.readiness.note_prepared()
+        self.parts.housekeeping.start()
+
+    async def _prepare_later(self, why: StoreError) -> None:
+        """Open the store when it is back, and go on with the start."""
+        parts, core = self.parts, self.parts.core
+        failures = 0
+        away: StoreError | None = why
+        try:
+            while away is not None:
+                parts.admission.waits_for = away
+                if parts.readiness.waits_for != str(away):
+                    text = f"the engine is starting, new tasks are answered 503: {away}"
+                    core.on_alert("store", "error", text)
+                parts.readiness.waits_for = str(away)
+                await asyncio.sleep(backoff_s(failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S))
+                failures += 1
+                away = await self._away(self._open_stores()) or await self._away(self._recover())
+        except StoreUnusableError as exc:
+            parts.readiness.waits_for = str(exc)
+            logger.error("cannot start: {}", exc)
+            self.stop()
+            return
+        parts.admission.waits_for = None
         for node in core.nodes.values():
             node.start()
-        await parts.interface.api.start()
-        parts.delivery.gone.start()
-        parts.readiness.note_prepared()
-        parts.housekeeping.start()
+        self._note_prepared()
+        core.on_alert("store", "resolved", "the store is there; the engine is ready")
 
     def accept_on(self, listener: socket.socket) -> None:
         """Accept connections on *listener*, which listens already."""
@@ -154,6 +217,8 @@ class Lifecycle:
         if self._listener is not None:
             self._listener.close()
         self.parts.readiness.note_ending()
+        if self._later is not None:
+            self._later.cancel()
         self.parts.housekeeping.stop()
         await self._stop_delivery()
         await self._flush_savers(flush_s)

@@ -105,7 +105,8 @@ class WorkerProcess:
             logger.error("cannot start: {}", exc)
             return 1
         else:
-            logger.info("worker {} is ready", self._orders.slot)
+            reason = self._engine.parts.readiness.not_ready_reason()
+            logger.info("worker {} is {}", self._orders.slot, f"not ready: {reason}" if reason else "ready")
             self.is_serving = True
             await self._engine.run_until_stopped()
             self._control.report("drained")

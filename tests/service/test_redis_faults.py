@@ -123,6 +123,36 @@ def test_a_killed_redis_has_all_that_was_accepted(tmp_path: Path, way: Way) -> N
         assert never_came(seen.accepted, [cache]) == []
 
 
+def test_an_engine_starts_without_redis_and_is_not_ready(tmp_path: Path, way: Way) -> None:
+    """As one that runs already it answers 503; when Redis is there it goes on with its start."""
+    with FakeNode() as cache:
+        engine = cluster_engine(tmp_path, way.server.url, [cache])
+        way.server.stop()
+        engine.start(wait=False)
+        try:
+            wait_until(lambda: engine.request("GET", "/healthz")[0] == 200, what="it", errors=(OSError,))
+            status, _, body = engine.request("GET", "/readyz")
+            assert (status, b"the engine is starting: Redis single at" in body) == (503, True), body
+            status, headers, body = post(engine, "a")
+            assert (status, "retry-after" in headers, b"Connection refused" in body) == (503, True, True), (
+                body
+            )
+            assert engine.request("GET", "/v1/engine/task/a")[0] == 503
+            assert engine.request("GET", "/v1/engine/tasks")[0] == 503
+            way.server.start()
+            wait_until(lambda: engine.request("GET", "/readyz")[0] == 200, what="being ready")
+            assert post(engine, "a")[0] == 202
+            assert engine.wait_for("a")["state"] == "done"
+            assert cache.urls == ["http://img.example.com/a"]
+            engine.stop()
+            way.server.stop()
+            engine.start(wait=False)
+            wait_until(lambda: engine.request("GET", "/healthz")[0] == 200, what="it", errors=(OSError,))
+        finally:
+            engine.stop()
+        assert "Traceback" not in engine.log()
+
+
 def test_a_redis_that_cannot_be_reached_is_not_stormed(tmp_path: Path, way: Way) -> None:
     """Each new connection is reset; clients go on asking, and the engine tries a few times a second."""
     with LogCache("edge-1") as cache, cluster_engine(tmp_path, through(way.proxy), [cache]) as engine:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
     MasterDownError,
     MovedError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -28,7 +30,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from engine.errors import StoreError
+from engine.errors import StoreError, StoreUnusableError
 from engine.store.redis.replicas import Replicas
 from engine.store.redis.script import with_source
 from engine.store.redis.servers import AWAY, Server, Servers
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _ROUNDS_MAX: Final = 12  #: sends of one command that is sent on
 _TRY_AGAIN_S: Final = 0.05
+_NOT_ALLOWED: Final = (AuthenticationError, NoPermissionError)
 _LATER: Final = (TryAgainError, ClusterDownError)
 
 
@@ -167,7 +170,8 @@ class Link:
         text = str(exc) or type(exc).__name__
         if isinstance(exc, OutOfMemoryError) or text.startswith("OOM"):
             text = "out of memory: it has reached its maxmemory and evicts nothing, so nothing new is stored"
-        error = StoreError(f"{self.url}: {text}")
+        kind = StoreUnusableError if isinstance(exc, _NOT_ALLOWED) else StoreError
+        error = kind(f"{self.url}: {text}")
         error.__cause__ = exc
         return error
 

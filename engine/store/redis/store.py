@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.errors import StoreError
+from engine.errors import StoreError, StoreUnusableError
 from engine.store.redis import host_rows
 from engine.store.redis.changes import DocumentChanges, digest_of
 from engine.store.redis.commit import RedisCommit
@@ -76,7 +76,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         self.link.one("SET", layout, wanted, "NX", is_write=True)
         written = (self.link.one("GET", layout) or b"").decode()
         if written != wanted:
-            raise StoreError(
+            raise StoreUnusableError(
                 f"{self.link.url} is of engines with {written}, and that says where a task is: it cannot be "
                 f"{wanted} there; set store.region_count, or another store.prefix"
             )

@@ -3,7 +3,8 @@
 A fetch that is under way when a purge comes stores what it brings afterwards, as real caches do; it goes on
 when whoever asked for it has gone. Who asks for an object that is being fetched waits for that fetch.
 
-A soft purge makes an object stale: for `GRACE_S` it is still served, while it is fetched again.
+A soft purge makes an object stale: for `GRACE_S` it is still served to visitors, while it is fetched
+again; a prefetch waits for that.
 
 Everything runs on the loop it is started on, and asks the loop for the time; so the same caches stand behind
 real sockets in `tests.model.outside`.
@@ -239,8 +240,11 @@ class Cache:
             by: the fetch of a child that asks.
         """
         found = self.stored(url)
-        if found is not None and found.stale_at is not None and url not in self.fetching:
-            self.begin_fetch(url, root)
+        if found is not None and found.stale_at is not None:
+            if url not in self.fetching:
+                self.begin_fetch(url, root)
+            if root == "engine":  # the template has prefetches wait
+                found = None
         if found is None:
             under_way = self.fetching.get(url)
             if under_way is None:

@@ -131,6 +131,21 @@ def test_two_purges_with_prefetch_half_a_second_apart_end_with_the_newer_content
     assert get_body(rig.caches[driver], path).startswith(b"v2 ")
 
 
+def test_a_prefetch_of_what_a_soft_purge_made_stale_waits_for_the_new_object(rig: Rig, path: str) -> None:
+    """Otherwise Varnish serves the stale one and fetches beside it, and the prefetch seems to be over."""
+    get_body(rig.caches["varnish"], path)
+    let_go = rig.origin.hold()
+    first = rig.purge_and_fetch(path, "varnish", soft=True, prefetch=True)
+    wait_until(lambda: rig.origin.hits(path) == 2, what="the origin being asked")
+    rig.origin.change()
+    second = rig.purge_and_fetch(path, "varnish", soft=False)
+    rig.acked_at_once(second)
+    let_go.set()
+    assert rig.engine.wait_for(first)["state"] == "done"
+    assert rig.engine.wait_for(second)["state"] == "done"
+    assert get_body(rig.caches["varnish"], path).startswith(b"v2 ")
+
+
 def test_a_prefetch_at_an_edge_is_under_way_at_its_parent(rig: Rig, path: str) -> None:
     """The parent's purge is sent again first, and then the edge's."""
     let_go = rig.origin.hold()

@@ -3,6 +3,16 @@
 from pathlib import Path
 
 
+def wrong_clock(offset_s: int) -> dict[str, str]:
+    """Return the environment of a process whose clock is ahead by so much, or right; it starts sooner so."""
+    return {**_env(), "FAKETIME": f"{offset_s:+d}"} if offset_s else {}
+
+
+def _env() -> dict[str, str]:
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
 class WallClock:
     """Set by a file; the monotonic clock of the process stays the real one.
 
@@ -14,13 +24,7 @@ class WallClock:
     def __init__(self, folder: Path, offset_s: int = 0) -> None:
         self._path = folder / "clock"
         self.set(offset_s)
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-        self.env = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        self.env = {**_env(), "FAKETIME_TIMESTAMP_FILE": str(self._path), "FAKETIME_NO_CACHE": "1"}
 
     def set(self, offset_s: int) -> None:
         """Let the clock be wrong by so much from now on."""

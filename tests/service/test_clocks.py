@@ -11,7 +11,7 @@ from release.lab.caches import free_port
 from tests.fakes.node import OK, FakeNode, Request
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.redis_servers import RedisServer
-from tests.rigs.wall_clock import WallClock
+from tests.rigs.wall_clock import wrong_clock
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
@@ -47,9 +47,8 @@ def engine_at(
     own = folder / name
     own.mkdir()
     store = f'[store]\nurl = "{redis.url}"\ntakeover_s = 1\n'
-    clock = WallClock(own, offset_s)
     tables = store + fake_table(url, name="edge-1", driver="ats")
-    with EngineProcess(own, tables, env=clock.env, name=name, drain_timeout_s=1) as engine:
+    with EngineProcess(own, tables, env=wrong_clock(offset_s), name=name, drain_timeout_s=1) as engine:
         yield engine
 
 

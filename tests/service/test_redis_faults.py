@@ -213,6 +213,7 @@ def test_a_cluster_loses_a_master_and_no_task(tmp_path: Path) -> None:
         clients = Clients([engine.port], count=6)
         with clients:
             wait_until(lambda: len(clients.seen.accepted) > 300, what="the load")
+            wait_until(lambda: engine.get("/v1/engine/cluster")["replicas"] == 1, what="counted replicas")
             old = cluster.masters()[1]
             slot = next(slot for slot in range(0, 16384, 100) if cluster.owner(slot) is old)
             old.kill()

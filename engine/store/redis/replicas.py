@@ -12,6 +12,7 @@ the minority on this side cannot see may be the next master on the other side.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -186,12 +187,9 @@ class Replicas:
     def _of_cluster(self) -> tuple[dict[str, Master], dict[str, str]]:
         views: list[dict[str, Any]] = []
         for server in self._servers.masters():
-            try:
+            with contextlib.suppress(*AWAY):
                 server.check()
                 views.append(Redis(connection_pool=server.pool).cluster("NODES"))
-            except AWAY as exc:
-                if not isinstance(exc, ConnectionError):
-                    server.fails(exc)
         return masters_of(views)
 
 

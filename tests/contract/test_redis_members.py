@@ -243,7 +243,7 @@ def test_what_one_server_cannot_write_is_left_and_the_rest_is_written(
     away, here = names[0], names[1]
     run = store.link.run
 
-    def run_without(commands: list[tuple[object, ...]], *, is_write: bool = False) -> list[object]:
+    def run_without(commands: list[tuple[object, ...]], *, is_write: bool = False, **_: bool) -> list[object]:
         return [
             StoreError("away")
             if any(store.keys.tags[0] in str(word) for word in command)

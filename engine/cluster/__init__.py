@@ -1,8 +1,9 @@
 """Engines that share one Redis: who lives, who leads, and taking over what an engine left behind.
 
 What lives here: `Cluster` (from `join` to `leave`), `Membership`, `Rounds` (the regular work: `Watch`,
-`Takeover`, `Leader`), `Inbox`, `QueueClaims` (whose is a node's delay queue), `FetchRegister` (prefetches
-that engines have under way: `fetch_writer`, `fetch_looks`, `fetch_mirror`), and their threads.
+`Takeover`, `Leader`), `ReplicationWatch`, `Inbox`, `QueueClaims` (whose is a node's delay queue),
+`FetchRegister` (prefetches that engines have under way: `fetch_writer`, `fetch_looks`, `fetch_mirror`), and
+their threads.
 
 It may import delivery, notify, saver, store, observe and what lies below; not intake, which is on its floor.
 What begins with tasks that are taken over is handed in (`takeover.Rows`).

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from loguru import logger
 
 from engine.base.background import Background
 from engine.errors import NotCancelledError, RequestError, StoreError
@@ -71,6 +72,14 @@ class CancelElsewhere:
                 raise NotCancelledError(f"the engine {live.consumer} that works on it does not answer")
             await asyncio.sleep(_POLL_S)
         return bool(asked)
+
+    async def forget_rows(self, task_id: str) -> None:
+        """Tell all engines that a task is cancelled in the store: one may be about to deliver rows of it."""
+        try:
+            for consumer in self._cluster.others():
+                await self._cluster.inbox.ask_to_cancel(consumer, task_id)
+        except StoreError as exc:
+            logger.warning("rows of the cancelled task {} may still be on their way: {}", task_id, exc)
 
 
 class CancelTask:
@@ -164,6 +173,8 @@ class CancelTask:
         self._delay.cancelled(task_id)
         saver.after_all(self._start_recount)
         await self._written(task_id)  # a GET straight after this answer must see it
+        if self._elsewhere is not None:
+            await self._elsewhere.forget_rows(task_id)
         return documents.public(await find.here(task_id) or stored)
 
     async def _written(self, task_id: str) -> None:

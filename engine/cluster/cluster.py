@@ -130,6 +130,10 @@ class Cluster:
         """Return the nodes that some engine has in its configuration."""
         return self._membership.configured()
 
+    def others(self) -> list[str]:
+        """Return the consumers that are not known to have gone, this one left out."""
+        return self._membership.others()
+
     def leads(self) -> bool:
         """Tell whether this engine leads, as far as it can know."""
         return self._membership.leads()

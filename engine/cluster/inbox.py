@@ -1,4 +1,7 @@
-"""Messages between engines: *look*, because one of them leaves; *cancel ID*, because a client asks for it."""
+"""Messages between engines: *look*, because one of them leaves; *cancel ID*, because a client asks for it.
+
+Who hears the latter cancels what it has of that task: the task itself, or rows that it is about to deliver.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from engine.cluster.threads import Threads
     from engine.cluster.watch import Watch
     from engine.delivery.dispatch import Dispatch
+    from engine.delivery.queues import DelayQueues
     from engine.store.redis.members import Members
     from engine.tasks.region import RegionMap
 
@@ -30,6 +34,7 @@ class Inbox:
         watch: takes over what an engine that leaves has left.
         dispatch: cancels tasks.
         regions: the tasks in memory.
+        queues: told of cancelled tasks of which this engine may be delivering rows.
         timeout_s: ``store.timeout_s``; a wait for a message must end well before it.
     """
 
@@ -41,6 +46,7 @@ class Inbox:
         *,
         dispatch: Dispatch,
         regions: RegionMap,
+        queues: DelayQueues,
         timeout_s: float,
     ) -> None:
         self._members = members
@@ -48,6 +54,7 @@ class Inbox:
         self._watch = watch
         self._dispatch = dispatch
         self._regions = regions
+        self._queues = queues
         self._wait_s = min(_WAIT_MAX_S, timeout_s / 2)
 
     async def listen(self) -> None:
@@ -65,12 +72,14 @@ class Inbox:
         if message == "look":
             await self._watch.look()
         elif message.startswith("cancel "):
-            task = self._regions.get(message.partition(" ")[2])
+            task_id = message.partition(" ")[2]
+            task = self._regions.get(task_id)
+            self._queues.cancelled(task_id)
             if task is not None and task.is_committed and not task.is_handed:
                 self._dispatch.cancel(task)
 
     async def ask_to_cancel(self, consumer: str, task_id: str) -> None:
-        """Ask the engine that works on a task to cancel it.
+        """Ask an engine to cancel what it has of a task.
 
         Raises:
             StoreError: the store cannot be written.

@@ -131,6 +131,13 @@ class Membership:
             return True
         return has_ended(member.about.pid, member.about.process)
 
+    def others(self) -> list[str]:
+        """Return the consumers that are not known to have gone, this one left out."""
+        members = self.view.members
+        return [
+            each.consumer for each in members if each.consumer != self.consumer and not self.is_gone(each)
+        ]
+
     def workers(self) -> list[str]:
         """Return the consumers that live and are not about to end, this one included."""
         members = self.view.members

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.delivery.sent import supersedes, url_start_of
 from engine.tasks.task import Share, Task
-from engine.tasks.words import CANCELLED, QUEUED, RETRYING, WIDE, Operation
+from engine.tasks.words import CANCELLED, ON_ITS_WAY, QUEUED, SENT, WIDE, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,22 +91,25 @@ class Chunk:
         await self._over
 
     def forget(self, task_id: str) -> None:
-        """A task was cancelled, and its rows have gone: what no other task waits for is not sent any more."""
+        """A task was cancelled, and its rows have gone: what no other task waits for is not sent any more.
+
+        What is on the wire is not sent again, should it get no answer; see `Retries`.
+        """
         self._cancelled.add(task_id)
         for share in self._shares:
             states, targets = share.states, share.task.targets
             gone = [
                 index
                 for index, state in enumerate(list(states))
-                if state in {QUEUED, RETRYING}
-                and self._is_cancelled(self._rows[share.operation, targets[index]])
+                if state in ON_ITS_WAY and self._is_cancelled(self._rows[share.operation, targets[index]])
             ]
             queued = [index for index in gone if states[index] == QUEUED]
+            unanswered = sum(states[index] != SENT for index in gone)
             for index in gone:
                 states[index] = CANCELLED
             self._node.forget(share, queued)
-            if gone:
-                self._count_answered(len(gone))
+            if unanswered:
+                self._count_answered(unanswered)
 
     def _is_cancelled(self, rows: list[ParkedRow]) -> bool:
         return bool(self._cancelled) and all(row.task_id in self._cancelled for row in rows)

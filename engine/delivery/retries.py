@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.base.backoff import backoff_s
-from engine.tasks.words import QUICK_ATTEMPTS, RETRYING, State
+from engine.tasks.words import CANCELLED, QUICK_ATTEMPTS, RETRYING, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,8 +67,8 @@ class Retries:
         tired: list[tuple[Share, int]] = []
         attempt = 1
         for owner, place in ((share, index), *(others or ())):
-            if owner.task.state is _CANCELLED:
-                self._give_up(owner, place)
+            if _is_cancelled(owner, place):
+                self._take_back(owner, place)
                 continue
             attempts = owner.attempts = owner.attempts if owner.attempts is not None else {}
             attempts[place] = attempt = attempts.get(place, 0) + 1
@@ -92,13 +92,19 @@ class Retries:
         for share, index, others in items:
             wanted: list[tuple[Share, int]] = []
             for owner, place in ((share, index), *(others or ())):
-                if owner.task.state is _CANCELLED:
-                    self._give_up(owner, place)
+                if _is_cancelled(owner, place):
+                    self._take_back(owner, place)
                 else:
                     wanted.append((owner, place))
             if wanted:
                 kept.append((*wanted[0], wanted[1:] or None))
         return kept
+
+    def _take_back(self, share: Share, index: int) -> None:
+        if share.task.owner is not None:
+            share.task.owner.postponed(share, [index])
+        else:
+            self._give_up(share, index)
 
     def postpone(self, item: Item, reason: str) -> None:
         """Move a request's subtasks to the delay queue, to be tried again after a longer pause."""
@@ -134,6 +140,11 @@ class Retries:
             share.task.owner.postponed(share, indexes)
         else:
             self._park(share, indexes, reason, tells_each=True)
+
+
+def _is_cancelled(share: Share, index: int) -> bool:
+    """Tell whether a subtask is not wanted any more: its task is cancelled, or the rows it was sent for."""
+    return share.task.state is _CANCELLED or share.states[index] == CANCELLED
 
 
 def _send_again(again: dict[Share, list[int]]) -> None:

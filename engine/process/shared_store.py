@@ -149,6 +149,7 @@ def make_cluster(
         duties.watch,
         dispatch=delivery.dispatch,
         regions=core.regions,
+        queues=delivery.queues,
         timeout_s=settings.timeout_s,
     )
     return Cluster(

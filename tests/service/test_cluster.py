@@ -270,6 +270,21 @@ def test_a_task_is_cancelled_on_an_engine_that_does_not_have_it(engines: Engines
     assert URL + "parked" not in edge.urls
 
 
+def test_a_row_that_another_engine_is_about_to_send_is_not_sent_after_its_task_was_cancelled(
+    engines: Engines, edge: FakeNode
+) -> None:
+    """To the other one the node is ready, so it begins to deliver, and tries to connect for a while."""
+    one, other = engines.start("one"), engines.start("other")
+    edge.stop()
+    task_id = one.submit([URL + "parked"])
+    wait_until(lambda: one.task(task_id)["delayed"] == 1, what="the row")
+    wait_until(lambda: other.node("edge-1")["waiting"] or other.node("edge-1")["state"] == "down")
+    assert one.request("DELETE", f"/v1/engine/task/{task_id}")[0] == 200
+    edge.start()
+    assert other.wait_for(other.submit([URL + "later"]))["state"] == "done"
+    assert URL + "parked" not in edge.urls
+
+
 def test_a_task_that_a_killed_engine_had_cancelled_is_not_sent_by_another(
     engines: Engines, edge: FakeNode
 ) -> None:

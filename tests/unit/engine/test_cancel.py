@@ -192,6 +192,9 @@ class Cluster:
     async def ask_to_cancel(self, consumer: str, task_id: str) -> None:
         self.asked.append(consumer)
 
+    def others(self) -> list[str]:
+        return ["b/0.1", "c/0.1"]
+
     async def read(self, function: Any, *args: object) -> Any:
         return function(*args)
 
@@ -205,6 +208,12 @@ async def test_another_engine_is_asked_once_and_waited_for() -> None:
     cluster: Any = Cluster(3)
     assert await CancelElsewhere(cluster, cluster, 0).cancel("t")
     assert cluster.asked == ["b/0.1"]
+
+
+async def test_all_engines_are_told_of_a_task_whose_rows_they_may_be_delivering() -> None:
+    cluster: Any = Cluster(0)
+    await CancelElsewhere(cluster, cluster, 0).forget_rows("t")
+    assert cluster.asked == ["b/0.1", "c/0.1"]
 
 
 async def test_one_that_takes_the_task_over_is_asked_too() -> None:

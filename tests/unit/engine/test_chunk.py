@@ -246,6 +246,7 @@ async def test_what_is_on_the_wire_is_answered_before_a_cancelled_chunk_is_over(
     share.states[:] = bytes([SENT])
     chunk.forget("t")
     assert not running.done()
+    assert list(share.states) == [CANCELLED]  # without an answer it is not sent again
     chunk.acked(share, [0])
     await running
 

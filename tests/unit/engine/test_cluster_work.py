@@ -35,6 +35,7 @@ class World:
         self.store = self
         self.saved: list[dict[str, bytes]] = []
         redelivery: Any = SimpleNamespace(refresh=lambda depths: self.note("refresh"))
+        queues: Any = SimpleNamespace(cancelled=lambda task_id: self.note(f"no rows of {task_id}"))
         dispatch: Any = SimpleNamespace(cancel=lambda task: self.note(f"cancel {task.id}"))
         fetches: Any = SimpleNamespace(open=lambda: self.note("see fetches"), close=self.close_fetches)
         replication: Any = SimpleNamespace(run=self.see_no_replicas)
@@ -54,7 +55,9 @@ class World:
             ),
             fetches=fetches,
             replication=replication,
-            inbox=Inbox(world, world, world, dispatch=dispatch, regions=self.regions, timeout_s=1),
+            inbox=Inbox(
+                world, world, world, dispatch=dispatch, regions=self.regions, queues=queues, timeout_s=1
+            ),
             on_alert=lambda key, level, text: self.note(f"{level}: {text}"),
             ttl_s=0.004,  # four ticks
         )

@@ -286,13 +286,16 @@ class Dispatch:
             return
         if share.cancelled_count or share.task.progress is not None:
             ready = [index for index in ready if share.states[index] == BLOCKED]
+        delayed = [parent for parent in share.parents if parent.delayed_count]
+        for parent in delayed:
+            if parent.task.rebound is not None and parent.task.owner is not None:
+                parent.task.rebound.catch_up(parent, ready)
         own = share.parents[0] if share.operation is _PREFETCH else None
         if own is not None and own.node is share.node and own.failed_count:
             unpurged = [index for index in ready if own.states[index] == FAILED]
             ready = [index for index in ready if own.states[index] != FAILED]
             if unpurged:
                 self._fail(share, unpurged, UNPURGED)
-        delayed = [parent for parent in share.parents if parent.delayed_count]
         if delayed:
             ready = self._park_behind(share, ready, delayed)
         if ready:

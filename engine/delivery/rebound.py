@@ -19,7 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from engine.delivery.parking import behind_parents
-from engine.tasks.words import CANCELLED, DELAYED, FAILED, QUEUED, RETRYING
+from engine.tasks.words import ACKED, CANCELLED, DELAYED, FAILED, QUEUED, RETRYING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,6 +102,15 @@ class Rebound:
             self._send(share, self._without_late(share, ready))
         if left_out:
             self._settled(share, left_out)
+
+    def catch_up(self, share: Share, indexes: Sequence[int]) -> None:
+        """Take in what the delay queue did of first purges that waited, before a prefetch looks at that."""
+        purge = self._purges[share]
+        for index in indexes:
+            if share.states[index] == DELAYED and purge.states[index] in {ACKED, FAILED}:
+                share.states[index] = purge.states[index]
+                share.delayed_count -= 1
+                share.failed_count += purge.states[index] == FAILED
 
     def _send_in(self, wait_s: float, share: Share, indexes: Sequence[int]) -> None:
         self._timer.add(("rebound", next(_numbers)), wait_s, partial(self._send, share, indexes))

@@ -87,6 +87,9 @@ class Rebounds(Owner, Protocol):
     def unblocked(self, share: Share, ready: list[int], /) -> None:
         """Take targets of a share that wait for no other share any more."""
 
+    def catch_up(self, share: Share, indexes: list[int], /) -> None:
+        """Have the states of a share's targets be those of its first purges, where those were delayed."""
+
 
 class Share:
     """One node's share of a task, for one operation: a byte per target.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,10 @@ from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.waiting import until, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.fakes.node import Request
 
 URL, OTHER = "http://a.com/1", "http://a.com/2"
 
@@ -108,6 +112,31 @@ async def test_what_waits_for_its_node_has_no_rebound(tmp_path: Path) -> None:
             found = await rig.stored(task, "done")
             assert found["counter"] == 4
             assert asked(away) == ["PURGE /1", "GET /1"]
+
+
+async def test_a_prefetch_sees_that_the_purge_before_it_was_delivered_while_it_waited_for_a_parents(
+    tmp_path: Path,
+) -> None:
+    """It has waited for the second purge, which was not worth it: the first was in the delay queue then."""
+    fetched = threading.Event()
+
+    def script(request: Request) -> Iterator[bytes]:
+        if request.method == "GET":
+            fetched.wait(30)
+        yield answer(200)
+
+    with FakeNode(script) as parent, FakeNode() as edge:
+        edge.stop()
+        async with rig_of(tmp_path, {"parent": parent, "edge-1": edge}, connect_timeout_s=1) as rig:
+            task = rig.submit(targets=[URL], rebound_s=0.1, prefetch=True)
+            await until(lambda: "GET /1" in asked(parent))
+            edge.start()
+            await until(lambda: asked(edge) == ["PURGE /1"])
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            fetched.set()
+            found = await rig.stored(task, "done")
+            assert (found["counter"], found["delayed"]) == (4, 0)
+            assert asked(edge) == ["PURGE /1", "GET /1"]
 
 
 async def test_a_task_whose_edge_waits_below_a_purged_parent_ends_once(tmp_path: Path) -> None:

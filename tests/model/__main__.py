@@ -1,8 +1,8 @@
 """Runs plans of random faults for longer: ``python -m tests.model --minutes 10``.
 
-Prints the seed of each round and what it consisted of, and what a run that broke a rule said, with its plan;
-``--seed`` begins there. With ``--processes`` the engine is real processes, and time is real. ``--broken``
-shows that each rule that is broken on purpose is found, and when.
+Prints the seed of each round and what it consisted of, and what a run that broke a rule said with its plan;
+``--seed`` begins there. With ``--processes`` the engine is real processes, and time is real; with ``--redis``
+two engines on one Redis. ``--broken`` shows that each rule that is broken on purpose is found, and when.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="of the first round; later ones count on from it")
     parser.add_argument("--faults", default=",".join(sorted(FAULTS)), help="kinds, with commas between them")
     parser.add_argument("--processes", action="store_true", help="real processes, sockets and time")
+    parser.add_argument("--redis", action="store_true", help="two real engines on one real Redis")
     parser.add_argument("--broken", action="store_true", help="break each rule, and find that")
     asked = parser.parse_args(args)
     unknown = sorted(set(asked.faults.split(",")) - FAULTS)
@@ -42,7 +43,8 @@ def main(args: list[str] | None = None) -> int:
     number = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
     if asked.broken:
         return _find_broken(1 if asked.seed is None else number)
-    with ProcessRuns() if asked.processes else VirtualRuns() as runs:
+    is_real = asked.processes or asked.redis
+    with ProcessRuns(on_redis=asked.redis) if is_real else VirtualRuns() as runs:
         return _go_on(runs, frozenset(asked.faults.split(",")), number, asked.minutes * 60)
 
 

@@ -1,7 +1,8 @@
 """A run with real processes, real sockets and real time: ``python -m tests.model --processes``.
 
-The engine is ``purgeline serve --workers N`` in a folder of its own; the caches are those of every other run,
-behind sockets on loopback. A node that is *lost* takes connections and says nothing on them.
+The engine is ``purgeline serve --workers N`` in a folder of its own, or two engines on one Redis. The caches
+are those of every other run, behind sockets on loopback. A node that is *lost* takes connections and says
+nothing on them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tests.model import plans
 from tests.model.caches import Faults
 from tests.model.clients import Clients
 from tests.model.world import Pace, World
+from tests.rigs.engine_process import EngineProcess
+from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import wait_until
 
@@ -45,6 +48,8 @@ _PACE: Final = Pace(
     moment_s=1.5,
 )
 _START_LIMIT_S: Final = 60.0
+_RESPAWN_S: Final = 0.5
+_CLUSTER_COUNT: Final = 2
 _CHANGE_S: Final = 10.0  #: after a change of workers the state of a node may be that of any of them
 
 
@@ -91,8 +96,7 @@ class Processes:
                 self._folder, _tables(config), workers=self._workers, **config["engine"]
             )
         self._engine.configure(_tables(config))
-        self._engine.start(wait=False)
-        wait_until(self._engine._is_ready, what="the engine being ready", timeout_s=_START_LIMIT_S)
+        _start_process(self._engine)
 
     def _changed(self) -> None:
         self.changed_at = asyncio.get_running_loop().time()
@@ -160,6 +164,98 @@ class Processes:
         await self._free.wait()
 
 
+class Cluster:
+    """Two engines on one Redis, each a process of its own; what becomes of a worker becomes of one of them.
+
+    Args:
+        folder: of their configurations, logs, and the Redis.
+        url: of the Redis.
+    """
+
+    has_supervisor = True  #: a reload is a restart of one after the other
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.is_up = False
+        self.start_failures: list[str] = []
+        self.changed_at = 0.0
+        self._folder = folder
+        self._url = url
+        self._config: dict[str, Any] | None = None
+        self._engines: list[EngineProcess] = []
+        self._free = asyncio.Lock()  # one change at a time
+
+    def addresses(self) -> list[tuple[str, int]]:
+        return [("127.0.0.1", engine.port) for engine in self._engines if engine.is_up] if self.is_up else []
+
+    def stable_config(self) -> dict[str, Any] | None:
+        return self._config
+
+    def log(self) -> str:
+        """Return what the engines have logged."""
+        return "".join(engine.log() for engine in self._engines)
+
+    async def start(self, config: dict[str, Any]) -> None:
+        self._config = config
+        if not self._engines:
+            self._engines = [self._make(number, config) for number in range(_CLUSTER_COUNT)]
+        async with self._free:
+            await asyncio.gather(*(self._start(engine, config) for engine in self._engines))
+        self.is_up = True
+
+    def _make(self, number: int, config: dict[str, Any]) -> EngineProcess:
+        folder = self._folder / f"engine-{number}"
+        folder.mkdir()
+        return EngineProcess(folder, "", **config["engine"], name=f"engine-{number}")
+
+    async def _start(self, engine: EngineProcess, config: dict[str, Any]) -> None:
+        store = f'[store]\nurl = "{self._url}"\ntimeout_s = 2\ntakeover_s = 3\n'
+        engine.configure(store + _tables(config))
+        await asyncio.to_thread(_start_process, engine)
+        self.changed_at = asyncio.get_running_loop().time()
+
+    async def stop(self) -> None:
+        self.is_up = False
+        async with self._free:
+            await asyncio.gather(*(asyncio.to_thread(engine.stop) for engine in self._engines))
+
+    async def crash(self) -> None:
+        """End all engines by SIGKILL."""
+        self.is_up = False
+        async with self._free:
+            for engine in self._engines:
+                if engine.process is not None:
+                    await asyncio.to_thread(engine.kill)
+
+    async def kill_worker(self, slot: int) -> None:
+        """End one engine by SIGKILL, and start it again."""
+        async with self._free:
+            engine = self._engines[slot % len(self._engines)]
+            await asyncio.to_thread(engine.kill)
+            await asyncio.sleep(_RESPAWN_S)
+            if self.is_up and self._config is not None:
+                await self._start(engine, self._config)
+
+    async def reload(self, config: dict[str, Any]) -> None:
+        """Restart one engine after the other with another configuration."""
+        for engine in self._engines:
+            async with self._free:
+                if not self.is_up:
+                    return
+                self._config = None if engine is self._engines[0] else self._config
+                await asyncio.to_thread(engine.stop)
+                await self._start(engine, config)
+        self._config = config
+
+    async def settled(self) -> None:
+        async with self._free:
+            pass
+
+
+def _start_process(engine: EngineProcess) -> None:
+    engine.start(wait=False)
+    wait_until(engine._is_ready, what="the engine being ready", timeout_s=_START_LIMIT_S)
+
+
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -182,15 +278,16 @@ class OutsideWorld(World):
         plan: what happens.
         folder: of the engine.
         figures: counts.
+        redis_url: of the store of two engines; empty: one engine has a file.
     """
 
     pace = _PACE
-    engines: Processes
+    engines: Processes | Cluster
 
-    def __init__(self, plan: plans.Plan, folder: Path, figures: Figures) -> None:
+    def __init__(self, plan: plans.Plan, folder: Path, figures: Figures, redis_url: str = "") -> None:
         loop = asyncio.get_running_loop()
         super().__init__(plan, random.Random(plan.seed), figures, wall_start_s=time.time() - loop.time())
-        self.engines = Processes(folder, plan.workers)
+        self.engines = Cluster(folder, redis_url) if redis_url else Processes(folder, plan.workers)
         self.clients = Clients(self)
         self._ports: dict[str, int] = {}
         self._servers: dict[str, asyncio.Server] = {}
@@ -255,8 +352,8 @@ class OutsideWorld(World):
             self.rules.fail(f"the engine logged an error:\n{log[max(0, start - 500) : start + 3000]}")
 
 
-async def _carry_out(plan: plans.Plan, folder: Path, figures: Figures) -> None:
-    world = OutsideWorld(plan, folder, figures)
+async def _carry_out(plan: plans.Plan, folder: Path, figures: Figures, redis_url: str) -> None:
+    world = OutsideWorld(plan, folder, figures, redis_url)
     try:
         await world.run()
     finally:
@@ -264,10 +361,12 @@ async def _carry_out(plan: plans.Plan, folder: Path, figures: Figures) -> None:
         await world.close()
 
 
-def carry_out(plan: plans.Plan, folder: Path, figures: Figures) -> None:
-    """Run a plan from start to end.
+def carry_out(plan: plans.Plan, folder: Path, figures: Figures, *, on_redis: bool = False) -> None:
+    """Run a plan from start to end; *on_redis*: with two engines on one Redis.
 
     Raises:
         Violation: a rule was broken.
     """
-    asyncio.run(_carry_out(plan, folder, figures))
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(RedisServer(folder)).url if on_redis else ""
+        asyncio.run(_carry_out(plan, folder, figures, url))

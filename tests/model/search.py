@@ -86,8 +86,12 @@ class ProcessRuns(Runs):
     scale = REAL
     per_round = 5
 
+    def __init__(self, *, on_redis: bool = False) -> None:
+        super().__init__()
+        self._on_redis = on_redis
+
     def _carry_out(self, plan: Plan, folder: Path) -> None:
-        outside.carry_out(plan, folder, self.figures)
+        outside.carry_out(plan, folder, self.figures, on_redis=self._on_redis)
 
 
 class _EndError(Exception):

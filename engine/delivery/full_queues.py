@@ -63,11 +63,11 @@ class FullQueues:
 
     def note(self, name: str, depth: int) -> None:
         """Take note of how many rows a node has."""
-        if depth >= self._rows_max:
+        if depth >= self._rows_max or name in self.names:
             self._depths[name] = depth
-            if depth >= self._told_at.get(name, 0):
-                self._told_at[name] = depth + max(1, self._rows_max // _TOLD_SHARE)
-                self.on_full(name)
+        if depth >= self._rows_max and depth >= self._told_at.get(name, 0):
+            self._told_at[name] = depth + max(1, self._rows_max // _TOLD_SHARE)
+            self.on_full(name)
         if depth >= self._rows_max and name not in self.names:
             self.names.add(name)
             self._on_alert(f"delay:{name}", "error", self._text(name, depth))

@@ -91,6 +91,7 @@ class Redelivery:
         self._sent = SentTo()
         self._kept = kept
         self._again: set[str] = set()  # nodes to look at once more
+        self._unparted: set[str] = set()  # nodes that may have host-wide rows which they refuse
         self._deliveries: dict[str, asyncio.Task[Any]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._looked_at: dict[str, float] = {}  # when a node's rows were read last
@@ -236,8 +237,7 @@ class Redelivery:
             self._again.discard(node.name)
             self._due_rows.begin(node.name)
             try:
-                if self.host_wide is not None:
-                    await self.host_wide.part_refused(node)
+                self._unparted.add(node.name)
                 if node.state is NodeState.RETURNING:
                     await self._send_early(node)
                 while await self._deliver_turn(node):
@@ -289,6 +289,9 @@ class Redelivery:
         """
         if self._is_over(node):
             return False
+        if self.host_wide is not None and node.name in self._unparted:
+            self._unparted.discard(node.name)
+            await self.host_wide.part_refused(node)
         purges_only = node.state is not NodeState.READY
         self._looked_at[node.name] = self._loop.time()
         chunks = [

@@ -87,16 +87,27 @@ class Sweep:
 
     async def _some(self, node: Node, saver: Saver) -> bool:
         """Fail some rows of a node in a file; return whether there may be more."""
-        before_at = self._now() - self._ttl_s
-        rows = await self._reader.read(saver.store.expired, node.name, before_at, _ROWS_MAX)
-        if not rows:
+        if not await self._too_old(node, saver):
             return False
-        has_failed = await self._redelivery.in_between(node.name, partial(self._fail, node, saver, rows))
-        return has_failed and len(rows) == _ROWS_MAX
+        failed: list[ParkedRow] = []
+        await self._redelivery.in_between(node.name, partial(self._fail, node, saver, failed))
+        return len(failed) == _ROWS_MAX
 
-    async def _fail(self, node: Node, saver: Saver, rows: list[ParkedRow]) -> None:
+    async def _too_old(self, node: Node, saver: Saver) -> list[ParkedRow]:
+        before_at = self._now() - self._ttl_s
+        rows: list[ParkedRow] = await self._reader.read(saver.store.expired, node.name, before_at, _ROWS_MAX)
+        return rows
+
+    async def _fail(self, node: Node, saver: Saver, failed: list[ParkedRow]) -> None:
+        """Fail rows as they are now: some that were seen before may be another, younger row by now.
+
+        What waits for a row that fails is let go, and must not go ahead of that one.
+        """
+        failed += await self._too_old(node, saver)
+        if not failed:
+            return
         now = self._now()
-        logger.warning("{} rows of {} waited longer than delay_ttl_s and fail", len(rows), node.name)
-        failed = [(row, too_old(now - row.parked_at, self._ttl_s)) for row in rows]
-        await self._results.fold(node, saver, [], failed)
+        logger.warning("{} rows of {} waited longer than delay_ttl_s and fail", len(failed), node.name)
+        rows = [(row, too_old(now - row.parked_at, self._ttl_s)) for row in failed]
+        await self._results.fold(node, saver, [], rows)
         self._redelivery.deliver_released()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.store.sqlite.store import SqliteStore
+from engine.tasks.records import Batch, Parked
 from release.lab import caches
 from tests.fakes.node import OK, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import Rig, rig_of
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from engine.tasks.records import ParkedRow
     from release.lab.origin import Origin
     from tests.fakes.node import Act
 
@@ -123,6 +129,51 @@ async def test_prefetches_and_what_waits_for_a_parent_stay_rows(tmp_path: Path) 
         with parent, edge:
             assert (await rig.stored(task, "done"))["counter"] == 60
         parent.script = always(OK)
+
+
+class SlowSweepStore(SqliteStore):
+    """A store whose first look for old rows takes until `go_on` is set."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.has_looked = threading.Event()
+        self.go_on = threading.Event()
+
+    def expired(self, node: str, before_at: float, limit: int) -> list[ParkedRow]:
+        rows = super().expired(node, before_at, limit)
+        self.has_looked.set()
+        assert self.go_on.wait(10)
+        return rows
+
+
+async def test_what_waits_for_old_rows_still_waits_when_they_became_part_of_a_younger_one(
+    tmp_path: Path,
+) -> None:
+    """Let go, the edge would be purged ahead of its parent, and fetch the old object from that again."""
+    nodes = {"parent-1": away(), "edge-1": away()}
+    layers = [
+        {"name": name, "total": 30, "counter": 0, "failed": 0, "delayed": 30} for name in ("parent", "edge")
+    ]
+    made = {"task_id": "t", "state": "partial", "counter": 0, "failed": 0, "delayed": 60, "layers": layers}
+    document = json.dumps({**made, "created_at": 1.0, "updated_at": 1.0, "errors": []}).encode()
+    rows = []
+    for number, url in enumerate(urls("a.com", 30)):
+        at = time.time() - (4000 if number < 15 else 0)
+        rows += [Parked("parent-1", 1, url, "t", "", at), Parked("edge-1", 1, url, "t", "parent-1", at)]
+    tables = {"parent-1": NGINX["edge-1"]}
+    limits = {"delay_rows_max": 20, "delay_ttl_s": 3600}
+    async with rig_of(tmp_path, nodes, tables, store_kind=SlowSweepStore, **limits) as rig:
+        store: Any = rig.store
+        store.commit(Batch(documents={"t": document}, parked=rows[:2]))
+        await rig.queues.load({"parent-1": store.depth("parent-1")}, [])
+        store.commit(Batch(parked=rows[2:]))
+        sweep = asyncio.create_task(rig.delivery.sweep.run())
+        await asyncio.to_thread(store.has_looked.wait, 10)
+        await rig.queues.recount("parent-1")
+        await until(lambda: store.host_rows("parent-1", 10) and not rig.delivery.host_rows.at_work)
+        store.go_on.set()
+        await sweep
+        assert len(store.behind_parked("edge-1", 100)) == 30
 
 
 def test_a_varnish_that_hangs_for_long_is_purged_by_host_when_it_goes_on(

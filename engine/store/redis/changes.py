@@ -120,7 +120,10 @@ class DocumentChanges:
             counted = [settled for settled in delivered if (settled.row.node, settled.row.key) in present]
             document = self._changed(old[task_id], counted, cancelled.get(task_id), noted.get(task_id, ()))
             rows = [
-                Row.delivered(settled, must_be_there=document is not None and settled in counted)
+                Row.delivered(
+                    settled,
+                    must_be_there=document is not None and (settled.row.node, settled.row.key) in present,
+                )
                 for settled in delivered
             ]
             rows += drop.get(task_id, [])

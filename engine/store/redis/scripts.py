@@ -192,7 +192,9 @@ end
 local has_behind = redis.call('EXISTS', KEYS[5]) == 1
 for row = 0, count - 1 do
   local at = first + row * 5
-  redis.call('ZREM', KEYS[7 + tonumber(ARGV[at])], ARGV[at + 1])
+  if ARGV[at + 1] ~= '' then -- else the row went before: in a slot on the move its key may be gone, too
+    redis.call('ZREM', KEYS[7 + tonumber(ARGV[at])], ARGV[at + 1])
+  end
 end
 for row = 0, count - 1 do
   local at = first + row * 5

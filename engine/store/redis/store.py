@@ -128,11 +128,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
                 work.left.unparked_tasks = left.unparked_tasks
                 work.left.noted = left.noted
         if batch.joined or batch.parted:
-            try:
-                host_rows.write(self.link, self.keys, batch)
-            except StoreError as exc:
-                done.own_error = exc
-                work.left.joined, work.left.parted = batch.joined, batch.parted
+            done.own_error = host_rows.write(self.link, self.keys, batch, work.left) or done.own_error
         if done.own_error is not None:
             done.left = work.left
         error = done.own_error or next(iter(done.refused.values()), None)

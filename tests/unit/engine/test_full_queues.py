@@ -94,6 +94,8 @@ def test_where_a_host_can_be_purged_instead_tasks_are_taken_up_to_a_tenth_more()
     assert bench.takes("edge-1")
     bench.full.note("edge-1", 110)
     assert not bench.takes("edge-1")
+    bench.full.note("edge-1", 95)
+    assert bench.takes("edge-1"), "still full, with room again"
     assert bench.full.low == 90
 
 

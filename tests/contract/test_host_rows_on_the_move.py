@@ -1,0 +1,91 @@
+"""Host-wide rows in a slot on the move: a key of a cluster that a script empties is not found again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.errors import StoreError
+from engine.store.redis.open import redis_store
+from engine.tasks.records import Batch, Delivered, Joined, Parked, rows_of
+from engine.tasks.words import Operation
+from tests.rigs.redis_servers import RedisCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from engine.store.redis.store import RedisStore
+
+pytestmark = pytest.mark.redis
+URLS = [f"http://a.com/{number}" for number in range(4)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
+
+
+def opened(cluster: RedisCluster, tmp_path: Path, *, last_other: Parked) -> RedisStore:
+    """Return a store with a task of four URLs and a prefix, in a slot in which every key is there."""
+    store = redis_store(cluster.url, "engine", region_count=1, prefix=tmp_path.name)
+    store.open()
+    rows = [Parked("n", int(Operation.PURGE_PREFIX), "http://a.com/i/", "t", "", 1.0)]
+    rows += [Parked("n", int(Operation.PURGE_URL), url, "t", "", 2.0 + at) for at, url in enumerate(URLS)]
+    behind = Parked("below", int(Operation.PURGE_URL), "http://a.com/else", "t", "n", 9.0)
+    layer = {"name": "edge", "total": 6, "counter": 0, "failed": 0, "delayed": 6}
+    made = {"task_id": "t", "state": "partial", "counter": 0, "failed": 0, "delayed": 6, "layers": [layer]}
+    document = json.dumps({**made, "created_at": 1.0, "updated_at": 1.0, "errors": []}).encode()
+    store.commit(Batch(documents={"t": document}, parked=[*rows, behind]))
+    store.commit(Batch(parked=[last_other]))
+    tag = store.keys.tags[0]
+    store.link.one("SET", f"{tag}fence", "1", is_write=True)
+    store.link.one("ZADD", f"{tag}due", 1.0, "other", is_write=True)
+    return store
+
+
+@contextlib.contextmanager
+def moving(cluster: RedisCluster, store: RedisStore) -> Iterator[None]:
+    slot = cluster.slot_of(store.keys.task("t"))
+    to = next(server for server in cluster.masters() if server is not cluster.owner(slot))
+    cluster.begin_move(slot, to)
+    yield
+    cluster.move_keys(slot, to)
+    cluster.finish_move(slot, to)
+
+
+def joined(store: RedisStore) -> Joined:
+    rows = [row for row in store.oldest_parked("n", 10) if row.task_id == "t"]
+    return Joined(rows, int(Operation.PURGE_HOST), "a.com")
+
+
+def test_rows_are_not_both_joined_and_there(cluster: RedisCluster, tmp_path: Path) -> None:
+    store = opened(cluster, tmp_path, last_other=Parked("n", 1, "http://b.com/", "u", "", 5.0))
+    tag = store.keys.tags[0]
+    store.link.one("ZADD", f"{tag}host:n", 0.5, "@4 u b.com x", is_write=True)
+    store.link.one("SADD", f"{tag}hosted", "n", is_write=True)
+    batch = Batch(joined=[joined(store)])
+    with moving(cluster, store), contextlib.suppress(StoreError):
+        store.commit(batch)
+    hosts = store.link.one("ZRANGE", f"{tag}host:n", 0, -1)
+    rows = store.link.one("ZRANGE", f"{tag}delay:n", 0, -1)
+    asked = [row for row in rows if b" t " in row]
+    assert (len(hosts), len(asked)) in {(1, 5), (2, 0)}, "each is asked for once"
+
+
+def test_what_a_host_wide_row_stands_for_is_counted_when_the_row_goes(
+    cluster: RedisCluster, tmp_path: Path
+) -> None:
+    store = opened(cluster, tmp_path, last_other=Parked("n", 1, "http://b.com/", "u", "", 5.0))
+    store.commit(Batch(joined=[joined(store)]))
+    [host] = store.host_rows("n", 10)
+    batch = Batch(delivered=[Delivered(one, "edge", 2.0) for one in rows_of(host)])
+    with moving(cluster, store), contextlib.suppress(StoreError):
+        store.commit(batch)
+    found = json.loads(store.document("t") or b"")
+    left = len(store.host_rows("n", 10))
+    assert (found["counter"], found["delayed"], left) in {(0, 6, 1), (5, 1, 0)}

@@ -197,13 +197,14 @@ def _refuse_duplicates(what: str, names: list[str]) -> None:
 def _check_node(node: NodeConfig) -> None:
     where = f"node {node.name!r}"
     shown = without_password(node.url)
+    takes = "is not http(s)://HOST[:PORT], a port 1 to 65535"
     try:
         url = urlsplit(node.url)
         port = url.port
-    except ValueError as exc:
-        raise ConfigError(f"{where}: url {shown!r}: {exc}") from exc
+    except ValueError:  # its text quotes the URL
+        raise ConfigError(f"{where}: url {shown!r} {takes}") from None
     if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
-        raise ConfigError(f"{where}: url {shown!r} is not http(s)://HOST[:PORT]")
+        raise ConfigError(f"{where}: url {shown!r} {takes}")
     if url.path not in {"", "/"} or url.query or url.fragment or url.username is not None:
         raise ConfigError(f"{where}: url takes scheme, host and port only; purge_path takes a path")
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", node.purge_method):

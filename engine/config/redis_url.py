@@ -25,16 +25,33 @@ _KINDS: Final[dict[str, tuple[Kind, int]]] = {
     "redis+cluster": ("cluster", 6379),
 }
 SCHEMES: Final = tuple(_KINDS)
+_QUERY: Final = re.compile(r"([?#]).*", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _PORT_MAX: Final = 65535
 _DATABASE_MAX: Final = 1_000_000
 
 
 def without_password(url: str) -> str:
-    """Return a URL, right or wrong, with all that stands before its last ``@`` hidden."""
-    scheme, _, rest = url.partition(":")
+    """Return a URL, right or wrong, with what may be a password hidden.
+
+    That is all before its last ``@``, what stands for a port and is no number, and its query and fragment:
+    Redis libraries take ``?password=`` there.
+    """
+    scheme, colon, rest = url.partition(":")
     _, sign, place = rest.rpartition("@")
-    return f"{scheme}://***@{place}" if sign else url
+    if sign:
+        start = f"{scheme}://***@"
+    else:
+        place = rest.lstrip("/")
+        start = f"{scheme}{colon}{rest[: len(rest) - len(place)]}"
+    servers, slash, path = _QUERY.sub(r"\1***", place).partition("/")
+    return f"{start}{','.join(map(_without_odd_port, servers.split(',')))}{slash}{path}"
+
+
+def _without_odd_port(server: str) -> str:
+    if _HOST.fullmatch(server) or ":" not in server:
+        return server
+    return f"{server.partition(':')[0]}:***"
 
 
 class RedisUrl(msgspec.Struct, frozen=True):

@@ -7,12 +7,20 @@ of a large task.
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import RequestError
 from engine.intake import pcre2
-from engine.intake.urls import are_plain, normalise_authority, normalise_key, normalise_url, plain_start
+from engine.intake.urls import (
+    TARGET_MAX_CHARS,
+    are_plain,
+    normalise_authority,
+    normalise_key,
+    normalise_url,
+    plain_start,
+)
 from engine.nodes.drivers.patterns import grouped
 
 if TYPE_CHECKING:
@@ -158,9 +166,20 @@ def _url(target: str | KeyTarget, where: str) -> tuple[str, str]:
     return text, host
 
 
-def _prefix(target: str | KeyTarget, where: str) -> tuple[str, str]:
+def _any_prefix(target: str | KeyTarget, where: str) -> tuple[str, str]:
     text, host = _any_url(target, where)
     return text.rstrip("*"), host
+
+
+def _prefix(target: str | KeyTarget, where: str) -> tuple[str, str]:
+    """A cache may take a prefix as a pattern, in which a sign is escaped, so it becomes longer."""
+    text, host = _any_prefix(target, where)
+    if 2 * len(text) > TARGET_MAX_CHARS:
+        chars = len(re.escape(text.split("/", 3)[3]))
+        if chars > TARGET_MAX_CHARS:
+            detail = f"{where}: is {chars} characters long as a pattern, at most {TARGET_MAX_CHARS}"
+            raise RequestError(422, f"{detail}; a shorter prefix takes more in", field=where)
+    return text, host
 
 
 def _regex(target: str | KeyTarget, where: str) -> tuple[str, str]:
@@ -214,4 +233,4 @@ _BY_KIND: Final[dict[str, Callable[[str | KeyTarget, str], tuple[str, str]]]] = 
     "key": _key,
     "host": _host,
 }
-_BY_KIND_ANY: Final = {**_BY_KIND, "url": _any_url, "regex": _any_regex}
+_BY_KIND_ANY: Final = {**_BY_KIND, "url": _any_url, "prefix": _any_prefix, "regex": _any_regex}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +87,24 @@ def test_varnish_bans_what_fits_and_nothing_else(
     assert (task["state"], task["kind"], task["errors"]) == ("done", kind, [])
     assert versions(cache, paths) == {path: "v2" if path in purged else "v1" for path in paths}
     assert versions(cache, paths, OTHER) == dict.fromkeys(paths, "v1")
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("prefix", "-"), ("prefix", "a"), ("regex", "a"), ("url", "-")])
+def test_varnish_takes_the_longest_target_that_the_engine_does(
+    kind: str, sign: str, banning: Banning
+) -> None:
+    """Varnish ends the connection at a longer one, and what came after it would be held."""
+
+    def submit(length: int) -> tuple[int, bytes]:
+        body = {"kind": kind, "targets": [f"http://{HOST}/{sign * length}"]}
+        status, _, answer = banning.engine.request("POST", "/v1/engine/task", body)
+        return status, answer
+
+    status, answer = submit(7999)
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        status, answer = submit(4000)
+    assert status == HTTPStatus.ACCEPTED
+    assert banning.engine.wait_for(json.loads(answer)["task_id"])["state"] == "done"
 
 
 BAD_PATTERNS = {"(a": "missing closing parenthesis", "zzz)|(ews": "unmatched closing parenthesis"}

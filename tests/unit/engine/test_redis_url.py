@@ -59,7 +59,14 @@ def test_it_is_shown_without_its_password() -> None:
         ("rediss://hush@h", "rediss://***@h"),
         ("redis+cluster://:hu/sh@h1,h2", "redis+cluster://***@h1,h2"),
         ("redis:/:hu@sh@h", "redis://***@h"),
+        ("redis://h/0?password=hush", "redis://h/0?***"),
+        ("redis://h?password=hush#hush", "redis://h?***"),
+        ("redis://h#hu/sh", "redis://h#***"),
+        ("redis://:hush", "redis://:***"),
+        ("redis://me:hush%40h:6379/0", "redis://me:***/0"),
+        ("redis://:hush@h,[::1]:7000,i:none", "redis://***@h,[::1]:7000,i:***"),
         ("sqlite:", "sqlite:"),
+        ("sqlite", "sqlite"),
     ],
 )
 def test_a_url_is_shown_without_what_may_be_its_password(url: str, shown: str) -> None:
@@ -71,6 +78,8 @@ def test_a_url_is_shown_without_what_may_be_its_password(url: str, shown: str) -
     [
         *("redis://:hush/1@h", "redis://:hush?1@h/0", "redis://me:hush#1@h", "redis://:hush@h:none"),
         *("redis://:hush/1@h/2", "redis://:hush@[h", "redis://:hush@h/0/hush", "redis://:hush℀@h"),
+        *("redis://h/0?password=hush", "redis://h?hush", "redis://h#hush", "redis://:hush"),
+        *("redis://:hush%40h:6379/0", "redis://me:hush%40h", "redis+sentinel://:hush%40h/main"),
         *("redis+sentinel://:hush@h", "redis+cluster://:hush@h/hush", "redis://:hush@h,i"),
     ],
 )
@@ -88,3 +97,13 @@ def test_a_password_with_a_slash_is_told_how_it_is_written() -> None:
     with pytest.raises(ValueError, match="%2F"):
         parse_redis_url("redis://:hu/sh@h")
     assert parse_redis_url("redis://:hu%2Fsh@h").password == "hu/sh"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:hush/1@h", "http://me:hu/sh@h", "http://h:hush", "http://me:hush℀@h"]
+)
+def test_no_error_about_a_node_quotes_a_password(url: str) -> None:
+    node = {"name": "edge-1", "layer": "edge", "driver": "varnish", "url": url}
+    with pytest.raises(ConfigError, match="HOST") as refusal:
+        parse({"node": [node]})
+    assert "hu" not in str(refusal.value).removeprefix("node 'edge-1'")

@@ -104,6 +104,20 @@ def test_a_pattern_that_pcre2_cannot_read_is_refused_with_its_words() -> None:
         assert replayed.targets() == [bad], "what was accepted before is"
 
 
+def test_a_prefix_that_is_too_long_as_a_pattern_is_refused() -> None:
+    for good in ("http://a.com/" + "-" * 4000, "http://a.com/" + "a" * 7999):
+        assert stored_of({"kind": "prefix", "targets": [good]}) == [good]
+    bad = "http://a.com/" + "-" * 4001
+    with pytest.raises(
+        RequestError, match=r"targets\[0\]: is 8002 characters long as a pattern, at most 8000"
+    ):
+        stored_of({"kind": "prefix", "targets": [bad]})
+    asked = decode(json.dumps({"kind": "prefix", "targets": [bad]}).encode())
+    replayed = Normaliser(asked, all_hosts, is_replayed=True)
+    assert replayed.work(1)
+    assert replayed.targets() == [bad], "what was accepted before is"
+
+
 @pytest.mark.parametrize("target", ["http://a.com/k", "https://a.com/k/l", "HTTP://a.com/"])
 def test_a_url_is_no_surrogate_key(target: str) -> None:
     with pytest.raises(RequestError, match=r"targets\[0\]: takes host/key.*; a URL goes with kind 'url'"):

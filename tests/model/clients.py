@@ -157,13 +157,17 @@ class Clients:
     async def _read_plan(self, record: Record) -> None:
         """Take from the engine which nodes a task goes to: its configuration changed when it was accepted."""
         reply = await self.ask("GET", f"/v1/engine/task/{record.task_id}")
-        names = record.body.get("nodes", self._world.configured)
+        names = record.body.get("nodes", plans.NODES)
         if reply is not None and reply[0] == 200:
             record.skipped = frozenset(skip["name"] for skip in json.loads(reply[1])["skipped"])
         else:
             caches = self._world.caches
             record.skipped = frozenset(name for name in names if not can(caches[name].driver, record.kind))
-        record.nodes = tuple(name for name in plans.NODES if name in names and name not in record.skipped)
+        nodes = [name for name in plans.NODES if name in names and name not in record.skipped]
+        subtasks = len(record.body["targets"]) * (2 if record.body.get("prefetch") else 1)
+        if record.total != subtasks * len(nodes):  # it was planned with a node less
+            nodes = [name for name in nodes if name in self._world.configured]
+        record.nodes = tuple(nodes)
 
     async def cancel(self, number: int) -> bool:
         """Take back the *number*-th from the last of the tasks that are not over; False: there is none."""

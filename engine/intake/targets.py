@@ -21,7 +21,7 @@ from engine.intake.urls import (
     normalise_url,
     plain_start,
 )
-from engine.nodes.drivers.patterns import grouped
+from engine.nodes.drivers.patterns import NESTED_MAX, grouped, nesting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +115,7 @@ class Normaliser:
         all_plain = self._is_all_plain
         normal_form = self._normalise
         start, allowed = self._start, self._allowed
+        look_each = 1 if asked.kind == "regex" else _LOOK_EACH  # a long pattern takes some milliseconds
         odd = 0
         until = 0.0
         for index, target in enumerate(targets[at:] if at else targets, at):
@@ -123,7 +124,7 @@ class Normaliser:
                 normalised.append(target)  # type: ignore[arg-type]
                 continue
             odd += 1
-            if not odd % _LOOK_EACH:
+            if not odd % look_each:
                 now = time.monotonic()
                 until = until or now + slice_s
                 if now > until:
@@ -185,6 +186,11 @@ def _prefix(target: str | KeyTarget, where: str) -> tuple[str, str]:
 def _regex(target: str | KeyTarget, where: str) -> tuple[str, str]:
     text, host = _any_regex(target, where)
     pattern = text.split("/", 3)[3]
+    if (groups := nesting(pattern)) > NESTED_MAX:
+        detail = (
+            f"{where}: has {groups} groups within each other, at most {NESTED_MAX}: a cache may die of more"
+        )
+        raise RequestError(422, detail, field=where)
     reason = pcre2.refusal(pattern) or pcre2.refusal(f"^/{grouped(pattern)}")
     if reason is not None:
         detail = f"{where}: what stands behind the host is no pattern that a cache can read: {reason}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from engine.nodes.drivers.patterns import NESTED_MAX
 from release.lab import caches
 from release.lab.caches import Cache
 from release.lab.origin import Origin
@@ -105,6 +106,18 @@ def test_varnish_takes_the_longest_target_that_the_engine_does(
         status, answer = submit(4000)
     assert status == HTTPStatus.ACCEPTED
     assert banning.engine.wait_for(json.loads(answer)["task_id"])["state"] == "done"
+
+
+def test_varnish_lives_on_with_as_many_groups_as_a_pattern_may_have(banning: Banning) -> None:
+    """It dies of some 80 within each other, and loses all it has."""
+    origin, cache, engine = banning
+    origin.version = "v1"
+    engine.wait_for(engine.submit([HOST], kind="host"))
+    assert versions(cache, ["/pic.jpg"]) == {"/pic.jpg": "v1"}
+    origin.version = "v2"
+    target = f"http://{HOST}/{'(a' * NESTED_MAX}{')' * NESTED_MAX}"
+    assert engine.wait_for(engine.submit([target], kind="regex"))["state"] == "done"
+    assert versions(cache, ["/pic.jpg"]) == {"/pic.jpg": "v1"}
 
 
 BAD_PATTERNS = {"(a": "missing closing parenthesis", "zzz)|(ews": "unmatched closing parenthesis"}

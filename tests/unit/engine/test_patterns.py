@@ -7,7 +7,7 @@ import random
 import pytest
 
 from engine.intake import pcre2
-from engine.nodes.drivers.patterns import grouped
+from engine.nodes.drivers.patterns import grouped, nesting
 
 PIECES = [
     *"abxEQ|()[]{}}.^$*+?#-%='`",
@@ -75,3 +75,11 @@ def test_what_pcre2_takes_is_held_by_its_group_and_what_it_refuses_is_refused(se
         else:
             assert sent is not None, f"{pattern!r} is sent as {group!r}"
     assert taken > 500
+
+
+@pytest.mark.parametrize(
+    ("pattern", "groups"),
+    [("a", 0), ("(a)(b)", 1), ("((a)(?:b(?=c)))", 3), ("[((]\\((", 1), ("\\Q(((\\E(", 1), ("(?i)(?i:a)", 1)],
+)
+def test_groups_within_each_other_are_counted(pattern: str, groups: int) -> None:
+    assert nesting(pattern) == groups

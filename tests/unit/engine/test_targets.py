@@ -104,6 +104,13 @@ def test_a_pattern_that_pcre2_cannot_read_is_refused_with_its_words() -> None:
         assert replayed.targets() == [bad], "what was accepted before is"
 
 
+def test_a_pattern_of_many_groups_within_each_other_is_refused() -> None:
+    good, bad = (f"http://a.com/{'(a' * count}{')' * count}(b)" for count in (40, 41))
+    assert stored_of({"kind": "regex", "targets": [good]}) == [good]
+    with pytest.raises(RequestError, match=r"targets\[0\]: has 41 groups within each other, at most 40"):
+        stored_of({"kind": "regex", "targets": [bad]})
+
+
 def test_a_prefix_that_is_too_long_as_a_pattern_is_refused() -> None:
     for good in ("http://a.com/" + "-" * 4000, "http://a.com/" + "a" * 7999):
         assert stored_of({"kind": "prefix", "targets": [good]}) == [good]

@@ -99,18 +99,7 @@ def build_delivery(
     endings = _make_endings(around, load, parking, touched)
     late = LateResults(regions, queues, endings, around.stats, reader=reader, is_shared=is_shared)
     reasons = Reasons(regions, savers)
-    redelivery = Redelivery(
-        queues,
-        late,
-        nodes,
-        savers,
-        reader,
-        kept=kept,
-        reasons=reasons,
-        on_alert=around.on_alert,
-        now=around.clock.now,
-        ttl_s=ttl_s,
-    )
+    redelivery = _make_redelivery(around, queues, late, kept=kept, reasons=reasons, ttl_s=ttl_s)
     host_rows = HostRows(redelivery, queues, full, nodes, savers, reader=reader)
     gone = _make_gone(
         around, queues, late, redelivery, reasons=reasons, gone_after_s=gone_after_s, is_shared=is_shared
@@ -124,9 +113,7 @@ def build_delivery(
         late=late,
         redelivery=redelivery,
         host_rows=host_rows,
-        sweep=Sweep(
-            redelivery, late, nodes, savers, reader, queues=queues, now=around.clock.now, ttl_s=ttl_s
-        ),
+        sweep=_make_sweep(around, queues, late, redelivery, ttl_s),
         dispatch=_make_dispatch(around, endings, parking, gone, touched),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,
@@ -145,6 +132,36 @@ def _make_endings(around: Surroundings, load: Load, parking: Parking, touched: T
         stats=around.stats,
         touched=touched,
     )
+
+
+def _make_redelivery(
+    around: Surroundings,
+    queues: DelayQueues,
+    late: LateResults,
+    *,
+    kept: KeptRows,
+    reasons: Reasons,
+    ttl_s: float,
+) -> Redelivery:
+    return Redelivery(
+        queues,
+        late,
+        around.nodes,
+        around.savers,
+        around.reader,
+        kept=kept,
+        reasons=reasons,
+        on_alert=around.on_alert,
+        now=around.clock.now,
+        ttl_s=ttl_s,
+    )
+
+
+def _make_sweep(
+    around: Surroundings, queues: DelayQueues, late: LateResults, redelivery: Redelivery, ttl_s: float
+) -> Sweep:
+    nodes, savers, reader, now = around.nodes, around.savers, around.reader, around.clock.now
+    return Sweep(redelivery, late, nodes, savers, reader, queues=queues, now=now, ttl_s=ttl_s)
 
 
 def _make_dispatch(

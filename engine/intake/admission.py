@@ -81,14 +81,12 @@ class Admission:
         on_alert: Callable[[str, str, str], None],
     ) -> None:
         self.stats = stats
-        self._savers = savers
-        self._reader = reader
+        self._savers, self._reader = savers, reader
         self._replay_over = replayed
         self._looking_up = Background()
         self._regions = regions
         self._dispatch = dispatch
-        self._load = load
-        self._full = full
+        self._load, self._full = load, full
         self._on_alert = on_alert
         self._room = Room(
             asyncio.get_running_loop(),
@@ -100,9 +98,8 @@ class Admission:
             on_taken=self._save,
             on_refused=self._dismiss,
         )
-        self._drafting = Drafting(
-            asyncio.get_running_loop(), validator, on_drafted=self._add, refuse=self.refuse
-        )
+        loop = asyncio.get_running_loop()
+        self._drafting = Drafting(loop, validator, on_drafted=self._add, refuse=self.refuse)
         self.waits_for: StoreError | None = None  #: why no task can be taken yet; `Lifecycle` tells it
         self._forwarding: Forwarding | None = None
         if peers is not None:

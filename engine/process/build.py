@@ -106,19 +106,10 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     _fill_nodes(core, delivery)
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
-    left = LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader)
-    overview = Overview(
-        core.stats, core.nodes, delivery.queues, logs, left=left, peers=peers, cluster=cluster
-    )
+    overview = _overview(core, delivery, logs, cluster)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed)
-    interface = make_interface(
-        core,
-        admission,
-        tasks,
-        overview=overview,
-        forget=ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed),
-        readiness=readiness,
-    )
+    forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
+    interface = make_interface(core, admission, tasks, overview=overview, forget=forget, readiness=readiness)
     _register_gauges(core, delivery, interface.gate)
     return Parts(
         core=core,
@@ -134,6 +125,13 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         overview=overview,
         housekeeping=_housekeeping(core, delivery, cluster),
         interface=interface,
+    )
+
+
+def _overview(core: Core, delivery: Delivery, logs: Logs, cluster: Cluster | None) -> Overview:
+    left = LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader)
+    return Overview(
+        core.stats, core.nodes, delivery.queues, logs, left=left, peers=core.peers, cluster=cluster
     )
 
 

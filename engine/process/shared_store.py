@@ -134,15 +134,8 @@ def make_cluster(
     )
     claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads, membership)
     duties = _duties(membership, members, threads, core=core, delivery=delivery, rows=rows)
-    rounds = Rounds(
-        membership,
-        members,
-        threads,
-        duties,
-        redelivery=delivery.redelivery,
-        touched=delivery.touched,
-        saver=saver,
-    )
+    redelivery, touched = delivery.redelivery, delivery.touched
+    rounds = Rounds(membership, members, threads, duties, redelivery=redelivery, touched=touched, saver=saver)
     inbox = Inbox(
         members,
         threads,

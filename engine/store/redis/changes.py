@@ -119,31 +119,23 @@ class DocumentChanges:
         for task_id, delivered in by_task.items():
             counted = [settled for settled in delivered if (settled.row.node, settled.row.key) in present]
             document = self._changed(old[task_id], counted, cancelled.get(task_id), noted.get(task_id, ()))
+            there = present if document is not None else ()
             rows = [
-                Row.delivered(
-                    settled,
-                    must_be_there=document is not None and (settled.row.node, settled.row.key) in present,
-                )
+                Row.delivered(settled, must_be_there=(settled.row.node, settled.row.key) in there)
                 for settled in delivered
             ]
             rows += drop.get(task_id, [])
             if not rows and document is None:
                 continue
-            commands.append(
-                self.command(
-                    task_id,
-                    old[task_id],
-                    document,
-                    rows,
-                    frees=freed.get(task_id, ()),
-                    drops_behind=task_id in cancelled,
-                )
+            frees, drops_behind = freed.get(task_id, ()), task_id in cancelled
+            command = self.command(
+                task_id, old[task_id], document, rows, frees=frees, drops_behind=drops_behind
             )
+            commands.append(command)
             asked.append((task_id, document))
         changed_meanwhile: dict[str, list[Delivered]] = {}
-        for (task_id, document), reply in zip(
-            asked, self._link.run(commands, is_write=True, waits=False), strict=True
-        ):
+        replies = self._link.run(commands, is_write=True, waits=False)
+        for (task_id, document), reply in zip(asked, replies, strict=True):
             if isinstance(reply, StoreError):
                 errors[task_id] = reply
                 done.stuck.add(task_id)

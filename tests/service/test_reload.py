@@ -74,6 +74,7 @@ def test_a_reload_fails_its_bake_when_a_node_would_turn_unproven(tmp_path: Path)
         FakeNode(always(answer(404)), answers_probes=False) as node,
         SupervisedEngine(tmp_path, fake_table(node.url, name="edge-1", driver="nginx")) as engine,
     ):
+        engine.wait_for_quiet()
         text = engine.config_path.read_text()
         engine.config_path.write_text(text.replace('evidence = "any"', 'evidence = "strict"'))
         refused = engine.control(cmd="reload", bake_s=5)

@@ -143,7 +143,7 @@ def check(seen: dict[str, Any], *, cut: int = 0) -> None:
 
 
 def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> None:
-    """72 clients, on kept and new connections; forth and back."""
+    """36 clients, on kept and new connections; forth and back."""
     with contextlib.ExitStack() as stack:
         loads = [stack.enter_context(HostLoad(host)) for host in site.rig.hosts]
         began = time.monotonic()
@@ -170,7 +170,7 @@ def back_to_files(site: Site) -> None:
 
 @pytest.mark.redis
 def test_engines_of_one_redis_are_deployed_one_after_the_other_under_load(site: Site) -> None:
-    """72 clients; each engine's tasks are known to the others, before and after."""
+    """36 clients; each engine's tasks are known to the others, before and after."""
     hosts = site.rig.hosts
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(real_site.redis_on_controller(site))
@@ -221,7 +221,7 @@ def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: 
     finally:
         for path, text in kept.items():
             (trees / path).write_text(text)
-    with HostLoad(site.rig.hosts[0], clients=12) as load:
+    with HostLoad(site.rig.hosts[0]) as load:
         bad = site.run("deploy", "--release", version, "--no-salt", "--yes", reload_timeout_s=4, bake_s=4)
         seen = load.stop()
     assert bad.code == 1, bad.err

@@ -34,7 +34,7 @@ def _collected() -> Iterator[None]:
 
 
 _PROFILE = settings(
-    max_examples=70,
+    max_examples=50,
     derandomize=True,
     database=None,
     deadline=None,

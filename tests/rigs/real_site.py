@@ -21,7 +21,7 @@ from tests.rigs.site import PROJECT, Site
 
 ENGINE_PORT = 9181
 VARNISH_PORT = 6081
-CLIENTS = 24  #: on each host
+CLIENTS = 12  #: on each host
 PAUSE_S = float(os.environ.get("PURGELINE_TEST_PAUSE_S", "0.5"))
 """Between two requests of a client; with 0 each host takes so many tasks that asking for the state of every
 one of them takes minutes."""

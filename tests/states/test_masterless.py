@@ -186,11 +186,19 @@ def test_without_a_release_it_says_that_the_configuration_is_not_checked(
     ("areas", "reason"),
     [
         ({"rot": "/srv"}, "pillar engine: unknown key 'rot'; known: config, group"),
-        ({"unit": {"watchdog": 3}}, "pillar engine:unit: unknown key 'watchdog'; known: dir"),
         ({"user": "root"}, "the engine needs no rights of root"),
-        ({"group": "a b"}, "pillar engine:group: 'a b' is no name of an account"),
-        ({"python": "python3; reboot"}, "pillar engine:python: 'python3; reboot' is no absolute path"),
-        ({"config": None}, "pillar engine:config is missing"),
+        *(
+            pytest.param(areas, reason, marks=pytest.mark.slow)  # each takes a run of Salt
+            for areas, reason in (
+                ({"unit": {"watchdog": 3}}, "pillar engine:unit: unknown key 'watchdog'; known: dir"),
+                ({"group": "a b"}, "pillar engine:group: 'a b' is no name of an account"),
+                (
+                    {"python": "python3; reboot"},
+                    "pillar engine:python: 'python3; reboot' is no absolute path",
+                ),
+                ({"config": None}, "pillar engine:config is missing"),
+            )
+        ),
     ],
 )
 def test_a_pillar_that_cannot_be_right_is_refused(

@@ -32,6 +32,12 @@ def body(name: str = "a", *targets: str) -> bytes:
     return json.dumps({"id": name, "targets": targets or ["http://a/"]}).encode()
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a slice of work may be over before it has begun."""
+    monkeypatch.setattr("engine.intake.drafting.SLICE_S", 60.0)
+
+
 class Saver:
     """Keeps the tasks that it is pushed."""
 

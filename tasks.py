@@ -84,7 +84,7 @@ def test(c: Context, only: str = "", args: str = "", all_: bool = False) -> None
     """Run the tests; missing system packages are installed first."""
     ensure_system("test")
     ensure_salt()
-    count = str(min(8, 4 * (os.cpu_count() or 1)))  # most tests wait
+    count = str(min(6, 3 * (os.cpu_count() or 1)))  # most tests wait
     workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
     chosen = ["-m", "not bench"] * all_ + (["-k", only] if only else [])
     code = run("pytest", *workers, *chosen, *shlex.split(args))

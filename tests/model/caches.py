@@ -207,7 +207,9 @@ class Cache:
     def fall_ill(self, kind: str, hosts: Sequence[str]) -> None:
         """Begin a fault of a plan."""
         self.faults.begin(kind, hosts, self.rng)
-        if self.faults.does_nothing and self.ill_since is None:
+        if not self.faults.does_nothing:
+            self.ill_since = None  # it did nothing before, and does some by now
+        elif self.ill_since is None:
             self.ill_since = self.now()
 
     def heal(self, *, but_for_refusals: bool = False) -> None:

@@ -16,6 +16,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from release.tasks.artefacts import pack, repo
+from release.tasks.beginning import init
 from release.tasks.hosts import (
     deploy,
     history,

@@ -1,4 +1,4 @@
-"""The inventory: which hosts there are, as a TOML file.
+"""The inventory: which hosts there are, as a TOML file of its own or in ``release.toml``.
 
 ::
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -24,7 +25,8 @@ from release.settings import convert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from release.settings import Settings
 
 LOCAL: Final = "local"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -61,8 +63,8 @@ def load_inventory(path: Path) -> list[Host]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(
-            f"{path}: no such inventory; write [[hosts]] tables with name and address there, name another "
-            "with --inventory, or use --host local"
+            f"{path}: no such inventory; write [[hosts]] tables with name and address there or into "
+            "release.toml, name another with --inventory, or use --host local"
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be read: {exc}") from exc
@@ -95,6 +97,28 @@ def parse(table: dict[str, Any]) -> list[Host]:
             raise SettingsError(f"host {host.name!r} is there twice; names are unique")
         seen.add(host.name)
     return hosts
+
+
+def hosts_of(
+    settings: Settings, wanted: Sequence[str], *, inventory: str = "", folder: Path | None = None
+) -> list[Host]:
+    """Return the hosts that are meant.
+
+    Args:
+        settings: have hosts, or name an inventory.
+        wanted: names and groups; all for none.
+        inventory: file that is asked for instead.
+        folder: that a relative *inventory* is meant from; the current one when None.
+
+    Raises:
+        SettingsError: no such host, or the inventory cannot be used.
+    """
+    if LOCAL in wanted:
+        return select_hosts([], wanted)
+    if settings.hosts and not inventory:
+        return select_hosts(parse({"hosts": settings.hosts}), wanted)
+    path = (folder or Path.cwd()) / Path(inventory or settings.inventory).expanduser()
+    return select_hosts(load_inventory(path), wanted)
 
 
 def select_hosts(hosts: Sequence[Host], wanted: Sequence[str]) -> list[Host]:

@@ -106,7 +106,7 @@ def _call(folder: Path, request: dict[str, Any], sudo: list[str]) -> tuple[int, 
         raise Refused(
             "no-salt",
             f"{request['salt_call']} is not there: install Salt, or say where it is with salt_call in "
-            "[tool.purgeline.release]",
+            "release.toml",
         )
     command = [*sudo, program, "--local", "-c", str(folder), "--retcode-passthrough", "--out=json"]
     command += ["state.apply", *([request["states"]] if request["states"] else [])]

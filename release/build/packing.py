@@ -22,7 +22,7 @@ from release.agent import package
 from release.build import archive, git, sbom, selftest, shipped, version, wheels
 from release.build.manifest import MANIFEST, NAME, FileEntry, Manifest, sha256_of
 from release.errors import ArtefactError, VersionError
-from release.settings import ROOT, load_settings
+from release.settings import load_settings, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ def build(
     release: str | None,
     out: Path,
     allow_dirty: bool = False,
-    root: Path = ROOT,
+    root: Path | None = None,
     settings: Settings | None = None,
     self_test: bool = True,
     say: Callable[[str], object] = lambda _step: None,
@@ -83,8 +83,8 @@ def build(
         release: version; ``None``: from the tag or the commit, see `release.build.version`.
         out: folder, made if missing. An older file of the same name is replaced once the new one is good.
         allow_dirty: take changed files too, under a version that says so.
-        root: top of the work tree.
-        settings: gives Python and platform of the hosts and the cache folder; by default those of *root*.
+        root: top of the work tree; by default the settings' source.
+        settings: give Python and platform of the hosts and the cache folder; by default the caller's.
         self_test: install it without network and ask its version.
         say: is told each step as it begins.
 
@@ -93,7 +93,8 @@ def build(
         ArtefactError: a step failed; names the step and why. *out* is as before.
         SettingsError: the settings cannot be used.
     """
-    settings = settings or load_settings(root / "pyproject.toml")
+    settings = settings or load_settings()
+    root = root or source_of(settings)
     wanted = wheels.target(settings.python, settings.platform)
     chosen = version.determine(root, release=release, allow_dirty=allow_dirty)
     try:

@@ -10,12 +10,10 @@ import msgspec
 from release.errors import SettingsError
 from release.hosts.journal import Journal
 from release.hosts.remote import Fleet
-from release.inventory import LOCAL, load_inventory, select_hosts
-from release.settings import ROOT
+from release.inventory import LOCAL, hosts_of
 
 if TYPE_CHECKING:
     from release.hosts.remote import OnEvent
-    from release.inventory import Host
     from release.settings import Settings
 
 
@@ -23,6 +21,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a task; empty ones mean what the settings say."""
 
     hosts: list[str] = []  #: names and groups
+    settings: str = ""  #: file of the settings
     inventory: str = ""
     root: str = ""
     release: str = ""
@@ -67,20 +66,6 @@ def apply(wanted: Wanted, settings: Settings) -> Settings:
     )
 
 
-def hosts_of(wanted: Wanted, settings: Settings) -> list[Host]:
-    """Return the hosts that are meant.
-
-    A relative inventory of the options is meant from here, one of the settings from the project.
-
-    Raises:
-        SettingsError: no such host, or the inventory cannot be used.
-    """
-    if wanted.is_local:
-        return select_hosts([], wanted.hosts)
-    path = Path(wanted.inventory) if wanted.inventory else ROOT / settings.inventory
-    return select_hosts(load_inventory(path.expanduser()), wanted.hosts)
-
-
 def open_fleet(wanted: Wanted, settings: Settings, on_event: OnEvent) -> Fleet:
     """Return the hosts that are meant; nothing is connected yet.
 
@@ -90,9 +75,10 @@ def open_fleet(wanted: Wanted, settings: Settings, on_event: OnEvent) -> Fleet:
         on_event: takes progress lines of the hosts, from their threads.
 
     Raises:
-        SettingsError: see `hosts_of`.
+        SettingsError: see `release.inventory.hosts_of`.
     """
-    return Fleet(hosts_of(wanted, settings), settings, root=settings.root, on_event=on_event)
+    hosts = hosts_of(settings, wanted.hosts, inventory=wanted.inventory)
+    return Fleet(hosts, settings, root=settings.root, on_event=on_event)
 
 
 def journal_of(settings: Settings) -> Journal:

@@ -27,7 +27,6 @@ from release.repository.lock import PublishLock
 from release.repository.signed import SignedIndex
 from release.repository.transports.connect import connect
 from release.repository.transports.transport import TEMPORARY
-from release.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,18 +52,17 @@ class Change:
         return bool(self.notes)
 
 
-def open_repository(url: str, settings: Settings, *, base: Path = ROOT) -> Repository:
+def open_repository(url: str, settings: Settings) -> Repository:
     """Return the repository *url*; nothing is read or connected yet.
 
     Args:
-        url: a folder, ``ssh://…`` or ``http(s)://…``; empty: the one of *settings*.
+        url: a folder, relative to the caller's, ``ssh://…`` or ``http(s)://…``; empty: the one of *settings*.
         settings: trusted keys, key file, time-outs.
-        base: folder that a relative path is meant from.
 
     Raises:
         SettingsError: *url* is none of these.
     """
-    return Repository(connect(url or settings.repository, settings, base), settings)
+    return Repository(connect(url or settings.repository, settings), settings)
 
 
 class Repository:

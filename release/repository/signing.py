@@ -118,7 +118,7 @@ def trusted(texts: Sequence[str]) -> dict[str, Ed25519PublicKey]:
     if not texts:
         raise SettingsError(
             "no key is trusted: put the public key that inv repo --new-key prints into trusted_keys, "
-            "[tool.purgeline.release] in pyproject.toml"
+            "release.toml"
         )
     keys = {}
     for text in texts:

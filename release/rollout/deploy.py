@@ -22,7 +22,6 @@ from release.rollout.plan import deploy_plan, parse_batches, unpack_only
 from release.rollout.review import confirm, show_plan
 from release.rollout.runner import Runner
 from release.rollout.steps import Cargo
-from release.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,8 +99,7 @@ def _say_what_next(root: str, display: Display) -> None:
 
 def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str, HostState]) -> Prepared:
     """Find the version and its artefacts, plan, ask the gates, and bring the artefacts here."""
-    base = Path.cwd() if wanted.repository else ROOT
-    with open_repository(wanted.repository, settings, base=base) as opened:
+    with open_repository(wanted.repository, settings) as opened:
         envelope = opened.envelope()
         index = opened.verify(envelope)
         version = normal(wanted.release, "--release") if wanted.release else index.channel(settings.channel)

@@ -17,7 +17,7 @@ from release.build import packing, version
 from release.errors import ReleaseError, RepositoryError
 from release.repository import signing
 from release.repository.repository import open_repository
-from release.settings import ROOT
+from release.settings import source_of
 
 if TYPE_CHECKING:
     from release.hosts.target import Wanted
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from release.rollout.plan import HostState
     from release.settings import Settings
 
-FOLDER: Final = ROOT / "dist" / "local"
-KEY_FILE: Final = FOLDER / "release.key"
 CONFIG: Final = """\
 # Configuration of the engine; yours to edit: docs/configuration.md of the project tells what there is.
 # `inv reload` makes it current.
@@ -60,11 +58,12 @@ def prepare(wanted: Wanted, settings: Settings, state: HostState, display: Displ
         write_config(Path(settings.root) / "shared" / "engine.toml", wanted.listen or LISTEN)
     if wanted.repository or (wanted.release and _has(settings, wanted.release)):
         return Source(wanted=wanted, settings=settings)
-    tree = version.determine(ROOT, release=wanted.release or None, allow_dirty=True)
+    tree = version.determine(source_of(settings), release=wanted.release or None, allow_dirty=True)
     chosen = msgspec.structs.replace(wanted, release=tree.version)
-    if wanted.is_dry and not KEY_FILE.exists():
+    folder = source_of(settings) / "dist" / "local"
+    if wanted.is_dry and not _key_in(folder).exists():
         return Source(wanted=chosen, settings=settings, is_packed=False)
-    own = _own_settings(settings, state)
+    own = _own_settings(settings, state, folder)
     with open_repository("", own) as opened:
         is_packed = _is_published(opened, tree.version)
         if not is_packed and not wanted.is_dry:
@@ -93,15 +92,21 @@ def _has(settings: Settings, release: str) -> bool:
     return True
 
 
-def _own_settings(settings: Settings, state: HostState) -> Settings:
-    if KEY_FILE.exists():
-        public = signing.public_text(signing.load_keys(KEY_FILE)[0])
-    else:
-        public = signing.new_key(KEY_FILE)
+def _key_in(folder: Path) -> Path:
+    return folder / "release.key"
+
+
+def _own_settings(settings: Settings, state: HostState, folder: Path) -> Settings:
+    key_file = _key_in(folder)
+    public = (
+        signing.public_text(signing.load_keys(key_file)[0])
+        if key_file.exists()
+        else signing.new_key(key_file)
+    )
     return msgspec.structs.replace(
         settings,
-        repository=str(FOLDER / "repository"),
-        key_file=str(KEY_FILE),
+        repository=str(folder / "repository"),
+        key_file=str(key_file),
         trusted_keys=[public],
         python=state.python,
         platform=state.platform,
@@ -123,7 +128,7 @@ def _publish(opened: Repository, release: str, tree: version.Stamp, own: Setting
     with display.status(f"pack {tree.version}") as status:
         built = packing.build(
             release=release or None,
-            out=FOLDER,
+            out=Path(own.key_file).parent,
             allow_dirty=True,
             settings=own,
             self_test=False,  # unpacking does the same, a moment later

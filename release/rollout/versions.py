@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release.build import version
@@ -10,7 +9,7 @@ from release.errors import ReleaseError
 from release.hosts.target import apply, open_fleet
 from release.repository.repository import open_repository
 from release.rollout import exits, gates
-from release.settings import ROOT
+from release.settings import source_of
 
 if TYPE_CHECKING:
     from release.hosts.target import Wanted
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def versions(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Show which version is where; what cannot be asked says why. Return the exit code."""
-    rows = [("this tree", *_tree())]
+    rows = [("this tree", *_tree(settings))]
     rows += [(f"channel {name}", found, why) for name, found, why in _channels(wanted, settings)]
     code = exits.DONE
     try:
@@ -43,17 +42,16 @@ def versions(wanted: Wanted, settings: Settings, display: Display) -> int:
     return code
 
 
-def _tree() -> tuple[str, str]:
+def _tree(settings: Settings) -> tuple[str, str]:
     try:
-        return version.determine(ROOT, allow_dirty=True).version, ""
+        return version.determine(source_of(settings), allow_dirty=True).version, ""
     except ReleaseError as exc:
         return "", str(exc)
 
 
 def _channels(wanted: Wanted, settings: Settings) -> list[tuple[str, str, str]]:
     try:
-        base = Path.cwd() if wanted.repository else ROOT
-        with open_repository(wanted.repository, settings, base=base) as opened:
+        with open_repository(wanted.repository, settings) as opened:
             channels = opened.index().channels
     except ReleaseError as exc:
         return [(settings.channel, "", str(exc))]

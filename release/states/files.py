@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from release.errors import ArtefactError, RepositoryError, SettingsError
 from release.repository.repository import open_repository
-from release.settings import ROOT
+from release.settings import ROOT, is_checkout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from release.settings import Settings
 
@@ -24,17 +24,28 @@ TREE: Final = ("salt", "templates")  #: folders that are a state tree
 TEXT_MAX_BYTES: Final = 4 * 1024 * 1024  #: of all files of a tree or a pillar
 
 
-def read_tree(project: Path = ROOT) -> dict[str, str]:
-    """Return the state tree of a folder, as path and text.
+def tree_of(settings: Settings) -> dict[str, Path]:
+    """Return the folders of the state tree: the checkout's, or those that an installed wheel brought."""
+    source = Path(settings.source or ROOT)
+    if settings.source or is_checkout(source):
+        return {part: source / part for part in TREE}
+    return {"salt": ROOT / "release" / "salt", "templates": ROOT / "engine" / "templates"}
+
+
+def read_tree(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Return the state tree of some folders, as path and text.
+
+    Args:
+        folders: by the names that they have in the tree, see `TREE`.
 
     Raises:
         SettingsError: there is none, or a file cannot be read as text.
     """
     texts: dict[str, str] = {}
-    for part in TREE:
-        texts |= _read_folder(project / part, part)
+    for part, folder in folders.items():
+        texts |= _read_folder(folder, part)
     if "salt/top.sls" not in texts:
-        raise SettingsError(f"{project}: no state tree, which has salt/top.sls")
+        raise SettingsError(f"{folders['salt']}: no state tree, which has a top.sls")
     return texts
 
 
@@ -90,7 +101,7 @@ def read_pillar(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         raise SettingsError(
             f"{path}: no such pillar; copy salt/pillar.example, say there which caches you run, and name it "
-            "with --pillar or as pillar in [tool.purgeline.release]"
+            "with --pillar or as pillar in release.toml"
         ) from None
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be read: {exc}") from exc

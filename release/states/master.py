@@ -48,7 +48,7 @@ def apply(hosts: Sequence[Host], order: Order, *, settings: Settings) -> list[Ho
     except FileNotFoundError:
         raise SettingsError(
             f"{call[0]} is not there: run this on the Salt master, or say how it is called with salt_master "
-            "in [tool.purgeline.release]"
+            "in release.toml"
         ) from None
     except subprocess.TimeoutExpired:
         limit_s = settings.step_timeout_s

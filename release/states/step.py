@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release.hosts.remote import Fleet
-from release.settings import ROOT
 from release.states.apply import OPERATION, Order, requests
 from release.states.files import read_artefact, read_pillar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from release.hosts.remote import Outcome
     from release.inventory import Host
@@ -32,7 +31,7 @@ def salt_step(
     Raises:
         ReleaseError: there is no pillar, or the artefact has no states.
     """
-    files = {**read_artefact(artefact), **read_pillar(ROOT / settings.pillar)}
+    files = {**read_artefact(artefact), **read_pillar(Path(settings.pillar))}
     order = Order(root=settings.root, release=version, workers=settings.workers, channel=settings.channel)
     by_name = {host.name: host for host in hosts}
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         "release": "version, such as 1.4.2; left out: the tag on the commit, or 0.dev… without a tag",
         "allow_dirty": "take files that are not committed too; for this machine only, the version says so",
         "self_test": "install the artefact without network and ask its version (--no-self-test: do not)",
-        "out": "folder for the artefact; default: dist/ of the project",
+        "out": "folder for the artefact; default: dist/ of the checkout",
+        "settings": "file of the settings; default: release.toml here, or beside the project",
         "json": "print JSON",
     },
 )
@@ -35,6 +36,7 @@ def pack(
     allow_dirty: bool = False,
     self_test: bool = True,
     out: str = "",
+    settings: str = "",
     json: bool = False,
 ) -> None:
     """Build the artefact of this commit, and try it, before it gets its name under dist/."""
@@ -43,14 +45,17 @@ def pack(
     from rich.console import Console
 
     from release.build import packing
+    from release.settings import load_settings
 
     began = time.monotonic()
     console = Console(stderr=json)
     with _errors("pack"), console.status("pack") as status:
+        chosen = load_settings(settings)
         built = packing.build(
             release=release or None,
-            out=Path(out) if out else _dist(),
+            out=Path(out) if out else _dist(chosen),
             allow_dirty=allow_dirty,
+            settings=chosen,
             self_test=self_test,
             say=lambda step: status.update(f"pack: {step}"),
         )
@@ -87,6 +92,7 @@ def pack(
         "list_": "show what is there",
         "dry_run": "say what would be done, write nothing",
         "repository": "folder, ssh://[user@]host/path, or http(s)://… to --list; default: the settings'",
+        "settings": "file of the settings; default: release.toml here, or beside the project",
         "json": "print JSON",
     },
 )
@@ -101,6 +107,7 @@ def repo(
     list_: bool = False,
     dry_run: bool = False,
     repository: str = "",
+    settings: str = "",
     json: bool = False,
 ) -> None:
     """Publish what was packed, or look after the repository: channels, yanking, keys, expiry."""
@@ -109,11 +116,11 @@ def repo(
 
     with _errors("repo"):
         _one_of(yank=bool(yank), refresh=refresh, new_key=new_key, list=list_)
-        settings = load_settings()
+        chosen = load_settings(settings)
         if new_key:
-            _new_key(settings, dry_run=dry_run, json=json)
+            _new_key(chosen, dry_run=dry_run, json=json)
             return
-        with open_repository(repository, settings) as opened:
+        with open_repository(repository, chosen) as opened:
             if list_:
                 _show_index(opened.index(), opened.url, json=json)
             elif yank:
@@ -121,30 +128,31 @@ def repo(
             elif refresh:
                 _show_change(opened, opened.refresh(dry_run=dry_run), dry_run, json)
             else:
-                _publish(opened, channel or "canary", release, dry_run=dry_run, json=json)
+                _publish(opened, chosen, channel or "canary", release, dry_run=dry_run, json=json)
 
 
-def _publish(repository: Repository, channel: str, release: str, *, dry_run: bool, json: bool) -> None:
+def _publish(
+    repository: Repository, settings: Settings, channel: str, release: str, *, dry_run: bool, json: bool
+) -> None:
     """Publish every packed build of the version; one that only the repository has gets the channel."""
     from release.build import version
     from release.errors import ArtefactError, VersionError
     from release.repository import index
-    from release.settings import ROOT
+    from release.settings import source_of
 
     index.check_channel(channel)
     try:
-        wanted = _normal(release) if release else version.determine(ROOT).version
+        wanted = _normal(release) if release else version.determine(source_of(settings)).version
     except VersionError as exc:
         raise exc if release else VersionError(f"{exc}; or say which packed version with --release") from exc
-    paths = sorted(_dist().glob(f"purgeline-{wanted}-cp*-linux_*.tar.gz"))
+    dist = _dist(settings)
+    paths = sorted(dist.glob(f"purgeline-{wanted}-cp*-linux_*.tar.gz"))
     for path in paths:
         _show_change(repository, repository.publish(path, channel=channel, dry_run=dry_run), dry_run, json)
     if paths:
         return
     if not release:
-        packed = (
-            ", ".join(sorted(path.name for path in _dist().glob("purgeline-*.tar.gz"))) or "there is none"
-        )
+        packed = ", ".join(sorted(path.name for path in dist.glob("purgeline-*.tar.gz"))) or "there is none"
         raise ArtefactError(
             f"{wanted} is not packed: run inv pack, or take another with --release V ({packed})"
         )
@@ -175,8 +183,7 @@ def _new_key(settings: Settings, *, dry_run: bool, json: bool) -> None:
         f"Private key: {path} (only you may read it; keep a copy in a safe place)",
         f"Public key:  {public}",
         "",
-        "In pyproject.toml, on every machine that deploys:",
-        "  [tool.purgeline.release]",
+        "In release.toml, on every machine that deploys:",
         f"  trusted_keys = [{listed}]",
     ]
     if is_rotation:
@@ -256,10 +263,10 @@ def _normal(text: str) -> str:
     return version.normal(text)
 
 
-def _dist() -> Path:
-    from release.settings import ROOT
+def _dist(settings: Settings) -> Path:
+    from release.settings import source_of
 
-    return ROOT / "dist"
+    return source_of(settings) / "dist"
 
 
 def _table(*columns: str) -> Any:

@@ -43,8 +43,10 @@ class Option:
     default: int = 0  #: of a number
 
 
+SETTINGS_HELP: Final = "file of the settings; default: release.toml here, or beside the project"
 #: The options that several tasks have, by name. `host` and ``--json`` are on every task.
 OPTIONS: Final = {
+    "settings": Option(help=SETTINGS_HELP, field="settings"),
     "inventory": Option(help="file of the hosts; default: the settings'", field="inventory"),
     "root": Option(
         help="folder of the installation on the hosts; default: the settings'; needed for 'local'",
@@ -81,10 +83,10 @@ def _hosts_task(*names: str, **own: Option) -> Callable[[Callable[[], Callable[.
     """Make a task of a function that returns what does the work.
 
     Args:
-        names: options of `OPTIONS`, beside ``inventory`` and ``root``, which every task has.
+        names: options of `OPTIONS`, beside ``settings``, ``inventory`` and ``root``, which every task has.
         own: options that only this task has, or that mean something else here.
     """
-    options = {name: OPTIONS[name] for name in ("inventory", "root", *names)} | own
+    options = {name: OPTIONS[name] for name in ("settings", "inventory", "root", *names)} | own
     defaults = {"host": None} | {name: False if option.is_flag else "" for name, option in options.items()}
     parameters = [Parameter("c", Parameter.POSITIONAL_OR_KEYWORD)]
     parameters += [
@@ -137,7 +139,8 @@ def _run(name: str, work: Work, host: list[str] | None, *, json: bool, options: 
     names = [part for entry in host or [] for part in entry.split(",") if part]
     screen = Screen(is_json=json)
     try:
-        code = work(Wanted(hosts=names, **options), load_settings(), screen)
+        wanted = Wanted(hosts=names, **options)
+        code = work(wanted, load_settings(wanted.settings), screen)
     except ReleaseError as exc:
         if json:
             screen.result({"action": name, "error": str(exc), "exit_code": code_of(exc)})

@@ -80,7 +80,7 @@ class Doomed:
 
 def main(order: dict[str, Any]) -> None:
     chosen = parse_settings(order["settings"])
-    inner = connect(order["url"], chosen, Path("/"))
+    inner = connect(order["url"], chosen)
     doomed = Doomed(inner, order.get("kill_at", 0))
     with Repository(doomed, chosen) as repository:
         change = repository.publish(Path(order["path"]), channel=order.get("channel", ""))

@@ -21,7 +21,7 @@ from release.repository.repository import Repository, open_repository
 from release.repository.signed import INDEX
 from release.repository.transports.folder import FolderTransport
 from release.repository.transports.http import _NoDowngrade
-from release.settings import Settings, parse_settings
+from release.settings import Settings, load_settings
 from tests.fakes import artefacts
 from tests.rigs.sftpd import Sshd
 
@@ -202,6 +202,10 @@ def test_a_url_of_another_kind_is_refused(url: str, chosen: Settings) -> None:
         open_repository(url, chosen)
 
 
-def test_a_relative_folder_is_meant_from_the_project(chosen: Settings, tmp_path: Path) -> None:
-    assert open_repository("", parse_settings({}), base=tmp_path).url == str(tmp_path / "dist/repository")
-    assert open_repository("", parse_settings({})).url == str(ROOT / "dist/repository")
+def test_a_relative_folder_of_the_command_line_is_meant_from_here(
+    chosen: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the settings is absolute by then."""
+    monkeypatch.chdir(tmp_path)
+    assert open_repository("there", chosen).url == str(tmp_path / "there")
+    assert open_repository("", load_settings(environ={})).url == str(ROOT / "dist/repository")

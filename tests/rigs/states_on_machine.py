@@ -14,7 +14,7 @@ from release.settings import ROOT, Settings
 from release.states import environment
 from release.states.apply import Order
 from release.states.apply import apply as apply_states
-from release.states.files import read_tree
+from release.states.files import read_tree, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ def apply(
         files = dict(pillar)
     settings = Settings(salt_call=salt_call or str(environment.ensure() / "salt-call"))
     order = Order(root=str(root or machine.root), states=name, is_test=is_test)
-    tree = read_tree()
+    tree = read_tree(tree_of(settings))
     [found] = apply_states(MachineFleet(machine), [HOST], order, files={**tree, **files}, settings=settings)
     return found
 

@@ -32,7 +32,7 @@ import json, sys
 from pathlib import Path
 from release.states.program import SaltOptions, run
 folder = Path(sys.argv[1])
-sys.exit(run(SaltOptions(**json.loads(sys.argv[2])), folder=folder, project=folder))
+sys.exit(run(SaltOptions(**json.loads(sys.argv[2])), folder=folder))
 """
 
 
@@ -72,7 +72,7 @@ def site(machine: Machine, salt_programs: Path, tmp_path_factory: pytest.TempPat
     }
     (folder / "hosts.toml").write_text("".join(f'[[hosts]]\nname = "{name}"\n' for name in NAMES))
     call = f"{salt_programs / 'salt'} -c {folder / 'etc-salt'}"
-    (folder / "pyproject.toml").write_text(f'[tool.purgeline.release]\nsalt_master = "{call}"\n')
+    (folder / "release.toml").write_text(f'salt_master = "{call}"\n')
     with contextlib.ExitStack() as stack:
         # Salt's sockets are in there, and pytest's paths may be too long for the address of one
         root = stack.enter_context(tempfile.TemporaryDirectory(prefix="salt-"))

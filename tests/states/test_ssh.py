@@ -26,7 +26,7 @@ from release.errors import ReleaseError
 from release.states.program import SaltOptions, run
 folder = Path(sys.argv[1])
 try:
-    sys.exit(run(SaltOptions(**json.loads(sys.argv[2])), folder=folder, project=folder))
+    sys.exit(run(SaltOptions(**json.loads(sys.argv[2])), folder=folder))
 except ReleaseError as exc:
     sys.exit(f"salt: {exc}")
 """
@@ -68,9 +68,10 @@ def site(machine: Machine, salt_programs: Path, tmp_path_factory: pytest.TempPat
         "salt_call": str(salt_programs / "salt-call"),
         "connect_timeout_s": 5,
         "workers": 3,
+        "source": str(folder),
     }
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in table.items()]
-    (folder / "pyproject.toml").write_text("[tool.purgeline.release]\n" + "".join(lines))
+    (folder / "release.toml").write_text("".join(lines))
     (folder / "hosts.toml").write_text(
         "".join(
             f'[[hosts]]\nname = "{name}"\naddress = "127.0.0.1"\nport = {port}\nuser = "root"\n'

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 
-def connect(url: str, settings: Settings, base: Path) -> Transport:
-    """Return the transport for *url*: a folder (relative: to *base*), ``ssh://``, ``http://``, ``https://``.
+def connect(url: str, settings: Settings) -> Transport:
+    """Return the transport for *url*: a folder, ``ssh://``, ``http://``, ``https://``.
 
     Raises:
         SettingsError: it is none of these.
@@ -22,7 +22,7 @@ def connect(url: str, settings: Settings, base: Path) -> Transport:
     if "://" not in url:
         from release.repository.transports.folder import FolderTransport  # noqa: PLC0415
 
-        return FolderTransport(base / _expanded(url))
+        return FolderTransport(Path.cwd() / _expanded(url))
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -15,7 +15,7 @@ from release.errors import ArtefactError, RepositoryError, SettingsError
 from release.repository import signing
 from release.repository.repository import open_repository
 from release.settings import Settings
-from release.states.files import read_artefact, read_pillar, read_release, read_tree
+from release.states.files import read_artefact, read_pillar, read_release, read_tree, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def test_the_tree_here_has_states_and_templates() -> None:
-    tree = read_tree()
+    tree = read_tree(tree_of(Settings()))
     assert {"salt/top.sls", "salt/engine/init.sls", "templates/engine.toml.j2"} <= tree.keys()
     assert not any("__pycache__" in path for path in tree)
 
 
 def test_no_tree_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no state tree"):
-        read_tree(tmp_path)
+        read_tree({"salt": tmp_path})
 
 
 def write_artefact(path: Path, files: Mapping[str, bytes]) -> Path:

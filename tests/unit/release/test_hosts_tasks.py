@@ -38,7 +38,7 @@ def test_a_number_that_is_none_or_too_small_ends_with_a_sentence(given: str) -> 
 def test_each_task_has_the_options_that_it_names_and_no_positional_argument() -> None:
     """Else ``inv prune --help`` would run the task."""
     arguments = {argument.name: argument for argument in hosts.prune.get_arguments()}
-    assert arguments.keys() == {"host", "inventory", "root", "dry_run", "keep", "json"}
+    assert arguments.keys() == {"host", "settings", "inventory", "root", "dry_run", "keep", "json"}
     assert not any(argument.positional for argument in arguments.values())
     assert arguments["host"].kind is list
     assert arguments["dry_run"].kind is bool
@@ -65,11 +65,11 @@ def test_an_option_of_one_task_goes_to_its_work_by_a_keyword(monkeypatch: pytest
         """Look."""
         return dict
 
-    look.body(None, host=["a,b"], inventory="", root="/x", dry_run=True, count="", json=True)
+    look.body(None, host=["a,b"], settings="", inventory="", root="/x", dry_run=True, count="", json=True)
     assert seen == {
         "name": "look",
         "keywords": {"limit": 20},
         "host": ["a,b"],
         "json": True,
-        "options": {"inventory": "", "root": "/x", "is_dry": True},
+        "options": {"settings": "", "inventory": "", "root": "/x", "is_dry": True},
     }

@@ -1,15 +1,20 @@
 """Settings of the pipeline: where they come from, and what is said about wrong ones."""
 
+import re
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from release.errors import SettingsError
-from release.settings import Settings, load_settings
+from release.inventory import hosts_of
+from release.repository import initial
+from release.settings import ROOT, Settings, load_settings
 
 
 def written(folder: Path, text: str) -> Path:
-    path = folder / "pyproject.toml"
+    path = folder / "release.toml"
     path.write_text(text)
     return path
 
@@ -19,37 +24,106 @@ def test_the_projects_own_settings_can_be_used() -> None:
     assert load_settings(environ={}).root == "/srv/purgeline"
 
 
-def test_every_key_is_optional(tmp_path: Path) -> None:
-    """No table at all is fine."""
-    assert load_settings(written(tmp_path, ""), {}) == Settings()
+def test_every_key_is_optional_and_relative_paths_are_meant_from_the_file(tmp_path: Path) -> None:
+    """No key at all is fine."""
+    loaded = load_settings(written(tmp_path, ""), {})
+    assert (loaded.inventory, loaded.repository) == (f"{tmp_path}/hosts.toml", f"{tmp_path}/dist/repository")
+    paths = {key: getattr(loaded, key) for key in ("inventory", "repository", "pillar", "key_file")}
+    paths |= {key: getattr(loaded, key) for key in ("state_dir", "cache_dir")}
+    assert loaded == msgspec.structs.replace(Settings(), **paths)
+    text = 'repository = "ssh://r/x"\npillar = "/p.sls"\nssh_key_file = "k"\n'
+    loaded = load_settings(written(tmp_path, text), {})
+    assert (loaded.repository, loaded.pillar, loaded.known_hosts) == ("ssh://r/x", "/p.sls", "")
+    assert loaded.ssh_key_file == f"{tmp_path}/k"
+
+
+def test_the_file_is_the_named_one_or_the_callers_or_the_projects(tmp_path: Path) -> None:
+    """In this order; a name that is no file is told, and not passed over."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there, here):
+        folder.mkdir()
+        written(folder, f'channel = "{folder.name}"\n')
+    assert load_settings("there/release.toml", {}, folder=tmp_path).channel == "there"
+    named = {"PURGELINE_RELEASE_SETTINGS": str(there / "release.toml")}
+    assert load_settings(None, named, folder=here).channel == "there"
+    assert load_settings(here / "release.toml", named, folder=here).channel == "here"
+    assert load_settings("", {}, folder=here).channel == "here"
+    assert load_settings("", {}, folder=tmp_path).repository == f"{ROOT}/dist/repository"
+    with pytest.raises(SettingsError, match=r"--settings: .*/typo.toml is no file; ./inv init writes one"):
+        load_settings("typo.toml", {}, folder=tmp_path)
+
+
+def test_the_table_in_pyproject_is_refused_with_where_it_goes_now(tmp_path: Path) -> None:
+    """By defaults in its place another repository or other hosts would be meant."""
+    (tmp_path / "pyproject.toml").write_text("[tool.purgeline.release]\nkeep_count = 2\n")
+    with pytest.raises(SettingsError, match=r"is not read any more. Move its lines to .*/release.toml, "):
+        load_settings(written(tmp_path, ""), {})
+    (tmp_path / "pyproject.toml").unlink()
+    with pytest.raises(SettingsError, match=r"without \[tool.purgeline.release\]"):
+        load_settings(written(tmp_path, "[tool.purgeline.release]\nkeep_count = 2\n"), {})
+
+
+def test_hosts_stand_in_the_settings_or_in_an_inventory(tmp_path: Path) -> None:
+    """One of the two; what a task or the environment names goes before."""
+    hosts = '[[hosts]]\nname = "a"\n'
+    (tmp_path / "more.toml").write_text(hosts.replace('"a"', '"b"'))
+    settings = load_settings(written(tmp_path, hosts), {})
+    assert [host.name for host in hosts_of(settings, [])] == ["a"]
+    assert [host.name for host in hosts_of(settings, [], inventory="more.toml", folder=tmp_path)] == ["b"]
+    over = {"PURGELINE_RELEASE_INVENTORY": "more.toml"}
+    settings = load_settings(tmp_path / "release.toml", over, folder=tmp_path)
+    assert [host.name for host in hosts_of(settings, [])] == ["b"]
+    with pytest.raises(SettingsError, match="keep one of the two"):
+        load_settings(written(tmp_path, 'inventory = "more.toml"\n' + hosts), {})
+
+
+def test_the_first_settings_name_every_key_with_its_default() -> None:
+    """So nobody has to look for what there is; with its comments taken for lines it can be read, too."""
+    text = re.sub(r"(?m)^# (\[+\w+\]+$|[\w-]+ = )", r"\1", initial.TEXT.format(public="k"))
+    table = tomllib.loads(text)
+    assert table.keys() == set(Settings.__struct_fields__)
+    given = {key: value for key, value in table.items() if key not in {"trusted_keys", "hosts", "hooks"}}
+    defaults = msgspec.structs.asdict(Settings())
+    assert given == {key: defaults[key] for key in given}
+
+
+def test_init_does_not_write_over_settings_and_keeps_a_key(tmp_path: Path) -> None:
+    """A second checkout gets the same key."""
+    first = initial.write(tmp_path / "a/release.toml", tmp_path / "key")
+    assert load_settings(first.path, {}).trusted_keys == [first.public_key]
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(SettingsError, match="is there already"):
+        initial.write(tmp_path / "a/release.toml", tmp_path / "key")
+    again = initial.write(tmp_path / "b/release.toml", tmp_path / "key")
+    assert (again.public_key, again.is_new_key, first.is_new_key) == (first.public_key, False, True)
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
     """A typing error must not be a default in silence."""
-    path = written(tmp_path, "[tool.purgeline.release]\nfailure_max = 2\n")
+    path = written(tmp_path, "failure_max = 2\n")
     with pytest.raises(SettingsError, match=r"unknown key 'failure_max'; did you mean 'failures_max'\?"):
         load_settings(path, {})
 
 
 def test_a_wrong_type_names_the_key(tmp_path: Path) -> None:
     """With what it takes."""
-    path = written(tmp_path, '[tool.purgeline.release]\nkeep_count = "five"\n')
-    with pytest.raises(SettingsError, match=r"release\.keep_count: expected `int`"):
+    path = written(tmp_path, 'keep_count = "five"\n')
+    with pytest.raises(SettingsError, match=r"release\.toml: keep_count: expected `int`"):
         load_settings(path, {})
 
 
 @pytest.mark.parametrize("text", ["[tool", "a = 1\na = 2\n", "\x00"])
 def test_a_file_that_is_no_toml_says_so(tmp_path: Path, text: str) -> None:
     """With its name."""
-    with pytest.raises(SettingsError, match=r"pyproject\.toml: cannot be read"):
+    with pytest.raises(SettingsError, match=r"release\.toml: cannot be read"):
         load_settings(written(tmp_path, text), {})
 
 
 def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
     """Text as it is, other types as in TOML."""
-    path = written(tmp_path, '[tool.purgeline.release]\nstate_dir = "/a"\nbake_s = 1\n')
+    path = written(tmp_path, 'state_dir = "/a"\nbake_s = 1\n')
     environ = {
-        "PURGELINE_RELEASE__STATE_DIR": "/b c",
+        "PURGELINE_RELEASE_STATE_DIR": "/b c",
         "PURGELINE_RELEASE__BAKE_S": "2.5",
         "PURGELINE_RELEASE__TRUSTED_KEYS": '["k1", "k2"]',
         "PURGELINE_ENGINE__LISTEN": "not ours",

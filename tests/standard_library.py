@@ -10,24 +10,21 @@ from importlinter import Contract, ContractCheck, fields, output
 class StandardLibraryContract(Contract):
     """Broken by every import that is neither of the package itself nor of Python's standard library.
 
-    Configuration: ``packages``, a list, with all that lies below them; ``where_there``, modules that
-    they use where a host has them and do without elsewhere.
+    Configuration: ``packages``, a list, with all that lies below them.
     """
 
     type_name = "standard_library"
     packages = fields.ListField(subfield=fields.StringField())
-    where_there = fields.ListField(subfield=fields.StringField(), required=False)
 
     def check(self, graph: grimp.ImportGraph, verbose: bool) -> ContractCheck:
         """Return whether the contract is kept, with the imports that break it."""
-        allowed = sys.stdlib_module_names | set(cast("list[str] | None", self.where_there) or [])
         foreign: list[str] = []
         for package in cast("list[str]", self.packages):
             for module in sorted({package} | graph.find_descendants(package)):
                 foreign += [
                     f"{module} imports {imported}"
                     for imported in sorted(graph.find_modules_directly_imported_by(module))
-                    if imported.partition(".")[0] not in allowed
+                    if imported.partition(".")[0] not in sys.stdlib_module_names
                     and f"{imported}.".partition(f"{package}.")[0]
                 ]
         return ContractCheck(kept=not foreign, metadata={"foreign": foreign})

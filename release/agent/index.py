@@ -9,7 +9,7 @@ import time
 
 from .answers import Refused
 from .files import read_json, write_whole
-from .signature import signed
+from .signature import KEY_BYTES, signed
 from .tags import platform_tag, python_tag
 
 TYPE_CHECKING = False  # see `answers`
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .layout import Host
-
-KEY_BYTES = 32  # of an ed25519 public key
 
 
 def unseal(envelope: bytes, trusted: list[str]) -> dict[str, Any]:

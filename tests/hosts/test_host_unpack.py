@@ -117,10 +117,14 @@ def test_an_index_that_cannot_be_trusted_is_refused(host: HostCalls, first: Smal
         host.call("unpack", **first.request(trusted_keys=[]))
 
 
-def test_openssl_checks_signatures_where_python_has_no_library_for_it(
+def test_a_host_with_an_old_openssl_and_no_library_verifies_signatures(
     host: HostCalls, first: Small, tmp_path: Path
 ) -> None:
-    """A bare interpreter, as hosts have it; a wrong signature is refused there too."""
+    """A bare interpreter, and an openssl as 1.1.1 is; a wrong signature is refused there too."""
+    old = tmp_path / "old/openssl"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho 'pkeyutl: Unrecognized flag rawin' >&2\nexit 1\n")
+    old.chmod(0o755)
     bare = tmp_path / "bare"
     subprocess.run(["python3", "-m", "venv", "--without-pip", str(bare)], check=True)
     python = str(bare / "bin/python")
@@ -130,7 +134,12 @@ def test_openssl_checks_signatures_where_python_has_no_library_for_it(
     def unpack(request: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps({"root": str(host.root), **request})
         done = subprocess.run(
-            [python, "-I", str(AGENT), "unpack"], input=text, capture_output=True, text=True, check=False
+            [python, "-I", str(AGENT), "unpack"],
+            env={"PATH": f"{old.parent}:{os.environ['PATH']}"},
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -2,6 +2,9 @@
 
 A version is PEP 440 in its normal form: the tag ``V0.1.10`` and ``--release v0.1.10`` both mean ``0.1.10``.
 A commit without a tag is ``0.dev<commits>+g<revision>``. `decide` is pure; `determine` asks git first.
+
+A tag names a version when it begins as ``v1`` or ``1.2`` do. A date (``2026-11-29``) and a bare number do not;
+a date written as a version (``2026.11.29``) is one.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import VERSION_PATTERN, InvalidVersion, Version
 
 from release.build import git
 from release.errors import VersionError
@@ -19,7 +22,9 @@ from release.errors import VersionError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LOOKS_LIKE_VERSION: Final = re.compile(r"[vV]?\d")
+_LOOKS_LIKE_VERSION: Final = re.compile(r"[vV]\d|\d+\.\d")
+_LOOKS_LIKE_DATE: Final = re.compile(r"[vV]?\d{4}[-_.]\d{1,2}(?!\d)")
+_PEP_440: Final = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE)
 _REVISION_DIGITS: Final = 10  #: fixed: git's own choice of a length differs from clone to clone
 _SHOWN_FILES: Final = 3
 
@@ -100,12 +105,28 @@ def normal(text: str, what: str = "version") -> str:
 
 def _tagged(commit: git.Commit) -> str:
     """Return the version that the commit is tagged with, or ``""``; tags such as ``nightly`` are none."""
-    versions = {normal(tag, "tag"): tag for tag in commit.tags if _LOOKS_LIKE_VERSION.match(tag)}
+    versions = {_of_tag(tag): tag for tag in commit.tags if _names_version(tag)}
     if len(versions) > 1:
         raise VersionError(
             f"this commit has tags of several versions: {', '.join(sorted(versions.values()))}; leave one"
         )
     return next(iter(versions), "")
+
+
+def _names_version(tag: str) -> bool:
+    """Tell whether a tag is meant as a version."""
+    if _LOOKS_LIKE_DATE.match(tag):
+        written = _PEP_440.fullmatch(tag)
+        return written is not None and not written["post_n1"]  # 2026-11 would be a post-release of 2026
+    return _LOOKS_LIKE_VERSION.match(tag) is not None
+
+
+def _of_tag(tag: str) -> str:
+    version = normal(tag, "tag")
+    written = _PEP_440.fullmatch(tag)
+    if written is not None and written["post_n1"]:
+        raise VersionError(f"tag {tag!r} would mean {version}; write that, or a tag that is no version")
+    return version
 
 
 def _of_commit(commit: git.Commit) -> str:
@@ -128,7 +149,7 @@ def _dirty_text(commit: git.Commit) -> str:
 
 def _refuse_moved_tag(root: Path, commit: git.Commit, version: str) -> None:
     for tag in git.tags(root):
-        if _LOOKS_LIKE_VERSION.match(tag) and tag not in commit.tags and _means(tag, version):
+        if _names_version(tag) and tag not in commit.tags and _means(tag, version):
             tagged, here = git.commit_of_tag(root, tag)[:_REVISION_DIGITS], commit.revision[:_REVISION_DIGITS]
             raise VersionError(
                 f"--release {version}: the tag {tag} is on commit {tagged}, and this tree stands on {here}; "

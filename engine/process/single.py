@@ -45,7 +45,8 @@ async def _main(config: Config, log: Logs) -> int:
         listener.close()
         return 1
     address = listener.getsockname()
-    logger.info("purgeline {} listens on {}:{}", _version.__version__, *address[:2])
+    where = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else address
+    logger.info("purgeline {} listens on {}", _version.__version__, where)
     await engine.run_until_stopped()
     return 0
 

@@ -152,6 +152,9 @@ class Control:
             await self._answer(request_of(line), client)
         except SupervisorError as exc:
             await client.tell({"ok": False, "error": str(exc)})
+        except Exception as exc:
+            await client.tell({"ok": False, "error": f"a mistake of the supervisor's own: {exc!r}"})
+            raise
 
 
 def request_of(line: bytes) -> dict[str, Any]:

@@ -30,8 +30,15 @@ def events(unread: bytes, data: bytes) -> tuple[list[dict[str, Any]], bytes]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             told.append(event)
     return told, unread[-READ_BYTES:]
+
+
+def counts(event: dict[str, Any], *names: str) -> list[int] | None:
+    """Return the numbers of an event by their names; None when one is missing or is no count."""
+    values = [event.get(name) for name in names]
+    found = [value for value in values if type(value) is int and value >= 0]
+    return found if len(found) == len(names) else None

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import signals
@@ -18,6 +19,36 @@ _LINE_MAX: Final = 64 * 1024  #: bytes; a longer line of a worker is cut
 _TAIL_BYTES: Final = 16 * 1024
 _TAIL_LINES: Final = 20
 _RETRY_S: Final = 0.01
+_FILE_MAX: Final = 32 * 1024 * 1024  #: bytes
+LOG_FILE: Final = "PURGELINE_SUPERVISOR_LOG"  #: variable: the file that stderr is, which may be replaced
+
+
+class LogFile:
+    """The file that a descriptor writes to, kept short: when it is long a new one begins, one old one stays.
+
+    Args:
+        path: where the file is; whatever else has this name is left alone.
+        descriptor: writes to it.
+        bytes_max: from this length on a new one begins.
+    """
+
+    def __init__(self, path: Path, *, descriptor: int = 2, bytes_max: int = _FILE_MAX) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._bytes_max = bytes_max
+
+    def turn(self) -> None:
+        """Begin a new file if this one is long."""
+        try:
+            now = os.fstat(self._descriptor)
+            if now.st_size < self._bytes_max or not os.path.samestat(now, self._path.stat()):
+                return
+            self._path.replace(self._path.with_name(f"{self._path.name}.old"))
+            fresh = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, now.st_mode & 0o777)
+        except OSError:
+            return  # it goes on growing, which is better than no log
+        os.dup2(fresh, self._descriptor)
+        os.close(fresh)
 
 
 class Output:
@@ -34,6 +65,7 @@ class Output:
         self._bytes = 0
         self._changed = threading.Condition()
         self._is_writing = False
+        self._files = [LogFile(Path(os.environ[LOG_FILE]))] if os.environ.get(LOG_FILE) else []
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
         self._thread.start()
 
@@ -77,6 +109,8 @@ class Output:
                     time.sleep(_RETRY_S)
                 except OSError:
                     break  # nobody reads stderr any more
+            for file in self._files:
+                file.turn()
             with self._changed:
                 self._bytes = sum(map(len, self._waiting))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .table import EngineTable
 
 _TIMEOUT_S: Final = 20.0  #: for the new workers to be ready
+_HANG_UP: Final = "SIGHUP"
 
 
 class Begun(NamedTuple):
@@ -73,12 +74,28 @@ class Reloads:
         self._notifier = notifier
         self._task: asyncio.Task[dict[str, Any]] | None = None
 
-    def begin(self, request: dict[str, Any], tell: Callable[..., None]) -> Begun:
+    def hang_up(self) -> None:
+        """Read the configuration again: now, or when what is under way is over."""
+        is_begun = self._phase.begin_when_free(self._begin_by_signal)
+        if not is_begun and not self._phase.is_stopping:
+            self._output.say(f"{_HANG_UP}: the supervisor is {self._phase.state}, a reload follows")
+
+    def _begin_by_signal(self) -> None:
+        try:
+            self.begin({}, ignore, by=_HANG_UP)
+        except SupervisorError as exc:
+            self._output.say(f"{_HANG_UP}: {exc}")
+            version = self._fleet.release.version
+            self.last = {"at": time.time(), "by": _HANG_UP, "from": version, "to": version, "ok": False}
+            self.last |= {"error": str(exc), "log": [], "accepting_after_s": None}
+
+    def begin(self, request: dict[str, Any], tell: Callable[..., None], *, by: str = "") -> Begun:
         """Start a reload that goes on whoever asked for it.
 
         Args:
             request: ``release_dir version bake_s timeout_s``, all optional.
             tell: is given an event for each step.
+            by: who asks, for `last`.
 
         Raises:
             SupervisorError: it is refused, and nothing has been started.
@@ -90,7 +107,7 @@ class Reloads:
         self._reread_table()
         reload = Reload(self._fleet, target, bake_s=bake_s, timeout_s=timeout_s, tell=tell)
         self._phase.begin_reload(reload)
-        self._task = asyncio.ensure_future(self._run(reload))
+        self._task = asyncio.ensure_future(self._run(reload, by))
         return Begun(reload, self._task)
 
     def cancel(self) -> None:
@@ -106,6 +123,8 @@ class Reloads:
             return replace(self._fleet.release, version=version or self._fleet.release.version)
         if not self._has_releases:
             raise SupervisorError("release_dir: this supervisor runs one program and no releases")
+        if "\0" in directory:
+            raise SupervisorError(f"release_dir: {directory!r} is no path")
         return Release.at((self._options.root or Path()) / directory, version or "")
 
     def _reread_table(self) -> None:
@@ -115,7 +134,7 @@ class Reloads:
             raise SupervisorError(f"{path}: {change}: that needs a restart, a reload keeps it")
         self._fleet.drain_timeout_s = now.drain_timeout_s
 
-    async def _run(self, reload: Reload) -> dict[str, Any]:
+    async def _run(self, reload: Reload, by: str) -> dict[str, Any]:
         before = self._fleet.release.version
         self._notifier.reloading(str(reload.target))
         self._output.say(f"reload from {self._fleet.release} to {reload.target}")
@@ -125,10 +144,12 @@ class Reloads:
         self._output.say(answer.get("error", f"reload to {self._fleet.release} is done"))
         self.last = {
             "at": time.time(),
+            "by": by,
             "from": before,
             "to": reload.target.version or self._fleet.release.version,
             "ok": answer["ok"],
             "error": answer.get("error"),
+            "log": answer.get("log", [])[-1:],
             "accepting_after_s": answer.get("accepting_after_s"),
         }
         self._task = None
@@ -176,6 +197,10 @@ class Reloads:
             version = self._fleet.release.version
             after_s = reload.accepted.result()
             await client.tell({"ok": True, "version": version, "accepting_after_s": after_s})
+
+
+def ignore(event: str, **fields: Any) -> None:
+    """Take an event of a reload that nobody follows."""
 
 
 def change_that_needs_a_restart(before: EngineTable, now: EngineTable) -> str:

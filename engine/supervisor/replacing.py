@@ -61,8 +61,8 @@ class Replacement:
         """
         self._phase.refuse_if_busy()
         named = request.get("supervisor")
-        if not isinstance(named, str | None):
-            raise SupervisorError("supervisor: takes a path")
+        if not isinstance(named, str | None) or "\0" in (named or ""):
+            raise SupervisorError(f"supervisor: takes a path, not {named!r}")
         path = (self._options.root or self._options.folder) / (named or self._path)
         with self._phase.replacing():
             try:
@@ -99,6 +99,8 @@ class Replacement:
             SupervisorError: the system refused it, and everything is as before.
         """
         self._output.flush(0.5)
+        if self._phase.waiting is not None:
+            signals.hang_up_again()
         handover = self._handover(client)
         state = handover.write()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Final
 
@@ -11,6 +12,11 @@ _OURS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 def hold() -> None:
     """Keep the signals of the supervisor from this thread; they wait, or go to another one."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+
+
+def hang_up_again() -> None:
+    """Let SIGHUP come once more, while signals are held: for the code that lets them through."""
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def let_through() -> None:

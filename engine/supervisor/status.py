@@ -59,8 +59,10 @@ def _row(worker: Worker, restarts: int) -> dict[str, Any]:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Return the address of the listening socket, as it was bound."""
+    """Return the address of the listening socket: ``HOST:PORT``, or a path or ``@NAME`` of a Unix socket."""
     name = listener.getsockname()
+    if isinstance(name, bytes):  # a name without a file
+        return name.replace(b"\0", b"@", 1).decode(errors="replace")
     if not isinstance(name, tuple):
         return str(name)
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

@@ -20,7 +20,7 @@ from .notifier import Notifier
 from .phase import Phase
 from .release import Release
 from .reload import Reload
-from .reloads import Reloads
+from .reloads import Reloads, ignore
 from .replacing import Replacement
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._fleet.reap)
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGHUP, self._reloads.hang_up)
         loop.add_signal_handler(signal.SIGUSR1, self._fleet.pass_on, signal.SIGUSR1)
         starting = asyncio.ensure_future(
             self._start() if self._before is None else self._resume(self._before)
@@ -133,7 +133,7 @@ class Supervisor:
 
     async def _start(self) -> None:
         first = Reload(
-            self._fleet, self._fleet.release, bake_s=0, timeout_s=self._options.start_timeout_s, tell=_ignore
+            self._fleet, self._fleet.release, bake_s=0, timeout_s=self._options.start_timeout_s, tell=ignore
         )
         try:
             await first.switch()
@@ -180,12 +180,6 @@ class Supervisor:
         else:
             self._output.say(f"draining, workers: {len(self._fleet.workers)}")
         self._phase.stop()
-
-    def _hang_up(self) -> None:
-        try:
-            self._reloads.begin({}, _ignore)
-        except SupervisorError as exc:
-            self._output.say(f"SIGHUP: {exc}")
 
     # Commands
 
@@ -236,7 +230,3 @@ class Supervisor:
             restarts=[[slot.restarts, slot.streak] for slot in self._fleet.slots],
             workers=[handover.packed(worker) for worker in self._fleet.workers],
         )
-
-
-def _ignore(event: str, **fields: Any) -> None:
-    pass

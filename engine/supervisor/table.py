@@ -70,7 +70,8 @@ def settle(table: Mapping[str, Any], environment: Mapping[str, str], *, listen: 
             if text is not None or isinstance(value, int):  # 30 for 30.0
                 value = type(default)(value)
         may_be_zero = key == "drain_timeout_s"
-        if type(value) is not type(default) or not (value or may_be_zero):
+        is_usable = "\0" not in value if isinstance(value, str) else True
+        if type(value) is not type(default) or not (value or may_be_zero) or not is_usable:
             raise ValueError(f"engine.{key}: {value!r} is wrong, it takes a value such as {default!r}")
         return value
 

@@ -100,8 +100,7 @@ class Worker:
             return
         events, self.unread = orders.events(self.unread, data)
         for event in events:
-            with contextlib.suppress(ValueError, LookupError, TypeError):  # of another version, perhaps
-                self._told(event)
+            self._told(event)
 
     def _told(self, message: dict[str, Any]) -> None:
         event = message.get("event")
@@ -109,7 +108,9 @@ class Worker:
             self.state = "accepting"
             self.accepting.set_result(None)
         elif event == "health":
-            self.requests, self.errors_5xx = int(message["requests"]), int(message["errors_5xx"])
+            counts = orders.counts(message, "requests", "errors_5xx")
+            if counts is not None:  # else it is of another version, perhaps
+                self.requests, self.errors_5xx = counts
 
     def _read_log(self) -> None:
         try:

@@ -4,7 +4,7 @@ A host may have no library for it, and the ``openssl`` of many (1.1.1) cannot ve
 host does the same sums. Nothing here is secret, so none of it needs to take the same time. A verification
 takes some milliseconds, and an operation does one for each signature of an index.
 
-A point of the curve ``-x² + y² = 1 + d·x²·y²`` is written as ``(X, Y, Z, T)`` with ``x = X/Z``, ``y = Y/Z`` and
+A point of the curve ``-x² + y² = 1 + d·x²·y²`` is written as ``(X, Y, Z, T)``: ``x = X/Z``, ``y = Y/Z``,
 ``x·y = T/Z``.
 """
 
@@ -32,7 +32,7 @@ def signed(payload: bytes, signature: bytes, key: bytes) -> bool:
         return False
     digest = hashlib.sha512(commitment + key + payload).digest()
     challenge = int.from_bytes(digest, "little") % ORDER
-    # S·B = R + k·A, so S·B + (L-k)·A encodes to the very bytes of R; A may have a part of small order, so -k·A.
+    # S·B = R + k·A, so S·B + k·(-A) encodes to the very bytes of R.
     negative = (-point[0] % P, point[1], point[2], -point[3] % P)
     return _encoded(_added(_times(factor, BASE), _times(challenge, negative))) == commitment
 

@@ -72,13 +72,16 @@ def start_directly(host: Host, request: dict[str, Any]) -> subprocess.Popen[byte
             command,
             cwd=host.shared,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.DEVNULL,  # it says everything on the other, and that file is replaced
             stderr=log,
             start_new_session=True,
             env={
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("PURGELINE_", "LISTEN_", "NOTIFY_", "WATCHDOG_"))
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith(("PURGELINE_", "LISTEN_", "NOTIFY_", "WATCHDOG_"))
+                },
+                "PURGELINE_SUPERVISOR_LOG": str(host.log),  # the supervisor keeps it short
             },
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 
 from .control import running
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .layout import Host
 
 HTTP_OK = 200
+TIMEOUT_S = 5.0
 
 
 def status(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
@@ -49,11 +51,39 @@ def status(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def get(address: str, path: str) -> tuple[int, bytes]:
-    """GET from the engine as a client would; return status and body, 0 and why when there is no answer."""
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket: a path, or ``@NAME``."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._address = address
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(f"\0{self._address[1:]}" if self._address.startswith("@") else self._address)
+
+
+def connection_to(address: str) -> http.client.HTTPConnection:
+    """Return a connection, not made yet, to the address that a supervisor says it listens on.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if address.startswith(("/", "@")):
+        return UnixConnection(address)
     name, _, port = address.rpartition(":")
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}.get(name, name.strip("[]"))  # noqa: S104
-    client = http.client.HTTPConnection(name, int(port or 0), timeout=5)
+    return http.client.HTTPConnection(name, int(port), timeout=TIMEOUT_S)
+
+
+def get(address: str, path: str) -> tuple[int, bytes]:
+    """GET from the engine as a client would; return status and body, 0 and why when there is no answer."""
+    try:
+        client = connection_to(address)
+    except ValueError:
+        return 0, f"it listens on {address!r}, which is no address".encode()
     try:
         client.request("GET", path)
         answer = client.getresponse()

@@ -3,8 +3,8 @@
 A version is PEP 440 in its normal form: the tag ``V0.1.10`` and ``--release v0.1.10`` both mean ``0.1.10``.
 A commit without a tag is ``0.dev<commits>+g<revision>``. `decide` is pure; `determine` asks git first.
 
-A tag names a version when it begins as ``v1`` or ``1.2`` do. A date (``2026-11-29``) and a bare number do not;
-a date written as a version (``2026.11.29``) is one.
+A tag names a version when it begins as ``v1`` or ``1.2`` do. A date (``2026-11-29``) and a bare number do
+not; a date that is written as a version (``2026.11.29``) is one.
 """
 
 from __future__ import annotations

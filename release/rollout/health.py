@@ -61,3 +61,12 @@ def unwell(status: Mapping[str, Any], version: str) -> str:
     if status.get("ready") is False:
         return f"is not ready: {status.get('ready_detail') or 'no answer'}"
     return ""
+
+
+def unread(status: Mapping[str, Any]) -> str:
+    """Say that an edited configuration is not the one that runs: the last reload, by SIGHUP, failed."""
+    last = status.get("last_reload")
+    if not isinstance(last, dict) or last.get("by") != "SIGHUP" or last.get("ok") is not False:
+        return ""
+    said = [str(last.get("error")), *(last.get("log") or [])]
+    return f"goes on with the configuration that it had: {': '.join(said)}"

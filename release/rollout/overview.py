@@ -13,7 +13,7 @@ from rich.text import Text
 from release.hosts.target import apply, journal_of, open_fleet
 from release.rollout import exits, gates
 from release.rollout.exits import code_of_outcomes
-from release.rollout.health import unwell
+from release.rollout.health import unread, unwell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +73,8 @@ def _wrong(state: HostState, status: Outcome, states: Mapping[str, HostState]) -
     if not state.running:
         return ["nothing runs"]
     if sentence := unwell(status.answer, state.running):
+        wrong.append(sentence)
+    if sentence := unread(status.answer):
         wrong.append(sentence)
     if state.running != state.current:
         wrong.append(f"serves {state.running}, but current is {state.current}")

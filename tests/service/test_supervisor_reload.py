@@ -349,6 +349,7 @@ def test_what_is_no_release_is_refused_at_once(make: Make) -> None:
         ({"release_dir": str(host.releases / "none")}, "no such folder"),
         ({"release_dir": str(empty)}, "venv/bin/python is missing"),
         ({"release_dir": 7}, "release_dir"),
+        ({"release_dir": "releases/\0"}, "is no path"),
         ({"bake_s": "long"}, "bake_s"),
         ({"timeout_s": -1}, "timeout_s"),
     ):
@@ -390,8 +391,25 @@ def test_what_needs_a_restart_is_refused(make: Make) -> None:
             assert str(host.config) in answer["error"]
     os.kill(host.pid, signal.SIGHUP)
     wait_until(lambda: "SIGHUP: " in host.log(), what="the refusal in the log")
+    last = host.status()["last_reload"]
+    assert (last["by"], last["ok"]) == ("SIGHUP", False)
+    assert "engine.drain_timeout_s" in last["error"]
     host.configure()
     assert host.reload()["ok"]
+
+
+def test_a_hang_up_during_a_bake_is_done_after_it(make: Make) -> None:
+    """What was edited meanwhile is read; several signals are one reload."""
+    host = make()
+    pending = host.begin_reload(host.release("2.0"), "baking", bake_s=0.5)
+    for _ in range(3):
+        os.kill(host.pid, signal.SIGHUP)
+    assert pending.answer()["ok"]
+    wait_until(lambda: host.worker()["generation"] == 3, what="the reload that was asked for")
+    wait_until(lambda: host.status()["state"] == "serving", what="its end")
+    assert host.status()["last_reload"]["by"] == "SIGHUP"
+    assert host.worker()["generation"] == 3
+    assert "SIGHUP: the supervisor is baking, a reload follows" in host.log()
 
 
 def test_kept_connections_are_not_cut(make: Make) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from release.rollout.health import unwell
+from release.rollout.health import unread, unwell
 
 
 def status(**more: Any) -> dict[str, Any]:
@@ -33,3 +33,12 @@ def test_a_host_that_serves_its_version_and_is_ready_is_well() -> None:
 )
 def test_what_is_wrong_is_said_in_words(more: dict[str, Any], sentence: str) -> None:
     assert unwell(status(**more), "2.0") == sentence
+
+
+def test_an_edit_that_a_hang_up_could_not_take_up_is_told() -> None:
+    last = {"by": "SIGHUP", "ok": False, "error": "reload failed at start", "log": ["unknown key 'x'"]}
+    assert unread(status(last_reload=last)) == (
+        "goes on with the configuration that it had: reload failed at start: unknown key 'x'"
+    )
+    for others in (None, {}, {**last, "ok": True}, {**last, "by": ""}):
+        assert unread(status(last_reload=others)) == ""

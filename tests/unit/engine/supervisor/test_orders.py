@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from engine.supervisor.orders import READ_BYTES, events, order
+import pytest
+
+from engine.supervisor.orders import READ_BYTES, counts, events, order
 
 
 def test_an_order_is_one_json_line() -> None:
@@ -35,3 +38,14 @@ def test_a_line_without_an_end_does_not_grow_for_ever() -> None:
     for _ in range(3):
         _, unread = events(unread, b"x" * READ_BYTES)
     assert len(unread) == READ_BYTES
+
+
+def test_a_line_that_is_nested_without_end_is_passed_over() -> None:
+    assert events(b"", b"[" * 100_000 + b'\n{"event": "health"}\n') == ([{"event": "health"}], b"")
+
+
+@pytest.mark.parametrize("requests", [None, "5", 5.0, -1, True, float("inf"), float("nan"), [5], {}])
+def test_a_number_of_another_version_is_none(requests: Any) -> None:
+    assert counts({"requests": requests, "errors_5xx": 1}, "requests", "errors_5xx") is None
+    assert counts({"requests": 5, "errors_5xx": 1, "more": requests}, "requests", "errors_5xx") == [5, 1]
+    assert counts({"requests": 5}, "requests", "errors_5xx") is None

@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
-from engine.supervisor.output import LogTail
+import os
+from typing import TYPE_CHECKING
+
+from engine.supervisor.output import LogFile, LogTail
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_log_that_is_long_begins_anew_and_one_old_one_stays(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.log"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    try:
+        log = LogFile(path, descriptor=descriptor, bytes_max=10)
+        for number in range(6):
+            os.write(descriptor, b"line %d\n" % number)
+            log.turn()
+        assert path.read_text() == ""
+        assert (tmp_path / "supervisor.log.old").read_text() == "line 4\nline 5\n"
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.unlink()  # somebody else's business: what is written goes where it went
+        os.write(descriptor, b"x" * 20)
+        log.turn()
+        assert not path.exists()
+    finally:
+        os.close(descriptor)
 
 
 def test_whole_lines_are_passed_on_and_the_rest_waits() -> None:

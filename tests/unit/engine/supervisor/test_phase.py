@@ -56,6 +56,35 @@ def test_what_is_under_way_is_named(serving: Phase) -> None:
         serving.refuse_if_busy()
 
 
+def test_what_waits_begins_once_when_nothing_is_under_way(serving: Phase) -> None:
+    begun: list[str] = []
+    assert serving.begin_when_free(lambda: begun.append("at once"))
+    serving.begin_reload(reload("bake"))
+    for _ in range(3):
+        assert not serving.begin_when_free(lambda: begun.append("after the reload"))
+    with serving.replacing():
+        serving.end_reload()
+        assert begun == ["at once"]
+    assert begun == ["at once", "after the reload"]
+    serving.begin_reload(reload())
+    serving.end_reload()
+    assert len(begun) == 2
+
+
+def test_what_came_during_the_start_begins_with_the_service() -> None:
+    phase, begun = Phase(), []
+    assert not phase.begin_when_free(lambda: begun.append(1))
+    phase.serve()
+    assert begun == [1]
+
+
+def test_nothing_begins_during_the_end(serving: Phase) -> None:
+    serving.begin_reload(reload())
+    serving.begin_when_free(lambda: pytest.fail("it began"))
+    serving.stop()
+    serving.end_reload()
+
+
 def test_a_replacement_that_fails_leaves_it_serving(serving: Phase) -> None:
     with pytest.raises(SupervisorError, match="not today"), serving.replacing():
         raise SupervisorError("not today")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-SLICE_S: Final = 0.01  #: of one piece of work, at a time
+SLICE_S: Final = 0.005  #: of one piece of work, at a time; others share the turn with it
 
 
 class Turns:

@@ -21,11 +21,12 @@ from engine.base.futures import settle_once
 from engine.base.waiting_room import WaitingRoom
 from engine.errors import BacklogFullError, StoreError
 from engine.saver.own_records import OwnRecords
+from engine.saver.telling import tell_accepted, tell_refused, tell_written
 from engine.saver.thread import SaverThread
 from engine.saver.work import Pin, Work, take_accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from engine.saver.sinks import Sinks
     from engine.store.store import Store
@@ -211,15 +212,30 @@ class Saver(OwnRecords):
         self._schedule()
 
     def _committed(self, work: Work, outcome: Committed | StoreError) -> None:
-        self._in_thread = None
         if isinstance(outcome, StoreError):
-            self._failed(work, outcome)
-            return
+            self._tell_on(self._failed(work, outcome))
+        else:
+            self._tell_on(self._written(work, outcome))
+
+    def _tell_on(self, telling: Iterator[None]) -> None:
+        """Tell the next part of what became of a batch; after the last the next batch goes to the thread."""
+        is_over = True
+        try:
+            for _ in telling:
+                is_over = False
+                self._loop.call_soon(self._tell_on, telling)
+                return
+        finally:
+            if is_over:
+                self._in_thread = None
+        self._go_on()
+
+    def _written(self, work: Work, outcome: Committed) -> Iterator[None]:
         if outcome.own_error is None and not outcome.refused:
             self._works_again()
         if self._rows is not None:
             self._rows.update(outcome.journal)
-        self._tell_accepted(work, outcome)
+        yield from tell_accepted(self._sinks, work, outcome)
         if outcome.callbacks:
             self._sinks.callbacks(outcome.callbacks)
         if work.forgotten:  # there may be more: a busy engine settles more in a minute than one round takes
@@ -227,32 +243,9 @@ class Saver(OwnRecords):
         if outcome.settled_late:
             self._sinks.late(outcome.settled_late)
         if outcome.own_error is None and not outcome.refused:
-            self._tell_written(work, outcome.lost)
+            yield from tell_written(self._sinks, work, outcome.lost)
         else:
-            self._failed_part(work, outcome)
-        self._go_on()
-
-    def _tell_accepted(self, work: Work, outcome: Committed) -> None:
-        known, refused, accepted = outcome.known, outcome.refused, self._sinks.accepted
-        for task, key in zip(work.accepted, outcome.journal, strict=True):
-            if task.id in known:
-                self._sinks.known(task, *known[task.id])
-            elif refused and task.id in refused:
-                accepted(task, 0, refused[task.id])
-            else:
-                accepted(task, key, None)
-
-    def _tell_written(self, work: Work, lost: set[str]) -> None:
-        """Tell those who wait for the engine's own records."""
-        for task, version in work.saved:
-            if task.id not in lost:
-                self._sinks.saved(task, version)
-        for task_id in lost:
-            self._sinks.lost(task_id)
-        for then, _ in work.then:
-            then()
-        for on_pinned, pin in zip(work.on_pinned, work.pins, strict=False):
-            on_pinned(pin)
+            yield from self._failed_part(work, outcome)
 
     # Failures
 
@@ -262,24 +255,22 @@ class Saver(OwnRecords):
             self.error = None
             self._sinks.state(None)
 
-    def _failed_part(self, work: Work, outcome: Committed) -> None:
+    def _failed_part(self, work: Work, outcome: Committed) -> Iterator[None]:
         """A store of several servers could write some of the batch only."""
         error = outcome.own_error or next(iter(outcome.refused.values()))
         self.is_partial = True
         unwritten = work.take_unwritten(outcome.left, outcome.stuck)
-        self._tell_written(work, outcome.lost)
+        yield from tell_written(self._sinks, work, outcome.lost)
         self._note_failure(error)
         self._keep(unwritten)
         self._own_since = self._loop.time() + _RETRY_S  # till then clients need not carry it along
 
-    def _failed(self, work: Work, error: StoreError) -> None:
+    def _failed(self, work: Work, error: StoreError) -> Iterator[None]:
         """Refuse the clients' tasks, keep our own records and try those again."""
         self.is_partial = False
         self._note_failure(error)
-        for task in work.accepted:
-            self._refuse(task, error)
+        yield from tell_refused(self._sinks, work.accepted, error)
         self._keep(work)
-        self._go_on()
 
     def _note_failure(self, error: StoreError) -> None:
         is_new = self.error is None

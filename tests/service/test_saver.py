@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,33 @@ async def test_what_is_pushed_in_one_turn_of_the_loop_shares_a_batch(tmp_path: P
             rig.saver.push(task(f"t{number}"))
         await rig.until(lambda: len(rig.told) == 20)
         assert len(rig.store.batches) == 1
+
+
+@pytest.mark.parametrize("failing", ["", "disk full"])
+async def test_between_the_answers_of_a_large_batch_others_have_their_turn(
+    tmp_path: Path, failing: str
+) -> None:
+    """Each turn of the loop tells a bounded part; the next batch follows the last of them."""
+    async with rig_in(tmp_path, backlog_count=5000) as rig:
+        loop = asyncio.get_running_loop()
+        told_before: list[int] = []
+
+        def turn() -> None:
+            told_before.append(len(rig.told))
+            if len(rig.told) < 2501:
+                loop.call_soon(turn)
+
+        rig.store.failing = failing
+        loop.call_soon(turn)
+        for number in range(2500):
+            rig.saver.push(task(f"t{number}"))
+        await rig.in_commit()
+        rig.saver.push(task("next"))
+        await rig.until(lambda: len(rig.told) == 2501)
+        in_a_turn = [after - before for before, after in itertools.pairwise(told_before)]
+        assert max(in_a_turn) <= 1000
+        assert list(rig.told) == [f"t{number}" for number in range(2500)] + ["next"]
+        assert await rig.saver.drain(5)
 
 
 async def test_a_full_backlog_refuses_after_the_push_timeout_and_keeps_the_rest(tmp_path: Path) -> None:

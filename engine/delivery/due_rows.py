@@ -105,9 +105,12 @@ class DueRows:
     def _sendable(self, node: Node, rows: list[ParkedRow], *, tells: bool = True) -> list[ParkedRow]:
         if tells and node.postponed.holds.pairs:
             self._tell_held(node, rows)
-        if node.postponed.incapable:
-            for operation in {row.operation for row in rows} & node.postponed.incapable:
-                asked = (row for row in rows if row.operation == operation)
+        if node.postponed.incapable or node.postponed.misses_patterns:
+            unable: dict[int, list[ParkedRow]] = {}
+            for row in rows:
+                if node.postponed.cannot(row.operation, row.target):
+                    unable.setdefault(row.operation, []).append(row)
+            for operation, asked in unable.items():
                 self._reasons.tell(asked, incapable_reason(node.config, operation))
         return node.postponed.sendable(rows, self._row_now() - self._ttl_s if self._ttl_s else 0.0)
 

@@ -32,7 +32,10 @@ class HostRules:
         self._cache: dict[str, bool] = {}
 
     def allows(self, host: str) -> bool:
-        """Tell whether *host*, in lower case, may be purged; a ``:port`` behind it does not matter."""
+        """Tell whether *host*, in lower case, may be purged; a ``:port`` behind it does not matter.
+
+        Of a host pattern, ``*.example.com``, all that it stands for must be allowed.
+        """
         known = self._cache.get(host)
         if known is not None:
             return known
@@ -44,6 +47,6 @@ class HostRules:
 
     def _matches(self, host: str) -> bool:
         name = _PORT.sub("", host)
-        if not name or "*" in name:
-            return False  # a rule's own text is no host
+        if not name or "*" in name[1:] or name == "*":
+            return False
         return self._is_any or name in self._names or (name[0] != "." and name.endswith(self._suffixes))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from engine.intake.task_body import KeyTarget, TaskBody
 
 _SITES_MAX: Final = 100  #: changes of site among targets that are looked at without a slice
+_TAKES_PATTERN: Final = frozenset({"regex", "key", "host"})  #: kinds whose host may be a pattern
+_HOST_PATTERN: Final = re.compile(r"(https?://)?\*", re.IGNORECASE)
 _LOOK_EACH: Final = 8  #: targets that are not in stored form, between two looks at the clock
 
 
@@ -63,6 +65,15 @@ def in_stored_form(asked: TaskBody, allows_host: Callable[[str], bool]) -> list[
         if not host or sites > _SITES_MAX or not allows_host(host):
             return None
     return list(dict.fromkeys(targets)) if len(targets) > 1 else targets  # type: ignore[arg-type,return-value]
+
+
+def have_host_pattern(asked: TaskBody) -> bool:
+    """Tell whether a host of the targets is a pattern, ``*.example.com``: not every cache knows those."""
+    if asked.kind not in _TAKES_PATTERN:
+        return False
+    return any(
+        _HOST_PATTERN.match(target if isinstance(target, str) else target.host) for target in asked.targets
+    )
 
 
 class Normaliser:
@@ -199,7 +210,7 @@ def _regex(target: str | KeyTarget, where: str) -> tuple[str, str]:
 
 
 def _any_regex(target: str | KeyTarget, where: str) -> tuple[str, str]:
-    return normalise_url(_text(target, where), where, keep_fragment=True)
+    return normalise_url(_text(target, where), where, keep_fragment=True, takes_pattern=True)
 
 
 def _key(target: str | KeyTarget, where: str) -> tuple[str, str]:
@@ -218,11 +229,11 @@ def _key(target: str | KeyTarget, where: str) -> tuple[str, str]:
 def _host(target: str | KeyTarget, where: str) -> tuple[str, str]:
     name = _text(target, where)
     if "://" in name:
-        text, host = normalise_url(name, where)
+        text, host = normalise_url(name, where, takes_pattern=True)
         if text.split("/", 3)[3]:
             raise RequestError(422, f"{where}: takes a host; a path goes with kind 'prefix'", field=where)
         return host, host
-    host = normalise_authority(name, where)
+    host = normalise_authority(name, where, takes_pattern=True)
     return host, host
 
 

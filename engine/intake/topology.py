@@ -39,8 +39,8 @@ class Topology:
         self._nodes = sorted(config.node, key=lambda node: self._layers.index(node.layer))
         self._by_name = {node.name: node for node in self._nodes}
         self._ancestors = {node.name: node.parents or [] for node in self._nodes}
-        self._plans: dict[tuple[frozenset[str], frozenset[str], str, str, bool, bool], Plan] = {}
-        self._stored: dict[bytes, Plan] = {}
+        self._plans: dict[tuple[frozenset[str], frozenset[str], str, str, bool, bool, bool], Plan] = {}
+        self._stored: dict[tuple[bytes, bool], Plan] = {}
 
     def plan(
         self,
@@ -51,6 +51,7 @@ class Topology:
         kind: str = Kind.URL.value,
         soft: bool = False,
         skip: bool = False,
+        host_pattern: bool = False,
     ) -> Plan:
         """Return the plan of a task; it is made once for all tasks that ask for the same.
 
@@ -61,26 +62,28 @@ class Topology:
             kind: of its targets.
             soft: whether a soft purge is asked for.
             skip: leave out the nodes that cannot do it, as long as one of them can.
+            host_pattern: whether a host of its targets is one.
 
         Raises:
             RequestError: 422, an unknown name (the nearest known one is named), no node left, or nodes that
                 cannot do it: they are named with their drivers.
         """
-        wanted = (frozenset(layers), frozenset(nodes), action, kind, soft, skip)
+        wanted = (frozenset(layers), frozenset(nodes), action, kind, soft, skip, host_pattern)
         plan = self._plans.get(wanted)
         if plan is None:
             _refuse_unknown("layers", layers, self._layers)
             _refuse_unknown("nodes", nodes, [node.name for node in self._nodes])
             chosen = self._choose(*wanted[:2])
-            able, skipped = _part(chosen, action, kind, skip=skip)
-            steps = self._steps(able, action, kind, soft=soft)
-            plan = storable(Plan(steps, skipped, _notes(steps, able, action, kind, soft=soft)))
+            able, skipped = _part(chosen, action, kind, skip=skip, host_pattern=host_pattern)
+            steps = self._steps(able, action, kind, soft=soft and not host_pattern)
+            of = f"{kind} of a host pattern" if host_pattern else kind
+            plan = storable(Plan(steps, skipped, _notes(steps, able, action, kind, soft=soft, of=of)))
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
             self._plans[wanted] = plan
         return plan
 
-    def stored(self, key: bytes, text: bytes) -> Plan:
+    def stored(self, key: bytes, text: bytes, *, host_pattern: bool = False) -> Plan:
         """Return the plan that a task of the journal was accepted for, as it can be carried out now.
 
         It has the same steps, whatever is configured now. A step says so when its node is gone, or when the
@@ -89,20 +92,22 @@ class Topology:
         Raises:
             StoreError: *text* is no plan.
         """
-        plan = self._stored.get(key)
+        plan = self._stored.get((key, host_pattern))
         if plan is None:
             read = read_plan(key, text)
-            plan = msgspec.structs.replace(read, steps=tuple(map(self._fitted, read.steps)))
+            steps = tuple(self._fitted(step, host_pattern=host_pattern) for step in read.steps)
+            plan = msgspec.structs.replace(read, steps=steps)
             if len(self._stored) >= _PLANS_MAX:
                 self._stored.clear()
-            self._stored[key] = plan
+            self._stored[key, host_pattern] = plan
         return plan
 
-    def _fitted(self, step: Step) -> Step:
+    def _fitted(self, step: Step, *, host_pattern: bool) -> Step:
         node = self._by_name.get(step.node)
         if node is None:
             return msgspec.structs.replace(step, lacks=GONE)
-        if drivers.sent_for(node, step.operation) is None:
+        lacks_patterns = host_pattern and not drivers.takes_host_patterns(node)
+        if lacks_patterns or drivers.sent_for(node, step.operation) is None:
             return msgspec.structs.replace(step, lacks=incapable_reason(node, step.operation))
         return step
 
@@ -146,14 +151,18 @@ class Topology:
 
 
 def _part(
-    chosen: Sequence[NodeConfig], action: str, kind: str, *, skip: bool
+    chosen: Sequence[NodeConfig], action: str, kind: str, *, skip: bool, host_pattern: bool
 ) -> tuple[list[NodeConfig], tuple[Skipped, ...]]:
     """Return the nodes that can do it, and those that are skipped: none, unless *skip* says so."""
     operation = operation_of(action, kind, soft=False)
     able: list[NodeConfig] = []
     unable: list[NodeConfig] = []
     for node in chosen:
-        (able if operation in drivers.capabilities(node) else unable).append(node)
+        can = operation in drivers.capabilities(node)
+        can = can and (not host_pattern or drivers.takes_host_patterns(node))
+        (able if can else unable).append(node)
+    if host_pattern:
+        kind = f"{kind} of a host pattern"
     if unable and not (skip and able):
         names = ", ".join(f"{node.name} ({node.driver})" for node in unable)
         way_out = 'purge by url, or skip them (on_incapable "skip")' if able else "or purge by url"
@@ -174,7 +183,7 @@ def _operation_at(node: NodeConfig, action: str, kind: str, *, soft: bool) -> Op
 
 
 def _notes(
-    steps: Sequence[Step], nodes: Sequence[NodeConfig], action: str, kind: str, *, soft: bool
+    steps: Sequence[Step], nodes: Sequence[NodeConfig], action: str, kind: str, *, soft: bool, of: str
 ) -> tuple[Note, ...]:
     """Return what the nodes of a plan do otherwise than a task asks, the same of several nodes once."""
     if action == Action.PREFETCH:
@@ -185,7 +194,7 @@ def _notes(
         if soft and step.is_parent:
             names.setdefault(_PARENT_IS_HARD, []).append(node.name)
         elif soft and step.operation is not softened:
-            text = f"purged hard: {node.driver}, as configured, has no soft purge by {kind}"
+            text = f"purged hard: {node.driver}, as configured, has no soft purge by {of}"
             names.setdefault(text, []).append(node.name)
         if kind == Kind.URL and node.driver in drivers.ONE_VARIANT:
             names.setdefault(drivers.ONE_VARIANT_NOTE, []).append(node.name)

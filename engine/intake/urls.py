@@ -78,13 +78,16 @@ def _read_start(start: str) -> tuple[str, str]:
     return (start, match[1]) if match is not None else _NO_START
 
 
-def normalise_url(target: str, where: str, *, keep_fragment: bool = False) -> tuple[str, str]:
+def normalise_url(
+    target: str, where: str, *, keep_fragment: bool = False, takes_pattern: bool = False
+) -> tuple[str, str]:
     """Return the stored form of a URL and its host (with its port, unless that is the default).
 
     Args:
         target: absolute http or https URL.
         where: JSON path for the error, such as ``"targets[3]"``.
         keep_fragment: for a regex, in which ``#`` is a character like any other.
+        takes_pattern: the host may be a pattern, see `normalise_authority`.
 
     Raises:
         RequestError: 422; the text names *where*, what is wrong and what it takes.
@@ -95,7 +98,7 @@ def normalise_url(target: str, where: str, *, keep_fragment: bool = False) -> tu
     scheme, authority, rest = match[1].lower(), match[2], match[3]
     if scheme not in _DEFAULT_PORTS:
         raise _refuse(where, f"scheme {_show(scheme)} is not http or https")
-    host = normalise_authority(authority, where, scheme=scheme)
+    host = normalise_authority(authority, where, scheme=scheme, takes_pattern=takes_pattern)
     _refuse_unprintable(rest, where)
     if not keep_fragment:
         rest = rest.partition("#")[0]
@@ -106,8 +109,16 @@ def normalise_url(target: str, where: str, *, keep_fragment: bool = False) -> tu
     return f"{scheme}://{host}{rest}", host
 
 
-def normalise_authority(authority: str, where: str, *, scheme: str = "http") -> str:
-    """Return ``host`` or ``host:port`` in its stored form; see `normalise_url` for the rules."""
+def normalise_authority(
+    authority: str, where: str, *, scheme: str = "http", takes_pattern: bool = False
+) -> str:
+    """Return ``host`` or ``host:port`` in its stored form; see `normalise_url` for the rules.
+
+    With *takes_pattern* it may be ``*.example.com`` too, as the rule of a site has it: every host below that
+    name, on any port.
+    """
+    if takes_pattern and "*" in authority:
+        return _normalise_pattern(authority, where, scheme)
     if "@" in authority:
         raise _refuse(where, "has a user name or password before the host; leave them out")
     match = _AUTHORITY.fullmatch(authority)
@@ -126,12 +137,22 @@ def normalise_key(host: str, key: str, where: str) -> tuple[str, str]:
     Raises:
         RequestError: 422; a key takes 1-1024 visible ASCII characters without comma.
     """
-    host = normalise_authority(host, where)
+    host = normalise_authority(host, where, takes_pattern=True)
     if not _KEY.fullmatch(key):
         raise _refuse(
             where, f"key {_show(key)} takes 1-1024 visible ASCII characters without space and comma"
         )
     return f"{host}/{key}", host
+
+
+def _normalise_pattern(authority: str, where: str, scheme: str) -> str:
+    if authority.startswith("*.") and "*" not in authority[2:]:
+        name = normalise_authority(authority[2:], where, scheme=scheme)
+        if len(name) + 2 <= _HOST_MAX_CHARS and ":" not in name:
+            return f"*.{name}"
+    raise _refuse(
+        where, f"{_show(authority)} is no host pattern; one is '*.' and a name without a port: *.example.com"
+    )
 
 
 def _normalise_host(host: str, where: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import RequestError
-from engine.intake.targets import Normaliser, in_stored_form
+from engine.intake.targets import Normaliser, have_host_pattern, in_stored_form
 from engine.intake.task_body import check_fields, decode, digest_of, journal_body
 from engine.tasks.plan import subtask_count
 from engine.tasks.task import Task
@@ -113,7 +113,9 @@ class Validator:
         asked = decode(record.body)
         if record.rebound_s >= 0:
             asked.rebound_s = record.rebound_s
-        stored = self._topology.stored(record.plan, plan) if plan else None
+        stored = None
+        if plan:
+            stored = self._topology.stored(record.plan, plan, host_pattern=have_host_pattern(asked))
         task = _whole(
             self._make(
                 asked,
@@ -157,6 +159,7 @@ class Validator:
                 action=asked.action,
                 kind=asked.kind,
                 soft=asked.soft,
+                host_pattern=have_host_pattern(asked),
                 skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
             )
         targets = in_stored_form(asked, allows_host)

@@ -33,6 +33,16 @@ def host_wide_for(node: NodeConfig, operation: int) -> Operation | None:
     return wide if wide in able or is_hard_anyway else None
 
 
+def misses_patterns(node: NodeConfig) -> bool:
+    """Tell whether *node* can purge a host, and none that is a pattern (`is_of_pattern`)."""
+    return not HOST_WIDE.isdisjoint(drivers.capabilities(node)) and not drivers.takes_host_patterns(node)
+
+
+def is_of_pattern(operation: int, target: str) -> bool:
+    """Tell whether a purge is of all hosts below a name."""
+    return operation in HOST_WIDE and target.startswith("*")
+
+
 def incapable_of(node: NodeConfig) -> frozenset[int]:
     """Return the operations that *node* can do nothing of the kind of."""
     return frozenset(int(one) for one in Operation if drivers.sent_for(node, one) is None)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from engine.nodes.ability import incapable_of
+from engine.nodes.ability import incapable_of, misses_patterns
 from engine.nodes.address import address_of
 from engine.nodes.channel import Channel
 from engine.nodes.counting import Counting
@@ -86,6 +86,7 @@ class Node:
         self.holds = Holds(now)
         self._suspects = Suspects()
         self.postponed = Postponed(now, settings.poison_after_s, self.holds, incapable_of(config))
+        self.postponed.misses_patterns = misses_patterns(config)
         self.keeping = Keeping(config, self.holds, self.postponed, events, outcomes)
         self.proving = self._make_proving(above, settings.request_timeout_s, evidence_interval_s)
         judge = self.proving.judge

@@ -21,6 +21,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from engine.base.backoff import backoff_s
+from engine.nodes.ability import is_of_pattern
 from engine.nodes.holds import FORGOTTEN_AFTER_S, PAUSE_FIRST_S, PAUSE_MAX_S, Holds
 from engine.tasks.words import host_of
 
@@ -59,6 +60,9 @@ class Postponed:
         poison_after_s: how long a request goes wrong beside acked ones until it is poison.
         holds: the operations and hosts that wait as a whole.
         incapable: operations that the node cannot do, since its cache is another: their rows wait.
+
+    Attributes:
+        misses_patterns: nor can it do those of a host that is a pattern.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Postponed:
         holds: Holds | None = None,
         incapable: frozenset[int] = frozenset(),
     ) -> None:
+        self.misses_patterns = False
         self.incapable = incapable
         self._now = now
         self._poison_after_s = poison_after_s
@@ -141,7 +146,7 @@ class Postponed:
 
     def is_waiting(self, operation: int, target: str) -> bool:
         """Tell whether a request may not be sent yet."""
-        if operation in self.incapable:
+        if self.cannot(operation, target):
             return True
         if (operation, target) in self._beside:
             return True
@@ -149,6 +154,10 @@ class Postponed:
         if wrong is not None and wrong.due_at > self._now():
             return True
         return self.holds.wait_s(operation, target) > 0
+
+    def cannot(self, operation: int, target: str) -> bool:
+        """Tell whether the node can do nothing of the kind."""
+        return operation in self.incapable or (self.misses_patterns and is_of_pattern(operation, target))
 
     def gone_wrong(self, operations: Collection[int]) -> set[tuple[int, str]]:
         """Return the requests of some operations that went wrong and were not acked since."""
@@ -165,7 +174,8 @@ class Postponed:
             rows: of the node, oldest first.
             oldest_at: those parked before this are returned all the same, because they are to fail.
         """
-        if not self and self.incapable.isdisjoint([row.operation for row in rows]):
+        can_all = not self.misses_patterns and self.incapable.isdisjoint([row.operation for row in rows])
+        if not self and can_all:
             return rows
         tried: set[Pair] = set()
         chosen: list[ParkedRow] = []

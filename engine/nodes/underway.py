@@ -307,4 +307,6 @@ def _nothing() -> None:
 
 
 def _is_of(host: str, pattern: str) -> bool:
-    return host.endswith(pattern[1:]) if pattern.startswith("*") else host == pattern
+    if not pattern.startswith("*"):
+        return host == pattern
+    return host.endswith(pattern[1:]) or host.rpartition(":")[0].endswith(pattern[1:])

@@ -575,6 +575,53 @@ def test_varnish_bans_a_whole_host(varnish: Cache, origin: Origin, path: str) ->
     assert [is_hit(varnish, origin, path, host=host) for host in hosts] == [False, True, True, True]
 
 
+def test_varnish_bans_what_matches_of_all_hosts_below_a_name(
+    varnish: Cache, origin: Origin, path: str
+) -> None:
+    """On any port; neither the name itself nor one that only ends alike."""
+    hosts = ("a.many.example.com", "x.y.many.example.com:81", "many.example.com", "toomany.example.com")
+    for host, rest in itertools.product(hosts, ("/a", "/b")):
+        get(varnish, path + rest, host=host)
+
+    def hits(rest: str) -> list[bool]:
+        return [is_hit(varnish, origin, path + rest, host=host) for host in hosts]
+
+    named = {"Purgeline_Ban_Hosts": "*.MANY.example.com", "Purgeline_Ban_Url": f"^{path}/a"}
+    answer = ask(varnish, "BAN", "/", **named)
+    assert (answer.status, hits("/a"), hits("/b")) == (200, [False, False, True, True], [True] * 4)
+    assert ask(varnish, "BAN", "/", Purgeline_Ban_Hosts="*.many.example.com").status == 200
+    assert hits("/b") == [False, False, True, True]
+
+
+def test_varnish_purges_a_key_of_all_hosts_below_a_name(keyed: Cache, origin: Origin, path: str) -> None:
+    """Whole keys alone, as of one host."""
+    hosts = ("a.keys.example.com", "b.keys.example.com:81", "keys.example.com", "monkeys.example.com")
+    for host, (rest, key) in itertools.product(hosts, (("/1", "red a.b"), ("/2", "reddish axb"))):
+        origin.set(host, path + rest, b"x", headers={"Surrogate-Key": key})
+        get(keyed, path + rest, host=host)
+    for key in ("red", "a.b"):
+        answer = ask(keyed, "PURGEKEY", "/", Purgeline_Keys=f"*.keys.EXAMPLE.com/{key}")
+        assert answer.status == 200
+        assert [is_hit(keyed, origin, path + "/1", host=host) for host in hosts] == [False, False, True, True]
+        assert all(is_hit(keyed, origin, path + "/2", host=host) for host in hosts)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Purgeline_Ban_Hosts", "a.example.com"),
+        ("Purgeline_Ban_Hosts", "*"),
+        ("Purgeline_Ban_Hosts", "*.a|b"),
+        ("Purgeline_Keys", "a.example.com/k"),
+        ("Purgeline_Keys", "*.example.com/a b"),
+        ("Purgeline_Keys", "*.example.com/"),
+    ],
+)
+def test_varnish_answers_400_to_a_host_pattern_that_is_none(keyed: Cache, header: str, value: str) -> None:
+    method = "BAN" if header == "Purgeline_Ban_Hosts" else "PURGEKEY"
+    assert ask(keyed, method, "/", **{header: value}).status == 400
+
+
 @pytest.mark.parametrize(
     ("host", "url", "reason"),
     [

@@ -120,12 +120,12 @@ def _prefetch_beside(dispatch: Any, share: Any, ready: list[int], parents: list[
     return []
 
 
-def _refused_whole(chosen: Any, action: str, kind: str, *, skip: bool) -> Any:
-    return _part(chosen, action, kind, skip=False)
+def _refused_whole(chosen: Any, action: str, kind: str, *, skip: bool, host_pattern: bool) -> Any:
+    return _part(chosen, action, kind, skip=False, host_pattern=host_pattern)
 
 
-def _skipped_unsaid(chosen: Any, action: str, kind: str, *, skip: bool) -> Any:
-    return _part(chosen, action, kind, skip=skip)[0], ()
+def _skipped_unsaid(chosen: Any, action: str, kind: str, *, skip: bool, host_pattern: bool) -> Any:
+    return _part(chosen, action, kind, skip=skip, host_pattern=host_pattern)[0], ()
 
 
 def _soft_at_parents(plans: Any, chosen: Any, action: str, kind: str, *, soft: bool) -> Any:

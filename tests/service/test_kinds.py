@@ -90,6 +90,25 @@ def test_varnish_bans_what_fits_and_nothing_else(
     assert versions(cache, paths, OTHER) == dict.fromkeys(paths, "v1")
 
 
+def test_a_host_pattern_takes_the_hosts_below_a_name(banning: Banning) -> None:
+    """Of a regex, those pages alone that match."""
+    origin, cache, engine = banning
+    paths = ["/news/", "/pic.jpg"]
+    hosts = ["a.many.org", "b.c.many.org", "many.org"]
+    origin.version = "v1"
+    engine.wait_for(engine.submit(hosts, kind="host"))
+    for host in hosts:
+        assert versions(cache, paths, host) == dict.fromkeys(paths, "v1")
+    origin.version = "v2"
+    assert engine.wait_for(engine.submit(["http://*.many.org/pic"], kind="regex"))["state"] == "done"
+    for host, now in zip(hosts, ("v2", "v2", "v1"), strict=True):
+        assert versions(cache, paths, host) == {"/news/": "v1", "/pic.jpg": now}
+    origin.version = "v3"
+    assert engine.wait_for(engine.submit(["*.many.org"], kind="host"))["state"] == "done"
+    for host, now in zip(hosts, ("v3", "v3", "v1"), strict=True):
+        assert versions(cache, paths, host) == dict.fromkeys(paths, now)
+
+
 @pytest.mark.parametrize(("kind", "sign"), [("prefix", "-"), ("prefix", "a"), ("regex", "a"), ("url", "-")])
 def test_varnish_takes_the_longest_target_that_the_engine_does(
     kind: str, sign: str, banning: Banning

@@ -63,6 +63,9 @@ _BY_TARGET: Final = frozenset({"nginx"})
 _BY_END: Final = frozenset({"varnish"})
 """Drivers whose shape a server behind the node can have as well, but for what it says of its connection."""
 
+_HOST_PATTERNS: Final = frozenset({"varnish"})
+"""Drivers that can purge ``*.example.com``."""
+
 ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 """Drivers whose purge of a URL drops one variant of a response with Vary: that of the purge's own headers."""
 ONE_VARIANT_NOTE: Final = (
@@ -74,6 +77,11 @@ _NO_SOFT_NOTE: Final = "soft purges are done as hard ones"
 def capabilities(node: NodeConfig) -> frozenset[Operation]:
     """Return what *node* can do."""
     return DRIVERS[node.driver].capabilities(node)
+
+
+def takes_host_patterns(node: NodeConfig) -> bool:
+    """Tell whether *node* can purge what is of all hosts below a name: ``*.example.com``."""
+    return node.driver in _HOST_PATTERNS
 
 
 def notes(node: NodeConfig) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 ``PURGE`` drops a URL with all its variants and always answers 200, cached or not. Prefix, regex and
 host are bans on ``obj.http.*``, which the ban lurker can work off in the background; surrogate keys go
-to the xkey vmod or are bans too (``key_mode``). Soft (``Purgeline-Soft: 1``) makes objects stale
-instead of dropping them; a ban cannot be soft.
+to the xkey vmod or are bans too (``key_mode``). A host pattern, ``*.example.com``, goes in headers of its
+own, ``Purgeline-Ban-Hosts`` and ``Purgeline-Keys``: a VCL that does not know them refuses it. It would take
+the pattern for a host's name, find nothing of that, and answer 200. Soft (``Purgeline-Soft: 1``) makes
+objects stale instead of dropping them; a ban cannot be soft.
 
 Refusals: 403 or 405 by the VCL, 501 by Varnish 8 for a method it does not know. A VCL without purge
 code pipes the request to the origin, whose answer cannot be told from ours by its status alone.
@@ -66,25 +68,30 @@ def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
         return url_requester(node, extra=_SOFT)
     end = f"{headers_text(node)}\r\n"
     if operation is Operation.PURGE_HOST:
-        return lambda target: f"BAN / HTTP/1.1\r\nHost: {target}\r\nPurgeline-Ban-Host: {target}\r\n{end}"
+        return lambda target: f"BAN / HTTP/1.1\r\n{_hosts(target)}{end}"
     if operation in {Operation.PURGE_KEY, Operation.SOFT_KEY}:
         return _key_requester(end if operation is Operation.PURGE_KEY else _SOFT + end)
 
     def ban(target: str) -> str:
         _, _, host, rest = target.split("/", 3)
         pattern = re.escape(rest) if operation is Operation.PURGE_PREFIX else grouped(rest)
-        return (
-            f"BAN / HTTP/1.1\r\nHost: {host}\r\nPurgeline-Ban-Host: {host}\r\n"
-            f"Purgeline-Ban-Url: ^/{pattern}\r\n{end}"
-        )
+        return f"BAN / HTTP/1.1\r\n{_hosts(host)}Purgeline-Ban-Url: ^/{pattern}\r\n{end}"
 
     return ban
+
+
+def _hosts(host: str) -> str:
+    """Return the lines that name a host, or all those of a pattern."""
+    if host.startswith("*"):
+        return f"Host: {host[2:]}\r\nPurgeline-Ban-Hosts: {host}\r\n"
+    return f"Host: {host}\r\nPurgeline-Ban-Host: {host}\r\n"
 
 
 def _key_requester(end: str) -> Callable[[str], str]:
     def make(target: str) -> str:
         host = target.partition("/")[0]
-        return f"PURGEKEY / HTTP/1.1\r\nHost: {host}\r\nPurgeline-Key: {target}\r\n{end}"
+        name = "Purgeline-Keys" if target.startswith("*") else "Purgeline-Key"
+        return f"PURGEKEY / HTTP/1.1\r\nHost: {host.removeprefix('*.')}\r\n{name}: {target}\r\n{end}"
 
     return make
 

@@ -25,6 +25,7 @@ def text(driver: str, operation: Operation, target: str, **extra: Any) -> str:
     return drivers.requester(node(driver, **extra), operation)(target)
 
 
+BANS = "BAN / HTTP/1.1\r\nHost: example.com\r\nPurgeline-Ban-Hosts: *.example.com\r\n"
 BAN = "BAN / HTTP/1.1\r\nHost: img.example.com\r\nPurgeline-Ban-Host: img.example.com\r\n"
 
 
@@ -94,6 +95,27 @@ BAN = "BAN / HTTP/1.1\r\nHost: img.example.com\r\nPurgeline-Ban-Host: img.exampl
             BAN + "Purgeline-Ban-Url: ^/a\\.b/c\\?\r\n\r\n",
         ),
         ("varnish", "PURGE_HOST", "img.example.com", {}, BAN + "\r\n"),
+        (
+            "varnish",
+            "PURGE_HOST",
+            "*.example.com",
+            {},
+            BANS + "\r\n",
+        ),
+        (
+            "varnish",
+            "PURGE_REGEX",
+            "http://*.example.com/a|b",
+            {},
+            BANS + "Purgeline-Ban-Url: ^/(?:a|b)\r\n\r\n",
+        ),
+        (
+            "varnish",
+            "PURGE_KEY",
+            "*.a.com/k",
+            {},
+            "PURGEKEY / HTTP/1.1\r\nHost: a.com\r\nPurgeline-Keys: *.a.com/k\r\n\r\n",
+        ),
         (
             "varnish",
             "PURGE_KEY",

@@ -103,6 +103,16 @@ def test_a_stored_plan_keeps_its_nodes_and_says_what_they_lack() -> None:
     assert now.stored(plan.key, plan.text) is stored, "it is read once"
 
 
+def test_a_stored_purge_of_a_host_pattern_waits_where_the_cache_does_not_know_it() -> None:
+    plan = topology("varnish").plan(kind="host", host_pattern=True)
+    now = topology("nginx", n0={"wildcard": True})
+    [pattern], [host] = (
+        now.stored(plan.key, plan.text, host_pattern=is_one).steps for is_one in (True, False)
+    )
+    assert pattern.lacks.startswith("incapable: nginx")
+    assert not host.lacks
+
+
 def test_a_soft_purge_stays_with_a_cache_that_has_none_because_it_gets_a_hard_one() -> None:
     plan = topology("varnish").plan(soft=True)
     [step] = topology("nginx").stored(plan.key, plan.text).steps

@@ -31,6 +31,22 @@ class Bench:
         return pause_s
 
 
+def test_a_purge_of_a_host_pattern_waits_where_the_cache_is_one_that_does_not_know_it() -> None:
+    postponed = Bench().postponed
+    host, key, regex = (
+        ParkedRow("k", 1.0, "n", int(operation), target, "t", "", 1.0)
+        for operation, target in (
+            (Operation.PURGE_HOST, "*.a.com"),
+            (Operation.PURGE_HOST, "a.com"),
+            (Operation.PURGE_URL, URL),
+        )
+    )
+    assert postponed.sendable([host, key, regex]) == [host, key, regex]
+    postponed.misses_patterns = True
+    assert postponed.sendable([host, key, regex]) == [key, regex]
+    assert postponed.is_waiting(Operation.PURGE_HOST, "*.a.com")
+
+
 def test_pauses_grow_to_their_limit() -> None:
     bench = Bench()
     pauses = [bench.goes_wrong() or 0 for _ in range(12)]

@@ -46,6 +46,11 @@ def test_targets_are_normalised_and_kept_once_in_the_clients_order() -> None:
         ("host", "https://a.com:443/", "a.com"),
         ("host", "a.com:8080", "a.com:8080"),
         ("host", "[::1]", "[::1]"),
+        ("host", "*.A.com", "*.a.com"),
+        ("host", "http://*.a.com:80/", "*.a.com"),
+        ("key", "*.A.com/k", "*.a.com/k"),
+        ("key", {"host": "*.bücher.example", "key": "*"}, "*.xn--bcher-kva.example/*"),
+        ("regex", "http://*.A.com/.*\\.jpg$", "http://*.a.com/.*\\.jpg$"),
     ],
 )
 def test_each_kind_has_its_stored_form_and_storing_it_again_changes_nothing(
@@ -53,6 +58,21 @@ def test_each_kind_has_its_stored_form_and_storing_it_again_changes_nothing(
 ) -> None:
     assert stored_of({"kind": kind, "targets": [target]}) == [stored]
     assert stored_of({"kind": kind, "targets": [stored]}) == [stored]
+
+
+@pytest.mark.parametrize("pattern", ["*", "*a.com", "a.*.com", "*.*.com", "*.a.com:81", "*.[::1]", "*."])
+@pytest.mark.parametrize(("kind", "target"), [("host", "{}"), ("key", "{}/k"), ("regex", "http://{}/.*")])
+def test_a_host_pattern_is_a_star_and_a_name(pattern: str, kind: str, target: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        stored_of({"kind": kind, "targets": [target.format(pattern)]})
+    assert caught.value.status == 422
+    assert "host" in caught.value.detail
+
+
+@pytest.mark.parametrize("kind", ["url", "prefix"])
+def test_a_url_names_one_host(kind: str) -> None:
+    with pytest.raises(RequestError, match="is not a valid host name"):
+        stored_of({"kind": kind, "targets": ["http://*.a.com/a"]})
 
 
 def test_a_host_outside_the_sites_is_refused_wherever_it_stands() -> None:

@@ -193,6 +193,16 @@ def test_a_kind_is_refused_by_the_names_of_the_nodes_that_cannot_do_it() -> None
         assert ("on_incapable" in caught.value.detail) == (kind != Kind.KEY), "told where it would help"
 
 
+def test_a_host_pattern_goes_to_varnish_alone() -> None:
+    one = mixed("varnish", "nginx")
+    assert len(one.plan(kind=Kind.HOST).steps) == 2
+    with pytest.raises(RequestError, match=r"purge by host of a host pattern cannot be done by n \(nginx\);"):
+        one.plan(kind=Kind.HOST, host_pattern=True)
+    plan = one.plan(kind=Kind.HOST, host_pattern=True, skip=True)
+    assert [step.node for step in plan.steps] == ["v"]
+    assert plan.skipped == (Skipped("n", "nginx, as configured, cannot purge by host of a host pattern"),)
+
+
 def test_nodes_that_cannot_do_it_are_skipped_where_the_task_says_so() -> None:
     plan = mixed("varnish", "nginx", "squid").plan(kind=Kind.REGEX, skip=True)
     assert [step.node for step in plan.steps] == ["v"]

@@ -80,6 +80,9 @@ def prefetch(*targets: str, task_id: str = "fetch") -> list[Item]:
         (Operation.PURGE_HOST, "a.com", True),
         (Operation.PURGE_HOST, "b.com", False),
         (Operation.PURGE_HOST, "*.com", True),
+        (Operation.PURGE_HOST, "*.a.com", False),
+        (Operation.PURGE_REGEX, "http://*.com/x.*", True),
+        (Operation.PURGE_KEY, "*.com/news", True),
         (Operation.PURGE_REGEX, "http://a.com/x.*", True),
         (Operation.PURGE_REGEX, "http://b.com/.*", False),
         (Operation.PURGE_KEY, "a.com/news", True),
@@ -92,6 +95,13 @@ def test_a_purge_covers_a_prefetch_by_what_it_names(
     place = Place(Clock())
     place.fetches.begin(prefetch(URL))
     assert place.covered_by(operation, target) is covers
+
+
+def test_a_host_pattern_covers_every_port() -> None:
+    place = Place(Clock())
+    place.fetches.begin(prefetch("http://a.com:8080/"))
+    assert place.covered_by(Operation.PURGE_HOST, "*.com")
+    assert not place.covered_by(Operation.PURGE_HOST, "a.com")
 
 
 def test_nothing_is_kept_of_prefetches_that_have_ended() -> None:

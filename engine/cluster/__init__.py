@@ -2,8 +2,8 @@
 
 What lives here: `Cluster` (from `join` to `leave`), `Membership`, `Rounds` (the regular work: `Watch`,
 `Takeover`, `Leader`), `ReplicationWatch`, `Inbox`, `QueueClaims` (whose is a node's delay queue),
-`FetchRegister` (prefetches that engines have under way: `fetch_writer`, `fetch_looks`, `fetch_mirror`), and
-their threads.
+`KeptElsewhere` (rows in the memory of other engines), `FetchRegister` (prefetches that engines have under
+way: `fetch_writer`, `fetch_looks`, `fetch_mirror`), and their threads.
 
 It may import delivery, notify, saver, store, observe and what lies below; not intake, which is on its floor.
 What begins with tasks that are taken over is handed in (`takeover.Rows`).

@@ -15,7 +15,7 @@ from engine.cluster.process_mark import has_ended
 from engine.store.redis.members import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from engine.base.clock import SteadyClock
     from engine.cluster.threads import Threads
@@ -34,6 +34,7 @@ class Membership:
         clock: follows the store's, so that all engines go by one.
         ttl_s: an engine that was not heard of for so long is dead.
         is_draining: whether this engine is about to end.
+        kept: rows that its tasks keep in memory, as `About` says it.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Membership:
         clock: SteadyClock,
         ttl_s: float,
         is_draining: Callable[[], bool],
+        kept: Callable[[], tuple[int, dict[str, int]]],
     ) -> None:
         self._members = members
         self._threads = threads
@@ -52,11 +54,14 @@ class Membership:
         self._clock = clock
         self._ttl_s = ttl_s
         self._is_draining = is_draining
+        self._kept = kept
+        self._said: dict[str, About] = {}
         self._loop = asyncio.get_running_loop()
         self._beat_at = -1e9  # when the last beat that was answered began
         self._steady_since = 0.0
         self.consumer = members.store.consumer
         self.view = View()
+        self.is_news = asyncio.Event()  #: set when the others should hear of this engine before its time
 
     def __repr__(self) -> str:
         return f"<Membership of {len(self.view.members)} engines, as {self.consumer}>"
@@ -82,8 +87,8 @@ class Membership:
             StoreError: the store cannot be read or written.
         """
         began = self._loop.time()
-        self._about.is_draining = self.is_draining
-        view = await self._threads.call(self._members.beat, self._about, may_lead=True)
+        self.is_news.clear()
+        view = await self._tell()
         if began - self._beat_at > self._ttl_s * _GAP:
             self._steady_since = began
         self._beat_at = began
@@ -91,7 +96,7 @@ class Membership:
         self._about.clock_ahead_s = view.clock_ahead_s
         if view.leader != self.view.leader and view.leader:
             logger.info("engine {} leads, number {}", view.leader, view.fence)
-        self.view = view
+        self._see(view)
 
     async def look(self) -> None:
         """Learn who lives now, between two beats.
@@ -99,7 +104,24 @@ class Membership:
         Raises:
             StoreError: the store cannot be read or written.
         """
-        self.view = await self._threads.call(self._members.beat, self._about, may_lead=True)
+        self._see(await self._tell())
+
+    async def _tell(self) -> View:
+        self._about.is_draining = self.is_draining
+        self._about.kept_count, self._about.keeps = self._kept()
+        return await self._threads.call(self._members.beat, self._about, may_lead=True)
+
+    def _see(self, view: View) -> None:
+        self.view = view
+        said, self._said = self._said, {}
+        for member in view.members:
+            if member.consumer != self.consumer:
+                last = said.get(member.consumer, member.about)
+                self._said[member.consumer] = last if member.has_left else member.about
+
+    def said(self) -> Mapping[str, About]:
+        """Return what each other engine said of itself last, also those that left something behind."""
+        return self._said
 
     async def leave(self) -> None:
         """Say goodbye.

@@ -79,9 +79,11 @@ class Rounds:
             StoreError: the store cannot be read or written.
         """
         depths = await self._threads.call(self._members.store.depths)
-        for name, depth in depths.items():
-            if depth.ready and name in nodes:
-                nodes[name].start_probe()
+        waited_for = {name for name, depth in depths.items() if depth.ready}
+        for about in self._membership.said().values():
+            waited_for.update(about.keeps)
+        for name in waited_for & nodes.keys():
+            nodes[name].start_probe()
         self._redelivery.refresh(depths)
         await self._watch.look()
 

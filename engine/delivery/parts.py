@@ -50,6 +50,7 @@ class Delivery:
     late: LateResults
     redelivery: Redelivery
     host_rows: HostRows
+    kept: KeptRows
     sweep: Sweep
     dispatch: Dispatch
     events: NodeEvents
@@ -113,6 +114,7 @@ def build_delivery(
         late=late,
         redelivery=redelivery,
         host_rows=host_rows,
+        kept=kept,
         sweep=_make_sweep(around, queues, late, redelivery, ttl_s),
         dispatch=_make_dispatch(around, endings, parking, gone, touched),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),

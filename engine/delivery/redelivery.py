@@ -302,7 +302,7 @@ class Redelivery:
             return await self._nothing_left(node)
         self._queues.note_oldest(node.name, min(rows[0].parked_at for rows in chunks if rows))
         if node.state is NodeState.RETURNING and sum(map(len, chunks)) < CHUNK_ROWS:
-            self._catch_up(node)
+            await self._catch_up(node)
         for saver, rows in zip(self._savers.savers, chunks, strict=True):
             if not rows:
                 continue
@@ -328,9 +328,9 @@ class Redelivery:
                 break  # the node went down, and may be back by now: ask again
         return True
 
-    def _catch_up(self, node: Node) -> bool:
+    async def _catch_up(self, node: Node) -> bool:
         """Keep new subtasks back: the last rows are sent. False: tasks keep more that is in no queue yet."""
-        if self._kept.has_for(node):
+        if await self._kept.has_for(node) or node.state is not NodeState.RETURNING:
             return False
         node.health.catch_up()
         return True
@@ -340,7 +340,7 @@ class Redelivery:
         if self._queues.is_coming(node.name):
             await self._savers.flushed()  # then the rows that come can be read
         elif node.state is NodeState.RETURNING:
-            if not self._catch_up(node):  # else one more look, with new ones kept back
+            if not await self._catch_up(node):  # else one more look, with new ones kept back
                 node.begin_delivery()  # what keeps rows may wait for subtasks of this node
                 await asyncio.sleep(_OTHERS_S)
         elif node.state is NodeState.CATCHING_UP:

@@ -20,6 +20,7 @@ from engine.cluster.claims import QueueClaims
 from engine.cluster.cluster import Cluster
 from engine.cluster.fetch_register import FetchRegister
 from engine.cluster.inbox import Inbox
+from engine.cluster.kept_elsewhere import KeptElsewhere
 from engine.cluster.leader import Leader
 from engine.cluster.membership import Membership
 from engine.cluster.process_mark import process_mark
@@ -128,10 +129,7 @@ def make_cluster(
     settings = core.config.store
     [saver] = core.savers.savers
     members, threads = Members(shared.store, settings.takeover_s), Threads()
-    about = _about(shared.name, core.config)
-    membership = Membership(
-        members, threads, about, clock=core.clock, ttl_s=settings.takeover_s, is_draining=is_draining
-    )
+    membership = _membership(shared, members, threads, core=core, delivery=delivery, is_draining=is_draining)
     claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads, membership)
     duties = _duties(membership, members, threads, core=core, delivery=delivery, rows=rows)
     redelivery, touched = delivery.redelivery, delivery.touched
@@ -157,6 +155,30 @@ def make_cluster(
         on_alert=core.on_alert,
         ttl_s=settings.takeover_s,
     )
+
+
+def _membership(
+    shared: SharedStore,
+    members: Members,
+    threads: Threads,
+    *,
+    core: Core,
+    delivery: Delivery,
+    is_draining: Callable[[], bool],
+) -> Membership:
+    """Return this engine among the others, which hear of rows that its tasks keep, as it does of theirs."""
+    kept = delivery.kept
+    membership = Membership(
+        members,
+        threads,
+        _about(shared.name, core.config),
+        clock=core.clock,
+        ttl_s=core.config.store.takeover_s,
+        is_draining=is_draining,
+        kept=lambda: (kept.count, kept.told(core.nodes)),
+    )
+    kept.elsewhere, kept.on_first = KeptElsewhere(membership).has_for, membership.is_news.set
+    return membership
 
 
 def _fetches(shared: SharedStore, core: Core) -> FetchRegister:

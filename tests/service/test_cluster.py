@@ -98,6 +98,10 @@ def consumers(engine: EngineProcess, state: str = "alive") -> list[dict[str, Any
     return [one for one in engine.get("/v1/engine/cluster")["engines"] if one["state"] == state]
 
 
+def is_ready(engine: EngineProcess) -> bool:
+    return bool(engine.node("edge-1")["state"] == "ready")
+
+
 def test_an_id_is_one_task_on_every_engine(engines: Engines, edge: FakeNode) -> None:
     one, other = engines.start("one"), engines.start("other")
     edge.stop()
@@ -226,7 +230,7 @@ def test_rows_of_a_dead_node_are_delivered_once_by_whoever_reaches_it(
 def test_a_node_is_not_ready_before_it_has_what_tasks_at_work_keep_for_it(
     tmp_path: Path, redis: RedisServer, edge: FakeNode
 ) -> None:
-    """Of a task that waits for another cache the rows are in no queue yet."""
+    """Of a task that waits for another cache the rows are in no queue yet. All engines wait for them."""
     with FakeNode() as slow:
         gate = Gate(slow)
         tables = [fake_table(node.url, name=f"edge-{place}") for place, node in enumerate((edge, slow), 1)]
@@ -234,19 +238,22 @@ def test_a_node_is_not_ready_before_it_has_what_tasks_at_work_keep_for_it(
         with contextlib.ExitStack() as stack:
             stack.callback(made.stop)
             stack.callback(gate.open)
-            engine = made.start("one")
+            one, other = made.start("one"), made.start("other")
             edge.stop()
-            engine.wait_for(engine.submit([URL + "first"], nodes=["edge-1"], id="first"), "partial")
-            at_work = engine.submit([URL + "kept"])
-            wait_until(lambda: engine.task(at_work)["delayed"] == 1, what="the row")
+            for engine in (one, other):
+                engine.wait_for(engine.submit([URL + "first"], nodes=["edge-1"]), "partial")
+            at_work = one.submit([URL + "kept"])
+            wait_until(lambda: one.task(at_work)["delayed"] == 1, what="the row")
             edge.start()
-            engine.wait_for("first")
-            assert engine.wait_for(engine.submit([URL + "new"], nodes=["edge-1"]))["state"] == "done"
-            assert engine.node("edge-1")["state"] == "returning"
+            third = made.start("third")
+            for engine in (one, other, third):
+                assert engine.wait_for(engine.submit([URL + "new"], nodes=["edge-1"]))["state"] == "done"
+                assert engine.node("edge-1")["state"] == "returning", engine
             gate.open()
-            wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")
-            assert URL + "kept" in edge.urls
-            assert engine.wait_for(at_work)["state"] == "done"
+            for engine in (one, other, third):
+                wait_until(partial(is_ready, engine), what="the node being ready")
+                assert URL + "kept" in edge.urls
+            assert one.wait_for(at_work)["state"] == "done"
 
 
 def test_a_task_is_cancelled_on_an_engine_that_does_not_have_it(engines: Engines, edge: FakeNode) -> None:

@@ -48,6 +48,8 @@ class About(msgspec.Struct):
     nodes: list[str] = []
     is_draining: bool = False  #: it takes no more work over
     clock_ahead_s: float = 0.0  #: of the store's; less than 0: it is behind
+    kept_count: int = 0  #: so often did a task of it begin to keep rows of a node in memory
+    keeps: dict[str, int] = {}  #: node that it cannot reach → that count at the oldest task which keeps some
 
 
 class Member(msgspec.Struct):

@@ -11,6 +11,7 @@ from engine.cluster.cluster import Cluster
 from engine.cluster.inbox import Inbox
 from engine.cluster.rounds import Duties, Rounds
 from engine.errors import StoreError
+from engine.store.redis.members import About
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Task
 
@@ -31,6 +32,7 @@ class World:
         self.is_leader = False
         self.failed_at = -1e9
         self.clock_ahead_s = 0.0
+        self.is_news = asyncio.Event()
         self.regions = RegionMap(4)
         self.store = self
         self.saved: list[dict[str, bytes]] = []
@@ -100,6 +102,9 @@ class World:
         if self.error is not None:
             raise self.error
 
+    def said(self) -> dict[str, About]:
+        return {"other": About(keeps={"e3": 1, "unknown": 1})}
+
     def leads(self) -> bool:
         return self.is_leader
 
@@ -147,7 +152,7 @@ class World:
 @contextlib.asynccontextmanager
 async def joined() -> AsyncIterator[World]:
     world = World()
-    nodes: Any = {"e1": world, "e2": world}
+    nodes: Any = {"e1": world, "e2": world, "e3": world}
     await world.cluster.join(nodes)
     try:
         async with asyncio.timeout(20):
@@ -157,8 +162,9 @@ async def joined() -> AsyncIterator[World]:
 
 
 async def test_it_joins_before_it_takes_over_and_waits_for_nodes_that_have_rows() -> None:
+    """In the store, or kept by another engine's tasks."""
     async with joined() as world:
-        assert world.log == ["join", "see fetches", "probe", "refresh", "look"]
+        assert world.log == ["join", "see fetches", "probe", "probe", "refresh", "look"]
 
 
 async def test_it_says_goodbye_when_nothing_is_claimed_any_more() -> None:

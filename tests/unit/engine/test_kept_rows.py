@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.delivery.kept_rows import KeptRows
+from engine.nodes.health import NodeState
 from engine.tasks.records import Parked
 from engine.tasks.task import Task
 from engine.tasks.words import Operation
@@ -18,6 +19,7 @@ class Node:
     """A node that waits with, or holds, one URL each."""
 
     name = "edge-1"
+    state = NodeState.RETURNING
 
     def __init__(self) -> None:
         self.postponed = self.holds = self
@@ -42,11 +44,37 @@ def row(target: str = "http://a/", operation: int = PURGE, after: str = "", node
     return Parked(node, operation, target, "t", after, 0.0)
 
 
-def test_a_purge_that_could_be_sent_holds_it_back_until_its_task_lets_go() -> None:
+async def test_a_purge_that_could_be_sent_holds_it_back_until_its_task_lets_go() -> None:
     keeper, task, node = kept(row("http://held/"), row(node="edge-2"), row())
-    assert keeper.has_for(node)
+    assert await keeper.has_for(node)
     keeper.let_go(task)
-    assert not keeper.has_for(node)
+    assert not await keeper.has_for(node)
+
+
+async def test_what_other_engines_keep_holds_it_back() -> None:
+    keeper, _, node = kept()
+
+    async def elsewhere(asked: Any) -> bool:
+        return asked is node
+
+    keeper.elsewhere = elsewhere
+    assert await keeper.has_for(node)
+
+
+def test_others_are_told_of_the_oldest_task_that_keeps_rows_of_a_node_that_is_not_ready() -> None:
+    news: list[str] = []
+    keeper = KeptRows()
+    keeper.on_first = lambda: news.append("first")
+    for rows in ([row("http://held/")], [row(), row(node="gone")], [row()]):
+        task = Task.internal([], owner=None, task_id="t")
+        task.parked = rows
+        for one in rows:
+            keeper.keep(one.node, task)
+    node: Any = Node()
+    assert news == ["first", "first"]
+    assert (keeper.count, keeper.told({"edge-1": node})) == (4, {"edge-1": 2, "gone": 3})
+    node.state = NodeState.READY
+    assert keeper.told({"edge-1": node}) == {"gone": 3}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +87,6 @@ def test_a_purge_that_could_be_sent_holds_it_back_until_its_task_lets_go() -> No
         row(node="edge-2"),
     ],
 )
-def test_what_would_not_be_sent_does_not(other: Parked) -> None:
+async def test_what_would_not_be_sent_does_not(other: Parked) -> None:
     keeper, _, node = kept(other)
-    assert not keeper.has_for(node)
+    assert not await keeper.has_for(node)

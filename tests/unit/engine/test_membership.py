@@ -59,7 +59,13 @@ class Engine:
         threads: Any = Inline()
         about = About(process=process_mark(os.getpid()))
         self.membership = Membership(
-            recorder, threads, about, clock=SteadyClock(), ttl_s=TTL_S, is_draining=lambda: self.is_draining
+            recorder,
+            threads,
+            about,
+            clock=SteadyClock(),
+            ttl_s=TTL_S,
+            is_draining=lambda: self.is_draining,
+            kept=lambda: (0, {}),
         )
 
     async def steady(self, clock: Clock) -> Membership:
@@ -129,3 +135,16 @@ async def test_the_others_see_whether_this_engine_drains() -> None:
     engine.is_draining = True
     await engine.membership.beat()
     assert engine.members.beats == [False, True]
+
+
+async def test_what_an_engine_kept_is_known_until_what_it_left_is_taken() -> None:
+    other = member("other")
+    other.about.keeps = {"e1": 3}
+    engine = Engine(other)
+    await engine.membership.beat()
+    engine.members.view = View("", 4, [member("other", has_left=True)])
+    await engine.membership.look()
+    assert engine.membership.said()["other"].keeps == {"e1": 3}
+    engine.members.view = View("", 4, [])
+    await engine.membership.beat()
+    assert engine.membership.said() == {}

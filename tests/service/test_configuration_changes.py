@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -220,3 +222,52 @@ def test_an_engine_with_another_configuration_takes_over_what_it_does_not_know(t
             task = three.wait_for(task_id)
             assert (task["state"], task["counter"], task["failed"], task["total"]) == ("failed", 2, 1, 3)
             assert [request.method for request in other.requests] == ["BAN"]
+
+
+def two_engines(folder: Path, redis: RedisServer, stays: FakeNode, goes: FakeNode, **settings: Any) -> Any:
+    """Return two engines of one store, of which the first one alone knows a node; *settings*: the other's."""
+    tables = f'[store]\nurl = "{redis.url}"\ntakeover_s = 1\n' + fake_table(stays.url, name="stays")
+    (folder / "one").mkdir()
+    (folder / "two").mkdir()
+    knows = EngineProcess(folder / "one", tables + fake_table(goes.url, name="goes"), name="one")
+    return knows, EngineProcess(folder / "two", tables, name="two", **settings)
+
+
+@pytest.mark.redis
+def test_rows_of_a_node_wait_while_the_one_engine_that_knows_it_is_away(tmp_path: Path) -> None:
+    goes = away()
+    with FakeNode() as stays, RedisServer(tmp_path) as redis:
+        knows, other = two_engines(tmp_path, redis, stays, goes)
+        with other, knows:
+            ids = submit_both(knows)
+            assert knows.stop() == 0
+            for task_id in ids:
+                wait_until(partial(says, other, task_id, "goes", "gone: not configured since 20"), what="why")
+                waiting = other.task(task_id)
+                assert (waiting["counter"], waiting["delayed"], waiting["failed"]) == (1, 1, 0)
+            with goes:
+                knows.start()
+                for task_id in ids:
+                    task = other.wait_for(task_id)
+                    assert (task["state"], task["counter"], task["total"]) == ("done", 2, 2)
+            assert sorted(goes.urls) == [f"{FAR}/due/", f"{FAR}/long/"]
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+def test_rows_of_a_node_fail_when_the_one_engine_that_knows_it_is_away_for_too_long(tmp_path: Path) -> None:
+    goes = away()
+    with FakeNode() as stays, RedisServer(tmp_path) as redis:
+        knows, other = two_engines(tmp_path, redis, stays, goes, gone_after_s=3)
+        with other, knows:
+            ids = submit_both(knows)
+            knows.kill()
+            for task_id in ids:
+                task = other.wait_for(task_id)
+                assert (task["state"], task["counter"], task["failed"], task["total"]) == ("failed", 1, 1, 2)
+                reason = re.fullmatch(
+                    r"gone: not configured since (\S+), longer than gone_after_s \(3 s\)",
+                    task["errors"][-1]["reason"],
+                )
+                assert reason is not None
+                assert task["updated_at"] - datetime.fromisoformat(reason[1]).timestamp() >= 2.5

@@ -3,7 +3,9 @@
 Clients without pause hand tasks in; caches write down every purge they get. Meanwhile engines are killed one
 after the other, Redis is restarted and killed, a cache is away. At the end each task that was accepted has to
 be ``done`` for whichever engine is asked, each of its targets has to have reached every cache, and each purge
-that came twice has to have a reason: a fault between the two that explains it.
+that came twice has to have a reason: a fault between the two that explains it. With ``--files differ`` some
+engines' files lack a cache, and each engine that starts again has the other file: a rolling change. A task
+goes to what its total said when it was accepted, whoever works it, and its total never changes.
 
 ``python -m tests.rigs.cluster_checker --seconds 300 --engines 3`` makes a long run and prints what it saw;
 the suite's version is in ``test_cluster_checker``.
@@ -11,6 +13,8 @@ the suite's version is in ``test_cluster_checker``.
 
 import argparse
 import contextlib
+import os
+import signal
 import sys
 import tempfile
 import time
@@ -24,10 +28,14 @@ from tests.fakes.log_cache import LogCache, Repeat
 from tests.rigs.cluster_load import Clients, Seen, never_came, wait_until_settled
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
+from tests.rigs.supervised_engine import SupervisedEngine
 
 NODES = ("edge-1", "edge-2")
 STORES = ("sqlite", "redis", "sentinel", "cluster")
+FILES = ("same", "differ")
+WAYS = ("kill", "stop", "pause", "hup")
 
+LEAVING_S = 3.0  #: after a reload the old worker is there for a while
 SEEN_LIMIT = 10  #: how many of what is wrong are shown
 
 
@@ -49,15 +57,24 @@ class Plan:
     clients: int = 12
     store: str = "redis"
     fsync: str = "everysec"
+    files: str = "same"  #: of the engines; or they *differ*
+    ways: str = "kill"  #: how engines go, in turn: `WAYS`, with commas; ``hup`` goes with ``stop`` only
     kill_every_s: float = 10.0
     dead_for_s: float = 5.0  #: how long a killed engine stays away
+    drain_timeout_s: float = 10.0
     redis_restarts: int = 2  #: the first in order, the second by kill -9, and so on
     redis_away_s: float = 1.0
     cache_down_at_s: float = 60.0
     cache_down_for_s: float = 60.0
+    cache_delay_s: float = 0.0  #: before each answer of the last cache
     pause_s: float = 0.0  #: of a client between two tasks
     settle_timeout_s: float = 120.0
     engine_keys: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ways = set(self.ways.split(","))
+        if not ways <= set(WAYS) or ("hup" in ways and not ways <= {"hup", "stop"}):
+            raise ValueError(f"ways are of {WAYS}, and hup goes with stop only: {self.ways}")
 
 
 @dataclass
@@ -86,7 +103,7 @@ class Report:
         restarts = f"Redis restarted {kinds['redis']} times, {kinds['cache']} cache away"
         gap = f"longest time without an accept {seen.longest_gap_s:.2f} s"
         lines = [
-            f"ran {self.seconds:.0f} s: {kinds['engine']} engines killed, {restarts}",
+            f"ran {self.seconds:.0f} s: {kinds['engine']} engines away, {restarts}",
             f"accepted {len(seen.accepted)}, settled {self.states['done']}, lost {len(self.lost)}",
             f"states {dict(self.states)}, the last {self.settled_after_s:.1f} s after the load",
             f"purges {self.purges}, again {self.again.total()}: {dict(self.again)}",
@@ -121,18 +138,22 @@ class Run:
         self._redis: RedisServer | SentinelGroup | RedisCluster | None = None
         self._engines: list[EngineProcess] = []
         self._caches: list[LogCache] = []
+        self._knows_all = [plan.files == "same" or number % 2 == 0 for number in range(plan.engines)]
+        self._ways = plan.ways.split(",")
 
     def __enter__(self) -> Self:
         with self._stack:
             if self.plan.store != "sqlite":
-                kind = {"redis": RedisServer, "sentinel": SentinelGroup, "cluster": RedisCluster}
+                servers = {"redis": RedisServer, "sentinel": SentinelGroup, "cluster": RedisCluster}
                 self._redis = self._stack.enter_context(
-                    kind[self.plan.store](self._folder, fsync=self.plan.fsync)
+                    servers[self.plan.store](self._folder, fsync=self.plan.fsync)
                 )
             addresses = [f"127.0.0.{number + 1}" for number in range(self.plan.engines)]
             self._caches = [self._stack.enter_context(LogCache(name, addresses)) for name in NODES]
+            self._caches[-1].delay_s = self.plan.cache_delay_s
+            kind = SupervisedEngine if "hup" in self._ways else EngineProcess
             for number in range(self.plan.engines):
-                engine = EngineProcess(self._make(number), self._tables(number), **self._keys(number))
+                engine = kind(self._make(number), self._tables(number), **self._keys(number))
                 self._stack.callback(engine.stop)
                 self._engines.append(engine)
                 engine.start()
@@ -149,11 +170,13 @@ class Run:
 
     def _keys(self, number: int) -> dict[str, Any]:
         name = {} if self._redis is None else {"name": f"engine-{number}"}
-        return {"due_s": 30, "drain_timeout_s": 10, **name, **self.plan.engine_keys}
+        drain_timeout_s = self.plan.drain_timeout_s
+        return {"due_s": 30, "drain_timeout_s": drain_timeout_s, **name, **self.plan.engine_keys}
 
     def _tables(self, number: int) -> str:
         store = f'[store]\nurl = "{self._redis.url}"\n' if self._redis is not None else ""
-        nodes = "".join(fake_table(cache.url(number), name=cache.name) for cache in self._caches)
+        caches = self._caches if self._knows_all[number] else self._caches[:-1]
+        nodes = "".join(fake_table(cache.url(number), name=cache.name) for cache in caches)
         return store + '[[layer]]\nname = "edge"\n' + nodes
 
     def check(self) -> Report:
@@ -177,13 +200,16 @@ class Run:
             seconds=ended - began,
             seen=seen,
             states=states,
-            lost=lost + never_came(seen.accepted, self._caches),
+            lost=lost + never_came(seen.accepted, self._caches, known_to_all=self._known_to_all()),
             purges=sum(cache.total for cache in self._caches),
             again=again,
             unexplained=unexplained,
             settled_after_s=settled_after_s,
             faults=self.faults,
         )
+
+    def _known_to_all(self) -> int:
+        return len(self._caches) - (self.plan.files == "differ")
 
     # Faults
 
@@ -200,9 +226,9 @@ class Run:
         kills = int((plan.seconds - 1) / plan.kill_every_s) if plan.kill_every_s else 0
         for count in range(kills):
             number, at_s = count % plan.engines, (count + 1) * plan.kill_every_s
-            yield at_s, self._fault("engine", number, self._engines[number].kill, "down")
-            start = self._engines[number].start
-            yield at_s + plan.dead_for_s, self._fault("engine", number, start, "up")
+            down, up = self._engine_acts(number, self._ways[count % len(self._ways)])
+            yield at_s, self._fault("engine", number, down, "down")
+            yield at_s + plan.dead_for_s, self._fault("engine", number, up, "up")
         for count in range(plan.redis_restarts if self._redis is not None else 0):
             at_s = plan.seconds * (count + 1) / (plan.redis_restarts + 1) + 0.37 * plan.kill_every_s
             down, up = self._redis_acts(is_kill=bool(count % 2))
@@ -212,6 +238,30 @@ class Run:
             at_s = plan.cache_down_at_s
             yield at_s, self._fault("cache", 0, self._caches[0].down, "down")
             yield at_s + plan.cache_down_for_s, self._fault("cache", 0, self._caches[0].up, "up")
+
+    def _engine_acts(self, number: int, way: str) -> tuple[Callable[[], object], Callable[[], None]]:
+        """Return how an engine goes, and how it comes back: with the other file, where these differ."""
+        engine = self._engines[number]
+
+        def change() -> None:
+            if self.plan.files == "differ":
+                self._knows_all[number] = not self._knows_all[number]
+                engine.configure(self._tables(number))
+
+        def start() -> None:
+            change()
+            engine.start()
+
+        def hang_up() -> None:
+            assert isinstance(engine, SupervisedEngine)
+            change()
+            engine.hang_up()
+
+        if way == "hup":
+            return lambda: None, hang_up
+        if way == "pause":
+            return lambda: os.kill(engine.pid, signal.SIGSTOP), lambda: os.kill(engine.pid, signal.SIGCONT)
+        return (engine.kill if way == "kill" else engine.stop), start
 
     def _redis_acts(self, *, is_kill: bool) -> tuple[Callable[[], None], Callable[[], None]]:
         servers: list[RedisServer] = []
@@ -234,7 +284,7 @@ class Run:
 
         return down, up
 
-    def _fault(self, kind: str, index: int, act: Callable[[], None], way: str) -> Callable[[], None]:
+    def _fault(self, kind: str, index: int, act: Callable[[], object], way: str) -> Callable[[], None]:
         """Return *act* that also writes down when it was."""
 
         def do() -> None:
@@ -276,9 +326,9 @@ class Run:
                 if (fault.kind, fault.number) == (kind, index)
             )
 
-        if was("engine", repeat.before):
+        if was("engine", repeat.before, LEAVING_S if "hup" in self._ways else 0.0):
             whose = "its own" if repeat.before == repeat.sender else "another engine's"
-            return f"in the work of a killed engine, {whose} restart or takeover"
+            return f"in the work of an engine that was away, {whose} restart or takeover"
         if was("cache", cache, 1.0):
             return "the cache broke the connection before it answered"
         if was("redis", 0, 5.0):
@@ -291,8 +341,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests.rigs.cluster_checker", description=__doc__)
     plan = Plan()
     for name, value in vars(plan).items():
-        if name == "store":
-            parser.add_argument("--store", choices=STORES, default=plan.store)
+        if name in {"store", "files"}:
+            choices = STORES if name == "store" else FILES
+            parser.add_argument(f"--{name}", choices=choices, default=value)
         elif isinstance(value, int | float | str):
             flag = "--" + name.removesuffix("_s").replace("_", "-")
             parser.add_argument(flag, dest=name, type=type(value), default=value)

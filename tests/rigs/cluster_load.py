@@ -28,6 +28,7 @@ class Task(NamedTuple):
 
     id: str
     numbers: range
+    total: int = 0  #: subtasks, as the engine said when it accepted the task
 
 
 @dataclass
@@ -126,16 +127,18 @@ class Clients:
             await asyncio.sleep(0.05)
         now = time.monotonic()
         seen.answers[status] += 1
-        seen.accepted.append(task)
+        seen.accepted.append(task._replace(total=json.loads(text)["total"]))
         seen.accept_s.append(now - began)
         seen.longest_gap_s = max(seen.longest_gap_s, now - seen.last_accepted_at)
         seen.last_accepted_at = now
 
     async def _look_up(self, wire: "Wire", task: Task) -> None:
         began = time.monotonic()
-        status, _ = await wire.ask(b"GET", f"/v1/engine/task/{task.id}".encode())
+        status, text = await wire.ask(b"GET", f"/v1/engine/task/{task.id}".encode())
         if status == 200:
             self.seen.read_s.append(time.monotonic() - began)
+            if wrong := _other_total(task, text):
+                self.seen.wrong.append(f"{task.id}: {wrong}")
         elif status == 404:
             self.seen.not_found.append(f"{task.id} at engine {wire.place}")
 
@@ -181,21 +184,31 @@ class Wire:
         return int(head.split(" ", 2)[1]), answer
 
 
+def _other_total(task: Task, text: bytes) -> str:
+    """Say what is wrong with a task's total, which never changes; empty: nothing."""
+    total = json.loads(text)["total"]
+    return "" if total == task.total else f"total {total}, and it was accepted with {task.total}"
+
+
 def wait_until_settled(
     ports: Sequence[int], accepted: Sequence[Task], *, timeout_s: float
 ) -> tuple[Counter[str], list[str]]:
     """Ask for each accepted task, each time another engine, until it is settled or time is up.
 
     Returns:
-        How many are in which state, and which are not done.
+        How many are in which state, and which are not done, or have another total than they had.
     """
     until = time.monotonic() + timeout_s
-    states = dict.fromkeys((task.id for task in accepted), "")
+    tasks = {task.id: task for task in accepted}
+    states = dict.fromkeys(tasks, "")
 
     async def ask(wire: Wire, names: list[str]) -> None:
         for name in names:
             status, text = await wire.ask(b"GET", b"/v1/engine/task/" + name.encode())
-            states[name] = str(json.loads(text)["state"]) if status == 200 else f"status {status}"
+            if status == 200:
+                states[name] = _other_total(tasks[name], text) or str(json.loads(text)["state"])
+            else:
+                states[name] = f"status {status}"
 
     async def ask_all() -> None:
         for turn in itertools.count():
@@ -213,12 +226,22 @@ def wait_until_settled(
     return Counter(states.values()), [f"{name}: {state}" for name, state in states.items() if state != "done"]
 
 
-def never_came(accepted: Sequence[Task], caches: Sequence[LogCache]) -> list[str]:
-    """Return the targets of accepted tasks that a cache has not been asked to purge."""
+def never_came(
+    accepted: Sequence[Task], caches: Sequence[LogCache], *, known_to_all: int | None = None
+) -> list[str]:
+    """Return the targets of accepted tasks that a cache has not been asked to purge.
+
+    Args:
+        accepted: the tasks.
+        caches: all of them.
+        known_to_all: so many, the first ones, are in every engine's file, and get every task; the others get
+            the tasks whose total says so. Left out: all are.
+    """
+    least = len(caches) if known_to_all is None else known_to_all
     return [
         f"{task.id}: target {number} never came to {cache.name}"
         for task in accepted
         for number in task.numbers
-        for cache in caches
+        for cache in caches[: max(least, task.total // len(task.numbers))]
         if not cache.has(number)
     ]

@@ -1,12 +1,13 @@
 """The checker's short run; ``python -m tests.rigs.cluster_checker`` makes a long one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.rigs.cluster_checker import Plan, Run
 
-SHORT = {
+SHORT: dict[str, Any] = {
     "seconds": 16.0,
     "clients": 6,
     "kill_every_s": 4.0,
@@ -17,11 +18,36 @@ SHORT = {
     "pause_s": 0.06,
 }
 
+CUT: dict[str, Any] = {
+    "drain_timeout_s": 0.2,
+    "cache_delay_s": 0.4,
+}  #: an engine that is stopped has purges on their way
+
 
 @pytest.mark.redis
 @pytest.mark.timeout(150)
 def test_three_engines_on_one_redis_lose_nothing_when_everything_dies_in_turn(tmp_path: Path) -> None:
-    with Run(Plan(store="redis", **SHORT), tmp_path, say=print) as run:  # type: ignore[arg-type]
+    """And while their files differ, and change: each task goes to what its total says."""
+    plan = Plan(store="redis", ways="kill,stop", files="differ", **CUT, **SHORT)
+    with Run(plan, tmp_path, say=print) as run:
+        report = run.check()
+    print(report)
+    assert report.is_good, str(report)
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+@pytest.mark.timeout(150)
+def test_three_engines_whose_files_are_changed_one_after_the_other_lose_nothing(tmp_path: Path) -> None:
+    plan = Plan(
+        store="redis",
+        ways="hup,stop",
+        files="differ",
+        redis_restarts=0,
+        **CUT,
+        **{**SHORT, "kill_every_s": 3.0},
+    )
+    with Run(plan, tmp_path, say=print) as run:
         report = run.check()
     print(report)
     assert report.is_good, str(report)
@@ -30,7 +56,7 @@ def test_three_engines_on_one_redis_lose_nothing_when_everything_dies_in_turn(tm
 @pytest.mark.timeout(100)
 def test_one_engine_on_its_own_files_loses_nothing_either(tmp_path: Path) -> None:
     """The checker itself, on what is known to work."""
-    plan = Plan(store="sqlite", engines=1, **{**SHORT, "seconds": 6.0, "dead_for_s": 0.5})  # type: ignore[arg-type]
+    plan = Plan(store="sqlite", engines=1, **{**SHORT, "seconds": 6.0, "dead_for_s": 0.5})
     with Run(plan, tmp_path, say=print) as run:
         report = run.check()
     print(report)

@@ -1,4 +1,4 @@
-"""Version of the engine. A release carries its own copy of this file, written by ``inv pack``."""
+"""Version of the engine. What is built carries its own copy of this file, with the version of its commit."""
 
 __version__ = "0+dev"
 __revision__ = ""

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.cli.cells import (
@@ -60,7 +61,7 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._is_rich = not as_json and _is_terminal(sys.stdout)
+        self._is_rich = not as_json and _can_draw(sys.stdout)
 
     def documents(self, documents: Sequence[Document], columns: Sequence[str]) -> None:
         """Print one row for each document."""
@@ -147,7 +148,7 @@ class Output:
 
         In a pipe it says now and then what is waited for; with JSON it is silent.
         """
-        if self.as_json or not _is_terminal(sys.stderr):
+        if self.as_json or not _can_draw(sys.stderr):
             yield Pulse(self.notice)
             return
         bars: dict[str, Any] = {}
@@ -306,5 +307,6 @@ def discard() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
+def _can_draw(stream: Any) -> bool:
+    """Tell whether *stream* is a terminal, and rich is installed: the extra ``terminal``."""
+    return stream is not None and stream.isatty() and find_spec("rich") is not None

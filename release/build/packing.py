@@ -12,7 +12,6 @@ import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,12 +42,6 @@ NEEDED: Final = ("supervisor.py", "supervisor/__main__.py", "agent/__main__.py")
 #: of that version brings its own agent to the hosts.
 NAMES_BEFORE: Final = ("engine/worker.py",)
 _NAME_BEFORE: Final = '"""Nothing: the version before tries a release by importing this name."""\n'
-_STAMP: Final = '''"""Version of the engine, written by ``inv pack``."""
-
-__version__ = "{version}"
-__revision__ = "{revision}"
-__built_at__ = "{built_at}"
-'''
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +127,7 @@ class _Pack:
         for name in ("pyproject.toml", "requirements.lock", "engine/_version.py"):
             if not (self.tree / name).is_file():
                 raise VersionError(f"{root}: this commit has no {name}; it is no release of purgeline")
-        text = _STAMP.format(
-            version=self.stamp.version, revision=self.stamp.revision, built_at=_iso(self.stamp.time)
-        )
-        (self.tree / "engine" / "_version.py").write_text(text, encoding="utf-8")
+        (self.tree / "engine" / "_version.py").write_text(version.module_text(self.stamp), encoding="utf-8")
         for name in NAMES_BEFORE:
             if not (self.tree / name).exists():
                 (self.tree / name).write_text(_NAME_BEFORE, encoding="utf-8")
@@ -169,7 +159,7 @@ class _Pack:
         manifest = Manifest(
             version=self.stamp.version,
             revision=self.stamp.revision,
-            built_at=_iso(self.stamp.time),
+            built_at=self.stamp.built_at,
             python=self.wanted.python,
             platform=self.wanted.platform,
             files={
@@ -214,7 +204,3 @@ class _Pack:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
         self.files[name] = path
-
-
-def _iso(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")

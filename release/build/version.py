@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from packaging.version import VERSION_PATTERN, InvalidVersion, Version
@@ -27,6 +28,12 @@ _LOOKS_LIKE_DATE: Final = re.compile(r"[vV]?\d{4}[-_.]\d{1,2}(?!\d)")
 _PEP_440: Final = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE)
 _REVISION_DIGITS: Final = 10  #: fixed: git's own choice of a length differs from clone to clone
 _SHOWN_FILES: Final = 3
+_MODULE: Final = '''"""Version of the engine, written when it was built."""
+
+__version__ = "{version}"
+__revision__ = "{revision}"
+__built_at__ = "{built_at}"
+'''
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,11 @@ class Stamp:
     revision: str  #: all 40 digits
     time: int  #: of the commit, UNIX seconds
     is_dirty: bool = False  #: the work tree is taken, not the commit
+
+    @property
+    def built_at(self) -> str:
+        """Time of the commit, ISO 8601."""
+        return datetime.fromtimestamp(self.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def determine(root: Path, *, release: str | None = None, allow_dirty: bool = False) -> Stamp:
@@ -55,6 +67,11 @@ def determine(root: Path, *, release: str | None = None, allow_dirty: bool = Fal
     if release is not None:
         _refuse_moved_tag(root, commit, normal(release, "--release"))
     return decide(commit, release=release, digest=_digest(root, commit) if allow_dirty else "")
+
+
+def module_text(stamp: Stamp) -> str:
+    """Return the module ``engine/_version.py`` of a release."""
+    return _MODULE.format(version=stamp.version, revision=stamp.revision, built_at=stamp.built_at)
 
 
 def decide(commit: git.Commit, *, release: str | None = None, digest: str = "") -> Stamp:

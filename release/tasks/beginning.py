@@ -27,7 +27,7 @@ def init(c: Context, settings: str = "", key_file: str = "", json: bool = False)
 
     from release.errors import ReleaseError
     from release.repository import initial
-    from release.settings import COMMAND, FILE, Settings, overrides
+    from release.settings import COMMAND, FILE, ROOT, Settings, is_checkout, overrides
 
     path = Path.cwd() / Path(settings or FILE).expanduser()
     try:
@@ -39,13 +39,14 @@ def init(c: Context, settings: str = "", key_file: str = "", json: bool = False)
         print(msgspec.json.encode(made, enc_hook=str).decode())
         return
     what = "only you may read it; keep a copy in a safe place" if made.is_new_key else "it was there"
+    source = "" if is_checkout(ROOT) else "name a checkout as source, "
     named = "" if path == Path.cwd() / FILE else f" --settings {settings}"
     print(
         f"Settings:    {made.path}\n"
         f"Private key: {made.key_file} ({what})\n"
         f"Public key:  {made.public_key} (trusted_keys has it)\n"
         "\n"
-        f"Next: write your hosts into {made.path.name} ([[hosts]] at its end), tag a commit, then\n"
+        f"Next: write your hosts into {made.path.name} ([[hosts]] at its end), {source}tag a commit, then\n"
         f"  {COMMAND} pack{named} && {COMMAND} repo --channel stable{named}\n"
         f"  {COMMAND} plan{named}"
     )

@@ -126,6 +126,21 @@ def test_the_agent_of_the_version_before_can_try_it(packed: Packed, unpacked: Pa
     assert not (packed.source / "engine/worker.py").exists()
 
 
+def test_the_wheel_is_the_engine_and_with_an_extra_the_pipeline(packed: Packed, unpacked: Path) -> None:
+    """Templates, states and the agent lie inside; `fab` and `inv` come with the extra alone."""
+    with zipfile.ZipFile(unpacked / "wheels/purgeline-0.1.10-py3-none-any.whl") as wheel:
+        names = set(wheel.namelist())
+        (info,) = (name for name in names if name.endswith("dist-info/METADATA"))
+        needs = [line for line in wheel.read(info).decode().splitlines() if line.startswith("Requires-Dist:")]
+        (scripts,) = (name for name in names if name.endswith("dist-info/entry_points.txt"))
+        programs = wheel.read(scripts).decode().split()
+    assert {"release/agent/__main__.py", "release/salt/top.sls", "release/__main__.py"} <= names
+    plain = {line.split()[1].partition(">")[0].partition("[")[0] for line in needs if "extra ==" not in line}
+    assert plain == {"aiohttp", "uvloop", "msgspec", "redis", "loguru", "prometheus-client", "idna", "jinja2"}
+    assert any("fabric" in line and 'extra == "release"' in line for line in needs)
+    assert programs == ["[console_scripts]", "purgeline", "=", "engine.cli.main:main"]
+
+
 def test_the_wheel_carries_the_templates(packed: Packed, unpacked: Path) -> None:
     """All of them, so that an installed engine can say what a cache needs."""
     with zipfile.ZipFile(unpacked / "wheels/purgeline-0.1.10-py3-none-any.whl") as wheel:

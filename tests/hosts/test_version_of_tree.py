@@ -1,13 +1,17 @@
 """release.build.version: what a work tree is released as, and what is refused with which advice. Real git."""
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from release.build import version
 from release.errors import VersionError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Tree:
@@ -130,3 +134,25 @@ def test_a_shallow_clone_without_a_tag_is_refused(tree: Tree, tmp_path: Path) ->
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VersionError, match="not a git repository"):
         version.determine(tmp_path)
+
+
+def test_a_wheel_built_from_a_tag_has_the_tags_version(tree: Tree) -> None:
+    """By whoever: setuptools asks the module it is told of, alone. Files without git say it."""
+    for name in ("release", "engine/_version.py"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, tree.root / name)
+    tree.commit("pyproject.toml", "")
+    tree.git("tag", "v1.2.3")
+    show = "import runpy; print(runpy.run_path('release/build/command.py')['VERSION'])"
+
+    def built() -> str:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", show], cwd=tree.root, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    assert built() == "1.2.3"
+    tree.write("engine/more.py", "")
+    assert built().startswith("1.2.3+dirty.")
+    shutil.rmtree(tree.root / ".git")
+    assert built() == "0+dev"

@@ -116,7 +116,10 @@ def run(*argv: str, stdin: bytes = b"", **options: Any) -> subprocess.CompletedP
 
 
 def run_in_terminal(
-    *argv: str, until: Callable[[str], bool] = lambda _: False, width: int = 100
+    *argv: str,
+    until: Callable[[str], bool] = lambda _: False,
+    width: int = 100,
+    program: tuple[str, ...] = ("-m", "engine"),
 ) -> tuple[int, str]:
     """Run the command on a terminal so wide, press Ctrl-C at *until*; return its code and output."""
     pid, terminal = pty.fork()
@@ -124,7 +127,7 @@ def run_in_terminal(
         os.chdir(ROOT)
         os.environ.update(TERM="xterm-256color", COLUMNS=str(width))
         os.environ.pop("NO_COLOR", None)
-        os.execv(sys.executable, [sys.executable, "-m", "engine", *argv])
+        os.execv(sys.executable, [sys.executable, *program, *argv])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     shown, is_pressed = b"", False
     with contextlib.suppress(OSError):  # EIO: Linux's way to say that the other side is closed
@@ -727,6 +730,14 @@ def test_no_word_is_broken_in_a_terminal_of_any_width(engine: FakeEngine, width:
 def test_terminal_gets_no_table_of_nothing_when_a_task_is_refused(engine: FakeEngine) -> None:
     engine.script["POST /v1/engine/task"] = [problem(422, "outside the sites")]
     assert run_in_terminal("purge", URL) == (2, "purgeline: outside the sites (422)\r\n")
+
+
+def test_terminal_without_rich_gets_the_lines_of_a_pipe(engine: FakeEngine) -> None:
+    """`pip install purgeline` brings no rich: it is the extra ``terminal``."""
+    engine.script["GET /v1/engine/nodes"] = [(200, {"nodes": [NODE]})] * 2
+    hidden = "import runpy, sys; sys.modules['rich'] = None; runpy.run_module('engine', run_name='__main__')"
+    plain = run("nodes").stdout.decode()
+    assert run_in_terminal("nodes", program=("-c", hidden)) == (0, plain.replace("\n", "\r\n"))
 
 
 def test_terminal_gets_a_progress_bar(engine: FakeEngine) -> None:

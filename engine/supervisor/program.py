@@ -34,8 +34,9 @@ class Program:
     version: str
 
     def command_of(self, release: Release, config: Path) -> list[str]:
-        """Return what a worker of a release is started with."""
-        start = self.worker_command or [f"{release.directory}/venv/bin/python", "-m", "engine", "worker"]
+        """Return what a worker of a release is started with: isolated from whatever the caller's Python reads."""
+        python = f"{release.directory}/venv/bin/python"
+        start = self.worker_command or [python, "-I", "-m", "engine", "worker"]
         return [*start, "--config", str(config)]
 
     def first_release(self, options: Options) -> Release:

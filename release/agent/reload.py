@@ -60,7 +60,7 @@ def check_config(host: Host, folder: Path, request: dict[str, Any]) -> None:
             )
         text = f'# Written by the first deploy; yours to change.\n[engine]\nlisten = "{request["listen"]}"\n'
         write_whole(host.config, text.encode(), 0o640)
-    command = [str(python_of(folder)), "-m", "engine", "check-config", str(host.config)]
+    command = [str(python_of(folder)), "-I", "-m", "engine", "check-config", str(host.config)]
     try:
         run(command, "check", host.shared)
     except Refused as exc:

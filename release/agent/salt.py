@@ -111,7 +111,8 @@ def _call(folder: Path, request: dict[str, Any], sudo: list[str]) -> tuple[int, 
     command = [*sudo, program, "--local", "-c", str(folder), "--retcode-passthrough", "--out=json"]
     command += ["state.apply", *([request["states"]] if request["states"] else [])]
     command += [f"test={bool(request['test'])}", f"pillar={json.dumps(request['pillar'])}"]
-    environ = {**os.environ, "PYTHONWARNINGS": "ignore", "LC_ALL": "C.UTF-8"}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ |= {"PYTHONWARNINGS": "ignore", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", check=False, env=environ, cwd="/"
     )

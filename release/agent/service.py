@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+
+from .answers import Refused
 
 TYPE_CHECKING = False  # see `answers`
 if TYPE_CHECKING:
     from .layout import Host
 
+UNITS = Path("/etc/systemd/system")
 UNIT = "purgeline.service"
 START_WAIT_S = 20.0
 STOP_WAIT_S = 60.0
@@ -19,10 +23,36 @@ def uses_systemd(host: Host, service: str | None) -> bool:
     Args:
         host: the installation.
         service: ``systemd``, ``direct``, or ``auto`` as is None: whether the unit names this installation.
+
+    Raises:
+        Refused: ``systemd``, and the unit is that of another installation.
     """
     service = service or "auto"
-    unit = Path("/etc/systemd/system") / UNIT
+    if service == "direct":
+        return False
+    unit = UNITS / UNIT
+    root = root_of(unit.read_text(errors="replace")) if unit.is_file() else ""
+    is_ours = bool(root) and Path(root) == host.root
     if service == "systemd":
+        if root and not is_ours:
+            raise Refused("service", f"{UNIT} runs the installation in {root}, not {host.root}")
         return True
-    is_installed = Path("/run/systemd/system").is_dir() and unit.is_file()
-    return service == "auto" and is_installed and str(host.root) in unit.read_text(errors="replace")
+    return is_ours and Path("/run/systemd/system").is_dir()
+
+
+def root_of(unit: str) -> str:
+    """Return the root that a unit's ``ExecStart=`` names; empty when the unit names none."""
+    root = ""
+    for line in unit.replace("\\\n", " ").splitlines():
+        key, _, command = line.partition("=")
+        if key.strip() != "ExecStart":
+            continue
+        try:
+            words = shlex.split(command)
+        except ValueError:  # a quote without an end: systemd refuses the line, too
+            continue
+        for word, following in zip(words, [*words[1:], ""]):
+            name, mark, value = word.partition("=")
+            if name == "--root":
+                root = value if mark else following
+    return root

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .layout import Host
 
 END_WAIT_S = 10.0
+#: Variables that are meant for whoever starts the engine, not for the engine.
+FOR_THE_CALLER = ("PURGELINE_", "PYTHON", "LISTEN_", "NOTIFY_", "WATCHDOG_")
 
 
 def start(host: Host, request: dict[str, Any]) -> None:
@@ -76,11 +78,7 @@ def start_directly(host: Host, request: dict[str, Any]) -> subprocess.Popen[byte
             stderr=log,
             start_new_session=True,
             env={
-                **{
-                    name: value
-                    for name, value in os.environ.items()
-                    if not name.startswith(("PURGELINE_", "LISTEN_", "NOTIFY_", "WATCHDOG_"))
-                },
+                **{name: value for name, value in os.environ.items() if not name.startswith(FOR_THE_CALLER)},
                 "PURGELINE_SUPERVISOR_LOG": str(host.log),  # the supervisor keeps it short
             },
         )

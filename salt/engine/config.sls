@@ -26,7 +26,7 @@ engine-config-file-managed:
     - mode: "0640"
 {%- if checkers %}
     # Relative paths in it are relative to the folder that the engine runs in.
-    - check_cmd: sh -c 'cd "$1" && exec "$2" -P -m engine check-config "$3"' check {{ shared }} {{ checkers[0] }}
+    - check_cmd: sh -c 'cd "$1" && exec "$2" -I -m engine check-config "$3"' check {{ shared }} {{ checkers[0] }}
 {%- endif %}
     - require:
       - sls: engine.install

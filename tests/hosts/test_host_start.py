@@ -247,13 +247,18 @@ def test_asking_for_what_runs_by_force_reads_the_configuration_again(
 def test_what_the_asker_has_in_its_environment_does_not_reach_the_engine(
     tmp_path: Path, quick_python: Path, port: int, good: list[Small]
 ) -> None:
-    """It may itself be a service, or have an engine's settings for something else."""
+    """It may itself be a service, have an engine's settings for something else, or a Python path of its own."""
     names = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1", "LISTEN_FDS": "1", "PURGELINE_ENGINE__X": "1"}
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    (planted / "sitecustomize.py").write_text("raise SystemExit('planted code runs')")
+    names |= {"PYTHONPATH": str(planted), "PYTHONSTARTUP": "/nowhere", "PYTHONOPTIMIZE": "2"}
     pairs = [f"{name}={value}" for name, value in names.items()]
     host = HostCalls(tmp_path / "root", python=quick_python, prefix=["env", *pairs])
     try:
         take(host, port, good[0])
-        environ = Path(f"/proc/{host.call('status')['pid']}/environ").read_bytes()
+        pids = [host.call("status")["pid"], *(worker["pid"] for worker in host.call("status")["workers"])]
+        environ = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in pids)
         assert not [name for name in names if name.encode() in environ]
     finally:
         host.close()

@@ -91,7 +91,7 @@ def test_a_worker_gets_what_it_needs_and_no_more(make: Make) -> None:
     (start,) = commands(host.releases / "1.0", "start")
     settings = start["settings"]
     assert start["names"] == []
-    assert start["argv"] == ["-m", "engine", "worker", "--config", str(host.config)]
+    assert start["argv"] == ["-I", "-m", "engine", "worker", "--config", str(host.config)]
     assert start["cwd"] == str(host.root / "shared")
     assert settings["protocol"] == 1
     assert settings["socket"] == str(host.root / "shared/run/w0-g1.sock")

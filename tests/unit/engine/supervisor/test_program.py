@@ -19,7 +19,7 @@ def program(*command: str, version: str = "") -> Program:
 
 def test_a_worker_is_its_releases_own_python() -> None:
     command = program().command_of(Release("/r/1"), Path("/c.toml"))
-    assert command == ["/r/1/venv/bin/python", "-m", "engine", "worker", "--config", "/c.toml"]
+    assert command == ["/r/1/venv/bin/python", "-I", "-m", "engine", "worker", "--config", "/c.toml"]
 
 
 def test_a_given_command_stands_in_for_all_releases() -> None:

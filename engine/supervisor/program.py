@@ -34,7 +34,7 @@ class Program:
     version: str
 
     def command_of(self, release: Release, config: Path) -> list[str]:
-        """Return what a worker of a release is started with: isolated from whatever the caller's Python reads."""
+        """Return what a worker of a release is started with: isolated from the caller's Python."""
         python = f"{release.directory}/venv/bin/python"
         start = self.worker_command or [python, "-I", "-m", "engine", "worker"]
         return [*start, "--config", str(config)]

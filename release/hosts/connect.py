@@ -5,42 +5,20 @@ Fabric trusts unknown hosts by default; here only keys from the known-hosts file
 
 from __future__ import annotations
 
-import base64
 import errno
-import hashlib
-import logging
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 from fabric import Config, Connection
 
 from release.errors import HostError
+from release.known_hosts import USER_FILE, HostKeyError, trust
 
 if TYPE_CHECKING:
     from release.inventory import Host
     from release.settings import Settings
-
-USER_KNOWN_HOSTS: Final = "~/.ssh/known_hosts"
-SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
-
-logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its threads write tracebacks on stderr
-
-
-class _UnknownKeyError(paramiko.SSHException):  # type: ignore[misc] # paramiko has no types
-    """The host showed a key that no known-hosts file has."""
-
-    def __init__(self, key: paramiko.PKey) -> None:
-        digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
-        super().__init__(f"{key.get_name()} SHA256:{digest}")
-
-
-class _RefusePolicy(paramiko.RejectPolicy):  # type: ignore[misc] # as above
-    """Refuses as `RejectPolicy` does, and keeps the key for the message."""
-
-    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
-        raise _UnknownKeyError(key)
 
 
 def connect(host: Host, settings: Settings) -> Connection:
@@ -63,7 +41,7 @@ def connect(host: Host, settings: Settings) -> Connection:
             connect_kwargs=kwargs,
         )
         for hop in _hops(connection):
-            _trust(hop, settings)
+            trust(hop, settings.known_hosts)
         connection.open()
     except Exception as exc:
         raise _explain(host, settings, exc) from exc
@@ -76,19 +54,10 @@ def place_of(host: Host) -> str:
     return f"{host.address or host.name}:{host.port}"
 
 
-def _trust(connection: Connection, settings: Settings) -> None:
-    client = connection.client
-    client.set_missing_host_key_policy(_RefusePolicy())
-    own = Path(settings.known_hosts or USER_KNOWN_HOSTS).expanduser()
-    for path in (own,) if settings.known_hosts else (own, SYSTEM_KNOWN_HOSTS):
-        if path.exists():
-            client.load_system_host_keys(str(path))
-
-
 def _explain(host: Host, settings: Settings, exc: Exception) -> HostError:
     """Say why there is no connection, and what to do."""
     known, address, place = (
-        settings.known_hosts or USER_KNOWN_HOSTS,
+        settings.known_hosts or USER_FILE,
         host.address or host.name,
         place_of(host),
     )
@@ -96,10 +65,13 @@ def _explain(host: Host, settings: Settings, exc: Exception) -> HostError:
     add = f"ssh-keyscan -p {host.port} {address} >> {known}"
     kind = "unreachable"
     match exc:
-        case _UnknownKeyError():
+        case HostKeyError(kind="refused"):
+            kind = "host-key"
+            why = f"{exc}, by {known}; do not connect before you know why"
+        case HostKeyError(kind="unknown"):
             kind = "host-key"
             why = f"its key ({exc}) is not in {known}; compare it on the host, then add it: {add}"
-        case paramiko.BadHostKeyException():
+        case HostKeyError():
             kind = "host-key"
             why = (
                 f"its key is not the one in {known}: installed anew, or somebody is in between; "

@@ -247,7 +247,7 @@ def test_asking_for_what_runs_by_force_reads_the_configuration_again(
 def test_what_the_asker_has_in_its_environment_does_not_reach_the_engine(
     tmp_path: Path, quick_python: Path, port: int, good: list[Small]
 ) -> None:
-    """It may itself be a service, have an engine's settings for something else, or a Python path of its own."""
+    """It may be a service, have an engine's settings for something else, or a Python path of its own."""
     names = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1", "LISTEN_FDS": "1", "PURGELINE_ENGINE__X": "1"}
     planted = tmp_path / "planted"
     planted.mkdir()

@@ -326,6 +326,26 @@ def test_another_host_key_is_refused_as_another(sshd: Sshd, tmp_path: Path) -> N
 
 
 @needs_sshd
+def test_a_host_with_a_certificate_is_known_by_its_authority(tmp_path: Path) -> None:
+    """Beside lines that cannot be read; and revoking the authority shuts the host out."""
+    server = Sshd(tmp_path / "sshd")
+    authority = Sshd(tmp_path / "authority").key  # any key will do
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-h", "-I", "web", "-n", "127.0.0.1"]
+    subprocess.run([*sign, server.folder / "host_key.pub"], check=True)
+    with (server.folder / "sshd_config").open("a") as config:
+        config.write(f"HostCertificate {server.folder}/host_key-cert.pub\n")
+    public = authority.with_suffix(".pub").read_text()
+    known = f"half a line\n@cert-authority 127.0.0.* {public}"
+    with server.running():
+        with ssh_fleet(server, tmp_path, known=known) as fleet:
+            assert fleet.run("echo")["web"].ok
+        with ssh_fleet(server, tmp_path, known=f"{known}@revoked * {public}") as fleet:
+            outcome = fleet.run("echo")["web"]
+    assert outcome.kind == "host-key"
+    assert "its certificate is signed by an authority that is revoked" in outcome.reason
+
+
+@needs_sshd
 def test_a_login_that_is_refused_says_who_was(sshd: Sshd, tmp_path: Path) -> None:
     """With the user's name."""
     stranger = Sshd(tmp_path / "stranger").key

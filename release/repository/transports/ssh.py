@@ -13,21 +13,19 @@ import errno
 import secrets
 import socket
 import stat
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
 import paramiko
 from fabric import Connection
 from paramiko.sftp import CMD_EXTENDED, SFTPError
 
 from release.errors import RepositoryError
+from release.known_hosts import HostKeyError, trust
 from release.repository.transports.transport import CHUNK_BYTES, TEMPORARY, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from urllib.parse import SplitResult
-
-_SYSTEM_KNOWN_HOSTS: Final = Path("/etc/ssh/ssh_known_hosts")
 
 
 class SshTransport:
@@ -145,14 +143,7 @@ class SshTransport:
                 connect_timeout=self._timeout_s,
                 connect_kwargs={"banner_timeout": self._timeout_s, "auth_timeout": self._timeout_s},
             )
-            client = connection.client
-            client.set_missing_host_key_policy(paramiko.RejectPolicy())
-            if self._known_hosts:
-                client.load_system_host_keys(str(Path(self._known_hosts).expanduser()))
-            else:
-                client.load_system_host_keys()
-                if _SYSTEM_KNOWN_HOSTS.exists():
-                    client.load_system_host_keys(str(_SYSTEM_KNOWN_HOSTS))
+            trust(connection, self._known_hosts)
             connection.open()
             session = _Session.from_transport(connection.transport)
             session.get_channel().settimeout(self._timeout_s)
@@ -165,12 +156,14 @@ class SshTransport:
             yield self._open()
         except RepositoryError:
             raise
-        except paramiko.BadHostKeyException as exc:
+        except HostKeyError as exc:
             self.close()
-            raise RepositoryError(
-                f"{self.url}: the host shows another key than the known one ({exc.key.get_name()} "
-                f"{exc.key.fingerprint}); find out why before you change known_hosts"
-            ) from exc
+            why = {
+                "unknown": f"its key ({exc}) is not found in known_hosts; check its fingerprint and add it",
+                "other": f"the host shows another key than the known one ({exc}); find out why before you "
+                "change known_hosts",
+            }
+            raise RepositoryError(f"{self.url}: {why.get(exc.kind, str(exc))}") from exc
         except (OSError, EOFError, SFTPError, paramiko.SSHException) as exc:
             if not isinstance(exc, OSError) or isinstance(exc, TimeoutError | ConnectionError):
                 self.close()  # the next call connects anew
@@ -210,8 +203,6 @@ def _is_there(sftp: _Session, path: str) -> bool:
 def _reason(exc: Exception) -> str:
     if isinstance(exc, paramiko.AuthenticationException):
         return "the host takes none of your keys; check the user and ssh-add -l"
-    if "not found in known_hosts" in str(exc):
-        return f"{exc}; check its fingerprint and add it there"
     if isinstance(exc, socket.gaierror):
         return f"no such host: {exc.strerror}"
     if isinstance(exc, TimeoutError):

@@ -7,6 +7,8 @@ import errno
 import json
 import os
 
+from .redact import redact
+
 TYPE_CHECKING = False  # importing typing takes as long as a small operation
 if TYPE_CHECKING:
     from typing import Any
@@ -35,9 +37,9 @@ def tell(event: str, **facts: object) -> None:
 
 
 def write(line: dict[str, Any]) -> None:
-    """Write one line of output; an asker that is gone ends nothing, the work goes on to its end."""
+    """Write one line without secrets; an asker that is gone ends nothing, the work goes on to its end."""
     with contextlib.suppress(BrokenPipeError):
-        os.write(1, json.dumps(line).encode() + b"\n")
+        os.write(1, json.dumps(redact(line)).encode() + b"\n")
 
 
 def refuse(refused: Refused) -> int:

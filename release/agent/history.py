@@ -9,6 +9,7 @@ import os
 import time
 
 from .answers import Refused, explain, tell
+from .redact import redact
 
 TYPE_CHECKING = False  # see `answers`
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ WAYS_BACK = {"rollback", "auto-rollback"}
 
 def append(host: Host, /, **entry: object) -> None:
     """Add a line to the history, all of it or nothing; a torn last line of a crash is ended first."""
-    line = json.dumps({"at": time.time(), **entry}).encode() + b"\n"
+    line = json.dumps(redact({"at": time.time(), **entry})).encode() + b"\n"
     descriptor = os.open(host.root / "history.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from release.agent.redact import redact
 from release.errors import ReleaseError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Journal:
         Raises:
             ReleaseError: it cannot be written.
         """
-        line = msgspec.json.encode({"at": round(time.time(), 3), **entry}) + b"\n"
+        line = msgspec.json.encode(redact({"at": round(time.time(), 3), **entry})) + b"\n"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)

@@ -8,6 +8,7 @@ callers; how one host is reached is `release.hosts.link` and `release.hosts.ssh`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import threading
@@ -131,10 +132,15 @@ class Fleet:
             own = request(name) if callable(request) else request or {}
             line = msgspec.json.encode({"root": self.root, **own})
             return self._links[name].exchange(
-                op, line, timeout_s=limit_s, on_event=lambda event: self.on_event(name, event)
+                op, line, timeout_s=limit_s, on_event=lambda event: self._tell(name, event)
             )
 
         return self._fan_out(op, hosts, work, limit_s)
+
+    def _tell(self, name: str, event: dict[str, Any]) -> None:
+        """Pass progress on; that it cannot be shown is no reason for a step to fail."""
+        with contextlib.suppress(Exception):
+            self.on_event(name, event)
 
     def put(self, files: Mapping[str, Path], *, timeout_s: float | None = None) -> dict[str, Outcome]:
         """Bring a file to the cache of each host that *files* names; the answer has its ``path`` there."""

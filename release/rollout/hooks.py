@@ -14,8 +14,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Final
 
+from release.agent.redact import redact
 from release.errors import ReleaseError, SettingsError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from release.hosts.journal import Run
 
 _ABOUT: Final = ("deploy", "rollback", "salt", "unpack", "reload")
+OUTPUT_WAIT_S: Final = 1.0  #: for the last of a hook's output
 KNOWN: Final = tuple(f"{when}-{what}" for what in _ABOUT for when in ("pre", "post"))
 
 
@@ -73,11 +76,15 @@ class Hooks:
             ["/bin/sh", "-c", command],
             env=environ,
             stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno(),
+            stdout=subprocess.PIPE,  # not our own output: a hook must not die of that nobody reads it
+            stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us, who end the hook in time
         )
+        said = threading.Thread(target=_pass_on, args=(process,), name=f"hook {name}", daemon=True)
+        said.start()
         try:
             code = process.wait(self._timeout_s)
+            said.join(OUTPUT_WAIT_S)  # what it left behind may hold the pipe
         except subprocess.TimeoutExpired:
             raise HookError(f"the hook {name} took longer than {self._timeout_s:g} s: {command}") from None
         finally:
@@ -87,3 +94,13 @@ class Hooks:
                 process.wait()
         if code:
             raise HookError(f"the hook {name} ended with {code}: {command}")
+
+
+def _pass_on(process: subprocess.Popen[bytes]) -> None:
+    """Copy a hook's output to standard error, whatever becomes of that."""
+    assert process.stdout is not None
+    with process.stdout as stream:
+        for line in stream:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(redact(line.decode(errors="replace")))
+                sys.stderr.flush()

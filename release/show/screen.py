@@ -1,8 +1,8 @@
 """What a run on hosts looks like: live lines while it goes on, a table at the end, or JSON.
 
 Progress goes to standard error, the result to standard output, so a script can read the result without the
-progress. On a terminal there is a line per host that is at work; elsewhere each step is a line of its own.
-Events come from the threads of the hosts.
+progress; neither has secrets in it. On a terminal there is a line per host that is at work; elsewhere each
+step is a line of its own. Events come from the threads of the hosts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from release.agent.redact import redact
 from release.rollout.report import Fate, Verdict
 
 if TYPE_CHECKING:
@@ -76,14 +77,14 @@ class Screen:
 
     def ask(self, question: str) -> bool:
         """Ask for yes or no; whatever is not yes is no."""
-        self.err.print(f"{question} [y/N] ", end="", markup=False)
+        self.err.print(f"{redact(question)} [y/N] ", end="", markup=False)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     # --- while it goes on ------------------------------------------------------------------
 
     def say(self, text: str) -> None:
         """Print a sentence that is not the result."""
-        self.err.print(Text(text), soft_wrap=True)
+        self.err.print(Text(redact(text)), soft_wrap=True)
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -114,7 +115,7 @@ class Screen:
 
     def event(self, host: str, event: dict[str, Any], /) -> None:
         """Take a progress line of a host."""
-        text = describe(event)
+        text = redact(describe(event))
         with self._lock:
             line = self._lines.get(host)
             if line is not None:
@@ -130,7 +131,7 @@ class Screen:
             step = line.step if line is not None else outcome.op
             sign, style = ("ok", _GOOD) if outcome.ok else ("failed", _BAD)
             text = Text(f"  {outcome.host}: {step} ").append(sign, style=style)
-            text.append(f" in {outcome.duration_s:.1f} s" if outcome.ok else f": {outcome.reason}")
+            text.append(f" in {outcome.duration_s:.1f} s" if outcome.ok else f": {redact(outcome.reason)}")
             self.err.print(text, soft_wrap=True)
 
     def _view(self) -> Table:
@@ -148,12 +149,13 @@ class Screen:
 
     def result(self, document: object) -> None:
         """Print the result as JSON."""
-        print(msgspec.json.encode(document, enc_hook=str).decode(), flush=True)
+        found = redact(msgspec.to_builtins(document, enc_hook=str))
+        print(msgspec.json.encode(found).decode(), flush=True)
 
     def lines(self, lines: Sequence[str], *, is_bad: bool = False) -> None:
         """Print lines of the result as they are."""
         for line in lines:
-            self.out.print(line, style="red" if is_bad else None, markup=False, soft_wrap=True)
+            self.out.print(redact(line), style="red" if is_bad else None, markup=False, soft_wrap=True)
 
     def table(self, *columns: str, rows: Sequence[Sequence[str | Text]]) -> None:
         """Print rows under a heading; long cells are folded, nothing is cut."""
@@ -161,7 +163,7 @@ class Screen:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+            table.add_row(*(_cell(cell) for cell in row))
         self.out.print(table)
 
     def report(self, report: Report, *, action: str, deploy_id: str) -> None:
@@ -177,11 +179,21 @@ class Screen:
             if host.log:
                 self.out.print(Text(f"\n{host.plan.host} said last:", style="bold"))
                 for line in host.log[-LOG_LINES:]:
-                    self.out.print(Text(f"  {line}"), soft_wrap=True)
+                    self.out.print(Text(redact(f"  {line}")), soft_wrap=True)
         style = _GOOD if report.verdict is Verdict.DONE else _BAD
         text = Text(f"\n{action} {deploy_id}: ").append(str(report.verdict), style=style)
-        text.append(f": {report.reason}" if report.reason else "").append(f", {report.duration_s:.1f} s")
+        text.append(f": {redact(report.reason)}" if report.reason else "").append(
+            f", {report.duration_s:.1f} s"
+        )
         self.out.print(text, soft_wrap=True)
+
+
+def _cell(cell: str | Text) -> Text:
+    """Return a cell without secrets; one that has any loses its colours within."""
+    if isinstance(cell, str):
+        return Text(redact(cell))
+    shown = redact(cell.plain)
+    return cell if shown == cell.plain else Text(shown, style=cell.style)
 
 
 def describe(event: dict[str, Any]) -> str:

@@ -9,11 +9,13 @@ from typing import TextIO
 import msgspec
 from rich.console import Console
 
+from release.agent.redact import redact
 from release.hosts.remote import Fleet
 from release.inventory import hosts_of
 from release.settings import load_settings
 from release.states import files, master, view
 from release.states.apply import Order, apply
+from release.states.results import HostStates
 
 
 class SaltOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ def run(options: SaltOptions, out: TextIO = sys.stdout, *, folder: Path) -> int:
         shipped = {**tree, **files.read_pillar(pillar)}
         with Fleet(hosts, settings, root=order.root) as fleet:
             results = apply(fleet, hosts, order, files=shipped, settings=settings)
+    results = [msgspec.convert(redact(msgspec.to_builtins(result)), HostStates) for result in results]
     is_ok = all(result.ok for result in results)
     if options.is_json:
         document = {"ok": is_ok, "test": options.is_test, "hosts": results}

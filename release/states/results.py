@@ -6,16 +6,14 @@ its value.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from release.agent.redact import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-HIDDEN: Final = "(hidden)"
-_SECRET: Final = re.compile(r"""(?m)^([-+ ]?\s*"?(?:secret|sha256|headers)"?\s*=\s*).*$""")
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,15 +50,4 @@ class HostStates(msgspec.Struct, frozen=True, kw_only=True):
 
 def states_of_answer(entries: Sequence[Mapping[str, Any]]) -> list[State]:
     """Return the states in an answer of `release.agent.salt`, without secrets."""
-    return [msgspec.convert(hide(entry), State) for entry in entries]
-
-
-def hide(value: Any) -> Any:
-    """Return *value* with the secrets in its texts replaced by `HIDDEN`."""
-    if isinstance(value, str):
-        return _SECRET.sub(rf"\1{HIDDEN}", value)
-    if isinstance(value, dict):
-        return {name: hide(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [hide(inner) for inner in value]
-    return value
+    return [msgspec.convert(redact(entry), State) for entry in entries]

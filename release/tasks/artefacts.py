@@ -281,14 +281,17 @@ def _table(*columns: str) -> Any:
 def _print_json(what: object) -> None:
     import msgspec
 
-    print(msgspec.json.encode(what, enc_hook=str).decode())
+    from release.agent.redact import redact
+
+    print(msgspec.json.encode(redact(msgspec.to_builtins(what, enc_hook=str))).decode())
 
 
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
+    from release.agent.redact import redact
     from release.errors import ReleaseError
 
     try:
         yield
     except ReleaseError as exc:
-        raise Exit(f"{name}: {exc}", code=1) from exc
+        raise Exit(redact(f"{name}: {exc}"), code=1) from exc

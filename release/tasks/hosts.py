@@ -130,12 +130,15 @@ def _value(name: str, option: Option, given: Any) -> Any:
 
 def _run(name: str, work: Work, host: list[str] | None, *, json: bool, options: dict[str, Any]) -> None:
     """Call *work* and leave with its exit code."""
+    from release.agent.redact import redact
     from release.errors import ReleaseError
     from release.hosts.target import Wanted
     from release.rollout.exits import INTERRUPTED, code_of
     from release.settings import load_settings
+    from release.show import steady
     from release.show.screen import Screen
 
+    steady.install()
     names = [part for entry in host or [] for part in entry.split(",") if part]
     screen = Screen(is_json=json)
     try:
@@ -144,7 +147,7 @@ def _run(name: str, work: Work, host: list[str] | None, *, json: bool, options: 
     except ReleaseError as exc:
         if json:
             screen.result({"action": name, "error": str(exc), "exit_code": code_of(exc)})
-        raise Exit(f"{name}: {exc}", code=code_of(exc)) from exc
+        raise Exit(redact(f"{name}: {exc}"), code=code_of(exc)) from exc
     except KeyboardInterrupt:
         raise Exit(f"{name}: interrupted", code=INTERRUPTED) from None
     if code:

@@ -43,9 +43,12 @@ def salt(
     json: bool = False,
 ) -> None:
     """Bring hosts into the state that the engine needs: account, folders, configuration, units, limits."""
+    from release.agent.redact import redact
     from release.errors import ReleaseError
+    from release.show import steady
     from release.states.program import SaltOptions, run
 
+    steady.install()
     options = SaltOptions(
         hosts=[name for entry in host or [] for name in entry.split(",") if name],
         is_test=diff,
@@ -61,6 +64,6 @@ def salt(
     try:
         code = run(options, sys.stdout, folder=Path.cwd())
     except ReleaseError as exc:
-        raise Exit(f"salt: {exc}", code=1) from exc
+        raise Exit(redact(f"salt: {exc}"), code=1) from exc
     if code:
         raise Exit(code=code)  # it has said why

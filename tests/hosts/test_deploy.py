@@ -39,26 +39,42 @@ class Here:
         with open_repository("", self.settings) as repository:
             repository.publish(artefact, channel="stable")
 
-    def inv(self, name: str, *args: str) -> tuple[int, str, str]:
-        """Run a task; return exit code, standard output and standard error."""
+    def _command(self, name: str, *args: str) -> tuple[list[str], dict[str, str]]:
         texts = {
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in msgspec.structs.asdict(self.settings).items()
             if key != "hooks"
         }
+        program = str(Path(sys.executable).with_name("inv"))
+        command = [program, "--search-root", str(PROJECT), name, "--host", "local", "--root", str(self.root)]
+        environ = os.environ | {f"PURGELINE_RELEASE__{key.upper()}": text for key, text in texts.items()}
+        return [*command, *args], environ
+
+    def inv(self, name: str, *args: str) -> tuple[int, str, str]:
+        """Run a task; return exit code, standard output and standard error."""
+        command, environ = self._command(name, *args)
         done = subprocess.run(
-            [
-                *(str(Path(sys.executable).with_name("inv")), "--search-root", str(PROJECT), name),
-                *("--host", "local", "--root", str(self.root), *args),
-            ],
+            command,
             cwd=self.folder,
-            env=os.environ | {f"PURGELINE_RELEASE__{key.upper()}": text for key, text in texts.items()},
+            env=environ,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
             check=False,
         )
         return done.returncode, done.stdout, done.stderr
+
+    def inv_unread(self, name: str, *args: str, **settings: str) -> int:
+        """Run a task whose output nobody reads beyond the first line; return its exit code."""
+        command, environ = self._command(name, *args)
+        environ |= {f"PURGELINE_RELEASE__{key.upper()}": text for key, text in settings.items()}
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        return process.wait(TIMEOUT_S)
 
     def deploy(self, version: str, *args: str) -> tuple[int, str, str]:
         return self.inv("deploy", "--release", version, "--listen", f"127.0.0.1:{self.port}", *args)
@@ -79,6 +95,16 @@ def here(tmp_path: Path) -> Iterator[Here]:
     yield place
     if (place.root / "shared").exists():
         place.inv("stop")
+
+
+def test_output_that_nobody_reads_does_not_stop_a_deploy(here: Here) -> None:
+    """``./inv deploy 2>&1 | head -1``; its hooks write there, too."""
+    here.publish("1.0")
+    args = ("--release", "1.0", "--listen", f"127.0.0.1:{here.port}")
+    assert here.inv_unread("deploy", *args, hooks='{ post-reload = "seq 99999" }') == 0
+    assert here.served() == "1.0"
+    last = (here.folder / "state/history.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["verdict"] == "done"
 
 
 def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:

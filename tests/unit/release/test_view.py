@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from release.states.results import HostStates, hide, states_of_answer
+from release.states.results import HostStates, states_of_answer
 from release.states.view import describe, show
 
 DIFF = '--- \n+++ \n@@ -1 +1 @@\n-due_s = 60\n+due_s = 30\n+secret = "s3cret"\n'
@@ -63,14 +63,6 @@ def test_old_and_new_are_shown_with_an_arrow() -> None:
 def test_a_notice_is_shown_though_nothing_changed() -> None:
     lines = lines_of(id="note", function="test.show_notification", comment="not checked")
     assert lines == ["  ! note", "      not checked"]
-
-
-def test_secrets_are_hidden_in_every_spelling() -> None:
-    text = 'secret = "a"\n-"secret" = "a"\n sha256="b"\n+headers = {X = "c"}\nsecret_garden = 1\n'
-    hidden = (
-        'secret = (hidden)\n-"secret" = (hidden)\n sha256=(hidden)\n+headers = (hidden)\nsecret_garden = 1\n'
-    )
-    assert hide({"a": [text]}) == {"a": [hidden]}
 
 
 def test_a_line_for_each_host_says_how_it_ended() -> None:

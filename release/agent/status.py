@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 
+import tomllib
+
 from .control import running
 
 TYPE_CHECKING = False  # see `answers`
@@ -26,6 +28,7 @@ def status(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "previous": host.linked("previous"),
         "releases": good,
         "unverified": [version for version in host.unpacked() if version not in good],
+        "node_count": node_count(host),
     }
     supervisor = running(host, 10)
     if not supervisor:
@@ -76,6 +79,14 @@ def connection_to(address: str) -> http.client.HTTPConnection:
     name, _, port = address.rpartition(":")
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}.get(name, name.strip("[]"))  # noqa: S104
     return http.client.HTTPConnection(name, int(port), timeout=TIMEOUT_S)
+
+
+def node_count(host: Host) -> int | None:
+    """Return how many caches the configuration has; None where it cannot be read."""
+    try:
+        return len(tomllib.loads(host.config.read_text(encoding="utf-8")).get("node", []))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def get(address: str, path: str) -> tuple[int, bytes]:

@@ -7,7 +7,6 @@ a deploy that was cut short goes on where it stopped.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ import msgspec
 from release.build.version import normal
 from release.hosts.target import apply, open_fleet
 from release.repository.repository import open_repository
-from release.rollout import exits, gates, localhost
+from release.rollout import advice, exits, gates, localhost
 from release.rollout.plan import deploy_plan, parse_batches, unpack_only
 from release.rollout.review import confirm, show_plan
 from release.rollout.runner import Runner
@@ -82,19 +81,14 @@ def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: b
             return exits.USAGE
         runner = Runner(fleet, settings, display, plan=plan, cargo=ready.cargo, listen=wanted.listen)
         code = runner.run()
-        if wanted.is_local and code == exits.DONE:
-            _say_what_next(settings.root, display)
+        if code == exits.DONE and not is_unpack:
+            advice.after_deploy(wanted, fleet, states, settings.pillar, display)
         return code
 
 
 def show_deploy(wanted: Wanted, settings: Settings, display: Display) -> int:
     """Print what `deploy` would do now, and what stands against it; return the exit code."""
     return deploy(msgspec.structs.replace(wanted, is_dry=True), settings, display)
-
-
-def _say_what_next(root: str, display: Display) -> None:
-    for what, task in (("look at it", "status"), ("go back", "rollback"), ("end it", "stop")):
-        display.say(f"{what + ':':<12}./inv {task} --host local --root {shlex.quote(root)}")
 
 
 def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str, HostState]) -> Prepared:

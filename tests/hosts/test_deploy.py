@@ -113,6 +113,9 @@ def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:
     code, out, err = here.deploy("1.0")
     assert code == 0, err
     assert "1.0" in out
+    config = here.root / "shared" / "engine.toml"
+    assert f"the engine's configuration is {config}; it has no nodes yet. Next:\nadd nodes: " in err
+    assert f"reload --host local --root {here.root}\n" in err
     assert here.served() == "1.0"
     assert (here.root / "shared" / "engine.toml").read_text().count(f"127.0.0.1:{here.port}") == 1
 

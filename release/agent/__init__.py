@@ -10,11 +10,12 @@ From the top down: ``program`` (the table of operations) and ``salt`` (applies s
 one module per operation: ``unpack``, ``reload``, ``stop``, ``status``, ``prune``, ``verify``, ``facts``, and
 those of ``lock`` and ``history``; what they stand on: ``supervisor`` and ``start`` over ``systemd`` and
 ``control``, ``index``, ``artefact`` and ``environment`` over ``command``; then ``use``, ``layout``,
-``requests``, ``files`` and ``answers``.
+``requests``, ``files``, ``contents`` and ``answers``.
 
 What holds whenever an operation is killed, whatever fails:
 
-- A release counts only with its ``.verified``. A folder without one is removed by the next ``unpack``.
+- A release counts only with its ``.verified``, and is run only when it is what that says (see ``verify``). A
+  folder without one is removed by the next ``unpack``.
 - ``current`` and ``previous`` are relative links, replaced by rename, by ``reload`` only, after the engine
   has taken the release over. If they cannot be replaced, the engine is taken back.
 - Files that others read (links, serial, lock) change by rename; ``history.jsonl`` grows by whole lines, and

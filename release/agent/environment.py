@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import sys
 from importlib.util import find_spec
@@ -11,14 +13,19 @@ from pathlib import Path
 from .answers import Refused
 from .command import run
 
+MINOR = re.compile(r"python3\.\d+")
 PIP_OPTIONS = (
     *("install", "--no-index", "--find-links", "wheels", "--require-hashes", "--no-compile"),
     *("--no-cache-dir", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "-q"),
     *("-r", "requirements.txt"),
 )
-#: Prints the version. Which modules an engine has is its own business: a release of any time is tried so.
+#: Compiles all that is installed, so that no bytecode comes later, and prints the version. Which modules an
+#: engine has is its own business: a release of any time is tried so.
 IMPORT_ALL = """
-import importlib, json, pkgutil, engine
+import compileall, importlib, json, pkgutil, py_compile, sys
+form = py_compile.PycInvalidationMode.UNCHECKED_HASH
+compileall.compile_dir(sys.prefix + "/lib", quiet=2, invalidation_mode=form)
+import engine
 for module in pkgutil.walk_packages(engine.__path__, "engine."):
     if not module.name.endswith(".__main__"):
         importlib.import_module(module.name)
@@ -32,11 +39,26 @@ def python_of(release: Path) -> Path:
     return release / "venv/bin/python"
 
 
+def has_lost_python(release: Path) -> bool:
+    """Tell whether the interpreter that a release was made with is gone, or another minor version now."""
+    python = python_of(release)
+    if not python.is_symlink():
+        return False
+    name = os.path.basename(os.path.realpath(python))  # noqa: PTH119 - resolve() may fail here
+    is_other = MINOR.fullmatch(name) and not (release / "venv/lib" / name).is_dir()
+    return not python.exists() or bool(is_other)
+
+
 def make(release: Path) -> None:
-    """Install the wheels of a release into an environment of its own, without network."""
+    """Install the wheels of a release into an environment of its own, without network.
+
+    The environment names the interpreter itself and not a link such as ``python3``, which the system points
+    to another minor version one day.
+    """
     python = python_of(release)
     folder = str(release / "venv")
-    run([sys.executable, "-I", "-m", "venv", "--without-pip", folder], "make the venv", release)
+    base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    run([base, "-I", "-m", "venv", "--without-pip", folder], "make the venv", release)
     run([*pip_for(python), *PIP_OPTIONS], "install the wheels", release)
     shutil.rmtree(release / "wheels")
 
@@ -56,7 +78,9 @@ def pip_for(python: Path) -> list[str]:
 
 
 def try_engine(release: Path, version: str) -> None:
-    """Import every module of the engine, which also writes its bytecode, and ask its version.
+    """Compile every module, import those of the engine, and ask its version.
+
+    The bytecode is taken as it is from then on: its digest is kept, and a source is not compared with it.
 
     Raises:
         Refused: a module cannot be imported, or the engine says another version.

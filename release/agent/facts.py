@@ -7,6 +7,7 @@ import platform
 import socket
 
 from .control import is_supervised
+from .environment import has_lost_python
 from .lock import held
 from .service import uses_systemd
 from .tags import platform_tag, python_tag
@@ -33,7 +34,7 @@ def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "uid": os.geteuid(),
         "current": host.linked("current"),
         "previous": host.linked("previous"),
-        "releases": host.good(),
+        "releases": [name for name in host.good() if not has_lost_python(host.release(name))],
         "lock": held(host),
         "service": "systemd" if uses_systemd(host, None) else "direct",
         "is_supervised": is_supervised(host),

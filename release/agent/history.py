@@ -9,6 +9,7 @@ import os
 import time
 
 from .answers import Refused, explain, tell
+from .environment import has_lost_python
 from .redact import redact
 
 TYPE_CHECKING = False  # see `answers`
@@ -84,7 +85,7 @@ def previous(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
     current, order = host.linked("current"), served(entries_of(host))
     before = order[: order.index(current)] if current in order else order
     for version in reversed(before):
-        if host.verified(version):
+        if host.verified(version) and not has_lost_python(host.release(version)):
             return {"version": version, "current": current}
     raise Refused("missing", f"there is no good release before {current or 'the current one'} on this host")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 
+from . import verify
 from .answers import Refused, explain, tell
 from .command import run
 from .control import running
@@ -36,7 +37,7 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     action = str(request.get("action") or "reload")
     entry = {"action": action, "version": version, "from": before, **by(request)}
     try:
-        host.need_verified(version)
+        verify.check(host, version, is_quick=True)
         check_config(host, folder, request)
         answer = switch(host, folder, request)
     except (Refused, OSError) as exc:

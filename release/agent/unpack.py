@@ -9,13 +9,12 @@ import shutil
 import time
 from pathlib import Path
 
-from . import artefact, environment, index
+from . import artefact, environment, index, verify
 from .answers import Refused, tell
-from .digests import lasting_files, sha256_of
 from .files import sync_folder, write_whole
 from .history import note
 from .requests import by
-from .use import in_use, remove_release
+from .use import remove_release, running_from
 
 TYPE_CHECKING = False  # see `answers`
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ def unpack(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     host.make()
     source = Path(request["file"])
     marker = host.verified(version)
-    if marker is not None and environment.python_of(folder).exists():
+    why = unusable(folder, marker) if folder.exists() else ""
+    if marker is not None and not why:
         if marker.get("sha256") != request["sha256"]:
             raise Refused("conflict", f"{version} is here with other content; a version is never built twice")
         drop(host, source)
@@ -42,7 +42,7 @@ def unpack(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     index.check(host, request)
     environment.pip_for(environment.python_of(folder))
     if folder.exists():
-        remove_unusable(host, version, is_half_made=marker is None)
+        remove_unusable(host, version, why)
     check_space(host, request)
     artefact.check(source, request)
     try:
@@ -56,14 +56,23 @@ def unpack(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     return {"version": version, "unchanged": False, "duration_s": took_s}
 
 
-def remove_unusable(host: Host, version: str, *, is_half_made: bool) -> None:
-    """Remove a release that has to be made again, unless something uses it."""
+def unusable(folder: Path, marker: dict[str, Any] | None) -> str:
+    """Return why a release that has a folder has to be made again; nothing for one that can be run."""
+    if marker is None:
+        return "it is half-made"
+    if environment.has_lost_python(folder) or not environment.python_of(folder).exists():
+        return "its Python is gone"
+    wrong = verify.differences(folder, marker, is_quick=True)
+    return f"it is damaged ({wrong[0]})" if wrong else ""
+
+
+def remove_unusable(host: Host, version: str, why: str) -> None:
+    """Remove a release that has to be made again, unless something runs from it; links may name it."""
     folder = host.release(version)
-    reason = in_use(host).get(version)
+    reason = running_from(host).get(version)
     if reason:
-        raise Refused("in-use", f"{folder} is not whole, but cannot be made again: {reason}")
-    what = f"a half-made {version}" if is_half_made else f"{version}, whose Python is gone,"
-    tell("clean", path=str(folder), message=f"{what} is removed")
+        raise Refused("in-use", f"{folder} cannot be run again ({why}), and cannot be made again: {reason}")
+    tell("clean", path=str(folder), message=f"{version} is removed: {why}")
     remove_release(folder)
 
 
@@ -102,9 +111,9 @@ def install(folder: Path, source: Path, request: dict[str, Any]) -> None:
     environment.make(folder)
     tell("try", version=version)
     environment.try_engine(folder, version)
-    files = {name: sha256_of(path) for name, path in lasting_files(folder).items()}
+    contents = verify.recorded(folder)
     sync_files(folder)
-    marker = {"version": version, "sha256": request["sha256"], "at": time.time(), "files": files}
+    marker = {"version": version, "sha256": request["sha256"], "at": time.time(), **contents}
     write_whole(folder / ".verified", json.dumps(marker).encode())
     sync_folder(folder.parent)
 

@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 
 def in_use(host: Host) -> dict[str, str]:
     """Return versions that must stay, and why."""
+    reasons = running_from(host)
+    for name in ("previous", "current"):
+        if host.linked(name):
+            reasons[host.linked(name)] = f"it is {name}"
+    return reasons
+
+
+def running_from(host: Host) -> dict[str, str]:
+    """Return versions that something runs from, and what."""
     reasons = dict.fromkeys(_used_by_processes(host.releases), "a process uses it")
     status = running(host)
     for worker in status.get("workers", []):
         reasons[str(worker.get("version"))] = "a worker runs it"
     if status.get("release_dir"):
         reasons[Path(status["release_dir"]).name] = "it runs"
-    for name in ("previous", "current"):
-        if host.linked(name):
-            reasons[host.linked(name)] = f"it is {name}"
     return reasons
 
 

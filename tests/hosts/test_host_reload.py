@@ -190,17 +190,17 @@ def test_a_supervisor_that_dies_when_it_takes_over_leaves_the_old_release_servin
 
 
 def test_on_the_way_back_an_older_supervisor_that_cannot_take_over_is_left_out(
-    host: HostCalls, port: int, good: list[Small]
+    host: HostCalls, port: int, good: list[Small], artefacts: Path
 ) -> None:
     """It must not keep anybody from the older engine; going forward it does."""
-    take(host, port, good[0])
     take(host, port, good[1])
-    (host.root / "releases/1.0.0/supervisor.py").write_text("raise SystemExit('of another time')\n")
+    text = b"raise SystemExit('of another time')\n"
+    host.call("unpack", **small_release.small(artefacts / "older", "0.9.0", supervisor=text).request())
     with pytest.raises(Refusal, match="the new supervisor cannot take over"):
-        host.call("reload", version="1.0.0", bake_s=0.2)
-    host.call("reload", version="1.0.0", bake_s=0.2, action="rollback")
+        host.call("reload", version="0.9.0", bake_s=0.2)
+    host.call("reload", version="0.9.0", bake_s=0.2, action="rollback")
     assert "kept" in {event["event"] for event in host.events}
-    assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
+    assert (served(port), host.linked("current")) == ("0.9.0", "releases/0.9.0")
 
 
 def test_a_supervisor_of_one_file_is_taken_over_and_gone_back_to(

@@ -63,6 +63,51 @@ def test_a_file_that_was_changed_after_unpacking_is_found(host: HostCalls, first
         host.call("verify", version="1.0.0")
 
 
+def test_what_a_release_would_run_beside_what_was_unpacked_is_found(host: HostCalls, first: Small) -> None:
+    """Each of these ran before: a link, bytecode, another interpreter. A reload refuses the release, too."""
+    host.call("unpack", **first.request())
+    release = host.root / "releases/1.0.0"
+    (packages,) = release.glob("venv/lib/python*/site-packages")
+    (bytecode,) = (packages / "engine/__pycache__").glob("_version.*.pyc")
+    python = release / "venv/bin/python"
+    evil = host.root / "evil.py"
+    evil.write_text("print('planted')\n")
+
+    def refused(op: str) -> str:
+        with pytest.raises(Refusal) as caught:
+            host.call(op, version="1.0.0", listen="127.0.0.1:1")
+        assert caught.value.kind == "damaged"
+        return caught.value.error
+
+    (packages / "sitecustomize.py").symlink_to(evil)
+    assert "site-packages/sitecustomize.py was added" in refused("verify")
+    assert "site-packages/sitecustomize.py was added" in refused("reload")
+    (packages / "sitecustomize.py").unlink()
+
+    was = bytecode.read_bytes()
+    bytecode.write_bytes(was[:16] + was[16:][::-1])
+    assert f"{bytecode.name} was changed" in refused("verify")
+    assert f"{bytecode.name} was changed" in refused("reload")
+    bytecode.write_bytes(was)
+    (bytecode.parent / "planted.cpython-311.pyc").write_bytes(was)
+    assert "planted.cpython-311.pyc was added" in refused("verify")
+    (bytecode.parent / "planted.cpython-311.pyc").unlink()
+
+    target = python.readlink()
+    python.unlink()
+    python.symlink_to(evil)
+    assert f"venv/bin/python points to {evil}, not {target}" in refused("verify")
+    assert f"venv/bin/python points to {evil}" in refused("reload")
+    python.unlink()
+    python.symlink_to(target)
+    assert host.call("verify", version="1.0.0")
+
+    (packages / "evil.pth").write_text("import os\n")
+    assert not host.call("unpack", **first.request())["unchanged"]  # nothing runs from it: it is made again
+    assert "it is damaged" in host.events[0]["message"]
+    assert host.call("verify", version="1.0.0")
+
+
 def changed(path: Path, to: Path, change: Callable[[bytearray], None]) -> Path:
     content = bytearray(path.read_bytes())
     change(content)

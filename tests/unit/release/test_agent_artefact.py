@@ -1,17 +1,18 @@
-"""release.agent.artefact and digests: nothing leaves the folder, nothing is missing, nothing is changed."""
+"""release.agent.artefact and verify: nothing leaves the folder, nothing is missing, nothing is changed."""
 
 import hashlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from release.agent import artefact, verify
+from release.agent import artefact, environment, verify
 from release.agent.answers import Refused
-from release.agent.digests import lasting_files
+from release.agent.digests import sha256_of
 from release.agent.layout import Host
 from release.agent.tags import platform_tag, python_tag
 
@@ -117,23 +118,96 @@ def test_the_file_must_be_the_one_that_was_asked_for(tmp_path: Path) -> None:
         artefact.check(tmp_path / "gone", request)
 
 
-def test_verify_names_what_is_missing_changed_and_added(tmp_path: Path) -> None:
-    """Bytecode and links may come and go, and so may what is added outside the environment."""
-    host = Host(tmp_path)
-    folder = host.release("1")
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A release as it was unpacked."""
+    folder = Host(tmp_path).release("1")
     (folder / "venv/__pycache__").mkdir(parents=True)
+    (folder / "venv/bin").mkdir()
     for name in ("a", "b", "venv/c", "venv/__pycache__/c.pyc"):
         (folder / name).write_text(name)
-    (folder / "venv/link").symlink_to("c")
-    assert list(lasting_files(folder)) == ["a", "b", "venv/c"]
-    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a", "b", "venv/c")}
-    (folder / ".verified").write_text(json.dumps({"version": "1", "files": digests}))
+    (folder / "venv/bin/python").symlink_to("/usr/bin/python3.11")
+    (folder / ".verified").write_text(json.dumps({"version": "1", **verify.recorded(folder)}))
+    return folder
+
+
+def wrong(folder: Path, *, is_quick: bool = True) -> list[str]:
+    marker = json.loads((folder / ".verified").read_text())
+    return verify.differences(folder, marker, is_quick=is_quick)
+
+
+def test_verify_names_what_is_missing_changed_and_added(release: Path) -> None:
+    host = Host(release.parents[1])
     assert verify.verify(host, {"version": "1"}) == {"version": "1", "files": 3}
-    (folder / "a").unlink()
-    (folder / "b").write_text("other")
-    (folder / "venv/d").write_text("")
-    (folder / "venv/e").write_text("")
+    (release / "a").unlink()
+    (release / "b").write_text("other")
+    (release / "venv/d").symlink_to("c")
+    os.mkfifo(release / "pipe")
     with pytest.raises(Refused) as caught:
         verify.verify(host, {"version": "1"})
-    said = "1: a is missing; b was changed; venv/d was added and 1 more; unpack it again under a new version"
-    assert str(caught.value) == said
+    said = "1: a is missing; b was changed; pipe was added and 1 more; find out who did it"
+    assert str(caught.value) == f"{said}, then remove {release} and unpack it again"
+
+
+def test_bytecode_and_links_are_what_was_unpacked_too(release: Path) -> None:
+    (release / "venv/__pycache__/c.pyc").write_text("other")
+    (release / "venv/__pycache__/d.pyc").write_text("")
+    (release / "venv/bin/python").unlink()
+    (release / "venv/bin/python").symlink_to("/tmp/evil")
+    assert wrong(release) == [
+        "venv/__pycache__/c.pyc was changed",
+        "venv/__pycache__/d.pyc was added",
+        "venv/bin/python points to /tmp/evil, not /usr/bin/python3.11",
+    ]
+
+
+def test_a_quick_look_reads_only_what_has_another_inode_length_or_time(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(verify, "sha256_of", counted)
+    assert (wrong(release), read) == ([], [])
+    status = (release / "a").stat()
+    (release / "a").write_text("A")  # as long as before, and with the time of before
+    os.utime(release / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (wrong(release), read) == (["a was changed"], ["a"])
+    (release / "a").write_text("a")
+    assert (wrong(release), wrong(release), read) == ([], [], ["a", "a"])
+    assert wrong(release, is_quick=False) == []
+    assert sorted(read[2:]) == ["a", "b", "c", "c.pyc"]
+    (release / ".seen").write_text("[")
+    assert (wrong(release), len(read)) == ([], 10)
+
+
+def test_a_release_of_the_version_before_is_compared_by_what_it_says(release: Path) -> None:
+    """Its bytecode came and went; a link that no virtual environment has is planted."""
+    marker = json.loads((release / ".verified").read_text())
+    (release / ".verified").write_text(json.dumps({"version": "1", "files": marker["files"]}))
+    (release / "venv/__pycache__/d.pyc").write_text("")
+    (release / "more").write_text("")
+    assert wrong(release) == []
+    (release / "venv/sitecustomize.py").symlink_to("/tmp/evil")
+    (release / "venv/e").write_text("")
+    assert wrong(release) == ["venv/e was added", "venv/sitecustomize.py was added"]
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "is_lost"),
+    [("python3.11", False), ("python", False), ("python3.99", True), ("gone", True)],
+)
+def test_a_release_whose_interpreter_is_another_now_cannot_run(
+    tmp_path: Path, interpreter: str, is_lost: bool
+) -> None:
+    """As when ``python3`` became a newer one. A name without a number tells nothing."""
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/lib/python3.11").mkdir(parents=True)
+    (tmp_path / "python3").symlink_to(interpreter)
+    if interpreter != "gone":
+        (tmp_path / interpreter).touch()
+    (tmp_path / "venv/bin/python").symlink_to(tmp_path / "python3")
+    assert environment.has_lost_python(tmp_path) is is_lost

@@ -24,7 +24,10 @@ def serve(args: argparse.Namespace, _out: Output) -> int:
 
     settings = load(args.config)
     if args.workers is None:
-        from engine.process.single import run  # noqa: PLC0415 - after a mistake in the file not even then
+        from engine.base.imports import quick_imports  # noqa: PLC0415 - as above
+
+        with quick_imports():
+            from engine.process.single import run  # noqa: PLC0415 - after a mistake in the file not even then
 
         return run(settings)
     from engine import supervisor  # noqa: PLC0415 - as above
@@ -41,7 +44,10 @@ def work(args: argparse.Namespace, _out: Output) -> int:
     from engine.config.load import load  # noqa: PLC0415 - as above
 
     settings = load(args.config)
-    from engine.process.worker import run  # noqa: PLC0415 - as above
+    from engine.base.imports import quick_imports  # noqa: PLC0415 - as above
+
+    with quick_imports():
+        from engine.process.worker import run  # noqa: PLC0415 - as above
 
     return run(settings)
 

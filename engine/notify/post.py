@@ -10,13 +10,17 @@ import email.utils
 import hashlib
 import hmac
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import msgspec
 from yarl import URL
 
 from engine.base.backoff import backoff_s
+from engine.base.imports import tls_context
+
+if TYPE_CHECKING:
+    import ssl
 
 REQUEST_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 1.0
@@ -51,6 +55,7 @@ class Poster:
     """Posts JSON, signed when there is a secret. `session` is there between start and close."""
 
     session: aiohttp.ClientSession | None = None
+    _tls: ssl.SSLContext | None = None
 
     def start(self) -> None:
         """Open the session."""
@@ -76,14 +81,21 @@ class Poster:
             headers["Purgeline-Signature"] = f"v1={mac.hexdigest()}"
         target = URL(url, encoded=True)
         try:
+            tls = await self._context() if target.scheme == "https" else True
             async with self.session.post(
-                target, data=body, headers=headers, allow_redirects=False
+                target, data=body, headers=headers, allow_redirects=False, ssl=tls
             ) as response:
                 wait_s = retry_after_s(response.headers.get("Retry-After", ""))
                 moved = " (redirects are not followed)" if 300 <= response.status < 400 else ""  # noqa: PLR2004 - HTTP
                 return Answer(response.status, wait_s, f"answered {response.status}{moved}")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             return Answer(reason=f"{type(exc).__name__}: {exc}".rstrip(": "))
+
+    async def _context(self) -> ssl.SSLContext:
+        """Return what https is spoken with, made for the first receiver that wants it."""
+        if self._tls is None:
+            self._tls = await tls_context()
+        return self._tls
 
 
 def retry_after_s(value: str) -> float:

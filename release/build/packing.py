@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from release.agent import package
-from release.build import archive, git, sbom, selftest, shipped, version, wheels
+from release.build import archive, git, selftest, shipped, version, wheels
 from release.build.manifest import MANIFEST, NAME, FileEntry, Manifest, sha256_of
 from release.errors import ArtefactError, VersionError
 from release.settings import load_settings, source_of
@@ -152,6 +152,8 @@ class _Pack:
         self.files |= {f"wheels/{wheel.path.name}": wheel.path for wheel in pinned}
         lines = [wheels.requirement(wheel.name, wheel.version, [wheel.sha256]) for wheel in pinned]
         self._add("requirements.txt", "".join(f"{line}\n" for line in lines))
+        from release.build import sbom  # noqa: PLC0415 - every deploy imports this module, and few of them pack
+
         self._add("sbom.cdx.json", sbom.render(own, others, self.stamp))
 
     def manifest(self) -> Manifest:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import ssl
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,9 +29,13 @@ class Post(NamedTuple):
 
 
 class Receiver:
-    """An HTTP server that notes every POST; *status* is asked for each, with the count so far."""
+    """An HTTP server that notes every POST; *status* is asked for each, with the count so far.
 
-    def __init__(self) -> None:
+    Args:
+        tls: serve https with this.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.posts: list[Post] = []
         self.status: Callable[[int], int] = lambda count: 204
         outer = self
@@ -51,9 +56,13 @@ class Receiver:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     def stop(self) -> None:
         self._server.shutdown()

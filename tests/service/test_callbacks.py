@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.callback_receiver import RULE, SECRET, Receiver
+from tests.fakes.certificate import make_certificate
 from tests.fakes.node import OK, FakeNode, always, answer
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.waiting import wait_until
@@ -42,6 +43,22 @@ def test_a_callback_reports_the_end_and_is_signed(receiver: Receiver, tmp_path: 
         assert post.document == engine.wait_for(task_id)
         wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
         assert len(receiver.posts) == 1
+
+
+def test_a_callback_over_https_goes_to_a_certificate_that_the_machine_trusts(tmp_path: Path) -> None:
+    """The start reads no certificates; the first receiver with https has them read."""
+    ca, tls = make_certificate(tmp_path, "own")
+    receiver = Receiver(tls)
+    with (
+        FakeNode() as node,
+        EngineProcess(
+            tmp_path, RULE + fake_table(node.url, name="edge-1"), env={"SSL_CERT_FILE": str(ca)}
+        ) as engine,
+    ):
+        task_ids = {engine.submit([f"http://{HOST}/{n}"], callback=receiver.url) for n in range(3)}
+        receiver.wait_for_posts(3)
+        assert {document["task_id"] for document in receiver.documents()} == task_ids
+    receiver.stop()
 
 
 def test_a_failed_task_is_reported_as_well(receiver: Receiver, tmp_path: Path) -> None:

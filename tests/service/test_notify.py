@@ -20,10 +20,13 @@ from engine.notify import alerts, post
 from engine.notify.callbacks import CallbackJob
 from engine.notify.outbox import Outbox
 from engine.observe.counters import Stats
+from tests.fakes.certificate import make_certificate
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 
 class Receiver:
@@ -58,14 +61,14 @@ class Receiver:
             await self.came.wait_for(lambda: len(self.requests) >= count)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Receiver]:
+    async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
         app = web.Application()
         app.router.add_post("/{path:.*}", self._answer)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         self.port = runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self.port}/done"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/done"
         try:
             yield self
         finally:
@@ -163,6 +166,16 @@ async def test_retries_until_delivered(status: int) -> None:
         b.add(1, receiver.url)
         await b.until(lambda: b.settled == {1: True})
         assert [headers["Purgeline-Attempt"] for headers, _ in receiver.requests] == ["1", "2", "3"]
+
+
+async def test_an_unknown_certificate_gets_nothing(tmp_path: Path, log: list[str]) -> None:
+    """Whoever holds a key that the machine does not trust is told of no task."""
+    _, tls = make_certificate(tmp_path, "unknown")
+    async with Receiver().serving(tls) as receiver, bench(attempts_max=2) as b:
+        b.add(1, receiver.url)
+        await b.until(lambda: b.settled == {1: False})
+        assert receiver.requests == []
+    assert any("given up" in line and "certificate verify failed" in line for line in log)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 404, 410, 422])

@@ -1,22 +1,17 @@
 """A cache that cannot be reached: the purge goes on elsewhere, nothing is lost, and it is delivered late."""
 
-import datetime as dt
-import ipaddress
 import json
-import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from release.lab import caches
 from release.lab.origin import Origin
 from tests.fakes.callback_receiver import RULE, Receiver
+from tests.fakes.certificate import make_certificate
 from tests.fakes.node import OK, PROBE_PATH, Act, FakeNode, Request, always, answer
 from tests.rigs.engine_process import EngineProcess, fake_table, get_body, node_table
 from tests.waiting import wait_until
@@ -387,39 +382,6 @@ def test_late_ends_are_counted_by_how_they_ended(tmp_path: Path) -> None:
 
 
 # https
-
-
-def make_certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
-    """Return the file of a self-signed certificate for 127.0.0.1 and a server context with it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=2))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        .sign(key, hashes.SHA256())
-    )
-    public, private = folder / f"{name}.pem", folder / f"{name}.key"
-    public.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(public, private)
-    return public, context
 
 
 def test_an_https_node_with_its_own_ca_is_purged(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class QueueClaims:
             StoreError: Redis is away.
         """
         try:
-            is_ours = await self._threads.call(self._members.lock, node)
+            is_ours = await self._lock(node)
         except StoreError:
             if not self._members.store.link.has_parts:
                 raise
@@ -70,11 +70,14 @@ class QueueClaims:
 
     async def _keep(self, node: str) -> None:
         """Renew a claim; one that was given back meanwhile must not come to life again."""
-        is_ours = await self._threads.call(self._members.lock, node)
+        is_ours = await self._lock(node)
         if not is_ours:
             self._claimed.discard(node)
         elif node not in self._claimed:
             await self._threads.call(self._members.unlock, node)
+
+    async def _lock(self, node: str) -> bool:
+        return await self._threads.call(self._members.lock, node, self._membership.is_nobody)
 
     async def give_back_all(self) -> None:
         """Let others have every queue."""

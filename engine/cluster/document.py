@@ -31,7 +31,9 @@ def cluster_document(
     view = membership.view
 
     def engine(member: Member) -> dict[str, Any]:
-        state = "gone" if membership.is_gone(member) else "alive" if member.lives else "silent"
+        state = (
+            "gone" if membership.is_gone(member) else "silent" if membership.is_silent(member) else "alive"
+        )
         return {
             "consumer": member.consumer,
             "name": member.about.name,

@@ -42,7 +42,7 @@ class KeptElsewhere:
         Raises:
             StoreError: they cannot be asked.
         """
-        await self._membership.look()
+        await self._membership.beat()
         back = self._returns.get(node.name)
         if back is None or back.since != node.health.since:
             back = _Return(node.health.since, self._loop.time() + _STALE_S)

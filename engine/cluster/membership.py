@@ -1,5 +1,8 @@
 """Who of the engines lives, which of them leads, and whether this engine can tell.
 
+An engine lives while the number of its beats grows, by the monotonic clock of who looks: a key that expires
+tells the time by the wall clock of a server, which may be set, or another one's after a failover.
+
 An engine counts as dead only for one that has itself been beating without a gap for as long: after Redis
 was away everybody looks dead to everybody.
 """
@@ -56,8 +59,9 @@ class Membership:
         self._is_draining = is_draining
         self._kept = kept
         self._said: dict[str, About] = {}
+        self._heard_at: dict[str, float] = {}  # when the number of an engine's beats was seen to have grown
         self._loop = asyncio.get_running_loop()
-        self._beat_at = -1e9  # when the last beat that was answered began
+        self._seen_at = -1e9  # when the last beat that was answered began
         self._steady_since = 0.0
         self.consumer = members.store.consumer
         self.view = View()
@@ -89,35 +93,32 @@ class Membership:
         began = self._loop.time()
         self.is_news.clear()
         view = await self._tell()
-        if began - self._beat_at > self._ttl_s * _GAP:
+        if began - self._seen_at > self._ttl_s * _GAP:
             self._steady_since = began
-        self._beat_at = began
         self._clock.follow(view.at, view.seen_at)
         self._about.clock_ahead_s = view.clock_ahead_s
         if view.leader != self.view.leader and view.leader:
             logger.info("engine {} leads, number {}", view.leader, view.fence)
-        self._see(view)
-
-    async def look(self) -> None:
-        """Learn who lives now, between two beats.
-
-        Raises:
-            StoreError: the store cannot be read or written.
-        """
-        self._see(await self._tell())
+        self._see(view, began)
 
     async def _tell(self) -> View:
+        self._about.beats += 1
         self._about.is_draining = self.is_draining
         self._about.kept_count, self._about.keeps = self._kept()
         return await self._threads.call(self._members.beat, self._about, may_lead=True)
 
-    def _see(self, view: View) -> None:
-        self.view = view
+    def _see(self, view: View, began: float) -> None:
+        self.view, self._seen_at = view, began
         said, self._said = self._said, {}
+        heard_at, self._heard_at = self._heard_at, {}
         for member in view.members:
-            if member.consumer != self.consumer:
-                last = said.get(member.consumer, member.about)
-                self._said[member.consumer] = last if member.has_left else member.about
+            name = member.consumer
+            if name == self.consumer:
+                continue
+            last = said.get(name)
+            self._said[name] = last if last is not None and member.has_left else member.about
+            has_beaten = last is None or last.beats != member.about.beats
+            self._heard_at[name] = began if has_beaten else heard_at[name]
 
     def said(self) -> Mapping[str, About]:
         """Return what each other engine said of itself last, also those that left something behind."""
@@ -143,15 +144,27 @@ class Membership:
     @property
     def is_steady(self) -> bool:
         """Whether this engine has been heard for long enough to tell that others are dead."""
-        return self._beat_at - self._steady_since >= self._ttl_s
+        return self._seen_at - self._steady_since >= self._ttl_s
 
     def is_gone(self, member: Member) -> bool:
         """Tell whether an engine has left or is dead."""
         if member.consumer == self.consumer:
             return False
-        if member.has_left or (not member.lives and self.is_steady):
+        if member.has_left or (self.is_steady and self.is_silent(member)):
             return True
         return has_ended(member.about.pid, member.about.process)
+
+    def is_silent(self, member: Member) -> bool:
+        """Tell whether an engine was not heard of for so long that it may be dead."""
+        if not member.about.beats:
+            return not member.lives
+        return self._seen_at - self._heard_at.get(member.consumer, self._seen_at) >= self._ttl_s
+
+    def is_nobody(self, consumer: str) -> bool:
+        """Tell whether a consumer is known to be no engine that lives; False: it is one, or who knows."""
+        if not self.is_steady or consumer == self.consumer:
+            return False
+        return all(member.consumer != consumer or self.is_gone(member) for member in self.view.members)
 
     def others(self) -> list[str]:
         """Return the consumers that are not known to have gone, this one left out."""
@@ -174,4 +187,4 @@ class Membership:
 
     def leads(self) -> bool:
         """Tell whether this engine leads, as far as it can know."""
-        return self.view.leader == self.consumer and self._loop.time() - self._beat_at < self._ttl_s
+        return self.view.leader == self.consumer and self._loop.time() - self._seen_at < self._ttl_s

@@ -45,7 +45,7 @@ class Watch:
         async with self._looking:
             if self._membership.is_draining:
                 return  # what is unfinished goes to others soon
-            await self._membership.look()
+            await self._membership.beat()
             self._pending = await self._threads.call(self._members.pending)
             await self._take_share()
             for member in self._membership.view.members:

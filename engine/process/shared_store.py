@@ -128,6 +128,7 @@ def make_cluster(
     """
     settings = core.config.store
     [saver] = core.savers.savers
+    shared.store.now = core.clock.now
     members, threads = Members(shared.store, settings.takeover_s), Threads()
     membership = _membership(shared, members, threads, core=core, delivery=delivery, is_draining=is_draining)
     claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads, membership)

@@ -225,14 +225,20 @@ def test_an_id_that_is_used_again_meanwhile_is_not_forgotten(
 
 def test_one_delivers_a_nodes_queue_at_a_time(join: Callable[[str], Members]) -> None:
     one, other = join("one"), join("other")
-    assert one.lock("n")
-    assert not other.lock("n")
-    assert other.lock("m")
-    assert one.lock("n")
+    gone: set[str] = set()
+    is_gone = gone.__contains__
+    assert one.lock("n", is_gone)
+    assert not other.lock("n", is_gone)
+    assert other.lock("m", is_gone)
+    assert one.lock("n", is_gone)
     other.unlock("n")
-    assert not other.lock("n")
-    one.unlock("n")
-    assert other.lock("n")
+    assert not other.lock("n", is_gone)
+    gone.add("one")
+    assert other.lock("n", is_gone), "from one that is gone, however long its claim lasts"
+    gone.clear()
+    assert not one.lock("n", is_gone)
+    other.unlock("n")
+    assert one.lock("n", is_gone)
 
 
 def test_what_one_server_cannot_write_is_left_and_the_rest_is_written(

@@ -9,6 +9,7 @@ seconds; that an old master follows the new one, with Sentinel ten more.
 
 import contextlib
 import itertools
+import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from release.lab.caches import free_port
+from tests.rigs.wall_clock import WallClock
 from tests.waiting import wait_until
 
 MASTER_NAME = "mymaster"
@@ -52,11 +54,18 @@ class RedisServer:
         folder: for its configuration, data and log.
         name: of its folder in there.
         fsync: ``appendfsync`` of the append-only file; ``none``: no such file.
+        clock: that it goes by.
         settings: further directives, with ``_`` for ``-``; more than one of a kind as a list.
     """
 
     def __init__(
-        self, folder: Path, *, name: str = "redis", fsync: str = "everysec", **settings: object
+        self,
+        folder: Path,
+        *,
+        name: str = "redis",
+        fsync: str = "everysec",
+        clock: WallClock | None = None,
+        **settings: object,
     ) -> None:
         self.name = name
         self.folder = folder / name
@@ -80,6 +89,7 @@ class RedisServer:
         self._config = self.folder / "redis.conf"
         self._config.write_text(_directives(directives))
         self._options: list[str] = []
+        self._env = {**os.environ, **(clock.env if clock is not None else {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: subprocess.Popen[bytes] | None = None
 
@@ -120,6 +130,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             process_group=0,
+            env=self._env,
         )
         self._lifeline = subprocess.Popen(
             ["/bin/sh", "-c", _LIFELINE, "sh", str(self._process.pid)],
@@ -211,7 +222,7 @@ class RedisServer:
 class SentinelGroup:
     """A master, two replicas and three Sentinels."""
 
-    def __init__(self, folder: Path, *, fsync: str = "everysec", **settings: object) -> None:
+    def __init__(self, folder: Path, *, fsync: str = "everysec", **settings: Any) -> None:
         self.servers = [
             RedisServer(folder, name=f"redis-{number}", fsync=fsync, **settings) for number in range(3)
         ]
@@ -308,7 +319,7 @@ class _Sentinel(RedisServer):
 class RedisCluster:
     """Three masters with a third of the slots each, and a replica of each."""
 
-    def __init__(self, folder: Path, *, fsync: str = "everysec", **settings: object) -> None:
+    def __init__(self, folder: Path, *, fsync: str = "everysec", **settings: Any) -> None:
         self.servers = [
             RedisServer(
                 folder,

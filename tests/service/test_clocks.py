@@ -1,17 +1,22 @@
 """Engines whose clocks are apart: none of them decides about delivery by what another's clock showed."""
 
 import contextlib
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.base.clock import SteadyClock
+from engine.store.redis.open import redis_store
+from engine.tasks.records import Batch, Sighting
 from release.lab.caches import free_port
 from tests.fakes.node import OK, FakeNode, Request
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.redis_servers import RedisServer
-from tests.rigs.wall_clock import wrong_clock
+from tests.rigs.wall_clock import WallClock
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
@@ -48,7 +53,8 @@ def engine_at(
     own.mkdir()
     store = f'[store]\nurl = "{redis.url}"\ntakeover_s = 1\n'
     tables = store + fake_table(url, name="edge-1", driver="ats")
-    with EngineProcess(own, tables, env=wrong_clock(offset_s), name=name, drain_timeout_s=1) as engine:
+    env = WallClock(own, offset_s).env
+    with EngineProcess(own, tables, env=env, name=name, drain_timeout_s=1) as engine:
         yield engine
 
 
@@ -94,3 +100,47 @@ def test_a_task_of_a_dead_engine_is_not_due_at_once_where_the_clock_is_ahead(
             assert ahead.task(task_id)["state"] == "running"
             held.open()
             assert ahead.wait_for(task_id)["state"] == "done"
+
+
+def test_a_redis_whose_clock_is_set_makes_no_living_engine_dead_and_no_dead_one_alive(tmp_path: Path) -> None:
+    clock = WallClock(tmp_path)
+    with RedisServer(tmp_path, clock=clock) as redis, FakeNode() as edge:
+        held = Held(edge)
+        with (
+            engine_at(tmp_path, redis, edge.url, "one", 0) as one,
+            engine_at(tmp_path, redis, edge.url, "two", 0) as two,
+        ):
+            task_id = one.submit([f"{URL}held"])
+            wait_until(lambda: edge.urls, what="the request")
+            clock.set(3600)
+            wait_until(lambda: has_heard_of_all(two, 3600), what="the other one's look at the new time")
+            assert two.wait_for(two.submit([f"{URL}x"]))["state"] == "done"
+            assert edge.urls.count(f"{URL}held") == 1
+            os.kill(one.pid, signal.SIGSTOP)  # not killed: an engine of the same machine would see that
+            clock.set(-3600)
+            try:
+                wait_until(lambda: edge.urls.count(f"{URL}held") == 2, what="the takeover")
+            finally:
+                one.kill()
+            held.open()
+            assert two.wait_for(task_id)["state"] == "done"
+
+
+def has_heard_of_all(engine: EngineProcess, ahead_s: float) -> bool:
+    shown = engine.get("/v1/engine/cluster")["engines"]
+    return len(shown) == 2 and all(abs(each["clock_ahead_s"] + ahead_s) < 5 for each in shown)
+
+
+def test_a_redis_whose_clock_is_set_forward_makes_no_node_gone_for_longer(tmp_path: Path) -> None:
+    clock = WallClock(tmp_path)
+    with (
+        RedisServer(tmp_path, clock=clock) as redis,
+        contextlib.closing(redis_store(redis.url, "e", region_count=4)) as store,
+    ):
+        store.open()
+        store.now = SteadyClock().now
+        store.commit(Batch(sightings=[Sighting("old", "edge", is_gone=True)]))
+        clock.set(7200)
+        assert store.last_seen()["old"].ago_s < 60
+        store.commit(Batch(sightings=[Sighting("new", "edge", is_gone=True)]))
+        assert store.last_seen()["new"].ago_s < 60

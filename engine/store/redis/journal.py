@@ -53,12 +53,13 @@ class RedisJournal(RedisPart):
         return {key: text for key, text in zip(regions, texts, strict=True) if text is not None}
 
     def last_seen(self) -> dict[str, LastSeen]:
-        """See `Store.last_seen`: by the server's clock."""
-        now, *found = self.link.one(*SEEN.call([self.keys.cluster("seen")], []))
+        """See `Store.last_seen`: by the server's clock, but for what that is set forward by."""
+        at_server, *found = self.link.one(*SEEN.call([self.keys.cluster("seen")], []))
+        now = int(at_server) if self.now is None else min(int(at_server), int(self.now()))
         seen: dict[str, LastSeen] = {}
         for node, value in zip(*[iter(found)] * 2, strict=True):
             at, state, layer = value.decode().split(" ", 2)
-            seen[node.decode()] = LastSeen(max(0.0, int(now) - int(at)), layer, state == "g")
+            seen[node.decode()] = LastSeen(max(0.0, now - int(at)), layer, state == "g")
         return seen
 
     def entries(self, consumer: str) -> Iterator[tuple[int, Entry]]:

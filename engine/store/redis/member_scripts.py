@@ -117,11 +117,11 @@ return number
 
 LOCK: Final = Script(
     """
--- KEYS lock; ARGV token, ms. Takes it, or keeps it.
+-- KEYS lock; ARGV token, ms, whom it may be taken from. Takes it, or keeps it; answers who else has it.
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then return holder end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+return ''
 """
 )
 

@@ -24,7 +24,7 @@ from engine.tasks.records import Committed
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted, Callback
@@ -48,6 +48,7 @@ class About(msgspec.Struct):
     nodes: list[str] = []
     is_draining: bool = False  #: it takes no more work over
     clock_ahead_s: float = 0.0  #: of the store's; less than 0: it is behind
+    beats: int = 0  #: grows with each sign of life; 0: of a version that does not say
     kept_count: int = 0  #: so often did a task of it begin to keep rows of a node in memory
     keeps: dict[str, int] = {}  #: node that it cannot reach → that count at the oldest task which keeps some
 
@@ -57,7 +58,7 @@ class Member(msgspec.Struct):
 
     consumer: str
     about: About
-    lives: bool  #: it has been heard of
+    lives: bool  #: it has been heard of, by the server's clock
     has_left: bool  #: it said that it ends
 
 
@@ -243,10 +244,17 @@ class Members:
 
     # Delivery of delay queues
 
-    def lock(self, node: str) -> bool:
-        """Claim a node's queue, or keep it."""
-        command = LOCK.call([self._keys.lock(node)], [self.store.consumer, _CLAIM_MS])
-        return bool(self._link.one(*command, is_write=True))
+    def lock(self, node: str, is_gone: Callable[[str], bool]) -> bool:
+        """Claim a node's queue, or keep it; who is gone has it no more."""
+        holder = self._lock(node)
+        if holder and is_gone(holder):
+            holder = self._lock(node, holder)
+        return not holder
+
+    def _lock(self, node: str, of: str = "") -> str:
+        """Claim a node's queue, also when it is *of* another engine; return whose it is, empty for ours."""
+        command = LOCK.call([self._keys.lock(node)], [self.store.consumer, _CLAIM_MS, of])
+        return str(self._link.one(*command, is_write=True).decode())
 
     def unlock(self, node: str) -> None:
         """Let others have a node's queue."""

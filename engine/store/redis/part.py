@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from engine.store.redis.keys import Keys
     from engine.store.redis.link import Link
@@ -23,9 +23,11 @@ class RedisPart:
 
     Attributes:
         is_read_whole: a region that cannot be read is an error; else it is left out as long as others can.
+        now: UNIX time by a clock that follows the server's, see `SteadyClock`; None: nothing follows it.
     """
 
     is_read_whole = False
+    now: Callable[[], float] | None = None
 
     def __init__(self, link: Link, keys: Keys) -> None:
         self.link = link

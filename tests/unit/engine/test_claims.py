@@ -21,7 +21,7 @@ class Locks:
         self.store = SimpleNamespace(link=SimpleNamespace(has_parts=True))
         self.on_lock: Any = lambda: None
 
-    def lock(self, node: str) -> bool:
+    def lock(self, node: str, is_gone: Any) -> bool:
         if node in self.others:
             return False
         self.ours.add(node)
@@ -41,7 +41,9 @@ class Locks:
 def make(me: str = "one") -> tuple[QueueClaims, Locks]:
     locks = Locks()
     recorder: Any = locks
-    membership: Any = SimpleNamespace(consumer=me, workers=lambda: ["one", "other"])
+    membership: Any = SimpleNamespace(
+        consumer=me, workers=lambda: ["one", "other"], is_nobody=lambda name: False
+    )
     return QueueClaims(recorder, recorder, membership), locks
 
 

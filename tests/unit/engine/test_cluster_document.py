@@ -16,7 +16,10 @@ def member(consumer: str, *, lives: bool = True) -> Member:
 
 def document(*members: Member, gone: str = "", pending: Any = None, oldest: Any = None) -> dict[str, Any]:
     membership: Any = SimpleNamespace(
-        view=View("a", 4, list(members)), consumer="a", is_gone=lambda one: one.consumer == gone
+        view=View("a", 4, list(members)),
+        consumer="a",
+        is_gone=lambda one: one.consumer == gone,
+        is_silent=lambda one: not one.lives,
     )
     return cluster_document(membership, pending or {}, oldest or {}, region_count=16, now=100.0)
 

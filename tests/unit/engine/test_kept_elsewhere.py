@@ -24,7 +24,7 @@ class Others:
         membership: Any = self
         self.elsewhere = KeptElsewhere(membership)
 
-    async def look(self) -> None:
+    async def beat(self) -> None:
         pass
 
     def said(self) -> dict[str, About]:

@@ -7,6 +7,8 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from engine.base.clock import SteadyClock
 from engine.cluster.membership import Membership
 from engine.cluster.process_mark import process_mark
@@ -143,8 +145,47 @@ async def test_what_an_engine_kept_is_known_until_what_it_left_is_taken() -> Non
     engine = Engine(other)
     await engine.membership.beat()
     engine.members.view = View("", 4, [member("other", has_left=True)])
-    await engine.membership.look()
+    await engine.membership.beat()
     assert engine.membership.said()["other"].keeps == {"e1": 3}
     engine.members.view = View("", 4, [])
     await engine.membership.beat()
     assert engine.membership.said() == {}
+
+
+async def test_an_engine_lives_as_long_as_its_beats_grow_whatever_the_clock_of_the_store_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A key that expires would say that all are dead when that clock is set forward, and none when back."""
+    clock = Clock(monkeypatch)
+    beating, dead = member("beating", lives=False), member("dead")
+    beating.about.beats, dead.about.beats = 1, 9
+    engine = Engine(beating, dead)
+    membership = engine.membership
+    await membership.join()
+    for _ in range(3):
+        clock.now += TTL_S / 2
+        beating.about = msgspec.structs.replace(beating.about, beats=beating.about.beats + 1)
+        await membership.beat()
+    assert [membership.is_gone(one) for one in (beating, dead)] == [False, True]
+    assert [membership.is_nobody(name) for name in ("beating", "dead", "buried", "me")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+async def test_after_a_gap_an_engine_that_has_not_beaten_meanwhile_is_not_dead_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both were paused, and the other one wakes up later."""
+    clock = Clock(monkeypatch)
+    other = member("other")
+    other.about.beats = 1
+    engine = Engine(other)
+    await engine.membership.join()
+    clock.now += TTL_S * 5
+    await engine.membership.beat()
+    assert not engine.membership.is_gone(other)
+    assert not engine.membership.is_nobody("other")
+    assert not engine.membership.is_nobody("buried")

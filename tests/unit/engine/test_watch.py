@@ -29,8 +29,8 @@ class World:
     async def call(self, function: Any, *args: object) -> Any:
         return function(*args)
 
-    async def look(self) -> None:
-        """See `Membership.look`."""
+    async def beat(self) -> None:
+        """See `Membership.beat`."""
 
     def pending(self) -> dict[str, dict[int, int]]:
         return self._pending

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.errors import StoreError
+from engine.store.redis.change_script import CHANGE
 from engine.store.redis.keys import GROUP
 from engine.store.redis.records import encode_callback, journal_key
 from engine.store.redis.rows import Row
-from engine.store.redis.scripts import CHANGE
 from engine.tasks import documents
 from engine.tasks.records import Batch, Callback, Committed, late_of
 

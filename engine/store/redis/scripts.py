@@ -15,7 +15,7 @@ from typing import Final
 
 from engine.store.redis.script import Script
 
-_JOURNAL: Final = """
+JOURNAL: Final = """
 local function append(stream, group, consumer, fields)
   local id = redis.call('XADD', stream, '*', unpack(fields))
   redis.call('XCLAIM', stream, group, consumer, 0, id, 'FORCE', 'JUSTID')
@@ -31,7 +31,7 @@ end
 """
 
 ACCEPT: Final = Script(
-    _JOURNAL
+    JOURNAL
     + """
 -- KEYS stream, index, plans, documents
 -- ARGV group, consumer, count of plans, ms, texts of the plans,
@@ -74,7 +74,7 @@ return {entry, known}
 )
 
 SETTLE: Final = Script(
-    _JOURNAL
+    JOURNAL
     + """
 -- KEYS stream, index, due, documents
 -- ARGV group, consumer, then per document: id, score, document, ms, callback, due at
@@ -101,7 +101,7 @@ return {entries, lost}
 """
 )
 
-_STAMP: Final = """
+STAMP: Final = """
 local function stamp(key)
   -- UNIX time, as text: the server's, and later than any that was given before, whatever server that was
   local time = redis.call('TIME')
@@ -113,7 +113,7 @@ end
 """
 
 MOMENT: Final = Script(
-    _STAMP
+    STAMP
     + """
 -- KEYS clock. Rows that come after this bear a later time.
 return stamp(KEYS[1])
@@ -121,8 +121,8 @@ return stamp(KEYS[1])
 )
 
 HAND_OVER: Final = Script(
-    _JOURNAL
-    + _STAMP
+    JOURNAL
+    + STAMP
     + """
 -- KEYS document, stream, index, due, delayed, behind, clock, queues
 -- ARGV group, consumer, id, score, document, ms, callback, due at,
@@ -163,81 +163,8 @@ return entry
 """
 )
 
-CHANGE: Final = Script(
-    _JOURNAL
-    + _STAMP
-    + """
--- Changes a stored document that has not changed since it was read, and drops rows that it counts.
--- KEYS document, stream, due, delayed, behind, fence, clock, queues of the rows, queues of what waits
--- ARGV group, consumer, tag, digest of the document, new document, ms, callback, fence, drop behind,
---   count, then per row: queue, member, must be there, parent token, target
--- Answers an entry, 'changed', or 'fenced'. Without a new document the rows go, whatever it says.
-local tag, document, fence, now = ARGV[3], ARGV[5], ARGV[8], nil
-if fence ~= '' then
-  local newest = tonumber(redis.call('GET', KEYS[6]) or '0')
-  if tonumber(fence) < newest then return 'fenced' end
-  if tonumber(fence) > newest then redis.call('SET', KEYS[6], fence) end
-end
-local first, count = 11, tonumber(ARGV[10])
-if document ~= '' then
-  local old = redis.call('GET', KEYS[1])
-  if not old or redis.sha1hex(old) ~= ARGV[4] then return 'changed' end
-  for row = 0, count - 1 do
-    local at = first + row * 5
-    if ARGV[at + 2] == '1' and not redis.call('ZSCORE', KEYS[7 + tonumber(ARGV[at])], ARGV[at + 1]) then
-      return 'changed'
-    end
-  end
-end
-local has_behind = redis.call('EXISTS', KEYS[5]) == 1
-for row = 0, count - 1 do
-  local at = first + row * 5
-  if ARGV[at + 1] ~= '' then -- else the row went before: in a slot on the move its key may be gone, too
-    redis.call('ZREM', KEYS[7 + tonumber(ARGV[at])], ARGV[at + 1])
-  end
-end
-for row = 0, count - 1 do
-  local at = first + row * 5
-  local text = has_behind and ARGV[at + 3] ~= '' and redis.call('HGET', KEYS[5], ARGV[at + 4])
-  if text then
-    local kept = {}
-    for _, one in ipairs(cjson.decode(text)) do
-      local node, operation, after, member = one[1], one[2], {}, one[4]
-      for parent in string.gmatch(one[3], '[^,]+') do
-        if parent ~= ARGV[at + 3] then after[#after + 1] = parent end
-      end
-      if #after == 0 then
-        if redis.call('ZREM', tag .. 'wait:' .. node, member) == 1 then -- else it has gone by itself
-          now = now or stamp(KEYS[7])
-          local queue = operation == '11' and 'fetch:' or 'delay:'
-          redis.call('ZADD', tag .. queue .. node, now, member)
-          if operation == '3' or operation == '4' or operation == '9' or operation == '10' then
-            redis.call('ZADD', tag .. 'wide:' .. node, now, member)
-          end
-          redis.call('SADD', KEYS[4], node)
-        end
-      else
-        kept[#kept + 1] = {node, operation, table.concat(after, ','), member}
-      end
-    end
-    if #kept == 0 then
-      redis.call('HDEL', KEYS[5], ARGV[at + 4])
-    else
-      redis.call('HSET', KEYS[5], ARGV[at + 4], cjson.encode(kept))
-    end
-  end
-end
-if ARGV[9] == '1' then redis.call('DEL', KEYS[5]) end
-if document == '' then return '' end
-local entry = ''
-if ARGV[7] ~= '' then entry = append(KEYS[2], ARGV[1], ARGV[2], {'c', ARGV[7]}) end
-keep(KEYS[1], document, ARGV[6])
-return entry
-"""
-)
-
 CALLBACK: Final = Script(
-    _JOURNAL
+    JOURNAL
     + """
 -- KEYS stream; ARGV group, consumer, callbacks
 local entries = {}

@@ -1,4 +1,4 @@
-"""Host-wide rows in a slot on the move: a key of a cluster that a script empties is not found again."""
+"""Rows in a slot on the move: a key of a cluster that a script empties is not found again."""
 
 from __future__ import annotations
 
@@ -89,3 +89,29 @@ def test_what_a_host_wide_row_stands_for_is_counted_when_the_row_goes(
     found = json.loads(store.document("t") or b"")
     left = len(store.host_rows("n", 10))
     assert (found["counter"], found["delayed"], left) in {(0, 6, 1), (5, 1, 0)}
+
+
+def test_a_row_that_counts_is_lost_in_no_slot_on_the_move(cluster: RedisCluster, tmp_path: Path) -> None:
+    """The first delivery lets go the last row that waits for a parent; of the second nothing waited."""
+    store = redis_store(cluster.url, "engine", region_count=1, prefix=tmp_path.name)
+    store.open()
+    tag = store.keys.tags[0]
+    purge = int(Operation.PURGE_URL)
+    rows = [Parked("n", purge, url, "t", "", 1.0 + at) for at, url in enumerate(URLS[:3])]
+    behind = Parked("below", purge, URLS[0], "t", "n", 9.0)
+    layer = {"name": "edge", "total": 4, "counter": 0, "failed": 0, "delayed": 4}
+    made = {"task_id": "t", "state": "partial", "counter": 0, "failed": 0, "delayed": 4, "layers": [layer]}
+    document = json.dumps({**made, "created_at": 1.0, "updated_at": 1.0, "errors": []}).encode()
+    store.commit(Batch(documents={"t": document}, parked=[*rows, behind]))
+    store.link.one("SET", f"{tag}fence", "1", is_write=True)
+    for name in ("due", *(f"{queue}:below" for queue in ("delay", "fetch", "wait", "host", "wide"))):
+        store.link.one("ZADD", f"{tag}{name}", 1.0, "1 other http://b.com/", is_write=True)
+    batch = Batch(delivered=[Delivered(row, "edge", 2.0) for row in store.oldest_parked("n", 10)])
+    with moving(cluster, store), contextlib.suppress(StoreError):
+        store.commit(batch)
+    found = json.loads(store.document("t") or b"")
+    left = len(store.oldest_parked("n", 10))
+    assert (found["counter"], found["delayed"], left) in {(0, 4, 3), (3, 1, 0)}
+    store.commit(batch)
+    assert json.loads(store.document("t") or b"")["counter"] == 3
+    assert [row.target for row in store.oldest_parked("below", 10) if row.task_id == "t"] == [URLS[0]]

@@ -149,7 +149,7 @@ class HostRows:
             joined = [one for one in self._joined(node, rows) if one.host in hosts]
             keys = {row.key for one in joined for row in one.rows}
             if joined:
-                saver.join(joined)
+                self._queues.join(saver, node.name, joined)
                 await saver.flushed(_WRITE_LIMIT_S)
             if not saver.store.is_shared or keys <= tried:
                 if not following:

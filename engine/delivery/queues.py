@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.saver.saver import Saver
-    from engine.tasks.records import Delivered, Depth, Parked
+    from engine.tasks.records import Delivered, Depth, Joined, Parked
 
 _WRITE_LIMIT_S: Final = 30.0
 
@@ -53,6 +53,7 @@ class DelayQueues:
         self._counting = asyncio.Lock()
         self._background = Background()
         self._oldest_at: dict[str, float] = {}
+        self._joined: set[str] = set()  # nodes that have, or had, host-wide rows since the start
 
     def __repr__(self) -> str:
         return f"<DelayQueues [{self.total()} rows of {len(self.names())} nodes]>"
@@ -153,11 +154,16 @@ class DelayQueues:
         self._background.start(self._recount_joined(names, saver))
 
     async def _recount_joined(self, names: list[str], saver: Saver) -> None:
-        """Count again where one row stood for several subtasks of a cancelled task."""
+        """Count again where one row may have stood for several subtasks of a cancelled task."""
         with contextlib.suppress(StoreError):  # the next delivery counts, too
             for name in names:
-                if await self._reader.read(saver.store.host_rows, name, 1):
+                if name in self._joined or await self._reader.read(saver.store.host_rows, name, 1):
                     await self.recount(name)
+
+    def join(self, saver: Saver, name: str, joined: list[Joined]) -> None:
+        """Put host-wide rows in the place of others of a node; a `recount` follows."""
+        self._joined.add(name)
+        saver.join(joined)
 
     def cancelled(self, task_id: str) -> None:
         """A task that is only in the store is cancelled there: what of it is about to be delivered is not."""

@@ -486,6 +486,15 @@ def test_rows_that_are_too_old_are_found_in_every_queue_and_the_limit_holds(stor
     assert json.loads(store.document("t") or b"")["failed"] == 4
 
 
+def test_rows_that_were_host_wide_for_a_time_are_found_among_younger_ones(store: Store) -> None:
+    old = [parked(f"http://a.com/{n}", at=100.0) for n in range(2)]
+    store.commit(Batch(documents=partial("t", 7), parked=old))
+    store.commit(Batch(joined=[joined(store.oldest_parked("n", 10))]))
+    store.commit(Batch(parked=[parked(f"http://a.com/young/{n}", at=500.0) for n in range(5)]))
+    store.commit(Batch(parted=store.host_rows("n", 1)))
+    assert sorted(targets(store.expired("n", 400.0, 3))) == ["http://a.com/0", "http://a.com/1"]
+
+
 def test_rows_of_some_operations_are_counted_by_host(store: Store) -> None:
     rows = [
         *(

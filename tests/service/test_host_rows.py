@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Batch, Parked
+from engine.tasks.records import Batch, Joined, Parked
+from engine.tasks.words import Operation
 from release.lab import caches
 from tests.fakes.node import OK, FakeNode, Request, always, answer
 from tests.rigs.delivery_rig import Rig, rig_of
@@ -115,6 +116,28 @@ async def test_a_cancelled_task_takes_its_host_wide_rows_along(tmp_path: Path) -
         with edge:
             assert (await rig.stored(stays, "done"))["counter"] == 25
         assert (await rig.stored(gone, "cancelled"))["counter"] == 0
+
+
+async def test_a_task_cancelled_while_its_joined_rows_are_counted_hides_no_rows_of_others(
+    tmp_path: Path,
+) -> None:
+    """Its only host-wide row is gone when the cancel is written, and stood for ten."""
+    async with rig_of(tmp_path, {"edge-1": away()}, NGINX) as rig:
+        rig.saver.store.commit(Batch(documents=dict.fromkeys("tu", b'{"state":"partial"}')))
+        for name, count in (("t", 10), ("u", 3)):
+            rows = [Parked("edge-1", 1, url, name, "", 1.0) for url in urls("a.com", count)]
+            rig.queues.park("edge-1", name, rows)
+        await rig.saver.flushed()
+        rows_of_t = [row for row in rig.store.oldest_parked("edge-1", 20) if row.task_id == "t"]
+        rig.queues.join(rig.saver, "edge-1", [Joined(rows_of_t, int(Operation.PURGE_HOST), "a.com")])
+        await rig.saver.flushed()
+        counting = asyncio.ensure_future(rig.queues.recount("edge-1"))
+        while not rig.saver.commit_s:
+            await asyncio.sleep(0)
+        rig.queues.unpark("t", {"edge-1": 10})
+        await counting
+        await rig.saver.flushed()
+        await until(lambda: rig.queues.depth("edge-1") == rig.store.depth("edge-1").count == 3)
 
 
 async def test_prefetches_and_what_waits_for_a_parent_stay_rows(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ CREATE TABLE IF NOT EXISTS journal(seq INTEGER PRIMARY KEY AUTOINCREMENT, data B
 CREATE TABLE IF NOT EXISTS task(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, doc TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS parked(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, operation INTEGER NOT NULL,
-    target TEXT NOT NULL, task_id TEXT NOT NULL, after TEXT NOT NULL, parked_at REAL NOT NULL);
+    target TEXT NOT NULL, task_id TEXT NOT NULL, after TEXT NOT NULL, parked_at REAL NOT NULL,
+    is_parted INTEGER);
 CREATE INDEX IF NOT EXISTS parked_order ON parked(node, after, seq);
 CREATE INDEX IF NOT EXISTS parked_target ON parked(node, operation, target);
 CREATE INDEX IF NOT EXISTS parked_task ON parked(task_id, target);
@@ -42,6 +43,10 @@ CREATE TABLE IF NOT EXISTS clock(id INTEGER PRIMARY KEY CHECK(id = 1), steady RE
     wall REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at REAL NOT NULL,
     is_gone INTEGER NOT NULL);
+"""
+_SINCE: Final = "ALTER TABLE parked ADD COLUMN is_parted INTEGER"  # files of versions before have none
+_PARTED: Final = """
+CREATE INDEX IF NOT EXISTS parked_parted ON parked(node, parked_at) WHERE is_parted;
 """
 _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 """A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the
@@ -84,6 +89,9 @@ class DatabaseFile:
                 self._check(is_new=is_new)
             self.writer = self.connect()
             self.writer.executescript(_SCHEMA)
+            with contextlib.suppress(sqlite3.OperationalError):  # it is there
+                self.writer.execute(_SINCE)
+            self.writer.executescript(_PARTED)
             self._check_format(self.writer)
         except sqlite3.DatabaseError as exc:
             self.close()

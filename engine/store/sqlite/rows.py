@@ -166,9 +166,11 @@ class RowReader:
         return rows
 
     def expired(self, node: str, before_at: float, limit: int) -> list[ParkedRow]:
-        """See `Store.expired`: among the oldest rows, which come first in the index."""
+        """See `Store.expired`: among the oldest rows, which come first in the index, and those parted since."""
         oldest = self.oldest_parked(node, limit) + self.behind_parked(node, limit)
-        return [row for row in oldest if row.parked_at < before_at][:limit]
+        parted = self._parked("node = ? AND is_parted AND parked_at < ? LIMIT ?", node, before_at, limit)
+        found = {row.key: row for row in [*oldest, *parted] if row.parked_at < before_at}
+        return list(found.values())[:limit]
 
     def count_parked(self, node: str, operations: Sequence[int]) -> list[tuple[int, str, int, float]]:
         """See `Store.count_parked`: of all rows, from an index."""

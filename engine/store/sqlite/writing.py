@@ -35,6 +35,10 @@ _PARK: Final = (
     "INSERT INTO parked(node, operation, target, task_id, after, parked_at) SELECT"
     " value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)"
 )
+_PARK_PARTED: Final = (
+    "INSERT INTO parked(node, operation, target, task_id, after, parked_at, is_parted) SELECT"
+    " value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, 1 FROM json_each(?)"
+)
 _DROP_JOURNAL: Final = "DELETE FROM journal WHERE seq IN (SELECT value FROM json_each(?))"
 _DROP_ROWS: Final = "DELETE FROM parked WHERE seq IN (SELECT value FROM json_each(?))"
 _PRESENT_ROWS: Final = (
@@ -95,7 +99,7 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
     if batch.joined:
         host_rows.join(connection, batch.joined)
     if batch.parted:
-        connection.execute(_PARK, (_encode(host_rows.part(connection, batch.parted)).decode(),))
+        connection.execute(_PARK_PARTED, (_encode(host_rows.part(connection, batch.parted)).decode(),))
     keys = host_rows.keys_of(batch.delivered)
     counted = _present(connection, batch.delivered, keys)
     host_rows.drop_hosts(connection, keys)

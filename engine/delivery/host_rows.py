@@ -42,6 +42,7 @@ _ROWS_MAX: Final = 500  #: that one row stands for
 _PARTED_ROWS: Final = 1000  #: host-wide rows that are looked at for one that is refused
 _WRITE_LIMIT_S: Final = 30.0
 _AGAIN_S: Final = 60.0
+_OTHERS_S: Final = 1.0
 _REST_SHARE: Final = 20
 """Looking through a queue that stays full takes one part in so many of the time."""
 
@@ -101,9 +102,11 @@ class HostRows:
 
     async def _join(self, node: Node) -> None:
         began_at = self._loop.time()
+        is_looked_through = True
         try:
             await self._savers.flushed(_WRITE_LIMIT_S)  # the rows that filled it can be read then
-            if await self._redelivery.in_between(node.name, partial(self._join_rows, node)):
+            is_looked_through = await self._redelivery.in_between(node.name, partial(self._join_rows, node))
+            if is_looked_through:
                 await self._queues.recount(node.name)
         except StoreError as exc:
             logger.warning("rows of {} are made host-wide later: {}", node.name, exc)
@@ -113,6 +116,8 @@ class HostRows:
             self.at_work.discard(node.name)
         if node.name in self._full.names:  # tasks whose rows could not be joined yet may be stored by then
             wait_s = max(_AGAIN_S, _REST_SHARE * (self._loop.time() - began_at))
+            if not is_looked_through:  # a delivery, another engine, or the worker before has the rows
+                wait_s = _OTHERS_S
             if node.name in self._again:
                 self._again[node.name].cancel()
             self._again[node.name] = self._loop.call_later(wait_s, self.start, node.name)

@@ -86,6 +86,25 @@ def test_entries_stay_for_the_longest_time_that_a_writer_asks_for(redis: Redis, 
         assert oldest[0][1][3] == b"a"  # it is not that old
 
 
+def test_a_clock_that_was_ahead_keeps_nothing_for_longer(redis: Redis, keys: Keys) -> None:
+    """What was written by it would be younger than anything for as long as it was ahead."""
+    key = keys.underway(0)
+    with log_of(redis, keys, longest_s=-59.4) as log:  # they are kept for 0.6 s
+        tomorrow = int((time.time() + 86400) * 1000)
+        log._link.one("XADD", key, f"{tomorrow}-0", "m", "two 1", "t", "old", is_write=True)
+        before = log.read({0: Position()})[0].position
+        log.append({0: b"a"})
+        log.append({0: b"b"})
+        read = log.read({0: before})[0]
+        assert (read.texts, read.goes_on) == ([b"a", b"b"], True)
+        for text in (b"c", b"d", b"e"):
+            time.sleep(0.25)
+            log.append({0: text})
+        texts = log.read({0: Position()})[0].texts
+        assert texts[-1] == b"e"
+        assert not {b"old", b"a", b"b"} & set(texts)
+
+
 def test_what_a_master_without_its_replicas_says_does_not_count(redis: Redis, keys: Keys) -> None:
     """It may have a successor, which knows more. The masters of the cluster have a replica each."""
     with log_of(redis, keys) as alone, log_of(redis, keys, "other", wait_replicas=1) as log:

@@ -21,7 +21,7 @@ from tests.rigs.redis_servers import RedisServer
 from tests.waiting import until, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from engine.tasks.records import ParkedRow
@@ -118,11 +118,26 @@ async def test_a_cancelled_task_takes_its_host_wide_rows_along(tmp_path: Path) -
         assert (await rig.stored(gone, "cancelled"))["counter"] == 0
 
 
+class PinningStore(SqliteStore):
+    """Holds its thread when it has pinned what it counts."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.has_pinned, self.goes_on = threading.Event(), threading.Event()
+
+    def pin(self) -> Callable[[str], int]:
+        pinned = super().pin()
+        self.has_pinned.set()
+        assert self.goes_on.wait(60)
+        return pinned
+
+
 async def test_a_task_cancelled_while_its_joined_rows_are_counted_hides_no_rows_of_others(
     tmp_path: Path,
 ) -> None:
     """Its only host-wide row is gone when the cancel is written, and stood for ten."""
-    async with rig_of(tmp_path, {"edge-1": away()}, NGINX) as rig:
+    async with rig_of(tmp_path, {"edge-1": away()}, NGINX, store_kind=PinningStore) as rig:
+        assert isinstance(rig.store, PinningStore)
         rig.saver.store.commit(Batch(documents=dict.fromkeys("tu", b'{"state":"partial"}')))
         for name, count in (("t", 10), ("u", 3)):
             rows = [Parked("edge-1", 1, url, name, "", 1.0) for url in urls("a.com", count)]
@@ -132,12 +147,26 @@ async def test_a_task_cancelled_while_its_joined_rows_are_counted_hides_no_rows_
         rig.queues.join(rig.saver, "edge-1", [Joined(rows_of_t, int(Operation.PURGE_HOST), "a.com")])
         await rig.saver.flushed()
         counting = asyncio.ensure_future(rig.queues.recount("edge-1"))
-        while not rig.saver.commit_s:
-            await asyncio.sleep(0)
+        await until(rig.store.has_pinned.is_set)
         rig.queues.unpark("t", {"edge-1": 10})
+        rig.store.goes_on.set()
         await counting
         await rig.saver.flushed()
         await until(lambda: rig.queues.depth("edge-1") == rig.store.depth("edge-1").count == 3)
+
+
+async def test_a_queue_that_was_full_before_the_start_is_made_smaller_when_the_worker_before_has_gone(
+    tmp_path: Path,
+) -> None:
+    edge = away()
+    async with rig_of(tmp_path, {"edge-1": edge}, NGINX, delay_rows_max=20) as rig:
+        rig.delivery.redelivery.hold()
+        task = rig.submit(targets=urls("a.com", 30))
+        await rig.stored(task, "partial")
+        await until(lambda: not rig.delivery.host_rows.at_work)
+        assert rig.queues.depth("edge-1") == 30
+        rig.delivery.redelivery.let_go()
+        await until(lambda: rig.queues.depth("edge-1") == 1, timeout_s=20)
 
 
 async def test_prefetches_and_what_waits_for_a_parent_stay_rows(tmp_path: Path) -> None:

@@ -40,9 +40,18 @@ _APPEND: Final = Script(
 -- KEYS stream, its length in time; ARGV that length in ms, mark, text
 local keep, known = tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[2]) or '0')
 if known > keep then keep = known else redis.call('SET', KEYS[2], ARGV[1], 'PX', 2 * keep) end
-local now = redis.call('TIME')
-local oldest = string.format('%.0f', tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) - keep)
-redis.call('XADD', KEYS[1], 'MINID', '=', oldest, '*', 'm', ARGV[2], 't', ARGV[3])
+local time = redis.call('TIME')
+local now, ahead = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), 0
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local last_ms = last and tonumber(string.match(last[1], '^%d+')) or 0
+if last_ms > now then -- the clock was set back: the stream's own goes on, or nothing would be cut
+  ahead = math.max(tonumber(last[2][6] or '0'), last_ms - now)
+end
+local function ms(number) return string.format('%.0f', number) end
+local fields = {'m', ARGV[2], 't', ARGV[3]}
+if ahead > 0 then fields[5], fields[6] = 'a', ms(ahead) end
+local id = ahead > 0 and ms(now + ahead) .. '-*' or '*'
+redis.call('XADD', KEYS[1], 'MINID', '=', ms(now + ahead - keep), id, unpack(fields))
 redis.call('PEXPIRE', KEYS[1], keep)
 """
 )

@@ -166,7 +166,7 @@ class RowReader:
         return rows
 
     def expired(self, node: str, before_at: float, limit: int) -> list[ParkedRow]:
-        """See `Store.expired`: among the oldest rows, which come first in the index, and those parted since."""
+        """See `Store.expired`: among the oldest rows, which come first in the index, and those parted."""
         oldest = self.oldest_parked(node, limit) + self.behind_parked(node, limit)
         parted = self._parked("node = ? AND is_parted AND parked_at < ? LIMIT ?", node, before_at, limit)
         found = {row.key: row for row in [*oldest, *parted] if row.parked_at < before_at}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.tasks.records import Delivered, rows_of
 from engine.tasks.words import UNPURGED, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Iterator
 
     from engine.delivery.endings import Endings
     from engine.delivery.queues import DelayQueues
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from engine.saver.saver import Saver
     from engine.tasks.records import ParkedRow, RowKey
     from engine.tasks.region import RegionMap
+
+FOLDED_MAX: Final = 2000  #: rows in one transaction, about; 10 ms of the loop
 
 
 class LateResults:
@@ -56,10 +58,11 @@ class LateResults:
         *,
         absent: Collection[RowKey] = (),
     ) -> bool:
-        """Fold rows into their tasks and drop them, in one transaction; wait until that is written.
+        """Fold rows into their tasks and drop them, each in one transaction; wait until that is written.
 
-        A host-wide row is what it stands for.
-        Prefetches that wait for a failed purge of the same node fail with it.
+        A host-wide row is what it stands for. The purge of a host may settle hundreds of thousands of rows:
+        they are folded in parts, and the loop goes on in between. What is not folded yet is sent again after
+        a crash. Prefetches that wait for a failed purge of the same node fail with it.
 
         Args:
             node: whose rows these are.
@@ -72,17 +75,23 @@ class LateResults:
             False when there are none.
 
         Raises:
-            StoreError: the store cannot be read; nothing was folded.
+            StoreError: the store cannot be read; what is not folded yet stays in the queue.
         """
         if not done and not failed:
             return False
-        done = [one for row in done for one in rows_of(row)]
-        failed = [(one, reason) for row, reason in failed for one in rows_of(row)]
+        for part in _in_parts([*((row, "") for row in done), *failed]):
+            await self._fold_part(node, saver, part, absent)
+        return True
+
+    async def _fold_part(
+        self, node: Node, saver: Saver, rows: list[tuple[ParkedRow, str]], absent: Collection[RowKey]
+    ) -> None:
+        failed = [(row, reason) for row, reason in rows if reason]
         if failed:
-            failed = [*failed, *await self._unpurged(node, saver, failed)]
+            rows = [*rows, *await self._unpurged(node, saver, failed)]
         now = time.time()
         delivered: dict[tuple[RowKey, int, str], Delivered] = {}
-        for row, reason in [*((row, "") for row in done), *failed]:
+        for row, reason in rows:
             key = (row.key, row.operation, row.target)
             if key not in delivered:
                 is_absent = not reason and row.key in absent
@@ -94,7 +103,6 @@ class LateResults:
             await self._queues.drop(saver, node.name, list(delivered.values()))
         finally:
             self.unfolded -= len(delivered)
-        return True
 
     async def _unpurged(
         self, node: Node, saver: Saver, failed: list[tuple[ParkedRow, str]]
@@ -116,12 +124,13 @@ class LateResults:
             reason: as their tasks say it.
             layer: that the node was in; empty: nobody knows.
         """
-        now = time.time()
-        delivered = [
-            Delivered(row, layer, now, reason, not self._is_shared and self._fold_in_memory(row, reason))
-            for row in (one for row in rows for one in rows_of(row))
-        ]
-        await self._queues.drop(saver, name, delivered)
+        for part in _in_parts((row, reason) for row in rows):
+            now = time.time()
+            delivered = [
+                Delivered(row, layer, now, reason, not self._is_shared and self._fold_in_memory(row, reason))
+                for row, _ in part
+            ]
+            await self._queues.drop(saver, name, delivered)
 
     def _fold_in_memory(self, row: ParkedRow, reason: str, *, is_absent: bool = False) -> bool:
         """Settle a row's subtask when its task is still in memory."""
@@ -133,3 +142,15 @@ class LateResults:
                 self._endings.settle_late(share, task.index_of(row.target), reason, is_absent=is_absent)
                 return True
         return False
+
+
+def _in_parts(rows: Iterable[tuple[ParkedRow, str]]) -> Iterator[list[tuple[ParkedRow, str]]]:
+    """Yield what rows stand for, about `FOLDED_MAX` at a time; none of a row without the others."""
+    part: list[tuple[ParkedRow, str]] = []
+    for row, reason in rows:
+        part += [(one, reason) for one in rows_of(row)]
+        if len(part) >= FOLDED_MAX:
+            yield part
+            part = []
+    if part:
+        yield part

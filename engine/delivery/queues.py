@@ -157,7 +157,10 @@ class DelayQueues:
         """Count again where one row may have stood for several subtasks of a cancelled task."""
         with contextlib.suppress(StoreError):  # the next delivery counts, too
             for name in names:
-                if name in self._joined or await self._reader.read(saver.store.host_rows, name, 1):
+                has_some = name in self._joined
+                if not has_some:
+                    has_some = bool(await self._reader.read(saver.store.host_rows, name, 1))
+                if has_some:
                     await self.recount(name)
 
     def join(self, saver: Saver, name: str, joined: list[Joined]) -> None:

@@ -1,4 +1,7 @@
-"""Rows in a slot on the move: a key of a cluster that a script empties is not found again."""
+"""Rows that move while a task is changed: into another row, or with their slot.
+
+A key of a cluster that a script empties is not found again while its slot is on the move.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,16 @@ import pytest
 
 from engine.errors import StoreError
 from engine.store.redis.open import redis_store
+from engine.store.redis.queues import RedisQueues
 from engine.tasks.records import Batch, Delivered, Joined, Parked, rows_of
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from engine.store.redis.rows import Row
     from engine.store.redis.store import RedisStore
 
 pytestmark = pytest.mark.redis
@@ -115,3 +120,28 @@ def test_a_row_that_counts_is_lost_in_no_slot_on_the_move(cluster: RedisCluster,
     store.commit(batch)
     assert json.loads(store.document("t") or b"")["counter"] == 3
     assert [row.target for row in store.oldest_parked("below", 10) if row.task_id == "t"] == [URLS[0]]
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_cancel_takes_rows_along_that_are_joined_or_parted_meanwhile(
+    cluster: RedisCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, parts: bool
+) -> None:
+    """Another engine does that when the rows of the task have been read, and before they are dropped."""
+    store = opened(cluster, tmp_path, last_other=Parked("n", 1, "http://b.com/", "u", "", 5.0))
+    other = redis_store(cluster.url, "other", region_count=1, prefix=tmp_path.name)
+    other.open()
+    if parts:
+        other.commit(Batch(joined=[joined(other)]))
+    read = RedisQueues.rows_of_tasks
+    changes = [Batch(parted=other.host_rows("n", 1)) if parts else Batch(joined=[joined(other)])]
+
+    def read_and_changed(queues: RedisQueues, task_ids: Iterable[str]) -> dict[str, list[Row]]:
+        found = read(queues, task_ids)
+        if changes:
+            other.commit(changes.pop())
+        return found
+
+    monkeypatch.setattr(RedisQueues, "rows_of_tasks", read_and_changed)
+    store.commit(Batch(cancelled={"t": 2.0}))
+    assert json.loads(store.document("t") or b"")["state"] == "cancelled"
+    assert [row.target for row in store.parked_of("n", 10)] == ["http://b.com/"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Batch, Joined, Parked
+from engine.tasks.records import Batch, Committed, Joined, Parked
 from engine.tasks.words import Operation
 from release.lab import caches
 from tests.fakes.node import OK, FakeNode, Request, always, answer
@@ -72,6 +72,34 @@ async def test_the_rows_of_a_full_queue_become_one_for_each_task_and_host(tmp_pa
             assert [(request.host, request.path) for request in edge.requests] == [("a.com", "/purge/*")]
             await until(lambda: not rig.queues.total())
         assert rig.store.depths() == {}
+
+
+class CountingStore(SqliteStore):
+    """Keeps how many delivered rows each commit had."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.delivered: list[int] = []
+
+    def commit(self, batch: Batch) -> Committed:
+        self.delivered.append(len(batch.delivered))
+        return super().commit(batch)
+
+
+async def test_what_one_purge_of_a_host_settles_is_folded_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that stands for others goes whole."""
+    monkeypatch.setattr("engine.delivery.late.FOLDED_MAX", 50)
+    edge = away()
+    async with rig_of(tmp_path, {"edge-1": edge}, NGINX, store_kind=CountingStore, delay_rows_max=20) as rig:
+        tasks = await filled(rig, *[{"targets": urls("a.com", 30)}] * 5)
+        with edge:
+            for task in tasks:
+                assert (await rig.stored(task, "done"))["counter"] == 30
+        assert len(edge.requests) == 1
+        assert isinstance(rig.store, CountingStore)
+        assert [count for count in rig.store.delivered if count] == [60, 60, 30]
 
 
 async def test_only_the_hosts_with_the_most_rows_are_replaced(tmp_path: Path) -> None:

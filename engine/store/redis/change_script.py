@@ -15,7 +15,8 @@ CHANGE: Final = Script(
 -- KEYS document, stream, due, delayed, behind, fence, clock, queues of the rows, queues of what waits
 -- ARGV group, consumer, tag, digest of the document, new document, ms, callback, fence, drop behind,
 --   count, then per row: queue, member, must be there, parent token, target
--- Answers an entry, 'changed', or 'fenced'. Without a new document the rows go, whatever it says.
+-- Answers an entry, 'changed', or 'fenced'. Without a new document the rows go, whatever it says; not those
+-- of a cancelled task that are other rows by now.
 local tag, document, fence, now = ARGV[3], ARGV[5], ARGV[8], nil
 if fence ~= '' then
   local newest = tonumber(redis.call('GET', KEYS[6]) or '0')
@@ -44,7 +45,7 @@ for row = 0, count - 1 do
     local key = KEYS[7 + tonumber(ARGV[at])]
     if redis.call('ZSCORE', key, ARGV[at + 1]) then
       leave(key, ARGV[at + 1])
-    elseif document ~= '' and ARGV[at + 2] == '1' then
+    elseif ARGV[at + 2] == '1' then
       return 'changed'
     end
   end

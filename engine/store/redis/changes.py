@@ -124,7 +124,7 @@ class DocumentChanges:
                 Row.delivered(settled, must_be_there=(settled.row.node, settled.row.key) in there)
                 for settled in delivered
             ]
-            rows += drop.get(task_id, [])
+            rows += drop.get(task_id, [])  # each must be there: it may be joined or parted meanwhile
             if not rows and document is None:
                 continue
             frees, drops_behind = freed.get(task_id, ()), task_id in cancelled

@@ -312,7 +312,7 @@ class RedisQueues(RedisPart):
                     for member in self._members_of(f"{tag}{queue}{node}", task_id):
                         after = "?" if queue == "wait:" else ""
                         row = row_of(node, member, 0.0, after)
-                        by_task.setdefault(task_id, []).append(Row.read(row))
+                        by_task.setdefault(task_id, []).append(Row.read(row, must_be_there=True))
         return by_task
 
     def _members_of(self, queue: str, task_id: str) -> list[str]:

@@ -19,6 +19,10 @@ class VersionError(ReleaseError):
     """This tree cannot be released under this version."""
 
 
+class VersionTextError(SettingsError, VersionError):
+    """A version that was given as an argument is none."""
+
+
 class ArtefactError(ReleaseError):
     """An artefact is missing, damaged, or not what was asked for."""
 

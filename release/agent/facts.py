@@ -6,6 +6,8 @@ import os
 import platform
 import socket
 
+import tomllib
+
 from .control import is_supervised
 from .environment import has_lost_python
 from .lock import held
@@ -35,7 +37,17 @@ def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "current": host.linked("current"),
         "previous": host.linked("previous"),
         "releases": [name for name in host.good() if not has_lost_python(host.release(name))],
+        "listen": listen_of(host),
         "lock": held(host),
         "service": "systemd" if uses_systemd(host, None) else "direct",
         "is_supervised": is_supervised(host),
     }
+
+
+def listen_of(host: Host) -> str:
+    """Return ``engine.listen`` of the configuration; nothing when it is not there, or not ours to read."""
+    try:
+        table = tomllib.loads(host.config.read_text()).get("engine", {})
+        return str(table.get("listen", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

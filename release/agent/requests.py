@@ -19,7 +19,7 @@ TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     ),
     **dict.fromkeys(("size", "min_free_bytes", "workers", "keep", "limit"), ((int,), "a number")),
     **dict.fromkeys(("bake_s", "timeout_s", "ttl_s"), ((int, float), "seconds")),
-    **dict.fromkeys(("force", "dry_run"), ((bool,), "true or false")),
+    **dict.fromkeys(("force", "dry_run", "automatic"), ((bool,), "true or false")),
     "trusted_keys": ((list,), "a list"),
     "entry": ((dict,), "an object"),
 }
@@ -34,6 +34,8 @@ def check(op: str, request: dict[str, Any], needed: tuple[str, ...]) -> None:
         value = request.get(key)
         if value is not None and type(value) not in kinds:
             raise Refused("input", f"{op}: {key}: takes {what}, not {value!r}")
+        if isinstance(value, str) and "\0" in value:
+            raise Refused("input", f"{op}: {key}: {value!r} has a NUL in it")
     if request.get("service") not in {None, "auto", "systemd", "direct"}:
         raise Refused("input", f"{op}: service: takes auto, systemd or direct, not {request['service']!r}")
 

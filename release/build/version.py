@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.version import VERSION_PATTERN, InvalidVersion, Version
 
 from release.build import git
-from release.errors import VersionError
+from release.errors import VersionError, VersionTextError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,12 +112,17 @@ def normal(text: str, what: str = "version") -> str:
     try:
         version = Version(text.strip())
     except InvalidVersion:
-        raise VersionError(
-            f"{what} {text!r} is no PEP 440 version; right are 1.4.2, 1.5rc1 or V0.1.10, which means 0.1.10"
+        raise _error(
+            what,
+            f"{what} {text!r} is no PEP 440 version; right are 1.4.2, 1.5rc1 or V0.1.10, which means 0.1.10",
         ) from None
     if version.epoch:
-        raise VersionError(f"{what} {text!r} has an epoch; take {version.public.partition('!')[2]}")
+        raise _error(what, f"{what} {text!r} has an epoch; take {version.public.partition('!')[2]}")
     return str(version)
+
+
+def _error(what: str, text: str) -> VersionError:
+    return VersionTextError(text) if what.startswith("--") else VersionError(text)
 
 
 def _tagged(commit: git.Commit) -> str:

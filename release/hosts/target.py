@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,6 +16,9 @@ from release.inventory import LOCAL, hosts_of
 if TYPE_CHECKING:
     from release.hosts.remote import OnEvent
     from release.settings import Settings
+
+
+PORT_MAX: Final = 65535
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +60,9 @@ def apply(wanted: Wanted, settings: Settings) -> Settings:
         root = root.expanduser().absolute()
     if not root.is_absolute() or ".." in root.parts:
         raise SettingsError(f"root: {str(root)!r} is no absolute path on the hosts, such as /srv/purgeline")
+    host, _, port = wanted.listen.rpartition(":")
+    if wanted.listen and not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= PORT_MAX):
+        raise SettingsError(f"--listen {wanted.listen!r} is not HOST:PORT, such as 127.0.0.1:9181")
     return msgspec.structs.replace(
         settings,
         root=str(root),

@@ -89,6 +89,14 @@ def yanked(index: Index, version: str, reason: str) -> Index:
     return msgspec.structs.replace(index, artefacts=artefacts)
 
 
+def newest(index: Index, count: int) -> Index:
+    """Return *index* with the *count* versions that were published last, and those that channels name."""
+    ages = {entry.version: (entry.published_at, at) for at, entry in enumerate(index.artefacts)}
+    kept = {*sorted(ages, key=ages.__getitem__, reverse=True)[:count], *index.channels.values()}
+    artefacts = tuple(entry for entry in index.artefacts if entry.version in kept)
+    return index if artefacts == index.artefacts else msgspec.structs.replace(index, artefacts=artefacts)
+
+
 def renewed(index: Index, *, now: float, ttl_s: float, seen: int = 0) -> Index:
     """Return *index* as it is to be signed: the next serial, good for another *ttl_s* seconds."""
     serial = max(index.serial + 1, seen + 1, int(now))
@@ -104,6 +112,8 @@ def differences(old: Index, new: Index) -> list[str]:
             lines.append(f"publish {entry.file_name} ({entry.size} bytes, SHA-256 {entry.sha256})")
         elif entry != before[entry.file_name]:
             lines.append(f"yank {entry.file_name}: {entry.yanked}")
+    after = {entry.file_name for entry in new.artefacts}
+    lines += [f"remove {name}" for name in before if name not in after]
     for channel, version in new.channels.items():
         if old.channels.get(channel) != version:
             lines.append(f"channel {channel}: {old.channels.get(channel, 'nothing')} → {version}")

@@ -179,6 +179,16 @@ class Repository:
         """Mark *version* as not to be taken. Raises as `publish` does."""
         return self._change(lambda index: changes.yanked(index, version, reason), dry_run=dry_run)
 
+    def keep_newest(self, count: int) -> None:
+        """Remove all but the *count* versions that were published last, and those that channels name.
+
+        For a repository that nobody else reads: elsewhere a published version stays. Raises as `publish`.
+        """
+        before = {entry.file_name for entry in self._index.current().artefacts}
+        change = self._change(lambda index: changes.newest(index, count), dry_run=False)
+        for name in sorted(before - {entry.file_name for entry in change.index.artefacts}):
+            self._transport.remove(name)
+
     def refresh(self, *, dry_run: bool = False) -> Change:
         """Sign the index anew, so that it is good for another ``index_ttl_s``. Raises as `publish` does."""
         self.envelope()  # there must be one

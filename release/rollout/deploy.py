@@ -59,10 +59,13 @@ def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: b
     """
     settings = apply(wanted, settings)
     parse_batches(settings.batches)
+    if wanted.release:
+        normal(wanted.release, "--release")
     with open_fleet(wanted, settings, display.event) as fleet:
         states, failed = gates.ask(fleet)
         gates.need_all(failed)
         gates.check_locks(fleet, states, settings)
+        gates.refuse(gates.check_options(localhost.as_planned(wanted, settings, states), wanted))
         if wanted.is_local:
             source = localhost.prepare(wanted, settings, states[fleet.names[0]], display)
             wanted, settings = source.wanted, source.settings
@@ -79,6 +82,8 @@ def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: b
             display.say(f"nothing to do: {', '.join(fleet.names)} on {plan.version} already")
         elif not confirm(wanted, plan, display):
             return exits.USAGE
+        if wanted.is_local and not is_unpack:
+            localhost.begin(wanted, settings, states[fleet.names[0]])
         runner = Runner(fleet, settings, display, plan=plan, cargo=ready.cargo, listen=wanted.listen)
         code = runner.run()
         if code == exits.DONE and not is_unpack:

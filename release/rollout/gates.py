@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from release.hosts.remote import Fleet, Outcome
+    from release.hosts.target import Wanted
     from release.repository.index import Artefact
     from release.settings import Settings
 
@@ -51,6 +52,8 @@ def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> 
         running=str(running or ""),
         releases=[str(version) for version in facts.get("releases") or []],
         state=str(status.get("state") or "") if status.get("ok") else "",
+        listen=str(facts.get("listen") or ""),
+        workers=len({row.get("slot") for row in status.get("workers") or [] if isinstance(row, dict)}),
         lock=_lock_text(facts.get("lock")),
         lock_id=_lock_id(facts.get("lock")),
     )
@@ -139,6 +142,24 @@ def check(
                     f"{name}: {_mib(state.free_bytes)} MiB free, {_mib(need)} needed (min_free_bytes); "
                     "./inv prune frees old releases"
                 )
+    return reasons
+
+
+def check_options(states: Mapping[str, HostState], wanted: Wanted) -> list[str]:
+    """Return the options that hosts would pass over, since they are set up otherwise already."""
+    reasons = []
+    for name, state in states.items():
+        if wanted.listen and state.listen and wanted.listen != state.listen:
+            reasons.append(
+                f"{name}: its engine.toml has listen = {state.listen!r}, --listen {wanted.listen} is for a "
+                "first start; change it there, then ./inv stop and ./inv reload"
+            )
+        if wanted.workers and state.workers and wanted.workers != state.workers:
+            reasons.append(
+                f"{name}: its engine has {state.workers} worker{'s' * (state.workers > 1)}, and "
+                f"--workers {wanted.workers} is for a start; ./inv stop, take the data along "
+                "(purgeline migrate --workers), then ./inv reload"
+            )
     return reasons
 
 

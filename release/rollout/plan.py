@@ -41,6 +41,8 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     running: str = ""  #: version that serves; empty when nothing runs
     releases: list[str] = []  #: versions that are unpacked and verified
     state: str = ""  #: of the supervisor: serving, reloading, baking, stopping; empty when none runs
+    listen: str = ""  #: ``engine.listen`` of its configuration; empty when there is none
+    workers: int = 0  #: processes that run; 0 when nothing runs
     lock: str = ""  #: who holds it and why; empty when nobody does
     lock_id: str = ""  #: deploy that holds it; empty when nobody does, or its time is over
 

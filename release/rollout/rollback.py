@@ -70,7 +70,7 @@ def reload(wanted: Wanted, settings: Settings, display: Display) -> int:
         gates.check_locks(fleet, states, settings)
         version = normal(wanted.release, "--release") if wanted.release else ""
         targets = {name: version or state.running or state.current for name, state in states.items()}
-        reasons = gates.check(states, {}, min_free_bytes=0)
+        reasons = gates.check(states, {}, min_free_bytes=0) + gates.check_options(states, wanted)
         for name, state in states.items():
             if targets[name] not in state.releases:
                 known = ", ".join(state.releases) or "none"

@@ -140,7 +140,7 @@ class Runner:
     def _prune(self) -> None:
         """Remove releases beyond those that are kept. Only hosts where that fails are shown."""
         run = self._run
-        request = {"keep": self._settings.keep_count, "token": run.token}
+        request = {"keep": self._settings.keep_count, "token": run.token, "automatic": True}
         outcomes = self._fleet.run(
             "prune",
             {**request, "who": run.who, "deploy_id": run.deploy_id},

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,20 @@ def test_a_release_that_was_damaged_is_no_way_back(host: HostCalls) -> None:
     (host.root / "releases/2/.verified").unlink()
     assert host.call("previous")["version"] == "1"
     assert host.call("status")["unverified"] == ["2"]
+
+
+def test_what_was_unpacked_ahead_stays_until_somebody_prunes(host: HostCalls) -> None:
+    """A deploy prunes by itself; it does not take one that failed, or that was left, for one that waits."""
+    have(host, "1", "2", "3", "4")
+    remember(host, "1", "!2", "3")
+    for version, at in (("4", time.time() + 60), ("5", time.time() + 60)):
+        folder = host.root / "releases" / version
+        folder.mkdir(exist_ok=True)
+        (folder / ".verified").write_text(json.dumps({"version": version, "at": at, "files": {}}))
+    done = host.call("prune", keep=1, automatic=True)
+    assert done["kept"] == {"3": "it is current", **dict.fromkeys(["4", "5"], "it was unpacked ahead")}
+    assert done["removed"] == ["1", "2"]
+    assert host.call("prune", keep=1)["removed"] == ["4", "5"]
 
 
 def test_pruning_keeps_the_last_good_ones_by_when_they_served(host: HostCalls) -> None:

@@ -25,7 +25,8 @@ case "$*" in
 "-c "*) exec "$REAL_PYTHON" "$@" ;;
 "-m venv --clear "*)
     echo venv >>"$FAKE_LOG"
-    rm -rf "$4" && mkdir -p "$4/bin"
+    version=${FAKE_VERSION:-3.11 True}
+    rm -rf "$4" && mkdir -p "$4/bin" "$4/lib/python${version%% *}"
     cp "$0" "$4/bin/python"
     printf '#!/bin/sh\\necho "$PWD" "$@"\\n' >"$4/bin/invoke"
     chmod +x "$4/bin/invoke"
@@ -176,6 +177,15 @@ def test_a_venv_whose_python_went_away_is_made_anew(project: Project) -> None:
     (project.root / ".venv" / "bin" / "python").unlink()
     assert project.run("check")[0] == 0
     assert project.take_steps() == ["venv", "locked", "project"]
+
+
+def test_a_venv_whose_python_is_another_minor_version_now_is_made_anew(project: Project) -> None:
+    """As when the system's ``python3`` becomes a newer one."""
+    project.run("check")
+    project.take_steps()
+    for steps in (["venv", "locked", "project"], []):
+        assert project.run("check", FAKE_VERSION="3.12 True")[0] == 0
+        assert project.take_steps() == steps
 
 
 def test_a_failed_install_says_so_and_is_done_again(project: Project) -> None:

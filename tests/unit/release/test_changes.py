@@ -81,3 +81,19 @@ def test_the_differences_are_lines_for_a_person() -> None:
     ]
     assert changes.differences(new, changes.yanked(new, "1.0", "bad")) == [f"yank {name}: bad"]
     assert changes.differences(new, new) == []
+
+
+def test_the_newest_versions_and_those_of_channels_are_kept() -> None:
+    index = Index()
+    for at, version in enumerate(("3.0", "1.0", "2.0", "4.0")):
+        index = changes.added(index, manifest(version), sha256="f" * 64, size=1, now=at)
+    index = changes.added(index, manifest("2.0", python="cp312"), sha256="e" * 64, size=1, now=2)
+    index = changes.pointed(index, "canary", "3.0")
+    assert changes.newest(index, 4) is index
+    kept = changes.newest(index, 2)
+    assert [(entry.version, entry.python) for entry in kept.artefacts] == [
+        ("3.0", "cp311"),
+        ("2.0", "cp311"),
+        ("4.0", "cp311"),
+        ("2.0", "cp312"),
+    ]

@@ -1,0 +1,55 @@
+"""release.rollout.localhost: what this machine's own repository has, and how much of it stays."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from release.repository.repository import Repository, open_repository
+from release.rollout.localhost import is_published
+from release.rollout.plan import HostState
+from release.settings import Settings
+from tests.fakes import small_release
+
+HERE = HostState(name="local", python=small_release.PYTHON, platform=small_release.PLATFORM)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A repository with one version, whose index has expired when a second is over."""
+    chosen = small_release.signer(tmp_path, index_ttl_s=1)
+    small_release.publish(small_release.make(tmp_path, "1.0"), chosen)
+    return chosen
+
+
+def expired(settings: Settings) -> Repository:
+    later = open_repository("", settings)
+    later._index._clock = later._clock = lambda: time.time() + 10
+    return later
+
+
+def test_a_plan_leaves_an_index_that_has_expired_as_it_is(settings: Settings) -> None:
+    path = Path(settings.repository) / "index.json"
+    before = path.read_bytes()
+    assert not is_published(expired(settings), "1.0", HERE, is_dry=True)
+    assert path.read_bytes() == before
+    assert is_published(expired(settings), "1.0", HERE, is_dry=False)
+    assert path.read_bytes() != before
+
+
+def test_a_version_that_is_built_for_another_python_is_not_there(settings: Settings) -> None:
+    other = HostState(name="local", python="cp399", platform=small_release.PLATFORM)
+    assert is_published(open_repository("", settings), "1.0", HERE, is_dry=True)
+    assert not is_published(open_repository("", settings), "1.0", other, is_dry=True)
+
+
+def test_only_the_newest_versions_stay(settings: Settings, tmp_path: Path) -> None:
+    """Their files go after the index that names them no more."""
+    for version in ("2.0", "3.0"):
+        small_release.publish(small_release.make(tmp_path, version), settings)
+    with open_repository("", settings) as repository:
+        repository.keep_newest(2)
+        repository.keep_newest(2)
+        assert sorted(repository._index.current().versions()) == ["2.0", "3.0"]
+    files = sorted(path.name.split("-")[1] for path in Path(settings.repository).glob("*.tar.gz"))
+    assert files == ["2.0", "3.0"]

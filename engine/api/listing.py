@@ -67,26 +67,29 @@ class ListTasks:
             RequestError: 422, the cursor is none of ours.
             StoreError: the store cannot be read.
         """
+        only = token.sees_only
         if self._is_shared:
-            page, following = await self._page_of_store(state, cursor, limit, missing)
+            page, following = await self._page_of_store(state, cursor, limit, missing, only)
         elif self._peers is None or not self._peers.others():
-            page, following = await self.page_here(state, cursor, limit, token)
+            page, following = await self.page_here(state, cursor, limit, only)
         else:
-            page, following = await self._page_of_all(self._peers, state, cursor, limit)
+            page, following = await self._page_of_all(self._peers, state, cursor, limit, only)
         shown = [document for document in page if token.may_see(document.get("token", ""))]
         return list(map(documents.public, shown)), following
 
     # Several workers
 
-    async def _page_of_all(self, peers: Peers, state: str | None, cursor: str, limit: int) -> Page:
+    async def _page_of_all(
+        self, peers: Peers, state: str | None, cursor: str, limit: int, only: str | None
+    ) -> Page:
         first, inner = cursors.parse_of_worker(cursor)
         workers = peers.all()
         for place in range(first, len(workers)):
             worker = workers[place]
             if worker.generation == peers.generation:
-                page, inner = await self.page_here(state, inner, limit)
+                page, inner = await self.page_here(state, inner, limit, only)
             else:
-                page, inner = await self._page_of_other(peers, worker, state, inner, limit)
+                page, inner = await self._page_of_other(worker, state, inner, limit, only)
             if inner:
                 return page, cursors.of_worker(place, inner)
             if page:
@@ -95,11 +98,12 @@ class ListTasks:
         return [], ""
 
     async def _page_of_other(
-        self, peers: Peers, worker: Peer, state: str | None, cursor: str, limit: int
+        self, worker: Peer, state: str | None, cursor: str, limit: int, only: str | None
     ) -> Page:
-        path = worker_path("tasks", limit=limit, state=state or "", cursor=cursor)
+        assert self._peers is not None
+        path = worker_path("tasks", limit=limit, state=state or "", token=only or "", cursor=cursor)
         try:
-            reply = await peers.ask(worker, "GET", path)
+            reply = await self._peers.ask(worker, "GET", path)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return [], ""  # it has gone; what it had is elsewhere by now
         if reply.status == GONE:
@@ -113,7 +117,9 @@ class ListTasks:
 
     # A shared store
 
-    async def _page_of_store(self, state: str | None, cursor: str, limit: int, missing: set[int]) -> Page:
+    async def _page_of_store(
+        self, state: str | None, cursor: str, limit: int, missing: set[int], only: str | None
+    ) -> Page:
         """Return a page of a shared store; of tasks in memory what is known here."""
         store = self._savers.savers[0].store
         if cursor and not cursor.startswith(cursors.STORED):
@@ -123,8 +129,8 @@ class ListTasks:
         looked_at = 0
         while before and len(listed) < limit and looked_at < _SCAN_TASKS:
             want = limit - len(listed)
-            page, before = await self._reader.read(store.documents, None, before, want, missing)
-            looked_at += max(1, len(page))
+            page, before = await self._reader.read(store.documents, None, before, want, missing, only)
+            looked_at += len(page) or _SCAN_TASKS  # without one it has looked at many itself
             for stored in map(msgspec.json.decode, page):
                 task = self._committed(stored["task_id"])
                 document = stored if task is None else private_document(task)
@@ -138,22 +144,25 @@ class ListTasks:
 
     # This worker
 
-    async def page_here(self, state: str | None, cursor: str, limit: int, token: Token | None = None) -> Page:
-        """Return a page of this worker's private documents and the next cursor; see `page`."""
+    async def page_here(self, state: str | None, cursor: str, limit: int, only: str | None = None) -> Page:
+        """Return a page of this worker's private documents and the next cursor; see `page`.
+
+        With *only*, those of that token.
+        """
         page: Documents = []
         if not cursor.startswith(cursors.STORED):
-            tasks = self._newest(state, cursors.parse_in_memory(cursor), limit + 1, token)
+            tasks = self._newest(state, cursors.parse_in_memory(cursor), limit + 1, only)
             page = [private_document(task) for task in tasks[:limit]]
             if len(tasks) > limit:
                 return page, cursors.in_memory(page[-1]["created_at"], page[-1]["task_id"])
             cursor = cursors.STORED
         stored, following = await self._stored_page(
-            state, cursor.removeprefix(cursors.STORED), limit - len(page)
+            state, cursor.removeprefix(cursors.STORED), limit - len(page), only
         )
         return page + stored, following
 
     def _newest(
-        self, state: str | None, before: tuple[float, str], count: int, token: Token | None
+        self, state: str | None, before: tuple[float, str], count: int, only: str | None
     ) -> list[Task]:
         """Return the newest tasks in memory that are older than *before*: when created, and id."""
         return heapq.nlargest(
@@ -162,20 +171,20 @@ class ListTasks:
                 task
                 for task in self._regions.tasks()
                 if task.is_committed
-                and (token is None or token.may_see(task.token))
+                and only in {None, task.token}
                 and (task.created_at, task.id) < before
                 and (state is None or task.state == state)
             ),
             key=lambda task: (task.created_at, task.id),
         )
 
-    async def _stored_page(self, state: str | None, cursor: str, limit: int) -> Page:
+    async def _stored_page(self, state: str | None, cursor: str, limit: int, only: str | None) -> Page:
         savers = self._savers.savers
         number, before = cursors.parse_stored(cursor)
         listed: Documents = []
         while number < len(savers) and len(listed) < limit:
             page, before = await self._reader.read(
-                savers[number].store.documents, state, before, limit - len(listed)
+                savers[number].store.documents, state, before, limit - len(listed), None, only
             )
             listed += [
                 document

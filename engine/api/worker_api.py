@@ -143,8 +143,9 @@ class WorkerTasks:
     async def list(self, request: web.Request) -> Reply:
         """Give a page of private documents."""
         query = request.query
+        state, only = query.get("state") or None, query.get("token") or None
         page, cursor = await self._listing.page_here(
-            query.get("state") or None, query.get("cursor", ""), int(query["limit"])
+            state, query.get("cursor", ""), int(query["limit"]), only
         )
         return json_reply({"tasks": page, "cursor": cursor})
 

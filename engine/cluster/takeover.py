@@ -152,9 +152,9 @@ class Takeover:
         if not await self._not_being_saved([record.id for record in taken.records]):
             return 0  # it stays as it is, and `find_lost` comes back to it
         progress = {
-            task_id: marks
+            task_id: reached
             for task_id, text in taken.progress.items()
-            if (marks := read_progress(text)) is not None
+            if (reached := read_progress(text)) is not None
         }
         cancelled = {task_id for task_id, text in taken.progress.items() if is_cancelled(text)}
         count = self._rows.replay_row(

@@ -72,7 +72,10 @@ def parse(table: dict[str, Any]) -> Config:
 def _override(table: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Put the environment's values into *table*, each as the type of its key."""
     for name, text in environ.items():
-        if not name.startswith("PURGELINE_") or "__" not in name:
+        if not name.startswith("PURGELINE_"):
+            continue
+        if "__" not in name:
+            _refuse_near_miss(name)
             continue
         area, _, key = name.removeprefix("PURGELINE_").lower().partition("__")
         if area not in _AREAS:
@@ -88,6 +91,21 @@ def _override(table: dict[str, Any], environ: Mapping[str, str]) -> None:
         if not isinstance(section, dict):
             raise ConfigError(f"{area} must be a table, written [{area}]")
         section[key] = value
+
+
+def _refuse_near_miss(name: str) -> None:
+    """Refuse a variable that names a table, or a table and its key, with a part of the ``__`` missing.
+
+    Others that begin alike are not for the engine: the command line has some, and a Kubernetes service called
+    purgeline sets PURGELINE_PORT and the like.
+    """
+    words = name.removeprefix("PURGELINE_").lower()
+    for area, kind in _AREAS.items():
+        keys = [field.name for field in msgspec.structs.fields(kind)]
+        key = words.removeprefix(f"{area}_")
+        if words == area or (key != words and key in keys):
+            meant = f"PURGELINE_{area}__{keys[0] if words == area else key}".upper()
+            raise ConfigError(f"environment {name}: takes two underscores behind the table, such as {meant}")
 
 
 def _refuse_unknown(table: dict[str, Any], kind: type[Table], where: str) -> None:

@@ -43,7 +43,7 @@ class FullQueues:
 
     Args:
         nodes: the configured ones, by name.
-        rows_max: rows of one node.
+        rows_max: rows of one node; see `rows_max_here`.
         on_alert: told when a queue is full, and when it is not any more: key, level, message.
     """
 
@@ -82,8 +82,8 @@ class FullQueues:
         if node is not None and host_wide_for(node.config, Operation.PURGE_URL) is not None:
             replaced = f"they are replaced by purges of whole hosts where that helps; from {self._most} on "
         return (
-            f"the delay queue of {name} is full: {depth} rows (delay_rows_max {self._rows_max}); {replaced}"
-            "tasks for which it is the only node are answered 503 until the node takes what it has"
+            f"the delay queue of {name} is full: {depth} rows (delay_rows_max: {self._rows_max} here); "
+            f"{replaced}tasks for which it is the only node are answered 503 until the node takes what it has"
         )
 
     def check(self, task: Task) -> None:
@@ -112,6 +112,14 @@ class FullQueues:
 
     def _error(self, plan: Plan) -> BacklogFullError:
         return BacklogFullError(f"the delay queue of {plan.steps[0].node}", retry_after_s=_RETRY_AFTER_S)
+
+
+def rows_max_here(rows_max: int, workers: int) -> int:
+    """Return how many of the rows of one node may be this worker's, where each has a store of its own.
+
+    Tasks are spread evenly by their ids, so each takes an equal part.
+    """
+    return max(1, rows_max // workers)
 
 
 def _ignore(_name: str) -> None:

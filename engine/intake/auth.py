@@ -65,9 +65,14 @@ class Token:
         self._clock = clock
         self._filled_at = clock()
 
+    @property
+    def sees_only(self) -> str | None:
+        """The name of the token whose tasks alone this client may see and cancel; None: it may all."""
+        return self.name if self.is_limited and "admin" not in self.scopes else None
+
     def may_see(self, submitter: str) -> bool:
         """Return whether this client may see and cancel the tasks of the token named *submitter*."""
-        return not self.is_limited or submitter == self.name or "admin" in self.scopes
+        return self.sees_only in {None, submitter}
 
     def take(self, n: int = 1) -> None:
         """Spend *n* tasks of the rate.

@@ -18,6 +18,7 @@ from engine.api.forget import ForgetNode
 from engine.api.overview import Overview
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
+from engine.delivery.full_queues import rows_max_here
 from engine.delivery.left_rows import LeftBehind
 from engine.delivery.parts import Delivery, Surroundings, build_delivery
 from engine.errors import ConfigError
@@ -151,7 +152,7 @@ def _validator(core: Core) -> Validator:
 
 
 def _delivery(core: Core) -> Delivery:
-    settings = core.config.engine
+    settings, peers = core.config.engine, core.task_peers
     return build_delivery(
         Surroundings(
             regions=core.regions,
@@ -165,7 +166,7 @@ def _delivery(core: Core) -> Delivery:
             on_alert=core.on_alert,
         ),
         ttl_s=settings.delay_ttl_s,
-        rows_max=settings.delay_rows_max,
+        rows_max=rows_max_here(settings.delay_rows_max, 1 if peers is None else peers.count),
         gone_after_s=settings.gone_after_s,
         is_shared=core.is_shared,
     )

@@ -108,7 +108,8 @@ class ReplayRows:
         except EngineError as exc:
             self._fail(record, key, exc)
             return
-        task.progress = progress
+        if progress is not None:
+            task.progress, task.absent_count = progress
         self._regions.add(task)
         self._load.reserve(task.total)
         self._dispatch.submit(task, key, left_s=left_s)

@@ -64,10 +64,17 @@ class Store(Protocol):
         """Return a stored task's JSON document."""
 
     def documents(
-        self, state: str | None, before: int, limit: int, missing: set[int] | None = None, /
+        self,
+        state: str | None,
+        before: int,
+        limit: int,
+        missing: set[int] | None = None,
+        token: str | None = None,
+        /,
     ) -> tuple[list[bytes], int]:
         """Return a page of documents, newest first, from rows below *before*, and the next *before*.
 
+        With a *state* or the name of a *token* only those of that; a page looks at a bounded number then.
         A *before* of 0 is the end. A shared store adds the regions that cannot be read to *missing*, and
         leaves them out; without it that is an error.
         """

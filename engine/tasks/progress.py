@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -19,17 +19,22 @@ from engine.tasks.words import ACKED, State
 if TYPE_CHECKING:
     from engine.tasks.task import Task
 
-Progress = dict[tuple[str, int], bytes]
-"""Node and operation → a byte per target, 1 when it was acked."""
-
 YOUNG_S: Final = 2.0
 _TASKS_MAX: Final = 500  #: in one round
 _MARKS: Final = bytes(int(state == ACKED) for state in range(256))
 _encode = msgspec.json.encode
 
 
+class Progress(NamedTuple):
+    """How far a task had come."""
+
+    marks: dict[tuple[str, int], bytes]  #: node and operation → a byte per target, 1 when it was acked
+    absent: int  #: of the acked subtasks those of which a cache had nothing
+
+
 class _Kept(msgspec.Struct):
     state: str = ""
+    absent: int = 0
     progress: list[tuple[str, int, bytes]] = []
 
 
@@ -48,17 +53,18 @@ def progress_document(task: Task) -> bytes:
 
 
 def read_progress(document: bytes) -> Progress | None:
-    """Return node and operation → a byte per target, 1 when it was acked; None when nothing was.
+    """Return how far a task had come; None when nothing was acked.
 
     What cannot be read counts as nothing: then it is sent again.
     """
     if not document:
         return None
     try:
-        kept = _decode(document).progress
-        return {(node, operation): zlib.decompress(marks) for node, operation, marks in kept} or None
+        kept = _decode(document)
+        marks = {(node, operation): zlib.decompress(packed) for node, operation, packed in kept.progress}
     except (msgspec.DecodeError, zlib.error, ValueError):
         return None
+    return Progress(marks, kept.absent) if marks else None
 
 
 def is_cancelled(document: bytes) -> bool:

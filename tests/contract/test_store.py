@@ -225,13 +225,30 @@ def test_documents_are_paged_newest_first_each_once(store: Store) -> None:
         ("cancelled", []),
     ):
         for limit in (1, 2, 5, 7, 100):
-            found: list[str] = []
-            before = NO_PAGE
-            while before:
-                page, before = store.documents(state, before, limit)
-                assert len(page) <= limit
-                found += [json.loads(text)["task_id"] for text in page]
-            assert found == expected, (state, limit)
+            assert paged(store, limit, state) == expected, (state, limit)
+
+
+def paged(store: Store, limit: int, state: str | None, token: str | None = None) -> list[str]:
+    """Return the ids of all pages; none is empty but the last."""
+    found: list[str] = []
+    before = NO_PAGE
+    while before:
+        page, before = store.documents(state, before, limit, None, token)
+        assert len(page) <= limit
+        assert page or not before
+        found += [json.loads(text)["task_id"] for text in page]
+    return found
+
+
+def test_documents_of_a_token_are_paged_without_those_of_others(store: Store) -> None:
+    for number in range(25):
+        token = "mine" if number % 10 == 3 else "other"
+        state = "failed" if number < 10 else "done"
+        store.commit(Batch(documents=document(f"t{number:02d}", state=state, token=token)))
+    for limit in (1, 2, 100):
+        assert paged(store, limit, None, "mine") == ["t23", "t13", "t03"]
+        assert paged(store, limit, "failed", "mine") == ["t03"]
+        assert paged(store, limit, None, "nobody") == []
 
 
 def test_a_plan_is_there_with_the_first_task_that_names_it_and_over_a_restart(

@@ -99,20 +99,25 @@ class RedisDocuments(RedisPart):
         return self.shown({task_id: value}).get(task_id)
 
     def documents(
-        self, state: str | None, before: int, limit: int, missing: set[int] | None = None
+        self,
+        state: str | None,
+        before: int,
+        limit: int,
+        missing: set[int] | None = None,
+        token: str | None = None,
     ) -> tuple[list[bytes], int]:
-        """See `Store.documents`. With a state, a page looks at a bounded number of tasks."""
+        """See `Store.documents`."""
         page_texts: list[bytes] = []
         looked_at = 0
         while before and len(page_texts) < limit and looked_at < _SCAN_TASKS:
-            want = limit if state is None else max(limit, 500)
+            want = limit if state is None and token is None else max(limit, 500)
             page, following = self._page(before, want, missing)
             looked_at += len(page)
             texts = self._shown_of([task_id for _, task_id in page], missing)
             before = following
             for place, task_id in page:
                 text = texts.get(task_id)
-                if text is not None and (state is None or facts_of(text).state == state):
+                if text is not None and _is_of(text, state, token):
                     page_texts.append(text)
                     if len(page_texts) == limit:
                         before = place if place != page[-1][0] else following
@@ -167,3 +172,10 @@ class RedisDocuments(RedisPart):
             values = self.values([task_id for _, task_id in page])
             settled += sum(value is not None and value.startswith(b"{") for value in values.values())
         return {"settled": settled, "journal_rows": rows}
+
+
+def _is_of(document: bytes, state: str | None, token: str | None) -> bool:
+    if state is None and token is None:
+        return True
+    facts = facts_of(document)
+    return state in {None, facts.state} and token in {None, facts.token}

@@ -97,6 +97,7 @@ class _Settled(msgspec.Struct):
     created_at: float = 0.0
     due_at: float = 0.0
     digest: str = ""
+    token: str = ""
 
 
 _decode_settled: Final = msgspec.json.Decoder(_Settled).decode

@@ -189,20 +189,27 @@ class SqliteStore(RowReader):
         return rows[0][0].encode() if rows else None
 
     def documents(
-        self, state: str | None, before: int, limit: int, _missing: set[int] | None = None
+        self,
+        state: str | None,
+        before: int,
+        limit: int,
+        _missing: set[int] | None = None,
+        token: str | None = None,
     ) -> tuple[list[bytes], int]:
-        """See `Store.documents`. With a state, a page looks at a bounded number of rows."""
-        if state is None:
+        """See `Store.documents`."""
+        if state is None and token is None:
             rows = self._file.query(
                 "SELECT n, doc FROM task WHERE n < ? ORDER BY n DESC LIMIT ?", before, limit
             )
             return [doc.encode() for _, doc in rows], rows[-1][0] if len(rows) == limit else 0
         low = max(0, min(before, self._last_row() + 1) - _SCAN_ROWS)
         rows = self._file.query(
-            "SELECT n, doc FROM task WHERE n < ? AND n >= ? AND doc->>'state' = ? ORDER BY n DESC LIMIT ?",
+            "SELECT n, doc FROM task WHERE n < ?1 AND n >= ?2 AND (?3 = '' OR doc->>'state' = ?3)"
+            " AND (?4 = '' OR doc->>'token' = ?4) ORDER BY n DESC LIMIT ?5",
             before,
             low,
-            state,
+            state or "",
+            token or "",
             limit,
         )
         return [doc.encode() for _, doc in rows], rows[-1][0] if len(rows) == limit else low

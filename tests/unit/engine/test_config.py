@@ -336,6 +336,7 @@ def test_the_environment_overrides_the_file_with_the_keys_type(tmp_path: Path) -
         ALERT__URL="http://alerts.example/",
         STORE__URL="sqlite:",
         HOME="/ignored",
+        ENGINE_SERVICE_HOST="10.0.0.1",
     )
     assert config.engine.listen == "127.0.0.1:2"
     assert config.engine.region_count == 2
@@ -349,6 +350,9 @@ def test_the_environment_overrides_the_file_with_the_keys_type(tmp_path: Path) -
         ("ENGINE__LISEN", "x", "unknown key 'lisen'; did you mean 'listen'?"),
         ("NODE__URL", "x", "no table [node]; known: engine, store, alert"),
         ("ENGINE__DUE_S", "soon", "expected `float`, got `str`"),
+        ("STORE", "redis://a", "takes two underscores behind the table, such as PURGELINE_STORE__URL"),
+        ("STORE_URL", "redis://a", "such as PURGELINE_STORE__URL"),
+        ("ENGINE_LISTEN", "127.0.0.1:1", "such as PURGELINE_ENGINE__LISTEN"),
         ("ENGINE__LOG_FORMAT", "vanish", "invalid enum value 'vanish'; takes struct, dict, text"),
     ],
 )

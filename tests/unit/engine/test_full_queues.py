@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.config.tables import NodeConfig
-from engine.delivery.full_queues import FullQueues
+from engine.delivery.full_queues import FullQueues, rows_max_here
 from engine.errors import BacklogFullError
 from engine.nodes.health import Health
 from engine.nodes.holds import REFUSALS_BEFORE_HOLD, Holds
@@ -45,6 +45,11 @@ class Bench:
         return True
 
 
+@pytest.mark.parametrize(("workers", "here"), [(1, 100), (3, 33), (200, 1)])
+def test_workers_with_stores_of_their_own_share_the_rows_of_a_node(workers: int, here: int) -> None:
+    assert rows_max_here(100, workers) == here
+
+
 def test_a_full_queue_is_told_once_and_again_when_there_is_room() -> None:
     bench = Bench()
     for depth in (99, 100, 150, 95, 120, 89, 50):
@@ -53,7 +58,7 @@ def test_a_full_queue_is_told_once_and_again_when_there_is_room() -> None:
         ("delay:edge-1", "error"),
         ("delay:edge-1", "resolved"),
     ]
-    assert "the delay queue of edge-1 is full: 100 rows (delay_rows_max 100)" in bench.alerts[0][2]
+    assert "the delay queue of edge-1 is full: 100 rows (delay_rows_max: 100 here)" in bench.alerts[0][2]
     assert bench.full.names == set()
 
 

@@ -30,9 +30,18 @@ class Store:
         self._documents = list(documents)
 
     def documents(
-        self, state: str | None, before: int, limit: int, _missing: set[int] | None = None
+        self,
+        state: str | None,
+        before: int,
+        limit: int,
+        _missing: set[int] | None = None,
+        token: str | None = None,
     ) -> tuple[list[bytes], int]:
-        older = [one for one in self._documents[:before] if state in {None, one["state"]}]
+        older = [
+            one
+            for one in self._documents[:before]
+            if state in {None, one["state"]} and token in {None, one["token"]}
+        ]
         page = older[::-1][:limit]
         after = self._documents.index(page[-1]) if page else 0
         return [msgspec.json.encode(one) for one in page], after

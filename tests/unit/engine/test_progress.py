@@ -37,8 +37,9 @@ def planned(age_s: float = 0.0) -> Task:
 
 
 def test_what_was_acked_is_read_back() -> None:
-    marks = read_progress(progress_document(planned()))
-    assert marks == {("e1", int(Operation.PURGE_URL)): b"\1\0\1"}
+    at_work = planned()
+    at_work.absent_count = 1
+    assert read_progress(progress_document(at_work)) == ({("e1", int(Operation.PURGE_URL)): b"\1\0\1"}, 1)
 
 
 def test_the_record_is_a_document_too() -> None:

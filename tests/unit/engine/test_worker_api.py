@@ -131,7 +131,7 @@ async def test_a_page_is_asked_for_with_its_state_and_cursor() -> None:
     world.readiness.note_prepared()
     answer = await world.ask("GET", "/worker/tasks?limit=5&state=&cursor=s0.1")
     assert answer == (200, {"tasks": [world.document], "cursor": "next"})
-    assert world.log == [(None, "s0.1", 5)]
+    assert world.log == [(None, "s0.1", 5, None)]
 
 
 async def test_a_worker_that_breaks_gives_no_answer_that_could_be_taken_for_one() -> None:

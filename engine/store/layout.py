@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from engine.base.durable import sync_folder, sync_name_of
 from engine.errors import StoreError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def check_layout(folder: Path, workers: int, saver_count: int) -> None:
     path = folder / LAYOUT
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sync_name_of(
+            folder
+        )  # also of one that was made just before: what is in there is to outlive the power
         if not path.exists():
             files = len(list(folder.glob("tasks-*.db")))
             _write_once(path, f"workers=1 saver_count={files}" if files else wanted)
@@ -42,7 +46,7 @@ def check_layout(folder: Path, workers: int, saver_count: int) -> None:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Create *path* whole, unless somebody else has just done it."""
+    """Create *path* whole and on disk, unless somebody else has just done it."""
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text + "\n")
@@ -54,3 +58,4 @@ def _write_once(path: Path, text: str) -> None:
         pass
     finally:
         draft.unlink()
+    sync_folder(path.parent)

@@ -48,6 +48,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("curl", "curl"),
         Requirement("gcc", "cc"),
         Requirement("libc6-dev", "usr/include/stdlib.h"),
+        Requirement("strace", "strace"),
         Requirement("systemd", "systemd-analyze"),
         Requirement("logrotate", "logrotate"),
         Requirement("openssl", "openssl"),

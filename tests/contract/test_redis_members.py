@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.errors import StoreError
+from engine.store.redis.keys import GROUP
 from engine.store.redis.members import About, Members, Taken
 from engine.store.redis.open import redis_store
 from engine.tasks.records import Accepted, Batch, Callback, Delivered, Parked
@@ -82,6 +83,21 @@ def take_all(members: Members, consumer: str) -> list[Taken]:
         for ids in list(members.entries_of(consumer, region))
         for one in members.take(consumer, region, ids)
     ]
+
+
+def test_an_entry_that_cannot_be_read_holds_up_no_other(join: Callable[[str], Members]) -> None:
+    """A power cut may tear what Redis had not synced, and Redis does not see that."""
+    dead, taker = join("dead"), join("taker")
+    store = dead.store
+    store.commit(Batch(accepted=[record(f"t-{number}") for number in range(8)]))
+    for stream in store.keys.streams:
+        store.link.one("XADD", stream, "*", "t", b"\0" * 40)
+        store.link.one("XREADGROUP", "GROUP", GROUP, "dead", "STREAMS", stream, ">")
+    store.commit(Batch(accepted=[record(f"t-{number}") for number in range(8, 16)]))
+    names = {one.id for taken in take_all(taker, "dead") for one in taken.records}
+    assert names == {f"t-{number}" for number in range(16)}
+    left = [list(taker.entries_of("dead", region)) for region in range(REGIONS)]
+    assert [len(ids) for [ids] in left] == [1] * REGIONS, "an operator may look at them"
 
 
 def test_one_leads_until_it_is_silent_and_the_number_grows(join: Callable[[str], Members]) -> None:

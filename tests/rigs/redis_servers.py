@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,9 @@ class RedisServer:
         fsync: ``appendfsync`` of the append-only file; ``none``: no such file.
         clock: that it goes by.
         settings: further directives, with ``_`` for ``-``; more than one of a kind as a list.
+
+    Attributes:
+        prefix: a command that it is started under, and that keeps its process id, such as `syscalls.traced`.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class RedisServer:
         **settings: object,
     ) -> None:
         self.name = name
+        self.prefix: Sequence[str] = ()
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -125,7 +129,7 @@ class RedisServer:
         """Start it on what its disk holds; return when it answers."""
         assert not self.is_up
         self._process = subprocess.Popen(
-            ["redis-server", str(self._config), *self._options],
+            [*self.prefix, "redis-server", str(self._config), *self._options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

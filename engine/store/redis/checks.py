@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.config.checks import store_warnings
 from engine.errors import StoreError
 from engine.store.redis.replicas import losses
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from engine.config.tables import StoreConfig
     from engine.store.redis.link import Link
 
@@ -21,6 +23,8 @@ def dangers(link: Link, store: StoreConfig) -> list[str]:
         StoreError: Redis cannot be asked.
     """
     warnings: dict[str, None] = {}
+    if not store.wait_replicas:
+        warnings.update(dict.fromkeys(_unsynced(link)))
     for reply in link.on_each_master("INFO", "everything"):
         facts = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
         if facts.get("aof_enabled") == "0":
@@ -45,10 +49,29 @@ def dangers(link: Link, store: StoreConfig) -> list[str]:
     return list(warnings)
 
 
+def _unsynced(link: Link) -> Iterator[str]:
+    """Yield what a power cut would lose of an append-only file."""
+    if all(b"no" in reply for reply in _settings(link, "appendonly")):
+        return
+    for value, lost in (
+        (b"everysec", "those of the last second, or two when its disk is busy"),
+        (b"no", "those of the last half minute or so"),
+    ):
+        if any(value in reply for reply in _settings(link, "appendfsync")):
+            yield (
+                f"Redis syncs its append-only file too late for a power cut (appendfsync {value.decode()}): "
+                f"when its machine loses power, tasks that were answered 202 are lost, {lost}. Set "
+                'appendfsync always, or have store.wait_replicas = "all" with replicas on other machines'
+            )
+
+
 def _wants_all_slots(link: Link) -> bool:
-    name = "cluster-require-full-coverage"
+    return any(b"yes" in reply for reply in _settings(link, "cluster-require-full-coverage"))
+
+
+def _settings(link: Link, name: str) -> list[Any]:
+    """Return a setting of each master; none where not everybody may ask."""
     try:
-        replies = link.on_each_master("CONFIG", "GET", name)
+        return link.on_each_master("CONFIG", "GET", name)
     except StoreError:
-        return False  # not everybody may ask
-    return any(b"yes" in reply for reply in replies)
+        return []

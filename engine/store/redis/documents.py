@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.errors import StoreError
 from engine.store.redis.part import RedisPart
-from engine.store.redis.records import Live, facts_of, read_entry, read_live
+from engine.store.redis.records import Live, facts_of, read_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +79,8 @@ class RedisDocuments(RedisPart):
             if not reply:
                 gone += ids  # settled since its key was read
                 continue
-            records += [record for record in read_entry(region, *reply[0]).accepted if record.id in ids]
+            for entry in self.read_entries(region, [reply]):
+                records += [record for record in entry.accepted if record.id in ids]
         plans = self.plans(records)
         for record in records:
             shown[record.id] = self.describe(record, plans.get(record.plan, b""))

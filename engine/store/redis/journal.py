@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from engine.store.redis.keys import GROUP
 from engine.store.redis.part import RedisPart
-from engine.store.redis.records import Entry, read_entry
 from engine.store.redis.scripts import SEEN
 from engine.tasks.records import LastSeen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from engine.store.redis.records import Entry
     from engine.tasks.records import Accepted
 
 _ENTRIES: Final = 500  #: read at a time
@@ -67,6 +67,6 @@ class RedisJournal(RedisPart):
         for region in range(self.keys.count):
             for ids in self.pending(region, consumer):
                 stream = self.keys.streams[region]
-                for reply in self.link.all([("XRANGE", stream, entry, entry) for entry in ids]):
-                    if reply:
-                        yield region, read_entry(region, *reply[0])
+                replies = self.link.all([("XRANGE", stream, entry, entry) for entry in ids])
+                for entry in self.read_entries(region, replies):
+                    yield region, entry

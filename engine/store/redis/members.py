@@ -19,7 +19,7 @@ import msgspec
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
 from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, GROW, LEAVE, LOCK, TAKE, UNLOCK
-from engine.store.redis.records import Entry, read_entry, written_at
+from engine.store.redis.records import Entry, written_at
 from engine.tasks.records import Committed
 from engine.tasks.words import State
 
@@ -183,11 +183,14 @@ class Members:
         yield from self.store.pending(region, consumer, idle_ms=idle_ms)
 
     def take(self, consumer: str, region: int, ids: list[str]) -> list[Taken]:
-        """Take entries from a consumer, which may be this one; those that it has no more are left out."""
+        """Take entries from a consumer, which may be this one; those that it has no more are left out.
+
+        Those that cannot be read are left where they are.
+        """
         stream = self._keys.streams[region]
         tag = self._keys.tags[region]
         read = self._link.all([("XRANGE", stream, entry, entry) for entry in ids])
-        entries = [read_entry(region, *reply[0]) for reply in read if reply]
+        entries = list(self.store.read_entries(region, read))
         commands = [
             TAKE.call(
                 [stream, *(f"{tag}task:{record.id}" for record in entry.accepted)],

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from engine.errors import StoreError
+from engine.store.redis.records import read_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from engine.store.redis.keys import Keys
     from engine.store.redis.link import Link
+    from engine.store.redis.records import Entry
     from engine.store.redis.script import Command
 
 
@@ -32,6 +36,7 @@ class RedisPart:
     def __init__(self, link: Link, keys: Keys) -> None:
         self.link = link
         self.keys = keys
+        self._told: set[str] = set()  # why entries cannot be read
 
     def readable(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands to several regions, and return their answers; None from those without a server.
@@ -44,3 +49,17 @@ class RedisPart:
         if errors and (self.is_read_whole or not self.link.has_parts or len(errors) == len(replies)):
             raise errors[0]
         return [None if isinstance(reply, StoreError) else reply for reply in replies]
+
+    def read_entries(self, region: int, replies: Sequence[Any]) -> Iterator[Entry]:
+        """Yield what entries of a region hold, from the answers to an XRANGE of each.
+
+        One that cannot be read stays where it is, and holds up no other.
+        """
+        for reply in replies:
+            if reply:
+                try:
+                    yield read_entry(region, *reply[0])
+                except StoreError as exc:
+                    if str(exc) not in self._told:
+                        self._told.add(str(exc))
+                        logger.error("{}; it stays where it is, its tasks are not worked", exc)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import sqlite3
 import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.base.durable import sync_folder
 from engine.errors import StoreDamagedError, StoreError
 from engine.tasks.records import FORMAT
 
@@ -83,10 +85,11 @@ class DatabaseFile:
     def open(self, *, is_in_use: bool) -> None:
         """Open or create the file; see `Store.open`."""
         self._take_lock()
-        is_new = not self.path.exists()
         try:
-            if not is_in_use:  # the other process has checked it, and may be writing
-                self._check(is_new=is_new)
+            if not self.path.exists():
+                self._create()
+            elif not is_in_use:  # the other process has checked it, and may be writing
+                self._check()
             self.writer = self.connect()
             self.writer.executescript(_SCHEMA)
             with contextlib.suppress(sqlite3.OperationalError):  # it is there
@@ -95,9 +98,10 @@ class DatabaseFile:
             self._check_format(self.writer)
         except sqlite3.DatabaseError as exc:
             self.close()
-            if is_new:
-                self.path.unlink(missing_ok=True)  # half made; the next start would take it for damaged
             raise self.translate(exc, "open") from exc
+        except OSError as exc:
+            self.close()
+            raise StoreError(f"{self.path}: cannot be made: {exc}") from exc
         except StoreError:
             self.close()
             raise
@@ -195,17 +199,32 @@ class DatabaseFile:
         except OSError as exc:
             raise StoreError(f"{path}: cannot be opened: {exc}") from exc
 
-    def _check(self, *, is_new: bool) -> None:
+    def _create(self) -> None:
+        """Make the file whole before it has its name: one that is empty, or half made, counts as damaged."""
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise self.damaged("it is missing, but its log is there")
+        draft = self.path.with_name(f".{self.path.name}-new")
+        for left in ("", "-wal", "-shm", "-journal"):  # by a start that was cut off
+            draft.with_name(draft.name + left).unlink(missing_ok=True)
+        try:
+            with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(_SCHEMA)
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, self.path)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(self.path.parent)
+
+    def _check(self) -> None:
         """Look at what the file holds through a connection that cannot write.
 
         A connection that can write would, when it is closed, copy the log into the damaged file, and takes
         an empty file for a new one.
         """
-        if is_new:
-            log = self.path.with_name(self.path.name + "-wal")
-            if log.exists() and log.stat().st_size:
-                raise self.damaged("it is missing, but its log is there")
-            return
         size = self.path.stat().st_size
         if not size:
             raise self.damaged("it is empty")

@@ -6,7 +6,7 @@ import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.nodes import drivers
-from engine.nodes.drivers.common import REFUSALS
+from engine.nodes.drivers.common import BAD_REQUEST, REFUSALS, TOO_LONG
 from engine.nodes.drivers.shape import MARK, NONCE
 from engine.nodes.evidence import Whose
 
@@ -64,6 +64,8 @@ def wrong_with(node: NodeConfig, whose: Whose, answer: Exchange) -> Finding | No
             if mark
             else f"a server behind it gave the answer ({status}): the purge was passed on"
         )
+        if status == BAD_REQUEST and not mark:
+            why += f"; or it cannot take the request: {TOO_LONG}"
         return Finding(Verdict.FORWARDED, why)
     if status == _MISDIRECTED:
         return Finding(Verdict.REFUSED, "answered 421: a proxy on the way added Via, X-Varnish or the like")

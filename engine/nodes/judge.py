@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.nodes import drivers
 from engine.nodes.answer import MARK_NAME
+from engine.nodes.drivers.common import BAD_REQUEST, TOO_LONG
 from engine.nodes.drivers.shape import MARK, NONCE
 from engine.nodes.drivers.sign import sign_of
 from engine.nodes.evidence import Whose
@@ -134,6 +135,8 @@ class Judge:
         if whose is _FORWARDED:
             said = f"a server behind {name} answered {status}, because the cache passed {method} on"
             remedy = "let the cache answer it itself"
+            if status == BAD_REQUEST:
+                said += f"; or {name} cannot take the request: {TOO_LONG}"
         else:
             said = f"nothing shows that {name} itself answered {status}"
             remedy = f'let it send "{MARK}: {driver} {name}"'

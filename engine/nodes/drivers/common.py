@@ -18,8 +18,11 @@ purged."""
 RETRIES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Says of itself that later may be better."""
 
+BAD_REQUEST: Final = 400
+TOO_LONG: Final = "its head has too long or too many fields (the node's headers)"
+"""Why a cache may answer 400 as it answers nothing else: a Varnish without any field, and it closes."""
+
 _SUCCESS = range(200, 300)
-_UNREADABLE: Final = 400
 
 
 def headers_text(node: NodeConfig) -> str:
@@ -73,7 +76,7 @@ def read_status(status: int) -> Outcome:
         return Outcome.ACKED
     if status in RETRIES:
         return Outcome.RETRY
-    return Outcome.FAILED if status == _UNREADABLE else Outcome.REFUSED
+    return Outcome.FAILED if status == BAD_REQUEST else Outcome.REFUSED
 
 
 def read_prefetch(status: int) -> Outcome:

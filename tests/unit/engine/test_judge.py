@@ -137,6 +137,15 @@ def test_reasons_say_what_to_change() -> None:
     assert "Purgeline-Nonce" in judging.reason_without_nonce()
 
 
+def test_a_bare_400_is_said_to_be_what_it_may_be() -> None:
+    """A Varnish gives it to a head that is too long for it, and closes; a server behind a pipe may, too."""
+    judging = judge("varnish")
+    bare = answer(b"HTTP/1.1 400 Bad Request\r\n\r\n", 400)
+    assert judging.whose(PURGE, TARGET, bare) is Whose.FORWARDED
+    assert "or edge-1 cannot take the request" in judging.reason(Whose.FORWARDED, 400)
+    assert "cannot take" not in judging.reason(Whose.FORWARDED, 404)
+
+
 def test_the_page_of_a_purge_by_nginx_proves_its_host_and_is_looked_at_for_each_target() -> None:
     judging = judge("nginx")
     page = b"<html><head><title>Successful purge</title></head><br>Key : a.com/1\r\n</html>"

@@ -84,6 +84,7 @@ class Cluster:
         self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
         self._is_clock_off = False
         self._sees_fetches = False
+        self._times_emptied = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
@@ -180,10 +181,22 @@ class Cluster:
             self._on_alert("clock", "resolved", "the clock of this host agrees with that of Redis again")
         self._is_clock_off = is_off
 
+    def _say_emptied(self) -> None:
+        """Say that Redis has lost what it held: nobody else can tell what is missing."""
+        times = self.members.store.times_emptied
+        if times > self._times_emptied:
+            self._times_emptied = times
+            text = (
+                "Redis was emptied, or has come back without its data: settled tasks, and purges that waited "
+                "in it, are gone; tasks that engines had at work go on"
+            )
+            self._on_alert("store:emptied", "error", text)
+
     async def _work(self) -> None:
         while True:
             await asyncio.sleep(self._tick_s)
             try:
+                self._say_emptied()
                 await self._rounds.next()
             except StoreError as exc:
                 logger.debug("the cluster's work has to wait: {}", exc)

@@ -118,7 +118,10 @@ class Membership:
             last = said.get(name)
             self._said[name] = last if last is not None and member.has_left else member.about
             has_beaten = last is None or last.beats != member.about.beats
-            self._heard_at[name] = began if has_beaten else heard_at[name]
+            self._heard_at[name] = began if has_beaten else heard_at.get(name, began)
+        for name, at in heard_at.items():
+            if began - at < self._ttl_s:
+                self._heard_at.setdefault(name, at)  # also of one that is not in the table: see `is_nobody`
 
     def said(self) -> Mapping[str, About]:
         """Return what each other engine said of itself last, also those that left something behind."""
@@ -161,10 +164,16 @@ class Membership:
         return self._seen_at - self._heard_at.get(member.consumer, self._seen_at) >= self._ttl_s
 
     def is_nobody(self, consumer: str) -> bool:
-        """Tell whether a consumer is known to be no engine that lives; False: it is one, or who knows."""
-        if not self.is_steady or consumer == self.consumer:
+        """Tell whether a consumer is known to be no engine that lives; False: it is one, or who knows.
+
+        One that is not in the table was heard of all the same, if the table was lost a moment ago.
+        """
+        if consumer == self.consumer:
             return False
-        return all(member.consumer != consumer or self.is_gone(member) for member in self.view.members)
+        for member in self.view.members:
+            if member.consumer == consumer:
+                return self.is_gone(member)
+        return self.is_steady and self._seen_at - self._heard_at.get(consumer, -1e9) >= self._ttl_s
 
     def others(self) -> list[str]:
         """Return the consumers that are not known to have gone, this one left out."""

@@ -54,14 +54,10 @@ class Watch:
 
     async def _take_share(self) -> None:
         membership = self._membership
-        known = {member.consumer: member for member in membership.view.members}
         workers = membership.workers()
         place = workers.index(membership.consumer)
         for consumer, regions in self._pending.items():
-            member = known.get(consumer)
-            if consumer == membership.consumer or (member is not None and not membership.is_gone(member)):
-                continue
-            if member is None and not membership.is_steady:
+            if not membership.is_nobody(consumer):
                 continue
             for region in sorted(regions):
                 if region % len(workers) != place:

@@ -361,3 +361,22 @@ def test_an_engine_says_at_its_start_when_redis_may_lose_tasks(tmp_path: Path) -
         warnings = [line["message"] for line in lines if line["level"] == "WARNING"]
         assert any("appendonly" in text for text in warnings), warnings
         assert any("maxmemory-policy" in text or "noeviction" in text for text in warnings), warnings
+
+
+def test_a_redis_that_is_emptied_loses_what_waits_there_and_says_so(tmp_path: Path, way: Way) -> None:
+    """What is at work goes on; and the engines of the store have what they need again without a new task."""
+    with LogCache("edge-1", delay_s=2) as cache, LogCache("edge-2") as away:
+        engine = cluster_engine(tmp_path, way.server.url, [cache, away])
+        away.down()
+        with engine:
+            assert post(engine, "1")[0] == 202
+            wait_until(lambda: cache.has(1), what="the purge at the cache")
+            way.server.flush()
+            wait_until(lambda: "Redis was emptied" in engine.log(), what="the alert")
+            assert engine.request("GET", "/v1/engine/cluster")[0] == 200
+            away.up()
+            assert engine.wait_for("1")["state"] == "done"
+            assert away.has(1)
+            assert post(engine, "2")[0] == 202
+            assert engine.wait_for("2")["state"] == "done"
+            assert way.server.ask("GET", "purgeline:{cluster}:layout") == "region_count=16"

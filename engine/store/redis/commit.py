@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import StoreError
 from engine.store.redis.accepting import RECORDS_MAX, Accepting
-from engine.store.redis.keys import GROUP
+from engine.store.redis.keys import GROUP, has_no_group
 from engine.store.redis.records import encode_callback, facts_of, journal_key, split_key
 from engine.store.redis.rows import Row, rows_behind
 from engine.store.redis.scripts import ACK, CALLBACK, HAND_OVER, PROGRESS, SEE, SETTLE
@@ -103,7 +103,7 @@ class RedisCommit:
             if not isinstance(reply, StoreError):
                 then(reply)
                 continue
-            self.has_lost_groups |= "NOGROUP" in str(reply)
+            self.has_lost_groups |= has_no_group(reply)
             if places is None:
                 self._done.own_error = reply
                 keep(self.left)

@@ -84,3 +84,8 @@ def queue_of(operation: int, after: str) -> str:
 def member_of(operation: int, task_id: str, target: str) -> str:
     """Return what a row is called in its queue; the same row has always the same name."""
     return f"{int(operation)} {task_id} {target}"
+
+
+def has_no_group(error: Exception) -> bool:
+    """Tell whether an error says that a stream, or its consumer group, is not there: Redis was emptied."""
+    return "NOGROUP" in str(error) or "no such key" in str(error)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.errors import StoreError
-from engine.store.redis.keys import GROUP
+from engine.store.redis.keys import GROUP, has_no_group
 from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, GROW, LEAVE, LOCK, TAKE, UNLOCK
 from engine.store.redis.records import Entry, written_at
 from engine.tasks.records import Committed
@@ -147,9 +147,14 @@ class Members:
         Args:
             missing: regions that cannot be read, and are left out, are added to it.
         """
-        replies = self.store.readable(
-            [("XINFO", "CONSUMERS", stream, GROUP) for stream in self._keys.streams]
-        )
+        commands = [("XINFO", "CONSUMERS", stream, GROUP) for stream in self._keys.streams]
+        try:
+            replies = self.store.readable(commands)
+        except StoreError as exc:
+            if not has_no_group(exc):
+                raise
+            self.store.mend()
+            replies = self.store.readable(commands)
         by_consumer: dict[str, dict[int, int]] = {}
         for region, reply in enumerate(replies):
             if reply is None:

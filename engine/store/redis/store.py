@@ -64,6 +64,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         self._retention_ms = max(1000, int(retention_s * 1000))
         self._forget_from: dict[int, int] = {}
         self._is_open = False
+        self.times_emptied = 0  #: so often was it found to hold nothing of ours
         self.changes = DocumentChanges(self, self, consumer, self.ms_of)
 
     def __repr__(self) -> str:
@@ -71,6 +72,11 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
 
     def open(self, *, is_in_use: bool = False) -> None:
         """See `Store.open`. Others may have it open, now or later."""
+        self._claim_layout()
+        self._make_groups()
+        self._is_open = True
+
+    def _claim_layout(self) -> None:
         layout = self.keys.cluster("layout")
         wanted = f"region_count={self.keys.count}"
         self.link.one("SET", layout, wanted, "NX", is_write=True)
@@ -80,8 +86,16 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
                 f"{self.link.url} is of engines with {written}, and that says where a task is: it cannot be "
                 f"{wanted} there; set store.region_count, or another store.prefix"
             )
+
+    def mend(self) -> None:
+        """Make what all regions need again: somebody emptied Redis, or it came back without its data.
+
+        Raises:
+            StoreError: it cannot be written, or another number of regions is there by now.
+        """
+        self.times_emptied += 1
+        self._claim_layout()
         self._make_groups()
-        self._is_open = True
 
     def _make_groups(self) -> None:
         replies = self.link.run(
@@ -109,8 +123,8 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         done = Committed(journal=[""] * len(batch.accepted))
         work = RedisCommit(self, self.consumer, self.ms_of, batch, done)
         work.write()
-        if work.has_lost_groups:  # somebody emptied Redis
-            self._make_groups()
+        if work.has_lost_groups:
+            self.mend()
             done = Committed(journal=[""] * len(batch.accepted))
             work = RedisCommit(self, self.consumer, self.ms_of, batch, done)
             work.write()

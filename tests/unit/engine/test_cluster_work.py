@@ -33,6 +33,7 @@ class World:
         self.failed_at = -1e9
         self.clock_ahead_s = 0.0
         self.is_news = asyncio.Event()
+        self.times_emptied = 0
         self.regions = RegionMap(4)
         self.store = self
         self.saved: list[dict[str, bytes]] = []
@@ -235,3 +236,15 @@ async def test_the_engine_that_works_on_a_task_is_told_to_cancel_it() -> None:
     world = World()
     await world.cluster.inbox.ask_to_cancel("b/0.1", "t")
     assert world.log == ["to b/0.1: cancel t"]
+
+
+async def test_a_redis_that_was_emptied_is_an_alert() -> None:
+    async with joined() as world:
+        world.times_emptied = 1
+        await world.until(
+            "error: Redis was emptied, or has come back without its data: settled tasks, and purges that "
+            "waited in it, are gone; tasks that engines had at work go on"
+        )
+        world.log.clear()
+        await world.until("refresh", times=3)
+        assert not any("emptied" in line for line in world.log)

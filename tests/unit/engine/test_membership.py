@@ -189,3 +189,21 @@ async def test_after_a_gap_an_engine_that_has_not_beaten_meanwhile_is_not_dead_y
     assert not engine.membership.is_gone(other)
     assert not engine.membership.is_nobody("other")
     assert not engine.membership.is_nobody("buried")
+
+
+async def test_an_engine_that_is_not_in_the_table_any_more_may_live_for_as_long_as_others_do_unheard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An operator deleted the table: it is back with the next beat."""
+    clock = Clock(monkeypatch)
+    other = member("other")
+    other.about.beats = 1
+    engine = Engine(other)
+    membership = await engine.steady(clock)
+    other.about = msgspec.structs.replace(other.about, beats=2)
+    await membership.beat()
+    engine.members.view = View("", 4, [])
+    for is_nobody in (False, False, True):
+        assert membership.is_nobody("other") is is_nobody
+        clock.now += TTL_S / 2
+        await membership.beat()

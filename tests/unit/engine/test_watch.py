@@ -41,6 +41,10 @@ class World:
     def is_gone(self, member: Member) -> bool:
         return member.consumer in self._gone
 
+    def is_nobody(self, consumer: str) -> bool:
+        known = {member.consumer for member in self.view.members}
+        return consumer in self._gone or (consumer not in known and self.is_steady)
+
     async def take_from(self, consumer: str, region: int) -> None:
         self.taken.append((consumer, region))
 

@@ -18,6 +18,7 @@ from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 WAYS = ["restart", "SIGHUP"]
@@ -123,6 +124,16 @@ def test_a_node_that_is_taken_out_fails_its_own_share_and_no_other(
             assert len(stays.requests) == 2
 
 
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=[pytest.mark.slow, pytest.mark.redis])])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The ``[store]`` table."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    with RedisServer(tmp_path) as redis:
+        yield f'[store]\nurl = "{redis.url}"\ntakeover_s = 1\n'
+
+
 def test_a_node_that_comes_back_in_time_gets_what_waited_for_it(tmp_path: Path) -> None:
     parent, edge = away(), FakeNode()
     with edge:
@@ -159,14 +170,15 @@ def test_below_a_parent_that_is_gone_for_too_long_the_edge_counts(tmp_path: Path
                 assert "longer than gone_after_s (0.5 s)" in task["errors"][-1]["reason"]
 
 
-def test_what_another_cache_cannot_do_waits_until_the_node_can(tmp_path: Path) -> None:
+def test_what_another_cache_cannot_do_waits_until_the_node_can(tmp_path: Path, store: str) -> None:
+    """The rows keep their operation, in each store: none of them is sent as something else."""
     node = away()
-    as_varnish = fake_table(node.url, name="edge-1")
+    as_varnish = store + fake_table(node.url, name="edge-1")
     with engine_of("restart", tmp_path, as_varnish) as engine:
         ids = submit_both(engine, kind="prefix")
         urls = submit_both(engine)
         node.start()
-        change(engine, fake_table(node.url, name="edge-1", driver="squid"))
+        change(engine, store + fake_table(node.url, name="edge-1", driver="squid"))
         for task_id in urls:
             assert engine.wait_for(task_id)["state"] == "done"
         wait_until(lambda: engine.node("edge-1")["state"] == "ready", what="the node being ready")

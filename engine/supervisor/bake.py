@@ -1,5 +1,8 @@
 """The first seconds of a new release under traffic: whether its workers stay up, ready and without errors.
 
+A watch ends early once the workers together have answered so many requests well that more would tell nothing
+new: under load the next host need not wait.
+
 A node whose purges counted before, and that is unproven for the new workers, is a fault, too. Not so a node
 that no probe can prove: its purges do, and the new workers may not have sent one yet.
 """
@@ -24,6 +27,8 @@ _FAILURES_MAX: Final = 3
 _TOLD_MAX: Final = 3
 _ERRORS_MIN: Final = 20
 _ERRORS_SHARE: Final = 0.05
+_ENOUGH_COUNT: Final = 2000  #: requests without an error of the worker's
+_LEAST_S: Final = 2.0  #: what a worker begins by itself, such as probing its nodes, has ended by then
 
 
 class Answers(NamedTuple):
@@ -70,20 +75,29 @@ def _field(body: bytes, name: str) -> object:
 
 
 async def watch(new: Sequence[Worker], bake_s: float, known: frozenset[str]) -> None:
-    """Watch the new workers for so long; *known* nodes were unproven before, or no probe can prove them.
+    """Watch the new workers for so long, or until enough requests were seen good.
+
+    Args:
+        new: the workers.
+        bake_s: the longest time.
+        known: nodes that were unproven before, or that no probe can prove.
 
     Raises:
         StageError: ``bake``: a worker ended, was not ready three times in a row, answers too many 5xx, or
             has no proof of another node.
     """
-    until = time.monotonic() + bake_s
+    began = time.monotonic()
     before = {worker: Answers(worker.requests, worker.errors_5xx) for worker in new}
-    await together(_watch(worker, until, before, known) for worker in new)
+    await together(_watch(worker, (began, bake_s), before, known) for worker in new)
 
 
-async def _watch(worker: Worker, until: float, before: dict[Worker, Answers], known: frozenset[str]) -> None:
+async def _watch(
+    worker: Worker, span: tuple[float, float], before: dict[Worker, Answers], known: frozenset[str]
+) -> None:
+    """Watch one worker in *span*: the beginning, and seconds from there."""
+    began, bake_s = span
     failures = 0
-    while (left_s := until - time.monotonic()) > 0:
+    while (left_s := began + bake_s - time.monotonic()) > 0:
         await asyncio.wait({worker.exited}, timeout=min(_EVERY_S, left_s))
         problem = ""
         if worker.exited.done():
@@ -95,6 +109,8 @@ async def _watch(worker: Worker, until: float, before: dict[Worker, Answers], kn
                 problem = f"is not ready {failures} times in a row: {reason}"
         if problem := problem or _errors_of(worker, before):
             raise await worker.failure("bake", problem)
+        if not failures and time.monotonic() - began >= _LEAST_S and is_enough(_since(before).values()):
+            return
 
 
 async def _look_at(worker: Worker, known: frozenset[str]) -> tuple[str, str]:
@@ -110,11 +126,27 @@ async def _look_at(worker: Worker, known: frozenset[str]) -> tuple[str, str]:
 
 
 def _errors_of(worker: Worker, before: dict[Worker, Answers]) -> str:
-    since = {
+    since = _since(before)
+    return too_many_errors([since[worker]]) or too_many_errors(since.values())
+
+
+def _since(before: dict[Worker, Answers]) -> dict[Worker, Answers]:
+    """Return what each worker has answered since."""
+    return {
         new: Answers(new.requests - then.requests, new.errors_5xx - then.errors_5xx)
         for new, then in before.items()
     }
-    return too_many_errors([since[worker]]) or too_many_errors(since.values())
+
+
+def is_enough(answers: Iterable[Answers]) -> bool:
+    """Tell whether every worker answered its share of enough requests, and none of them with 5xx."""
+    counts = list(answers)
+    least = _ENOUGH_COUNT / max(1, len(counts)) / 2  # the kernel does not share out evenly
+    return (
+        sum(count.requests for count in counts) >= _ENOUGH_COUNT
+        and all(count.requests >= least for count in counts)
+        and not any(count.errors_5xx for count in counts)
+    )
 
 
 def too_many_errors(answers: Iterable[Answers]) -> str:

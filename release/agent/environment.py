@@ -64,9 +64,17 @@ def make(release: Path) -> None:
 
 
 def pip_for(python: Path) -> list[str]:
-    """Return a command that is pip for *python*: this interpreter's, or a wheel that came with it."""
-    if find_spec("pip") is not None:
-        return [sys.executable, "-I", "-m", "pip", "--python", str(python)]
+    """Return a command that is pip for *python*: this interpreter's, or a wheel that came with it.
+
+    pip's ``--python`` starts pip here first, which then starts its runner there: the runner alone is half a
+    second of work less.
+    """
+    own = find_spec("pip")
+    if own is not None:
+        runner = Path(str(own.origin)).with_name("__pip-runner__.py")
+        if runner.is_file():
+            return [str(python), "-I", str(runner)]
+        return [sys.executable, "-I", "-m", "pip", "--python", str(python)]  # older than 22.3
     places = [Path("/usr/share/python-wheels")]
     bundled = find_spec("ensurepip")
     if bundled is not None and bundled.origin:

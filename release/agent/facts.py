@@ -8,10 +8,12 @@ import socket
 
 import tomllib
 
+from .answers import Refused
 from .control import is_supervised
 from .environment import has_lost_python
 from .lock import held
 from .service import uses_systemd
+from .status import status
 from .tags import platform_tag, python_tag
 
 TYPE_CHECKING = False  # see `answers`
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .layout import Host
+
+
+def look(host: Host, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts and, as ``status``, what `status` answers: all that a plan is made of, in one call.
+
+    ``status`` has ``ok``, and where that is false an ``error``.
+    """
+    try:
+        found = {"ok": True, **status(host, request)}
+    except Refused as exc:
+        found = {"ok": False, "kind": exc.kind, "error": str(exc)}
+    return {**facts(host, request), "status": found}
 
 
 def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:

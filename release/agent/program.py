@@ -24,6 +24,7 @@ OP_LOCK, LOCK_LOCK = ".op.lock", ".lock.lock"
 #: from meeting others. Modules are loaded by the operation that needs them: nothing here is kept compiled.
 OPERATIONS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "facts": ("facts", "facts", (), ""),
+    "look": ("facts", "look", (), ""),
     "unpack": (
         *("unpack", "unpack"),
         ("file", "sha256", "size", "version", "envelope", "trusted_keys"),

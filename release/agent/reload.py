@@ -18,6 +18,7 @@ from .history import append, entries_of, note, served
 from .requests import by
 from .service import STOP_WAIT_S
 from .start import start
+from .status import status
 from .switch import switch
 
 TYPE_CHECKING = False  # see `answers`
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 
 def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
-    """Have the engine run a release; a host that served before does so afterwards, whatever fails."""
+    """Have the engine run a release; a host that served before does so afterwards, whatever fails.
+
+    The answer's ``status`` is what `status` answers afterwards.
+    """
     began = time.monotonic()
     version = request["version"]
     folder = host.release(version)
@@ -49,7 +53,10 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     took_s = time.monotonic() - began
     if not answer["unchanged"] or served(entries_of(host))[-1:] != [version]:  # the call before was killed
         note(host, **entry, ok=True, duration_s=took_s)
-    return {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
+    ended = {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
+    with contextlib.suppress(Refused):  # else whoever wants to know asks for it
+        ended["status"] = status(host, request)
+    return ended
 
 
 def check_config(host: Host, folder: Path, request: dict[str, Any]) -> None:

@@ -178,18 +178,30 @@ class SshLink:
         self, connection: Connection, source: Path, target: str, *, sha256: str, timeout_s: float
     ) -> None:
         """Bring a file over: under another name, then renamed; nothing when it is there."""
-        if self._digest_there(connection, f"sha256sum {shlex.quote(target)} 2>/dev/null") == sha256:
-            return
         until = time.monotonic() + timeout_s
+        if self._upload(connection, source, target, until=until, unless_there=True):
+            return
+        if self._digest_there(connection, f"sha256sum {shlex.quote(target)} 2>/dev/null") != sha256:
+            self._upload(connection, source, target, until=until, unless_there=False)
+
+    def _upload(
+        self, connection: Connection, source: Path, target: str, *, until: float, unless_there: bool
+    ) -> bool:
+        """Bring a file over; return False where one of its size is there already, with *unless_there*.
+
+        One session at a time: a host may allow no more.
+        """
 
         def in_time(_done: int, _all: int) -> None:
             if time.monotonic() > until:
-                raise TimeoutError(f"took longer than {timeout_s:g} s")
+                raise TimeoutError("took longer than the time that a step has")
 
         temporary = f"{target}.{uuid.uuid4().hex[:8]}.part"
         try:
             with contextlib.closing(paramiko.SFTPClient.from_transport(connection.transport)) as sftp:
                 sftp.get_channel().settimeout(self._settings.connect_timeout_s)
+                if unless_there and _has_size(sftp, target, source.stat().st_size):
+                    return False
                 try:
                     sftp.put(str(source), temporary, callback=in_time)
                     sftp.posix_rename(temporary, target)
@@ -203,6 +215,7 @@ class SshLink:
             raise HostError(
                 self._host.name, f"cannot write {target}: {exc or type(exc).__name__}", kind="upload"
             ) from exc
+        return True
 
 
 class _Lines(AnswerReader):
@@ -216,6 +229,14 @@ class _Lines(AnswerReader):
         self.text = (self.text + piece.decode(errors="replace")).strip()
 
     feed_stderr = feed
+
+
+def _has_size(sftp: paramiko.SFTPClient, path: str, size: int) -> bool:
+    """Tell whether there is a file of this size."""
+    try:
+        return bool(sftp.stat(path).st_size == size)
+    except FileNotFoundError:
+        return False
 
 
 def _send(channel: paramiko.Channel, request: bytes, until: float) -> None:

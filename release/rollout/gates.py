@@ -1,7 +1,7 @@
 """Reasons not to begin, looked for before anything is changed and told all at once.
 
-The hosts answer `facts` and `status`; the rest is decided without them. A deploy needs every host; a
-rollback takes those it can get.
+The hosts answer `look`, facts and status in one; the rest is decided without them. A deploy needs every
+host; a rollback takes those it can get.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ UNPACKED_TIMES: Final = 4  #: an unpacked release and its artefact take so many 
 
 def ask(fleet: Fleet) -> tuple[dict[str, HostState], list[Outcome]]:
     """Return the state of each host, and the outcomes of hosts that could not be asked."""
-    facts = fleet.run("facts", timeout_s=FACTS_TIMEOUT_S)
-    failed = [outcome for outcome in facts.values() if not outcome.ok]
-    answered = [name for name, outcome in facts.items() if outcome.ok]
-    status = fleet.run("status", hosts=answered, timeout_s=FACTS_TIMEOUT_S) if answered else {}
-    failed += [outcome for outcome in status.values() if not outcome.is_answered]
-    lost = {outcome.host for outcome in failed}
+    looks = fleet.run("look", timeout_s=FACTS_TIMEOUT_S)
+    failed = [outcome for outcome in looks.values() if not outcome.ok]
     return {
-        name: state_of(name, facts[name].answer, status[name].answer) for name in answered if name not in lost
+        name: state_of(name, outcome.answer, outcome.answer.get("status") or {})
+        for name, outcome in looks.items()
+        if outcome.ok
     }, failed
 
 

@@ -17,7 +17,11 @@ UPTIME_SLACK_S: Final = 0.5
 
 
 def watch(
-    fleet: Fleet, versions: Mapping[str, str], *, since: Mapping[str, float] | None = None
+    fleet: Fleet,
+    versions: Mapping[str, str],
+    *,
+    since: Mapping[str, float] | None = None,
+    known: Mapping[str, Outcome] | None = None,
 ) -> dict[str, Outcome]:
     """Ask each host whether it serves its version well; return outcomes that are ok only where it does.
 
@@ -25,9 +29,13 @@ def watch(
         fleet: the hosts.
         versions: what each should serve.
         since: when each was reloaded, by the monotonic clock; a younger worker has replaced one that died.
+        known: outcomes of hosts that said it a moment ago, and need not be asked.
     """
     before = time.monotonic()
-    outcomes = fleet.run("status", hosts=list(versions), timeout_s=WATCH_TIMEOUT_S)
+    said = {name: outcome for name, outcome in (known or {}).items() if name in versions}
+    asked = [name for name in versions if name not in said]
+    answers = said | (fleet.run("status", hosts=asked, timeout_s=WATCH_TIMEOUT_S) if asked else {})
+    outcomes = {name: answers[name] for name in versions}
     for name, outcome in outcomes.items():
         least_s = before - since[name] if since and name in since else 0.0
         wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""

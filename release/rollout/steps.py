@@ -75,6 +75,7 @@ class HostSteps:
         self._listen = listen
         self._salt = salt
         self._reloaded: dict[str, float] = {}
+        self._said: dict[str, Outcome] = {}  #: status of hosts, from the reload that has just ended
 
     def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
         """See `release.rollout.batches.Steps`."""
@@ -128,7 +129,9 @@ class HostSteps:
         if step == RELOAD:
             return self._reload({host.host: host.to for host in hosts}, action=self._action)
         if step == WATCH:
-            return watch(self._fleet, {host.host: host.to for host in hosts}, since=self._reloaded)
+            said, self._said = self._said, {}
+            versions = {host.host: host.to for host in hosts}
+            return watch(self._fleet, versions, since=self._reloaded, known=said)
         raise ReleaseError(f"there is no step {step!r} here")
 
     @property
@@ -182,6 +185,11 @@ class HostSteps:
         limit_s = settings.reload_timeout_s + settings.bake_s + RELOAD_SLACK_S
         outcomes = self._fleet.run("reload", request, hosts=list(versions), timeout_s=limit_s)
         self._reloaded |= dict.fromkeys(outcomes, time.monotonic())
+        self._said = {
+            name: Outcome(host=name, op="status", ok=True, answer=outcome.answer["status"])
+            for name, outcome in outcomes.items()
+            if outcome.ok and isinstance(outcome.answer.get("status"), dict)
+        }
         return outcomes
 
 

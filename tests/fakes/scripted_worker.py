@@ -9,6 +9,7 @@ receives, and what it was started with, is a line of ``RELEASE_DIR/commands.json
 - ``unproven``: nodes that it says to pass purges on, with the reason
 - ``ready_delay_s``: before its private socket is there; ``accept_delay_s``: after `go`
 - ``exit_after_s``: it ends with 3 so long after it began to accept
+- ``busy_count``: it says to have answered so many requests more each time it says anything
 - ``error_every``: every n-th request is answered 500
 - ``ignores_drain``
 - ``flood_lines``: written to stderr at the start, a kilobyte each
@@ -102,6 +103,7 @@ class ScriptedWorker:
 
     async def report(self) -> None:
         while True:
+            self.requests += BEHAVIOUR.get("busy_count", 0)
             self.say("health", requests=self.requests, errors_5xx=self.errors, ready=True)
             await asyncio.sleep(0.2)
 

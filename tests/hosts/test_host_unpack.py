@@ -351,7 +351,7 @@ def test_two_at_once_one_after_the_other(host: HostCalls, first: Small) -> None:
 @pytest.mark.parametrize(
     ("argv", "text", "why"),
     [
-        (["nonsense"], "{}", "takes one of facts unpack"),
+        (["nonsense"], "{}", "takes one of facts look unpack"),
         ([], "{}", "takes one of"),
         (["facts"], "[]", "takes a JSON object"),
         (["facts"], "{", "not JSON"),

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,15 @@ def test_the_bake_can_be_left_to_the_supervisor(make: Make) -> None:
     wait_until(lambda: host.status()["state"] == "serving", what="the return")
     assert shown(host) == ("1.0", [("1.0", "accepting")])
     assert host.status()["last_reload"]["ok"] is False
+
+
+def test_the_bake_ends_when_enough_requests_were_seen_good(make: Make) -> None:
+    """Under load the next host need not wait for the rest of it."""
+    host = make()
+    began = time.monotonic()
+    assert host.reload(host.release("2.0", busy_count=1000), bake_s=60)["ok"]
+    assert time.monotonic() - began < 30
+    assert shown(host) == ("2.0", [("2.0", "accepting")])
 
 
 def test_new_worker_killed_before_it_is_ready(make: Make) -> None:

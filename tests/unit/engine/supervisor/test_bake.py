@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.supervisor.bake import Answers, needing_pages_in, too_many_errors, unproven_in
+from engine.supervisor.bake import Answers, is_enough, needing_pages_in, too_many_errors, unproven_in
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,19 @@ def test_a_worker_says_which_nodes_are_unproven(body: bytes, unproven: dict[str,
 )
 def test_a_worker_says_which_nodes_no_probe_can_prove(body: bytes, names: list[str]) -> None:
     assert needing_pages_in(body) == names
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([Answers(1999, 0)], False),
+        ([Answers(2000, 0)], True),
+        ([Answers(9000, 1)], False),  # not good: it is watched to the end
+        ([Answers(1500, 0), Answers(500, 0)], True),
+        ([Answers(1999, 0), Answers(1, 0)], False),  # of the second nothing is known
+    ],
+)
+def test_a_watch_may_end_once_each_worker_answered_enough_requests_well(
+    answers: list[Answers], *, expected: bool
+) -> None:
+    assert is_enough(answers) is expected

@@ -99,6 +99,7 @@ LONG_FILES = (
 #: A file that imports something of these needs a server of another program.
 NEEDS_SERVER = (
     "release.lab.caches",
+    "tests.rigs.booted",
     "tests.rigs.cluster_engine",
     "tests.rigs.hosts",
     "tests.rigs.machine",

@@ -37,7 +37,7 @@ def watch(
     answers = said | (fleet.run("status", hosts=asked, timeout_s=WATCH_TIMEOUT_S) if asked else {})
     outcomes = {name: answers[name] for name in versions}
     for name, outcome in outcomes.items():
-        least_s = before - since[name] if since and name in since else 0.0
+        least_s = before - since[name] if since and name in since and name not in said else 0.0
         wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""
         wrong = wrong or (_died(outcome.answer, least_s) if outcome.ok else "")
         if wrong:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 RELOAD_SLACK_S: Final = 60.0  #: a reload may take so long beside getting ready and being watched
+FRESH_S: Final = 1.0  #: a status that is older, such as after a hook that took its time, is asked for again
 HOOKED: Final = frozenset({SALT, UNPACK, RELOAD})
 
 
@@ -129,7 +130,9 @@ class HostSteps:
         if step == RELOAD:
             return self._reload({host.host: host.to for host in hosts}, action=self._action)
         if step == WATCH:
-            said, self._said = self._said, {}
+            now = time.monotonic()
+            said = {name: one for name, one in self._said.items() if now - self._reloaded[name] < FRESH_S}
+            self._said = {}
             versions = {host.host: host.to for host in hosts}
             return watch(self._fleet, versions, since=self._reloaded, known=said)
         raise ReleaseError(f"there is no step {step!r} here")

@@ -24,7 +24,7 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, workers: int) -> None:
     """120 clients, on kept and on new connections; the process id stays.
 

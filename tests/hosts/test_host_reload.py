@@ -4,12 +4,15 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from release.agent import package
+from release.lab.caches import free_port
 from tests.fakes import small_release, supervisors
 from tests.fakes.small_release import Small
 from tests.rigs.host_calls import HostCalls, Refusal, served, take
@@ -55,34 +58,48 @@ def test_the_first_release_is_started_and_the_next_ones_take_over(
     assert entries == [("unpack", "1.0.0"), ("reload", "1.0.0"), ("unpack", "1.1.0"), ("reload", "1.1.0")]
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "kind", "why"),
-    [
-        ({"import_error": "no module named nothing"}, "reload-start", "no module named nothing"),
-        ({"exit_code": 7}, "reload-start", "exit code 7"),
-        ({"hang": True}, "reload-", "ready"),
-        ({"ready_status": 503}, "reload-ready", "503"),
-        ({"says": "9.9.9"}, "reload-version", r"9\.9\.9"),
-        ({"exit_after_s": 0.1}, "reload-bake", "the release before"),
-    ],
+#: What a bad release does, which kind of refusal that is, and a word of the reason.
+BAD: tuple[tuple[dict[str, Any], str, str], ...] = (
+    ({"import_error": "no module named nothing"}, "reload-start", "no module named nothing"),
+    ({"exit_code": 7}, "reload-start", "exit code 7"),
+    ({"hang": True}, "reload-", "ready"),
+    ({"ready_status": 503}, "reload-ready", "503"),
+    ({"says": "9.9.9"}, "reload-version", "9.9.9"),
+    ({"exit_after_s": 0.1}, "reload-bake", "the release before"),
 )
-def test_a_release_that_is_bad_leaves_the_old_one_serving(
-    host: HostCalls,
-    port: int,
-    good: list[Small],
-    artefacts: Path,
-    behaviour: dict[str, Any],
-    kind: str,
-    why: str,
-) -> None:
+
+
+@dataclass(frozen=True)
+class Serving:
+    """An installation that serves 1.0.0, and the bad releases that its repository has."""
+
+    host: HostCalls
+    port: int
+    bad: list[Small]
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, quick_python: Path) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("serving")
+    made = [small_release.small(folder / "artefacts", "1.0.0")]
+    for number, (behaviour, _, _) in enumerate(BAD):
+        made.append(small_release.small(folder / "artefacts", f"2.{number}.0", **behaviour))
+    first, *bad = [replace(one, envelope=made[-1].envelope) for one in made]
+    found = Serving(HostCalls(folder / "root", python=quick_python), free_port(), bad)
+    take(found.host, found.port, first)
+    yield found
+    found.host.close()
+
+
+@pytest.mark.parametrize("number", range(len(BAD)), ids=[next(iter(behaviour)) for behaviour, _, _ in BAD])
+def test_a_release_that_is_bad_leaves_the_old_one_serving(serving: Serving, number: int) -> None:
     """The reason and the worker's last lines are in the answer, and the history has it."""
-    take(host, port, good[0])
-    folder = artefacts / f"bad-{kind}-{len(behaviour)}-{next(iter(behaviour))}"
-    bad = small_release.small(folder, "2.0.0", **behaviour)
+    behaviour, kind, why = BAD[number]
+    host, port, bad = serving.host, serving.port, serving.bad[number]
     with pytest.raises(Refusal) as caught:
         take(host, port, bad, timeout_s=1.5 if "hang" in behaviour else 5, bake_s=1)
     assert caught.value.kind.startswith(kind)
-    assert why.replace("\\", "") in json.dumps(caught.value.answer)
+    assert why in json.dumps(caught.value.answer)
     assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
     last = host.call("history")["entries"][-1]
     assert (last["action"], last["ok"], last["version"]) == ("reload", False, bad.version)

@@ -36,11 +36,17 @@ def look(host: Host, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
-    """Return Python, platform, room on the disk (bytes), releases, lock and who starts the engine."""
+    """Return Python, platform, room on the disk (bytes), releases, lock and who starts the engine.
+
+    Releases are known by what they were made of: ``digests`` has the artefact's SHA-256 of each.
+    """
     folder = host.root
     while not folder.exists():
         folder = folder.parent
     disk = os.statvfs(folder)
+    digests = {
+        name: sha256 for name, sha256 in host.digests().items() if not has_lost_python(host.release(name))
+    }
     return {
         "python": platform.python_version(),
         "python_tag": python_tag(),
@@ -50,7 +56,8 @@ def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "uid": os.geteuid(),
         "current": host.linked("current"),
         "previous": host.linked("previous"),
-        "releases": [name for name in host.good() if not has_lost_python(host.release(name))],
+        "releases": list(digests),
+        "digests": digests,
         "listen": listen_of(host),
         "lock": held(host),
         "service": "systemd" if uses_systemd(host, None) else "direct",

@@ -62,6 +62,10 @@ def entries_of(host: Host) -> list[dict[str, Any]]:
     return entries
 
 
+def _is_move(entry: dict[str, Any]) -> bool:
+    return entry.get("ok") is True and entry.get("action") in {"reload", *WAYS_BACK}
+
+
 def served(entries: Iterable[dict[str, Any]]) -> list[str]:
     """Return the versions that a host came to serve and kept, the oldest first, each once.
 
@@ -70,7 +74,7 @@ def served(entries: Iterable[dict[str, Any]]) -> list[str]:
     order: list[str] = []
     for entry in entries:
         version, action = str(entry.get("version")), entry.get("action")
-        if entry.get("ok") is not True or action not in {"reload", *WAYS_BACK}:
+        if not _is_move(entry):
             continue
         if action in WAYS_BACK:
             if version in order:
@@ -80,12 +84,23 @@ def served(entries: Iterable[dict[str, Any]]) -> list[str]:
     return order
 
 
+def served_here(host: Host) -> list[str]:
+    """Return what `served` does, without versions of which other bytes are here than those that served."""
+    entries, digests = entries_of(host), host.digests()
+    last = {str(entry.get("version")): str(entry.get("sha256") or "") for entry in entries if _is_move(entry)}
+    return [
+        version
+        for version in served(entries)
+        if version in digests and last[version] in {"", digests[version]}  # an older entry says nothing
+    ]
+
+
 def previous(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
     """Return the version that a rollback goes to: the last good one before the current that is still here."""
-    current, order = host.linked("current"), served(entries_of(host))
+    current, order = host.linked("current"), served_here(host)
     before = order[: order.index(current)] if current in order else order
     for version in reversed(before):
-        if host.verified(version) and not has_lost_python(host.release(version)):
+        if not has_lost_python(host.release(version)):
             return {"version": version, "current": current}
     raise Refused("missing", f"there is no good release before {current or 'the current one'} on this host")
 

@@ -71,6 +71,10 @@ class Host:
         """Return the verified versions."""
         return [name for name in self.unpacked() if self.verified(name)]
 
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of the artefact that each verified version was made of."""
+        return {name: str((self.verified(name) or {}).get("sha256") or "") for name in self.good()}
+
     def linked(self, name: str) -> str:
         """Return the version that ``current`` or ``previous`` names, or nothing."""
         return self.links()[name].rpartition("/")[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .answers import Refused, tell
 from .cache import tidy
-from .history import WAYS_BACK, entries_of, note, served
+from .history import WAYS_BACK, entries_of, note, served_here
 from .requests import by
 from .use import in_use, remove_release
 
@@ -25,7 +25,7 @@ def prune(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         raise Refused("input", f"keep: takes a number from 1, not {keep!r}")
     unpacked, good = host.unpacked(), host.good()
     kept = {version: why for version, why in in_use(host).items() if version in unpacked}
-    order = [version for version in reversed(served(entries_of(host))) if version in good]
+    order = list(reversed(served_here(host)))
     unserved = [version for version in good if version not in order]
     order += sorted(unserved, key=lambda version: (host.verified(version) or {}).get("at", 0), reverse=True)
     waiting = ahead(host, unserved) if request.get("automatic") else []

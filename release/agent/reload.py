@@ -14,7 +14,7 @@ from .command import run
 from .control import running
 from .environment import python_of
 from .files import write_whole
-from .history import append, entries_of, note, served
+from .history import append, note, served_here
 from .requests import by
 from .service import STOP_WAIT_S
 from .start import start
@@ -41,6 +41,7 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     action = str(request.get("action") or "reload")
     entry = {"action": action, "version": version, "from": before, **by(request)}
     try:
+        entry["sha256"] = same_bytes(host, request)
         verify.check(host, version, is_quick=True)
         check_config(host, folder, request)
         answer = switch(host, folder, request)
@@ -51,12 +52,25 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         bring_back(host, request, before)
         raise refused from exc
     took_s = time.monotonic() - began
-    if not answer["unchanged"] or served(entries_of(host))[-1:] != [version]:  # the call before was killed
+    if not answer["unchanged"] or served_here(host)[-1:] != [version]:  # the call before was killed
         note(host, **entry, ok=True, duration_s=took_s)
     ended = {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
     with contextlib.suppress(Refused):  # else whoever wants to know asks for it
         ended["status"] = status(host, request)
     return ended
+
+
+def same_bytes(host: Host, request: dict[str, Any]) -> str:
+    """Return the SHA-256 of what a release was made of: that of the request, where the request has one.
+
+    Raises:
+        Refused: the release is not here, or was made of something else.
+    """
+    version, wanted = request["version"], request.get("sha256")
+    sha256 = str(host.need_verified(version).get("sha256") or "")
+    if wanted and sha256 != wanted:
+        raise Refused("conflict", f"{version} is here with other bytes: SHA-256 {sha256}, not {wanted}")
+    return sha256
 
 
 def check_config(host: Host, folder: Path, request: dict[str, Any]) -> None:

@@ -115,9 +115,11 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
             batches=settings.batches,
             failures_max=settings.failures_max,
             with_salt=wanted.with_salt and not wanted.is_local,
+            digests={name: entry.sha256 for name, entry in chosen.items()},
         )
         missing = {name: entry for name, entry in chosen.items() if version not in states[name].releases}
-        reasons = gates.check(states, missing, min_free_bytes=settings.min_free_bytes)
+        reasons = gates.other_bytes(states, chosen)
+        reasons += gates.check(states, missing, min_free_bytes=settings.min_free_bytes)
         files: dict[str, Path] = {}
         if not wanted.is_dry and not reasons:
             cache = Path(settings.cache_dir).expanduser() / "artefacts"

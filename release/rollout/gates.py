@@ -49,6 +49,7 @@ def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> 
         previous=str(facts.get("previous") or ""),
         running=str(running or ""),
         releases=[str(version) for version in facts.get("releases") or []],
+        digests=facts.get("digests") or {},
         state=str(status.get("state") or "") if status.get("ok") else "",
         listen=str(facts.get("listen") or ""),
         workers=len({row.get("slot") for row in status.get("workers") or [] if isinstance(row, dict)}),
@@ -159,6 +160,17 @@ def check_options(states: Mapping[str, HostState], wanted: Wanted) -> list[str]:
                 "(purgeline migrate --workers), then ./inv reload"
             )
     return reasons
+
+
+def other_bytes(states: Mapping[str, HostState], artefacts: Mapping[str, Artefact]) -> list[str]:
+    """Return a reason for each host where the version is unpacked with other bytes than the index says."""
+    return [
+        f"{name}: {entry.version} is unpacked there with other bytes (SHA-256 "
+        f"{(states[name].digests.get(entry.version) or 'unknown')[:12]}…, the index has {entry.sha256[:12]}…)"
+        "; a version is never built twice: publish these bytes under a new one"
+        for name, entry in artefacts.items()
+        if states[name].has_other(entry.version, entry.sha256)
+    ]
 
 
 def refuse(reasons: Iterable[str]) -> None:

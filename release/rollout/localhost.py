@@ -67,6 +67,7 @@ def prepare(wanted: Wanted, settings: Settings, state: HostState, display: Displ
     if wanted.repository or (wanted.release and _has(settings, wanted.release, state)):
         return Source(wanted=wanted, settings=settings)
     tree = version.determine(source_of(settings), release=wanted.release or None, allow_dirty=True)
+    _refuse_yanked(settings, tree.version)
     chosen = msgspec.structs.replace(wanted, release=tree.version)
     folder = source_of(settings) / "dist" / "local"
     if wanted.is_dry and not _key_in(folder).exists():
@@ -74,7 +75,9 @@ def prepare(wanted: Wanted, settings: Settings, state: HostState, display: Displ
     with _alone(folder, display, is_dry=wanted.is_dry):
         own = _own_settings(settings, state, folder)
         with open_repository("", own) as opened:
-            is_packed = is_published(opened, tree.version, state, is_dry=wanted.is_dry)
+            is_packed = is_published(
+                opened, tree.version, state, is_dry=wanted.is_dry, revision=tree.revision
+            )
             if not is_packed and not wanted.is_dry:
                 _publish(opened, wanted.release, tree, own, display)
                 is_packed = True
@@ -173,6 +176,21 @@ def _has(settings: Settings, release: str, state: HostState) -> bool:
         return False
 
 
+def _refuse_yanked(settings: Settings, wanted: str) -> None:
+    """Refuse to pack a version that the configured repository calls yanked.
+
+    Raises:
+        RepositoryError: says why it was yanked.
+    """
+    try:
+        with open_repository("", settings) as opened:
+            why = opened.index().builds(wanted)[0].yanked
+    except ReleaseError:  # not there, not trusted, or without that version
+        return
+    if why:
+        raise RepositoryError(f"version {wanted} was yanked: {why}; take a new version")
+
+
 def has_build(index: Index, wanted: str, state: HostState) -> bool:
     """Tell whether an index has a version for the Python and the platform of a host."""
     tags = (wanted, state.python, state.platform)
@@ -200,14 +218,27 @@ def _own_settings(settings: Settings, state: HostState, folder: Path) -> Setting
     )
 
 
-def is_published(opened: Repository, wanted: str, state: HostState, *, is_dry: bool) -> bool:
-    """Tell whether a version is there for this machine; an index that has expired is signed anew for that."""
+def is_published(
+    opened: Repository, wanted: str, state: HostState, *, is_dry: bool, revision: str = ""
+) -> bool:
+    """Tell whether a version is there for this machine; an index that has expired is signed anew for that.
+
+    Raises:
+        RepositoryError: it is there, made from another commit than *revision*.
+    """
     try:
-        return has_build(opened.index(), wanted, state)
+        index = opened.index()
     except RepositoryError as exc:
-        if "expired" in str(exc) and not is_dry:
-            return has_build(opened.refresh().index, wanted, state)
-        return False
+        if "expired" not in str(exc) or is_dry:
+            return False
+        index = opened.refresh().index
+    for entry in index.artefacts:
+        if entry.version == wanted and revision and entry.revision != revision:
+            raise RepositoryError(
+                f"version {wanted} is published with other bytes: made from commit {entry.revision[:10]}, "
+                f"and this tree stands on {revision[:10]}; a published version never changes: take a new version"
+            )
+    return has_build(index, wanted, state)
 
 
 def _publish(opened: Repository, release: str, tree: version.Stamp, own: Settings, display: Display) -> None:

@@ -81,6 +81,13 @@ def _wrong(state: HostState, status: Outcome, states: Mapping[str, HostState]) -
     most = _most([other.running for other in states.values()])
     if state.running != most:
         wrong.append(f"most hosts serve {most}")
+    alike = [
+        other.digests.get(state.running, "")
+        for other in states.values()
+        if (other.running, other.python, other.platform) == (state.running, state.python, state.platform)
+    ]
+    if state.digests.get(state.running, "") != _most(alike):
+        wrong.append(f"its {state.running} is made of other bytes than that of most hosts")
     return wrong
 
 

@@ -40,6 +40,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     previous: str = ""
     running: str = ""  #: version that serves; empty when nothing runs
     releases: list[str] = []  #: versions that are unpacked and verified
+    digests: dict[str, str] = {}  #: SHA-256 of the artefact that each of them was made of
     state: str = ""  #: of the supervisor: serving, reloading, baking, stopping; empty when none runs
     listen: str = ""  #: ``engine.listen`` of its configuration; empty when there is none
     workers: int = 0  #: processes that run; 0 when nothing runs
@@ -50,6 +51,10 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     def is_busy(self) -> bool:
         """Whether a reload is under way."""
         return self.state in {"reloading", "baking"}
+
+    def has_other(self, version: str, sha256: str) -> bool:
+        """Whether *version* is unpacked, and was made of another artefact than the one with this digest."""
+        return bool(sha256) and version in self.releases and self.digests.get(version) != sha256
 
     def is_on(self, version: str) -> bool:
         """Whether the host serves *version*, and would after a restart too."""
@@ -129,6 +134,7 @@ def deploy_plan(
     batches: str,
     failures_max: int = 0,
     with_salt: bool = False,
+    digests: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan to bring *version* to *hosts*.
 
@@ -139,17 +145,26 @@ def deploy_plan(
         batches: sizes, see the module.
         failures_max: hosts that may fail after the canary.
         with_salt: whether the release's states are applied before it is unpacked.
+        digests: SHA-256 of the artefact for each host, by the index; a host whose *version* was made of
+            another one gets no steps.
 
     Raises:
         SettingsError: *batches* cannot be used.
     """
     cut = split(order(hosts), parse_batches(batches))
-    planned = [[_deploy_host(states[name], version, with_salt=with_salt) for name in batch] for batch in cut]
+    wanted = digests or {}
+    planned = [
+        [_deploy_host(states[name], version, wanted.get(name, ""), with_salt=with_salt) for name in batch]
+        for batch in cut
+    ]
     return Plan(action="deploy", version=version, batches=planned, failures_max=failures_max)
 
 
-def _deploy_host(state: HostState, version: str, *, with_salt: bool) -> HostPlan:
+def _deploy_host(state: HostState, version: str, sha256: str, *, with_salt: bool) -> HostPlan:
     was = state.running or state.current
+    if state.has_other(version, sha256):
+        note = f"has {version} with other bytes"
+        return HostPlan(host=state.name, was=was, to=version, steps=[], note=note)
     if state.is_on(version):
         return HostPlan(host=state.name, was=was, to=version, steps=[], note=f"on {version} already")
     steps = [*([SALT] if with_salt else []), *([] if version in state.releases else [UNPACK]), RELOAD, WATCH]

@@ -173,8 +173,11 @@ class HostSteps:
         settings = self._settings
 
         def request(name: str) -> dict[str, Any]:
+            artefact = self._cargo.artefacts.get(name)
+            is_new = artefact is not None and artefact.version == versions[name]
             return {
                 "version": versions[name],
+                "sha256": artefact.sha256 if artefact is not None and is_new else None,
                 "listen": self._listen,
                 "workers": settings.workers,
                 "bake_s": settings.bake_s,

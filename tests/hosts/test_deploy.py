@@ -119,6 +119,14 @@ def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:
     assert here.served() == "1.0"
     assert (here.root / "shared" / "engine.toml").read_text().count(f"127.0.0.1:{here.port}") == 1
 
+    other = small_release.make(here.folder / "other", "1.0", more=1)  # same version, other bytes
+    with open_repository(str(here.folder / "second"), here.settings) as repository:
+        repository.publish(other, channel="stable")
+    for name in ("plan", "deploy"):
+        code, out, err = here.inv(name, "--release", "1.0", "--repository", str(here.folder / "second"))
+        assert code == 3
+        assert "local: 1.0 is unpacked there with other bytes" in out + err
+
     here.publish("2.0")
     for option, why in (
         ("--listen=127.0.0.1:1", "its engine.toml has listen ="),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from release.agent import history
+from release.agent import history, reload
 from release.agent.answers import Refused
 from release.agent.layout import Host
 
@@ -18,10 +18,10 @@ def host(tmp_path: Path) -> Host:
     return made
 
 
-def release(host: Host, version: str) -> None:
+def release(host: Host, version: str, sha256: str = "") -> None:
     folder = host.release(version)
     folder.mkdir()
-    (folder / ".verified").write_text(json.dumps({"version": version}))
+    (folder / ".verified").write_text(json.dumps({"version": version, "sha256": sha256}))
 
 
 def entry(version: str, action: str = "reload", **more: Any) -> dict[str, Any]:
@@ -86,3 +86,23 @@ def test_the_last_entries_are_shown(host: Host) -> None:
         history.add(host, {"entry": {"version": str(version)}})
     assert len(history.show(host, {})["entries"]) == 50
     assert [line["version"] for line in history.show(host, {"limit": 2})["entries"]] == ["58", "59"]
+
+
+def test_a_version_that_was_unpacked_anew_with_other_bytes_has_not_served(host: Host) -> None:
+    """It is no way back, and is not kept as one; entries of the version before name no bytes."""
+    for version, sha256 in (("1", "aa"), ("2", "bb"), ("3", "cc")):
+        release(host, version, sha256)
+    for line in (entry("1"), entry("2", sha256="other"), entry("3", sha256="cc")):
+        history.append(host, **line)
+    assert host.digests() == {"1": "aa", "2": "bb", "3": "cc"}
+    assert history.served_here(host) == ["1", "3"]
+    (host.root / "current").symlink_to("releases/3")
+    assert history.previous(host, {})["version"] == "1"
+
+
+def test_a_reload_is_refused_where_other_bytes_are_than_were_planned(host: Host) -> None:
+    release(host, "1", "aa")
+    assert reload.same_bytes(host, {"version": "1"}) == "aa"
+    assert reload.same_bytes(host, {"version": "1", "sha256": "aa"}) == "aa"
+    with pytest.raises(Refused, match="1 is here with other bytes: SHA-256 aa, not bb"):
+        reload.same_bytes(host, {"version": "1", "sha256": "bb"})

@@ -1,13 +1,20 @@
 """Plans: batches, order, steps, and what is printed of them."""
 
+import functools
 import random
+from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pytest
 
-from release.errors import SettingsError
+from release.errors import RepositoryError, SettingsError
 from release.inventory import Host
-from release.rollout import plan
+from release.repository.index import Artefact, Index
+from release.rollout import gates, localhost, plan
 from release.rollout.plan import HostState
+
+if TYPE_CHECKING:
+    from release.repository.repository import Repository
 
 
 def hosts(*names: str, canary: str = "") -> list[Host]:
@@ -176,3 +183,55 @@ def test_unpacking_alone_is_done_on_all_hosts_at_once() -> None:
         [("a", ["unpack"]), ("b", []), ("c", ["unpack"])]
     ]
     assert made.hosts[1].note == "has 2.0 already"
+
+
+def test_a_host_that_has_the_version_with_other_bytes_gets_no_steps_and_is_a_reason_not_to_begin() -> None:
+    """A name does not say what is there: the artefact's digest does."""
+    known = states("a", "b", "c", version="2.0")
+    known["a"] = msgspec.structs.replace(known["a"], digests={"2.0": "aa" * 32})
+    known["b"] = msgspec.structs.replace(known["b"], digests={"2.0": "bb" * 32})
+    known["c"] = HostState(name="c")
+    wanted = {name: artefact("2.0", "aa" * 32) for name in known}
+    made = plan.deploy_plan(
+        hosts("a", "b", "c"), known, "2.0", batches="100%", digests=dict.fromkeys(known, "aa" * 32)
+    )
+    assert [(host.steps, host.note) for host in made.hosts] == [
+        ([], "on 2.0 already"),
+        ([], "has 2.0 with other bytes"),
+        (["unpack", "reload", "watch"], ""),
+    ]
+    (reason,) = gates.other_bytes(known, wanted)
+    assert reason.startswith(
+        "b: 2.0 is unpacked there with other bytes (SHA-256 bbbbbbbbbbbb…, the index has aaa"
+    )
+
+
+def test_this_machines_own_repository_counts_for_the_commit_that_it_was_packed_from() -> None:
+    """A new commit under the same --release was "nothing to do"."""
+
+    class Opened:
+        def index(self) -> Index:
+            return Index(artefacts=(artefact("2.0", "aa"),))
+
+    opened = cast("Repository", Opened())
+    here = HostState(name="local", python="cp311", platform="linux_x86_64")
+    published = functools.partial(localhost.is_published, opened, state=here, is_dry=False)
+    assert published("2.0", revision="a" * 40)
+    assert not published("2.1", revision="b" * 40)
+    with pytest.raises(
+        RepositoryError, match=r"2\.0 is published with other bytes: made from commit aaaaaaaaaa, and"
+    ):
+        published("2.0", revision="b" * 40)
+
+
+def artefact(version: str, sha256: str) -> Artefact:
+    return Artefact(
+        file_name=f"purgeline-{version}.tar.gz",
+        version=version,
+        sha256=sha256,
+        size=1,
+        python="cp311",
+        platform="linux_x86_64",
+        revision="a" * 40,
+        published_at=0,
+    )

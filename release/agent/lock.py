@@ -1,4 +1,9 @@
-"""The deploy lock: whose run may change this host. Its holder shows signs of life; a silent one is stale."""
+"""The deploy lock: whose run may change this host.
+
+Its owner is a controller: machine, boot, user and run. It is kept until its owner gives it back or somebody
+takes it with a reason, which is noted in the history. A run shows signs of life, and a silent one is stale
+after its time; a lock that a person set has no time, and outlives every reboot.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,10 @@ if TYPE_CHECKING:
     from .layout import Host
 
 
+#: What is kept of whoever takes the lock; ``machine`` and ``controller_boot`` are the controller's.
+OWNER = ("token", "who", "where", "machine", "controller_boot", "why", "ttl_s", "deploy_id")
+
+
 def now_here() -> tuple[str, float]:
     """Return which boot this is, and seconds since: a clock that nobody sets."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -30,19 +39,29 @@ def held(host: Host) -> dict[str, Any] | None:
     if not isinstance(holder, dict):
         return None
     boot, now = now_here()
-    age_s = now - float(holder.get("beat", 0))
+    age_s = now - float(holder.get("beat") or 0)
+    if holder.get("boot") != boot or age_s < 0:  # a reboot is no sign of death: the controller may be alive
+        age_s = now
+    ttl_s = float(holder.get("ttl_s") or 0)
     holder["age_s"] = round(age_s, 1)
-    holder["stale"] = holder.get("boot") != boot or age_s > float(holder.get("ttl_s", 0)) or age_s < 0
+    holder["stale"] = 0 < ttl_s < age_s
     return holder
 
 
 def describe(holder: dict[str, Any]) -> str:
     """Say whose a lock is."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("at") or 0))
-    return (
-        f"locked by {holder.get('who')} on {holder.get('where')} since {since} ({holder.get('why')}); "
-        f"last sign of life {holder['age_s']:.0f} s ago, stale after {holder.get('ttl_s'):g} s"
-    )
+    whose = f"locked by {holder.get('who')} on {holder.get('where')} since {since} ({holder.get('why')}); "
+    if not holder.get("ttl_s"):
+        return f"{whose}kept until it is released"
+    return f"{whose}last sign of life {holder['age_s']:.0f} s ago, stale after {holder.get('ttl_s'):g} s"
+
+
+def refuse_locked(host: Host) -> None:
+    """Refuse to change a host that somebody holds, for whoever holds no lock."""
+    holder = held(host)
+    if holder is not None and not holder["stale"]:
+        raise Refused("locked", describe(holder))
 
 
 def need_lock(host: Host, token: str) -> None:
@@ -59,9 +78,11 @@ def lock(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     if holder is not None and holder.get("token") != request["token"]:
         if not holder["stale"]:
             raise Refused("locked", describe(holder))
-        tell("stale", message=f"a stale lock is taken over: {describe(holder)}")
+        why = f"a stale lock is taken over: {describe(holder)}"
+        tell("stale", message=why)
+        note(host, action="take-over", version="", ok=True, error=why, **by(request))
     boot, now = now_here()
-    kept = {key: request.get(key) for key in ("token", "who", "where", "why", "ttl_s", "deploy_id")}
+    kept = {key: request.get(key) for key in OWNER}
     write_whole(host.lock, json.dumps({**kept, "at": time.time(), "boot": boot, "beat": now}).encode())
     return {}
 
@@ -77,13 +98,16 @@ def heartbeat(host: Host, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def unlock(host: Host, request: dict[str, Any]) -> dict[str, Any]:
-    """Give the lock back, or with ``force`` whosoever it is."""
-    holder = held(host)
+    """Give the lock back, or with ``force`` whosoever it is; ``why`` is noted, and ``force`` needs it."""
+    holder, why = held(host), str(request.get("why") or "").strip()
+    if request.get("force") and not why:
+        raise Refused("input", "unlock: why is missing: somebody else's lock is taken with a reason")
     if holder is None:
         return {"unchanged": True}
     if not request.get("force") and holder.get("token") != request.get("token"):
         raise Refused("locked", describe(holder))
     host.lock.unlink()
-    if request.get("force"):
-        note(host, action="unlock", version="", ok=True, error=describe(holder), **by(request))
-    return {"unchanged": False, "was": describe(holder)}
+    was = describe(holder)
+    if why:
+        note(host, action="unlock", version="", ok=True, error=f"{why}; was {was}", **by(request))
+    return {"unchanged": False, "was": was}

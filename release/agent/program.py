@@ -81,7 +81,10 @@ def perform(op: str, request: dict[str, Any]) -> dict[str, Any]:
     host.make()
     busy = Refused("busy", "another operation is under way on this host; try again when it is over")
     with holding(host.root / guard, wait_s=CHANGING_WAIT_S, refusal=busy):
-        if guard == OP_LOCK and request.get("token"):
-            need_lock = importlib.import_module(".lock", __package__).need_lock
-            need_lock(host, request["token"])
+        if guard == OP_LOCK:
+            lock = importlib.import_module(".lock", __package__)
+            if request.get("token"):
+                lock.need_lock(host, request["token"])
+            else:
+                lock.refuse_locked(host)
         return function(host, request)  # type: ignore[no-any-return]

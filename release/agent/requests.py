@@ -13,7 +13,7 @@ TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(
         (
             *("root", "file", "sha256", "version", "envelope", "listen", "service"),
-            *("token", "who", "where", "why", "deploy_id", "action"),
+            *("token", "who", "where", "machine", "controller_boot", "why", "deploy_id", "action"),
         ),
         ((str,), "text"),
     ),

@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 
 from .answers import TAIL_LINES, Refused, refuse, tell, write
 from .files import holding
+from .layout import Host
+from .lock import need_lock, refuse_locked
 
 TYPE_CHECKING = False  # see `answers`
 if TYPE_CHECKING:
@@ -54,14 +56,20 @@ def apply(request: dict[str, Any]) -> dict[str, Any]:
     Args:
         request: ``root``; ``id`` (str): the host's name; ``files`` (mapping of path to text): ``salt/…``,
             ``templates/…`` and ``pillar/…``; ``grains`` and ``pillar`` (mappings); ``states`` (str): one SLS,
-            or empty for the top file; ``test`` (bool): only tell; ``salt_call`` (str): program.
+            or empty for the top file; ``test`` (bool): only tell; ``salt_call`` (str): program;
+            ``token`` (str): of the deploy lock, if the asker holds it.
 
     Raises:
-        Refused: nothing can be said about the states; kind ``locked``, ``rights``, ``no-salt``, ``render`` or
-            ``protocol``.
+        Refused: nothing can be said about the states; kind ``locked``, ``lost``, ``rights``, ``no-salt``,
+            ``render`` or ``protocol``.
         OSError: the folder cannot be written.
     """
-    cache = Path(request["root"]) / "cache"
+    host = Host(Path(request["root"]))
+    if request.get("token"):
+        need_lock(host, request["token"])
+    elif not request["test"]:
+        refuse_locked(host)
+    cache = host.root / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     sudo = _sudo()
     busy = Refused("locked", "states are being applied there already")

@@ -69,7 +69,8 @@ class Runner:
         cargo = cargo or Cargo()
         salt = None
         if any(SALT in host.steps for host in plan.hosts):
-            salt = salt_step(fleet.hosts, plan.version, next(iter(cargo.files.values())), settings)
+            artefact = next(iter(cargo.files.values()))
+            salt = salt_step(fleet.hosts, plan.version, artefact, settings, token=self._run.token)
         steps = HostSteps(
             fleet,
             self._run,

@@ -65,7 +65,7 @@ def apply(
 
 
 def requests(
-    hosts: Sequence[Host], order: Order, *, files: Mapping[str, str], settings: Settings
+    hosts: Sequence[Host], order: Order, *, files: Mapping[str, str], settings: Settings, token: str = ""
 ) -> Callable[[str], dict[str, Any]]:
     """Return a function that gives the request for one host, by its name; see `release.agent.salt.apply`."""
     by_name = {host.name: host for host in hosts}
@@ -80,6 +80,7 @@ def requests(
             "states": order.states,
             "test": order.is_test,
             "salt_call": _salt_call(host, settings),
+            "token": token,
         }
 
     return request

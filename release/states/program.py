@@ -15,6 +15,7 @@ from release.inventory import hosts_of
 from release.settings import load_settings
 from release.states import files, master, view
 from release.states.apply import Order, apply
+from release.states.pillar import check
 from release.states.results import HostStates
 
 
@@ -54,11 +55,12 @@ def run(options: SaltOptions, out: TextIO = sys.stdout, *, folder: Path) -> int:
         release=options.release,
         channel=settings.channel,
     )
+    version = options.release
+    tree = files.read_release(version, settings) if version else files.read_tree(files.tree_of(settings))
+    check(tree, order.pillar()["engine"])
     if options.is_master:
         results = master.apply(hosts, order, settings=settings)
     else:
-        version = options.release
-        tree = files.read_release(version, settings) if version else files.read_tree(files.tree_of(settings))
         pillar = folder / Path(options.pillar or settings.pillar).expanduser()
         shipped = {**tree, **files.read_pillar(pillar)}
         with Fleet(hosts, settings, root=order.root) as fleet:

@@ -1,12 +1,14 @@
 # engine/clean.sls: takes back what the other files of this formula did. Stops the engine.
 # Pillar: engine:{root,user,group,python,purge_data,nginx,unit}.
 #
-# Data stays unless engine:purge_data is true: the root with releases, history and store, and the account that owns
-# them (without it another account could get its number, and with that the files). Kernel settings stay until the
-# next boot: what they were before is not known.
-{%- from "engine/map.jinja" import engine, shared, data_dir, is_booted with context %}
+# Data stays unless engine:purge_data is the boolean true: then all that was made in the root goes, the root itself when
+# nothing else is in it, and the account that owns the data (without it another account could get its number, and with
+# that the files). A data folder outside the root stays, and the account with it. Units, and what there is one of on a
+# host, stay where they are another installation's. Kernel settings stay until the next boot: what they were before is
+# not known.
+{%- from "engine/map.jinja" import engine, shared, data_dir, is_data_inside, is_booted, other_root with context %}
 {%- set units = ["purgeline.socket", "purgeline.service"] %}
-{%- if is_booted %}
+{%- if is_booted and not other_root %}
 {%- for unit in units %}
 
 engine-clean-service-dead-{{ unit }}:
@@ -26,16 +28,20 @@ engine-clean-cmd-run-stop:
       - test -S {{ shared }}/run/control.sock
       - test -f {{ shared }}/ask.py
 {%- set files = [
+    ("config", shared ~ "/engine.toml"),
+    ("ask", shared ~ "/ask.py"),
+    ("run", shared ~ "/run"),
+] %}
+{%- if not other_root %}
+{%- set files = [
     ("purgeline.service", engine.unit.dir ~ "/purgeline.service"),
     ("purgeline.socket", engine.unit.dir ~ "/purgeline.socket"),
     ("sysctl", "/etc/sysctl.d/60-purgeline.conf"),
     ("limits", "/etc/security/limits.d/60-purgeline.conf"),
     ("nginx", engine.nginx.dir ~ "/purgeline.conf"),
     ("logrotate", "/etc/logrotate.d/purgeline"),
-    ("config", shared ~ "/engine.toml"),
-    ("ask", shared ~ "/ask.py"),
-    ("run", shared ~ "/run"),
-] %}
+] + files %}
+{%- endif %}
 {%- for name, path in files %}
 
 engine-clean-file-absent-{{ name }}:
@@ -44,7 +50,7 @@ engine-clean-file-absent-{{ name }}:
     - require:
       - cmd: engine-clean-cmd-run-stop
 {%- endfor %}
-{%- if is_booted %}
+{%- if is_booted and not other_root %}
 
 engine-clean-cmd-run-daemon-reload:
   cmd.run:
@@ -60,23 +66,44 @@ engine-clean-cmd-run-nginx-reload:
     - onchanges:
       - file: engine-clean-file-absent-nginx
 {%- endif %}
-{%- if engine.purge_data %}
+{%- if engine.purge_data is sameas true %}
+{%- set made = [] %}
+{%- for name in ("releases", "cache", "shared", "current", "previous", "history.jsonl", "lock", ".op.lock", ".lock.lock") %}
+{%- do made.append(engine.root ~ "/" ~ name) %}
+{%- endfor %}
 
 engine-clean-file-absent-data:
   file.absent:
-    - names: {{ [data_dir, engine.root] | json }}
+    - names: {{ (made + ([data_dir] if is_data_inside else [])) | json }}
     - require:
       - cmd: engine-clean-cmd-run-stop
+
+engine-clean-cmd-run-rmdir:
+  cmd.run:
+    - name: rmdir {{ engine.root }}
+    - onlyif:
+      - test -d {{ engine.root }}
+      - test -z "$(ls -A {{ engine.root }})"
+    - require:
+      - file: engine-clean-file-absent-data
+{%- if is_data_inside %}
 
 engine-clean-user-absent:
   user.absent:
     - name: {{ engine.user | json }}
     - require:
-      - file: engine-clean-file-absent-data
+      - cmd: engine-clean-cmd-run-rmdir
 
 engine-clean-group-absent:
   group.absent:
     - name: {{ engine.group | json }}
     - require:
       - user: engine-clean-user-absent
+{%- else %}
+
+engine-clean-test-show-notification:
+  test.show_notification:
+    - text: >-
+        {{ data_dir }} is outside {{ engine.root }}: it stays, and the account {{ engine.user }} with it.
+{%- endif %}
 {%- endif %}

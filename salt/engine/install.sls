@@ -3,7 +3,7 @@
 # `unpack` and `reload` do that.
 #
 # The account may write its store and its sockets, nothing else: neither its configuration nor its own code.
-{%- from "engine/map.jinja" import engine, shared, data_dir with context %}
+{%- from "engine/map.jinja" import engine, shared, data_dir, is_data_inside with context %}
 
 engine-install-group-present:
   group.present:
@@ -29,8 +29,11 @@ engine-install-user-present:
     ("cache", engine.root ~ "/cache", engine.owner, "0700"),
     ("shared", shared, engine.owner, "0755"),
     ("run", shared ~ "/run", engine.user, "0750"),
-    ("data", data_dir, engine.user, "0750"),
 ] %}
+{%- set is_data_made = is_data_inside or not salt["file.directory_exists"](data_dir) %}
+{%- if is_data_made %}
+{%- do owned.append(("data", data_dir, engine.user, "0750")) %}
+{%- endif %}
 {%- for name, path, owner, mode in owned %}
 
 engine-install-file-directory-{{ name }}:
@@ -43,3 +46,11 @@ engine-install-file-directory-{{ name }}:
     - require:
       - user: engine-install-user-present
 {%- endfor %}
+{%- if not is_data_made %}
+
+# A folder outside the root is somebody else's: it is made where it is missing, and otherwise left as it is.
+engine-install-test-show-notification:
+  test.show_notification:
+    - text: >-
+        {{ data_dir }} is outside {{ engine.root }} and stays as it is; {{ engine.user }} has to be able to write there.
+{%- endif %}

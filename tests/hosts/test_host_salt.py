@@ -61,6 +61,19 @@ class Rig:
         return answer
 
 
+def test_states_are_not_applied_where_somebody_holds_the_lock(rig: Rig) -> None:
+    """What would change may be asked for; and the holder's own run has the token."""
+    rig.root.mkdir()
+    holder = {"token": "a", "who": "ann", "where": "ci-1", "why": "a fair", "ttl_s": 0}
+    (rig.root / "lock").write_text(json.dumps(holder))
+    answer = rig.run(test=False)
+    assert answer["kind"] == "locked"
+    assert answer["error"].startswith("locked by ann on ci-1")
+    assert rig.run(test=False, token="b")["kind"] == "lost"
+    assert rig.run(test=False, token="a")["ok"]
+    assert rig.run(test=True)["ok"]
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -196,29 +197,58 @@ def test_without_a_release_it_says_that_the_configuration_is_not_checked(first: 
 @pytest.mark.parametrize(
     ("areas", "reason"),
     [
-        ({"rot": "/srv"}, "pillar engine: unknown key 'rot'; known: config, group"),
-        ({"user": "root"}, "the engine needs no rights of root"),
+        (
+            {"purge_data": "false"},
+            "pillar engine:purge_data: 'false' (text) is no boolean; write true or false",
+        ),
         *(
             pytest.param(areas, reason, marks=pytest.mark.slow)  # each takes a run of Salt
             for areas, reason in (
-                ({"unit": {"watchdog": 3}}, "pillar engine:unit: unknown key 'watchdog'; known: dir"),
-                ({"group": "a b"}, "pillar engine:group: 'a b' is no name of an account"),
-                (
-                    {"python": "python3; reboot"},
-                    "pillar engine:python: 'python3; reboot' is no absolute path",
-                ),
+                ({"user": "root"}, "the engine needs no rights of root"),
+                ({"rot": "/srv"}, "pillar engine: unknown key 'rot'; known: config, group"),
                 ({"config": None}, "pillar engine:config is missing"),
+                ({"config": {"engine": {"listen": "localhost:80"}}}, "systemd takes no names"),
+                (
+                    {"config": {"engine": {"data_dir": "run"}}},
+                    "run' holds other things than",
+                ),
             )
         ),
     ],
 )
-def test_a_pillar_that_cannot_be_right_is_refused(
+def test_a_pillar_that_cannot_be_right_is_refused_and_nothing_is_changed(
     applied: Machine, pillar: dict[str, Any], areas: dict[str, Any], reason: str
 ) -> None:
-    found = apply(applied, changed(pillar, **areas))
+    """What each key takes is in tests/unit/release/test_pillar.py, by the same schema."""
+    found = apply(applied, changed(pillar, **areas), name="engine.clean")
     assert not found.ok
     assert found.kind == "render"
     assert reason in found.reason
+    assert applied.has(applied.root / "shared/engine.toml")
+
+
+def test_what_is_another_installations_stays(applied: Machine, pillar: dict[str, Any]) -> None:
+    """Its unit, and a data folder outside the root: neither is taken, nor are they removed."""
+    data = applied.root.parent / "data-of-others"
+    data.mkdir()
+    (data / "file").touch()
+    other = changed(pillar, purge_data=True, config={"engine": {"data_dir": str(data)}})
+    root = applied.root.parent / "purge"
+    try:
+        found = apply(applied, other, root=root)
+        assert "purgeline.service runs the installation in" in found.reason
+        found = apply(applied, other, name="engine.install", root=root)
+        assert found.ok
+        assert f"{data} is outside {root} and stays as it is" in str(found.states)
+        found = apply(applied, other, name="engine.clean", root=root)
+        assert found.ok, found
+        assert (data / "file").exists()
+        assert data.stat().st_uid == 0
+        assert all(applied.has(path) for path in FILES)
+        assert applied.run("getent", "passwd", "purgeline").returncode == 0
+    finally:
+        shutil.rmtree(data)
+    assert not root.exists()
 
 
 def test_hosts_are_told_apart_by_name_and_groups(applied: Machine, pillar: dict[str, Any]) -> None:

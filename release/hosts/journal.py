@@ -4,7 +4,7 @@ Both are files under ``state_dir``. ``history.jsonl`` only grows: a line when a 
 ends, so a line ``begin`` without its ``end`` is a run that was killed. ``runs/ID.json`` exists while a run
 is under way and holds its lock's token; one whose process is gone was abandoned, and the next run on this
 machine can release its lock and take over. A process is told by its number and its start, which a reused
-number does not share.
+number does not share, on its own machine only: a home that several machines share has runs of all of them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,26 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     at: float  #: UNIX seconds
     pid: int = 0  #: 0: a manual lock, which no process holds
     started: str = ""  #: start of the process, in the kernel's own words
+    machine: str = ""  #: id of this machine; empty from the version before
+    space: str = ""  #: of process numbers: in a container they are others
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine, and not another one with the same home, began it."""
+        return self.where == socket.gethostname() and self.machine in {"", _machine()}
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it is certain that its process is gone."""
+        if not self.is_here or self.pid == 0 or self.is_alive:
+            return False
+        is_other_boot = self.started.partition(":")[0] != _boot()
+        return bool(self.machine) if is_other_boot else self.space in {"", _space()}
+
+    @property
+    def controller_boot(self) -> str:
+        """The boot of this machine in which its process began; of a manual lock none."""
+        return self.started.partition(":")[0]
 
     @property
     def why(self) -> str:
@@ -74,6 +94,8 @@ def new_run(action: str, *, version: str, root: str, hosts: Iterable[str], is_ma
         at=at,
         pid=0 if is_manual else os.getpid(),
         started="" if is_manual else _start_of(os.getpid()),
+        machine=_machine(),
+        space=_space(),
     )
 
 
@@ -172,11 +194,11 @@ class Journal:
         return sorted(runs, key=lambda run: run.at)
 
     def abandoned(self, root: str, hosts: Sequence[str]) -> list[Run]:
-        """Return the runs on any of *hosts* whose process is gone."""
+        """Return the runs of this machine on any of *hosts* whose process is gone."""
         return [
             run
             for run in self.runs()
-            if not run.is_alive and run.root == root and not set(run.hosts).isdisjoint(hosts)
+            if run.is_ended and run.root == root and not set(run.hosts).isdisjoint(hosts)
         ]
 
     def _path(self, deploy_id: str) -> Path:
@@ -187,7 +209,29 @@ def _start_of(pid: int) -> str:
     """Return when a process began, and in which boot; empty for no process and for a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-    return "" if fields[0] == "Z" else f"{boot}:{fields[_START_FIELD]}"
+    return "" if fields[0] == "Z" else f"{_boot()}:{fields[_START_FIELD]}"
+
+
+def _boot() -> str:
+    return _line_of("/proc/sys/kernel/random/boot_id")
+
+
+def _machine() -> str:
+    return _line_of("/etc/machine-id")
+
+
+def _line_of(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _space() -> str:
+    """Return which table of processes this one is in."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""

@@ -4,6 +4,7 @@ The first host by name is the gatekeeper: it is locked first, so of two runs tha
 hosts exactly one gets them, rather than each a part. A thread renews the lock; when a host says that it is
 somebody else's now, the run has to stop before its next step. A controller that is killed leaves its lock:
 it is stale after ``lock_ttl_s`` without a heartbeat, and a new run on the same machine releases it at once.
+Whoever takes a lock that is not given back says why; that is printed, and noted in the host's history.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from release.errors import LockedError
+from release.hosts.journal import who
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +34,7 @@ class HostsLock:
         fleet: the hosts.
         run: who, why, and the token.
         names: hosts to lock.
-        ttl_s: without a heartbeat for so long it is stale.
+        ttl_s: without a heartbeat for so long it is stale; 0: a manual one, which never is.
         say: takes sentences for a person.
     """
 
@@ -100,6 +102,8 @@ class HostsLock:
             "token": run.token,
             "who": run.who,
             "where": run.where,
+            "machine": run.machine,
+            "controller_boot": run.controller_boot,
             "why": run.why,
             "ttl_s": self._ttl_s,
             "deploy_id": run.deploy_id,
@@ -125,7 +129,7 @@ def locked(reasons: Mapping[str, str]) -> LockedError:
     return LockedError(
         f"locked by somebody else:\n{lines}\n"
         "  wait for it to end; if it is dead, it can be taken over after its time, or at once by:\n"
-        f"  ./inv unlock --force --host {','.join(reasons)}"
+        f"  ./inv unlock --force --why REASON --host {','.join(reasons)}"
     )
 
 
@@ -145,7 +149,9 @@ def take_over(
     ended = {entry.get("deploy_id") for entry in journal.read() if entry.get("phase") == "end"}
     for run in runs:
         hosts = [name for name in names if name in run.hosts]
-        outcomes = fleet.run("unlock", {"token": run.token}, hosts=hosts, timeout_s=LOCK_TIMEOUT_S)
+        why = f"{run.why} was killed on {run.where}, which releases its lock"
+        request = {"token": run.token, "why": why, "who": who()}
+        outcomes = fleet.run("unlock", request, hosts=hosts, timeout_s=LOCK_TIMEOUT_S)
         if set(run.hosts) == set(hosts) and all(outcome.is_answered for outcome in outcomes.values()):
             journal.end(run.deploy_id)  # else its token is needed once more
         what = f"{run.action} {run.version} ({run.deploy_id}, by {run.who})"

@@ -47,4 +47,6 @@ def code_of_outcomes(failed: Sequence[Outcome]) -> int:
     """Return the exit code for outcomes that are not ok; none: all is well."""
     if any(not outcome.is_answered for outcome in failed):
         return GATE
+    if any(outcome.kind == "locked" for outcome in failed):
+        return LOCKED
     return FAILED if failed else DONE

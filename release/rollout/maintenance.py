@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 TIMEOUT_S: Final = 60.0
-MANUAL_TTL_S: Final = 7 * 86400.0  #: a lock that somebody set by hand
+MANUAL_TTL_S: Final = 0.0  #: a lock that somebody set by hand is kept until it is released
 
 
 def lock(wanted: Wanted, settings: Settings, display: Display, *, why: str) -> int:
@@ -47,20 +47,33 @@ def lock(wanted: Wanted, settings: Settings, display: Display, *, why: str) -> i
     return _show(display, "lock", [_plain(name, "locked") for name in fleet.names], [])
 
 
-def unlock(wanted: Wanted, settings: Settings, display: Display, *, is_forced: bool) -> int:
-    """Release locks that this machine holds by hand or left behind; with *is_forced* also those of others."""
+def unlock(wanted: Wanted, settings: Settings, display: Display, *, is_forced: bool, why: str = "") -> int:
+    """Release locks that this machine holds by hand or left behind; with *is_forced* also those of others.
+
+    *why* is asked for with *is_forced*; it is printed, and noted here and in the hosts' histories.
+    """
     settings = apply(wanted, settings)
+    why = why.strip()
+    if is_forced and not why:
+        raise SettingsError("--force needs --why TEXT: it takes a lock that is somebody else's")
     memory = journal_of(settings)
     with open_fleet(wanted, settings, display.event) as fleet:
         if is_forced:
-            outcomes = fleet.run("unlock", {"force": True, "who": journal.who()}, timeout_s=TIMEOUT_S)
-            return _show_outcomes(display, "unlock", outcomes, lambda _answer: "unlocked")
+            asked = {"force": True, "who": journal.who(), "why": why}
+            outcomes = fleet.run("unlock", asked, timeout_s=TIMEOUT_S)
+            taken = {name: str(outcome.answer.get("was") or "") for name, outcome in outcomes.items()}
+            memory.append(
+                action="unlock", phase="end", verdict="done", ok=True, who=asked["who"], root=fleet.root,
+                hosts=fleet.names, error=why, taken=taken,
+            )  # fmt: skip
+            return _show_outcomes(display, "unlock", outcomes, lambda answer: _unlocked(answer, why))
         runs = [
             run
             for run in memory.runs()
             if run.root == fleet.root
             and not set(run.hosts).isdisjoint(fleet.names)
-            and (run.pid == 0 or not run.is_alive)
+            and run.is_here
+            and (run.pid == 0 or run.is_ended)
         ]
         if not runs:
             raise ReleaseError(
@@ -69,11 +82,17 @@ def unlock(wanted: Wanted, settings: Settings, display: Display, *, is_forced: b
         outcomes = {}
         for run in runs:
             hosts = [name for name in fleet.names if name in run.hosts]
-            done = fleet.run("unlock", {"token": run.token}, hosts=hosts, timeout_s=TIMEOUT_S)
+            asked = {"token": run.token, "who": journal.who(), "why": why}
+            done = fleet.run("unlock", asked, hosts=hosts, timeout_s=TIMEOUT_S)
             if all(outcome.is_answered for outcome in done.values()):
                 memory.end(run.deploy_id)
             outcomes |= done
-    return _show_outcomes(display, "unlock", outcomes, lambda _answer: "unlocked")
+    return _show_outcomes(display, "unlock", outcomes, lambda answer: _unlocked(answer, why))
+
+
+def _unlocked(answer: Mapping[str, Any], why: str) -> str:
+    was = f"; it was {answer['was']}" if answer.get("was") else ""
+    return f"unlocked{was}" + (f"; taken because: {why}" if was and why else "")
 
 
 def prune(wanted: Wanted, settings: Settings, display: Display, *, keep: int) -> int:

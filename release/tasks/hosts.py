@@ -243,7 +243,8 @@ def lock() -> Callable[..., int]:
 
 
 @_hosts_task(
-    force=Option(help="whosoever lock it is; look at status first", keyword="is_forced", is_flag=True)
+    force=Option(help="whosoever lock it is; look at status first", keyword="is_forced", is_flag=True),
+    why=Option(help="what for; --force needs it, and the histories keep it", keyword="why"),
 )
 def unlock() -> Callable[..., int]:
     """Release the locks that this machine set, or that a killed deploy of it left."""

@@ -63,7 +63,7 @@ def test_of_two_deploys_at_once_one_is_refused_by_name(site: Site) -> None:
         second = site.run("deploy", "--release", site.base, "--no-salt", state_dir=str(site.folder / "other"))
         assert second.code == 4
         assert re.search(rf"h1: locked by \S+ on \S+ since .* \(deploy {site.new} ", second.err)
-        assert "./inv unlock --force --host h1" in second.err
+        assert "./inv unlock --force --why REASON --host h1" in second.err
         done = first.end()
     assert (done.code, done.fates) == (0, {"h1": "done"})
 
@@ -119,8 +119,11 @@ def test_a_deploy_whose_lock_was_taken_from_it_changes_nothing_more(site: Site, 
     hooks = {"pre-reload": f"echo waiting; until [ -e {is_taken} ]; do sleep 0.05; done"}
     with site.start("deploy", *site.deploy_args(site.new, "--host", "h1"), hooks=hooks) as task:
         task.read_until("waiting")
-        taken = site.run("unlock", "--force", "--host", "h1", state_dir=str(site.folder / "other"))
+        unlock = ("unlock", "--force", "--host", "h1")
+        assert site.run(*unlock, state_dir=str(site.folder / "other")).code == 2
+        taken = site.run(*unlock, "--why", "it hangs", state_dir=str(site.folder / "other"))
         assert taken.code == 0, taken.err
+        assert re.search(r"unlocked; it was locked by .*; taken because: it hangs", taken.out)
         is_taken.touch()
         done = task.end()
     assert (done.code, done.fates) == (1, {"h1": "failed"})

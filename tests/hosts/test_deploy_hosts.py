@@ -113,6 +113,7 @@ def test_a_lock_by_hand_keeps_everybody_out_until_it_is_released(site: Site) -> 
     assert site.run("lock", "--why", "a fair").code == 0
     refused = site.deploy(site.new)
     assert (refused.code, "a fair" in refused.err) == (4, True)
+    assert site.run("prune", "--keep", "1").code == 4
     assert site.run("unlock", state_dir=str(site.folder / "other")).code == 1
     assert site.run("unlock").code == 0
     assert site.deploy(site.new, "--batches", "100%").code == 0

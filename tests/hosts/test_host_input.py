@@ -104,17 +104,29 @@ def test_a_folder_of_others_is_told_as_such() -> None:
     assert (code, said["kind"]) == (1, "permission")
 
 
+UNPACK = {"file": "/x", "sha256": "", "size": 1, "version": "1", "envelope": "", "trusted_keys": []}
+
+
 def test_a_change_for_a_run_that_lost_its_lock_is_refused(host: HostCalls) -> None:
-    """Also when nobody has it; without a token nobody asks for it."""
+    """Also when nobody has it; and without a token when somebody has it."""
     mine = {"token": "a", "who": "ann", "where": "ci-1", "why": "deploy 1.0", "ttl_s": 60}
     with pytest.raises(Refusal, match="the lock is not ours any more"):
         host.call("prune", keep=1, token="a")
     host.call("lock", **mine)
     assert host.call("prune", keep=1, token="a")["removed"] == []
+    changes: dict[str, dict[str, Any]] = {
+        "stop": {},
+        "reload": {"version": "1"},
+        "prune": {"keep": 1},
+        "unpack": UNPACK,
+    }
+    for op, request in changes.items():
+        with pytest.raises(Refusal, match=r"^locked: locked by ann on ci-1 .* \(deploy 1.0\)"):
+            host.call(op, **request)
+    host.call("unlock", force=True, why="a test")
     assert host.call("prune", keep=1)["removed"] == []
-    host.call("unlock", force=True)
     host.call("lock", **{**mine, "token": "b", "who": "bob"})
-    for op, request in (("stop", {}), ("reload", {"version": "1"}), ("prune", {"keep": 1})):
+    for op, request in changes.items():
         with pytest.raises(Refusal, match="not ours any more: locked by bob on ci-1") as caught:
             host.call(op, token="a", **request)
         assert caught.value.kind == "lost"

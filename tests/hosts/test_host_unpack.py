@@ -390,8 +390,13 @@ def test_the_deploy_lock_is_one_holders_until_it_is_stale(host: HostCalls) -> No
     wait_until(lambda: host.call("facts")["lock"]["stale"], what="the lock being stale")
     host.call("lock", **{**mine, "token": "b"})
     assert host.events[0]["event"] == "stale"
-    host.call("unlock", force=True, who="carol")
-    assert host.call("history")["entries"][-1]["action"] == "unlock"
+    with pytest.raises(Refusal, match="why is missing"):
+        host.call("unlock", force=True, who="carol")
+    host.call("unlock", force=True, who="carol", why="b is dead")
+    taken_over, unlocked = host.call("history")["entries"][-2:]
+    assert taken_over["error"].startswith("a stale lock is taken over: locked by ann on ci-1")
+    assert (unlocked["action"], unlocked["who"]) == ("unlock", "carol")
+    assert unlocked["error"].startswith("b is dead; was locked by ann on ci-1")
 
 
 def test_a_torn_last_line_of_the_history_costs_only_itself(host: HostCalls) -> None:

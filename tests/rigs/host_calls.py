@@ -82,6 +82,8 @@ class HostCalls:
     def close(self) -> None:
         """Stop the engine if one runs, whatever state it is in."""
         with contextlib.suppress(Refusal):
+            if (self.root / "lock").exists():
+                self.call("unlock", force=True, why="the test has ended")
             self.call("stop")
 
 

@@ -74,3 +74,27 @@ def test_a_lock_says_who_and_why() -> None:
     assert run.why == f"deploy 2.0 ({run.deploy_id})"
     assert run.who
     assert run.where
+
+
+@pytest.mark.parametrize(
+    ("other", "is_ended"),
+    [
+        ({"pid": 2**22 + 1}, True),
+        ({"started": "another boot:1"}, True),
+        ({"pid": 2**22 + 1, "machine": "another"}, False),
+        ({"pid": 2**22 + 1, "where": "another"}, False),
+        ({"pid": 2**22 + 1, "space": "pid:[another]"}, False),
+        ({"started": "another boot:1", "machine": ""}, False),
+        ({"pid": 2**22 + 1, "machine": "", "space": ""}, True),
+        ({}, False),
+    ],
+)
+def test_a_run_of_another_machine_with_the_same_home_is_not_taken_for_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, object], is_ended: bool
+) -> None:
+    """Its process number means nothing here; its live deploy was unlocked."""
+    monkeypatch.setattr(journal, "_machine", lambda: "this one")
+    memory = Journal(tmp_path)
+    run = journal.new_run("deploy", version="2.0", root="/srv/p", hosts=["a"])
+    memory.begin(msgspec.structs.replace(run, **other))
+    assert bool(memory.abandoned("/srv/p", ["a"])) is is_ended

@@ -11,6 +11,7 @@ import tomllib
 from .answers import Refused
 from .control import is_supervised
 from .environment import has_lost_python
+from .index import yanked
 from .lock import held
 from .service import uses_systemd
 from .status import status
@@ -59,6 +60,7 @@ def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "releases": list(digests),
         "digests": digests,
         "listen": listen_of(host),
+        "yanked": yanked(host),
         "lock": held(host),
         "service": "systemd" if uses_systemd(host, None) else "direct",
         "is_supervised": is_supervised(host),

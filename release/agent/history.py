@@ -8,8 +8,7 @@ import json
 import os
 import time
 
-from .answers import Refused, explain, tell
-from .environment import has_lost_python
+from .answers import explain, tell
 from .redact import redact
 
 TYPE_CHECKING = False  # see `answers`
@@ -93,16 +92,6 @@ def served_here(host: Host) -> list[str]:
         for version in served(entries)
         if version in digests and last[version] in {"", digests[version]}  # an older entry says nothing
     ]
-
-
-def previous(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
-    """Return the version that a rollback goes to: the last good one before the current that is still here."""
-    current, order = host.linked("current"), served_here(host)
-    before = order[: order.index(current)] if current in order else order
-    for version in reversed(before):
-        if not has_lost_python(host.release(version)):
-            return {"version": version, "current": current}
-    raise Refused("missing", f"there is no good release before {current or 'the current one'} on this host")
 
 
 def show(host: Host, request: dict[str, Any]) -> dict[str, Any]:

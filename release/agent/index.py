@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from .layout import Host
 
+SERIAL, SERIALS = "index-serial", "index-serials"  #: the highest of all repositories; those of each, by id
+YANKED = "index-yanked"  #: why artefacts were yanked, by SHA-256
+
 
 def unseal(envelope: bytes, trusted: list[str]) -> dict[str, Any]:
     """Return the index in *envelope*, once a trusted key's signature fits it.
@@ -68,13 +71,13 @@ def check(host: Host, request: dict[str, Any]) -> None:
         raise Refused(
             "index", f"the index expired at {when} (by this host's clock); renew it: inv repo --refresh"
         )
-    seen = read_json(host.shared / "index-serial")
-    seen = seen if isinstance(seen, int) else 0
+    seen = seen_of(host, index)
     if index["serial"] < seen:
         raise Refused(
             "index",
             f"the index is an old one: its serial is {index['serial']}, this host has seen {seen}",
         )
+    note_yanked(host, index)
     build = _build_for_here(index, request["version"])
     if build.get("yanked"):
         raise Refused("index", f"version {request['version']} was yanked: {build['yanked']}")
@@ -83,8 +86,56 @@ def check(host: Host, request: dict[str, Any]) -> None:
             raise Refused(
                 "index", f"the artefact's {key} is not the index's: {request[key]}, not {build.get(key)}"
             )
-    if index["serial"] > seen:
-        write_whole(host.shared / "index-serial", str(index["serial"]).encode())
+    remember(host, index)
+
+
+def seen_of(host: Host, index: dict[str, Any]) -> int:
+    """Return the highest serial that this host has seen of the index's repository.
+
+    An index of the version before has no id: it counts by the highest serial of all repositories.
+    """
+    repository = index.get("repository")
+    if not repository:
+        return _highest(host)
+    return _serials(host).get(str(repository), 0)
+
+
+def remember(host: Host, index: dict[str, Any]) -> None:
+    """Remember the serial of an index, for its repository and for those that have no id."""
+    serial, repository = index["serial"], str(index.get("repository") or "")
+    serials = _serials(host)
+    if repository and serial > serials.get(repository, 0):
+        write_whole(host.shared / SERIALS, json.dumps({**serials, repository: serial}).encode())
+    if serial > _highest(host):
+        write_whole(host.shared / SERIAL, str(serial).encode())
+
+
+def note_yanked(host: Host, index: dict[str, Any]) -> None:
+    """Remember which artefacts a good index calls yanked: a rollback asks no repository."""
+    before = read_json(host.shared / YANKED)
+    known = before if isinstance(before, dict) else {}
+    said = {entry.get("sha256"): entry.get("yanked") for entry in index["artefacts"].values()}
+    now = {sha256: why for sha256, why in {**known, **said}.items() if sha256 and why}
+    if now != known:
+        write_whole(host.shared / YANKED, json.dumps(now).encode())
+
+
+def yanked(host: Host) -> dict[str, str]:
+    """Return why versions that are unpacked here were yanked, as far as this host has seen."""
+    known = read_json(host.shared / YANKED)
+    reasons = known if isinstance(known, dict) else {}
+    return {version: str(reasons[sha256]) for version, sha256 in host.digests().items() if sha256 in reasons}
+
+
+def _highest(host: Host) -> int:
+    serial = read_json(host.shared / SERIAL)
+    return serial if isinstance(serial, int) else 0
+
+
+def _serials(host: Host) -> dict[str, int]:
+    serials = read_json(host.shared / SERIALS)
+    known = serials if isinstance(serials, dict) else {}
+    return {name: serial for name, serial in known.items() if isinstance(serial, int)}
 
 
 def _build_for_here(index: dict[str, Any], version: str) -> dict[str, Any]:

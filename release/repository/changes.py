@@ -97,10 +97,18 @@ def newest(index: Index, count: int) -> Index:
     return index if artefacts == index.artefacts else msgspec.structs.replace(index, artefacts=artefacts)
 
 
-def renewed(index: Index, *, now: float, ttl_s: float, seen: int = 0) -> Index:
-    """Return *index* as it is to be signed: the next serial, good for another *ttl_s* seconds."""
+def renewed(index: Index, *, now: float, ttl_s: float, seen: int = 0, repository: str = "") -> Index:
+    """Return *index* as it is to be signed: the next serial, good for another *ttl_s* seconds.
+
+    *repository* becomes its id, if it has none.
+    """
     serial = max(index.serial + 1, seen + 1, int(now))
-    return msgspec.structs.replace(index, serial=serial, expires_at=int(now + ttl_s))
+    return msgspec.structs.replace(
+        index,
+        serial=serial,
+        expires_at=int(now + ttl_s),
+        repository=index.repository or repository,
+    )
 
 
 def differences(old: Index, new: Index) -> list[str]:

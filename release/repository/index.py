@@ -49,6 +49,7 @@ class _Payload(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int
     artefacts: dict[str, _Entry]
     channels: dict[str, str]
+    repository: str = ""
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int = 0  #: UNIX seconds
     artefacts: tuple[Artefact, ...] = ()  #: in the order they were published
     channels: dict[str, str] = {}  #: channel → version
+    repository: str = ""  #: id of the repository, made with its first index; empty: of the version before
 
     def versions(self) -> list[str]:
         """Return every version that is not yanked, the newest first."""
@@ -138,7 +140,11 @@ def decode_index(payload: bytes, what: str) -> Index:
         Artefact(file_name=name, **msgspec.structs.asdict(entry)) for name, entry in decoded.artefacts.items()
     )
     return Index(
-        serial=decoded.serial, expires_at=decoded.expires_at, artefacts=artefacts, channels=decoded.channels
+        serial=decoded.serial,
+        expires_at=decoded.expires_at,
+        artefacts=artefacts,
+        channels=decoded.channels,
+        repository=decoded.repository,
     )
 
 
@@ -150,7 +156,11 @@ def encode_index(index: Index) -> bytes:
         name = values.pop("file_name")
         entries[name] = _Entry(**values)
     payload = _Payload(
-        serial=index.serial, expires_at=index.expires_at, artefacts=entries, channels=index.channels
+        serial=index.serial,
+        expires_at=index.expires_at,
+        artefacts=entries,
+        channels=index.channels,
+        repository=index.repository,
     )
     return msgspec.json.encode(payload)
 

@@ -6,6 +6,7 @@ It counts only when a trusted key signed it, it has not expired, and no newer on
 from __future__ import annotations
 
 import io
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -43,7 +44,7 @@ class SignedIndex:
         self._settings = settings
         self._clock = clock
         self._seen = SerialMemory(Path(settings.state_dir).expanduser(), transport.url)
-        self._floor: int | None = None  # highest serial that was known when the index was read
+        self._floor: dict[str, bytes] | None = None  # what was known when the index was read
 
     def envelope(self) -> bytes:
         """Return the signed index unverified.
@@ -70,7 +71,7 @@ class SignedIndex:
                 f"the index of {self._url} expired on {when}; renew it with inv repo --refresh, and find out "
                 "whether somebody holds back newer ones"
             )
-        self._seen.remember(index.serial)
+        self._seen.remember(index.serial, index.repository)
         return index
 
     def current(self) -> Index:
@@ -96,7 +97,11 @@ class SignedIndex:
     def write(self, index: Index, keys: list[Ed25519PrivateKey], lock: PublishLock) -> Index:
         """Sign and write the index, if the lock is still ours then."""
         index = changes.renewed(
-            index, now=self._clock(), ttl_s=self._settings.index_ttl_s, seen=self._seen.highest()
+            index,
+            now=self._clock(),
+            ttl_s=self._settings.index_ttl_s,
+            seen=self._seen.highest(index.repository),
+            repository=self._seen.repository() or secrets.token_hex(16),
         )
         staged = self._transport.stage(io.BytesIO(signing.seal(encode_index(index), keys)))
         is_done = False
@@ -111,12 +116,12 @@ class SignedIndex:
         finally:
             if not is_done:
                 self._transport.remove(staged)
-        self._seen.remember(index.serial)
+        self._seen.remember(index.serial, index.repository)
         return index
 
     def _read(self) -> bytes | None:
-        """Read first the serial to compare with, then the index: others see newer ones at any time."""
-        self._floor = self._seen.highest()
+        """Read first the serials to compare with, then the index: others see newer ones at any time."""
+        self._floor = self._seen.known()
         return self._transport.read(INDEX, _INDEX_BYTES_MAX)
 
     def _authentic(self, envelope: bytes) -> Index:
@@ -124,7 +129,7 @@ class SignedIndex:
         what = f"the index of {self._url}"
         keys = signing.trusted(self._settings.trusted_keys)
         index = decode_index(signing.unseal(envelope, keys, what), what)
-        highest = self._seen.highest() if self._floor is None else self._floor
+        highest = self._seen.highest(index.repository, self._floor)
         if index.serial < highest:
             raise RepositoryError(
                 f"{what} is an old one (serial {index.serial}; {highest} was seen before): it was put back, "

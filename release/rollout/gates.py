@@ -50,6 +50,7 @@ def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> 
         running=str(running or ""),
         releases=[str(version) for version in facts.get("releases") or []],
         digests=facts.get("digests") or {},
+        yanked=facts.get("yanked") or {},
         state=str(status.get("state") or "") if status.get("ok") else "",
         listen=str(facts.get("listen") or ""),
         workers=len({row.get("slot") for row in status.get("workers") or [] if isinstance(row, dict)}),

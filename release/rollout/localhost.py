@@ -236,7 +236,8 @@ def is_published(
         if entry.version == wanted and revision and entry.revision != revision:
             raise RepositoryError(
                 f"version {wanted} is published with other bytes: made from commit {entry.revision[:10]}, "
-                f"and this tree stands on {revision[:10]}; a published version never changes: take a new version"
+                f"and this tree stands on {revision[:10]}; a published version never changes: "
+                "take a new version"
             )
     return has_build(index, wanted, state)
 

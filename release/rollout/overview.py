@@ -78,6 +78,8 @@ def _wrong(state: HostState, status: Outcome, states: Mapping[str, HostState]) -
         wrong.append(sentence)
     if state.running != state.current:
         wrong.append(f"serves {state.running}, but current is {state.current}")
+    if why := state.yanked.get(state.running):
+        wrong.append(f"{state.running} was yanked: {why}")
     most = _most([other.running for other in states.values()])
     if state.running != most:
         wrong.append(f"most hosts serve {most}")

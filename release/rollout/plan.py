@@ -41,6 +41,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     running: str = ""  #: version that serves; empty when nothing runs
     releases: list[str] = []  #: versions that are unpacked and verified
     digests: dict[str, str] = {}  #: SHA-256 of the artefact that each of them was made of
+    yanked: dict[str, str] = {}  #: why versions that are unpacked there were yanked
     state: str = ""  #: of the supervisor: serving, reloading, baking, stopping; empty when none runs
     listen: str = ""  #: ``engine.listen`` of its configuration; empty when there is none
     workers: int = 0  #: processes that run; 0 when nothing runs

@@ -38,7 +38,7 @@ def rollback(wanted: Wanted, settings: Settings, display: Display) -> int:
     with open_fleet(wanted, settings, display.event) as fleet:
         states, failed = gates.ask(fleet)
         gates.check_locks(fleet, states, settings)
-        targets, refused = _targets(fleet, states, wanted.release) if states else ({}, [])
+        targets, refused = _targets(fleet, states, wanted.release, display) if states else ({}, [])
         left_out = [*failed, *refused]
         reasons = [f"{outcome.host}: {outcome.reason}" for outcome in left_out]
         if not targets:
@@ -76,6 +76,7 @@ def reload(wanted: Wanted, settings: Settings, display: Display) -> int:
                 known = ", ".join(state.releases) or "none"
                 what = targets[name] or "no version"
                 reasons.append(f"{name}: {what} is not unpacked there, {known} is; see ./inv unpack")
+        _tell_yanked(states, targets, display)
         plan = move_plan(
             "reload",
             fleet.hosts,
@@ -92,7 +93,9 @@ def reload(wanted: Wanted, settings: Settings, display: Display) -> int:
         return Runner(fleet, settings, display, plan=plan, listen=wanted.listen).run()
 
 
-def _targets(fleet: Fleet, states: dict[str, HostState], to: str) -> tuple[dict[str, str], list[Outcome]]:
+def _targets(
+    fleet: Fleet, states: dict[str, HostState], to: str, display: Display
+) -> tuple[dict[str, str], list[Outcome]]:
     """Return which host goes back to which version, and the outcomes of those that cannot."""
     if to:
         version = normal(to, "--to")
@@ -103,4 +106,14 @@ def _targets(fleet: Fleet, states: dict[str, HostState], to: str) -> tuple[dict[
         targets = {
             name: str(outcome.answer.get("version")) for name, outcome in outcomes.items() if outcome.ok
         }
+    for name, outcome in outcomes.items():
+        for text in outcome.answer.get("passed") or []:
+            display.say(f"{name}: {text}; it is passed over")
+    _tell_yanked(states, targets, display)
     return targets, [outcome for outcome in outcomes.values() if not outcome.ok]
+
+
+def _tell_yanked(states: dict[str, HostState], targets: dict[str, str], display: Display) -> None:
+    for name, version in targets.items():
+        if why := states[name].yanked.get(version):
+            display.say(f"{name}: {version} was yanked: {why}; take another version soon")

@@ -118,7 +118,8 @@ def test_a_publisher_killed_at_any_step_leaves_an_index_that_is_whole(
         place.mkdir()
         for name, content in base.items():
             (place / name).write_bytes(content)
-        process = start(str(place), second, chosen, kill_at=kill_at)
+        own = msgspec.structs.replace(chosen, state_dir=f"{place}-state")  # else a copy is an old index
+        process = start(str(place), second, own, kill_at=kill_at)
         process.communicate(timeout=30)
         assert process.returncode == -9
         opened = reader(place, chosen, tmp_path)

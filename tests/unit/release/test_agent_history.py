@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from release.agent import history, reload
+from release.agent import history, index, previous, reload
 from release.agent.answers import Refused
 from release.agent.layout import Host
 
@@ -73,12 +73,12 @@ def test_a_rollback_goes_to_the_last_good_one_that_is_still_here(host: Host) -> 
         history.append(host, **entry(version))
         release(host, version)
     (host.root / "current").symlink_to("releases/3")
-    assert history.previous(host, {}) == {"version": "2", "current": "3"}
+    assert previous.previous(host, {}) == {"version": "2", "current": "3", "passed": []}
     (host.release("2") / ".verified").unlink()
-    assert history.previous(host, {})["version"] == "1"
+    assert previous.previous(host, {})["version"] == "1"
     (host.release("1") / ".verified").unlink()
     with pytest.raises(Refused, match="no good release before 3"):
-        history.previous(host, {})
+        previous.previous(host, {})
 
 
 def test_the_last_entries_are_shown(host: Host) -> None:
@@ -97,7 +97,7 @@ def test_a_version_that_was_unpacked_anew_with_other_bytes_has_not_served(host: 
     assert host.digests() == {"1": "aa", "2": "bb", "3": "cc"}
     assert history.served_here(host) == ["1", "3"]
     (host.root / "current").symlink_to("releases/3")
-    assert history.previous(host, {})["version"] == "1"
+    assert previous.previous(host, {})["version"] == "1"
 
 
 def test_a_reload_is_refused_where_other_bytes_are_than_were_planned(host: Host) -> None:
@@ -106,3 +106,26 @@ def test_a_reload_is_refused_where_other_bytes_are_than_were_planned(host: Host)
     assert reload.same_bytes(host, {"version": "1", "sha256": "aa"}) == "aa"
     with pytest.raises(Refused, match="1 is here with other bytes: SHA-256 aa, not bb"):
         reload.same_bytes(host, {"version": "1", "sha256": "bb"})
+
+
+def test_a_rollback_passes_over_what_was_yanked_and_says_so(host: Host) -> None:
+    """By the last index that the host has seen; what is not yanked any more counts again."""
+    for version, sha256 in (("1", "aa"), ("2", "bb"), ("3", "cc")):
+        release(host, version, sha256)
+        history.append(host, **entry(version, sha256=sha256))
+    (host.root / "current").symlink_to("releases/3")
+    builds = {name: {"sha256": sha256, "yanked": ""} for name, sha256 in (("a", "aa"), ("b", "bb"))}
+    builds["b"]["yanked"] = "loses callbacks"
+    index.note_yanked(host, {"artefacts": builds})
+    assert index.yanked(host) == {"2": "loses callbacks"}
+    assert previous.previous(host, {}) == {
+        "version": "1",
+        "current": "3",
+        "passed": ["2 was yanked: loses callbacks"],
+    }
+    builds["a"]["yanked"] = "leaks"
+    index.note_yanked(host, {"artefacts": builds})
+    with pytest.raises(Refused, match=r"^2 was yanked: loses callbacks; 1 was yanked: leaks; name one"):
+        previous.previous(host, {})
+    index.note_yanked(host, {"artefacts": {"a": {"sha256": "aa"}}})
+    assert index.yanked(host) == {"2": "loses callbacks"}

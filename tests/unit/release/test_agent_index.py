@@ -54,6 +54,19 @@ def test_what_a_trusted_key_signed_is_believed_and_its_serial_kept(host: Host) -
         index.check(host, request(contents(serial=4)))
 
 
+def test_each_repository_has_serials_of_its_own(host: Host) -> None:
+    """Those of one kept a host from another, whose serials are lower."""
+    index.check(host, request(contents(serial=9, repository="one")))
+    index.check(host, request(contents(serial=5, repository="two")))
+    index.check(host, request(contents(serial=6, repository="two")))
+    with pytest.raises(Refused, match="its serial is 5, this host has seen 6"):
+        index.check(host, request(contents(serial=5, repository="two")))
+    with pytest.raises(Refused, match="its serial is 8, this host has seen 9"):
+        index.check(host, request(contents(serial=8, repository="one")))
+    with pytest.raises(Refused, match="its serial is 8, this host has seen 9"):
+        index.check(host, request(contents(serial=8)))  # of before there were ids: it may be anybody's
+
+
 @pytest.mark.parametrize(
     ("payload", "changes", "why"),
     [

@@ -5,7 +5,7 @@ import pytest
 from release.build.manifest import Manifest
 from release.errors import RepositoryError, SettingsError
 from release.repository import changes
-from release.repository.index import Index
+from release.repository.index import Index, decode_index, encode_index
 
 
 def manifest(version: str = "1.0", *, python: str = "cp311", revision: str = "a" * 40) -> Manifest:
@@ -97,3 +97,12 @@ def test_the_newest_versions_and_those_of_channels_are_kept() -> None:
         ("4.0", "cp311"),
         ("2.0", "cp312"),
     ]
+
+
+def test_a_repository_keeps_the_id_that_its_first_index_got() -> None:
+    first = changes.renewed(Index(), now=1, ttl_s=10, repository="a")
+    assert first.repository == "a"
+    assert changes.renewed(first, now=1, ttl_s=10, repository="b").repository == "a"
+    assert decode_index(encode_index(first), "x").repository == "a"
+    older = encode_index(first).replace(b',"repository":"a"', b"")
+    assert decode_index(older, "x").repository == ""

@@ -7,10 +7,10 @@ The lowest room: standard library only, imports nothing of ours, and its own mod
 sub-packages, so that ``sha256sum *`` covers all that runs.
 
 From the top down: ``program`` (the table of operations) and ``salt`` (applies states, a program of its own);
-one module per operation: ``unpack``, ``reload``, ``stop``, ``status``, ``prune``, ``verify``, ``facts``, and
-those of ``lock`` and ``history``; what they stand on: ``supervisor`` and ``start`` over ``systemd`` and
-``control``, ``index``, ``artefact`` and ``environment`` over ``command``; then ``use``, ``layout``,
-``requests``, ``files``, ``contents`` and ``answers``.
+one module per operation: ``unpack``, ``reload``, ``stop``, ``status``, ``prune``, ``verify``, ``facts``,
+``previous``, and those of ``lock`` and ``history``; what they stand on: ``supervisor`` and ``start`` over
+``systemd`` and ``control``, ``index``, ``artefact`` and ``environment`` over ``command``; then ``use``,
+``layout``, ``requests``, ``files``, ``contents``, ``answers`` and ``redact``.
 
 What holds whenever an operation is killed, whatever fails:
 

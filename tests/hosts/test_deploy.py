@@ -122,10 +122,9 @@ def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:
     other = small_release.make(here.folder / "other", "1.0", more=1)  # same version, other bytes
     with open_repository(str(here.folder / "second"), here.settings) as repository:
         repository.publish(other, channel="stable")
-    for name in ("plan", "deploy"):
-        code, out, err = here.inv(name, "--release", "1.0", "--repository", str(here.folder / "second"))
-        assert code == 3
-        assert "local: 1.0 is unpacked there with other bytes" in out + err
+    code, _, err = here.inv("deploy", "--release", "1.0", "--repository", str(here.folder / "second"))
+    assert code == 3
+    assert "local: 1.0 is unpacked there with other bytes" in err
 
     here.publish("2.0")
     for option, why in (

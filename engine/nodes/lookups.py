@@ -2,13 +2,16 @@
 
 A node is one cache. A name that comes to stand for several would have one of them purged and the others not,
 so the node is down until that is mended; one that comes to stand for another cache leaves no connection to
-the cache before.
+the cache before. A name service that gives several addresses in turn looks like a cache that moves to and
+fro: that is said once, for nobody can tell the two apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
+
+from loguru import logger
 
 from engine.errors import ConfigError
 from engine.nodes.address import SeveralAddressesError, address_of, addresses_of, is_literal
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from engine.nodes.address import Address
 
 LOOKUP_EVERY_S: Final = 60.0
+_SEEN_MAX: Final = 16
 
 
 class Leaver(Protocol):
@@ -43,6 +47,8 @@ class Lookups:
         self._loop = asyncio.get_running_loop()
         self._running: asyncio.Task[None] | None = None
         self.channels: Sequence[Leaver] = ()
+        self._seen: list[frozenset[str]] = []  # what the name stood for, the latest last; each once
+        self._is_told = False
 
     def start(self) -> None:
         """Begin."""
@@ -63,8 +69,23 @@ class Lookups:
         except OSError:
             return
         else:
+            self._note(addresses)
             for channel in self.channels:
                 channel.leave(addresses)
+
+    def _note(self, addresses: frozenset[str]) -> None:
+        """Say when the name stands for what it had left."""
+        seen = self._seen
+        if addresses in seen[:-1] and not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "{!r} is {} again, and was {} meanwhile: only the one of the moment is purged. If both are "
+                "caches, each needs a [[node]] of its own",
+                self._address.host,
+                ", ".join(sorted(addresses)),
+                ", ".join(sorted(seen[-1])),
+            )
+        self._seen = [*(one for one in seen if one != addresses), addresses][-_SEEN_MAX:]
 
     async def _look_for_ever(self) -> None:
         while True:

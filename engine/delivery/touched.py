@@ -21,6 +21,6 @@ class Touched:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def take(self) -> dict[str, bytes]:
-        """Return progress records of some tasks, and take those out; see `progress.take_touched`."""
-        return take_touched(self._tasks)
+    def take(self, *, is_last: bool = False) -> dict[str, bytes]:
+        """Return progress records of some tasks, or the last of all; see `progress.take_touched`."""
+        return take_touched(self._tasks, is_last=is_last)

@@ -221,6 +221,7 @@ class Lifecycle:
             self._later.cancel()
         self.parts.housekeeping.stop()
         await self._stop_delivery()
+        self._save_last_progress()
         await self._flush_savers(flush_s)
         await self._close_interface(flush_s)
         if self.parts.cluster is not None:
@@ -234,6 +235,13 @@ class Lifecycle:
         await self.parts.delivery.redelivery.stop()
         for node in self.parts.core.nodes.values():
             node.close()
+
+    def _save_last_progress(self) -> None:
+        """Have whoever takes tasks over begin where they are: what was acked is not sent again."""
+        touched = self.parts.delivery.touched
+        if touched:
+            [saver] = self.parts.core.savers.savers  # a shared store has one
+            saver.save_progress(touched.take(is_last=True))
 
     async def _flush_savers(self, flush_s: float) -> None:
         for saver in self.parts.core.savers.savers:

@@ -1,7 +1,7 @@
 """How far tasks have come, written down now and then for tasks that take longer.
 
 Another engine shows it, and begins there when this one dies. One record a task and round, however many
-answers came in between; tasks that are over within `YOUNG_S` never get one.
+answers came in between; tasks that are over within `YOUNG_S` get none, unless their engine ends before.
 """
 
 from __future__ import annotations
@@ -77,13 +77,17 @@ def is_cancelled(document: bytes) -> bool:
         return False
 
 
-def take_touched(touched: set[Task]) -> dict[str, bytes]:
-    """Return records of tasks that have made progress, and take those out of *touched*."""
+def take_touched(touched: set[Task], *, is_last: bool = False) -> dict[str, bytes]:
+    """Return records of tasks that have made progress, and take those out of *touched*.
+
+    Args:
+        touched: tasks with progress that no record has.
+        is_last: their engine ends: all of them, also young ones.
+    """
     now = time.time()
     over = [task for task in touched if task.is_handed]
     touched.difference_update(over)
-    chosen = list(
-        itertools.islice((task for task in touched if abs(now - task.created_at) > YOUNG_S), _TASKS_MAX)
-    )
+    ripe = (task for task in touched if is_last or abs(now - task.created_at) > YOUNG_S)
+    chosen = list(itertools.islice(ripe, None if is_last else _TASKS_MAX))
     touched.difference_update(chosen)
     return {task.id: progress_document(task) for task in chosen}

@@ -2,7 +2,9 @@
 
 Prints the seed of each round and what it consisted of, and what a run that broke a rule said with its plan;
 ``--seed`` begins there. With ``--processes`` the engine is real processes, and time is real; with ``--redis``
-two engines on one Redis. ``--broken`` shows that each rule that is broken on purpose is found, and when.
+two engines on one Redis; with ``--redis single``, ``sentinel`` or ``cluster`` three on that, and everything
+between them fails: see `tests.model.fleet`. ``--broken`` shows that each rule that is broken on purpose is
+found, and when.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ import os
 import secrets
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 from tests.model.broken import BROKEN
+from tests.model.fleet import rounds, timetable
+from tests.model.fleet.broken import BROKEN as RULES
+from tests.model.fleet.network import is_inside
 from tests.model.plans import FAULTS
 from tests.model.search import ProcessRuns, Runs, VirtualRuns, search
 
@@ -26,14 +32,27 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="how long (default 10)")
     parser.add_argument("--seed", type=int, help="of the first round; later ones count on from it")
-    parser.add_argument("--faults", default=",".join(sorted(FAULTS)), help="kinds, with commas between them")
+    parser.add_argument("--faults", help="kinds, with commas between them (default: all)")
     parser.add_argument("--processes", action="store_true", help="real processes, sockets and time")
-    parser.add_argument("--redis", action="store_true", help="two real engines on one real Redis")
+    parser.add_argument(
+        "--redis",
+        choices=["pair", *timetable.REDIS_FAULTS],
+        nargs="?",
+        const="pair",
+        help="on a real Redis: a pair of engines, or three on a network of their own",
+    )
+    parser.add_argument("--old", help="revision of the engines that run beside (default: the last release)")
+    parser.add_argument("--checkout", type=Path, help=argparse.SUPPRESS)  # of that revision, with its .venv
     parser.add_argument("--broken", action="store_true", help="break each rule, and find that")
+    parser.add_argument("--rules", help="which are broken, of those between engines (default: all)")
     asked = parser.parse_args(args)
-    unknown = sorted(set(asked.faults.split(",")) - FAULTS)
-    if unknown:
-        parser.error(f"--faults: {', '.join(unknown)}: takes {', '.join(sorted(FAULTS))}")
+    is_fleet = asked.redis not in {None, "pair"}
+    known = timetable.FAULTS if is_fleet else FAULTS
+    faults = frozenset(asked.faults.split(",")) if asked.faults else known
+    if unknown := sorted({*(asked.rules or "").split(",")} - {"", *RULES}):
+        parser.error(f"--rules: {', '.join(unknown)}: takes {', '.join(RULES)}")
+    if unknown := sorted(faults - known):
+        parser.error(f"--faults: {', '.join(unknown)}: takes {', '.join(sorted(known))}")
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of names come in the same order each time
         os.execve(
             sys.executable,
@@ -41,11 +60,26 @@ def main(args: list[str] | None = None) -> int:
             os.environ | {"PYTHONHASHSEED": "0"},
         )
     number = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
+    if is_fleet:
+        return _on_a_fleet(asked, faults, number)
     if asked.broken:
         return _find_broken(1 if asked.seed is None else number)
     is_real = asked.processes or asked.redis
-    with ProcessRuns(on_redis=asked.redis) if is_real else VirtualRuns() as runs:
-        return _go_on(runs, frozenset(asked.faults.split(",")), number, asked.minutes * 60)
+    with ProcessRuns(on_redis=asked.redis is not None) if is_real else VirtualRuns() as runs:
+        return _go_on(runs, faults, number, asked.minutes * 60)
+
+
+def _on_a_fleet(asked: argparse.Namespace, faults: frozenset[str], number: int) -> int:
+    if not is_inside():
+        return rounds.begin(
+            [sys.executable, "-m", "tests.model", *sys.argv[1:]], "" if asked.broken else asked.old
+        )
+    if not asked.broken:
+        return rounds.go_on(
+            asked.redis, number=number, minutes=asked.minutes, faults=faults, old=asked.checkout
+        )
+    rules = asked.rules.split(",") if asked.rules else rounds.rules_of(asked.redis)
+    return rounds.find_broken(asked.redis, rules, number=1 if asked.seed is None else number)
 
 
 def _go_on(runs: Runs, faults: frozenset[str], number: int, for_s: float) -> int:

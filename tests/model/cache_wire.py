@@ -21,6 +21,7 @@ class Request:
     method: str
     path: str
     headers: dict[str, str]
+    peer: str = ""  #: address of the client
 
     @property
     def host(self) -> str:
@@ -72,6 +73,7 @@ class CacheConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._peer = str(transport.get_extra_info("peername")[0])
         self._door.connections.add(self)
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
@@ -93,7 +95,7 @@ class CacheConnection(asyncio.Protocol):
                 name.strip().lower(): value.strip()
                 for name, _, value in (text.partition(":") for text in fields)
             }
-            self._requests.append(Request(method, path, headers))
+            self._requests.append(Request(method, path, headers, self._peer))
         self._news.set()
 
     async def _work(self) -> None:
@@ -108,7 +110,7 @@ class CacheConnection(asyncio.Protocol):
             if cache.faults.latency_s:
                 await asyncio.sleep(cache.faults.latency_s)
             answer = await _answer(cache, request)
-            if cache.faults.door != "open":
+            if cache.faults.door != "open" or self._transport.is_closing():
                 return
             asks_close = "close" in request.headers.get("connection", "").lower()
             if asks_close and not cache.faults.forwards:
@@ -138,6 +140,7 @@ async def _answer(cache: Cache, request: Request) -> bytes:
     act = act_of(cache, request)
     if act is None:
         return error(cache, request.nonce, 405, "Not Allowed")
+    act.by = request.peer
     count = cache.purge(act)
     return done(cache, request.nonce, count, act)
 
@@ -193,7 +196,7 @@ async def _forward(cache: Cache, request: Request) -> bytes:
             return plain(503, "Backend fetch failed", [DATE, "Server: Varnish", "X-Varnish: 19"])
         passed = request
         if cache.driver == "nginx" and request.path.startswith("/purge/") and parent.driver != "nginx":
-            passed = Request(request.method, request.path, request.headers)
+            passed = Request(request.method, request.path, request.headers, request.peer)
         answer = await _answer(parent, passed)
     else:
         status, reason = cache.rng.choice([(200, "OK"), (404, "Not Found"), (200, "OK")])

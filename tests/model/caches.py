@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -63,6 +64,7 @@ class Act:
     method: str  #: "url", "prefix", "regex", "key"
     target: str
     is_soft: bool = False
+    by: str = ""  #: address of the client that asked
 
     def covers(self, url: str) -> bool:
         """Tell whether an object of *url* went."""
@@ -303,6 +305,10 @@ class Cache:
             await asyncio.sleep(0.001)
             return (found.version, found.made_at) if found is not None else None
         return None
+
+    def acts_since(self, at: float) -> list[Act]:
+        """Return the purges since then."""
+        return self.acts[bisect_left(self.acts, at, key=lambda act: act.at) :]
 
     def purge(self, act: Act) -> int:
         """Drop what is stored, or make it stale; not what is being fetched. Returns how many objects went."""

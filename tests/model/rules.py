@@ -11,6 +11,7 @@ could mend.* What one operation and host is refused keeps nothing else waiting.
 from __future__ import annotations
 
 import re
+from bisect import insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from tests.model.caches import key_of
 from tests.model.plans import URLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from tests.model.caches import Cache, Fetch, Object
 
@@ -106,7 +107,7 @@ class Rules:
         self._caches = caches
         self._trace = trace
         self.records: dict[str, Record] = {}
-        self._done: list[Record] = []
+        self._done: dict[str, list[Record]] = {}  # URL → that purged it, the one for the newest version first
         self.checks = 0
         self.is_end = False  #: all rebounds are over
         self.broken: Violation | None = None  #: the first; whoever noticed it may have nobody to tell
@@ -122,11 +123,12 @@ class Rules:
     def check_object(self, cache: Cache, url: str, found: Object) -> None:
         """Refuse an object that an acked purge should have made impossible."""
         self.checks += 1
-        for record in self._done:
-            need = record.required.get(url, 0)
+        for record in self._done.get(url, ()):
+            need = record.required[url]
+            if found.version >= need:
+                break
             if (
-                found.version < need
-                and cache.name in record.nodes
+                cache.name in record.nodes
                 and not (record.is_soft and found.stale_at is not None and found.stale_at >= record.sent_at)
                 and not self._is_excused(found.fetch, record)
             ):
@@ -155,10 +157,10 @@ class Rules:
             return True
         return fetch.source is not None and self._is_excused(fetch.source, record)
 
-    def check_all_objects(self) -> None:
-        """Look at all that is stored."""
+    def check_all_objects(self, urls: Collection[str] | None = None) -> None:
+        """Look at all that is stored, or at what is stored of *urls*."""
         for cache in self._caches.values():
-            for url in list(cache.objects):
+            for url in list(cache.objects if urls is None else urls):
                 found = cache.stored(url)
                 if found is not None:
                     self.check_object(cache, url, found)
@@ -181,8 +183,9 @@ class Rules:
         if document["state"] == "done" and record.done_at is None:
             record.done_at = now
             self._check_proof(record)
-            self._done.append(record)
-            self.check_all_objects()
+            for url in record.required:
+                insort(self._done.setdefault(url, []), record, key=lambda one: -one.required[url])
+            self.check_all_objects(record.required)
 
     def _check_numbers(self, record: Record, doc: dict[str, Any]) -> None:
         parts = {key: doc[key] for key in ("counter", "failed", "delayed", "cancelled")}
@@ -232,11 +235,11 @@ class Rules:
         for name in record.nodes:
             cache = self._caches[name]
             for url in record.required:
-                if not any(act.at >= record.sent_at and act.covers(url) for act in cache.acts):
+                if not any(act.covers(url) for act in cache.acts_since(record.sent_at)):
                     self.fail(f"{name} was never purged of {url} for {record}")
             if record.body.get("prefetch") or record.body.get("action") == "prefetch":
                 for url in record.body["targets"]:
-                    acts = [act.at for act in cache.acts if act.at >= record.sent_at and act.covers(url)]
+                    acts = [act.at for act in cache.acts_since(record.sent_at) if act.covers(url)]
                     since = min(acts) if record.required else record.sent_at
                     if not any(at >= since and got == url for at, got in cache.gets):
                         self.fail(f"{name} was never asked for {url}, after it was purged, for {record}")

@@ -121,11 +121,9 @@ class EngineProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it is ready."""
-        python = sys.executable if self._checkout == ROOT else str(self._checkout / ".venv/bin/python")
-        command = [python, "-m", "engine", "serve"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._prefix, *command, "--config", str(self.config_path), *self._options],
+                [*self._prefix, *self._command(), "serve", "--config", str(self.config_path), *self._options],
                 cwd=self._checkout,
                 stdout=log,
                 stderr=log,
@@ -133,6 +131,10 @@ class EngineProcess:
             )
         if wait:
             wait_until(self._is_ready, what="the engine being ready")
+
+    def _command(self) -> list[str]:
+        python = sys.executable if self._checkout == ROOT else str(self._checkout / ".venv/bin/python")
+        return [python, "-m", "engine"]
 
     def _is_ready(self) -> bool:
         assert self.process is not None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -35,6 +35,16 @@ SLOTS = 16384
 _LIFELINE = 'read -r _ || kill -s KILL "$1"'  # ends a server when we are gone, however we went
 
 T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    """Where a server runs."""
+
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()  #: the command that starts it there
+
+
+HERE = Place()
 
 
 def has_redis() -> bool:
@@ -55,6 +65,7 @@ class RedisServer:
         name: of its folder in there.
         fsync: ``appendfsync`` of the append-only file; ``none``: no such file.
         clock: that it goes by.
+        place: where it runs.
         settings: further directives, with ``_`` for ``-``; more than one of a kind as a list.
 
     Attributes:
@@ -68,17 +79,20 @@ class RedisServer:
         name: str = "redis",
         fsync: str = "everysec",
         clock: WallClock | None = None,
+        place: Place = HERE,
         **settings: object,
     ) -> None:
         self.name = name
-        self.prefix: Sequence[str] = ()
+        self.prefix: Sequence[str] = place.prefix
+        self.address = place.address
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.log_path = self.folder / "redis.log"
         directives: dict[str, object] = {
             "port": self.port,
-            "bind": "127.0.0.1",
+            "bind": self.address,
+            "protected-mode": "no",
             "dir": str(self.folder),
             "logfile": str(self.log_path),
             "daemonize": "no",
@@ -112,7 +126,7 @@ class RedisServer:
     @property
     def url(self) -> str:
         """As the engine's ``store.url``."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.address}:{self.port}/0"
 
     @property
     def is_up(self) -> bool:
@@ -171,7 +185,11 @@ class RedisServer:
     def client(self) -> Iterator[redis.Redis]:
         """Give a plain client of this one server, which does not try anything twice."""
         made = redis.Redis(
-            port=self.port, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+            host=self.address,
+            port=self.port,
+            decode_responses=True,
+            socket_timeout=5,
+            retry=Retry(NoBackoff(), 0),
         )
         try:
             yield made
@@ -224,14 +242,22 @@ class RedisServer:
 
 
 class SentinelGroup:
-    """A master, two replicas and three Sentinels."""
+    """A master, two replicas and three Sentinels; *places*: of the servers, then of the Sentinels."""
 
-    def __init__(self, folder: Path, *, fsync: str = "everysec", **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fsync: str = "everysec",
+        places: Sequence[Place] = (HERE,) * 6,
+        **settings: Any,
+    ) -> None:
         self.servers = [
-            RedisServer(folder, name=f"redis-{number}", fsync=fsync, **settings) for number in range(3)
+            RedisServer(folder, name=f"redis-{number}", fsync=fsync, place=places[number], **settings)
+            for number in range(3)
         ]
         self.sentinels = [
-            _Sentinel(folder, name=f"sentinel-{number}", master_port=self.servers[0].port)
+            Sentinel(folder, name=f"sentinel-{number}", master=self.servers[0], place=places[3 + number])
             for number in range(3)
         ]
 
@@ -241,7 +267,7 @@ class SentinelGroup:
     @property
     def url(self) -> str:
         """As the engine's ``store.url``."""
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        hosts = ",".join(f"{sentinel.address}:{sentinel.port}" for sentinel in self.sentinels)
         return f"redis+sentinel://{hosts}/{MASTER_NAME}/0"
 
     def __enter__(self) -> Self:
@@ -250,7 +276,7 @@ class SentinelGroup:
                 stack.enter_context(server)
             master, *replicas = self.servers
             for replica in replicas:
-                replica.ask("REPLICAOF", "127.0.0.1", master.port)
+                replica.ask("REPLICAOF", master.address, master.port)
             for replica in replicas:
                 _wait_for_link(replica)
             for sentinel in self.sentinels:
@@ -267,9 +293,9 @@ class SentinelGroup:
 
     def master(self) -> RedisServer:
         """Return the one that most Sentinels call the master, alive or not."""
-        ports = [sentinel.master_port() for sentinel in self.sentinels if sentinel.is_up]
-        port = max(set(ports), key=ports.count)
-        return next(server for server in self.servers if server.port == port)
+        named = [sentinel.master_address() for sentinel in self.sentinels if sentinel.is_up]
+        found = max(set(named), key=named.count)
+        return next(server for server in self.servers if (server.address, server.port) == found)
 
     def wait_for_failover(self, old: RedisServer, *, timeout_s: float = 30) -> RedisServer:
         """Wait until another server than *old* is the master and takes writes; return it."""
@@ -287,17 +313,18 @@ class SentinelGroup:
         self.master().flush()
 
 
-class _Sentinel(RedisServer):
+class Sentinel(RedisServer):
     """One Sentinel."""
 
-    def __init__(self, folder: Path, *, name: str, master_port: int) -> None:
-        super().__init__(folder, name=name)
-        monitor = f"{MASTER_NAME} 127.0.0.1 {master_port} 2"
+    def __init__(self, folder: Path, *, name: str, master: RedisServer, place: Place = HERE) -> None:
+        super().__init__(folder, name=name, place=place)
+        monitor = f"{MASTER_NAME} {master.address} {master.port} 2"
         self._config.write_text(
             _directives(
                 {
                     "port": self.port,
-                    "bind": "127.0.0.1",
+                    "bind": self.address,
+                    "protected-mode": "no",
                     "dir": str(self.folder),
                     "logfile": str(self.log_path),
                     "sentinel": [
@@ -310,9 +337,16 @@ class _Sentinel(RedisServer):
         )
         self._options = ["--sentinel"]
 
-    def master_port(self) -> int:
+    def master_address(self) -> tuple[str, int]:
         """Return where it says the master listens."""
-        return int(self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)[1])
+        address, port = self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
+        return str(address), int(port)
+
+    def sees_all_up(self) -> bool:
+        """Whether it calls neither the master nor a replica down."""
+        listed = [self.ask("SENTINEL", "MASTER", MASTER_NAME)]
+        listed += self.ask("SENTINEL", "REPLICAS", MASTER_NAME)
+        return len(listed) == 3 and not any("down" in one["flags"] for one in listed)
 
     def knows_all(self) -> bool:
         """Whether it has found the replicas and the other Sentinels."""
@@ -323,7 +357,14 @@ class _Sentinel(RedisServer):
 class RedisCluster:
     """Three masters with a third of the slots each, and a replica of each."""
 
-    def __init__(self, folder: Path, *, fsync: str = "everysec", **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fsync: str = "everysec",
+        places: Sequence[Place] = (HERE,) * 6,
+        **settings: Any,
+    ) -> None:
         self.servers = [
             RedisServer(
                 folder,
@@ -334,6 +375,7 @@ class RedisCluster:
                 cluster_node_timeout=DOWN_AFTER_MS,
                 cluster_port=free_port(),
                 cluster_replica_validity_factor=0,
+                place=places[number],
                 **settings,
             )
             for number in range(6)
@@ -345,7 +387,7 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """As the engine's ``store.url``; names two of the servers, the others are found."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+        return "redis+cluster://" + ",".join(f"{server.address}:{server.port}" for server in self.servers[:2])
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -363,7 +405,7 @@ class RedisCluster:
                 for server in self.servers
             }
             for server in self.servers[1:]:
-                first.ask("CLUSTER", "MEET", "127.0.0.1", server.port, bus[server])
+                first.ask("CLUSTER", "MEET", server.address, server.port, bus[server])
             for server in self.servers:
                 self._wait_until_met(server)
             for replica, master in zip(replicas, masters, strict=True):
@@ -397,9 +439,10 @@ class RedisCluster:
 
     def owner(self, slot: int) -> RedisServer:
         """Return the master that has *slot*."""
-        for low, high, (_, port, *_), *_ in self._slots():
+        for low, high, (address, port, *_), *_ in self._slots():
             if low <= slot <= high:
-                return next(server for server in self.servers if server.port == port)
+                found = (address, port)
+                return next(server for server in self.servers if (server.address, server.port) == found)
         raise AssertionError(f"nobody has slot {slot}")
 
     def wait_for_failover(self, old: RedisServer, slot: int, *, timeout_s: float = 30) -> RedisServer:
@@ -407,7 +450,7 @@ class RedisCluster:
 
         def is_over() -> RedisServer | None:
             now = self.owner(slot)
-            return now if now is not old and self._is_whole(self._any()) else None
+            return now if now is not old and self.is_whole(self._any()) else None
 
         found = wait_for_redis(is_over, what="the failover", timeout_s=timeout_s)
         assert found is not None
@@ -425,7 +468,7 @@ class RedisCluster:
         moved = 0
         while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
             some = keys[: limit - moved] if limit else keys
-            source.ask("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *some)
+            source.ask("MIGRATE", to.address, to.port, "", 0, 5000, "KEYS", *some)
             moved += len(some)
             if limit and moved >= limit:
                 break
@@ -454,7 +497,8 @@ class RedisCluster:
         lines = str(self._raw(server, "NODES")).splitlines()
         return [line for line in lines if "handshake" not in line]
 
-    def _is_whole(self, server: RedisServer) -> bool:
+    def is_whole(self, server: RedisServer) -> bool:
+        """Whether a server sees all slots served."""
         text = str(self._raw(server, "INFO"))
         return "cluster_state:ok" in text and f"cluster_slots_ok:{SLOTS}" in text
 
@@ -471,7 +515,7 @@ class RedisCluster:
         )
 
     def _wait_until_whole(self, server: RedisServer) -> None:
-        wait_for_redis(lambda: self._is_whole(server), what=f"{server.name} seeing the cluster whole")
+        wait_for_redis(lambda: self.is_whole(server), what=f"{server.name} seeing the cluster whole")
 
 
 def _execute(client: redis.Redis, *words: str | int) -> Any:

@@ -1,0 +1,84 @@
+"""Why a purge came to a cache twice: what went wrong between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tests.model.caches import Act, Cache
+
+ONCE: Final = "http://u.example/"
+"""How URLs begin of which each is purged by one task only, and by its URL only."""
+REDIS: Final = "redis"
+RESTARTED: Final = "restarted"
+_ENDS: Final = {"killed": "killed", "all killed": "killed", "paused": "paused", RESTARTED: RESTARTED}
+"""Faults of an engine after which others take its work over."""
+_LATE_S: Final = 3.0  #: a record of progress may be as old when its engine ends
+_REDIS_LATE_S: Final = 8.0  #: connections come back, and what waits is written down
+_CACHE_LATE_S: Final = 2.0
+_PARENT_LATE_S: Final = 8.0  #: a probe sees that it is back up to 5 s later
+
+
+@dataclass
+class Window:
+    """A fault, and from when to when; times of the loop."""
+
+    kind: str
+    who: frozenset[str]  #: engines, caches, `REDIS`
+    began_at: float
+    ended_at: float = field(default=float("inf"))
+
+    def touches(self, since: float, until: float, late_s: float) -> bool:
+        """Tell whether it was between two moments, or over so shortly before."""
+        return self.began_at <= until and self.ended_at + late_s >= since
+
+
+def repeats(cache: Cache) -> Iterable[tuple[Act, Act]]:
+    """Return two acts in turn of each URL that should have been purged once."""
+    by_url: dict[str, list[Act]] = {}
+    for act in cache.acts:
+        if act.target.startswith(ONCE):
+            by_url.setdefault(act.target, []).append(act)
+    for acts in by_url.values():
+        yield from pairwise(acts)
+
+
+def reason(
+    node: str,
+    parents: Iterable[str],
+    acts: tuple[Act, Act],
+    windows: Iterable[Window],
+    name_of: Callable[[str], str],
+) -> str:
+    """Return what explains that a purge was sent again; empty: nothing does.
+
+    Args:
+        node: that got it.
+        parents: of the node.
+        acts: the two.
+        windows: all faults.
+        name_of: address → engine.
+    """
+    first, second = acts
+    sender, again = name_of(first.by), name_of(second.by)
+    near = [one for one in windows if one.touches(first.at, second.at, _REDIS_LATE_S)]
+
+    def found(who: Iterable[str], late_s: float) -> set[str]:
+        names = {*who}
+        return {one.kind for one in near if one.who & names and one.touches(first.at, second.at, late_s)}
+
+    ends = found([sender], _LATE_S)
+    for kind, text in _ENDS.items():
+        if kind in ends:
+            return f"its engine was {text}, {'and went on' if again == sender else 'another took over'}"
+    if found([node], _CACHE_LATE_S):
+        return "the cache did not answer"
+    if found([sender, again, REDIS], _REDIS_LATE_S):
+        return "Redis was away when it was to be written down"
+    if found(parents, _PARENT_LATE_S):
+        return "sent at once below a parent that was away, and again"
+    return ""

@@ -85,6 +85,7 @@ class Cluster:
         self._is_clock_off = False
         self._sees_fetches = False
         self._times_emptied = 0
+        self._times_set_back = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
@@ -181,22 +182,29 @@ class Cluster:
             self._on_alert("clock", "resolved", "the clock of this host agrees with that of Redis again")
         self._is_clock_off = is_off
 
-    def _say_emptied(self) -> None:
+    def _say_what_is_gone(self) -> None:
         """Say that Redis has lost what it held: nobody else can tell what is missing."""
-        times = self.members.store.times_emptied
-        if times > self._times_emptied:
-            self._times_emptied = times
+        emptied, set_back = self.members.store.times_emptied, self._membership.times_set_back
+        if emptied > self._times_emptied:
             text = (
                 "Redis was emptied, or has come back without its data: settled tasks, and purges that waited "
                 "in it, are gone; tasks that engines had at work go on"
             )
             self._on_alert("store:emptied", "error", text)
+        if set_back > self._times_set_back:
+            text = (
+                "Redis has forgotten what it was told last: it came back with an older copy of its data, or "
+                "a failover went to a replica that was behind; tasks that settled since, and purges that "
+                "came to wait in it, may be gone; tasks that engines had at work go on"
+            )
+            self._on_alert("store:set-back", "error", text)
+        self._times_emptied, self._times_set_back = emptied, set_back
 
     async def _work(self) -> None:
         while True:
             await asyncio.sleep(self._tick_s)
             try:
-                self._say_emptied()
+                self._say_what_is_gone()
                 await self._rounds.next()
             except StoreError as exc:
                 logger.debug("the cluster's work has to wait: {}", exc)

@@ -61,6 +61,9 @@ class Membership:
         self._said: dict[str, About] = {}
         self._heard_at: dict[str, float] = {}  # when the number of an engine's beats was seen to have grown
         self._loop = asyncio.get_running_loop()
+        self._beating = asyncio.Lock()
+        self._told_beats = 0  # the store said that it has them
+        self.times_set_back = 0  #: so often the store had forgotten a beat that it had answered
         self._seen_at = -1e9  # when the last beat that was answered began
         self._steady_since = 0.0
         self.consumer = members.store.consumer
@@ -90,9 +93,13 @@ class Membership:
         Raises:
             StoreError: the store cannot be read or written.
         """
-        began = self._loop.time()
-        self.is_news.clear()
-        view = await self._tell()
+        async with self._beating:  # or numbers of beats would come in another order than they were given
+            began = self._loop.time()
+            self.is_news.clear()
+            view = await self._tell()
+            if 0 < view.own_beats < self._told_beats:
+                self.times_set_back += 1
+            self._told_beats = self._about.beats
         if began - self._seen_at > self._ttl_s * _GAP:
             self._steady_since = began
         self._clock.follow(view.at, view.seen_at)

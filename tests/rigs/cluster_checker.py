@@ -66,6 +66,7 @@ class Plan:
     redis_away_s: float = 1.0
     cache_down_at_s: float = 60.0
     cache_down_for_s: float = 60.0
+    all_down_at_s: float = 0.0  #: when every engine and a single Redis are killed at once; 0: never
     cache_delay_s: float = 0.0  #: before each answer of the last cache
     pause_s: float = 0.0  #: of a client between two tasks
     settle_timeout_s: float = 120.0
@@ -234,10 +235,27 @@ class Run:
             down, up = self._redis_acts(is_kill=bool(count % 2))
             yield at_s, self._fault("redis", 0, down, "down")
             yield at_s + plan.redis_away_s, self._fault("redis", 0, up, "up")
+        if plan.all_down_at_s:
+            yield plan.all_down_at_s, self._all_down_and_up
         if plan.cache_down_for_s:
             at_s = plan.cache_down_at_s
             yield at_s, self._fault("cache", 0, self._caches[0].down, "down")
             yield at_s + plan.cache_down_for_s, self._fault("cache", 0, self._caches[0].up, "up")
+
+    def _all_down_and_up(self) -> None:
+        """All are killed, and up again."""
+        assert isinstance(self._redis, RedisServer)
+        began_at = time.monotonic()
+        for engine in self._engines:
+            if engine.is_up:
+                engine.kill()
+        self._redis.kill()
+        self._redis.start()
+        for engine in self._engines:
+            engine.start()
+        ended_at = time.monotonic()
+        self.faults.append(Fault("redis", 0, began_at, ended_at))
+        self.faults += [Fault("engine", number, began_at, ended_at) for number in range(self.plan.engines)]
 
     def _engine_acts(self, number: int, way: str) -> tuple[Callable[[], object], Callable[[], None]]:
         """Return how an engine goes, and how it comes back: with the other file, where these differ."""

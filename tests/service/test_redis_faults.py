@@ -380,3 +380,31 @@ def test_a_redis_that_is_emptied_loses_what_waits_there_and_says_so(tmp_path: Pa
             assert post(engine, "2")[0] == 202
             assert engine.wait_for("2")["state"] == "done"
             assert way.server.ask("GET", "purgeline:{cluster}:layout") == "region_count=16"
+
+
+def beats_of(server: RedisServer) -> int:
+    [text] = server.ask("HVALS", "purgeline:{cluster}:engines")
+    return int(json.loads(text)["beats"])
+
+
+def test_a_redis_that_comes_back_with_an_old_copy_of_its_data_says_so(tmp_path: Path) -> None:
+    """What it had settled since then is done again; what came to wait since then is gone."""
+    with RedisServer(tmp_path, fsync="none") as server, LogCache("edge-1") as cache:
+        engine = cluster_engine(tmp_path, server.url, [cache])
+        with engine:
+            wait_until(lambda: engine.get("/v1/engine/cluster")["engines"], what="the engine being there")
+            server.ask("SAVE")
+            old = (server.folder / "dump.rdb").read_bytes()
+            cache.down()
+            assert post(engine, "1")[0] == 202
+            engine.wait_for("1", "partial")
+            told = beats_of(server)
+            wait_until(lambda: beats_of(server) > told + 1, what="signs of life that are not in the copy")
+            server.kill()
+            (server.folder / "dump.rdb").write_bytes(old)
+            server.start()
+            wait_until(lambda: "an older copy of its data" in engine.log(), what="the alert")
+            assert engine.request("GET", "/v1/engine/task/1")[0] == 404
+            cache.up()
+            wait_until(lambda: post(engine, "2")[0] == 202, what="the engine taking tasks")
+            assert engine.wait_for("2")["state"] == "done"

@@ -53,8 +53,10 @@ return 1
 BEAT: Final = Script(
     """
 -- KEYS beat, engines, leader, fence, beats of others; ARGV consumer, about it, ms, prefix of beats, may lead
--- Answers the leader, its number, the time, and of every engine: name, what it says, whether it lives.
+-- Answers the leader, its number, the time, what was known of this engine, and of every engine: name, what it
+-- says, whether it lives.
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local before = redis.call('HGET', KEYS[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 local leader = redis.call('GET', KEYS[3])
 if ARGV[5] == '1' then
@@ -67,7 +69,7 @@ if ARGV[5] == '1' then
   end
 end
 local time = redis.call('TIME')
-local found = {leader or '', redis.call('GET', KEYS[4]) or '0', time[1], time[2]}
+local found = {leader or '', redis.call('GET', KEYS[4]) or '0', time[1], time[2], before or ''}
 local engines = redis.call('HGETALL', KEYS[2])
 for place = 1, #engines, 2 do
   found[#found + 1] = engines[place]

@@ -69,10 +69,16 @@ class View(msgspec.Struct):
     fence: int = 0
     members: list[Member] = []
     at: float = 0.0  #: the store's clock, UNIX time
+    own_beats: int = 0  #: of the engine that looked, as the store knew them until then; 0: it knew nothing
     seen_at: float = 0.0  #: the monotonic clock of this host then
     clock_ahead_s: float = (
         0.0  #: of this host's wall clock, before the store's; known to half of the answer's time
     )
+
+
+def _about(text: bytes) -> About:
+    """Return what an engine said of itself; nothing, if it is not there, or has left."""
+    return msgspec.json.decode(text, type=About) if text and text != LEFT else About()
 
 
 class Taken(msgspec.Struct):
@@ -120,9 +126,10 @@ class Members:
         view.at = int(reply[2]) + int(reply[3]) / 1e6
         view.seen_at = (began_at + ended_at) / 2
         view.clock_ahead_s = time.time() - ended_at + view.seen_at - view.at
-        for consumer, text, lives in zip(*[iter(reply[4:])] * 3, strict=True):
+        view.own_beats = _about(reply[4]).beats
+        for consumer, text, lives in zip(*[iter(reply[5:])] * 3, strict=True):
             has_left = text == LEFT
-            about = About() if has_left else msgspec.json.decode(text, type=About)
+            about = _about(text)
             view.members.append(Member(consumer.decode(), about, bool(lives), has_left))
         self._known = {member.consumer for member in view.members} - {me}
         return view

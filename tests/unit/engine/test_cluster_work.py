@@ -33,7 +33,7 @@ class World:
         self.failed_at = -1e9
         self.clock_ahead_s = 0.0
         self.is_news = asyncio.Event()
-        self.times_emptied = 0
+        self.times_emptied = self.times_set_back = 0
         self.regions = RegionMap(4)
         self.store = self
         self.saved: list[dict[str, bytes]] = []

@@ -207,3 +207,12 @@ async def test_an_engine_that_is_not_in_the_table_any_more_may_live_for_as_long_
         assert membership.is_nobody("other") is is_nobody
         clock.now += TTL_S / 2
         await membership.beat()
+
+
+async def test_a_store_that_has_forgotten_a_beat_was_set_back() -> None:
+    """One whose answer was lost may be there or not; and a store that knows nothing was emptied."""
+    engine = Engine()
+    for known, times in ((0, 0), (1, 0), (2, 0), (1, 1), (4, 1), (0, 1)):
+        engine.members.view = View("", 4, [], own_beats=known)
+        await engine.membership.beat()
+        assert engine.membership.times_set_back == times

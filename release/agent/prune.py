@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .answers import Refused, tell
-from .cache import tidy
+from .cache import OWN, tidy
 from .history import WAYS_BACK, entries_of, note, served_here
 from .requests import by
 from .use import in_use, remove_release
@@ -46,6 +46,8 @@ def prune(host: Host, request: dict[str, Any]) -> dict[str, Any]:
             remove_release(host.releases / version)
             tell("removed", version=version, why=why)
         tidy(host.root / "cache")
+        if OWN.name.startswith("agent-"):  # it may have been brought to another place
+            tidy(OWN.parent)
         if removed:
             note(host, action="prune", version=",".join(removed), ok=True, **by(request))
     return {"removed": list(removed), "kept": kept, "why": removed}

@@ -37,7 +37,7 @@ def unpack(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     if marker is not None and not why:
         if marker.get("sha256") != request["sha256"]:
             raise Refused("conflict", f"{version} is here with other content; a version is never built twice")
-        drop(host, source)
+        drop(host, source, request)
         return {"version": version, "unchanged": True}
     index.check(host, request)
     environment.pip_for(environment.python_of(folder))
@@ -50,7 +50,7 @@ def unpack(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    drop(host, source)
+    drop(host, source, request)
     took_s = time.monotonic() - began
     note(host, action="unpack", version=version, ok=True, duration_s=took_s, **by(request))
     return {"version": version, "unchanged": False, "duration_s": took_s}
@@ -76,9 +76,9 @@ def remove_unusable(host: Host, version: str, why: str) -> None:
     remove_release(folder)
 
 
-def drop(host: Host, source: Path) -> None:
+def drop(host: Host, source: Path, request: dict[str, Any]) -> None:
     """Remove an artefact that was brought here for this and is not needed any more."""
-    if source.parent == host.root / "cache":
+    if request.get("brought") or source.parent == host.root / "cache":
         source.unlink(missing_ok=True)
 
 

@@ -24,9 +24,10 @@ from release.agent import package
 from release.errors import HostError
 from release.hosts.connect import connect, place_of
 from release.hosts.link import KILL_AFTER_S, NOT_FOUND, SLACK_S, AnswerReader, command_of
+from release.hosts.login import LOOK, NO_RIGHTS, Login
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fabric import Connection
 
@@ -50,12 +51,12 @@ class SshLink:
     def __init__(self, host: Host, settings: Settings, *, root: str, agent: Path) -> None:
         self._host = host
         self._settings = settings
-        self._cache = f"{root.rstrip('/')}/cache"
+        self._root = root.rstrip("/")
         self._agent = package.contents(agent)
         self._digest = package.digest_of(self._agent)
         self._lock = threading.Lock()  # one thread connects, others wait for it
         self._connection: Connection | None = None
-        self._is_prepared = False
+        self._login: Login | None = None
 
     def __repr__(self) -> str:
         return f"<SshLink {self._host.name} {place_of(self._host)}>"
@@ -64,16 +65,18 @@ class SshLink:
         self, op: str, request: bytes, *, timeout_s: float, on_event: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
         """See `release.hosts.link.Link`."""
-        connection = self._ready()
+        connection, login = self._ready()
         reader = AnswerReader(self._host.name, on_event)
-        argv = command_of(self._host.python, self._remote_agent, op)
-        code = self._run(connection, argv, reader, request=request, timeout_s=timeout_s)
-        return reader.finish(code, timeout_s=timeout_s)
+        argv = command_of(self._host.python, f"{login.place}/{self._agent_name}", op)
+        code = self._run(connection, argv, reader, request=request, timeout_s=timeout_s, before=login.before)
+        return reader.finish(code, timeout_s=timeout_s) | (
+            {"by_sudo": login.why_sudo} if login.before else {}
+        )
 
     def put(self, source: Path, *, sha256: str, timeout_s: float) -> str:
         """See `release.hosts.link.Link`."""
-        connection = self._ready()
-        target = f"{self._cache}/{source.name}"
+        connection, login = self._ready()
+        target = f"{login.place}/{source.name}"
         self._put(connection, source, target, sha256=sha256, timeout_s=timeout_s)
         return target
 
@@ -85,26 +88,28 @@ class SshLink:
     # --- connection ------------------------------------------------------------------------
 
     @property
-    def _remote_agent(self) -> str:
-        return f"{self._cache}/agent-{self._digest}"
+    def _agent_name(self) -> str:
+        return f"agent-{self._digest}"
 
-    def _ready(self) -> Connection:
-        """Return a connection to a host that has the agent."""
+    def _ready(self) -> tuple[Connection, Login]:
+        """Return a connection to a host that has the agent, and what the login may do there."""
         with self._lock:
             if self._connection is not None and not self._connection.is_connected:
                 self._drop()
             if self._connection is None:
                 self._connection = connect(self._host, self._settings)
-            if not self._is_prepared:
-                self._place_agent(self._connection)
-                self._is_prepared = True
-            return self._connection
+            if self._login is None:
+                login = self._look(self._connection)
+                if login.digest != self._digest:
+                    self._place_agent(self._connection, f"{login.place}/{self._agent_name}")
+                self._login = login
+            return self._connection, self._login
 
     def _drop(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(Exception):  # it is gone either way
                 self._connection.close()
-        self._connection, self._is_prepared = None, False
+        self._connection, self._login = None, None
 
     # --- commands --------------------------------------------------------------------------
 
@@ -116,9 +121,13 @@ class SshLink:
         *,
         request: bytes = b"",
         timeout_s: float,
+        before: Sequence[str] = (),
     ) -> int:
-        """Run one command under timeout(1), feed *reader*, return the exit code."""
-        command = shlex.join(["timeout", "-k", str(KILL_AFTER_S), str(math.ceil(timeout_s)), *argv])
+        """Run one command under timeout(1), feed *reader*, return the exit code.
+
+        What goes *before* it is sudo: a login could not end what root runs, root can.
+        """
+        command = shlex.join([*before, "timeout", "-k", str(KILL_AFTER_S), str(math.ceil(timeout_s)), *argv])
         until = time.monotonic() + timeout_s + SLACK_S
         transport = connection.transport
         try:
@@ -149,29 +158,35 @@ class SshLink:
             kind="lost",
         )
 
-    def _place_agent(self, connection: Connection) -> None:
-        """Bring the agent over unless it is there: the same bytes, and nothing else in its folder."""
-        folder = shlex.quote(self._remote_agent)
-        there = f"cd {folder} 2>/dev/null && LC_ALL=C && export LC_ALL && sha256sum -- * 2>&1 | sha256sum"
-        if self._digest_there(connection, there) == self._digest:
-            return
+    def _look(self, connection: Connection) -> Login:
+        """Find out what the login may do, and whether the agent is there: these bytes, nothing else."""
+        said = _Lines()
+        argv = ["sh", "-c", LOOK, "sh", self._root, self._agent_name]
+        code = self._run(connection, argv, said, timeout_s=COMMAND_TIMEOUT_S)
+        if code:
+            kind = "rights" if code == NO_RIGHTS else "upload"
+            raise HostError(self._host.name, said.text.strip() or f"exit code {code}", kind=kind)
+        try:
+            return Login.read(said.text)
+        except ValueError as exc:
+            raise HostError(self._host.name, f"its shell does not answer: {exc}", kind="protocol") from exc
+
+    def _place_agent(self, connection: Connection, folder: str) -> None:
+        """Bring the agent over."""
         texts = {name: content.decode() for name, content in self._agent.items()}
         program = Path(package.__file__).read_text(encoding="utf-8")
-        argv = [self._host.python, "-I", "-c", program, self._remote_agent]
+        argv = [self._host.python, "-I", "-c", program, folder]
         said = _Lines()
         request = json.dumps(texts).encode()
         code = self._run(connection, argv, said, request=request, timeout_s=COMMAND_TIMEOUT_S)
         if code and code not in NOT_FOUND:  # without a Python the operation says what is missing
-            why = (said.text.splitlines() or [f"exit code {code}"])[-1]
-            raise HostError(self._host.name, f"cannot write {self._remote_agent}: {why}", kind="upload")
+            why = (said.text.strip().splitlines() or [f"exit code {code}"])[-1]
+            raise HostError(self._host.name, f"cannot write {folder}: {why}", kind="upload")
 
-    def _digest_there(self, connection: Connection, command: str) -> str:
-        """Make the host's cache folder; return the digest that a shell command prints, if any."""
+    def _digest_of(self, connection: Connection, path: str) -> str:
+        """Return the digest of a file on the host; nothing when it is not there."""
         said = _Lines()
-        shell = f"mkdir -p {shlex.quote(self._cache)} && {{ {command} || true; }}"
-        code = self._run(connection, ["sh", "-c", shell], said, timeout_s=COMMAND_TIMEOUT_S)
-        if code:
-            raise HostError(self._host.name, f"cannot make {self._cache}: {said.text or code}", kind="upload")
+        self._run(connection, ["sha256sum", "--", path], said, timeout_s=COMMAND_TIMEOUT_S)
         return said.text.split(" ")[0].lstrip("\\")
 
     def _put(
@@ -181,7 +196,7 @@ class SshLink:
         until = time.monotonic() + timeout_s
         if self._upload(connection, source, target, until=until, unless_there=True):
             return
-        if self._digest_there(connection, f"sha256sum {shlex.quote(target)} 2>/dev/null") != sha256:
+        if self._digest_of(connection, target) != sha256:
             self._upload(connection, source, target, until=until, unless_there=False)
 
     def _upload(
@@ -226,7 +241,7 @@ class _Lines(AnswerReader):
         self.text = ""
 
     def feed(self, piece: bytes) -> None:
-        self.text = (self.text + piece.decode(errors="replace")).strip()
+        self.text += piece.decode(errors="replace")
 
     feed_stderr = feed
 

@@ -54,6 +54,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("openssl", "openssl"),
         Requirement("procps", "sysctl"),
         Requirement("passwd", "useradd"),
+        Requirement("sudo", "sudo"),
     ),
     "bench": (
         Requirement("varnish", "varnishd"),

@@ -73,6 +73,8 @@ def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: b
                 display.say(f"{wanted.release} would be packed from this tree first")
                 plan = deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
                 return show_plan(plan, [], display)
+        for line in gates.by_sudo(states):
+            display.say(line)
         ready = _prepare(wanted, settings, fleet, states)
         plan = unpack_only(ready.plan) if is_unpack else ready.plan
         if wanted.is_dry:

@@ -52,6 +52,7 @@ def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> 
         digests=facts.get("digests") or {},
         yanked=facts.get("yanked") or {},
         state=str(status.get("state") or "") if status.get("ok") else "",
+        why_sudo=str(facts.get("by_sudo") or ""),
         listen=str(facts.get("listen") or ""),
         workers=len({row.get("slot") for row in status.get("workers") or [] if isinstance(row, dict)}),
         lock=_lock_text(facts.get("lock")),
@@ -143,6 +144,11 @@ def check(
                     "./inv prune frees old releases"
                 )
     return reasons
+
+
+def by_sudo(states: Mapping[str, HostState]) -> list[str]:
+    """Say on which hosts everything is done as root by sudo, and why."""
+    return [f"{name}: by sudo, since {state.why_sudo}" for name, state in states.items() if state.why_sudo]
 
 
 def check_options(states: Mapping[str, HostState], wanted: Wanted) -> list[str]:

@@ -43,6 +43,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     digests: dict[str, str] = {}  #: SHA-256 of the artefact that each of them was made of
     yanked: dict[str, str] = {}  #: why versions that are unpacked there were yanked
     state: str = ""  #: of the supervisor: serving, reloading, baking, stopping; empty when none runs
+    why_sudo: str = ""  #: why everything is done there as root by sudo; empty: it is not
     listen: str = ""  #: ``engine.listen`` of its configuration; empty when there is none
     workers: int = 0  #: processes that run; 0 when nothing runs
     lock: str = ""  #: who holds it and why; empty when nobody does

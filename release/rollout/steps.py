@@ -149,6 +149,7 @@ class HostSteps:
     def _unpack(self, names: Iterable[str]) -> dict[str, Outcome]:
         """Bring the artefact over, then unpack it. A host that did not get it is not asked to unpack."""
         put = self._fleet.put({name: self._cargo.files[name] for name in names})
+        here = {host.name for host in self._fleet.hosts if host.is_local}
         supplied = [name for name, outcome in put.items() if outcome.ok]
 
         def request(name: str) -> dict[str, Any]:
@@ -161,6 +162,7 @@ class HostSteps:
                 "envelope": msgspec.to_builtins(self._cargo.envelope),  # base64
                 "trusted_keys": self._cargo.trusted_keys,
                 "min_free_bytes": self._settings.min_free_bytes,
+                "brought": name not in here,
                 **self._of_run(),
             }
 

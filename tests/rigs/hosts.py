@@ -39,7 +39,7 @@ _SSHD_CONFIG = """\
 Port 22
 ListenAddress {address}
 HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/authorized_keys
+AuthorizedKeysFile {keys}
 PidFile none
 UsePAM no
 PasswordAuthentication no
@@ -55,7 +55,28 @@ mount -t tmpfs tmpfs /run
 mkdir /run/sshd
 [ ! -e ~/.bashrc ] || mount --bind /dev/null ~/.bashrc
 mount {srv} /srv
+{login}
 exec {sshd} -D -e -f {folder}/sshd_config
+"""
+
+
+#: An account that is not root's, with a home of its own, and with sudo where sudo is.
+_LOGIN = """\
+mkdir /run/etc
+cp {folder}/authorized_keys /run/authorized_keys
+cp -p /etc/passwd /etc/group /etc/shadow /run/etc
+echo "127.0.1.1 $(hostname)" >/run/etc/hosts
+echo '{name}:x:61234:61234::/run/home:/bin/sh' >>/run/etc/passwd
+echo '{name}:x:61234:' >>/run/etc/group
+echo '{name}:*:19000:0:99999:7:::' >>/run/etc/shadow
+for file in passwd group shadow hosts; do mount --bind /run/etc/$file /etc/$file; done
+mkdir /run/home
+chown 61234:61234 /run/home
+if [ -d /etc/sudoers.d ]; then
+    mount -t tmpfs -o mode=0755 tmpfs /etc/sudoers.d
+    echo '{name} ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/login
+    chmod 0440 /etc/sudoers.d/login
+fi
 """
 
 
@@ -117,7 +138,7 @@ class Host:
         )
         (self.folder / "authorized_keys").write_bytes(self._rig.public_key.read_bytes())
         (self.folder / "sshd_config").write_text(
-            _SSHD_CONFIG.format(address=self.address, folder=self.folder)
+            _SSHD_CONFIG.format(address=self.address, folder=self.folder, keys=self._keys)
         )
         controller = self._rig.namespace
         run("ip", "netns", "add", self.namespace)
@@ -131,7 +152,8 @@ class Host:
     def start(self) -> None:
         """Boot it; returns when sshd answers."""
         srv = f"-t tmpfs -o size={self._srv_bytes} tmpfs" if self._srv_bytes else f"--bind {self.srv}"
-        script = _BOOT.format(name=self.name, srv=srv, sshd=SSHD, folder=self.folder)
+        login = _LOGIN.format(name=self._rig.login, folder=self.folder) if self._rig.login != "root" else ""
+        script = _BOOT.format(name=self.name, srv=srv, sshd=SSHD, folder=self.folder, login=login)
         with (self.folder / "console.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, "unshare", "-m", "-u", "-p", "--fork", "--kill-child",
@@ -139,6 +161,11 @@ class Host:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
             )  # fmt: skip
         wait_until(self._answers, what=f"{self.name} starting", timeout_s=START_TIMEOUT_S)
+
+    @property
+    def _keys(self) -> str:
+        """Who may log in; another account than root's cannot read the rig's folder."""
+        return f"{self.folder}/authorized_keys" if self._rig.login == "root" else "/run/authorized_keys"
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -202,10 +229,12 @@ class Hosts:
         folder: for keys, logs and the hosts' ``/srv``.
         count: hosts; they are called ``h1``, ``h2`` …
         srv_bytes: size of each ``/srv``; 0: a folder of this machine.
+        login: user that the controller logs in as.
     """
 
-    def __init__(self, folder: Path, count: int = 3, *, srv_bytes: int = 0) -> None:
+    def __init__(self, folder: Path, count: int = 3, *, srv_bytes: int = 0, login: str = "root") -> None:
         self.folder = folder
+        self.login = login
         self.prefix = f"p{os.getpid()}x{next(_numbers)}"  # with "h99" it fits the 15 bytes of a link's name
         self.namespace = f"{self.prefix}c"
         self.key = folder / "key"
@@ -263,7 +292,7 @@ class Hosts:
         """Write and return the inventory of these hosts."""
         path = self.folder / "hosts.toml"
         tables = [
-            f'[[hosts]]\nname = "{host.name}"\naddress = "{host.address}"\nuser = "root"\n'
+            f'[[hosts]]\nname = "{host.name}"\naddress = "{host.address}"\nuser = "{self.login}"\n'
             for host in self.hosts
         ]
         path.write_text("\n".join(tables))

@@ -67,7 +67,7 @@ def prepare(wanted: Wanted, settings: Settings, state: HostState, display: Displ
     if wanted.repository or (wanted.release and _has(settings, wanted.release, state)):
         return Source(wanted=wanted, settings=settings)
     tree = version.determine(source_of(settings), release=wanted.release or None, allow_dirty=True)
-    _refuse_yanked(settings, tree.version)
+    refuse_yanked(settings, tree.version)
     chosen = msgspec.structs.replace(wanted, release=tree.version)
     folder = source_of(settings) / "dist" / "local"
     if wanted.is_dry and not _key_in(folder).exists():
@@ -176,7 +176,7 @@ def _has(settings: Settings, release: str, state: HostState) -> bool:
         return False
 
 
-def _refuse_yanked(settings: Settings, wanted: str) -> None:
+def refuse_yanked(settings: Settings, wanted: str) -> None:
     """Refuse to pack a version that the configured repository calls yanked.
 
     Raises:

@@ -16,6 +16,7 @@ from release.repository.index import Index
 from release.repository.repository import Repository, open_repository
 from release.repository.signed import INDEX
 from release.repository.transports.folder import FolderTransport
+from release.rollout import localhost
 from release.settings import Settings
 from tests.fakes import artefacts
 from tests.rigs.sftpd import Sshd
@@ -207,6 +208,22 @@ def test_an_old_index_that_was_put_back_is_refused(folder: Path, chosen: Setting
     with pytest.raises(RepositoryError, match=r"is an old one"):
         repository.publish(artefacts.make(tmp_path, "1.2"))
     assert versions(reader(folder, chosen, tmp_path).index()) == ["1.0"], "who has not seen more cannot tell"
+    other_address = tmp_path / "link"
+    other_address.symlink_to(folder)
+    with pytest.raises(RepositoryError, match=r"is an old one"):
+        Repository(FolderTransport(other_address), chosen).index()
+
+
+def test_a_yanked_version_is_not_packed_anew_for_this_machine(chosen: Settings, tmp_path: Path) -> None:
+    """It was refused with ``--release``, and deployed to ``local`` without."""
+    localhost.refuse_yanked(chosen, "1.0")
+    with open_repository("", chosen) as repository:
+        repository.publish(artefacts.make(tmp_path, "1.0"))
+        localhost.refuse_yanked(chosen, "1.0")
+        repository.yank("1.0", "loses callbacks")
+    with pytest.raises(RepositoryError, match="was yanked: loses callbacks; take a new version"):
+        localhost.refuse_yanked(chosen, "1.0")
+    localhost.refuse_yanked(chosen, "1.1")
 
 
 def test_an_index_expires_and_is_renewed(folder: Path, chosen: Settings, tmp_path: Path) -> None:

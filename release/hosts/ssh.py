@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from release.settings import Settings
 
 POLL_S: Final = 0.2
+SESSION_PAUSE_S: Final = 0.05
 COMMAND_TIMEOUT_S: Final = 20.0  #: for the small commands around an operation
 
 
@@ -131,9 +132,7 @@ class SshLink:
         until = time.monotonic() + timeout_s + SLACK_S
         transport = connection.transport
         try:
-            with contextlib.closing(
-                transport.open_session(timeout=self._settings.connect_timeout_s)
-            ) as channel:
+            with contextlib.closing(self._session(transport)) as channel:
                 channel.settimeout(POLL_S)
                 channel.exec_command(command)
                 _send(channel, request, until)
@@ -150,6 +149,21 @@ class SshLink:
         if code == -1 and reader.answer is None:  # closed without an exit status
             raise self._lost()
         return code
+
+    def _session(self, transport: paramiko.Transport) -> paramiko.Channel:
+        """Open a session; where the host allows no more of them, wait until one has ended.
+
+        A host with ``MaxSessions 1`` still counts the one that has just been closed here.
+        """
+        timeout_s = self._settings.connect_timeout_s
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                return transport.open_session(timeout=timeout_s)
+            except paramiko.ChannelException:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(SESSION_PAUSE_S)
 
     def _lost(self) -> HostError:
         return HostError(
@@ -213,7 +227,9 @@ class SshLink:
 
         temporary = f"{target}.{uuid.uuid4().hex[:8]}.part"
         try:
-            with contextlib.closing(paramiko.SFTPClient.from_transport(connection.transport)) as sftp:
+            with contextlib.closing(self._session(connection.transport)) as channel:
+                channel.invoke_subsystem("sftp")
+                sftp = paramiko.SFTPClient(channel)
                 sftp.get_channel().settimeout(self._settings.connect_timeout_s)
                 if unless_there and _has_size(sftp, target, source.stat().st_size):
                     return False

@@ -47,6 +47,7 @@ StrictModes no
 PermitRootLogin yes
 Subsystem sftp internal-sftp
 MaxStartups 64:30:128
+LogLevel VERBOSE
 """
 _BOOT = """\
 hostname {name}

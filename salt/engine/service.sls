@@ -5,7 +5,8 @@
 # A host that systemd does not run gets the files only; there `reload` starts the supervisor itself.
 {%- from "engine/map.jinja" import engine, shared, data_dir, listen, settings, is_booted, other_root with context %}
 {%- if other_root %}
-{{- raise("%s/purgeline.service runs the installation in %s; there is one unit on a host: clean that one first, with root %s and engine.clean" % (engine.unit.dir, other_root, other_root)) }}
+{{- raise(("%s/purgeline.service runs the installation in %s; there is one unit on a host: apply engine.clean with "
+           ~ "that root first") % (engine.unit.dir, other_root)) }}
 {%- endif %}
 {%- set units = ["purgeline.service"] + (["purgeline.socket"] if engine.unit.socket else []) %}
 

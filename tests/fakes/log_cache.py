@@ -151,7 +151,11 @@ class _Connection(asyncio.Protocol):
         if not heads:
             return
         if self._cache.delay_s:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._cache.delay_s, self._transport.write, ANSWER * len(heads))
+            asyncio.get_running_loop().call_later(self._cache.delay_s, self._answer, len(heads))
         else:
-            self._transport.write(ANSWER * len(heads))
+            self._answer(len(heads))
+
+    def _answer(self, count: int) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.write(ANSWER * count)

@@ -26,6 +26,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_name_of(folder: Path) -> None:
+    """Make the name of *folder* last over a power cut, and the names of the folders that it is in.
+
+    A folder that this user may not read was not made by this user, and is left out.
+    """
+    device = folder.stat().st_dev
+    for above in folder.resolve().parents:
+        if above.stat().st_dev != device:
+            return
+        with contextlib.suppress(PermissionError):
+            sync_folder(above)
+
+
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace a file by rename."""
     draft = path.with_name(f".{path.name}.new-{os.getpid()}")

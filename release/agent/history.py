@@ -9,6 +9,7 @@ import os
 import time
 
 from .answers import explain, tell
+from .files import sync_folder
 from .redact import redact
 
 TYPE_CHECKING = False  # see `answers`
@@ -34,6 +35,8 @@ def append(host: Host, /, **entry: object) -> None:
             while line:
                 line = line[os.write(descriptor, line) :]
             os.fsync(descriptor)
+            if not size:
+                sync_folder(host.root)
         except OSError:
             os.ftruncate(descriptor, size)
             raise

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from release.agent.files import sync_folder, sync_name_of
 from release.agent.redact import redact
 from release.errors import ReleaseError
 
@@ -141,6 +142,8 @@ class Journal:
                     line = b"\n" + line  # a killed run's half a line stays by itself
                 file.write(line)
                 os.fsync(descriptor)
+            if not size:
+                self._sync()
         except OSError as exc:
             raise ReleaseError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
@@ -177,8 +180,15 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            sync_folder(self._runs)
+            self._sync()
         except OSError as exc:
             raise ReleaseError(f"{path}: cannot be written: {exc.strerror}") from exc
+
+    def _sync(self) -> None:
+        """Have the names of the folder, and its own, outlive a power cut."""
+        sync_folder(self._folder)
+        sync_name_of(self._folder)
 
     def end(self, deploy_id: str) -> None:
         """Note that a run holds nothing any more."""

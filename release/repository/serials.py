@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from release.agent.files import sync_folder, sync_name_of
 from release.errors import RepositoryError
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class SerialMemory:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(self._folder)
+        sync_name_of(self._folder)
 
 
 def _plain(url: str) -> str:

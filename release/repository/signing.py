@@ -24,6 +24,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from release.agent.files import sync_folder, sync_name_of
 from release.errors import RepositoryError, SettingsError
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def new_key(path: Path) -> str:
             file.write(pem)
             file.flush()
             os.fsync(file.fileno())
+        sync_folder(path.parent)
+        sync_name_of(path.parent)
     except FileExistsError:
         raise SettingsError(
             f"{path} is there already; move it away first, or name another key_file"

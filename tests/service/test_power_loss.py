@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rigs.engine_process import ROOT
 from tests.rigs.forgetful_disk import ForgetfulDisk, Left
 from tests.rigs.power_loss import Plan, Run
 from tests.rigs.syscalls import Call, FileCalls, has_ended, has_strace, traced
@@ -54,6 +55,53 @@ def test_a_redis_that_syncs_once_a_second_loses_no_more_than_two_and_the_engine_
     assert report.bad_cuts, str(report)
     assert report.oldest_missing_s < 3, str(report)
     assert "appendfsync everysec" in run.log
+
+
+_KEPT = {
+    "a host's history": (
+        "from types import SimpleNamespace; from release.agent import history; "
+        "history.append(SimpleNamespace(root=folder), action='unpack')"
+    ),
+    "the history here": (
+        "from release.hosts.journal import Journal; Journal(folder / 'state').append(action='unpack')"
+    ),
+    "a run under way": (
+        "from release.hosts.journal import Journal, Run; "
+        "Journal(folder / 'state').begin(Run(deploy_id='1', token='t', action='deploy', version='1.0', "
+        "root='/srv', hosts=['a'], who='me', where='here', at=1.0))"
+    ),
+    "a key": "from release.repository.signing import new_key; new_key(folder / 'keys/key.pem')",
+    "an artefact": (
+        "import io; from release.repository.transports.folder import FolderTransport as Folder; "
+        "to = Folder(folder / 'repository'); to.commit(to.stage(io.BytesIO(b'content')), 'index.json')"
+    ),
+    "the serial of an index": (
+        "from release.repository.serials import SerialMemory; "
+        "SerialMemory(folder / 'state', 'http://repository.example').remember(7, 'id')"
+    ),
+}
+
+
+@pytest.mark.parametrize("program", _KEPT.values(), ids=_KEPT.keys())
+def test_what_the_pipeline_has_written_down_outlives_a_power_cut(tmp_path: Path, program: str) -> None:
+    folder, log = tmp_path / "disk", tmp_path / "calls"
+    folder.mkdir()
+    text = f"import pathlib; folder = pathlib.Path({str(folder)!r}); {program}"
+    subprocess.run([*traced(log), sys.executable, "-c", text], check=True, cwd=ROOT)
+    wait_until(partial(has_ended, log), what="the log being written")
+    disk = ForgetfulDisk(folder)
+    for call in FileCalls(log, folder):
+        disk.apply(call)
+    disk.restore(tmp_path / "left", Left.NOTHING, random.Random(0))
+    assert _files(tmp_path / "left") == _files(folder) != {}
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
 
 
 class _Disk:

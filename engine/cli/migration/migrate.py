@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.base.durable import sync_folder
 from engine.cli.migration.side import PAGE, facts_of, settled_state
 from engine.errors import StoreError
 from engine.tasks.records import Batch, Callback, Parked
@@ -124,6 +125,7 @@ def _begin(source: Side, target: Side, folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+        sync_folder(path.parent)
     except (OSError, msgspec.DecodeError) as exc:
         raise StoreError(f"{path}: cannot be read or written: {exc}") from exc
 

@@ -8,6 +8,7 @@ import os
 import secrets
 from typing import IO, TYPE_CHECKING
 
+from release.agent.files import sync_folder, sync_name_of
 from release.errors import RepositoryError
 from release.repository.transports.transport import CHUNK_BYTES, TEMPORARY, Stat
 
@@ -100,11 +101,9 @@ class FolderTransport:
         """There is nothing to close."""
 
     def _sync(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Have a new name, and that of the folder, outlive a power cut."""
+        sync_folder(self.folder)
+        sync_name_of(self.folder)
 
     @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[None]:

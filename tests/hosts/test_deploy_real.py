@@ -117,7 +117,9 @@ def site(
     folder = tmp_path_factory.mktemp("real")
     with Hosts(folder / "rig", 3) as rig, contextlib.ExitStack() as stack:
         made = Site(rig, folder, python=quick_python)
-        made.settings = msgspec.structs.replace(made.settings, reload_timeout_s=20)  # busy cores
+        made.settings = msgspec.structs.replace(  # busy cores
+            made.settings, reload_timeout_s=20, step_timeout_s=90
+        )
         artefacts.share_wheels(Path(made.settings.cache_dir), fetched_wheels)
         for host in rig.hosts:
             stack.enter_context(real_site.varnish_on(host))

@@ -13,7 +13,7 @@ from engine.tasks.task import Share, Task
 from engine.tasks.words import BLOCKED, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from engine.tasks.records import ParkedRow
     from engine.tasks.task import NodeRef
@@ -59,11 +59,17 @@ def send_below(share: Share, indexes: Sequence[int]) -> None:
             send_below(child, waiting)
 
 
-def send_rows_early(node: NodeRef, rows: Iterable[ParkedRow]) -> None:
-    """Purge what *rows* of *node* ask for now; each once, and no prefetch."""
+def send_rows_early(node: NodeRef, rows: Iterable[ParkedRow], *, cannot: Callable[[int, str], bool]) -> None:
+    """Purge what *rows* of *node* ask for now; each once, and no prefetch.
+
+    Args:
+        node: whose rows these are.
+        rows: that wait for parents.
+        cannot: tells of operation and target that the node, which may be another cache by now, cannot do it.
+    """
     wanted: dict[int, dict[str, None]] = {}
     for row in rows:
-        if row.operation != Operation.PREFETCH:
+        if row.operation != Operation.PREFETCH and not cannot(row.operation, row.target):
             wanted.setdefault(row.operation, {})[row.target] = None
     for operation, targets in wanted.items():
         send_early(node, Operation(operation), list(targets), "early")

@@ -8,8 +8,7 @@
 A node counts as ready when none of its other rows is left. New subtasks go out beside the delivery, and wait
 in memory behind the last chunk; if they joined the queue, a busy engine would never catch up.
 
-With a shared store one engine at a time delivers a node's queue (`Claims`); the others wait until it is
-empty.
+With a shared store one engine at a time delivers a node's queue (`Claims`), while the others wait.
 """
 
 from __future__ import annotations
@@ -264,7 +263,8 @@ class Redelivery:
     async def _send_early(self, node: Node) -> None:
         """Purge what waits for parents: when it was parked it was not, if the node was away, too."""
         for saver in self._savers.savers:
-            send_rows_early(node, await self._reader.read(saver.store.behind_parked, node.name, _EARLY_ROWS))
+            rows = await self._reader.read(saver.store.behind_parked, node.name, _EARLY_ROWS)
+            send_rows_early(node, rows, cannot=node.postponed.cannot)
 
     async def _deliver_turn(self, node: Node) -> bool:
         """Deliver a chunk, unless another engine does; return whether to go on."""

@@ -200,6 +200,22 @@ def test_what_another_cache_cannot_do_waits_until_the_node_can(tmp_path: Path, s
         node.stop()
 
 
+def test_below_a_parent_that_is_away_another_cache_is_sent_nothing_that_it_cannot_do(tmp_path: Path) -> None:
+    parent, edge = away(), away()
+    layers = layer_tables("parent", "edge") + fake_table(parent.url, name="parent-1", layer="parent")
+    with engine_of("restart", tmp_path, layers + fake_table(edge.url, name="edge-1"), due_s=0.1) as engine:
+        key = engine.submit([{"host": "img.example.com", "key": "product-7"}], kind="key")
+        ids = [key, engine.submit([f"{FAR}/a/"], kind="prefix"), engine.submit([f"{FAR}/b"])]
+        for task_id in ids:
+            engine.wait_for(task_id, "partial")
+        change(engine, layers + fake_table(edge.url, name="edge-1", driver="squid"))
+        edge.start()
+        wait_until(lambda: f"{FAR}/b" in edge.urls, what="the purge that is sent early")
+        assert edge.urls == [f"{FAR}/b"]
+        edge.stop()
+        assert "Traceback" not in engine.log()
+
+
 @pytest.mark.redis
 def test_an_engine_with_another_configuration_takes_over_what_it_does_not_know(tmp_path: Path) -> None:
     """What was on the wire, and what waits: for a node that it has not, and for one that is a Squid there."""

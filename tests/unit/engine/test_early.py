@@ -26,12 +26,14 @@ def test_nobody_waits_for_the_answers() -> None:
     owner.postponed(early, [0])
 
 
-def test_of_rows_each_target_is_purged_once_and_nothing_is_prefetched() -> None:
+def test_of_rows_each_target_that_the_node_can_do_is_purged_once_and_nothing_is_prefetched() -> None:
     node = NotingNode()
     asked = [(PURGE, "http://a/1"), (PREFIX, "http://a/"), (PURGE, "http://a/1"), (PREFETCH, "http://a/1")]
+    asked += [(Operation.PURGE_KEY, "a/x")]
     send_rows_early(
         node,
         [ParkedRow(n, n, "edge-1", int(op), target, "t", "p", 1.0) for n, (op, target) in enumerate(asked)],
+        cannot=lambda operation, _: operation == Operation.PURGE_KEY,
     )
     assert [(share.operation, share.task.targets) for share, _ in node.backlog] == [
         (PURGE, ["http://a/1"]),

@@ -77,7 +77,21 @@ class QueueClaims:
             await self._threads.call(self._members.unlock, node)
 
     async def _lock(self, node: str) -> bool:
-        return await self._threads.call(self._members.lock, node, self._membership.is_nobody)
+        """Claim a node's queue, or keep it; an engine that is known to be gone has it no more.
+
+        One that has joined since the last beat is not known yet, nor is any after this process was stopped
+        for a while: it is looked for before its claim is taken.
+        """
+        lock = self._members.lock
+        holder = await self._threads.call(lock, node)
+        if holder and self._membership.is_nobody(holder):
+            try:
+                await self._membership.beat()
+            except StoreError:  # the table of engines is away: nobody can tell, and the claim runs out
+                return False
+            if self._membership.is_nobody(holder):
+                holder = await self._threads.call(lock, node, holder)
+        return not holder
 
     async def give_back_all(self) -> None:
         """Let others have every queue."""

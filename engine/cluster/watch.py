@@ -45,8 +45,9 @@ class Watch:
         async with self._looking:
             if self._membership.is_draining:
                 return  # what is unfinished goes to others soon
-            await self._membership.beat()
-            self._pending = await self._threads.call(self._members.pending)
+            pending = await self._threads.call(self._members.pending)
+            await self._membership.beat()  # after that: who has entries had joined before
+            self._pending = pending
             await self._take_share()
             for member in self._membership.view.members:
                 if self._membership.is_gone(member) and not self._pending.get(member.consumer):

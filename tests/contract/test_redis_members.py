@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
@@ -9,6 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.base.clock import SteadyClock
+from engine.cluster.claims import QueueClaims
+from engine.cluster.membership import Membership
+from engine.cluster.threads import Threads
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
 from engine.store.redis.members import About, Members, Taken
@@ -23,6 +28,7 @@ pytestmark = pytest.mark.redis
 
 _numbers = itertools.count()
 REGIONS = 4
+TTL_S = 0.3
 
 
 @pytest.fixture(scope="module", params=[RedisServer, RedisCluster])
@@ -40,7 +46,7 @@ def join(url: str) -> Iterator[Callable[[str], Members]]:
     def one(name: str) -> Members:
         store = redis_store(url, name, region_count=REGIONS, prefix=prefix)
         store.open()
-        made.append(Members(store, 0.3))
+        made.append(Members(store, TTL_S))
         return made[-1]
 
     yield one
@@ -241,20 +247,45 @@ def test_an_id_that_is_used_again_meanwhile_is_not_forgotten(
 
 def test_one_delivers_a_nodes_queue_at_a_time(join: Callable[[str], Members]) -> None:
     one, other = join("one"), join("other")
-    gone: set[str] = set()
-    is_gone = gone.__contains__
-    assert one.lock("n", is_gone)
-    assert not other.lock("n", is_gone)
-    assert other.lock("m", is_gone)
-    assert one.lock("n", is_gone)
+    assert one.lock("n") == ""
+    assert other.lock("n") == "one"
+    assert other.lock("m") == ""
+    assert one.lock("n") == ""
     other.unlock("n")
-    assert not other.lock("n", is_gone)
-    gone.add("one")
-    assert other.lock("n", is_gone), "from one that is gone, however long its claim lasts"
-    gone.clear()
-    assert not one.lock("n", is_gone)
+    assert other.lock("n") == "one"
+    assert other.lock("n", "one") == "", "from one that is gone, however long its claim lasts"
+    assert one.lock("n") == "other"
     other.unlock("n")
-    assert one.lock("n", is_gone)
+    assert one.lock("n") == ""
+
+
+async def test_a_claim_of_an_engine_that_has_just_joined_is_not_taken(join: Callable[[str], Members]) -> None:
+    def engine(name: str) -> tuple[Membership, QueueClaims]:
+        members, threads = join(name), Threads()
+        membership = Membership(
+            members,
+            threads,
+            About(name=name),
+            clock=SteadyClock(),
+            ttl_s=TTL_S,
+            is_draining=lambda: False,
+            kept=lambda: (0, {}),
+        )
+        return membership, QueueClaims(members, threads, membership)
+
+    (first, its_claims), (second, claims) = engine("first"), engine("second")
+    await first.join()
+    while not first.is_steady:
+        await asyncio.sleep(TTL_S / 10)
+        await first.beat()
+    await second.join()  # the first has not beaten since
+    assert await claims.take("n")
+    assert not await its_claims.take("n")
+    await claims.keep_all()
+    assert await claims.take("n")
+    await second.leave()
+    await first.beat()
+    assert await its_claims.take("n"), "of one that has left it is"
 
 
 def test_what_one_server_cannot_write_is_left_and_the_rest_is_written(

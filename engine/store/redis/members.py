@@ -24,7 +24,7 @@ from engine.tasks.records import Committed
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted, Callback
@@ -259,15 +259,12 @@ class Members:
 
     # Delivery of delay queues
 
-    def lock(self, node: str, is_gone: Callable[[str], bool]) -> bool:
-        """Claim a node's queue, or keep it; who is gone has it no more."""
-        holder = self._lock(node)
-        if holder and is_gone(holder):
-            holder = self._lock(node, holder)
-        return not holder
+    def lock(self, node: str, of: str = "") -> str:
+        """Claim a node's queue, or keep it, also when it is *of* another engine.
 
-    def _lock(self, node: str, of: str = "") -> str:
-        """Claim a node's queue, also when it is *of* another engine; return whose it is, empty for ours."""
+        Returns:
+            The consumer whose it stays; empty when it is this one's.
+        """
         command = LOCK.call([self._keys.lock(node)], [self.store.consumer, _CLAIM_MS, of])
         return str(self._link.one(*command, is_write=True).decode())
 

@@ -21,11 +21,11 @@ class Locks:
         self.store = SimpleNamespace(link=SimpleNamespace(has_parts=True))
         self.on_lock: Any = lambda: None
 
-    def lock(self, node: str, is_gone: Any) -> bool:
-        if node in self.others:
-            return False
+    def lock(self, node: str, of: str = "") -> str:
+        if node in self.others and of != "other":
+            return "other"
         self.ours.add(node)
-        return True
+        return ""
 
     def unlock(self, node: str) -> None:
         self.ours.discard(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import subprocess
 import sys
 import time
@@ -86,3 +87,24 @@ def test_a_wall_clock_that_is_set_forward_makes_no_node_gone_for_longer(
     with contextlib.closing(SqliteStore(path)) as store:
         store.open()
         assert 7200 <= store.last_seen()["old"].ago_s < 7260, "no engine ran: there is no other clock"
+
+
+def test_a_file_of_a_version_before_that_is_being_written_says_so_and_opens_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a reload the version before writes to it."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **more: connect(path, **{**more, "timeout": 0.01}))
+    path = tmp_path / "tasks-0.db"
+    file = DatabaseFile(path, has_peers=True)
+    file.open(is_in_use=False)
+    file.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.executescript("DROP INDEX parked_parted; ALTER TABLE parked DROP COLUMN is_parted")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="database is locked"):
+            file.open(is_in_use=True)
+        other.execute("ROLLBACK")
+        file.open(is_in_use=True)
+        assert file.query("SELECT is_parted FROM parked") == []
+    file.close()

@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at R
     is_gone INTEGER NOT NULL);
 """
 _SINCE: Final = "ALTER TABLE parked ADD COLUMN is_parted INTEGER"  # files of versions before have none
+_HAS_PARTED: Final = "SELECT 1 FROM pragma_table_info('parked') WHERE name = 'is_parted'"
 _PARTED: Final = """
 CREATE INDEX IF NOT EXISTS parked_parted ON parked(node, parked_at) WHERE is_parted;
 """
@@ -92,8 +93,11 @@ class DatabaseFile:
                 self._check()
             self.writer = self.connect()
             self.writer.executescript(_SCHEMA)
-            with contextlib.suppress(sqlite3.OperationalError):  # it is there
+            try:
                 self.writer.execute(_SINCE)
+            except sqlite3.OperationalError:
+                if not self.writer.execute(_HAS_PARTED).fetchone():
+                    raise
             self.writer.executescript(_PARTED)
             self._check_format(self.writer)
         except sqlite3.DatabaseError as exc:

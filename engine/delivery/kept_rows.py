@@ -6,6 +6,7 @@ on no engine of that store.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.nodes.health import NodeState
@@ -23,24 +24,41 @@ def _nothing() -> None:
     pass
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What one task keeps for one node."""
+
+    count: int  # when it began to
+    rows: list[Parked]
+
+
 class KeptRows:
-    """Knows the tasks that keep rows, by node, in the order in which they began to."""
+    """Knows the purges that wait for their node alone, by node and task, in the order in which tasks began.
+
+    Other engines are told of the oldest with each beat, so rows that wait for parents are not looked through:
+    those of 20,000 tasks for ten nodes took 0.15 s of the loop.
+    """
 
     def __init__(self) -> None:
         self.elsewhere: Callable[[Node], Awaitable[bool]] | None = None  #: asks other engines for theirs
         self.on_first: Callable[[], None] = _nothing  #: told when a node has some for the first time
         self.count = 0  #: so often did a task begin to keep rows of a node
-        self._tasks: dict[str, dict[Task, int]] = {}  # with the count when it began
+        self._tasks: dict[str, dict[Task, _Kept]] = {}
 
-    def keep(self, name: str, task: Task) -> None:
-        """A task keeps rows of a node."""
+    def keep(self, name: str, task: Task, rows: list[Parked]) -> None:
+        """A task keeps rows of a node, all of one operation, which wait for the same parents."""
+        if not rows or rows[0].after or rows[0].operation == Operation.PREFETCH:
+            return
         tasks = self._tasks.get(name)
         if tasks is None:
             tasks = self._tasks[name] = {}
             self.on_first()
-        if task not in tasks:
+        kept = tasks.get(task)
+        if kept is None:
             self.count += 1
-            tasks[task] = self.count
+            tasks[task] = _Kept(self.count, rows)
+        else:
+            kept.rows += rows
 
     def let_go(self, task: Task) -> None:
         """A task's rows are in the store by now, or are another engine's, or it was cancelled."""
@@ -77,17 +95,13 @@ class KeptRows:
 
     def _oldest(self, name: str, node: Node | None) -> int:
         """Return the count of the first task with a row that the node could be sent; 0: there is none."""
-        for task, count in self._tasks.get(name, {}).items():
-            if any(row.node == name and _may_be_sent(node, row) for row in task.parked or ()):
-                return count
+        for kept in self._tasks.get(name, {}).values():
+            if node is None or any(_may_be_sent(node, row) for row in kept.rows):
+                return kept.count
         return 0
 
 
-def _may_be_sent(node: Node | None, row: Parked) -> bool:
-    if row.after or row.operation == Operation.PREFETCH:
-        return False
-    if node is None:
-        return True
+def _may_be_sent(node: Node, row: Parked) -> bool:
     postponed = node.postponed
     return not (
         postponed.is_waiting(row.operation, row.target) or postponed.holds.is_held(row.operation, row.target)

@@ -96,10 +96,9 @@ class Parking:
             self._rows.park(name, task.id, rows)
             return
         if task.parked is None:
-            task.parked = rows
-        else:
-            task.parked += rows
-        self._kept.keep(name, task)
+            task.parked = []
+        task.parked += rows
+        self._kept.keep(name, task, rows)
 
     def take_back(self, task: Task, counts: dict[str, int]) -> None:
         """Drop the rows of a task that is cancelled: node → how many there are."""

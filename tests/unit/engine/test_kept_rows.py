@@ -36,7 +36,7 @@ def kept(*rows: Parked) -> tuple[KeptRows, Any, Any]:
     task.parked = list(rows)
     keeper: Any = KeptRows()
     for row in rows:
-        keeper.keep(row.node, task)
+        keeper.keep(row.node, task, [row])
     return keeper, task, Node()
 
 
@@ -69,7 +69,7 @@ def test_others_are_told_of_the_oldest_task_that_keeps_rows_of_a_node_that_is_no
         task = Task.internal([], owner=None, task_id="t")
         task.parked = rows
         for one in rows:
-            keeper.keep(one.node, task)
+            keeper.keep(one.node, task, [one])
     node: Any = Node()
     assert news == ["first", "first"]
     assert (keeper.count, keeper.told({"edge-1": node})) == (4, {"edge-1": 2, "gone": 3})
@@ -90,3 +90,10 @@ def test_others_are_told_of_the_oldest_task_that_keeps_rows_of_a_node_that_is_no
 async def test_what_would_not_be_sent_does_not(other: Parked) -> None:
     keeper, _, node = kept(other)
     assert not await keeper.has_for(node)
+
+
+def test_rows_that_wait_for_more_than_their_node_are_not_looked_through_with_each_beat() -> None:
+    keeper, task, _ = kept(row(after="p"), row(operation=PREFETCH))
+    assert (keeper.count, keeper.told({})) == (0, {})
+    keeper.keep("edge-1", task, [row("http://b/")])
+    assert (keeper.count, keeper.told({})) == (1, {"edge-1": 1})

@@ -1,6 +1,6 @@
-"""Imports of a start without what it does not need, a third of their CPU time.
+"""Imports of a start without what it does not need, some 50 ms of CPU time.
 
-aiohttp reads the machine's CA certificates twice while it is imported, 0.1 s. With `quick_imports` its own
+aiohttp reads the machine's CA certificates twice while it is imported. With `quick_imports` its own
 contexts trust nobody, so whoever asks over https with its client hands in a context of `tls_context`.
 """
 

@@ -56,6 +56,7 @@ class Engine:
             dispatch=self.part("dispatch"),
             redelivery=self.part("redelivery", stop=None),
             gone=self.part("gone", refresh=None, stop=None),
+            touched=self.part("touched") if is_shared else None,
         )
         delivery.load.live = 3
         parts: Any = SimpleNamespace(
@@ -124,6 +125,8 @@ async def test_it_stops_in_the_reverse_order() -> None:
             "gone.stop",
             "redelivery.stop",
             "node.close",
+            "touched.take",
+            "saver.save_progress",
             "saver.drain",
             "gate.close",
             "outbox.drain",

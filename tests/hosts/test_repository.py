@@ -32,8 +32,10 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 @pytest.fixture
 def chosen(tmp_path: Path) -> Settings:
-    """Settings with a key; other fixtures' files stay apart from the repository."""
-    return artefacts.signer(tmp_path)
+    """Settings with a key and a repository of their own; files of other fixtures stay apart from it."""
+    return msgspec.structs.replace(
+        artefacts.signer(tmp_path), repository=str(tmp_path / "srv" / "repository")
+    )
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from engine.delivery.journal_rows import JournalRows
     from engine.notify.stored import StoredCallbacks
     from engine.saver.saver import Saver
-    from engine.store.redis.members import Members, Taken
+    from engine.store.redis.members import Members
+    from engine.store.redis.records import Taken
     from engine.tasks.progress import Progress
     from engine.tasks.records import Accepted, JournalKey
     from engine.tasks.region import RegionMap

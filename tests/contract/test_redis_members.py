@@ -16,13 +16,15 @@ from engine.cluster.membership import Membership
 from engine.cluster.threads import Threads
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP
-from engine.store.redis.members import About, Members, Taken
+from engine.store.redis.members import About, Members
 from engine.store.redis.open import redis_store
 from engine.tasks.records import Accepted, Batch, Callback, Delivered, Parked
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from engine.store.redis.records import Taken
 
 pytestmark = pytest.mark.redis
 

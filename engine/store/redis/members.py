@@ -19,7 +19,7 @@ import msgspec
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP, has_no_group
 from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, GROW, LEAVE, LOCK, TAKE, UNLOCK
-from engine.store.redis.records import Entry, written_at
+from engine.store.redis.records import Taken, written_at
 from engine.tasks.records import Committed
 from engine.tasks.words import State
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from engine.store.redis.store import RedisStore
-    from engine.tasks.records import Accepted, Callback
+    from engine.tasks.records import Callback
 
 LEFT = b"left"
 _CLAIM_MS = 10_000
@@ -79,16 +79,6 @@ class View(msgspec.Struct):
 def _about(text: bytes) -> About:
     """Return what an engine said of itself; nothing, if it is not there, or has left."""
     return msgspec.json.decode(text, type=About) if text and text != LEFT else About()
-
-
-class Taken(msgspec.Struct):
-    """An entry of the journal that is ours now."""
-
-    region: int
-    entry: Entry
-    records: list[Accepted]  #: of tasks that have not settled
-    progress: dict[str, bytes]
-    plans: dict[bytes, bytes] = {}  #: key → text, of the plans that *records* name
 
 
 class Members:

@@ -33,6 +33,16 @@ class Entry(msgspec.Struct, frozen=True):
     callback: Callback | None
 
 
+class Taken(msgspec.Struct):
+    """An entry of the journal that is ours now."""
+
+    region: int
+    entry: Entry
+    records: list[Accepted]  #: of tasks that have not settled
+    progress: dict[str, bytes]
+    plans: dict[bytes, bytes] = {}  #: key → text, of the plans that *records* name
+
+
 def encode_task(record: Accepted) -> bytes:
     """Return a task as its journal entry holds it."""
     return _encode((FORMAT, record))

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from engine.cluster.takeover import Takeover
-from engine.store.redis.members import Taken
-from engine.store.redis.records import Entry
+from engine.store.redis.records import Entry, Taken
 from engine.tasks.records import Accepted, Callback
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Task

@@ -108,7 +108,7 @@ class Clients:
         if reply[0] == 422 and (record.drivers is None or self._may_refuse(record)):
             world.figures.faults["incapable, refused"] += 1
             return
-        if reply[0] != 202:
+        if reply[0] != 202 or record.names_unknown:
             self._rules.fail(f"{body} was answered {reply}")
         record.is_accepted, record.total = True, json.loads(reply[1])["total"]
         if record.drivers is None:
@@ -149,10 +149,11 @@ class Clients:
         record.drivers = drivers
         record.nodes = tuple(able)
         record.skipped = frozenset(wanted) - set(able)
+        record.names_unknown = not drivers.keys() >= {*record.body.get("nodes", ())}
 
     def _may_refuse(self, record: Record) -> bool:
         refuses = record.body.get("on_incapable") == "refuse"
-        return not record.nodes or (refuses and bool(record.skipped))
+        return not record.nodes or record.names_unknown or (refuses and bool(record.skipped))
 
     async def _read_plan(self, record: Record) -> None:
         """Take from the engine which nodes a task goes to: its configuration changed when it was accepted."""
@@ -165,8 +166,8 @@ class Clients:
             record.skipped = frozenset(name for name in names if not can(caches[name].driver, record.kind))
         nodes = [name for name in plans.NODES if name in names and name not in record.skipped]
         subtasks = len(record.body["targets"]) * (2 if record.body.get("prefetch") else 1)
-        if record.total != subtasks * len(nodes):  # it was planned with a node less
-            nodes = [name for name in nodes if name in self._world.configured]
+        if record.total != subtasks * len(nodes):  # that configuration had a node less
+            nodes = [name for name in nodes if name != plans.REMOVED]
         record.nodes = tuple(nodes)
 
     async def cancel(self, number: int) -> bool:

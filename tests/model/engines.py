@@ -164,7 +164,7 @@ class Engines:
         self.count = count
         self.has_supervisor = count > 1
         self.workers: list[Worker] = []
-        self.config: Any = None
+        self.config: dict[str, Any] | None = None
         self.is_up = False
         self._free = asyncio.Event()  # no reload is under way
         self._free.set()

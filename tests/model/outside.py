@@ -69,7 +69,7 @@ class Processes:
         self.changed_at = 0.0  #: when processes came or went last, the loop's time
         self._folder = folder
         self._workers = workers
-        self._config: dict[str, Any] | None = None
+        self.config: dict[str, Any] | None = None
         self._engine: SupervisedEngine | None = None
         self._free = asyncio.Event()  # no reload is under way
         self._free.set()
@@ -78,14 +78,14 @@ class Processes:
         return [("127.0.0.1", self._engine.port)] if self.is_up and self._engine is not None else []
 
     def stable_config(self) -> dict[str, Any] | None:
-        return self._config
+        return self.config
 
     def log(self) -> str:
         """Return what the engine has logged."""
         return "" if self._engine is None else self._engine.log()
 
     async def start(self, config: dict[str, Any]) -> None:
-        self._config = config
+        self.config = config
         await asyncio.to_thread(self._start, config)
         self.is_up = True
         self._changed()
@@ -141,7 +141,7 @@ class Processes:
         if not self._free.is_set() or not self.is_up or self._engine is None:
             return
         self._free.clear()
-        self._config = None  # which one is at work is known after the next start
+        self.config = None  # which one is at work is known after the next start
         self._engine.configure(_tables(config))
         try:
             with contextlib.suppress(OSError, AssertionError):
@@ -180,7 +180,7 @@ class Cluster:
         self.changed_at = 0.0
         self._folder = folder
         self._url = url
-        self._config: dict[str, Any] | None = None
+        self.config: dict[str, Any] | None = None
         self._engines: list[EngineProcess] = []
         self._free = asyncio.Lock()  # one change at a time
 
@@ -188,14 +188,14 @@ class Cluster:
         return [("127.0.0.1", engine.port) for engine in self._engines if engine.is_up] if self.is_up else []
 
     def stable_config(self) -> dict[str, Any] | None:
-        return self._config
+        return self.config
 
     def log(self) -> str:
         """Return what the engines have logged."""
         return "".join(engine.log() for engine in self._engines)
 
     async def start(self, config: dict[str, Any]) -> None:
-        self._config = config
+        self.config = config
         if not self._engines:
             self._engines = [self._make(number, config) for number in range(_CLUSTER_COUNT)]
         async with self._free:
@@ -232,8 +232,8 @@ class Cluster:
             engine = self._engines[slot % len(self._engines)]
             await asyncio.to_thread(engine.kill)
             await asyncio.sleep(_RESPAWN_S)
-            if self.is_up and self._config is not None:
-                await self._start(engine, self._config)
+            if self.is_up and self.config is not None:
+                await self._start(engine, self.config)
 
     async def reload(self, config: dict[str, Any]) -> None:
         """Restart one engine after the other with another configuration."""
@@ -241,10 +241,10 @@ class Cluster:
             async with self._free:
                 if not self.is_up:
                     return
-                self._config = None if engine is self._engines[0] else self._config
+                self.config = None if engine is self._engines[0] else self.config
                 await asyncio.to_thread(engine.stop)
                 await self._start(engine, config)
-        self._config = config
+        self.config = config
 
     async def settled(self) -> None:
         async with self._free:

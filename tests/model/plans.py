@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 HOSTS: Final = ("a.example", "b.example")
 URLS: Final = ("http://a.example/x/1", "http://a.example/y", "http://b.example/x/1")
 NODES: Final = ("parent-1", "edge-1", "edge-2")
+REMOVED: Final = "edge-2"  #: the node that some configurations do not have
 
 FAULTS: Final = frozenset(
     {

@@ -60,6 +60,7 @@ class Record:
     required: dict[str, int] = field(
         default_factory=dict
     )  #: URL that is purged → version that must be served then
+    names_unknown: bool = False  #: nodes that the engine does not know yet, or no more
     is_accepted: bool = False
     total: int = 0
     document: dict[str, Any] = field(default_factory=dict)

@@ -51,6 +51,7 @@ class Engines(Protocol):
     has_supervisor: bool
     is_up: bool
     start_failures: list[str]
+    config: dict[str, Any] | None  #: of its newest processes; None: not known
 
     def addresses(self) -> list[Address]:
         """Return where tasks can be handed in."""
@@ -103,6 +104,7 @@ class World(ABC):
         self.rules = Rules(self.caches, self.trace)
         self.doors = {name: CacheDoor(cache) for name, cache in self.caches.items()}
         self.configured = set(plans.NODES)
+        self.wanted: dict[str, Any] = {}  #: the configuration that the engine was given last
         self.changed: set[str] = set()  #: nodes whose cache became another one
         self._states: dict[Any, tuple[str, float]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -128,7 +130,7 @@ class World(ABC):
 
     def config(self, variant: str = "") -> dict[str, Any]:
         """Return a configuration, and have the caches be what it says."""
-        names = [name for name in plans.NODES if not (variant == "no-edge-2" and name == "edge-2")]
+        names = [name for name in plans.NODES if not (variant == "no-edge-2" and name == plans.REMOVED)]
         if variant == "other-driver":
             cache = self.caches["edge-1"]
             self.changed.add("edge-1")
@@ -136,7 +138,7 @@ class World(ABC):
         elif not variant:
             self.caches["edge-1"].driver = self.plan.drivers[1]
         self.configured = set(names)
-        return {
+        self.wanted = {
             "engine": self.pace.engine,
             "proof": self.pace.proof,
             "layer": [{"name": "parent"}, {"name": "edge"}],
@@ -151,6 +153,7 @@ class World(ABC):
                 for name in names
             ],
         }
+        return self.wanted
 
     # The run
 
@@ -205,6 +208,9 @@ class World(ABC):
             await self._heal(name, but_for_refusals=True)
             cache.is_marked = True  # as the reason of an unproven node says
         await self.engines.settled()
+        if self.engines.config is not self.wanted:
+            self.note("a reload went back, as one of its workers was killed: the engine is configured again")
+            await self._configure(self.wanted)
         rules = self.rules
         if any(cache.faults.refuses_some for cache in self.caches.values()):
             but_for = {*plans.NODES} - self.configured | self.changed
@@ -215,9 +221,7 @@ class World(ABC):
                 await self._heal(name)
         if self.is_configured_anew():
             self.note("and is configured as in the beginning")
-            await self._look()
-            await self.engines.stop()
-            await self.engines.start(self.config())
+            await self._configure(self.config())
         accepted = [record for record in rules.records.values() if record.is_accepted]
         await self._until(lambda: all(record.is_over for record in accepted), self.pace.quiet_limit_s)
         await asyncio.sleep(rules.rebounds_s())
@@ -225,6 +229,12 @@ class World(ABC):
         rules.is_end = True
         rules.check_all_objects()
         rules.check_end(gone={*plans.NODES} - self.configured, changed=self.changed)
+
+    async def _configure(self, config: dict[str, Any]) -> None:
+        """Start the engine again with a configuration."""
+        await self._look()
+        await self.engines.stop()
+        await self.engines.start(config)
 
     def is_configured_anew(self) -> bool:
         """Tell whether the engine ends with the configuration that it began with."""

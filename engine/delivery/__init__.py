@@ -5,7 +5,8 @@
 - `endings`: what happens when a task is over, due, cancelled or another engine's; `journal_rows` go with it;
 - `parking`: subtasks of nodes that are down become rows of delay queues;
 - `queues`: what is known of those rows; `redelivery` empties them, a `chunk` at a time, and `late` folds what
-  became of each row; `sent` tells which rows were settled by the request of another;
+  became of each row; `sent` tells which rows were settled by the request of another, and `later` keeps
+  the time of the next look;
 - `node_events`: what a node's state means for operators and for its delay queue;
 - `parts`: all of them, wired together.
 

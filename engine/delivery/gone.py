@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from loguru import logger
 
@@ -19,9 +20,8 @@ from engine.errors import StoreError
 from engine.tasks.records import LastSeen, Sighting, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
-    from engine.delivery.claims import Claims
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
     from engine.delivery.reasons import Reasons
@@ -35,6 +35,7 @@ _ROWS: Final = 2000
 _NOTED_ROWS: Final = 50_000  #: the oldest rows, whose tasks say why they wait
 _NEVER_S: Final = 10 * 365 * 86400.0  #: a node that was seen longer ago was forgotten
 _WRITE_LIMIT_S: Final = 30.0
+_InBetween: TypeAlias = "Callable[[str, Callable[[], Awaitable[None]]], Awaitable[bool]]"
 
 
 class GoneNodes:
@@ -45,6 +46,7 @@ class GoneNodes:
         queues: tell which nodes have rows.
         results: fold what became of rows.
         savers: write the rows; *reader* reads them.
+        in_between: does something with a node's rows, unless another engine or worker has them.
         on_released: told when rows may have been let go.
         reasons: tells stored tasks why their rows wait.
         on_alert: told what an operator should know: key, level, message.
@@ -60,18 +62,19 @@ class GoneNodes:
         savers: SaverPool,
         reader: StoreReader,
         *,
+        in_between: _InBetween,
         on_released: Callable[[], None],
         reasons: Reasons,
         on_alert: Callable[[str, str, str], None],
         gone_after_s: float,
         is_shared: bool,
     ) -> None:
-        self.claims: Claims | None = None  #: with a shared store
         self._nodes = nodes
         self._queues = queues
         self._results = results
         self._savers = savers
         self._reader = reader
+        self._in_between = in_between
         self._on_released = on_released
         self._reasons = reasons
         self._on_alert = on_alert
@@ -237,26 +240,19 @@ class GoneNodes:
             return await self._fail(name)
 
     async def _fail(self, name: str) -> int:
-        if self.claims is None:
-            return await self._fail_rows(name)
-        if not await self.claims.take(name):
-            return 0  # another engine does it
-        try:
-            return await self._fail_rows(name)
-        finally:
-            await self.claims.give_back(name)
+        failed: list[int] = []
+        await self._in_between(name, partial(self._fail_rows, name, failed))  # or another engine does it
+        return sum(failed)
 
-    async def _fail_rows(self, name: str) -> int:
+    async def _fail_rows(self, name: str, failed: list[int]) -> None:
         seen = self._last_seen.get(name)
         reason = self._since(name)
         if seen is None or seen.ago_s < _NEVER_S:
             reason = f"{reason}, longer than gone_after_s ({self._gone_after_s:g} s)"
-        count = 0
         for saver in self._savers.savers:
             while rows := await self._reader.read(saver.store.parked_of, name, _ROWS):
                 await self._results.fail(name, saver, rows, reason, layer="" if seen is None else seen.layer)
-                count += sum(len(rows_of(row)) for row in rows)
-        if count:
-            logger.warning("{} subtasks of {} have failed: {}", count, name, reason)
+                failed += [len(rows_of(row)) for row in rows]
+        if failed:
+            logger.warning("{} subtasks of {} have failed: {}", sum(failed), name, reason)
             self._on_released()
-        return count

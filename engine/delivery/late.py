@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import ParkedRow, RowKey
     from engine.tasks.region import RegionMap
 
+_OTHERS_S: Final = 0.2
 FOLDED_MAX: Final = 2000  #: rows in one transaction, about; 10 ms of the loop
 
 
@@ -41,6 +43,7 @@ class LateResults:
         reader: StoreReader,
         is_shared: bool,
     ) -> None:
+        self._rows_left = 0
         self.unfolded = 0  #: delivered rows whose result is not saved yet
         self._regions = regions
         self._queues = queues
@@ -100,9 +103,19 @@ class LateResults:
         self._stats.subtasks_redelivered += len(delivered)
         self.unfolded += len(delivered)
         try:
-            await self._queues.drop(saver, node.name, list(delivered.values()))
+            await self._drop(saver, node.name, list(delivered.values()))
         finally:
             self.unfolded -= len(delivered)
+
+    async def _drop(self, saver: Saver, name: str, delivered: list[Delivered]) -> None:
+        await self._queues.drop(saver, name, delivered)
+        if self._rows_left:
+            self._rows_left = 0
+            await asyncio.sleep(_OTHERS_S)  # they are read again: that worker has hardly begun
+
+    def note_left(self, rows: int) -> None:
+        """Rows of tasks that another worker of this slot has accepted were delivered, and stay."""
+        self._rows_left += rows
 
     async def _unpurged(
         self, node: Node, saver: Saver, failed: list[tuple[ParkedRow, str]]
@@ -130,7 +143,7 @@ class LateResults:
                 Delivered(row, layer, now, reason, not self._is_shared and self._fold_in_memory(row, reason))
                 for row, _ in part
             ]
-            await self._queues.drop(saver, name, delivered)
+            await self._drop(saver, name, delivered)
 
     def _fold_in_memory(self, row: ParkedRow, reason: str, *, is_absent: bool = False) -> bool:
         """Settle a row's subtask when its task is still in memory."""

@@ -197,6 +197,7 @@ def _make_gone(
         late,
         around.savers,
         around.reader,
+        in_between=redelivery.in_between,
         on_released=redelivery.deliver_released,
         reasons=reasons,
         on_alert=around.on_alert,

@@ -22,6 +22,7 @@ from loguru import logger
 from engine.delivery.chunk import Chunk
 from engine.delivery.due_rows import CHUNK_ROWS, DueRows
 from engine.delivery.early import send_rows_early
+from engine.delivery.later import Later
 from engine.delivery.sent import SentTo
 from engine.errors import StoreError
 from engine.nodes.health import NodeState
@@ -92,10 +93,10 @@ class Redelivery:
         self._again: set[str] = set()  # nodes to look at once more
         self._unparted: set[str] = set()  # nodes that may have host-wide rows which they refuse
         self._deliveries: dict[str, asyncio.Task[Any]] = {}
-        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._later = Later(self._deliver_now)
         self._looked_at: dict[str, float] = {}  # when a node's rows were read last
         self._chunks: dict[str, Chunk] = {}  # of each node that is being delivered
-        self._is_held = False  # nothing is delivered yet; see `hold`
+        self._is_held = False  # nothing is delivered; see `hold`
         self._is_stopped = False
         queues.on_written = self._deliver_written
         queues.on_cancelled = self._forget
@@ -115,25 +116,23 @@ class Redelivery:
 
     def deliver_later(self, name: str, wait_s: float) -> None:
         """Deliver a node's queue in *wait_s* or before, if the node can be reached then."""
-        at = self._loop.time() + max(wait_s, _LATER_LEAST_S)
-        handle = self._later.get(name)
-        if handle is not None:
-            if handle.when() <= at:
-                return
-            handle.cancel()
         if not self._is_stopped:
-            self._later[name] = self._loop.call_at(at, self._deliver_now, name)
+            self._later.set(name, max(wait_s, _LATER_LEAST_S))
 
     def _deliver_now(self, name: str) -> None:
-        del self._later[name]
         if self._is_held:
             self.deliver_later(name, _READ_RETRY_S)
         elif not self._nodes[name].health.keeps_rows:
             self.deliver(name)
 
     def hold(self) -> None:
-        """Deliver nothing yet: the worker before this one still does."""
+        """Deliver nothing: another worker of this slot is there, and has tasks that rows belong to."""
         self._is_held = True
+        for node in self._nodes.values():
+            if node.state is NodeState.CATCHING_UP:
+                node.is_ready_now()
+            elif node.state is NodeState.RETURNING:
+                node.begin_delivery()
 
     def let_go(self) -> None:
         """Deliver from here on; nodes that came back meanwhile need a `deliver_if_returned`."""
@@ -217,8 +216,7 @@ class Redelivery:
         self._is_stopped = True
         if self.host_wide is not None:
             self.host_wide.stop()
-        for handle in self._later.values():
-            handle.cancel()
+        self._later.stop()
         for task in self._deliveries.values():
             task.cancel()
         await asyncio.gather(*self._deliveries.values(), return_exceptions=True)
@@ -280,7 +278,7 @@ class Redelivery:
         return not self._is_over(node)
 
     def _is_over(self, node: Node) -> bool:
-        return node.health.keeps_rows or self._is_stopped
+        return node.health.keeps_rows or self._is_stopped or self._is_held
 
     async def _deliver_chunk(self, node: Node) -> bool:
         """Deliver the oldest rows; return whether to go on.
@@ -330,7 +328,7 @@ class Redelivery:
 
     async def _catch_up(self, node: Node) -> bool:
         """Keep new subtasks back: the last rows are sent. False: tasks keep more that is in no queue yet."""
-        if await self._kept.has_for(node) or node.state is not NodeState.RETURNING:
+        if await self._kept.has_for(node) or self._is_over(node) or node.state is not NodeState.RETURNING:
             return False
         node.health.catch_up()
         return True

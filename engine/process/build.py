@@ -100,6 +100,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     delivery = _delivery(core)
     replayed = asyncio.Event()
     if core.task_peers is not None:
+        core.task_peers.on_successor = delivery.redelivery.hold
         core.task_peers.on_successor_lost = replayed.clear
     admission = _admission(core, delivery, validator, replayed)
     stores = _stores(core, validator, has_predecessor=has_predecessor)
@@ -214,6 +215,7 @@ def _fill_savers(core: Core, stores: Stores, admission: Admission, delivery: Del
                 saved=delivery.endings.saved,
                 callbacks=partial(core.callbacks.written, number),
                 late=reports.settled_late,
+                rows_left=delivery.late.note_left,
                 state=reports.store_state,
                 lost=delivery.dispatch.lost,
             ),

@@ -131,7 +131,7 @@ def make_cluster(
     shared.store.now = core.clock.now
     members, threads = Members(shared.store, settings.takeover_s), Threads()
     membership = _membership(shared, members, threads, core=core, delivery=delivery, is_draining=is_draining)
-    claims = delivery.redelivery.claims = delivery.gone.claims = QueueClaims(members, threads, membership)
+    claims = delivery.redelivery.claims = QueueClaims(members, threads, membership)
     duties = _duties(membership, members, threads, core=core, delivery=delivery, rows=rows)
     redelivery, touched = delivery.redelivery, delivery.touched
     rounds = Rounds(membership, members, threads, duties, redelivery=redelivery, touched=touched, saver=saver)

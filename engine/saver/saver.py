@@ -242,6 +242,8 @@ class Saver(OwnRecords):
             self._loop.call_later(_FORGET_AGAIN_S, self.forget, work.forget_before)
         if outcome.settled_late:
             self._sinks.late(outcome.settled_late)
+        if outcome.rows_left:
+            self._sinks.rows_left(outcome.rows_left)
         if outcome.own_error is None and not outcome.refused:
             yield from tell_written(self._sinks, work, outcome.lost)
         else:

@@ -194,6 +194,7 @@ class Committed(msgspec.Struct):
     lost: set[str] = set()  #: ids of documents that are another engine's by now, and were not written
     settled_late: list[str] = []  #: states of the stored tasks that late delivery settled, or a cancel
     callbacks: list[Callback] = []  #: those written, with their keys
+    rows_left: int = 0  #: delivered rows that stay: their tasks are in the memory of another process
 
 
 class Depth(msgspec.Struct, frozen=True):

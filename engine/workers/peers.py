@@ -71,6 +71,8 @@ class Peers:
         self.slot = slot
         self.count = count
         self.generation = generation
+        self.on_successor: Callable[[], None] = _ignore
+        """Told that there is a newer worker of this slot: what is left in the store is for that one."""
         self.on_successor_lost: Callable[[], None] = _ignore
         """Told that a newer worker of this slot has gone: what it had accepted is in the store alone."""
         self._table: list[Peer] = []
@@ -86,6 +88,8 @@ class Peers:
         """Take over which workers live, this one included."""
         before = self._table
         self._table = sorted(table, key=lambda peer: (peer.slot, -peer.generation))
+        if any(self._is_successor(peer) for peer in self._table):
+            self.on_successor()
         if any(self._is_successor(peer) and peer not in self._table for peer in before):
             self.on_successor_lost()
         leaving = [self._sessions.pop(peer) for peer in list(self._sessions) if peer not in self._table]

@@ -14,7 +14,7 @@ import pytest
 from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Batch, Sighting
+from engine.tasks.records import Batch, Delivered, Parked, Sighting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,3 +108,16 @@ def test_a_file_of_a_version_before_that_is_being_written_says_so_and_opens_late
         file.open(is_in_use=True)
         assert file.query("SELECT is_parted FROM parked") == []
     file.close()
+
+
+def test_a_row_whose_task_is_in_the_memory_of_another_worker_stays(tmp_path: Path) -> None:
+    """That task has no document yet: nothing could be told of what became of the row."""
+    store = SqliteStore(tmp_path / "tasks-0.db")
+    store.open()
+    store.commit(Batch(parked=[Parked("n", 1, "http://a/", "t", "", 1.0)]))
+    [row] = store.oldest_parked("n", 1)
+    assert store.commit(Batch(delivered=[Delivered(row, "edge", 2.0)])).rows_left == 1
+    assert store.oldest_parked("n", 1) == [row]
+    assert store.commit(Batch(delivered=[Delivered(row, "edge", 2.0, is_told=True)])).rows_left == 0
+    assert store.oldest_parked("n", 1) == []
+    store.close()

@@ -322,7 +322,8 @@ def test_a_delay_queue_gives_its_oldest_rows_first_and_knows_its_depth(make: Cal
     store = make()
     assert store.depths() == {}
     rows = [parked(f"http://a/{number}", at=100.0 + number) for number in range(5)]
-    store.commit(Batch(parked=[*rows, parked("http://b/", node="other", at=7.0)]))
+    others = [parked("http://b/", node="other", at=7.0)]
+    store.commit(Batch(documents=partial("t", 6), parked=[*rows, *others]))
     store = make()
     assert {name: (depth.count, depth.oldest_at) for name, depth in store.depths().items()} == {
         "n": (5, 100.0),
@@ -343,7 +344,7 @@ def test_a_delay_queue_gives_its_oldest_rows_first_and_knows_its_depth(make: Cal
 
 
 def test_row_numbers_are_never_used_again(store: Store) -> None:
-    store.commit(Batch(parked=[parked("x")]))
+    store.commit(Batch(documents=partial("t", 2), parked=[parked("x")]))
     [row] = store.oldest_parked("n", 1)
     store.commit(of_rows([row]))
     store.commit(Batch(parked=[parked("y")]))

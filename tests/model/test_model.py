@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.model.broken import BROKEN, Broken
-from tests.model.plans import FAULTS, Plan, plans
+from tests.model.plans import FAULTS, Engine, Fault, Origin, Plan, Submit, Visit, plans
 from tests.model.search import VirtualRuns, search
 
 if TYPE_CHECKING:
@@ -54,6 +54,31 @@ def test_nothing_old_is_served_and_nothing_is_given_up(workers: int) -> None:
             runs.run(plan)
 
         check()
+
+
+def test_a_worker_that_drains_leaves_the_rows_of_its_successor_alone() -> None:
+    """It has no document of them, and their tasks are not in its memory: nobody would count them."""
+    plan = Plan(
+        seed=1594,
+        workers=2,
+        drivers=("ats", "squid", "ats"),
+        steps=(
+            (0.3, Fault("edge-1", "down")),
+            (0.003, Submit("purge", "url", (0, 1), prefetch=True, rebound_s=5.0)),
+            (0.3, Submit("purge", "url", (2,))),
+            (0.3, Fault("edge-1", "sick", is_alone=True)),
+            (0.3, Submit("purge", "url", (2,))),
+            (0.0, Engine("reload")),
+            (0.0, Submit("purge", "url", (2,))),
+            (0.0, Origin(50.0, is_failing=True)),
+            (0.0, Submit("purge", "prefix", (0, 1))),
+            (0.3, Submit("purge", "url", (0,), prefetch=True)),
+            (0.3, Visit("edge-2", 1)),
+            (0.3, Origin(0.01)),
+        ),
+    )
+    with VirtualRuns() as runs:
+        runs.run(plan)
 
 
 @pytest.mark.parametrize(

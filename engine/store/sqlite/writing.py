@@ -44,6 +44,10 @@ _DROP_ROWS: Final = "DELETE FROM parked WHERE seq IN (SELECT value FROM json_eac
 _PRESENT_ROWS: Final = (
     "SELECT json_group_array(seq) FROM parked WHERE seq IN (SELECT value FROM json_each(?))"
 )
+_UNSTORED: Final = (
+    "SELECT seq FROM parked WHERE seq IN (SELECT value FROM json_each(?))"
+    " AND task_id NOT IN (SELECT id FROM task)"
+)
 _DROP_ROWS_OF: Final = "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
 _DROP_ORPHANS: Final = (
     "DELETE FROM parked WHERE task_id IN (SELECT value FROM json_each(?))"
@@ -100,8 +104,10 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
         host_rows.join(connection, batch.joined)
     if batch.parted:
         connection.execute(_PARK_PARTED, (_encode(host_rows.part(connection, batch.parted)).decode(),))
-    keys = host_rows.keys_of(batch.delivered)
-    counted = _present(connection, batch.delivered, keys)
+    delivered = _without_others(connection, batch.delivered)
+    done.rows_left = len(batch.delivered) - len(delivered)
+    keys = host_rows.keys_of(delivered)
+    counted = _present(connection, delivered, keys)
     host_rows.drop_hosts(connection, keys)
     for sql, values in (
         (_DROP_JOURNAL, batch.settled_journal),
@@ -116,13 +122,25 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
             connection.execute(sql, (_encode(values).decode(),))
     if batch.sightings:
         _see(connection, batch.sightings, now)
-    if batch.delivered:
-        _release(connection, batch.delivered)
+    if delivered:
+        _release(connection, delivered)
     callbacks = list(batch.callbacks)
-    if batch.delivered or batch.cancelled or batch.noted:
+    if delivered or batch.cancelled or batch.noted:
         callbacks += _change_stored(connection, batch, counted, done)
     if callbacks:
         _put_callbacks(connection, callbacks, done)
+
+
+def _without_others(connection: sqlite3.Connection, delivered: list[Delivered]) -> list[Delivered]:
+    """Leave out rows whose task nobody could tell: it has no document, and is in another worker's memory."""
+    untold = [settled.row.key for settled in delivered if not settled.is_told]
+    if not untold:
+        return delivered
+    numbers = _encode([key for key in untold if isinstance(key, int)]).decode()
+    others = {seq for [seq] in connection.execute(_UNSTORED, (numbers,))}
+    if not others:
+        return delivered
+    return [settled for settled in delivered if settled.is_told or settled.row.key not in others]
 
 
 def _present(

@@ -145,3 +145,13 @@ async def test_that_a_newer_worker_of_the_slot_has_gone_is_told() -> None:
     assert not lost
     peers.update(table((0, 3), (1, 2)))
     assert lost == [1]
+
+
+async def test_that_there_is_a_newer_worker_of_the_slot_is_told() -> None:
+    peers = Peers(0, 2, 3)
+    told: list[int] = []
+    peers.on_successor = lambda: told.append(1)
+    peers.update(table((0, 1), (0, 3), (1, 2), (1, 5)))
+    assert not told
+    peers.update(table((0, 1), (0, 3), (0, 4), (1, 2)))
+    assert told == [1]

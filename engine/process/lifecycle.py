@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
+from engine.base import loop
 from engine.base.backoff import backoff_s
 from engine.config.checks import warnings_of
 from engine.errors import StoreError, StoreUnusableError
@@ -77,6 +78,9 @@ class Lifecycle:
         if core.peers is None or core.peers.slot == 0:  # one worker speaks for all
             for text in warnings_of(core.config):
                 logger.warning("{}", text)
+            if loop.WHY_NOT_UVLOOP:
+                text = "runs on asyncio's own loop: {}; uvloop, which is faster, is the extra purgeline[fast]"
+                logger.info(text, loop.WHY_NOT_UVLOOP)
         why = await self._away(self._open_stores())
         parts.elsewhere.open(has_others=core.peers is not None or core.is_shared)
         for saver in core.savers.savers:

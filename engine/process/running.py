@@ -7,10 +7,10 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Final
 
-import uvloop
 from loguru import logger
 
 from engine import _version
+from engine.base import loop
 from engine.observe import logs
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def running(config: Config) -> Iterator[tuple[asyncio.Runner, logs.Logs]]:
         log_format=config.engine.log_format, level=config.engine.log_level, version=_version.__version__
     )
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop.new_event_loop) as runner:
             yield runner, log
     finally:
         log.close()

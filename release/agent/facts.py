@@ -13,7 +13,7 @@ from .control import is_supervised
 from .environment import has_lost_python
 from .index import yanked
 from .lock import held
-from .service import uses_systemd
+from .service import unit_workers, uses_systemd
 from .status import status
 from .tags import platform_tag, python_tag
 
@@ -63,6 +63,7 @@ def facts(host: Host, _request: dict[str, Any]) -> dict[str, Any]:
         "yanked": yanked(host),
         "lock": held(host),
         "service": "systemd" if uses_systemd(host, None) else "direct",
+        "unit_workers": unit_workers(host),
         "is_supervised": is_supervised(host),
     }
 

@@ -40,9 +40,22 @@ def uses_systemd(host: Host, service: str | None) -> bool:
     return is_ours and Path("/run/systemd/system").is_dir()
 
 
+def unit_workers(host: Host) -> int:
+    """Return how many workers systemd's unit starts here; 0 where it does not run this installation."""
+    if not uses_systemd(host, None):
+        return 0
+    count = option_of((UNITS / UNIT).read_text(errors="replace"), "--workers")
+    return int(count) if count.isdecimal() else 0
+
+
 def root_of(unit: str) -> str:
     """Return the root that a unit's ``ExecStart=`` names; empty when the unit names none."""
-    root = ""
+    return option_of(unit, "--root")
+
+
+def option_of(unit: str, option: str) -> str:
+    """Return the value of an option of a unit's ``ExecStart=``; empty when that has none."""
+    found = ""
     for line in unit.replace("\\\n", " ").splitlines():
         key, _, command = line.partition("=")
         if key.strip() != "ExecStart":
@@ -53,6 +66,6 @@ def root_of(unit: str) -> str:
             continue
         for word, following in zip(words, [*words[1:], ""]):
             name, mark, value = word.partition("=")
-            if name == "--root":
-                root = value if mark else following
-    return root
+            if name == option:
+                found = value if mark else following
+    return found

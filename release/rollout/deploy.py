@@ -65,7 +65,9 @@ def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: b
         states, failed = gates.ask(fleet)
         gates.need_all(failed)
         gates.check_locks(fleet, states, settings)
-        gates.refuse(gates.check_options(localhost.as_planned(wanted, settings, states), wanted))
+        has_states = wanted.with_salt and not wanted.is_local
+        planned = localhost.as_planned(wanted, settings, states)
+        gates.refuse(gates.check_options(planned, wanted, settings, writes_units=has_states))
         if wanted.is_local:
             source = localhost.prepare(wanted, settings, states[fleet.names[0]], display)
             wanted, settings = source.wanted, source.settings
@@ -73,7 +75,7 @@ def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: b
                 display.say(f"{wanted.release} would be packed from this tree first")
                 plan = deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
                 return show_plan(plan, [], display)
-        for line in gates.by_sudo(states):
+        for line in gates.by_sudo(states) + gates.other_workers(states, wanted, settings):
             display.say(line)
         ready = _prepare(wanted, settings, fleet, states)
         plan = unpack_only(ready.plan) if is_unpack else ready.plan

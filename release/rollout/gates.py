@@ -55,6 +55,7 @@ def state_of(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> 
         why_sudo=str(facts.get("by_sudo") or ""),
         listen=str(facts.get("listen") or ""),
         workers=len({row.get("slot") for row in status.get("workers") or [] if isinstance(row, dict)}),
+        unit_workers=int(facts.get("unit_workers") or 0),
         lock=_lock_text(facts.get("lock")),
         lock_id=_lock_id(facts.get("lock")),
     )
@@ -151,8 +152,17 @@ def by_sudo(states: Mapping[str, HostState]) -> list[str]:
     return [f"{name}: by sudo, since {state.why_sudo}" for name, state in states.items() if state.why_sudo]
 
 
-def check_options(states: Mapping[str, HostState], wanted: Wanted) -> list[str]:
-    """Return the options that hosts would pass over, since they are set up otherwise already."""
+def check_options(
+    states: Mapping[str, HostState], wanted: Wanted, settings: Settings, *, writes_units: bool = False
+) -> list[str]:
+    """Return the options that hosts would pass over, since they are set up otherwise already.
+
+    Args:
+        states: of the hosts.
+        wanted: the options.
+        settings: with the options over them.
+        writes_units: the states are applied first, which write a unit that starts so many workers.
+    """
     reasons = []
     for name, state in states.items():
         if wanted.listen and state.listen and wanted.listen != state.listen:
@@ -166,7 +176,38 @@ def check_options(states: Mapping[str, HostState], wanted: Wanted) -> list[str]:
                 f"--workers {wanted.workers} is for a start; ./inv stop, take the data along "
                 "(purgeline migrate --workers), then ./inv reload"
             )
+        elif wanted.workers and _unit_differs(state, settings) and not writes_units:
+            reasons.append(
+                f"{name}: systemd's unit starts {state.unit_workers}, whatever --workers says; set workers = "
+                f"{wanted.workers} in the settings and write the unit by ./inv salt"
+            )
     return reasons
+
+
+def _unit_differs(state: HostState, settings: Settings) -> bool:
+    """Tell whether a unit would start the engine, and with another number of workers."""
+    is_asked = settings.service != "direct" and not state.workers
+    return is_asked and state.unit_workers not in {0, settings.workers}
+
+
+def other_workers(states: Mapping[str, HostState], wanted: Wanted, settings: Settings) -> list[str]:
+    """Say where the number of workers in the settings is not the one that runs, or that a unit starts."""
+    if wanted.workers:
+        return []  # `check_options` refuses
+    lines = []
+    for name, state in states.items():
+        if state.workers not in {0, settings.workers}:
+            lines.append(
+                f"{name}: its engine goes on with {state.workers} worker{'s' * (state.workers > 1)}; "
+                f"workers = {settings.workers} of the settings is for its next start; take the data along "
+                "before that (purgeline migrate --workers)"
+            )
+        elif _unit_differs(state, settings):
+            lines.append(
+                f"{name}: systemd's unit starts {state.unit_workers}, not workers = {settings.workers} of "
+                "the settings; ./inv salt writes the unit"
+            )
+    return lines
 
 
 def other_bytes(states: Mapping[str, HostState], artefacts: Mapping[str, Artefact]) -> list[str]:

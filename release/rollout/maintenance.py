@@ -140,6 +140,9 @@ def _show_outcomes(
     display: Display, what: str, outcomes: Mapping[str, Outcome], text: Callable[[Mapping[str, Any]], str]
 ) -> int:
     failed = [outcome for outcome in outcomes.values() if not outcome.ok]
+    for name, outcome in outcomes.items():
+        if why := outcome.answer.get("by_sudo"):
+            display.say(f"{name}: by sudo, since {why}")
     rows = [
         _plain(name, text(outcome.answer)) if outcome.ok else _plain(name, outcome.reason, is_bad=True)
         for name, outcome in outcomes.items()

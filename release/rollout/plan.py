@@ -46,6 +46,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     why_sudo: str = ""  #: why everything is done there as root by sudo; empty: it is not
     listen: str = ""  #: ``engine.listen`` of its configuration; empty when there is none
     workers: int = 0  #: processes that run; 0 when nothing runs
+    unit_workers: int = 0  #: processes that systemd's unit starts; 0 where systemd does not run it
     lock: str = ""  #: who holds it and why; empty when nobody does
     lock_id: str = ""  #: deploy that holds it; empty when nobody does, or its time is over
 

@@ -38,6 +38,8 @@ def rollback(wanted: Wanted, settings: Settings, display: Display) -> int:
     with open_fleet(wanted, settings, display.event) as fleet:
         states, failed = gates.ask(fleet)
         gates.check_locks(fleet, states, settings)
+        for line in gates.by_sudo(states):
+            display.say(line)
         targets, refused = _targets(fleet, states, wanted.release, display) if states else ({}, [])
         left_out = [*failed, *refused]
         reasons = [f"{outcome.host}: {outcome.reason}" for outcome in left_out]
@@ -68,9 +70,11 @@ def reload(wanted: Wanted, settings: Settings, display: Display) -> int:
         states, failed = gates.ask(fleet)
         gates.need_all(failed)
         gates.check_locks(fleet, states, settings)
+        for line in gates.by_sudo(states) + gates.other_workers(states, wanted, settings):
+            display.say(line)
         version = normal(wanted.release, "--release") if wanted.release else ""
         targets = {name: version or state.running or state.current for name, state in states.items()}
-        reasons = gates.check(states, {}, min_free_bytes=0) + gates.check_options(states, wanted)
+        reasons = gates.check(states, {}, min_free_bytes=0) + gates.check_options(states, wanted, settings)
         for name, state in states.items():
             if targets[name] not in state.releases:
                 known = ", ".join(state.releases) or "none"

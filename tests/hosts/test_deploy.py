@@ -16,6 +16,7 @@ import pytest
 from release.repository.repository import open_repository
 from release.rollout.localhost import write_config
 from tests.fakes import artefacts, small_release
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 100.0
@@ -64,13 +65,16 @@ class Here:
         )
         return done.returncode, done.stdout, done.stderr
 
-    def inv_unread(self, name: str, *args: str, **settings: str) -> int:
-        """Run a task whose output nobody reads beyond the first line; return its exit code."""
+    def started(self, name: str, *args: str, **settings: str) -> "subprocess.Popen[str]":
+        """Start a task; its standard output has its standard error, too."""
         command, environ = self._command(name, *args)
         environ |= {f"PURGELINE_RELEASE__{key.upper()}": text for key, text in settings.items()}
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        out, err = subprocess.PIPE, subprocess.STDOUT
+        return subprocess.Popen(command, cwd=self.folder, env=environ, stdout=out, stderr=err, text=True)
+
+    def inv_unread(self, name: str, *args: str, **settings: str) -> int:
+        """Run a task whose output nobody reads beyond the first line; return its exit code."""
+        process = self.started(name, *args, **settings)
         assert process.stdout is not None
         assert process.stdout.readline()
         process.stdout.close()
@@ -134,7 +138,17 @@ def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:
         for task in ("deploy", "reload"):
             code, _, err = here.inv(task, "--release", "1.0", option)
             assert (code, why in err) == (3, True), err
-    assert here.inv("deploy", "--release", "2.0", "--json")[0] == 0
+    began, go_on = here.folder / "began", here.folder / "go-on"
+    hook = f"touch {began}; until [ -e {go_on} ]; do sleep 0.05; done"
+    settings = {"hooks": f'{{ pre-reload = "{hook}" }}', "workers": "3"}
+    with here.started("deploy", "--release", "2.0", **settings) as first:
+        wait_until(began.exists, what="the deploy being at its hook")
+        code, _, err = here.inv("deploy", "--release", "2.0")  # of two at once the second is told whose it is
+        assert (code, "locked by " in err, "Traceback" in err) == (4, True, False), err
+        go_on.touch()
+        said = first.communicate(timeout=TIMEOUT_S)[0]
+        assert first.returncode == 0, said
+    assert "local: its engine goes on with 1 worker; workers = 3 of the settings is for its next" in said
     assert here.served() == "2.0"
     code, out, _ = here.inv("status", "--json")
     (host,) = json.loads(out)["hosts"]

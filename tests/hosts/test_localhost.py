@@ -1,15 +1,19 @@
 """release.rollout.localhost: what this machine's own repository has, and how much of it stays."""
 
+import fcntl
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from release.repository.repository import Repository, open_repository
-from release.rollout.localhost import is_published
+from release.rollout.localhost import _alone, is_published
 from release.rollout.plan import HostState
 from release.settings import Settings
+from release.show.screen import Screen
 from tests.fakes import small_release
+from tests.waiting import wait_until
 
 HERE = HostState(name="local", python=small_release.PYTHON, platform=small_release.PLATFORM)
 
@@ -53,3 +57,29 @@ def test_only_the_newest_versions_stay(settings: Settings, tmp_path: Path) -> No
         assert sorted(repository._index.current().versions()) == ["2.0", "3.0"]
     files = sorted(path.name.split("-")[1] for path in Path(settings.repository).glob("*.tar.gz"))
     assert files == ["2.0", "3.0"]
+
+
+def test_a_deploy_waits_and_says_so_while_another_one_packs_this_tree(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    is_alone = threading.Event()
+
+    def second() -> None:
+        with _alone(tmp_path, Screen(), is_dry=False):
+            is_alone.set()
+
+    with (tmp_path / ".lock").open("a") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        thread = threading.Thread(target=second)
+        thread.start()
+        said = ""
+
+        def is_said() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return "another deploy packs this tree, that is waited for" in said
+
+        wait_until(is_said, what="the second deploy saying so")
+        assert not is_alone.is_set()
+    thread.join(10)
+    assert is_alone.is_set()

@@ -42,6 +42,11 @@ def test_the_quick_start_works_for_a_login_that_becomes_root_by_sudo(site: Site)
     assert [path.name for path in (site.inside(host) / "cache").iterdir()] == []
     looked = site.run("status")
     assert looked.code == 0, looked.err
+    for task in ("reload", "rollback"):
+        assert "h1: by sudo, since deploy may not write /srv" in site.run(task, "--dry-run").err
+    stopped = site.run("stop", "--host", "h1")
+    assert stopped.code == 0, stopped.err
+    assert "h1: by sudo, since deploy may not write /srv" in stopped.err
     assert site.run("status", "--root", "/srv/typo").code == 1
     assert [path.name for path in host.srv.iterdir()] == ["purgeline"]
 

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
+from engine.base.loop import new_event_loop
 from engine.config import load
 from engine.observe import logs
 from engine.process.build import build
@@ -18,7 +17,7 @@ from engine.process.lifecycle import Lifecycle
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]], *, limit_s: float = 60) -> None:
     """Run *scenario* on the loop that the engine runs on in earnest."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(asyncio.wait_for(scenario(), limit_s))
 
 

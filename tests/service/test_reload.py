@@ -51,11 +51,32 @@ def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, wor
         assert "Traceback" not in engine.log()
 
 
+def test_an_engine_without_uvloop_delivers_and_reloads_on_asyncios_own_loop(tmp_path: Path) -> None:
+    """It is an extra; its absence is said once at a start, and by ``GET /version``."""
+    (tmp_path / "uvloop.py").write_text("raise ImportError('No module named uvloop')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    with (
+        FakeNode() as node,
+        SupervisedEngine(tmp_path, fake_table(node.url, name="edge-1"), env={"PYTHONPATH": path}) as engine,
+    ):
+        assert engine.get("/version")["loop"] == "asyncio"
+        assert engine.log().count("asyncio's own loop") == 1
+        assert engine.wait_for(engine.submit(["http://img.example.com/a"]))["state"] == "done"
+        before = engine.get("/version")["pid"]
+        engine.reload()
+        shown = engine.get("/version")
+        assert shown["loop"] == "asyncio"
+        assert shown["pid"] != before
+        assert engine.wait_for(engine.submit(["http://img.example.com/b"]))["state"] == "done"
+        assert "Traceback" not in engine.log()
+
+
 def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
     """A node that was added is there; a mistake in the file changes nothing and is told."""
     with FakeNode() as node:
         engine = SupervisedEngine(tmp_path, fake_table(node.url, name="edge-1"))
         with engine:
+            assert engine.get("/version")["loop"] == "uvloop"
             text = engine.config_path.read_text()
             engine.config_path.write_text(text + fake_table(node.url, name="edge-2"))
             engine.hang_up()

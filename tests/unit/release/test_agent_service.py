@@ -44,6 +44,16 @@ def test_the_root_of_a_unit_is_the_one_that_its_command_names(line: str, root: s
     assert service.root_of(f"[Service]\n{line}\n") == root
 
 
+def test_the_unit_of_this_installation_says_how_many_workers_it_starts(
+    units: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda _path: True)  # systemd is booted
+    assert service.unit_workers(Host(Path("/srv/purgeline"))) == 2
+    assert service.unit_workers(Host(Path("/srv/other"))) == 0
+    (units / service.UNIT).write_text(UNIT.replace(" --workers 2", ""))
+    assert service.unit_workers(Host(Path("/srv/purgeline"))) == 0
+
+
 @pytest.mark.parametrize("root", ["/srv/purge", "/srv/purgeline/x", "/srv", "/srv/other", "/srv/commented"])
 def test_a_unit_that_only_contains_the_root_as_text_is_of_another_installation(
     units: Path, root: str

@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from release.errors import RepositoryError, SettingsError
+from release.hosts.target import Wanted
 from release.inventory import Host
 from release.repository.index import Artefact, Index
 from release.rollout import gates, localhost, plan
 from release.rollout.plan import HostState
+from release.settings import Settings
 
 if TYPE_CHECKING:
     from release.repository.repository import Repository
@@ -235,3 +237,46 @@ def artefact(version: str, sha256: str) -> Artefact:
         revision="a" * 40,
         published_at=0,
     )
+
+
+def one_host(**counts: int) -> dict[str, HostState]:
+    return {"h1": msgspec.structs.replace(states("h1")["h1"], **counts)}
+
+
+@pytest.mark.parametrize(
+    ("host", "asked", "writes_units", "why"),
+    [
+        ({"workers": 2}, 4, False, "h1: its engine has 2 workers, and --workers 4 is for a start"),
+        ({"workers": 0, "unit_workers": 2}, 4, False, "h1: systemd's unit starts 2, whatever --workers says"),
+        ({"workers": 0, "unit_workers": 2}, 4, True, ""),  # the states write the unit anew
+        ({"workers": 0, "unit_workers": 4}, 4, False, ""),
+        ({"workers": 0}, 4, False, ""),
+    ],
+)
+def test_a_number_of_workers_that_a_host_would_pass_over_is_refused(
+    host: dict[str, int], asked: int, writes_units: bool, why: str
+) -> None:
+    wanted = Wanted(workers=asked)
+    settings = Settings(workers=asked)
+    reasons = gates.check_options(one_host(**host), wanted, settings, writes_units=writes_units)
+    assert [why in reason for reason in reasons] == [True] * bool(why)
+    direct = msgspec.structs.replace(settings, service="direct")
+    if not host["workers"]:
+        assert gates.check_options(one_host(**host), wanted, direct) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "line"),
+    [
+        (
+            {"workers": 2},
+            "h1: its engine goes on with 2 workers; workers = 4 of the settings is for",
+        ),
+        ({"workers": 0, "unit_workers": 2}, "h1: systemd's unit starts 2, not workers = 4 of the settings"),
+        ({"workers": 4, "unit_workers": 2}, ""),
+        ({"workers": 0}, ""),
+    ],
+)
+def test_workers_in_the_settings_that_are_not_what_runs_are_told(host: dict[str, int], line: str) -> None:
+    lines = gates.other_workers(one_host(**host), Wanted(), Settings(workers=4))
+    assert [line in said for said in lines] == [True] * bool(line)

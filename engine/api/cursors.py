@@ -3,6 +3,7 @@
 =====================  ==========================================================================
 ``CREATED~ID``         in memory, after the task of that id, which was created then
 ``sNUMBER.BEFORE``     in the store of a saver, before that row; ``s`` alone is the first store
+``sNUMBER.ROW~ID``     the same, among the tasks of that row behind the task of that id
 ``wPLACE:CURSOR``      of several workers the one at that place, with its own cursor
 =====================  ==========================================================================
 """
@@ -13,11 +14,12 @@ import math
 from typing import Final
 
 from engine.errors import RequestError
+from engine.intake.task_body import ID
+from engine.tasks.records import FIRST_PAGE, PageStart
 
 STORED: Final = "s"  #: begins the cursor of a page that begins in a store
-NO_ROW: Final = 2**62  #: larger than the number of any row
 _WORKER: Final = "w"
-_CURSOR_MAX: Final = 64
+_CURSOR_MAX: Final = 96
 
 
 def bad_cursor() -> RequestError:
@@ -25,8 +27,8 @@ def bad_cursor() -> RequestError:
     return RequestError(422, "cursor: takes the cursor of the page before", field="cursor")
 
 
-def parse_stored(cursor: str) -> tuple[int, int]:
-    """Return the saver's number, and the row before which the page begins.
+def parse_stored(cursor: str) -> tuple[int, PageStart]:
+    """Return the saver's number, and where in its store the page begins.
 
     Args:
         cursor: without its ``s``.
@@ -35,18 +37,24 @@ def parse_stored(cursor: str) -> tuple[int, int]:
         RequestError: 422.
     """
     if not cursor:
-        return 0, NO_ROW
-    number, _, before = cursor.partition(".")
+        return 0, FIRST_PAGE
+    number, _, place = cursor.partition(".")
+    row, tie, task_id = place.partition("~")
     if not (
-        len(cursor) <= _CURSOR_MAX and number.isdecimal() and before.isdecimal() and int(before) <= NO_ROW
+        len(cursor) <= _CURSOR_MAX
+        and number.isdecimal()
+        and row.isdecimal()
+        and int(row) <= FIRST_PAGE.row
+        and (ID.fullmatch(task_id) if tie else True)
     ):
         raise bad_cursor()
-    return int(number), int(before)
+    return int(number), PageStart(int(row), task_id)
 
 
-def stored(number: int, before: int) -> str:
-    """Return the cursor of a page that begins in the store of saver *number*, before row *before*."""
-    return f"{STORED}{number}.{before}"
+def stored(number: int, place: PageStart) -> str:
+    """Return the cursor of a page that begins in the store of saver *number*, at *place*."""
+    tie = f"~{place.task_id}" if place.task_id else ""
+    return f"{STORED}{number}.{place.row}{tie}"
 
 
 def parse_in_memory(cursor: str) -> tuple[float, str]:

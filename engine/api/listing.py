@@ -12,12 +12,14 @@ from engine.api import cursors
 from engine.api.find import private_document
 from engine.errors import StoreError
 from engine.tasks import documents
+from engine.tasks.records import FIRST_PAGE
 from engine.workers.peers import GONE, worker_path
 
 if TYPE_CHECKING:
     from engine.intake.auth import Token
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
+    from engine.tasks.records import PageStart
     from engine.tasks.region import RegionMap
     from engine.tasks.task import Task
     from engine.workers.peers import Peer, Peers
@@ -124,19 +126,20 @@ class ListTasks:
         store = self._savers.savers[0].store
         if cursor and not cursor.startswith(cursors.STORED):
             raise cursors.bad_cursor()
-        _, before = cursors.parse_stored(cursor.removeprefix(cursors.STORED))
+        _, place = cursors.parse_stored(cursor.removeprefix(cursors.STORED))
+        at: PageStart | None = place
         listed: Documents = []
         looked_at = 0
-        while before and len(listed) < limit and looked_at < _SCAN_TASKS:
+        while at is not None and len(listed) < limit and looked_at < _SCAN_TASKS:
             want = limit - len(listed)
-            page, before = await self._reader.read(store.documents, None, before, want, missing, only)
+            page, at = await self._reader.read(store.documents, None, at, want, missing, only)
             looked_at += len(page) or _SCAN_TASKS  # without one it has looked at many itself
             for stored in map(msgspec.json.decode, page):
                 task = self._committed(stored["task_id"])
                 document = stored if task is None else private_document(task)
                 if state is None or document["state"] == state:
                     listed.append(document)
-        return listed, cursors.stored(0, before) if before else ""
+        return listed, cursors.stored(0, at) if at is not None else ""
 
     def _committed(self, task_id: str) -> Task | None:
         task = self._regions.get(task_id)
@@ -180,18 +183,19 @@ class ListTasks:
 
     async def _stored_page(self, state: str | None, cursor: str, limit: int, only: str | None) -> Page:
         savers = self._savers.savers
-        number, before = cursors.parse_stored(cursor)
+        number, place = cursors.parse_stored(cursor)
         listed: Documents = []
         while number < len(savers) and len(listed) < limit:
-            page, before = await self._reader.read(
-                savers[number].store.documents, state, before, limit - len(listed), None, only
+            page, following = await self._reader.read(
+                savers[number].store.documents, state, place, limit - len(listed), None, only
             )
             listed += [
                 document
                 for document in map(msgspec.json.decode, page)
                 if self._regions.get(document["task_id"]) is None  # else it was on a page before
             ]
-            if before:
+            if following is not None:
+                place = following
                 break
-            number, before = number + 1, cursors.NO_ROW
-        return listed, cursors.stored(number, before) if number < len(savers) else ""
+            number, place = number + 1, FIRST_PAGE
+        return listed, cursors.stored(number, place) if number < len(savers) else ""

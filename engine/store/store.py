@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Depth,
         JournalKey,
         LastSeen,
+        PageStart,
         ParkedRow,
     )
 
@@ -66,16 +67,16 @@ class Store(Protocol):
     def documents(
         self,
         state: str | None,
-        before: int,
+        begin: PageStart,
         limit: int,
         missing: set[int] | None = None,
         token: str | None = None,
         /,
-    ) -> tuple[list[bytes], int]:
-        """Return a page of documents, newest first, from rows below *before*, and the next *before*.
+    ) -> tuple[list[bytes], PageStart | None]:
+        """Return a page of documents, newest first, from *begin* on, and where the next page begins.
 
         With a *state* or the name of a *token* only those of that; a page looks at a bounded number then.
-        A *before* of 0 is the end. A shared store adds the regions that cannot be read to *missing*, and
+        None is the end. A shared store adds the regions that cannot be read to *missing*, and
         leaves them out; without it that is an error.
         """
 

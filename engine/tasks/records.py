@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -195,6 +195,17 @@ class Committed(msgspec.Struct):
     settled_late: list[str] = []  #: states of the stored tasks that late delivery settled, or a cancel
     callbacks: list[Callback] = []  #: those written, with their keys
     rows_left: int = 0  #: delivered rows that stay: their tasks are in the memory of another process
+
+
+class PageStart(NamedTuple):
+    """Where a page of a store's listing begins."""
+
+    row: int  #: a number of the store, which several tasks may share; newer ones are larger
+    task_id: str = ""  #: the page goes on behind this task, with others of the row; empty: below the row
+
+
+FIRST_PAGE = PageStart(2**62)
+"""Above every row."""
 
 
 class Depth(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from engine.errors import StoreDamagedError, StoreError
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.records import (
+    FIRST_PAGE,
     Accepted,
     Batch,
     Callback,
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.store.store import Store
+    from engine.tasks.records import PageStart
 
 URL, PREFIX, HOST = Operation.PURGE_URL, Operation.PURGE_PREFIX, Operation.PURGE_HOST
-NO_PAGE = 2**62
 
 
 @pytest.fixture(scope="module")
@@ -228,16 +229,50 @@ def test_documents_are_paged_newest_first_each_once(store: Store) -> None:
             assert paged(store, limit, state) == expected, (state, limit)
 
 
-def paged(store: Store, limit: int, state: str | None, token: str | None = None) -> list[str]:
+def paged(
+    store: Store,
+    limit: int,
+    state: str | None,
+    token: str | None = None,
+    begin: PageStart | None = FIRST_PAGE,
+) -> list[str]:
     """Return the ids of all pages; none is empty but the last."""
     found: list[str] = []
-    before = NO_PAGE
-    while before:
-        page, before = store.documents(state, before, limit, None, token)
+    at = begin
+    while at is not None:
+        page, at = store.documents(state, at, limit, None, token)
         assert len(page) <= limit
-        assert page or not before
+        assert page or at is None
         found += [json.loads(text)["task_id"] for text in page]
     return found
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10])
+def test_tasks_of_one_moment_are_paged_each_once(store: Store, limit: int) -> None:
+    """A batch, or two engines, may give many tasks the same time; some of them in one region."""
+    names = [f"t{number}" for number in range(9)] + ["T9"]
+    for name in names:
+        store.commit(Batch(documents=document(name, created_at=10.0)))
+    assert sorted(paged(store, limit, None)) == sorted(names)
+    assert sorted(paged(store, limit, "done")) == sorted(names)
+    store.commit(Batch(documents=document("later", created_at=11.0)))
+    _, at = store.documents(None, FIRST_PAGE, 1)
+    assert at is not None
+    assert not at.task_id, "an engine of the version before can go on there"
+
+
+def test_a_page_goes_on_behind_a_task_that_is_gone(store: Store) -> None:
+    names = [f"t{number}" for number in range(12)]
+    for name in names:
+        store.commit(Batch(documents=document(name, created_at=10.0, updated_at=10.0)))
+    page, at = store.documents(None, FIRST_PAGE, 5)
+    first = [json.loads(text)["task_id"] for text in page]
+    assert store.forget(20.0, 100) == len(names)
+    for name in names:
+        if name != first[-1] and store.is_shared:  # an embedded store lists what comes back as new
+            store.commit(Batch(documents=document(name, created_at=10.0)))
+    rest = paged(store, 5, None, begin=at)
+    assert sorted(first + rest) == (sorted(names) if store.is_shared else sorted(first))
 
 
 def test_documents_of_a_token_are_paged_without_those_of_others(store: Store) -> None:

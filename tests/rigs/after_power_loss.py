@@ -18,6 +18,7 @@ from engine.store.redis.keys import GROUP
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
 from engine.store.store import Store
+from engine.tasks.records import FIRST_PAGE, PageStart
 from engine.tasks.words import FINAL_STATES
 from tests.fakes.log_cache import LogCache
 from tests.rigs.cluster_load import Task, never_came, wait_until_settled
@@ -55,9 +56,9 @@ class Held:
             plans = store.plans(records)
             self.journal.update(record.id for record in records)
             self.without_plan.update(record.id for record in records if record.plan not in plans)
-        before = 2**62
-        while before:
-            page, before = store.documents(None, before, 1000)
+        at: PageStart | None = FIRST_PAGE
+        while at is not None:
+            page, at = store.documents(None, at, 1000)
             for text in page:
                 document = json.loads(text)
                 self.documents[document["task_id"]] = document

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from engine.cli.migration.side import PAGE, parked
-from engine.tasks.records import Batch, rows_of
+from engine.tasks.records import FIRST_PAGE, Batch, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from engine.store.store import Store
-    from engine.tasks.records import Accepted, Callback, Parked
-
-_FIRST_PAGE: Final = 2**62
+    from engine.tasks.records import Accepted, Callback, PageStart, Parked
 
 
 class EmbeddedSide:
@@ -49,10 +47,10 @@ class EmbeddedSide:
         """See `Side.documents`. By file."""
         for store in self.stores:
             starts = []
-            before = _FIRST_PAGE
-            while before:
-                starts.append(before)
-                _, before = store.documents(None, before, PAGE)
+            at: PageStart | None = FIRST_PAGE
+            while at is not None:
+                starts.append(at)
+                _, at = store.documents(None, at, PAGE)
             for start in reversed(starts):
                 page, _ = store.documents(None, start, PAGE)
                 yield page[::-1]

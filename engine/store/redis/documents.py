@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from engine.errors import StoreError
 from engine.store.redis.part import RedisPart
 from engine.store.redis.records import Live, facts_of, read_live
+from engine.store.redis.scripts import BEHIND
+from engine.tasks.records import FIRST_PAGE, PageStart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import Accepted
 
 _SCAN_TASKS: Final = 20_000  #: tasks one page of a filtered listing looks at
-_PLACES: Final = 1024  #: regions at the most; a place in the listing is microseconds and region
+_PLACES: Final = 1024  #: regions at the most; a row of the listing is microseconds and region
 
 
 class RedisDocuments(RedisPart):
@@ -102,28 +104,28 @@ class RedisDocuments(RedisPart):
     def documents(
         self,
         state: str | None,
-        before: int,
+        begin: PageStart,
         limit: int,
         missing: set[int] | None = None,
         token: str | None = None,
-    ) -> tuple[list[bytes], int]:
+    ) -> tuple[list[bytes], PageStart | None]:
         """See `Store.documents`."""
         page_texts: list[bytes] = []
         looked_at = 0
-        while before and len(page_texts) < limit and looked_at < _SCAN_TASKS:
+        at: PageStart | None = begin
+        while at is not None and len(page_texts) < limit and looked_at < _SCAN_TASKS:
             want = limit if state is None and token is None else max(limit, 500)
-            page, following = self._page(before, want, missing)
+            page, at = self._page(at, want, missing)
             looked_at += len(page)
             texts = self._shown_of([task_id for _, task_id in page], missing)
-            before = following
-            for place, task_id in page:
+            for number, (_, task_id) in enumerate(page, 1):
                 text = texts.get(task_id)
                 if text is not None and _is_of(text, state, token):
                     page_texts.append(text)
                     if len(page_texts) == limit:
-                        before = place if place != page[-1][0] else following
+                        at = _behind(page, number) if number < len(page) else at
                         break
-        return page_texts, before
+        return page_texts, at
 
     def _shown_of(self, task_ids: list[str], missing: set[int] | None) -> dict[str, bytes]:
         """Return the private documents of tasks that can be read."""
@@ -136,43 +138,48 @@ class RedisDocuments(RedisPart):
         return self.shown(values)
 
     def _page(
-        self, before: int, limit: int, missing: set[int] | None = None
-    ) -> tuple[list[tuple[int, str]], int]:
-        """Return places and ids, newest first, and where the next page begins."""
+        self, begin: PageStart, limit: int, missing: set[int] | None = None
+    ) -> tuple[list[tuple[int, str]], PageStart | None]:
+        """Return rows and ids, newest first, of one row by id; and where the next page begins."""
         commands: list[Command] = []
+        score, rest = divmod(begin.row, _PLACES)
+        more = limit + 1  # tells whether there is a next page, and whether that begins in the row of the last
         for region, tag in enumerate(self.keys.tags):
-            score, rest = divmod(before, _PLACES)
+            if region == rest and begin.task_id:
+                commands.append(BEHIND.call([f"{tag}index"], [score, begin.task_id, more]))
+                continue
             top = f"{score}" if region < rest else f"({score}"
-            commands.append(("ZREVRANGEBYSCORE", f"{tag}index", top, "-inf", "WITHSCORES", "LIMIT", 0, limit))
+            commands.append(("ZREVRANGEBYSCORE", f"{tag}index", top, "-inf", "WITHSCORES", "LIMIT", 0, more))
         places: list[tuple[int, str]] = []
-        is_cut = False
         replies = self.link.all(commands) if missing is None else self.readable(commands)
         for region, reply in enumerate(replies):
             if reply is None and missing is not None:
                 missing.add(region)
                 continue
-            is_cut |= len(reply) == 2 * limit
             for task_id, score in zip(*[iter(reply)] * 2, strict=True):
                 places.append((int(float(score)) * _PLACES + region, task_id.decode()))
         places.sort(reverse=True)
-        if len(places) <= limit and not is_cut:
-            return places, 0
-        page = places[:limit]
-        if len(places) > limit and places[limit][0] == page[-1][0]:  # two of one place stay together
-            whole = [listed for listed in page if listed[0] != page[-1][0]]
-            page = whole or [listed for listed in places if listed[0] == page[-1][0]]
-        return page, page[-1][0]
+        return places[:limit], _behind(places, limit) if len(places) > limit else None
 
     def count(self) -> dict[str, int]:
         """See `Store.count`. Looks at every task."""
         rows = sum(self.link.all([("XLEN", stream) for stream in self.keys.streams]))
         settled = 0
-        before = 2**62
-        while before:
-            page, before = self._page(before, 1000)
+        at: PageStart | None = FIRST_PAGE
+        while at is not None:
+            page, at = self._page(at, 1000)
             values = self.values([task_id for _, task_id in page])
             settled += sum(value is not None and value.startswith(b"{") for value in values.values())
         return {"settled": settled, "journal_rows": rows}
+
+
+def _behind(places: Sequence[tuple[int, str]], count: int) -> PageStart:
+    """Return where a page begins behind the first *count* of some places, when others follow.
+
+    An id is named only among tasks of one row: an engine of the version before does not know it.
+    """
+    row, task_id = places[count - 1]
+    return PageStart(row, task_id if places[count][0] == row else "")
 
 
 def _is_of(document: bytes, state: str | None, token: str | None) -> bool:

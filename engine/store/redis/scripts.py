@@ -256,6 +256,32 @@ return 1
 """
 )
 
+BEHIND: Final = Script(
+    """
+-- KEYS index; ARGV score, id, count. Answers ids and scores behind that id, in the order of a listing: by
+-- score, and of one score by id, the greatest first. The id itself may have gone.
+local index, score = KEYS[1], ARGV[1]
+local function is_less(one, other) -- by bytes, as a sorted set does; a server's locale may compare otherwise
+  for at = 1, math.min(#one, #other) do
+    local a, b = string.byte(one, at), string.byte(other, at)
+    if a ~= b then return a < b end
+  end
+  return #one < #other
+end
+local first = redis.call('ZCOUNT', index, '(' .. score, '+inf')
+local last = first + redis.call('ZCOUNT', index, score, score)
+while first < last do
+  local middle = math.floor((first + last) / 2)
+  if is_less(redis.call('ZREVRANGE', index, middle, middle)[1], ARGV[2]) then
+    last = middle
+  else
+    first = middle + 1
+  end
+end
+return redis.call('ZREVRANGE', index, first, first + ARGV[3] - 1, 'WITHSCORES')
+"""
+)
+
 SEEN: Final = Script(
     """
 -- KEYS seen. Answers the server's time, then per node its name, and when it was seen.

@@ -24,7 +24,7 @@ from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
 from engine.store.sqlite.rows import RowReader
 from engine.store.sqlite.writing import append_accepted, append_plans, without_known, write_own_records
-from engine.tasks.records import FORMAT, Accepted, Batch, Callback, Committed, LastSeen
+from engine.tasks.records import FORMAT, Accepted, Batch, Callback, Committed, LastSeen, PageStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -191,17 +191,18 @@ class SqliteStore(RowReader):
     def documents(
         self,
         state: str | None,
-        before: int,
+        begin: PageStart,
         limit: int,
         _missing: set[int] | None = None,
         token: str | None = None,
-    ) -> tuple[list[bytes], int]:
-        """See `Store.documents`."""
+    ) -> tuple[list[bytes], PageStart | None]:
+        """See `Store.documents`: each task has a row of its own."""
+        before = begin.row
         if state is None and token is None:
             rows = self._file.query(
                 "SELECT n, doc FROM task WHERE n < ? ORDER BY n DESC LIMIT ?", before, limit
             )
-            return [doc.encode() for _, doc in rows], rows[-1][0] if len(rows) == limit else 0
+            return [doc.encode() for _, doc in rows], PageStart(rows[-1][0]) if len(rows) == limit else None
         low = max(0, min(before, self._last_row() + 1) - _SCAN_ROWS)
         rows = self._file.query(
             "SELECT n, doc FROM task WHERE n < ?1 AND n >= ?2 AND (?3 = '' OR doc->>'state' = ?3)"
@@ -212,7 +213,8 @@ class SqliteStore(RowReader):
             token or "",
             limit,
         )
-        return [doc.encode() for _, doc in rows], rows[-1][0] if len(rows) == limit else low
+        following = rows[-1][0] if len(rows) == limit else low
+        return [doc.encode() for _, doc in rows], PageStart(following) if following else None
 
     def _last_row(self) -> int:
         return int(self._file.query("SELECT coalesce(max(n), 0) FROM task")[0][0])

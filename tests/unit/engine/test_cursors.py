@@ -8,17 +8,19 @@ import pytest
 
 from engine.api import cursors
 from engine.errors import RequestError
+from engine.tasks.records import FIRST_PAGE, PageStart
 
 
 def test_the_first_page_begins_with_the_newest_of_the_first() -> None:
     assert cursors.parse_in_memory("") == (math.inf, "")
-    assert cursors.parse_stored("") == (0, cursors.NO_ROW)
+    assert cursors.parse_stored("") == (0, FIRST_PAGE)
     assert cursors.parse_of_worker("") == (0, "")
 
 
 def test_what_a_page_gives_the_next_one_takes() -> None:
     assert cursors.parse_in_memory(cursors.in_memory(1.25, "a~b")) == (1.25, "a~b")
-    assert cursors.parse_stored(cursors.stored(3, 17).removeprefix(cursors.STORED)) == (3, 17)
+    for start in (PageStart(17), PageStart(17, "a.b-C_" + "9" * 58), PageStart(2**62, "t")):
+        assert cursors.parse_stored(cursors.stored(3, start).removeprefix(cursors.STORED)) == (3, start)
     assert cursors.parse_of_worker(cursors.of_worker(2, "s0.5")) == (2, "s0.5")
     assert cursors.parse_of_worker(cursors.of_worker(2, cursors.in_memory(1.5, "t:1"))) == (2, "1.5~t:1")
 
@@ -30,10 +32,20 @@ def test_no_time_is_refused(cursor: str) -> None:
     assert (caught.value.status, caught.value.field) == (422, "cursor")
 
 
-@pytest.mark.parametrize("cursor", ["1", "a.1", "1.a", "-1.1", "1.-1", f"0.{2**62 + 1}", "1." + "1" * 80])
-def test_no_place_in_a_store_is_refused(cursor: str) -> None:
+@pytest.mark.parametrize("cursor", ["1", "a.1", "1.a", "-1.1", "1.-1", f"0.{2**62 + 1}", "1." + "1" * 95])
+def test_no_row_of_a_store_is_refused(cursor: str) -> None:
     with pytest.raises(RequestError):
         cursors.parse_stored(cursor)
+
+
+@pytest.mark.parametrize("cursor", ["1.5~", "1.5~a b", "1.5~a~b", "1.~a", "1.5~" + "a" * 65])
+def test_no_task_of_a_row_is_refused(cursor: str) -> None:
+    with pytest.raises(RequestError):
+        cursors.parse_stored(cursor)
+
+
+def test_a_cursor_of_the_version_before_is_taken() -> None:
+    assert cursors.parse_stored("0.1764454000123456007") == (0, PageStart(1764454000123456007))
 
 
 @pytest.mark.parametrize("cursor", ["x1:", "w:", "wa:", "s0.1", "w0:" + "1" * 200])

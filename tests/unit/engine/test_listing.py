@@ -13,6 +13,7 @@ from engine.api.listing import ListTasks
 from engine.errors import RequestError, StoreError
 from engine.intake.auth import Token
 from engine.intake.host_rules import HostRules
+from engine.tasks.records import PageStart
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Task
 
@@ -32,19 +33,19 @@ class Store:
     def documents(
         self,
         state: str | None,
-        before: int,
+        begin: PageStart,
         limit: int,
         _missing: set[int] | None = None,
         token: str | None = None,
-    ) -> tuple[list[bytes], int]:
+    ) -> tuple[list[bytes], PageStart | None]:
         older = [
             one
-            for one in self._documents[:before]
+            for one in self._documents[: begin.row]
             if state in {None, one["state"]} and token in {None, one["token"]}
         ]
         page = older[::-1][:limit]
         after = self._documents.index(page[-1]) if page else 0
-        return [msgspec.json.encode(one) for one in page], after
+        return [msgspec.json.encode(one) for one in page], PageStart(after) if after else None
 
 
 class Peers:

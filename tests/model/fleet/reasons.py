@@ -16,8 +16,8 @@ ONCE: Final = "http://u.example/"
 REDIS: Final = "redis"
 RESTARTED: Final = "restarted"
 _ENDS: Final = {"killed": "killed", "all killed": "killed", "paused": "paused", RESTARTED: RESTARTED}
-"""Faults of an engine after which others take its work over."""
-_LATE_S: Final = 3.0  #: a record of progress may be as old when its engine ends
+"""Faults of an engine after which others, or its next process, take its work over."""
+_ON_THE_WAY_S: Final = 0.5  #: what a process has sent comes to a cache so long after its end
 _REDIS_LATE_S: Final = 8.0  #: connections come back, and what waits is written down
 _CACHE_LATE_S: Final = 2.0
 _PARENT_LATE_S: Final = 8.0  #: a probe sees that it is back up to 5 s later
@@ -31,6 +31,13 @@ class Window:
     who: frozenset[str]  #: engines, caches, `REDIS`
     began_at: float
     ended_at: float = field(default=float("inf"))
+    is_gone_at: float | None = None  #: the engine's process: what was sent before and after is of two
+
+    def explains(self, first_at: float, again_at: float) -> bool:
+        """Tell whether an engine's work changed hands between two moments, or while it was paused."""
+        if self.is_gone_at is not None:
+            return first_at <= self.is_gone_at + _ON_THE_WAY_S and self.is_gone_at <= again_at
+        return self.touches(first_at, again_at, 0.0)
 
     def touches(self, since: float, until: float, late_s: float) -> bool:
         """Tell whether it was between two moments, or over so shortly before."""
@@ -71,7 +78,7 @@ def reason(
         names = {*who}
         return {one.kind for one in near if one.who & names and one.touches(first.at, second.at, late_s)}
 
-    ends = found([sender], _LATE_S)
+    ends = {one.kind for one in near if sender in one.who and one.explains(first.at, second.at)}
     for kind, text in _ENDS.items():
         if kind in ends:
             return f"its engine was {text}, {'and went on' if again == sender else 'another took over'}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from redis import RedisError
 
-from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup, wait_for_redis
+from tests.rigs.redis_servers import SLOTS, RedisCluster, RedisServer, SentinelGroup, wait_for_redis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 COUNTS: Final = {"single": 1, "sentinel": 6, "cluster": 6}  #: of servers, the Sentinels among them
 _WHOLE_LIMIT_S: Final = 90.0
 _LAG_S: Final = 0.4  #: until a master whose replica lags is killed
+
+
+@dataclass
+class _Move:
+    """A slot on the move: who gets it, and the master that has nothing to do with it."""
+
+    slot: int
+    to: RedisServer
+    other: RedisServer
 
 
 class Servers:
@@ -147,8 +158,8 @@ class Servers:
                 assert isinstance(self._group, SentinelGroup)
                 sentinel = self._group.sentinels[event.who % 3]
                 (self._away if event.kind == "sentinel killed" else self._paused)(sentinel, event.lasts_s)
-            case "slot moved":
-                self._move_a_slot(event)
+            case "slot moved" | "cut off while a slot moves":
+                self._move_a_slot(event, engine)
 
     def _away(self, server: RedisServer, seconds: float) -> None:
         server.kill()
@@ -169,18 +180,56 @@ class Servers:
         finally:
             self._network.mend(here, there)
 
-    def _move_a_slot(self, event: Event) -> None:
-        """Move the slot of one region, which stays on two servers for a while."""
+    # Slots
+
+    def _move_a_slot(self, event: Event, engine: str) -> None:
+        if event.kind == "slot moved":
+            with self._slot_on_the_move(event):
+                time.sleep(event.lasts_s)
+        elif event.who // 5 % 2:
+            self._cut_off_who_gets_a_slot(event)
+        else:
+            self._cut_off_beside_a_slot(event, engine)
+
+    @contextmanager
+    def _slot_on_the_move(self, event: Event) -> Iterator[_Move]:
+        """Have the slot of one region on two servers meanwhile, then move the rest of it."""
         group = self._group
         assert isinstance(group, RedisCluster)
         slot = group.slot_of(f"purgeline:{{region-{event.who % 16:02}}}:tasks")
         owner = group.owner(slot)
-        to = next(server for server in group.masters() if server is not owner)
+        to, other = (server for server in group.masters() if server is not owner)
+        move = _Move(slot, to, other)
         group.begin_move(slot, to)
         group.move_keys(slot, to, limit=5)
-        time.sleep(event.lasts_s)
-        group.move_keys(slot, to)
-        group.finish_move(slot, to)
+        yield move
+        group.move_keys(slot, move.to)
+        group.finish_move(slot, move.to)
+
+    def _cut_off_who_gets_a_slot(self, event: Event) -> None:
+        """Its replica takes its place, is told of the move, which it does not know of, and gets the rest."""
+        group = self._group
+        assert isinstance(group, RedisCluster)
+        with self._slot_on_the_move(event) as move:
+            its_own = next(slot for slot in range(0, SLOTS, 64) if group.owner(slot) is move.to)
+            here = self._name(move.to)
+            self._cut([here], [name for name in self.names if name != here], event.lasts_s)
+            self.wait_until_whole()
+            if group.owner(its_own) is not move.to:
+                move.to = group.owner(its_own)
+                group.begin_move(move.slot, move.to)
+
+    def _cut_off_beside_a_slot(self, event: Event, engine: str) -> None:
+        """The slot has moved before a third master, its replica and an engine hear of it."""
+        with ExitStack() as stack:
+            with self._slot_on_the_move(event) as move:
+                replicas = self._replicas_of(move.other)
+                here = [self._name(server) for server in (move.other, *replicas)] + [engine]
+                there = [name for name in self.names if name not in here]
+                self._network.cut(here, there)
+                stack.callback(self._network.mend, here, there)
+                time.sleep(event.lasts_s / 2)
+            time.sleep(event.lasts_s / 2)
 
     def try_to_tell(self) -> str:
         """Return what the servers say of themselves, for what a failure says."""

@@ -87,7 +87,7 @@ class Storm:
         self._network = network
         self._servers = servers
         self._seconds = seconds
-        self._old = old
+        self.old = old
         self._broken = broken
         self.origin = Origin(time.time() - loop.time())
         self.caches: dict[str, Cache] = {}
@@ -135,8 +135,8 @@ class Storm:
         for cache in self.caches.values():
             cache.on_serve = self.rules.check_object
             await self._open(cache)
-        if self._old is not None:
-            self._checkouts[self.engines[-1]] = self._old
+        if self.old is not None:
+            self._checkouts[self.engines[-1]] = self.old
         for engine in self.engines:
             self._prepare(engine, self._nodes(""))
         await asyncio.gather(*(asyncio.to_thread(engine.begin) for engine in self.engines))
@@ -263,6 +263,7 @@ class Storm:
                     window = self._begin(event.kind, *(each.name for each in self.engines))
                     for each in self.engines:
                         each.kill()
+                    window.is_gone_at = self.now()
                     await asyncio.sleep(event.lasts_s)
                     await asyncio.gather(*(asyncio.to_thread(each.begin) for each in self.engines))
                     self._end(window)
@@ -272,13 +273,14 @@ class Storm:
             case _:
                 async with self._locks[number]:
                     window = self._begin(event.kind, engine.name)
-                    await self._one_engine(event, engine)
+                    await self._one_engine(event, engine, window)
                     self._end(window)
 
-    async def _one_engine(self, event: Event, engine: FleetEngine) -> None:
+    async def _one_engine(self, event: Event, engine: FleetEngine, window: Window) -> None:
         match event.kind:
             case "killed":
                 await asyncio.to_thread(engine.kill)
+                window.is_gone_at = self.now()
                 await asyncio.sleep(event.lasts_s)
                 await asyncio.to_thread(engine.begin)
             case "paused" | "paused shortly":
@@ -296,7 +298,7 @@ class Storm:
             case "other version":
                 now = self._checkouts[engine]
                 await self._restart(
-                    engine, engine.nodes, checkout=(self._old or ROOT) if now == ROOT else ROOT
+                    engine, engine.nodes, checkout=(self.old or ROOT) if now == ROOT else ROOT
                 )
             case _:
                 names = {
@@ -347,6 +349,7 @@ class Storm:
     async def _restart(self, engine: FleetEngine, nodes: Any, checkout: Path | None = None) -> None:
         window = self._begin(RESTARTED, engine.name)
         await asyncio.to_thread(engine.end)
+        window.is_gone_at = self.now()
         self._prepare(engine, nodes, checkout)
         await asyncio.to_thread(engine.begin)
         self._end(window)

@@ -52,10 +52,14 @@ REDIS_FAULTS: Final = {
         "replica lags",
         "replica paused",
         "slot moved",
+        "cut off while a slot moves",
     ),
 }
 """By topology. ``master cut off``: from the other servers and the Sentinels, not from engines; ``half cut
-off``: together with a replica and an engine. ``lag, then master killed``: replicas stop a moment before."""
+off``: together with a replica and an engine. ``lag, then master killed``: replicas stop a moment before.
+``cut off while a slot moves``: the master that gets the slot, and its replica goes on with that; or a third
+one, with its replica and an engine, and the slot has moved before they are back. Never the master that gives
+it: with a failover there Redis forgets that the slot moves, see docs/cluster.md."""
 
 CACHE_FAULTS: Final = ("down", "hang", "sick", "half-sick", "slow", "cuts", "wiped", "refuse", "refuse-bans")
 FAULTS: Final = frozenset({*ENGINE_FAULTS, *CACHE_FAULTS}.union(*REDIS_FAULTS.values()))
@@ -80,6 +84,7 @@ _LASTS_S: Final = {
     "sentinel killed": (1.0, 5.0),
     "sentinel paused": (1.0, 5.0),
     "slot moved": (0.5, 3.0),
+    "cut off while a slot moves": (2.0, 6.0),
 }
 _SECONDS: Final = (0.5, 5.0)
 _CLOCKS_S: Final = (-400 * 86_400, -45, 45, 3600, 400 * 86_400, 400 * 86_400)

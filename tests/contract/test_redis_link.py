@@ -126,3 +126,36 @@ def test_an_old_master_and_a_replica_that_is_left_to_it_do_not_count(tmp_path: P
         assert link.one("SET", "after", "1") == b"OK"
         assert new.ask("GET", "after") == "1"
         link.close()
+
+
+def test_a_replica_that_is_away_for_the_others_does_not_count_for_one_that_is_not(tmp_path: Path) -> None:
+    """It is on the master's side of a partition, and the one that is to be the next master on the other."""
+    with SentinelGroup(tmp_path) as group:
+        master, near, far = group.servers
+        link = Link(parse_redis_url(group.url), timeout_s=1, connections_max=8, wait_replicas="all")
+        far.set("masterauth", "wrong")
+        far.set("masteruser", "nobody")
+        master.ask("CLIENT", "KILL", "TYPE", "replica")
+        near.ask("ACL", "SETUSER", "default", "-ping")
+        far_name, near_name = (f"127.0.0.1:{server.port}" for server in (far, near))
+        wait_until(lambda: away(link) == {near_name}, what=f"{near_name} being away")
+        wait_until(lambda: connected(master) == {near_name}, what=f"{near_name} being connected")
+        with pytest.raises(StoreError, match="1 of 2 replicas have it"):
+            link.one("SET", "a", "1", is_write=True)
+        assert far.ask("GET", "a") is None
+        near.kill()  # then it cannot acknowledge, and is not waited for
+        far.set("masterauth", "")
+        wait_until(lambda: connected(master) == {far_name}, what=f"{far_name} being in step")
+        assert link.one("SET", "b", "1", is_write=True) == b"OK"
+        link.close()
+
+
+def connected(master: RedisServer) -> set[str]:
+    facts = master.info("replication")
+    listed = [facts[f"slave{number}"] for number in range(int(facts["connected_slaves"]))]
+    return {f"{one['ip']}:{one['port']}" for one in listed}
+
+
+def away(link: Link) -> set[str]:
+    [master] = link.replicas.look().masters.values()
+    return set(master.away)

@@ -214,7 +214,7 @@ class Link:
     def _exchange(self, groups: dict[Server, list[Command]], *, is_write: bool) -> dict[Server, list[Any]]:
         """Write to every server, then read from every one."""
         replies: dict[Server, list[Any]] = {}
-        sent: list[tuple[Server, Any, int]] = []
+        sent: list[tuple[Server, Any, list[Command]]] = []
         for server, group in groups.items():
             connection = None
             try:
@@ -230,15 +230,15 @@ class Link:
                 self._drop(server, connection, exc)
                 replies[server] = [exc] * len(group)
             else:
-                sent.append((server, connection, tail[0][1] if tail else 0))
-        for server, connection, needed in sent:
-            replies[server] = self._read(server, connection, len(groups[server]), needed)
+                sent.append((server, connection, tail))
+        for server, connection, tail in sent:
+            replies[server] = self._read(server, connection, len(groups[server]), tail)
         return replies
 
-    def _read(self, server: Server, connection: Any, count: int, needed: int) -> list[Any]:
-        """Read *count* answers, and whether *needed* replicas have what was written."""
+    def _read(self, server: Server, connection: Any, count: int, tail: list[Command]) -> list[Any]:
+        """Read *count* answers, and from those to *tail* whether the replicas have what was written."""
         replies: list[Any] = []
-        have, said = 0, b""
+        said: list[Any] = []
         try:
             for _ in range(count):
                 try:
@@ -247,16 +247,15 @@ class Link:
                     replies.append(exc)
                 except (BusyLoadingError, MasterDownError) as exc:  # errors of the server, not of the line
                     replies.append(exc)
-            if needed:
-                have, said = connection.read_response(), connection.read_response()
+            said += [connection.read_response() for _ in tail]
         except (RedisError, OSError) as exc:
             self._drop(server, connection, exc)
-            if needed:  # what was answered may be nowhere but on that server
+            if tail:  # what was answered may be nowhere but on that server
                 replies = [reply if isinstance(reply, Exception) else exc for reply in replies]
             return replies + [exc] * (count - len(replies))
-        if needed and (doubt := self.replicas.doubt(needed, have, said)) is not None:
+        if tail and (doubt := self.replicas.doubt(server, tail[0], said)) is not None:
             replies = [reply if isinstance(reply, Exception) else doubt for reply in replies]
-            if have >= needed:  # the way may lead to another server by now
+            if said[0] >= tail[0][1]:  # the way may lead to another server by now
                 self._leave(server, connection)
                 return replies
         if any(isinstance(reply, ReadOnlyError) for reply in replies):

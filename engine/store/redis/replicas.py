@@ -7,7 +7,9 @@ come back. The others are a majority of the Sentinels, or the masters of a clust
 it calls itself (*mark*): its replication id there, its node id here.
 
 A majority decides too which replicas are away and not waited for by ``wait_replicas = "all"``: one that only
-the minority on this side cannot see may be the next master on the other side.
+the minority on this side cannot see may be the next master on the other side. A replica that the majority
+calls away may be on this side, with the master, and acknowledge in the place of one on the other side. So as
+many are waited for as are present, or connected to the master, by its own word after the WAIT.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from engine.errors import StoreError
 from engine.store.redis.servers import AWAY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from engine.config.redis_url import RedisUrl
     from engine.store.redis.script import Command
     from engine.store.redis.servers import Server, Servers
@@ -35,8 +39,24 @@ _FRESH_S: Final = 1.0  #: a look tells about a write that was answered so long a
 class Master(msgspec.Struct, frozen=True):
     """A master, as the others see it."""
 
-    known: int  #: its replicas
-    present: int  #: those that a majority does not call away
+    replicas: frozenset[str]  #: by address
+    away: frozenset[str] = frozenset()  #: those that a majority calls so
+
+    @property
+    def known(self) -> int:
+        """How many replicas it has."""
+        return len(self.replicas)
+
+    def needed(self, connected: frozenset[str]) -> int:
+        """Return how many have to acknowledge, so that each replica that is present has.
+
+        Args:
+            connected: replicas by the master's word. When none has an address that the others know, they are
+                called otherwise there, and nobody can tell which is away: all are waited for.
+        """
+        if connected and self.replicas and not connected & self.replicas:
+            return max(len(self.replicas), len(connected))
+        return max(1, len((self.replicas - self.away) | connected))
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -63,6 +83,7 @@ class Replicas:
         self._lock = threading.Lock()
         self._last: Look | None = None
         self._clients: dict[tuple[str, int], Any] = {}
+        self._connected: dict[str, frozenset[str]] = {}  # server → its replicas, as it said last
 
     @property
     def last(self) -> Look | None:
@@ -79,15 +100,17 @@ class Replicas:
     # Around a write
 
     def tail(self, server: Server, wait_ms: int) -> list[Command]:
-        """Return what is sent behind a write: WAIT, and the question for the server's mark.
+        """Return what is sent behind a write: WAIT, and questions for the server's mark and its replicas.
 
         Raises:
             StoreError: all replicas are to be waited for, and nobody tells how many those are.
         """
         if not self.wait:
             return []
-        name = ("CLUSTER", "MYID") if self._url.kind == "cluster" else ("INFO", "replication")
-        return [("WAIT", self._needed(server), wait_ms), name]
+        wait: Command = ("WAIT", self._needed(server), wait_ms)
+        if self._url.kind == "cluster":
+            return [wait, ("CLUSTER", "MYID"), ("ROLE",)]
+        return [wait, ("INFO", "replication")]
 
     def _needed(self, server: Server) -> int:
         if self.wait != "all":
@@ -100,34 +123,42 @@ class Replicas:
                 if look is None:
                     raise
         master = look.masters.get(look.marks.get(server.name, ""))
-        counts = [master] if master is not None else look.masters.values()
-        return max([1, *(one.present for one in counts)])
+        masters = [master] if master is not None else look.masters.values()
+        connected = self._connected.get(server.name, frozenset())
+        return max([1, *(one.needed(connected) for one in masters)])
 
-    def doubt(self, needed: int, have: int, said: bytes) -> StoreError | None:
-        """Return why a write that *have* replicas acknowledged does not count, or None: it does.
+    def doubt(self, server: Server, asked: Command, answers: Sequence[Any]) -> StoreError | None:
+        """Return why a write to *server* does not count, or None: it does.
 
         Args:
-            needed: as the WAIT asked for.
-            have: as it was answered.
-            said: what the server says of itself.
+            server: that took it.
+            asked: the WAIT.
+            answers: to what was sent behind the write.
         """
-        if have < needed:
-            text = f"{have} of {needed} replicas have it (store.wait_replicas)"
-            return StoreError(f"{self._url}: {text}")
+        have: int = answers[0]
+        mark, connected = _said(answers[1:])
+        self._connected[server.name] = connected
+        if (self.wait != "all" or self._url.kind == "single") and have < asked[1]:
+            return self._too_few(have, asked[1])
         if self._url.kind == "single":
             return None  # nobody but an operator makes another one the master
-        mark = _mark_of(said)
         look = self._last
-        if look is not None and (master := look.masters.get(mark)) is not None and have >= master.known:
+        master = None if look is None else look.masters.get(mark)
+        if master is not None and have >= len(master.replicas | connected):
             return None
-        if look is None or mark not in look.masters or not _is_fresh(look):
+        if look is None or master is None or not _is_fresh(look):
             try:
-                look = self.look()
+                master = self.look().masters.get(mark)
             except StoreError as exc:
                 return exc
-        if mark in look.masters:
-            return None
-        return StoreError(f"{self._url}: the server that took it is not the master any more")
+        if master is None:
+            return StoreError(f"{self._url}: the server that took it is not the master any more")
+        if self.wait == "all" and have < (needed := master.needed(connected)):
+            return self._too_few(have, needed)
+        return None
+
+    def _too_few(self, have: int, needed: int) -> StoreError:
+        return StoreError(f"{self._url}: {have} of {needed} replicas have it (store.wait_replicas)")
 
     # Looking
 
@@ -153,8 +184,8 @@ class Replicas:
             return Look(began_at, *self._of_cluster())
         [server] = self._servers.masters()
         facts = Redis(connection_pool=server.pool).info("replication")
-        count = int(facts["connected_slaves"])
-        return Look(began_at, {"": Master(count, count)}, {server.name: ""})
+        names = (f"{one['ip']}:{one['port']}" for one in _replicas_in(facts))
+        return Look(began_at, {"": Master(frozenset(names))}, {server.name: ""})
 
     def _of_sentinels(self) -> dict[str, Master]:
         service, majority = self._url.service, len(self._url.servers) // 2 + 1
@@ -225,17 +256,25 @@ def _is_voter(one: dict[str, Any]) -> bool:
 
 
 def _count(views: list[dict[str, bool]]) -> Master:
-    """Count the replicas of *views*, each replica → whether it is away; one is, when all say so."""
-    names = set().union(*views)
-    return Master(len(names), sum(not all(view.get(name, False) for view in views) for name in names))
+    """Return the master of *views*, each replica → whether it is away; one is, when all say so."""
+    names = frozenset[str]().union(*views)
+    return Master(names, frozenset(name for name in names if all(view.get(name, False) for view in views)))
 
 
-def _mark_of(said: bytes) -> str:
-    text = said.decode()
-    for line in text.splitlines():
-        if line.startswith("master_replid:"):
-            return line.partition(":")[2].strip()
-    return text.strip()
+def _said(answers: Sequence[Any]) -> tuple[str, frozenset[str]]:
+    """Return a server's mark, and the replicas that are connected to it, of what it says of itself."""
+    if len(answers) > 1:
+        mark, role = answers
+        listed = role[2] if role[0] == b"master" else ()
+        return mark.decode(), frozenset(f"{ip.decode()}:{port.decode()}" for ip, port, _ in listed)
+    facts = dict(line.split(":", 1) for line in answers[0].decode().splitlines() if ":" in line)
+    listed = [dict(pair.split("=", 1) for pair in text.split(",")) for text in _replicas_in(facts)]
+    return facts["master_replid"], frozenset(f"{one['ip']}:{one['port']}" for one in listed)
+
+
+def _replicas_in(facts: Mapping[str, Any]) -> list[Any]:
+    """Return what ``INFO replication`` says of each replica."""
+    return [facts[f"slave{number}"] for number in range(int(facts["connected_slaves"]))]
 
 
 def losses(look: Look, wait: WaitReplicas) -> list[str]:

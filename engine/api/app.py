@@ -45,6 +45,8 @@ def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web
         ("GET", "/v1/engine/stats", engine.stats),
         ("GET", "/v1/engine/nodes", engine.nodes),
         ("DELETE", "/v1/engine/nodes/{name}", engine.forget_node),
+        ("POST", "/v1/engine/nodes/{name}/pause", engine.pause_node),
+        ("POST", "/v1/engine/nodes/{name}/resume", engine.resume_node),
         ("GET", "/v1/engine/cluster", engine.cluster),
         ("GET", "/v1/engine/version", engine.version),
         ("GET", "/version", engine.version),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.api.bodies import Bodies
     from engine.api.forget import ForgetNode
     from engine.api.overview import Overview
+    from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
     from engine.intake.auth import Auth
     from engine.observe.logs import Logs
@@ -37,6 +38,7 @@ class EngineRoutes:
         readiness: Readiness,
         *,
         forget: ForgetNode,
+        pausing: PauseNode,
         logs: Logs,
         peers: Peers | None,
     ) -> None:
@@ -45,6 +47,7 @@ class EngineRoutes:
         self._overview = overview
         self._readiness = readiness
         self._forget = forget
+        self._pausing = pausing
         self._logs = logs
         self._peers = peers
 
@@ -77,6 +80,19 @@ class EngineRoutes:
         """Fail what is left of a node that is not configured any more."""
         self._auth.check(request.headers.get("Authorization"), "admin")
         return json_response(await self._forget.forget(request.match_info["name"]))
+
+    async def pause_node(self, request: web.Request) -> web.Response:
+        """Have what is for a node wait until it is resumed."""
+        return await self._change_pause(request, is_paused=True)
+
+    async def resume_node(self, request: web.Request) -> web.Response:
+        """Deliver what waits for a node that was paused."""
+        return await self._change_pause(request, is_paused=False)
+
+    async def _change_pause(self, request: web.Request, *, is_paused: bool) -> web.Response:
+        token = self._auth.check(request.headers.get("Authorization"), "admin")
+        name = request.match_info["name"]
+        return json_response(await self._pausing.change(name, token.name, is_paused=is_paused))
 
     async def cluster(self, request: web.Request) -> web.Response:
         """Show the engines that share the store."""

@@ -217,6 +217,7 @@ class Overview:
                 driver=node.config.driver,
                 ready=node.state is NodeState.READY,
                 unproven=node.state is NodeState.UNPROVEN,
+                paused=node.state is NodeState.PAUSED,
                 waiting=node.waiting_count,
                 in_flight=node.in_flight,
                 delayed=self._delay.depth(node.name),
@@ -233,6 +234,8 @@ def _shown_state(node: Node) -> tuple[str, str, float]:
     if node.state is NodeState.READY:
         refused = node.holds.refused_since()
         return ("ready", "", health.since) if refused is None else ("refusing", refused.reason, refused.since)
+    if node.state is NodeState.PAUSED:
+        return "paused", health.pause_reason, health.since
     state = "returning" if node.state is NodeState.CATCHING_UP else node.state.value
     return state, health.last_error if health.keeps_rows else "", health.since
 

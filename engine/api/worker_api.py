@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.api.forget import ForgetNode
     from engine.api.listing import ListTasks
     from engine.api.overview import Overview
+    from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
@@ -68,6 +69,7 @@ def make_worker_app(
         ("GET", "/worker/stats", overview.stats),
         ("GET", "/worker/nodes", overview.nodes),
         ("DELETE", "/worker/nodes/{name}", overview.forget_node),
+        ("PUT", "/worker/pause", overview.pause_node),
         ("GET", "/worker/metrics", overview.metrics),
         ("PUT", "/worker/log-format/{name}", overview.swap_log_format),
     ]
@@ -153,7 +155,15 @@ class WorkerTasks:
 class WorkerOverview:
     """Answers about this worker itself, and its log."""
 
-    def __init__(self, overview: Overview, readiness: Readiness, logs: Logs, forget: ForgetNode) -> None:
+    def __init__(
+        self,
+        overview: Overview,
+        readiness: Readiness,
+        logs: Logs,
+        forget: ForgetNode,
+        pausing: PauseNode,
+    ) -> None:
+        self._pausing = pausing
         self._overview = overview
         self._forget = forget
         self._readiness = readiness
@@ -185,6 +195,11 @@ class WorkerOverview:
     async def forget_node(self, request: web.Request) -> Reply:
         """Fail what is left of a node that is not configured any more."""
         return json_reply(await self._forget.forget_here(request.match_info["name"]))
+
+    async def pause_node(self, request: web.Request) -> Reply:
+        """Pause or resume a node, as another worker was asked to."""
+        await self._pausing.change_here(await request.read())
+        return json_reply({})
 
     async def metrics(self, _request: web.Request) -> Reply:
         """Give this worker's Prometheus page."""

@@ -121,6 +121,10 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     add("forget", views.forget, "Fail what waits for a cache that is not configured any more.")(
         "node", metavar="NODE"
     )
+    add("pause", views.pause, "Have what is for a cache wait until it is resumed; nothing is lost.")(
+        "node", metavar="NODE"
+    )
+    add("resume", views.resume, "Deliver what waits for a cache that was paused.")("node", metavar="NODE")
     add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
     add(
         "cluster", views.cluster, f"List the engines of one Redis. Columns: {' '.join(cells.ENGINE_COLUMNS)}."

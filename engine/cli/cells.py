@@ -43,7 +43,7 @@ NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
     **dict.fromkeys(("done", "ready", "alive", "proven"), "green"),
     **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
-    **dict.fromkeys(("partial", "refusing"), "yellow"),
+    **dict.fromkeys(("partial", "refusing", "paused"), "yellow"),
     **dict.fromkeys(("failed", "down", "sick", "gone", "forwarded", "unproven", "refused"), "red"),
     "unreachable": "red",
     "cancelled": "magenta",

@@ -118,6 +118,14 @@ class EngineClient:
         """Fail what waits for a node that is not configured any more; say how many subtasks that was."""
         return self.request("DELETE", f"/v1/engine/nodes/{quote(node, safe='')}")
 
+    def pause(self, node: str) -> Document:
+        """Have what is for a node wait; say by whom it was paused first, and since when."""
+        return self.request("POST", f"/v1/engine/nodes/{quote(node, safe='')}/pause")
+
+    def resume(self, node: str) -> Document:
+        """Deliver what waits for a node that was paused."""
+        return self.request("POST", f"/v1/engine/nodes/{quote(node, safe='')}/resume")
+
     def cluster(self) -> Document:
         """Return the engines of one Redis, who leads, and how much each has."""
         document = self.request("GET", "/v1/engine/cluster")

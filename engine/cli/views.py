@@ -87,6 +87,20 @@ def forget(args: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
+def pause(args: argparse.Namespace, out: Output) -> int:
+    """Have what is for a cache wait until it is resumed."""
+    with connect(args, out) as client:
+        out.mapping(client.pause(args.node))
+    return DONE
+
+
+def resume(args: argparse.Namespace, out: Output) -> int:
+    """Deliver what waits for a cache that was paused."""
+    with connect(args, out) as client:
+        out.mapping(client.resume(args.node))
+    return DONE
+
+
 def cluster(args: argparse.Namespace, out: Output) -> int:
     """List the engines of one Redis."""
     with connect(args, out) as client:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.cluster.takeover import Takeover
     from engine.cluster.threads import Threads
     from engine.cluster.watch import Watch
+    from engine.delivery.pauses import Pauses
     from engine.delivery.redelivery import Redelivery
     from engine.delivery.touched import Touched
     from engine.nodes.node import Node
@@ -45,6 +46,7 @@ class Rounds:
         threads: where it is called.
         duties: what is looked after.
         redelivery: delivers delay queues, whichever engine has filled them.
+        pauses: nodes that are paused, whichever engine was asked to.
         touched: tasks that have made progress.
         saver: the engine's only one.
     """
@@ -57,6 +59,7 @@ class Rounds:
         duties: Duties,
         *,
         redelivery: Redelivery,
+        pauses: Pauses,
         touched: Touched | None,
         saver: Saver,
     ) -> None:
@@ -67,6 +70,7 @@ class Rounds:
         self._takeover = duties.takeover
         self._leader = duties.leader
         self._redelivery = redelivery
+        self._pauses = pauses
         self._touched = touched
         self._saver = saver
         self._loop = asyncio.get_running_loop()
@@ -107,7 +111,13 @@ class Rounds:
             if records:
                 self._saver.save_progress(records)
         errors: list[StoreError] = []
-        for part in (self._take_over, self._find_lost, self._look_at_queues, self._lead):
+        for part in (
+            self._pauses.refresh,
+            self._take_over,
+            self._find_lost,
+            self._look_at_queues,
+            self._lead,
+        ):
             try:
                 await part()
             except StoreError as exc:

@@ -20,6 +20,7 @@ from engine.delivery.load import Load
 from engine.delivery.node_events import NodeEvents
 from engine.delivery.oldest_pages import OldestPages
 from engine.delivery.parking import Parking
+from engine.delivery.pauses import Pauses
 from engine.delivery.queues import DelayQueues
 from engine.delivery.reasons import Reasons
 from engine.delivery.redelivery import Redelivery
@@ -55,6 +56,7 @@ class Delivery:
     dispatch: Dispatch
     events: NodeEvents
     gone: GoneNodes
+    pauses: Pauses
     touched: Touched | None  #: None: no other engine has the store
 
 
@@ -119,6 +121,7 @@ def build_delivery(
         dispatch=_make_dispatch(around, endings, parking, gone, touched),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,
+        pauses=Pauses(nodes, savers, reader, around.on_alert),
         touched=touched,
     )
 

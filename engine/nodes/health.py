@@ -14,6 +14,8 @@ States of a node::
     CATCHING_UP  its last rows are on their way; new subtasks wait in memory behind them
     UNPROVEN   nothing shows that the node itself answers purges: they go out once, as they come, are not
                counted, and wait in the delay queue until a probe shows it; from any state but DOWN and SICK
+    PAUSED     as DOWN, because an operator said so, from any state; ends as the operator says, in DOWN, and a
+               probe tells how to go on
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class NodeState(enum.StrEnum):
     RETURNING = "returning"
     CATCHING_UP = "catching_up"
     UNPROVEN = "unproven"
+    PAUSED = "paused"
 
 
 # A member of an enum is looked up in its class at each use: 40 ns, and 1 µs where the interpreter's cache of
@@ -58,6 +61,7 @@ _DOWN: Final = NodeState.DOWN
 _SICK: Final = NodeState.SICK
 _RETURNING: Final = NodeState.RETURNING
 _UNPROVEN: Final = NodeState.UNPROVEN
+_PAUSED: Final = NodeState.PAUSED
 
 
 class Health:
@@ -71,9 +75,10 @@ class Health:
         self._now = now
         self.state = NodeState.READY
         self.since = time.time()  #: when it came into that state, UNIX time
-        self.is_down = False  #: nothing may be sent: the node cannot be reached, or is sick
+        self.is_down = False  #: nothing may be sent: the node cannot be reached, is sick, or paused
         self.takes_new = True  #: subtasks that do not come from the delay queue may go out
         self.keeps_rows = False  #: the delay queue is not delivered: the node is down, or unproven
+        self.pause_reason = ""  #: who paused the node, and when
         self.failures = 0  #: in a row
         self.last_error = ""
         self.last_error_at = 0.0  #: UNIX time
@@ -93,7 +98,7 @@ class Health:
         if state is not self.state:
             self.since = time.time()
         self.state = state
-        self.is_down = state is _DOWN or state is _SICK
+        self.is_down = state is _DOWN or state is _SICK or state is _PAUSED
         self.keeps_rows = self.is_down or state is _UNPROVEN
         self.takes_new = (
             state is _READY or state is _UNPROVEN or (state is _RETURNING and self._is_delivering)
@@ -188,8 +193,31 @@ class Health:
     def still_away(self, reason: str, state: NodeState) -> None:
         """A probe did not bring the node back: it is down, sick or unproven."""
         self.note(reason)
-        if self.keeps_rows:
+        if self.keeps_rows and self.state is not _PAUSED:
             self._enter(state)
+
+    @property
+    def away_reason(self) -> str:
+        """Why what is for the node waits, while `is_down`."""
+        if self.state is _PAUSED:
+            return f"{self.pause_reason}; it is delivered when the node is resumed"
+        what = "sick" if self.state is _SICK else "unreachable"
+        return f"{what}: {self.last_error or 'it is being asked'}; it is delivered when the node is back"
+
+    def pause(self, reason: str, since: float) -> None:
+        """Nothing may be sent until `resume`; *since* is when an operator said so, UNIX time."""
+        self.pause_reason = reason
+        self._away_since = self._away_since or self._now()
+        self._enter(_PAUSED)
+        self.since = since
+
+    def resume(self) -> bool:
+        """A probe tells how to go on from here. Returns False when the node was not paused."""
+        if self.state is not _PAUSED:
+            return False
+        self.pause_reason = ""
+        self._enter(_DOWN)
+        return True
 
     def unproven(self, reason: str) -> bool:
         """An answer did not show that the node gave it. Returns True when this makes the node unproven."""

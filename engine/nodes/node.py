@@ -154,14 +154,14 @@ class Node:
     def add(self, share: Share, indexes: Sequence[int]) -> None:
         """Queue subtasks, or put them into the delay queue when the node cannot be reached."""
         if self.health.is_down:
-            self._outcomes.park(share, indexes, self._away_reason())
+            self._outcomes.park(share, indexes, self.health.away_reason)
             return
         (self.prefetches if share.operation is _PREFETCH else self.purges).add(share, indexes)
 
     def add_backlog(self, share: Share, indexes: Sequence[int]) -> None:
         """Queue what the engine sends on its own account: what comes out of the delay queue, early purges."""
         if self.health.is_down:
-            self._outcomes.park(share, indexes, self._away_reason())  # its rows are still there
+            self._outcomes.park(share, indexes, self.health.away_reason)  # its rows are still there
             return
         self._channel_of(share.operation).add_backlog(share, indexes)
         self.begin_delivery()
@@ -270,7 +270,7 @@ class Node:
             if connection.has_timed_out and self.health.is_down:
                 self.keeping.hold_sick(suspect, self.health.last_error)
         elif self.health.is_down:
-            self._park_all()
+            self.park_all()
 
     # Up and down
 
@@ -281,7 +281,7 @@ class Node:
         if self.health.failed(reason, is_sick=is_sick):
             self._gone_down(reason)
         elif self.health.is_down:
-            self._park_all()
+            self.park_all()
         else:
             self._wake()
 
@@ -289,7 +289,7 @@ class Node:
         """Send purges again that were acked beside a prefetch, now that it has ended."""
         self.purges.put_back(self._outcomes.without_cancelled(items))
         if self.health.is_down:
-            self._park_all()
+            self.park_all()
         else:
             self.purges.wake()
 
@@ -301,21 +301,17 @@ class Node:
         self._events.node_down(self.config, reason, is_sick=self.health.state is NodeState.SICK)
         self.purges.abort_all(reason)
         self.prefetches.abort_all(reason)
-        self._park_all()
+        self.park_all()
         self.proving.ask(attempt=max(0, self.health.sick_times - 1))
 
-    def _park_all(self) -> None:
+    def park_all(self) -> None:
         """Everything that waits in memory goes to the delay queue."""
         self.purges.put_back(self._outcomes.without_cancelled(self._beside.take_all()))
-        self.keeping.park_all((self.purges, self.prefetches), self._away_reason())
-
-    def _away_reason(self) -> str:
-        what = "sick" if self.health.state is NodeState.SICK else "unreachable"
-        return f"{what}: {self.health.last_error}; it is delivered when the node is back"
+        self.keeping.park_all((self.purges, self.prefetches), self.health.away_reason)
 
     def start_probe(self) -> None:
         """Keep the node from being ready until it has answered a probe: its delay queue has rows."""
-        if not self._is_closed:
+        if not self._is_closed and self.health.state is not NodeState.PAUSED:
             self.health.doubt()
             self.proving.ask()
 
@@ -325,7 +321,7 @@ class Node:
 
     def _answers_again(self) -> None:
         """A probe was answered."""
-        if not self._is_closed:
+        if not self._is_closed and self.health.state is not NodeState.PAUSED:
             self.health.answers_again()
             self.postponed.begin_anew()
             self.holds.node_returns()

@@ -86,6 +86,7 @@ class Prober:
     def close(self) -> None:
         """Stop."""
         self._background.cancel()
+        self._hosts.clear()
 
     async def _look(self, target: str) -> Finding:
         """Look at a page; purges of it wait, as beside a prefetch, until that is over."""

@@ -87,6 +87,7 @@ class Proving:
         self._now = asyncio.get_running_loop().time
         self._again_at = 0.0  # when what waits is looked at again
         self._begun = 0  # hosts that the prober had begun with by then
+        self._is_told_away = True  # operators know that the node is down, if it is
         self._is_untold = False  # why it is unproven: its answers do not tell
         self._reason = ""
         self._is_closed = False
@@ -100,6 +101,16 @@ class Proving:
     def ask(self, *, attempt: int = 0) -> None:
         """Ask until the node answers; at once, or as after *attempt* attempts."""
         self._probe.start(attempt=attempt)
+
+    def rest(self) -> None:
+        """Ask nothing: the node is paused."""
+        self._probe.close()
+        self.prober.close()
+
+    def begin_anew(self) -> None:
+        """The node was resumed: ask until it answers, and tell when it does not."""
+        self._is_told_away = False
+        self._probe.start()
 
     def close(self) -> None:
         """Stop asking."""
@@ -202,7 +213,8 @@ class Proving:
             return
         if after is NodeState.UNPROVEN:
             self._now_unproven(reason, is_untold=problem.is_untold, is_new=not is_same)
-        elif before is NodeState.UNPROVEN:
+        elif before is NodeState.UNPROVEN or not self._is_told_away:
+            self._is_told_away = True
             self.on_down(reason)
 
     def _look_again(self) -> None:

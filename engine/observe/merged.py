@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_BY_CONCERN: Final = ("down", "sick", "unproven", "returning", "refusing", "ready")
+_BY_CONCERN: Final = ("paused", "down", "sick", "unproven", "returning", "refusing", "ready")
 _BY_WEIGHT: Final = ("none", "prober", "shape", "mark", "any")
 _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
 _HELD_SUMMED: Final = ("refused", "subtasks")
@@ -125,6 +125,6 @@ class _Collected:
             return value
         if name == "purgeline_node_ready":
             return min(before, value)
-        if name in self._not_added or name.endswith(("_oldest_delayed_seconds", "_unproven")):
+        if name in self._not_added or name.endswith(("_oldest_delayed_seconds", "_unproven", "_paused")):
             return max(before, value)
         return before + value

@@ -34,6 +34,7 @@ class NodeSample(msgspec.Struct, frozen=True):
     oldest_delayed_s: Annotated[float, "Age of the oldest delayed subtask, 0 without one"]
     returns: Annotated[int, "Times the node was ready again after its delay queue was delivered"]
     unproven: Annotated[bool, "Whether nothing shows that the node itself answers purges"] = False
+    paused: Annotated[bool, "Whether an operator paused the node"] = False
 
 
 _NODE_VALUES = texts(NodeSample)

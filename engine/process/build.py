@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.api.forget import ForgetNode
 from engine.api.overview import Overview
+from engine.api.pausing import PauseNode
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
 from engine.delivery.full_queues import rows_max_here
@@ -111,7 +112,16 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     overview = _overview(core, delivery, logs, cluster)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed)
     forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
-    interface = make_interface(core, admission, tasks, overview=overview, forget=forget, readiness=readiness)
+    pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
+    interface = make_interface(
+        core,
+        admission,
+        tasks,
+        overview=overview,
+        forget=forget,
+        pausing=pausing,
+        readiness=readiness,
+    )
     _register_gauges(core, delivery, interface.gate)
     return Parts(
         core=core,

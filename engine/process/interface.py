@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from engine.api.forget import ForgetNode
     from engine.api.overview import Overview
+    from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
     from engine.cluster.cluster import Cluster
     from engine.config.tables import EngineConfig
@@ -93,6 +94,7 @@ def make_interface(
     *,
     overview: Overview,
     forget: ForgetNode,
+    pausing: PauseNode,
     readiness: Readiness,
 ) -> Interface:
     """Return both sides; *tasks* answers questions about tasks on each of them."""
@@ -110,7 +112,14 @@ def make_interface(
         auth, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
     )
     engine_routes = EngineRoutes(
-        auth, bodies, overview, readiness, forget=forget, logs=core.logs, peers=core.peers
+        auth,
+        bodies,
+        overview,
+        readiness,
+        forget=forget,
+        pausing=pausing,
+        logs=core.logs,
+        peers=core.peers,
     )
     app = make_app(task_routes, engine_routes, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -122,7 +131,7 @@ def make_interface(
             auth,
             admission,
             tasks,
-            overview=WorkerOverview(overview, readiness, core.logs, forget),
+            overview=WorkerOverview(overview, readiness, core.logs, forget, pausing),
             readiness=readiness,
         ),
     )

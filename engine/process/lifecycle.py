@@ -116,6 +116,7 @@ class Lifecycle:
         """Go on with what the store holds."""
         parts = self.parts
         await parts.delivery.gone.refresh()
+        await parts.delivery.pauses.refresh()
         if parts.cluster is None:
             await parts.replay.at_start()
         else:
@@ -166,6 +167,7 @@ class Lifecycle:
             StoreError: the store cannot be read or written.
         """
         self.parts.elsewhere.take_left()
+        await self.parts.delivery.pauses.refresh()  # the one before may have been asked while this one began
         if self.parts.cluster is None:
             await self.parts.replay.take_over()
         else:

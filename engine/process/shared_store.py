@@ -133,8 +133,16 @@ def make_cluster(
     membership = _membership(shared, members, threads, core=core, delivery=delivery, is_draining=is_draining)
     claims = delivery.redelivery.claims = QueueClaims(members, threads, membership)
     duties = _duties(membership, members, threads, core=core, delivery=delivery, rows=rows)
-    redelivery, touched = delivery.redelivery, delivery.touched
-    rounds = Rounds(membership, members, threads, duties, redelivery=redelivery, touched=touched, saver=saver)
+    rounds = Rounds(
+        membership,
+        members,
+        threads,
+        duties,
+        redelivery=delivery.redelivery,
+        pauses=delivery.pauses,
+        touched=delivery.touched,
+        saver=saver,
+    )
     inbox = Inbox(
         members,
         threads,

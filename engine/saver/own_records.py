@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Noted,
         Parked,
         ParkedRow,
+        Pause,
         Sighting,
     )
     from engine.tasks.task import Task
@@ -126,6 +127,10 @@ class OwnRecords(ABC):
     def see(self, sightings: list[Sighting]) -> None:
         """Write which nodes are configured, and which are not any more."""
         self._own_work(len(sightings)).batch.sightings += sightings
+
+    def pause(self, pauses: list[Pause]) -> None:
+        """Write which nodes are paused, and which are not any more."""
+        self._own_work(len(pauses)).batch.pauses += pauses
 
     # Callbacks
 

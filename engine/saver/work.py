@@ -28,6 +28,7 @@ _LISTS: Final = (
     "callbacks_over",
     "noted",
     "sightings",
+    "pauses",
     "joined",
     "parted",
 )
@@ -148,6 +149,7 @@ class Work:
                     left.unparked_tasks,
                     left.noted,
                     left.sightings,
+                    left.pauses,
                     left.joined,
                     left.parted,
                 ),

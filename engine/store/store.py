@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         LastSeen,
         PageStart,
         ParkedRow,
+        Pause,
     )
 
 
@@ -60,6 +61,9 @@ class Store(Protocol):
 
     def last_seen(self) -> dict[str, LastSeen]:
         """Return when each node was configured last, by the clock of the store."""
+
+    def pauses(self) -> dict[str, Pause]:
+        """Return what was written last of each node that was ever paused."""
 
     def document(self, task_id: str) -> bytes | None:
         """Return a stored task's JSON document."""

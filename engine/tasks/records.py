@@ -98,6 +98,15 @@ class LastSeen(msgspec.Struct, array_like=True, frozen=True, gc=False):
     is_gone: bool = False
 
 
+class Pause(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """That an operator paused a node, or resumed it."""
+
+    node: str
+    by: str  #: the name of a token, or an address
+    at: float  #: UNIX time, for people
+    is_paused: bool = True
+
+
 class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What became of a row of a delay queue: the row goes, and its task is told, in one step."""
 
@@ -156,6 +165,7 @@ class Batch(msgspec.Struct):
     callbacks_over: list[CallbackKey] = []
     noted: list[Noted] = []
     sightings: list[Sighting] = []
+    pauses: list[Pause] = []  #: the last of a node is what it is
     joined: list[Joined] = []  #: those of tasks with a document; others stay rows
     parted: list[ParkedRow] = []  #: host-wide rows that become what they stand for again
     is_probe: bool = False  #: nothing to write but a sign that writing works
@@ -176,6 +186,7 @@ class Batch(msgspec.Struct):
             or self.callbacks_over
             or self.noted
             or self.sightings
+            or self.pauses
             or self.joined
             or self.parted
             or self.is_probe

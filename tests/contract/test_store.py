@@ -23,6 +23,7 @@ from engine.tasks.records import (
     Joined,
     Parked,
     ParkedRow,
+    Pause,
     Sighting,
     rows_of,
 )
@@ -325,6 +326,17 @@ def test_a_task_is_stored_once_though_its_plan_was_not_known_there(store: Store)
     assert sorted(found) == sorted(names)
     known = store.commit(Batch(accepted=[planned("t3", b"p", digest=b"d")], plans={b"p": b"text"})).known
     assert store.is_shared == ("t3" in known)
+
+
+def test_what_was_said_last_of_a_nodes_pause_is_kept(make: Callable[[], Store]) -> None:
+    store = make()
+    assert store.pauses() == {}
+    store.commit(Batch(pauses=[Pause("e1", "ops", 5.5), Pause("e2", "ops", 6.5)]))
+    store.commit(Batch(pauses=[Pause("e1", "else", 7.5, is_paused=False)]))
+    assert make().pauses() == {
+        "e1": Pause("e1", "else", 7.5, is_paused=False),
+        "e2": Pause("e2", "ops", 6.5),
+    }
 
 
 def test_nodes_are_seen_by_the_clock_of_the_store(make: Callable[[], Store]) -> None:

@@ -17,7 +17,7 @@ from engine.errors import ConfigError, StoreError
 from engine.store.layout import check_layout
 from engine.store.redis.store import RedisStore
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Accepted, Batch, Callback, Committed, Joined, Parked, ParkedRow
+from engine.tasks.records import Accepted, Batch, Callback, Committed, Joined, Parked, ParkedRow, Pause
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
@@ -37,6 +37,7 @@ def fill(side: Side) -> None:
     """Put something of everything in."""
     with side.opened():
         side.write(Batch(documents={f"t{number}": document(f"t{number}") for number in range(1200)}))
+        side.write(Batch(pauses=[Pause("n", "ops", 7.0), Pause("o", "ops", 8.0, is_paused=False)]))
         for name in ("late-1", "late-2"):
             rows = [
                 row(f"http://a/{place}", name, node=node, after="p,q" if place % 2 else "")
@@ -66,6 +67,7 @@ def content(side: Side, *, in_order: bool = True) -> dict[str, list[Any]]:
             "unfinished": [record for records in side.unfinished() for record in records],
             "rows": [one for node in side.nodes() for one in side.rows(node)],
             "callbacks": [(one.task_id, one.url, one.body) for one in side.callbacks()],
+            "pauses": side.pauses(),
         }
         found["plans"] = sorted(side.plans(found["unfinished"]).items())
         assert len(found["plans"]) in {0, 1}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from engine.store.store import Store
-    from engine.tasks.records import Accepted, Callback, PageStart, Parked
+    from engine.tasks.records import Accepted, Callback, PageStart, Parked, Pause
 
 
 class EmbeddedSide:
@@ -84,9 +84,16 @@ class EmbeddedSide:
         """See `Side.callbacks`."""
         return [callback for store in self.stores for callback in store.pending_callbacks()]
 
+    def pauses(self) -> list[Pause]:
+        """See `Side.pauses`. The first file that says something of a node is right."""
+        found: dict[str, Pause] = {}
+        for store in self.stores:
+            found = store.pauses() | found
+        return list(found.values())
+
     def write(self, batch: Batch) -> None:
         """See `Side.write`."""
-        parts = [Batch(plans=batch.plans) for _ in self.stores]
+        parts = [Batch(plans=batch.plans, pauses=batch.pauses) for _ in self.stores]
         for record in batch.accepted:
             parts[self.of(record.id)].accepted.append(record)
         for task_id, document in batch.documents.items():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engine.store.redis.store import RedisStore
-    from engine.tasks.records import Accepted, Batch, Callback, Parked
+    from engine.tasks.records import Accepted, Batch, Callback, Parked, Pause
 
 
 class SharedSide:
@@ -112,6 +112,10 @@ class SharedSide:
         regions = range(self.store.keys.count)
         callbacks = (entry.callback for region in regions for entry in self._entries(region))
         return [callback for callback in callbacks if callback is not None]
+
+    def pauses(self) -> list[Pause]:
+        """See `Side.pauses`."""
+        return list(self.store.pauses().values())
 
     def write(self, batch: Batch) -> None:
         """See `Side.write`."""

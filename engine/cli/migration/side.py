@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Iterator, Sequence
 
-    from engine.tasks.records import Accepted, Batch, Callback, ParkedRow
+    from engine.tasks.records import Accepted, Batch, Callback, ParkedRow, Pause
 
 PAGE: Final = 500
 
@@ -52,6 +52,9 @@ class Side(Protocol):
 
     def callbacks(self) -> list[Callback]:
         """Return callbacks that were not delivered."""
+
+    def pauses(self) -> list[Pause]:
+        """Return which nodes were paused or resumed."""
 
     def write(self, batch: Batch) -> None:
         """Write *batch*, each record where it belongs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from engine.errors import StoreError
 from engine.store.redis.accepting import RECORDS_MAX, Accepting
 from engine.store.redis.keys import GROUP, has_no_group
@@ -83,6 +85,7 @@ class RedisCommit:
             [callback for callback in batch.callbacks if callbacks.get(callback.task_id) is not callback]
         )
         self._see()
+        self._pause()
         self._ack([*batch.settled_journal, *batch.callbacks_over])
         if batch.is_probe:
             for tag in self._keys.tags:
@@ -263,6 +266,17 @@ class RedisCommit:
             unwritten.sightings += sightings
 
         self._add(SEE.call([self._keys.cluster("seen")], flat), _nothing, keep=keep)
+
+    def _pause(self) -> None:
+        pauses = self._batch.pauses
+        if not pauses:
+            return
+        flat = [word for pause in pauses for word in (pause.node, msgspec.json.encode(pause))]
+
+        def keep(unwritten: Batch) -> None:
+            unwritten.pauses += pauses
+
+        self._add(("HSET", self._keys.cluster("paused"), *flat), _nothing, keep=keep)
 
     def _keep_progress(self, names: list[str], unwritten: Batch) -> None:
         for name in names:

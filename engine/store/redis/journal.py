@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from engine.store.redis.keys import GROUP
 from engine.store.redis.part import RedisPart
 from engine.store.redis.scripts import SEEN
-from engine.tasks.records import LastSeen
+from engine.tasks.records import LastSeen, Pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +63,13 @@ class RedisJournal(RedisPart):
             at, state, layer = value.decode().split(" ", 2)
             seen[node.decode()] = LastSeen(max(0.0, now - int(at)), layer, state == "g")
         return seen
+
+    def pauses(self) -> dict[str, Pause]:
+        """See `Store.pauses`."""
+        reply = self.link.one("HGETALL", self.keys.cluster("paused"))
+        texts = list(reply.values()) if isinstance(reply, dict) else reply[1::2]
+        found = (msgspec.json.decode(text, type=Pause) for text in texts)
+        return {pause.node: pause for pause in found}
 
     def entries(self, consumer: str) -> Iterator[tuple[int, Entry]]:
         """Yield region and entry of everything that a consumer has."""

@@ -45,6 +45,8 @@ CREATE TABLE IF NOT EXISTS clock(id INTEGER PRIMARY KEY CHECK(id = 1), steady RE
     wall REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at REAL NOT NULL,
     is_gone INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS pause(node TEXT PRIMARY KEY, by TEXT NOT NULL, at REAL NOT NULL,
+    is_paused INTEGER NOT NULL);
 """
 _SINCE: Final = "ALTER TABLE parked ADD COLUMN is_parted INTEGER"  # files of versions before have none
 _HAS_PARTED: Final = "SELECT 1 FROM pragma_table_info('parked') WHERE name = 'is_parted'"

@@ -24,7 +24,16 @@ from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
 from engine.store.sqlite.rows import RowReader
 from engine.store.sqlite.writing import append_accepted, append_plans, without_known, write_own_records
-from engine.tasks.records import FORMAT, Accepted, Batch, Callback, Committed, LastSeen, PageStart
+from engine.tasks.records import (
+    FORMAT,
+    Accepted,
+    Batch,
+    Callback,
+    Committed,
+    LastSeen,
+    PageStart,
+    Pause,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -182,6 +191,11 @@ class SqliteStore(RowReader):
         now = self._clock.now()
         rows = self._file.query("SELECT node, layer, at, is_gone FROM seen")
         return {node: LastSeen(max(0.0, now - at), layer, bool(is_gone)) for node, layer, at, is_gone in rows}
+
+    def pauses(self) -> dict[str, Pause]:
+        """See `Store.pauses`."""
+        rows = self._file.query("SELECT node, by, at, is_paused FROM pause")
+        return {node: Pause(node, by, at, bool(is_paused)) for node, by, at, is_paused in rows}
 
     def document(self, task_id: str) -> bytes | None:
         """See `Store.document`."""

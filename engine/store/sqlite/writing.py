@@ -60,6 +60,7 @@ _SEE: Final = (
 _CONFIGURED: Final = f"{_SEE}, layer = excluded.layer"
 _GONE: Final = f"{_SEE} WHERE NOT seen.is_gone"
 _NOTE_CLOCK: Final = "INSERT OR REPLACE INTO clock(id, steady, wall) VALUES (1, ?, ?)"
+_PAUSE: Final = "INSERT OR REPLACE INTO pause(node, by, at, is_paused) VALUES (?, ?, ?, ?)"
 _DROP_CALLBACKS: Final = "DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))"
 
 _encode = msgspec.json.encode
@@ -122,6 +123,8 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
             connection.execute(sql, (_encode(values).decode(),))
     if batch.sightings:
         _see(connection, batch.sightings, now)
+    if batch.pauses:
+        connection.executemany(_PAUSE, map(msgspec.structs.astuple, batch.pauses))
     if delivered:
         _release(connection, delivered)
     callbacks = list(batch.callbacks)

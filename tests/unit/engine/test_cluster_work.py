@@ -38,6 +38,7 @@ class World:
         self.store = self
         self.saved: list[dict[str, bytes]] = []
         redelivery: Any = SimpleNamespace(refresh=lambda depths: self.note("refresh"))
+        pauses: Any = SimpleNamespace(refresh=self.look_at_pauses)
         queues: Any = SimpleNamespace(cancelled=lambda task_id: self.note(f"no rows of {task_id}"))
         dispatch: Any = SimpleNamespace(cancel=lambda task: self.note(f"cancel {task.id}"))
         fetches: Any = SimpleNamespace(open=lambda: self.note("see fetches"), close=self.close_fetches)
@@ -53,6 +54,7 @@ class World:
                 world,
                 Duties(world, world, world),
                 redelivery=redelivery,
+                pauses=pauses,
                 touched=None,
                 saver=world,
             ),
@@ -64,6 +66,9 @@ class World:
             on_alert=lambda key, level, text: self.note(f"{level}: {text}"),
             ttl_s=0.004,  # four ticks
         )
+
+    async def look_at_pauses(self) -> None:
+        self.note("look at pauses")
 
     def note(self, line: str) -> None:
         self.log.append(line)

@@ -56,6 +56,7 @@ class Engine:
             dispatch=self.part("dispatch"),
             redelivery=self.part("redelivery", stop=None),
             gone=self.part("gone", refresh=None, stop=None),
+            pauses=self.part("pauses", refresh=None),
             touched=self.part("touched") if is_shared else None,
         )
         delivery.load.live = 3
@@ -91,6 +92,7 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
         "saver.start",
         "outbox.start",
         "gone.refresh",
+        "pauses.refresh",
         "replay.at_start",
         "node.start",
         "api.start",
@@ -192,4 +194,4 @@ async def test_a_drain_that_fails_is_not_swallowed() -> None:
 async def test_it_takes_over_from_the_worker_before(*, is_shared: bool, call: str) -> None:
     engine = Engine(is_shared=is_shared)
     await engine.lifecycle.take_over()
-    assert engine.log == ["elsewhere.take_left", call]
+    assert engine.log == ["elsewhere.take_left", "pauses.refresh", call]

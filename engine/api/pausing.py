@@ -1,0 +1,80 @@
+"""Pausing a node and resuming it: in the store, and in every worker before the answer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import msgspec
+
+from engine.errors import RequestError, StoreError
+from engine.tasks.records import Pause
+from engine.workers.peers import worker_path
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from engine.cluster.cluster import Cluster
+    from engine.delivery.pauses import Pauses
+    from engine.workers.peers import Peer, Peers
+
+_OK: Final = 200
+
+
+class PauseNode:
+    """Answers ``POST /v1/engine/nodes/{name}/pause`` and ``/resume``.
+
+    Args:
+        pauses: of this worker.
+        nodes: the names of the configured ones.
+        peers: the other workers; None: there are none.
+        cluster: with a store that several engines share: the others do as the store says.
+    """
+
+    def __init__(
+        self, pauses: Pauses, nodes: Collection[str], *, peers: Peers | None, cluster: Cluster | None
+    ) -> None:
+        self._pauses = pauses
+        self._nodes = nodes
+        self._peers = peers
+        self._cluster = cluster
+
+    async def change(self, name: str, by: str, *, is_paused: bool) -> dict[str, Any]:
+        """Pause or resume a node; return whether it is paused, by whom that was said first, and when.
+
+        Raises:
+            RequestError: 404, no engine configures it.
+            StoreError: a store cannot be written, or a worker does not answer: asking again is safe.
+        """
+        if not self._is_known(name):
+            raise RequestError(404, f"{name!r} is not configured: takes the name of a node of this engine")
+        pause = await self._pauses.change(Pause(name, by, round(time.time(), 3), is_paused))
+        if self._peers is not None:
+            for peer in self._peers.others():
+                await self._tell(peer, pause)
+        return {"node": name, "paused": pause.is_paused, "by": pause.by, "since": pause.at}
+
+    def _is_known(self, name: str) -> bool:
+        if name in self._nodes or self._pauses.is_paused(name):
+            return True
+        return self._cluster is not None and name in self._cluster.configured()
+
+    async def change_here(self, text: bytes) -> None:
+        """Do in this worker what another was asked for; *text* is the pause, as JSON.
+
+        Raises:
+            StoreError: its store cannot be written.
+        """
+        await self._pauses.change(msgspec.json.decode(text, type=Pause))
+
+    async def _tell(self, peer: Peer, pause: Pause) -> None:
+        """Have another worker do the same; each with a store of its own has to, before a client is told."""
+        assert self._peers is not None
+        try:
+            reply = await self._peers.ask(peer, "PUT", worker_path("pause"), msgspec.json.encode(pause))
+            said = "" if reply.status == _OK else f"it answers {reply.status}"
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            said = repr(exc)
+        if said and self._cluster is None:
+            raise StoreError(f"a worker of this engine could not do it, ask again in a moment: {said}")

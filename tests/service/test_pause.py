@@ -1,0 +1,242 @@
+"""A node that an operator pauses: what is for it waits, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.cli.main import main
+from engine.errors import StoreError
+from engine.nodes.health import NodeState
+from engine.tasks.records import Pause
+from tests.fakes.node import OK, Act, FakeNode, Held, always
+from tests.rigs import engine_in_loop
+from tests.rigs.delivery_rig import Rig, rig_of
+from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.redis_servers import RedisServer
+from tests.rigs.supervised_engine import SupervisedEngine
+from tests.waiting import until, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+URL = "http://a.com/"
+AT = 1_700_000_000.0
+REASON = "paused by ops since 2023-11-14T22:13:20Z; it is delivered when the node is resumed"
+
+
+async def pause(rig: Rig, name: str) -> None:
+    await rig.delivery.pauses.change(Pause(name, "ops", AT))
+
+
+async def resume(rig: Rig, name: str) -> None:
+    await rig.delivery.pauses.change(Pause(name, "ops", AT + 60, is_paused=False))
+
+
+async def test_what_is_for_a_paused_node_waits_and_others_go_on(tmp_path: Path) -> None:
+    with FakeNode() as edge, FakeNode() as other:
+        async with rig_of(tmp_path, {"edge-1": edge, "edge-2": other}) as rig:
+            await pause(rig, "edge-1")
+            task = rig.submit(targets=[URL + "1"], due_s=0.1)
+            found = await rig.stored(task, "partial")
+            assert (found["counter"], found["delayed"]) == (1, 1)
+            assert found["errors"] == [{"node": "edge-1", "target": URL + "1", "reason": REASON}]
+            assert (edge.urls, other.urls) == ([], [URL + "1"])
+            alert = "edge-1 is paused by ops since 2023-11-14T22:13:20Z"
+            assert rig.alerts == [("node:edge-1", "warning", alert)]
+            await resume(rig, "edge-1")
+            assert (await rig.stored(task, "done"))["errors"] == []
+            await until(lambda: rig.node("edge-1").state is NodeState.READY)
+            assert edge.urls == [URL + "1"]
+
+
+async def test_what_is_on_the_wire_ends_as_it_ends_and_the_rest_waits(tmp_path: Path) -> None:
+    held = Held()
+    with FakeNode(held) as edge:
+        settings: dict[str, Any] = {"pipeline_depth": 1, "connections_per_node": 1}
+        async with rig_of(tmp_path, {"edge-1": edge}, **settings) as rig:
+            task = rig.submit(targets=[URL + "1", URL + "2"], due_s=0.1)
+            await until(lambda: edge.urls == [URL + "1"])
+            await pause(rig, "edge-1")
+            held.released.set()
+            found = await rig.stored(task, "partial")
+            assert (found["counter"], found["delayed"]) == (1, 1)
+            assert (edge.urls, edge.connections) == ([URL + "1"], 1)
+            await resume(rig, "edge-1")
+            await rig.stored(task, "done")
+            assert edge.urls == [URL + "1", URL + "2"]
+
+
+async def test_a_connection_that_ends_while_a_node_is_paused_leaves_its_purges_waiting(
+    tmp_path: Path,
+) -> None:
+    with FakeNode(always(Act.HANG)) as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            task = rig.submit(targets=[URL + "1"], due_s=0.1)
+            await until(lambda: edge.urls == [URL + "1"])
+            await pause(rig, "edge-1")
+            edge.script = always(OK)
+            edge.hang_up()
+            await rig.stored(task, "partial")
+            assert rig.node("edge-1").state is NodeState.PAUSED
+            await resume(rig, "edge-1")
+            await rig.stored(task, "done")
+
+
+async def test_below_a_paused_parent_an_edge_is_purged_at_once_and_again_after_it(tmp_path: Path) -> None:
+    with FakeNode() as parent, FakeNode() as edge:
+        async with rig_of(tmp_path, {"parent-1": parent, "edge-1": edge}) as rig:
+            await pause(rig, "parent-1")
+            task = rig.submit(targets=[URL], due_s=0.1)
+            await rig.stored(task, "partial")
+            await until(lambda: edge.urls == [URL])
+            await resume(rig, "parent-1")
+            assert (await rig.stored(task, "done"))["counter"] == 2
+            assert (parent.urls, edge.urls) == ([URL], [URL, URL])
+
+
+async def test_a_node_that_is_down_stays_paused_and_is_asked_when_it_is_resumed(tmp_path: Path) -> None:
+    edge = FakeNode()
+    edge.start()
+    edge.stop()
+    async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+        task = rig.submit(targets=[URL], due_s=0.1)
+        await rig.stored(task, "partial")
+        await pause(rig, "edge-1")
+        with edge:
+            await asyncio.sleep(0.3)  # longer than the pause between two probes
+            assert (edge.probes, rig.node("edge-1").state) == (0, NodeState.PAUSED)
+        await resume(rig, "edge-1")
+        await until(lambda: len(rig.alerts) == 3)
+        assert [alert[1] for alert in rig.alerts] == ["error", "warning", "error"], "it is down, and told so"
+        with edge:
+            await rig.stored(task, "done")
+
+
+async def test_the_first_pause_counts_and_a_store_that_forgot_it_is_told_again(tmp_path: Path) -> None:
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            await pause(rig, "edge-1")
+            again = await rig.delivery.pauses.change(Pause("edge-1", "else", AT + 9))
+            assert (again.by, again.at) == ("ops", AT)
+            await asyncio.to_thread(rig.store._file.writer.execute, "DELETE FROM pause")  # type: ignore[union-attr]
+            await rig.delivery.pauses.refresh()
+            assert rig.node("edge-1").state is NodeState.PAUSED
+            await until(lambda: rig.store.pauses() == {"edge-1": Pause("edge-1", "ops", AT)})
+
+
+async def test_a_pause_that_cannot_be_written_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.delivery.pauses._WRITE_LIMIT_S", 0.05)
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            with monkeypatch.context() as patch:
+
+                def full(_batch: object) -> None:
+                    raise StoreError("disk full")
+
+                patch.setattr(rig.store, "commit", full)
+                with pytest.raises(StoreError, match="disk full"):
+                    await pause(rig, "edge-1")
+                assert rig.node("edge-1").state is NodeState.READY
+
+
+def test_an_engine_that_starts_again_knows_what_is_paused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ask(port: int, *arguments: str) -> Any:
+        url = f"http://127.0.0.1:{port}"
+        code = await asyncio.to_thread(main, [*arguments, "--json", "--engine", url])
+        return code, json.loads(capsys.readouterr().out or "null")
+
+    async def scenario() -> None:
+        with FakeNode() as edge:
+            async with engine_in_loop.running(tmp_path, edge.url) as (_, port):
+                code, said = await ask(port, "pause", "edge-1")
+                assert (code, said["node"], said["paused"], said["by"]) == (0, "edge-1", True, "anonymous")
+                assert time.time() - 60 < said["since"] <= time.time()
+                assert await ask(port, "pause", "edge-1") == (0, said)
+                assert (await ask(port, "pause", "edge-9"))[0] != 0
+                code, _ = await ask(port, "purge", URL, "--id", "t", "--wait")
+                assert code == 1, "all that is left waits"
+            async with engine_in_loop.running(tmp_path, edge.url) as (engine, port):
+                _, document = await ask(port, "nodes")
+                [node] = document["nodes"]
+                assert (node["state"], node["since"], node["delayed"]) == ("paused", said["since"], 1)
+                assert node["reason"].startswith("paused by anonymous since 2")
+                page = engine.parts.overview.own_metrics().decode()
+                [sample] = [line for line in page.splitlines() if line.startswith("purgeline_node_paused{")]
+                assert sample.endswith(" 1.0")
+                assert edge.urls == []
+                _, said = await ask(port, "resume", "edge-1")
+                assert not said["paused"]
+                await until(lambda: engine.parts.core.nodes["edge-1"].state is NodeState.READY)
+                assert (await ask(port, "status", "t"))[0] == 0
+                assert edge.urls == [URL]
+
+    engine_in_loop.run(scenario)
+
+
+def test_all_workers_pause_a_node_over_a_kill_and_a_reload(tmp_path: Path) -> None:
+    with FakeNode() as edge, SupervisedEngine(
+        tmp_path, fake_table(edge.url, name="edge-1", driver="ats"), workers=2, drain_timeout_s=1
+    ) as engine:  # fmt: skip
+        answer = engine.request("POST", "/v1/engine/nodes/edge-1/pause")
+        assert answer[0] == 200, answer
+        ids = [engine.submit([f"{URL}{number}"], due_s=0.1) for number in range(8)]
+        first = engine.workers()[0]
+        os.kill(int(first["pid"]), signal.SIGKILL)
+        wait_until(
+            lambda: len(engine.workers()) == 2 and engine.workers()[0]["pid"] != first["pid"],
+            what="a new worker",
+        )
+        engine.reload()
+        ids += [engine.submit([f"{URL}new-{number}"], due_s=0.1) for number in range(8)]
+        for task_id in ids:
+            engine.wait_for(task_id, "partial")
+        assert engine.node("edge-1")["state"] == "paused"
+        assert edge.urls == []
+        assert engine.request("POST", "/v1/engine/nodes/edge-1/resume")[0] == 200
+        for task_id in ids:
+            assert engine.wait_for(task_id)["state"] == "done"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.mark.redis
+def test_every_engine_of_one_redis_pauses_a_node(tmp_path: Path, redis: RedisServer) -> None:
+    with FakeNode() as edge:
+        tables = f'[store]\nurl = "{redis.url}"\ntakeover_s = 2\n' + fake_table(
+            edge.url, name="edge-1", driver="ats"
+        )
+        one, other = (EngineProcess(folder(tmp_path / name), tables, name=name) for name in ("one", "other"))
+        with one, other:
+            assert one.request("POST", "/v1/engine/nodes/edge-1/pause")[0] == 200
+            wait_until(lambda: other.node("edge-1")["state"] == "paused", what="the other pausing it")
+            task_id = other.submit([URL], due_s=0.1)
+            other.wait_for(task_id, "partial")
+            one.kill()
+            one.start()
+            assert one.node("edge-1")["state"] == "paused"
+            assert edge.urls == []
+            assert other.request("POST", "/v1/engine/nodes/edge-1/resume")[0] == 200
+            assert one.wait_for(task_id)["state"] == "done"
+            wait_until(lambda: one.node("edge-1")["state"] == "ready", what="the first resuming it")
+            assert edge.urls == [URL]
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path

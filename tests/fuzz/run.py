@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import re
 import time
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from tests.fuzz.cases import TOKEN, Cases, others, request, tasks
+from tests.fuzz.cases import TOKEN, Cases, others, tasks
+from tests.fuzz.prober import Probes, probing
 from tests.fuzz.wire import STATUS, Client, HangError, QuickNode, answers
 from tests.rigs.engine_process import EngineProcess, fake_table
 
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 CLIENTS: Final = 16
-_PAUSE_S: Final = 0.05  #: between two good requests
 _FAULTS_MAX: Final = 20  #: then a run ends
 _GROWTH_MAX: Final = 64 * 1024 * 1024  #: bytes of memory, after the first quarter of the cases
-_GOOD: Final = request(b'{"targets":["http://img.example.com/good"]}')
 _MASKED: Final = re.compile(
     rb'"(?:task_id":"[^"]*|(?:created|updated|due|settled)_at":[0-9.e+]+|timestamp":[0-9.]+|uptime_s":[0-9.]+)'
 )
@@ -43,9 +41,7 @@ class Report:
     took_s: float = 0.0
     statuses: dict[int, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    worst_good_s: float = 0.0
-    worst_own_s: float = 0.0  #: without what the processes waited for a processor
-    good: int = 0
+    probes: Probes = field(default_factory=Probes)  #: good requests in between
     memory: list[int] = field(default_factory=list)  #: bytes, at each tenth of the run
 
     def __str__(self) -> str:
@@ -53,8 +49,7 @@ class Report:
         memory = " ".join(f"{size / 2**20:.0f}" for size in self.memory)
         return (
             f"seed {self.seed}: {self.cases} cases on {self.connections} connections in {self.took_s:.0f} s; "
-            f"{counted}; {self.good} good requests in between, the slowest {self.worst_good_s * 1e3:.0f} ms "
-            f"({self.worst_own_s * 1e3:.0f} without waits for a processor that others had); "
+            f"{counted}; {self.probes}; "
             f"memory {memory} MiB; {len(self.faults)} faults"
         )
 
@@ -79,7 +74,6 @@ class Run:
     ) -> None:
         """Have *work* done for each number below *count*, some at a time, with good requests in between."""
         began = time.monotonic()
-        prober = asyncio.create_task(self._send_good_ones())
         tenth = max(1, count // 10)
 
         async def worker() -> None:
@@ -93,10 +87,9 @@ class Run:
                     self.fault(number, repr(exc))
                 self._report.cases += 1
 
-        await asyncio.gather(*(worker() for _ in range(clients)))
-        prober.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await prober
+        async with probing(self._engine.port, self._engine.pid) as self._report.probes:
+            await asyncio.gather(*(worker() for _ in range(clients)))
+        self._check_probes()
         self._report.took_s = time.monotonic() - began
         self._check_engine()
 
@@ -113,32 +106,15 @@ class Run:
             if status >= 500 and status != 503:
                 self.fault(number, f"answered {answered!r}", case)
 
-    async def _send_good_ones(self) -> None:
-        client = Client(self._engine.port, is_handed=False)
-        number = 10**9
-        while True:
-            began, waited_s = time.monotonic(), self._waited_s()
-            number += 1
-            answered = await client.send(_GOOD, number)
-            took_s = time.monotonic() - began
-            own_s = took_s - (self._waited_s() - waited_s)
-            self._report.good += 1
-            self._report.worst_good_s = max(self._report.worst_good_s, took_s)
-            self._report.worst_own_s = max(self._report.worst_own_s, own_s)
-            if not answered.startswith(b"HTTP/1.1 202 "):
-                self.fault(number, f"a good request was answered {answered!r}")
-            elif own_s > self._answer_within_s:
-                self.fault(number, f"a good request was answered after {took_s:.3f} s, {own_s:.3f} s its own")
-            await asyncio.sleep(_PAUSE_S)
-
-    def _waited_s(self) -> float:
-        """Return how long the engine and this process have waited for a processor that others had."""
-        waited_ns = 0
-        for pid in (self._engine.pid, "self"):
-            for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-                with contextlib.suppress(OSError):  # a thread that has ended meanwhile
-                    waited_ns += int(path.read_text().split()[1])
-        return waited_ns / 1e9
+    def _check_probes(self) -> None:
+        for number, probe in enumerate(self._report.probes.found):
+            which = f"good request {number}"
+            if not probe.answered.startswith("HTTP/1.1 202 "):
+                self._report.faults.append(f"{which} was answered {probe.answered!r}")
+            elif probe.own_s > self._answer_within_s:
+                self._report.faults.append(
+                    f"{which} was answered after {probe.took_s:.3f} s, {probe.own_s:.3f} s its own"
+                )
 
     def _memory(self) -> int:
         for line in Path(f"/proc/{self._engine.pid}/status").read_text().splitlines():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from release.calling import MODULE
+
 TASKS = {
     "artefacts": ("pack", "repo"),
     "beginning": ("init",),
@@ -30,8 +32,7 @@ def main() -> None:
         found = importlib.import_module(f"release.tasks.{module}")
         for name in names:
             tasks.add_task(getattr(found, name))
-    name = "python -m release"
-    Program(name=name, binary=name, version=__version__, namespace=tasks).run([name, *sys.argv[1:]])
+    Program(name=MODULE, binary=MODULE, version=__version__, namespace=tasks).run([MODULE, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

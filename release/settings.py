@@ -13,6 +13,7 @@ key mean the same.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from release.calling import call
 from release.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -31,11 +33,16 @@ ROOT = Path(__file__).resolve().parents[1]  #: the project's folder; site-packag
 FILE: Final = "release.toml"
 PREFIX: Final = "PURGELINE_RELEASE_"
 NAMED: Final = f"{PREFIX}SETTINGS"  #: names the file
-COMMAND: Final = "./inv" if (ROOT / "inv").is_file() else "python -m release"  #: how a task is called
 _PATHS: Final = (
     *("key_file", "known_hosts", "state_dir", "cache_dir", "inventory", "ssh_key_file", "pillar", "source"),
     "repository",
 )
+#: The least that a number may be.
+_LEAST: Final = {
+    **dict.fromkeys(("keep_count", "parallel_count", "workers"), 1),
+    **dict.fromkeys(("bake_s", "failures_max", "min_free_bytes"), 0),
+}
+_ABOVE_ZERO: Final = ("index_ttl_s", "reload_timeout_s", "lock_ttl_s", "connect_timeout_s", "step_timeout_s")
 _OLD_TABLE: Final = (
     "{path}: [tool.purgeline.release] is not read any more. Move its lines to {file}, without that heading; "
     "[tool.purgeline.release.hooks] becomes [hooks]"
@@ -126,7 +133,7 @@ def find_file(given: Path | str | None, environ: Mapping[str, str], folder: Path
         if name:
             path = folder / Path(name).expanduser()
             if not path.is_file():
-                raise SettingsError(f"{what}: {path} is no file; ./inv init writes one")
+                raise SettingsError(f"{what}: {path} is no file; {call('init')} writes one")
             return path
     return next((place / FILE for place in (folder, ROOT) if (place / FILE).is_file()), None)
 
@@ -202,9 +209,16 @@ def parse_settings(table: dict[str, Any], where: str = FILE) -> Settings:
         where: it came from, for errors.
 
     Raises:
-        SettingsError: see `load_settings`.
+        SettingsError: see `load_settings`; or a number is out of its range.
     """
-    return convert(table, Settings, where)
+    settings = convert(table, Settings, where)
+    for key, least in _LEAST.items():
+        if not least <= getattr(settings, key) < math.inf:
+            raise SettingsError(f"{where}: {key}: takes a number from {least}, not {getattr(settings, key)}")
+    for key in _ABOVE_ZERO:
+        if not 0 < getattr(settings, key) < math.inf:
+            raise SettingsError(f"{where}: {key}: takes seconds above 0, not {getattr(settings, key)}")
+    return settings
 
 
 def convert(table: dict[str, Any], kind: type[T], where: str) -> T:

@@ -18,8 +18,8 @@ What holds whenever an operation is killed, whatever fails:
   folder without one is removed by the next ``unpack``.
 - ``current`` and ``previous`` are relative links, replaced by rename, by ``reload`` only, after the engine
   has taken the release over. If they cannot be replaced, the engine is taken back.
-- Files that others read (links, serial, lock) change by rename; ``history.jsonl`` grows by whole lines, and
-  a torn last line is passed over.
+- Files that others read (links, serial, lock) change by rename; ``history.jsonl`` grows by whole lines, a
+  torn last line is passed over, and at 1 MiB it begins again with what is still needed.
 - Operations that change releases follow one another: they hold ``.op.lock``, and what installs for them does
   too, so a killed one is over when its last process is.
 - The way back is the history's: a version that was left by a rollback is not gone back to.

@@ -69,7 +69,8 @@ def check(host: Host, request: dict[str, Any]) -> None:
     if index["expires_at"] < time.time():
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(index["expires_at"]))
         raise Refused(
-            "index", f"the index expired at {when} (by this host's clock); renew it: inv repo --refresh"
+            "index",
+            f"the index expired at {when} (by this host's clock); renew it by the task repo, --refresh",
         )
     seen = seen_of(host, index)
     if index["serial"] < seen:

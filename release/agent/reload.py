@@ -78,7 +78,8 @@ def check_config(host: Host, folder: Path, request: dict[str, Any]) -> None:
     if not host.config.exists():
         if not request.get("listen"):
             raise Refused(
-                "config", f"{host.config} is missing; inv salt writes it, or give --listen for a first one"
+                "config",
+                f"{host.config} is missing; the task salt writes it, or give --listen for a first one",
             )
         text = f'# Written by the first deploy; yours to change.\n[engine]\nlisten = "{request["listen"]}"\n'
         write_whole(host.config, text.encode(), 0o640)

@@ -91,13 +91,13 @@ def check_space(host: Host, request: dict[str, Any]) -> None:
         raise Refused(
             "disk",
             f"{host.root} has {free_bytes / 2**20:.1f} MiB free, {need_bytes / 2**20:.1f} MiB are needed; "
-            "make room (inv prune) or set min_free_bytes",
+            "make room (the task prune) or set min_free_bytes",
         )
     if disk.f_files and disk.f_favail < INODES_MIN:
         raise Refused(
             "disk",
             f"{host.root} has room for {disk.f_favail} more files, {INODES_MIN} are needed; make room "
-            "(inv prune)",
+            "(the task prune)",
         )
 
 

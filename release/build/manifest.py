@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from release.build import archive
+from release.calling import call
 from release.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def read_manifest(path: Path) -> Manifest:
         content = archive.read_file(path, f"{top}/{MANIFEST}", bytes_max=_MANIFEST_BYTES_MAX)
         manifest = msgspec.json.decode(content, type=Manifest)
     except FileNotFoundError:
-        raise ArtefactError(f"{path}: no such artefact; inv pack makes one") from None
+        raise ArtefactError(f"{path}: no such artefact; {call('pack')} makes one") from None
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as exc:
         raise ArtefactError(f"{path}: cannot be read: {exc}") from exc
     if manifest.format != FORMAT or manifest.name != NAME:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
+from release.calling import call
 from release.errors import LockedError
 from release.hosts.journal import who
 
@@ -129,7 +130,7 @@ def locked(reasons: Mapping[str, str]) -> LockedError:
     return LockedError(
         f"locked by somebody else:\n{lines}\n"
         "  wait for it to end; if it is dead, it can be taken over after its time, or at once by:\n"
-        f"  ./inv unlock --force --why REASON --host {','.join(reasons)}"
+        f"  {call('unlock')} --force --why REASON --host {','.join(reasons)}"
     )
 
 

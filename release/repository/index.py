@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from release.calling import call
 from release.errors import RepositoryError, SettingsError
 
 FORMAT: Final = 1
@@ -106,12 +107,12 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
             known = ", ".join(f"{key} → {value}" for key, value in sorted(self.channels.items()))
             raise RepositoryError(
                 f"channel {name} names no version yet ({known or 'no channel does'}); "
-                f"set it with inv repo --channel {name}"
+                f"set it with {call(f'repo --channel {name}')}"
             )
         if (why := self.builds(version)[0].yanked) != "":
             raise RepositoryError(
                 f"channel {name} names {version}, which was yanked: {why}; point it at another version with "
-                f"inv repo --channel {name} --release V ({self._others()})"
+                f"{call(f'repo --channel {name} --release V')} ({self._others()})"
             )
         return version
 

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXT: Final = """\
-# How and where purgeline is released: read by ./inv, never by an engine. A line that begins with `#` shows
-# the default of its key. Relative paths are meant from this folder. PURGELINE_RELEASE_<KEY> goes over a key.
+# How and where purgeline is released: read by the pipeline, never by an engine. A line that begins with `#`
+# shows the default of its key. Relative paths are meant from this folder. PURGELINE_RELEASE_<KEY> goes over
+# a key.
 
 # What is published, and whom hosts and controllers believe.
 repository = "dist/repository"  # folder, ssh://[user@]host[:port]/path, or https://... (to read only)
 trusted_keys = ["{public}"]
 # key_file = "~/.config/purgeline/release.key"  # private: only where something is published
-# index_ttl_s = 7776000  # an index is good for so long; ./inv repo --refresh renews it
-# source = ""  # checkout that is packed; empty: the one that ./inv is of
+# index_ttl_s = 7776000  # an index is good for so long; the task `repo --refresh` renews it
+# source = ""  # checkout that is packed; empty: the one that the pipeline is run from
 # python = ""  # of the hosts, such as "cp311"; empty: the one of this machine
 # platform = "linux_x86_64"  # or "linux_aarch64"
 

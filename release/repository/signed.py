@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from release.calling import call
 from release.errors import RepositoryError
 from release.repository import changes, signing
 from release.repository.index import Index, decode_index, encode_index
@@ -54,7 +55,9 @@ class SignedIndex:
         """
         content = self._read()
         if content is None:
-            raise RepositoryError(f"repository {self._url} has no {INDEX}; publish something with inv repo")
+            raise RepositoryError(
+                f"repository {self._url} has no {INDEX}; publish something with {call('repo')}"
+            )
         return content
 
     def verify(self, envelope: bytes) -> Index:
@@ -68,8 +71,8 @@ class SignedIndex:
         if index.expires_at <= self._clock():
             when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(index.expires_at))
             raise RepositoryError(
-                f"the index of {self._url} expired on {when}; renew it with inv repo --refresh, and find out "
-                "whether somebody holds back newer ones"
+                f"the index of {self._url} expired on {when}; renew it with {call('repo --refresh')}, and "
+                "find out whether somebody holds back newer ones"
             )
         self._seen.remember(index.serial, index.repository)
         return index

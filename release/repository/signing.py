@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from release.agent.files import sync_folder, sync_name_of
+from release.calling import call
 from release.errors import RepositoryError, SettingsError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def load_keys(path: Path) -> list[Ed25519PrivateKey]:
         text = path.read_bytes()
     except FileNotFoundError:
         raise SettingsError(
-            f"{path}: no such key file; make one with inv repo --new-key, or set key_file"
+            f"{path}: no such key file; make one with {call('repo --new-key')}, or set key_file"
         ) from None
     except OSError as exc:
         raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
@@ -120,7 +121,7 @@ def trusted(texts: Sequence[str]) -> dict[str, Ed25519PublicKey]:
     """
     if not texts:
         raise SettingsError(
-            "no key is trusted: put the public key that inv repo --new-key prints into trusted_keys, "
+            f"no key is trusted: put the public key that {call('repo --new-key')} prints into trusted_keys, "
             "release.toml"
         )
     keys = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from release.calling import call
 from release.rollout.health import WATCH_TIMEOUT_S
-from release.settings import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ def after_deploy(
         lines = _add_nodes(wanted, fleet.root, config, "" if wanted.is_local else pillar, list(empty))
     elif wanted.is_local:
         lines = [
-            (what, f"{COMMAND} {task} --host local --root {shlex.quote(fleet.root)}")
+            (what, f"{call(task)} --host local --root {shlex.quote(fleet.root)}")
             for what, task in (("look at it", "status"), ("go back", "rollback"), ("end it", "stop"))
         ]
     else:
@@ -52,10 +52,10 @@ def _add_nodes(
     """Return the three commands that bring nodes to *hosts*, each with what it is for."""
     which = f"--host {','.join(hosts)}" + (f" --root {shlex.quote(root)}" if wanted.is_local else "")
     check = f"{shlex.quote(f'{root}/current/venv/bin/purgeline')} check-nodes --config {shlex.quote(config)}"
-    reload = ("take them", f"{COMMAND} reload {which}")
+    reload = ("take them", call(f"reload {which}"))
     if pillar and wanted.with_salt:
         edit = ("add nodes", f"$EDITOR {shlex.quote(pillar)}")
-        return [edit, ("bring them", f"{COMMAND} salt {which}"), reload]
+        return [edit, ("bring them", call(f"salt {which}")), reload]
     where = "" if wanted.is_local else "  # on each host"
     edit = ("add nodes", f"$EDITOR {shlex.quote(config)}{where}")
     return [edit, ("check them", f"{check}{where}"), reload]

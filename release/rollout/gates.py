@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from release.calling import call
 from release.hosts.lock import locked
 from release.hosts.target import journal_of
 from release.rollout.exits import GateError
@@ -142,7 +143,7 @@ def check(
             if state.free_bytes < need:
                 reasons.append(
                     f"{name}: {_mib(state.free_bytes)} MiB free, {_mib(need)} needed (min_free_bytes); "
-                    "./inv prune frees old releases"
+                    f"{call('prune')} frees old releases"
                 )
     return reasons
 
@@ -168,18 +169,18 @@ def check_options(
         if wanted.listen and state.listen and wanted.listen != state.listen:
             reasons.append(
                 f"{name}: its engine.toml has listen = {state.listen!r}, --listen {wanted.listen} is for a "
-                "first start; change it there, then ./inv stop and ./inv reload"
+                f"first start; change it there, then {call('stop')} and {call('reload')}"
             )
         if wanted.workers and state.workers and wanted.workers != state.workers:
             reasons.append(
                 f"{name}: its engine has {state.workers} worker{'s' * (state.workers > 1)}, and "
-                f"--workers {wanted.workers} is for a start; ./inv stop, take the data along "
-                "(purgeline migrate --workers), then ./inv reload"
+                f"--workers {wanted.workers} is for a start; {call('stop')}, take the data along "
+                f"(purgeline migrate --workers), then {call('reload')}"
             )
         elif wanted.workers and _unit_differs(state, settings) and not writes_units:
             reasons.append(
                 f"{name}: systemd's unit starts {state.unit_workers}, whatever --workers says; set workers = "
-                f"{wanted.workers} in the settings and write the unit by ./inv salt"
+                f"{wanted.workers} in the settings and write the unit by {call('salt')}"
             )
     return reasons
 
@@ -205,7 +206,7 @@ def other_workers(states: Mapping[str, HostState], wanted: Wanted, settings: Set
         elif _unit_differs(state, settings):
             lines.append(
                 f"{name}: systemd's unit starts {state.unit_workers}, not workers = {settings.workers} of "
-                "the settings; ./inv salt writes the unit"
+                f"the settings; {call('salt')} writes the unit"
             )
     return lines
 

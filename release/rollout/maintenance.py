@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from release.build.version import normal
+from release.calling import call
 from release.errors import LockedError, ReleaseError, SettingsError
 from release.hosts import journal
 from release.hosts.lock import HostsLock
@@ -77,7 +78,8 @@ def unlock(wanted: Wanted, settings: Settings, display: Display, *, is_forced: b
         ]
         if not runs:
             raise ReleaseError(
-                "this machine holds no lock there; ./inv status shows whose it is, --force releases it anyway"
+                f"this machine holds no lock there; {call('status')} shows whose it is, --force releases it "
+                "anyway"
             )
         outcomes = {}
         for run in runs:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from release.build.version import normal
+from release.calling import call
 from release.hosts.target import apply, open_fleet
 from release.rollout import exits, gates
 from release.rollout.plan import move_plan, parse_batches
@@ -79,7 +80,7 @@ def reload(wanted: Wanted, settings: Settings, display: Display) -> int:
             if targets[name] not in state.releases:
                 known = ", ".join(state.releases) or "none"
                 what = targets[name] or "no version"
-                reasons.append(f"{name}: {what} is not unpacked there, {known} is; see ./inv unpack")
+                reasons.append(f"{name}: {what} is not unpacked there, {known} is; see {call('unpack')}")
         _tell_yanked(states, targets, display)
         plan = move_plan(
             "reload",

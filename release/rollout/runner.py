@@ -11,6 +11,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from release.calling import call
 from release.errors import ReleaseError
 from release.hosts import journal
 from release.hosts.lock import HostsLock, take_over
@@ -168,7 +169,9 @@ class Runner:
         )
         self._display.report(report, action=self._plan.action, deploy_id=self._run.deploy_id)
         if report.verdict is Verdict.INTERRUPTED:
-            self._display.say("nothing is taken back; the same command goes on, ./inv rollback goes back")
+            self._display.say(
+                f"nothing is taken back; the same command goes on, {call('rollback')} goes back"
+            )
             return exits.LOCKED if self._lock.lost else exits.INTERRUPTED
         return exits.DONE if report.verdict is Verdict.DONE else exits.FAILED
 

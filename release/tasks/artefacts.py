@@ -10,6 +10,8 @@ from invoke.context import Context  # noqa: TC002  # Invoke looks at the first p
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from release.calling import call
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -154,7 +156,7 @@ def _publish(
     if not release:
         packed = ", ".join(sorted(path.name for path in dist.glob("purgeline-*.tar.gz"))) or "there is none"
         raise ArtefactError(
-            f"{wanted} is not packed: run inv pack, or take another with --release V ({packed})"
+            f"{wanted} is not packed: run {call('pack')}, or take another with --release V ({packed})"
         )
     _show_change(repository, repository.promote(wanted, channel, dry_run=dry_run), dry_run, json)
 
@@ -191,7 +193,7 @@ def _new_key(settings: Settings, *, dry_run: bool, json: bool) -> None:
             "",
             "Then, to replace the old key:",
             "  1. wait until every machine that deploys has both keys in trusted_keys",
-            f"  2. mv {path} {key_file} && ./inv repo --refresh",
+            f"  2. mv {path} {key_file} && {call('repo --refresh')}",
             "  3. take the old key out of trusted_keys",
         ]
     Console(soft_wrap=True, highlight=False, markup=False).print("\n".join(lines))

@@ -25,9 +25,10 @@ def init(c: Context, settings: str = "", key_file: str = "", json: bool = False)
     """Write release.toml, make a key to sign releases with, and say what comes next."""
     import msgspec
 
+    from release.calling import call
     from release.errors import ReleaseError
     from release.repository import initial
-    from release.settings import COMMAND, FILE, ROOT, Settings, is_checkout, overrides
+    from release.settings import FILE, ROOT, Settings, is_checkout, overrides
 
     path = Path.cwd() / Path(settings or FILE).expanduser()
     try:
@@ -47,6 +48,6 @@ def init(c: Context, settings: str = "", key_file: str = "", json: bool = False)
         f"Public key:  {made.public_key} (trusted_keys has it)\n"
         "\n"
         f"Next: write your hosts into {made.path.name} ([[hosts]] at its end), {source}tag a commit, then\n"
-        f"  {COMMAND} pack{named} && {COMMAND} repo --channel stable{named}\n"
-        f"  {COMMAND} plan{named}"
+        f"  {call('pack')}{named} && {call('repo --channel stable')}{named}\n"
+        f"  {call('plan')}{named}"
     )

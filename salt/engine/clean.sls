@@ -68,7 +68,7 @@ engine-clean-cmd-run-nginx-reload:
 {%- endif %}
 {%- if engine.purge_data is sameas true %}
 {%- set made = [] %}
-{%- for name in ("releases", "cache", "shared", "current", "previous", "history.jsonl", "lock", ".op.lock",
+{%- for name in ("releases", "cache", "shared", "current", "previous", "history.jsonl", "history.jsonl.1", "lock", ".op.lock",
                  ".lock.lock") %}
 {%- do made.append(engine.root ~ "/" ~ name) %}
 {%- endfor %}

@@ -120,7 +120,7 @@ def test_what_is_needed_first_is_told(host: HostCalls, port: int, good: list[Sma
     host.call("unpack", **good[0].request())
     with pytest.raises(Refusal, match=r"9\.9 is not unpacked on this host, 1\.0\.0 is"):
         host.call("reload", version="9.9", listen=f"127.0.0.1:{port}")
-    with pytest.raises(Refusal, match=r"engine\.toml is missing; inv salt writes it"):
+    with pytest.raises(Refusal, match=r"engine\.toml is missing; the task salt writes it"):
         host.call("reload", version="1.0.0")
     (host.root / "shared/engine.toml").write_text("refuse = 1\n")
     with pytest.raises(Refusal, match=r"cannot use the configuration: .*unknown key 'refuse'"):

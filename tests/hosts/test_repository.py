@@ -233,7 +233,7 @@ def test_an_index_expires_and_is_renewed(folder: Path, chosen: Settings, tmp_pat
     repository = Repository(FolderTransport(folder), chosen, clock=lambda: now[0])
     repository.publish(artefacts.make(tmp_path))
     now[0] += chosen.index_ttl_s + 1
-    with pytest.raises(RepositoryError, match=r"expired on 20\d\d-.* UTC; renew it with inv repo --refresh"):
+    with pytest.raises(RepositoryError, match=r"expired on 20\d\d-.* UTC; renew it with \./inv repo"):
         repository.index()
     repository.refresh()
     assert versions(repository.index()) == ["1.0"]

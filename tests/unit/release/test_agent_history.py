@@ -1,12 +1,13 @@
 """release.agent.history: whole lines, and the way back."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from release.agent import history, index, previous, reload
+from release.agent import history, index, previous, prune, reload
 from release.agent.answers import Refused
 from release.agent.layout import Host
 
@@ -129,3 +130,43 @@ def test_a_rollback_passes_over_what_was_yanked_and_says_so(host: Host) -> None:
         previous.previous(host, {})
     index.note_yanked(host, {"artefacts": {"a": {"sha256": "aa"}}})
     assert index.yanked(host) == {"2": "loses callbacks"}
+
+
+def test_a_long_history_begins_again_with_the_way_back_and_the_last_entries(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was left by a rollback stays left, and what was unpacked ahead and tried stays tried."""
+    monkeypatch.setattr(history, "BYTES_MAX", 8192)
+    monkeypatch.setattr(history, "KEPT_BYTES", 1024)
+    for version in ("1", "2", "3", "4", "5"):
+        release(host, version)
+    moves = [
+        *(entry("1"), entry("2"), entry("3")),
+        *(entry("2", "rollback", **{"from": "3"}), entry("4"), entry("5", ok=False)),
+    ]
+    for one in moves:
+        history.append(host, **one)
+    before = history.served_here(host)
+    path = host.root / "history.jsonl"
+    for number in range(200):
+        history.append(host, action="unlock", version="", ok=True, number=number)
+        assert history.served_here(host) == before == ["1", "2", "4"]
+    assert prune.ahead(host, ["5"]) == []
+    assert path.stat().st_size < 8192 + 200
+    assert [one["number"] for one in history.show(host, {"limit": 3})["entries"]] == [197, 198, 199]
+    assert path.with_name("history.jsonl.1").stat().st_size > 8192
+    assert sorted(one.name for one in host.root.glob("*history*")) == ["history.jsonl", "history.jsonl.1"]
+    assert list(host.root.glob(".history*")) == []
+
+
+def test_moves_that_are_left_out_change_no_way_back() -> None:
+    """Random histories, cut anywhere: what is needed of the first part leads to the same, with the rest."""
+    dice = random.Random(7)
+    for _ in range(300):
+        now, entries = "0", []
+        for _ in range(dice.randrange(2, 30)):
+            version, action = str(dice.randrange(6)), dice.choice(["reload", "rollback", "auto-rollback"])
+            entries.append(entry(version, action, ok=dice.random() < 0.8, **{"from": now}))
+            now = version if entries[-1]["ok"] else now
+        cut = dice.randrange(len(entries))
+        assert history.served([*history.needed(entries[:cut], []), *entries[cut:]]) == history.served(entries)

@@ -33,6 +33,17 @@ from release.agent.redact import redact
         ("https://h/?a=1&access_token=x&b=2", "https://h/?a=1&access_token=(hidden)&b=2"),
         ("https://h/?monkey=1&token_count=2", "https://h/?monkey=1&token_count=2"),
         ("curl -H 'Authorization: Bearer abc' http://h", "curl -H 'Authorization: (hidden)' http://h"),
+        ('url = "https://alerts.example/T0/B0/s3cret"', 'url = "https://alerts.example/(hidden)"'),
+        (
+            "+  url: https://alerts.example/T0/s3cret\n+  x: 1",
+            "+  url: https://alerts.example/(hidden)\n+  x: 1",
+        ),
+        ('{"alert_url": "http://a/s3cret", "b": 1}', '{"alert_url": "http://a/(hidden)", "b": 1}'),
+        ("callback=https://cms.example/done?key=s3cret", "callback=https://cms.example/(hidden)"),
+        ("curl -d x https://hooks.example/T000/B000/s3cret", "curl -d x https://hooks.example/(hidden)"),
+        ("POST https://chat.example/api/webhooks/1/s3cret: 404", "POST https://chat.example/(hidden) 404"),
+        ('url = "http://127.0.0.1:6081"', 'url = "http://127.0.0.1:6081"'),
+        ("https://packages.example/purgeline/index.json", "https://packages.example/purgeline/index.json"),
         ("a@b.example.com, deploy@host", "a@b.example.com, deploy@host"),
     ],
 )
@@ -48,4 +59,13 @@ def test_documents_are_gone_through() -> None:
         "headers": "(hidden)",
         "secret": "",
         "sha256": "of a file",
+    }
+
+
+def test_the_path_of_a_webhook_is_hidden_in_an_object() -> None:
+    found = {"alert": {"url": "https://alerts.example/T0/B0/s3cret"}, "node_count": 1, "url": "sqlite:"}
+    assert redact(found) == {
+        "alert": {"url": "https://alerts.example/(hidden)"},
+        "node_count": 1,
+        "url": "sqlite:",
     }

@@ -144,3 +144,20 @@ def test_a_wrong_environment_is_refused(tmp_path: Path, name: str, value: str, r
     """As a wrong file is."""
     with pytest.raises(SettingsError, match=reason):
         load_settings(written(tmp_path, ""), {f"PURGELINE_RELEASE__{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("lock_ttl_s = 0", "lock_ttl_s: takes seconds above 0, not 0"),
+        ("lock_ttl_s = -1", "lock_ttl_s: takes seconds above 0, not -1"),
+        ("step_timeout_s = inf", "step_timeout_s: takes seconds above 0, not inf"),
+        ("connect_timeout_s = nan", "connect_timeout_s: takes seconds above 0, not nan"),
+        ("bake_s = -0.5", "bake_s: takes a number from 0, not -0.5"),
+        ("workers = 0", "workers: takes a number from 1, not 0"),
+    ],
+)
+def test_a_number_that_nothing_can_be_done_with_is_refused(tmp_path: Path, line: str, why: str) -> None:
+    """A lock that is stale at once would be renewed without a pause."""
+    with pytest.raises(SettingsError, match=f"release.toml: {why}"):
+        load_settings(written(tmp_path, line), {})

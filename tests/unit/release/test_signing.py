@@ -107,5 +107,5 @@ def test_a_key_file_with_something_else_is_refused(tmp_path: Path, content: byte
     path.chmod(0o600)
     with pytest.raises(SettingsError, match="takes ed25519 private keys as PEM"):
         signing.load_keys(path)
-    with pytest.raises(SettingsError, match="no such key file; make one with inv repo --new-key"):
+    with pytest.raises(SettingsError, match=r"no such key file; make one with \./inv repo --new-key"):
         signing.load_keys(tmp_path / "none")

@@ -14,76 +14,49 @@ from loguru import logger
 
 from engine.api.answers import response_of
 from engine.api.bodies import is_continue_expected, lane_of
+from engine.api.description import Description
+from engine.api.query import QueryReader
+from engine.api.route import API, QUERY, TOKEN
 from engine.errors import EngineError, RequestError
 from engine.intake.problems import problem, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.api.engine_routes import EngineRoutes
     from engine.api.readiness import Readiness
-    from engine.api.tasks import TaskRoutes
+    from engine.api.route import Declares, Route
+    from engine.intake.auth import Auth
     from engine.intake.replies import Reply
     from engine.observe.counters import Stats
 
-_API: Final = "/v1/"
-_QUERIES: Final = {("GET", "/v1/engine/tasks"): ("state", "limit", "cursor")}
-"""Parameters that a route takes in its query; others none."""
-_NAME_SHOWN: Final = 64
 TOO_OLD: Final = "too old"  #: set on a request of HTTP/0.9
 
 
-def make_app(tasks: TaskRoutes, engine: EngineRoutes, requests: Requests) -> web.Application:
+def make_app(declared: Sequence[Declares], auth: Auth, requests: Requests) -> web.Application:
     """Return the application with all routes; `Requests` stands around it."""
     app = web.Application(client_max_size=requests.body_max_bytes)
-    routes: list[tuple[str, str, Any]] = [
-        ("POST", "/v1/engine/task", tasks.submit),
-        ("POST", "/v1/engine/tasks", tasks.submit_lines),
-        ("GET", "/v1/engine/task/{id}", tasks.find),
-        ("DELETE", "/v1/engine/task/{id}", tasks.cancel),
-        ("GET", "/v1/engine/tasks", tasks.list),
-        ("GET", "/v1/engine/stats", engine.stats),
-        ("GET", "/v1/engine/nodes", engine.nodes),
-        ("DELETE", "/v1/engine/nodes/{name}", engine.forget_node),
-        ("POST", "/v1/engine/nodes/{name}/pause", engine.pause_node),
-        ("POST", "/v1/engine/nodes/{name}/resume", engine.resume_node),
-        ("GET", "/v1/engine/cluster", engine.cluster),
-        ("GET", "/v1/engine/version", engine.version),
-        ("GET", "/version", engine.version),
-        ("GET", "/healthz", engine.health),
-        ("GET", "/readyz", engine.ready),
-        ("GET", "/metrics", engine.metrics),
-        ("PUT", "/v1/engine/log-format", engine.swap_log_format),
-    ]
     paths: dict[str, list[str]] = {}
     add = partial(app.router.add_route, expect_handler=_leave_to_bodies)
-    for method, path, handler in routes:
-        checked = (
-            _with_known_query(handler, _QUERIES.get((method, path), ())) if path.startswith(_API) else handler
-        )
-        add(method, path, checked)
-        paths.setdefault(path, []).append(method)
-        if method == "GET":
-            add("HEAD", path, checked)
-            paths[path].append("HEAD")
+    for owner in (*declared, Description(declared)):
+        for route in owner.routes:
+            handler = _checked(route, getattr(owner, route.call), auth)
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                add(method, route.path, handler)
+                paths.setdefault(route.path, []).append(method)
     for path, methods in paths.items():
         add("OPTIONS", path, _options(", ".join(sorted({*methods, "OPTIONS"}))))
     return app
 
 
-def _with_known_query(handler: Any, known: Sequence[str]) -> Any:
-    """Return *handler*, which is not called with a query that it would ignore a part of."""
+def _checked(route: Route, handler: Any, auth: Auth) -> Any:
+    """Return *handler*, which is called when the client may ask, and the query can be read."""
+    reader = QueryReader(route.query) if route.path.startswith(API) else None
 
     async def checked(request: web.Request) -> web.StreamResponse:
-        query = request.query
-        for name in query:
-            if name not in known:
-                shown = name[:_NAME_SHOWN]
-                detail = f"query: unknown parameter {shown!r}; this route takes {', '.join(known) or 'none'}"
-                raise RequestError(422, detail, field=shown)
-        if len(query) > len(set(query)):
-            name = next(name for name in known if len(query.getall(name, ())) > 1)
-            raise RequestError(422, f"{name}: is given more than once", field=name)
+        if route.scope is not None:
+            request[TOKEN] = auth.check(request.headers.get("Authorization"), route.scope)
+        if reader is not None:
+            request[QUERY] = reader.read(request.query)
         return await handler(request)  # type: ignore[no-any-return]
 
     return checked

@@ -7,11 +7,18 @@ when they are not, and all others.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, reply_to, response_of
-from engine.errors import RequestError
-from engine.tasks.words import State
+from engine.api.route import QUERY, TOKEN, Lines, Route
+from engine.api.schemas import Accepted, TasksPage
+from engine.intake.problems import Problem
+from engine.intake.task_body import TaskBody
+from engine.tasks.documents import TaskDocument
+from engine.tasks.words import State  # noqa: TC001 - msgspec resolves the annotations
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -21,19 +28,80 @@ if TYPE_CHECKING:
     from engine.api.find import FindTask
     from engine.api.listing import ListTasks
     from engine.intake.admission import Admission
-    from engine.intake.auth import Auth
 
-_PAGE_MAX: Final = 1000
-_PAGE: Final = 100
-_DIGITS_MAX: Final = 20  #: Python refuses to read numbers of thousands of digits
+
+class TasksQuery(msgspec.Struct):
+    """``GET /v1/engine/tasks``."""
+
+    state: Annotated[State | UnsetType, Meta(description="only these")] = UNSET
+    limit: Annotated[int, Meta(ge=1, le=1000, description="tasks of a page")] = 100
+    cursor: Annotated[str, Meta(description="of the page before")] = ""
 
 
 class TaskRoutes:
     """Handlers of ``/v1/engine/task`` and ``/v1/engine/tasks``."""
 
+    routes: Final = (
+        Route(
+            "POST",
+            "/v1/engine/task",
+            "submit",
+            "submit",
+            text="hand one task in",
+            takes=TaskBody,
+            answers={202: Accepted, 200: TaskDocument},
+            errors={
+                409: "the id is taken by another body, or by another client",
+                429: "the token is over its rate; `Retry-After`",
+            },
+        ),
+        Route(
+            "POST",
+            "/v1/engine/tasks",
+            "submit_lines",
+            "submit",
+            text="hand tasks in, one a line of NDJSON; the answers come as NDJSON, line by line in the same "
+            "order, blank lines left out. A line that is refused has its number in `line` and before "
+            "its `detail`; the first unknown name of a request is answered with the nearest known one, "
+            "the others without",
+            takes=Lines((TaskBody,)),
+            answers={200: Lines((Accepted, TaskDocument, Problem))},
+        ),
+        Route(
+            "GET",
+            "/v1/engine/task/{id}",
+            "find",
+            "read",
+            text="the task and its progress",
+            answers={200: TaskDocument},
+            errors={404: "there is no such task, or it is another client's"},
+        ),
+        Route(
+            "DELETE",
+            "/v1/engine/task/{id}",
+            "cancel",
+            "submit",
+            text="cancel what has no answer yet: nothing of the task is sent again",
+            answers={200: TaskDocument},
+            errors={
+                404: "there is no such task, or it is another client's",
+                409: "the task has settled, and nothing is left to cancel",
+            },
+        ),
+        Route(
+            "GET",
+            "/v1/engine/tasks",
+            "list",
+            "read",
+            TasksQuery,
+            text="tasks, newest first; with a Redis cluster of which a master is away, the tasks of the "
+            "others, and `missing_regions`",
+            answers={200: TasksPage},
+        ),
+    )
+
     def __init__(
         self,
-        auth: Auth,
         bodies: Bodies,
         admission: Admission,
         *,
@@ -41,7 +109,6 @@ class TaskRoutes:
         cancel: CancelTask,
         listing: ListTasks,
     ) -> None:
-        self._auth = auth
         self._bodies = bodies
         self._admission = admission
         self._find = find
@@ -50,44 +117,29 @@ class TaskRoutes:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take one task in."""
-        token = self._auth.check(request.headers.get("Authorization"), "submit")
         body = await self._bodies.read(request)
-        return response_of(await reply_to(partial(self._admission.submit, body, token)))
+        return response_of(await reply_to(partial(self._admission.submit, body, request[TOKEN])))
 
     async def submit_lines(self, request: web.Request) -> web.Response:
         """Take NDJSON in, a task per line."""
-        token = self._auth.check(request.headers.get("Authorization"), "submit")
         body = await self._bodies.read(request)
-        return response_of(await reply_to(partial(self._admission.submit_lines, body, token)))
+        return response_of(await reply_to(partial(self._admission.submit_lines, body, request[TOKEN])))
 
     async def find(self, request: web.Request) -> web.Response:
         """Show a task."""
-        token = self._auth.check(request.headers.get("Authorization"), "read")
-        return json_response(await self._find.document(request.match_info["id"], token))
+        return json_response(await self._find.document(request.match_info["id"], request[TOKEN]))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel what has no answer of a task, and show it."""
-        token = self._auth.check(request.headers.get("Authorization"), "submit")
-        return json_response(await self._cancel.cancel(request.match_info["id"], token))
+        return json_response(await self._cancel.cancel(request.match_info["id"], request[TOKEN]))
 
     async def list(self, request: web.Request) -> web.Response:
         """Show a page: tasks in memory, newest first, then stored ones; a cursor asks for the next page."""
-        token = self._auth.check(request.headers.get("Authorization"), "read")
-        state = request.query.get("state") or None
-        if state is not None and state not in State.__members__.values():
-            raise RequestError(422, f"state: {state!r} is not known; takes {', '.join(State)}", field="state")
-        limit = _number(request, "limit", _PAGE, _PAGE_MAX)
+        asked: TasksQuery = request[QUERY]
+        state = None if asked.state is UNSET else asked.state
         missing: set[int] = set()
-        asked = request.query.get("cursor", "")
-        tasks, cursor = await self._listing.page(state, asked, limit, token, missing)
+        tasks, cursor = await self._listing.page(state, asked.cursor, asked.limit, request[TOKEN], missing)
         page: dict[str, Any] = {"tasks": tasks, "cursor": cursor or None}
         if missing:
             page["missing_regions"] = sorted(missing)
         return json_response(page)
-
-
-def _number(request: web.Request, name: str, default: int, most: int) -> int:
-    text = request.query.get(name, str(default))
-    if not text.isdecimal() or len(text) > _DIGITS_MAX or not 1 <= int(text) <= most:
-        raise RequestError(422, f"{name}: takes a number from 1 to {most}, not {text[:20]!r}", field=name)
-    return int(text)

@@ -19,15 +19,21 @@ _COMPARED_MAX: Final = 100
 _NAMED_MAX: Final = 40
 
 
+def did_you_mean(key: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence that names the known word nearest to *key*, or nothing."""
+    alike = sorted(known, key=lambda word: abs(len(word) - len(key)))[:_COMPARED_MAX]
+    close = difflib.get_close_matches(key, alike, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def nearest(key: str, known: Sequence[str]) -> str:
     """Return the end of a sentence that names the known word nearest to *key*, or the known words.
 
     Of very many only those of about the same length are compared, and some named: 50 µs a word.
     """
-    alike = sorted(known, key=lambda word: abs(len(word) - len(key)))[:_COMPARED_MAX]
-    close = difflib.get_close_matches(key, alike, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    meant = did_you_mean(key, known)
+    if meant:
+        return meant
     more = f" and {len(known) - _NAMED_MAX} more" if len(known) > _NAMED_MAX else ""
     return f"; known: {', '.join(known[:_NAMED_MAX]) or 'none'}{more}"
 

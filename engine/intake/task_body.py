@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import partial
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -27,22 +27,88 @@ class KeyTarget(msgspec.Struct, forbid_unknown_fields=True):
     key: str
 
 
+def _said(text: str, default: str = "", **schema: Any) -> msgspec.Meta:
+    """Return what docs/http.md and ``GET /openapi.json`` say of a field; nothing is checked by it.
+
+    Args:
+        text: what it takes.
+        default: what it is when it is left out, where its structure does not tell.
+        schema: further bounds, which `check_fields` holds it to.
+    """
+    return msgspec.Meta(description=text, extra={"default": default}, extra_json_schema=schema or None)
+
+
 class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
     """``POST /v1/engine/task`` as the client sends it."""
 
-    targets: list[str | KeyTarget]
-    id: str | None = None
-    action: Literal["purge", "prefetch"] = "purge"
-    kind: Literal["url", "prefix", "regex", "key", "host"] = "url"
-    soft: bool = False
-    prefetch: bool = False
-    layers: list[str] = []
-    nodes: list[str] = []
-    callback: str | None = None
-    due_s: float | None = None
-    on_incapable: Literal["refuse", "skip"] | msgspec.UnsetType = msgspec.UNSET  #: not set: not in the digest
-    rebound_s: float | msgspec.UnsetType | None = msgspec.UNSET  #: as above
-    literal: bool | msgspec.UnsetType = msgspec.UNSET  #: as above; a URL that ends in ``*`` is meant so
+    targets: Annotated[
+        list[str | KeyTarget],
+        _said(
+            f"1-{TARGETS_MAX:,} of them, see below; the same target twice counts once",
+            minItems=1,
+            maxItems=TARGETS_MAX,
+        ),
+    ]
+    id: Annotated[
+        str | None,
+        _said(
+            "1-64 of `A-Za-z0-9._-`. The same id with the same body again answers 200 with the task; with "
+            "another body 409",
+            "made by the engine",
+        ),
+    ] = None
+    action: Annotated[Literal["purge", "prefetch"], _said("`purge`, `prefetch`")] = "purge"
+    kind: Annotated[
+        Literal["url", "prefix", "regex", "key", "host"], _said("`url`, `prefix`, `regex`, `key`, `host`")
+    ] = "url"
+    soft: Annotated[
+        bool, _said("mark stale instead of dropping, where the cache can; parents are always purged hard")
+    ] = False
+    prefetch: Annotated[
+        bool,
+        _said(
+            "after the purge has been acked, fetch again (kind `url` only); a later purge of the same URL "
+            "that comes while that is under way counts when it was sent again after it"
+        ),
+    ] = False
+    layers: Annotated[list[str], _said("names of layers; without these and `nodes`: every node")] = []
+    nodes: Annotated[list[str], _said("names of nodes; without these and `layers`: every node")] = []
+    callback: Annotated[
+        str | None, _said("URL for state reports; its host needs a `[[callback]]` rule", "none")
+    ] = None
+    due_s: Annotated[
+        float | None,
+        _said(
+            "seconds until what is undelivered makes the task `partial`; at most 7 days",
+            "`engine.due_s`, 60",
+        ),
+    ] = None
+    on_incapable: Annotated[
+        Literal["refuse", "skip"] | msgspec.UnsetType,
+        _said(
+            "what to do when some of the nodes cannot purge by this kind: `refuse` the task, or `skip` those "
+            "nodes and purge the others",
+            "`engine.on_incapable`, `refuse`",
+        ),
+    ] = msgspec.UNSET  #: not set: not in the digest
+    rebound_s: Annotated[
+        float | msgspec.UnsetType | None,
+        _said(
+            f"seconds after which every purge is sent once more, 0 (not) to {REBOUND_MAX_S}; kind `url` "
+            "only. For fetches of the old object that visitors began before the purge, and that their cache "
+            "stores after it. The task is `done` before, at its first acks; its own prefetches come after "
+            "it; `total` does not count it",
+            "`engine.rebound_s`, 0",
+        ),
+    ] = msgspec.UNSET  #: as above
+    literal: Annotated[
+        bool | msgspec.UnsetType,
+        _said(
+            "a URL that ends in `*` is meant so (kind `url` only). Without it such a URL is refused, because "
+            "`*` is a letter of a URL like any other, and who writes it nearly always means kind `prefix`",
+            "`false`",
+        ),
+    ] = msgspec.UNSET  #: as above
 
 
 def _words_of(kind: Any) -> tuple[str, ...]:

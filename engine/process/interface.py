@@ -108,20 +108,11 @@ def make_interface(
         server=_SERVER,
         body_max_bytes=settings.body_max_bytes,
     )
-    task_routes = TaskRoutes(
-        auth, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
-    )
+    task_routes = TaskRoutes(bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing)
     engine_routes = EngineRoutes(
-        auth,
-        bodies,
-        overview,
-        readiness,
-        forget=forget,
-        pausing=pausing,
-        logs=core.logs,
-        peers=core.peers,
+        bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
     )
-    app = make_app(task_routes, engine_routes, requests)
+    app = make_app((task_routes, engine_routes), auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
     return Interface(
         api,

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from release.lab.caches import Cache, free_port
+from tests import described
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = {"done", "failed", "cancelled"}
+_DESCRIBED = frozenset({"GET", "POST", "PUT", "DELETE"})
+"""Methods whose answers are held to ``/openapi.json``, whatever a test asks for."""
 
 
 def node_table(cache: Cache, *, name: str, layer: str = "edge", **extra: object) -> str:
@@ -185,7 +188,11 @@ class EngineProcess:
             kind = {"Content-Type": "application/json"} if data is not None else {}
             connection.request(method, path, data, {**kind, **(headers or {})})
             response = connection.getresponse()
-            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+            got = {k.lower(): v for k, v in response.getheaders()}
+            answer = response.read()
+            if self._checkout == ROOT and method in _DESCRIBED:
+                described.check(method, path, response.status, got, answer)
+            return response.status, got, answer
         finally:
             connection.close()
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.cli.client import EngineClient
+from engine.cli.client_errors import ProblemError
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.wall_clock import WallClock
@@ -114,8 +116,10 @@ def test_paging_visits_every_task_once(asked: EngineProcess, limit: int) -> None
         ("limit=1001", "limit"),
         ("limit=x", "limit"),
         ("limit=-1", "limit"),
+        ("limit=", "limit"),
         ("limit=%C2%B2", "limit"),
         ("state=gone", "state"),
+        ("state=", "state"),
         ("cursor=nonsense", "cursor"),
         ("cursor=s1", "cursor"),
         ("cursor=s0.x", "cursor"),
@@ -136,7 +140,7 @@ def test_a_wrong_query_names_its_field(asked: EngineProcess, query: str, field: 
     ("request_line", "field", "text"),
     [
         ("GET /v1/engine/tasks?target=http://a/", "target", "takes state, limit, cursor"),
-        ("GET /v1/engine/tasks?stat=done", "stat", "takes state, limit, cursor"),
+        ("GET /v1/engine/tasks?stat=done", "stat", "takes state, limit, cursor; did you mean 'state'?"),
         ("GET /v1/engine/tasks?state=done&state=failed", "state", "more than once"),
         ("HEAD /v1/engine/tasks?x", "x", "takes"),
         ("GET /v1/engine/task/settled-1?full=1", "full", "takes none"),
@@ -164,6 +168,17 @@ def test_an_unknown_query_parameter_is_refused_and_nothing_done(
     if method != "HEAD":
         assert json.loads(answer)["field"] == field
         assert text in json.loads(answer)["detail"]
+
+
+def test_the_command_line_tells_what_is_wrong_with_a_query(asked: EngineProcess) -> None:
+    """As it does of a newer command's options that this engine does not know."""
+    with EngineClient(f"http://127.0.0.1:{asked.port}") as client:
+        with pytest.raises(ProblemError) as error:
+            client.tasks(state="bogus")
+        assert str(error.value).startswith("state: takes accepted, running, ")
+        assert str(error.value).endswith("not 'bogus' (422)")
+        with pytest.raises(ProblemError, match="unknown parameter 'hots'; this route takes none"):
+            client.request("GET", "/v1/engine/nodes?hots=a")
 
 
 @pytest.mark.parametrize("path", ["/version", "/healthz", "/readyz", "/metrics"])

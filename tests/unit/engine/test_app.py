@@ -10,8 +10,12 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from engine.api.app import Requests, make_app
+from engine.api.engine_routes import EngineRoutes
 from engine.api.readiness import Readiness
+from engine.api.tasks import TaskRoutes
+from engine.config.tables import AuthConfig, TokenConfig
 from engine.errors import BacklogFullError, RequestError, StoreError
+from engine.intake.auth import Auth
 from engine.intake.problems import reply_of
 from engine.observe.counters import Stats
 
@@ -91,7 +95,10 @@ async def test_a_connection_that_breaks_gets_no_answer() -> None:
 
 
 class Routes:
-    """Any handler."""
+    """Any handler; they declare what *owner* declares."""
+
+    def __init__(self, owner: type[TaskRoutes | EngineRoutes]) -> None:
+        self.routes = owner.routes
 
     def __getattr__(self, name: str) -> Any:
         async def handler(request: web.Request) -> web.Response:
@@ -107,10 +114,18 @@ async def call(app: web.Application, method: str, path: str) -> web.Response:
 
 
 async def test_every_path_says_what_it_takes_and_answers_head() -> None:
-    routes: Any = Routes()
-    app = make_app(routes, routes, World().requests)
+    app = make_app((Routes(TaskRoutes), Routes(EngineRoutes)), Auth(AuthConfig(), []), World().requests)
     options = await call(app, "OPTIONS", "/v1/engine/tasks")
     assert (options.status, options.headers["Allow"]) == (204, "GET, HEAD, OPTIONS, POST")
     assert (await call(app, "HEAD", "/readyz")).text == "ready"
     assert (await call(app, "DELETE", "/v1/engine/task/t")).text == "cancel"
     assert (await call(app, "PUT", "/v1/engine/log-format")).text == "swap_log_format"
+
+
+async def test_who_may_not_ask_is_told_so_before_what_is_wrong_with_the_question() -> None:
+    token = TokenConfig(name="cms", sha256="00" * 32, scopes=["submit"])
+    auth = Auth(AuthConfig(tokens=[token]), [])
+    app = make_app((Routes(TaskRoutes),), auth, World().requests)
+    with pytest.raises(RequestError) as error:
+        await call(app, "GET", "/v1/engine/tasks?x=1")
+    assert error.value.status == 401

@@ -1,0 +1,179 @@
+"""What routes answer, as structures: ``GET /openapi.json`` tells of them, and a test holds answers to them.
+
+The document of a task is `engine.tasks.documents.TaskDocument`, an error `engine.intake.problems.Problem`.
+Times are UNIX seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from engine.observe.counters import GAUGES
+from engine.tasks.documents import TaskDocument  # noqa: TC001 - msgspec resolves the annotations
+
+
+class Status(msgspec.Struct):
+    """That all is well."""
+
+    status: Literal["ok", "ready"]
+
+
+class Version(msgspec.Struct):
+    """Which engine runs."""
+
+    version: str
+    revision: str
+    built_at: str
+    python: str
+    loop: Annotated[str, Meta(description="the event loop: `uvloop` or `asyncio`")]
+    pid: int
+    uptime_s: float
+
+
+class LogFormat(msgspec.Struct, forbid_unknown_fields=True):
+    """The format of log lines."""
+
+    format: Literal["struct", "dict", "text"]
+
+
+class Accepted(msgspec.Struct):
+    """A task that is saved."""
+
+    task_id: str
+    state: Literal["accepted"]
+    total: Annotated[int, Meta(description="subtasks: targets times nodes, twice that with `prefetch`")]
+
+
+class TasksPage(msgspec.Struct):
+    """A page of a listing."""
+
+    tasks: list[TaskDocument]
+    cursor: Annotated[str | None, Meta(description="of the next page; null: this is the last one")]
+    missing_regions: Annotated[
+        list[int] | UnsetType, Meta(description="of a Redis cluster, those whose master is away")
+    ] = UNSET
+
+
+class Held(msgspec.Struct):
+    """What a node holds, of one host and operation."""
+
+    host: str
+    operation: str
+    reason: str
+    since: float
+    refused: Annotated[int, Meta(description="refusals in a row")]
+    subtasks: Annotated[int, Meta(description="that wait since then")]
+    next_try_s: float
+
+
+class NodeStatus(msgspec.Struct):
+    """One cache."""
+
+    name: str
+    layer: str
+    driver: str
+    url: str
+    state: Literal["ready", "returning", "refusing", "unproven", "sick", "down", "paused", "gone"]
+    reason: Annotated[str, Meta(description="why it is not ready")]
+    since: float
+    waiting: int
+    in_flight: int
+    delayed: Annotated[int, Meta(description="rows of its delay queue")]
+    oldest_delayed_s: float
+    acked: int
+    absent: Annotated[int, Meta(description="of the acked ones, those of which the cache had nothing")]
+    refused: int
+    failed: int
+    evidence: Annotated[str, Meta(description="on what its purges count: mark, shape, prober, any, none")]
+    held: list[Held]
+    last_error: str
+    last_error_at: float
+    notes: list[str]
+
+
+class Nodes(msgspec.Struct):
+    """Every cache."""
+
+    nodes: list[NodeStatus]
+
+
+class Forgotten(msgspec.Struct):
+    """A node that is forgotten."""
+
+    node: str
+    failed: Annotated[int, Meta(description="subtasks that waited for it, and fail now")]
+
+
+class Paused(msgspec.Struct):
+    """Whether a node is paused."""
+
+    node: str
+    paused: bool
+    by: Annotated[str, Meta(description="the token with which that was said first")]
+    since: float
+
+
+class EngineStatus(msgspec.Struct):
+    """One engine of a cluster."""
+
+    consumer: Annotated[str, Meta(description="its name in the store")]
+    name: str
+    host: str
+    pid: int
+    listen: str
+    version: str
+    started_at: float
+    clock_ahead_s: Annotated[float, Meta(description="of its clock, ahead of that of Redis")]
+    state: Literal["alive", "silent", "gone"]
+    leader: bool
+    pending: Annotated[int, Meta(description="journal entries at work")]
+    lag_s: Annotated[float, Meta(description="age of the oldest of these")]
+
+
+class Cluster(msgspec.Struct):
+    """The engines that share a store; with a store of its own, `mode`, `leader` and `engines` alone."""
+
+    mode: Literal["embedded", "cluster"]
+    leader: str | None
+    engines: list[EngineStatus]
+    asked: Annotated[str | UnsetType, Meta(description="consumer that answers")] = msgspec.field(
+        default=UNSET, name="self"
+    )
+    fence: int | UnsetType = UNSET
+    region_count: int | UnsetType = UNSET
+    pending: int | UnsetType = UNSET
+    pending_of_nobody: int | UnsetType = UNSET
+    missing_regions: list[int] | UnsetType = UNSET
+    wait_replicas: int | UnsetType = UNSET
+    replicas: Annotated[
+        int | UnsetType | None, Meta(description="of the master with the fewest; null: not known yet")
+    ] = UNSET
+    warnings: Annotated[list[str] | UnsetType, Meta(description="what a failover can lose")] = UNSET
+
+
+class Rates(msgspec.Struct):
+    """Events per second, as moving averages of minutes, and since the start."""
+
+    minute: float = msgspec.field(name="1m")
+    five: float = msgspec.field(name="5m")
+    fifteen: float = msgspec.field(name="15m")
+    avg: float
+    count: int
+
+
+_GAUGES: list[tuple[str, Any]] = [
+    (name, Annotated[int, Meta(description=text.lower())]) for name, text in GAUGES.items()
+]
+Statistics = msgspec.defstruct(
+    "Statistics",
+    [
+        *_GAUGES,
+        ("qps_boss", Annotated[Rates, Meta(description="targets taken in")]),
+        ("qps_proxy", Annotated[Rates, Meta(description="requests answered by caches")]),
+        ("timestamp", int),
+    ],
+    namespace={"__doc__": "Queue lengths and rates."},
+)

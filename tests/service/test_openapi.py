@@ -1,0 +1,159 @@
+"""Real answers of every route, errors included, are as ``/openapi.json`` describes them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine.api.openapi import statuses_of
+from tests import described
+from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.rigs.engine_process import EngineProcess, fake_table
+
+SCOPES = {
+    "all": ["submit", "read", "admin"],
+    "reader": ["read"],
+    "writer": ["submit"],
+}
+BODY_MAX = 2000
+ELSEWHERE = {
+    ("DELETE", "/v1/engine/nodes/{name}", 200),  # tests/service/test_configuration_changes.py
+    *(
+        (route.method, route.path, status)
+        for route in described.ROUTES
+        for status in (400, 408, 417, 500, 503)
+    ),
+}
+"""What is described and not asked for here: of what every route gives some routes stand for all."""
+TASK = {"id": "t-1", "targets": ["http://img.example.com/a"]}
+LINES = b'{"targets":["http://img.example.com/b"]}\n{"id":"t-1","targets":["http://img.example.com/a"]}\n{"target":1}'
+LARGE = {"targets": ["http://img.example.com/" + "x" * BODY_MAX]}
+
+
+def held(request: Request) -> Iterator[bytes | Act]:
+    """Answer nothing under /held."""
+    yield Act.HANG if "/held" in request.path else OK
+
+
+def token(name: str, scopes: list[str], more: str = "") -> str:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f'[[auth.tokens]]\nname = "{name}"\nsha256 = "{digest}"\nscopes = {json.dumps(scopes)}\n{more}'
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    tables = "".join(token(name, scopes) for name, scopes in SCOPES.items())
+    tables += token("slow", ["submit"], "rate_per_s = 0.001\nburst_count = 1\n")
+    tables += '[[site]]\nhost = "*"\n'
+    with FakeNode(held) as node:
+        tables += fake_table(node.url, name="edge-1", driver="ats")
+        folder = tmp_path_factory.mktemp("described")
+        with EngineProcess(folder, tables, body_max_bytes=BODY_MAX, drain_timeout_s=0.5) as running:
+            yield running
+            assert "Traceback" not in running.log()
+
+
+class Asking:
+    """Asks, and holds each answer to the document.
+
+    Attributes:
+        seen: method, path of the document, and status of what was answered.
+    """
+
+    def __init__(self, engine: EngineProcess) -> None:
+        self._engine = engine
+        self.seen: set[tuple[str, str, int]] = set()
+
+    def ask(
+        self, method: str, path: str, status: int, body: object = None, who: str = "all", **headers: str
+    ) -> Any:
+        if who:
+            headers["Authorization"] = f"Bearer {who}"
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answered, got, text = self._engine.request(method, path, body, named)
+        assert answered == status, (method, path, text)
+        self.seen.add((method, described.check(method, path, answered, got, text), answered))
+        return text
+
+
+def test_the_engine_serves_what_its_classes_declare(engine: EngineProcess) -> None:
+    """Without a token; so what the documentation is made from is what is served."""
+    status, headers, body = engine.request("GET", "/openapi.json")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(body) == described.document()
+
+
+def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
+    asking = Asking(engine)
+    ask = asking.ask
+    _ask_about_tasks(engine, asking)
+    for path in ("/v1/engine/nodes", "/v1/engine/cluster", "/v1/engine/stats", "/v1/engine/tasks"):
+        ask("GET", path, 200)
+        ask("GET", path, 401, who="")
+        ask("GET", path, 403, who="writer")
+        ask("GET", path + "?x=1", 422)
+    for path in ("/version", "/v1/engine/version", "/healthz", "/readyz", "/openapi.json"):
+        ask("GET", path, 200, who="")
+    ask("GET", "/v1/engine/version?x=1", 422)
+    for who, status in (("reader", 200), ("", 401), ("writer", 403)):
+        ask("GET", "/metrics", status, who=who)
+    node = "/v1/engine/nodes/edge-1"
+    for path, who, status in (
+        (node, "", 401),
+        (node, "reader", 403),
+        ("/v1/engine/nodes/edge-9", "all", 404),
+        (node, "all", 409),
+        (node + "?force=1", "all", 422),
+    ):
+        ask("DELETE", path, status, who=who)
+    for verb in ("pause", "resume"):
+        ask("POST", f"{node}/{verb}", 200)
+        ask("GET", "/v1/engine/nodes", 200)
+        ask("POST", f"{node}/{verb}", 401, who="")
+        ask("POST", f"{node}/{verb}", 403, who="reader")
+        ask("POST", f"/v1/engine/nodes/edge-9/{verb}", 404)
+        ask("POST", f"{node}/{verb}?x=1", 422)
+    log_format = "/v1/engine/log-format"
+    ask("PUT", log_format, 200, {"format": "struct"})
+    ask("PUT", log_format, 422, {"format": "xml"})
+    _ask_with_bodies(asking, "PUT", log_format)
+    ask("PATCH", "/v1/engine/tasks", 405)
+    ask("GET", "/v1/engine/nothing", 404)
+    ask("GET", "/healthz", 417, Expect="rain")
+    declared = {(r.method, r.path, s) for r in described.ROUTES for s in (*r.answers, *statuses_of(r))}
+    assert declared - asking.seen <= ELSEWHERE
+
+
+def _ask_about_tasks(engine: EngineProcess, asking: Asking) -> None:
+    ask = asking.ask
+    ask("POST", "/v1/engine/task", 202, TASK)
+    ask("POST", "/v1/engine/task", 200, TASK)
+    ask("POST", "/v1/engine/task", 409, {**TASK, "soft": True})
+    ask("POST", "/v1/engine/task", 422, {**TASK, "kin": "url"})
+    ask("POST", "/v1/engine/task", 400, b"{")
+    ask("POST", "/v1/engine/task", 202, {"targets": ["http://img.example.com/c"]}, who="slow")
+    ask("POST", "/v1/engine/task", 429, {"targets": ["http://img.example.com/c"]}, who="slow")
+    text = ask("POST", "/v1/engine/tasks", 200, LINES)
+    assert len(text.splitlines()) == 3
+    ask("POST", "/v1/engine/tasks?x=1", 422, LINES)
+    for path in ("/v1/engine/task", "/v1/engine/tasks"):
+        _ask_with_bodies(asking, "POST", path)
+    ask("POST", "/v1/engine/task", 202, {"id": "held", "targets": ["http://img.example.com/held"]})
+    for method, stranger in (("GET", "writer"), ("DELETE", "reader")):
+        ask(method, "/v1/engine/task/t-1", 401, who="")
+        ask(method, "/v1/engine/task/t-1", 403, who=stranger)
+        ask(method, "/v1/engine/task/nobody", 404)
+        ask(method, "/v1/engine/task/t-1?x=1", 422)
+    ask("GET", "/v1/engine/task/t-1", 200)
+    ask("DELETE", "/v1/engine/task/held", 200)
+    ask("DELETE", "/v1/engine/task/held", 409)
+
+
+def _ask_with_bodies(asking: Asking, method: str, path: str) -> None:
+    """Ask with what no route takes that has a body."""
+    asking.ask(method, path, 401, TASK, who="")
+    asking.ask(method, path, 403, TASK, who="reader")
+    asking.ask(method, path, 413, LARGE)
+    asking.ask(method, path, 415, b"x", Content_Type="text/plain")

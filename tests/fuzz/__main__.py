@@ -1,8 +1,9 @@
 """Fuzzes both lanes of an engine: ``python -m tests.fuzz --cases 1000000``.
 
 Requests that are nearly right, on both lanes: no 5xx but 503, no hang, no traceback, no growing memory, and a
-good request in between is always answered soon, what the processes wait for a processor aside. Then half as
-many to both lanes at once, which must say the same. Prints the seed, and each case that broke a rule;
+good request in between is always answered soon, what the processes wait for a processor aside; the store is
+in memory, where that is possible, so that it does not wait for a disk that others have, too. Then half as
+many cases to both lanes at once, which must say the same. Prints the seed, and each case that broke a rule;
 ``--seed`` makes the same cases again.
 """
 
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz.run import run
+from tests.rigs.memory import MEMORY
 
 
 def main(args: list[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def main(args: list[str] | None = None) -> int:
         if asked.kind not in {kind, "both"}:
             continue
         print(f"{kind}: {cases} cases, --seed {seed}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             report = run(
                 Path(folder),
                 seed=seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
@@ -14,12 +14,10 @@ from tests.model.figures import Figures
 from tests.model.inside import Heard
 from tests.model.plans import REAL, VIRTUAL, Plan, Scale, plans
 from tests.model.rules import Violation
+from tests.rigs.memory import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MEMORY: Final = Path("/dev/shm")
-"""A folder whose files are in memory, where there is one: a store syncs each commit."""
 
 
 class Runs(ABC):
@@ -46,7 +44,7 @@ class Runs(ABC):
         """
         self.figures.runs += 1
         self.figures.steps += len(plan.steps)
-        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             try:
                 self._carry_out(plan, Path(folder))
             except Violation:

@@ -23,11 +23,13 @@ from engine.intake.problems import problem, too_large
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.api.callers import Callers
     from engine.api.readiness import Readiness
     from engine.api.route import Declares, Route
     from engine.intake.auth import Auth
     from engine.intake.replies import Reply
     from engine.observe.counters import Stats
+    from engine.tasks.records import By
 
 TOO_OLD: Final = "too old"  #: set on a request of HTTP/0.9
 
@@ -91,6 +93,7 @@ class Requests:
         stats: counts requests.
         readiness: a draining engine ends its connections with their next answer.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
+        callers: tell who is refused.
         server: value of the ``Server`` header.
         body_max_bytes: longer bodies are refused.
     """
@@ -99,7 +102,8 @@ class Requests:
         self,
         stats: Stats,
         readiness: Readiness,
-        refuse: Callable[[EngineError], Reply],
+        refuse: Callable[[EngineError, By], Reply],
+        callers: Callers,
         *,
         server: str,
         body_max_bytes: int,
@@ -107,6 +111,7 @@ class Requests:
         self._stats = stats
         self._readiness = readiness
         self._refuse = refuse
+        self._callers = callers
         self.server = server
         self.body_max_bytes = body_max_bytes
 
@@ -136,9 +141,9 @@ class Requests:
             _check_head(request)
             return await handler(request)  # type: ignore[no-any-return]
         except EngineError as exc:
-            return response_of(self._refuse(exc))
+            return response_of(self._refuse(exc, self._callers.by(request)))
         except web.HTTPRequestEntityTooLarge:
-            return response_of(self._refuse(too_large(self.body_max_bytes)))
+            return response_of(self._refuse(too_large(self.body_max_bytes), self._callers.by(request)))
         except web.HTTPMethodNotAllowed as exc:
             allowed = ", ".join(sorted({*exc.allowed_methods, "OPTIONS"}))
             detail = f"{request.path} takes {allowed}, not {request.method}"

@@ -13,7 +13,7 @@ from loguru import logger
 from engine.base.background import Background
 from engine.errors import NotCancelledError, RequestError, StoreError
 from engine.intake.task_body import ID
-from engine.tasks import documents
+from engine.tasks import documents, stored_documents
 from engine.tasks.progress import is_cancelled
 from engine.tasks.words import FINAL_STATES, State
 from engine.workers.peers import worker_path
@@ -160,12 +160,12 @@ class CancelTask:
         stored = await find.here(task_id)
         if stored is None or not token.may_see(stored.get("token", "")):
             raise find.no_task(task_id)
-        if documents.is_final(stored):
+        if stored_documents.is_final(stored):
             raise _nothing_left(task_id, stored["state"])
         if self._elsewhere is not None and await self._elsewhere.cancel(task_id):
             stored = await find.here(task_id) or stored
             if stored["state"] == State.CANCELLED:
-                return documents.public(stored)
+                return stored_documents.public(stored)
         if stored["state"] != State.PARTIAL and not (self._elsewhere is not None and stored["delayed"]):
             raise _nothing_left(task_id, stored["state"])
         saver = self._savers.of(task_id)
@@ -175,7 +175,7 @@ class CancelTask:
         await self._written(task_id)  # a GET straight after this answer must see it
         if self._elsewhere is not None:
             await self._elsewhere.forget_rows(task_id)
-        return documents.public(await find.here(task_id) or stored)
+        return stored_documents.public(await find.here(task_id) or stored)
 
     async def _written(self, task_id: str) -> None:
         """Wait until everything queued so far for a task's store is on disk.

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.errors import RequestError, StoreError
 from engine.intake.task_body import ID
-from engine.tasks import documents
+from engine.tasks import documents, stored_documents
 
 if TYPE_CHECKING:
     from engine.intake.auth import Token
@@ -70,7 +70,7 @@ class FindTask:
                 document = await self.here(task_id)
         if document is None or not token.may_see(document.get("token", "")):
             raise self.no_task(task_id)
-        return documents.public(document)
+        return stored_documents.public(document)
 
     async def here(self, task_id: str) -> dict[str, Any] | None:
         """Return a task's private document if this worker has it.

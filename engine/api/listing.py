@@ -11,7 +11,7 @@ import msgspec
 from engine.api import cursors
 from engine.api.find import private_document
 from engine.errors import StoreError
-from engine.tasks import documents
+from engine.tasks import stored_documents
 from engine.tasks.records import FIRST_PAGE
 from engine.workers.peers import GONE, worker_path
 
@@ -77,7 +77,7 @@ class ListTasks:
         else:
             page, following = await self._page_of_all(self._peers, state, cursor, limit, only)
         shown = [document for document in page if token.may_see(document.get("token", ""))]
-        return list(map(documents.public, shown)), following
+        return list(map(stored_documents.public, shown)), following
 
     # Several workers
 

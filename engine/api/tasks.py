@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from engine.api.bodies import Bodies
+    from engine.api.callers import Callers
     from engine.api.cancel import CancelTask
     from engine.api.find import FindTask
     from engine.api.listing import ListTasks
@@ -102,6 +103,7 @@ class TaskRoutes:
 
     def __init__(
         self,
+        callers: Callers,
         bodies: Bodies,
         admission: Admission,
         *,
@@ -109,6 +111,7 @@ class TaskRoutes:
         cancel: CancelTask,
         listing: ListTasks,
     ) -> None:
+        self._callers = callers
         self._bodies = bodies
         self._admission = admission
         self._find = find
@@ -117,13 +120,15 @@ class TaskRoutes:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take one task in."""
+        client = self._callers.client(request)
         body = await self._bodies.read(request)
-        return response_of(await reply_to(partial(self._admission.submit, body, request[TOKEN])))
+        return response_of(await reply_to(partial(self._admission.submit, body, client)))
 
     async def submit_lines(self, request: web.Request) -> web.Response:
         """Take NDJSON in, a task per line."""
+        client = self._callers.client(request)
         body = await self._bodies.read(request)
-        return response_of(await reply_to(partial(self._admission.submit_lines, body, request[TOKEN])))
+        return response_of(await reply_to(partial(self._admission.submit_lines, body, client)))
 
     async def find(self, request: web.Request) -> web.Response:
         """Show a task."""

@@ -16,8 +16,10 @@ from loguru import logger
 
 from engine.api.answers import json_reply, reply_to, response_of
 from engine.errors import EngineError, StoreError
+from engine.intake.client import HTTP, Client
 from engine.intake.problems import problem
 from engine.intake.replies import Reply
+from engine.tasks.records import By
 from engine.workers.peers import GONE
 
 if TYPE_CHECKING:
@@ -124,9 +126,11 @@ class WorkerTasks:
 
     async def submit(self, request: web.Request) -> Reply:
         """Take a task in that another worker has from its client, and that belongs here."""
-        token = self._auth.named(request.query["token"])
+        query = request.query
+        token = self._auth.named(query["token"])
+        by = By(token.name, query.get("address", ""), query.get("door", HTTP))  # version N-1 names no address
         body = await request.read()
-        return await reply_to(partial(self._admission.submit, body, token, is_forwarded=True))
+        return await reply_to(partial(self._admission.submit, body, Client(token, by), is_forwarded=True))
 
     async def find(self, request: web.Request) -> Reply:
         """Give a task's private document."""

@@ -34,6 +34,10 @@ TASK_COLUMNS = (
 )
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
+SHARE_COLUMNS = (
+    *("name", "layer", "total", "acked", "absent", "failed", "delayed", "cancelled", "stale"),
+    *("acked_at", "verified_at"),
+)  #: of a task on one node
 HELD_COLUMNS = ("node", "operation", "host", "subtasks", "reason")
 REASON_COLUMNS = ("node", "reason")
 CHECK_COLUMNS = ("name", "driver", "verdict", "why", "notes")

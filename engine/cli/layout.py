@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LESS: Final = (
+    *("verified_at", "stale"),
     *("evidence", "oldest_delayed_s", "in_flight", "pid", "version", "listen", "action", "kind", "driver"),
     *("cancelled", "created_at", "waiting", "layer", "refused", "host", "lag_s", "absent", "counter"),
     *("acked", "total"),

@@ -22,6 +22,7 @@ from engine.cli.cells import (
     LAYER_COLUMNS,
     NOTE_COLUMNS,
     REASON_COLUMNS,
+    SHARE_COLUMNS,
     TASK_COLUMNS,
     WIDE_COLUMNS,
     by_note,
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
     from engine.cli.documents import Document
 
 ERRORS_SHOWN = 10
-_IN_ROWS = frozenset({"layers", "errors", "notes", "skipped"})  #: of a task, below its numbers
+TARGETS_SHOWN = 10  #: in a terminal
+_IN_ROWS = frozenset({"layers", "errors", "notes", "skipped", "targets", "nodes"})
+"""Of a task, below its numbers."""
 
 
 class Output:
@@ -101,23 +104,30 @@ class Output:
         self._pairs([(key, value) for key, value in document.items() if key != "nodes"])
         self._details("node", CONFIG_COLUMNS, document["nodes"])
 
-    def results(self, documents: Sequence[Document]) -> None:
-        """Print what became of tasks: numbers, rows of layers, notes, the first errors, skipped nodes."""
+    def results(self, documents: Sequence[Document], *, is_whole: bool = False) -> None:
+        """Print what became of tasks: numbers, rows of layers, notes, the first errors, skipped nodes.
+
+        With *is_whole* their targets and nodes, too.
+        """
         if self.as_json:
             self.documents(documents, ())
             return
         if len(documents) == 1:
             fields = documents[0].items()
-            self._pairs([(key, value) for key, value in fields if key not in _IN_ROWS])
+            self._pairs(list(flatten({key: value for key, value in fields if key not in _IN_ROWS})))
         else:
             self._table("", TASK_COLUMNS, documents)
         self._details("layer", LAYER_COLUMNS, merge_layers(documents))
+        for document in documents if is_whole else ():
+            self._details("node", SHARE_COLUMNS, rows_of(document, "nodes"))
+            self._targets(document)
         self._details("note", NOTE_COLUMNS, distinct(documents, "notes"))
         errors = [error for document in documents for error in rows_of(document, "errors")]
-        self._details("error", ERROR_COLUMNS, errors[:ERRORS_SHOWN])
+        listed = errors if is_whole and not self._is_rich else errors[:ERRORS_SHOWN]
+        self._details("error", ERROR_COLUMNS, listed)
         known = max(len(errors), sum(int(document.get("failed") or 0) for document in documents))
-        if errors and known > ERRORS_SHOWN:
-            more = known - ERRORS_SHOWN
+        if listed and known > len(listed):
+            more = known - len(listed)
             self._write(f"... and {more} more errors\n" if self._is_rich else f"more_errors {more}\n")
         self._skipped(distinct(documents, "skipped"))
 
@@ -169,6 +179,17 @@ class Output:
 
             yield show
 
+    def _targets(self, document: Document) -> None:
+        """Print the targets of a task: to a terminal the first few, to a pipe all that the engine tells."""
+        told = document.get("targets") or []
+        count = int(document.get("target_count") or 0)
+        listed = told[:TARGETS_SHOWN] if self._is_rich else told
+        for target in listed:
+            self._write(f"target {plain(target)}\n")
+        if count > len(listed):
+            more = count - len(listed)
+            self._write(f"... and {more} more targets\n" if self._is_rich else f"more_targets {more}\n")
+
     def _skipped(self, rows: Sequence[Document]) -> None:
         """Print the last line: the nodes that were not purged."""
         if rows and self._is_rich:
@@ -184,9 +205,9 @@ class Output:
             self._table(what if what == "held" else f"{what}s", columns, rows)
             return
         for row in rows:
-            if what == "layer":
+            if what == "layer" or columns is SHARE_COLUMNS:
                 numbers = " ".join(f"{key} {plain(row.get(key))}" for key in columns[1:])
-                self._write(f"layer {plain(row.get('name'))} {numbers}\n")
+                self._write(f"{what} {plain(row.get('name'))} {numbers}\n")
             else:
                 self._write(f"{what} {' '.join(plain(row.get(key)) for key in columns)}\n")
 

@@ -23,10 +23,10 @@ VERSION_TIMEOUT_S = 2.0  #: `version` does not wait long for an engine that need
 
 
 def status(args: argparse.Namespace, out: Output) -> int:
-    """Show one task; its state is the exit code."""
+    """Show one task, with its targets and what each node did; its state is the exit code."""
     with connect(args, out) as client:
         document = client.task(args.id)
-    out.results([document])
+    out.results([document], is_whole=True)
     return exit_code_of(document)
 
 

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from engine.saver.saver import Saver
     from engine.store.redis.members import Members
     from engine.store.redis.records import Taken
-    from engine.tasks.progress import Progress
-    from engine.tasks.records import Accepted, JournalKey
+    from engine.tasks.records import Accepted, JournalKey, Progress
     from engine.tasks.region import RegionMap
 
 _KNOWN_S: Final = 1.0  #: after a commit the loop has surely been told of its entries

@@ -117,6 +117,12 @@ def _check_engine(config: Config) -> None:
     rebound_s = config.engine.rebound_s
     if rebound_s > REBOUND_MAX_S:
         raise ConfigError(f"engine.rebound_s: {rebound_s:g} is out of range, 0 (none) to {REBOUND_MAX_S}")
+    for proxy in config.engine.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as exc:
+            detail = f"{exc}; it takes addresses and networks, such as 10.0.0.0/24"
+            raise ConfigError(f"engine.trusted_proxies: {detail}") from exc
     host, _, port = config.engine.listen.rpartition(":")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
         raise ConfigError(f"engine.listen: {config.engine.listen!r} is not HOST:PORT, such as 127.0.0.1:9181")

@@ -51,6 +51,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     header_timeout_s: float = 10
     body_timeout_s: float = 30
     idle_timeout_s: float = 75
+    trusted_proxies: list[str] = []  #: addresses and networks whose ``X-Forwarded-For`` says who a client is
     connect_timeout_s: float = 2
     request_timeout_s: float = 5
     poison_after_s: float = 3600  #: a subtask that went wrong for so long beside acked ones fails for good

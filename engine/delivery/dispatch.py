@@ -184,6 +184,7 @@ class Dispatch:
             states[index] = ACKED
         count = len(indexes)
         share.acked_count += count
+        share.acked_at = now
         task = share.task
         if task.owner is not None:  # `is_internal`; a property would cost a call an answer
             task.owner.acked(share, indexes, is_absent=is_absent)
@@ -191,6 +192,7 @@ class Dispatch:
         self._stats.subtasks_acked += count
         if is_absent:
             task.absent_count += count
+            share.absent_count += count
         task.updated_at = now
         if self._touched is not None and task.live > count:
             self._touched.add(task)

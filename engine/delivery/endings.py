@@ -120,7 +120,9 @@ class Endings:
         else:
             share.states[index] = ACKED
             share.acked_count += 1
+            share.acked_at = time.time()
             task.absent_count += is_absent
+            share.absent_count += is_absent
         task.updated_at = time.time()
         if task.live == 0:
             self.over(task)
@@ -158,6 +160,7 @@ class Endings:
         task.updated_at = time.time()
         if not task.is_lost:
             task.state = _CANCELLED
+            task.settled_at = task.updated_at
             self._count(_CANCELLED)
             self._dues.cancel(task.id)
         self.less_live(task, counted_out)
@@ -249,6 +252,8 @@ class Endings:
             task.errors = ()  # they told why it took several attempts
         if state in FINAL_STATES:
             self._dues.cancel(task.id)
+            if task.settled_at is None:
+                task.settled_at = task.updated_at
 
     def _count(self, state: State) -> None:
         if state is _DONE:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.delivery.rebound import Rebound
+    from engine.tasks.records import Progress
     from engine.tasks.task import NodeRef
 
 _BYTE_MAX: Final = 255
@@ -88,19 +89,21 @@ def unlink(task: Task) -> None:
     task.shares = ()
 
 
-def mark_acked(task: Task, progress: dict[tuple[str, int], bytes]) -> dict[Share, list[int]]:
+def mark_acked(task: Task, progress: Progress) -> dict[Share, list[int]]:
     """Mark what an engine before this one had acked; return the indexes of each share that has any.
 
     Args:
         task: expanded a moment ago.
-        progress: node and operation → a byte per target, 1 when it was acked; of another length: ignored.
+        progress: marks of another length are ignored.
     """
     acked: dict[Share, list[int]] = {}
+    of_node = dict(progress.nodes)
     for share in task.shares:
-        marks = progress.get((share.node.name, int(share.operation)), b"")
+        marks = progress.marks.get((share.node.name, int(share.operation)), b"")
         if len(marks) == len(share.states):
             indexes = [index for index, mark in enumerate(marks) if mark]
             share.acked_count = len(indexes)
+            share.absent_count, share.acked_at = of_node.pop(share.node.name, (0, 0.0))
             for index in indexes:
                 share.states[index] = ACKED
             acked[share] = indexes

@@ -23,6 +23,7 @@ from engine.intake.forwarding import Forwarding
 from engine.intake.problems import reply_of
 from engine.intake.replies import Reply
 from engine.intake.room import Room
+from engine.tasks.task import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from engine.delivery.dispatch import Dispatch
     from engine.delivery.full_queues import FullQueues
     from engine.delivery.load import Load
-    from engine.intake.auth import Token
+    from engine.intake.client import Client
     from engine.intake.validate import Validator
     from engine.observe.counters import Stats
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
-    from engine.tasks.records import JournalKey
+    from engine.tasks.records import By, JournalKey
     from engine.tasks.region import RegionMap
     from engine.tasks.task import Task
     from engine.workers.peers import Peers
@@ -113,37 +114,38 @@ class Admission:
             )
 
     def submit(
-        self, body: bytes, token: Token, answer: Callable[[Reply], None], *, is_forwarded: bool = False
+        self, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool = False
     ) -> None:
         """Take one task in. Never raises `EngineError`.
 
         Args:
             body: the client's JSON.
-            token: the client's.
+            client: who asks.
             answer: called once, now or after the commit.
             is_forwarded: another worker has it from its client, and knows that it belongs here.
         """
-        self._drafting.submit(body, token, answer, is_forwarded=is_forwarded)
+        self._drafting.submit(body, client, answer, is_forwarded=is_forwarded)
 
-    def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
+    def submit_lines(self, body: bytes, client: Client, answer: Callable[[Reply], None]) -> None:
         """Take NDJSON in, a task per line; *answer* gets one NDJSON reply when every line has its own."""
-        self._drafting.submit_lines(body, token, answer)
+        self._drafting.submit_lines(body, client, answer)
 
     def _add(
-        self, task: Task, body: bytes, token: Token, answer: Callable[[Reply], None], *, is_forwarded: bool
+        self, task: Task, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool
     ) -> None:
         """Put a valid task where it belongs: into its region and to its saver, or to another worker.
 
         Raises:
             EngineError: it is refused.
         """
+        task.by = client.by
+        task.token = client.by.token if client.token.is_limited else ""
         if self.waits_for is not None:
             raise self.waits_for
         forwarding = self._forwarding
         if not is_forwarded and forwarding is not None and forwarding.is_elsewhere(task):
-            forwarding.forward(task.id, body, token.name, answer)
+            forwarding.forward(task.id, body, client.by, answer)
             return
-        task.token = token.name if token.is_limited else ""
         first = self._regions.add(task)
         if first is not task:
             self._again(first, task, answer)
@@ -154,8 +156,8 @@ class Admission:
         else:
             self._admit(task)
 
-    def refuse(self, exc: EngineError, *, with_hint: bool = True) -> Reply:
-        """Count an error and return its reply."""
+    def refuse(self, exc: EngineError, by: By = NOBODY, *, with_hint: bool = True) -> Reply:
+        """Count an error and return its reply; *by* is who is refused."""
         if isinstance(exc, BacklogFullError):
             self._on_alert(f"full:{exc.backlog}", "warning", f"clients are answered 503: {exc}")
         reply = reply_of(exc, with_hint=with_hint)
@@ -223,7 +225,7 @@ class Admission:
     def _dismiss(self, task: Task, error: EngineError) -> None:
         """Drop a task that is not saved, and tell its clients why."""
         self._regions.remove(task.id)
-        _answer_all(task, lambda: self.refuse(error))
+        _answer_all(task, lambda: self.refuse(error, task.by))
 
     def _answer_stored(self, task: Task, digest: str, document: dict[str, Any]) -> None:
         """Drop a task that was not saved: the store or another worker has its id already.
@@ -236,7 +238,7 @@ class Admission:
         self._regions.remove(task.id)
         error = task_replies.conflict(task, bytes.fromhex(digest), document.get("token", ""))
         if error is not None:
-            _answer_all(task, lambda: self.refuse(error))
+            _answer_all(task, lambda: self.refuse(error, task.by))
             return
         self.stats.tasks_replayed += 1
         reply = task_replies.stored(document)
@@ -264,7 +266,8 @@ class Admission:
         digest, token = (older.digest, older.token) if older is not None else (b"", "")
         error = task_replies.conflict(task, digest, token)
         if error is not None or older is None:
-            _answer_all(task, lambda: self.refuse(error or StoreError("its older task has just gone")))
+            refusal = error or StoreError("its older task has just gone")
+            _answer_all(task, lambda: self.refuse(refusal, task.by))
         else:
             _answer_all(task, lambda: self._replayed(older))
 

@@ -133,15 +133,28 @@ class Auth:
             authorization = authorization.encode("utf-8", "surrogateescape")
         if not authorization or authorization[:7].lower() != b"bearer ":
             raise _unauthorized("authorization: takes 'Bearer TOKEN'", "Bearer")
+        holder = self._holder(authorization)
+        if holder is None:
+            raise _unauthorized("authorization: this bearer token is unknown", 'Bearer error="invalid_token"')
+        if scope not in holder.scopes:
+            raise _forbidden(holder, scope)
+        return holder
+
+    def name_of(self, authorization: str | bytes | None) -> str:
+        """Return the name of the token that a request has, whatever its scopes; empty: it has none."""
+        if not self._tokens:
+            return self._anonymous.name
+        if isinstance(authorization, str):
+            authorization = authorization.encode("utf-8", "surrogateescape")
+        holder = self._holder(authorization or b"")
+        return "" if holder is None else holder.name
+
+    def _holder(self, authorization: bytes) -> Token | None:
         digest = hashlib.sha256(authorization[7:].strip()).digest()
         holder: Token | None = None
         for expected, token in self._tokens:
             if hmac.compare_digest(digest, expected):
                 holder = token  # and on through the rest, see the module's docstring
-        if holder is None:
-            raise _unauthorized("authorization: this bearer token is unknown", 'Bearer error="invalid_token"')
-        if scope not in holder.scopes:
-            raise _forbidden(holder, scope)
         return holder
 
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from engine.intake.auth import Token
+    from engine.intake.client import Client
     from engine.intake.replies import Reply
     from engine.intake.validate import Draft, Validator
+    from engine.tasks.records import By
 
 LINES_MAX: Final = 10_000  #: tasks in one NDJSON request
 
@@ -30,15 +31,15 @@ class OnDrafted(Protocol):
     """Takes a valid task."""
 
     def __call__(
-        self, task: Task, body: bytes, token: Token, answer: Callable[[Reply], None], *, is_forwarded: bool
+        self, task: Task, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool
     ) -> None:
         """Take the task in; raises `EngineError` when it is refused, and has not called *answer* then."""
 
 
 class Refuse(Protocol):
-    """Counts an error."""
+    """Counts an error; *by* is who is refused."""
 
-    def __call__(self, exc: EngineError, *, with_hint: bool = True) -> Reply:
+    def __call__(self, exc: EngineError, by: By, *, with_hint: bool = True) -> Reply:
         """Return the reply of an error."""
 
 
@@ -66,29 +67,29 @@ class Drafting:
         self._turns = Turns(loop)
 
     def submit(
-        self, body: bytes, token: Token, answer: Callable[[Reply], None], *, is_forwarded: bool
+        self, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool
     ) -> None:
         """See `Admission.submit`."""
         try:
-            self._take(body, token, answer, is_forwarded=is_forwarded)
+            self._take(body, client, answer, is_forwarded=is_forwarded)
         except EngineError as exc:
-            answer(self._refuse(exc))
+            answer(self._refuse(exc, client.by))
 
-    def submit_lines(self, body: bytes, token: Token, answer: Callable[[Reply], None]) -> None:
+    def submit_lines(self, body: bytes, client: Client, answer: Callable[[Reply], None]) -> None:
         """See `Admission.submit_lines`."""
         began = time.monotonic()
         lines = split_lines(body, LINES_MAX)
         if not 1 <= len(lines) <= LINES_MAX:
             got = "more" if lines else "none"
             detail = f"body: takes 1-{LINES_MAX} lines, a task each, got {got}"
-            answer(self._refuse(RequestError(422, detail)))
+            answer(self._refuse(RequestError(422, detail), client.by))
             return
         replies = LinesReply([number for number, _ in lines], answer)
-        work = partial(self._take_lines, iter(lines), replies, token)
+        work = partial(self._take_lines, iter(lines), replies, client)
         if time.monotonic() - began > SLICE_S / 2 or not work():
             self._turns.add(work)
 
-    def _take_lines(self, lines: Iterator[tuple[int, bytes]], replies: LinesReply, token: Token) -> bool:
+    def _take_lines(self, lines: Iterator[tuple[int, bytes]], replies: LinesReply, client: Client) -> bool:
         """Take the next lines of an NDJSON request in, for one slice; return whether that was all.
 
         One hint is given for the whole request: it costs more than to take a task in.
@@ -97,15 +98,15 @@ class Drafting:
         for _, line in lines:
             answer = replies.next()
             try:
-                self._take(line, token, answer, is_forwarded=False)
+                self._take(line, client, answer, is_forwarded=False)
             except EngineError as exc:
-                answer(self._refuse(exc, with_hint=replies.may_hint(exc)))
+                answer(self._refuse(exc, client.by, with_hint=replies.may_hint(exc)))
             if time.monotonic() > until:
                 return False
         return True
 
     def _take(
-        self, body: bytes, token: Token, answer: Callable[[Reply], None], *, is_forwarded: bool
+        self, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool
     ) -> None:
         """Take one task in, now or a slice at a time.
 
@@ -113,20 +114,20 @@ class Drafting:
             EngineError: it is refused, and *answer* has not been called.
         """
         if not is_forwarded:
-            token.take()
-        draft = self._validator.begin(body, token.hosts.allows)
+            client.token.take()
+        draft = self._validator.begin(body, client.token.hosts.allows)
         if isinstance(draft, Task):
-            self._on_drafted(draft, body, token, answer, is_forwarded=is_forwarded)
+            self._on_drafted(draft, body, client, answer, is_forwarded=is_forwarded)
         elif draft.work(SLICE_S):
-            self._on_drafted(draft.task(), body, token, answer, is_forwarded=is_forwarded)
+            self._on_drafted(draft.task(), body, client, answer, is_forwarded=is_forwarded)
         else:
-            self._turns.add(partial(self._go_on, draft, body, token, answer, is_forwarded=is_forwarded))
+            self._turns.add(partial(self._go_on, draft, body, client, answer, is_forwarded=is_forwarded))
 
     def _go_on(
         self,
         draft: Draft,
         body: bytes,
-        token: Token,
+        client: Client,
         answer: Callable[[Reply], None],
         *,
         is_forwarded: bool,
@@ -135,7 +136,7 @@ class Drafting:
         try:
             if not draft.work(SLICE_S):
                 return False
-            self._on_drafted(draft.task(), body, token, answer, is_forwarded=is_forwarded)
+            self._on_drafted(draft.task(), body, client, answer, is_forwarded=is_forwarded)
         except EngineError as exc:
-            answer(self._refuse(exc))
+            answer(self._refuse(exc, client.by))
         return True

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 from engine.base.turns import SLICE_S
 from engine.errors import RequestError
 from engine.intake.aiohttp_lane import ENDED_EARLY, AiohttpLane
+from engine.intake.client import Caller
 from engine.intake.heads import HEAD_MAX_BYTES, START
 from engine.intake.incoming import Incoming
 from engine.intake.problems import problem, too_large
@@ -47,6 +48,7 @@ class ClientConnection(asyncio.Protocol):
         self._gate = gate
         self._loop = loop
         self._transport: asyncio.Transport
+        self._caller: Caller
         self._tail = b""  # of a head, or of requests that wait for the ones before
         self._is_in_head = False
         self._incoming: Incoming | None = None  # the request whose body is being read
@@ -77,6 +79,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or say that there are too many."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._caller = Caller(self._gate.addresses, transport.get_extra_info("peername"))
         if len(self._gate.connections) >= self._gate.connections_max:
             detail = f"there are {self._gate.connections_max} connections (connections_max); try again"
             self._say_and_close(problem(503, detail, headers={"Retry-After": "1"}))
@@ -186,10 +189,11 @@ class ClientConnection(asyncio.Protocol):
         """Submit a complete request."""
         admission = self._gate.admission
         slot = self._add_slot(head)
+        client = self._caller.client(token, head.forwarded)
         if head.is_lines:
-            admission.submit_lines(body, token, slot)
+            admission.submit_lines(body, client, slot)
         else:
-            admission.submit(body, token, slot)
+            admission.submit(body, client, slot)
 
     def _refuse(self, head: Head, error: RequestError, behind: bytes) -> bytes | None:
         """Answer a request by its head; nothing of its body is kept.
@@ -202,7 +206,8 @@ class ClientConnection(asyncio.Protocol):
         Returns:
             The bytes behind the request, or None: its body is still coming, and the connection ends.
         """
-        reply = self._gate.admission.refuse(error)
+        by = self._caller.by(self._gate.auth.name_of(head.authorization), head.forwarded)
+        reply = self._gate.admission.refuse(error, by)
         if len(behind) < head.body_bytes:
             self._gate.admission.stats.requests += 1
             self._say_and_close(reply)

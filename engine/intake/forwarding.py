@@ -18,6 +18,7 @@ from engine.workers.peers import worker_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.tasks.records import By
     from engine.tasks.task import Task
     from engine.workers.peers import Peers
 
@@ -42,7 +43,7 @@ class Forwarding:
         peers: Peers,
         replayed: asyncio.Event,
         *,
-        refuse: Callable[[EngineError], Reply],
+        refuse: Callable[[EngineError, By], Reply],
         on_new: Callable[[Task], None],
         on_known: Callable[[Task, dict[str, Any]], None],
         on_unsure: Callable[[Task, EngineError], None],
@@ -67,25 +68,26 @@ class Forwarding:
         """Tell whether another worker of this slot may have a task with this id."""
         return bool(task.digest) and (bool(self._peers.others_of(task.id)) or not self._replayed.is_set())
 
-    def forward(self, task_id: str, body: bytes, token: str, answer: Callable[[Reply], None]) -> None:
+    def forward(self, task_id: str, body: bytes, by: By, answer: Callable[[Reply], None]) -> None:
         """Hand a task to the worker that its id belongs to, and that worker's reply to *answer*.
 
         Args:
             task_id: of the task.
             body: the client's JSON.
-            token: name of the client's token, which has been checked.
+            by: the client, whose token has been checked.
             answer: called once.
         """
-        self._background.start(self._forward(task_id, body, token, answer))
+        self._background.start(self._forward(task_id, body, by, answer))
 
-    async def _forward(self, task_id: str, body: bytes, token: str, answer: Callable[[Reply], None]) -> None:
+    async def _forward(self, task_id: str, body: bytes, by: By, answer: Callable[[Reply], None]) -> None:
         try:
-            reply = await self._peers.ask_owner("POST", worker_path("task", token=token), task_id, body)
+            path = worker_path("task", token=by.token, address=by.address, door=by.door)
+            reply = await self._peers.ask_owner("POST", path, task_id, body)
         except StoreError as exc:
-            answer(self._refuse(exc))
+            answer(self._refuse(exc, by))
             return
         if reply is None:
-            answer(self._refuse(StoreError("the worker that this id belongs to is being replaced")))
+            answer(self._refuse(StoreError("the worker that this id belongs to is being replaced"), by))
             return
         extra = {name: reply.headers[name] for name in _PASSED_ON if name in reply.headers}
         answer(Reply(reply.status, reply.body, reply.headers["Content-Type"].partition(";")[0], extra))

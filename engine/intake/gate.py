@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
+    from engine.intake.client import Addresses
 
 
 class Connection(Protocol):
@@ -34,7 +35,8 @@ class Gate:
 
     Args:
         admission: takes the tasks.
-        auth: tells the client of a request.
+        auth: tells the token of a request.
+        addresses: tells where a request came from.
         make_aiohttp: makes aiohttp's protocol for a connection that is handed over.
         server: value of ``Server`` in replies.
         connections_max: open at a time; a further one is told 503.
@@ -50,6 +52,7 @@ class Gate:
         auth: Auth,
         make_aiohttp: Callable[[], asyncio.Protocol],
         *,
+        addresses: Addresses,
         server: str,
         connections_max: int,
         body_max_bytes: int,
@@ -59,6 +62,7 @@ class Gate:
     ) -> None:
         self.admission = admission
         self.auth = auth
+        self.addresses = addresses
         self.make_aiohttp = make_aiohttp
         self.connections_max = connections_max
         self.body_max_bytes = body_max_bytes

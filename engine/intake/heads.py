@@ -38,6 +38,7 @@ class Head(NamedTuple):
     body_bytes: int
     authorization: bytes
     is_last: bool  #: ``Connection: close``
+    forwarded: bytes = b""  #: ``X-Forwarded-For``
 
 
 def is_json(content_type: str) -> bool:
@@ -68,8 +69,10 @@ def parse_head(text: bytes) -> Head | None:
     ):
         return None
     value = match[2][authorization + 16 :].partition(b"\r")[0].strip() if authorization >= 0 else b""
+    forwarded = fields.find(b"\r\nx-forwarded-for:")
+    hops = fields[forwarded + 18 :].partition(b"\r")[0].strip() if forwarded >= 0 else b""
     is_last = re.search(rb"\r\nconnection:[ \t]*close\r", fields) is not None
-    return Head(bool(match[1]), int(length[1]), value, is_last)
+    return Head(bool(match[1]), int(length[1]), value, is_last, hops)
 
 
 class KnownHeads:

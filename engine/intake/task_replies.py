@@ -8,7 +8,7 @@ import msgspec
 
 from engine.errors import RequestError
 from engine.intake.replies import Reply
-from engine.tasks import documents
+from engine.tasks import documents, stored_documents
 
 if TYPE_CHECKING:
     from engine.tasks.task import Task
@@ -23,7 +23,7 @@ def known(task: Task) -> Reply:
 
 def stored(document: dict[str, Any]) -> Reply:
     """Return the 200 for a task that was handed in before; *document* is the store's or another worker's."""
-    return Reply(200, _encode(documents.public(document)))
+    return Reply(200, _encode(stored_documents.public(document)))
 
 
 def conflict(task: Task, digest: bytes, token: str) -> RequestError | None:

@@ -129,7 +129,7 @@ class Validator:
         )
         task.due_s = record.due_s
         task.due_at = record.created_at + record.due_s
-        task.digest, task.token = record.digest, record.token
+        task.digest, task.token, task.by = record.digest, record.token, record.by
         return task
 
     def _new_id(self, now: float) -> str:
@@ -209,7 +209,7 @@ def unplanned(record: Accepted) -> Task:
     """
     task = Task.internal([], owner=None, task_id=record.id)
     task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
-    task.digest, task.token = record.digest, record.token
+    task.digest, task.token, task.by = record.digest, record.token, record.by
     with contextlib.suppress(RequestError):
         asked = decode(record.body)
         task.action, task.kind = Action(asked.action), Kind(asked.kind)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from engine import _version
 from engine.api.app import Requests, make_app
 from engine.api.bodies import Bodies
+from engine.api.callers import Callers
 from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
@@ -16,6 +17,7 @@ from engine.api.server import ApiServer
 from engine.api.tasks import TaskRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
 from engine.intake.auth import Auth
+from engine.intake.client import Addresses
 from engine.intake.gate import Gate
 
 if TYPE_CHECKING:
@@ -100,15 +102,20 @@ def make_interface(
     """Return both sides; *tasks* answers questions about tasks on each of them."""
     settings = core.config.engine
     auth = Auth(core.config.auth, core.config.site)
+    addresses = Addresses(settings.trusted_proxies)
+    callers = Callers(auth, addresses)
     bodies = Bodies(settings.body_timeout_s)
     requests = Requests(
         core.stats,
         readiness,
         admission.refuse,
+        callers,
         server=_SERVER,
         body_max_bytes=settings.body_max_bytes,
     )
-    task_routes = TaskRoutes(bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing)
+    task_routes = TaskRoutes(
+        callers, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
+    )
     engine_routes = EngineRoutes(
         bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
     )
@@ -116,7 +123,7 @@ def make_interface(
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
     return Interface(
         api,
-        _gate(settings, admission, auth, api),
+        _gate(settings, admission, auth, addresses, api),
         _worker_app(
             core,
             auth,
@@ -128,11 +135,14 @@ def make_interface(
     )
 
 
-def _gate(settings: EngineConfig, admission: Admission, auth: Auth, api: ApiServer) -> Gate:
+def _gate(
+    settings: EngineConfig, admission: Admission, auth: Auth, addresses: Addresses, api: ApiServer
+) -> Gate:
     return Gate(
         admission,
         auth,
         api.make_protocol,
+        addresses=addresses,
         server=_SERVER,
         connections_max=settings.connections_max,
         body_max_bytes=settings.body_max_bytes,

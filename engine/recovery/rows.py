@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
     from engine.intake.validate import Validator
-    from engine.tasks.progress import Progress
-    from engine.tasks.records import Accepted, JournalKey
+    from engine.tasks.records import Accepted, JournalKey, Progress
     from engine.tasks.region import RegionMap
     from engine.tasks.task import Task
 
@@ -109,7 +108,7 @@ class ReplayRows:
             self._fail(record, key, exc)
             return
         if progress is not None:
-            task.progress, task.absent_count = progress
+            task.progress, task.absent_count = progress, progress.absent
         self._regions.add(task)
         self._load.reserve(task.total)
         self._dispatch.submit(task, key, left_s=left_s)

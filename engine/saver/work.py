@@ -86,6 +86,7 @@ class Work:
                     task.token,
                     key,
                     task.rebound_asked_s,
+                    task.by,
                 )
             )
         self.batch.accepted = accepted

@@ -6,42 +6,26 @@ is answered after that. A task of which all that is left waits in delay queues i
 on; so is one with anything left at its due time.
 
 The numbers of a task and of each of its layers add up:
-``counter + failed + delayed + cancelled + what is on its way = total``.
+``counter + failed + delayed + cancelled + what is on its way = total``. Those of its nodes, see `by_node`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec resolves the annotations
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
+from engine.tasks import by_node
+from engine.tasks.by_node import LayerDocument, NodeDocument, StoredNode
 from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec resolves the annotations
-from engine.tasks.records import Callback
+from engine.tasks.records import By
 from engine.tasks.task import ERRORS_MAX, Task
 from engine.tasks.words import FINAL_STATES, State
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from engine.tasks.records import Late, Noted
-
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
 _CANCELLED: Final = State.CANCELLED
-_WHY_WAITING: Final = ("unreachable:", "sick:", "unproven:", "gone:", "incapable:")
-"""How the reasons begin for which a whole node waits."""
-_ADDED: Final = ("skipped", "notes")  # lists that stored documents of versions before have not
-
-
-class LayerDocument(msgspec.Struct):
-    """Progress of one layer, in subtasks."""
-
-    name: str
-    total: int
-    counter: int
-    failed: int
-    delayed: int
-    cancelled: int = 0
+TARGETS_SHOWN: Final = 100  #: of a task's targets; its journal row has all of them
 
 
 class TaskDocument(msgspec.Struct):
@@ -66,12 +50,17 @@ class TaskDocument(msgspec.Struct):
     skipped: Sequence[Skipped] = ()
     notes: Sequence[Note] = ()
     absent: int = 0  #: of the acked ones those of which a cache said that it had nothing
+    by: By = By()
+    targets: Sequence[str] = ()  #: the first `TARGETS_SHOWN`
+    target_count: int = 0
+    settled_at: float | None = None  #: when it was done, failed or cancelled
+    nodes: Sequence[NodeDocument] = ()
 
 
 class StoredDocument(TaskDocument, omit_defaults=True):
-    """What the store keeps of a task: nothing that is as `public` would fill it in, and what is never shown.
+    """What the store keeps of a task: nothing that is as `stored_documents.public` would fill it in.
 
-    ``digest``, ``callback``, ``token`` and ``progress`` are for the store alone.
+    ``digest``, ``callback``, ``token`` and ``progress`` are for the store alone, and never shown.
     """
 
     digest: str | msgspec.UnsetType = msgspec.UNSET
@@ -101,7 +90,7 @@ def stored_document(task: Task) -> StoredDocument:
 
 
 def _filled(make: type[_D], task: Task) -> _D:
-    layers = layer_documents(task)
+    layers, nodes = by_node.parts_of(task, StoredNode if make is StoredDocument else NodeDocument)
     counter = failed = delayed = cancelled = 0
     for layer in layers:
         counter += layer.counter
@@ -111,6 +100,7 @@ def _filled(make: type[_D], task: Task) -> _D:
     is_final = task.state in FINAL_STATES
     if task.plan is None:
         failed = task.total if is_final else 0  # of a task of the journal that cannot be planned any more
+    targets = task.targets
     filled = make(  # in their order: by keyword msgspec takes four times as long
         task.id,
         task.action,
@@ -128,53 +118,19 @@ def _filled(make: type[_D], task: Task) -> _D:
         task.updated_at,
         task.due_at,
         task.errors,
+        (),
+        (),
+        min(task.absent_count, counter) if task.absent_count else 0,  # sent again it may be absent twice
+        task.by,
+        targets if len(targets) <= TARGETS_SHOWN else targets[:TARGETS_SHOWN],
+        len(targets),
+        task.settled_at,
+        nodes,
     )
     plan = task.plan
     if plan is not None and plan.has_remarks:
         filled.skipped, filled.notes = plan.skipped, plan.notes
-    if task.absent_count:
-        filled.absent = min(task.absent_count, counter)  # one that is sent again may be absent twice
     return filled
-
-
-def layer_documents(task: Task) -> list[LayerDocument]:
-    """Return the layers of a task in their order; before it is expanded only the totals are known.
-
-    Of a cancelled task all that has no answer counts as cancelled, what is still on the wire too.
-    """
-    layers: dict[str, LayerDocument] = {}
-    if task.plan is None:
-        return []  # a task of the journal that cannot be planned any more
-    if not task.shares:
-        steps = task.plan.steps
-        each = task.total // len(steps)
-        for step in steps:
-            layer = layers.get(step.layer)
-            if layer is None:
-                layers[step.layer] = LayerDocument(step.layer, each, 0, 0, 0)
-            else:
-                layer.total += each
-        return list(layers.values())
-    is_cancelled = task.state is _CANCELLED
-    for share in task.shares:
-        name = share.node.layer
-        layer = layers.get(name)
-        total, acked, failed, delayed = (
-            len(share.states),
-            share.acked_count,
-            share.failed_count,
-            share.delayed_count,
-        )
-        cancelled = total - acked - failed - delayed if is_cancelled else share.cancelled_count
-        if layer is None:
-            layers[name] = LayerDocument(name, total, acked, failed, delayed, cancelled)
-        else:
-            layer.total += total
-            layer.counter += acked
-            layer.failed += failed
-            layer.delayed += delayed
-            layer.cancelled += cancelled
-    return list(layers.values())
 
 
 def working_layer(layers: list[LayerDocument]) -> str | None:
@@ -217,123 +173,3 @@ def add_error(task: Task, node: str, target: str, reason: str) -> None:
     """Add to the task's errors, up to the number it shows."""
     if len(task.errors) < ERRORS_MAX:
         task.errors = [*task.errors, {"node": node, "target": target, "reason": reason}]
-
-
-# Stored documents: plain dicts, so that a field another version added survives a change here.
-
-
-def apply_late(stored: dict[str, Any], late: Late) -> None:
-    """Fold what late delivery did into a stored document, in place.
-
-    A document of which something was cancelled ends as cancelled, also one whose version did not count that:
-    a stored task has nothing on its way, so what no count names was cancelled.
-    """
-    count = late.acked + late.failed
-    layers = stored["layers"]
-    waiting = [layer for layer in layers if layer["delayed"]]
-    for layer in [layer for layer in layers if layer["name"] == late.layer] or waiting[:1]:
-        over = count - layer["delayed"]
-        layer["counter"] += late.acked
-        layer["failed"] += late.failed
-        layer["delayed"] = max(0, -over)
-        for other in waiting:
-            # Rows of a node that is not configured any more name no layer, and were counted here.
-            moved = min(max(0, over), other["delayed"]) if other is not layer else 0
-            over -= moved
-            other["delayed"] -= moved
-            failed = min(moved, layer["failed"])
-            layer["failed"] -= failed
-            other["failed"] += failed
-            layer["counter"] -= moved - failed
-            other["counter"] += moved - failed
-        if over > 0 and layer.get("cancelled"):
-            layer["cancelled"] -= min(over, layer["cancelled"])  # answered all the same
-    _sum_up(stored)
-    if late.absent:
-        stored["absent"] = min(stored.get("absent", 0) + late.absent, stored["counter"])
-    stored["updated_at"] = late.at
-    if late.error is not None:
-        if late.error["reason"].startswith(_WHY_WAITING):
-            stored["errors"] = _without_waiting(stored, late.error["node"], late.error["reason"])
-        if len(stored["errors"]) < ERRORS_MAX:
-            stored["errors"].append(late.error)
-    if stored["state"] not in FINAL_STATES and not stored["delayed"]:
-        if stored["counter"] + stored["failed"] < sum(layer["total"] for layer in layers):
-            cancel_stored(stored, late.at)
-            return
-        stored["state"] = (State.FAILED if stored["failed"] else _DONE).value
-        if not stored["failed"]:
-            stored["errors"] = []  # they told why it was late
-        stored["active"] = False
-        stored["working_layer"] = None
-
-
-def note_waiting(stored: dict[str, Any], noted: Noted) -> None:
-    """Say in a stored document why its subtasks on a node wait, in place of why they waited before."""
-    kept = _without_waiting(stored, noted.node)
-    error = {"node": noted.node, "target": noted.target, "reason": noted.reason}
-    stored["errors"] = [*kept[: ERRORS_MAX - 1], error]
-
-
-def _without_waiting(stored: dict[str, Any], node: str, reason: str = "") -> list[dict[str, str]]:
-    """Return the errors of a stored document without those that say why *node* waited, but for *reason*."""
-    return [
-        error
-        for error in stored["errors"]
-        if error["node"] != node or error["reason"] == reason or not error["reason"].startswith(_WHY_WAITING)
-    ]
-
-
-def cancel_stored(stored: dict[str, Any], at: float) -> None:
-    """Cancel what a stored document has no answer for, in place; *at* is the time of it."""
-    stored["updated_at"] = at
-    for layer in stored["layers"]:
-        layer["cancelled"] = _unanswered(layer)
-        layer["delayed"] = 0
-    _sum_up(stored)
-    stored["state"] = _CANCELLED.value
-    stored["active"] = False
-    stored["working_layer"] = None
-
-
-def _unanswered(layer: dict[str, Any]) -> int:
-    """Return how many subtasks of a stored layer were neither acked nor failed."""
-    return max(0, layer["total"] - layer["counter"] - layer["failed"])  # type: ignore[no-any-return]
-
-
-def _sum_up(stored: dict[str, Any]) -> None:
-    """Make the numbers of a stored task those of its layers."""
-    for key in ("counter", "failed", "delayed", "cancelled"):
-        stored[key] = sum(layer.get(key, 0) for layer in stored["layers"])
-
-
-def callbacks_of(settled: Iterable[dict[str, Any]]) -> list[Callback]:
-    """Return the callbacks that report stored documents which have just settled."""
-    return [
-        Callback(0, doc["task_id"], doc["callback"], msgspec.json.encode(public(doc)).decode())
-        for doc in settled
-        if "callback" in doc
-    ]
-
-
-def is_final(stored: dict[str, Any]) -> bool:
-    """Return whether a stored document will not change any more."""
-    return stored["state"] in FINAL_STATES
-
-
-def public(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored document as clients see it, with the fields that the versions before did not store.
-
-    The numbers of a cancelled task add up, whichever version cancelled it.
-    """
-    shown = {
-        key: value for key, value in stored.items() if key not in {"digest", "callback", "token", "progress"}
-    }
-    for key in _ADDED:
-        shown.setdefault(key, [])
-    for key in ("cancelled", "absent"):
-        shown.setdefault(key, 0)
-    if shown["state"] == _CANCELLED:
-        counted = sum(shown.get(key, 0) for key in ("counter", "failed", "delayed"))
-        shown["cancelled"] = max(shown["cancelled"], shown.get("total", 0) - counted)
-    return shown

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import time
 import zlib
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from engine.tasks import documents
+from engine.tasks.records import Progress
 from engine.tasks.words import ACKED, State
 
 if TYPE_CHECKING:
@@ -25,17 +26,17 @@ _MARKS: Final = bytes(int(state == ACKED) for state in range(256))
 _encode = msgspec.json.encode
 
 
-class Progress(NamedTuple):
-    """How far a task had come."""
-
-    marks: dict[tuple[str, int], bytes]  #: node and operation → a byte per target, 1 when it was acked
-    absent: int  #: of the acked subtasks those of which a cache had nothing
+class _KeptNode(msgspec.Struct):
+    name: str
+    absent: int = 0
+    acked_at: float | None = None
 
 
 class _Kept(msgspec.Struct):
     state: str = ""
     absent: int = 0
     progress: list[tuple[str, int, bytes]] = []
+    nodes: list[_KeptNode] = []
 
 
 _decode: Final = msgspec.json.Decoder(_Kept).decode
@@ -64,7 +65,8 @@ def read_progress(document: bytes) -> Progress | None:
         marks = {(node, operation): zlib.decompress(packed) for node, operation, packed in kept.progress}
     except (msgspec.DecodeError, zlib.error, ValueError):
         return None
-    return Progress(marks, kept.absent) if marks else None
+    nodes = {node.name: (node.absent, node.acked_at or 0.0) for node in kept.nodes}
+    return Progress(marks, kept.absent, nodes) if marks else None
 
 
 def is_cancelled(document: bytes) -> bool:

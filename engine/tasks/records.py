@@ -28,6 +28,14 @@ FORMAT = 1
 """Version of the records. Versions N and N-1 of the engine read each other's, so fields are only added."""
 
 
+class By(msgspec.Struct, frozen=True, gc=False):
+    """Who handed a task in."""
+
+    token: str = ""  #: its name; empty: nobody knows, in a record of a version that kept none
+    address: str = ""  #: of the client; empty: it came by a Unix socket, or nobody knows
+    door: str = ""  #: what it came in by: ``http`` is the engine's port
+
+
 class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A task as it was accepted; times in UNIX seconds."""
 
@@ -36,9 +44,18 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     due_s: float
     digest: bytes  #: of the body; empty when the id is ours
     body: bytes
-    token: str = ""  #: name of the client's token
+    token: str = ""  #: name of the client's token, if that may only see its own tasks
     plan: bytes = b""  #: key of the plan it was accepted for; empty: by a version that kept none
     rebound_s: float = -1.0  #: as its client asked, see `journal_body`; negative: the body says, or nobody
+    by: By = By()
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far an engine before this one had come with a task."""
+
+    marks: dict[tuple[str, int], bytes]  #: node and operation → a byte per target, 1 when it was acked
+    absent: int  #: of the acked subtasks those of which a cache had nothing
+    nodes: dict[str, tuple[int, float]] = {}  #: node → its part of *absent*, UNIX time of its last ack
 
 
 class Parked(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -137,6 +154,7 @@ class Late(msgspec.Struct, array_like=True, frozen=True, gc=False):
     error: dict[str, str] | None
     at: float
     absent: int = 0  #: of the acked ones those of which a cache had nothing
+    node: str = ""
 
 
 class Callback(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -249,22 +267,22 @@ def token_of_row(row: ParkedRow) -> str:
 
 
 def late_of(delivered: Sequence[Delivered]) -> list[Late]:
-    """Return what *delivered* changes in stored documents: one `Late` per failure, one per task and layer."""
+    """Return what *delivered* changes in stored documents: one `Late` per failure, one per task and node."""
     late: list[Late] = []
-    counts: dict[tuple[str, str], list[Any]] = {}
+    counts: dict[tuple[str, str, str], list[Any]] = {}
     for settled in delivered:
         row = settled.row
         if settled.is_told:
             continue
         if settled.reason:
             error = {"node": row.node, "target": row.target, "reason": settled.reason}
-            late.append(Late(row.task_id, settled.layer, 0, 1, error, settled.at))
+            late.append(Late(row.task_id, settled.layer, 0, 1, error, settled.at, 0, row.node))
         else:
-            count = counts.setdefault((row.task_id, settled.layer), [0, settled.at, 0])
+            count = counts.setdefault((row.task_id, settled.layer, row.node), [0, settled.at, 0])
             count[0] += 1
             count[1] = max(count[1], settled.at)
             count[2] += settled.is_absent
     return late + [
-        Late(task_id, layer, acked, 0, None, at, absent)
-        for (task_id, layer), (acked, at, absent) in counts.items()
+        Late(task_id, layer, acked, 0, None, at, absent, node)
+        for (task_id, layer, node), (acked, at, absent) in counts.items()
     ]

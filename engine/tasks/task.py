@@ -12,17 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
+from engine.tasks.records import By
 from engine.tasks.words import Action, Kind, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.tasks.plan import Plan
-    from engine.tasks.records import JournalKey, Parked
+    from engine.tasks.records import JournalKey, Parked, Progress
     from engine.tasks.words import Operation
 
 ERRORS_MAX = 100  #: errors a task keeps and shows
 
+
+NOBODY: Final = By()  #: who hands in what no client did
 
 Waiter = Callable[..., None]
 """Answers a client."""
@@ -101,9 +104,12 @@ class Share:
         blockers: for each target how many parents have not answered; None when there is no parent.
         attempts: attempts so far of the few targets that needed more than one.
         lane: indexes of the targets that wait in a queue, the next one last; None before the first.
+        acked_at: UNIX time of the last ack; 0: there was none.
     """
 
     __slots__ = (
+        "absent_count",
+        "acked_at",
         "acked_count",
         "attempts",
         "blockers",
@@ -130,6 +136,8 @@ class Share:
         self.attempts: dict[int, int] | None = None
         self.lane: list[int] | None = None
         self.acked_count = 0
+        self.acked_at = 0.0
+        self.absent_count = 0
         self.failed_count = 0
         self.delayed_count = 0
         self.cancelled_count = 0
@@ -149,7 +157,8 @@ class Task:
         live: subtasks that are neither settled nor in a delay queue.
         plan: the nodes it goes to; None for an internal task, and for one of the journal that the
             configuration does not allow any more.
-        token: name of the token it was handed in with; empty without tokens.
+        token: name of the token it was handed in with, where that sees its own tasks only; else empty.
+        by: who handed it in.
         owner: of an internal task: who is told what became of its subtasks; None for a client's task.
         waiters: clients that wait for its commit, each called with the answer that the intake makes; None
             from then on, see `is_committed`.
@@ -157,6 +166,7 @@ class Task:
         rebound_asked_s: what its client asked for; negative: nothing.
         rebound: those purges, until they are over.
         is_due: its due time has passed.
+        settled_at: when it was done, failed or cancelled; None before.
         reported: the last state its callback was sent for.
         version: counts changes, to see whether a saved document is the latest.
         parked: rows for delay queues that are written with its document (shared store).
@@ -169,6 +179,7 @@ class Task:
         "absent_count",
         "action",
         "body",
+        "by",
         "callback",
         "created_at",
         "digest",
@@ -192,6 +203,7 @@ class Task:
         "rebound_asked_s",
         "rebound_s",
         "reported",
+        "settled_at",
         "shares",
         "soft",
         "state",
@@ -242,12 +254,14 @@ class Task:
         self.plan: Plan | None = None
         self.owner: Owner | None = None
         self.token = ""
+        self.by = NOBODY
+        self.settled_at: float | None = None
         self.is_due = False
         self.reported: State | None = None
         self.version = 0
         self.indexes: dict[str, int] | None = None
         self.parked: list[Parked] | None = None
-        self.progress: dict[tuple[str, int], bytes] | None = None
+        self.progress: Progress | None = None
         self.rebound_s = 0.0
         self.rebound_asked_s = -1.0
         self.rebound: Rebounds | None = None

@@ -67,6 +67,10 @@ def _all_below(store: Any, node: str, *_: object) -> Any:
     return store.oldest_parked(node, 1000, False)
 
 
+def _first_node(stored: dict[str, Any], name: str) -> Any:
+    return stored["nodes"][0]
+
+
 def _never_postponed(node: Any, operation: Any, target: str) -> bool:
     return False
 
@@ -250,6 +254,11 @@ BROKEN: Final = (
         "a cancelled task stays so",
         (("engine.tasks.documents.state_of", _state_without_cancelled),),
         frozenset({"down", "cancel", "slow"}),
+    ),
+    Broken(
+        "late delivery counts for the node that did it",
+        (("engine.tasks.by_node.find_node", _first_node),),
+        frozenset({"down", "slow"}),
     ),
     Broken(
         "a wide row takes only what is below it along",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.model.caches import Cache, Fetch, Object
 
 FINAL = frozenset({"done", "failed", "cancelled"})
+PARTS: Final = ("counter", "failed", "delayed", "cancelled")
 _WIDE: Final[dict[str, frozenset[str]]] = {
     "varnish": frozenset({"prefix", "regex", "key", "host"}),
     "nginx": frozenset({"prefix", "host"}),
@@ -189,7 +190,7 @@ class Rules:
             self.check_all_objects(record.required)
 
     def _check_numbers(self, record: Record, doc: dict[str, Any]) -> None:
-        parts = {key: doc[key] for key in ("counter", "failed", "delayed", "cancelled")}
+        parts = {key: doc[key] for key in PARTS}
         if doc["total"] != record.total:
             self.fail(f"the total of {record} was {record.total} and is {doc['total']}")
         if sum(parts.values()) > doc["total"] or min(parts.values()) < 0:
@@ -198,15 +199,36 @@ class Rules:
             self.fail(
                 f"the numbers of {record}, which is {doc['state']}, do not add up: {parts} of {doc['total']}"
             )
-        for layer in doc["layers"]:
-            told = sum(layer[key] for key in ("counter", "failed", "delayed", "cancelled"))
-            if told > layer["total"]:
-                self.fail(f"the numbers of layer {layer} of {record} do not add up")
+        self._check_parts(record, doc)
         if doc["state"] == "done" and doc["counter"] != doc["total"]:
             self.fail(f"{record} is done, and {parts} of {doc['total']}")
         before = record.document.get("state")
         if before in FINAL and doc["state"] != before:
             self.fail(f"{record} was {before}, and is {doc['state']}")
+
+    def _check_parts(self, record: Record, doc: dict[str, Any]) -> None:
+        """Refuse layers that do not add up to their task, and nodes that do not to their layer."""
+        for layer in doc["layers"]:
+            if sum(layer[key] for key in PARTS) > layer["total"]:
+                self.fail(f"the numbers of layer {layer} of {record} do not add up")
+            nodes = [node for node in doc["nodes"] if node["layer"] == layer["name"]]
+            for key in ("total", *PARTS):
+                told = [node["acked" if key == "counter" else key] for node in nodes]
+                if sum(told) != layer[key] or min(told) < 0:
+                    self.fail(f"the nodes of layer {layer} of {record} have {key} {told}")
+            for node in nodes:
+                if (node["acked_at"] is None) is not (node["acked"] == 0) or node["absent"] > node["acked"]:
+                    self.fail(f"{record} says of a node {node}")
+        for key in ("total", *PARTS) if doc["layers"] else ():
+            if sum(layer[key] for layer in doc["layers"]) != doc[key]:
+                self.fail(f"the layers of {record} do not add up to its {key}, {doc[key]}: {doc['layers']}")
+        names = {node["name"] for node in doc["nodes"]}
+        if doc["layers"] and names != set(record.nodes) and record.drivers is not None:
+            self.fail(f"{record} tells of nodes {sorted(names)}")
+        if (doc["settled_at"] is None) is (doc["state"] in FINAL):
+            self.fail(f"{record} has settled at {doc['settled_at']}")
+        if (doc["targets"], doc["target_count"]) != (record.body["targets"], len(record.body["targets"])):
+            self.fail(f"{record} says {doc['target_count']} targets: {doc['targets']}")
 
     def _check_remarks(self, record: Record, doc: dict[str, Any]) -> None:
         """Refuse a task that does not say what its nodes cannot do."""

@@ -49,7 +49,7 @@ def test_pipelined_requests_wait_past_a_limit(tmp_path: Path) -> None:
                     seen = max(seen, len(connection._slots))
                     submit(body, token, answer)  # type: ignore[arg-type]
 
-                engine.parts.admission.submit = counting  # type: ignore[method-assign]
+                engine.parts.admission.submit = counting  # type: ignore[method-assign,assignment]
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write((LINE + LENGTH + b"\r\n" + BODY) * 1000)
                 for _ in range(1000):

@@ -16,7 +16,7 @@ from engine.store.redis.change_script import CHANGE
 from engine.store.redis.keys import GROUP
 from engine.store.redis.records import encode_callback, journal_key
 from engine.store.redis.rows import Row
-from engine.tasks import documents
+from engine.tasks import stored_documents
 from engine.tasks.records import Batch, Callback, Committed, late_of
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class DocumentChanges:
                 done.stuck.add(task_id)
             elif reply == b"changed":
                 changed_meanwhile[task_id] = by_task[task_id]
-            elif document is not None and documents.is_final(document):
+            elif document is not None and stored_documents.is_final(document):
                 done.settled_late.append(document["state"])
                 self.note_callback(done, task_id, document, reply)
         return changed_meanwhile
@@ -157,18 +157,18 @@ class DocumentChanges:
         if old is None or old.startswith(b"@"):
             return None  # gone, or at work: then whoever has it will leave its rows again
         document: dict[str, Any] = _decode(old)
-        if documents.is_final(document):
+        if stored_documents.is_final(document):
             return None
         late = late_of(counted)
         if not late and not cancelled_at and not noted:
             return None
         for late_one in late:
-            documents.apply_late(document, late_one)
+            stored_documents.apply_late(document, late_one)
         for one in noted:
-            if not documents.is_final(document):
-                documents.note_waiting(document, one)
-        if cancelled_at and not documents.is_final(document):
-            documents.cancel_stored(document, cancelled_at)
+            if not stored_documents.is_final(document):
+                stored_documents.note_waiting(document, one)
+        if cancelled_at and not stored_documents.is_final(document):
+            stored_documents.cancel_stored(document, cancelled_at)
         return document
 
     def command(
@@ -224,8 +224,8 @@ class DocumentChanges:
         if document is None:
             return b"", b"", 0
         callback = b""
-        if documents.is_final(document) or reports:
-            callback = next(map(encode_callback, documents.callbacks_of([document])), b"")
+        if stored_documents.is_final(document) or reports:
+            callback = next(map(encode_callback, stored_documents.callbacks_of([document])), b"")
         return _encode(document), callback, self._ms_of(document["state"])
 
     def note_callback(
@@ -233,7 +233,7 @@ class DocumentChanges:
     ) -> None:
         """Add a callback that was written with a document to what a commit answers."""
         if entry and document is not None:
-            [callback] = documents.callbacks_of([document])
+            [callback] = stored_documents.callbacks_of([document])
             key = journal_key(self._keys.region(task_id), entry.decode())
             done.callbacks.append(Callback(key, task_id, callback.url, callback.body))
 

@@ -141,6 +141,7 @@ def bare_document(record: Accepted, _plan: bytes = b"") -> bytes:
         "updated_at": record.created_at,
         "due_at": record.created_at + record.due_s,
         "errors": [],
+        "by": msgspec.to_builtins(record.by),
     }
     if record.digest:
         document["digest"] = record.digest.hex()

@@ -23,7 +23,7 @@ from engine.store.redis.keys import GROUP, Keys
 from engine.store.redis.queues import RedisQueues
 from engine.store.redis.records import bare_document, journal_key
 from engine.store.redis.scripts import FORGET
-from engine.tasks import documents
+from engine.tasks import stored_documents
 from engine.tasks.records import Batch, Callback, Committed
 from engine.tasks.words import FINAL_STATES
 
@@ -227,4 +227,4 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
     @staticmethod
     def _is_old(value: bytes, before_at: float) -> bool:
         document = _decode(value)
-        return documents.is_final(document) and document["updated_at"] < before_at
+        return stored_documents.is_final(document) and document["updated_at"] < before_at

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.store.sqlite import host_rows
-from engine.tasks import documents
+from engine.tasks import stored_documents
 from engine.tasks.records import (
     FORMAT,
     Accepted,
@@ -207,21 +207,21 @@ def _change_stored(
         "SELECT id, doc FROM task WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
     )
     stored = {task_id: msgspec.json.decode(doc) for task_id, doc in rows}
-    stored = {task_id: doc for task_id, doc in stored.items() if not documents.is_final(doc)}
+    stored = {task_id: doc for task_id, doc in stored.items() if not stored_documents.is_final(doc)}
     for late in late_ones:
         if late.task_id in stored:
-            documents.apply_late(stored[late.task_id], late)
+            stored_documents.apply_late(stored[late.task_id], late)
     for noted in batch.noted:
-        if noted.task_id in stored and not documents.is_final(stored[noted.task_id]):
-            documents.note_waiting(stored[noted.task_id], noted)
+        if noted.task_id in stored and not stored_documents.is_final(stored[noted.task_id]):
+            stored_documents.note_waiting(stored[noted.task_id], noted)
     for task_id, at in batch.cancelled.items():
-        if task_id in stored and not documents.is_final(stored[task_id]):
-            documents.cancel_stored(stored[task_id], at)
+        if task_id in stored and not stored_documents.is_final(stored[task_id]):
+            stored_documents.cancel_stored(stored[task_id], at)
     if stored:
         _put_documents(connection, {task_id: _encode(doc) for task_id, doc in stored.items()})
-    settled = [doc for doc in stored.values() if documents.is_final(doc)]
+    settled = [doc for doc in stored.values() if stored_documents.is_final(doc)]
     done.settled_late = [doc["state"] for doc in settled]
-    return documents.callbacks_of(settled)
+    return stored_documents.callbacks_of(settled)
 
 
 def _put_callbacks(connection: sqlite3.Connection, callbacks: list[Callback], done: Committed) -> None:

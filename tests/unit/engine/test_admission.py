@@ -15,10 +15,12 @@ from engine.delivery.load import Load
 from engine.errors import BacklogFullError, StoreError
 from engine.intake.admission import Admission
 from engine.intake.auth import Auth
+from engine.intake.client import Client
 from engine.intake.drafting import LINES_MAX
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.observe.counters import Stats
+from engine.tasks.records import By
 from engine.tasks.region import RegionMap
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Bench:
         self.stats = Stats()
         self.alerts: list[str] = []
         self.news = asyncio.Event()
-        self.token = Auth(AuthConfig(), []).check(None, "submit")
+        self.client = Client(Auth(AuthConfig(), []).check(None, "submit"), By("anonymous", "192.0.2.7"))
         self.full = cast("Any", SimpleNamespace(names=()))
         self.replayed = asyncio.Event()
         self.admission = Admission(
@@ -113,7 +115,7 @@ class Bench:
             replies.append(reply)
             self.news.set()
 
-        self.admission.submit(data, self.token, answer)
+        self.admission.submit(data, self.client, answer)
         return replies
 
     def commit(self, number: int = 0, error: Exception | None = None) -> None:
@@ -215,7 +217,7 @@ async def test_a_task_without_room_waits_and_is_refused_in_the_end() -> None:
 async def test_lines_are_answered_together_and_each_for_itself() -> None:
     bench = Bench()
     replies: list[Reply] = []
-    bench.admission.submit_lines(body("a") + b"\n\n{}\n" + body("b"), bench.token, replies.append)
+    bench.admission.submit_lines(body("a") + b"\n\n{}\n" + body("b"), bench.client, replies.append)
     assert [task.id for task in bench.saver.tasks] == ["a", "b"]
     bench.commit(1)
     bench.commit(0, BacklogFullError("saver_queue", retry_after_s=1))
@@ -228,6 +230,6 @@ async def test_lines_are_answered_together_and_each_for_itself() -> None:
 async def test_no_line_and_too_many_are_refused_whole(data: bytes) -> None:
     bench = Bench()
     replies: list[Reply] = []
-    bench.admission.submit_lines(data, bench.token, replies.append)
+    bench.admission.submit_lines(data, bench.client, replies.append)
     assert statuses(replies) == [422]
     assert bench.stats.requests_refused == 1

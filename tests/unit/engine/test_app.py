@@ -10,12 +10,14 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from engine.api.app import Requests, make_app
+from engine.api.callers import Callers
 from engine.api.engine_routes import EngineRoutes
 from engine.api.readiness import Readiness
 from engine.api.tasks import TaskRoutes
 from engine.config.tables import AuthConfig, TokenConfig
 from engine.errors import BacklogFullError, RequestError, StoreError
 from engine.intake.auth import Auth
+from engine.intake.client import Addresses
 from engine.intake.problems import reply_of
 from engine.observe.counters import Stats
 
@@ -32,7 +34,12 @@ class World:
         self.stats = Stats()
         self.readiness = Readiness(Savers())
         self.requests = Requests(
-            self.stats, self.readiness, reply_of, server="purgeline/1", body_max_bytes=1000
+            self.stats,
+            self.readiness,
+            lambda exc, _: reply_of(exc),
+            Callers(Auth(AuthConfig(), []), Addresses()),
+            server="purgeline/1",
+            body_max_bytes=1000,
         )
 
     async def answer(self, raised: BaseException | None = None, path: str = "/x") -> web.Response:

@@ -8,19 +8,15 @@ import msgspec
 import pytest
 
 from engine.tasks import documents
+from engine.tasks.by_node import LayerDocument, NodeDocument, parts_of
 from engine.tasks.documents import (
-    LayerDocument,
     add_error,
-    apply_late,
-    cancel_stored,
-    is_final,
-    layer_documents,
-    public,
     settle_state,
     working_layer,
 )
 from engine.tasks.plan import Note, Plan, Skipped, Step
 from engine.tasks.records import Late
+from engine.tasks.stored_documents import apply_late, cancel_stored, is_final, public
 from engine.tasks.task import ERRORS_MAX, Task
 from engine.tasks.words import Operation, State
 
@@ -53,7 +49,7 @@ def test_the_working_layer_is_the_first_with_something_left() -> None:
     done, busy = LayerDocument("a", 2, 1, 1, 0), LayerDocument("b", 2, 1, 0, 1)
     assert working_layer([done, busy]) == "b"
     assert working_layer([done]) is None
-    assert layer_documents(Task.internal([], owner=None, task_id="t")) == []
+    assert parts_of(Task.internal([], owner=None, task_id="t"), NodeDocument) == ([], [])
 
 
 def test_a_task_keeps_the_first_errors_only() -> None:

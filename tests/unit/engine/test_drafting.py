@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from engine.config.load import parse
 from engine.config.tables import AuthConfig
 from engine.intake.auth import Auth
+from engine.intake.client import Client
 from engine.intake.drafting import Drafting
 from engine.intake.problems import reply_of
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
+from engine.tasks.records import By
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -28,12 +30,12 @@ class Bench:
     def __init__(self) -> None:
         self.tasks: list[Task] = []
         self.replies: list[Reply] = []
-        self.token = Auth(AuthConfig(), []).check(None, "submit")
+        self.client = Client(Auth(AuthConfig(), []).check(None, "submit"), By("anonymous"))
         self.drafting = Drafting(
             asyncio.get_running_loop(),
             Validator(Topology(CONFIG), due_s=60, allows_callback=lambda _: None),
             on_drafted=self._drafted,
-            refuse=reply_of,
+            refuse=lambda exc, _, *, with_hint=True: reply_of(exc, with_hint=with_hint),
         )
 
     def _drafted(self, task: Task, *_: Any, **__: Any) -> None:
@@ -41,11 +43,11 @@ class Bench:
 
     def submit(self, *targets: str) -> None:
         body = json.dumps({"targets": targets}).encode()
-        self.drafting.submit(body, self.token, self.replies.append, is_forwarded=False)
+        self.drafting.submit(body, self.client, self.replies.append, is_forwarded=False)
 
     async def lines(self, lines: list[dict[str, object]]) -> list[dict[str, Any]]:
         body = "\n".join(map(json.dumps, lines)).encode()
-        self.drafting.submit_lines(body, self.token, self.replies.append)
+        self.drafting.submit_lines(body, self.client, self.replies.append)
         await until(lambda: self.replies, "the reply to all lines")
         return [json.loads(line) for line in self.replies[0].body.splitlines()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.delivery.expansion import blocked_of, mark_acked, shares_of, unlink
 from engine.tasks.plan import Plan, Step
+from engine.tasks.records import Progress
 from engine.tasks.task import Task
 from engine.tasks.words import ACKED, BLOCKED, Operation
 from tests.fakes.shares import NotingNode
@@ -67,17 +68,21 @@ def test_what_another_engine_had_acked_is_marked_and_the_rest_begins() -> None:
     going_on = task(TWO_LAYERS)
     parent, other, edge = going_on.shares
     purge = int(Operation.PURGE_URL)
-    acked = mark_acked(going_on, {("parent-1", purge): b"\1\0\1", ("edge-1", purge): b"\0\0\0"})
+    acked = mark_acked(
+        going_on,
+        Progress({("parent-1", purge): b"\1\0\1", ("edge-1", purge): b"\0\0\0"}, 1, {"parent-1": (1, 7.0)}),
+    )
     assert acked == {parent: [0, 2], edge: []}
     assert list(parent.states) == [ACKED, BLOCKED, ACKED]
     assert (parent.acked_count, other.acked_count) == (2, 0)
+    assert (parent.absent_count, parent.acked_at, edge.acked_at) == (1, 7.0, 0.0)
     assert blocked_of(parent) == [1]
     assert blocked_of(other) == [0, 1, 2]
 
 
 def test_progress_of_another_number_of_targets_is_ignored() -> None:
     going_on = task(TWO_LAYERS)
-    assert mark_acked(going_on, {("parent-1", int(Operation.PURGE_URL)): b"\1"}) == {}
+    assert mark_acked(going_on, Progress({("parent-1", int(Operation.PURGE_URL)): b"\1"}, 0)) == {}
     assert blocked_of(going_on.shares[0]) == [0, 1, 2]
 
 

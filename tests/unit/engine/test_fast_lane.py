@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.errors import RequestError
+from engine.intake.client import Addresses
 from engine.intake.fast_lane import PENDING_MAX, ClientConnection
 from engine.intake.gate import Gate
 from engine.intake.problems import reply_of
@@ -77,13 +78,13 @@ class Admission:
         self.bodies: list[bytes] = []
         self.slots: list[Callable[[Reply], None]] = []
 
-    def submit(self, body: bytes, _token: object, slot: Callable[[Reply], None]) -> None:
+    def submit(self, body: bytes, _client: object, slot: Callable[[Reply], None]) -> None:
         self.bodies.append(body)
         self.slots.append(slot)
 
     submit_lines = submit
 
-    def refuse(self, exc: EngineError) -> Reply:
+    def refuse(self, exc: EngineError, by: object) -> Reply:
         return reply_of(exc)
 
 
@@ -95,7 +96,10 @@ class Auth:
     def check(self, authorization: bytes, scope: str) -> object:
         if self.is_closed:
             raise RequestError(401, "no")
-        return object()
+        return SimpleNamespace(name="cms")
+
+    def name_of(self, authorization: bytes) -> str:
+        return ""
 
 
 class Bench:
@@ -106,6 +110,7 @@ class Bench:
         self.auth = Auth()
         self.aiohttp = Aiohttp()
         settings: dict[str, Any] = {
+            "addresses": Addresses(),
             "server": "s",
             "connections_max": 10,
             "body_max_bytes": 1000,

@@ -10,6 +10,7 @@ import pytest
 from engine.errors import EngineError, StoreError
 from engine.intake.forwarding import Forwarding
 from engine.intake.replies import Reply
+from engine.tasks.records import By
 from engine.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Bench:
         self.forwarding = Forwarding(
             cast("Peers", self.workers),
             self.replayed,
-            refuse=lambda exc: Reply(503, str(exc).encode()),
+            refuse=lambda exc, _: Reply(503, str(exc).encode()),
             on_new=lambda task: self.told.put_nowait(("new", task.id)),
             on_known=lambda _, document: self.told.put_nowait(("known", document["digest"])),
             on_unsure=self._unsure,
@@ -67,7 +68,7 @@ class Bench:
 
     async def forward(self) -> Reply:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.forwarding.forward("a", b"{}", "cms", answered.set_result)
+        self.forwarding.forward("a", b"{}", By("cms", "192.0.2.7", "http"), answered.set_result)
         return await asyncio.wait_for(answered, 30)
 
     async def news(self) -> tuple[str, object]:
@@ -104,7 +105,7 @@ async def test_the_owners_reply_is_passed_on_with_the_headers_that_clients_need(
     headers = {"Content-Type": "application/json; charset=utf-8", "Retry-After": "1", "Server": "private"}
     bench.workers.answer = Reply(503, b"full", headers=headers)
     assert await bench.forward() == Reply(503, b"full", "application/json", {"Retry-After": "1"})
-    assert bench.workers.asked == [("POST", "/worker/task?token=cms", "a", b"{}")]
+    assert bench.workers.asked == [("POST", "/worker/task?token=cms&address=192.0.2.7&door=http", "a", b"{}")]
 
 
 @pytest.mark.parametrize(

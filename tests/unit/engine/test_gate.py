@@ -36,6 +36,7 @@ def make_gate() -> Gate:
         nothing,
         nothing,
         nothing,
+        addresses=nothing,
         server="s",
         connections_max=10,
         body_max_bytes=1000,

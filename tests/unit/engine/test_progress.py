@@ -10,6 +10,7 @@ import pytest
 
 from engine.tasks.plan import Plan
 from engine.tasks.progress import YOUNG_S, is_cancelled, progress_document, read_progress, take_touched
+from engine.tasks.records import Progress
 from engine.tasks.task import Share, Task
 from engine.tasks.words import ACKED, FAILED, SENT, Operation, State
 
@@ -39,7 +40,10 @@ def planned(age_s: float = 0.0) -> Task:
 def test_what_was_acked_is_read_back() -> None:
     at_work = planned()
     at_work.absent_count = 1
-    assert read_progress(progress_document(at_work)) == ({("e1", int(Operation.PURGE_URL)): b"\1\0\1"}, 1)
+    at_work.shares[0].absent_count, at_work.shares[0].acked_at = 1, 7.0
+    assert read_progress(progress_document(at_work)) == Progress(
+        {("e1", int(Operation.PURGE_URL)): b"\1\0\1"}, 1, {"e1": (1, 7.0), "e2": (0, 0.0)}
+    )
 
 
 def test_the_record_is_a_document_too() -> None:

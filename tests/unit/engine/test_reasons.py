@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from engine.delivery.reasons import Reasons
-from engine.tasks.documents import apply_late, note_waiting
 from engine.tasks.records import Late, Noted, ParkedRow
+from engine.tasks.stored_documents import apply_late, note_waiting
 from engine.tasks.task import ERRORS_MAX
 
 

@@ -32,9 +32,9 @@ def test_acked_rows_of_one_task_and_layer_are_counted_together() -> None:
         Delivered(row("u"), "edge", 2.0),
     ]
     assert late_of(delivered) == [
-        Late("t", "edge", 2, 0, None, 3.0),
-        Late("t", "parent", 1, 0, None, 2.0),
-        Late("u", "edge", 1, 0, None, 2.0),
+        Late("t", "edge", 2, 0, None, 3.0, 0, "n"),
+        Late("t", "parent", 1, 0, None, 2.0, 0, "n"),
+        Late("u", "edge", 1, 0, None, 2.0, 0, "n"),
     ]
 
 

@@ -12,8 +12,7 @@ from engine.config.load import parse
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.recovery.rows import ReplayRows
-from engine.tasks.progress import Progress
-from engine.tasks.records import Accepted
+from engine.tasks.records import Accepted, Progress
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Task
 
@@ -113,7 +112,8 @@ def test_a_task_of_another_engine_begins_where_that_had_come_to() -> None:
     world.rows.replay_row("0:1-0", [record("t")], {"t": Progress({("edge-1", 1): b"\1"}, absent=1)})
     task = world.regions.get("t")
     assert task is not None
-    assert (task.progress, task.absent_count) == ({("edge-1", 1): b"\1"}, 1)
+    assert task.progress is not None
+    assert (task.progress.marks, task.absent_count) == ({("edge-1", 1): b"\1"}, 1)
 
 
 def test_a_task_that_is_in_memory_is_not_begun_twice() -> None:

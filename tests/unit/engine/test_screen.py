@@ -59,6 +59,24 @@ def test_a_task_shows_layers_the_first_errors_and_how_many_more(lines: Callable[
     ]
 
 
+def test_a_whole_task_shows_who_its_nodes_its_targets_and_every_error(lines: Callable[[], list[str]]) -> None:
+    node = {"name": "n", "layer": "edge", "total": 3, "acked": 1, "absent": 1, "failed": 2, "delayed": 0}
+    node |= {"cancelled": 0, "stale": 0, "acked_at": 1.5, "verified_at": None}
+    by = {"token": "cms", "address": "192.0.2.7", "door": "http"}
+    told = {"targets": ["http://a/1", "http://a/\x1b2"], "target_count": 300, "nodes": [node], "by": by}
+    Output(as_json=False).results([{**TASK, **told}], is_whole=True)
+    printed = lines()
+    assert printed[5:8] == ["by.token cms", "by.address 192.0.2.7", "by.door http"]
+    share = "layer edge total 3 acked 1 absent 1 failed 2 delayed 0 cancelled 0 stale 0 acked_at 1.5"
+    assert printed[9:13] == [
+        f"node n {share} verified_at -",
+        "target http://a/1",
+        r"target http://a/\x1b2",
+        "more_targets 298",
+    ]
+    assert (printed.count(printed[13]), printed[-1]) == (11, "more_errors 1")
+
+
 def test_what_was_skipped_is_the_last_line_and_notes_are_rows(lines: Callable[[], list[str]]) -> None:
     skipped = [
         {"name": name, "reason": "squid, as configured, cannot purge by prefix"} for name in ("e2", "e3")

@@ -19,12 +19,23 @@ from engine.delivery.parking import Parking
 from engine.delivery.touched import Touched
 from engine.nodes.queue import NodeQueue
 from engine.observe.counters import Stats
-from engine.tasks import documents
+from engine.tasks import by_node, documents, stored_documents
 from engine.tasks.plan import Plan, Step
 from engine.tasks.records import ParkedRow, late_of, token_of_row
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Task
-from engine.tasks.words import ACKED, BLOCKED, CANCELLED, DELAYED, FAILED, QUEUED, RETRYING, SENT, Operation
+from engine.tasks.words import (
+    ACKED,
+    BLOCKED,
+    CANCELLED,
+    DELAYED,
+    FAILED,
+    FINAL_STATES,
+    QUEUED,
+    RETRYING,
+    SENT,
+    Operation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -194,8 +205,8 @@ class World:
         ]
         for late in late_of(delivered):
             stored = self.stored.get(late.task_id)
-            if stored is not None and not documents.is_final(stored):
-                documents.apply_late(stored, late)
+            if stored is not None and not stored_documents.is_final(stored):
+                stored_documents.apply_late(stored, late)
 
     async def read(self, function: Callable[..., Any], *args: object) -> Any:
         return function(*args)
@@ -267,9 +278,9 @@ class World:
                 self.cancelled.add(task.id)
             return
         stored = self.stored[task.id]
-        if not documents.is_final(stored):
+        if not stored_documents.is_final(stored):
             self.cancelled.add(task.id)
-            documents.cancel_stored(stored, 9.0)
+            stored_documents.cancel_stored(stored, 9.0)
             self.rows = [row for row in self.rows if row.task_id != task.id]
 
     # What has to hold
@@ -292,6 +303,11 @@ class World:
             assert sum(shown[key] for key in COUNTS) + on_its_way == task.total
             for key in ("total", *COUNTS):
                 assert sum(layer[key] for layer in shown["layers"]) == shown[key], key
+                nodes = by_node.shown(shown["nodes"], shown["layers"])
+                told = "acked" if key == "counter" else key
+                assert sum(node[told] for node in nodes) == shown[key], key
+                assert all(node["acked_at"] for node in nodes if node["acked"])
+            assert (shown.get("settled_at") is not None) == (shown["state"] in FINAL_STATES)
             assert shown["state"] != "done" or shown["counter"] == task.total
 
     async def end(self) -> None:

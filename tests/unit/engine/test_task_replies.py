@@ -18,7 +18,19 @@ def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:
     reply = stored({"task_id": "a", "state": "done", "digest": "ff", "token": "cms"})
     assert (reply.status, json.loads(reply.body)) == (
         200,
-        {"task_id": "a", "state": "done", "cancelled": 0, "absent": 0, "skipped": [], "notes": []},
+        {
+            "task_id": "a",
+            "state": "done",
+            "cancelled": 0,
+            "absent": 0,
+            "skipped": [],
+            "notes": [],
+            "by": {"token": "cms", "address": "", "door": ""},
+            "targets": [],
+            "target_count": 0,
+            "settled_at": None,
+            "nodes": [],
+        },
     )
 
 

@@ -1,0 +1,41 @@
+"""Who asks, of a request in aiohttp's lane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.api.route import TOKEN
+from engine.intake.client import HTTP, Client
+from engine.tasks.records import By
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from engine.intake.auth import Auth
+    from engine.intake.client import Addresses
+
+
+class Callers:
+    """Tells the client of a request.
+
+    Args:
+        auth: tells its token.
+        addresses: tells where it came from.
+    """
+
+    def __init__(self, auth: Auth, addresses: Addresses) -> None:
+        self._auth = auth
+        self._addresses = addresses
+
+    def client(self, request: web.Request) -> Client:
+        """Return the client of a request to a route with a scope, which its token has."""
+        token = request[TOKEN]
+        return Client(token, self._by(request, token.name))
+
+    def by(self, request: web.BaseRequest) -> By:
+        """Return who asks, whatever the token may do; of one without a token the address alone."""
+        return self._by(request, self._auth.name_of(request.headers.get("Authorization")))
+
+    def _by(self, request: web.BaseRequest, token: str) -> By:
+        hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
+        return By(token, self._addresses.of(request.remote or "", hops), HTTP)

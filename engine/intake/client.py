@@ -1,0 +1,111 @@
+"""Who asks: the token of a request, and the address that it came from."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from engine.tasks.records import By
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.intake.auth import Token
+
+HTTP: Final = "http"  #: the door that the engine's port is
+_HOPS_MAX: Final = 32  #: of one request that are looked at
+_PORTLESS: Final = 1  #: colons in an IPv4 address with a port
+
+
+class Client(NamedTuple):
+    """One client, as the intake knows it."""
+
+    token: Token
+    by: By
+
+
+class Addresses:
+    """Tells the address of a client from that of the proxy in front of the engine.
+
+    ``X-Forwarded-For`` counts only where a trusted proxy has written it: each adds the address that asked it
+    at the end, and what stands before the first one that is not trusted, anybody may have sent.
+
+    Args:
+        trusted: addresses and networks of proxies; none: the peer is the client.
+    """
+
+    def __init__(self, trusted: Sequence[str] = ()) -> None:
+        self._trusted = [ipaddress.ip_network(text) for text in trusted]
+
+    def of(self, peer: str, forwarded: str) -> str:
+        """Return the address of a client.
+
+        Args:
+            peer: address of the connection; empty for one without, such as a Unix socket.
+            forwarded: value of ``X-Forwarded-For``; empty without one.
+        """
+        if not self._trusted or not forwarded:
+            return peer
+        address = peer
+        hops = forwarded.split(",")
+        for hop in reversed(hops[-_HOPS_MAX:]):
+            if not self._is_trusted(address):
+                break
+            before = _address_of(hop.strip())
+            if not before:
+                break
+            address = before
+        return address
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+
+class Caller:
+    """Who is at the other end of one connection.
+
+    Args:
+        addresses: of the engine.
+        peername: of the connection, as its transport tells it: address and port; a text of a Unix socket.
+    """
+
+    __slots__ = ("_addresses", "_client", "_forwarded", "_peer")
+
+    def __init__(self, addresses: Addresses, peername: object) -> None:
+        self._addresses = addresses
+        self._peer = str(peername[0]) if isinstance(peername, tuple) and peername else ""
+        self._client: Client | None = None  # of the last request
+        self._forwarded = b""
+
+    def client(self, token: Token, forwarded: bytes) -> Client:
+        """Return the client of a request: nearly always that of the one before."""
+        client = self._client
+        if client is None or client.token is not token or forwarded != self._forwarded:
+            client = self._client = Client(token, self.by(token.name, forwarded))
+            self._forwarded = forwarded
+        return client
+
+    def by(self, token: str, forwarded: bytes) -> By:
+        """Return who asks.
+
+        Args:
+            token: its name; empty: there is none.
+            forwarded: value of ``X-Forwarded-For``.
+        """
+        return By(token, self._addresses.of(self._peer, forwarded.decode("latin-1")), HTTP)
+
+
+def _address_of(text: str) -> str:
+    """Return the address of one hop without its port; empty: it is none."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == _PORTLESS:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""

@@ -18,8 +18,8 @@ from tests.model.fleet.network import Network, needs, run_inside
 from tests.model.fleet.servers import Servers
 from tests.model.fleet.storm import Storm
 from tests.model.fleet.timetable import FAULTS, draw
-from tests.model.search import MEMORY
 from tests.rigs.engine_process import ROOT
+from tests.rigs.memory import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def one(
     """Make one round; return what was broken, which is printed too, with all that led to it."""
     table = draw(number, topology, faults - (frozenset() if old else {"other version"}), seconds)
     figures.runs += 1
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
 
         async def run() -> Storm:

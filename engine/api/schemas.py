@@ -147,7 +147,9 @@ class Cluster(msgspec.Struct):
     pending: int | UnsetType = UNSET
     pending_of_nobody: int | UnsetType = UNSET
     missing_regions: list[int] | UnsetType = UNSET
-    wait_replicas: int | UnsetType = UNSET
+    wait_replicas: Annotated[
+        int | Literal["all"] | UnsetType, Meta(description="that a 202 waits for; `all`: those there are")
+    ] = UNSET
     replicas: Annotated[
         int | UnsetType | None, Meta(description="of the master with the fewest; null: not known yet")
     ] = UNSET

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.api import schemas
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
+from engine.tasks.documents import TaskDocument
 
 if TYPE_CHECKING:
     import msgspec
@@ -18,6 +19,33 @@ EXAMPLES: Final[dict[type[msgspec.Struct], Any]] = {
         "due_s": 60,
     },
     schemas.Accepted: {"task_id": "release-42", "state": "accepted", "total": 6},
+    TaskDocument: {
+        "task_id": "release-42",
+        "action": "purge",
+        "kind": "url",
+        "state": "partial",
+        "active": True,
+        "working_layer": "edge",
+        "total": 2,
+        "counter": 1,
+        "failed": 0,
+        "delayed": 1,
+        "cancelled": 0,
+        "layers": [
+            {"name": "parent", "total": 1, "counter": 1, "failed": 0, "delayed": 0, "cancelled": 0},
+            {"name": "edge", "total": 1, "counter": 0, "failed": 0, "delayed": 1, "cancelled": 0},
+        ],
+        "created_at": 1795472993.25,
+        "updated_at": 1795473053.31,
+        "due_at": 1795473053.25,
+        "errors": [
+            {
+                "node": "edge-2",
+                "target": "http://img.example.com/a.jpg",
+                "reason": "unreachable: no route to host",
+            }
+        ],
+    },
     schemas.LogFormat: {"format": "text"},
     schemas.Forgotten: {"node": "edge-7", "failed": 12},
     Problem: {

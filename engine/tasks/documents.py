@@ -12,9 +12,10 @@ The numbers of a task and of each of its layers add up:
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec resolves the annotations
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from engine.tasks import by_node
 from engine.tasks.by_node import LayerDocument, NodeDocument, StoredNode
@@ -34,26 +35,36 @@ class TaskDocument(msgspec.Struct):
     task_id: str
     action: str
     kind: str
-    state: str
-    active: bool
-    working_layer: str | None
-    total: int
-    counter: int
+    state: Annotated[str, Meta(extra_json_schema={"enum": list(State)})]
+    active: Annotated[bool, Meta(description="something is left to do")]
+    working_layer: Annotated[str | None, Meta(description="the first one with something left to do")]
+    total: Annotated[int, Meta(description="subtasks")]
+    counter: Annotated[int, Meta(description="of these, the acked ones")]
     failed: int
-    delayed: int
+    delayed: Annotated[int, Meta(description="wait in the delay queues of their nodes")]
     cancelled: int
     layers: list[LayerDocument]
     created_at: float
     updated_at: float
     due_at: float
-    errors: Sequence[dict[str, str]]
-    skipped: Sequence[Skipped] = ()
-    notes: Sequence[Note] = ()
-    absent: int = 0  #: of the acked ones those of which a cache said that it had nothing
+    errors: Annotated[
+        Sequence[dict[str, str]],
+        Meta(
+            description="node, target and reason of each",
+            extra_json_schema={"maxItems": ERRORS_MAX},
+        ),
+    ]
+    skipped: Annotated[Sequence[Skipped], Meta(description="nodes that cannot do it")] = ()
+    notes: Annotated[Sequence[Note], Meta(description="what nodes do otherwise than was asked")] = ()
+    absent: Annotated[
+        int, Meta(description="of the acked ones, those of which a cache said that it had nothing")
+    ] = 0
     by: By = By()
-    targets: Sequence[str] = ()  #: the first `TARGETS_SHOWN`
+    targets: Annotated[
+        Sequence[str], Meta(description="the first of them", extra_json_schema={"maxItems": TARGETS_SHOWN})
+    ] = ()
     target_count: int = 0
-    settled_at: float | None = None  #: when it was done, failed or cancelled
+    settled_at: Annotated[float | None, Meta(description="when it was done, failed or cancelled")] = None
     nodes: Sequence[NodeDocument] = ()
 
 

@@ -4,14 +4,18 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.base.clock import SteadyClock
 from engine.store.redis.open import redis_store
-from engine.tasks.records import Batch, Sighting
+from engine.tasks.documents import LayerDocument, StoredDocument
+from engine.tasks.records import Batch, Parked, Sighting
+from engine.tasks.words import Operation
 from release.lab.caches import free_port
 from tests.fakes.node import OK, FakeNode, Request
 from tests.rigs.engine_process import EngineProcess, fake_table
@@ -100,6 +104,32 @@ def test_a_task_of_a_dead_engine_is_not_due_at_once_where_the_clock_is_ahead(
             assert ahead.task(task_id)["state"] == "running"
             held.open()
             assert ahead.wait_for(task_id)["state"] == "done"
+
+
+def test_a_stored_task_is_not_due_at_once_where_the_clock_of_the_leader_is_ahead(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """Versions before stored tasks whose rows wait as running, for the leader to make partial in time."""
+    with FakeNode() as edge, contextlib.closing(redis_store(redis.url, "before", region_count=16)) as store:
+        edge.stop()
+        store.open()
+        now = time.time()
+        for name, due_at in (("due", now - 1), ("later", now + 600)):
+            row = Parked("edge-1", int(Operation.PURGE_URL), f"{URL}{name}", name, "", 0.0)
+            store.commit(Batch(documents={name: running(name, due_at)}, parked=[row]))
+        with engine_at(tmp_path, redis, edge.url, "ahead", 3600) as ahead:
+            ahead.wait_for("due", "partial")
+            assert ahead.task("later")["state"] == "running"
+
+
+def running(name: str, due_at: float) -> bytes:
+    layer = LayerDocument("edge", 1, 0, 0, 1)
+    at = due_at - 60
+    return msgspec.json.encode(
+        StoredDocument(
+            name, "purge", "url", "running", True, "edge", 1, 0, 0, 1, 0, [layer], at, at, due_at, []
+        )
+    )
 
 
 def test_a_redis_whose_clock_is_set_makes_no_living_engine_dead_and_no_dead_one_alive(tmp_path: Path) -> None:

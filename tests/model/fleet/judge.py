@@ -83,4 +83,7 @@ def _count(storm: Storm) -> None:
             again[why or "unexplained"] += 1
             if not why:
                 by = f"{storm.name_of(one.by)}, {storm.name_of(two.by)}"
-                storm.note(f"unexplained: {cache.name} {one.target} by {by}, {two.at - one.at:.3f} s later")
+                storm.note(
+                    f"unexplained: {cache.name} {one.target} by {by}, at {storm.at(one.at):.3f} and "
+                    f"{two.at - one.at:.3f} s later"
+                )

@@ -31,13 +31,17 @@ class Window:
     who: frozenset[str]  #: engines, caches, `REDIS`
     began_at: float
     ended_at: float = field(default=float("inf"))
-    is_gone_at: float | None = None  #: the engine's process: what was sent before and after is of two
+    is_gone_at: float | None = None  #: an engine's process, which began to end when this began
 
-    def explains(self, first_at: float, again_at: float) -> bool:
-        """Tell whether an engine's work changed hands between two moments, or while it was paused."""
-        if self.is_gone_at is not None:
-            return first_at <= self.is_gone_at + _ON_THE_WAY_S and self.is_gone_at <= again_at
-        return self.touches(first_at, again_at, 0.0)
+    def explains(self, first_at: float, again_at: float, *, is_same: bool) -> bool:
+        """Tell whether an engine's work may have changed hands between two moments.
+
+        A process that ends, and others go on before it is gone; the next one of its name (*is_same*) after.
+        """
+        if self.is_gone_at is None:
+            return self.touches(first_at, again_at, 0.0)
+        from_at = self.is_gone_at if is_same else self.began_at
+        return first_at <= self.is_gone_at + _ON_THE_WAY_S and from_at <= again_at
 
     def touches(self, since: float, until: float, late_s: float) -> bool:
         """Tell whether it was between two moments, or over so shortly before."""
@@ -78,10 +82,13 @@ def reason(
         names = {*who}
         return {one.kind for one in near if one.who & names and one.touches(first.at, second.at, late_s)}
 
-    ends = {one.kind for one in near if sender in one.who and one.explains(first.at, second.at)}
+    is_same = again == sender
+    ends = {
+        one.kind for one in near if sender in one.who and one.explains(first.at, second.at, is_same=is_same)
+    }
     for kind, text in _ENDS.items():
         if kind in ends:
-            return f"its engine was {text}, {'and went on' if again == sender else 'another took over'}"
+            return f"its engine was {text}, {'and went on' if is_same else 'another took over'}"
     if found([node], _CACHE_LATE_S):
         return "the cache did not answer"
     if found([sender, again, REDIS], _REDIS_LATE_S):

@@ -116,9 +116,13 @@ class Storm:
         """Return the loop's time."""
         return asyncio.get_running_loop().time()
 
+    def at(self, when: float) -> float:
+        """Return a time of the loop as one of the round."""
+        return when - self._began_at
+
     def note(self, what: object) -> None:
         """Add to the trace."""
-        self.trace.append(f"{self.now() - self._began_at:8.3f}  {what}")
+        self.trace.append(f"{self.at(self.now()):8.3f}  {what}")
 
     def name_of(self, address: str) -> str:
         """Return whose address that is."""

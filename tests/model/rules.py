@@ -265,7 +265,11 @@ class Rules:
                     acts = [act.at for act in cache.acts_since(record.sent_at) if act.covers(url)]
                     since = min(acts) if record.required else record.sent_at
                     if not any(at >= since and got == url for at, got in cache.gets):
-                        self.fail(f"{name} was never asked for {url}, after it was purged, for {record}")
+                        asked = [round(at, 3) for at, got in cache.gets if got == url]
+                        seen = f"purged at {[round(at, 3) for at in acts]}, asked for at {asked}"
+                        self.fail(
+                            f"{name} was never asked for {url}, after it was purged, for {record}: {seen}"
+                        )
 
     def rebounds_s(self) -> float:
         """Return how long the last rebound may take from now on."""

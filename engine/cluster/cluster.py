@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from engine.cluster.claims import QueueClaims
+    from engine.cluster.eviction import EvictionWatch, RowsWatch
     from engine.cluster.fetch_register import FetchRegister
     from engine.cluster.inbox import Inbox
     from engine.cluster.membership import Membership
@@ -52,7 +53,8 @@ class Cluster:
         rounds: its regular work.
         inbox: messages of other engines.
         fetches: prefetches of all engines.
-        replication: looks at the replicas of the store.
+        replication: looks at the replicas of the store; *eviction* whether it evicts.
+        rows: looks for what stored tasks wait for in vain.
         on_alert: told what an operator should know: key, level, message.
         ttl_s: ``store.takeover_s``.
     """
@@ -68,6 +70,8 @@ class Cluster:
         inbox: Inbox,
         fetches: FetchRegister,
         replication: ReplicationWatch,
+        eviction: EvictionWatch,
+        rows: RowsWatch,
         on_alert: Callable[[str, str, str], None],
         ttl_s: float,
     ) -> None:
@@ -79,6 +83,8 @@ class Cluster:
         self._claims = claims
         self._rounds = rounds
         self._replication = replication
+        self._eviction = eviction
+        self._rows = rows
         self._on_alert = on_alert
         self._loop = asyncio.get_running_loop()
         self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
@@ -105,7 +111,8 @@ class Cluster:
             self._sees_fetches = True
             self._fetches.open()
         await self._rounds.first(nodes)
-        for work in (self._live(), self._work(), self.inbox.listen(), self._replication.run()):
+        watches = (self._replication.run(), self._eviction.run(), self._rows.run())
+        for work in (self._live(), self._work(), self.inbox.listen(), *watches):
             self._tasks.append(self._loop.create_task(work))
 
     async def look(self) -> None:
@@ -229,4 +236,5 @@ class Cluster:
         )
         if missing:
             document["missing_regions"] = sorted(missing)
-        return document | self._replication.facts()
+        facts = self._replication.facts()
+        return document | facts | {"warnings": [*facts["warnings"], *self._eviction.warnings]}

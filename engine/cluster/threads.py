@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS: Final = 4  #: one waits for messages, one beats; of prefetches: two write, two read
+_THREADS: Final = 6
+"""One waits for messages, one beats, two look at replicas and rows; of prefetches two write, two read."""
 
 
 class Threads:

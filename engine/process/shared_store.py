@@ -18,6 +18,7 @@ import msgspec
 from engine import _version
 from engine.cluster.claims import QueueClaims
 from engine.cluster.cluster import Cluster
+from engine.cluster.eviction import EvictionWatch, RowsWatch
 from engine.cluster.fetch_register import FetchRegister
 from engine.cluster.inbox import Inbox
 from engine.cluster.kept_elsewhere import KeptElsewhere
@@ -35,6 +36,7 @@ from engine.nodes.register import SENT_WITHIN_S
 from engine.store.redis.checks import dangers
 from engine.store.redis.fetch_log import FetchLog
 from engine.store.redis.members import About, Members
+from engine.store.redis.missing_rows import MissingRows
 from engine.store.redis.open import redis_store
 from engine.tasks import documents
 
@@ -143,6 +145,16 @@ def make_cluster(
         touched=delivery.touched,
         saver=saver,
     )
+    eviction = EvictionWatch(shared.store, threads, core.on_alert)
+    missing = RowsWatch(
+        MissingRows(shared.store),
+        eviction,
+        membership,
+        threads,
+        on_alert=core.on_alert,
+        callbacks=core.callbacks,
+        stats=core.stats,
+    )
     inbox = Inbox(
         members,
         threads,
@@ -161,6 +173,8 @@ def make_cluster(
         inbox=inbox,
         fetches=_fetches(shared, core),
         replication=ReplicationWatch(shared.store.link.replicas, threads, core.on_alert),
+        eviction=eviction,
+        rows=missing,
         on_alert=core.on_alert,
         ttl_s=settings.takeover_s,
     )

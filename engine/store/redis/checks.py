@@ -1,9 +1,9 @@
-"""Whether this Redis can lose what it said it has, seen at the start."""
+"""Whether this Redis can lose what it said it has, seen at the start; and whether it evicts, at any time."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from engine.config.checks import store_warnings
 from engine.errors import StoreError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from engine.config.tables import StoreConfig
     from engine.store.redis.link import Link
 
+_KEEPS: Final = "noeviction"
+
 
 def dangers(link: Link, store: StoreConfig) -> list[str]:
     """Return what an operator should know, a sentence or two each.
@@ -25,18 +27,11 @@ def dangers(link: Link, store: StoreConfig) -> list[str]:
     warnings: dict[str, None] = {}
     if not store.wait_replicas:
         warnings.update(dict.fromkeys(_unsynced(link)))
-    for reply in link.on_each_master("INFO", "everything"):
-        facts = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
+    for facts in _infos(link):
         if facts.get("aof_enabled") == "0":
             warnings[
                 "Redis keeps no append-only file (appendonly no): when it ends, every task since its last "
                 "snapshot is lost, also those answered 202. Set appendonly yes"
-            ] = None
-        policy = facts.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            warnings[
-                f"Redis may evict keys (maxmemory-policy {policy}): with its memory full it drops tasks and "
-                "delay queues, silently. Set maxmemory-policy noeviction; tasks are then answered 503"
             ] = None
     warnings.update(dict.fromkeys(store_warnings(store)))
     with contextlib.suppress(StoreError):  # the cluster's part of the engine looks again and again
@@ -47,6 +42,32 @@ def dangers(link: Link, store: StoreConfig) -> list[str]:
             "(cluster-require-full-coverage yes): set it to no, and the regions on other masters go on"
         ] = None
     return list(warnings)
+
+
+class Eviction(NamedTuple):
+    """Whether masters may evict keys, and how many each has evicted since its start."""
+
+    policies: list[str]  #: those that evict
+    counts: dict[str, int]  #: by the server's run id
+
+
+def eviction(link: Link) -> Eviction:
+    """Ask the masters that are there; the policy may be changed at any time, or by a failover.
+
+    Raises:
+        StoreError: none is.
+    """
+    policies: set[str] = set()
+    counts: dict[str, int] = {}
+    for facts in _infos(link):
+        policies.add(facts.get("maxmemory_policy", _KEEPS))
+        counts[facts.get("run_id", "")] = int(facts.get("evicted_keys", 0))
+    return Eviction(sorted(policies - {_KEEPS}), counts)
+
+
+def _infos(link: Link) -> Iterator[dict[str, str]]:
+    for reply in link.on_each_master("INFO"):
+        yield dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
 
 
 def _unsynced(link: Link) -> Iterator[str]:

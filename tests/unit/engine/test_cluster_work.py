@@ -43,6 +43,7 @@ class World:
         dispatch: Any = SimpleNamespace(cancel=lambda task: self.note(f"cancel {task.id}"))
         fetches: Any = SimpleNamespace(open=lambda: self.note("see fetches"), close=self.close_fetches)
         replication: Any = SimpleNamespace(run=self.see_no_replicas)
+        eviction: Any = SimpleNamespace(run=self.see_no_replicas, warnings=["Redis may evict"])
         self.cluster = Cluster(
             world,
             world,
@@ -60,6 +61,8 @@ class World:
             ),
             fetches=fetches,
             replication=replication,
+            eviction=eviction,
+            rows=eviction,
             inbox=Inbox(
                 world, world, world, dispatch=dispatch, regions=self.regions, queues=queues, timeout_s=1
             ),

@@ -129,7 +129,8 @@ def one(
             figures.violations += len(found)
             figures.steps += sum(map(len, (*table.engine_tracks, table.redis_track, table.cache_track)))
             if found and not broken:
-                for what in found[:_SHOWN]:
+                (folder / "broken").write_text("\n".join(found))
+                for what in sorted(found, key=lambda what: "was never" not in what)[:_SHOWN]:
                     print(f"seed {number}: {what}\n")
                 print(f"{servers.try_to_tell()}\nthe logs are kept: {_kept(folder, number)}", flush=True)
             elif figures.again["unexplained"]:

@@ -92,7 +92,11 @@ class Servers:
         masters = [one for one in facts if one["role"] == "master"]
         count = 1 if isinstance(group, SentinelGroup) else 3
         in_step = all(one["role"] == "master" or one["master_link_status"] == "up" for one in facts)
-        replicas = sum(int(one["connected_slaves"]) for one in masters)
+        replicas = sum(
+            one[f"slave{number}"]["state"] == "online"  # until then nothing is streamed to it
+            for one in masters
+            for number in range(int(one["connected_slaves"]))
+        )
         if len(masters) != count or not in_step or replicas != len(facts) - count:
             return False
         if isinstance(group, RedisCluster):
@@ -202,9 +206,16 @@ class Servers:
         move = _Move(slot, to, other)
         group.begin_move(slot, to)
         group.move_keys(slot, to, limit=5)
+        self._wait_for_replica(to)
         yield move
         group.move_keys(slot, move.to)
         group.finish_move(slot, move.to)
+        self._wait_for_replica(move.to)
+
+    @staticmethod
+    def _wait_for_replica(master: RedisServer) -> None:
+        """MIGRATE does not: a failover now would lose what has gone over."""
+        assert master.ask("WAIT", 1, 20_000) == 1, f"{master.name} has no replica in step"
 
     def _cut_off_who_gets_a_slot(self, event: Event) -> None:
         """Its replica takes its place, is told of the move, which it does not know of, and gets the rest."""

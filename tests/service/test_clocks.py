@@ -13,7 +13,6 @@ import pytest
 
 from engine.base.clock import SteadyClock
 from engine.store.redis.open import redis_store
-from engine.tasks.documents import LayerDocument, StoredDocument
 from engine.tasks.records import Batch, Parked, Sighting
 from engine.tasks.words import Operation
 from release.lab.caches import free_port
@@ -123,13 +122,26 @@ def test_a_stored_task_is_not_due_at_once_where_the_clock_of_the_leader_is_ahead
 
 
 def running(name: str, due_at: float) -> bytes:
-    layer = LayerDocument("edge", 1, 0, 0, 1)
-    at = due_at - 60
-    return msgspec.json.encode(
-        StoredDocument(
-            name, "purge", "url", "running", True, "edge", 1, 0, 0, 1, 0, [layer], at, at, due_at, []
-        )
-    )
+    """Return the document of a task with one row, as a version before stored it."""
+    layer = {"name": "edge", "total": 1, "counter": 0, "failed": 0, "delayed": 1}
+    document = {
+        "task_id": name,
+        "action": "purge",
+        "kind": "url",
+        "state": "running",
+        "active": True,
+        "working_layer": "edge",
+        "total": 1,
+        "counter": 0,
+        "failed": 0,
+        "delayed": 1,
+        "layers": [layer],
+        "created_at": due_at - 60,
+        "updated_at": due_at - 60,
+        "due_at": due_at,
+        "errors": [],
+    }
+    return msgspec.json.encode(document)
 
 
 def test_a_redis_whose_clock_is_set_makes_no_living_engine_dead_and_no_dead_one_alive(tmp_path: Path) -> None:

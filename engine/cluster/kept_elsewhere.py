@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from engine.nodes.node import Node
 
 _STALE_S: Final = 2.0  #: what others say of themselves is no older
+_SHARED_S: Final = 0.2  #: nodes that wait ask as often, and share a beat
 
 
 @dataclass
@@ -42,7 +43,17 @@ class KeptElsewhere:
         Raises:
             StoreError: they cannot be asked.
         """
-        await self._membership.beat()
+        asked_at = self._loop.time()
+        await self._membership.beat(asked_at - _SHARED_S)
+        if self._has_for(node):
+            return True
+        await self._membership.beat(asked_at)  # as of now, before it is said that there are none
+        if self._has_for(node):
+            return True
+        self._returns.pop(node.name)
+        return False
+
+    def _has_for(self, node: Node) -> bool:
         back = self._returns.get(node.name)
         if back is None or back.since != node.health.since:
             back = _Return(node.health.since, self._loop.time() + _STALE_S)
@@ -54,5 +65,4 @@ class KeptElsewhere:
             oldest = about.keeps.get(node.name)
             if oldest is not None and oldest <= back.counts.get(consumer, 0):
                 return True
-        self._returns.pop(node.name)
         return False

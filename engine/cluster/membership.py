@@ -87,14 +87,19 @@ class Membership:
         self._steady_since = self._loop.time()
         await self.beat()
 
-    async def beat(self) -> None:
+    async def beat(self, since: float | None = None) -> None:
         """Say that this engine lives, and learn who else does.
+
+        Args:
+            since: a beat that began at this time of the loop or later, and is over, will do.
 
         Raises:
             StoreError: the store cannot be read or written.
         """
         async with self._beating:  # or numbers of beats would come in another order than they were given
             began = self._loop.time()
+            if since is not None and self._seen_at >= since:
+                return
             self.is_news.clear()
             view = await self._tell()
             if 0 < view.own_beats < self._told_beats:

@@ -48,6 +48,9 @@ class Watch:
             pending = await self._threads.call(self._members.pending)
             await self._membership.beat()  # after that: who has entries had joined before
             self._pending = pending
+            leader = self._membership.view.leader
+            if leader and self._membership.is_nobody(leader):  # whose lock may last: clocks can be set back
+                await self._threads.call(self._members.depose, leader)
             await self._take_share()
             for member in self._membership.view.members:
                 if self._membership.is_gone(member) and not self._pending.get(member.consumer):

@@ -229,11 +229,15 @@ class Members:
             [
                 ("HDEL", self._keys.cluster("engines"), consumer),
                 ("DEL", self._keys.cluster(f"inbox:{consumer}")),
-                DEPOSE.call([self._keys.cluster("leader")], [consumer]),
             ],
             is_write=True,
         )
+        self.depose(consumer)
         return True
+
+    def depose(self, consumer: str) -> None:
+        """End the lead of a consumer that has gone."""
+        self._link.one(*DEPOSE.call([self._keys.cluster("leader")], [consumer]), is_write=True)
 
     # Messages
 

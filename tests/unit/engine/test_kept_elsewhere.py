@@ -18,14 +18,19 @@ class Others:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
+        self.seen_at = 0.0
+        self.beats = 0
         monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
         self.about = {"other": About()}
         self.node: Any = SimpleNamespace(name="e1", health=SimpleNamespace(since=1.0))
         membership: Any = self
         self.elsewhere = KeptElsewhere(membership)
 
-    async def beat(self) -> None:
-        pass
+    async def beat(self, since: float) -> None:
+        """See `Membership.beat`."""
+        if self.seen_at < since:
+            self.seen_at = self.now
+            self.beats += 1
 
     def said(self) -> dict[str, About]:
         return self.about
@@ -66,3 +71,20 @@ async def test_all_engines_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     others = Others(monkeypatch)
     others.about["third"] = About(kept_count=1, keeps={"e1": 1})
     assert await others.keep(0)
+
+
+async def test_nodes_that_wait_share_a_beat_and_none_is_ready_without_one_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = Others(monkeypatch)
+    nodes: list[Any] = [SimpleNamespace(name=f"e{n}", health=SimpleNamespace(since=1.0)) for n in range(30)]
+    others.about["other"] = About(kept_count=1, keeps={node.name: 1 for node in nodes})
+    for node in nodes:
+        others.now += 0.005
+        assert await others.elsewhere.has_for(node)
+    assert others.beats == 1
+    others.about["other"] = About(kept_count=1)
+    for node in nodes:
+        others.now += 0.005
+        assert not await others.elsewhere.has_for(node)
+    assert others.beats == 31

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from engine.cluster.watch import Watch
 from engine.store.redis.members import About, Member, View
 
@@ -23,6 +25,7 @@ class World:
         self._workers = workers
         self.taken: list[tuple[str, int]] = []
         self.buried: list[str] = []
+        self.deposed: list[str] = []
         world: Any = self
         self.watch = Watch(world, world, world, world)
 
@@ -50,6 +53,9 @@ class World:
 
     def bury(self, consumer: str) -> None:
         self.buried.append(consumer)
+
+    def depose(self, consumer: str) -> None:
+        self.deposed.append(consumer)
 
 
 async def test_those_that_live_share_the_regions_of_a_dead_one() -> None:
@@ -85,3 +91,14 @@ async def test_an_engine_that_drains_takes_nothing_over() -> None:
     world.is_draining = True
     await world.watch.look()
     assert (world.taken, world.buried) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("leader", "deposed"), [("dead", ["dead"]), ("unknown", ["unknown"]), ("me", []), ("", [])]
+)
+async def test_a_leader_that_has_gone_leads_no_more_whatever_it_left(leader: str, deposed: list[str]) -> None:
+    """Its lock lasts for as long as the clock of Redis was set back by."""
+    world = World("dead", pending={"dead": {0: 1}}, workers=["me"])
+    world.view.leader = leader
+    await world.watch.look()
+    assert world.deposed == deposed

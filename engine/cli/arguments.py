@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,6 +217,12 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
     option(
         "--due", type=_seconds, metavar="S", help="seconds after which what is undelivered counts as partial"
     )
+    option(
+        "--at",
+        type=_moment,
+        metavar="TIME",
+        help="begin then: UNIX seconds, or 2026-11-30T04:00 (local time; with Z or +01:00 another)",
+    )
     option("--callback", metavar="URL", help="is told when the task is settled")
 
 
@@ -231,6 +238,18 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _moment(text: str) -> float:
+    """Return UNIX seconds."""
+    if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
+        return float(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: takes UNIX seconds, or 2026-11-30T04:00, with Z or +01:00 for another zone"
+        ) from None
 
 
 def _rebound(text: str) -> float:

@@ -30,7 +30,7 @@ WIDE_COLUMNS = frozenset(
 LAST_ERROR_COLUMNS = ("name", "last_error_at", "last_error")
 TASK_COLUMNS = (
     *("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at"),
-    *("cancelled", "absent"),  # behind what was there before: scripts count columns
+    *("cancelled", "absent", "start_at"),  # behind what was there before: scripts count columns
 )
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")

@@ -104,6 +104,7 @@ def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document
         "due_s": args.due,
         "on_incapable": args.on_incapable,
         "rebound_s": args.rebound,
+        "start_at": args.at,
         "literal": args.literal,
     }
     given = {key: value for key, value in options.items() if value or isinstance(value, float)}

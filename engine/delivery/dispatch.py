@@ -24,6 +24,7 @@ from engine.delivery.inbox import Inbox
 from engine.delivery.parking import behind_parents
 from engine.delivery.rebound import Rebound
 from engine.delivery.retries import Retries
+from engine.delivery.schedule import Schedule
 from engine.tasks import documents
 from engine.tasks.task import ERRORS_MAX, Share, Task
 from engine.tasks.words import (
@@ -44,10 +45,12 @@ if TYPE_CHECKING:
     from engine.base.timer import Timer
     from engine.delivery.absent import PlanNodes
     from engine.delivery.endings import Endings
+    from engine.delivery.load import Load
     from engine.delivery.parking import Parking
     from engine.delivery.touched import Touched
     from engine.nodes.queue import Item
     from engine.observe.counters import Stats
+    from engine.saver.pool import SaverPool
     from engine.tasks.records import JournalKey
     from engine.tasks.task import NodeRef
 
@@ -63,6 +66,8 @@ class Dispatch:
         timer: fires retries.
         plan_nodes: finds the nodes of plans that a store kept.
         touched: told of tasks that made progress; None: no other engine has the store.
+        load: counts live subtasks.
+        savers: write that tasks begin.
     """
 
     def __init__(
@@ -76,8 +81,11 @@ class Dispatch:
         parking: Parking,
         plan_nodes: PlanNodes,
         touched: Touched | None,
+        load: Load,
+        savers: SaverPool,
     ) -> None:
         self.inbox = Inbox(loop, self._expand)  #: tasks that are stored and not yet expanded
+        self.schedule = Schedule(loop, load, savers, is_shared=touched is not None, begin=self._begin)
         self._nodes = nodes
         self._plan_nodes = plan_nodes
         self._stats = stats
@@ -102,8 +110,15 @@ class Dispatch:
             left_s: until it is due, for one of an earlier process, as far as the wall clock can tell;
                 one that has just come has all of its ``due_s``, whatever happens to that clock.
         """
-        wait_s = task.due_s if left_s is None else max(0.0, min(task.due_s, left_s))
-        self._endings.watch(task, journal_key, wait_s)
+        self._endings.journal_rows.enter(task, journal_key)
+        if task.is_scheduled:
+            self.schedule.add(task)
+        else:
+            self._begin(task, task.due_s if left_s is None else left_s)
+
+    def _begin(self, task: Task, left_s: float) -> None:
+        """Have a task expanded, which is due in *left_s*."""
+        self._endings.watch(task, max(0.0, min(task.due_s, left_s)))
         task.body = b""
         self.inbox.put(task)
 
@@ -153,6 +168,7 @@ class Dispatch:
 
     def stop(self) -> None:
         """Expand nothing more; what is not expanded is in the store."""
+        self.schedule.stop()
         self.inbox.stop()
 
     # Answers
@@ -317,6 +333,8 @@ class Dispatch:
 
     def cancel(self, task: Task) -> int:
         """Cancel what has no answer: it is not sent again. Returns how many subtasks that was."""
+        if task.is_scheduled:
+            self.schedule.take_out(task)
         if not task.shares and task.state not in FINAL_STATES:
             acked = sum(map(len, self._lay_out(task).values()))
             if acked:
@@ -325,6 +343,7 @@ class Dispatch:
 
     def lost(self, task_id: str) -> None:
         """Leave a task to the engine that took it over, because this one was thought to be dead."""
+        self.schedule.lost(task_id)
         task = self._endings.lost(task_id)
         if task is not None:
             self.cancel(task)

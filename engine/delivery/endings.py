@@ -78,9 +78,8 @@ class Endings:
 
     # While it is at work
 
-    def watch(self, task: Task, journal_key: JournalKey, wait_s: float) -> None:
-        """Take note of a task that begins: the journal row that holds it, and when it is due."""
-        self.journal_rows.enter(task, journal_key)
+    def watch(self, task: Task, wait_s: float) -> None:
+        """Take note of a task that begins: when it is due."""
         self._dues.add(task.id, wait_s, lambda: self.due(task))
 
     def due(self, task: Task) -> None:
@@ -287,6 +286,8 @@ class Endings:
             return
         self._parking.written(task)
         self._remove(task)
+        if task.start_at:
+            self._savers.of(task.id).forget_begun(task.id)
         last_of = self.journal_rows.leave(task)
         if last_of is not None:
             self._savers.of(task.id).settle_journal(last_of)

@@ -118,7 +118,7 @@ def build_delivery(
         host_rows=host_rows,
         kept=kept,
         sweep=_make_sweep(around, queues, late, redelivery, ttl_s),
-        dispatch=_make_dispatch(around, endings, parking, gone, touched),
+        dispatch=_make_dispatch(around, endings, parking, gone, touched, load=load),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,
         pauses=Pauses(nodes, savers, reader, around.on_alert),
@@ -170,7 +170,13 @@ def _make_sweep(
 
 
 def _make_dispatch(
-    around: Surroundings, endings: Endings, parking: Parking, gone: GoneNodes, touched: Touched | None
+    around: Surroundings,
+    endings: Endings,
+    parking: Parking,
+    gone: GoneNodes,
+    touched: Touched | None,
+    *,
+    load: Load,
 ) -> Dispatch:
     return Dispatch(
         asyncio.get_running_loop(),
@@ -181,6 +187,8 @@ def _make_dispatch(
         parking=parking,
         plan_nodes=PlanNodes(around.nodes, gone.why),
         touched=touched,
+        load=load,
+        savers=around.savers,
     )
 
 

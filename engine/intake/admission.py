@@ -172,8 +172,10 @@ class Admission:
 
     def _admit(self, task: Task) -> None:
         """Take a task that is in no memory yet, unless it would only add rows to full queues."""
-        if self._full.names:
+        if self._full.names or task.is_scheduled:
             try:
+                if task.is_scheduled:
+                    self._dispatch.schedule.check(task)
                 self._full.check(task)
             except BacklogFullError as exc:
                 self._turn_away(task, exc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from functools import partial
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -15,6 +16,7 @@ from engine.errors import RequestError
 
 TARGETS_MAX: Final = 10_000
 DUE_MAX_S: Final = 7 * 86400
+START_MAX_S: Final = 30 * 86400  #: a task may be handed in so long before it begins
 _NAME_SHOWN: Final = 64
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBLEM = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)  # of msgspec: what, and its JSON path
@@ -101,6 +103,15 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
             "`engine.rebound_s`, 0",
         ),
     ] = msgspec.UNSET  #: as above
+    start_at: Annotated[
+        float | msgspec.UnsetType | None,
+        _said(
+            'UNIX seconds at which the task is planned and sent, see "Purges for later" in '
+            f"docs/operations.md; at most {START_MAX_S // 86400} days ahead, and a time that is over means "
+            "at once",
+            "at once",
+        ),
+    ] = msgspec.UNSET  #: as above
     literal: Annotated[
         bool | msgspec.UnsetType,
         _said(
@@ -181,6 +192,9 @@ def check_fields(asked: TaskBody) -> None:
         raise RequestError(422, f"due_s: takes seconds, more than 0 and at most {DUE_MAX_S}", field="due_s")
     if isinstance(asked.rebound_s, float):
         _check_rebound(asked, asked.rebound_s)
+    if isinstance(asked.start_at, float) and asked.start_at > time.time() + START_MAX_S:
+        detail = f"start_at: takes UNIX seconds, at most {START_MAX_S // 86400} days ahead"
+        raise RequestError(422, detail, field="start_at")
     if asked.literal is True and asked.kind != "url":
         raise RequestError(422, "literal: only a URL can be meant literally; leave it out", field="literal")
     if asked.action == "prefetch":
@@ -208,9 +222,10 @@ def journal_body(asked: TaskBody, body: bytes) -> bytes:
 
     That version fails a task for good whose body it cannot read: after a rollback, and beside this one.
     """
-    if asked.rebound_s is msgspec.UNSET and asked.literal is msgspec.UNSET:
+    unset = msgspec.UNSET
+    if asked.rebound_s is unset and asked.literal is unset and asked.start_at is unset:
         return body
-    return _encode(msgspec.structs.replace(asked, rebound_s=msgspec.UNSET, literal=msgspec.UNSET))
+    return _encode(msgspec.structs.replace(asked, rebound_s=unset, literal=unset, start_at=unset))
 
 
 def digest_of(asked: TaskBody) -> bytes:

@@ -128,9 +128,34 @@ class Validator:
             )
         )
         task.due_s = record.due_s
-        task.due_at = record.created_at + record.due_s
+        if record.start_at:
+            task.start_at, task.is_scheduled = abs(record.start_at), record.start_at > 0
+        task.due_at = (task.start_at or record.created_at) + record.due_s
         task.digest, task.token, task.by = record.digest, record.token, record.by
         return task
+
+    def plan_again(self, task: Task) -> None:
+        """Plan a task by what is configured now: it was accepted for later, and begins.
+
+        One that is not allowed any more keeps the plan that it was accepted for: what waits for a node that
+        has gone waits as ever.
+        """
+        with contextlib.suppress(RequestError):
+            plan = self._plan(decode(task.body))
+            task.plan = plan
+            task.total = subtask_count(plan, len(task.targets), task.action, prefetch=task.prefetch)
+
+    def _plan(self, asked: TaskBody) -> Plan:
+        on_incapable = asked.on_incapable
+        return self._topology.plan(
+            asked.layers,
+            asked.nodes,
+            action=asked.action,
+            kind=asked.kind,
+            soft=asked.soft,
+            host_pattern=have_host_pattern(asked),
+            skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
+        )
 
     def _new_id(self, now: float) -> str:
         """Ids sort by time; the salt keeps two processes apart."""
@@ -152,16 +177,7 @@ class Validator:
     ) -> Task | Draft:
         check_fields(asked)
         if plan is None:
-            on_incapable = asked.on_incapable
-            plan = self._topology.plan(
-                asked.layers,
-                asked.nodes,
-                action=asked.action,
-                kind=asked.kind,
-                soft=asked.soft,
-                host_pattern=have_host_pattern(asked),
-                skip=self._skips_incapable if on_incapable is msgspec.UNSET else on_incapable == "skip",
-            )
+            plan = self._plan(asked)
         targets = in_stored_form(asked, allows_host)
         if targets is not None:
             return self._task(asked, body, plan, targets, task_id=task_id, created_at=created_at)
@@ -193,6 +209,9 @@ class Validator:
             created_at=created_at,
         )
         task.plan = plan
+        if isinstance(asked.start_at, float) and asked.start_at > created_at:
+            task.start_at, task.is_scheduled = asked.start_at, True
+            task.due_at = task.start_at + task.due_s
         if asked.action == "purge" and asked.kind == "url":
             if isinstance(asked.rebound_s, float):
                 task.rebound_s = task.rebound_asked_s = asked.rebound_s

@@ -99,6 +99,11 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     readiness = Readiness(core.savers)
     validator = _validator(core)
     delivery = _delivery(core)
+    schedule = delivery.dispatch.schedule
+    schedule.plan_again = validator.plan_again
+    schedule.subtasks_max = config.engine.live_subtasks_max
+    if core.is_shared:
+        schedule.now = core.clock.now
     replayed = asyncio.Event()
     if core.task_peers is not None:
         core.task_peers.on_successor = delivery.redelivery.hold

@@ -81,7 +81,10 @@ class ReplayRows:
                 self._endings.drop(task)  # it had been taken from here, and comes back
             elif task is not None:
                 continue  # a client handed it in again, and its own row is there too
-            left_s = record.due_s + (record.created_at - time.time() if age_s is None else -age_s)
+            if record.start_at:
+                left_s = record.due_s + abs(record.start_at) - time.time()
+            else:
+                left_s = record.due_s + (record.created_at - time.time() if age_s is None else -age_s)
             plan = (plans or {}).get(record.plan, b"")
             self._replay(record, key, (progress or {}).get(record.id), plan, left_s=left_s)
             if record.id in cancelled:

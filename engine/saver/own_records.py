@@ -8,6 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from engine.tasks.records import Begun
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,16 @@ class OwnRecords(ABC):
     def cancel_stored(self, task_id: str, at: float) -> None:
         """Cancel the rest of a task that is not in memory, with its delay-queue rows and its callback."""
         self._own_work().batch.cancelled[task_id] = at
+
+    def begin(self, begun: Begun, then: Callable[[], None]) -> None:
+        """Write that a task which was accepted for later begins; *then* it may be sent."""
+        own = self._own_work()
+        own.batch.begun.append(begun)
+        own.then.append((then, frozenset()))
+
+    def forget_begun(self, task_id: str) -> None:
+        """Drop that a task has begun: its document is stored."""
+        self._own_work().batch.begun.append(Begun(task_id, 0.0, b"", b""))
 
     # Delay queues
 

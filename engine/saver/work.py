@@ -29,6 +29,7 @@ _LISTS: Final = (
     "noted",
     "sightings",
     "pauses",
+    "begun",
     "joined",
     "parted",
 )
@@ -87,6 +88,7 @@ class Work:
                     key,
                     task.rebound_asked_s,
                     task.by,
+                    task.start_at or 0,
                 )
             )
         self.batch.accepted = accepted
@@ -151,6 +153,7 @@ class Work:
                     left.noted,
                     left.sightings,
                     left.pauses,
+                    left.begun,
                     left.joined,
                     left.parted,
                 ),

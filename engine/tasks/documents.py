@@ -66,6 +66,7 @@ class TaskDocument(msgspec.Struct):
     target_count: int = 0
     settled_at: Annotated[float | None, Meta(description="when it was done, failed or cancelled")] = None
     nodes: Sequence[NodeDocument] = ()
+    start_at: Annotated[float | None, Meta(description="when it begins; null: at once")] = None
 
 
 class StoredDocument(TaskDocument, omit_defaults=True):
@@ -141,6 +142,8 @@ def _filled(make: type[_D], task: Task) -> _D:
     plan = task.plan
     if plan is not None and plan.has_remarks:
         filled.skipped, filled.notes = plan.skipped, plan.notes
+    if task.start_at:
+        filled.start_at = task.start_at
     return filled
 
 

@@ -48,6 +48,7 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     plan: bytes = b""  #: key of the plan it was accepted for; empty: by a version that kept none
     rebound_s: float = -1.0  #: as its client asked, see `journal_body`; negative: the body says, or nobody
     by: By = By()
+    start_at: float = 0  #: it is planned and sent then, UNIX time; negative: it has begun, for its *plan*
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -124,6 +125,25 @@ class Pause(msgspec.Struct, array_like=True, frozen=True, gc=False):
     is_paused: bool = True
 
 
+class Begun(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """That a task which was accepted for later has begun, and for which plan; or that this may go."""
+
+    task_id: str
+    accepted_at: float  #: as `Accepted.created_at`: an id may be used again
+    plan: bytes  #: its key
+    text: bytes  #: of the plan; empty: the task is over
+
+
+def begun(records: list[Accepted], known: dict[str, tuple[float, bytes]]) -> list[Accepted]:
+    """Return *records* with those that have begun marked as such; id → accepted at, and key of the plan."""
+    return [
+        msgspec.structs.replace(record, plan=known[record.id][1], start_at=-record.start_at)
+        if record.start_at > 0 and known.get(record.id, (0.0, b""))[0] == record.created_at
+        else record
+        for record in records
+    ]
+
+
 class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What became of a row of a delay queue: the row goes, and its task is told, in one step."""
 
@@ -186,6 +206,7 @@ class Batch(msgspec.Struct):
     pauses: list[Pause] = []  #: the last of a node is what it is
     joined: list[Joined] = []  #: those of tasks with a document; others stay rows
     parted: list[ParkedRow] = []  #: host-wide rows that become what they stand for again
+    begun: list[Begun] = []
     is_probe: bool = False  #: nothing to write but a sign that writing works
 
     @property
@@ -205,6 +226,7 @@ class Batch(msgspec.Struct):
             or self.noted
             or self.sightings
             or self.pauses
+            or self.begun
             or self.joined
             or self.parted
             or self.is_probe

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
 _CANCELLED: Final = State.CANCELLED
-_WHY_WAITING: Final = ("unreachable:", "sick:", "unproven:", "gone:", "incapable:")
+_WHY_WAITING: Final = ("unreachable:", "sick:", "unproven:", "gone:", "incapable:", "paused by ")
 """How the reasons begin for which a whole node waits."""
 _ADDED: Final = ("skipped", "notes", "targets", "nodes")  # lists that versions before did not store
 _PRIVATE: Final = frozenset({"digest", "callback", "token", "progress"})
@@ -144,6 +144,7 @@ def public(stored: dict[str, Any]) -> dict[str, Any]:
         shown.setdefault(key, 0)
     by = {"token": stored.get("token", ""), "address": "", "door": ""}
     shown["by"] = by | shown.get("by", {})
+    shown.setdefault("start_at", None)
     shown.setdefault("settled_at", shown.get("updated_at") if shown["state"] in FINAL_STATES else None)
     if shown["state"] == _CANCELLED:
         counted = sum(shown.get(key, 0) for key in ("counter", "failed", "delayed"))

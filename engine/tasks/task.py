@@ -165,6 +165,8 @@ class Task:
         rebound_s: seconds until its purges are sent once more; 0: they are not.
         rebound_asked_s: what its client asked for; negative: nothing.
         rebound: those purges, until they are over.
+        start_at: when it begins, UNIX time; 0: as soon as it is stored.
+        is_scheduled: it waits for that; nothing of it has been sent.
         is_due: its due time has passed.
         settled_at: when it was done, failed or cancelled; None before.
         reported: the last state its callback was sent for.
@@ -191,6 +193,7 @@ class Task:
         "is_due",
         "is_handed",
         "is_lost",
+        "is_scheduled",
         "journal_key",
         "kind",
         "live",
@@ -206,6 +209,7 @@ class Task:
         "settled_at",
         "shares",
         "soft",
+        "start_at",
         "state",
         "targets",
         "token",
@@ -256,6 +260,8 @@ class Task:
         self.token = ""
         self.by = NOBODY
         self.settled_at: float | None = None
+        self.start_at = 0.0
+        self.is_scheduled = False
         self.is_due = False
         self.reported: State | None = None
         self.version = 0

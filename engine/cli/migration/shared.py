@@ -11,7 +11,6 @@ import msgspec
 
 from engine.cli.migration.side import PAGE, parked
 from engine.errors import StoreError
-from engine.store.redis.records import read_entry
 from engine.tasks.records import rows_of
 
 if TYPE_CHECKING:
@@ -76,8 +75,7 @@ class SharedSide:
     def _entries(self, region: int) -> Iterator[Any]:
         stream, low = self.store.keys.streams[region], "-"
         while reply := self.store.link.one("XRANGE", stream, low, "+", "COUNT", PAGE):
-            for entry in reply:
-                yield read_entry(region, *entry)
+            yield from self.store.read_entries(region, [[entry] for entry in reply])
             low = f"({reply[-1][0].decode()}"
 
     def unfinished(self) -> Iterator[list[Accepted]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import Batch, Committed
 
 RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
-_PLAN_MS: Final = 90 * 86400 * 1000
+PLAN_MS: Final = 90 * 86400 * 1000
 """A plan is kept so long after its last use: tasks that name it wait for an engine, no longer than that."""
 
 
@@ -67,7 +67,7 @@ class Accepting:
         tag = self._keys.tags[region]
         records = [accepted[place] for place in places]
         plans = list(dict.fromkeys(record.plan for record in records if record.plan in self._batch.plans))
-        flat: list[Any] = [GROUP, self._consumer, len(plans), _PLAN_MS]
+        flat: list[Any] = [GROUP, self._consumer, len(plans), PLAN_MS]
         flat += [self._batch.plans[key] if with_plans else b"" for key in plans]
         for record in records:
             flat += (
@@ -116,7 +116,7 @@ class Accepting:
         """Save those whose keys are on two servers."""
         if self._between:
             link, keys = self._stored.link, self._keys
-            work = Stepwise(link, keys, self._consumer, self._batch, self._done, plan_ms=_PLAN_MS)
+            work = Stepwise(link, keys, self._consumer, self._batch, self._done, plan_ms=PLAN_MS)
             work.accept(self._between)
 
     def show_known(self) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.errors import StoreError
-from engine.store.redis.accepting import RECORDS_MAX, Accepting
+from engine.store.redis.accepting import PLAN_MS, RECORDS_MAX, Accepting
 from engine.store.redis.keys import GROUP, has_no_group
 from engine.store.redis.records import encode_callback, facts_of, journal_key, split_key
 from engine.store.redis.rows import Row, rows_behind
 from engine.store.redis.scripts import ACK, CALLBACK, HAND_OVER, PROGRESS, SEE, SETTLE
-from engine.tasks.records import Batch, Callback
+from engine.tasks.records import Batch, Begun, Callback
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class RedisCommit:
             [callback for callback in batch.callbacks if callbacks.get(callback.task_id) is not callback]
         )
         self._see()
+        self._begin()
         self._pause()
         self._ack([*batch.settled_journal, *batch.callbacks_over])
         if batch.is_probe:
@@ -266,6 +267,22 @@ class RedisCommit:
             unwritten.sightings += sightings
 
         self._add(SEE.call([self._keys.cluster("seen")], flat), _nothing, keep=keep)
+
+    def _begin(self) -> None:
+        for begun in self._batch.begun:
+            region = self._keys.region(begun.task_id)
+            key = self._keys.begun(region, begun.task_id)
+
+            def keep(unwritten: Batch, begun: Begun = begun) -> None:
+                unwritten.begun.append(begun)
+
+            if not begun.text:
+                self._add(("DEL", key), _nothing, keep=keep)
+                continue
+            plan = ("SET", self._keys.plan(region, begun.plan), begun.text, "PX", PLAN_MS)
+            self._add(plan, _nothing)
+            mark = msgspec.msgpack.encode((begun.accepted_at, begun.plan))
+            self._add(("SET", key, mark, "PX", PLAN_MS), _nothing, keep=keep)
 
     def _pause(self) -> None:
         pauses = self._batch.pauses

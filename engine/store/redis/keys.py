@@ -21,6 +21,7 @@ A region's keys:
 - ``underway``   stream, prefetches that engines begin and end, by host: in the first regions; its entries
                  stay for the time in ``underway:kept``; ``underway:looked`` is written by looks
 - ``plan:KEY``   string, a plan that tasks were accepted for; kept for months after its last use
+- ``begun:ID``   of a task that was accepted for later and has begun: when it was accepted, and its plan's key
 - ``clock``      the time that was given to a row last; see `scripts`
 - ``fence``      the highest number of a leader that changed something here
 """
@@ -60,6 +61,10 @@ class Keys:
     def plan(self, region: int, key: bytes) -> str:
         """Return the key of a plan that tasks of a region were accepted for."""
         return f"{self.tags[region]}plan:{key.hex()}"
+
+    def begun(self, region: int, task_id: str) -> str:
+        """Return the key that says that a task which was accepted for later has begun."""
+        return f"{self.tags[region]}begun:{task_id}"
 
     def underway(self, region: int) -> str:
         """Return the key of the log of prefetches in a region."""

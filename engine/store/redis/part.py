@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from loguru import logger
 
 from engine.errors import StoreError
 from engine.store.redis.records import read_entry
+from engine.tasks.records import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,8 +60,20 @@ class RedisPart:
         for reply in replies:
             if reply:
                 try:
-                    yield read_entry(region, *reply[0])
+                    yield self._with_begun(region, read_entry(region, *reply[0]))
                 except StoreError as exc:
                     if str(exc) not in self._told:
                         self._told.add(str(exc))
                         logger.error("{}; it stays where it is, its tasks are not worked", exc)
+
+    def _with_begun(self, region: int, entry: Entry) -> Entry:
+        later = [record.id for record in entry.accepted if record.start_at > 0]
+        if not later:
+            return entry
+        marks = self.link.all([("GET", self.keys.begun(region, task_id)) for task_id in later])
+        known = {
+            task_id: msgspec.msgpack.decode(mark, type=tuple[float, bytes])
+            for task_id, mark in zip(later, marks, strict=True)
+            if mark is not None
+        }
+        return msgspec.structs.replace(entry, accepted=begun(entry.accepted, known))

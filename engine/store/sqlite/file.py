@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at R
     is_gone INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pause(node TEXT PRIMARY KEY, by TEXT NOT NULL, at REAL NOT NULL,
     is_paused INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS begun(task_id TEXT PRIMARY KEY, accepted_at REAL NOT NULL, plan BLOB NOT NULL);
 """
 _SINCE: Final = "ALTER TABLE parked ADD COLUMN is_parted INTEGER"  # files of versions before have none
 _HAS_PARTED: Final = "SELECT 1 FROM pragma_table_info('parked') WHERE name = 'is_parted'"

@@ -33,6 +33,7 @@ from engine.tasks.records import (
     LastSeen,
     PageStart,
     Pause,
+    begun,
 )
 
 if TYPE_CHECKING:
@@ -177,7 +178,15 @@ class SqliteStore(RowReader):
                     "SELECT id FROM task WHERE id IN (SELECT value FROM json_each(?))", ids
                 )
             }
-            yield seq, [record for record in records if record.id not in settled]
+            left = [record for record in records if record.id not in settled]
+            if any(record.start_at > 0 for record in left):
+                rows = self._file.query(
+                    "SELECT task_id, accepted_at, plan FROM begun"
+                    " WHERE task_id IN (SELECT value FROM json_each(?))",
+                    ids,
+                )
+                left = begun(left, {task_id: (at, plan) for task_id, at, plan in rows})
+            yield seq, left
 
     def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
         """See `Store.plans`."""

@@ -60,6 +60,8 @@ _SEE: Final = (
 _CONFIGURED: Final = f"{_SEE}, layer = excluded.layer"
 _GONE: Final = f"{_SEE} WHERE NOT seen.is_gone"
 _NOTE_CLOCK: Final = "INSERT OR REPLACE INTO clock(id, steady, wall) VALUES (1, ?, ?)"
+_BEGIN: Final = "INSERT OR REPLACE INTO begun(task_id, accepted_at, plan) VALUES (?, ?, ?)"
+_FORGET_BEGUN: Final = "DELETE FROM begun WHERE task_id = ?"
 _PAUSE: Final = "INSERT OR REPLACE INTO pause(node, by, at, is_paused) VALUES (?, ?, ?, ?)"
 _DROP_CALLBACKS: Final = "DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))"
 
@@ -123,8 +125,8 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
             connection.execute(sql, (_encode(values).decode(),))
     if batch.sightings:
         _see(connection, batch.sightings, now)
-    if batch.pauses:
-        connection.executemany(_PAUSE, map(msgspec.structs.astuple, batch.pauses))
+    if batch.begun or batch.pauses:
+        _mark(connection, batch)
     if delivered:
         _release(connection, delivered)
     callbacks = list(batch.callbacks)
@@ -144,6 +146,17 @@ def _without_others(connection: sqlite3.Connection, delivered: list[Delivered]) 
     if not others:
         return delivered
     return [settled for settled in delivered if settled.is_told or settled.row.key not in others]
+
+
+def _mark(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Note which tasks that were accepted for later have begun, and which nodes are paused."""
+    for begun in batch.begun:
+        if begun.text:
+            append_plans(connection, {begun.plan: begun.text})
+            connection.execute(_BEGIN, (begun.task_id, begun.accepted_at, begun.plan))
+        else:
+            connection.execute(_FORGET_BEGUN, (begun.task_id,))
+    connection.executemany(_PAUSE, map(msgspec.structs.astuple, batch.pauses))
 
 
 def _present(

@@ -65,7 +65,8 @@ class World:
         task.shares, task.total, task.state = [share], len(states), State.RUNNING
         task.live = sum(state in {BLOCKED, QUEUED, SENT} for state in states)
         self.regions.add(task)
-        self.endings.watch(task, 7, 60)
+        self.endings.journal_rows.enter(task, 7)
+        self.endings.watch(task, 60)
         return task
 
     # The timer, the pool and its saver, the parking, the load

@@ -124,7 +124,8 @@ class World:
         self.caches = [Cache(self, "parent-1", "parent"), Cache(self, "edge-1", "edge")]
         self.dispatch = Dispatch(
             asyncio.get_running_loop(), {cache.name: cache for cache in self.caches}, world, stats,
-            endings=self.endings, parking=parking, plan_nodes=world, touched=touched,
+            endings=self.endings, parking=parking, plan_nodes=world, touched=touched, load=world,
+            savers=world,
         )  # fmt: skip
         self.tasks = [self.begin("t"), self.begin("u")]
 
@@ -132,7 +133,8 @@ class World:
         task = Task.internal(TARGETS, owner=None, task_id=name)
         task.plan, task.total, task.callback = PLAN, 2 * len(TARGETS), "http://cms/"
         self.regions.add(task)
-        self.endings.watch(task, 7, 60)
+        self.endings.journal_rows.enter(task, 7)
+        self.endings.watch(task, 60)
         self.accepted.append(task)
         return task
 

@@ -87,4 +87,7 @@ def perform(op: str, request: dict[str, Any]) -> dict[str, Any]:
                 lock.need_lock(host, request["token"])
             else:
                 lock.refuse_locked(host)
-        return function(host, request)  # type: ignore[no-any-return]
+        answer = function(host, request)
+    if request.get("unlock"):  # the last operation of a run gives its lock back
+        perform("unlock", {"root": request["root"], "token": request.get("token")})
+    return answer  # type: ignore[no-any-return]

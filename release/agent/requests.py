@@ -19,7 +19,7 @@ TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     ),
     **dict.fromkeys(("size", "min_free_bytes", "workers", "keep", "limit"), ((int,), "a number")),
     **dict.fromkeys(("bake_s", "timeout_s", "ttl_s"), ((int, float), "seconds")),
-    **dict.fromkeys(("force", "dry_run", "automatic", "brought"), ((bool,), "true or false")),
+    **dict.fromkeys(("force", "dry_run", "automatic", "brought", "unlock"), ((bool,), "true or false")),
     "trusted_keys": ((list,), "a list"),
     "entry": ((dict,), "an object"),
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from release.hosts.remote import Fleet, Outcome
 
 LOCK_TIMEOUT_S: Final = 30.0  #: for one lock operation on one host
+LAST_TIMEOUT_S: Final = 60.0
 BEATS_PER_TTL: Final = 4
 LOCKED: Final = "locked"  #: kind of a refusal, as the agent names it
 
@@ -57,6 +58,7 @@ class HostsLock:
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self.lost = ""  #: why it is no longer ours; empty while it is
         self.still_locked: list[str] = []  #: hosts that could not be unlocked
+        self.last: tuple[str, dict[str, object]] | None = None  #: operation that is done with the unlocking
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -88,8 +90,19 @@ class HostsLock:
                 raise _refusal(refused)
 
     def release(self) -> None:
-        """Unlock all hosts. One that cannot be reached is told of, and noted in `still_locked`."""
-        for outcome in self._unlock(self._names).values():
+        """Do the `last` operation and unlock all hosts, in one call of each.
+
+        A host that cannot be reached is told of, and noted in `still_locked`.
+        """
+        names = self._names
+        if self.last is not None:
+            op, request = self.last
+            asked = {**request, "token": self._run.token, "unlock": True}
+            outcomes = self._fleet.run(op, asked, hosts=names, timeout_s=LAST_TIMEOUT_S)
+            names = [name for name, outcome in outcomes.items() if not outcome.ok]
+            for name in names:
+                self._say(f"{name}: {op} failed: {outcomes[name].reason}")
+        for outcome in self._unlock(names).values():
             if not outcome.is_answered:
                 self.still_locked.append(outcome.host)
                 self._say(

@@ -117,6 +117,7 @@ class Fleet:
         *,
         hosts: Iterable[str] | None = None,
         timeout_s: float | None = None,
+        files: Mapping[str, Path] | None = None,
     ) -> dict[str, Outcome]:
         """Run one operation on *hosts*, all at once up to ``parallel_count``; return their outcomes in order.
 
@@ -125,15 +126,19 @@ class Fleet:
             request: its arguments, or a function that gives those of one host; the root is added.
             hosts: names; all when None.
             timeout_s: for the operation on one host; ``step_timeout_s`` when None.
+            files: of this machine, one for each host, brought before; the arguments get its ``file`` there.
         """
         limit_s = self._settings.step_timeout_s if timeout_s is None else timeout_s
+        digests = {path: sha256_of(path) for path in set((files or {}).values())}
 
         def work(name: str) -> dict[str, Any]:
             own = request(name) if callable(request) else request or {}
-            line = msgspec.json.encode({"root": self.root, **own})
-            return self._links[name].exchange(
-                op, line, timeout_s=limit_s, on_event=lambda event: self._tell(name, event)
-            )
+            link, brought = self._links[name], {}
+            if files is not None:
+                file = files[name]
+                brought = {"file": link.put(file, sha256=digests[file], timeout_s=limit_s)}
+            line = msgspec.json.encode({"root": self.root, **own, **brought})
+            return link.exchange(op, line, timeout_s=limit_s, on_event=lambda event: self._tell(name, event))
 
         return self._fan_out(op, hosts, work, limit_s)
 
@@ -141,18 +146,6 @@ class Fleet:
         """Pass progress on; that it cannot be shown is no reason for a step to fail."""
         with contextlib.suppress(Exception):
             self.on_event(name, event)
-
-    def put(self, files: Mapping[str, Path], *, timeout_s: float | None = None) -> dict[str, Outcome]:
-        """Bring a file to the cache of each host that *files* names; the answer has its ``path`` there."""
-        limit_s = self._settings.step_timeout_s if timeout_s is None else timeout_s
-        digests = {path: sha256_of(path) for path in set(files.values())}
-
-        def work(name: str) -> dict[str, Any]:
-            source = files[name]
-            path = self._links[name].put(source, sha256=digests[source], timeout_s=limit_s)
-            return {"ok": True, "path": path}
-
-        return self._fan_out("put", files, work, limit_s)
 
     def _fan_out(
         self, op: str, hosts: Iterable[str] | None, work: Callable[[str], dict[str, Any]], limit_s: float

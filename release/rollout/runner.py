@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from release.calling import call
 from release.errors import ReleaseError
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from release.rollout.display import Display
     from release.rollout.plan import Plan
     from release.settings import Settings
-
-PRUNE_TIMEOUT_S: Final = 60.0
 
 
 class Runner:
@@ -118,7 +116,7 @@ class Runner:
             return self._finish(add_left_out(report, left_out))
 
     def _roll(self) -> Report:
-        """Run the rollout with the hooks around it, and tidy up the hosts."""
+        """Run the rollout with the hooks around it; hosts are tidied up when they are unlocked."""
         action = self._plan.action
         is_hooked = action in {"deploy", "rollback"}  # the others are one step, with hooks of its own
         try:
@@ -131,27 +129,14 @@ class Runner:
         if report.verdict is not Verdict.DONE:
             return report
         if action == "deploy":
-            self._prune()
+            request = {"keep": self._settings.keep_count, "automatic": True}
+            self._lock.last = ("prune", {**request, "who": self._run.who, "deploy_id": self._run.deploy_id})
         try:
             if is_hooked:
                 self._hooks.call(f"post-{action}", self._names)
         except HookError as exc:  # it is there, and somebody has to look at it
             return Report(Verdict.PARTLY, str(exc), report.hosts, report.duration_s)
         return report
-
-    def _prune(self) -> None:
-        """Remove releases beyond those that are kept. Only hosts where that fails are shown."""
-        run = self._run
-        request = {"keep": self._settings.keep_count, "token": run.token, "automatic": True}
-        outcomes = self._fleet.run(
-            "prune",
-            {**request, "who": run.who, "deploy_id": run.deploy_id},
-            hosts=self._names,
-            timeout_s=PRUNE_TIMEOUT_S,
-        )
-        for outcome in outcomes.values():
-            if not outcome.ok:
-                self._display.say(f"{outcome.host}: old releases are not removed: {outcome.reason}")
 
     def _why_stop(self) -> str:
         if self._lock.lost:

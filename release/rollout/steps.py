@@ -147,15 +147,12 @@ class HostSteps:
         return {"who": run.who, "deploy_id": run.deploy_id, "token": run.token}
 
     def _unpack(self, names: Iterable[str]) -> dict[str, Outcome]:
-        """Bring the artefact over, then unpack it. A host that did not get it is not asked to unpack."""
-        put = self._fleet.put({name: self._cargo.files[name] for name in names})
+        """Bring the artefact over and unpack it; no host waits for another one."""
         here = {host.name for host in self._fleet.hosts if host.is_local}
-        supplied = [name for name, outcome in put.items() if outcome.ok]
 
         def request(name: str) -> dict[str, Any]:
             artefact = self._cargo.artefacts[name]
             return {
-                "file": put[name].answer["path"],
                 "sha256": artefact.sha256,
                 "size": artefact.size,
                 "version": artefact.version,
@@ -166,10 +163,7 @@ class HostSteps:
                 **self._of_run(),
             }
 
-        done = self._fleet.run("unpack", request, hosts=supplied) if supplied else {}
-        return {
-            name: _add_time(done[name], put[name]) if name in done else put[name] for name in put
-        }  # what `put` says about the way is the step's outcome too
+        return self._fleet.run("unpack", request, hosts=names, files=self._cargo.files)
 
     def _reload(self, versions: Mapping[str, str], *, action: str) -> dict[str, Outcome]:
         settings = self._settings
@@ -203,7 +197,3 @@ class HostSteps:
 
 def _failed(host: str, op: str, kind: str, reason: str) -> Outcome:
     return Outcome(host=host, op=op, ok=False, kind=kind, reason=reason, answer={"ok": False})
-
-
-def _add_time(outcome: Outcome, before: Outcome) -> Outcome:
-    return msgspec.structs.replace(outcome, duration_s=outcome.duration_s + before.duration_s)

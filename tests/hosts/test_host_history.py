@@ -152,6 +152,20 @@ def test_pruning_spares_a_release_that_only_a_process_uses(host: HostCalls) -> N
     assert host.call("prune", keep=1)["removed"] == ["1", "2"]
 
 
+def test_the_last_operation_of_a_run_gives_its_lock_back_in_the_same_call(host: HostCalls) -> None:
+    """One that is refused leaves the lock where it is."""
+    have(host, "1", "2")
+    point(host, "current", "2")
+    host.call("lock", token="mine", ttl_s=60)
+    with pytest.raises(Refusal, match="the lock is not ours any more"):
+        host.call("prune", keep=1, token="other", unlock=True)
+    with pytest.raises(Refusal, match="keep: takes a number from 1"):
+        host.call("prune", keep=0, token="mine", unlock=True)
+    assert host.call("facts")["lock"]["token"] == "mine"
+    assert host.call("prune", keep=1, token="mine", unlock=True)["removed"] == ["1"]
+    assert host.call("facts")["lock"] is None
+
+
 def test_pruning_touches_nothing_that_is_no_release(host: HostCalls) -> None:
     have(host, "1")
     point(host, "current", "1")

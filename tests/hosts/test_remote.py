@@ -285,13 +285,13 @@ def test_a_file_is_brought_over_once(sshd: Sshd, tmp_path: Path) -> None:
     source.write_bytes(os.urandom(3_000_000))
     (tmp_path / "root").mkdir()
     with ssh_fleet(sshd, tmp_path) as fleet:
-        first = fleet.put({"web": source})["web"]
+        first = fleet.run("echo", files={"web": source})["web"]
         assert first.ok, first.reason
-        target = Path(first.answer["path"])
+        target = Path(first.answer["request"]["file"])
         assert target == tmp_path / "root" / "cache" / source.name
         assert sha256_of(target) == sha256_of(source)
         inode = target.stat().st_ino
-        assert fleet.put({"web": source})["web"].ok
+        assert fleet.run("echo", files={"web": source})["web"].ok
         assert target.stat().st_ino == inode
 
 

@@ -19,12 +19,14 @@ PIP_OPTIONS = (
     *("--no-cache-dir", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "-q"),
     *("-r", "requirements.txt"),
 )
-#: Compiles all that is installed, so that no bytecode comes later, and prints the version. Which modules an
-#: engine has is its own business: a release of any time is tried so.
+#: Compiles all that is installed and has no bytecode yet (see `bytecode`), so that none comes later, and
+#: prints the version. Which modules an engine has is its own business: a release of any time is tried so.
 IMPORT_ALL = """
-import compileall, importlib, json, pkgutil, py_compile, sys
+import compileall, importlib.util, json, os, pathlib, pkgutil, py_compile, sys
 form = py_compile.PycInvalidationMode.UNCHECKED_HASH
-compileall.compile_dir(sys.prefix + "/lib", quiet=2, invalidation_mode=form)
+for path in map(str, pathlib.Path(sys.prefix, "lib").rglob("*.py")):
+    if not os.path.exists(importlib.util.cache_from_source(path)):
+        compileall.compile_file(path, quiet=2, invalidation_mode=form)
 import engine
 for module in pkgutil.walk_packages(engine.__path__, "engine."):
     if not module.name.endswith(".__main__"):

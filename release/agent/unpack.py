@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
-from . import artefact, environment, index, verify
+from . import artefact, bytecode, environment, index, verify
 from .answers import Refused, tell
 from .files import sync_folder, write_whole
 from .history import note
@@ -46,7 +46,7 @@ def unpack(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     check_space(host, request)
     artefact.check(source, request)
     try:
-        install(folder, source, request)
+        install(host, folder, source, request)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -101,7 +101,7 @@ def check_space(host: Host, request: dict[str, Any]) -> None:
         )
 
 
-def install(folder: Path, source: Path, request: dict[str, Any]) -> None:
+def install(host: Host, folder: Path, source: Path, request: dict[str, Any]) -> None:
     """Extract, check, install and try a release; the marker comes last."""
     version = request["version"]
     tell("extract", version=version)
@@ -109,6 +109,7 @@ def install(folder: Path, source: Path, request: dict[str, Any]) -> None:
     artefact.check_manifest(folder, version)
     tell("install", version=version)
     environment.make(folder)
+    bytecode.reuse(host, folder)
     tell("try", version=version)
     environment.try_engine(folder, version)
     contents = verify.recorded(folder)

@@ -108,6 +108,29 @@ def test_what_a_release_would_run_beside_what_was_unpacked_is_found(host: HostCa
     assert host.call("verify", version="1.0.0")
 
 
+def test_bytecode_of_the_same_source_is_taken_from_the_current_release(
+    host: HostCalls, first: Small, tmp_path: Path
+) -> None:
+    """Not what was changed since; and another artefact under the same version is refused."""
+    host.call("unpack", **first.request())
+    with pytest.raises(Refusal, match=r"1\.0\.0 is here with other content"):
+        host.call("unpack", **first.request(sha256="0" * 64))
+    (host.root / "current").symlink_to("releases/1.0.0")
+    (old,) = (host.root / "releases/1.0.0").glob("venv/lib/python*/site-packages")
+    (changed_one,) = old.glob("engine/__pycache__/__init__.*.pyc")
+    changed_one.write_bytes(changed_one.read_bytes() + b"x")
+
+    host.call("unpack", **small_release.small(tmp_path / "next", "1.1.0").request())
+    (new,) = (host.root / "releases/1.1.0").glob("venv/lib/python*/site-packages")
+    compiled = {
+        path.name.partition(".")[0]: path.read_bytes() for path in new.glob("engine/__pycache__/*.pyc")
+    }
+    assert b"releases/1.0.0/" in compiled["__main__"], "taken from there"
+    assert b"releases/1.1.0/" in compiled["_version"], "another source"
+    assert b"releases/1.1.0/" in compiled["__init__"], "not what was unpacked"
+    assert host.call("verify", version="1.1.0")
+
+
 def changed(path: Path, to: Path, change: Callable[[bytearray], None]) -> Path:
     content = bytearray(path.read_bytes())
     change(content)

@@ -15,6 +15,7 @@ ONCE: Final = "http://u.example/"
 """How URLs begin of which each is purged by one task only, and by its URL only."""
 REDIS: Final = "redis"
 RESTARTED: Final = "restarted"
+DRIVER_CHANGED: Final = "driver changed"
 _ENDS: Final = {"killed": "killed", "all killed": "killed", "paused": "paused", RESTARTED: RESTARTED}
 """Faults of an engine after which others, or its next process, take its work over."""
 _ON_THE_WAY_S: Final = 0.5  #: what a process has sent comes to a cache so long after its end
@@ -89,8 +90,11 @@ def reason(
     for kind, text in _ENDS.items():
         if kind in ends:
             return f"its engine was {text}, {'and went on' if is_same else 'another took over'}"
-    if found([node], _CACHE_LATE_S):
+    kinds = found([node], _CACHE_LATE_S)
+    if kinds - {DRIVER_CHANGED}:
         return "the cache did not answer"
+    if kinds:
+        return "sent by an engine that had the node's other driver, and not counted"
     if found([sender, again, REDIS], _REDIS_LATE_S):
         return "Redis was away when it was to be written down"
     if found(parents, _PARENT_LATE_S):

@@ -14,7 +14,7 @@ from tests.model.caches import Cache, Origin
 from tests.model.fleet.clients import FleetClients
 from tests.model.fleet.engines import TAKEOVER_S, FleetEngine
 from tests.model.fleet.judge import judge
-from tests.model.fleet.reasons import REDIS, RESTARTED, Window
+from tests.model.fleet.reasons import DRIVER_CHANGED, REDIS, RESTARTED, Window
 from tests.model.rules import Rules
 from tests.rigs.engine_process import ROOT
 
@@ -319,8 +319,11 @@ class Storm:
         async with self._rolls:
             self._variant = "" if self._variant else event.kind
             window = self._begin(event.kind)
-            if event.kind == "driver changed" or not self._variant:
-                is_changed = self._variant == "driver changed"
+            apart = Window(DRIVER_CHANGED, frozenset(), self.now())
+            self.windows.append(apart)
+            if event.kind == DRIVER_CHANGED or not self._variant:
+                apart.who = frozenset({"edge-1"})
+                is_changed = self._variant == DRIVER_CHANGED
                 self.caches["edge-1"].driver = (
                     self.table.other_driver if is_changed else self.table.drivers[1]
                 )
@@ -330,6 +333,7 @@ class Storm:
                 async with self._locks[number]:
                     await self._restart(self.engines[number], nodes)
                 await asyncio.sleep(event.lasts_s / ENGINES)
+            apart.ended_at = self.now()
             self._end(window)
 
     def _nodes(self, variant: str) -> list[dict[str, Any]]:

@@ -320,6 +320,7 @@ def _housekeeping(core: Core, delivery: Delivery, cluster: Cluster | None) -> Ho
         backlog=lambda: delivery.load.live + delivery.queues.total(),
         may_forget=lambda: cluster is None or cluster.leads(),
         retention_s=core.config.engine.retention_days * 86400,
+        now=core.clock.now,
         sweep=delivery.sweep,
     )
 

@@ -33,6 +33,7 @@ class Housekeeping:
         backlog: gives the number of subtasks that are live or delayed.
         may_forget: tells whether this engine deletes old tasks; of those that share a store one does.
         retention_s: settled tasks are kept so long.
+        now: UNIX time by the clock of the store, see `SteadyClock`.
         sweep: fails rows of delay queues that are too old.
     """
 
@@ -45,6 +46,7 @@ class Housekeeping:
         backlog: Callable[[], int],
         may_forget: Callable[[], bool],
         retention_s: float,
+        now: Callable[[], float],
         sweep: Sweep,
     ) -> None:
         self._savers = savers
@@ -53,6 +55,7 @@ class Housekeeping:
         self._backlog = backlog
         self._may_forget = may_forget
         self._retention_s = retention_s
+        self._now = now
         self._sweep = sweep
         self._loop = asyncio.get_running_loop()
         self._peak = self._low_ticks = 0
@@ -80,7 +83,8 @@ class Housekeeping:
 
     def forget(self) -> None:
         """Have tasks deleted that settled long ago, and rows of delay queues failed that waited too long."""
-        before_at = time.time() - self._retention_s
+        # The wall clock of this host may be wrong for tasks of others, or set while it runs: none goes early.
+        before_at = min(time.time(), self._now()) - self._retention_s
         if self._may_forget():
             for saver in self._savers.savers:
                 saver.forget(before_at)

@@ -6,6 +6,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from engine.process.housekeeping import Housekeeping
 from engine.tasks.region import RegionMap
 
@@ -27,6 +29,7 @@ class House:
 
     def __init__(self) -> None:
         self.backlog = 0
+        self.ahead_s = 0.0  # of this host's clock, before the store's
         self.may_forget = True
         self.savers = [Saver(), Saver()]
         self.swept = self.row_sweeps = 0
@@ -40,6 +43,7 @@ class House:
             backlog=lambda: self.backlog,
             may_forget=lambda: self.may_forget,
             retention_s=100,
+            now=lambda: time.time() - self.ahead_s,
             sweep=rows,
         )
 
@@ -77,6 +81,14 @@ async def test_tasks_are_forgotten_when_they_are_older_than_they_are_kept() -> N
     for saver in house.savers:
         (before_at,) = saver.forgotten
         assert abs(time.time() - 100 - before_at) < 5
+
+
+@pytest.mark.parametrize(("ahead_s", "older_s"), [(400 * 86400, 400 * 86400), (-400 * 86400, 0)])
+async def test_a_clock_that_is_wrong_has_no_task_forgotten_early(ahead_s: float, older_s: float) -> None:
+    house = House()
+    house.ahead_s = ahead_s
+    house.keeping.forget()
+    assert abs(time.time() - 100 - older_s - house.savers[0].forgotten[0]) < 5
 
 
 async def test_of_engines_that_share_a_store_only_one_forgets() -> None:

@@ -247,6 +247,18 @@ def test_an_id_that_is_used_again_meanwhile_is_not_forgotten(
     assert one.store.forget(1e9, 10) == 1
 
 
+def test_a_task_that_was_settled_by_an_engine_whose_clock_is_behind_is_not_forgotten(
+    join: Callable[[str], Members],
+) -> None:
+    store = join("one").store
+    store.commit(Batch(documents=document("t", "done")))  # of 1970
+    store.now = SteadyClock().now
+    before_at = store.now() - 3 * 86400
+    assert store.forget(before_at, 10) == 0
+    store.link.one("PERSIST", store.keys.task("t"), is_write=True)
+    assert store.forget(before_at, 10) == 1
+
+
 def test_one_delivers_a_nodes_queue_at_a_time(join: Callable[[str], Members]) -> None:
     one, other = join("one"), join("other")
     assert one.lock("n") == ""

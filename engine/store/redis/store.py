@@ -215,6 +215,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
                 for task_id, value in self.values(ids).items()
                 if value is None or (value.startswith(b"{") and self._is_old(value, before_at))
             }
+            self._spare_young(gone, before_at)
             self._forget_from[region] = first + len(ids) - len(gone) if len(ids) == limit - forgotten else 0
             if gone:
                 keys = [f"{tag}index", *map(self.keys.task, gone)]
@@ -223,6 +224,18 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
             if forgotten >= limit:
                 break
         return forgotten
+
+    def _spare_young(self, gone: dict[str, str], before_at: float) -> None:
+        """Take out of *gone* what came so lately that it has not expired: dated by a clock that is behind."""
+        there = [task_id for task_id, digest in gone.items() if digest]
+        if self.now is None or not there:
+            return
+        kept_ms = (self.now() - before_at) * 1000
+        for task_id, left_ms in zip(
+            there, self.link.all([("PTTL", self.keys.task(task_id)) for task_id in there]), strict=True
+        ):
+            if left_ms > 0 and self._retention_ms - left_ms < kept_ms:
+                del gone[task_id]
 
     @staticmethod
     def _is_old(value: bytes, before_at: float) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.api.route import Declares, Route
     from engine.intake.auth import Auth
     from engine.intake.replies import Reply
+    from engine.observe.audit import Audit
     from engine.observe.counters import Stats
     from engine.tasks.records import By
 
@@ -41,7 +42,7 @@ def make_app(declared: Sequence[Declares], auth: Auth, requests: Requests) -> we
     add = partial(app.router.add_route, expect_handler=_leave_to_bodies)
     for owner in (*declared, Description(declared)):
         for route in owner.routes:
-            handler = _checked(route, getattr(owner, route.call), auth)
+            handler = _checked(route, getattr(owner, route.call), auth, requests)
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 add(method, route.path, handler)
                 paths.setdefault(route.path, []).append(method)
@@ -50,7 +51,7 @@ def make_app(declared: Sequence[Declares], auth: Auth, requests: Requests) -> we
     return app
 
 
-def _checked(route: Route, handler: Any, auth: Auth) -> Any:
+def _checked(route: Route, handler: Any, auth: Auth, requests: Requests) -> Any:
     """Return *handler*, which is called when the client may ask, and the query can be read."""
     reader = QueryReader(route.query) if route.path.startswith(API) else None
 
@@ -59,7 +60,10 @@ def _checked(route: Route, handler: Any, auth: Auth) -> Any:
             request[TOKEN] = auth.check(request.headers.get("Authorization"), route.scope)
         if reader is not None:
             request[QUERY] = reader.read(request.query)
-        return await handler(request)  # type: ignore[no-any-return]
+        response: web.Response = await handler(request)
+        if route.scope == "admin":
+            requests.note_admin(request, response.status)
+        return response
 
     return checked
 
@@ -94,6 +98,7 @@ class Requests:
         readiness: a draining engine ends its connections with their next answer.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
         callers: tell who is refused.
+        audit: told of admin actions.
         server: value of the ``Server`` header.
         body_max_bytes: longer bodies are refused.
     """
@@ -104,6 +109,7 @@ class Requests:
         readiness: Readiness,
         refuse: Callable[[EngineError, By], Reply],
         callers: Callers,
+        audit: Audit,
         *,
         server: str,
         body_max_bytes: int,
@@ -112,6 +118,7 @@ class Requests:
         self._readiness = readiness
         self._refuse = refuse
         self._callers = callers
+        self._audit = audit
         self.server = server
         self.body_max_bytes = body_max_bytes
 
@@ -135,6 +142,10 @@ class Requests:
         if self._readiness.is_draining:
             response.force_close()
         return response
+
+    def note_admin(self, request: web.Request, status: int) -> None:
+        """Tell the audit of an admin action."""
+        self._audit.admin(f"{request.method} {request.path}", self._callers.by(request), status)
 
     async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:

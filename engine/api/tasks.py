@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.api.find import FindTask
     from engine.api.listing import ListTasks
     from engine.intake.admission import Admission
+    from engine.observe.audit import Audit
 
 
 class TasksQuery(msgspec.Struct):
@@ -104,6 +105,7 @@ class TaskRoutes:
     def __init__(
         self,
         callers: Callers,
+        audit: Audit,
         bodies: Bodies,
         admission: Admission,
         *,
@@ -112,6 +114,7 @@ class TaskRoutes:
         listing: ListTasks,
     ) -> None:
         self._callers = callers
+        self._audit = audit
         self._bodies = bodies
         self._admission = admission
         self._find = find
@@ -136,7 +139,9 @@ class TaskRoutes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel what has no answer of a task, and show it."""
-        return json_response(await self._cancel.cancel(request.match_info["id"], request[TOKEN]))
+        document = await self._cancel.cancel(request.match_info["id"], request[TOKEN])
+        self._audit.cancelled(document, self._callers.client(request).by)
+        return json_response(document)
 
     async def list(self, request: web.Request) -> web.Response:
         """Show a page: tasks in memory, newest first, then stored ones; a cursor asks for the next page."""

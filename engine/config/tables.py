@@ -40,6 +40,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     log_format: LogFormat = "struct"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_subtasks: bool = False  #: one line per answer of a cache
+    log_audit: bool = True  #: one line per task accepted, refused, cancelled, settled, and per admin action
     live_subtasks_max: int = 1_000_000  #: accepted, not yet settled; then 503
     retention_days: float = 3
     gone_after_s: float = 3600  #: what waits for a node that is not configured any more fails after so long

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.delivery.load import Load
     from engine.delivery.parking import Parking
     from engine.delivery.touched import Touched
+    from engine.observe.audit import Audit
     from engine.observe.counters import Stats
     from engine.saver.pool import SaverPool
     from engine.tasks.region import RegionMap
@@ -51,6 +52,7 @@ class Endings:
 
     Args:
         dues: fires at the due times of tasks.
+        audit: told of tasks that are done or have failed; who cancels one tells of that.
         touched: tasks with progress to tell other engines of; None: no other engine has the store.
     """
 
@@ -64,6 +66,7 @@ class Endings:
         journal_rows: JournalRows,
         parking: Parking,
         stats: Stats,
+        audit: Audit,
         touched: Touched | None,
     ) -> None:
         self._regions = regions
@@ -73,6 +76,7 @@ class Endings:
         self.journal_rows = journal_rows
         self._parking = parking
         self._stats = stats
+        self._audit = audit
         self._touched = touched
         self._is_shared = touched is not None
 
@@ -253,6 +257,7 @@ class Endings:
             self._dues.cancel(task.id)
             if task.settled_at is None:
                 task.settled_at = task.updated_at
+                self._audit.settled(task)
 
     def _count(self, state: State) -> None:
         if state is _DONE:

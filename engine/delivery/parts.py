@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.base.clock import SteadyClock
     from engine.base.timer import Timer
     from engine.nodes.node import Node
+    from engine.observe.audit import Audit
     from engine.observe.counters import Stats
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -72,6 +73,7 @@ class Surroundings:
     timer: Timer  #: fires at everything else
     clock: SteadyClock  #: goes on over restarts; the one of a shared store
     stats: Stats
+    audit: Audit
     on_alert: Callable[..., None]  #: told what an operator should know: key, level, message, facts by name
 
 
@@ -135,6 +137,7 @@ def _make_endings(around: Surroundings, load: Load, parking: Parking, touched: T
         journal_rows=JournalRows(around.savers.of),
         parking=parking,
         stats=around.stats,
+        audit=around.audit,
         touched=touched,
     )
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.delivery.load import Load
     from engine.intake.client import Client
     from engine.intake.validate import Validator
+    from engine.observe.audit import Audit
     from engine.observe.counters import Stats
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -60,6 +61,7 @@ class Admission:
         live_max: see `Room`.
         wait_s: see `Room`.
         waiting_max: see `Room`.
+        audit: told of tasks that are accepted, and of requests that are refused.
         on_alert: told what an operator should know: key, level, message.
     """
 
@@ -79,6 +81,7 @@ class Admission:
         live_max: int,
         wait_s: float,
         waiting_max: int,
+        audit: Audit,
         on_alert: Callable[[str, str, str], None],
     ) -> None:
         self.stats = stats
@@ -89,6 +92,7 @@ class Admission:
         self._dispatch = dispatch
         self._load, self._full = load, full
         self._on_alert = on_alert
+        self._audit = audit
         self._room = Room(
             asyncio.get_running_loop(),
             load,
@@ -133,18 +137,25 @@ class Admission:
     def _add(
         self, task: Task, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool
     ) -> None:
-        """Put a valid task where it belongs: into its region and to its saver, or to another worker.
+        """Take a valid task in, or refuse it."""
+        task.by = client.by
+        task.token = client.by.token if client.token.is_limited else ""
+        try:
+            self._place(task, body, answer, is_forwarded=is_forwarded)
+        except EngineError as exc:
+            answer(self.refuse(exc, task.by, task=task))
+
+    def _place(self, task: Task, body: bytes, answer: Callable[[Reply], None], *, is_forwarded: bool) -> None:
+        """Put a task where it belongs: into its region and to its saver, or to another worker.
 
         Raises:
             EngineError: it is refused.
         """
-        task.by = client.by
-        task.token = client.by.token if client.token.is_limited else ""
         if self.waits_for is not None:
             raise self.waits_for
         forwarding = self._forwarding
         if not is_forwarded and forwarding is not None and forwarding.is_elsewhere(task):
-            forwarding.forward(task.id, body, client.by, answer)
+            forwarding.forward(task.id, body, task.by, answer)
             return
         first = self._regions.add(task)
         if first is not task:
@@ -156,11 +167,22 @@ class Admission:
         else:
             self._admit(task)
 
-    def refuse(self, exc: EngineError, by: By = NOBODY, *, with_hint: bool = True) -> Reply:
-        """Count an error and return its reply; *by* is who is refused."""
+    def refuse(
+        self, exc: EngineError, by: By = NOBODY, *, task: Task | None = None, with_hint: bool = True
+    ) -> Reply:
+        """Count an error and return its reply.
+
+        Args:
+            exc: the error.
+            by: who is refused; `NOBODY`: another worker, which tells the client.
+            task: of a client, where there is one.
+            with_hint: whether the nearest known word is named.
+        """
         if isinstance(exc, BacklogFullError):
             self._on_alert(f"full:{exc.backlog}", "warning", f"clients are answered 503: {exc}")
         reply = reply_of(exc, with_hint=with_hint)
+        if by is not NOBODY:
+            self._audit.refused(reply.status, str(exc), by, task)
         if reply.status == 429:  # noqa: PLR2004 - HTTP
             self.stats.requests_limited += 1
         elif reply.status >= 500:  # noqa: PLR2004 - HTTP
@@ -227,7 +249,7 @@ class Admission:
     def _dismiss(self, task: Task, error: EngineError) -> None:
         """Drop a task that is not saved, and tell its clients why."""
         self._regions.remove(task.id)
-        _answer_all(task, lambda: self.refuse(error, task.by))
+        _answer_all(task, lambda: self.refuse(error, task.by, task=task))
 
     def _answer_stored(self, task: Task, digest: str, document: dict[str, Any]) -> None:
         """Drop a task that was not saved: the store or another worker has its id already.
@@ -240,7 +262,7 @@ class Admission:
         self._regions.remove(task.id)
         error = task_replies.conflict(task, bytes.fromhex(digest), document.get("token", ""))
         if error is not None:
-            _answer_all(task, lambda: self.refuse(error, task.by))
+            _answer_all(task, lambda: self.refuse(error, task.by, task=task))
             return
         self.stats.tasks_replayed += 1
         reply = task_replies.stored(document)
@@ -269,7 +291,7 @@ class Admission:
         error = task_replies.conflict(task, digest, token)
         if error is not None or older is None:
             refusal = error or StoreError("its older task has just gone")
-            _answer_all(task, lambda: self.refuse(refusal, task.by))
+            _answer_all(task, lambda: self.refuse(refusal, task.by, task=task))
         else:
             _answer_all(task, lambda: self._replayed(older))
 
@@ -291,6 +313,7 @@ class Admission:
         waiters[0](
             Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total))
         )
+        self._audit.accepted(task)
         self._dispatch.submit(task, journal_key)
         for answer in waiters[1:]:
             answer(self._replayed(task))

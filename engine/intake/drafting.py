@@ -33,7 +33,7 @@ class OnDrafted(Protocol):
     def __call__(
         self, task: Task, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool
     ) -> None:
-        """Take the task in; raises `EngineError` when it is refused, and has not called *answer* then."""
+        """Take the task in, or refuse it: *answer* is called once."""
 
 
 class Refuse(Protocol):

@@ -35,8 +35,8 @@ class LogLine(msgspec.Struct, omit_defaults=True):
     extra: dict[str, Any] = {}
 
 
-_FIELDS = frozenset(LogLine.__struct_fields__)
-_DEFAULTED = LogLine.__struct_fields__[4:]
+_FIRST = 4  #: fields that every line has
+_DEFAULTED = LogLine.__struct_fields__[_FIRST:]
 BOUND: tuple[str, ...] = _DEFAULTED[:-2]
 """Fields of a line that a caller binds; ``exception`` and ``extra`` are made of the rest."""
 _encoder = msgspec.json.Encoder(enc_hook=str)
@@ -47,7 +47,8 @@ def as_struct(value: object) -> bytes:
     try:
         return _encoder.encode(value) + b"\n"
     except Exception:  # noqa: BLE001 - lone surrogates, huge ints, a __str__ that raises: keep the line
-        fields = {name: getattr(value, name) for name in _FIELDS} if isinstance(value, LogLine) else value
+        named = getattr(value, "__struct_fields__", None)
+        fields = value if named is None else {name: getattr(value, name) for name in named}
         plain = {name: item if isinstance(item, str | float) else _say(item) for name, item in fields.items()}  # type: ignore[attr-defined]
         return json.dumps(plain).encode() + b"\n"
 
@@ -59,10 +60,10 @@ def _say(item: object) -> str:
         return f"<{type(item).__name__}: {type(exc).__name__}>"
 
 
-def as_dict(line: LogLine) -> bytes:
-    """Format *line* as a line of JSON, by way of a dictionary."""
+def as_dict(line: Any) -> bytes:
+    """Format *line*, a `LogLine` or a structure that begins like one, as JSON by way of a dictionary."""
     fields = {"time": line.time, "level": line.level, "message": line.message, "service": line.service}
-    for name in _DEFAULTED:
+    for name in line.__struct_fields__[_FIRST:]:
         if value := getattr(line, name):
             fields[name] = value
     return as_struct(fields)
@@ -73,13 +74,17 @@ def _escape(value: object) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def as_text(line: LogLine, *, is_tty: bool = False) -> bytes:
-    """Format *line* for people. A traceback takes more rows, each marked, so that none passes for a line."""
+def as_text(line: Any, *, is_tty: bool = False) -> bytes:
+    """Format *line* for people, see `as_dict`.
+
+    A traceback takes more rows, each marked, so that none passes for a line.
+    """
     clock = datetime.fromtimestamp(line.time).astimezone().strftime("%H:%M:%S.%f")[:-3]
     level = f"{line.level:<7}"
     if is_tty and line.level in _COLOURS:
         level = f"\x1b[{_COLOURS[line.level]}m{level}\x1b[0m"
-    known = {name: value for name in BOUND if (value := getattr(line, name))}
-    facts = "".join(f" {_escape(name)}={_escape(value)}" for name, value in (known | line.extra).items())
-    trace = "".join(f"    | {_escape(row)}\n" for row in line.exception.split("\n") if row)
+    known = {name: value for name in line.__struct_fields__[_FIRST:] if (value := getattr(line, name))}
+    exception, extra = known.pop("exception", ""), known.pop("extra", {})
+    facts = "".join(f" {_escape(name)}={_escape(value)}" for name, value in (known | extra).items())
+    trace = "".join(f"    | {_escape(row)}\n" for row in exception.split("\n") if row)
     return f"{clock} {level} {_escape(line.message)}{facts}\n{trace}".encode()

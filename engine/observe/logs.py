@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -55,13 +55,13 @@ class Logs:
 
     def __init__(self, *, log_format: str, level: str, version: str, stream_fd: int) -> None:
         is_tty = os.isatty(stream_fd)
-        self._formats: dict[str, Callable[[LogLine], bytes]] = {
+        self._formats: dict[str, Callable[[Any], bytes]] = {
             "struct": as_struct,
             "dict": as_dict,
             "text": lambda line: as_text(line, is_tty=is_tty),
         }
         self.swap(log_format)
-        self._service = f"purgeline/{version}"
+        self.service = self._service = f"purgeline/{version}"  #: as every line names it
         self._writer = LineWriter(stream_fd)
         self._write = self._writer.write
         logger.remove()
@@ -108,6 +108,10 @@ class Logs:
             )
             for task_id, target, operation, status, outcome in rows
         ]  # fmt: skip
+        self._writer.write(b"".join(map(self._format, lines)), len(lines))
+
+    def write(self, lines: Sequence[Any]) -> None:
+        """Write lines of a structure of their own, past loguru and at once; see `engine.observe.audit`."""
         self._writer.write(b"".join(map(self._format, lines)), len(lines))
 
     def flush(self, timeout_s: float) -> bool:

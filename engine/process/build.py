@@ -179,6 +179,7 @@ def _delivery(core: Core) -> Delivery:
             timer=core.timer,
             clock=core.clock,
             stats=core.stats,
+            audit=core.audit,
             on_alert=core.on_alert,
         ),
         ttl_s=settings.delay_ttl_s,
@@ -204,6 +205,7 @@ def _admission(core: Core, delivery: Delivery, validator: Validator, replayed: a
         live_max=settings.live_subtasks_max,
         wait_s=settings.saver_push_timeout_s,
         waiting_max=settings.saver_backlog_count,
+        audit=core.audit,
         on_alert=core.on_alert,
     )
 
@@ -219,7 +221,7 @@ def _stores(core: Core, validator: Validator, *, has_predecessor: bool) -> Store
 
 def _fill_savers(core: Core, stores: Stores, admission: Admission, delivery: Delivery) -> None:
     settings = core.config.engine
-    reports = StoreReports(core.stats, core.on_alert)
+    reports = StoreReports(core.stats, core.audit, core.on_alert)
     for number in range(settings.saver_count):
         saver = Saver(
             stores.make(number),

@@ -13,6 +13,7 @@ from engine.base.clock import SteadyClock
 from engine.base.timer import Timer
 from engine.notify.outbox import Outbox
 from engine.notify.stored import StoredCallbacks
+from engine.observe.audit import Audit
 from engine.observe.counters import Stats
 from engine.saver.pool import SaverPool
 from engine.saver.reader import StoreReader
@@ -34,6 +35,7 @@ class Core:
 
     config: Config
     logs: Logs
+    audit: Audit
     peers: Peers | None  #: the other workers, under a supervisor
     stats: Stats
     timer: Timer  #: fires at everything but due times
@@ -74,6 +76,7 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
     return Core(
         config=config,
         logs=logs,
+        audit=Audit(logs, loop, is_on=config.engine.log_audit),
         peers=peers,
         stats=stats,
         timer=timer,

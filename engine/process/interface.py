@@ -110,11 +110,12 @@ def make_interface(
         readiness,
         admission.refuse,
         callers,
+        core.audit,
         server=_SERVER,
         body_max_bytes=settings.body_max_bytes,
     )
     task_routes = TaskRoutes(
-        callers, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
+        callers, core.audit, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
     )
     engine_routes = EngineRoutes(
         bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.tasks.words import State
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.errors import StoreError
+    from engine.observe.audit import Audit
     from engine.observe.counters import Stats
 
 
@@ -18,11 +19,13 @@ class StoreReports:
 
     Args:
         stats: the counters.
+        audit: told of tasks that settle.
         on_alert: told what an operator should know: key, level, message.
     """
 
-    def __init__(self, stats: Stats, on_alert: Callable[..., None]) -> None:
+    def __init__(self, stats: Stats, audit: Audit, on_alert: Callable[..., None]) -> None:
         self._stats = stats
+        self._audit = audit
         self._on_alert = on_alert
 
     def store_state(self, error: StoreError | None) -> None:
@@ -33,8 +36,11 @@ class StoreReports:
             self._stats.store_errors += 1
             self._on_alert("store", "error", f"new tasks are answered 503: {error}")
 
-    def settled_late(self, states: list[str]) -> None:
-        """Tasks that were in the store only have settled, with these states."""
+    def settled_late(self, settled: list[dict[str, Any]]) -> None:
+        """Tasks that were in the store only have settled; these are their documents."""
+        states = [document["state"] for document in settled]
+        for document in settled:
+            self._audit.settled_late(document)
         self._stats.tasks_done += states.count(State.DONE)
         self._stats.tasks_failed += states.count(State.FAILED)
         self._stats.tasks_cancelled += states.count(State.CANCELLED)

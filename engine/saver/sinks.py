@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ class Sinks:
         known: told of an accepted task whose id is stored already: the stored digest (hex) and document.
         saved: told of each saved document: its task and version.
         callbacks: given callbacks that were written, with their keys.
-        late: given the states of stored tasks that late delivery settled, or a cancel.
+        late: given the documents of stored tasks that late delivery settled, or a cancel.
         rows_left: told of how many delivered rows stay, as their tasks are in the memory of another process.
         state: told when the store begins to fail (the error) and when it works again (None).
         lost: told of the id of each task that is another engine's by now; nothing of it was written.
@@ -36,7 +36,7 @@ class Sinks:
     known: Callable[[Task, str, bytes], None]
     saved: Callable[[Task, int], None]
     callbacks: Callable[[list[Callback]], None] = _ignore
-    late: Callable[[list[str]], None] = _ignore
+    late: Callable[[list[dict[str, Any]]], None] = _ignore
     rows_left: Callable[[int], None] = _ignore
     state: Callable[[StoreError | None], None] = _ignore
     lost: Callable[[str], None] = _ignore

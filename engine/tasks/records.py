@@ -243,7 +243,9 @@ class Committed(msgspec.Struct):
     left: Batch | None = None
     stuck: set[str] = set()  #: of those in `left` the tasks whose rows can be read all the same
     lost: set[str] = set()  #: ids of documents that are another engine's by now, and were not written
-    settled_late: list[str] = []  #: states of the stored tasks that late delivery settled, or a cancel
+    settled_late: list[
+        dict[str, Any]
+    ] = []  #: documents of stored tasks that late delivery settled, or a cancel
     callbacks: list[Callback] = []  #: those written, with their keys
     rows_left: int = 0  #: delivered rows that stay: their tasks are in the memory of another process
 

@@ -67,7 +67,7 @@ class Side:
             text = json.dumps(json.loads(one.body), sort_keys=True) if one.body[0] == "{" else one.body
             self.callbacks[(one.task_id, text)] = one.key
             bodies.append((one.task_id, one.url, text))
-        return sorted(done.settled_late), sorted(bodies)
+        return sorted(document["state"] for document in done.settled_late), sorted(bodies)
 
     def parked(self) -> dict[tuple[Any, ...], ParkedRow]:
         """Return every row by what it is."""

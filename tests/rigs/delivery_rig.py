@@ -23,6 +23,7 @@ from engine.saver.saver import Saver
 from engine.saver.sinks import Sinks
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks.region import RegionMap
+from tests.fakes.audit import audit_of
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Rig:
                 timer=self.timer,
                 clock=clock,
                 stats=self.stats,
+                audit=audit_of(),
                 on_alert=lambda *alert, **facts: self.alerts.append(alert),
             ),
             ttl_s=config.engine.delay_ttl_s,

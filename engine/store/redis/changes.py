@@ -142,7 +142,7 @@ class DocumentChanges:
             elif reply == b"changed":
                 changed_meanwhile[task_id] = by_task[task_id]
             elif document is not None and stored_documents.is_final(document):
-                done.settled_late.append(document["state"])
+                done.settled_late.append(document)
                 self.note_callback(done, task_id, document, reply)
         return changed_meanwhile
 

@@ -106,7 +106,7 @@ class MissingRows:
         for task_id, text in waiting.items():
             of_task = rows.get(task_id) or _Rows()
             count += self._fail(task_id, text, of_task, layers, now=now, fence=fence, done=done)
-        return Found(count, done.settled_late, done.callbacks)
+        return Found(count, [document["state"] for document in done.settled_late], done.callbacks)
 
     def _fail(
         self,
@@ -135,7 +135,7 @@ class MissingRows:
         if reply == b"changed":
             return 0  # its rows were delivered meanwhile
         if not document["active"]:
-            done.settled_late.append(document["state"])
+            done.settled_late.append(document)
             self._store.changes.note_callback(done, task_id, document, reply)
         return missing
 

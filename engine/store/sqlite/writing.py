@@ -233,7 +233,7 @@ def _change_stored(
     if stored:
         _put_documents(connection, {task_id: _encode(doc) for task_id, doc in stored.items()})
     settled = [doc for doc in stored.values() if stored_documents.is_final(doc)]
-    done.settled_late = [doc["state"] for doc in settled]
+    done.settled_late = settled
     return stored_documents.callbacks_of(settled)
 
 

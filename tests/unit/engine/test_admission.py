@@ -22,6 +22,7 @@ from engine.intake.validate import Validator
 from engine.observe.counters import Stats
 from engine.tasks.records import By
 from engine.tasks.region import RegionMap
+from tests.fakes.audit import Lines, audit_of
 
 if TYPE_CHECKING:
     from engine.intake.replies import Reply
@@ -76,6 +77,7 @@ class Bench:
         self.stats = Stats()
         self.alerts: list[str] = []
         self.news = asyncio.Event()
+        self.lines = Lines()
         self.client = Client(Auth(AuthConfig(), []).check(None, "submit"), By("anonymous", "192.0.2.7"))
         self.full = cast("Any", SimpleNamespace(names=()))
         self.replayed = asyncio.Event()
@@ -92,6 +94,7 @@ class Bench:
             live_max=live_max,
             wait_s=wait_s,
             waiting_max=10,
+            audit=audit_of(self.lines),
             on_alert=lambda key, _level, _message: self.alerts.append(key),
         )
 

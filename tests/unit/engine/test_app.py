@@ -20,6 +20,7 @@ from engine.intake.auth import Auth
 from engine.intake.client import Addresses
 from engine.intake.problems import reply_of
 from engine.observe.counters import Stats
+from tests.fakes.audit import audit_of
 
 
 class Savers:
@@ -38,6 +39,7 @@ class World:
             self.readiness,
             lambda exc, _: reply_of(exc),
             Callers(Auth(AuthConfig(), []), Addresses()),
+            audit_of(),
             server="purgeline/1",
             body_max_bytes=1000,
         )

@@ -33,7 +33,7 @@ def make(
     node: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Parts:
-    logs: Any = SimpleNamespace(subtasks=None, dropped=0)
+    logs: Any = SimpleNamespace(subtasks=None, dropped=0, service="purgeline/1")
     table = {"engine": {"data_dir": str(folder), **settings}, "node": [{**NODE, **(node or {})}]}
     config = parse(table | ({"store": store} if store else {}))
     return build(config, logs, peers=peers, has_predecessor=has_predecessor)

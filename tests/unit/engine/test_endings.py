@@ -15,6 +15,7 @@ from engine.tasks.plan import Plan, Step
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Share, Task
 from engine.tasks.words import ACKED, BLOCKED, CANCELLED, DELAYED, FAILED, QUEUED, SENT, Operation, State
+from tests.fakes.audit import audit_of
 from tests.fakes.shares import NotingNode
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class World:
             journal_rows=self.rows,
             parking=world,
             stats=self.stats,
+            audit=audit_of(),
             touched=self.touched,
         )
 

@@ -36,6 +36,7 @@ from engine.tasks.words import (
     SENT,
     Operation,
 )
+from tests.fakes.audit import audit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,7 +118,7 @@ class World:
         parking = Parking(world, stats, KeptRows(), now=lambda: 0.0, is_shared=is_shared)
         self.endings = Endings(
             self.regions, world, world, load=world, journal_rows=JournalRows(lambda _: self), parking=parking,
-            stats=stats, touched=touched,
+            stats=stats, audit=audit_of(), touched=touched,
         )  # fmt: skip
         self.late = LateResults(self.regions, world, self.endings, stats, reader=world, is_shared=is_shared)
         self.store = world

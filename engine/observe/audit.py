@@ -1,0 +1,181 @@
+"""The audit: a line for each task that is accepted, refused, cancelled or settled, and for each admin action.
+
+Lines are formatted as all others, by the formatter in use, and written together at the end of a turn.
+Token names stand in them, never tokens. Of refusals so many a second and status are told as `_REFUSED_PER_S`,
+and how many were left out: a flood of requests without a token is no flood of lines.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from engine.tasks.records import By
+from engine.tasks.task import NOBODY
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from engine.tasks.task import Task
+
+_REFUSED: Final = frozenset({401, 403, 409, 413, 422, 429, 503})
+_REFUSED_PER_S: Final = 50
+_TEXT_MAX_CHARS: Final = 500  #: of a target or a reason
+
+
+class AuditLine(msgspec.Struct, omit_defaults=True):
+    """One line; what is not known, or is nothing, is left out."""
+
+    time: float  #: UNIX time, seconds
+    level: str
+    message: str
+    service: str
+    audit: str  #: ``accepted``, ``refused``, ``cancelled``, ``settled``, ``admin``
+    by: str = ""  #: name of the token
+    address: str = ""
+    door: str = ""
+    task_id: str = ""
+    action: str = ""
+    kind: str = ""
+    count: int = 0  #: targets
+    target: str = ""  #: the first
+    status: int = 0  #: of the answer
+    outcome: str = ""
+    reason: str = ""
+    request: str = ""  #: of an admin action: method and path
+    left_out: int = 0  #: refusals of this status that have no line
+
+
+class Lines(Protocol):
+    """Where lines go: the process's log."""
+
+    @property
+    def service(self) -> str:
+        """What writes them, and its version."""
+
+    def write(self, lines: Sequence[Any], /) -> None:
+        """Format and write lines."""
+
+
+class Audit:
+    """Writes the lines.
+
+    Args:
+        logs: the process's log.
+        loop: the engine's.
+        is_on: ``log_audit``; without it nothing is written.
+    """
+
+    def __init__(self, logs: Lines, loop: asyncio.AbstractEventLoop, *, is_on: bool) -> None:
+        self._logs = logs
+        self._loop = loop
+        self._is_on = is_on
+        self._lines: list[AuditLine] = []
+        self._refused: dict[int, int] = {}  # status → how many in this second
+        self._refused_until = 0.0  # the end of it, as the loop tells time
+        self._service = logs.service
+
+    def accepted(self, task: Task) -> None:
+        """Tell that a task was stored."""
+        if self._is_on:
+            self._of_task("task accepted", "accepted", task, 202, "accepted")
+
+    def settled(self, task: Task) -> None:
+        """Tell what became of a task."""
+        if self._is_on:
+            self._of_task("task settled", "settled", task, 0, task.state.value)
+
+    def _of_task(self, message: str, audit: str, task: Task, status: int, outcome: str) -> None:
+        by = task.by
+        targets = task.targets
+        target = targets[0] if targets else ""
+        self._add(
+            AuditLine(
+                time.time(), "INFO", message, self._service, audit, by.token, by.address, by.door, task.id,
+                task.action, task.kind, len(targets),
+                target if len(target) <= _TEXT_MAX_CHARS else target[:_TEXT_MAX_CHARS], status, outcome,
+            )
+        )  # fmt: skip
+
+    def settled_late(self, document: dict[str, Any]) -> None:
+        """Tell what became of a task that was in the store only; *document* is its own."""
+        if self._is_on and document["state"] != "cancelled":  # a cancel is told by who asked for it
+            by = msgspec.convert(document.get("by", {}), By)
+            self._of_document("task settled", "settled", document, by, 0)
+
+    def cancelled(self, document: dict[str, Any], by: By) -> None:
+        """Tell that *by* cancelled a task."""
+        if self._is_on:
+            self._of_document("task cancelled", "cancelled", document, by, 200)
+
+    def _of_document(self, message: str, audit: str, document: dict[str, Any], by: By, status: int) -> None:
+        line = self._line(message, audit, by, status, document["state"])
+        line.task_id = document["task_id"]
+        line.action, line.kind = document.get("action", ""), document.get("kind", "")
+        line.count = document.get("target_count", 0)
+        line.target = "".join(document.get("targets", ())[:1])[:_TEXT_MAX_CHARS]
+        self._add(line)
+
+    def admin(self, request: str, by: By, status: int) -> None:
+        """Tell of an admin action; *request* is its method and path."""
+        if self._is_on:
+            line = self._line("admin action", "admin", by, status, "done")
+            line.request = request[:_TEXT_MAX_CHARS]
+            self._add(line)
+
+    def refused(self, status: int, reason: str, by: By, task: Task | None = None) -> None:
+        """Tell that a request was refused.
+
+        Args:
+            status: of the answer; those that are no matter of who may do what are left out.
+            reason: as its client is told.
+            by: who asked.
+            task: that was refused, where the request could be read so far.
+        """
+        if not self._is_on or status not in _REFUSED or not self._may_tell(status):
+            return
+        line = self._line("request refused", "refused", by, status, "refused")
+        line.reason = reason[:_TEXT_MAX_CHARS]
+        if task is not None:
+            line.task_id, line.action, line.kind = task.id, task.action, task.kind
+            line.count, line.target = len(task.targets), "".join(task.targets[:1])[:_TEXT_MAX_CHARS]
+        self._add(line)
+
+    def _line(self, message: str, audit: str, by: By, status: int, outcome: str) -> AuditLine:
+        line = AuditLine(time.time(), "INFO", message, self._service, audit, by.token, by.address, by.door)
+        line.status, line.outcome = status, outcome
+        return line
+
+    def _may_tell(self, status: int) -> bool:
+        """Count a refusal, and tell whether it has a line."""
+        now = self._loop.time()
+        if now >= self._refused_until:
+            self._tell_left_out()
+            self._refused_until = now + 1
+        count = self._refused[status] = self._refused.get(status, 0) + 1
+        if count == _REFUSED_PER_S + 1:
+            self._loop.call_at(self._refused_until, self._tell_left_out)
+        return count <= _REFUSED_PER_S
+
+    def _tell_left_out(self) -> None:
+        """Tell how many refusals of the last second have no line, and count from 0 again."""
+        for status, count in self._refused.items():
+            if count > _REFUSED_PER_S:
+                line = self._line("requests refused", "refused", NOBODY, status, "refused")
+                line.left_out = count - _REFUSED_PER_S
+                self._add(line)
+        self._refused.clear()
+
+    def _add(self, line: AuditLine) -> None:
+        if not self._lines:
+            self._loop.call_soon(self.flush)
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write the lines of this turn."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._logs.write(lines)

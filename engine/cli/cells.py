@@ -25,7 +25,18 @@ ENGINE_COLUMNS = (
     *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
 )
 WIDE_COLUMNS = frozenset(
-    {"driver", "url", "last_error", "last_error_at", "kind", "consumer", "notes", "reason", "held"}
+    {
+        "driver",
+        "url",
+        "last_error",
+        "last_error_at",
+        "kind",
+        "consumer",
+        "notes",
+        "reason",
+        "held",
+        "start_at",
+    }
 )  #: left out of lists in a terminal
 LAST_ERROR_COLUMNS = ("name", "last_error_at", "last_error")
 TASK_COLUMNS = (

@@ -417,7 +417,7 @@ def test_tasks(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tasks", "--state", "running", "--limit", "2"]) == 0
     assert engine.requests[0][0] == "GET /v1/engine/tasks?state=running&limit=2"
     line = capsys.readouterr().out.splitlines()[0]
-    assert line == "a\tpurge\turl\trunning\t6\t3\t0\t1\t1763935265.25\t-\t-"
+    assert line == "a\tpurge\turl\trunning\t6\t3\t0\t1\t1763935265.25\t-\t-\t-"
 
 
 def test_nodes_cannot_forge_columns_or_drive_the_terminal(
@@ -677,7 +677,7 @@ def test_what_no_cache_had_is_the_last_word_of_a_wait(
     )
     engine.script["GET /v1/engine/tasks"] = [(200, {"tasks": [task("a", absent=3)], "cursor": None})]
     assert cli.main(["tasks"]) == 0
-    assert capsys.readouterr().out.endswith("\t-\t3\n")
+    assert capsys.readouterr().out.endswith("\t-\t3\t-\n")
 
 
 def test_pipe_has_no_colours_and_imports_no_rich(engine: FakeEngine) -> None:

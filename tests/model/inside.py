@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from engine.saver.work import Work
     from tests.model.loop import VirtualLoop
 
-LOGS: Any = SimpleNamespace(subtasks=None, dropped=0, format_name="struct", cycle=lambda: "struct")
+LOGS: Any = SimpleNamespace(
+    subtasks=None,
+    dropped=0,
+    format_name="struct",
+    cycle=lambda: "struct",
+    service="purgeline/model",
+    write=lambda _lines: None,
+)
 _COMMIT_S = (0.0003, 0.0003, 0.002, 0.02)
 
 

@@ -289,6 +289,13 @@ def test_a_killed_supervisor_takes_its_workers_along_and_nothing_is_lost(tmp_pat
                 assert engine.wait_for(task_id, "done")["counter"] == 1
 
 
+def _state(engine: SupervisedEngine, task_id: str) -> str:
+    """Return the state of a task whose document has fields that this version does not describe."""
+    with RawClient(engine.port) as client:
+        request = f"GET /v1/engine/task/{task_id} HTTP/1.1\r\nHost: engine\r\n\r\n"
+        return str(client.ask(request.encode()).json["state"])
+
+
 def test_records_of_the_next_version_are_read(tmp_path: Path) -> None:
     """A version that knows more fields and rows writes beside us during a reload, and after a way back."""
     with FakeNode(always(OK)) as node:
@@ -298,10 +305,10 @@ def test_records_of_the_next_version_are_read(tmp_path: Path) -> None:
             engine.wait_for(done, "done")
             wait_until(lambda: engine.get("/v1/engine/stats")["tasks_in_cache"] == 0, what="it being stored")
             _as_next_version_would(tmp_path / "var/tasks-0.db", done)
-            assert engine.task(done)["state"] == "done"
+            assert _state(engine, done) == "done"
             engine.reload()
             assert engine.wait_for("of-next", "done")["counter"] == 1
-            assert engine.task(done)["state"] == "done"
+            assert _state(engine, done) == "done"
 
 
 def _as_next_version_would(path: Path, task_id: str) -> None:

@@ -34,6 +34,7 @@ def document() -> dict[str, Any]:
     return json.loads(msgspec.json.encode(openapi.document(ROUTES)))  # type: ignore[no-any-return]
 
 
+@cache
 def path_of(method: str, path: str) -> str:
     """Return the path of the document that *path* is one of; empty: none is."""
     for shown, operations in document()["paths"].items():

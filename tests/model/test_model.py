@@ -34,7 +34,7 @@ def _collected() -> Iterator[None]:
 
 
 _PROFILE = settings(
-    max_examples=50,
+    max_examples=30,
     derandomize=True,
     database=None,
     deadline=None,

@@ -111,8 +111,22 @@ def replace(path: Path) -> None:
     path.write_bytes(b"this is no database\n" * 500)
 
 
-@pytest.mark.parametrize("damage", [overwrite, cut, cut_off_a_page, empty, replace, remove])
-@pytest.mark.parametrize("has_crashed", [False, True], ids=["after a stop", "after a crash"])
+_DAMAGES = (overwrite, cut, cut_off_a_page, empty, replace, remove)
+
+
+@pytest.mark.parametrize(
+    ("has_crashed", "damage"),
+    [
+        pytest.param(
+            has_crashed,
+            damage,
+            id=f"after a {'crash' if has_crashed else 'stop'}-{damage.__name__}",
+            marks=[pytest.mark.slow] * (has_crashed and damage not in {overwrite, remove}),
+        )
+        for has_crashed in (False, True)
+        for damage in _DAMAGES
+    ],
+)
 def test_a_damaged_database_stops_the_start(
     engine: EngineProcess, crashed: Path, damage: object, has_crashed: bool
 ) -> None:

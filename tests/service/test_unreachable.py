@@ -30,8 +30,17 @@ def restart(engine: EngineProcess, how: str) -> None:
         engine.start()
 
 
-@pytest.mark.parametrize("how", RESTARTS)
-@pytest.mark.parametrize("driver", ["nginx", "ats"])  # these two keep their objects over a crash
+@pytest.mark.parametrize(
+    ("driver", "how"),  # these two keep their objects over a crash
+    [
+        ("nginx", "none"),
+        ("nginx", "stop"),
+        ("ats", "kill"),
+        pytest.param("nginx", "kill", marks=pytest.mark.slow),
+        pytest.param("ats", "none", marks=pytest.mark.slow),
+        pytest.param("ats", "stop", marks=pytest.mark.slow),
+    ],
+)
 def test_a_dead_edge_is_purged_when_it_is_back(driver: str, how: str, origin: Origin, tmp_path: Path) -> None:
     """The other edge is fresh at once; the dead one before it counts as ready; the engine may restart."""
     with (
@@ -150,7 +159,9 @@ def test_a_wide_purge_supersedes_the_urls_before_it(kind: str, target: str, tmp_
         ]
 
 
-@pytest.mark.parametrize("how", RESTARTS)
+@pytest.mark.parametrize(
+    "how", ["kill", *(pytest.param(how, marks=pytest.mark.slow) for how in ("none", "stop"))]
+)
 def test_five_thousand_are_parked_and_delivered(how: str, tmp_path: Path) -> None:
     """More than one chunk; nothing doubled in the counts, nothing left behind."""
     with FakeNode() as node, EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine:

@@ -46,7 +46,7 @@ class Leader:
         self._gone = gone
         self._callbacks = callbacks
         self._stats = stats
-        self._fenced = 0  # the number that regions are told
+        self._fenced: int | None = None  # the number that regions are told
         self._untold: set[int] = set()  # regions that were not told yet
 
     async def lead(self) -> None:

@@ -124,5 +124,5 @@ def test_a_number_of_the_leader_that_an_operator_deleted_grows_past_what_was_see
             redis.ask("DEL", "purgeline:{cluster}:fence")
             found = engine.wait_for("t", "failed")
             assert "gone: not configured" in found["errors"][-1]["reason"]
-            wait_until(lambda: view(engine)["fence"] > fence, what="a greater number")  # it may have led before
+            wait_until(lambda: view(engine)["fence"] > fence, what="a greater number")
             assert "number of the leader was lost" in engine.log()

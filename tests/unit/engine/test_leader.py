@@ -97,3 +97,11 @@ async def test_rows_of_nodes_that_no_engine_configures_are_looked_at() -> None:
     leader, store, _, _ = make()
     await leader.lead()
     assert store.log == ["look beside ['e1']"]
+
+
+async def test_a_number_that_is_lost_before_the_first_round_is_told_to_regions_too() -> None:
+    """They answer that there was a greater one, and the leader's goes past it."""
+    leader, store, _, membership = make()
+    membership.view.fence = 0
+    await leader.lead()
+    assert store.fences == [0]

@@ -227,14 +227,10 @@ class Admission:
         self._savers.of(task.id).push(task, until)
 
     def _again(self, first: Task, task: Task, answer: Callable[[Reply], None]) -> None:
-        """Answer a client whose task has the id of *first*, which is in memory.
-
-        Raises:
-            RequestError: 409, it is another task.
-        """
+        """Answer a client whose task has the id of *first*, which is in memory; 409 when it is another task."""
         if error := task_replies.conflict(task, first.digest, first.token):
-            raise error
-        if first.waiters is not None:
+            answer(self.refuse(error, task.by, task=task))
+        elif first.waiters is not None:
             first.waiters.append(answer)  # the first is being saved: both clients are told the same
         else:
             answer(self._replayed(first))

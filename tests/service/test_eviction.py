@@ -34,7 +34,7 @@ def test_tasks_whose_rows_are_evicted_fail_and_operators_are_told(tmp_path: Path
             assert "1000 subtasks: lost: their rows are not in Redis any more" in str(document["errors"])
             assert engine.task(other)["delayed"] == 1
             wait_until(lambda: "allkeys-lru" in "".join(warnings(engine)), what="the warning")
-            assert "Redis has evicted 1 keys" in engine.log()
+            wait_until(lambda: "Redis has evicted 1 keys" in engine.log(), what="the line in the log")
             server.set("maxmemory-policy", "noeviction")
             wait_until(lambda: not warnings(engine), what="its end")
 

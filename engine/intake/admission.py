@@ -227,7 +227,7 @@ class Admission:
         self._savers.of(task.id).push(task, until)
 
     def _again(self, first: Task, task: Task, answer: Callable[[Reply], None]) -> None:
-        """Answer a client whose task has the id of *first*, which is in memory; 409 when it is another task."""
+        """Answer a client whose task has the id of *first*, which is in memory: 409 when that is another."""
         if error := task_replies.conflict(task, first.digest, first.token):
             answer(self.refuse(error, task.by, task=task))
         elif first.waiters is not None:

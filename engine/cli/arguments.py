@@ -173,6 +173,24 @@ def _add_globals(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_purge_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
+    option("--soft", action="store_true", help="mark stale instead of dropping")
+    option("--prefetch", action="store_true", help="fetch again after the purge")
+    option(
+        "--on-incapable",
+        choices=["refuse", "skip"],
+        help="when some nodes cannot purge like this: refuse the task, or skip and name them "
+        "(default: the engine's on_incapable)",
+    )
+    option(
+        "--rebound",
+        type=_rebound,
+        metavar="S",
+        help="purge each URL once more after S seconds; 0: do not (default: the engine's rebound_s)",
+    )
+
+
 def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> None:
     option = parser.add_argument
     option("targets", nargs="*", metavar="URL", help="what to work on; - reads standard input")
@@ -193,20 +211,7 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
             ("host", "targets are whole hosts"),
         ):
             kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=text)
-        option("--soft", action="store_true", help="mark stale instead of dropping")
-        option("--prefetch", action="store_true", help="fetch again after the purge")
-        option(
-            "--on-incapable",
-            choices=["refuse", "skip"],
-            help="when some nodes cannot purge like this: refuse the task, or skip and name them "
-            "(default: the engine's on_incapable)",
-        )
-        option(
-            "--rebound",
-            type=_rebound,
-            metavar="S",
-            help="purge each URL once more after S seconds; 0: do not (default: the engine's rebound_s)",
-        )
+        _add_purge_options(parser)
     option(
         "--literal", action="store_true", help="a URL that ends in * is meant so, and is no mistaken prefix"
     )

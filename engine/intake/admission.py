@@ -91,8 +91,7 @@ class Admission:
         self._regions = regions
         self._dispatch = dispatch
         self._load, self._full = load, full
-        self._on_alert = on_alert
-        self._audit = audit
+        self._on_alert, self._audit = on_alert, audit
         self._room = Room(
             asyncio.get_running_loop(),
             load,

@@ -99,15 +99,8 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     readiness = Readiness(core.savers)
     validator = _validator(core)
     delivery = _delivery(core)
-    schedule = delivery.dispatch.schedule
-    schedule.plan_again = validator.plan_again
-    schedule.subtasks_max = config.engine.live_subtasks_max
-    if core.is_shared:
-        schedule.now = core.clock.now
     replayed = asyncio.Event()
-    if core.task_peers is not None:
-        core.task_peers.on_successor = delivery.redelivery.hold
-        core.task_peers.on_successor_lost = replayed.clear
+    _connect(core, delivery, validator, replayed)
     admission = _admission(core, delivery, validator, replayed)
     stores = _stores(core, validator, has_predecessor=has_predecessor)
     _fill_savers(core, stores, admission, delivery)
@@ -119,13 +112,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
     pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
     interface = make_interface(
-        core,
-        admission,
-        tasks,
-        overview=overview,
-        forget=forget,
-        pausing=pausing,
-        readiness=readiness,
+        core, admission, tasks, overview=overview, forget=forget, pausing=pausing, readiness=readiness
     )
     _register_gauges(core, delivery, interface.gate)
     return Parts(
@@ -143,6 +130,18 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         housekeeping=_housekeeping(core, delivery, cluster),
         interface=interface,
     )
+
+
+def _connect(core: Core, delivery: Delivery, validator: Validator, replayed: asyncio.Event) -> None:
+    """Tell the schedule how to plan, and the delivery of other workers of this slot."""
+    schedule = delivery.dispatch.schedule
+    schedule.plan_again = validator.plan_again
+    schedule.subtasks_max = core.config.engine.live_subtasks_max
+    if core.is_shared:
+        schedule.now = core.clock.now
+    if core.task_peers is not None:
+        core.task_peers.on_successor = delivery.redelivery.hold
+        core.task_peers.on_successor_lost = replayed.clear
 
 
 def _overview(core: Core, delivery: Delivery, logs: Logs, cluster: Cluster | None) -> Overview:

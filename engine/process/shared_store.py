@@ -146,35 +146,17 @@ def make_cluster(
         saver=saver,
     )
     eviction = EvictionWatch(shared.store, threads, core.on_alert)
-    missing = RowsWatch(
-        MissingRows(shared.store),
-        eviction,
-        membership,
-        threads,
-        on_alert=core.on_alert,
-        callbacks=core.callbacks,
-        stats=core.stats,
-    )
-    inbox = Inbox(
-        members,
-        threads,
-        duties.watch,
-        dispatch=delivery.dispatch,
-        regions=core.regions,
-        queues=delivery.queues,
-        timeout_s=settings.timeout_s,
-    )
     return Cluster(
         membership,
         members,
         threads,
         claims=claims,
         rounds=rounds,
-        inbox=inbox,
+        inbox=_inbox(members, threads, duties.watch, core=core, delivery=delivery),
         fetches=_fetches(shared, core),
         replication=ReplicationWatch(shared.store.link.replicas, threads, core.on_alert),
         eviction=eviction,
-        rows=missing,
+        rows=_rows_watch(shared, eviction, membership, threads, core),
         on_alert=core.on_alert,
         ttl_s=settings.takeover_s,
     )
@@ -255,4 +237,30 @@ def _about(name: str, config: Config) -> About:
         listen=config.engine.listen,
         started_at=time.time(),
         nodes=[node.name for node in config.node],
+    )
+
+
+def _inbox(members: Members, threads: Threads, watch: Watch, *, core: Core, delivery: Delivery) -> Inbox:
+    return Inbox(
+        members,
+        threads,
+        watch,
+        dispatch=delivery.dispatch,
+        regions=core.regions,
+        queues=delivery.queues,
+        timeout_s=core.config.store.timeout_s,
+    )
+
+
+def _rows_watch(
+    shared: SharedStore, eviction: EvictionWatch, membership: Membership, threads: Threads, core: Core
+) -> RowsWatch:
+    return RowsWatch(
+        MissingRows(shared.store),
+        eviction,
+        membership,
+        threads,
+        on_alert=core.on_alert,
+        callbacks=core.callbacks,
+        stats=core.stats,
     )

@@ -238,8 +238,7 @@ class Task:
         self.action = action
         self.kind = kind
         self.targets = targets
-        self.soft = soft
-        self.prefetch = prefetch
+        self.soft, self.prefetch = soft, prefetch
         self.callback = callback
         self.due_s = due_s
         self.body = body
@@ -250,9 +249,7 @@ class Task:
         self.state: State = _ACCEPTED
         self.shares: Sequence[Share] = ()
         self.errors: Sequence[dict[str, str]] = ()
-        self.total = 0
-        self.live = 0
-        self.absent_count = 0
+        self.total = self.live = self.absent_count = 0
         self.journal_key: JournalKey = 0
         self.waiters: list[Waiter] | None = None
         self.plan: Plan | None = None
@@ -261,8 +258,7 @@ class Task:
         self.by = NOBODY
         self.settled_at: float | None = None
         self.start_at = 0.0
-        self.is_scheduled = False
-        self.is_due = False
+        self.is_scheduled = self.is_due = False
         self.reported: State | None = None
         self.version = 0
         self.indexes: dict[str, int] | None = None

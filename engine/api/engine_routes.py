@@ -64,7 +64,7 @@ class EngineRoutes:
             "/v1/engine/nodes",
             "nodes",
             "read",
-            text="every cache: `state` (`ready`, `returning`, `refusing`, `unproven`, `sick`, `down`, "
+            text="every cache: `state` (`ready`, `catching_up`, `refusing`, `unproven`, `sick`, `down`, "
             "`paused`; `gone`: not configured any more, shown while something waits for it), its "
             "`reason` and `since` when, on what `evidence` its purges count (`mark`, `shape`, `prober`, "
             "`any`, `none`), what waits for it (`delayed`: rows; a host-wide row stands for many "

@@ -236,7 +236,7 @@ def _shown_state(node: Node) -> tuple[str, str, float]:
         return ("ready", "", health.since) if refused is None else ("refusing", refused.reason, refused.since)
     if node.state is NodeState.PAUSED:
         return "paused", health.pause_reason, health.since
-    state = "returning" if node.state is NodeState.CATCHING_UP else node.state.value
+    state = node.state.value if node.state is not NodeState.RETURNING else NodeState.CATCHING_UP.value
     return state, health.last_error if health.keeps_rows else "", health.since
 
 

@@ -76,7 +76,7 @@ class NodeStatus(msgspec.Struct):
     layer: str
     driver: str
     url: str
-    state: Literal["ready", "returning", "refusing", "unproven", "sick", "down", "paused", "gone"]
+    state: Literal["ready", "catching_up", "refusing", "unproven", "sick", "down", "paused", "gone"]
     reason: Annotated[str, Meta(description="why it is not ready")]
     since: float
     waiting: int

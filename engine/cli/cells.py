@@ -57,7 +57,7 @@ ERROR_COLUMNS = ("node", "target", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
     **dict.fromkeys(("done", "ready", "alive", "proven"), "green"),
-    **dict.fromkeys(("accepted", "running", "returning"), "cyan"),
+    **dict.fromkeys(("accepted", "running", "catching_up"), "cyan"),
     **dict.fromkeys(("partial", "refusing", "paused"), "yellow"),
     **dict.fromkeys(("failed", "down", "sick", "gone", "forwarded", "unproven", "refused"), "red"),
     "unreachable": "red",

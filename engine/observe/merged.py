@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_BY_CONCERN: Final = ("paused", "down", "sick", "unproven", "returning", "refusing", "ready")
+_BY_CONCERN: Final = ("paused", "down", "sick", "unproven", "catching_up", "refusing", "ready")
 _BY_WEIGHT: Final = ("none", "prober", "shape", "mark", "any")
 _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
 _HELD_SUMMED: Final = ("refused", "subtasks")
@@ -49,6 +49,8 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
     """
     merged: dict[str, dict[str, Any]] = {}
     for document in (document for part in lists for document in part):
+        if document["state"] == "returning":  # as a version before calls it
+            document["state"] = "catching_up"
         node = merged.setdefault(document["name"], document)
         if node is document:
             continue

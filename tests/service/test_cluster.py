@@ -255,7 +255,7 @@ def test_a_node_is_not_ready_before_it_has_what_tasks_at_work_keep_for_it(
             third = made.start("third")
             for engine in (one, other, third):
                 assert engine.wait_for(engine.submit([URL + "new"], nodes=["edge-1"]))["state"] == "done"
-                assert engine.node("edge-1")["state"] == "returning", engine
+                assert engine.node("edge-1")["state"] == "catching_up", engine
             gate.open()
             for engine in (one, other, third):
                 wait_until(partial(is_ready, engine), what="the node being ready")

@@ -36,7 +36,7 @@ def node(state: str, **changes: object) -> dict[str, object]:
         (("ready", "ready"), "ready"),
         (("ready", "down"), "down"),
         (("ready", "sick"), "sick"),
-        (("returning", "refusing"), "returning"),
+        (("catching_up", "refusing"), "catching_up"),
     ],
 )
 def test_of_a_nodes_states_the_one_that_needs_looking_at_is_shown(
@@ -47,6 +47,11 @@ def test_of_a_nodes_states_the_one_that_needs_looking_at_is_shown(
     assert [found[key] for key in ("waiting", "in_flight", "delayed", "acked", "refused", "failed")] == [
         2, 4, 6, 8, 10, 12,
     ]  # fmt: skip
+
+
+def test_a_worker_of_the_version_before_calls_catching_up_otherwise() -> None:
+    (found,) = merged.nodes([[node("returning")], [node("ready")]])
+    assert found["state"] == "catching_up"
 
 
 def test_the_latest_error_of_a_node_is_shown_and_its_oldest_row() -> None:

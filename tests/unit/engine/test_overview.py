@@ -146,8 +146,8 @@ async def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         (node(NodeState.DOWN), "down", "gone"),
         (node(NodeState.DOWN, is_refusing=True), "down", "gone"),
         (node(NodeState.SICK), "sick", "gone"),
-        (node(NodeState.RETURNING), "returning", ""),
-        (node(NodeState.CATCHING_UP), "returning", ""),
+        (node(NodeState.RETURNING), "catching_up", ""),
+        (node(NodeState.CATCHING_UP), "catching_up", ""),
         (node(is_refusing=True), "refusing", "answered 403"),
     ],
 )

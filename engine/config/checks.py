@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.config.hints import nearest
+from engine.config.places import check_host_rule, check_server_name, check_url
+from engine.config.proof_checks import check_encodings, check_proof
 from engine.config.redis_url import parse_redis_url, without_password
 from engine.errors import ConfigError
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  #: of a node, a layer, a token
 _NAME_TAKES = "use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first"
-_HOST_RULE = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\*|\[[0-9a-f:.]+\]")
 
 ENGINE_AT_LEAST: dict[str, float] = {
     "region_count": 1,
@@ -73,13 +74,12 @@ def check(config: Config) -> None:
     _check_topology(config)
     _check_tokens(config)
     for site in config.site:
-        _check_host_rule("site.host", site.host)
+        check_host_rule("site.host", site.host)
+        check_encodings(site)
     for callback in config.callback:
-        _check_host_rule("callback.host", callback.host)
+        check_host_rule("callback.host", callback.host)
     _check_alert(config.alert)
-    if not 1 <= config.proof.evidence_interval_s < 2**31:
-        shown = config.proof.evidence_interval_s
-        raise ConfigError(f"proof.evidence_interval_s: {shown} is out of range, at least 1")
+    check_proof(config)
     _check_exposure(config)
 
 
@@ -202,17 +202,10 @@ def _refuse_duplicates(what: str, names: list[str]) -> None:
 
 def _check_node(node: NodeConfig) -> None:
     where = f"node {node.name!r}"
-    shown = without_password(node.url)
-    takes = "is not http(s)://HOST[:PORT], a port 1 to 65535"
-    try:
-        url = urlsplit(node.url)
-        port = url.port
-    except ValueError:  # its text quotes the URL
-        raise ConfigError(f"{where}: url {shown!r} {takes}") from None
-    if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
-        raise ConfigError(f"{where}: url {shown!r} {takes}")
-    if url.path not in {"", "/"} or url.query or url.fragment or url.username is not None:
-        raise ConfigError(f"{where}: url takes scheme, host and port only; purge_path takes a path")
+    check_url(where, "url", node.url, "purge_path takes a path")
+    if node.visit_url:
+        check_url(where, "visit_url", node.visit_url)
+    check_server_name(where, node.server_name)
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", node.purge_method):
         raise ConfigError(f"{where}: purge_method {node.purge_method!r} is not an HTTP method")
     if not re.fullmatch(r"(/[!-~]+)?", node.purge_path) or node.purge_path.endswith("/"):
@@ -239,14 +232,7 @@ def _check_tokens(config: Config) -> None:
         if not token.rate_per_s >= 0 or token.burst_count < 0:
             raise ConfigError(f"token {token.name!r}: rate_per_s and burst_count are at least 0")
         for rule in token.sites:
-            _check_host_rule(f"token {token.name!r}: sites", rule)
-
-
-def _check_host_rule(where: str, rule: str) -> None:
-    if not _HOST_RULE.fullmatch(rule):
-        raise ConfigError(
-            f"{where}: {rule!r} is not a host rule: example.com, *.example.com or * (lower case)"
-        )
+            check_host_rule(f"token {token.name!r}: sites", rule)
 
 
 def _check_exposure(config: Config) -> None:

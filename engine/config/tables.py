@@ -14,6 +14,7 @@ Driver = Literal["varnish", "ats", "nginx", "squid"]
 LogFormat = Literal["struct", "dict", "text"]
 OnIncapable = Literal["refuse", "skip"]
 Evidence = Literal["strict", "any"]
+Verify = Literal["off", "sample", "all"]
 Scope = Literal["submit", "read", "admin"]
 
 
@@ -95,6 +96,8 @@ class SiteConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[site]]``: a host that may be purged; ``*.example.com`` takes every name below it."""
 
     host: str
+    #: What visitors ask with: each is looked at; "": without the header.
+    accept_encoding: list[str] = msgspec.field(default_factory=lambda: [""])
 
 
 class LayerConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,12 +122,30 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     verify: bool = True
     headers: dict[str, str] = {}  #: sent with every request, such as a shared secret
     evidence: Evidence = "strict"  #: whether an answer must show that the cache itself gave it
+    visit_url: str = ""  #: where visitors come in; empty: ``url``
+    server_name: str = ""  #: https: the name to ask for and to check; empty: the host of the URL
 
 
 class ProofConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[proof]``: what shows that purges work."""
 
+    verify: Verify = "off"  #: default of a task's ``verify``
+    sample_count: int = 20  #: targets that ``sample`` looks at, on each node
+    rate_per_s: float = 50  #: visits of one node, by one process
+    body_max_bytes: int = 16 * 1024 * 1024  #: of an answer to a visit; of a longer one the head alone counts
+    objective_s: float = 0  #: > 0: purges are to be fresh for visitors within so long
+    objective_share: float = 0.99  #: so many of them
     evidence_interval_s: float = 300  #: a node is asked again whether its purges are its own
+
+
+class OriginConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[origin]]``: where the truth about a host is."""
+
+    host: str  #: a host rule, as of ``[[site]]``; the most exact one counts
+    url: str
+    prefetch_per_s: float = 0  #: what the engine fetches through to it, on all nodes; 0: no limit
+    ca_file: str = ""  #: https: own CA, PEM
+    server_name: str = ""  #: https: the name to ask for and to check; empty: the host of the URL
 
 
 class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,6 +175,7 @@ class Config(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     callback: list[CallbackConfig] = []
     alert: AlertConfig = AlertConfig()
     proof: ProofConfig = ProofConfig()
+    origin: list[OriginConfig] = []
 
     def listen_address(self) -> tuple[str, int]:
         """Return host and port of ``listen``; an IPv6 host comes without its brackets."""
@@ -171,5 +193,6 @@ TABLES: dict[str, type[Table]] = {
     "callback": CallbackConfig,
     "alert": AlertConfig,
     "proof": ProofConfig,
+    "origin": OriginConfig,
     "auth.tokens": TokenConfig,
 }

@@ -20,6 +20,7 @@ class Address(NamedTuple):
     host: str
     port: int
     tls: ssl.SSLContext | None  #: None for plain HTTP
+    server_name: str | None = None  #: what TLS asks for and checks; None: the host
 
 
 def address_of(config: NodeConfig) -> Address:
@@ -28,17 +29,26 @@ def address_of(config: NodeConfig) -> Address:
     Raises:
         OSError: the CA file cannot be read or holds no certificate.
     """
-    url = urlsplit(config.url)
-    host = url.hostname or ""
-    if url.scheme == "http":
-        return Address(host, url.port or 80, None)
+    return address_at(config.url, config.ca_file, config.server_name, is_verified=config.verify)
+
+
+def address_at(url: str, ca_file: str = "", server_name: str = "", *, is_verified: bool = True) -> Address:
+    """Return where a URL leads, by what a node or an origin says of it.
+
+    Raises:
+        OSError: see `address_of`.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return Address(host, parts.port or 80, None)
     import ssl  # noqa: PLC0415 - only https nodes pay for it
 
-    context = ssl.create_default_context(cafile=config.ca_file or None)
-    if not config.verify:
+    context = ssl.create_default_context(cafile=ca_file or None)
+    if not is_verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return Address(host, url.port or 443, context)
+    return Address(host, parts.port or 443, context, server_name or None)
 
 
 class SeveralAddressesError(OSError):

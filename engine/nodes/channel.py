@@ -293,13 +293,15 @@ class Channel:
         self.wake()
 
     async def _connect(self) -> None:
-        host, port, context = self._owner.address
+        host, port, context, name = self._owner.address
         connection = Connection(self)
         is_open = False
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await addresses_of(self._owner.address)
-                await self._loop.create_connection(lambda: connection, host, port, ssl=context)
+                await self._loop.create_connection(
+                    lambda: connection, host, port, ssl=context, server_hostname=name
+                )
             is_open = True
         except TimeoutError:
             self._owner.failed(f"no connection within {self._connect_timeout_s:g} s")

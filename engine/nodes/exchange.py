@@ -45,10 +45,10 @@ async def exchange(address: Address, request: str, *, timeout_s: float) -> Excha
     answers: list[Answer] = []
     parser = AnswerReader()
     start, rest = b"", bytearray()
-    host, port, context = address
+    host, port, context, name = address
     async with asyncio.timeout(timeout_s):
         await addresses_of(address)
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
         try:
             writer.write(request.encode("ascii"))
             while not answers:

@@ -138,12 +138,12 @@ class Probe:
     async def _answer_to(self, text: str) -> Answer | Problem:
         """Send one request on a connection of its own."""
         url = self._config.url
-        host, port, context = self._address
+        host, port, context, name = self._address
         is_open = False
         try:
             async with asyncio.timeout(self._timeout_s):
                 await addresses_of(self._address)
-                reader, writer = await asyncio.open_connection(host, port, ssl=context)
+                reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
                 is_open = True
                 try:
                     writer.write(text.encode("ascii"))

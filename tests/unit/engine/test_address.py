@@ -17,12 +17,12 @@ def node(url: str, *, verify: bool = True) -> NodeConfig:
 
 
 def test_the_port_is_the_schemes_unless_the_url_names_one() -> None:
-    assert address_of(node("http://127.0.0.1")) == ("127.0.0.1", 80, None)
-    assert address_of(node("http://[::1]:8080")) == ("::1", 8080, None)
+    assert address_of(node("http://127.0.0.1")) == ("127.0.0.1", 80, None, None)
+    assert address_of(node("http://[::1]:8080")) == ("::1", 8080, None, None)
 
 
 def test_an_https_node_is_verified_unless_its_table_says_otherwise() -> None:
-    host, port, context = address_of(node("https://cache.example"))
+    host, port, context, _ = address_of(node("https://cache.example"))
     assert (host, port) == ("cache.example", 443)
     assert context is not None
     assert context.check_hostname

@@ -1,0 +1,128 @@
+"""What the engine may fetch through to an origin: a token bucket for each ``[[origin]]``, and pauses.
+
+Prefetches take from it, and so do visits and reads of the origin by the engine itself. When the origin is in
+trouble (5xx) or slow (its first byte), nothing more is fetched for a while, which doubles up to
+`PAUSE_MAX_S`; then one fetch tries, and when that is well all goes on. Pure: it is handed the time.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.config.tables import OriginConfig
+
+PAUSE_FIRST_S: Final = 1.0
+PAUSE_MAX_S: Final = 60.0
+SLOW_S: Final = 5.0  #: a first byte that takes longer
+TRIAL_S: Final = 30.0  #: a trial whose end nobody told is over
+_SERVER_ERRORS: Final = range(500, 600)
+_AHEAD_S: Final = 1.0  #: of its rate that a bucket holds
+
+
+class OriginGuard:
+    """One origin's bucket and pause.
+
+    Args:
+        config: of the origin.
+        now: `time.monotonic`.
+        share: of the rate that this process has; its workers divide it.
+    """
+
+    def __init__(self, config: OriginConfig, now: Callable[[], float], share: float = 1.0) -> None:
+        self.host = config.host
+        self._rate = config.prefetch_per_s * share
+        self._room = max(1.0, self._rate * _AHEAD_S)
+        self._now = now
+        self._tokens = self._room
+        self._filled_at = now()
+        self._pause_s = 0.0
+        self._until = -inf
+        self._trial_until = -inf
+        self.reason = ""  #: why it pauses; empty: it does not
+        self.held_count = 0  #: times that something had to wait
+
+    def __repr__(self) -> str:
+        return f"<OriginGuard {self.host} [{self._tokens:.1f} tokens, {self.reason or 'open'}]>"
+
+    def wait_s(self) -> float:
+        """Return seconds until the next fetch may go; 0: now."""
+        now = self._now()
+        if now < self._until:
+            return self._until - now
+        if self.reason and now < self._trial_until:
+            return self._trial_until - now
+        if not self._rate:
+            return 0.0
+        self._fill(now)
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
+
+    def take(self) -> bool:
+        """Take the turn of one fetch; False: it has to wait."""
+        if self.wait_s() > 0:
+            self.held_count += 1
+            return False
+        if self._rate:
+            self._tokens -= 1
+        if self.reason:
+            self._trial_until = self._now() + TRIAL_S
+        return True
+
+    def note(self, status: int, first_byte_s: float) -> None:
+        """Take note of how a fetch went; *status* 0: the origin itself gave no answer."""
+        if status in _SERVER_ERRORS or not status:
+            self._pause(f"answered {status}" if status else "gave no answer")
+        elif first_byte_s > SLOW_S:
+            self._pause(f"took {first_byte_s:.1f} s to its first byte")
+        elif self.reason and self._now() >= self._until:  # one of before the pause says nothing
+            self.reason, self._pause_s = "", 0.0
+            self._trial_until = -inf
+
+    @property
+    def pauses_s(self) -> float:
+        """Seconds for which nothing is fetched."""
+        return max(0.0, self._until - self._now())
+
+    def _pause(self, reason: str) -> None:
+        now = self._now()
+        self.reason = reason
+        if now < self._until:
+            return  # of what was under way when it began
+        self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2 or PAUSE_FIRST_S)
+        self._until = now + self._pause_s
+        self._trial_until = -inf
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._room, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+
+
+class OriginGuards:
+    """All of them, by host."""
+
+    def __init__(self, origins: Sequence[OriginConfig], now: Callable[[], float], share: float = 1.0) -> None:
+        self.all = [OriginGuard(origin, now, share) for origin in origins]
+        self._by_rule = {guard.host: guard for guard in self.all}
+
+    def of(self, host: str) -> OriginGuard | None:
+        """Return the guard of a target's host; None: it has no ``[[origin]]``."""
+        rule = rule_for(host, self._by_rule)
+        return None if rule is None else self._by_rule[rule]
+
+
+def rule_for(host: str, rules: dict[str, OriginGuard] | Sequence[str]) -> str | None:
+    """Return the most exact of *rules* that takes *host*, with any port: itself, ``*.…``, ``*``."""
+    name = (
+        host if host.endswith("]") else host.partition(":")[0] if host[:1] != "[" else host.rpartition(":")[0]
+    )
+    if name in rules:
+        return name
+    rest = name.partition(".")[2]
+    while rest:
+        if f"*.{rest}" in rules:
+            return f"*.{rest}"
+        rest = rest.partition(".")[2]
+    return "*" if "*" in rules else None

@@ -1,0 +1,108 @@
+"""What the origins have: asked once for a target, for all nodes, through the guard."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from engine.nodes.origin_guard import rule_for
+from engine.proof.visitor import VisitError, origin_address
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.config.tables import OriginConfig
+    from engine.nodes.origin_guard import OriginGuards
+    from engine.proof.seen import Seen
+    from engine.proof.visitor import Visitor
+
+_KEPT_MAX: Final = 1024  #: answers
+_GUARD_MAX_S: Final = 30.0  #: for which a read waits for its turn
+
+
+class Origins:
+    """Reads origins; who asks for the same at the same time shares the answer.
+
+    Args:
+        origins: of the configuration.
+        guards: theirs.
+        visitor: asks.
+
+    Raises:
+        OSError: a CA file cannot be read.
+    """
+
+    def __init__(self, origins: Sequence[OriginConfig], guards: OriginGuards, visitor: Visitor) -> None:
+        self._addresses = {origin.host: origin_address(origin) for origin in origins}
+        self._rules = list(self._addresses)
+        self._guards = guards
+        self._visitor = visitor
+        self._asked: dict[tuple[str, str], tuple[float, asyncio.Task[Seen]]] = {}
+
+    def has(self, host: str) -> bool:
+        """Tell whether a target's host has an ``[[origin]]``."""
+        return rule_for(host, self._rules) is not None
+
+    async def read(self, target: str, accept_encoding: str = "", *, since: float) -> Seen:
+        """Return what the origin has of a target whose host has one.
+
+        Args:
+            target: a URL in stored form.
+            accept_encoding: as the visitor asked.
+            since: `time.monotonic`; an answer that was asked for later, by whomever, will do.
+
+        Raises:
+            VisitError: it gives no answer, or its guard lets nobody through.
+        """
+        key = (target, accept_encoding)
+        known = self._asked.get(key)
+        if known is not None and known[0] >= since and not _has_failed(known[1]):
+            return await asyncio.shield(known[1])
+        while len(self._asked) >= _KEPT_MAX:
+            del self._asked[next(iter(self._asked))]
+        work = asyncio.get_running_loop().create_task(self._read(target, accept_encoding))
+        work.add_done_callback(_look_at)
+        self._asked.pop(key, None)
+        self._asked[key] = (time.monotonic(), work)
+        return await asyncio.shield(work)
+
+    async def _read(self, target: str, accept_encoding: str) -> Seen:
+        rule = rule_for(target.split("/", 3)[2], self._rules)
+        assert rule is not None
+        await pass_guard(self._guards, target)
+        guard = self._guards.of(target.split("/", 3)[2])
+        assert guard is not None
+        try:
+            seen = await self._visitor.visit(self._addresses[rule], target, accept_encoding=accept_encoding)
+        except VisitError as exc:
+            guard.note(0, 0.0)
+            raise VisitError(f"the origin: {exc}") from exc
+        guard.note(seen.status, seen.first_byte_s)
+        return seen
+
+
+async def pass_guard(guards: OriginGuards, target: str, *, wait_max_s: float = _GUARD_MAX_S) -> None:
+    """Wait until a target may be asked for, through a node or at its origin.
+
+    Raises:
+        VisitError: that would take longer than *wait_max_s*.
+    """
+    guard = guards.of(target.split("/", 3)[2])
+    until = time.monotonic() + wait_max_s
+    while guard is not None and not guard.take():
+        wait_s = guard.wait_s()
+        if time.monotonic() + wait_s > until:
+            why = f", which {guard.reason}" if guard.reason else ""
+            raise VisitError(f"the guard of the origin{why} lets nothing through for {wait_s:.0f} s")
+        await asyncio.sleep(wait_s)
+
+
+def _has_failed(work: asyncio.Task[Seen]) -> bool:
+    return work.done() and (work.cancelled() or work.exception() is not None)
+
+
+def _look_at(work: asyncio.Task[Seen]) -> None:
+    """Take a failure that nobody waits for any more, so that the loop does not complain of it."""
+    if not work.cancelled():
+        work.exception()

@@ -124,7 +124,8 @@ class Work:
     def take_unwritten(self, left: Batch | None, stuck: set[str]) -> Work:
         """Return the work that is left of one that was written in part; this one keeps what was written.
 
-        Who waits for rows that cannot be read meanwhile goes on: nobody finds them undone.
+        Who waits for rows that cannot be read meanwhile goes on. Should they be read before this is written,
+        they are found undone, and told again: `late_of` counts each once.
 
         Args:
             left: what the store says it has not written; None: nothing of the engine's own records.

@@ -291,11 +291,20 @@ def token_of_row(row: ParkedRow) -> str:
 
 
 def late_of(delivered: Sequence[Delivered]) -> list[Late]:
-    """Return what *delivered* changes in stored documents: one `Late` per failure, one per task and node."""
+    """Return what *delivered* changes in stored documents: one `Late` per failure, one per task and node.
+
+    A row counts once, as it was told first: one whose server was away when it was to be written is found
+    in its queue again, and may be delivered again before both can be written.
+    """
     late: list[Late] = []
     counts: dict[tuple[str, str, str], list[Any]] = {}
+    seen: set[tuple[str, RowKey, int, str]] = set()
     for settled in delivered:
         row = settled.row
+        subtask = (row.node, row.key, row.operation, row.target)  # a host-wide row stands for several
+        if subtask in seen:
+            continue
+        seen.add(subtask)
         if settled.is_told:
             continue
         if settled.reason:

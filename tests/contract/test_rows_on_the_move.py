@@ -1,10 +1,11 @@
-"""Rows that move while a task is changed: into another row, or with their slot.
+"""Rows that move while a task is changed: into another row, or with their slot; or whose server is away then.
 
 A key of a cluster that a script empties is not found again while its slot is on the move.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.errors import StoreError
+from engine.saver.saver import Saver
+from engine.saver.sinks import Sinks
 from engine.store.redis.open import redis_store
 from engine.store.redis.queues import RedisQueues
 from engine.tasks.records import Batch, Delivered, Joined, Parked, rows_of
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -145,3 +149,40 @@ def test_a_cancel_takes_rows_along_that_are_joined_or_parted_meanwhile(
     store.commit(Batch(cancelled={"t": 2.0}))
     assert json.loads(store.document("t") or b"")["state"] == "cancelled"
     assert [row.target for row in store.parked_of("n", 10)] == ["http://b.com/"]
+
+
+async def test_a_row_told_while_its_server_is_away_and_then_again_is_counted_once(
+    cluster: RedisCluster, tmp_path: Path
+) -> None:
+    """The server is there again before the saver tries again; a prefetch waits for the purge."""
+    store = redis_store(cluster.url, "engine", region_count=16, prefix=tmp_path.name, timeout_s=0.2)
+    store.open()
+    purge = Parked("n", int(Operation.PURGE_URL), URLS[0], "t", "", 1.0)
+    prefetch = Parked("n", int(Operation.PREFETCH), URLS[0], "t", "n", 1.0)
+    layer = {"name": "edge", "total": 2, "counter": 0, "failed": 0, "delayed": 2}
+    made = {"task_id": "t", "state": "partial", "counter": 0, "failed": 0, "delayed": 2, "layers": [layer]}
+    document = json.dumps({**made, "created_at": 1.0, "updated_at": 1.0, "errors": []}).encode()
+    store.commit(Batch(documents={"t": document}, parked=[purge, prefetch]))
+    told = [Delivered(row, "edge", 2.0) for row in store.oldest_parked("n", 10)]
+    sinks = Sinks(_nothing, _nothing, _nothing)
+    saver = Saver(store, asyncio.get_running_loop(), sinks, backlog_count=1, push_timeout_s=1)
+    saver.start()
+    goes_on = asyncio.Event()
+    server = cluster.owner(cluster.slot_of(store.keys.task("t")))
+    server.pause()
+    saver.deliver(told, goes_on.set)
+    await asyncio.wait_for(goes_on.wait(), 10)
+    server.resume()
+    # The loop stands meanwhile: the saver's next attempt comes after this.
+    again = wait_until(lambda: store.oldest_parked("n", 10), what="the row")
+    saver.deliver([Delivered(row, "edge", 3.0) for row in again], _nothing)
+    await saver.flushed(10)
+    found = json.loads(store.document("t") or b"")
+    assert (found["counter"], found["delayed"], found["state"]) == (1, 1, "partial")
+    assert [row.operation for row in store.oldest_parked("n", 10)] == [Operation.PREFETCH]
+    saver.stop()
+    store.close()
+
+
+def _nothing(*_: object) -> None:
+    """Tell nobody."""

@@ -700,6 +700,16 @@ def test_a_row_that_two_workers_settle_is_counted_once(store: Store) -> None:
     assert (found["counter"], found["failed"], found["delayed"], found["state"]) == (1, 1, 1, "partial")
 
 
+def test_a_row_that_is_told_again_in_one_batch_counts_as_it_was_told_first(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 3), parked=[parked("x"), parked("y"), parked("z")]))
+    [row] = store.oldest_parked("n", 1)
+    batch = of_rows([row, row])
+    batch.delivered += of_rows([row], reason="gone").delivered
+    store.commit(batch)
+    found = json.loads(store.document("t") or b"")
+    assert (found["counter"], found["failed"], found["delayed"], found["state"]) == (2, 0, 2, "partial")
+
+
 def test_late_delivery_that_fails_makes_the_task_failed_and_says_why(store: Store) -> None:
     store.commit(Batch(documents=partial("t", 2), parked=[parked("x"), parked("y")]))
     one, other = store.oldest_parked("n", 2)

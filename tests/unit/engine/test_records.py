@@ -26,9 +26,9 @@ def row(task_id: str = "t", target: str = "http://a/", operation: int = Operatio
 
 def test_acked_rows_of_one_task_and_layer_are_counted_together() -> None:
     delivered = [
-        Delivered(row("t"), "edge", 1.0),
-        Delivered(row("t"), "edge", 3.0),
-        Delivered(row("t"), "parent", 2.0),
+        Delivered(row("t", "http://a/1"), "edge", 1.0),
+        Delivered(row("t", "http://a/2"), "edge", 3.0),
+        Delivered(row("t", "http://a/3"), "parent", 2.0),
         Delivered(row("u"), "edge", 2.0),
     ]
     assert late_of(delivered) == [
@@ -44,6 +44,12 @@ def test_each_failed_row_is_told_on_its_own_with_its_reason() -> None:
         (1, {"node": "n", "target": "http://a/x", "reason": "gone"}),
         (1, {"node": "n", "target": "http://a/y", "reason": "gone"}),
     ]
+
+
+def test_a_row_that_is_told_twice_counts_as_it_was_told_first() -> None:
+    again = [Delivered(row(), "edge", at, reason) for at, reason in ((1.0, ""), (2.0, "gone"), (3.0, ""))]
+    assert late_of(again) == [Late("t", "edge", 1, 0, None, 1.0, 0, "n")]
+    assert late_of([Delivered(row(), "edge", 1.0, is_told=True), *again]) == []
 
 
 def test_a_task_in_memory_is_not_told_again() -> None:
@@ -74,7 +80,8 @@ def test_records_are_stored_as_arrays(kind: type[msgspec.Struct]) -> None:
 
 
 def test_what_was_absent_is_counted_among_what_was_acked() -> None:
-    delivered = [Delivered(row(), "edge", 1.0, is_absent=is_absent) for is_absent in (True, False, True)]
+    rows = [(row(target=f"http://a/{path}"), path != "y") for path in "xyz"]
+    delivered = [Delivered(one, "edge", 1.0, is_absent=is_absent) for one, is_absent in rows]
     [late] = late_of(delivered)
     assert (late.acked, late.absent) == (3, 2)
 

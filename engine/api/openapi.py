@@ -16,7 +16,7 @@ import msgspec
 
 from engine._version import __version__
 from engine.api.examples import EXAMPLES
-from engine.api.route import API, Lines, Route, Text
+from engine.api.route import API, Either, Lines, Route, Text
 from engine.config.tables import Scope
 from engine.intake.problems import CONTENT_TYPE, Problem
 from engine.intake.task_body import ID
@@ -164,10 +164,10 @@ def _parameters(query: Json) -> Iterator[Json]:
 def _content(body: Body) -> Json:
     if isinstance(body, Text):
         return {body.content_type: {"schema": {"type": "string"}}}
+    kinds = [{"$ref": _REF.format(name=kind.__name__)} for kind in _kinds(body)]
+    line: Json = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     if not isinstance(body, Lines):
-        return {_JSON: {"schema": {"$ref": _REF.format(name=body.__name__)}}}
-    lines = [{"$ref": _REF.format(name=kind.__name__)} for kind in body.kinds]
-    line = lines[0] if len(lines) == 1 else {"anyOf": lines}
+        return {_JSON: {"schema": line}}
     schema = {
         "type": "string",
         "description": "a JSON document a line",
@@ -195,7 +195,7 @@ def _bodies(route: Route) -> list[Body]:
 def _kinds(body: Body) -> tuple[type[msgspec.Struct], ...]:
     if isinstance(body, Text):
         return ()
-    return body.kinds if isinstance(body, Lines) else (body,)
+    return body.kinds if isinstance(body, Lines | Either) else (body,)
 
 
 def _plain(value: Any) -> Any:

@@ -146,7 +146,7 @@ class Overview:
     # Nodes
 
     async def _node_document(self, node: Node) -> dict[str, Any]:
-        state, reason, since = _shown_state(node)
+        state, reason, since = shown_state(node)
         last_error, last_error_at = node.health.recent_error()
         return {
             "name": node.name,
@@ -228,7 +228,7 @@ class Overview:
         ]
 
 
-def _shown_state(node: Node) -> tuple[str, str, float]:
+def shown_state(node: Node) -> tuple[str, str, float]:
     """Return a node's state, why it is not ready (empty: it is, or is about to be), and since when."""
     health = node.health
     if node.state is NodeState.READY:

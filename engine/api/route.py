@@ -34,13 +34,20 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Either:
+    """A body of JSON: what it may be."""
+
+    kinds: tuple[type[msgspec.Struct], ...]
+
+
+@dataclass(frozen=True)
 class Text:
     """A body that is no JSON."""
 
     content_type: str
 
 
-Body: TypeAlias = "type[msgspec.Struct] | Lines | Text"
+Body: TypeAlias = "type[msgspec.Struct] | Either | Lines | Text"
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ when they are not, and all others.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, reply_to, response_of
-from engine.api.route import QUERY, TOKEN, Lines, Route
+from engine.api.preview import Preview
+from engine.api.route import QUERY, TOKEN, Either, Lines, Route
 from engine.api.schemas import Accepted, TasksPage
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
@@ -28,8 +29,18 @@ if TYPE_CHECKING:
     from engine.api.cancel import CancelTask
     from engine.api.find import FindTask
     from engine.api.listing import ListTasks
+    from engine.api.preview import PreviewTask
     from engine.intake.admission import Admission
     from engine.observe.audit import Audit
+
+
+class SubmitQuery(msgspec.Struct):
+    """``POST /v1/engine/task``."""
+
+    dry_run: Annotated[
+        Literal["0", "1"],
+        Meta(description="1: nothing is stored or sent, the answer says what the task would do"),
+    ] = "0"
 
 
 class TasksQuery(msgspec.Struct):
@@ -49,9 +60,11 @@ class TaskRoutes:
             "/v1/engine/task",
             "submit",
             "submit",
-            text="hand one task in",
+            SubmitQuery,
+            text="hand one task in; with `dry_run=1` see what it would do: the nodes and what they are sent, "
+            "those that are skipped and why, the hosts that it covers, and what comes back to the origin",
             takes=TaskBody,
-            answers={202: Accepted, 200: TaskDocument},
+            answers={202: Accepted, 200: Either((TaskDocument, Preview))},
             errors={
                 409: "the id is taken by another body, or by another client",
                 429: "the token is over its rate; `Retry-After`",
@@ -112,6 +125,7 @@ class TaskRoutes:
         find: FindTask,
         cancel: CancelTask,
         listing: ListTasks,
+        preview: PreviewTask,
     ) -> None:
         self._callers = callers
         self._audit = audit
@@ -120,11 +134,15 @@ class TaskRoutes:
         self._find = find
         self._cancel = cancel
         self._listing = listing
+        self._preview = preview
 
     async def submit(self, request: web.Request) -> web.Response:
-        """Take one task in."""
+        """Take one task in, or say what it would do."""
         client = self._callers.client(request)
+        asked: SubmitQuery = request[QUERY]
         body = await self._bodies.read(request)
+        if asked.dry_run == "1":
+            return json_response(await self._preview.preview(body, client.token))
         return response_of(await reply_to(partial(self._admission.submit, body, client)))
 
     async def submit_lines(self, request: web.Request) -> web.Response:

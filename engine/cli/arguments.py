@@ -229,6 +229,13 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
         help="begin then: UNIX seconds, or 2026-11-30T04:00 (local time; with Z or +01:00 another)",
     )
     option("--callback", metavar="URL", help="is told when the task is settled")
+    option("--confirm", action="store_true", help="mean it, where a site's confirm_over asks back")
+    option(
+        "--dry-run",
+        action="store_true",
+        help="say what it would do: nothing is stored or sent. "
+        f"Columns of nodes in a pipe: {' '.join(cells.PREVIEW_COLUMNS)}",
+    )
 
 
 def _network(text: str) -> str:

@@ -54,6 +54,10 @@ REASON_COLUMNS = ("node", "reason")
 CHECK_COLUMNS = ("name", "driver", "verdict", "why", "notes")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
+PREVIEW_COLUMNS = (
+    *("name", "layer", "driver", "operation", "subtasks", "objects", "parents", "state", "reason"),
+)
+SKIPPED_COLUMNS = ("name", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
     **dict.fromkeys(("done", "ready", "alive", "proven"), "green"),

@@ -84,6 +84,12 @@ class EngineClient:
         """Hand in a task, which must carry an id, and return the engine's answer."""
         return self._task_document(self.request("POST", "/v1/engine/task", body))
 
+    def preview(self, body: bytes) -> Document:
+        """Return what a task would do; nothing is stored or sent."""
+        document = self.request("POST", "/v1/engine/task?dry_run=1", body)
+        self._rows(document, "nodes")
+        return document
+
     def task(self, task_id: str) -> Document:
         """Return a task's document."""
         return self._task_document(self.request("GET", _task_path(task_id)))

@@ -39,13 +39,17 @@ class ProblemError(EngineError):
         status: HTTP status, from 300 up.
         detail: the problem document's sentence, or the status when there is none.
         retry_after_s: seconds until a retry is worth it; None when the engine names none.
+        field: of the request that the problem is about; empty: none, or it is not said.
     """
 
-    def __init__(self, status: int, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, *, retry_after_s: float | None = None, field: str = ""
+    ) -> None:
         super().__init__(f"{detail} ({status})")
         self.status = status
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.field = field
 
     @property
     def is_busy(self) -> bool:
@@ -66,7 +70,9 @@ def problem_of(status: int, headers: Message, content: bytes) -> ProblemError:
     else:
         name = http.client.responses.get(status, "no success")
         detail = document.get("detail") or document.get("title") or f"the engine answered: {name}"
-    return ProblemError(status, str(detail), retry_after_s=_retry_after_s(headers.get("Retry-After")))
+    field = str(document.get("field", ""))
+    retry_after_s = _retry_after_s(headers.get("Retry-After"))
+    return ProblemError(status, str(detail), retry_after_s=retry_after_s, field=field)
 
 
 def _retry_after_s(value: str | None) -> float | None:

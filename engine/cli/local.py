@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine._version import __version__
+from engine.cli.cells import CONFIG_COLUMNS
 from engine.cli.exits import DONE, FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def check_config(args: argparse.Namespace, out: Output) -> int:
     ]
     store = without_password(settings.store.url)
     facts = {"listen": settings.engine.listen, "store": store, "layers": layers}
-    out.configuration({**facts, "nodes": nodes})
+    out.sections({**facts, "nodes": nodes}, {"nodes": ("node", CONFIG_COLUMNS)})
     return DONE
 
 

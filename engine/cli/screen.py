@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.cli.cells import (
-    CONFIG_COLUMNS,
     ERROR_COLUMNS,
     HELD_COLUMNS,
     LAST_ERROR_COLUMNS,
@@ -42,7 +41,7 @@ from engine.cli.layout import SENTENCES, fitting, header_of
 from engine.cli.waiting import Pulse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.progress import Progress
@@ -96,13 +95,20 @@ class Output:
         else:
             self._pairs(list(flatten(document)))
 
-    def configuration(self, document: Document) -> None:
-        """Print what a configuration would run: values, then a row for each node."""
+    def sections(self, document: Document, sections: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+        """Print a document: its values, then rows for each of its lists.
+
+        Args:
+            document: what is shown.
+            sections: key of a list → what a row of it is called, and its columns.
+        """
         if self.as_json:
             self.json(document)
             return
-        self._pairs([(key, value) for key, value in document.items() if key != "nodes"])
-        self._details("node", CONFIG_COLUMNS, document["nodes"])
+        values = {key: value for key, value in document.items() if key not in sections}
+        self._pairs(list(flatten(values)))
+        for key, (what, columns) in sections.items():
+            self._details(what, columns, rows_of(document, key))
 
     def results(self, documents: Sequence[Document], *, is_whole: bool = False) -> None:
         """Print what became of tasks: numbers, rows of layers, notes, the first errors, skipped nodes.

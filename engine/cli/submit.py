@@ -11,6 +11,7 @@ from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.connect import connect
 from engine.cli.documents import encode, new_id, split
 from engine.cli.exits import DONE, INTERRUPTED, UsageError, exit_code_of, fail, hint
+from engine.cli.preview import agrees, is_terminal, preview, show
 from engine.cli.views import follow
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ ABOUT_ONE_TASK = frozenset({400, 409, 413, 422})  #: refusals that say nothing a
 def hand_in(args: argparse.Namespace, out: Output) -> int:
     """Hand in the tasks of ``purge`` or ``prefetch``; with ``--wait``, until they are settled."""
     requests = list(_requests(args, _targets(args)))
+    if args.dry_run:
+        return preview(args, out, requests)
     accepted: list[Document] = []
     ids: list[str] = []
     with connect(args, out) as client:
@@ -55,7 +58,7 @@ def _submit(
     for number, request in enumerate(requests):
         ids.append(request["id"])
         try:
-            accepted.append(client.submit(encode(request)))
+            accepted.append(_confirmed(client, out, requests[number:]))
         except (EngineUnreachableError, ProblemError) as exc:
             text = f"task {number + 1} of {len(requests)}: {exc}" if len(requests) > 1 else str(exc)
             if isinstance(exc, EngineUnreachableError) and exc.sent:
@@ -69,6 +72,25 @@ def _submit(
             if not goes_on:
                 break
     return code
+
+
+def _confirmed(client: EngineClient, out: Output, requests: list[Document]) -> Document:
+    """Hand in the first of *requests*; where it has to be confirmed, ask for all of them.
+
+    Raises:
+        ProblemError: the engine refuses it, or the user does not confirm it.
+    """
+    try:
+        return client.submit(encode(requests[0]))
+    except ProblemError as exc:
+        if exc.field != "confirm" or out.as_json or not is_terminal():
+            raise
+        show(out, client.preview(encode(requests[0])))
+        if not agrees(exc.detail, sum(len(request["targets"]) for request in requests)):
+            raise
+        for request in requests:
+            request["confirm"] = True
+        return client.submit(encode(requests[0]))
 
 
 def _targets(args: argparse.Namespace) -> list[str]:
@@ -106,6 +128,7 @@ def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document
         "rebound_s": args.rebound,
         "start_at": args.at,
         "literal": args.literal,
+        "confirm": args.confirm,
     }
     given = {key: value for key, value in options.items() if value or isinstance(value, float)}
     try:

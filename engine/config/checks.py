@@ -76,6 +76,9 @@ def check(config: Config) -> None:
     for site in config.site:
         check_host_rule("site.host", site.host)
         check_encodings(site)
+        if not 0 <= site.confirm_over < 2**53:
+            detail = f"confirm_over: {site.confirm_over} is out of range, at least 0 (never)"
+            raise ConfigError(f"site {site.host!r}: {detail}")
     for callback in config.callback:
         check_host_rule("callback.host", callback.host)
     _check_alert(config.alert)

@@ -98,6 +98,7 @@ class SiteConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: str
     #: What visitors ask with: each is looked at; "": without the header.
     accept_encoding: list[str] = msgspec.field(default_factory=lambda: [""])
+    confirm_over: int = 0  #: a larger task, in subtasks, takes ``confirm``, as a wide purge does; 0: none
 
 
 class LayerConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,11 @@ HOSTS_CACHED_MAX: Final = 10_000  #: answers one `HostRules` remembers
 _PORT: Final = re.compile(r":[0-9]*$")
 
 
+def without_port(host: str) -> str:
+    """Return a host without a ``:port`` behind it."""
+    return _PORT.sub("", host)
+
+
 class HostRules:
     """Which hosts may be purged. No rule at all allows every host.
 
@@ -46,7 +51,7 @@ class HostRules:
         return allowed
 
     def _matches(self, host: str) -> bool:
-        name = _PORT.sub("", host)
+        name = without_port(host)
         if not name or "*" in name[1:] or name == "*":
             return False
         return self._is_any or name in self._names or (name[0] != "." and name.endswith(self._suffixes))

@@ -120,6 +120,14 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
             "`false`",
         ),
     ] = msgspec.UNSET  #: as above
+    confirm: Annotated[
+        bool | msgspec.UnsetType,
+        _said(
+            "the client means it: a task with more subtasks on a `[[site]]` than its `confirm_over`, and "
+            "there any purge by another kind than `url`, is refused without it",
+            "`false`",
+        ),
+    ] = msgspec.UNSET  #: as above
 
 
 def _words_of(kind: Any) -> tuple[str, ...]:
@@ -223,9 +231,15 @@ def journal_body(asked: TaskBody, body: bytes) -> bytes:
     That version fails a task for good whose body it cannot read: after a rollback, and beside this one.
     """
     unset = msgspec.UNSET
-    if asked.rebound_s is unset and asked.literal is unset and asked.start_at is unset:
+    if (
+        asked.rebound_s is unset
+        and asked.literal is unset
+        and asked.start_at is unset
+        and asked.confirm is unset
+    ):
         return body
-    return _encode(msgspec.structs.replace(asked, rebound_s=unset, literal=unset, start_at=unset))
+    known = msgspec.structs.replace(asked, rebound_s=unset, literal=unset, start_at=unset, confirm=unset)
+    return _encode(known)
 
 
 def digest_of(asked: TaskBody) -> bytes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import RequestError
+from engine.intake.confirming import Confirming
 from engine.intake.targets import Normaliser, have_host_pattern, in_stored_form
 from engine.intake.task_body import check_fields, decode, digest_of, journal_body
 from engine.tasks.plan import subtask_count
@@ -47,6 +48,10 @@ class Validator:
         rebound_s: of a task without its own: seconds until its purges are sent once more; 0: they are not.
         allows_callback: returns why a callback URL is refused, or None.
         is_ours: tells whether an id belongs to this worker; None: all do. New ids always do.
+        confirming: knows which tasks a client has to confirm; None: none.
+
+    Attributes:
+        confirming: as given.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Validator:
         rebound_s: float = 0,
         allows_callback: Callable[[str], str | None],
         is_ours: Callable[[str], bool] | None = None,
+        confirming: Confirming | None = None,
     ) -> None:
         self._topology = topology
         self._due_s = due_s
@@ -65,6 +71,7 @@ class Validator:
         self._rebound_s = rebound_s
         self._allows_callback = allows_callback
         self._is_ours = is_ours
+        self.confirming = confirming or Confirming(())
         self._salt = os.urandom(5).hex()
         self._counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
@@ -80,8 +87,15 @@ class Validator:
         """
         return _whole(self.begin(body, allows_host))
 
-    def begin(self, body: bytes, allows_host: Callable[[str], bool]) -> Task | Draft:
+    def begin(
+        self, body: bytes, allows_host: Callable[[str], bool], *, is_confirmed: bool = False
+    ) -> Task | Draft:
         """Return the task that *body* asks for; or what becomes it, when its targets take a while.
+
+        Args:
+            body: UTF-8 JSON.
+            allows_host: whether the client may purge a host.
+            is_confirmed: the task need not be confirmed, because it is not going to be done.
 
         Raises:
             RequestError: see `task`, for all but targets.
@@ -96,6 +110,7 @@ class Validator:
             allows_host,
             task_id=asked.id or self._new_id(created_at),
             created_at=created_at,
+            is_confirmed=is_confirmed or asked.confirm is True,
         )
 
     def replay(self, record: Accepted, plan: bytes = b"") -> Task:
@@ -125,6 +140,7 @@ class Validator:
                 created_at=record.created_at,
                 plan=stored,
                 is_replayed=True,
+                is_confirmed=True,
             )
         )
         task.due_s = record.due_s
@@ -172,6 +188,7 @@ class Validator:
         *,
         task_id: str,
         created_at: float,
+        is_confirmed: bool,
         is_replayed: bool = False,
         plan: Plan | None = None,
     ) -> Task | Draft:
@@ -180,10 +197,19 @@ class Validator:
             plan = self._plan(asked)
         targets = in_stored_form(asked, allows_host)
         if targets is not None:
-            return self._task(asked, body, plan, targets, task_id=task_id, created_at=created_at)
-        normaliser = Normaliser(asked, allows_host, is_replayed=is_replayed)
-        make = partial(self._task, asked, body, plan, task_id=task_id, created_at=created_at)
-        return Draft(normaliser, make)
+            return self._task(
+                asked,
+                body,
+                plan,
+                targets,
+                task_id=task_id,
+                created_at=created_at,
+                is_confirmed=is_confirmed,
+            )
+        make = partial(
+            self._task, asked, body, plan, task_id=task_id, created_at=created_at, is_confirmed=is_confirmed
+        )
+        return Draft(Normaliser(asked, allows_host, is_replayed=is_replayed), make)
 
     def _task(
         self,
@@ -194,6 +220,7 @@ class Validator:
         *,
         task_id: str,
         created_at: float,
+        is_confirmed: bool,
     ) -> Task:
         task = Task(
             id=task_id,
@@ -218,6 +245,8 @@ class Validator:
             else:
                 task.rebound_s = self._rebound_s
         task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
+        if self.confirming.asks and not is_confirmed:
+            self.confirming.check(task)
         return task
 
 

@@ -24,6 +24,7 @@ from engine.delivery.left_rows import LeftBehind
 from engine.delivery.parts import Delivery, Surroundings, build_delivery
 from engine.errors import ConfigError
 from engine.intake.admission import Admission
+from engine.intake.confirming import Confirming
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.nodes.board import Board
@@ -108,7 +109,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     overview = _overview(core, delivery, logs, cluster)
-    tasks = TaskAnswers.of(core, delivery, cluster, replayed)
+    tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator)
     forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
     pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
     interface = make_interface(
@@ -163,6 +164,7 @@ def _validator(core: Core) -> Validator:
         rebound_s=core.config.engine.rebound_s,
         allows_callback=core.outbox.allows,
         is_ours=None if peers is None or peers.count == 1 else peers.is_mine,
+        confirming=Confirming(core.config.site),
     )
 
 

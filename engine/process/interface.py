@@ -13,6 +13,7 @@ from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
 from engine.api.listing import ListTasks
+from engine.api.preview import PreviewTask
 from engine.api.server import ApiServer
 from engine.api.tasks import TaskRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from engine.config.tables import EngineConfig
     from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
+    from engine.intake.validate import Validator
     from engine.process.core import Core
 
 _SERVER: Final = f"purgeline/{_version.__version__}"
@@ -54,6 +56,7 @@ class TaskAnswers:
     find: FindTask
     cancel: CancelTask
     listing: ListTasks
+    preview: PreviewTask
     replayed: asyncio.Event
 
     @classmethod
@@ -63,6 +66,7 @@ class TaskAnswers:
         delivery: Delivery,
         cluster: Cluster | None,
         replayed: asyncio.Event,
+        validator: Validator,
     ) -> TaskAnswers:
         """Return them for one engine."""
         settings, peers = core.config.engine, core.task_peers
@@ -86,7 +90,7 @@ class TaskAnswers:
             write_limit_s=settings.saver_push_timeout_s + WRITE_LIMIT_S,
         )
         listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)
-        return cls(find, cancel, listing, replayed)
+        return cls(find, cancel, listing, PreviewTask(validator, core.nodes), replayed)
 
 
 def make_interface(
@@ -115,7 +119,14 @@ def make_interface(
         body_max_bytes=settings.body_max_bytes,
     )
     task_routes = TaskRoutes(
-        callers, core.audit, bodies, admission, find=tasks.find, cancel=tasks.cancel, listing=tasks.listing
+        callers,
+        core.audit,
+        bodies,
+        admission,
+        find=tasks.find,
+        cancel=tasks.cancel,
+        listing=tasks.listing,
+        preview=tasks.preview,
     )
     engine_routes = EngineRoutes(
         bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers

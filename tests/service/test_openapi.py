@@ -130,6 +130,7 @@ def _ask_about_tasks(engine: EngineProcess, asking: Asking) -> None:
     ask = asking.ask
     ask("POST", "/v1/engine/task", 202, TASK)
     ask("POST", "/v1/engine/task", 200, TASK)
+    ask("POST", "/v1/engine/task?dry_run=1", 200, TASK)
     ask("POST", "/v1/engine/task", 409, {**TASK, "soft": True})
     ask("POST", "/v1/engine/task", 422, {**TASK, "kin": "url"})
     ask("POST", "/v1/engine/task", 400, b"{")

@@ -145,7 +145,7 @@ def test_a_wrong_query_names_its_field(asked: EngineProcess, query: str, field: 
         ("HEAD /v1/engine/tasks?x", "x", "takes"),
         ("GET /v1/engine/task/settled-1?full=1", "full", "takes none"),
         ("DELETE /v1/engine/task/settled-1?now", "now", "takes none"),
-        ("POST /v1/engine/task?dry_run=1", "dry_run", "takes none"),
+        ("POST /v1/engine/task?dryrun=1", "dryrun", "takes dry_run; did you mean 'dry_run'?"),
         ("POST /v1/engine/tasks?%C3%A9%FF=1", "\xe9\ufffd", "takes none"),
         ("GET /v1/engine/nodes?name=edge-1", "name", "takes none"),
         ("GET /v1/engine/stats?a=1", "a", "takes none"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.cli import screen
+from engine.cli.cells import CONFIG_COLUMNS
 from engine.cli.screen import Output
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def test_json_is_one_document_a_line(lines: Callable[[], list[str]]) -> None:
     out = Output(as_json=True)
     out.results([TASK, TASK])
     out.listing({"nodes": []}, "nodes", ("name",))
-    out.configuration({"nodes": [], "listen": "x"})
+    out.sections({"nodes": [], "listen": "x"}, {"nodes": ("node", CONFIG_COLUMNS)})
     assert [json.loads(line) for line in lines()] == [TASK, TASK, {"nodes": []}, {"nodes": [], "listen": "x"}]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from engine.process.housekeeping import Housekeeping
+from engine.process.housekeeping import Housekeeping, calm_gc
 from engine.tasks.region import RegionMap
 
 
@@ -103,3 +104,25 @@ async def test_of_engines_that_share_a_store_only_one_forgets() -> None:
 
 async def test_it_ends_when_it_was_never_started() -> None:
     House().keeping.stop()
+
+
+def test_a_pass_of_the_garbage_collector_frees_few_closed_connections() -> None:
+    freed: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            freed.append(info["collected"])
+
+    before = gc.get_threshold()
+    calm_gc()
+    gc.callbacks.append(note)
+    try:
+        for _ in range(150_000):
+            cycle: list[Any] = []
+            cycle.append(cycle)
+    finally:
+        gc.callbacks.remove(note)
+        gc.set_threshold(*before)
+        gc.unfreeze()
+    assert sum(freed) > 100_000
+    assert max(freed) <= 20_000

@@ -131,8 +131,9 @@ class Run:
         early = max(memory[: max(1, len(memory) // 4 + 1)])
         if memory[-1] > early + _GROWTH_MAX:
             self.fault(0, f"the engine's memory grew from {early} to {memory[-1]} bytes")
-        if "Traceback" in self._engine.log():
-            self.fault(0, "a traceback in the log:\n" + self._engine.log()[-3000:])
+        before, found, after = self._engine.log().partition("Traceback")
+        if found:
+            self.fault(0, f"a traceback in the log:\n{before[-1000:]}{found}{after[:3000]}")
 
 
 def run(folder: Path, *, seed: int, cases: int, answer_within_s: float, is_differential: bool) -> Report:

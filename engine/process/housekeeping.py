@@ -110,8 +110,8 @@ def calm_gc() -> None:
     """Keep the garbage collector from stopping the loop.
 
     Tasks are freed by their reference counts, so there is little to find, and a full pass has to look at
-    every live task. What aiohttp leaves of a closed connection are cycles: a young pass frees those of at most
-    10,000 objects, some 15 ms; of 100,000 it took 200 ms.
+    every live task. What aiohttp leaves of a closed connection are cycles: a young pass frees those of 10,000
+    objects at the most, some 15 ms; of 100,000 it took 200 ms.
     """
     gc.collect()
     gc.freeze()

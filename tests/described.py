@@ -13,6 +13,7 @@ import msgspec
 from engine.api import openapi
 from engine.api.description import Description
 from engine.api.engine_routes import EngineRoutes
+from engine.api.receipts import ReceiptRoutes
 from engine.api.tasks import TaskRoutes
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
     from engine.api.route import Route
 
-ROUTES: tuple[Route, ...] = (*TaskRoutes.routes, *EngineRoutes.routes, *Description.routes)
+ROUTES: tuple[Route, ...] = (
+    *TaskRoutes.routes,
+    *ReceiptRoutes.routes,
+    *EngineRoutes.routes,
+    *Description.routes,
+)
 """What the engine's classes declare; a test compares it with what an engine serves."""
 
 

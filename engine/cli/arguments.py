@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import cells, check_nodes, client, local, rendering, submit, views
+from engine.cli import cells, check_nodes, client, local, receipts, rendering, submit, views
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         add(name, submit.hand_in, f"{text} Without a URL they are read from standard input, one a line.")
         _add_task_options(commands[name], is_purge=name == "purge")
     _add_views(add)
+    _add_receipts(add)
     _add_caches(add)
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)
@@ -132,6 +133,25 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     )
     add("stats", views.stats, "Show the engine's queues and rates.")
     add("version", views.version, "Show the version of this command and, when it answers, of the engine.")
+
+
+def _add_receipts(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
+    add("receipt", receipts.receipt, "Print a settled task, signed, to be shown to somebody else.")(
+        "id", type=_task_id, metavar="ID"
+    )
+    add("keys", receipts.keys, "Print the public keys of receipts, as a JSON Web Key Set.")
+    option = add(
+        "verify-receipt",
+        receipts.verify_receipt,
+        "Check a receipt, and show what it says; offline with --keys.",
+    )
+    option("receipt", metavar="F", help="file, as `receipt` printed it")
+    option(
+        "--keys",
+        metavar="F",
+        help="file with the keys that are trusted, as `keys` prints them (default: ask)",
+    )
+    option("--live", action="store_true", help="also compare it with the task as the engine has it now")
 
 
 def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:

@@ -94,6 +94,19 @@ class EngineClient:
         """Return a task's document."""
         return self._task_document(self.request("GET", _task_path(task_id)))
 
+    def receipt(self, task_id: str) -> str:
+        """Return a settled task's receipt."""
+        signed = self.text("GET", f"{_task_path(task_id)}/receipt")
+        if signed.count(".") != 2:  # noqa: PLR2004 - a JWS in compact form has three parts
+            raise self._no_engine("no receipt")
+        return signed
+
+    def keys(self) -> Document:
+        """Return the public keys of receipts."""
+        document = self.request("GET", "/v1/engine/keys")
+        self._rows(document, "keys")
+        return document
+
     def cancel(self, task_id: str) -> Document:
         """Cancel what has no answer of a task, and return the engine's answer."""
         return self.request("DELETE", _task_path(task_id))
@@ -153,11 +166,18 @@ class EngineClient:
             EngineUnreachableError: nothing usable came back.
             ProblemError: the answer is not a success; for 503 and 429, still after the retries.
         """
+        return self._object(self._successful(method, path, body))
+
+    def text(self, method: str, path: str) -> str:
+        """Send one request and return the text it is answered with; errors as `request`."""
+        return self._successful(method, path, None).decode("utf-8", "replace")
+
+    def _successful(self, method: str, path: str, body: bytes | None) -> bytes:
         attempt = 1
         while True:
             status, headers, content = self._exchange(method, path, body)
             if 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
-                return self._object(content)
+                return content
             problem = problem_of(status, headers, content)
             wait_s = RETRY_AFTER_DEFAULT_S if problem.retry_after_s is None else problem.retry_after_s
             if not problem.is_busy or attempt >= self._busy_attempts or wait_s > RETRY_AFTER_MAX_S:

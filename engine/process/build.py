@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from engine.api.forget import ForgetNode
 from engine.api.overview import Overview
@@ -49,20 +49,8 @@ if TYPE_CHECKING:
     from engine.observe.logs import Logs
     from engine.process.core import Core
     from engine.process.interface import Interface
-    from engine.saver.pool import SaverPool
-    from engine.saver.reader import StoreReader
-    from engine.store.store import Store
+    from engine.process.stores import Stores
     from engine.workers.peers import Peers
-
-
-class Stores(Protocol):
-    """Where the tasks are kept: `EmbeddedStores` or `SharedStore`."""
-
-    def make(self, number: int) -> Store:
-        """Return the store of saver *number*, not open yet."""
-
-    async def open(self, savers: SaverPool, reader: StoreReader) -> None:
-        """Open what the savers write to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +97,9 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     overview = _overview(core, delivery, logs, cluster)
-    tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator)
+    tasks = TaskAnswers.of(
+        core, delivery, cluster, replayed, validator=validator, shared_keys=stores.shared_keys
+    )
     forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
     pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
     interface = make_interface(

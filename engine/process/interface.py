@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine import _version
@@ -14,12 +16,15 @@ from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
 from engine.api.listing import ListTasks
 from engine.api.preview import PreviewTask
+from engine.api.receipts import ReceiptRoutes
 from engine.api.server import ApiServer
 from engine.api.tasks import TaskRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
 from engine.intake.auth import Auth
 from engine.intake.client import Addresses
 from engine.intake.gate import Gate
+from engine.proof.receipt_key import KeyFolder
+from engine.proof.signer import Signer
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from engine.intake.admission import Admission
     from engine.intake.validate import Validator
     from engine.process.core import Core
+    from engine.proof.signer import SharesKeys
 
 _SERVER: Final = f"purgeline/{_version.__version__}"
 
@@ -47,6 +53,7 @@ class Interface:
     api: ApiServer
     gate: Gate
     worker_app: web.Application
+    signer: Signer
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class TaskAnswers:
     cancel: CancelTask
     listing: ListTasks
     preview: PreviewTask
+    signer: Signer
     replayed: asyncio.Event
 
     @classmethod
@@ -66,7 +74,9 @@ class TaskAnswers:
         delivery: Delivery,
         cluster: Cluster | None,
         replayed: asyncio.Event,
+        *,
         validator: Validator,
+        shared_keys: SharesKeys | None,
     ) -> TaskAnswers:
         """Return them for one engine."""
         settings, peers = core.config.engine, core.task_peers
@@ -90,7 +100,14 @@ class TaskAnswers:
             write_limit_s=settings.saver_push_timeout_s + WRITE_LIMIT_S,
         )
         listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)
-        return cls(find, cancel, listing, PreviewTask(validator, core.nodes), replayed)
+        preview = PreviewTask(validator, core.nodes)
+        return cls(find, cancel, listing, preview, _signer(core, shared_keys), replayed)
+
+
+def _signer(core: Core, shared_keys: SharesKeys | None) -> Signer:
+    settings = core.config.engine
+    name = settings.name or f"{platform.node()}:{core.config.listen_address()[1]}"
+    return Signer(KeyFolder(Path(settings.data_dir)), shared_keys, core.reader, engine=name)
 
 
 def make_interface(
@@ -131,7 +148,8 @@ def make_interface(
     engine_routes = EngineRoutes(
         bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
     )
-    app = make_app((task_routes, engine_routes), auth, requests)
+    receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
+    app = make_app((task_routes, receipt_routes, engine_routes), auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
     return Interface(
         api,
@@ -144,6 +162,7 @@ def make_interface(
             overview=WorkerOverview(overview, readiness, core.logs, forget, pausing),
             readiness=readiness,
         ),
+        tasks.signer,
     )
 
 

@@ -126,6 +126,7 @@ class Lifecycle:
     def _note_prepared(self) -> None:
         self.parts.delivery.gone.start()
         self.parts.readiness.note_prepared()
+        self.parts.interface.signer.start()
         self.parts.housekeeping.start()
 
     async def _prepare_later(self, why: StoreError) -> None:

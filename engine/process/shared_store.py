@@ -38,6 +38,7 @@ from engine.store.redis.fetch_log import FetchLog
 from engine.store.redis.members import About, Members
 from engine.store.redis.missing_rows import MissingRows
 from engine.store.redis.open import redis_store
+from engine.store.redis.receipt_keys import SharedKeys
 from engine.tasks import documents
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ class SharedStore:
             retention_s=config.engine.retention_days * 86400,
             describe=self._describe,
         )
+
+    @property
+    def shared_keys(self) -> SharedKeys:
+        """Where all engines keep the public keys of receipts."""
+        return SharedKeys(self.store.link, self.store.keys)
 
     def make(self, _number: int) -> RedisStore:
         """Return the store, not open yet; there is one saver."""

@@ -1,10 +1,10 @@
-"""The embedded stores of an engine: one SQLite file a saver, in the data folder."""
+"""Where an engine keeps its tasks: its embedded stores, one SQLite file a saver, in the data folder."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from engine.store.layout import check_layout
 from engine.store.sqlite.store import SqliteStore
@@ -12,9 +12,25 @@ from engine.store.sqlite.store import SqliteStore
 if TYPE_CHECKING:
     from engine.base.clock import SteadyClock
     from engine.config.tables import EngineConfig
+    from engine.proof.signer import SharesKeys
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
+    from engine.store.store import Store
     from engine.workers.peers import Peers
+
+
+class Stores(Protocol):
+    """Where the tasks are kept: `EmbeddedStores` or `SharedStore`."""
+
+    @property
+    def shared_keys(self) -> SharesKeys | None:
+        """Where all engines of the store keep the keys of receipts; None: it is this engine's own."""
+
+    def make(self, number: int) -> Store:
+        """Return the store of saver *number*, not open yet."""
+
+    async def open(self, savers: SaverPool, reader: StoreReader) -> None:
+        """Open what the savers write to."""
 
 
 class EmbeddedStores:
@@ -35,6 +51,8 @@ class EmbeddedStores:
         self._peers = peers
         self._clock = clock
         self._is_in_use = is_in_use
+
+    shared_keys = None  #: an engine of its own
 
     def make(self, number: int) -> SqliteStore:
         """Return the store of saver *number*, not open yet."""

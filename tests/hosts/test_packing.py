@@ -139,6 +139,8 @@ def test_the_wheel_is_the_engine_and_with_an_extra_the_pipeline(packed: Packed, 
     assert plain == {"aiohttp", "msgspec", "redis", "loguru", "prometheus-client", "idna", "jinja2"}
     assert any("uvloop" in line and 'extra == "fast"' in line for line in needs)
     assert any(path.name.startswith("uvloop-") for path in (unpacked / "wheels").iterdir()), "hosts have it"
+    assert any("pyjwt" in line and 'extra == "receipts"' in line for line in needs)
+    assert any(path.name.startswith("pyjwt-") for path in (unpacked / "wheels").iterdir()), "hosts sign"
     assert any("fabric" in line and 'extra == "release"' in line for line in needs)
     assert programs == ["[console_scripts]", "purgeline", "=", "engine.cli.main:main"]
 

@@ -11,6 +11,7 @@ from engine.api.openapi import statuses_of
 from tests import described
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.waiting import wait_until
 
 SCOPES = {
     "all": ["submit", "read", "admin"],
@@ -148,8 +149,24 @@ def _ask_about_tasks(engine: EngineProcess, asking: Asking) -> None:
         ask(method, "/v1/engine/task/nobody", 404)
         ask(method, "/v1/engine/task/t-1?x=1", 422)
     ask("GET", "/v1/engine/task/t-1", 200)
+    wait_until(lambda: b'"done"' in ask("GET", "/v1/engine/task/t-1", 200))
+    _ask_for_receipts(asking)
     ask("DELETE", "/v1/engine/task/held", 200)
     ask("DELETE", "/v1/engine/task/held", 409)
+
+
+def _ask_for_receipts(asking: Asking) -> None:
+    for task_id, who, status in (
+        ("t-1", "all", 200),
+        ("held", "all", 409),
+        ("nobody", "all", 404),
+        ("t-1", "", 401),
+        ("t-1", "writer", 403),
+    ):
+        asking.ask("GET", f"/v1/engine/task/{task_id}/receipt", status, who=who)
+    asking.ask("GET", "/v1/engine/task/t-1/receipt?x=1", 422)
+    asking.ask("GET", "/v1/engine/keys", 200, who="")
+    asking.ask("GET", "/v1/engine/keys?x=1", 422)
 
 
 def _ask_with_bodies(asking: Asking, method: str, path: str) -> None:

@@ -71,7 +71,9 @@ class Engine:
             readiness=self.part("readiness"),
             housekeeping=self.part("housekeeping"),
             interface=SimpleNamespace(
-                gate=self.part("gate", wait_closed=None), api=self.part("api", start=None, close=None)
+                gate=self.part("gate", wait_closed=None),
+                api=self.part("api", start=None, close=None),
+                signer=self.part("signer"),
             ),
         )
         self.lifecycle = Lifecycle(parts)
@@ -98,6 +100,7 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
         "api.start",
         "gone.start",
         "readiness.note_prepared",
+        "signer.start",
         "housekeeping.start",
     ]
 

@@ -85,6 +85,18 @@ class BacklogFullError(EngineError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyConnectionsError(BacklogFullError):
+    """A port has as many connections as it may; answered with 503.
+
+    Args:
+        most: how many that is.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__("connections", retry_after_s=1)
+        self.args = (f"there are {most} connections (connections_max); try again",)
+
+
 class StoreError(EngineError):
     """The store could not read or write; what was asked may not have been saved."""
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from engine.intake.replies import Reply
     from engine.observe.audit import Audit
     from engine.observe.counters import Stats
-    from engine.tasks.records import By
 
 TOO_OLD: Final = "too old"  #: set on a request of HTTP/0.9
 
@@ -107,7 +106,7 @@ class Requests:
         self,
         stats: Stats,
         readiness: Readiness,
-        refuse: Callable[[EngineError, By], Reply],
+        refuse: Callable[..., Reply],
         callers: Callers,
         audit: Audit,
         *,
@@ -152,9 +151,9 @@ class Requests:
             _check_head(request)
             return await handler(request)  # type: ignore[no-any-return]
         except EngineError as exc:
-            return response_of(self._refuse(exc, self._callers.by(request)))
+            return self._refused(exc, request)
         except web.HTTPRequestEntityTooLarge:
-            return response_of(self._refuse(too_large(self.body_max_bytes), self._callers.by(request)))
+            return self._refused(too_large(self.body_max_bytes), request)
         except web.HTTPMethodNotAllowed as exc:
             allowed = ", ".join(sorted({*exc.allowed_methods, "OPTIONS"}))
             detail = f"{request.path} takes {allowed}, not {request.method}"
@@ -172,3 +171,7 @@ class Requests:
         if reply.status < 500:  # noqa: PLR2004 - HTTP
             self._stats.requests_refused += 1
         return response_of(reply)
+
+    def _refused(self, error: EngineError, request: web.Request) -> web.Response:
+        what = f"{request.method} {request.path}"
+        return response_of(self._refuse(error, self._callers.by(request), request=what))

@@ -7,7 +7,7 @@ evicted and when it begins to lead, for stored tasks whose rows are not there, s
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from engine.cluster.membership import Membership
     from engine.cluster.threads import Threads
     from engine.notify.stored import StoredCallbacks
-    from engine.observe.counters import Stats
     from engine.store.redis.missing_rows import MissingRows
     from engine.store.redis.store import RedisStore
 
@@ -92,7 +91,7 @@ class RowsWatch:
         threads: where it is called.
         on_alert: told what an operator should know: key, level, message.
         callbacks: delivers those of tasks that end.
-        stats: counts these.
+        on_settled: given the documents of those that end.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class RowsWatch:
         *,
         on_alert: Callable[[str, str, str], None],
         callbacks: StoredCallbacks,
-        stats: Stats,
+        on_settled: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         self._rows = rows
         self._eviction = eviction
@@ -112,7 +111,7 @@ class RowsWatch:
         self._threads = threads
         self._on_alert = on_alert
         self._callbacks = callbacks
-        self._stats = stats
+        self._on_settled = on_settled
         self._loop = asyncio.get_running_loop()
         self._since = (0, 0)  # what the last look came after: number of the leader, evictions
         self._unread: set[int] = set()  # regions to look at
@@ -149,7 +148,7 @@ class RowsWatch:
                 continue
             self._unread.discard(region)
             self._callbacks.written(0, found.callbacks)
-            self._stats.tasks_failed += found.states.count("failed")
+            self._on_settled(found.settled)
             count += found.subtasks
         if count:
             text = f"{count} subtasks that waited in Redis have failed: their rows are not there any more"

@@ -167,7 +167,13 @@ class Admission:
             self._admit(task)
 
     def refuse(
-        self, exc: EngineError, by: By = NOBODY, *, task: Task | None = None, with_hint: bool = True
+        self,
+        exc: EngineError,
+        by: By = NOBODY,
+        *,
+        task: Task | None = None,
+        request: str = "",
+        with_hint: bool = True,
     ) -> Reply:
         """Count an error and return its reply.
 
@@ -175,13 +181,14 @@ class Admission:
             exc: the error.
             by: who is refused; `NOBODY`: another worker, which tells the client.
             task: of a client, where there is one.
+            request: its method and path, where that is all that is known.
             with_hint: whether the nearest known word is named.
         """
         if isinstance(exc, BacklogFullError):
             self._on_alert(f"full:{exc.backlog}", "warning", f"clients are answered 503: {exc}")
         reply = reply_of(exc, with_hint=with_hint)
         if by is not NOBODY:
-            self._audit.refused(reply.status, str(exc), by, task)
+            self._audit.refused(reply.status, str(exc), by, task, request=request)
         if reply.status == 429:  # noqa: PLR2004 - HTTP
             self.stats.requests_limited += 1
         elif reply.status >= 500:  # noqa: PLR2004 - HTTP

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from engine.base.turns import SLICE_S
-from engine.errors import RequestError
+from engine.errors import RequestError, TooManyConnectionsError
 from engine.intake.aiohttp_lane import ENDED_EARLY, AiohttpLane
 from engine.intake.client import Caller
 from engine.intake.heads import HEAD_MAX_BYTES, START
@@ -81,8 +81,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._caller = Caller(self._gate.addresses, transport.get_extra_info("peername"))
         if len(self._gate.connections) >= self._gate.connections_max:
-            detail = f"there are {self._gate.connections_max} connections (connections_max); try again"
-            self._say_and_close(problem(503, detail, headers={"Retry-After": "1"}))
+            error = TooManyConnectionsError(self._gate.connections_max)
+            self._say_and_close(self._gate.admission.refuse(error, self._caller.by("", b"")))
             return
         self._gate.connections.add(self)
 
@@ -207,7 +207,7 @@ class ClientConnection(asyncio.Protocol):
             The bytes behind the request, or None: its body is still coming, and the connection ends.
         """
         by = self._caller.by(self._gate.auth.name_of(head.authorization), head.forwarded)
-        reply = self._gate.admission.refuse(error, by)
+        reply = self._gate.admission.refuse(error, by, request=head.request)
         if len(behind) < head.body_bytes:
             self._gate.admission.stats.requests += 1
             self._say_and_close(reply)

@@ -40,6 +40,11 @@ class Head(NamedTuple):
     is_last: bool  #: ``Connection: close``
     forwarded: bytes = b""  #: ``X-Forwarded-For``
 
+    @property
+    def request(self) -> str:
+        """Method and path."""
+        return START.decode() + "s" * self.is_lines
+
 
 def is_json(content_type: str) -> bool:
     """Tell whether a body of this ``Content-Type`` is one that both lanes take."""

@@ -45,7 +45,7 @@ class AuditLine(msgspec.Struct, omit_defaults=True):
     status: int = 0  #: of the answer
     outcome: str = ""
     reason: str = ""
-    request: str = ""  #: of an admin action: method and path
+    request: str = ""  #: method and path, of an admin action and of what was refused before its task was read
     left_out: int = 0  #: refusals of this status that have no line
 
 
@@ -126,7 +126,9 @@ class Audit:
             line.request = request[:_TEXT_MAX_CHARS]
             self._add(line)
 
-    def refused(self, status: int, reason: str, by: By, task: Task | None = None) -> None:
+    def refused(
+        self, status: int, reason: str, by: By, task: Task | None = None, *, request: str = ""
+    ) -> None:
         """Tell that a request was refused.
 
         Args:
@@ -134,11 +136,12 @@ class Audit:
             reason: as its client is told.
             by: who asked.
             task: that was refused, where the request could be read so far.
+            request: its method and path, where it could not.
         """
         if not self._is_on or status not in _REFUSED or not self._may_tell(status):
             return
         line = self._line("request refused", "refused", by, status, "refused")
-        line.reason = reason[:_TEXT_MAX_CHARS]
+        line.reason, line.request = reason[:_TEXT_MAX_CHARS], request[:_TEXT_MAX_CHARS]
         if task is not None:
             line.task_id, line.action, line.kind = task.id, task.action, task.kind
             line.count, line.target = len(task.targets), "".join(task.targets[:1])[:_TEXT_MAX_CHARS]

@@ -33,6 +33,7 @@ from engine.cluster.watch import Watch
 from engine.errors import EngineError
 from engine.intake.validate import unplanned
 from engine.nodes.register import SENT_WITHIN_S
+from engine.process.reports import StoreReports
 from engine.store.redis.checks import dangers
 from engine.store.redis.fetch_log import FetchLog
 from engine.store.redis.members import About, Members
@@ -268,5 +269,5 @@ def _rows_watch(
         threads,
         on_alert=core.on_alert,
         callbacks=core.callbacks,
-        stats=core.stats,
+        on_settled=StoreReports(core.stats, core.audit, core.on_alert).settled_late,
     )

@@ -99,7 +99,7 @@ def test_what_an_evicted_queue_held_fails_and_the_rest_goes_on(
     put(store, "other", edge=[row("e2", "z", "other")])
     server.ask("DEL", f"{TAG}delay:e1")
     found = look(store)
-    assert (found.subtasks, found.states) == (3, ["failed"])
+    assert (found.subtasks, [document["state"] for document in found.settled]) == (3, ["failed"])
     assert [callback.task_id for callback in found.callbacks] == ["one"]
     one, two = shown(store, "one"), shown(store, "two")
     assert (one["state"], one["failed"], one["delayed"], one["active"]) == ("failed", 2, 0, False)

@@ -32,6 +32,11 @@ def test_tasks_whose_rows_are_evicted_fail_and_operators_are_told(tmp_path: Path
             document = engine.wait_for(task_id, "failed")
             assert (document["failed"], document["delayed"]) == (len(URLS), 0)
             assert "1000 subtasks: lost: their rows are not in Redis any more" in str(document["errors"])
+            told = ('"audit":"settled"', f'"task_id":"{task_id}"', '"outcome":"failed"')
+            wait_until(
+                lambda: any(all(part in line for part in told) for line in engine.log().splitlines()),
+                what="the line of the audit",
+            )
             assert engine.task(other)["delayed"] == 1
             wait_until(lambda: "allkeys-lru" in "".join(warnings(engine)), what="the warning")
             wait_until(lambda: "Redis has evicted 1 keys" in engine.log(), what="the line in the log")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.intake.problems import CONTENT_TYPE
 from engine.nodes.answer import Answer
 from engine.nodes.health import NodeState
 from engine.nodes.probe import Probe, Problem
+from tests import described
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.waiting import until
@@ -30,7 +32,9 @@ def test_an_error_inside_is_500_without_a_traceback(tmp_path: Path) -> None:
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 500")
                 assert b"application/problem+json" in head
-                body = json.loads(await reader.readuntil(b"}"))
+                text = await reader.readuntil(b"}")
+                described.check("GET", "/version", 500, {"content-type": CONTENT_TYPE}, text)
+                body = json.loads(text)
                 assert body["detail"] == "an error in the engine; its log says more"
                 writer.write(b"GET /healthz HTTP/1.1\r\nHost: e\r\n\r\n")
                 assert (await reader.readline()).startswith(b"HTTP/1.1 200")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import described
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.raw_client import Answer, RawClient, chunked, post
@@ -477,6 +478,7 @@ def test_a_slow_body_is_408(hasty: EngineProcess, request_of: Callable[[object],
         answer = client.answer()
         assert answer.status == 408
         assert "0.5 s" in answer.detail
+        described.check("POST", "/v1/engine/task", answer.status, answer.headers, answer.body)
 
 
 @pytest.mark.parametrize("first", [b"", post(task()), b"GET /version HTTP/1.1\r\nHost: e\r\n\r\n"])
@@ -503,6 +505,8 @@ def test_connections_past_the_limit_are_told_so(hasty: EngineProcess) -> None:
         assert "connections_max" in answer.detail
         assert answer.headers["retry-after"] == "1"
         assert clients[-1].is_closed()
+        told = '"audit":"refused","address":"127.0.0.1","door":"http","status":503'
+        wait_until(lambda: told in hasty.log(), what="the line of the audit")
     finally:
         for client in clients:
             client.__exit__(None, None, None)

@@ -125,6 +125,7 @@ def test_the_log_tells_who_was_refused_and_what_was_accepted_and_settled(
     assert audit_of(engine, status=422, **who)[0]["reason"].startswith("targets: takes")
     refused = audit_of(engine, audit="refused", status=401, address="198.51.100.7")
     assert refused
+    assert all(line["request"] == "POST /v1/engine/task" for line in refused)
     assert not any("by" in line for line in refused)
 
 

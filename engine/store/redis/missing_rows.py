@@ -56,7 +56,7 @@ class Found(NamedTuple):
     """What a look came to."""
 
     subtasks: int  #: that have failed
-    states: list[str]  #: of the tasks that settled
+    settled: list[dict[str, Any]]  #: documents of the tasks that settled
     callbacks: list[Callback]
 
 
@@ -106,7 +106,7 @@ class MissingRows:
         for task_id, text in waiting.items():
             of_task = rows.get(task_id) or _Rows()
             count += self._fail(task_id, text, of_task, layers, now=now, fence=fence, done=done)
-        return Found(count, [document["state"] for document in done.settled_late], done.callbacks)
+        return Found(count, done.settled_late, done.callbacks)
 
     def _fail(
         self,

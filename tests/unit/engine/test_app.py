@@ -37,7 +37,7 @@ class World:
         self.requests = Requests(
             self.stats,
             self.readiness,
-            lambda exc, _: reply_of(exc),
+            lambda exc, *_, **__: reply_of(exc),
             Callers(Auth(AuthConfig(), []), Addresses()),
             audit_of(),
             server="purgeline/1",

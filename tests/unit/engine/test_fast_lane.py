@@ -84,7 +84,7 @@ class Admission:
 
     submit_lines = submit
 
-    def refuse(self, exc: EngineError, by: object) -> Reply:
+    def refuse(self, exc: EngineError, by: object, *, request: str = "") -> Reply:
         return reply_of(exc)
 
 

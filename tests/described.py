@@ -13,6 +13,7 @@ import msgspec
 from engine.api import openapi
 from engine.api.description import Description
 from engine.api.engine_routes import EngineRoutes
+from engine.api.history import HistoryRoutes
 from engine.api.receipts import ReceiptRoutes
 from engine.api.tasks import TaskRoutes
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ROUTES: tuple[Route, ...] = (
     *TaskRoutes.routes,
     *ReceiptRoutes.routes,
+    *HistoryRoutes.routes,
     *EngineRoutes.routes,
     *Description.routes,
 )

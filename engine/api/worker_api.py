@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.api.cancel import CancelTask
     from engine.api.find import FindTask
     from engine.api.forget import ForgetNode
+    from engine.api.history import HistoryRoutes
     from engine.api.listing import ListTasks
     from engine.api.overview import Overview
     from engine.api.pausing import PauseNode
@@ -45,6 +46,7 @@ _PREPARE_LIMIT_S: Final = 8.0  #: a worker that has just been started is asked b
 
 def make_worker_app(
     tasks: WorkerTasks,
+    history: HistoryRoutes,
     overview: WorkerOverview,
     readiness: Readiness,
     *,
@@ -55,6 +57,7 @@ def make_worker_app(
 
     Args:
         tasks: answers about tasks.
+        history: answers about those that have settled.
         overview: answers about this worker.
         readiness: requests of other workers wait until this one is prepared.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
@@ -68,6 +71,7 @@ def make_worker_app(
         ("GET", "/worker/task/{id}", tasks.find),
         ("DELETE", "/worker/task/{id}", tasks.cancel),
         ("GET", "/worker/tasks", tasks.list),
+        ("GET", "/worker/history", history.page_here),
         ("GET", "/worker/stats", overview.stats),
         ("GET", "/worker/nodes", overview.nodes),
         ("DELETE", "/worker/nodes/{name}", overview.forget_node),

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import cells, check_nodes, client, local, receipts, rendering, submit, views
-from engine.tasks.words import State
+from engine.cli import cells, check_nodes, client, history, local, receipts, rendering, submit, views
+from engine.tasks.words import Action, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,6 +120,14 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
     option("--state", choices=[state.value for state in State], default="", help="only these")
     option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
+    _add_history(
+        add(
+            "history",
+            history.history,
+            "Show who purged a target, by URL, prefix, regex, key or host, when, and what each node made of "
+            f"it, newest first. Columns in a pipe: {' '.join(cells.HISTORY_COLUMNS)}.",
+        )
+    )
     add("forget", views.forget, "Fail what waits for a cache that is not configured any more.")(
         "node", metavar="NODE"
     )
@@ -152,6 +160,22 @@ def _add_receipts(add: Callable[[str, Command, str], Callable[..., argparse.Acti
         help="file with the keys that are trusted, as `keys` prints them (default: ask)",
     )
     option("--live", action="store_true", help="also compare it with the task as the engine has it now")
+
+
+def _add_history(option: Callable[..., argparse.Action]) -> None:
+    option(
+        "target", nargs="?", default="", metavar="TARGET", help="a URL, HOST/KEY or a host; none: all tasks"
+    )
+    option("--host", default="", metavar="HOST", help="only tasks with targets of this host")
+    option("--node", default="", metavar="NAME", help="only tasks that went to this node, and its outcomes")
+    option("--by", default="", metavar="WHO", help="only tasks of this token, or from this address")
+    option("--action", choices=[action.value for action in Action], default="", help="only these")
+    option("--state", choices=[state.value for state in State], default="", help="only these")
+    for name, text in (("--since", "only tasks from then on"), ("--until", "only tasks up to then")):
+        option(
+            name, type=history.moment, metavar="T", help=f"{text}: 6h (ago), 2026-11-29T14:00, UNIX seconds"
+        )
+    option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
 
 
 def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:

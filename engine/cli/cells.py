@@ -43,6 +43,7 @@ TASK_COLUMNS = (
     *("task_id", "action", "kind", "state", "total", "counter", "failed", "delayed", "created_at"),
     *("cancelled", "absent", "start_at"),  # behind what was there before: scripts count columns
 )
+HISTORY_COLUMNS = ("created_at", "by", "action", "match", "matched", "state", "outcome", "task_id")
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
 SHARE_COLUMNS = (

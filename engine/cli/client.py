@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from engine.cli.client_errors import EngineUnreachableError, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from email.message import Message
 
     from engine.cli.documents import Document
@@ -126,6 +126,21 @@ class EngineClient:
             if not query["cursor"] or len(listed) >= limit:  # a page may be empty, and others follow
                 found = {"tasks": listed, "cursor": query["cursor"]}
                 return found | {"missing_regions": sorted(missing)} if missing else found
+
+    def history(self, query: Mapping[str, Any], *, limit: int) -> Document:
+        """Return up to *limit* tasks that *query* asks the history for, over as many pages as that takes."""
+        listed: list[Document] = []
+        incomplete = ""
+        asked = dict(query)
+        while True:
+            asked["limit"] = min(limit - len(listed), PAGE_MAX)
+            page = self.request("GET", f"/v1/engine/history?{urlencode(asked)}")
+            listed += self._rows(page, "tasks")
+            incomplete = incomplete or str(page.get("incomplete") or "")
+            asked["cursor"] = page.get("cursor")
+            if not asked["cursor"] or len(listed) >= limit:  # a page may be empty, and others follow
+                found = {"tasks": listed, "cursor": asked["cursor"]}
+                return found | {"incomplete": incomplete} if incomplete else found
 
     def nodes(self) -> Document:
         """Return every node with its state and counters."""

@@ -88,6 +88,12 @@ class Output:
                 self._details("reason", REASON_COLUMNS, reasons_of(document[key]))
                 self._details("note", NOTE_COLUMNS, by_note(document[key]))
 
+    def failures(self, documents: Sequence[Document]) -> None:
+        """Print the first errors of tasks, below their list."""
+        errors = [error for document in documents for error in rows_of(document, "errors")]
+        if self._is_rich:
+            self._details("error", ERROR_COLUMNS, errors[:ERRORS_SHOWN])
+
     def mapping(self, document: Document) -> None:
         """Print a document whose values are scalars, or mappings of scalars."""
         if self.as_json:

@@ -35,6 +35,8 @@ ENGINE_AT_LEAST: dict[str, float] = {
     "drain_timeout_s": 0,
     "live_subtasks_max": 1,
     "retention_days": 0,
+    "history_days": 0,
+    "history_max_bytes": 0,
     "listen_backlog": 1,
     "connections_max": 1,
     "body_max_bytes": 1024,

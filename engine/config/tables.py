@@ -44,6 +44,8 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     log_audit: bool = True  #: one line per task accepted, refused, cancelled, settled, and per admin action
     live_subtasks_max: int = 1_000_000  #: accepted, not yet settled; then 503
     retention_days: float = 3
+    history_days: float = 3  #: 0: there is no history
+    history_max_bytes: int = 10 * 1024**3  #: of all files of the history; then the oldest goes
     gone_after_s: float = 3600  #: what waits for a node that is not configured any more fails after so long
     delay_ttl_s: float = 7 * 86400  #: what waited longer for its node fails, unsent
     delay_rows_max: int = 10_000_000  #: of one node; then tasks for it alone are answered 503

@@ -45,6 +45,7 @@ class Core:
     nodes: dict[str, Node]  #: by name; filled last, because they tell other parts what comes of subtasks
     savers: SaverPool
     reader: StoreReader
+    history_reader: StoreReader  #: its questions take long, and nothing else waits for them
     outbox: Outbox
     callbacks: StoredCallbacks
 
@@ -86,6 +87,7 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
         nodes={},
         savers=savers,
         reader=StoreReader(),
+        history_reader=StoreReader(2, "history"),
         outbox=outbox,
         callbacks=StoredCallbacks(outbox),
     )

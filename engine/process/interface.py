@@ -14,12 +14,14 @@ from engine.api.callers import Callers
 from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
+from engine.api.history import HistoryRoutes
 from engine.api.listing import ListTasks
 from engine.api.preview import PreviewTask
 from engine.api.receipts import ReceiptRoutes
 from engine.api.server import ApiServer
 from engine.api.tasks import TaskRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
+from engine.history.search import Search
 from engine.intake.auth import Auth
 from engine.intake.client import Addresses
 from engine.intake.gate import Gate
@@ -149,7 +151,8 @@ def make_interface(
         bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
     )
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
-    app = make_app((task_routes, receipt_routes, engine_routes), auth, requests)
+    history = _history(core)
+    app = make_app((task_routes, receipt_routes, history, engine_routes), auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
     return Interface(
         api,
@@ -159,11 +162,24 @@ def make_interface(
             auth,
             admission,
             tasks,
+            history=history,
             overview=WorkerOverview(overview, readiness, core.logs, forget, pausing),
             readiness=readiness,
         ),
         tasks.signer,
     )
+
+
+def _history(core: Core) -> HistoryRoutes:
+    keep_s = core.config.engine.history_days * 86400
+    search = None
+    if keep_s:
+        search = Search(
+            core.regions,
+            lambda: [part for saver in core.savers.savers for part in saver.store.histories],
+            keep_s=keep_s,
+        )
+    return HistoryRoutes(search, core.history_reader, peers=core.peers, is_shared=core.is_shared)
 
 
 def _gate(
@@ -189,6 +205,7 @@ def _worker_app(
     admission: Admission,
     tasks: TaskAnswers,
     *,
+    history: HistoryRoutes,
     overview: WorkerOverview,
     readiness: Readiness,
 ) -> web.Application:
@@ -202,6 +219,7 @@ def _worker_app(
     )
     return make_worker_app(
         worker_tasks,
+        history,
         overview,
         readiness,
         refuse=admission.refuse,

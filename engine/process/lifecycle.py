@@ -271,4 +271,5 @@ class Lifecycle:
         for saver in core.savers.savers:
             saver.stop()
             saver.store.close()
+        core.history_reader.close()
         core.reader.close()

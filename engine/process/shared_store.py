@@ -34,6 +34,7 @@ from engine.errors import EngineError
 from engine.intake.validate import unplanned
 from engine.nodes.register import SENT_WITHIN_S
 from engine.process.reports import StoreReports
+from engine.store.history import HistoryLimits
 from engine.store.redis.checks import dangers
 from engine.store.redis.fetch_log import FetchLog
 from engine.store.redis.members import About, Members
@@ -83,6 +84,7 @@ class SharedStore:
             connections_max=store.connections_max,
             wait_replicas=store.wait_replicas,
             retention_s=config.engine.retention_days * 86400,
+            history=HistoryLimits(config.engine.history_days * 86400, config.engine.history_max_bytes),
             describe=self._describe,
         )
 

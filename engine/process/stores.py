@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from engine.store.history import HistoryLimits
 from engine.store.layout import check_layout
 from engine.store.sqlite.store import SqliteStore
 
@@ -51,6 +52,8 @@ class EmbeddedStores:
         self._peers = peers
         self._clock = clock
         self._is_in_use = is_in_use
+        files = settings.saver_count * (1 if peers is None else peers.count)
+        self._history = HistoryLimits(settings.history_days * 86400, settings.history_max_bytes // files)
 
     shared_keys = None  #: an engine of its own
 
@@ -58,7 +61,7 @@ class EmbeddedStores:
         """Return the store of saver *number*, not open yet."""
         slot = 0 if self._peers is None else self._peers.slot
         path = self._folder / f"tasks-{slot * self._count + number}.db"
-        return SqliteStore(path, clock=self._clock, has_peers=self._peers is not None)
+        return SqliteStore(path, clock=self._clock, has_peers=self._peers is not None, history=self._history)
 
     async def open(self, savers: SaverPool, reader: StoreReader) -> None:
         """Open the stores of all savers.

@@ -17,9 +17,9 @@ _THREADS: Final = 4
 class StoreReader:
     """The threads that read. A store's own errors reach the caller as they are."""
 
-    def __init__(self, threads: int = _THREADS) -> None:
+    def __init__(self, threads: int = _THREADS, name: str = "reader") -> None:
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def read(self, function: Callable[..., T], *args: object) -> T:
         """Call a store's method in a reader thread, and return what it returns.

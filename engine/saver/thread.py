@@ -71,9 +71,12 @@ class SaverThread:
                 self._loop.call_soon_threadsafe(self._on_committed, work, outcome)
             except RuntimeError:  # the loop is gone: a second SIGTERM
                 return
+            self._store.tidy()
 
     def _commit(self, work: Work) -> Committed | StoreError:
         try:
+            if work.saved and self._store.histories:
+                work.batch.settling = list({task.id: task for task, _ in work.saved}.values())
             outcome = self._store.commit(work.batch)
             with contextlib.suppress(StoreError):  # the batch is written all the same
                 work.pins = [self._store.pin() for _ in work.on_pinned]

@@ -7,7 +7,8 @@ A store holds (`engine.tasks.records`):
   its tasks have settled, and after a crash its tasks are worked again;
 - *task documents* of tasks that have settled or only wait for unreachable nodes;
 - the *delay queues*: subtasks of unreachable nodes, oldest first;
-- *callbacks* that have not been delivered.
+- *callbacks* that have not been delivered;
+- the *history* (`engine.store.history`): settled tasks with all of their targets, in blocks.
 
 There are two kinds. The *embedded* one (`sqlite`) belongs to one engine: the rows of a delay queue are
 written as soon as their node is down, while their task may still be in that engine's memory. A *shared* one

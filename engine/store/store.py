@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from engine.store.history import History
     from engine.tasks.records import (
         Accepted,
         Batch,
@@ -32,6 +33,10 @@ class Store(Protocol):
     """
 
     is_shared: bool
+
+    @property
+    def histories(self) -> Sequence[History]:
+        """What it keeps of settled tasks, in parts that are read one by one; none: nothing."""
 
     def open(self, *, is_in_use: bool = False) -> None:
         """Open or create the store, and check it.
@@ -166,6 +171,9 @@ class Store(Protocol):
 
     def orphans(self) -> list[str]:
         """Return the tasks with rows but no document: live ones, and those the journal will work again."""
+
+    def tidy(self) -> None:
+        """Pack what has come together for the history, if it is enough. Called when nobody waits for it."""
 
     def shrink(self) -> None:
         """Let go of memory that only makes it faster."""

@@ -193,6 +193,7 @@ class Batch(msgspec.Struct):
     documents: dict[str, bytes] = {}  #: task id → JSON
     plans: dict[bytes, bytes] = {}  #: key → text, of the plans that *accepted* name
     progress: dict[str, bytes] = {}  #: of tasks that go on, for a shared store only; see `Store.is_shared`
+    settling: list[Any] = []  #: the tasks of *documents*, for the history
     settled_journal: list[JournalKey] = []  #: journal rows of which every task has settled
     parked: list[Parked] = []  #: to a shared store they come in the batch of their task's document
     delivered: list[Delivered] = []

@@ -1,4 +1,6 @@
-"""``python -m tests.benchmarks.turns``: the longest turn of the engine's loop while it takes heavy bodies in.
+"""``python -m tests.benchmarks.turns``: the longest turn of the engine's loop under heavy requests.
+
+Heavy bodies, and questions about a history of a million targets.
 
 The engine runs in this process, and what measures is called once a turn; the client is a process of its own.
 Figures, no check: on a busy machine a turn takes as long as others keep the processor, so its CPU time stands
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.benchmarks.rows_history import fill, questions
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.rigs.raw_client import RawClient, post
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RUNS = 3
+_TARGETS = 1_000_000  #: of the history
 _MIB = 1024 * 1024
 URL = "http://img.example.com/"
 
@@ -60,6 +64,12 @@ def bodies() -> Iterator[tuple[str, bytes]]:
     )
     bad = post({"targets": ["http://a/"], "nodes": ["edge-2"]})
     yield "500 pipelined requests, unknown node in each", bad * 500
+
+
+def requests(targets: int) -> Iterator[tuple[str, bytes]]:
+    """Return a name and the bytes of a question, for each question of the benchmark."""
+    for name, query in questions(targets):
+        yield f"history: {name}", f"GET /v1/engine/history?{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
 
 
 def _ndjson(documents: list[dict[str, object]]) -> bytes:
@@ -114,8 +124,10 @@ def main() -> None:
     async def scenario() -> None:
         with FakeNode() as node, tempfile.TemporaryDirectory() as made:
             folder = Path(made)
+            (folder / "var").mkdir()
+            fill(folder / "var", _TARGETS)
             async with running(folder, node.url, driver="varnish", body_max_bytes=9 * _MIB) as (_, port):
-                for name, data in bodies():
+                for name, data in (*requests(_TARGETS), *bodies()):
                     seen = [await worst_turn(port, folder, data) for _ in range(_RUNS)]
                     worst, _, took, status = min(seen)
                     cpu = min(each[1] for each in seen)

@@ -33,6 +33,11 @@ def recorded(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)
 
 
+def is_without_history(recorded: Path) -> bool:
+    """Tell whether a recording is of a version that kept no history."""
+    return recorded.parent.name == "ea3d3bc"
+
+
 @pytest.fixture
 def store(recorded: Path, tmp_path: Path) -> Iterator[str]:
     """Lay the recorded data out; give the table that names its store."""
@@ -53,7 +58,7 @@ def test_stored_tasks_of_an_earlier_version_are_read_and_delivered(
     tasks: dict[str, dict[str, Any]] = json.loads((recorded / "tasks.json").read_text())
     assert len(tasks) == 16
     tables = store + node_tables(caches) + '[[callback]]\nhost = "127.0.0.1"\n'
-    with EngineProcess(tmp_path, tables, **YEARS) as engine:
+    with EngineProcess(tmp_path, tables, history_days=3650, **YEARS) as engine:
         for task_id, task in tasks.items():
             before = task["document"]
             now = engine.wait_for(task_id, task["state"])
@@ -62,6 +67,14 @@ def test_stored_tasks_of_an_earlier_version_are_read_and_delivered(
                 assert {key: now[key] for key in before} == before
             else:
                 assert now["counter"] == now["total"], task_id
+        found = engine.get("/v1/engine/history?limit=1000")
+        assert "incomplete" not in found
+        states = {task["task_id"]: task["state"] for task in found["tasks"]}
+        known = {task_id: task["state"] for task_id, task in tasks.items()}
+        if is_without_history(recorded):
+            known = {name: state for name, state in known.items() if name in states}
+            assert len(known) == 2  # what had not been stored before
+        assert states == known
     paths = {name: {request.path for request in cache.requests} for name, cache in caches.items()}
     assert paths["down"] >= {f"/{number}.jpg" for number in range(5)} | {
         "/again.jpg",

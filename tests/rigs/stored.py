@@ -11,6 +11,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,22 @@ YEARS: dict[str, Any] = {
 }  # what was recorded never gets too old to read
 LAYERS = {"parent-1": "parent", "up": "edge", "down": "edge", "hangs": "edge", "refuses": "edge"}
 FAR = "http://img.example.com"
+
+
+_PACK = """
+from pathlib import Path
+from engine.store.history import HistoryLimits
+from engine.store.sqlite.store import SqliteStore
+store = SqliteStore(Path("var/tasks-0.db"), history=HistoryLimits(3650 * 86400, 2**40))
+store.open()
+store.history._pack()
+store.close()
+"""
+
+
+def has_history(checkout: Path) -> bool:
+    """Tell whether the engine of *checkout* keeps a history."""
+    return (checkout / "engine/history").is_dir()
 
 
 def node_tables(caches: dict[str, FakeNode]) -> str:
@@ -57,14 +74,17 @@ def record(checkout: Path, folder: Path, *, is_redis: bool) -> None:
         if is_redis:
             redis.start()
             tables = f'[store]\nurl = "{redis.url}"\n' + tables
+        settings = {**YEARS, "history_days": 3650} if has_history(checkout) else YEARS
         engine = EngineProcess(
-            home, tables, checkout=checkout, name="recorded", due_s=1, drain_timeout_s=1, **YEARS
+            home, tables, checkout=checkout, name="recorded", due_s=1, drain_timeout_s=1, **settings
         )
         try:
             engine.start()
             expected = _hand_in(engine)
             engine.kill()
             (folder / "tasks.json").write_text(json.dumps(expected, indent=1) + "\n")
+            if has_history(checkout) and not is_redis:  # there it stays as it was written, here it is packed
+                subprocess.run([checkout / ".venv/bin/python", "-c", _PACK], cwd=home, check=True)
             if is_redis:
                 redis.ask("SAVE")
                 shutil.copy(redis.folder / "dump.rdb", folder)

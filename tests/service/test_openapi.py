@@ -21,6 +21,7 @@ SCOPES = {
 BODY_MAX = 2000
 ELSEWHERE = {
     ("DELETE", "/v1/engine/nodes/{name}", 200),  # tests/service/test_configuration_changes.py
+    ("GET", "/v1/engine/history", 404),  # tests/service/test_history.py
     *(
         (route.method, route.path, status)
         for route in described.ROUTES
@@ -92,7 +93,13 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
     asking = Asking(engine)
     ask = asking.ask
     _ask_about_tasks(engine, asking)
-    for path in ("/v1/engine/nodes", "/v1/engine/cluster", "/v1/engine/stats", "/v1/engine/tasks"):
+    for path in (
+        "/v1/engine/nodes",
+        "/v1/engine/cluster",
+        "/v1/engine/stats",
+        "/v1/engine/tasks",
+        "/v1/engine/history",
+    ):
         ask("GET", path, 200)
         ask("GET", path, 401, who="")
         ask("GET", path, 403, who="writer")

@@ -11,6 +11,8 @@ At the end both sides are read, and what they hold is compared. Rows of delay qu
 document are not moved: such a task is in the journal, and the engine that takes it up works it from the
 start.
 
+The history (`engine.history`) is not moved: it begins anew, and `say` is told so.
+
 The rows of one node's delay queue are in memory at a time (about 0.5 KB each), and the ids of unfinished
 tasks; everything else goes in pages.
 """
@@ -96,6 +98,7 @@ def migrate(
         had, has = holds(source), holds(target)
     if not had.differences(has):
         (folder / _MARK).unlink()
+    say("history: not copied; it begins anew with what settles from now on")
     return had, has
 
 

@@ -17,12 +17,14 @@ from engine.store.redis.keys import GROUP
 from engine.store.redis.records import encode_callback, journal_key
 from engine.store.redis.rows import Row
 from engine.tasks import stored_documents
+from engine.tasks.changes import changes_of
 from engine.tasks.records import Batch, Callback, Committed, late_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from engine.store.redis.documents import RedisDocuments
+    from engine.store.redis.history import RegionHistory
     from engine.store.redis.queues import RedisQueues
     from engine.store.redis.script import Command
     from engine.tasks.records import Delivered, Noted
@@ -41,6 +43,7 @@ class DocumentChanges:
         queues: reads their rows.
         consumer: name of this engine process.
         ms_of: tells how long a document in a state is kept, in milliseconds.
+        histories: of the regions; none: no history is kept.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class DocumentChanges:
         queues: RedisQueues,
         consumer: str,
         ms_of: Callable[[str], int],
+        histories: Sequence[RegionHistory] = (),
     ) -> None:
         self._stored = stored
+        self._histories = histories
         self._queues = queues
         self._consumer = consumer
         self._ms_of = ms_of
@@ -115,6 +120,7 @@ class DocumentChanges:
         drop = self._queues.rows_of_tasks(cancelled) if cancelled else {}
         freed = self._queues.queues_behind(by_task)
         commands: list[Command] = []
+        history: list[Command] = []
         asked: list[tuple[str, dict[str, Any] | None]] = []
         for task_id, delivered in by_task.items():
             counted = [settled for settled in delivered if (settled.row.node, settled.row.key) in present]
@@ -128,13 +134,14 @@ class DocumentChanges:
             if not rows and document is None:
                 continue
             frees, drops_behind = freed.get(task_id, ()), task_id in cancelled
+            history += self._history(document, counted)
             command = self.command(
                 task_id, old[task_id], document, rows, frees=frees, drops_behind=drops_behind
             )
             commands.append(command)
             asked.append((task_id, document))
         changed_meanwhile: dict[str, list[Delivered]] = {}
-        replies = self._link.run(commands, is_write=True, waits=False)
+        replies = self._link.run([*history, *commands], is_write=True, waits=False)[len(history) :]
         for (task_id, document), reply in zip(asked, replies, strict=True):
             if isinstance(reply, StoreError):
                 errors[task_id] = reply
@@ -145,6 +152,13 @@ class DocumentChanges:
                 done.settled_late.append(document)
                 self.note_callback(done, task_id, document, reply)
         return changed_meanwhile
+
+    def _history(self, document: dict[str, Any] | None, counted: Sequence[Delivered]) -> list[Command]:
+        """Return the commands that tell the history what became of a stored task."""
+        if document is None or not self._histories:
+            return []
+        changes = changes_of([document] if stored_documents.is_final(document) else [], counted)
+        return self._histories[self._keys.region(document["task_id"])].change(changes) if changes else []
 
     def _changed(
         self,

@@ -17,11 +17,13 @@ from engine.tasks.records import Batch, Begun, Callback
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from engine.store.redis.documents import RedisDocuments
+    from engine.store.redis.history import RegionHistory
     from engine.store.redis.script import Command
     from engine.tasks.records import Committed, Parked
+    from engine.tasks.task import Task
 
 
 def _nothing(_: Any) -> None:
@@ -45,6 +47,7 @@ class RedisCommit:
         ms_of: tells how long a document in a state is kept, in milliseconds.
         batch: what is written.
         done: told what came of it.
+        histories: of the regions; none: no history is kept.
     """
 
     def __init__(
@@ -54,8 +57,11 @@ class RedisCommit:
         ms_of: Callable[[str], int],
         batch: Batch,
         done: Committed,
+        *,
+        histories: Sequence[RegionHistory],
     ) -> None:
         self._stored = stored
+        self._histories = histories
         self._consumer = consumer
         self._ms_of = ms_of
         self._keys = stored.keys
@@ -71,6 +77,8 @@ class RedisCommit:
         """Send it, and note what came of it."""
         batch = self._batch
         self._accepting.add_all()
+        if self._histories:
+            self._keep_history()
         rows: dict[str, list[Parked]] = {}
         for row in batch.parked:
             rows.setdefault(row.task_id, []).append(row)
@@ -104,7 +112,7 @@ class RedisCommit:
         # What they hold refers to this object: were they kept, the collector would have to find it.
         replies = self._stored.link.run(commands, is_write=True, waits=False) if commands else []
         for (then, places, keep), reply in zip(waiting, replies, strict=True):
-            if not isinstance(reply, StoreError):
+            if not isinstance(reply, StoreError) or places == []:
                 then(reply)
                 continue
             self.has_lost_groups |= has_no_group(reply)
@@ -140,6 +148,20 @@ class RedisCommit:
         for region, names in regions.items():
             for first in range(0, len(names), RECORDS_MAX):
                 yield region, names[first : first + RECORDS_MAX]
+
+    def _keep_history(self) -> None:
+        """Write what the history keeps, ahead of the documents; a purge never waits for it."""
+        regions: dict[int, list[Task]] = {}
+        for task in self._batch.settling:
+            regions.setdefault(self._keys.region(task.id), []).append(task)
+        for region, tasks in regions.items():
+            history = self._histories[region]
+            commands = history.push(tasks)
+            for place, command in enumerate(commands, 1):
+                self._commands.append(command)
+                self._after.append(
+                    (history.pushed if place == len(commands) else history.wrote, [], _nothing)
+                )
 
     def _settle(self, ids: list[str], callbacks: dict[str, Callback]) -> None:
         for region, names in self._by_region(ids):

@@ -22,6 +22,7 @@ A region's keys:
 - ``underway``   stream, prefetches that engines begin and end, by host: in the first regions; its entries
                  stay for the time in ``underway:kept``; ``underway:looked`` is written by looks
 - ``plan:KEY``   string, a plan that tasks were accepted for; kept for months after its last use
+- ``settled…``, ``block…``, ``change:ID``  the history; see `history`
 - ``begun:ID``   of a task that was accepted for later and has begun: when it was accepted, and its plan's key
 - ``clock``      the time that was given to a row last; see `scripts`
 - ``fence``      the highest number of a leader that changed something here

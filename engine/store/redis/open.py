@@ -13,6 +13,7 @@ from engine.store.redis.store import RedisStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.store.history import HistoryLimits
     from engine.store.redis.replicas import WaitReplicas
     from engine.tasks.records import Accepted
 
@@ -27,6 +28,7 @@ def redis_store(
     connections_max: int = 16,
     wait_replicas: WaitReplicas = 0,
     retention_s: float = 3 * 86400,
+    history: HistoryLimits | None = None,
     describe: Callable[[Accepted, bytes], bytes] = bare_document,
 ) -> RedisStore:
     """Return the store at *url*, not open yet; see `RedisStore`.
@@ -40,4 +42,11 @@ def redis_store(
         connections_max=connections_max,
         wait_replicas=wait_replicas,
     )
-    return RedisStore(link, Keys(prefix, region_count), consumer, retention_s=retention_s, describe=describe)
+    return RedisStore(
+        link,
+        Keys(prefix, region_count),
+        consumer,
+        retention_s=retention_s,
+        history=history,
+        describe=describe,
+    )

@@ -108,6 +108,7 @@ class _Settled(msgspec.Struct):
     due_at: float = 0.0
     digest: str = ""
     token: str = ""
+    updated_at: float = 0.0
 
 
 _decode_settled: Final = msgspec.json.Decoder(_Settled).decode

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import StoreError, StoreUnusableError
+from engine.store.history import HistoryLimits
 from engine.store.redis import host_rows
 from engine.store.redis.changes import DocumentChanges, digest_of
 from engine.store.redis.commit import RedisCommit
 from engine.store.redis.documents import RedisDocuments
+from engine.store.redis.history import RegionHistory
 from engine.store.redis.journal import RedisJournal
 from engine.store.redis.keys import GROUP, Keys
 from engine.store.redis.queues import RedisQueues
@@ -28,7 +30,7 @@ from engine.tasks.records import Batch, Callback, Committed
 from engine.tasks.words import FINAL_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from engine.store.redis.link import Link
     from engine.tasks.records import Accepted
@@ -44,6 +46,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         keys: names.
         consumer: name of this engine process in the consumer groups, never used by another.
         retention_s: settled tasks are kept so long.
+        history: how much of the history is kept, in all regions; None: nothing.
         describe: see `RedisDocuments`.
     """
 
@@ -56,6 +59,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         consumer: str,
         *,
         retention_s: float = 3 * 86400,
+        history: HistoryLimits | None = None,
         describe: Callable[[Accepted, bytes], bytes] = bare_document,
     ) -> None:
         super().__init__(link, keys)
@@ -65,7 +69,11 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         self._forget_from: dict[int, int] = {}
         self._is_open = False
         self.times_emptied = 0  #: so often was it found to hold nothing of ours
-        self.changes = DocumentChanges(self, self, consumer, self.ms_of)
+        self.histories: Sequence[RegionHistory] = ()
+        if history is not None and history.keep_s:
+            each = HistoryLimits(history.keep_s, history.max_bytes // keys.count)
+            self.histories = [RegionHistory(link, keys, region, each) for region in range(keys.count)]
+        self.changes = DocumentChanges(self, self, consumer, self.ms_of, self.histories)
 
     def __repr__(self) -> str:
         return f"<RedisStore of {self.consumer} at {self.link.url}>"
@@ -106,6 +114,11 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
             if isinstance(reply, StoreError) and "BUSYGROUP" not in str(reply):
                 raise reply
 
+    def tidy(self) -> None:
+        """See `Store.tidy`."""
+        for part in self.histories:
+            part.tidy()
+
     def shrink(self) -> None:
         """See `Store.shrink`: there is none."""
 
@@ -121,13 +134,11 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         if not self._is_open:
             raise StoreError(f"{self.link.url}: the store is closed")
         done = Committed(journal=[""] * len(batch.accepted))
-        work = RedisCommit(self, self.consumer, self.ms_of, batch, done)
-        work.write()
+        work = self._write(batch, done)
         if work.has_lost_groups:
             self.mend()
             done = Committed(journal=[""] * len(batch.accepted))
-            work = RedisCommit(self, self.consumer, self.ms_of, batch, done)
-            work.write()
+            work = self._write(batch, done)
         if batch.delivered or batch.cancelled or batch.unparked_tasks or batch.noted:
             left: Batch | None = batch
             try:
@@ -154,6 +165,11 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         ):
             raise error
         return done
+
+    def _write(self, batch: Batch, done: Committed) -> RedisCommit:
+        work = RedisCommit(self, self.consumer, self.ms_of, batch, done, histories=self.histories)
+        work.write()
+        return work
 
     def _works_in_part(self) -> bool:
         """Tell whether some server of a cluster answers, though those that a batch needed did not."""
@@ -195,6 +211,8 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         Documents expire by themselves; what is left to do is to take them out of the listing. Walks each
         region's index from where it stopped last.
         """
+        for part in self.histories:
+            part.forget()
         forgotten = 0
         for region, tag in enumerate(self.keys.tags):
             first = self._forget_from.get(region, 0)

@@ -10,12 +10,12 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.base.durable import sync_folder
 from engine.errors import StoreDamagedError, StoreError
+from engine.store.sqlite.readers import Readers
 from engine.tasks.records import FORMAT
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, layer TEXT NOT NULL, at R
 CREATE TABLE IF NOT EXISTS pause(node TEXT PRIMARY KEY, by TEXT NOT NULL, at REAL NOT NULL,
     is_paused INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS begun(task_id TEXT PRIMARY KEY, accepted_at REAL NOT NULL, plan BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS settled(n INTEGER PRIMARY KEY AUTOINCREMENT, is_change INTEGER NOT NULL,
+    tasks INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
 """
 _SINCE: Final = "ALTER TABLE parked ADD COLUMN is_parted INTEGER"  # files of versions before have none
 _HAS_PARTED: Final = "SELECT 1 FROM pragma_table_info('parked') WHERE name = 'is_parted'"
@@ -57,16 +59,6 @@ CREATE INDEX IF NOT EXISTS parked_parted ON parked(node, parked_at) WHERE is_par
 _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 """A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the
 tables that work depends on."""
-
-
-class _Reader:
-    """The connection of one thread that reads; whoever uses or closes it holds its lock."""
-
-    __slots__ = ("connection", "lock")
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-        self.lock = threading.Lock()
 
 
 class DatabaseFile:
@@ -81,9 +73,7 @@ class DatabaseFile:
         self.path = path
         self.writer: sqlite3.Connection | None = None  #: None while the file is closed
         self._has_peers = has_peers
-        self._readers = threading.local()
-        self._opened: list[_Reader] = []
-        self._opening = threading.Lock()
+        self._readers = Readers(self._connect_open)
         self._lock_file: Any = None
 
     def open(self, *, is_in_use: bool) -> None:
@@ -114,18 +104,9 @@ class DatabaseFile:
             raise
 
     def close(self) -> None:
-        """Close every connection and give the lock back; reads that are under way fail.
-
-        A connection is closed when the read on it has ended: SQLite crashes where another thread still reads.
-        """
-        with self._opening:
-            writer, self.writer = self.writer, None
-            readers, self._opened = self._opened, []
-            self._readers = threading.local()
-        for reader in readers:
-            reader.connection.interrupt()
-            with reader.lock:
-                reader.connection.close()
+        """Close every connection and give the lock back; reads that are under way fail."""
+        writer, self.writer = self.writer, None
+        self._readers.close()
         if writer is not None:
             with contextlib.suppress(sqlite3.Error):
                 writer.close()
@@ -151,21 +132,14 @@ class DatabaseFile:
             StoreError: it cannot be read.
         """
         try:
-            reader = getattr(self._readers, "reader", None) or self._open_reader()
-            with reader.lock:
-                return reader.connection.execute(sql, values).fetchall()
+            return self._readers.query(sql, values)
         except sqlite3.Error as exc:
             raise self.translate(exc, "read") from exc
 
-    def _open_reader(self) -> _Reader:
-        with self._opening:
-            if self.writer is None:
-                raise StoreError(f"{self.path}: the store is closed")
-            reader = _Reader(self.connect())
-            reader.connection.execute("PRAGMA query_only = ON")
-            self._readers.reader = reader
-            self._opened.append(reader)
-            return reader
+    def _connect_open(self) -> sqlite3.Connection:
+        if self.writer is None:
+            raise StoreError(f"{self.path}: the store is closed")
+        return self.connect()
 
     # Errors
 

@@ -22,6 +22,7 @@ import msgspec
 from engine.base.clock import SteadyClock
 from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
+from engine.store.sqlite.history import SqliteHistory
 from engine.store.sqlite.rows import RowReader
 from engine.store.sqlite.writing import append_accepted, append_plans, without_known, write_own_records
 from engine.tasks.records import (
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from engine.store.history import History, HistoryLimits
+
 _ROOM_BYTES: Final = 256 * 1024  #: a disk that was full counts as full until this much is free
 _SCAN_ROWS: Final = 20_000  #: rows one page of a filtered listing looks at
 
@@ -54,16 +57,35 @@ class SqliteStore(RowReader):
         path: the database file; its folder exists.
         clock: by which rows wait and nodes are gone; it is set back when the wall clock was set forward.
         has_peers: another process that knows of this one may have it open too: a supervisor's workers.
+        history: how much of the history is kept; None: nothing.
     """
 
     is_shared = False
 
-    def __init__(self, path: Path, *, clock: SteadyClock | None = None, has_peers: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: SteadyClock | None = None,
+        has_peers: bool = False,
+        history: HistoryLimits | None = None,
+    ) -> None:
         super().__init__(DatabaseFile(path, has_peers=has_peers))
         self._path = path
         self._clock = clock or SteadyClock()
+        self.history: SqliteHistory | None = None
+        self._histories: tuple[SqliteHistory, ...] = ()
+        if history is not None and history.keep_s:
+            beside = path.with_name(path.name.replace("tasks", "history"))
+            self.history = SqliteHistory(beside, self._file, self._clock, history)
+            self._histories = (self.history,)
         self._forget_from = 0
         self._plans: set[bytes] = set()  # keys of plans that the file is known to have
+
+    @property
+    def histories(self) -> Sequence[History]:
+        """See `Store.histories`."""
+        return self._histories
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._path}>"
@@ -76,12 +98,17 @@ class SqliteStore(RowReader):
             self._clock.go_on_at(steady + max(0.0, time.time() - wall))
         if not is_in_use:
             self._drop_plans()
+        if self.history is not None:
+            self.history.open()
 
     def _drop_plans(self) -> None:
         """Begin without plans where no task names one."""
         assert self._file.writer is not None
         try:
-            self._file.writer.execute("DELETE FROM plan WHERE NOT EXISTS (SELECT 1 FROM journal)")
+            self._file.writer.execute(
+                "DELETE FROM plan WHERE NOT EXISTS (SELECT 1 FROM journal)"
+                " AND NOT EXISTS (SELECT 1 FROM settled)"
+            )
         except sqlite3.Error as exc:
             raise self._file.translate(exc, "open") from exc
 
@@ -91,8 +118,15 @@ class SqliteStore(RowReader):
             with contextlib.suppress(sqlite3.Error):
                 self._file.writer.execute("PRAGMA shrink_memory")
 
+    def tidy(self) -> None:
+        """See `Store.tidy`."""
+        if self.history is not None:
+            self.history.tidy()
+
     def close(self) -> None:
         """See `Store.close`."""
+        if self.history is not None:
+            self.history.close()
         self._file.close()
 
     # Writing
@@ -115,8 +149,12 @@ class SqliteStore(RowReader):
             append_accepted(connection, accepted, done)
             if batch.is_probe:
                 self._probe(connection)
-            write_own_records(connection, batch, done, now=self._clock.now())
+            now = self._clock.now()
+            changes = write_own_records(connection, batch, done, now=now)
+            rows = self.history.put(batch.settling, changes) if self.history is not None else []
             connection.execute("COMMIT")
+            if self.history is not None:
+                self.history.noted(rows)
             done.journal *= len(batch.accepted)
             self._plans.update(plans)
         except BaseException as exc:  # whatever it was, half a batch must not be left to the next commit
@@ -141,6 +179,8 @@ class SqliteStore(RowReader):
         Walks the table in the order of settling, from where it stopped last, and begins again when it
         has come to what is too young: a task that was partial in one round may be done in the next.
         """
+        if self.history is not None:
+            self.history.forget()
         connection = self._file.writer
         if connection is None:
             return 0

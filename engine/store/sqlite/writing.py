@@ -9,12 +9,13 @@ a single statement (measured: 6.5 µs a document, off the GIL; ``executemany`` 7
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from engine.store.sqlite import host_rows
 from engine.tasks import stored_documents
+from engine.tasks.changes import changes_of
 from engine.tasks.records import (
     FORMAT,
     Accepted,
@@ -30,6 +31,8 @@ from engine.tasks.records import (
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from engine.tasks.settled import Change
 
 _PARK: Final = (
     "INSERT INTO parked(node, operation, target, task_id, after, parked_at) SELECT"
@@ -97,8 +100,14 @@ def append_plans(connection: sqlite3.Connection, plans: dict[bytes, bytes]) -> N
     connection.executemany("INSERT OR IGNORE INTO plan(key, text) VALUES (?, ?)", plans.items())
 
 
-def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Committed, *, now: float) -> None:
-    """Write all of *batch* but its accepted tasks and its probe; *now* is the clock of the store."""
+def write_own_records(
+    connection: sqlite3.Connection, batch: Batch, done: Committed, *, now: float
+) -> list[Change]:
+    """Write all of *batch* but its accepted tasks, its history and its probe.
+
+    Returns:
+        What became of stored tasks that were partial.
+    """
     if batch.documents:
         _put_documents(connection, batch.documents)
     if batch.parked:
@@ -130,10 +139,15 @@ def write_own_records(connection: sqlite3.Connection, batch: Batch, done: Commit
     if delivered:
         _release(connection, delivered)
     callbacks = list(batch.callbacks)
+    changes: list[Change] = []
     if delivered or batch.cancelled or batch.noted:
-        callbacks += _change_stored(connection, batch, counted, done)
+        settled = _change_stored(connection, batch, counted)
+        done.settled_late = settled
+        callbacks += stored_documents.callbacks_of(settled)
+        changes = changes_of(settled, counted)
     if callbacks:
         _put_callbacks(connection, callbacks, done)
+    return changes
 
 
 def _without_others(connection: sqlite3.Connection, delivered: list[Delivered]) -> list[Delivered]:
@@ -210,9 +224,9 @@ def _release(connection: sqlite3.Connection, delivered: list[Delivered]) -> None
 
 
 def _change_stored(
-    connection: sqlite3.Connection, batch: Batch, counted: list[Delivered], done: Committed
-) -> list[Callback]:
-    """Fold late delivery, cancels and reasons into stored documents; return callbacks of what is settled."""
+    connection: sqlite3.Connection, batch: Batch, counted: list[Delivered]
+) -> list[dict[str, Any]]:
+    """Fold late delivery, cancels and reasons into stored documents; return those that are settled by it."""
     late_ones = late_of(counted)
     ids = {late.task_id for late in late_ones} | {one.task_id for one in batch.noted} | batch.cancelled.keys()
     wanted = _encode(list(ids)).decode()
@@ -232,9 +246,7 @@ def _change_stored(
             stored_documents.cancel_stored(stored[task_id], at)
     if stored:
         _put_documents(connection, {task_id: _encode(doc) for task_id, doc in stored.items()})
-    settled = [doc for doc in stored.values() if stored_documents.is_final(doc)]
-    done.settled_late = settled
-    return stored_documents.callbacks_of(settled)
+    return [doc for doc in stored.values() if stored_documents.is_final(doc)]
 
 
 def _put_callbacks(connection: sqlite3.Connection, callbacks: list[Callback], done: Committed) -> None:

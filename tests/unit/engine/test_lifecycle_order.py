@@ -48,6 +48,7 @@ class Engine:
             outbox=self.part("outbox", start=None, drain=None),
             peers=self.part("peers", close=None),
             reader=self.part("reader"),
+            history_reader=self.part("history reader"),
             timer=self.part("timer"),
             dues=self.part("dues"),
         )
@@ -144,6 +145,7 @@ async def test_it_stops_in_the_reverse_order() -> None:
             "elsewhere.close",
             "saver.stop",
             "store.close",
+            "history reader.close",
             "reader.close",
         ),
     )
@@ -160,7 +162,7 @@ async def test_clients_between_two_requests_have_a_moment_before_they_are_closed
 async def test_what_is_not_done_in_time_does_not_keep_it_from_stopping() -> None:
     engine = Engine(drained=False, written=False)
     await engine.lifecycle.drain()
-    assert engine.log[-2:] == ["store.close", "reader.close"]
+    assert engine.log[-3:] == ["store.close", "history reader.close", "reader.close"]
 
 
 async def test_it_runs_until_it_is_asked_to_stop() -> None:

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from engine.store.redis import change_script, member_scripts, missing_rows, scripts
+from engine.store.redis import change_script, history_scripts, member_scripts, missing_rows, scripts
 from engine.store.redis.script import Script, with_source
 from engine.store.redis.servers import Server
 
@@ -26,11 +26,11 @@ def test_a_server_that_does_not_know_the_digest_is_sent_the_source() -> None:
 def test_every_script_has_a_digest_of_its_own() -> None:
     every = [
         script
-        for module in (change_script, scripts, member_scripts, missing_rows)
+        for module in (change_script, history_scripts, scripts, member_scripts, missing_rows)
         for script in vars(module).values()
         if isinstance(script, Script)
     ]
-    assert len(every) >= 23
+    assert len(every) >= 27
     assert len({script.sha for script in every}) == len(every)
 
 

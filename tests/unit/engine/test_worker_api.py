@@ -34,7 +34,9 @@ class World:
         self.readiness = Readiness(world)
         tasks = WorkerTasks(world, world, find=world, cancel=world, listing=world, replayed=self.replayed)
         overview = WorkerOverview(world, self.readiness, world, world, world)
-        self.app = make_worker_app(tasks, overview, self.readiness, refuse=reply_of, body_max_bytes=1000)
+        self.app = make_worker_app(
+            tasks, world, overview, self.readiness, refuse=reply_of, body_max_bytes=1000
+        )
 
     async def ask(self, method: str, path: str) -> tuple[int, Any]:
         request = make_mocked_request(method, path, app=self.app)

@@ -1,0 +1,165 @@
+"""A page of the history, newest first: the tasks in memory, the records in no block, blocks of all stores.
+
+Tasks are in the order of when they were created, and of their ids, and a cursor names the last one that was
+shown: so no page skips or repeats one, whichever worker or engine answers, and whatever is packed meanwhile.
+Blocks overlap a little, because tasks settle in another order: one is opened before anything is shown that is
+older than its newest task.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from engine.history.entries import entry, parts_of
+from engine.history.question import write_cursor
+from engine.history.sieve import Sieve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from engine.history.entries import HistoryTask
+    from engine.history.question import Question
+    from engine.history.sieve import Hit, Order
+    from engine.store.history import BlockHead, History
+    from engine.tasks.region import RegionMap
+
+_HEADS: Final = 32  #: blocks that a store names at once
+_LOOK_S: Final = 0.6  #: after so long a page ends where it is
+_LAST_ID: Final = "~"  #: sorts behind every id
+
+
+class Page(NamedTuple):
+    """Tasks, and where the next page begins; an empty cursor: nowhere."""
+
+    tasks: list[HistoryTask]
+    cursor: str
+
+
+class Search:
+    """Answers questions. Blocking: called on threads that read.
+
+    Args:
+        regions: the tasks in memory.
+        stores: gives the histories of all stores.
+        keep_s: what is older is not shown.
+        look_s: after so long a page ends where it is, and the next one goes on.
+    """
+
+    def __init__(
+        self,
+        regions: RegionMap,
+        stores: Callable[[], Sequence[History]],
+        *,
+        keep_s: float,
+        look_s: float = _LOOK_S,
+    ) -> None:
+        self._regions = regions
+        self._stores = stores
+        self._keep_s = keep_s
+        self._look_s = look_s
+
+    def page(self, question: Question, *, in_stores: bool = True) -> Page:
+        """Return the newest tasks that are asked for, from the question's cursor on.
+
+        Args:
+            question: what is asked.
+            in_stores: False: only those in memory are.
+
+        Raises:
+            StoreError: the store of the tasks cannot be read.
+        """
+        oldest = max(question.since, time.time() - self._keep_s)
+        sieve = Sieve(question, question.cover(), oldest)
+        until = time.monotonic() + self._look_s
+        waiting = _Waiting(sieve)
+        waiting.add(sieve.in_memory(self._regions))  # first: what settles meanwhile is in the stores then
+        stores = self._stores() if in_stores else ()
+        for store in stores:
+            waiting.add(sieve.unpacked(store))
+        shown: list[Hit] = []
+        heads = (_heads(store, sieve) for store in stores)
+        for store, head in heapq.merge(*heads, key=lambda pair: -pair[1].last_at):
+            shown += waiting.take(question.limit + 1 - len(shown), newer_than=head.last_at)
+            if len(shown) > question.limit:
+                break
+            if time.monotonic() > until:
+                last = (min(head.last_at, question.before[0]), _LAST_ID)
+                return Page([_shown(hit) for hit in shown], write_cursor(*last))
+            waiting.add(sieve.in_block(store, head))
+        else:
+            shown += waiting.take(question.limit + 1 - len(shown))
+        is_more = len(shown) > question.limit
+        del shown[question.limit :]
+        return Page([_shown(hit) for hit in shown], write_cursor(*shown[-1].order) if is_more else "")
+
+    @property
+    def error(self) -> str:
+        """Why some of the history is missing; empty: nothing is."""
+        return next((store.error for store in self._stores() if store.error), "")
+
+
+def _shown(hit: Hit) -> HistoryTask:
+    waiting = None if hit.store is None else hit.store.waiting
+    task = hit.task
+    return entry(task, parts_of(task, hit.plans, hit.changes, waiting), hit.match, hit.changes)
+
+
+def _heads(store: History, sieve: Sieve) -> Iterator[tuple[History, BlockHead]]:
+    """Yield the blocks of a store that may have something, by their newest task."""
+    after: BlockHead | None = None
+    while True:
+        heads = store.heads(sieve.wanted, after, _HEADS)
+        for head in heads:
+            yield store, head
+        if len(heads) < _HEADS:
+            return
+        after = heads[-1]
+
+
+class _Waiting:
+    """Hits that are not shown yet: something newer may come."""
+
+    def __init__(self, sieve: Sieve) -> None:
+        self._sieve = sieve
+        self._heap: list[tuple[float, _Backwards, float, int, Hit]] = []
+        self._count = 0
+        self._last: Order | None = None
+
+    def add(self, hits: Iterable[Hit]) -> None:
+        """Add hits."""
+        for hit in hits:
+            self._count += 1
+            created_at, task_id = hit.order
+            settled_at = hit.columns.settled_at(hit.place)
+            heapq.heappush(self._heap, (-created_at, _Backwards(task_id), -settled_at, self._count, hit))
+
+    def take(self, count: int, *, newer_than: float = float("-inf")) -> list[Hit]:
+        """Take hits that were created after *newer_than*, newest first, each task once: as it was last."""
+        taken: list[Hit] = []
+        while self._heap and len(taken) < count and -self._heap[0][0] > newer_than:
+            hit = heapq.heappop(self._heap)[-1]
+            if hit.order != self._last:
+                self._last = hit.order
+                if self._sieve.has_state(hit):
+                    taken.append(hit)
+        return taken
+
+
+class _Backwards:
+    """A text that sorts the other way round."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __lt__(self, other: _Backwards) -> bool:
+        return self.text > other.text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Backwards) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)

@@ -1,0 +1,198 @@
+"""Which tasks of the history are asked for: among those in memory, in records, and in blocks."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.errors import StoreError
+from engine.history.covering import hosts_covering
+from engine.history.entries import final_state, is_final, nodes_of_plan
+from engine.tasks.blocks import open_body
+from engine.tasks.settled import Columns, columns_of
+from engine.tasks.words import FINAL_STATES, host_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from engine.history.covering import Cover, Match
+    from engine.history.question import Question
+    from engine.store.history import BlockHead, History
+    from engine.tasks.region import RegionMap
+    from engine.tasks.settled import Change, SettledTask, Shape
+
+Order = tuple[float, str]
+"""Of a task: when it was created, and its id."""
+
+
+class Hit(NamedTuple):
+    """A task that is asked for."""
+
+    order: Order
+    columns: Columns
+    place: int
+    match: Match | None
+    changes: list[Change]
+    plans: Mapping[bytes, bytes]
+    store: History | None  #: None: it is in memory
+
+    @property
+    def task(self) -> SettledTask:
+        """The task, read out of its columns."""
+        return self.columns.task(self.place)
+
+
+class Sieve:
+    """Keeps what is asked for.
+
+    Args:
+        question: what is asked.
+        cover: of its target.
+        oldest: what was created before is not shown.
+    """
+
+    def __init__(self, question: Question, cover: Cover | None, oldest: float) -> None:
+        self._question = question
+        self._cover = cover
+        self._oldest = oldest
+        self._hosts = frozenset(hosts_covering(question.host)) if question.host else frozenset()
+        self._changes: dict[int, dict[str, list[Change]]] = {}  # of each store those in no block
+        self.wanted = question.wanted(cover, oldest)
+
+    # Where tasks are
+
+    def in_memory(self, regions: RegionMap) -> list[Hit]:
+        """Return the hits among the tasks in memory."""
+        hits: list[Hit] = []
+        for task in regions.tasks():
+            if not task.is_committed or task.is_internal or not self._is_in_time(task.created_at, task.id):
+                continue
+            if self._cover is not None and self._cover.match(task.kind, task.targets) is None:
+                continue
+            plans = {} if task.plan is None else {task.plan.key: task.plan.text}
+            hits += self._hits(Columns(columns_of([task])), plans, None)
+        return hits
+
+    def unpacked(self, store: History) -> list[Hit]:
+        """Return the hits among the records of a store that are in no block."""
+        opened = store.unpacked()
+        self._changes[id(store)] = _by_task(opened.changes)
+        hits: list[Hit] = []
+        for record in opened.tasks:
+            hits += self._hits(Columns(record), opened.plans, store)
+        return self._with_changes(store, hits)
+
+    def in_block(self, store: History, head: BlockHead) -> list[Hit]:
+        """Return the hits of a block; none when it is damaged, which the store says from then on."""
+        cover = self._cover
+        has_wide = cover is not None and cover.may_have_wide(head.starts, head.patterns)
+        hashes, packed = store.block(head.key)
+        found = None if cover is None else sorted(_places(hashes, self.wanted.targets))
+        if not packed or (found is not None and not found and not has_wide):
+            return []
+        hits: list[Hit] = []
+        first = 0  # place of a part's first target among all
+        try:
+            parts, plans = open_body(packed)
+            for part in parts:
+                columns = Columns(part)
+                end = first + columns.target_count
+                places: Sequence[int] | None = None
+                if found is not None:
+                    own = columns.places_of([at - first for at in found if first <= at < end])
+                    places = sorted({*own, *(columns.wide_places() if has_wide else ())})
+                hits += self._hits(columns, plans, store, places)
+                first = end
+        except StoreError as exc:
+            store.fail(str(exc))
+        return self._with_changes(store, hits)
+
+    def _with_changes(self, store: History, hits: list[Hit]) -> list[Hit]:
+        """Return hits with what became of those that were partial."""
+        partial = [hit.order[1] for hit in hits if hit.columns.state(hit.place) not in FINAL_STATES]
+        if not partial:
+            return hits
+        packed, later = _by_task(store.changes(partial)), self._changes[id(store)]
+        changes = {name: packed.get(name, []) + later.get(name, []) for name in partial}
+        waiting = [name for name, known in changes.items() if not any(map(is_final, known))]
+        for change in store.states(waiting):
+            changes[change.task_id].append(change)
+        return [hit._replace(changes=changes.get(hit.order[1], [])) for hit in hits]
+
+    # Which of them
+
+    def _hits(
+        self,
+        columns: Columns,
+        plans: Mapping[bytes, bytes],
+        store: History | None,
+        places: Iterable[int] | None = None,
+    ) -> list[Hit]:
+        """Return the hits of one record, each task once: no more of them than a page shows, and one."""
+        fitting = {number for number, shape in enumerate(columns.record.shapes) if self._fits(shape)}
+        picked: dict[Order, tuple[int, Match | None]] = {}
+        ids, created, cover = columns.record.ids, columns.created, self._cover
+        for place in range(len(columns)) if places is None else places:
+            order = (created[place], ids[place])
+            if columns.shape_of[place] not in fitting or not self._is_in_time(*order):
+                continue
+            match = None
+            if cover is not None:
+                match = cover.match(columns.shape(place).kind, columns.targets(place))
+                if match is None:
+                    continue
+            if self._has_all_else(columns, place, plans):
+                picked[order] = (place, match)
+        orders: Iterable[Order] = picked
+        if not self._question.state:  # else some of them may not have it by now
+            orders = heapq.nlargest(self._question.limit + 1, picked)
+        return [Hit(order, columns, *picked[order], [], plans, store) for order in orders]
+
+    def _is_in_time(self, created_at: float, task_id: str) -> bool:
+        return (
+            self._oldest <= created_at <= self._question.until
+            and (created_at, task_id) < self._question.before
+        )
+
+    def _fits(self, shape: Shape) -> bool:
+        question = self._question
+        return (
+            question.action in {"", shape.action}
+            and question.only in {"", shape.token}
+            and (not question.by or question.by in shape.by[:2])
+        )
+
+    def _has_all_else(self, columns: Columns, place: int, plans: Mapping[bytes, bytes]) -> bool:
+        question = self._question
+        if question.state in FINAL_STATES and columns.state(place) in FINAL_STATES - {question.state}:
+            return False  # of any other state that is asked for, it may be what came of a task that had it
+        if question.node:
+            odd = columns.record.odd.get(place)
+            of_plan = nodes_of_plan(columns.shape(place).plan, plans)
+            if question.node not in of_plan and (
+                odd is None or all(part.node != question.node for part in odd.parts)
+            ):
+                return False
+        return not self._hosts or any(host_of(target) in self._hosts for target in columns.targets(place))
+
+    def has_state(self, hit: Hit) -> bool:
+        """Tell whether a task has, by now, the state that is asked for."""
+        asked = self._question.state
+        return not asked or final_state(hit.columns.state(hit.place), hit.changes) == asked
+
+
+def _by_task(changes: Iterable[Change]) -> dict[str, list[Change]]:
+    by_task: dict[str, list[Change]] = {}
+    for change in changes:
+        by_task.setdefault(change.task_id, []).append(change)
+    return by_task
+
+
+def _places(hashes: bytes, sought: Iterable[bytes]) -> Iterator[int]:
+    """Yield the places of four bytes among others."""
+    for one in sought:
+        at = hashes.find(one)
+        while at >= 0:
+            if not at % 4:
+                yield at // 4
+            at = hashes.find(one, at + 1)

@@ -1,0 +1,110 @@
+"""What the history asks of a store: blocks of settled tasks, the records that are in none yet, and changes.
+
+A record is written in the transaction of the documents it is about, so a crash loses none. When there are
+enough, the saver's thread packs them into a block (`Store.tidy`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from engine.tasks.segments import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.tasks.settled import Change, SettledTasks
+    from engine.tasks.task import Task
+
+TASKS_MAX = 4096  #: in one block, about
+BYTES_MAX = 4 * 1024**2  #: of the records of one block, about
+
+BlockKey = int | str
+"""What a store calls a block."""
+
+
+class HistoryLimits(msgspec.Struct, frozen=True):
+    """How much of the history a store keeps."""
+
+    keep_s: float  #: 0: there is no history
+    max_bytes: int
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a block must have to be looked into; what is empty, or 0, does not matter."""
+
+    since: float = 0.0  #: a task of it was created then, or later
+    until: float = float("inf")  #: a task of it was created then, or before
+    actions: int = 0  #: one of these bits
+    states: int = 0  #: one of these bits
+    who: Sequence[str] = ()  #: tokens or addresses, all of which it has tasks of
+    node: str = ""
+    hosts: Sequence[bytes] = ()  #: CRC-32 of hosts, one of which it has
+    targets: Sequence[bytes] = ()  #: CRC-32 of targets, one of which it has
+    takes_wide: bool = False  #: what has purges of more than one URL will do, too
+
+
+class OpenHistory(msgspec.Struct):
+    """What is in no block yet, as the store gives it at one moment."""
+
+    tasks: list[SettledTasks]
+    changes: list[Change]
+    plans: dict[bytes, bytes]
+
+
+class BlockHead(msgspec.Struct, frozen=True):
+    """A block that may have what is wanted."""
+
+    key: BlockKey
+    last_at: float
+    starts: bytes
+    patterns: list[str]
+
+
+class History(Protocol):
+    """The history of one store. Blocking, and any thread may read.
+
+    What is wrong with it is told by `error`, and never raised: no purge waits for its history.
+    """
+
+    @property
+    def error(self) -> str:
+        """Why some of it is missing; empty: nothing is."""
+
+    def fail(self, why: str) -> None:
+        """Say that some of it is missing."""
+
+    def unpacked(self) -> OpenHistory:
+        """Return what is in no block yet."""
+
+    def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
+        """Return blocks behind *after* that may have what is wanted, by their last task, newest first."""
+
+    def block(self, key: BlockKey) -> tuple[bytes, bytes]:
+        """Return hashes and body of a block; both empty when it is gone."""
+
+    def changes(self, task_ids: Sequence[str]) -> list[Change]:
+        """Return what became later of partial tasks, of those that are in blocks."""
+
+    def states(self, task_ids: Sequence[str]) -> list[Change]:
+        """Return the states of partial tasks as their documents have them, of those that are still stored."""
+
+    def waiting(self, task_id: str, asked: Sequence[tuple[str, int, str]]) -> set[tuple[str, int, str]]:
+        """Return what of a partial task waits, at least of *asked*: node, operation, target."""
+
+    def bytes_kept(self) -> int:
+        """Return how much it holds."""
+
+
+def packed(tasks: Sequence[Task], fail: Callable[[str], None]) -> list[tuple[int, bytes]]:
+    """Return the records of tasks that are being stored, and of how many each is.
+
+    A task that cannot be packed is a mistake of ours; it is stored all the same, and *fail* is told.
+    """
+    try:
+        return pack(tasks)
+    except Exception as exc:  # noqa: BLE001 - a purge never waits for its history
+        fail(f"{len(tasks)} tasks are not in the history: {exc!r}")
+        return []

@@ -1,0 +1,317 @@
+"""The history of one file of the embedded store: a database of its own beside it, ``history-N.db``.
+
+Of its own, because it may be damaged, full or lost without harm: the engine serves on, says so, and begins
+another. Records lie in ``tasks-N.db`` until there are enough for a block; then the block is written, and they
+are dropped. A crash in between leaves some tasks in both, which whoever reads shows once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.errors import StoreError
+from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, packed
+from engine.store.sqlite.history_file import HistoryFile, is_damage
+from engine.tasks.blocks import ANYBODY, close_block
+from engine.tasks.records import ParkedRow, rows_of
+from engine.tasks.segments import readable, readable_tasks
+from engine.tasks.settled import Change, decode_changes, encode, state_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from engine.base.clock import SteadyClock
+    from engine.store.history import HistoryLimits, Wanted
+    from engine.store.sqlite.file import DatabaseFile
+    from engine.tasks.blocks import Block
+    from engine.tasks.task import Task
+
+_PUT_BLOCK: Final = (
+    "INSERT INTO block(kept_at, first_at, last_at, tasks, targets, bytes, actions, states, who, nodes,"
+    " hosts, starts, patterns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_HEADS: Final = """
+SELECT b.n, b.last_at, b.starts, b.patterns FROM block AS b JOIN block_hashes AS h ON h.n = b.n
+WHERE b.last_at >= :since AND b.first_at <= :until
+  AND (b.last_at < :after_at OR (b.last_at = :after_at AND b.n < :after_n))
+  AND (:actions = 0 OR b.actions & :actions) AND (:states = 0 OR b.states & :states)
+  AND (:who = '[]' OR b.who = :anybody OR NOT EXISTS (SELECT 1 FROM json_each(:who) AS w
+       WHERE w.value NOT IN (SELECT value FROM json_each(b.who))))
+  AND (:node = '' OR EXISTS (SELECT 1 FROM json_each(b.nodes) WHERE value = :node))
+  {found}
+ORDER BY b.last_at DESC, b.n DESC LIMIT :limit
+"""
+_WIDE: Final = "(length(b.starts) > 0 OR b.patterns <> '[]')"
+_RETRY_S: Final = 60.0  #: after a block could not be written
+_OPEN_BYTES_MAX: Final = 64 * 1024**2  #: of records in no block; of more the oldest are dropped
+
+_encode = msgspec.json.encode
+_ANYBODY: Final = _encode([ANYBODY]).decode()
+_decode_patterns = msgspec.json.Decoder(list[str]).decode
+
+
+class SqliteHistory:
+    """See `engine.store.history.History`.
+
+    Args:
+        path: the history's file.
+        tasks: the file of the tasks, where records are until they are in a block.
+        clock: by which blocks grow old.
+        limits: how much is kept.
+    """
+
+    def __init__(self, path: Path, tasks: DatabaseFile, clock: SteadyClock, limits: HistoryLimits) -> None:
+        self._file = HistoryFile(path)
+        self._tasks = tasks
+        self._clock = clock
+        self._limits = limits
+        self._tasks_open = 0
+        self._bytes_open = 0
+        self._again_at = 0.0
+
+    def open(self) -> None:
+        """Open or create the file; what is wrong with it is told, not raised."""
+        self._file.open()
+        rows = self._tasks.query("SELECT total(tasks), total(length(data)) FROM settled")
+        self._tasks_open, self._bytes_open = int(rows[0][0]), int(rows[0][1])
+
+    def close(self) -> None:
+        """Close every connection; reads that are under way fail."""
+        self._file.close()
+
+    @property
+    def error(self) -> str:
+        """See `History.error`."""
+        return self._file.error
+
+    def fail(self, why: str) -> None:
+        """See `History.fail`."""
+        self._file.fail(why)
+
+    # Writing, by the saver's thread
+
+    def put(self, tasks: Sequence[Task], changes: Sequence[Change]) -> list[tuple[int, int, float, bytes]]:
+        """Write tasks that settle, and what became of others, into the file of the tasks; return the rows.
+
+        They count when `noted` is told of them: once the transaction is through.
+        """
+        connection, now = self._tasks.writer, self._clock.now()
+        assert connection is not None
+        rows = [(0, count, now, record) for count, record in packed(tasks, self.fail)]
+        if changes:
+            rows.append((1, len(changes), now, encode(changes)))
+        for row in rows:
+            connection.execute("INSERT INTO settled(is_change, tasks, at, data) VALUES (?, ?, ?, ?)", row)
+        return rows
+
+    def noted(self, rows: Sequence[tuple[int, int, float, bytes]]) -> None:
+        """Count what was written to the file of the tasks."""
+        self._tasks_open += sum(row[1] for row in rows)
+        self._bytes_open += sum(len(row[3]) for row in rows)
+
+    def tidy(self) -> None:
+        """Pack records into blocks when there are enough, and let the oldest blocks go."""
+        if self._tasks_open < TASKS_MAX and self._bytes_open < BYTES_MAX:
+            return
+        now = time.monotonic()
+        if now < self._again_at:
+            return
+        try:
+            self._pack()
+        except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
+            self._again_at = now + _RETRY_S
+            self._file.fail(
+                str(exc) if isinstance(exc, StoreError) else f"{self._file.path}: cannot write: {exc}"
+            )
+            if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
+                self._file.put_aside(str(exc))
+            self._drop_unpacked()
+
+    def _pack(self) -> None:
+        source = self._tasks.writer
+        if self._file.writer is None:
+            self._file.open()  # it could not be when the store was opened
+        if source is None or self._file.writer is None:
+            raise StoreError(self._file.error or "it is closed")
+        self._file.error = ""
+        source.execute("BEGIN IMMEDIATE")  # the worker after this one may pack, too
+        try:
+            rows = source.execute("SELECT n, is_change, data FROM settled ORDER BY n").fetchall()
+            records, changes = readable((row[1:] for row in rows), self.fail)
+            plans = dict(source.execute("SELECT key, text FROM plan").fetchall())
+            self._write(close_block(records, plans) if records else None, changes)
+            if rows:
+                source.execute("DELETE FROM settled WHERE n <= ?", (rows[-1][0],))
+            source.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                source.execute("ROLLBACK")
+            raise
+        self._tasks_open = self._bytes_open = 0
+
+    def _write(self, block: Block | None, changes: Iterable[Change]) -> None:
+        writer, now = self._file.writer, self._clock.now()
+        assert writer is not None
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            if block is not None:
+                self._put_block(writer, block, now)
+            writer.executemany(
+                "INSERT INTO change(kept_at, task_id, data) VALUES (?, ?, ?)",
+                [(now, change.task_id, encode([change])) for change in changes],
+            )
+            _drop(writer, now - self._limits.keep_s, self._limits.max_bytes)
+            writer.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                writer.execute("ROLLBACK")
+            raise
+
+    def _put_block(self, writer: sqlite3.Connection, block: Block, now: float) -> None:
+        size = len(block.body) + len(block.hashes) + len(block.hosts) + len(block.starts)
+        row = writer.execute(
+            _PUT_BLOCK,
+            (
+                now,
+                block.first_at,
+                block.last_at,
+                block.tasks,
+                block.targets,
+                size,
+                block.actions,
+                block.states,
+                _encode(block.who).decode(),
+                _encode(block.nodes).decode(),
+                block.hosts,
+                block.starts,
+                _encode(block.patterns).decode(),
+            ),
+        ).lastrowid
+        writer.execute("INSERT INTO block_hashes(n, hashes) VALUES (?, ?)", (row, block.hashes))
+        writer.execute("INSERT INTO block_body(n, body) VALUES (?, ?)", (row, block.body))
+
+    def _drop_unpacked(self) -> None:
+        """Let the oldest records go when no block can be written for long."""
+        source = self._tasks.writer
+        if source is None or self._bytes_open < _OPEN_BYTES_MAX:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            source.execute("DELETE FROM settled WHERE n <= (SELECT (min(n) + max(n)) / 2 FROM settled)")
+            self._bytes_open //= 2
+
+    def forget(self) -> None:
+        """Let go what is too old, or too much."""
+        source, writer = self._tasks.writer, self._file.writer
+        before_at = self._clock.now() - self._limits.keep_s
+        with contextlib.suppress(sqlite3.Error):
+            if source is not None:
+                source.execute("DELETE FROM settled WHERE at < ?", (before_at,))
+            if writer is not None:
+                _drop(writer, before_at, self._limits.max_bytes)
+
+    # Reading
+
+    def unpacked(self) -> OpenHistory:
+        """See `History.unpacked`."""
+        rows = self._tasks.query("SELECT is_change, data FROM settled ORDER BY n")
+        records, changes = readable(rows, self.fail)
+        plans = dict(self._tasks.query("SELECT key, text FROM plan")) if rows else {}
+        return OpenHistory(readable_tasks(records, self.fail), changes, plans)
+
+    def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
+        """See `History.heads`."""
+        conditions = []
+        named: dict[str, bytes] = {}
+        for column, sought in (("b.hosts", wanted.hosts), ("h.hashes", wanted.targets)):
+            names = [f"p{len(named) + place}" for place in range(len(sought))]
+            named.update(zip(names, sought, strict=True))
+            found = [f"instr({column}, :{name})" for name in names]
+            if wanted.takes_wide and column == "h.hashes":
+                found.insert(0, _WIDE)
+            if found:
+                conditions.append(f"AND ({' OR '.join(found)})")
+        rows = self._file.query(
+            _HEADS.format(found=" ".join(conditions)),
+            {
+                "since": wanted.since,
+                "until": wanted.until,
+                "after_at": float("inf") if after is None else after.last_at,
+                "after_n": 0 if after is None else after.key,
+                "actions": wanted.actions,
+                "states": wanted.states,
+                "who": _encode(wanted.who).decode(),
+                "anybody": _ANYBODY,
+                "node": wanted.node,
+                "limit": limit,
+                **named,
+            },
+        )
+        return [
+            BlockHead(key, last_at, starts, _decode_patterns(patterns))
+            for key, last_at, starts, patterns in rows
+        ]
+
+    def block(self, key: int | str) -> tuple[bytes, bytes]:
+        """See `History.block`."""
+        rows = self._file.query(
+            "SELECT hashes, body FROM block_hashes JOIN block_body USING (n) WHERE n = :n", {"n": key}
+        )
+        return rows[0] if rows else (b"", b"")
+
+    def changes(self, task_ids: Sequence[str]) -> list[Change]:
+        """See `History.changes`."""
+        rows = self._file.query(
+            "SELECT data FROM change WHERE task_id IN (SELECT value FROM json_each(:ids)) ORDER BY n",
+            {"ids": _encode(task_ids).decode()},
+        )
+        return [one for (data,) in rows for one in decode_changes(data)]
+
+    def states(self, task_ids: Sequence[str]) -> list[Change]:
+        """See `History.states`."""
+        rows = self._tasks.query(
+            "SELECT id, doc->>'updated_at', doc->>'state' FROM task"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            _encode(task_ids).decode(),
+        )
+        return [Change(task_id, at, state_number(state), []) for task_id, at, state in rows]
+
+    def waiting(self, task_id: str, _asked: Sequence[tuple[str, int, str]]) -> set[tuple[str, int, str]]:
+        """See `History.waiting`."""
+        rows = self._tasks.query("SELECT node, operation, target FROM parked WHERE task_id = ?", task_id)
+        wide = self._tasks.query(
+            "SELECT seq, 0, node, operation, target, task_id, '', parked_at, stands_for FROM host_row"
+            " WHERE task_id = ?",
+            task_id,
+        )
+        return set(rows) | {
+            (one.node, one.operation, one.target) for row in wide for one in rows_of(ParkedRow(*row))
+        }
+
+    def bytes_kept(self) -> int:
+        """See `History.bytes_kept`."""
+        rows = self._file.query("SELECT coalesce(sum(bytes), 0) FROM block", {})
+        return int(rows[0][0]) if rows else 0
+
+
+def _drop(writer: sqlite3.Connection, before_at: float, max_bytes: int) -> None:
+    """Drop what was kept before *before_at*, and the oldest blocks beyond *max_bytes*."""
+    old = writer.execute("SELECT coalesce(max(n), 0) FROM block WHERE kept_at < ?", (before_at,)).fetchone()[
+        0
+    ]
+    sizes = writer.execute("SELECT n, bytes FROM block WHERE n > ? ORDER BY n DESC", (old,)).fetchall()
+    total = 0
+    for number, size in sizes:
+        total += size
+        if total > max_bytes:
+            old = number
+            break
+    if old:
+        for table in ("block", "block_hashes", "block_body"):
+            writer.execute(f"DELETE FROM {table} WHERE n <= ?", (old,))  # noqa: S608 - names of ours
+    writer.execute("DELETE FROM change WHERE kept_at < ?", (before_at,))

@@ -1,0 +1,122 @@
+"""The file of an embedded store's history: its connections, and what happens when it is damaged.
+
+It is never in the way of a task: what cannot be opened, read or written is told (`error`, and a line in the
+log), and the engine serves on. A file that is damaged is put aside and another begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from loguru import logger
+
+from engine.errors import StoreError
+from engine.store.sqlite.readers import Readers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS block(
+    n INTEGER PRIMARY KEY AUTOINCREMENT, kept_at REAL NOT NULL, first_at REAL NOT NULL, last_at REAL NOT NULL,
+    tasks INTEGER NOT NULL, targets INTEGER NOT NULL, bytes INTEGER NOT NULL, actions INTEGER NOT NULL,
+    states INTEGER NOT NULL, who TEXT NOT NULL, nodes TEXT NOT NULL, hosts BLOB NOT NULL,
+    starts BLOB NOT NULL, patterns TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS block_order ON block(last_at, n);
+CREATE TABLE IF NOT EXISTS block_hashes(n INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS block_body(n INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS change(n INTEGER PRIMARY KEY AUTOINCREMENT, kept_at REAL NOT NULL,
+    task_id TEXT NOT NULL, data BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS change_task ON change(task_id);
+CREATE INDEX IF NOT EXISTS change_age ON change(kept_at);
+"""
+
+
+class HistoryFile:
+    """One SQLite file in WAL mode: a connection that writes, and one per thread that reads.
+
+    Attributes:
+        error: what is wrong with it; empty: nothing is.
+        writer: None while it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error = ""
+        self.writer: sqlite3.Connection | None = None
+        self._readers = Readers(self._connect_open)
+
+    def open(self) -> None:
+        """Open or create the file. One that is damaged is put aside, and another begun."""
+        try:
+            self._open()
+        except sqlite3.DatabaseError as exc:
+            if not is_damage(exc):
+                self.fail(f"{self.path}: cannot be opened: {exc}")
+                return
+            self.put_aside(str(exc))
+
+    def _open(self) -> None:
+        self.writer = self._connect()
+        self.writer.executescript(_SCHEMA)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=32
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def put_aside(self, why: str) -> None:
+        """Begin another file in place of one that is damaged."""
+        self.close()
+        aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
+        try:
+            self.path.rename(aside)
+            for left in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + left).unlink(missing_ok=True)
+            self._open()
+        except (OSError, sqlite3.Error) as exc:
+            self.fail(f"{self.path} is damaged ({why}), and no other can be begun: {exc}")
+            return
+        self.fail(f"{self.path} was damaged ({why}); it is {aside.name} now, and the history begins anew")
+
+    def close(self) -> None:
+        """Close every connection; reads that are under way fail."""
+        writer, self.writer = self.writer, None
+        self._readers.close()
+        if writer is not None:
+            with contextlib.suppress(sqlite3.Error):
+                writer.close()
+
+    def fail(self, why: str) -> None:
+        """Say what is wrong, in the log once."""
+        if why != self.error:
+            logger.error("history: {}", why)
+        self.error = why
+
+    def query(self, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a read on this thread's own connection; what cannot be read is as if it were not there."""
+        try:
+            return self._readers.query(sql, values)
+        except sqlite3.Error as exc:
+            self.fail(f"{self.path}: cannot be read: {exc}")
+        except StoreError:
+            self.fail(self.error or f"{self.path} is closed")
+        return []
+
+    def _connect_open(self) -> sqlite3.Connection:
+        if self.writer is None:
+            raise StoreError("it is closed")
+        return self._connect()
+
+
+def is_damage(exc: sqlite3.Error) -> bool:
+    """Tell whether an error says that the file is damaged."""
+    code = getattr(exc, "sqlite_errorcode", None) or 0
+    return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

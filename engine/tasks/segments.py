@@ -1,0 +1,261 @@
+"""Records of settled tasks: what is written when tasks settle, and what blocks are made of. Pure.
+
+Tasks that settle together under load are packed when they are written (`Segment`): half of what is written
+then, and a block is made of them without a look at what they hold. The few of a quiet moment are kept as they
+are, and packed with others.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.errors import StoreError
+from engine.tasks.settled import Columns, SettledTasks, columns_of, decode_changes, encode
+from engine.tasks.words import Action, Kind, host_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from engine.tasks.settled import Change
+    from engine.tasks.task import Task
+
+_LEVEL: Final = 1  #: of zlib: 6 takes four times the time for an eighth less
+_TARGETS_MAX: Final = 65_536  #: in one record; then another begins
+_COUNTED_FROM: Final = 5  #: URLs of a task; of fewer each is looked at
+_PACKED_FROM: Final = 64  #: targets; fewer are packed later
+_ACTIONS: Final = (Action.PURGE, Action.PREFETCH)
+_STARTS: Final = frozenset({Kind.PREFIX, Kind.HOST})
+_REGEX: Final = Kind.REGEX
+_URL: Final = Kind.URL
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """What tells whether a segment has what is wanted. Fields are only added."""
+
+    first_at: float  #: when the first of its tasks was created, UNIX time
+    last_at: float
+    tasks: int
+    actions: int  #: bits, by `action_bit`
+    states: int  #: bits, by `engine.tasks.settled.state_number`
+    who: list[str]  #: tokens and addresses
+    plans: list[bytes]  #: keys
+    nodes: list[str]  #: those that no plan tells
+    hosts: list[str]
+    starts: list[str]  #: see `start_of`
+    patterns: list[str]
+
+
+class Segment(msgspec.Struct, array_like=True, frozen=True, tag="segment"):
+    """Settled tasks, packed."""
+
+    head: Head
+    hashes: bytes
+    body: bytes  #: `SettledTasks`, compressed
+
+
+Record = SettledTasks | Segment
+"""What is written when tasks settle."""
+
+_decode_record: Final = msgspec.msgpack.Decoder(Record).decode
+_decode_tasks: Final = msgspec.msgpack.Decoder(SettledTasks).decode
+
+
+def crc_of(text: str) -> bytes:
+    """Return the four bytes by which a text is looked for in a block."""
+    return array("I", [zlib.crc32(text.encode())]).tobytes()
+
+
+def action_bit(action: str) -> int:
+    """Return the bit of an action."""
+    return 1 << _ACTIONS.index(Action(action))
+
+
+def pack(tasks: Sequence[Task]) -> list[tuple[int, bytes]]:
+    """Return the records of tasks that are being stored, and of how many each is."""
+    records = []
+    first = targets = 0
+    for place, task in enumerate(tasks, 1):
+        targets += len(task.targets)
+        if targets >= _TARGETS_MAX or place == len(tasks):
+            part = tasks[first:place]
+            columns = columns_of(part)
+            record: Record = segment_of(columns, sites_of(part)) if targets >= _PACKED_FROM else columns
+            records.append((place - first, encode(record)))
+            first, targets = place, 0
+    return records
+
+
+def read_record(data: bytes) -> Record:
+    """Return a record.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        return _decode_record(data)  # type: ignore[no-any-return]
+    except msgspec.DecodeError as exc:
+        raise StoreError(f"a record of the history cannot be read: {exc}") from exc
+
+
+def readable(
+    rows: Iterable[tuple[bool, bytes]], fail: Callable[[str], None]
+) -> tuple[list[Record], list[Change]]:
+    """Return the records, and the changes, of rows; *fail* is told of those that cannot be read.
+
+    Args:
+        rows: whether it holds changes, and what it holds.
+        fail: takes a sentence.
+    """
+    records: list[Record] = []
+    changes: list[Change] = []
+    for is_change, data in rows:
+        try:
+            if is_change:
+                changes += decode_changes(data)
+            else:
+                records.append(read_record(data))
+        except (StoreError, msgspec.DecodeError) as exc:
+            fail(f"a record of the history cannot be read: {exc}")
+    return records, changes
+
+
+def tasks_of(record: Record) -> SettledTasks:
+    """Return the tasks of a record.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return unpacked(record.body) if isinstance(record, Segment) else record
+
+
+def plans_of(record: Record) -> list[bytes]:
+    """Return the keys of the plans that tasks of a record were accepted for."""
+    if isinstance(record, Segment):
+        return record.head.plans
+    return [key for key in dict.fromkeys(shape.plan for shape in record.shapes) if key]
+
+
+def sites_of(tasks: Sequence[Task]) -> set[str] | None:
+    """Return the starts of all URLs of *tasks*, to their paths; None when not all are tasks of URLs.
+
+    A task of many URLs is seldom of many sites: then one count tells.
+    """
+    sites: set[str] = set()
+    site = "-"  # of the URLs before
+    for task in tasks:
+        targets = task.targets
+        if task.kind != _URL or not targets:
+            return None
+        if not targets[0].startswith(site):
+            site = targets[0][: targets[0].find("/", 8) + 1]
+            sites.add(site)
+        count = len(targets)
+        if count >= _COUNTED_FROM:
+            if "\n".join(targets).count(f"\n{site}") < count - 1:
+                sites.update([url[: url.find("/", 8) + 1] for url in targets])
+        elif count > 1:
+            for url in targets:
+                if not url.startswith(site):
+                    sites.add(url[: url.find("/", 8) + 1])
+    return sites
+
+
+def readable_tasks(records: Iterable[Record], fail: Callable[[str], None]) -> list[SettledTasks]:
+    """Return the tasks of records; *fail* is told of those that are damaged."""
+    found: list[SettledTasks] = []
+    for record in records:
+        try:
+            found.append(tasks_of(record))
+        except StoreError as exc:
+            fail(str(exc))
+    return found
+
+
+def segment_of(tasks: SettledTasks, sites: set[str] | None = None) -> Segment:
+    """Return tasks, packed.
+
+    Args:
+        tasks: what is packed.
+        sites: see `sites_of`; None: nobody knows.
+    """
+    created = array("d", tasks.created)
+    lines = tasks.targets.encode().split(b"\n") if tasks.targets else []
+    if sites is None:
+        hosts, starts, patterns = _hosts_and_wide(tasks, lines)
+    else:
+        hosts, starts, patterns = [*{site.split("/")[2] for site in sites}], [], []
+    head = Head(
+        min(created),
+        max(created),
+        len(created),
+        bits_of(action_bit(shape.action) for shape in tasks.shapes),
+        bits_of(1 << number for number in set(tasks.states)),
+        list({name for shape in tasks.shapes for name in (shape.token, *shape.by[:2])} - {""}),
+        plans_of(tasks),
+        list({part.node for odd in tasks.odd.values() for part in odd.parts}),
+        hosts,
+        starts,
+        patterns,
+    )
+    hashes = array("I", map(zlib.crc32, lines)).tobytes()
+    return Segment(head, hashes, zlib.compress(encode(tasks), _LEVEL))
+
+
+def start_of(kind: str, target: str) -> str:
+    """Return what every URL begins with, without its scheme, that a prefix or host purge covers.
+
+    Of a host pattern, ``*.example.com``, the pattern itself.
+    """
+    return target.partition("://")[2] if kind == Kind.PREFIX else target
+
+
+def unpacked(body: bytes) -> SettledTasks:
+    """Return the tasks of a segment's body.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return _decode_tasks(zlib.decompress(body))
+    except (zlib.error, msgspec.DecodeError) as exc:
+        raise StoreError(f"a block of the history cannot be read: {exc}") from exc
+
+
+def bits_of(each: Iterable[int]) -> int:
+    """Return the bits of all."""
+    bits = 0
+    for one in each:
+        bits |= one
+    return bits
+
+
+def _hosts_and_wide(tasks: SettledTasks, lines: list[bytes]) -> tuple[list[str], list[str], list[str]]:
+    """Return the hosts of all targets, the starts of wide purges, and the patterns, each once.
+
+    Args:
+        tasks: of the segment.
+        lines: their targets.
+    """
+    if all(shape.kind == _URL for shape in tasks.shapes):
+        return _hosts_of_urls(lines), [], []
+    columns = Columns(tasks)
+    hosts: set[str] = set()
+    starts: set[str] = set()
+    patterns: set[str] = set()
+    for place in range(len(columns)):
+        kind, targets = columns.shape(place).kind, columns.targets(place)
+        hosts.update(map(host_of, targets))
+        if kind in _STARTS:
+            starts.update([start_of(kind, target) for target in targets])
+        elif kind == _REGEX:
+            patterns.update(targets)
+    return [*hosts], [*starts], [*patterns]
+
+
+def _hosts_of_urls(lines: list[bytes]) -> list[str]:
+    sites = {line[: line.find(b"/", 8)] for line in lines}
+    return [*{site.partition(b"://")[2].decode() for site in sites}]

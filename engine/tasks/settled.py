@@ -1,0 +1,296 @@
+"""Tasks that have settled, as the history keeps them: many in one record, a column for each fact. Pure.
+
+A column costs a comprehension and compresses well; a record for each task would cost more. Of a task of which
+every subtask was acked the plan tells the nodes, so nothing is kept of its shares. Of any other the state
+bytes of every share are kept: who retries it needs to know what failed where.
+
+A partial task is in the history from when it is stored. What late delivery, or a cancel, makes of it later is
+a `Change` of its own.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.tasks.words import Kind, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from engine.tasks.task import Task
+
+_STATES: Final = (
+    State.ACCEPTED,
+    State.RUNNING,
+    State.DONE,
+    State.PARTIAL,
+    State.FAILED,
+    State.CANCELLED,
+)
+"""A state is stored as its place here, so new ones come last."""
+_NUMBERS: Final = {state: number for number, state in enumerate(_STATES)}
+_DONE: Final = State.DONE
+_WIDE: Final = frozenset({Kind.PREFIX, Kind.REGEX, Kind.HOST})
+
+
+class Shape(msgspec.Struct, array_like=True, frozen=True):
+    """What tasks of one record often share. Fields are only added."""
+
+    action: str
+    kind: str
+    soft: bool
+    prefetch: bool
+    token: str  #: as `Task.token`: who may see it
+    plan: bytes  #: key of the plan; empty: the shares are with the task
+    by: tuple[str, str, str]  #: token, address and door of its client
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """One node's share of a task."""
+
+    node: str
+    layer: str
+    operation: int
+    states: bytes  #: a byte per target, as in `Share.states`
+
+
+class Odd(msgspec.Struct, array_like=True, frozen=True):
+    """What is kept of a task of which not every subtask was acked, or whose nodes no plan tells."""
+
+    parts: list[Part]
+    errors: list[tuple[str, str, str]]  #: node, target, reason; as many as its document has
+
+
+class SettledTasks(msgspec.Struct, array_like=True, tag="tasks"):
+    """Tasks in the order in which they settled. Fields are only added."""
+
+    ids: list[str]
+    created: bytes  #: doubles, UNIX time
+    settled: bytes  #: doubles
+    states: bytes  #: `state_number` of each
+    counts: bytes  #: 16 bits: targets of each
+    shape_of: bytes  #: 16 bits: place of its shape
+    shapes: list[Shape]
+    targets: str  #: of all tasks, one a line; of a task that cannot be read any more there are none
+    odd: dict[int, Odd] = {}  #: by the place of the task
+    absent: dict[int, int] = {}  #: by the place of the task: acked subtasks of which a cache had nothing
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """A subtask that late delivery could not do."""
+
+    node: str
+    operation: int
+    target: str
+    reason: str
+
+
+class Change(msgspec.Struct, array_like=True, frozen=True):
+    """What became of a stored task that was partial."""
+
+    task_id: str
+    at: float
+    state: int  #: `state_number`; partial: it still waits for others
+    failures: list[Failure]
+
+
+class SettledTask(msgspec.Struct, frozen=True):
+    """One task of a record."""
+
+    id: str
+    created_at: float
+    settled_at: float
+    state: State
+    shape: Shape
+    targets: list[str]
+    odd: Odd | None
+    absent: int
+
+
+def state_number(state: str) -> int:
+    """Return how a state is stored."""
+    return _NUMBERS[State(state)]
+
+
+def state_of_number(number: int) -> State:
+    """Return a stored state."""
+    return _STATES[number]
+
+
+def columns_of(tasks: Sequence[Task]) -> SettledTasks:
+    """Return the record of tasks that are being stored, of some ten thousand targets at the most."""
+    shapes: dict[Shape, int] = {}
+    shape_of: list[int] = []
+    odd: dict[int, Odd] = {}
+    absent: dict[int, int] = {}
+    like = tasks[0]  # the task before
+    number = -1
+    for place, task in enumerate(tasks):
+        if (
+            number < 0
+            or task.plan is not like.plan
+            or task.by is not like.by
+            or task.token != like.token
+            or task.kind != like.kind
+            or task.action != like.action
+            or task.soft is not like.soft
+            or task.prefetch is not like.prefetch
+        ):
+            number = shapes.setdefault(_shape_of(task), len(shapes))
+        like = task
+        shape_of.append(number)
+        if task.state is not _DONE or task.plan is None or not task.plan.key:
+            odd[place] = _odd(task)
+        if task.absent_count:
+            absent[place] = task.absent_count
+    return SettledTasks(
+        [task.id for task in tasks],
+        array("d", [task.created_at for task in tasks]).tobytes(),
+        array("d", [task.updated_at for task in tasks]).tobytes(),
+        bytes([_NUMBERS[task.state] for task in tasks]),
+        array("H", [len(task.targets) for task in tasks]).tobytes(),
+        array("H", shape_of).tobytes(),
+        list(shapes),
+        "\n".join(["\n".join(task.targets) for task in tasks if task.targets]),
+        odd,
+        absent,
+    )
+
+
+def _shape_of(task: Task) -> Shape:
+    plan, by = task.plan, task.by
+    return Shape(
+        task.action,
+        task.kind,
+        task.soft,
+        task.prefetch,
+        task.token,
+        b"" if plan is None else plan.key,
+        (by.token, by.address, by.door),
+    )
+
+
+def _odd(task: Task) -> Odd:
+    return Odd(
+        [
+            Part(share.node.name, share.node.layer, int(share.operation), bytes(share.states))
+            for share in task.shares
+        ],
+        [(error["node"], error["target"], error["reason"]) for error in task.errors],
+    )
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_changes: Final = msgspec.msgpack.Decoder(list[Change]).decode
+
+
+def joined(records: Sequence[SettledTasks]) -> SettledTasks:
+    """Return the tasks of several records as one, in their order."""
+    shapes: dict[Shape, int] = {}
+    shape_of = array("H")
+    odd: dict[int, Odd] = {}
+    absent: dict[int, int] = {}
+    ids: list[str] = []
+    for record in records:
+        first = len(ids)
+        places = [shapes.setdefault(shape, len(shapes)) for shape in record.shapes]
+        shape_of.extend([places[number] for number in memoryview(record.shape_of).cast("H")])
+        if record.odd:
+            odd.update({first + place: one for place, one in record.odd.items()})
+        if record.absent:
+            absent.update({first + place: count for place, count in record.absent.items()})
+        ids += record.ids
+    return SettledTasks(
+        ids,
+        b"".join([record.created for record in records]),
+        b"".join([record.settled for record in records]),
+        b"".join([record.states for record in records]),
+        b"".join([record.counts for record in records]),
+        shape_of.tobytes(),
+        list(shapes),
+        "\n".join([record.targets for record in records if record.targets]),
+        odd,
+        absent,
+    )
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the targets of a record's text."""
+    return text.split("\n") if text else []
+
+
+class Columns:
+    """The tasks of one record, read one at a time."""
+
+    __slots__ = ("_ends", "_lines", "_settled", "created", "record", "shape_of")
+
+    def __init__(self, record: SettledTasks) -> None:
+        self.record = record
+        self.created = array("d", record.created)
+        self._settled = memoryview(record.settled).cast("d")
+        self.shape_of = array("H", record.shape_of)
+        self._ends = list(accumulate(array("H", record.counts)))
+        self._lines: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.record.ids)
+
+    @property
+    def target_count(self) -> int:
+        """How many targets all tasks have."""
+        return self._ends[-1] if self._ends else 0
+
+    def places_of(self, targets: Iterable[int]) -> list[int]:
+        """Return the places of the tasks that have targets, by the targets' places in the record, rising."""
+        places: list[int] = []
+        place = 0
+        for target in targets:
+            while self._ends[place] <= target:
+                place += 1
+            if not places or places[-1] != place:
+                places.append(place)
+        return places
+
+    def wide_places(self) -> list[int]:
+        """Return the places of the tasks whose targets cover others."""
+        wide = {number for number, shape in enumerate(self.record.shapes) if shape.kind in _WIDE}
+        return [place for place, number in enumerate(self.shape_of) if number in wide]
+
+    def shape(self, place: int) -> Shape:
+        """Return the shape of the task at *place*."""
+        return self.record.shapes[self.shape_of[place]]
+
+    def settled_at(self, place: int) -> float:
+        """Return when the task at *place* settled."""
+        return self._settled[place]
+
+    def state(self, place: int) -> State:
+        """Return the state of the task at *place*."""
+        return _STATES[self.record.states[place]]
+
+    def targets(self, place: int) -> list[str]:
+        """Return the targets of the task at *place*."""
+        if self._lines is None:
+            self._lines = lines_of(self.record.targets)
+        return self._lines[self._ends[place - 1] if place else 0 : self._ends[place]]
+
+    def task(self, place: int) -> SettledTask:
+        """Return the task at *place*."""
+        record = self.record
+        return SettledTask(
+            record.ids[place],
+            self.created[place],
+            self._settled[place],
+            self.state(place),
+            self.shape(place),
+            self.targets(place),
+            record.odd.get(place),
+            record.absent.get(place, 0),
+        )
+
+    def __iter__(self) -> Iterator[SettledTask]:
+        return map(self.task, range(len(self)))

@@ -1,0 +1,587 @@
+"""The history of every store there is: what is written comes back, packed or not."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import time
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from engine.api.history import HistoryQuery, question_of
+from engine.history.search import Search
+from engine.store.history import HistoryLimits
+from engine.store.redis import history as redis_history
+from engine.store.redis.open import redis_store
+from engine.store.sqlite import history as sqlite_history
+from engine.store.sqlite.store import SqliteStore
+from engine.tasks.blocks import close_block
+from engine.tasks.records import Batch, Delivered, Parked
+from engine.tasks.region import RegionMap
+from engine.tasks.settled import SettledTasks, Shape, state_number
+from engine.tasks.words import ACKED, DELAYED, FAILED, Operation, State
+from tests.fakes.settling import documents_of, plan_of, settling
+from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from engine.store.store import Store
+    from engine.tasks.plan import Plan
+    from engine.tasks.task import Task
+
+_numbers = itertools.count()
+PACKED_FROM = 20  #: tasks
+
+
+SERVERS: dict[str, Any] = {"redis": RedisServer, "sentinel": SentinelGroup, "cluster": RedisCluster}
+KINDS = [
+    "sqlite",
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("sentinel", marks=[pytest.mark.redis, pytest.mark.slow]),
+    pytest.param("cluster", marks=[pytest.mark.redis, pytest.mark.slow]),
+]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Return a function that starts a kind of Redis when it is first asked for, and says its URL."""
+    with contextlib.ExitStack() as stack:
+        urls: dict[str, str] = {}
+
+        def url_of(kind: str) -> str:
+            if kind not in urls:
+                urls[kind] = stack.enter_context(SERVERS[kind](tmp_path_factory.mktemp(kind))).url
+            return urls[kind]
+
+        yield url_of
+
+
+@pytest.fixture(params=KINDS)
+def make(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    servers: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Store]]:
+    """Return a function that opens the same store again, as a restart does; its blocks are small."""
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    monkeypatch.setattr(redis_history, "_TASKS_MAX", PACKED_FROM)
+    opened: list[Store] = []
+    prefix = f"history-{next(_numbers)}"
+
+    def again(keep_s: float = 1e10, max_bytes: int = 2**40) -> Store:
+        if opened:
+            opened[-1].close()
+        limits = HistoryLimits(keep_s, max_bytes)
+        store: Store
+        if request.param == "sqlite":
+            store = SqliteStore(tmp_path / "tasks-0.db", history=limits)
+        else:
+            store = redis_store(
+                servers(request.param), "engine", region_count=1, prefix=prefix, history=limits
+            )
+        store.open()
+        opened.append(store)
+        return store
+
+    yield again
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(make: Callable[..., Store]) -> Store:
+    return make()
+
+
+def write(store: Store, *tasks: Task) -> None:
+    """Store tasks as a saver does."""
+    plans = {task.plan.key: task.plan.text for task in tasks if task.plan}
+    store.commit(Batch(documents=documents_of([*tasks]), settling=[*tasks], plans=plans))
+    keep_plans(store, plans)
+    store.tidy()
+
+
+def keep_plans(store: Store, plans: dict[bytes, bytes]) -> None:
+    """Redis writes plans with the tasks that were accepted for them."""
+    for key, text in plans.items():
+        if store.is_shared:
+            store.link.one("SET", store.keys.plan(0, key), text, is_write=True)  # type: ignore[attr-defined]
+
+
+def ask(
+    store: Store, keep_s: float = 1e10, regions: RegionMap | None = None, **asked: Any
+) -> list[dict[str, Any]]:
+    """Return all that is answered, page by page."""
+    search = Search(regions or RegionMap(1), lambda: store.histories, keep_s=keep_s)
+    found: list[dict[str, Any]] = []
+    while True:
+        page = search.page(question_of(msgspec.convert(asked, HistoryQuery), ""))
+        found += msgspec.to_builtins(page.tasks)
+        if not page.cursor:
+            return found
+        asked["cursor"] = page.cursor
+
+
+def names(found: list[dict[str, Any]]) -> list[str]:
+    return [task["task_id"] for task in found]
+
+
+def urls(count: int, *, host: str = "a", first: int = 0, **attributes: Any) -> list[Task]:
+    """Return tasks of a URL each, a second apart."""
+    return [
+        settling(f"t-{number:04d}", f"http://{host}/{number}", at=1000.0 + number, **attributes)
+        for number in range(first, first + count)
+    ]
+
+
+def test_what_is_packed_and_what_is_not_is_found(store: Store, make: Callable[..., Store]) -> None:
+    """Newest first, in pages that neither skip nor repeat, also after a restart."""
+    tasks = urls(3 * PACKED_FROM + 5)
+    for first in range(0, len(tasks), 7):
+        write(store, *tasks[first : first + 7])
+    assert store.histories[0].bytes_kept()
+    wanted = [task.id for task in reversed(tasks)]
+    for is_again in (False, True):
+        opened = make() if is_again else store
+        assert names(ask(opened, limit=9)) == wanted
+        assert names(ask(opened, target="http://a/3")) == ["t-0003"]
+        assert names(ask(opened, target="http://a/64")) == ["t-0064"]
+        assert names(ask(opened, target="http://a/65")) == []
+
+
+def test_a_url_finds_all_that_covers_it(store: Store) -> None:
+    wide = [
+        settling("prefix", "http://img.example.com/al", kind="prefix", at=2000),
+        settling("host", "img.example.com", kind="host", at=2001),
+        settling("pattern", "*.example.com", kind="host", at=2002),
+        settling("regex", r"http://img.example.com/.*\.jpg", kind="regex", at=2003),
+        settling("key", "img.example.com/album", kind="key", at=2004),
+        settling("url", "http://img.example.com/b.jpg", "https://img.example.com/album/a.jpg", at=2005),
+        settling("other", "http://img.example.com/bl", kind="prefix", at=2006),
+    ]
+    write(store, *wide)
+    for others in ([], urls(PACKED_FROM)):  # in no block, then in one
+        write(store, *others)
+        found = ask(store, target="http://img.example.com/album/a.jpg")
+        assert [(one["task_id"], one["match"], one["matched"]) for one in found] == [
+            ("url", "url", "https://img.example.com/album/a.jpg"),
+            ("regex", "regex", r"http://img.example.com/.*\.jpg"),
+            ("pattern", "host", "*.example.com"),
+            ("host", "host", "img.example.com"),
+            ("prefix", "prefix", "http://img.example.com/al"),
+        ]
+        assert names(ask(store, target="img.example.com/album")) == ["key", "pattern", "host", "prefix"]
+
+
+def test_questions_are_put_together(store: Store) -> None:
+    two = plan_of("edge-1", "edge-2")
+    write(store, *urls(10, token="cms", plan=two), *urls(10, first=10, host="b", token="shop"))
+    write(store, *urls(5, first=20, state=State.FAILED, states={"edge-1": bytes([FAILED])}))
+    write(store, settling("fetch", "http://a/f", action="prefetch", at=1100))
+    assert names(ask(store, host="b", by="shop", since=1012, until=1014.5)) == [
+        "t-0014",
+        "t-0013",
+        "t-0012",
+    ]
+    assert len(ask(store, node="edge-2")) == 10
+    assert len(ask(store, node="edge-2", by="shop")) == 0
+    assert len(ask(store, state="failed")) == 5
+    assert names(ask(store, action="prefetch")) == ["fetch"]
+    assert len(ask(store, by="nobody")) == 0
+    assert len(ask(store, by="127.0.0.1")) == 26
+
+
+def test_each_node_says_what_it_did(store: Store) -> None:
+    plan = plan_of("edge-1", "edge-7")
+    error = {"node": "edge-7", "target": "http://a/y", "reason": "400"}
+    states = {"edge-7": bytes([ACKED, FAILED])}
+    write(
+        store,
+        settling("good", "http://a/x", at=1, plan=plan, token="cms"),
+        settling(
+            "bad",
+            "http://a/x",
+            "http://a/y",
+            at=2,
+            plan=plan,
+            state=State.FAILED,
+            states=states,
+            errors=[error],
+        ),
+    )
+    bad, good = ask(store)
+    assert good["by"] == {"token": "cms", "address": "127.0.0.1", "door": "http"}
+    assert [(node["name"], node["outcome"]) for node in good["nodes"]] == [
+        ("edge-1", "acked"),
+        ("edge-7", "acked"),
+    ]
+    assert (bad["total"], bad["counter"], bad["failed"], bad["errors"]) == (4, 3, 1, [error])
+    [of_x], [of_y] = ask(store, target="http://a/x", state="failed"), ask(store, target="http://a/y")
+    assert [node["outcome"] for node in of_x["nodes"]] == ["acked", "acked"]
+    assert [node["outcome"] for node in of_y["nodes"]] == ["acked", "failed"]
+
+
+def parked_tasks(store: Store, plan: Plan) -> None:
+    """Store a partial task with two rows of edge-1."""
+    task = settling(
+        "late",
+        "http://a/1",
+        "http://a/2",
+        at=1500,
+        plan=plan,
+        state=State.PARTIAL,
+        states={"edge-1": bytes([DELAYED, DELAYED])},
+    )
+    rows = [Parked("edge-1", int(Operation.PURGE_URL), target, "late", "", 1500.0) for target in task.targets]
+    documents = {
+        name: text.replace(b'"counter": 1', b'"counter": 0').replace(b'"delayed": 1', b'"delayed": 2')
+        for name, text in documents_of([task]).items()
+    }
+    store.commit(Batch(documents=documents, settling=[task], parked=rows, plans={plan.key: plan.text}))
+    keep_plans(store, {plan.key: plan.text})
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["in no block", "in a block"])
+def test_late_delivery_changes_the_outcome(store: Store, *, is_packed: bool) -> None:
+    """One of two is delivered, then the other fails: at every moment the history says so."""
+    parked_tasks(store, plan_of("edge-1"))
+    if is_packed:
+        write(store, *urls(PACKED_FROM))
+    [before] = ask(store, target="http://a/1", state="partial")
+    assert (before["delayed"], before["nodes"][0]["outcome"]) == (2, "delayed")
+    rows = {row.target: row for row in store.parked_of("edge-1", 10)}
+    store.commit(Batch(delivered=[Delivered(rows["http://a/1"], "edge", 1600.0)]))
+    [between] = ask(store, target="http://a/1", state="partial")
+    assert (between["counter"], between["delayed"], between["nodes"][0]["outcome"]) == (1, 1, "acked")
+    store.commit(Batch(delivered=[Delivered(rows["http://a/2"], "edge", 1700.0, "400")]))
+    assert ask(store, state="partial") == []
+    [after] = ask(store, target="http://a/2", state="failed")
+    assert (after["counter"], after["failed"], after["updated_at"]) == (1, 1, 1700.0)
+    assert after["errors"] == [{"node": "edge-1", "target": "http://a/2", "reason": "400"}]
+    assert after["nodes"][0]["outcome"] == "failed"
+
+
+def test_what_a_version_without_a_history_made_of_a_task_is_told_by_its_document(store: Store) -> None:
+    """During a reload, and after a way back, it settles tasks and says nothing of that to the history."""
+    parked_tasks(store, plan_of("edge-1"))
+    rows = store.parked_of("edge-1", 10)
+    kept = store.histories
+    monkeypatched: Any = store
+    if store.is_shared:
+        monkeypatched.changes._histories = ()
+    else:
+        monkeypatched.history = None
+    store.commit(Batch(delivered=[Delivered(row, "edge", 1600.0) for row in rows]))
+    if not store.is_shared:
+        monkeypatched.history = kept[0]
+    [task] = ask(store, target="http://a/1", state="done")
+    assert (task["counter"], task["delayed"], task["updated_at"]) == (2, 0, 1600.0)
+
+
+def test_a_cancel_of_a_stored_task_is_told(store: Store) -> None:
+    parked_tasks(store, plan_of("edge-1"))
+    store.commit(Batch(cancelled={"late": 1800.0}))
+    [task] = ask(store, state="cancelled")
+    assert (task["cancelled"], task["nodes"][0]["outcome"]) == (2, "cancelled")
+
+
+def test_a_task_that_is_stored_twice_is_shown_once_as_it_was_last(store: Store) -> None:
+    write(store, settling("t", "http://a/1", state=State.CANCELLED, states={"edge-1": bytes([DELAYED])}))
+    again = settling("t", "http://a/1", state=State.DONE)
+    again.updated_at += 5
+    write(store, again)
+    assert [task["state"] for task in ask(store)] == ["done"]
+
+
+def test_old_blocks_go_and_what_is_too_old_is_not_shown(make: Callable[..., Store]) -> None:
+    """At the boundary: a task is shown as long as it is young enough, whatever block it is in."""
+    store = make()
+    now = time.time()
+    tasks = [settling(f"t-{number}", f"http://a/{number}", at=now - number) for number in range(PACKED_FROM)]
+    write(store, *tasks)
+    assert names(ask(store, keep_s=4.5)) == ["t-0", "t-1", "t-2", "t-3", "t-4"]
+    store = make(keep_s=0.001)
+    time.sleep(1.1 if store.is_shared else 0.002)  # Redis keeps a second at the least
+    store.forget(0, 100)
+    assert ask(store) == []
+    assert store.histories[0].bytes_kept() == 0
+
+
+def test_beyond_its_bytes_the_oldest_goes(make: Callable[..., Store]) -> None:
+    store = make(max_bytes=6000)
+    for first in range(0, 20 * PACKED_FROM, PACKED_FROM):
+        write(store, *urls(PACKED_FROM, first=first))
+    assert 3000 < store.histories[0].bytes_kept() <= 6000
+    kept = names(ask(store, limit=1000))
+    assert kept == [
+        f"t-{number:04d}" for number in range(20 * PACKED_FROM - 1, 20 * PACKED_FROM - 1 - len(kept), -1)
+    ]
+
+
+def test_without_a_history_nothing_is_kept(make: Callable[..., Store]) -> None:
+    store = make(keep_s=0)
+    assert not store.histories
+    write(store, *urls(3))
+    store.tidy()
+
+
+def test_blocks_overlap_and_pages_are_in_order_all_the_same(store: Store) -> None:
+    """Tasks settle in another order than they were created in."""
+    tasks = urls(4 * PACKED_FROM)
+    mixed = tasks[::2] + tasks[1::2][::-1]
+    for first in range(0, len(mixed), PACKED_FROM):
+        write(store, *mixed[first : first + PACKED_FROM])
+    assert names(ask(store, limit=7)) == [task.id for task in reversed(tasks)]
+
+
+def test_a_clock_that_is_set_back_neither_hides_nor_repeats_a_task(store: Store) -> None:
+    """Tasks are in the order of their own times; a clock that nobody sets tells how long they are kept."""
+    now = time.time()
+    before = [settling(f"a-{number}", f"http://a/{number}", at=now + number) for number in range(PACKED_FROM)]
+    after = [
+        settling(f"b-{number}", f"http://a/{number}", at=now - 3600 + number) for number in range(PACKED_FROM)
+    ]
+    write(store, *before)
+    write(store, *after)
+    store.forget(0, 100)
+    wanted = [task.id for task in (*reversed(before), *reversed(after))]
+    assert names(ask(store, limit=7)) == wanted
+
+
+def test_a_task_that_has_not_begun_names_its_nodes(store: Store) -> None:
+    regions = RegionMap(1)
+    task = settling("now", "http://a/1", state=State.ACCEPTED, plan=plan_of("edge-1", "edge-2"))
+    task.shares = ()
+    regions.add(task)
+    [found] = ask(store, regions=regions, node="edge-2")
+    assert [(node["name"], node["total"], node["outcome"]) for node in found["nodes"]] == [
+        ("edge-1", 1, "sent"),
+        ("edge-2", 1, "sent"),
+    ]
+
+
+def test_tasks_at_work_are_in_the_answer(store: Store) -> None:
+    regions = RegionMap(1)
+    task = settling("now", "http://a/1", state=State.RUNNING, states={"edge-1": bytes([DELAYED])}, at=3000)
+    regions.add(task)
+    write(store, *urls(2))
+    assert names(ask(store, regions=regions, target="http://a/1")) == ["now", "t-0001"]
+    assert [one["state"] for one in ask(store, regions=regions, state="running")] == ["running"]
+
+
+@pytest.mark.redis
+def test_in_a_redis_that_is_nearly_full_the_history_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full Redis refuses purges: the oldest blocks go before."""
+    monkeypatch.setattr(redis_history, "_TASKS_MAX", PACKED_FROM)
+    with RedisServer(tmp_path) as server:
+        limits = HistoryLimits(1e10, 2**40)
+        store = redis_store(server.url, "engine", region_count=1, history=limits)
+        store.open()
+        with contextlib.closing(store):
+            for first in range(0, 10 * PACKED_FROM, PACKED_FROM):
+                write(store, *urls(PACKED_FROM, first=first))
+            kept = store.histories[0].bytes_kept()
+            server.set("maxmemory", int(server.info("memory")["used_memory"] * 1.1))
+            write(store, *urls(PACKED_FROM, first=10 * PACKED_FROM))
+            assert store.histories[0].bytes_kept() < kept
+            found = names(ask(store, limit=1000))
+            assert found[0] == f"t-{11 * PACKED_FROM - 1:04d}"
+            assert len(found) < 11 * PACKED_FROM
+
+
+# What only a file can do
+
+
+def test_a_damaged_block_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store):
+        for first in (0, PACKED_FROM):
+            write(store, *urls(PACKED_FROM, first=first))
+        with sqlite3.connect(tmp_path / "history-0.db") as other:
+            other.execute("UPDATE block_body SET body = x'00' WHERE n = 1")
+        other.close()
+        assert len(ask(store)) == PACKED_FROM
+        assert "cannot be read" in store.histories[0].error
+
+
+def test_a_record_that_cannot_be_read_is_left_out_and_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store), contextlib.closing(sqlite3.connect(tmp_path / "tasks-0.db")) as other:
+        write(store, *urls(3))
+        other.execute(
+            "INSERT INTO settled(is_change, tasks, at, data) VALUES (0, 1, 0, x'93'), (1, 1, 0, x'c1')"
+        )
+        other.commit()
+        assert len(ask(store)) == 3
+        assert "cannot be read" in store.histories[0].error
+        write(store, *urls(PACKED_FROM, first=3))
+        assert len(ask(store)) == PACKED_FROM + 3
+        assert store.histories[0].bytes_kept()
+
+
+def test_a_file_that_is_none_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "history-0.db").write_bytes(b"no database" * 1000)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store):
+        assert "was damaged" in store.histories[0].error
+        write(store, *urls(3))
+        assert len(ask(store)) == 3
+    assert list(tmp_path.glob("history-0.db.damaged-*"))
+
+
+def test_a_history_that_cannot_be_written_is_in_no_tasks_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records stay with the tasks, to a bound, and are packed when it can be written again."""
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    monkeypatch.setattr(sqlite_history, "_RETRY_S", 0.0)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store), contextlib.closing(sqlite3.connect(tmp_path / "history-0.db")) as other:
+        other.execute("DROP TABLE block_body")
+        write(store, *urls(PACKED_FROM))
+        assert "cannot write" in store.histories[0].error
+        assert len(ask(store)) == PACKED_FROM
+        other.execute("CREATE TABLE block_body(n INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+        other.commit()
+        write(store, *urls(1, first=PACKED_FROM))
+        assert store.histories[0].error == ""
+        assert len(ask(store)) == PACKED_FROM + 1
+
+
+def test_a_page_that_takes_long_ends_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store):
+        for first in range(0, 3 * PACKED_FROM, PACKED_FROM):
+            write(store, *urls(PACKED_FROM, first=first))
+        search = Search(RegionMap(1), lambda: store.histories, keep_s=1e10, look_s=-1)
+        page = search.page(question_of(HistoryQuery(), ""))
+        assert (page.tasks, bool(page.cursor)) == ([], True)
+
+
+def test_a_history_that_cannot_be_written_is_said_and_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk is full: tasks are stored, and found, and packed when there is space again."""
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    monkeypatch.setattr(sqlite_history, "_RETRY_S", 0.0)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store):
+        assert store.history is not None
+        writer = store.history._file.writer
+        assert writer is not None
+        [[pages]] = writer.execute("PRAGMA page_count").fetchall()
+        writer.execute(f"PRAGMA max_page_count = {pages}")
+        count, kept = 0, -1
+        while not store.histories[0].error:
+            kept = store.histories[0].bytes_kept()
+            write(store, *urls(PACKED_FROM, first=count))
+            count += PACKED_FROM
+        assert "full" in store.histories[0].error
+        assert store.histories[0].bytes_kept() == kept
+        assert len(ask(store, limit=1000)) == count
+        writer.execute("PRAGMA max_page_count = 100000")
+        write(store, *urls(1, first=count))
+        assert store.histories[0].error == ""
+        assert store.histories[0].bytes_kept() > kept
+        assert len(ask(store, limit=1000)) == count + 1
+
+
+def test_a_history_that_cannot_be_opened_is_opened_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    monkeypatch.setattr(sqlite_history, "_RETRY_S", 0.0)
+    (tmp_path / "history-0.db").mkdir()
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store):
+        write(store, *urls(PACKED_FROM))
+        assert "cannot be opened" in store.histories[0].error
+        assert len(ask(store)) == PACKED_FROM
+        (tmp_path / "history-0.db").rmdir()
+        write(store, *urls(1, first=PACKED_FROM))
+        assert store.histories[0].error == ""
+        assert len(ask(store)) == PACKED_FROM + 1
+
+
+def test_records_are_not_kept_for_ever_when_no_block_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    monkeypatch.setattr(sqlite_history, "_RETRY_S", 0.0)
+    monkeypatch.setattr(sqlite_history, "_OPEN_BYTES_MAX", 4000)
+    (tmp_path / "history-0.db").mkdir()
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store):
+        for first in range(0, 20 * PACKED_FROM, 5):
+            write(store, *urls(5, first=first))
+        kept = names(ask(store, limit=1000))
+        assert kept[0] == f"t-{20 * PACKED_FROM - 1:04d}"
+        assert PACKED_FROM < len(kept) < 10 * PACKED_FROM
+
+
+@pytest.mark.slow
+def test_a_million_tasks_of_one_host_are_looked_at_a_page_at_a_time(tmp_path: Path) -> None:
+    """No page takes long, whatever is asked for; the next one goes on where it ended."""
+    count, million = 4096, 1_000_000
+    shape = Shape("purge", "url", False, False, "cms", b"", ("cms", "10.0.0.9", "http"))
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    with contextlib.closing(store):
+        assert store.history is not None
+        for first in range(0, million, count):
+            places = range(first, first + count)
+            tasks = SettledTasks(
+                ids=[f"t-{place:07d}" for place in places],
+                created=array("d", places).tobytes(),
+                settled=array("d", places).tobytes(),
+                states=bytes([state_number(State.DONE)]) * (count - 1) + bytes([state_number(State.FAILED)]),
+                counts=array("H", [1]).tobytes() * count,
+                shape_of=bytes(2 * count),
+                shapes=[shape],
+                targets="\n".join([f"http://img.example.com/{place}.jpg" for place in places]),
+            )
+            store.history._write(close_block([tasks], {}), [])
+        search = Search(RegionMap(1), lambda: store.histories, keep_s=1e10)
+        for asked, found in (
+            ({"host": "img.example.com"}, 50),
+            ({"target": "http://img.example.com/5.jpg"}, 1),
+            ({"host": "img.example.com", "state": "failed", "until": 5000}, 1),
+            ({"host": "img.example.com", "action": "purge", "by": "cms", "limit": 1000}, 1000),
+            ({"host": "img.example.com", "state": "failed", "limit": 1000}, 245),
+            ({"host": "img.example.com", "state": "partial"}, 0),
+        ):
+            tasks_seen, cursor, slowest = 0, "", 0.0
+            while tasks_seen < found or (cursor and not found):
+                began = time.thread_time()
+                query = msgspec.convert({**asked, "cursor": cursor}, HistoryQuery)
+                page = search.page(question_of(query, ""))
+                slowest = max(slowest, time.thread_time() - began)
+                tasks_seen, cursor = tasks_seen + len(page.tasks), page.cursor
+                if not cursor:
+                    break
+            assert (asked, tasks_seen) == (asked, found)
+            assert slowest < 1.5, asked

@@ -1,0 +1,101 @@
+"""Blocks: what tells whether one of them has what is asked for."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from engine.errors import StoreError
+from engine.tasks.blocks import ANYBODY, Block, close_block, open_body
+from engine.tasks.segments import crc_of, pack, read_record, sites_of
+from engine.tasks.settled import Columns
+from engine.tasks.words import Operation, State
+from tests.fakes.settling import plan_of, settling
+
+
+def block_of(*tasks: object) -> Block:
+    plans = {task.plan.key: task.plan.text for task in tasks}  # type: ignore[attr-defined]
+    return close_block([read_record(record) for _, record in pack(tasks)], plans)  # type: ignore[arg-type]
+
+
+def test_a_block_tells_what_is_in_it() -> None:
+    block = block_of(
+        settling("t-1", "http://a/1", token="cms", at=10),
+        settling("t-2", "http://b:81/2", "https://b/3", at=30, state=State.FAILED, plan=plan_of("edge-2")),
+        settling("t-3", "c/key", kind="key", at=20, plan=plan_of("edge-1", operation=Operation.PURGE_KEY)),
+    )
+    assert (block.first_at, block.last_at, block.tasks, block.targets) == (10, 30, 3, 4)
+    assert (block.who, block.nodes) == (["127.0.0.1", "cms"], ["edge-1", "edge-2"])
+    assert sorted(block.hosts[at : at + 4] for at in range(0, len(block.hosts), 4)) == sorted(
+        map(crc_of, ("a", "b:81", "b", "c"))
+    )
+    places = [
+        block.hashes.find(crc_of(name)) for name in ("http://a/1", "http://b:81/2", "https://b/3", "c/key")
+    ]
+    assert places == [0, 4, 8, 12]
+    assert (block.starts, block.patterns) == (b"", [])
+
+
+def test_wide_purges_have_lists_of_their_own() -> None:
+    block = block_of(
+        settling("t-1", "http://a/x", kind="prefix"),
+        settling("t-2", "*.example.com", kind="host"),
+        settling("t-3", "http://a/.*", kind="regex"),
+        settling("t-4", "http://a/1"),
+    )
+    assert {block.starts[at : at + 4] for at in (0, 4)} == {crc_of("a/x"), crc_of("*.example.com")}
+    assert block.patterns == ["http://a/.*"]
+
+
+def test_a_body_comes_back_and_a_damaged_one_says_so() -> None:
+    block = block_of(settling("t-1", "http://a/1"))
+    [part], plans = open_body(block.body)
+    assert part.ids == ["t-1"]
+    assert list(plans) == [settling("t", "http://a/").plan.key]  # type: ignore[union-attr]
+    damaged = block.body.replace(zlib.compress(b"", 1)[:2], b"xx")
+    with pytest.raises(StoreError, match="cannot be read"):
+        list(open_body(damaged)[0])
+    with pytest.raises(StoreError, match="cannot be read"):
+        open_body(block.body[:9])
+
+
+def test_what_was_packed_and_what_was_not_make_one_block() -> None:
+    """Hashes stand in the order of the parts, so where one is tells which task it is."""
+    many = settling("many", *(f"http://a/{number}" for number in range(100)))
+    records = [read_record(data) for task in (settling("one", "http://b/"), many) for _, data in pack([task])]
+    block = close_block(records, {})
+    parts = [Columns(part) for part in open_body(block.body)[0]]
+    targets = [target for part in parts for place in range(len(part)) for target in part.targets(place)]
+    assert block.hashes == b"".join(map(crc_of, targets))
+    assert (len(targets), len(block.hosts)) == (101, 8)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_all_sites_of_urls_are_known(count: int) -> None:
+    """Few of a task are looked at one by one, many are counted."""
+    one = [f"http://a/{number}" for number in range(count)]
+    assert sites_of([settling("t", *one), settling("t", *one)]) == {"http://a/"}
+    assert sites_of([settling("t", *one), settling("t", "https://b:81/http://a/")]) == {
+        "http://a/",
+        "https://b:81/",
+    }
+    assert sites_of([settling("t", *one, "http://ab/", "http://a.b/")]) == {
+        "http://a/",
+        "http://ab/",
+        "http://a.b/",
+    }
+    assert sites_of([settling("t", *one), settling("t", "a", kind="host")]) is None
+
+
+def test_a_block_of_too_many_tokens_may_be_anybodys() -> None:
+    tasks = [settling(f"t-{number}", "http://a/1", token=f"token-{number}") for number in range(300)]
+    assert block_of(*tasks).who == [ANYBODY]
+
+
+def test_tasks_without_targets_have_no_hashes() -> None:
+    """Else what follows would be looked for at another place."""
+    none = settling("none", state=State.FAILED)
+    block = block_of(none, settling("one", "http://a/1"))
+    assert block.hashes == crc_of("http://a/1")
+    assert block_of(none).hashes == b""

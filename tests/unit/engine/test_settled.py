@@ -1,0 +1,95 @@
+"""What the history keeps of settled tasks, written and read back."""
+
+from __future__ import annotations
+
+from engine.tasks.segments import pack, read_record, tasks_of
+from engine.tasks.settled import Columns, columns_of, joined
+from engine.tasks.words import ACKED, FAILED, State
+from tests.fakes.settling import plan_of, settling
+
+
+def read(*tasks: object) -> Columns:
+    [(count, data)] = pack(tasks)  # type: ignore[arg-type]
+    columns = Columns(tasks_of(read_record(data)))
+    assert count == len(columns)
+    return columns
+
+
+def test_a_task_comes_back_as_it_settled() -> None:
+    plan = plan_of("edge-1", "edge-2")
+    first = settling("t-1", "http://a/1", "http://a/2", token="cms", absent_count=1, plan=plan)
+    second = settling("t-2", "a", kind="host", at=1000.5, plan=plan)
+    one, two = read(first, second)
+    assert (one.id, one.targets, one.state, one.absent, one.odd) == (
+        "t-1",
+        ["http://a/1", "http://a/2"],
+        State.DONE,
+        1,
+        None,
+    )
+    assert (one.shape.token, one.shape.plan, one.settled_at) == ("cms", plan.key, first.updated_at)
+    assert (two.shape.kind, two.targets, two.created_at) == ("host", ["a"], 1000.5)
+
+
+def test_of_a_task_that_is_not_done_every_subtask_is_kept() -> None:
+    """Who retries it needs to know what failed where, beyond the errors that a document shows."""
+    error = {"node": "edge-2", "target": "http://a/2", "reason": "400"}
+    states = {"edge-2": bytes([ACKED, FAILED])}
+    plan = plan_of("edge-1", "edge-2")
+    task = settling(
+        "t", "http://a/1", "http://a/2", state=State.FAILED, states=states, errors=[error], plan=plan
+    )
+    [one] = read(task)
+    assert one.odd is not None
+    assert [(part.node, part.operation, part.states) for part in one.odd.parts] == [
+        ("edge-1", 1, bytes([ACKED, ACKED])),
+        ("edge-2", 1, bytes([ACKED, FAILED])),
+    ]
+    assert one.odd.errors == [("edge-2", "http://a/2", "400")]
+
+
+def test_a_task_that_cannot_be_planned_any_more_is_kept_too() -> None:
+    task = settling("t", "http://a/1", state=State.FAILED)
+    task.plan, task.shares = None, ()
+    [one] = read(task)
+    assert one.odd is not None
+    assert one.odd.parts == []
+
+
+def test_records_are_joined_in_their_order() -> None:
+    """The shapes of one may stand at other places in another."""
+    tasks = [
+        settling("t-1", "http://a/1", token="x"),
+        settling("t-2", "http://a/2", token="y", state=State.PARTIAL),
+        settling("t-3", "http://a/3", "http://a/4", token="x", absent_count=2),
+    ]
+    records = [columns_of([task]) for task in tasks]
+    columns = Columns(joined(records))
+    assert list(columns) == [one for task in tasks for one in read(task)]
+    assert columns.places_of([0, 2, 3]) == [0, 2]
+
+
+def test_many_targets_make_several_records() -> None:
+    """None is larger than a block by far."""
+    targets = [f"http://a/{number}" for number in range(40_000)]
+    records = pack([settling("t-1", *targets), settling("t-2", *targets), settling("t-3", "http://a/")])
+    assert [count for count, _ in records] == [2, 1]
+
+
+def test_a_task_whose_targets_cannot_be_read_any_more_moves_no_other() -> None:
+    """A task of the journal that the configuration does not allow has none."""
+    tasks = [
+        settling("t-1", "http://a/1"),
+        settling("t-2", state=State.FAILED),
+        settling("t-3", "http://a/3"),
+    ]
+    tasks[1].plan, tasks[1].shares = None, ()
+    assert [(one.id, one.targets) for one in read(*tasks)] == [
+        ("t-1", ["http://a/1"]),
+        ("t-2", []),
+        ("t-3", ["http://a/3"]),
+    ]
+    records = [columns_of([task]) for task in tasks]
+    assert [one.targets for one in Columns(joined(records))] == [["http://a/1"], [], ["http://a/3"]]
+    [alone] = read(tasks[1])
+    assert alone.targets == []

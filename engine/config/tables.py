@@ -134,7 +134,7 @@ class ProofConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     verify: Verify = "off"  #: default of a task's ``verify``
     sample_count: int = 20  #: targets that ``sample`` looks at, on each node
-    rate_per_s: float = 50  #: visits of one node, by one process
+    rate_per_s: float = 50  #: visits of one node
     body_max_bytes: int = 16 * 1024 * 1024  #: of an answer to a visit; of a longer one the head alone counts
     objective_s: float = 0  #: > 0: purges are to be fresh for visitors within so long
     objective_share: float = 0.99  #: so many of them

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 from engine.delivery import expansion
 from engine.delivery.early import send_below, send_early
 from engine.delivery.inbox import Inbox
+from engine.delivery.layout import Layout
 from engine.delivery.parking import behind_parents
-from engine.delivery.rebound import Rebound
 from engine.delivery.retries import Retries
 from engine.delivery.schedule import Schedule
 from engine.tasks import documents
@@ -86,10 +86,16 @@ class Dispatch:
     ) -> None:
         self.inbox = Inbox(loop, self._expand)  #: tasks that are stored and not yet expanded
         self.schedule = Schedule(loop, load, savers, is_shared=touched is not None, begin=self._begin)
-        self._nodes = nodes
-        self._plan_nodes = plan_nodes
+        self.layout = Layout(
+            nodes,
+            plan_nodes,
+            timer,
+            endings,
+            release=self._release,
+            park=parking.park,
+            park_absent=self.park,
+        )
         self._stats = stats
-        self._timer = timer
         self._endings = endings
         self._less_live = endings.less_live
         self._parking = parking
@@ -127,7 +133,7 @@ class Dispatch:
         if task.shares or task.state in FINAL_STATES:
             return False
         task.state = State.PARTIAL if task.is_due else _RUNNING
-        acked = self._lay_out(task)
+        acked = self.layout.lay_out(task)
         if task.progress is not None:
             self._go_on(task, acked)
             return True
@@ -136,22 +142,6 @@ class Dispatch:
             if share.blockers is None:
                 share.node.add(share, indexes)
         return True
-
-    def _lay_out(self, task: Task) -> dict[Share, list[int]]:
-        """Give a task its shares, nothing of them queued; return what an engine before this one had acked."""
-        task.live = task.total
-        rebound: Rebound | None = None
-        if task.rebound_s:
-            over = self._endings.rebound_over
-            park = self._parking.park
-            task.rebound = rebound = Rebound(
-                task, self._timer, release=self._release, on_over=over, park=park
-            )
-            task.live += 1  # it is not over before its rebound is
-        plan = task.plan
-        nodes = self._nodes if plan is None or not plan.is_stored else self._plan_nodes.of(plan, self.park)
-        task.shares = expansion.shares_of(task, nodes, rebound)
-        return expansion.mark_acked(task, task.progress) if task.progress is not None else {}
 
     def _go_on(self, task: Task, acked: dict[Share, list[int]]) -> None:
         """Begin where an engine before this one had come to: what was acked is not sent again."""
@@ -336,7 +326,7 @@ class Dispatch:
         if task.is_scheduled:
             self.schedule.take_out(task)
         if not task.shares and task.state not in FINAL_STATES:
-            acked = sum(map(len, self._lay_out(task).values()))
+            acked = sum(map(len, self.layout.lay_out(task).values()))
             if acked:
                 self._less_live(task, acked)
         return self._endings.cancel(task)

@@ -139,6 +139,14 @@ class Endings:
         if task.live == 0:
             self.over(task)
 
+    def verification_over(self, task: Task) -> None:
+        """All visits of a task are over: it is not kept for them any more."""
+        if task.verify is not None:
+            task.verify.run = None
+        task.live -= 1
+        if task.live == 0:
+            self.over(task)
+
     # When a client takes it back
 
     def cancel(self, task: Task) -> int:
@@ -148,11 +156,15 @@ class Endings:
         engine sends it again. What is on the wire stays there: an answer that comes is counted, without one
         the subtask stays cancelled (`give_up`).
         """
-        if task.state in FINAL_STATES:
+        if task.state in FINAL_STATES or _is_visited_only(task):
             return 0
         if task.rebound is not None:
             task.rebound.stop()
             task.rebound = None
+            task.live -= 1
+        if task.verify is not None and task.verify.run is not None:
+            task.verify.run.stop()
+            task.verify.run = None
             task.live -= 1
         unsent, parked = self._take_back(task)
         self._parking.take_back(task, parked)
@@ -330,3 +342,9 @@ class Endings:
         self._dues.cancel(task.id)
         if task.live == 0:
             unlink(task)
+
+
+def _is_visited_only(task: Task) -> bool:
+    """Tell whether all that is left of a task is its verification: nothing can be taken back of that."""
+    is_at_it = task.live == 1 and task.verify is not None and task.verify.run is not None
+    return is_at_it and not any(share.delayed_count for share in task.shares)

@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
     from engine.delivery.rebound import Rebound
     from engine.tasks.records import Progress
-    from engine.tasks.task import NodeRef
+    from engine.tasks.task import NodeRef, Rebounds
 
 _BYTE_MAX: Final = 255
 _PREFETCH: Final = Operation.PREFETCH  # looked up once: see `health`
 
 
-def shares_of(task: Task, nodes: Mapping[str, NodeRef], rebound: Rebound | None = None) -> list[Share]:
+def shares_of(
+    task: Task,
+    nodes: Mapping[str, NodeRef],
+    rebound: Rebound | None = None,
+    visits: Rebounds | None = None,
+) -> list[Share]:
     """Return the shares of a task by its plan, linked to their parents; every subtask is `BLOCKED`.
 
     Args:
         task: of a client, or of the journal.
         nodes: by name.
         rebound: takes the shares of its second purges; None: there are none.
+        visits: told what was acked on each node; None: nobody is.
     """
     plan = task.plan
     assert plan is not None
@@ -42,14 +48,23 @@ def shares_of(task: Task, nodes: Mapping[str, NodeRef], rebound: Rebound | None 
             _link(share, [purges[index] for index in step.parents])
         purges.append(share)
     before = purges if rebound is None else _again(task, purges, rebound)
-    if not task.prefetch:
-        return purges
     fetches: list[Share] = []
-    for own, step in zip(before, plan.steps, strict=True):
-        share = Share(task, own.node, _PREFETCH, count)
-        _link(share, [own, *(fetches[index] for index in step.parents)])
-        fetches.append(share)
+    if task.prefetch:
+        for own, step in zip(before, plan.steps, strict=True):
+            share = Share(task, own.node, _PREFETCH, count)
+            _link(share, [own, *(fetches[index] for index in step.parents)])
+            fetches.append(share)
+    if visits is not None:
+        _visit(task, fetches or before, visits)
     return purges + fetches
+
+
+def _visit(task: Task, last: list[Share], visits: Rebounds) -> None:
+    """Put a share behind each node's last one, of which nothing is sent: it is told what was acked there."""
+    internal = Task.internal(task.targets, owner=visits, task_id=task.id)
+    internal.rebound = visits
+    for share in last:
+        _link(Share(internal, share.node, _PREFETCH, len(task.targets)), [share])
 
 
 def _again(task: Task, purges: list[Share], rebound: Rebound) -> list[Share]:

@@ -13,6 +13,7 @@ import msgspec
 from engine.config.checks import REBOUND_MAX_S
 from engine.config.hints import nearest
 from engine.errors import RequestError
+from engine.tasks.verify import URLS_MAX
 
 TARGETS_MAX: Final = 10_000
 DUE_MAX_S: Final = 7 * 86400
@@ -38,6 +39,18 @@ def _said(text: str, default: str = "", **schema: Any) -> msgspec.Meta:
         schema: further bounds, which `check_fields` holds it to.
     """
     return msgspec.Meta(description=text, extra={"default": default}, extra_json_schema=schema or None)
+
+
+class VerifyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How a task is verified, beyond yes and no."""
+
+    sample: Annotated[
+        int | msgspec.UnsetType, _said(f"so many of the targets, 1-{TARGETS_MAX:,}, on each node")
+    ] = msgspec.UNSET
+    urls: Annotated[
+        list[str] | msgspec.UnsetType,
+        _said(f"1-{URLS_MAX} URLs, for kinds whose targets nobody can visit", minItems=1, maxItems=URLS_MAX),
+    ] = msgspec.UNSET
 
 
 class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -128,6 +141,17 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
             "`false`",
         ),
     ] = msgspec.UNSET  #: as above
+    verify: Annotated[
+        bool | VerifyBody | msgspec.UnsetType,
+        _said(
+            "whether each node is visited after its ack, as visitors do, and what it serves compared with "
+            'the `[[origin]]`: `true`, `false`, `{"sample": 20}` (so many of the targets), or '
+            '`{"urls": […]}` for kinds whose targets nobody can visit. The task is `done` after that; what '
+            "is stale is purged and visited once more, and what is stale then has the task `failed`. See "
+            '"Verification" in docs/operations.md',
+            "`proof.verify`, `off`",
+        ),
+    ] = msgspec.UNSET  #: as above
 
 
 def _words_of(kind: Any) -> tuple[str, ...]:
@@ -144,6 +168,7 @@ _CHOICES: Final = {
 }
 _FIELDS: Final = [field.name for field in msgspec.structs.fields(TaskBody)]
 _KEY_FIELDS: Final = [field.name for field in msgspec.structs.fields(KeyTarget)]
+_VERIFY_FIELDS: Final = [field.name for field in msgspec.structs.fields(VerifyBody)]
 _decode = msgspec.json.Decoder(TaskBody).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -172,7 +197,9 @@ def _refusal(problem: str) -> RequestError:
     if what.startswith("Object contains unknown field"):
         name = what.split("`")[1][:_NAME_SHOWN]
         detail = f"unknown field {name!r}"
-        hint = partial(nearest, name, _KEY_FIELDS if field else _FIELDS)
+        hint = partial(
+            nearest, name, _VERIFY_FIELDS if field == "verify" else _KEY_FIELDS if field else _FIELDS
+        )
     elif what.startswith("Object missing required field"):
         detail = f"field {what.split('`')[1]!r} is missing"
     elif field in _CHOICES:
@@ -203,6 +230,8 @@ def check_fields(asked: TaskBody) -> None:
     if isinstance(asked.start_at, float) and asked.start_at > time.time() + START_MAX_S:
         detail = f"start_at: takes UNIX seconds, at most {START_MAX_S // 86400} days ahead"
         raise RequestError(422, detail, field="start_at")
+    if asked.verify is not False and not isinstance(asked.verify, msgspec.UnsetType):
+        _check_verify(asked, asked.verify)
     if asked.literal is True and asked.kind != "url":
         raise RequestError(422, "literal: only a URL can be meant literally; leave it out", field="literal")
     if asked.action == "prefetch":
@@ -225,6 +254,25 @@ def _check_rebound(asked: TaskBody, rebound_s: float) -> None:
     raise RequestError(422, detail, field="rebound_s")
 
 
+def _check_verify(asked: TaskBody, verify: bool | VerifyBody) -> None:
+    unset = msgspec.UNSET
+    urls = unset if isinstance(verify, bool) else verify.urls
+    sample = unset if isinstance(verify, bool) else verify.sample
+    if asked.action != "purge":
+        detail = "verify: is for purges; a prefetch that was acked has fetched"
+    elif not isinstance(verify, bool) and (urls is unset) == (sample is unset):
+        detail = 'verify: takes true, false, {"sample": 20} or {"urls": […]}'
+    elif urls is unset and asked.kind != "url":
+        detail = f'verify: nobody can visit a {asked.kind}: name what is to be looked at, {{"urls": […]}}'
+    elif isinstance(urls, list) and not 1 <= len(urls) <= URLS_MAX:
+        detail = f"verify.urls: takes 1-{URLS_MAX} URLs, got {len(urls)}"
+    elif isinstance(sample, int) and not 1 <= sample <= TARGETS_MAX:
+        detail = f"verify.sample: takes 1-{TARGETS_MAX} targets"
+    else:
+        return
+    raise RequestError(422, detail, field=detail.partition(":")[0])
+
+
 def journal_body(asked: TaskBody, body: bytes) -> bytes:
     """Return a body as the journal holds it: with no field that the version before does not know.
 
@@ -236,9 +284,12 @@ def journal_body(asked: TaskBody, body: bytes) -> bytes:
         and asked.literal is unset
         and asked.start_at is unset
         and asked.confirm is unset
+        and asked.verify is unset
     ):
         return body
-    known = msgspec.structs.replace(asked, rebound_s=unset, literal=unset, start_at=unset, confirm=unset)
+    known = msgspec.structs.replace(
+        asked, rebound_s=unset, literal=unset, start_at=unset, confirm=unset, verify=unset
+    )
     return _encode(known)
 
 

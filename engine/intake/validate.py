@@ -20,8 +20,10 @@ from engine.errors import RequestError
 from engine.intake.confirming import Confirming
 from engine.intake.targets import Normaliser, have_host_pattern, in_stored_form
 from engine.intake.task_body import check_fields, decode, digest_of, journal_body
+from engine.intake.verify_asked import Verifying
 from engine.tasks.plan import subtask_count
 from engine.tasks.task import Task
+from engine.tasks.verify import read_verify
 from engine.tasks.words import Action, Kind
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from engine.intake.topology import Topology
     from engine.tasks.plan import Plan
     from engine.tasks.records import Accepted
+    from engine.tasks.verify import Verify
 
 
 def all_hosts(host: str) -> bool:  # noqa: ARG001 - the rule that takes every host
@@ -46,6 +49,7 @@ class Validator:
         due_s: seconds until a task without ``due_s`` is due.
         skips_incapable: whether a task without ``on_incapable`` leaves out the nodes that cannot do it.
         rebound_s: of a task without its own: seconds until its purges are sent once more; 0: they are not.
+        verifying: whether tasks that do not say are verified; None: they are not.
         allows_callback: returns why a callback URL is refused, or None.
         is_ours: tells whether an id belongs to this worker; None: all do. New ids always do.
         confirming: knows which tasks a client has to confirm; None: none.
@@ -61,6 +65,7 @@ class Validator:
         due_s: float,
         skips_incapable: bool = False,
         rebound_s: float = 0,
+        verifying: Verifying | None = None,
         allows_callback: Callable[[str], str | None],
         is_ours: Callable[[str], bool] | None = None,
         confirming: Confirming | None = None,
@@ -69,6 +74,7 @@ class Validator:
         self._due_s = due_s
         self._skips_incapable = skips_incapable
         self._rebound_s = rebound_s
+        self._verifying = verifying or Verifying()
         self._allows_callback = allows_callback
         self._is_ours = is_ours
         self.confirming = confirming or Confirming(())
@@ -148,6 +154,7 @@ class Validator:
             task.start_at, task.is_scheduled = abs(record.start_at), record.start_at > 0
         task.due_at = (task.start_at or record.created_at) + record.due_s
         task.digest, task.token, task.by = record.digest, record.token, record.by
+        task.verify = read_verify(record.verify)
         return task
 
     def plan_again(self, task: Task) -> None:
@@ -195,20 +202,20 @@ class Validator:
         check_fields(asked)
         if plan is None:
             plan = self._plan(asked)
+        verify = None if is_replayed else self._verifying.of(asked, allows_host)
+        make = partial(
+            self._task,
+            asked,
+            body,
+            plan,
+            verify,
+            task_id=task_id,
+            created_at=created_at,
+            is_confirmed=is_confirmed,
+        )
         targets = in_stored_form(asked, allows_host)
         if targets is not None:
-            return self._task(
-                asked,
-                body,
-                plan,
-                targets,
-                task_id=task_id,
-                created_at=created_at,
-                is_confirmed=is_confirmed,
-            )
-        make = partial(
-            self._task, asked, body, plan, task_id=task_id, created_at=created_at, is_confirmed=is_confirmed
-        )
+            return make(targets)
         return Draft(Normaliser(asked, allows_host, is_replayed=is_replayed), make)
 
     def _task(
@@ -216,6 +223,7 @@ class Validator:
         asked: TaskBody,
         body: bytes,
         plan: Plan,
+        verify: Verify | None,
         targets: list[str],
         *,
         task_id: str,
@@ -235,7 +243,7 @@ class Validator:
             digest=digest_of(asked) if asked.id else b"",
             created_at=created_at,
         )
-        task.plan = plan
+        task.plan, task.verify = plan, verify
         if isinstance(asked.start_at, float) and asked.start_at > created_at:
             task.start_at, task.is_scheduled = asked.start_at, True
             task.due_at = task.start_at + task.due_s

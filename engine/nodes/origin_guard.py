@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from engine.config.tables import OriginConfig
 
@@ -113,7 +113,7 @@ class OriginGuards:
         return None if rule is None else self._by_rule[rule]
 
 
-def rule_for(host: str, rules: dict[str, OriginGuard] | Sequence[str]) -> str | None:
+def rule_for(host: str, rules: Container[str]) -> str | None:
     """Return the most exact of *rules* that takes *host*, with any port: itself, ``*.…``, ``*``."""
     name = (
         host if host.endswith("]") else host.partition(":")[0] if host[:1] != "[" else host.rpartition(":")[0]

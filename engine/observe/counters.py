@@ -36,6 +36,7 @@ class Stats(msgspec.Struct, eq=False):
         accept_s: from a validated task to its 202.
         task_s: from accept to the task's settling.
         node_s: the oldest request on the wire, at each read of answers, by node; see `node_histogram`.
+        fresh_s: from a task's POST until the last node of a layer was verified, by layer.
         sources: how each gauge is read; see `gauge`.
     """
 
@@ -57,6 +58,12 @@ class Stats(msgspec.Struct, eq=False):
     subtasks_retried: Annotated[int, "Attempts after the first"] = 0
     subtasks_delayed: Annotated[int, "Subtasks put into a delay queue"] = 0
     subtasks_redelivered: Annotated[int, "Subtasks delivered out of a delay queue"] = 0
+    visits: Annotated[int, "Visits of nodes, as their visitors"] = 0
+    subtasks_verified: Annotated[int, "Visits after an ack that got the new object"] = 0
+    subtasks_stale: Annotated[int, "Acked subtasks of which visitors still got the old object"] = 0
+    subtasks_unverifiable: Annotated[int, "Acked subtasks of which nobody can tell"] = 0
+    fresh_counted: Annotated[int, "Times to fresh, by the objective"] = 0
+    fresh_missed: Annotated[int, "Of these, those that missed it"] = 0
     coalesced: Annotated[int, "Subtasks settled by the request of another"] = 0
     prefetched_bytes: Annotated[int, "Bytes drained by prefetches"] = 0
     store_errors: Annotated[int, "Failed reads or writes of the store"] = 0
@@ -69,11 +76,16 @@ class Stats(msgspec.Struct, eq=False):
     accept_s: Histogram = msgspec.field(default_factory=Histogram)
     task_s: Histogram = msgspec.field(default_factory=Histogram)
     node_s: dict[str, Histogram] = {}
+    fresh_s: dict[str, Histogram] = {}
     sources: dict[str, Callable[[], float]] = {}
 
     def node_histogram(self, node: str) -> Histogram:
         """Return the node's histogram, made at the first call; keep it, not its name."""
         return self.node_s.setdefault(node, Histogram())
+
+    def fresh_histogram(self, layer: str) -> Histogram:
+        """Return the histogram of a layer's time to fresh."""
+        return self.fresh_s.setdefault(layer, Histogram())
 
     def gauge(self, name: str, fn: Callable[[], float]) -> None:
         """Say how to read the gauge *name*: one of `GAUGES`, or a further one for Prometheus only."""

@@ -90,6 +90,7 @@ class EngineCollector(Collector):
             ("accept", "From a validated task to its 202", [], {"": accept}),
             ("task", "From accept to settling", [], {"": task}),
             ("node", "The oldest request on the wire, at each read of answers", ["node"], self._stats.node_s),
+            ("fresh", "From a task's POST until visitors of a layer get it", ["layer"], self._stats.fresh_s),
         ):
             family = HistogramMetricFamily(f"purgeline_{name}_seconds", text, labels=labels)
             for label, histogram in histograms.items():

@@ -27,6 +27,7 @@ from engine.intake.admission import Admission
 from engine.intake.confirming import Confirming
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
+from engine.intake.verify_asked import Verifying
 from engine.nodes.board import Board
 from engine.nodes.elsewhere import Elsewhere
 from engine.nodes.inspection import places_above
@@ -35,6 +36,7 @@ from engine.nodes.underway import link
 from engine.process.core import make_core
 from engine.process.housekeeping import Housekeeping
 from engine.process.interface import TaskAnswers, make_interface
+from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
 from engine.process.stores import EmbeddedStores
 from engine.recovery.replay import Replay
@@ -70,6 +72,7 @@ class Parts:
     overview: Overview
     housekeeping: Housekeeping
     interface: Interface
+    proof: Proof
 
 
 def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predecessor: bool = False) -> Parts:
@@ -94,6 +97,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     stores = _stores(core, validator, has_predecessor=has_predecessor)
     _fill_savers(core, stores, admission, delivery)
     _fill_nodes(core, delivery)
+    proof = make_proof(core, make_guards(core), delivery.dispatch.layout)
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     overview = _overview(core, delivery, logs, cluster)
@@ -120,6 +124,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         overview=overview,
         housekeeping=_housekeeping(core, delivery, cluster),
         interface=interface,
+        proof=proof,
     )
 
 
@@ -152,6 +157,7 @@ def _validator(core: Core) -> Validator:
         due_s=core.config.engine.due_s,
         skips_incapable=core.config.engine.on_incapable == "skip",
         rebound_s=core.config.engine.rebound_s,
+        verifying=Verifying(core.config.proof),
         allows_callback=core.outbox.allows,
         is_ours=None if peers is None or peers.count == 1 else peers.is_mine,
         confirming=Confirming(core.config.site),

@@ -238,6 +238,7 @@ class Lifecycle:
 
     async def _stop_delivery(self) -> None:
         self.parts.delivery.dispatch.stop()
+        self.parts.proof.stop()
         await self.parts.delivery.gone.stop()
         await self.parts.delivery.redelivery.stop()
         for node in self.parts.core.nodes.values():
@@ -260,6 +261,7 @@ class Lifecycle:
         interface.gate.close()
         await core.outbox.drain(min(flush_s, 2.0))
         await interface.api.close()
+        await self.parts.proof.close()
         if core.peers is not None:
             await core.peers.close()
 

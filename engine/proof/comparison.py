@@ -29,7 +29,7 @@ _OK: Final = 200
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 _SAID_OF_CONTENT: Final = frozenset({_OK, 203}) | _REDIRECTS | _GONE | {204, 451}
-_FROZEN_AGE: Final = frozenset({"nginx"})
+FROZEN_AGE: Final = frozenset({"nginx"})
 """Drivers whose cache keeps the ``Age`` of what it fetched as a field like any other, and adds nothing."""
 _FETCHED: Final = re.compile(r";\s*fwd\s*=\s*(uri-miss|vary-miss|miss|stale|method|request|bypass)\b")
 
@@ -130,7 +130,7 @@ def judge_by_time(seen: Seen, driver: str, acked_s: float) -> Judgement:
     if _FETCHED.search(nearest):
         return _verified(Rule.TIME)
     age_s = seen.age_s
-    if age_s is None or driver in _FROZEN_AGE:
+    if age_s is None or driver in FROZEN_AGE:
         why = f"no [[origin]] to compare with, and {'no' if age_s is None else 'nginx keeps the'} Age"
         return Judgement(Verdict.UNVERIFIABLE, Rule.NONE, why)
     if age_s + 1 <= acked_s:  # it is cut off, not rounded
@@ -142,7 +142,7 @@ def judge_by_time(seen: Seen, driver: str, acked_s: float) -> Judgement:
 def stored_before(seen: Seen, driver: str, acked_s: float) -> str:
     """Return when what a visitor still gets was stored, as words behind a reason; empty: nobody knows."""
     age_s = seen.age_s
-    if age_s is None or driver in _FROZEN_AGE or age_s <= acked_s:
+    if age_s is None or driver in FROZEN_AGE or age_s <= acked_s:
         return ""
     return f"; stored {age_s - acked_s:.0f} s before the purge"
 

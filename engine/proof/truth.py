@@ -62,7 +62,7 @@ class Origins:
         while len(self._asked) >= _KEPT_MAX:
             del self._asked[next(iter(self._asked))]
         work = asyncio.get_running_loop().create_task(self._read(target, accept_encoding))
-        work.add_done_callback(_look_at)
+        work.add_done_callback(look_at)
         self._asked.pop(key, None)
         self._asked[key] = (time.monotonic(), work)
         return await asyncio.shield(work)
@@ -82,14 +82,14 @@ class Origins:
         return seen
 
 
-async def pass_guard(guards: OriginGuards, target: str, *, wait_max_s: float = _GUARD_MAX_S) -> None:
+async def pass_guard(guards: OriginGuards, target: str) -> None:
     """Wait until a target may be asked for, through a node or at its origin.
 
     Raises:
-        VisitError: that would take longer than *wait_max_s*.
+        VisitError: that would take long.
     """
     guard = guards.of(target.split("/", 3)[2])
-    until = time.monotonic() + wait_max_s
+    until = time.monotonic() + _GUARD_MAX_S
     while guard is not None and not guard.take():
         wait_s = guard.wait_s()
         if time.monotonic() + wait_s > until:
@@ -102,7 +102,7 @@ def _has_failed(work: asyncio.Task[Seen]) -> bool:
     return work.done() and (work.cancelled() or work.exception() is not None)
 
 
-def _look_at(work: asyncio.Task[Seen]) -> None:
+def look_at(work: asyncio.Task[Seen]) -> None:
     """Take a failure that nobody waits for any more, so that the loop does not complain of it."""
     if not work.cancelled():
         work.exception()

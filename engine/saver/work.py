@@ -89,6 +89,7 @@ class Work:
                     task.rebound_asked_s,
                     task.by,
                     task.start_at or 0,
+                    b"" if task.verify is None else task.verify.text,
                 )
             )
         self.batch.accepted = accepted

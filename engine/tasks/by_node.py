@@ -100,6 +100,11 @@ def parts_of(task: Task, make: type[_N]) -> tuple[list[LayerDocument], list[_N]]
         nodes.append(make(node.name, name, total, acked, absent, failed, delayed, cancelled, 0, acked_at))
     if len(nodes) > len(steps):
         nodes = _merged(nodes)  # prefetches have shares of their own
+    if task.verify is not None:
+        for document in nodes:
+            seen = task.verify.nodes.get(document.name)
+            if seen is not None:
+                document.stale, document.verified_at = seen.stale, seen.verified_at or None
     return list(layers.values()), nodes
 
 

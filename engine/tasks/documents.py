@@ -22,6 +22,7 @@ from engine.tasks.by_node import LayerDocument, NodeDocument, StoredNode
 from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.records import By
 from engine.tasks.task import ERRORS_MAX, Task
+from engine.tasks.verify import VerifyDocument  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.words import FINAL_STATES, State
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
@@ -67,6 +68,10 @@ class TaskDocument(msgspec.Struct):
     settled_at: Annotated[float | None, Meta(description="when it was done, failed or cancelled")] = None
     nodes: Sequence[NodeDocument] = ()
     start_at: Annotated[float | None, Meta(description="when it begins; null: at once")] = None
+    verify: Annotated[
+        VerifyDocument | None,
+        Meta(description="what visits after the acks came to; null: none were asked for"),
+    ] = None
 
 
 class StoredDocument(TaskDocument, omit_defaults=True):
@@ -144,6 +149,8 @@ def _filled(make: type[_D], task: Task) -> _D:
         filled.skipped, filled.notes = plan.skipped, plan.notes
     if task.start_at:
         filled.start_at = task.start_at
+    if task.verify is not None:
+        filled.verify = task.verify.document
     return filled
 
 
@@ -169,7 +176,10 @@ def settle_state(*, total: int, acked: int, failed: int, delayed: int, cancelled
 
 
 def state_of(task: Task, *, is_due: bool) -> State:
-    """Return `settle_state` of a task in memory; one that was cancelled stays so."""
+    """Return `settle_state` of a task in memory; one that was cancelled stays so.
+
+    One of which visitors still get what it purged has failed, though every node acked it.
+    """
     if task.state is _CANCELLED:
         return _CANCELLED
     acked = failed = delayed = cancelled = 0
@@ -178,9 +188,11 @@ def state_of(task: Task, *, is_due: bool) -> State:
         failed += share.failed_count
         delayed += share.delayed_count
         cancelled += share.cancelled_count
-    return settle_state(
+    state = settle_state(
         total=task.total, acked=acked, failed=failed, delayed=delayed, cancelled=cancelled, is_due=is_due
     )
+    is_stale = state is _DONE and task.verify is not None and task.verify.document.stale
+    return State.FAILED if is_stale else state
 
 
 def add_error(task: Task, node: str, target: str, reason: str) -> None:

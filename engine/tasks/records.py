@@ -49,6 +49,7 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     rebound_s: float = -1.0  #: as its client asked, see `journal_body`; negative: the body says, or nobody
     by: By = By()
     start_at: float = 0  #: it is planned and sent then, UNIX time; negative: it has begun, for its *plan*
+    verify: bytes = b""  #: how it is verified, see `tasks.verify`; empty: it is not
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -67,8 +67,9 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
         if stored["counter"] + stored["failed"] < sum(layer["total"] for layer in layers):
             cancel_stored(stored, late.at)
             return
-        stored["state"] = (State.FAILED if stored["failed"] else _DONE).value
-        if not stored["failed"]:
+        has_failed = stored["failed"] or (stored.get("verify") or {}).get("stale")
+        stored["state"] = (State.FAILED if has_failed else _DONE).value
+        if not has_failed:
             stored["errors"] = []  # they told why it was late
         _settle(stored, late.at)
 
@@ -145,6 +146,7 @@ def public(stored: dict[str, Any]) -> dict[str, Any]:
     by = {"token": stored.get("token", ""), "address": "", "door": ""}
     shown["by"] = by | shown.get("by", {})
     shown.setdefault("start_at", None)
+    shown.setdefault("verify", None)
     shown.setdefault("settled_at", shown.get("updated_at") if shown["state"] in FINAL_STATES else None)
     if shown["state"] == _CANCELLED:
         counted = sum(shown.get(key, 0) for key in ("counter", "failed", "delayed"))

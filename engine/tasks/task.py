@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from engine.tasks.plan import Plan
     from engine.tasks.records import JournalKey, Parked, Progress
+    from engine.tasks.verify import Verify
     from engine.tasks.words import Operation
 
 ERRORS_MAX = 100  #: errors a task keeps and shows
@@ -82,7 +83,7 @@ class Owner(Protocol):
 
 
 class Rebounds(Owner, Protocol):
-    """The second purges of a task."""
+    """What comes behind the purges of a task: the second ones, or its verification."""
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -165,6 +166,7 @@ class Task:
         rebound_s: seconds until its purges are sent once more; 0: they are not.
         rebound_asked_s: what its client asked for; negative: nothing.
         rebound: those purges, until they are over.
+        verify: its verification; None: there is none.
         start_at: when it begins, UNIX time; 0: as soon as it is stored.
         is_scheduled: it waits for that; nothing of it has been sent.
         is_due: its due time has passed.
@@ -215,6 +217,7 @@ class Task:
         "token",
         "total",
         "updated_at",
+        "verify",
         "version",
         "waiters",
     )
@@ -267,6 +270,7 @@ class Task:
         self.rebound_s = 0.0
         self.rebound_asked_s = -1.0
         self.rebound: Rebounds | None = None
+        self.verify: Verify | None = None
         self.is_handed = False
         self.is_lost = False
 

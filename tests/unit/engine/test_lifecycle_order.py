@@ -71,6 +71,7 @@ class Engine:
             cluster=self.part("cluster", join=None, look=None, leave=None) if is_shared else None,
             readiness=self.part("readiness"),
             housekeeping=self.part("housekeeping"),
+            proof=self.part("proof", close=None),
             interface=SimpleNamespace(
                 gate=self.part("gate", wait_closed=None),
                 api=self.part("api", start=None, close=None),

@@ -31,6 +31,7 @@ def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:
             "settled_at": None,
             "nodes": [],
             "start_at": None,
+            "verify": None,
         },
     )
 

@@ -1,0 +1,107 @@
+"""What is to be verified of a task, and what that came to: with its document, and in the journal. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+URLS_MAX: Final = 100  #: that a task may name to be looked at
+REASONS_MAX: Final = 10
+Mode = Literal["all", "sample", "urls"]
+
+
+class Run(Protocol):
+    """What is at work on a verification."""
+
+    def stop(self) -> None:
+        """Look at nothing more."""
+
+
+class VerifyAsked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is looked at on each node, as the journal keeps it (JSON)."""
+
+    mode: Mode
+    count: int = 0  #: targets of a sample
+    urls: tuple[str, ...] = ()  #: in stored form
+
+
+class VerifyDocument(msgspec.Struct):
+    """What visits after the acks came to; ``checked`` is the sum of the three behind it."""
+
+    mode: Annotated[Mode, Meta(description="what was looked at on each node")]
+    checked: int = 0
+    verified: int = 0
+    stale: Annotated[int, Meta(description="still served what was purged, after two visits")] = 0
+    unverifiable: int = 0
+    rules: Annotated[
+        dict[str, int],
+        Meta(
+            description="how many were decided by what: etag, last_modified, digest, status, time (stored "
+            "after the ack, which says nothing of the content)"
+        ),
+    ] = {}
+    note: Annotated[str, Meta(description="why it is a sample, where all was asked for")] = ""
+    reasons: Annotated[
+        list[str],
+        Meta(description="why some are unverifiable", extra_json_schema={"maxItems": REASONS_MAX}),
+    ] = []
+
+
+class OfNode:
+    """What a node's visits came to: how many were stale, and when one was verified last (UNIX time, or 0)."""
+
+    __slots__ = ("stale", "verified_at")
+
+    def __init__(self) -> None:
+        self.stale = 0
+        self.verified_at = 0.0
+
+
+class Verify:
+    """The verification of one task.
+
+    Attributes:
+        asked: what is to be looked at.
+        document: what it came to so far.
+        nodes: the same by the name of the node.
+        run: what is at work on it; None before the task is expanded, and when it is over.
+    """
+
+    __slots__ = ("asked", "document", "nodes", "run")
+
+    def __init__(self, asked: VerifyAsked) -> None:
+        self.asked = asked
+        self.document = VerifyDocument(asked.mode)
+        self.nodes: dict[str, OfNode] = {}
+        self.run: Run | None = None
+
+    @property
+    def text(self) -> bytes:
+        """What the journal keeps."""
+        return _encode(self.asked)
+
+    def of(self, node: str) -> OfNode:
+        """Return a node's part, made when it is first asked for."""
+        return self.nodes.setdefault(node, OfNode())
+
+    def because(self, reason: str) -> None:
+        """Note why something is unverifiable; each reason once, and not very many."""
+        reasons = self.document.reasons
+        if reason not in reasons and len(reasons) < REASONS_MAX:
+            self.document.reasons = [*reasons, reason]
+
+
+_encode: Final = msgspec.json.encode
+_decode: Final = msgspec.json.Decoder(VerifyAsked).decode
+
+
+def read_verify(text: bytes) -> Verify | None:
+    """Return what the journal kept; None of a task that is not verified, or as a later version asks."""
+    if not text:
+        return None
+    try:
+        return Verify(_decode(text))
+    except msgspec.DecodeError:
+        return None

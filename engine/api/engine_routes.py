@@ -69,7 +69,8 @@ class EngineRoutes:
             "`reason` and `since` when, on what `evidence` its purges count (`mark`, `shape`, `prober`, "
             "`any`, `none`), what waits for it (`delayed`: rows; a host-wide row stands for many "
             "subtasks), of what was acked the part that it had nothing of (`absent`), what it refuses, "
-            "was sick of or cannot do by host and operation (`held`, below), `last_error` and "
+            "was sick of or cannot do by host and operation (`held`, below), what its last canaries showed "
+            "(`canary`; null: there was none), `last_error` and "
             "`last_error_at` (empty and 0 when it has been ready for an hour since), and what it does "
             "otherwise than one may expect (`notes`)",
             answers={200: Nodes},

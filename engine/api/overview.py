@@ -23,7 +23,7 @@ from engine.observe.prometheus import EngineCollector, NodeSample
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from engine.cluster.cluster import Cluster
     from engine.delivery.left_rows import LeftBehind, LeftNode
@@ -44,6 +44,7 @@ class Overview:
         stats: this worker's counters.
         nodes: name → node.
         delay: the nodes' delay queues.
+        canary: returns what the last canaries showed of a node; None: there was none.
         left: finds rows that no configured node is going to take.
         logs: this worker's log, whose dropped lines are counted.
         peers: the other workers, under a supervisor.
@@ -58,6 +59,7 @@ class Overview:
         logs: Logs,
         *,
         left: LeftBehind,
+        canary: Callable[[str], dict[str, Any] | None],
         peers: Peers | None,
         cluster: Cluster | None,
     ) -> None:
@@ -66,6 +68,7 @@ class Overview:
         self._delay = delay
         self._logs = logs
         self._left = left
+        self._canary = canary
         self._peers = peers
         self._cluster = cluster
         self._started_at = time.monotonic()
@@ -166,6 +169,7 @@ class Overview:
             "failed": node.failed_count,
             "evidence": node.proving.judge.rests_on,
             "held": [*node.holds.documents(), *await self._incapable(node)],
+            "canary": self._canary(node.name),
             "last_error": last_error,
             "last_error_at": last_error_at,
             "notes": list(drivers.notes(node.config)),
@@ -201,6 +205,7 @@ class Overview:
             **dict.fromkeys(("acked", "absent", "refused", "failed"), 0),
             "evidence": "",
             "held": [],
+            "canary": None,
             "last_error": "",
             "last_error_at": 0.0,
             "notes": [],

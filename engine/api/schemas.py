@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.observe.counters import GAUGES
+from engine.proof.canary_results import CanaryState  # noqa: TC001 - as below
 from engine.tasks.documents import TaskDocument  # noqa: TC001 - msgspec resolves the annotations
 
 
@@ -69,6 +70,25 @@ class Held(msgspec.Struct):
     next_try_s: float
 
 
+class CanaryOfKind(msgspec.Struct):
+    """What the last canary showed, of one kind of purge."""
+
+    state: CanaryState
+    reason: str
+    fresh_s: Annotated[
+        float | None, Meta(description="from its purge to the first visit that got the new one")
+    ]
+
+
+class CanaryStatus(msgspec.Struct):
+    """What the last canaries of a node showed; `state` is the worst of its kinds."""
+
+    state: CanaryState
+    reason: str
+    at: float
+    kinds: dict[str, CanaryOfKind]
+
+
 class NodeStatus(msgspec.Struct):
     """One cache."""
 
@@ -89,6 +109,7 @@ class NodeStatus(msgspec.Struct):
     failed: int
     evidence: Annotated[str, Meta(description="on what its purges count: mark, shape, prober, any, none")]
     held: list[Held]
+    canary: Annotated[CanaryStatus | None, Meta(description="null: there was none")]
     last_error: str
     last_error_at: float
     notes: list[str]

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
     *("oldest_delayed_s", "acked", "refused", "failed", "last_error", "last_error_at"),
-    *("notes", "evidence", "reason", "held", "absent"),  # behind what was there before: scripts count columns
+    *(
+        "notes",
+        "evidence",
+        "reason",
+        "held",
+        "absent",
+        "canary",
+    ),  # behind what was there before: scripts count columns
 )
 ENGINE_COLUMNS = (
     *("name", "state", "leader", "pending", "lag_s", "version", "host", "pid", "listen", "consumer"),
@@ -61,10 +68,10 @@ PREVIEW_COLUMNS = (
 SKIPPED_COLUMNS = ("name", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
-    **dict.fromkeys(("done", "ready", "alive", "proven"), "green"),
+    **dict.fromkeys(("done", "ready", "alive", "proven", "fresh"), "green"),
     **dict.fromkeys(("accepted", "running", "catching_up"), "cyan"),
     **dict.fromkeys(("partial", "refusing", "paused"), "yellow"),
-    **dict.fromkeys(("failed", "down", "sick", "gone", "forwarded", "unproven", "refused"), "red"),
+    **dict.fromkeys(("failed", "down", "sick", "gone", "forwarded", "unproven", "refused", "stale"), "red"),
     "unreachable": "red",
     "cancelled": "magenta",
 }
@@ -109,12 +116,17 @@ def held_of(rows: Sequence[Document]) -> list[Document]:
 
 
 def reasons_of(rows: Sequence[Document]) -> list[Document]:
-    """Return one row for each node that says why it takes nothing, where its last error does not."""
-    return [
+    """Return one row for each node that says why it takes nothing, or why its canary is not fresh.
+
+    What its last error says is not said twice.
+    """
+    why = [
         {"node": row.get("name"), "reason": row["reason"]}
         for row in rows
         if row.get("reason") and row["reason"] != row.get("last_error") and not row.get("held")
     ]
+    canaries = [(row.get("name"), (row.get("canary") or {}).get("reason")) for row in rows]
+    return why + [{"node": name, "reason": f"canary: {reason}"} for name, reason in canaries if reason]
 
 
 def _item(item: object) -> str:
@@ -152,6 +164,8 @@ def plain(value: Any) -> str:
             return f"{value:.3f}".rstrip("0").rstrip(".")
         case list():
             return ",".join(map(_item, value)) or "-"
+        case dict():  # a node's canary
+            return clean(value.get("state") or "-")
         case _:
             return clean(value)
 

@@ -88,7 +88,7 @@ def _document(node: NodeConfig, finding: Finding, engines: list[str], config: Co
 
     verdict = str(finding.verdict)
     change = _BY_DRIVER.get((node.driver, verdict)) or _CHANGES.get(verdict, "")
-    setting = setting_of(node, purge_from=engines, is_parent=is_parent(node, config))
+    setting = setting_of(node, config, purge_from=engines, is_parent=is_parent(node, config))
     return {
         "name": node.name,
         "driver": node.driver,

@@ -7,13 +7,17 @@ include, with the mark of the node and the guard against purges that another cac
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from engine.base.templates import render
 
 if TYPE_CHECKING:
-    from engine.config.tables import NodeConfig
+    from engine.config.tables import Config, NodeConfig
 
 NGINX_ZONE: Final = "YOUR-KEYS-ZONE"
+SQUID_PEER: Final = "YOUR-CACHE-PEER"
+ENGINE_HOST: Final = "HOST-OF-THE-ENGINE"
+_HERE: Final = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1", "localhost"})  # noqa: S104 - no listener
 
 
 class Part(NamedTuple):
@@ -21,6 +25,7 @@ class Part(NamedTuple):
 
     template: str
     where: tuple[str, ...]  #: lines of a comment
+    is_canary: bool = False  #: for a node that fetches canaries from the engine
 
 
 _PARTS: Final[dict[str, tuple[Part, ...]]] = {
@@ -31,6 +36,11 @@ _PARTS: Final[dict[str, tuple[Part, ...]]] = {
                 'Save this as purgeline.vcl beside your VCL, and put  include "purgeline.vcl";  into that,',
                 "below its line vcl 4.1; and above its first sub: its subs of the same name run after these.",
             ),
+        ),
+        Part(
+            "purge/varnish.canary.j2",
+            ("At the end of your VCL, below all of its backends: the first one is for whatever names none.",),
+            is_canary=True,
         ),
     ),
     "nginx": (
@@ -49,6 +59,11 @@ _PARTS: Final[dict[str, tuple[Part, ...]]] = {
                 "A new key means that what is cached now is not found again.",
             ),
         ),
+        Part(
+            "purge/nginx.canary.j2",
+            ("Into each server { } whose pages are cached, and into the default one.",),
+            is_canary=True,
+        ),
     ),
     "ats": (
         Part("ats/plugin.config.j2", ("A line of plugin.config.",)),
@@ -60,8 +75,19 @@ _PARTS: Final[dict[str, tuple[Part, ...]]] = {
                 "Every host that is purged needs a rule in remap.config.",
             ),
         ),
+        Part("ats/canary.config.j2", ("Into remap.config, above all other rules.",), is_canary=True),
     ),
-    "squid": (Part("purge/squid.conf.j2", ("Into squid.conf, above its first http_access line.",)),),
+    "squid": (
+        Part("purge/squid.conf.j2", ("Into squid.conf, above its first http_access line.",)),
+        Part(
+            "purge/squid.canary.j2",
+            (
+                "Into squid.conf, below its cache_peer lines.",
+                f"{SQUID_PEER} is the name of each of those: one line for each.",
+            ),
+            is_canary=True,
+        ),
+    ),
 }
 
 
@@ -74,19 +100,54 @@ class Setting(NamedTuple):
     purge_path: str = "/purge"  #: nginx
     key_mode: str = "xkey"  #: varnish
     is_parent: bool = False  #: varnish: of a node
+    port: int = 80  #: ats: of the node
+    canary: CanaryPlace | None = None  #: None: the node fetches no canaries from the engine
 
 
-def setting_of(node: NodeConfig, *, purge_from: list[str], is_parent: bool) -> Setting:
+class CanaryPlace(NamedTuple):
+    """Where canaries are fetched from."""
+
+    host: str
+    port: int
+    path: str
+
+
+def setting_of(node: NodeConfig, config: Config, *, purge_from: list[str], is_parent: bool) -> Setting:
     """Return the setting of a configured node."""
-    key_mode = "xkey" if node.key_mode == "xkey" else "ban"
-    return Setting(node.driver, node.name, purge_from, node.purge_path or "/purge", key_mode, is_parent)
+    return Setting(
+        node.driver,
+        node.name,
+        purge_from,
+        node.purge_path or "/purge",
+        "xkey" if node.key_mode == "xkey" else "ban",
+        is_parent,
+        urlsplit(node.visit_url or node.url).port or 80,
+        None if node.parents else _canary_place(config),
+    )
+
+
+def _canary_place(config: Config) -> CanaryPlace | None:
+    """Return where the canary origin is, for caches on other hosts; None: there is none."""
+    canary = config.canary
+    if not canary.interval_s:
+        return None
+    host, _, port = (canary.listen or config.engine.listen).rpartition(":")
+    bare = host.strip("[]")
+    is_elsewhere = bare in _HERE and not _is_here(config)
+    return CanaryPlace(ENGINE_HOST if is_elsewhere else host, int(port), canary.path)
+
+
+def _is_here(config: Config) -> bool:
+    """Tell whether the nodes are on this host, as far as their URLs tell."""
+    return all(urlsplit(node.url).hostname in _HERE for node in config.node)
 
 
 def fragment(setting: Setting) -> str:
     """Return the lines for one cache, each part below a comment that says where it goes."""
-    values = {**setting._asdict(), "zone": NGINX_ZONE, "grace_s": None}
+    values = {**setting._asdict(), "zone": NGINX_ZONE, "peer": SQUID_PEER, "grace_s": None}
     parts = []
-    for template, where in _PARTS[setting.driver]:
-        heading = "".join(f"# ==> {line}\n" for line in where)
-        parts.append(f"{heading}\n{render(template, **values).rstrip()}\n")
+    for part in _PARTS[setting.driver]:
+        if not part.is_canary or setting.canary is not None:
+            heading = "".join(f"# ==> {line}\n" for line in part.where)
+            parts.append(f"{heading}\n{render(part.template, **values).rstrip()}\n")
     return "\n".join(parts)

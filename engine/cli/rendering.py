@@ -43,7 +43,7 @@ def _setting(args: argparse.Namespace) -> Setting:
 
     config = load(args.config)
     node = _chosen(config, args.cache, args.node)
-    setting = setting_of(node, purge_from=engines, is_parent=is_parent(node, config))
+    setting = setting_of(node, config, purge_from=engines, is_parent=is_parent(node, config))
     return setting._replace(key_mode=args.key_mode) if args.key_mode else setting
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from engine.config.canary import check_canary
 from engine.config.hints import nearest
 from engine.config.places import check_host_rule, check_server_name, check_url
 from engine.config.proof_checks import check_encodings, check_proof
@@ -85,6 +86,7 @@ def check(config: Config) -> None:
         check_host_rule("callback.host", callback.host)
     _check_alert(config.alert)
     check_proof(config)
+    check_canary(config)
     _check_exposure(config)
 
 

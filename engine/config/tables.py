@@ -151,6 +151,15 @@ class OriginConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     server_name: str = ""  #: https: the name to ask for and to check; empty: the host of the URL
 
 
+class CanaryConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[canary]``: objects of the engine's own, with which every node is tried again and again."""
+
+    interval_s: float = 0  #: > 0 turns canaries on
+    path: str = "/.well-known/purgeline/"  #: routed to the engine by every cache that fetches from origins
+    host: str = "canary.purgeline"
+    listen: str = ""  #: where the canary origin listens; empty: on the engine's own port
+
+
 class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[callback]]``: a host that tasks may name in ``callback``."""
 
@@ -179,6 +188,7 @@ class Config(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alert: AlertConfig = AlertConfig()
     proof: ProofConfig = ProofConfig()
     origin: list[OriginConfig] = []
+    canary: CanaryConfig = CanaryConfig()
 
     def listen_address(self) -> tuple[str, int]:
         """Return host and port of ``listen``; an IPv6 host comes without its brackets."""
@@ -197,5 +207,6 @@ TABLES: dict[str, type[Table]] = {
     "alert": AlertConfig,
     "proof": ProofConfig,
     "origin": OriginConfig,
+    "canary": CanaryConfig,
     "auth.tokens": TokenConfig,
 }

@@ -24,6 +24,7 @@ from engine.delivery.pauses import Pauses
 from engine.delivery.queues import DelayQueues
 from engine.delivery.reasons import Reasons
 from engine.delivery.redelivery import Redelivery
+from engine.delivery.return_gate import ReturnGate
 from engine.delivery.sweep import Sweep
 from engine.delivery.touched import Touched
 
@@ -53,6 +54,7 @@ class Delivery:
     redelivery: Redelivery
     host_rows: HostRows
     kept: KeptRows
+    gate: ReturnGate
     sweep: Sweep
     dispatch: Dispatch
     events: NodeEvents
@@ -104,7 +106,8 @@ def build_delivery(
     endings = _make_endings(around, load, parking, touched)
     late = LateResults(regions, queues, endings, around.stats, reader=reader, is_shared=is_shared)
     reasons = Reasons(regions, savers)
-    redelivery = _make_redelivery(around, queues, late, kept=kept, reasons=reasons, ttl_s=ttl_s)
+    gate = ReturnGate(kept)
+    redelivery = _make_redelivery(around, queues, late, gate=gate, reasons=reasons, ttl_s=ttl_s)
     host_rows = HostRows(redelivery, queues, full, nodes, savers, reader=reader)
     gone = _make_gone(
         around, queues, late, redelivery, reasons=reasons, gone_after_s=gone_after_s, is_shared=is_shared
@@ -119,6 +122,7 @@ def build_delivery(
         redelivery=redelivery,
         host_rows=host_rows,
         kept=kept,
+        gate=gate,
         sweep=_make_sweep(around, queues, late, redelivery, ttl_s),
         dispatch=_make_dispatch(around, endings, parking, gone, touched, load=load),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
@@ -147,7 +151,7 @@ def _make_redelivery(
     queues: DelayQueues,
     late: LateResults,
     *,
-    kept: KeptRows,
+    gate: ReturnGate,
     reasons: Reasons,
     ttl_s: float,
 ) -> Redelivery:
@@ -157,7 +161,7 @@ def _make_redelivery(
         around.nodes,
         around.savers,
         around.reader,
-        kept=kept,
+        gate=gate,
         reasons=reasons,
         on_alert=around.on_alert,
         now=around.clock.now,

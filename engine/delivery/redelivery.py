@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from engine.delivery.claims import Claims
     from engine.delivery.host_wide import HostWide
-    from engine.delivery.kept_rows import KeptRows
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
     from engine.delivery.reasons import Reasons
+    from engine.delivery.return_gate import ReturnGate
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -55,7 +55,7 @@ class Redelivery:
         results: folds what became of them.
         nodes: the configured nodes by name.
         savers: write the rows, each to a file of its own; *reader* reads those.
-        kept: knows the rows that are in no queue yet.
+        gate: asked before a node counts as ready.
         reasons: tells stored tasks why their rows wait.
         on_alert: told what an operator should know: key, level, message.
         now: UNIX time that the age of rows is counted to, see `SteadyClock`.
@@ -70,7 +70,7 @@ class Redelivery:
         savers: SaverPool,
         reader: StoreReader,
         *,
-        kept: KeptRows,
+        gate: ReturnGate,
         reasons: Reasons,
         on_alert: Callable[[str, str, str], None],
         now: Callable[[], float],
@@ -89,7 +89,7 @@ class Redelivery:
         self._loop = asyncio.get_running_loop()
         self._due_rows = DueRows(reader, reasons, self._loop.time, row_now=now, ttl_s=ttl_s)
         self._sent = SentTo()
-        self._kept = kept
+        self._gate = gate
         self._again: set[str] = set()  # nodes to look at once more
         self._unparted: set[str] = set()  # nodes that may have host-wide rows which they refuse
         self._deliveries: dict[str, asyncio.Task[Any]] = {}
@@ -299,7 +299,8 @@ class Redelivery:
         if not any(chunks):
             return await self._nothing_left(node)
         self._queues.note_oldest(node.name, min(rows[0].parked_at for rows in chunks if rows))
-        if node.state is NodeState.RETURNING and sum(map(len, chunks)) < CHUNK_ROWS:
+        is_last = sum(map(len, chunks)) < CHUNK_ROWS
+        if node.state is NodeState.RETURNING and is_last and self._gate.is_prompt:
             await self._catch_up(node)
         for saver, rows in zip(self._savers.savers, chunks, strict=True):
             if not rows:
@@ -327,8 +328,8 @@ class Redelivery:
         return True
 
     async def _catch_up(self, node: Node) -> bool:
-        """Keep new subtasks back: the last rows are sent. False: tasks keep more that is in no queue yet."""
-        if await self._kept.has_for(node) or self._is_over(node) or node.state is not NodeState.RETURNING:
+        """Keep new subtasks back: the last rows are sent. False: the node has to wait for something else."""
+        if not await self._gate.is_open(node) or self._is_over(node) or node.state is not NodeState.RETURNING:
             return False
         node.health.catch_up()
         return True

@@ -32,6 +32,12 @@ def address_of(config: NodeConfig) -> Address:
     return address_at(config.url, config.ca_file, config.server_name, is_verified=config.verify)
 
 
+def visit_address_of(config: NodeConfig) -> Address:
+    """Return where visitors come in at a node; errors as `address_of`."""
+    url = config.visit_url or config.url
+    return address_at(url, config.ca_file, config.server_name, is_verified=config.verify)
+
+
 def address_at(url: str, ca_file: str = "", server_name: str = "", *, is_verified: bool = True) -> Address:
     """Return where a URL leads, by what a node or an origin says of it.
 

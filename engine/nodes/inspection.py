@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from engine.errors import WireError
 from engine.nodes import drivers
 from engine.nodes.address import address_of
+from engine.nodes.canary_look import look_at_canary
 from engine.nodes.drivers.shape import MARK, NONCE
 from engine.nodes.evidence import Whose
 from engine.nodes.exchange import exchange
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from engine.config.tables import Config, NodeConfig
+    from engine.nodes.canary import Canary
     from engine.nodes.exchange import Exchange
 
 _NOT_FOUND: Final = 404
@@ -94,9 +96,25 @@ async def inspect(
     return finding
 
 
-async def prove(place: Place, above: Sequence[Place], *, url: str, timeout_s: float) -> Finding:
-    """Show by a page whether a node does the purges of its host itself; see `inspect` and `looking`."""
-    return await _told(look(place, above, url, timeout_s), timeout_s)
+async def prove(
+    place: Place, above: Sequence[Place], *, url: str, timeout_s: float, canary: Canary | None = None
+) -> Finding:
+    """Show whether a node does the purges of a page's host itself; see `inspect`.
+
+    A canary of that host is tried first, where there are any (`canary_look`), and the page where its host has
+    none (`looking`).
+    """
+    return await _told(_prove(place, above, url, timeout_s, canary), timeout_s)
+
+
+async def _prove(
+    place: Place, above: Sequence[Place], url: str, timeout_s: float, canary: Canary | None
+) -> Finding:
+    if canary is not None and canary.key:
+        finding = await look_at_canary(place, above, canary, host_of(url), timeout_s=timeout_s)
+        if finding is not None:
+            return finding
+    return await look(place, above, url, timeout_s)
 
 
 async def _told(asking: Coroutine[Any, Any, Finding], timeout_s: float) -> Finding:

@@ -1,7 +1,8 @@
 """The proof for a node whose answers do not tell whose they are: fill, purge, look again (`inspection`).
 
-The page is one that waits to be purged there, so nothing is purged that nobody asked for. A host is tried a
-few times, with pauses that grow, then with another page that waits, or when more of it comes to wait.
+A canary of the host is looked at where canaries are set up, else a page that waits to be purged there, so
+nothing is purged that nobody asked for. A host is tried a few times, with pauses that grow, then with another
+page that waits, or when more of it comes to wait.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from engine.tasks.words import URLS, host_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from engine.nodes.canary import Canary
     from engine.nodes.findings import Finding, Place
     from engine.nodes.judge import Judge
 
@@ -57,6 +59,7 @@ class Prober:
         self._on_proven = on_proven
         self._on_failed = on_failed
         self.visit: Callable[[str], Awaitable[Callable[[bool], None]]] = _unnoted  #: see `Fetches.visit`
+        self.canary: Canary | None = None  #: where canaries are set up
         self._hosts: set[str] = set()  # being proven
         self.begun = 0  #: hosts, so far
         self._given_up: set[str] = set()  # pages
@@ -92,7 +95,9 @@ class Prober:
         """Look at a page; purges of it wait, as beside a prefetch, until that is over."""
         over, is_answered = await self.visit(target), False
         try:
-            finding = await prove(self._place, self._above(), url=target, timeout_s=self._timeout_s)
+            finding = await prove(
+                self._place, self._above(), url=target, timeout_s=self._timeout_s, canary=self.canary
+            )
             is_answered = finding.verdict is not Verdict.UNREACHABLE
         finally:
             over(is_answered)

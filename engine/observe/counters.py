@@ -37,6 +37,8 @@ class Stats(msgspec.Struct, eq=False):
         task_s: from accept to the task's settling.
         node_s: the oldest request on the wire, at each read of answers, by node; see `node_histogram`.
         fresh_s: from a task's POST until the last node of a layer was verified, by layer.
+        canary_fresh_s: from the purge of a canary to the first visit that got the new one, by node and kind.
+        canary_stale: canaries that were acked and served on, by node and kind.
         sources: how each gauge is read; see `gauge`.
     """
 
@@ -77,6 +79,8 @@ class Stats(msgspec.Struct, eq=False):
     task_s: Histogram = msgspec.field(default_factory=Histogram)
     node_s: dict[str, Histogram] = {}
     fresh_s: dict[str, Histogram] = {}
+    canary_fresh_s: dict[tuple[str, ...], Histogram] = {}
+    canary_stale: dict[tuple[str, ...], int] = {}
     sources: dict[str, Callable[[], float]] = {}
 
     def node_histogram(self, node: str) -> Histogram:
@@ -86,6 +90,10 @@ class Stats(msgspec.Struct, eq=False):
     def fresh_histogram(self, layer: str) -> Histogram:
         """Return the histogram of a layer's time to fresh."""
         return self.fresh_s.setdefault(layer, Histogram())
+
+    def canary_histogram(self, node: str, kind: str) -> Histogram:
+        """Return the histogram of a node's canaries of one kind of purge."""
+        return self.canary_fresh_s.setdefault((node, kind), Histogram())
 
     def gauge(self, name: str, fn: Callable[[], float]) -> None:
         """Say how to read the gauge *name*: one of `GAUGES`, or a further one for Prometheus only."""

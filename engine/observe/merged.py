@@ -65,6 +65,7 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
             node["state"], node["reason"] = document["state"], document.get("reason", "")
             node["since"] = document.get("since", 0)
         node["held"] = _held([*node.get("held", ()), *document.get("held", ())], is_shared=is_shared)
+        node["canary"] = max(node.get("canary"), document.get("canary"), key=_canary_at)
         node["evidence"] = min(node.get("evidence", ""), document.get("evidence", ""), key=_weight)
         if (document["last_error_at"] or 0) > (node["last_error_at"] or 0):
             node["last_error"], node["last_error_at"] = document["last_error"], document["last_error_at"]
@@ -90,6 +91,11 @@ def _held(parts: Sequence[dict[str, Any]], *, is_shared: bool) -> list[dict[str,
 
 def _concern(state: str) -> int:
     return _BY_CONCERN.index(state) if state in _BY_CONCERN else -1
+
+
+def _canary_at(canary: dict[str, Any] | None) -> float:
+    """Return when a node's canary was tried: one worker tries all, and others what came back to them."""
+    return canary["at"] if canary else 0.0
 
 
 def _weight(evidence: str) -> int:

@@ -14,11 +14,12 @@ from prometheus_client.registry import Collector
 from engine.observe.counters import COUNTERS, GAUGES, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
     from engine.observe.counters import Stats
+    from engine.observe.meters import Histogram
 
 
 class NodeSample(msgspec.Struct, frozen=True):
@@ -77,6 +78,9 @@ class EngineCollector(Collector):
         for name, read in self._stats.sources.items():
             yield GaugeMetricFamily(f"purgeline_{name}", GAUGES.get(name, name), value=read())
         yield from self._histograms()
+        stale = [(list(labels), float(count)) for labels, count in self._stats.canary_stale.items()]
+        text = "Canaries whose purge was acked and that were served on"
+        yield _labelled("canary_stale", text, ["node", "kind"], stale, CounterMetricFamily)
         samples = [([node.node, node.layer, node.driver], node) for node in self._nodes()]
         for name, text in _NODE_VALUES.items():
             values = [(labels, getattr(node, name)) for labels, node in samples]
@@ -85,17 +89,25 @@ class EngineCollector(Collector):
             yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
 
     def _histograms(self) -> Iterator[Metric]:
-        accept, task = self._stats.accept_s, self._stats.task_s
-        for name, text, labels, histograms in (
-            ("accept", "From a validated task to its 202", [], {"": accept}),
-            ("task", "From accept to settling", [], {"": task}),
-            ("node", "The oldest request on the wire, at each read of answers", ["node"], self._stats.node_s),
-            ("fresh", "From a task's POST until visitors of a layer get it", ["layer"], self._stats.fresh_s),
-        ):
+        stats = self._stats
+        canary_text = "From the purge of a canary to the first visit that got the new one"
+        by_label: list[tuple[str, str, list[str], Mapping[tuple[str, ...], Histogram]]] = [
+            ("accept", "From a validated task to its 202", [], {(): stats.accept_s}),
+            ("task", "From accept to settling", [], {(): stats.task_s}),
+            ("node", "The oldest request on the wire, at each read of answers", ["node"], _by(stats.node_s)),
+            ("fresh", "From a task's POST until visitors of a layer get it", ["layer"], _by(stats.fresh_s)),
+            ("canary_fresh", canary_text, ["node", "kind"], stats.canary_fresh_s),
+        ]
+        for name, text, labels, histograms in by_label:
             family = HistogramMetricFamily(f"purgeline_{name}_seconds", text, labels=labels)
-            for label, histogram in histograms.items():
-                family.add_metric([label] if labels else [], histogram.buckets(), histogram.sum_s)
+            for values, histogram in histograms.items():
+                family.add_metric(values, histogram.buckets(), histogram.sum_s)
             yield family
+
+
+def _by(histograms: Mapping[str, Histogram]) -> dict[tuple[str, ...], Histogram]:
+    """Return histograms by the values of their labels, of which there is one."""
+    return {(label,): histogram for label, histogram in histograms.items()}
 
 
 def _labelled(

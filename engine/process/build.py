@@ -33,7 +33,9 @@ from engine.nodes.elsewhere import Elsewhere
 from engine.nodes.inspection import places_above
 from engine.nodes.node import Node
 from engine.nodes.underway import link
+from engine.process.canaries import make_canaries
 from engine.process.core import make_core
+from engine.process.gauges import register_gauges
 from engine.process.housekeeping import Housekeeping
 from engine.process.interface import TaskAnswers, make_interface
 from engine.process.proof import Proof, make_guards, make_proof
@@ -47,8 +49,8 @@ from engine.saver.sinks import Sinks
 if TYPE_CHECKING:
     from engine.cluster.cluster import Cluster
     from engine.config.tables import Config
-    from engine.intake.gate import Gate
     from engine.observe.logs import Logs
+    from engine.process.canaries import CanarySide
     from engine.process.core import Core
     from engine.process.interface import Interface
     from engine.process.stores import Stores
@@ -73,6 +75,7 @@ class Parts:
     housekeeping: Housekeeping
     interface: Interface
     proof: Proof
+    canaries: CanarySide
 
 
 def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predecessor: bool = False) -> Parts:
@@ -100,16 +103,24 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     proof = make_proof(core, make_guards(core), delivery.dispatch.layout)
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
-    overview = _overview(core, delivery, logs, cluster)
+    canaries = make_canaries(core, delivery, stores, cluster)
+    overview = _overview(core, delivery, logs, cluster, canaries)
     tasks = TaskAnswers.of(
         core, delivery, cluster, replayed, validator=validator, shared_keys=stores.shared_keys
     )
     forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
     pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
     interface = make_interface(
-        core, admission, tasks, overview=overview, forget=forget, pausing=pausing, readiness=readiness
+        core,
+        admission,
+        tasks,
+        overview=overview,
+        forget=forget,
+        pausing=pausing,
+        readiness=readiness,
+        origin=canaries.origin,
     )
-    _register_gauges(core, delivery, interface.gate)
+    register_gauges(core, delivery, interface.gate)
     return Parts(
         core=core,
         validator=validator,
@@ -125,6 +136,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         housekeeping=_housekeeping(core, delivery, cluster),
         interface=interface,
         proof=proof,
+        canaries=canaries,
     )
 
 
@@ -140,10 +152,18 @@ def _connect(core: Core, delivery: Delivery, validator: Validator, replayed: asy
         core.task_peers.on_successor_lost = replayed.clear
 
 
-def _overview(core: Core, delivery: Delivery, logs: Logs, cluster: Cluster | None) -> Overview:
-    left = LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader)
+def _overview(
+    core: Core, delivery: Delivery, logs: Logs, cluster: Cluster | None, canaries: CanarySide
+) -> Overview:
     return Overview(
-        core.stats, core.nodes, delivery.queues, logs, left=left, peers=core.peers, cluster=cluster
+        core.stats,
+        core.nodes,
+        delivery.queues,
+        logs,
+        left=LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader),
+        canary=canaries.document,
+        peers=core.peers,
+        cluster=cluster,
     )
 
 
@@ -322,18 +342,3 @@ def _housekeeping(core: Core, delivery: Delivery, cluster: Cluster | None) -> Ho
         now=core.clock.now,
         sweep=delivery.sweep,
     )
-
-
-def _register_gauges(core: Core, delivery: Delivery, gate: Gate) -> None:
-    stats = core.stats
-    stats.gauge("alert_queue", lambda: core.outbox.alerts_waiting)
-    stats.gauge("input_task_queue", lambda: len(delivery.dispatch.inbox))
-    stats.gauge("notify_queue", lambda: len(core.outbox))
-    stats.gauge("pushing_queue", lambda: delivery.load.live)
-    stats.gauge("reporting_queue", lambda: delivery.late.unfolded)
-    stats.gauge("saver_queue", lambda: len(core.savers))
-    stats.gauge("tasks_in_cache", lambda: len(core.regions))
-    stats.gauge("timer_tasks", lambda: len(core.dues))
-    stats.gauge("delayed", delivery.queues.total)
-    stats.gauge("connections", lambda: len(gate.connections))
-    stats.check()

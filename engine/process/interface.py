@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from engine.api.canary_origin import CanaryOrigin
     from engine.api.forget import ForgetNode
     from engine.api.overview import Overview
     from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
+    from engine.api.route import Declares
     from engine.cluster.cluster import Cluster
     from engine.config.tables import EngineConfig
     from engine.delivery.parts import Delivery
@@ -121,8 +123,9 @@ def make_interface(
     forget: ForgetNode,
     pausing: PauseNode,
     readiness: Readiness,
+    origin: CanaryOrigin | None,
 ) -> Interface:
-    """Return both sides; *tasks* answers questions about tasks on each of them."""
+    """Return both sides; *tasks* answers questions about tasks on each of them, *origin* asks of caches."""
     settings = core.config.engine
     auth = Auth(core.config.auth, core.config.site)
     addresses = Addresses(settings.trusted_proxies)
@@ -152,7 +155,9 @@ def make_interface(
     )
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
     history = _history(core)
-    app = make_app((task_routes, receipt_routes, history, engine_routes), auth, requests)
+    declared: list[Declares] = [task_routes, receipt_routes, history, engine_routes]
+    declared += [] if origin is None else [origin]
+    app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
     return Interface(
         api,

@@ -82,6 +82,7 @@ class Lifecycle:
                 text = "runs on asyncio's own loop: {}; uvloop, which is faster, is the extra purgeline[fast]"
                 logger.info(text, loop.WHY_NOT_UVLOOP)
         why = await self._away(self._open_stores())
+        await parts.canaries.listen()
         parts.elsewhere.open(has_others=core.peers is not None or core.is_shared)
         for saver in core.savers.savers:
             saver.start()
@@ -115,6 +116,7 @@ class Lifecycle:
     async def _recover(self) -> None:
         """Go on with what the store holds."""
         parts = self.parts
+        await parts.canaries.open()
         await parts.delivery.gone.refresh()
         await parts.delivery.pauses.refresh()
         if parts.cluster is None:
@@ -160,6 +162,7 @@ class Lifecycle:
         make_connection = partial(ClientConnection, self.parts.interface.gate, self._loop)
         self._listener = Listener(listener, make_connection)
         self._listener.start()
+        self.parts.canaries.start()
 
     async def take_over(self) -> None:
         """The worker before this one has gone: go on with what it left.
@@ -237,6 +240,7 @@ class Lifecycle:
         logger.info("stopped")
 
     async def _stop_delivery(self) -> None:
+        await self.parts.canaries.stop()
         self.parts.delivery.dispatch.stop()
         self.parts.proof.stop()
         await self.parts.delivery.gone.stop()
@@ -259,6 +263,7 @@ class Lifecycle:
     async def _close_interface(self, flush_s: float) -> None:
         core, interface = self.parts.core, self.parts.interface
         interface.gate.close()
+        await self.parts.canaries.close()
         await core.outbox.drain(min(flush_s, 2.0))
         await interface.api.close()
         await self.parts.proof.close()

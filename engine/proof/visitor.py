@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from engine.errors import EngineError
-from engine.nodes.address import address_at
+from engine.nodes.address import address_at, visit_address_of
 from engine.proof.seen import Seen
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def visit_address(node: NodeConfig) -> Address:
     Raises:
         OSError: its CA file cannot be read.
     """
-    return address_at(node.visit_url or node.url, node.ca_file, node.server_name, is_verified=node.verify)
+    return visit_address_of(node)
 
 
 def origin_address(origin: OriginConfig) -> Address:

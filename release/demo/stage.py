@@ -23,6 +23,7 @@ from release.lab.caches import Cache, CacheError, free_port
 from release.lab.origin import Origin
 
 SITE = "img.example.com"
+CANARY_INTERVAL_S = 0.5
 
 _NOT_HERE = {
     "varnish": "Varnish is not on this machine (Debian: varnish)",
@@ -103,6 +104,7 @@ class Stage:
         )
         self._found = {} if builtin else dict(caches.available() if found is None else found)
         self._is_forced = builtin
+        self._vcl: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<Stage {self.folder} [{', '.join(node.software for node in self.nodes)}]>"
@@ -139,6 +141,28 @@ class Stage:
             starts = [threads.submit(self._start_node, *place) for place in wanted]
         self.nodes = sorted((start.result() for start in starts), key=lambda node: node.layer != "parent")
         self.start_engines()
+
+    @property
+    def has_canaries(self) -> bool:
+        """Whether the caches that canaries come through know the way; the built-in proxy does not."""
+        return not any(node.why_builtin for node in self.nodes)
+
+    def turn_canaries_on(self) -> None:
+        """Start the engine again, with canaries."""
+        self.engine.stop()
+        with self.config_path.open("a", encoding="utf-8") as file:
+            file.write(f"\n[canary]\ninterval_s = {CANARY_INTERVAL_S}\n")
+        self.engine.start()
+        wait_until(lambda: self._status("/readyz") == http.HTTPStatus.OK, what="the engine being ready")
+
+    def change_vcl(self, name: str, more: str) -> None:
+        """Start a Varnish again, with *more* in its VCL before ours; empty: without."""
+        server = self.node(name).server
+        assert isinstance(server, Cache)
+        vcl = self._vcl.setdefault(name, (server.workdir / "varnish.vcl").read_text(encoding="utf-8"))
+        server.kill()
+        server.write({"varnish.vcl": vcl.replace("sub vcl_recv {", f"{more}\nsub vcl_recv {{", 1)})
+        server.start()
 
     def start_engines(self) -> None:
         """Start the engine on the nodes; return when it is ready."""
@@ -189,7 +213,10 @@ class Stage:
         why = "asked for with --builtin" if self._is_forced else _NOT_HERE[driver]
         if driver in self._found:
             try:
-                options = {"xkey": False} if driver == "varnish" else {}
+                options: dict[str, Any] = {"xkey": False} if driver == "varnish" else {}
+                if layer == "parent":
+                    options |= {"canary": f"127.0.0.1:{self.engine.port}"}
+                    options |= {"is_parent": True} if driver == "varnish" else {}
                 server = caches.start_cache(
                     driver, self.folder, name=name, backend=backend, port=port, **options
                 )

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from release.demo import proof_story
 from release.demo.program import StageError, wait_until
 from release.demo.screen import INDENT, StoryScreen
 from release.demo.stage import SITE, Node, Page, Stage
@@ -31,6 +32,8 @@ def tell(stage: Stage, screen: StoryScreen) -> None:
     _node_returns(stage, screen, task_id)
     _mistakes(stage, screen)
     _figures(stage, screen)
+    measured = proof_story.canaries(stage, screen)
+    proof_story.time_to_fresh(measured, screen)
 
 
 def url_of(path: str) -> str:
@@ -190,6 +193,9 @@ def invite(stage: Stage, screen: StoryScreen) -> None:
     """Leave everything running until Ctrl-C, with something to try."""
     with contextlib.suppress(KeyboardInterrupt):  # also one that comes before all is said
         screen.step("Now you: everything runs on until Ctrl-C")
+        if stage.has_canaries:
+            stage.change_vcl("edge-1", "")
+            screen.say("The line is out of the VCL of edge-1 again.")
         screen.say("In another terminal:")
         for words in _things_to_try(stage):
             screen.command(words)

@@ -23,12 +23,18 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]], *, limit_s: float = 6
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, node_url: str, *, driver: str = "ats", **settings: object
+    folder: Path,
+    node_url: str,
+    *,
+    driver: str = "ats",
+    tables: dict[str, object] | None = None,
+    **settings: object,
 ) -> AsyncIterator[tuple[Lifecycle, int]]:
-    """Start an engine with one node; give it and its port, and stop it at the end."""
+    """Start an engine with one node, and other *tables*; give it and its port, and stop it at the end."""
     table = {
         "engine": {"data_dir": str(folder / "var"), "drain_timeout_s": 1, **settings},
         "node": [{"name": "edge-1", "driver": driver, "url": node_url, "evidence": "any"}],
+        **(tables or {}),
     }
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)

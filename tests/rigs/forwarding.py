@@ -231,6 +231,7 @@ def squid(workdir: Path, origin: Origin) -> Cache:
         purge_from=["127.0.0.1"],
         default_ttl_s=3600,
         storage_mb=16,
+        canary=None,
     )
     fragment = render("purge/squid.conf.j2", node="", purge_from=["127.0.0.1"])
     assert fragment in text, f"{folder()}/squid.conf.j2 has the rules of its fragment"

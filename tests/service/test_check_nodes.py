@@ -143,6 +143,7 @@ def ats(folder: Path, name: str, origin: Origin, fragment: str) -> Cache:
         "port": port,
         "backend": origin.address,
         "hosts": [],
+        "canary": None,
         "default_ttl_s": 3600,
         "storage_mb": 16,
         "prefix": str(Path(binary).parents[1]),

@@ -48,6 +48,7 @@ NODE = {
     "acked": 10,
     "refused": 0,
     "failed": 2,
+    "canary": {"state": "fresh", "reason": "", "at": 1.5, "kinds": {}},
     "last_error": "refused\tby \x1b[31mpeer",
     "last_error_at": 1763935265.5,
 }

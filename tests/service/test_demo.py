@@ -123,7 +123,7 @@ def test_the_whole_demo_ends_well_and_leaves_nothing_behind(tmp_path: Path) -> N
 
 def assert_told(text: str, *, builtin: bool) -> None:
     """Check that the whole story is in a demo's output, without colours."""
-    assert [line[0] for line in text.splitlines() if re.match(r"\d\. ", line)] == list("12345678")
+    assert [line[0] for line in text.splitlines() if re.match(r"\d\. ", line)] == list("123456789")
     for name, driver, software in (("parent-1", "varnish", "Varnish"), ("edge-2", "nginx", "nginx")):
         is_real = driver in caches.available() and not builtin
         shown = re.search(rf"^  {name} +\S+ +(.*)$", text, re.MULTILINE)
@@ -135,6 +135,9 @@ def assert_told(text: str, *, builtin: bool) -> None:
         assert f"  ok {claim}\n" in text
     assert re.search(r"^  edge +edge-1, edge-2 +2 of 2 +\d+\.\d ms after", text, re.MULTILINE)
     assert re.search(r"^  edge-2 +logo v1 +HIT, its cache +stale$", text, re.MULTILINE)
+    has_canaries = not builtin and {"varnish", "nginx"} <= caches.available().keys()
+    assert ("  ok edge-1's canary is stale\n" in text) is has_canaries
+    assert ("\nTime to fresh: " in text) is has_canaries
 
 
 @pytest.mark.redis

@@ -8,6 +8,7 @@
 * *purge_allowed*: with ``False`` the access list names another client, so this server refuses a PURGE.
 * *default_ttl_s*: how long to keep what comes without Cache-Control.
 * *port*: a fixed one instead of a free one.
+* *canary*: ``host:port`` of an engine that answers canaries; empty: they come from *backend*, like all else.
 
 They return a running `Cache` and raise `CacheError` when the server is missing or does not start.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.templates import render
+from engine.config.tables import CanaryConfig
 from release.lab.caches.errors import CacheError
 from release.lab.caches.ports import free_port
 from release.lab.caches.process import Cache, find_binary
@@ -59,6 +61,7 @@ def start_varnish(
     grace_s: int = 60,
     default_ttl_s: int = 3600,
     port: int | None = None,
+    canary: str = "",
 ) -> Cache:
     """Start a Varnish.
 
@@ -73,6 +76,7 @@ def start_varnish(
         grace_s: how long a soft-purged object may still be served.
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
+        canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
     """
     port = port or free_port()
     backend_host, backend_port = _split(backend)
@@ -91,6 +95,7 @@ def start_varnish(
         key_mode="xkey" if xkey else "ban",
         is_parent=is_parent,
         grace_s=grace_s,
+        canary=_canary(canary),
     )
     server = Cache(workdir, name=name, driver="varnish", argv=argv, port=port)
     server.write({"varnish.vcl": vcl})
@@ -108,6 +113,7 @@ def start_ats(
     hosts: Sequence[str] | None = None,
     default_ttl_s: int = 3600,
     port: int | None = None,
+    canary: str = "",
 ) -> Cache:
     """Start an Apache Traffic Server.
 
@@ -120,6 +126,7 @@ def start_ats(
         hosts: hosts with a remap rule; ``None``: any host.
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
+        canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
     """
     port = port or free_port()
     binary = _binary("ats", name)
@@ -131,6 +138,7 @@ def start_ats(
         "purge_from": _purge_from(allowed=purge_allowed),
         "default_ttl_s": default_ttl_s,
         "storage_mb": STORAGE_MB,
+        "canary": _canary(canary),
         "prefix": str(Path(binary).parents[1]),
     }
     files = {f"conf/{file}": render(f"ats/{file}.j2", **settings) for file in _ATS_FILES}
@@ -152,6 +160,7 @@ def start_nginx(
     keepalive_requests: int = 1000,
     default_ttl_s: int = 3600,
     port: int | None = None,
+    canary: str = "",
 ) -> Cache:
     """Start an nginx with the cache_purge module.
 
@@ -164,6 +173,7 @@ def start_nginx(
         keepalive_requests: requests after which nginx closes a connection.
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
+        canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
     """
     port = port or free_port()
     text = render(
@@ -178,6 +188,7 @@ def start_nginx(
         keepalive_requests=keepalive_requests,
         default_ttl_s=default_ttl_s,
         storage_mb=STORAGE_MB,
+        canary=_canary(canary),
     )
     # -e: without it nginx tries its compiled-in log file first.
     argv = [_binary("nginx", name), "-p", "/proc/self/cwd/", "-c", "nginx.conf", "-e", "stderr"]
@@ -196,6 +207,7 @@ def start_squid(
     purge_allowed: bool = True,
     default_ttl_s: int = 3600,
     port: int | None = None,
+    canary: str = "",
 ) -> Cache:
     """Start a Squid as a reverse proxy.
 
@@ -207,6 +219,7 @@ def start_squid(
         purge_allowed: whether this machine may purge.
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
+        canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
     """
     port = port or free_port()
     backend_host, backend_port = _split(backend)
@@ -219,6 +232,7 @@ def start_squid(
         purge_from=_purge_from(allowed=purge_allowed),
         default_ttl_s=default_ttl_s,
         storage_mb=STORAGE_MB,
+        canary=_canary(canary),
     )
     # -N: one process, in the foreground. -n: Squid makes three small files in /dev/shm whatever its settings;
     # the service name keeps those of two Squids apart. Only a killed one leaves them behind.
@@ -263,6 +277,14 @@ def _nginx_module() -> str | None:
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+def _canary(address: str) -> dict[str, str | int] | None:
+    """Return where templates have canaries fetched from."""
+    if not address:
+        return None
+    host, port = _split(address)
+    return {"host": host, "port": port, "path": CanaryConfig().path}
 
 
 def _purge_from(*, allowed: bool) -> list[str]:

@@ -91,7 +91,13 @@ def test_what_nodes_hold_and_why_they_take_nothing_are_rows_of_their_own() -> No
         {"name": "a", "held": [held], "reason": ""},
         {"name": "b", "held": [], "reason": "gone: not configured"},
         {"name": "c", "reason": "timed out", "last_error": "timed out"},
+        {"name": "d", "canary": {"state": "stale", "reason": "d keeps it"}},
+        {"name": "e", "canary": None},
     ]
     assert held_of(rows) == [{"node": "a", **held}]
-    assert reasons_of(rows) == [{"node": "b", "reason": "gone: not configured"}]
+    assert reasons_of(rows) == [
+        {"node": "b", "reason": "gone: not configured"},
+        {"node": "d", "reason": "canary: d keeps it"},
+    ]
+    assert plain({"state": "stale"}) == "stale"
     assert plain([held]) == "purge_prefix a.com 2"

@@ -14,7 +14,7 @@ from engine.cli.exits import UsageError
 from engine.cli.fragments import Setting, fragment, setting_of
 from engine.cli.main import main
 from engine.cli.screen import Output
-from engine.config.tables import NodeConfig
+from engine.config.tables import Config, NodeConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def test_every_cache_is_told_its_mark_its_guard_and_who_may_purge(driver: str) -
 
 def test_a_node_decides_path_keys_and_whether_it_is_a_parent() -> None:
     node = NodeConfig(name="n", driver="varnish", url="http://n", key_mode="none", purge_path="/p")
-    setting = setting_of(node, purge_from=["::1"], is_parent=True)
+    setting = setting_of(node, Config(node=[node]), purge_from=["::1"], is_parent=True)
     assert (setting.key_mode, setting.purge_path, setting.is_parent) == ("ban", "/p", True)
     assert "import xkey" not in fragment(setting)
     assert "unset resp.http.Surrogate-Key" not in fragment(setting)

@@ -72,6 +72,7 @@ class Engine:
             readiness=self.part("readiness"),
             housekeeping=self.part("housekeeping"),
             proof=self.part("proof", close=None),
+            canaries=self.part("canaries", open=None, listen=None, stop=None, close=None),
             interface=SimpleNamespace(
                 gate=self.part("gate", wait_closed=None),
                 api=self.part("api", start=None, close=None),
@@ -92,9 +93,11 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
     await engine.lifecycle.prepare()
     assert engine.log == [
         "stores.open",
+        "canaries.listen",
         "elsewhere.open",
         "saver.start",
         "outbox.start",
+        "canaries.open",
         "gone.refresh",
         "pauses.refresh",
         "replay.at_start",
@@ -128,6 +131,7 @@ async def test_it_stops_in_the_reverse_order() -> None:
             "housekeeping.stop",
         ),
         *(
+            "canaries.stop",
             "dispatch.stop",
             "gone.stop",
             "redelivery.stop",
@@ -136,6 +140,7 @@ async def test_it_stops_in_the_reverse_order() -> None:
             "saver.save_progress",
             "saver.drain",
             "gate.close",
+            "canaries.close",
             "outbox.drain",
         ),
         *(

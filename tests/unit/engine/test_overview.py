@@ -97,6 +97,7 @@ def overview(
         delay,
         logs,
         left=cast("Any", left or Left()),
+        canary=lambda _: None,
         peers=peers,
         cluster=cluster,
     )
@@ -134,6 +135,7 @@ async def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         "failed": 5,
         "evidence": "mark",
         "held": [],
+        "canary": None,
         "last_error": "gone",
         "last_error_at": 7.0,
         "notes": [drivers.ONE_VARIANT_NOTE, "soft purges are done as hard ones"],

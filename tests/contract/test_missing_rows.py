@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from engine.errors import StoreError
 from engine.store.redis.missing_rows import MissingRows
 from engine.store.redis.open import redis_store
 from engine.store.redis.store import RedisStore
 from engine.tasks.records import Batch, Joined, Parked, Sighting
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 TAG = "purgeline:{region-00}:"
@@ -89,6 +91,29 @@ def test_as_long_as_all_rows_are_there_nothing_changes(store: RedisStore) -> Non
     before = [store.document("t"), store.document("h")]
     assert look(store).subtasks == 0
     assert [store.document("t"), store.document("h")] == before
+
+
+def test_what_one_server_lacks_fails_on_no_other(
+    store: RedisStore, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover in the midst of a look, to a server that has not heard yet that the row was delivered."""
+    put(store, "t", edge=[row("e1", "x", "t")])
+    [there] = store.parked_of("e1", 10)
+    server.ask("DEL", f"{TAG}delay:e1")
+    read = MissingRows._rows
+
+    def read_before_a_failover(*args: Any) -> Any:
+        found = read(*args)
+        server.ask("ZADD", f"{TAG}delay:e1", 1, there.key)
+        server.restart()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MissingRows, "_rows", read_before_a_failover)
+        with pytest.raises(StoreError):
+            look(store)
+    assert wait_until(lambda: look(store), errors=(StoreError,)).subtasks == 0
+    assert shown(store, "t")["delayed"] == 1
 
 
 def test_what_an_evicted_queue_held_fails_and_the_rest_goes_on(

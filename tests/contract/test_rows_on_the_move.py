@@ -1,4 +1,4 @@
-"""Rows that move while a task is changed: into another row, or with their slot; or whose server is away then.
+"""Rows that move while a task is changed: into another row, or with their slot; or whose server fails then.
 
 A key of a cluster that a script empties is not found again while its slot is on the move.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -149,6 +149,39 @@ def test_a_cancel_takes_rows_along_that_are_joined_or_parted_meanwhile(
     store.commit(Batch(cancelled={"t": 2.0}))
     assert json.loads(store.document("t") or b"")["state"] == "cancelled"
     assert [row.target for row in store.parked_of("n", 10)] == ["http://b.com/"]
+
+
+def test_a_row_goes_with_no_document_but_the_one_that_was_read(
+    cluster: RedisCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read from a server that had counted the row, and was the master no more; what is, has not."""
+    store = redis_store(cluster.url, "engine", region_count=1, prefix=tmp_path.name)
+    store.open()
+    layer = {"name": "edge", "total": 1, "counter": 0, "failed": 0, "delayed": 1}
+    made = {"task_id": "t", "state": "partial", "counter": 0, "failed": 0, "delayed": 1, "layers": [layer]}
+    document = json.dumps({**made, "created_at": 1.0, "updated_at": 1.0, "errors": []}).encode()
+    store.commit(
+        Batch(
+            documents={"t": document}, parked=[Parked("n", int(Operation.PURGE_URL), URLS[0], "t", "", 1.0)]
+        )
+    )
+    [row] = store.oldest_parked("n", 10)
+    told = Batch(delivered=[Delivered(row, "edge", 2.0)])
+    store.commit(told)
+    read = RedisQueues.queues_behind
+    masters = iter([0])
+
+    def read_before_a_failover(queues: RedisQueues, by_task: Any) -> Any:
+        found = read(queues, by_task)
+        for _ in masters:
+            store.link.one("SET", store.keys.task("t"), document, is_write=True)
+            store.link.one("ZADD", f"{store.keys.tags[0]}delay:n", 1.0, row.key, is_write=True)
+        return found
+
+    monkeypatch.setattr(RedisQueues, "queues_behind", read_before_a_failover)
+    store.commit(told)  # nobody has answered that it counts
+    assert json.loads(store.document("t") or b"")["state"] == "done"
+    assert store.oldest_parked("n", 10) == []
 
 
 async def test_a_row_told_while_its_server_is_away_and_then_again_is_counted_once(

@@ -5,19 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 from engine.store.redis.script import Script
-from engine.store.redis.scripts import JOURNAL, STAMP
+from engine.store.redis.scripts import JOURNAL, STAMP, WHO
 
 CHANGE: Final = Script(
     JOURNAL
     + STAMP
+    + WHO
     + """
--- Changes a stored document that has not changed since it was read, and drops rows that it counts.
+-- Changes a stored document that is as it was read, and drops rows that it counts. It has to be as it was
+-- read also when there is no new one: it may have been read from a server that was no master any more, and
+-- what that had counted is counted here by nobody.
 -- KEYS document, stream, due, delayed, behind, fence, clock, queues of the rows, queues of what waits
--- ARGV group, consumer, tag, digest of the document, new document, ms, callback, fence, drop behind,
+-- ARGV group, consumer, tag, what was read, new document, ms, callback, fence, drop behind, server,
 --   count, then per row: queue, member, must be there, parent token, target
--- Answers an entry, 'changed', or 'fenced'. Without a new document the rows go, whatever it says; not those
--- of a cancelled task that are other rows by now.
+-- What was read: '' for nothing, '@' for a task at work, else the document's digest. Server: the one that has
+-- to do it, empty: any. Answers an entry, 'changed', 'fenced' or 'elsewhere'. Rows of a cancelled task that
+-- are other rows by now do not go.
 local tag, document, fence, now = ARGV[3], ARGV[5], ARGV[8], nil
+if ARGV[10] ~= '' and ARGV[10] ~= who() then return 'elsewhere' end
 if fence ~= '' then
   local newest = tonumber(redis.call('GET', KEYS[6]) or '0')
   if tonumber(fence) < newest then return 'fenced' end
@@ -25,11 +30,10 @@ if fence ~= '' then
 end
 -- All is read before anything is written, and what empties a key is the last that is done to it: the key of a
 -- slot on the move is not found again, which breaks a script off.
-local first, count = 11, tonumber(ARGV[10])
-if document ~= '' then
-  local old = redis.call('GET', KEYS[1])
-  if not old or redis.sha1hex(old) ~= ARGV[4] then return 'changed' end
-end
+local first, count = 12, tonumber(ARGV[11])
+local old = redis.call('GET', KEYS[1])
+local is = not old and '' or string.sub(old, 1, 1) == '@' and '@' or redis.sha1hex(old)
+if is ~= ARGV[4] then return 'changed' end
 local leaving, leaves = {}, {}
 local function leave(key, member)
   if leaves[key .. member] then return false end

@@ -196,6 +196,7 @@ class DocumentChanges:
         drops_behind: bool = False,
         fence: int | None = None,
         reports: bool = False,
+        server: str = "",
     ) -> Command:
         """Return the command that replaces *old* by *document*, if it is still that, and drops *rows*.
 
@@ -209,6 +210,7 @@ class DocumentChanges:
             drops_behind: what waits for parents goes too.
             fence: number of the leader that does this.
             reports: its callback is sent although it is not final.
+            server: that has to do it, by its run id; empty: any.
         """
         tag = self._keys.tags[self._keys.region(task_id)]
         queues, count, entries = _entries(rows)
@@ -222,12 +224,13 @@ class DocumentChanges:
                 GROUP,
                 self._consumer,
                 tag,
-                digest_of(old),
+                _as_read(old),
                 text,
                 ms,
                 callback,
                 "" if fence is None else fence,
                 "1" if drops_behind else "0",
+                server,
                 count,
                 *entries,
             ],
@@ -255,6 +258,11 @@ class DocumentChanges:
 def digest_of(value: bytes | None) -> str:
     """Return what scripts tell by whether a value has changed; empty for none."""
     return "" if value is None else hashlib.sha1(value).hexdigest()  # noqa: S324 - not for secrets
+
+
+def _as_read(value: bytes | None) -> str:
+    """Return what `CHANGE` is told was read; of a task at work not how far it is."""
+    return "@" if value is not None and value.startswith(b"@") else digest_of(value)
 
 
 def _entries(rows: Sequence[Row]) -> tuple[list[str], int, list[Any]]:

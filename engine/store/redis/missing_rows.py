@@ -3,7 +3,8 @@
 A row and the document that counts it change in one step, so a document that has not changed while all queues
 of its region were read has as many rows as it counts. A queue is read by ZSCAN, which answers what was there
 all the time; a row that changes its queue meanwhile is met in one of them, in the order in which they are
-read. What is missing fails: the journal entry went when the rows came, and nobody else knows the targets.
+read. All of that holds for one server: what another one, after a failover, has of it is looked at anew.
+What is missing fails: the journal entry went when the rows came, and nobody else knows the targets.
 What waits for a row that is missing goes on, as below a parent that has failed.
 """
 
@@ -19,6 +20,7 @@ from engine.errors import StoreError
 from engine.store.redis.queues import QUEUES
 from engine.store.redis.rows import Row, row_of
 from engine.store.redis.script import Script
+from engine.store.redis.scripts import WHO
 from engine.tasks.missing import fail_missing
 from engine.tasks.records import Committed, rows_of, token_of_row
 
@@ -48,6 +50,15 @@ for _, id in ipairs(ids) do
   end
 end
 return found
+"""
+)
+
+
+_SERVER: Final = Script(
+    WHO
+    + """
+-- KEYS of a region. Answers which server has it: another one after a restart, too.
+return who()
 """
 )
 
@@ -93,8 +104,10 @@ class MissingRows:
             fence: number of the leader that does this.
 
         Raises:
-            StoreError: the region cannot be read or written, or there is a later leader.
+            StoreError: the region cannot be read or written, or is another server's by now, or there is a
+                later leader.
         """
+        server = self._link.one(*_SERVER.call([f"{self._keys.tags[region]}clock"], [])).decode()
         waiting = dict(self._waiting(region))
         layers = {name: seen.layer for name, seen in self._store.last_seen().items()}
         nodes = self._nodes(region, {*configured, *layers})
@@ -105,7 +118,9 @@ class MissingRows:
         count = 0
         for task_id, text in waiting.items():
             of_task = rows.get(task_id) or _Rows()
-            count += self._fail(task_id, text, of_task, layers, now=now, fence=fence, done=done)
+            count += self._fail(
+                task_id, text, of_task, layers, now=now, fence=fence, server=server, done=done
+            )
         return Found(count, done.settled_late, done.callbacks)
 
     def _fail(
@@ -117,6 +132,7 @@ class MissingRows:
         *,
         now: float,
         fence: int,
+        server: str,
         done: Committed,
     ) -> int:
         document: dict[str, Any] = msgspec.json.decode(text)
@@ -128,8 +144,12 @@ class MissingRows:
             drop = self._missing_parents(task_id, rows)
         else:
             drop = [Row.read(row, must_be_there=True) for row in rows.waiting]
-        command = self._store.changes.command(task_id, text, document, drop, frees=frees, fence=fence)
+        command = self._store.changes.command(
+            task_id, text, document, drop, frees=frees, fence=fence, server=server
+        )
         reply = self._link.one(*command, is_write=True)
+        if reply == b"elsewhere":
+            raise StoreError(f"{self._link.url}: another server has it than when its rows were looked at")
         if reply == b"fenced":
             raise StoreError(f"leader {fence} is over: there is a later one")
         if reply == b"changed":

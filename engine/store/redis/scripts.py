@@ -120,6 +120,12 @@ return stamp(KEYS[1])
 """
 )
 
+WHO: Final = """
+local function who()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+"""
+
 HAND_OVER: Final = Script(
     JOURNAL
     + STAMP

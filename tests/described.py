@@ -16,6 +16,7 @@ from engine.api.engine_routes import EngineRoutes
 from engine.api.history import HistoryRoutes
 from engine.api.receipts import ReceiptRoutes
 from engine.api.tasks import TaskRoutes
+from engine.api.why import WhyRoutes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     *TaskRoutes.routes,
     *ReceiptRoutes.routes,
     *HistoryRoutes.routes,
+    *WhyRoutes.routes,
     *EngineRoutes.routes,
     *Description.routes,
 )

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import cells, check_nodes, client, history, local, receipts, rendering, submit, views
+from engine.cli import cells, check_nodes, client, history, local, receipts, rendering, submit, views, why
 from engine.tasks.words import Action, State
 
 if TYPE_CHECKING:
@@ -128,6 +128,12 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
             f"it, newest first. Columns in a pipe: {' '.join(cells.HISTORY_COLUMNS)}.",
         )
     )
+    add(
+        "why",
+        why.why,
+        "Say why visitors get what they get: what each cache serves of a page now, beside the origin, and "
+        f"the last purges that cover it. Columns of nodes in a pipe: {' '.join(cells.WHY_COLUMNS)}.",
+    )("url", metavar="URL")
     add("forget", views.forget, "Fail what waits for a cache that is not configured any more.")(
         "node", metavar="NODE"
     )

@@ -65,6 +65,11 @@ ERROR_COLUMNS = ("node", "target", "reason")
 PREVIEW_COLUMNS = (
     *("name", "layer", "driver", "operation", "subtasks", "objects", "parents", "state", "reason"),
 )
+WHY_COLUMNS = (
+    *("name", "layer", "status", "age_s", "etag", "last_modified", "digest", "hit", "verdict", "conclusion"),
+    "error",
+)
+PURGE_COLUMNS = ("task_id", "kind", "match", "state", "created_at", "nodes")
 SKIPPED_COLUMNS = ("name", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {

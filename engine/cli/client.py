@@ -142,6 +142,12 @@ class EngineClient:
                 found = {"tasks": listed, "cursor": asked["cursor"]}
                 return found | {"incomplete": incomplete} if incomplete else found
 
+    def why(self, url: str) -> Document:
+        """Return what every node serves of a URL, and why."""
+        document = self.request("GET", f"/v1/engine/why?{urlencode({'url': url})}")
+        self._rows(document, "nodes")
+        return document
+
     def nodes(self) -> Document:
         """Return every node with its state and counters."""
         document = self.request("GET", "/v1/engine/nodes")

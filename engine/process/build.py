@@ -105,9 +105,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     canaries = make_canaries(core, delivery, stores, cluster)
     overview = _overview(core, delivery, logs, cluster, canaries)
-    tasks = TaskAnswers.of(
-        core, delivery, cluster, replayed, validator=validator, shared_keys=stores.shared_keys
-    )
+    tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
     forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
     pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
     interface = make_interface(

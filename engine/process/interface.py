@@ -20,6 +20,7 @@ from engine.api.preview import PreviewTask
 from engine.api.receipts import ReceiptRoutes
 from engine.api.server import ApiServer
 from engine.api.tasks import TaskRoutes
+from engine.api.why import WhyRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
 from engine.history.search import Search
 from engine.intake.auth import Auth
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
     from engine.delivery.parts import Delivery
     from engine.intake.admission import Admission
     from engine.intake.validate import Validator
+    from engine.nodes.origin_guard import OriginGuards
     from engine.process.core import Core
+    from engine.process.proof import Proof
+    from engine.process.stores import Stores
     from engine.proof.signer import SharesKeys
 
 _SERVER: Final = f"purgeline/{_version.__version__}"
@@ -69,6 +73,7 @@ class TaskAnswers:
     listing: ListTasks
     preview: PreviewTask
     signer: Signer
+    guards: OriginGuards
     replayed: asyncio.Event
 
     @classmethod
@@ -80,7 +85,8 @@ class TaskAnswers:
         replayed: asyncio.Event,
         *,
         validator: Validator,
-        shared_keys: SharesKeys | None,
+        stores: Stores,
+        proof: Proof,
     ) -> TaskAnswers:
         """Return them for one engine."""
         settings, peers = core.config.engine, core.task_peers
@@ -105,7 +111,7 @@ class TaskAnswers:
         )
         listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)
         preview = PreviewTask(validator, core.nodes)
-        return cls(find, cancel, listing, preview, _signer(core, shared_keys), replayed)
+        return cls(find, cancel, listing, preview, _signer(core, stores.shared_keys), proof.guards, replayed)
 
 
 def _signer(core: Core, shared_keys: SharesKeys | None) -> Signer:
@@ -155,7 +161,8 @@ def make_interface(
     )
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
     history = _history(core)
-    declared: list[Declares] = [task_routes, receipt_routes, history, engine_routes]
+    why_routes = WhyRoutes(core.config, core.nodes, tasks.listing, tasks.guards)
+    declared: list[Declares] = [task_routes, receipt_routes, history, why_routes, engine_routes]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)

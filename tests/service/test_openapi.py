@@ -50,6 +50,7 @@ def token(name: str, scopes: list[str], more: str = "") -> str:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     tables = "".join(token(name, scopes) for name, scopes in SCOPES.items())
     tables += token("slow", ["submit"], "rate_per_s = 0.001\nburst_count = 1\n")
+    tables += token("rare", ["read"], "rate_per_s = 0.001\nburst_count = 1\n")
     tables += '[[site]]\nhost = "*"\n'
     with FakeNode(held) as node:
         tables += fake_table(node.url, name="edge-1", driver="ats")
@@ -125,6 +126,7 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
         ask("POST", f"{node}/{verb}", 403, who="reader")
         ask("POST", f"/v1/engine/nodes/edge-9/{verb}", 404)
         ask("POST", f"{node}/{verb}?x=1", 422)
+    _ask_why(asking)
     log_format = "/v1/engine/log-format"
     ask("PUT", log_format, 200, {"format": "struct"})
     ask("PUT", log_format, 422, {"format": "xml"})
@@ -162,6 +164,16 @@ def _ask_about_tasks(engine: EngineProcess, asking: Asking) -> None:
     _ask_for_receipts(asking)
     ask("DELETE", "/v1/engine/task/held", 200)
     ask("DELETE", "/v1/engine/task/held", 409)
+
+
+def _ask_why(asking: Asking) -> None:
+    why = "/v1/engine/why?url=http://img.example.com/a"
+    asking.ask("GET", why, 200)
+    asking.ask("GET", why, 401, who="")
+    asking.ask("GET", why, 403, who="writer")
+    asking.ask("GET", "/v1/engine/why?url=ftp://img.example.com/a", 422)
+    asking.ask("GET", why, 200, who="rare")
+    asking.ask("GET", why, 429, who="rare")
 
 
 def _ask_for_receipts(asking: Asking) -> None:

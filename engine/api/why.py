@@ -1,0 +1,240 @@
+"""``GET /v1/engine/why``: what every node serves now, beside the origin, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from engine.api.answers import json_response
+from engine.api.overview import shown_state
+from engine.api.route import QUERY, TOKEN, Route
+from engine.errors import RequestError
+from engine.intake.urls import normalise_url
+from engine.proof.conclusions import Conclusion, NodeState, conclude
+from engine.proof.covering import Purge, covering
+from engine.proof.glance import ANSWERS_ALONE, Glances, hit_of
+from engine.proof.truth import Origins
+from engine.proof.visitor import Visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+
+    from engine.api.listing import ListTasks
+    from engine.config.tables import Config
+    from engine.intake.auth import Token
+    from engine.nodes.node import Node
+    from engine.nodes.origin_guard import OriginGuards
+    from engine.proof.conclusions import Told
+    from engine.proof.glance import Glance, Served, Truth
+    from engine.proof.seen import Seen
+
+_TOGETHER_MAX: Final = 4  #: questions at a time; others wait
+_VISIT_S: Final = 5.0  #: of one visit, whatever trickles in
+_PURGES_SHOWN: Final = 10
+_PAGE: Final = 500
+_PAGES_MAX: Final = 8
+_CAN_FILL: Final = (
+    "a look is a visit: these nodes fetch what they do not have, and keep it; ATS and Squid are asked for "
+    "what they have alone (only-if-cached)"
+)
+
+
+class WhyQuery(msgspec.Struct):
+    """``GET /v1/engine/why``."""
+
+    url: Annotated[str, Meta(description="the page; its host must be one that the token may purge")]
+
+
+class WhyAnswer(msgspec.Struct):
+    """One answer. What it did not have is null."""
+
+    encoding: Annotated[str, Meta(description="`Accept-Encoding` it was asked for with")]
+    status: int
+    age_s: int | None
+    etag: str | None
+    last_modified: str | None
+    vary: str | None
+    cache_status: Annotated[str | None, Meta(description="RFC 9211")]
+    hit: Annotated[bool | None, Meta(description="out of this cache, as it says; null: it does not say")]
+    bytes: int
+    digest: Annotated[str | None, Meta(description="SHA-256; null: longer than `body_max_bytes`")]
+    verdict: Annotated[
+        Literal["verified", "stale", "unverifiable"] | None,
+        Meta(description="beside the origin; null: there is none to ask"),
+    ]
+    rule: Annotated[str | None, Meta(description="by what that was decided")]
+
+
+class WhyOrigin(msgspec.Struct):
+    """What the origin has."""
+
+    answers: list[WhyAnswer]
+    error: Annotated[str, Meta(description="why nobody knows; empty: it answered")]
+
+
+class WhyNode(msgspec.Struct):
+    """What one node serves, and why."""
+
+    name: str
+    layer: str
+    driver: str
+    state: str
+    conclusion: Conclusion
+    sentence: str
+    answers: Annotated[list[WhyAnswer], Meta(description="the one that tells most first")]
+    error: Annotated[str, Meta(description="why there is no answer")]
+    filled: Annotated[bool, Meta(description="it had nothing, and this look has filled it")]
+
+
+class Why(msgspec.Struct):
+    """Why visitors get what they get."""
+
+    url: str
+    origin: Annotated[WhyOrigin | None, Meta(description="null: the host has no `[[origin]]`")]
+    nodes: list[WhyNode]
+    purges: Annotated[
+        list[Purge],
+        Meta(
+            description="that cover it, newest first, among the newest tasks",
+            extra_json_schema={"maxItems": _PURGES_SHOWN},
+        ),
+    ]
+    conclusion: Conclusion
+    sentence: str
+    can_fill: Annotated[list[str], Meta(description="nodes that this look may have filled")]
+    note: str
+
+
+class WhyRoutes:
+    """Handlers.
+
+    Args:
+        config: its nodes and origins are asked, and nothing else.
+        nodes: name → node.
+        listing: has the stored tasks.
+        guards: of the origins.
+    """
+
+    routes: Final = (
+        Route(
+            "GET",
+            "/v1/engine/why",
+            "why",
+            "read",
+            WhyQuery,
+            text="what every node serves of a URL now, beside the origin's own answer, the last purges that "
+            'cover it, and one sentence that says why; see "Why is this stale" in docs/operations.md',
+            answers={200: Why},
+            errors={429: "the token is over its rate; `Retry-After`"},
+        ),
+    )
+
+    def __init__(
+        self, config: Config, nodes: Mapping[str, Node], listing: ListTasks, guards: OriginGuards
+    ) -> None:
+        layers = [layer.name for layer in config.layer] or ["edge"]
+        self._configured = sorted(config.node, key=lambda node: layers.index(node.layer))
+        self._config = config
+        self._nodes = nodes
+        self._listing = listing
+        self._guards = guards
+        self._turns = asyncio.Semaphore(_TOGETHER_MAX)
+
+    async def why(self, request: web.Request) -> web.Response:
+        """Look, and conclude."""
+        asked: WhyQuery = request[QUERY]
+        token = request[TOKEN]
+        url, host = normalise_url(asked.url, "url")
+        if not token.hosts.allows(host):
+            detail = f"url: host {host!r} is outside the sites that may be purged"
+            raise RequestError(422, detail, field="url")
+        token.take()
+        async with self._turns:
+            return json_response(await self._answer(url, host, token))
+
+    async def _answer(self, url: str, host: str, token: Token) -> Why:
+        purges = await self._purges(url, token)
+        visitor = Visitor(body_max_bytes=self._config.proof.body_max_bytes, timeout_s=_VISIT_S)
+        try:
+            origins = Origins(self._config.origin, self._guards, visitor)
+            glances = Glances(
+                self._configured, self._config.site, visitor=visitor, origins=origins, guards=self._guards
+            )
+            seen, truth = await glances.look(url)
+        finally:
+            await visitor.close()
+        states = {node.name: _state_of(self._nodes[node.name], host) for node in self._configured}
+        told, whole = conclude(url, seen, truth, purges, states)
+        return Why(
+            url=url,
+            origin=_origin(truth) if origins.has(host) else None,
+            nodes=[_node(glance, states[glance.node.name].state, told[glance.node.name]) for glance in seen],
+            purges=purges[:_PURGES_SHOWN],
+            conclusion=whole.conclusion,
+            sentence=whole.sentence,
+            can_fill=[node.name for node in self._configured if node.driver not in ANSWERS_ALONE],
+            note=_CAN_FILL,
+        )
+
+    async def _purges(self, url: str, token: Token) -> list[Purge]:
+        """Return the purges that cover a URL, newest first, of the tasks that the client may see."""
+        found: list[Purge] = []
+        cursor = ""
+        for _ in range(_PAGES_MAX):
+            documents, cursor = await self._listing.page(None, cursor, _PAGE, token, set())
+            found += covering(documents, url)
+            if not cursor:
+                break
+        return sorted(found, key=lambda purge: purge.created_at, reverse=True)
+
+
+def _state_of(node: Node, host: str) -> NodeState:
+    state, reason, _ = shown_state(node)
+    refuses = [
+        hold.reason for (_, held), hold in node.holds.pairs.items() if held == host and hold.is_refused
+    ]
+    return NodeState(state, reason, refuses[0] if refuses else "")
+
+
+def _origin(truth: Truth) -> WhyOrigin:
+    answers = [_answer_of(seen, encoding, "", None) for encoding, seen in truth.answers.items()]
+    return WhyOrigin(answers, truth.error)
+
+
+def _node(glance: Glance, state: str, told: Told) -> WhyNode:
+    shown = glance.shown
+    answers = sorted(glance.answers, key=lambda one: one is not shown)
+    return WhyNode(
+        name=glance.node.name,
+        layer=glance.node.layer,
+        driver=glance.node.driver,
+        state=state,
+        conclusion=told.conclusion,
+        sentence=told.sentence,
+        answers=[_answer_of(one.seen, one.encoding, glance.node.driver, one) for one in answers],
+        error=glance.error,
+        filled=glance.filled,
+    )
+
+
+def _answer_of(seen: Seen, encoding: str, driver: str, served: Served | None) -> WhyAnswer:
+    judgement = served.judgement if served is not None else None
+    return WhyAnswer(
+        encoding=encoding,
+        status=seen.status,
+        age_s=seen.age_s,
+        etag=seen.etag or None,
+        last_modified=seen.last_modified or None,
+        vary=seen.field("vary") or None,
+        cache_status=seen.cache_status or None,
+        hit=hit_of(seen, driver) if driver else None,
+        bytes=seen.body_bytes,
+        digest=seen.digest or None,
+        verdict=judgement.verdict.value if judgement else None,
+        rule=judgement.rule.value if judgement else None,
+    )

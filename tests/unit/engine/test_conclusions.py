@@ -1,0 +1,206 @@
+"""Why visitors get what they get, decided without any cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.config.tables import NodeConfig
+from engine.proof.comparison import compare
+from engine.proof.conclusions import Conclusion, NodeState, Told, conclude
+from engine.proof.covering import Purge, covering
+from engine.proof.glance import Glance, Served, Truth, hit_of
+from engine.proof.seen import Seen
+
+URL = "http://img.example.com/a?x=1&y=2"
+NOW = 1_795_473_000.0
+READY = NodeState("ready", "", "")
+
+
+def seen(etag: str, **fields: str) -> Seen:
+    return Seen(status=200, fields={"etag": f'"{etag}"', **fields}, digest=etag * 8, content_digest=etag * 8)
+
+
+def glance(
+    name: str, *etags: str, driver: Any = "varnish", parents: list[str] | None = None, **more: Any
+) -> Glance:
+    """Return what a node serves: an answer for each ETag; the origin has ``b``."""
+    node = NodeConfig(name=name, driver=driver, url="http://127.0.0.1:1", parents=parents or [])
+    fields = more.pop("fields", {})
+    answers = [
+        Served("" if place == 0 else "gzip", seen(etag, **fields), compare(seen(etag), seen("b")))
+        for place, etag in enumerate(etags)
+    ]
+    return Glance(node, answers, at=NOW, **more)
+
+
+def document(
+    task_id: str = "t-1", kind: str = "url", targets: list[str] | None = None, **nodes: Any
+) -> dict[str, Any]:
+    """Return the document of a purge; of each node its counts."""
+    blank = {"total": 1, "acked": 0, "absent": 0, "failed": 0, "delayed": 0, "cancelled": 0, "acked_at": None}
+    errors = [
+        {"node": name, "target": (targets or [URL])[0], "reason": counts.pop("reason")}
+        for name, counts in nodes.items()
+        if "reason" in counts
+    ]
+    return {
+        "task_id": task_id,
+        "action": "purge",
+        "kind": kind,
+        "state": "partial" if errors else "running",
+        "by": {},
+        "created_at": NOW - 100,
+        "settled_at": None,
+        "start_at": None,
+        "targets": targets or [URL],
+        "target_count": len(targets or [URL]),
+        "errors": errors,
+        "nodes": [{"name": name, **blank, **counts} for name, counts in nodes.items()],
+    }
+
+
+def acked(ago_s: float = 50, **more: Any) -> dict[str, Any]:
+    return {"acked": 1, "acked_at": NOW - ago_s, **more}
+
+
+def told(
+    glances: list[Glance], *documents: dict[str, Any], states: dict[str, NodeState] | None = None
+) -> tuple[dict[str, Told], Told]:
+    purges: list[Purge] = covering(documents, URL)
+    truth = Truth({"": seen("b")})
+    found = {one.node.name: READY for one in glances} | (states or {})
+    return conclude(URL, glances, truth, purges, found)
+
+
+@pytest.mark.parametrize(
+    ("one", "node", "state", "conclusion", "says"),
+    [
+        (glance("e", "b"), None, READY, "fresh", "serves what the origin has"),
+        (glance("e", "b", filled=True), None, READY, "not_cached", "this look has filled it"),
+        (glance("e", has_none=True), None, READY, "not_cached", "prefetch --node e 'http"),
+        (glance("e", error="refused"), None, READY, "unreachable", "no answer at"),
+        (glance("e", "a"), None, READY, "never_purged", "no purge that the engine knows of"),
+        (glance("e", "a"), {}, READY, "pending", "purge t-1 of"),
+        (glance("e", "a"), {"delayed": 1, "reason": "down"}, READY, "delayed", "waits for e (down)"),
+        (glance("e", "a"), {"failed": 1, "reason": "gone"}, READY, "failed", "failed at e (gone)"),
+        (glance("e", "a"), {"cancelled": 1}, READY, "never_purged", "was cancelled"),
+        (glance("e", "a"), {"delayed": 1}, NodeState("refusing", "", "403"), "refused", "e refuses purge"),
+        (glance("e", "a"), {"delayed": 1}, NodeState("unproven", "no mark", ""), "unproven", "(no mark)"),
+        (glance("e", "a"), acked(), READY, "stale_after_purge", "--rebound 5"),
+        (glance("e", "a"), acked(absent=1), READY, "stale_after_purge", "purgeline render varnish --node e"),
+        (glance("e", "b", "a"), acked(), READY, "variant", "with Accept-Encoding gzip"),
+        (
+            glance("e", "a", driver="nginx", fields={"vary": "Cookie"}),
+            acked(absent=1),
+            READY,
+            "variant",
+            "Cookie",
+        ),
+        (glance("e", "a", fields={"age": "20"}), acked(50), READY, "never_purged", "stored 20 s ago"),
+        (glance("e", "a", fields={"age": "50"}), acked(50), READY, "stale_after_purge", "acked at"),
+        (glance("e", "a", driver="nginx", fields={"age": "1"}), acked(50), READY, "stale_after_purge", "e"),
+    ],
+)
+def test_one_node(
+    one: Glance, node: dict[str, Any] | None, state: NodeState, conclusion: str, says: str
+) -> None:
+    documents = [] if node is None else [document(e=dict(node))]
+    by_name, whole = told([one], *documents, states={"e": state})
+    assert by_name["e"].conclusion == whole.conclusion == conclusion
+    assert says in by_name["e"].sentence
+    assert by_name["e"].sentence.count("`") in {0, 2}
+    assert "e" in whole.sentence
+
+
+def test_the_last_purge_of_the_node_counts_and_that_of_others_is_named() -> None:
+    both = document("old", e=acked(80), p=acked(80)), document("new", p=acked(10))
+    by_name, _ = told([glance("p", "b"), glance("e", "a")], both[1], both[0])
+    assert "purge old, which e acked" in by_name["e"].sentence
+    by_name, _ = told([glance("p", "b"), glance("e", "a")], both[1])
+    assert by_name["e"].conclusion is Conclusion.NEVER_PURGED
+    assert "purge new of" in by_name["e"].sentence
+    assert "went to other nodes than e" in by_name["e"].sentence
+
+
+@pytest.mark.parametrize(
+    ("parent", "edge", "whole", "of_parent"),
+    [
+        (acked(), acked(), "refilled_from_stale_parent", "stale_after_purge"),
+        ({"delayed": 1}, {"delayed": 1}, "refilled_from_stale_parent", "delayed"),
+        ({"failed": 1}, acked(), "refilled_from_stale_parent", "failed"),
+        ({}, {}, "pending", "pending"),
+        (None, acked(), "refilled_from_stale_parent", "never_purged"),
+        (None, None, "never_purged", "never_purged"),
+    ],
+)
+def test_an_edge_below_a_stale_parent(
+    parent: dict[str, Any] | None, edge: dict[str, Any] | None, whole: str, of_parent: str
+) -> None:
+    nodes = {name: counts for name, counts in (("p", parent), ("e", edge)) if counts is not None}
+    documents = [document("t-1", "url", [URL], **nodes)] if nodes else []
+    by_name, found = told([glance("p", "a"), glance("e", "a", parents=["p"])], *documents)
+    assert (found.conclusion, by_name["p"].conclusion) == (whole, of_parent)
+    if whole == "refilled_from_stale_parent":
+        assert "because it fetched that from p" in found.sentence
+    by_name, found = told([glance("p", "c"), glance("e", "a", parents=["p"])], *documents)
+    assert by_name["e"].conclusion != "refilled_from_stale_parent", "the parent has another old page"
+
+
+def test_without_an_origin_age_alone_shows_that_an_answer_is_new() -> None:
+    for age, conclusion in (("20", "fresh"), ("70", "unproven"), ("", "unproven")):
+        one = glance("e", "a", fields={"age": age} if age else {})
+        one.answers[0].judgement = None
+        by_name, _ = told([one], document(e=acked(50)))
+        assert by_name["e"].conclusion == conclusion, age
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "match", "is_sure"),
+    [
+        ("url", "http://img.example.com/a?x=1&y=2", True, True),
+        ("url", "https://img.example.com/a?x=1&y=2", True, True),
+        ("url", "http://img.example.com/a", False, True),
+        ("prefix", "http://img.example.com/", True, True),
+        ("prefix", "http://img.example.com/b", False, True),
+        ("host", "img.example.com", True, True),
+        ("host", "*.example.com", True, True),
+        ("host", "*.img.example.com", False, True),
+        ("host", "example.com", False, True),
+        ("key", "img.example.com/k", True, False),
+        ("key", "other.example.com/k", False, False),
+        ("regex", "http://img.example.com/.*", True, False),
+        ("regex", "http://*.example.com/.*", True, False),
+        ("regex", "http://other.example.com/.*", False, False),
+    ],
+)
+def test_what_covers_a_url(kind: str, target: str, match: bool, is_sure: bool) -> None:
+    found = covering([document(kind=kind, targets=[target], e=acked())], URL)
+    assert [(one.match, one.is_sure) for one in found] == ([(target, is_sure)] if match else [])
+    assert covering([{**document(kind=kind, targets=[target], e=acked()), "action": "prefetch"}], URL) == []
+
+
+def test_of_a_long_task_the_targets_that_are_not_shown_may_cover_it() -> None:
+    long = {**document(targets=["http://img.example.com/b"], e=acked()), "target_count": 5000}
+    [found] = covering([long], URL)
+    assert (found.match, found.is_sure) == ("one of its 5000 targets", False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "driver", "hit"),
+    [
+        ({"cache-status": "parent; fwd=miss, edge; hit"}, "ats", True),
+        ({"cache-status": "edge; fwd=uri-miss"}, "ats", False),
+        ({"x-cache": "MISS from parent, HIT from edge"}, "squid", True),
+        ({"x-cache-status": "EXPIRED"}, "nginx", False),
+        ({"x-varnish": "5 3"}, "varnish", True),
+        ({"x-varnish": "5 3, 7"}, "varnish", False),
+        ({"x-varnish": "5"}, "ats", None),
+        ({}, "varnish", None),
+    ],
+)
+def test_whether_an_answer_came_out_of_the_cache(
+    fields: dict[str, str], driver: str, hit: bool | None
+) -> None:
+    assert hit_of(Seen(status=200, fields=fields), driver) is hit

@@ -13,7 +13,10 @@ from tests.rigs.engine_process import EngineProcess
 from tests.rigs.redis_servers import RedisServer
 from tests.rigs.stored import LAYERS, YEARS, node_tables
 
-RECORDED = sorted(Path(__file__).with_name("data").glob("*/*"))
+RECORDED = [
+    pytest.param(path, marks=[pytest.mark.slow] if path.parts[-2:] == ("500111f", "redis") else [])
+    for path in sorted(Path(__file__).with_name("data").glob("*/*"))
+]
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ LAYERS = {"parent-1": "parent", "up": "edge", "down": "edge", "hangs": "edge", "
 FAR = "http://img.example.com"
 
 
+_NOT_KEPT = shutil.ignore_patterns("*-shm", "*-wal", "*.lock", "run", "underway", "receipt-*")
 _PACK = """
 from pathlib import Path
 from engine.store.history import HistoryLimits
@@ -62,7 +63,7 @@ def record(checkout: Path, folder: Path, *, is_redis: bool) -> None:
         home = Path(name)
         caches = {name: FakeNode() for name in LAYERS}
         caches["hangs"].script = always(Act.HANG)
-        caches["refuses"].script = always(answer(403))
+        caches["refuses"].script = always(answer(400))
         for cache in caches.values():
             cache.start()
         for away in ("down", "parent-1"):
@@ -92,9 +93,7 @@ def record(checkout: Path, folder: Path, *, is_redis: bool) -> None:
                 for path in (home / "var").glob("*.db"):  # what the log of writes has goes into the file
                     with contextlib.closing(sqlite3.connect(path)) as connection:
                         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                shutil.copytree(
-                    home / "var", folder / "var", ignore=shutil.ignore_patterns("*-shm", "*-wal", "run")
-                )
+                shutil.copytree(home / "var", folder / "var", ignore=_NOT_KEPT)
         finally:
             if engine.is_up:
                 engine.kill()

@@ -26,6 +26,7 @@ from engine.tasks.settled import SettledTasks, Shape, state_number
 from engine.tasks.words import ACKED, DELAYED, FAILED, Operation, State
 from tests.fakes.settling import documents_of, plan_of, settling
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -585,3 +586,36 @@ def test_a_million_tasks_of_one_host_are_looked_at_a_page_at_a_time(tmp_path: Pa
                     break
             assert (asked, tasks_seen) == (asked, found)
             assert slowest < 1.5, asked
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+def test_a_cluster_without_one_of_its_masters_answers_with_what_the_others_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says that some is missing; with the master, all of it is there again."""
+    monkeypatch.setattr(redis_history, "_TASKS_MAX", PACKED_FROM)
+    with RedisCluster(tmp_path, fsync="always", cluster_require_full_coverage="no") as cluster:
+        limits = HistoryLimits(1e10, 2**40)
+        store = redis_store(cluster.url, "engine", region_count=6, timeout_s=1, history=limits)
+        store.open()
+        with contextlib.closing(store):
+            tasks = urls(10 * PACKED_FROM)
+            for first in range(0, len(tasks), 25):
+                write(store, *tasks[first : first + 25])
+            wanted = [task.id for task in reversed(tasks)]
+            assert names(ask(store, limit=30)) == wanted
+            gone = {
+                region
+                for region, tag in enumerate(store.keys.tags)
+                if cluster.owner(cluster.slot_of(tag)) is cluster.servers[0]
+            }
+            here = [name for name in wanted if store.keys.region(name) not in gone]
+            assert 0 < len(here) < len(wanted)
+            for server in (cluster.servers[0], cluster.servers[3]):
+                server.kill()
+            assert names(ask(store, limit=30)) == here
+            assert any(part.error for part in store.histories)
+            for server in (cluster.servers[0], cluster.servers[3]):
+                server.start()
+            wait_until(lambda: names(ask(store, limit=30)) == wanted, what="all of the history")

@@ -48,6 +48,10 @@ class Cover:
         url: in stored form; empty: the target is none.
         key: ``host/key`` in stored form; empty: the target is none.
         host: in stored form, with its port, of either.
+
+    Attributes:
+        words: the targets that cover it by their name, as they are stored.
+        hashes: CRC-32 of each.
     """
 
     def __init__(self, *, url: str, key: str, host: str) -> None:
@@ -62,6 +66,7 @@ class Cover:
         if not url and not key:
             names += hosts
         self._names = frozenset(names)
+        self.words = [name.encode() for name in self._names]
         self.hashes = [crc_of(name) for name in self._names]
         self._starts = frozenset(_starts_of(self._rest, len(host)) | {_crc(one) for one in hosts})
         self._patterns: dict[str, bool | None] = {}

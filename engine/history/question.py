@@ -11,7 +11,7 @@ from engine.errors import RequestError
 from engine.history.covering import Cover, hosts_covering
 from engine.intake.urls import normalise_authority, normalise_key, normalise_url
 from engine.store.history import Wanted
-from engine.tasks.segments import action_bit, crc_of
+from engine.tasks.segments import action_bit, crc_of, wide_words
 from engine.tasks.settled import state_number
 from engine.tasks.words import State
 
@@ -54,7 +54,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
             hosts=[crc_of(host) for host in hosts_covering(self.host)] if self.host else (),
             targets=() if cover is None else cover.hashes,
             takes_wide=cover is not None,
+            words=self._words(cover),
         )
+
+    def _words(self, cover: Cover | None) -> list[bytes]:
+        if cover is not None:
+            return [*cover.words, *wide_words()]
+        if self.host:
+            return [host.encode() for host in hosts_covering(self.host)]
+        return [name.encode() for name in (self.only or self.by,) if name]
 
 
 def read_host(host: str) -> str:

@@ -75,7 +75,7 @@ class Sieve:
 
     def unpacked(self, store: History) -> list[Hit]:
         """Return the hits among the records of a store that are in no block."""
-        opened = store.unpacked()
+        opened = store.unpacked(self.wanted.words)
         self._changes[id(store)] = _by_task(opened.changes)
         hits: list[Hit] = []
         for record in opened.tasks:

@@ -44,6 +44,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Sequence[bytes] = ()  #: CRC-32 of hosts, one of which it has
     targets: Sequence[bytes] = ()  #: CRC-32 of targets, one of which it has
     takes_wide: bool = False  #: what has purges of more than one URL will do, too
+    words: Sequence[bytes] = ()  #: one of which a record has, where its tasks are not packed
 
 
 class OpenHistory(msgspec.Struct):
@@ -76,8 +77,8 @@ class History(Protocol):
     def fail(self, why: str) -> None:
         """Say that some of it is missing."""
 
-    def unpacked(self) -> OpenHistory:
-        """Return what is in no block yet."""
+    def unpacked(self, words: Sequence[bytes] = ()) -> OpenHistory:
+        """Return what is in no block yet; with *words*, of small records only those that have one of them."""
 
     def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
         """Return blocks behind *after* that may have what is wanted, by their last task, newest first."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.errors import StoreError
-from engine.tasks.settled import Columns, SettledTasks, columns_of, decode_changes, encode
+from engine.tasks.settled import WIDE, Columns, SettledTasks, columns_of, decode_changes, encode
 from engine.tasks.words import Action, Kind, host_of
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Segment(msgspec.Struct, array_like=True, frozen=True, tag="segment"):
 Record = SettledTasks | Segment
 """What is written when tasks settle."""
 
+_SEGMENT: Final = encode("segment")  #: behind the first byte of one
 _decode_record: Final = msgspec.msgpack.Decoder(Record).decode
 _decode_tasks: Final = msgspec.msgpack.Decoder(SettledTasks).decode
 
@@ -121,6 +122,19 @@ def readable(
         except (StoreError, msgspec.DecodeError) as exc:
             fail(f"a record of the history cannot be read: {exc}")
     return records, changes
+
+
+def may_have(data: bytes, words: Sequence[bytes]) -> bool:
+    """Tell whether a record that is not decoded yet may have one of *words*; without words it may.
+
+    A question that looks for a URL decodes some of the thousands of small records.
+    """
+    return not words or data.startswith(_SEGMENT, 1) or any(word in data for word in words)
+
+
+def wide_words() -> list[bytes]:
+    """Return what a record has that has wide purges, see `may_have`."""
+    return [encode(kind.value) for kind in WIDE]
 
 
 def tasks_of(record: Record) -> SettledTasks:

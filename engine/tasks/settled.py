@@ -34,7 +34,7 @@ _STATES: Final = (
 """A state is stored as its place here, so new ones come last."""
 _NUMBERS: Final = {state: number for number, state in enumerate(_STATES)}
 _DONE: Final = State.DONE
-_WIDE: Final = frozenset({Kind.PREFIX, Kind.REGEX, Kind.HOST})
+WIDE: Final = frozenset({Kind.PREFIX, Kind.REGEX, Kind.HOST})
 
 
 class Shape(msgspec.Struct, array_like=True, frozen=True):
@@ -257,7 +257,7 @@ class Columns:
 
     def wide_places(self) -> list[int]:
         """Return the places of the tasks whose targets cover others."""
-        wide = {number for number, shape in enumerate(self.record.shapes) if shape.kind in _WIDE}
+        wide = {number for number, shape in enumerate(self.record.shapes) if shape.kind in WIDE}
         return [place for place, number in enumerate(self.shape_of) if number in wide]
 
     def shape(self, place: int) -> Shape:

@@ -32,7 +32,7 @@ from engine.store.redis.records import facts_of
 from engine.store.redis.rows import row_of
 from engine.tasks.blocks import ANYBODY, close_block
 from engine.tasks.records import rows_of
-from engine.tasks.segments import plans_of, readable, readable_tasks
+from engine.tasks.segments import may_have, plans_of, readable, readable_tasks
 from engine.tasks.settled import Change, encode, state_number
 
 if TYPE_CHECKING:
@@ -178,12 +178,12 @@ class RegionHistory:
 
     # Reading
 
-    def unpacked(self) -> OpenHistory:
+    def unpacked(self, words: Sequence[bytes] = ()) -> OpenHistory:
         """See `History.unpacked`; changes are all with their tasks, see `changes`."""
         names = (f"{self._tag}settled:packing", f"{self._tag}settled")
         replies = self._all([("LRANGE", name, 0, -1) for name in names])
-        texts = [text for reply in replies for text in reply or ()]
-        records, _ = readable(((False, text) for text in texts), self.fail)
+        texts = (text for reply in replies for text in reply or ())
+        records, _ = readable(((False, text) for text in texts if may_have(text, words)), self.fail)
         return OpenHistory(readable_tasks(records, self.fail), [], self._plans(records))
 
     def _plans(self, records: Iterable[Record]) -> dict[bytes, bytes]:

@@ -19,7 +19,7 @@ from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, p
 from engine.store.sqlite.history_file import HistoryFile, is_damage
 from engine.tasks.blocks import ANYBODY, close_block
 from engine.tasks.records import ParkedRow, rows_of
-from engine.tasks.segments import readable, readable_tasks
+from engine.tasks.segments import may_have, readable, readable_tasks
 from engine.tasks.settled import Change, decode_changes, encode, state_number
 
 if TYPE_CHECKING:
@@ -217,9 +217,10 @@ class SqliteHistory:
 
     # Reading
 
-    def unpacked(self) -> OpenHistory:
+    def unpacked(self, words: Sequence[bytes] = ()) -> OpenHistory:
         """See `History.unpacked`."""
-        rows = self._tasks.query("SELECT is_change, data FROM settled ORDER BY n")
+        found = self._tasks.query("SELECT is_change, data FROM settled ORDER BY n")
+        rows = [(is_change, data) for is_change, data in found if is_change or may_have(data, words)]
         records, changes = readable(rows, self.fail)
         plans = dict(self._tasks.query("SELECT key, text FROM plan")) if rows else {}
         return OpenHistory(readable_tasks(records, self.fail), changes, plans)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from engine.errors import StoreError
+from engine.history.question import Question
 from engine.tasks.blocks import ANYBODY, Block, close_block, open_body
-from engine.tasks.segments import crc_of, pack, read_record, sites_of
+from engine.tasks.segments import crc_of, may_have, pack, read_record, sites_of
 from engine.tasks.settled import Columns
 from engine.tasks.words import Operation, State
 from tests.fakes.settling import plan_of, settling
+
+if TYPE_CHECKING:
+    from engine.tasks.task import Task
 
 
 def block_of(*tasks: object) -> Block:
@@ -46,6 +51,29 @@ def test_wide_purges_have_lists_of_their_own() -> None:
     )
     assert {block.starts[at : at + 4] for at in (0, 4)} == {crc_of("a/x"), crc_of("*.example.com")}
     assert block.patterns == ["http://a/.*"]
+
+
+def test_a_record_tells_by_its_bytes_whether_it_may_have_what_a_question_looks_for() -> None:
+    question = Question(target="http://img.a/1", host="img.a", by="cms")
+    words = question.wanted(question.cover(), 0).words
+
+    def is_looked_at(*tasks: Task) -> bool:
+        return all(may_have(record, words) for _, record in pack(tasks))
+
+    assert is_looked_at(settling("t", "https://img.a/1"))
+    assert is_looked_at(settling("t", "http://other/", kind="prefix"))
+    assert is_looked_at(settling("t", "*.a", kind="host"))
+    assert is_looked_at(settling("t", "http://other/.*", kind="regex"))
+    assert not is_looked_at(settling("t", "http://img.a/2", token="cms"))
+    assert is_looked_at(*[settling(f"t-{place}", "http://other/") for place in range(64)])
+    assert may_have(pack([settling("t", "http://img.a/2")])[0][1], ())
+    words = Question(host="img.a").wanted(None, 0).words
+    assert is_looked_at(settling("t", "http://img.a/2"))
+    assert is_looked_at(settling("t", "http://*.a/2"))
+    assert not is_looked_at(settling("t", "http://other/", token="cms"))
+    words = Question(by="cms").wanted(None, 0).words
+    assert is_looked_at(settling("t", "http://other/", token="cms"))
+    assert not is_looked_at(settling("t", "http://other/"))
 
 
 def test_a_body_comes_back_and_a_damaged_one_says_so() -> None:

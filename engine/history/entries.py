@@ -102,10 +102,14 @@ def is_final(change: Change) -> bool:
 
 
 def final_state(settled: State, changes: Sequence[Change]) -> State:
-    """Return the state that a task has by now."""
+    """Return the state that a task has by now.
+
+    The first final change counts: a document that is final stays so. Of two engines that change one at the
+    same time, the second one's change is told to the history, and not made.
+    """
     if settled in FINAL_STATES or not changes:
         return settled
-    last = next(filter(is_final, reversed(changes)), changes[-1])
+    last = next(filter(is_final, changes), changes[-1])
     return state_of_number(last.state)
 
 
@@ -177,10 +181,9 @@ def entry(
     shape = task.shape
     place = -1 if match is None else task.targets.index(match.target)
     nodes = [_node(part, place) for part in parts]
-    errors = [] if task.odd is None else [HistoryError(*error) for error in task.odd.errors]
-    errors += [
-        HistoryError(one.node, one.target, one.reason) for change in changes for one in change.failures
-    ]
+    late = [(one.node, one.target, one.reason) for change in changes for one in change.failures]
+    told = dict.fromkeys([*(() if task.odd is None else task.odd.errors), *late])
+    errors = [HistoryError(*error) for error in told]
     return HistoryTask(
         task_id=task.id,
         action=shape.action,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.api.canary_origin import CanaryOrigin, CanaryServer
 from engine.nodes.canary import Canary
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from engine.delivery.parts import Delivery
     from engine.process.core import Core
     from engine.process.stores import Stores
+
+
+_STALE_MAX: Final = 20  #: of which the supervisor is told each second
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class CanarySide:
         """End the origin."""
         if self.server is not None:
             await self.server.close()
+
+    def stale(self) -> dict[str, str]:
+        """Return the nodes whose last canary was stale, with the reason; not all, when they are many."""
+        found = {} if self.canaries is None else self.canaries.results.stale_nodes()
+        return dict(list(found.items())[:_STALE_MAX])
 
     def document(self, node: str) -> dict[str, Any] | None:
         """Return what the last canaries showed of a node; None: there was none."""

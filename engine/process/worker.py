@@ -145,5 +145,9 @@ class WorkerProcess:
             await asyncio.sleep(_REPORT_EVERY_S)
             is_ready = not readiness.not_ready_reason()
             self._control.report(
-                "health", requests=stats.requests, errors_5xx=stats.requests_failed, ready=is_ready
+                "health",
+                requests=stats.requests,
+                errors_5xx=stats.requests_failed,
+                ready=is_ready,
+                stale=self._engine.parts.canaries.stale(),
             )

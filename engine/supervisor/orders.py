@@ -37,6 +37,12 @@ def events(unread: bytes, data: bytes) -> tuple[list[dict[str, Any]], bytes]:
     return told, unread[-READ_BYTES:]
 
 
+def texts(event: dict[str, Any], name: str) -> dict[str, str]:
+    """Return a field that maps words to sentences; of another version, which has none, nothing."""
+    found = event.get(name)
+    return {str(word): str(text) for word, text in found.items()} if isinstance(found, dict) else {}
+
+
 def counts(event: dict[str, Any], *names: str) -> list[int] | None:
     """Return the numbers of an event by their names; None when one is missing or is no count."""
     values = [event.get(name) for name in names]

@@ -55,6 +55,7 @@ def _row(worker: Worker, restarts: int) -> dict[str, Any]:
         "state": worker.state,
         "uptime_s": round(worker.uptime_s, 3),
         "restarts": restarts,
+        "stale": worker.stale,
     }
 
 

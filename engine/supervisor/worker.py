@@ -64,6 +64,7 @@ class Worker:
         self.is_candidate = is_candidate
         self.is_leaving = self.is_announced = self.was_sent_go = False
         self.requests = self.errors_5xx = 0
+        self.stale: dict[str, str] = {}  #: nodes whose canary was stale, with the reason
         self.started_at = time.monotonic()
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -111,6 +112,7 @@ class Worker:
             counts = orders.counts(message, "requests", "errors_5xx")
             if counts is not None:  # else it is of another version, perhaps
                 self.requests, self.errors_5xx = counts
+            self.stale = orders.texts(message, "stale")
 
     def _read_log(self) -> None:
         try:

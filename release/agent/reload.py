@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     """Have the engine run a release; a host that served before does so afterwards, whatever fails.
 
-    The answer's ``status`` is what `status` answers afterwards.
+    The answer's ``status`` is what `status` answers afterwards, ``stale_before`` see `stale_nodes`.
     """
     began = time.monotonic()
     version = request["version"]
@@ -40,6 +40,7 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     before = host.linked("current")
     action = str(request.get("action") or "reload")
     entry = {"action": action, "version": version, "from": before, **by(request)}
+    stale = stale_nodes(host)
     try:
         entry["sha256"] = same_bytes(host, request)
         verify.check(host, version, is_quick=True)
@@ -55,9 +56,19 @@ def reload(host: Host, request: dict[str, Any]) -> dict[str, Any]:
     if not answer["unchanged"] or served_here(host)[-1:] != [version]:  # the call before was killed
         note(host, **entry, ok=True, duration_s=took_s)
     ended = {"from": before, "to": version, "version": version, "duration_s": took_s, **answer}
+    ended["stale_before"] = stale
     with contextlib.suppress(Refused):  # else whoever wants to know asks for it
         ended["status"] = status(host, request)
     return ended
+
+
+def stale_nodes(host: Host) -> list[str]:
+    """Return the caches whose canary was stale already: no release of the engine made them so."""
+    try:
+        workers = running(host, 10).get("workers", ())
+    except Refused:
+        return []
+    return sorted({name for worker in workers for name in worker.get("stale") or ()})
 
 
 def same_bytes(host: Host, request: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from release.hosts.remote import Fleet, Outcome
 
@@ -22,6 +22,7 @@ def watch(
     *,
     since: Mapping[str, float] | None = None,
     known: Mapping[str, Outcome] | None = None,
+    stale: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Outcome]:
     """Ask each host whether it serves its version well; return outcomes that are ok only where it does.
 
@@ -30,6 +31,7 @@ def watch(
         versions: what each should serve.
         since: when each was reloaded, by the monotonic clock; a younger worker has replaced one that died.
         known: outcomes of hosts that said it a moment ago, and need not be asked.
+        stale: the caches of each host whose canary was stale before its reload.
     """
     before = time.monotonic()
     said = {name: outcome for name, outcome in (known or {}).items() if name in versions}
@@ -40,6 +42,7 @@ def watch(
         least_s = before - since[name] if since and name in since and name not in said else 0.0
         wrong = unwell(outcome.answer, versions[name]) if outcome.ok else ""
         wrong = wrong or (_died(outcome.answer, least_s) if outcome.ok else "")
+        wrong = wrong or (turned_stale(outcome.answer, (stale or {}).get(name, ())) if outcome.ok else "")
         if wrong:
             outcomes[name] = msgspec.structs.replace(
                 outcome, ok=False, answer={"ok": False}, kind="unwell", reason=wrong
@@ -52,6 +55,16 @@ def _died(status: Mapping[str, Any], least_s: float) -> str:
     for worker in status.get("workers") or []:
         if isinstance(worker, dict) and float(worker.get("uptime_s") or 0) < least_s - UPTIME_SLACK_S:
             return f"its worker {worker.get('slot')} ended by itself and was started again"
+    return ""
+
+
+def turned_stale(status: Mapping[str, Any], before: Collection[str]) -> str:
+    """Say of a cache what its canary shows: it acks purges and serves the old object, and did not before."""
+    for worker in status.get("workers") or []:
+        found = worker.get("stale") if isinstance(worker, dict) else None
+        for name, reason in found.items() if isinstance(found, dict) else ():
+            if name not in before:
+                return f"{reason} (canary of {name})"
     return ""
 
 

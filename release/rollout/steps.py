@@ -76,6 +76,7 @@ class HostSteps:
         self._listen = listen
         self._salt = salt
         self._reloaded: dict[str, float] = {}
+        self._stale: dict[str, list[str]] = {}  #: caches with stale canaries, by host, before its reload
         self._said: dict[str, Outcome] = {}  #: status of hosts, from the reload that has just ended
 
     def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
@@ -134,7 +135,7 @@ class HostSteps:
             said = {name: one for name, one in self._said.items() if now - self._reloaded[name] < FRESH_S}
             self._said = {}
             versions = {host.host: host.to for host in hosts}
-            return watch(self._fleet, versions, since=self._reloaded, known=said)
+            return watch(self._fleet, versions, since=self._reloaded, known=said, stale=self._stale)
         raise ReleaseError(f"there is no step {step!r} here")
 
     @property
@@ -187,6 +188,9 @@ class HostSteps:
         limit_s = settings.reload_timeout_s + settings.bake_s + RELOAD_SLACK_S
         outcomes = self._fleet.run("reload", request, hosts=list(versions), timeout_s=limit_s)
         self._reloaded |= dict.fromkeys(outcomes, time.monotonic())
+        self._stale |= {
+            name: outcome.answer.get("stale_before") or [] for name, outcome in outcomes.items() if outcome.ok
+        }
         self._said = {
             name: Outcome(host=name, op="status", ok=True, answer=outcome.answer["status"])
             for name, outcome in outcomes.items()

@@ -17,6 +17,7 @@ from tests.fakes.canary_cache import CanaryCache
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 from tests.rigs.engine_process import EngineProcess, fake_table, get_body, layer_tables, node_table
+from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import until, wait_until
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def test_one_of_two_workers_runs_canaries_and_both_answer_and_show_them(tmp_path
     cache = CanaryCache()
     with FakeNode(cache) as node:
         tables = canary_table(interval_s=0.2) + fake_table(node.url, name="edge-1", driver="ats")
-        with EngineProcess(tmp_path, tables, workers=2) as engine:
+        with SupervisedEngine(tmp_path, tables, workers=2) as engine:
             wait_until(lambda: len(cache.seen) >= 12, what="three rounds")
             assert all(states_of(engine) == {"edge-1": "fresh"} for _ in range(8))  # whoever is asked
             canary = Canary(CanaryConfig())
@@ -236,3 +237,7 @@ def test_one_of_two_workers_runs_canaries_and_both_answer_and_show_them(tmp_path
             rounds = [path for method, path in cache.seen if method == "PURGE" and PATH in path]
             seconds = max(r.at for r in node.requests) - min(r.at for r in node.requests)
             assert len(rounds) <= seconds / 0.2 + 2
+            cache.lies = True  # which a deploy watches for, by what the supervisor knows
+            wait_until(lambda: any(worker["stale"] for worker in engine.workers()), what="a stale canary")
+            [found] = [worker["stale"] for worker in engine.workers() if worker["stale"]]
+            assert "edge-1 acked the purge of its canary" in found["edge-1"]

@@ -75,6 +75,7 @@ def test_status_says_everything(host: Host) -> None:
                 "state": "accepting",
                 "uptime_s": worker["uptime_s"],
                 "restarts": 0,
+                "stale": {},
             }
         ],
         "last_reload": None,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from release.rollout.health import unread, unwell
+from release.rollout.health import turned_stale, unread, unwell
 
 
 def status(**more: Any) -> dict[str, Any]:
@@ -33,6 +33,13 @@ def test_a_host_that_serves_its_version_and_is_ready_is_well() -> None:
 )
 def test_what_is_wrong_is_said_in_words(more: dict[str, Any], sentence: str) -> None:
     assert unwell(status(**more), "2.0") == sentence
+
+
+def test_a_cache_whose_canary_turned_stale_since_the_reload_is_told_and_no_other() -> None:
+    worker = {"state": "accepting", "version": "2.0", "stale": {"edge-1": "edge-1 keeps it"}}
+    assert turned_stale(status(workers=[worker]), ()) == "edge-1 keeps it (canary of edge-1)"
+    assert turned_stale(status(workers=[worker]), ["edge-1"]) == ""
+    assert turned_stale(status(), ()) == ""  # a supervisor of a version before says nothing of it
 
 
 def test_an_edit_that_a_hang_up_could_not_take_up_is_told() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.supervisor.orders import READ_BYTES, counts, events, order
+from engine.supervisor.orders import READ_BYTES, counts, events, order, texts
 
 
 def test_an_order_is_one_json_line() -> None:
@@ -42,6 +42,11 @@ def test_a_line_without_an_end_does_not_grow_for_ever() -> None:
 
 def test_a_line_that_is_nested_without_end_is_passed_over() -> None:
     assert events(b"", b"[" * 100_000 + b'\n{"event": "health"}\n') == ([{"event": "health"}], b"")
+
+
+def test_a_field_of_sentences_is_empty_where_it_is_none() -> None:
+    assert texts({"stale": {"e1": "kept"}}, "stale") == {"e1": "kept"}
+    assert texts({}, "stale") == texts({"stale": ["e1"]}, "stale") == {}
 
 
 @pytest.mark.parametrize("requests", [None, "5", 5.0, -1, True, float("inf"), float("nan"), [5], {}])

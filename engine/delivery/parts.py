@@ -127,7 +127,7 @@ def build_delivery(
         dispatch=_make_dispatch(around, endings, parking, gone, touched, load=load),
         events=NodeEvents(redelivery, OldestPages(nodes, savers, reader), around.stats, around.on_alert),
         gone=gone,
-        pauses=Pauses(nodes, savers, reader, around.on_alert),
+        pauses=Pauses(nodes, savers, reader, around.on_alert, reasons),
         touched=touched,
     )
 

@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from engine.base.background import Background
+from engine.errors import StoreError
 from engine.nodes import pausing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from engine.delivery.reasons import Reasons
     from engine.nodes.node import Node
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.tasks.records import Pause
 
 _WRITE_LIMIT_S: Final = 10.0
+_PAGE_ROWS: Final = 2000
+_TOLD_ROWS: Final = 100_000  #: whose tasks are told of a pause
 
 
 class Pauses:
@@ -34,6 +39,7 @@ class Pauses:
         nodes: the configured ones, by name.
         savers: write who paused what; *reader* reads it.
         on_alert: told what an operator should know: key, level, message, and facts by name.
+        reasons: tells tasks why their rows wait.
     """
 
     def __init__(
@@ -42,11 +48,14 @@ class Pauses:
         savers: SaverPool,
         reader: StoreReader,
         on_alert: Callable[..., None],
+        reasons: Reasons,
     ) -> None:
         self._nodes = nodes
         self._savers = savers
         self._reader = reader
         self._on_alert = on_alert
+        self._reasons = reasons
+        self._background = Background()
         self._known: dict[str, Pause] = {}
         self._looking = asyncio.Lock()  # what is read is not older than what is known
 
@@ -84,7 +93,31 @@ class Pauses:
                 saver.pause([pause])
                 await saver.flushed(_WRITE_LIMIT_S)
             self._apply(pause)
+            if pause.is_paused:
+                self._background.start(self._tell(pause.node))
             return pause
+
+    async def _tell(self, name: str) -> None:
+        """Have the tasks whose rows waited before for another reason say that the node is paused."""
+        left = _TOLD_ROWS
+        for saver in self._savers.savers:
+            place = 0
+            while left > 0 and self.is_paused(name) and name in self._nodes:
+                try:
+                    rows, place = await self._reader.read(
+                        saver.store.parked_page,
+                        name,
+                        place,
+                        _PAGE_ROWS,
+                        False,
+                    )
+                except StoreError as exc:
+                    logger.debug("tasks are not told that {} is paused: {}", name, exc)
+                    return
+                self._reasons.tell_all(rows, self._nodes[name].health.away_reason)
+                left -= len(rows)
+                if not place:
+                    break
 
     async def _refresh(self) -> None:
         found: dict[str, Pause] = {}

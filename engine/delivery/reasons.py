@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from engine.tasks.records import Noted
+from engine.tasks.stored_documents import with_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,3 +47,16 @@ class Reasons:
                 noted.setdefault(saver, []).append(Noted(row.task_id, row.node, row.target, reason))
         for saver, of_saver in noted.items():
             saver.note(of_saver)
+
+    def tell_all(self, rows: Iterable[ParkedRow], reason: str) -> None:
+        """Have the tasks of *rows* say *reason* in place of why their node waited, those in memory, too."""
+        noted: dict[Saver, dict[tuple[str, str], Noted]] = {}
+        for row in rows:
+            one = Noted(row.task_id, row.node, row.target, reason)
+            noted.setdefault(self._savers.of(row.task_id), {})[row.task_id, row.node] = one
+        for saver, of_saver in noted.items():
+            for one in of_saver.values():
+                task = self._regions.get(one.task_id)
+                if task is not None:
+                    task.errors = with_reason(task.errors, one)
+            saver.note(list(of_saver.values()))

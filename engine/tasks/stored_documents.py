@@ -12,7 +12,7 @@ from engine.tasks.task import ERRORS_MAX
 from engine.tasks.words import FINAL_STATES, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from engine.tasks.records import Late, Noted
 
@@ -60,7 +60,7 @@ def apply_late(stored: dict[str, Any], late: Late) -> None:
     stored["updated_at"] = late.at
     if late.error is not None:
         if late.error["reason"].startswith(_WHY_WAITING):
-            stored["errors"] = _without_waiting(stored, late.error["node"], late.error["reason"])
+            stored["errors"] = _without_waiting(stored["errors"], late.error["node"], late.error["reason"])
         if len(stored["errors"]) < ERRORS_MAX:
             stored["errors"].append(late.error)
     if stored["state"] not in FINAL_STATES and not stored["delayed"]:
@@ -82,16 +82,21 @@ def _settle(stored: dict[str, Any], at: float) -> None:
 
 def note_waiting(stored: dict[str, Any], noted: Noted) -> None:
     """Say in a stored document why its subtasks on a node wait, in place of why they waited before."""
-    kept = _without_waiting(stored, noted.node)
+    stored["errors"] = with_reason(stored["errors"], noted)
+
+
+def with_reason(errors: Sequence[dict[str, str]], noted: Noted) -> list[dict[str, str]]:
+    """Return a task's errors with why its subtasks on a node wait, in place of why they waited before."""
+    kept = _without_waiting(errors, noted.node)
     error = {"node": noted.node, "target": noted.target, "reason": noted.reason}
-    stored["errors"] = [*kept[: ERRORS_MAX - 1], error]
+    return [*kept[: ERRORS_MAX - 1], error]
 
 
-def _without_waiting(stored: dict[str, Any], node: str, reason: str = "") -> list[dict[str, str]]:
-    """Return the errors of a stored document without those that say why *node* waited, but for *reason*."""
+def _without_waiting(errors: Sequence[dict[str, str]], node: str, reason: str = "") -> list[dict[str, str]]:
+    """Return errors without those that say why *node* waited, but for *reason*."""
     return [
         error
-        for error in stored["errors"]
+        for error in errors
         if error["node"] != node or error["reason"] == reason or not error["reason"].startswith(_WHY_WAITING)
     ]
 

@@ -269,4 +269,9 @@ BROKEN: Final = (
         frozenset({"down", "lost"}),
         seed=7,
     ),
+    Broken(
+        "a paused node waits",
+        (("engine.nodes.pausing.pause", _never),),
+        frozenset({"pause"}),
+    ),
 )

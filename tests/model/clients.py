@@ -183,6 +183,19 @@ class Clients:
             self._rules.saw(record, json.loads(reply[1]), self._world.now())
         return True
 
+    # Operators
+
+    async def pause(self, node: str, *, is_paused: bool) -> bool | None:
+        """Pause a node, or resume it; return whether that was done, None when nobody knows."""
+        verb = "pause" if is_paused else "resume"
+        reply = await self.ask("POST", f"/v1/engine/nodes/{node}/{verb}")
+        self._world.note(f"  → {reply}")
+        if reply is None or reply[0] >= 500:
+            return None
+        if reply[0] not in {200, 404}:
+            self._rules.fail(f"{verb} {node} was answered {reply}")
+        return reply[0] == 200
+
     # Visitors
 
     async def visit(self, cache: Cache, number: int) -> None:

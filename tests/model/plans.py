@@ -37,6 +37,7 @@ FAULTS: Final = frozenset(
         "reload",
         "node-removed",
         "driver-changed",
+        "pause",
     }
 )
 """Kinds of faults that plans draw from. ``lost``: the engine cannot reach a node that visitors reach."""
@@ -83,6 +84,14 @@ class Heal:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """An operator has what is for a node wait, or resumes it."""
+
+    node: str
+    is_over: bool = False
+
+
+@dataclass(frozen=True)
 class Origin:
     """The origin answers after *latency_s*, or fails; within twice ``prefetch_timeout_s``."""
 
@@ -107,7 +116,7 @@ class Engine:
     down_s: float = 0.5
 
 
-Action = Submit | Visit | Fault | Heal | Origin | Cancel | Engine
+Action = Submit | Visit | Fault | Heal | Pause | Origin | Cancel | Engine
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,8 @@ class _Scenes:
             self.all.append(self._dies_young)
         if "cancel" in faults:
             self.all.append(self._taken_back)
+        if "pause" in faults:
+            self.all.append(self._paused)
         if len(set(configs)) > 1:
             self.all.append(self._reconfigured)
         if self._away and self._wrong:
@@ -300,6 +311,22 @@ class _Scenes:
             (draw(self._later), Cancel(draw(st.integers(0, 1)))),
             (draw(self._later), Heal(node)),
         ]
+
+    def _paused(self, draw: Draw) -> list[Step]:
+        """A node is paused while it is purged, ill or not, and while the engine ends, or not."""
+        node = draw(_NODE)
+        steps: list[Step] = [
+            (draw(_SOON), draw(self._submit)),
+            (draw(_SOON), Pause(node)),
+            (draw(_SOON), draw(self._one)),
+            (draw(self._later), draw(self._submit)),
+            (draw(self._later), Visit(node, draw(_URL))),
+        ]
+        if draw(st.booleans()):
+            steps.insert(0, (0.0, Fault(node, draw(self._node_faults))))
+        if draw(st.booleans()):
+            steps.append((draw(self._later), Pause(node, is_over=True)))
+        return steps
 
     def _single(self, draw: Draw) -> list[Step]:
         return [(draw(self._later), draw(self._one))]

@@ -33,6 +33,7 @@ _WIDE: Final[dict[str, frozenset[str]]] = {
 _SOFT: Final = frozenset({("varnish", "url"), ("varnish", "key")})
 _ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 _UNDONE_MAX: Final = 300  #: with pauses that grow it takes hours to come so far
+_ON_THE_WIRE_S: Final = 5.0  #: a request that was sent has come to its end, or was given up
 _HARD_NOTE: Final = "purged hard"
 _VARIANT_NOTE: Final = "variant"
 
@@ -174,11 +175,22 @@ class Rules:
                 if times > _UNDONE_MAX:
                     self.fail(f"{cache.name} has been asked to {method} {url} {times} times in vain")
 
+    def check_paused(self, paused: Mapping[str, float]) -> None:
+        """Refuse a purge of a node that operators have paused, but for what was on the wire.
+
+        Args:
+            paused: node → since when.
+        """
+        for name, since in paused.items():
+            acts = self._caches[name].acts
+            if acts and acts[-1].at > since + _ON_THE_WIRE_S:
+                self.fail(f"{name} is paused since {since:.3f}, and was purged: {acts[-1]}")
+
     # Tasks
 
     def saw(self, record: Record, document: dict[str, Any], now: float) -> None:
         """Take a task's document in."""
-        self._check_numbers(record, document)
+        self.check_numbers(record, document)
         self._check_remarks(record, document)
         record.was_delayed = record.was_delayed or bool(document["delayed"])
         record.document = document
@@ -189,7 +201,8 @@ class Rules:
                 insort(self._done.setdefault(url, []), record, key=lambda one: -one.required[url])
             self.check_all_objects(record.required)
 
-    def _check_numbers(self, record: Record, doc: dict[str, Any]) -> None:
+    def check_numbers(self, record: Record, doc: dict[str, Any]) -> None:
+        """Refuse a document whose numbers do not add up, or contradict those before."""
         parts = {key: doc[key] for key in PARTS}
         if doc["total"] != record.total:
             self.fail(f"the total of {record} was {record.total} and is {doc['total']}")

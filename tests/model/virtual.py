@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from engine.tasks import documents
 from tests.model import plans
 from tests.model.clients import Clients
 from tests.model.engines import Engines
@@ -93,6 +96,8 @@ class VirtualWorld(World):
                     self.rules.fail(f"the total of {record} was {record.total} and is {task.total}")
                 if any(share.delayed_count for share in task.shares):
                     record.was_delayed = True
+                if task.is_committed:
+                    self.rules.check_numbers(record, msgspec.to_builtins(documents.document(task)))
                 return True
         return False
 

@@ -106,6 +106,7 @@ class World(ABC):
         self.configured = set(plans.NODES)
         self.wanted: dict[str, Any] = {}  #: the configuration that the engine was given last
         self.changed: set[str] = set()  #: nodes whose cache became another one
+        self.paused: dict[str, float | None] = {}  #: nodes that operators paused → since when; None: perhaps
         self._states: dict[Any, tuple[str, float]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -192,6 +193,7 @@ class World(ABC):
             self._tasks.discard(task)
             task.result()
         self.rules.check_pauses()
+        self.rules.check_paused({name: at for name, at in self.paused.items() if at is not None})
         failures = self.failures()
         if failures:
             self.rules.fail("\n".join(failures))
@@ -208,6 +210,8 @@ class World(ABC):
             await self._heal(name, but_for_refusals=True)
             cache.is_marked = True  # as the reason of an unproven node says
         await self.engines.settled()
+        for name in list(self.paused):
+            await self._until_resumed(name)
         if self.engines.config is not self.wanted:
             self.note("a reload went back, as one of its workers was killed: the engine is configured again")
             await self._configure(self.wanted)
@@ -260,6 +264,27 @@ class World(ABC):
                 what = "own prefetch" if root == "engine" else "visitor's fetch"
                 self.figures.faults[f"{what} beside purge"] += times
 
+    async def _pause(self, name: str, *, is_paused: bool) -> None:
+        """Pause a node, or resume it; nothing is asked of it from the answer on until it is resumed."""
+        if not is_paused and name in self.paused:
+            self.paused[name] = None
+        is_done = await self.clients.pause(name, is_paused=is_paused)
+        if is_done and not is_paused:
+            self.paused.pop(name, None)
+        elif is_paused and is_done is not False and self.paused.get(name) is None:
+            self.figures.faults["pause"] += 1
+            self.paused[name] = self.now() if is_done else None
+
+    async def _until_resumed(self, name: str) -> None:
+        """Resume a node, unless no engine knows it; what is asked of it then is no violation."""
+        while name in self.paused:
+            self.paused[name] = None
+            is_done = await self.clients.pause(name, is_paused=False)
+            if is_done is not None:
+                del self.paused[name]
+            else:
+                await self._wait(self.pace.look_s)
+
     # Nodes
 
     async def states(self) -> list[tuple[Any, str, str]]:
@@ -298,6 +323,8 @@ class World(ABC):
                 await self._break(action)
             case plans.Heal():
                 await self._heal(action.node)
+            case plans.Pause():
+                await self._pause(action.node, is_paused=not action.is_over)
             case plans.Origin():
                 faults["origin-fails"] += action.is_failing
                 faults["origin-slow"] += action.latency_s > 0.1

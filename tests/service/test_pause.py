@@ -57,6 +57,30 @@ async def test_what_is_for_a_paused_node_waits_and_others_go_on(tmp_path: Path) 
             assert edge.urls == [URL + "1"]
 
 
+async def test_what_waited_before_a_pause_says_that_the_node_is_paused(tmp_path: Path) -> None:
+    """Also of a task that is at work on another node, and in memory."""
+    held = Held()
+    with FakeNode() as edge, FakeNode(held) as other:
+        edge.stop()
+        async with rig_of(tmp_path, {"edge-1": edge, "edge-2": other}) as rig:
+            waits = rig.submit(targets=[URL + "1"], nodes=["edge-1"], due_s=0.1)
+            found = await rig.stored(waits, "partial")
+            assert found["errors"][0]["reason"].startswith("unreachable: ")
+            works = rig.submit(targets=[URL + "2"])
+            await until(lambda: bool(works.errors))
+            await rig.saver.flushed(5)
+            await pause(rig, "edge-1")
+            wanted = [{"node": "edge-1", "target": URL + "2", "reason": REASON}]
+            await until(lambda: list(works.errors) == wanted)
+            wanted[0]["target"] = URL + "1"
+            await rig.saver.flushed(5)
+            assert (await rig.stored(waits, "partial"))["errors"] == wanted
+            held.released.set()
+            edge.start()
+            await resume(rig, "edge-1")
+            assert (await rig.stored(works, "done"))["errors"] == []
+
+
 async def test_what_is_on_the_wire_ends_as_it_ends_and_the_rest_waits(tmp_path: Path) -> None:
     held = Held()
     with FakeNode(held) as edge:

@@ -15,6 +15,8 @@ from engine.api.description import Description
 from engine.api.engine_routes import EngineRoutes
 from engine.api.history import HistoryRoutes
 from engine.api.receipts import ReceiptRoutes
+from engine.api.retry_routes import RetryRoutes
+from engine.api.rewind import RewindRoutes
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 ROUTES: tuple[Route, ...] = (
     *TaskRoutes.routes,
     *ReceiptRoutes.routes,
+    *RetryRoutes.routes,
+    *RewindRoutes.routes,
     *HistoryRoutes.routes,
     *WhyRoutes.routes,
     *EngineRoutes.routes,

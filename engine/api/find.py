@@ -58,8 +58,17 @@ class FindTask:
             RequestError: 404, no such task, or none that *token* may see.
             StoreError: the store cannot be read, or the worker that has it does not answer.
         """
-        if not ID.fullmatch(task_id):
+        document = await self.private(task_id) if ID.fullmatch(task_id) else None
+        if document is None or not token.may_see(document.get("token", "")):
             raise self.no_task(task_id)
+        return stored_documents.public(document)
+
+    async def private(self, task_id: str) -> dict[str, Any] | None:
+        """Return a task's private document, whichever worker has it; None: there is no such task.
+
+        Raises:
+            StoreError: the store cannot be read, or the worker that has it does not answer.
+        """
         peers = self._peers
         is_mine = peers is None or peers.is_mine(task_id)
         document = await self.here(task_id) if is_mine else None
@@ -68,9 +77,7 @@ class FindTask:
             if document is None and is_mine:  # it may have come here meanwhile, or be on its way
                 await self._wait_replayed()
                 document = await self.here(task_id)
-        if document is None or not token.may_see(document.get("token", "")):
-            raise self.no_task(task_id)
-        return stored_documents.public(document)
+        return document
 
     async def here(self, task_id: str) -> dict[str, Any] | None:
         """Return a task's private document if this worker has it.

@@ -23,7 +23,7 @@ from engine.tasks.words import Action, State  # noqa: TC001 - msgspec resolves t
 from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aiohttp import web
 
@@ -100,15 +100,28 @@ class HistoryRoutes:
     async def page(self, request: web.Request) -> web.Response:
         """Answer a client."""
         only = request[TOKEN].sees_only or ""
-        question = question_of(request[QUERY], only)
-        asked = [self._reader.read(self._answer, question)]
+        return response_of(Reply(_OK, await self.ask(request[QUERY], request.query, only)))
+
+    async def ask(self, asked: HistoryQuery, query: Mapping[str, str], only: str) -> bytes:
+        """Return a page of all workers' history, as JSON.
+
+        Args:
+            asked: the query.
+            query: the same, as its client wrote it.
+            only: name of the token whose tasks alone the client may see; empty: it may see all.
+
+        Raises:
+            RequestError: 422, it cannot be asked for; 404, no history is kept.
+            StoreError: the store cannot be read.
+        """
+        question = question_of(asked, only)
+        parts = [self._reader.read(self._answer, question)]
         if self._peers is not None:
             own = {_ONLY: only, _IN_STORES: 0 if self._is_shared else 1}
-            path = worker_path("history", **request.query, **own)
-            asked += [self._ask(self._peers, peer, path) for peer in self._peers.others()]
-        texts = await asyncio.gather(*asked)
-        body = texts[0] if len(texts) == 1 else await self._reader.read(_merged, texts, question.limit)
-        return response_of(Reply(_OK, body))
+            path = worker_path("history", **query, **own)
+            parts += [self._ask(self._peers, peer, path) for peer in self._peers.others()]
+        texts = await asyncio.gather(*parts)
+        return texts[0] if len(texts) == 1 else await self._reader.read(_merged, texts, question.limit)
 
     async def page_here(self, request: web.Request) -> Reply:
         """Answer another worker, which has checked what its client may see."""

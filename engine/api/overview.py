@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine import _version
+from engine.api.rewinds import rewinds_of
 from engine.base import loop
 from engine.nodes import drivers
 from engine.nodes.health import NodeState
@@ -25,12 +26,14 @@ from engine.tasks.words import Operation
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from engine.api.rewinds import Rewind
     from engine.cluster.cluster import Cluster
     from engine.delivery.left_rows import LeftBehind, LeftNode
     from engine.delivery.queues import DelayQueues
     from engine.nodes.node import Node
     from engine.observe.counters import Stats
     from engine.observe.logs import Logs
+    from engine.tasks.task import Task
     from engine.workers.peers import Peers
 
 Documents = list[dict[str, Any]]
@@ -46,6 +49,7 @@ class Overview:
         delay: the nodes' delay queues.
         canary: returns what the last canaries showed of a node; None: there was none.
         left: finds rows that no configured node is going to take.
+        rewinds: the tasks in memory that are parts of rewinds.
         logs: this worker's log, whose dropped lines are counted.
         peers: the other workers, under a supervisor.
         cluster: with a store that several engines share.
@@ -60,6 +64,7 @@ class Overview:
         *,
         left: LeftBehind,
         canary: Callable[[str], dict[str, Any] | None],
+        rewinds: Mapping[str, Task],
         peers: Peers | None,
         cluster: Cluster | None,
     ) -> None:
@@ -69,6 +74,7 @@ class Overview:
         self._logs = logs
         self._left = left
         self._canary = canary
+        self._rewinds = rewinds
         self._peers = peers
         self._cluster = cluster
         self._started_at = time.monotonic()
@@ -104,7 +110,10 @@ class Overview:
 
     async def own_nodes(self) -> Documents:
         """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them, and those that are gone."""
-        configured = [await self._node_document(node) for node in self._nodes.values()]
+        rewinds = rewinds_of(self._rewinds.values())
+        configured = [
+            await self._node_document(node, rewinds.get(node.name)) for node in self._nodes.values()
+        ]
         elsewhere = set() if self._cluster is None else self._cluster.configured()
         return configured + [self._left_document(one) for one in await self._left.nodes(elsewhere)]
 
@@ -138,6 +147,11 @@ class Overview:
         others = map(_decode_documents, await self._peers.ask_all("/worker/nodes"))
         return merged.nodes([own, *others], is_shared=self._cluster is not None)
 
+    async def rewind_of(self, name: str) -> str:
+        """Return the rewind of a node that is under way in any worker; empty: none is."""
+        nodes = await self.all_nodes()
+        return next((str(node.get("rewind", "")) for node in nodes if node["name"] == name), "")
+
     async def all_metrics(self) -> bytes:
         """Return the Prometheus page."""
         own = self.own_metrics()
@@ -148,8 +162,8 @@ class Overview:
 
     # Nodes
 
-    async def _node_document(self, node: Node) -> dict[str, Any]:
-        state, reason, since = shown_state(node)
+    async def _node_document(self, node: Node, rewind: Rewind | None) -> dict[str, Any]:
+        state, reason, since = shown_state(node, rewind)
         last_error, last_error_at = node.health.recent_error()
         return {
             "name": node.name,
@@ -173,6 +187,7 @@ class Overview:
             "last_error": last_error,
             "last_error_at": last_error_at,
             "notes": list(drivers.notes(node.config)),
+            "rewind": "" if rewind is None else rewind.name,
         }
 
     async def _incapable(self, node: Node) -> Documents:
@@ -209,6 +224,7 @@ class Overview:
             "last_error": "",
             "last_error_at": 0.0,
             "notes": [],
+            "rewind": "",
         }
 
     def _samples(self) -> list[NodeSample]:
@@ -233,10 +249,12 @@ class Overview:
         ]
 
 
-def shown_state(node: Node) -> tuple[str, str, float]:
+def shown_state(node: Node, rewind: Rewind | None = None) -> tuple[str, str, float]:
     """Return a node's state, why it is not ready (empty: it is, or is about to be), and since when."""
     health = node.health
     if node.state is NodeState.READY:
+        if rewind is not None:
+            return NodeState.CATCHING_UP.value, rewind.reason, rewind.since
         refused = node.holds.refused_since()
         return ("ready", "", health.since) if refused is None else ("refusing", refused.reason, refused.since)
     if node.state is NodeState.PAUSED:

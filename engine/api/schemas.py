@@ -48,6 +48,68 @@ class Accepted(msgspec.Struct):
     total: Annotated[int, Meta(description="subtasks: targets times nodes, twice that with `prefetch`")]
 
 
+class LeftOut(msgspec.Struct):
+    """What a retry does not send."""
+
+    node: str
+    targets: int
+    reason: str
+
+
+class Retried(msgspec.Struct):
+    """A retry that has begun."""
+
+    task_id: Annotated[str, Meta(description="of the new task")]
+    state: Literal["accepted"]
+    total: Annotated[int, Meta(description="subtasks of all new tasks")]
+    retries: Annotated[str, Meta(description="the task of which they send what failed")]
+    tasks: Annotated[
+        list[str],
+        Meta(description="all new tasks: one for each set of targets, with the nodes where they failed"),
+    ]
+    left_out: list[LeftOut]
+
+
+class NotRetried(msgspec.Struct):
+    """A task that was asked for and is not retried."""
+
+    task_id: str
+    reason: str
+
+
+class Retries(msgspec.Struct):
+    """What came of the retries of all tasks that were asked for."""
+
+    retried: Annotated[int, Meta(description="tasks of which what failed is sent again")]
+    tasks: list[Retried]
+    not_retried: list[NotRetried]
+    cursor: Annotated[str | None, Meta(description="to go on with; null: that was all")]
+    incomplete: Annotated[str | UnsetType, Meta(description="why some of the history is missing")] = UNSET
+
+
+class RewindLeftOut(msgspec.Struct):
+    """What a rewind does not send."""
+
+    kind: str
+    targets: int
+    reason: str
+
+
+class Rewound(msgspec.Struct):
+    """A rewind that has begun."""
+
+    rewind: Annotated[str, Meta(description="its name, which its tasks have")]
+    node: str
+    purges: Annotated[int, Meta(description="tasks in whose place it is")]
+    targets: Annotated[int, Meta(description="that are sent, each once")]
+    tasks: Annotated[list[str], Meta(description="that send them, one after the other")]
+    last_at: Annotated[float, Meta(description="when the last of them begins")]
+    left_out: list[RewindLeftOut]
+    incomplete: Annotated[
+        str | UnsetType, Meta(description="why some of the history is missing, which is not sent")
+    ] = UNSET
+
+
 class TasksPage(msgspec.Struct):
     """A page of a listing."""
 
@@ -55,6 +117,9 @@ class TasksPage(msgspec.Struct):
     cursor: Annotated[str | None, Meta(description="of the next page; null: this is the last one")]
     missing_regions: Annotated[
         list[int] | UnsetType, Meta(description="of a Redis cluster, those whose master is away")
+    ] = UNSET
+    incomplete: Annotated[
+        str | UnsetType, Meta(description="why some of the history is missing, where that was asked")
     ] = UNSET
 
 
@@ -113,6 +178,7 @@ class NodeStatus(msgspec.Struct):
     last_error: str
     last_error_at: float
     notes: list[str]
+    rewind: Annotated[str, Meta(description="the rewind that is under way; empty: none is")]
 
 
 class Nodes(msgspec.Struct):

@@ -6,6 +6,7 @@ when they are not, and all others.
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -13,13 +14,16 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, reply_to, response_of
+from engine.api.history import HistoryPage, HistoryQuery
 from engine.api.preview import Preview
+from engine.api.query import Time  # noqa: TC001 - msgspec resolves the annotations
 from engine.api.route import QUERY, TOKEN, Either, Lines, Route
 from engine.api.schemas import Accepted, TasksPage
+from engine.errors import RequestError
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
 from engine.tasks.documents import TaskDocument
-from engine.tasks.words import State  # noqa: TC001 - msgspec resolves the annotations
+from engine.tasks.words import Action, State  # noqa: TC001 - msgspec resolves the annotations
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from engine.api.callers import Callers
     from engine.api.cancel import CancelTask
     from engine.api.find import FindTask
+    from engine.api.history import HistoryRoutes
     from engine.api.listing import ListTasks
     from engine.api.preview import PreviewTask
     from engine.intake.admission import Admission
@@ -44,11 +49,25 @@ class SubmitQuery(msgspec.Struct):
 
 
 class TasksQuery(msgspec.Struct):
-    """``GET /v1/engine/tasks``."""
+    """``GET /v1/engine/tasks``; what the history is asked for means the same here."""
 
     state: Annotated[State | UnsetType, Meta(description="only these")] = UNSET
+    target: Annotated[str, Meta(description="tasks that cover it, as in the history")] = ""
+    host: Annotated[str, Meta(description="tasks with targets of it")] = ""
+    node: Annotated[str, Meta(description="tasks that went to it")] = ""
+    by: Annotated[str, Meta(description="tasks of this token, or from this address")] = ""
+    action: Annotated[Action | UnsetType, Meta(description="only these")] = UNSET
+    since: Annotated[Time | UnsetType, Meta(description="tasks created then, or later")] = UNSET
+    until: Annotated[Time | UnsetType, Meta(description="tasks created then, or before")] = UNSET
     limit: Annotated[int, Meta(ge=1, le=1000, description="tasks of a page")] = 100
     cursor: Annotated[str, Meta(description="of the page before")] = ""
+
+
+_OF_HISTORY: Final = ("target", "host", "node", "by", "action", "since", "until")
+"""What the history is asked for: documents have the first of their targets alone."""
+
+
+_decode_page = msgspec.json.Decoder(HistoryPage).decode
 
 
 class TaskRoutes:
@@ -110,8 +129,10 @@ class TaskRoutes:
             "read",
             TasksQuery,
             text="tasks, newest first; with a Redis cluster of which a master is away, the tasks of the "
-            "others, and `missing_regions`",
+            "others, and `missing_regions`. All but `state`, `limit` and `cursor` ask the history, which "
+            "tells in `incomplete` when some of it is missing",
             answers={200: TasksPage},
+            errors={404: "the engine keeps no history, and is asked for what only that can tell"},
         ),
     )
 
@@ -126,6 +147,7 @@ class TaskRoutes:
         cancel: CancelTask,
         listing: ListTasks,
         preview: PreviewTask,
+        history: HistoryRoutes,
     ) -> None:
         self._callers = callers
         self._audit = audit
@@ -135,6 +157,7 @@ class TaskRoutes:
         self._cancel = cancel
         self._listing = listing
         self._preview = preview
+        self._history = history
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take one task in, or say what it would do."""
@@ -164,6 +187,8 @@ class TaskRoutes:
     async def list(self, request: web.Request) -> web.Response:
         """Show a page: tasks in memory, newest first, then stored ones; a cursor asks for the next page."""
         asked: TasksQuery = request[QUERY]
+        if any(getattr(asked, name) not in {"", UNSET} for name in _OF_HISTORY):
+            return json_response(await self._listed_by_history(asked, request))
         state = None if asked.state is UNSET else asked.state
         missing: set[int] = set()
         tasks, cursor = await self._listing.page(state, asked.cursor, asked.limit, request[TOKEN], missing)
@@ -171,3 +196,18 @@ class TaskRoutes:
         if missing:
             page["missing_regions"] = sorted(missing)
         return json_response(page)
+
+    async def _listed_by_history(self, asked: TasksQuery, request: web.Request) -> dict[str, Any]:
+        """Return a page of the documents of tasks that the history has; those that are gone are left out."""
+        token = request[TOKEN]
+        given = {name: getattr(asked, name) for name in ("state", "limit", "cursor", *_OF_HISTORY)}
+        words = {"limit": str(asked.limit), **request.query}
+        found = _decode_page(await self._history.ask(HistoryQuery(**given), words, token.sees_only or ""))
+        tasks = []
+        for task in found.tasks:
+            with contextlib.suppress(RequestError):
+                tasks.append(await self._find.document(task.task_id, token))
+        page: dict[str, Any] = {"tasks": tasks, "cursor": found.cursor}
+        if found.incomplete is not UNSET:
+            page["incomplete"] = found.incomplete
+        return page

@@ -16,7 +16,7 @@ from loguru import logger
 
 from engine.api.answers import json_reply, reply_to, response_of
 from engine.errors import EngineError, StoreError
-from engine.intake.client import HTTP, Client
+from engine.intake.client import HTTP, Again, Client
 from engine.intake.problems import problem
 from engine.intake.replies import Reply
 from engine.tasks.records import By
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.api.overview import Overview
     from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
+    from engine.api.recalling import Recalling
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
     from engine.observe.logs import Logs
@@ -47,6 +48,7 @@ _PREPARE_LIMIT_S: Final = 8.0  #: a worker that has just been started is asked b
 def make_worker_app(
     tasks: WorkerTasks,
     history: HistoryRoutes,
+    recalling: Recalling,
     overview: WorkerOverview,
     readiness: Readiness,
     *,
@@ -58,6 +60,7 @@ def make_worker_app(
     Args:
         tasks: answers about tasks.
         history: answers about those that have settled.
+        recalling: tells what of them is sent once more.
         overview: answers about this worker.
         readiness: requests of other workers wait until this one is prepared.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
@@ -72,6 +75,8 @@ def make_worker_app(
         ("DELETE", "/worker/task/{id}", tasks.cancel),
         ("GET", "/worker/tasks", tasks.list),
         ("GET", "/worker/history", history.page_here),
+        ("GET", "/worker/failed/{id}", recalling.failed_here),
+        ("GET", "/worker/purges", recalling.purges_here),
         ("GET", "/worker/stats", overview.stats),
         ("GET", "/worker/nodes", overview.nodes),
         ("DELETE", "/worker/nodes/{name}", overview.forget_node),
@@ -133,8 +138,10 @@ class WorkerTasks:
         query = request.query
         token = self._auth.named(query["token"])
         by = By(token.name, query.get("address", ""), query.get("door", HTTP))  # version N-1 names no address
+        again = Again(query["retries"]) if "retries" in query else None
+        client = Client(token, by, again)
         body = await request.read()
-        return await reply_to(partial(self._admission.submit, body, Client(token, by), is_forwarded=True))
+        return await reply_to(partial(self._admission.submit, body, client, is_forwarded=True))
 
     async def find(self, request: web.Request) -> Reply:
         """Give a task's private document."""

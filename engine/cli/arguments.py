@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
-import re
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import cells, check_nodes, client, history, local, receipts, rendering, submit, views, why
-from engine.tasks.words import Action, State
+from engine.cli import (
+    cells,
+    check_nodes,
+    client,
+    history,
+    local,
+    past_options,
+    receipts,
+    rendering,
+    submit,
+    values,
+    views,
+    why,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +88,7 @@ def _add_engine(add: Callable[[str, Command, str], Callable[..., argparse.Action
     option("--config", type=Path, required=True, metavar="F", help="TOML file")
     option(
         "--workers",
-        type=_count,
+        type=values.count,
         metavar="N",
         help="run so many processes under a supervisor, which reloads on SIGHUP without a pause",
     )
@@ -92,7 +101,12 @@ def _add_local(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     option("--from", dest="source", required=True, metavar="URL", help="such as sqlite:")
     option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
     option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
-    option("--workers", type=_count, metavar="N", help="for sqlite:DIR: the engine there runs N (default 1)")
+    option(
+        "--workers",
+        type=values.count,
+        metavar="N",
+        help="for sqlite:DIR: the engine there runs N (default 1)",
+    )
     option = add(
         "check-nodes",
         check_nodes.check_nodes,
@@ -110,17 +124,17 @@ def _add_local(add: Callable[[str, Command, str], Callable[..., argparse.Action]
 
 
 def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
-    add("status", views.status, "Show a task.")("id", type=_task_id, metavar="ID")
+    add("status", views.status, "Show a task.")("id", type=values.task_id, metavar="ID")
     add("watch", views.watch, "Show the progress of tasks until they are settled.")(
-        "ids", type=_task_id, metavar="ID", nargs="+"
+        "ids", type=values.task_id, metavar="ID", nargs="+"
     )
     add("cancel", views.cancel, "Cancel a task: nothing of it is sent again.")(
-        "id", type=_task_id, metavar="ID"
+        "id", type=values.task_id, metavar="ID"
     )
     option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
-    option("--state", choices=[state.value for state in State], default="", help="only these")
-    option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
-    _add_history(
+    option("--target", default="", metavar="TARGET", help="only tasks that cover a URL, HOST/KEY or a host")
+    past_options.add_filters(option)
+    past_options.add_history(
         add(
             "history",
             history.history,
@@ -128,6 +142,7 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
             f"it, newest first. Columns in a pipe: {' '.join(cells.HISTORY_COLUMNS)}.",
         )
     )
+    past_options.add_again(add)
     add(
         "why",
         why.why,
@@ -151,7 +166,7 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
 
 def _add_receipts(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
     add("receipt", receipts.receipt, "Print a settled task, signed, to be shown to somebody else.")(
-        "id", type=_task_id, metavar="ID"
+        "id", type=values.task_id, metavar="ID"
     )
     add("keys", receipts.keys, "Print the public keys of receipts, as a JSON Web Key Set.")
     option = add(
@@ -166,22 +181,6 @@ def _add_receipts(add: Callable[[str, Command, str], Callable[..., argparse.Acti
         help="file with the keys that are trusted, as `keys` prints them (default: ask)",
     )
     option("--live", action="store_true", help="also compare it with the task as the engine has it now")
-
-
-def _add_history(option: Callable[..., argparse.Action]) -> None:
-    option(
-        "target", nargs="?", default="", metavar="TARGET", help="a URL, HOST/KEY or a host; none: all tasks"
-    )
-    option("--host", default="", metavar="HOST", help="only tasks with targets of this host")
-    option("--node", default="", metavar="NAME", help="only tasks that went to this node, and its outcomes")
-    option("--by", default="", metavar="WHO", help="only tasks of this token, or from this address")
-    option("--action", choices=[action.value for action in Action], default="", help="only these")
-    option("--state", choices=[state.value for state in State], default="", help="only these")
-    for name, text in (("--since", "only tasks from then on"), ("--until", "only tasks up to then")):
-        option(
-            name, type=history.moment, metavar="T", help=f"{text}: 6h (ago), 2026-11-29T14:00, UNIX seconds"
-        )
-    option("--limit", type=_count, default=50, metavar="N", help="at most so many (default 50)")
 
 
 def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
@@ -200,7 +199,7 @@ def _add_from(option: Callable[..., argparse.Action]) -> None:
         "--from",
         dest="purge_from",
         action="append",
-        type=_network,
+        type=values.network,
         metavar="ADDRESS",
         help=f"address or network of an engine; may be repeated (default {rendering.ENGINE_HERE})",
     )
@@ -217,7 +216,7 @@ def _add_globals(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="print JSON, one document a line")
     group.add_argument(
         "--timeout",
-        type=_seconds,
+        type=values.seconds,
         metavar="S",
         help=f"seconds to wait for an answer (default {client.TIMEOUT_S:g})",
     )
@@ -235,7 +234,7 @@ def _add_purge_options(parser: argparse.ArgumentParser) -> None:
     )
     option(
         "--rebound",
-        type=_rebound,
+        type=values.rebound,
         metavar="S",
         help="purge each URL once more after S seconds; 0: do not (default: the engine's rebound_s)",
     )
@@ -268,13 +267,18 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
     option("--wait", action="store_true", help="wait until it is settled; the exit code tells how")
     option("--layer", action="append", default=[], metavar="NAME", help="only this layer; may be repeated")
     option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")
-    option("--id", type=_task_id, metavar="ID", help="the task's id: repeating a request under it is safe")
     option(
-        "--due", type=_seconds, metavar="S", help="seconds after which what is undelivered counts as partial"
+        "--id", type=values.task_id, metavar="ID", help="the task's id: repeating a request under it is safe"
+    )
+    option(
+        "--due",
+        type=values.seconds,
+        metavar="S",
+        help="seconds after which what is undelivered counts as partial",
     )
     option(
         "--at",
-        type=_moment,
+        type=values.moment,
         metavar="TIME",
         help="begin then: UNIX seconds, or 2026-11-30T04:00 (local time; with Z or +01:00 another)",
     )
@@ -286,45 +290,3 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
         help="say what it would do: nothing is stored or sent. "
         f"Columns of nodes in a pipe: {' '.join(cells.PREVIEW_COLUMNS)}",
     )
-
-
-def _network(text: str) -> str:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{exc}; it takes an address or a network (10.0.0.0/24)") from None
-    return text
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def _moment(text: str) -> float:
-    """Return UNIX seconds."""
-    if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
-        return float(text)
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time: takes UNIX seconds, or 2026-11-30T04:00, with Z or +01:00 for another zone"
-        ) from None
-
-
-def _rebound(text: str) -> float:
-    return 0.0 if re.fullmatch(r"0+(\.0+)?", text) else _seconds(text)
-
-
-def _seconds(text: str) -> float:
-    if not (re.fullmatch(r"\d{1,8}(\.\d+)?|\.\d+", text) and float(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return float(text)
-
-
-def _task_id(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no task id: 1-64 of A-Z a-z 0-9 . _ -")
-    return text

@@ -52,6 +52,7 @@ TASK_COLUMNS = (
 )
 HISTORY_COLUMNS = ("created_at", "by", "action", "match", "matched", "state", "outcome", "task_id")
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
+RETRIED_COLUMNS = ("retries", "task_id", "total", "tasks")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
 SHARE_COLUMNS = (
     *("name", "layer", "total", "acked", "absent", "failed", "delayed", "cancelled", "stale"),

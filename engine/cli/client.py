@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 URL_DEFAULT = "http://127.0.0.1:9181"
 TIMEOUT_S = 10.0
 PAGE_MAX = 1000  #: tasks asked for at once
+RETRIES_MAX = 100  #: tasks that are retried by one request
 ATTEMPTS_MAX = 2  #: of a request whose connection ends early
 BUSY_ATTEMPTS_MAX = 4  #: of a request answered 503 or 429
 RETRY_AFTER_DEFAULT_S = 1.0
 RETRY_AFTER_MAX_S = 30.0  #: an engine that asks for more is not waited for
 
+_ALL: Mapping[str, Any] = {}
 _SAFE_TO_REPEAT = (http.client.IncompleteRead, BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
@@ -111,21 +113,52 @@ class EngineClient:
         """Cancel what has no answer of a task, and return the engine's answer."""
         return self.request("DELETE", _task_path(task_id))
 
-    def tasks(self, *, state: str = "", limit: int = 50) -> Document:
-        """Return up to *limit* tasks, over as many pages as that takes."""
+    def tasks(self, query: Mapping[str, Any] = _ALL, *, limit: int = 50) -> Document:
+        """Return up to *limit* tasks that *query* asks for, over as many pages as that takes."""
         listed: list[Document] = []
         missing: set[int] = set()
-        query: dict[str, Any] = {"state": state} if state else {}
+        incomplete = ""
+        query = dict(query)
         while True:
             query["limit"] = min(limit - len(listed), PAGE_MAX)
             page = self.request("GET", f"/v1/engine/tasks?{urlencode(query)}")
             tasks = self._rows(page, "tasks")
             listed += tasks
             missing.update(page.get("missing_regions", ()))
+            incomplete = incomplete or str(page.get("incomplete") or "")
             query["cursor"] = page.get("cursor")
             if not query["cursor"] or len(listed) >= limit:  # a page may be empty, and others follow
                 found = {"tasks": listed, "cursor": query["cursor"]}
-                return found | {"missing_regions": sorted(missing)} if missing else found
+                found |= {"missing_regions": sorted(missing)} if missing else {}
+                return found | {"incomplete": incomplete} if incomplete else found
+
+    def retry(self, task_id: str) -> Document:
+        """Send what failed of a task again, and return the engine's answer."""
+        return self._task_document(self.request("POST", f"{_task_path(task_id)}/retry"))
+
+    def retries(self, asked: Mapping[str, Any], *, limit: int) -> Document:
+        """Send again what failed of up to *limit* tasks that are asked for, and return what came of all."""
+        found: Document = {"retried": 0, "tasks": [], "not_retried": [], "cursor": ""}
+        left = limit
+        while True:
+            body = {**asked, "limit": min(left, RETRIES_MAX), "cursor": found["cursor"]}
+            page = self.request("POST", "/v1/engine/retries", json.dumps(body).encode())
+            found["tasks"] += self._rows(page, "tasks")
+            found["not_retried"] += self._rows(page, "not_retried")
+            found["retried"] = len(found["tasks"])
+            found["cursor"] = page.get("cursor")
+            if "incomplete" in page:
+                found["incomplete"] = page["incomplete"]
+            left -= body["limit"]
+            if not found["cursor"] or left <= 0:
+                return found
+
+    def rewind(self, asked: Mapping[str, Any]) -> Document:
+        """Send what was purged between two times to a node once more, and return the engine's answer."""
+        document = self.request("POST", "/v1/engine/rewind", json.dumps(asked).encode())
+        if not isinstance(document.get("rewind"), str):
+            raise self._no_engine("no rewind")
+        return document
 
     def history(self, query: Mapping[str, Any], *, limit: int) -> Document:
         """Return up to *limit* tasks that *query* asks the history for, over as many pages as that takes."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.cli.cells import HISTORY_COLUMNS, rows_of
 from engine.cli.connect import connect
 from engine.cli.exits import DONE
+from engine.cli.views import query_of
 
 if TYPE_CHECKING:
     import argparse
@@ -25,10 +26,8 @@ _NODES_SHOWN: Final = 5
 
 def history(args: argparse.Namespace, out: Output) -> int:
     """Show the tasks that cover a target, or all, newest first."""
-    names = ("target", "host", "node", "by", "action", "state", "since", "until")
-    query = {name: value for name in names if (value := getattr(args, name)) not in {None, ""}}
     with connect(args, out) as client:
-        document = client.history(query, limit=args.limit)
+        document = client.history(query_of(args), limit=args.limit)
     if why := document.get("incomplete"):
         out.notice(f"warning: some of the history is missing: {why}")
     if out.as_json:

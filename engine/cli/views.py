@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.cli.documents import Document
     from engine.cli.screen import Output
 
+FILTERS = ("target", "host", "node", "by", "action", "state", "since", "until")
 VERSION_TIMEOUT_S = 2.0  #: `version` does not wait long for an engine that need not be there
 
 
@@ -61,10 +62,17 @@ def cancel(args: argparse.Namespace, out: Output) -> int:
 def tasks(args: argparse.Namespace, out: Output) -> int:
     """List tasks."""
     with connect(args, out) as client:
-        document = client.tasks(state=args.state, limit=args.limit)
+        document = client.tasks(query_of(args), limit=args.limit)
     _tell_missing(document, out)
+    if why := document.get("incomplete"):
+        out.notice(f"warning: some of the history is missing: {why}")
     out.listing(document, "tasks", TASK_COLUMNS)
     return DONE
+
+
+def query_of(args: argparse.Namespace) -> Document:
+    """Return what the options ask for, of tasks or of the history."""
+    return {name: value for name in FILTERS if (value := getattr(args, name)) not in {None, ""}}
 
 
 def _tell_missing(document: Document, out: Output) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.history.sieve import Hit, Order
     from engine.store.history import BlockHead, History
     from engine.tasks.region import RegionMap
+    from engine.tasks.settled import Part, SettledTask
 
 _HEADS: Final = 32  #: blocks that a store names at once
 _LOOK_S: Final = 0.6  #: after so long a page ends where it is
@@ -34,6 +35,13 @@ class Page(NamedTuple):
     """Tasks, and where the next page begins; an empty cursor: nowhere."""
 
     tasks: list[HistoryTask]
+    cursor: str
+
+
+class Found(NamedTuple):
+    """Tasks as they are stored, and where the next page begins; an empty cursor: nowhere."""
+
+    hits: list[Hit]
     cursor: str
 
 
@@ -70,6 +78,15 @@ class Search:
         Raises:
             StoreError: the store of the tasks cannot be read.
         """
+        found = self.find(question, in_stores=in_stores)
+        return Page([_shown(hit) for hit in found.hits], found.cursor)
+
+    def find(self, question: Question, *, in_stores: bool = True) -> Found:
+        """Return the same as they are stored.
+
+        Raises:
+            StoreError: the store of the tasks cannot be read.
+        """
         oldest = max(question.since, time.time() - self._keep_s)
         sieve = Sieve(question, question.cover(), oldest)
         until = time.monotonic() + self._look_s
@@ -86,13 +103,13 @@ class Search:
                 break
             if time.monotonic() > until:
                 last = (min(head.last_at, question.before[0]), _LAST_ID)
-                return Page([_shown(hit) for hit in shown], write_cursor(*last))
+                return Found(shown, write_cursor(*last))
             waiting.add(sieve.in_block(store, head))
         else:
             shown += waiting.take(question.limit + 1 - len(shown))
         is_more = len(shown) > question.limit
         del shown[question.limit :]
-        return Page([_shown(hit) for hit in shown], write_cursor(*shown[-1].order) if is_more else "")
+        return Found(shown, write_cursor(*shown[-1].order) if is_more else "")
 
     @property
     def error(self) -> str:
@@ -100,10 +117,14 @@ class Search:
         return next((store.error for store in self._stores() if store.error), "")
 
 
+def parts_by_now(hit: Hit, task: SettledTask) -> list[Part]:
+    """Return the shares of a task that was found, as they are by now; *task* is the one of *hit*."""
+    return parts_of(task, hit.plans, hit.changes, None if hit.store is None else hit.store.waiting)
+
+
 def _shown(hit: Hit) -> HistoryTask:
-    waiting = None if hit.store is None else hit.store.waiting
     task = hit.task
-    return entry(task, parts_of(task, hit.plans, hit.changes, waiting), hit.match, hit.changes)
+    return entry(task, parts_by_now(hit, task), hit.match, hit.changes)
 
 
 def _heads(store: History, sieve: Sieve) -> Iterator[tuple[History, BlockHead]]:

@@ -139,6 +139,8 @@ class Admission:
         """Take a valid task in, or refuse it."""
         task.by = client.by
         task.token = client.by.token if client.token.is_limited else ""
+        if client.again is not None:
+            task.retries, task.rewind = client.again
         try:
             self._place(task, body, answer, is_forwarded=is_forwarded)
         except EngineError as exc:
@@ -154,7 +156,7 @@ class Admission:
             raise self.waits_for
         forwarding = self._forwarding
         if not is_forwarded and forwarding is not None and forwarding.is_elsewhere(task):
-            forwarding.forward(task.id, body, task.by, answer)
+            forwarding.forward(task.id, body, task.by, answer, retries=task.retries)
             return
         first = self._regions.add(task)
         if first is not task:

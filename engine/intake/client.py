@@ -17,11 +17,19 @@ _HOPS_MAX: Final = 32  #: of one request that are looked at
 _PORTLESS: Final = 1  #: colons in an IPv4 address with a port
 
 
+class Again(NamedTuple):
+    """What a task sends once more."""
+
+    retries: str = ""  #: id of the task of which it sends what failed
+    rewind: str = ""  #: the rewind that it is a part of
+
+
 class Client(NamedTuple):
     """One client, as the intake knows it."""
 
     token: Token
     by: By
+    again: Again | None = None  #: of a task that the engine hands in for it
 
 
 class Addresses:

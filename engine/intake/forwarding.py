@@ -68,7 +68,9 @@ class Forwarding:
         """Tell whether another worker of this slot may have a task with this id."""
         return bool(task.digest) and (bool(self._peers.others_of(task.id)) or not self._replayed.is_set())
 
-    def forward(self, task_id: str, body: bytes, by: By, answer: Callable[[Reply], None]) -> None:
+    def forward(
+        self, task_id: str, body: bytes, by: By, answer: Callable[[Reply], None], *, retries: str = ""
+    ) -> None:
         """Hand a task to the worker that its id belongs to, and that worker's reply to *answer*.
 
         Args:
@@ -76,12 +78,16 @@ class Forwarding:
             body: the client's JSON.
             by: the client, whose token has been checked.
             answer: called once.
+            retries: id of the task of which it sends what failed; empty: of none.
         """
-        self._background.start(self._forward(task_id, body, by, answer))
+        again = {"retries": retries} if retries else {}
+        path = worker_path("task", token=by.token, address=by.address, door=by.door, **again)
+        self._background.start(self._forward(task_id, path, body, by, answer))
 
-    async def _forward(self, task_id: str, body: bytes, by: By, answer: Callable[[Reply], None]) -> None:
+    async def _forward(
+        self, task_id: str, path: str, body: bytes, by: By, answer: Callable[[Reply], None]
+    ) -> None:
         try:
-            path = worker_path("task", token=by.token, address=by.address, door=by.door)
             reply = await self._peers.ask_owner("POST", path, task_id, body)
         except StoreError as exc:
             answer(self._refuse(exc, by))

@@ -155,6 +155,7 @@ class Validator:
         task.due_at = (task.start_at or record.created_at) + record.due_s
         task.digest, task.token, task.by = record.digest, record.token, record.by
         task.verify = read_verify(record.verify)
+        task.retries, task.rewind = record.retries, record.rewind
         return task
 
     def plan_again(self, task: Task) -> None:
@@ -167,6 +168,15 @@ class Validator:
             plan = self._plan(decode(task.body))
             task.plan = plan
             task.total = subtask_count(plan, len(task.targets), task.action, prefetch=task.prefetch)
+
+    def lacks(self, node: str, kind: str, host_pattern: bool) -> str:
+        """Return why a configured node cannot purge by *kind*, or that with a host pattern; empty: it can."""
+        try:
+            plan = self._topology.plan(nodes=(node,), kind=kind, host_pattern=host_pattern)
+        except RequestError:
+            of = f"{kind} of a host pattern" if host_pattern else kind
+            return f"{node}, as configured, cannot purge by {of}"
+        return "" if plan.steps else f"{node} is not configured"
 
     def _plan(self, asked: TaskBody) -> Plan:
         on_incapable = asked.on_incapable

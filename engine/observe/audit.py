@@ -33,7 +33,7 @@ class AuditLine(msgspec.Struct, omit_defaults=True):
     level: str
     message: str
     service: str
-    audit: str  #: ``accepted``, ``refused``, ``cancelled``, ``settled``, ``admin``
+    audit: str  #: ``accepted``, ``refused``, ``cancelled``, ``retried``, ``rewound``, ``settled``, ``admin``
     by: str = ""  #: name of the token
     address: str = ""
     door: str = ""
@@ -110,6 +110,19 @@ class Audit:
         """Tell that *by* cancelled a task."""
         if self._is_on:
             self._of_document("task cancelled", "cancelled", document, by, 200)
+
+    def retried(self, document: dict[str, Any], by: By, count: int, sent_as: str) -> None:
+        """Tell that *by* had what failed of a task sent again: *count* subtasks, as the task *sent_as*."""
+        if self._is_on:
+            self._of_document("task retried", "retried", document, by, 202)
+            self._lines[-1].count, self._lines[-1].outcome = count, sent_as
+
+    def rewound(self, node: str, by: By, count: int, rewind: str) -> None:
+        """Tell that *by* had *count* targets sent to a node once more, as the rewind of that name."""
+        if self._is_on:
+            line = self._line("node rewound", "rewound", by, 202, rewind)
+            line.target, line.count = node, count
+            self._add(line)
 
     def _of_document(self, message: str, audit: str, document: dict[str, Any], by: By, status: int) -> None:
         line = self._line(message, audit, by, status, document["state"])

@@ -64,6 +64,7 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
         if _concern(document["state"]) < _concern(node["state"]):
             node["state"], node["reason"] = document["state"], document.get("reason", "")
             node["since"] = document.get("since", 0)
+        node["rewind"] = node.get("rewind") or document.get("rewind", "")
         node["held"] = _held([*node.get("held", ()), *document.get("held", ())], is_shared=is_shared)
         node["canary"] = max(node.get("canary"), document.get("canary"), key=_canary_at)
         node["evidence"] = min(node.get("evidence", ""), document.get("evidence", ""), key=_weight)

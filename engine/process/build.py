@@ -160,6 +160,7 @@ def _overview(
         logs,
         left=LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader),
         canary=canaries.document,
+        rewinds=core.regions.rewinds,
         peers=core.peers,
         cluster=cluster,
     )

@@ -17,11 +17,16 @@ from engine.api.find import FindTask
 from engine.api.history import HistoryRoutes
 from engine.api.listing import ListTasks
 from engine.api.preview import PreviewTask
+from engine.api.recalling import Recalling
 from engine.api.receipts import ReceiptRoutes
+from engine.api.retry import RetryTask
+from engine.api.retry_routes import RetryRoutes
+from engine.api.rewind import RewindRoutes
 from engine.api.server import ApiServer
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
+from engine.history.recall import Recall
 from engine.history.search import Search
 from engine.intake.auth import Auth
 from engine.intake.client import Addresses
@@ -31,6 +36,7 @@ from engine.proof.signer import Signer
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from aiohttp import web
 
@@ -74,6 +80,7 @@ class TaskAnswers:
     preview: PreviewTask
     signer: Signer
     guards: OriginGuards
+    lacks: Callable[[str, str, bool], str]  #: see `Validator.lacks`
     replayed: asyncio.Event
 
     @classmethod
@@ -111,7 +118,8 @@ class TaskAnswers:
         )
         listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)
         preview = PreviewTask(validator, core.nodes)
-        return cls(find, cancel, listing, preview, _signer(core, stores.shared_keys), proof.guards, replayed)
+        signer = _signer(core, stores.shared_keys)
+        return cls(find, cancel, listing, preview, signer, proof.guards, validator.lacks, replayed)
 
 
 def _signer(core: Core, shared_keys: SharesKeys | None) -> Signer:
@@ -137,32 +145,18 @@ def make_interface(
     addresses = Addresses(settings.trusted_proxies)
     callers = Callers(auth, addresses)
     bodies = Bodies(settings.body_timeout_s)
-    requests = Requests(
-        core.stats,
-        readiness,
-        admission.refuse,
-        callers,
-        core.audit,
-        server=_SERVER,
-        body_max_bytes=settings.body_max_bytes,
-    )
-    task_routes = TaskRoutes(
-        callers,
-        core.audit,
-        bodies,
-        admission,
-        find=tasks.find,
-        cancel=tasks.cancel,
-        listing=tasks.listing,
-        preview=tasks.preview,
-    )
+    requests = _requests(core, admission, callers, readiness)
+    history, recalling = _history(core)
+    task_routes = _task_routes(core, admission, tasks, callers, bodies=bodies, history=history)
     engine_routes = EngineRoutes(
         bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
     )
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
-    history = _history(core)
+    again = _again(
+        core, admission, tasks, callers, bodies, history=history, recalling=recalling, overview=overview
+    )
     why_routes = WhyRoutes(core.config, core.nodes, tasks.listing, tasks.guards)
-    declared: list[Declares] = [task_routes, receipt_routes, history, why_routes, engine_routes]
+    declared: list[Declares] = [task_routes, receipt_routes, *again, history, why_routes, engine_routes]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -175,6 +169,7 @@ def make_interface(
             admission,
             tasks,
             history=history,
+            recalling=recalling,
             overview=WorkerOverview(overview, readiness, core.logs, forget, pausing),
             readiness=readiness,
         ),
@@ -182,7 +177,69 @@ def make_interface(
     )
 
 
-def _history(core: Core) -> HistoryRoutes:
+def _requests(core: Core, admission: Admission, callers: Callers, readiness: Readiness) -> Requests:
+    return Requests(
+        core.stats,
+        readiness,
+        admission.refuse,
+        callers,
+        core.audit,
+        server=_SERVER,
+        body_max_bytes=core.config.engine.body_max_bytes,
+    )
+
+
+def _task_routes(
+    core: Core,
+    admission: Admission,
+    tasks: TaskAnswers,
+    callers: Callers,
+    *,
+    bodies: Bodies,
+    history: HistoryRoutes,
+) -> TaskRoutes:
+    return TaskRoutes(
+        callers,
+        core.audit,
+        bodies,
+        admission,
+        find=tasks.find,
+        cancel=tasks.cancel,
+        listing=tasks.listing,
+        preview=tasks.preview,
+        history=history,
+    )
+
+
+def _again(
+    core: Core,
+    admission: Admission,
+    tasks: TaskAnswers,
+    callers: Callers,
+    bodies: Bodies,
+    *,
+    history: HistoryRoutes,
+    recalling: Recalling,
+    overview: Overview,
+) -> tuple[RetryRoutes, RewindRoutes]:
+    """Return what sends something once more."""
+    retry = RetryTask(tasks.find, recalling, admission, core.nodes.keys(), core.audit)
+    rewind = RewindRoutes(
+        callers,
+        bodies,
+        recalling,
+        core.history_reader,
+        admission,
+        cancel=tasks.cancel,
+        nodes={node.name: node for node in core.config.node},
+        lacks=tasks.lacks,
+        overview=overview,
+        audit=core.audit,
+    )
+    return RetryRoutes(callers, bodies, retry, history), rewind
+
+
+def _history(core: Core) -> tuple[HistoryRoutes, Recalling]:
     keep_s = core.config.engine.history_days * 86400
     search = None
     if keep_s:
@@ -191,7 +248,11 @@ def _history(core: Core) -> HistoryRoutes:
             lambda: [part for saver in core.savers.savers for part in saver.store.histories],
             keep_s=keep_s,
         )
-    return HistoryRoutes(search, core.history_reader, peers=core.peers, is_shared=core.is_shared)
+    recall = None if search is None else Recall(search)
+    return (
+        HistoryRoutes(search, core.history_reader, peers=core.peers, is_shared=core.is_shared),
+        Recalling(recall, core.history_reader, peers=core.task_peers),
+    )
 
 
 def _gate(
@@ -218,6 +279,7 @@ def _worker_app(
     tasks: TaskAnswers,
     *,
     history: HistoryRoutes,
+    recalling: Recalling,
     overview: WorkerOverview,
     readiness: Readiness,
 ) -> web.Application:
@@ -232,6 +294,7 @@ def _worker_app(
     return make_worker_app(
         worker_tasks,
         history,
+        recalling,
         overview,
         readiness,
         refuse=admission.refuse,

@@ -90,6 +90,8 @@ class Work:
                     task.by,
                     task.start_at or 0,
                     b"" if task.verify is None else task.verify.text,
+                    task.retries,
+                    task.rewind,
                 )
             )
         self.batch.accepted = accepted

@@ -72,6 +72,8 @@ class TaskDocument(msgspec.Struct):
         VerifyDocument | None,
         Meta(description="what visits after the acks came to; null: none were asked for"),
     ] = None
+    retries: Annotated[str | None, Meta(description="the task of which it sends what failed")] = None
+    rewind: Annotated[str | None, Meta(description="the rewind that it is a part of")] = None
 
 
 class StoredDocument(TaskDocument, omit_defaults=True):
@@ -151,6 +153,10 @@ def _filled(make: type[_D], task: Task) -> _D:
         filled.start_at = task.start_at
     if task.verify is not None:
         filled.verify = task.verify.document
+    if task.retries:
+        filled.retries = task.retries
+    if task.rewind:
+        filled.rewind = task.rewind
     return filled
 
 

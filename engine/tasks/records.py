@@ -50,6 +50,8 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     by: By = By()
     start_at: float = 0  #: it is planned and sent then, UNIX time; negative: it has begun, for its *plan*
     verify: bytes = b""  #: how it is verified, see `tasks.verify`; empty: it is not
+    retries: str = ""  #: id of the task of which it sends what failed; empty: of none
+    rewind: str = ""  #: the rewind that it is a part of; empty: of none
 
 
 class Progress(msgspec.Struct, frozen=True):

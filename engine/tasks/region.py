@@ -76,6 +76,7 @@ class RegionMap:
     """
 
     def __init__(self, region_count: int) -> None:
+        self.rewinds: dict[str, Task] = {}  #: those that are parts of rewinds; of the loop
         self._count = 0
         self._regions = [Region(f"region-{number:02d}") for number in range(region_count)]
 
@@ -90,6 +91,8 @@ class RegionMap:
         """See `Region.add`."""
         known = self.region_of(task.id).add(task)
         self._count += known is task
+        if task.rewind and known is task:
+            self.rewinds[task.id] = task
         return known
 
     def get(self, task_id: str) -> Task | None:
@@ -100,6 +103,8 @@ class RegionMap:
         """Drop a task; give memory back when a region has become small."""
         was_rebuilt = self.region_of(task_id).remove(task_id)
         self._count -= was_rebuilt is not None
+        if self.rewinds:
+            self.rewinds.pop(task_id, None)
         if was_rebuilt:
             trim_memory()
 

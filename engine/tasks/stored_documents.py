@@ -150,8 +150,8 @@ def public(stored: dict[str, Any]) -> dict[str, Any]:
         shown.setdefault(key, 0)
     by = {"token": stored.get("token", ""), "address": "", "door": ""}
     shown["by"] = by | shown.get("by", {})
-    shown.setdefault("start_at", None)
-    shown.setdefault("verify", None)
+    for key in ("start_at", "verify", "retries", "rewind"):
+        shown.setdefault(key, None)
     shown.setdefault("settled_at", shown.get("updated_at") if shown["state"] in FINAL_STATES else None)
     if shown["state"] == _CANCELLED:
         counted = sum(shown.get(key, 0) for key in ("counter", "failed", "delayed"))

@@ -168,6 +168,8 @@ class Task:
         rebound: those purges, until they are over.
         verify: its verification; None: there is none.
         start_at: when it begins, UNIX time; 0: as soon as it is stored.
+        retries: id of the task of which it sends what failed; empty: of none.
+        rewind: the rewind that it is a part of; empty: of none.
         is_scheduled: it waits for that; nothing of it has been sent.
         is_due: its due time has passed.
         settled_at: when it was done, failed or cancelled; None before.
@@ -208,6 +210,8 @@ class Task:
         "rebound_asked_s",
         "rebound_s",
         "reported",
+        "retries",
+        "rewind",
         "settled_at",
         "shares",
         "soft",
@@ -261,6 +265,7 @@ class Task:
         self.by = NOBODY
         self.settled_at: float | None = None
         self.start_at = 0.0
+        self.retries = self.rewind = ""
         self.is_scheduled = self.is_due = False
         self.reported: State | None = None
         self.version = 0

@@ -212,7 +212,7 @@ def test_tasks_follow_the_cursor_up_to_the_limit(engine: FakeEngine, client: Eng
         (200, {"tasks": [task("c")], "cursor": "c"}),
     ]
     engine.script["GET /v1/engine/tasks"] = pages
-    document = client.tasks(state="running", limit=3)
+    document = client.tasks({"state": "running"}, limit=3)
     assert [row["task_id"] for row in document["tasks"]] == ["a", "b", "c"]
     assert [request[0] for request in engine.requests] == [
         "GET /v1/engine/tasks?state=running&limit=3",
@@ -227,7 +227,7 @@ def test_an_empty_page_with_a_cursor_is_not_the_last(engine: FakeEngine, client:
         (200, {"tasks": [], "cursor": "s0.5"}),
         (200, {"tasks": [task("a", "failed")], "cursor": None}),
     ]
-    assert [row["task_id"] for row in client.tasks(state="failed")["tasks"]] == ["a"]
+    assert [row["task_id"] for row in client.tasks({"state": "failed"})["tasks"]] == ["a"]
 
 
 @pytest.mark.parametrize(

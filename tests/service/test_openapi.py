@@ -9,7 +9,7 @@ import pytest
 
 from engine.api.openapi import statuses_of
 from tests import described
-from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.fakes.node import OK, Act, FakeNode, Request, answer
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.waiting import wait_until
 
@@ -22,6 +22,8 @@ BODY_MAX = 2000
 ELSEWHERE = {
     ("DELETE", "/v1/engine/nodes/{name}", 200),  # tests/service/test_configuration_changes.py
     ("GET", "/v1/engine/history", 404),  # tests/service/test_history.py
+    ("GET", "/v1/engine/tasks", 404),  # tests/service/test_listing_filters.py
+    ("POST", "/v1/engine/retries", 404),  # there, too
     *(
         (route.method, route.path, status)
         for route in described.ROUTES
@@ -37,8 +39,8 @@ LARGE = {"targets": ["http://img.example.com/" + "x" * BODY_MAX]}
 
 
 def held(request: Request) -> Iterator[bytes | Act]:
-    """Answer nothing under /held."""
-    yield Act.HANG if "/held" in request.path else OK
+    """Answer nothing under /held, and 400 under /bad."""
+    yield Act.HANG if "/held" in request.path else answer(400) if "/bad" in request.path else OK
 
 
 def token(name: str, scopes: list[str], more: str = "") -> str:
@@ -110,6 +112,7 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
     ask("GET", "/v1/engine/version?x=1", 422)
     for who, status in (("reader", 200), ("", 401), ("writer", 403)):
         ask("GET", "/metrics", status, who=who)
+    _ask_again(engine, asking)
     node = "/v1/engine/nodes/edge-1"
     for path, who, status in (
         (node, "", 401),
@@ -188,6 +191,34 @@ def _ask_for_receipts(asking: Asking) -> None:
     asking.ask("GET", "/v1/engine/task/t-1/receipt?x=1", 422)
     asking.ask("GET", "/v1/engine/keys", 200, who="")
     asking.ask("GET", "/v1/engine/keys?x=1", 422)
+
+
+def _ask_again(engine: EngineProcess, asking: Asking) -> None:
+    ask = asking.ask
+    bad = "/v1/engine/task/bad/retry"
+    ask("POST", "/v1/engine/task", 202, {"id": "bad", "targets": ["http://img.example.com/bad"]})
+    is_failed = lambda: json.loads(ask("GET", "/v1/engine/task/bad", 200))["state"] == "failed"  # noqa: E731
+    wait_until(is_failed, what="the end")
+    ask("POST", bad, 401, who="")
+    ask("POST", bad, 403, who="reader")
+    ask("POST", f"{bad}?x=1", 422)
+    ask("POST", "/v1/engine/task/nobody/retry", 404)
+    ask("POST", "/v1/engine/task/t-1/retry", 409)
+    ask("POST", bad, 429, who="slow")
+    ask("POST", bad, 202)
+    retries = "/v1/engine/retries"
+    ask("POST", retries, 200, {"node": "edge-1", "since": 0})
+    ask("POST", retries, 422, {})
+    ask("POST", retries, 422, {"node": 1})
+    ask("POST", retries, 400, b"{")
+    _ask_with_bodies(asking, "POST", retries)
+    rewind = "/v1/engine/rewind"
+    ask("POST", rewind, 202, {"node": "edge-1", "since": 0, "rate_per_s": 0.01})
+    ask("POST", rewind, 409, {"node": "edge-1", "since": 0})
+    ask("POST", rewind, 404, {"node": "edge-9", "since": 0})
+    ask("POST", rewind, 422, {"node": "edge-1"})
+    ask("POST", rewind, 400, b"{")
+    _ask_with_bodies(asking, "POST", rewind)
 
 
 def _ask_with_bodies(asking: Asking, method: str, path: str) -> None:

@@ -139,8 +139,8 @@ def test_a_wrong_query_names_its_field(asked: EngineProcess, query: str, field: 
 @pytest.mark.parametrize(
     ("request_line", "field", "text"),
     [
-        ("GET /v1/engine/tasks?target=http://a/", "target", "takes state, limit, cursor"),
-        ("GET /v1/engine/tasks?stat=done", "stat", "takes state, limit, cursor; did you mean 'state'?"),
+        ("GET /v1/engine/tasks?url=http://a/", "url", "takes state, target, host, node, by, action, since"),
+        ("GET /v1/engine/tasks?stat=done", "stat", "limit, cursor; did you mean 'state'?"),
         ("GET /v1/engine/tasks?state=done&state=failed", "state", "more than once"),
         ("HEAD /v1/engine/tasks?x", "x", "takes"),
         ("GET /v1/engine/task/settled-1?full=1", "full", "takes none"),
@@ -174,7 +174,7 @@ def test_the_command_line_tells_what_is_wrong_with_a_query(asked: EngineProcess)
     """As it does of a newer command's options that this engine does not know."""
     with EngineClient(f"http://127.0.0.1:{asked.port}") as client:
         with pytest.raises(ProblemError) as error:
-            client.tasks(state="bogus")
+            client.tasks({"state": "bogus"})
         assert str(error.value).startswith("state: takes accepted, running, ")
         assert str(error.value).endswith("not 'bogus' (422)")
         with pytest.raises(ProblemError, match="unknown parameter 'hots'; this route takes none"):

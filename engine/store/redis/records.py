@@ -148,4 +148,8 @@ def bare_document(record: Accepted, _plan: bytes = b"") -> bytes:
         document["digest"] = record.digest.hex()
     if record.token:
         document["token"] = record.token
+    if record.retries:
+        document["retries"] = record.retries
+    if record.rewind:
+        document["rewind"] = record.rewind
     return msgspec.json.encode(document)

@@ -84,7 +84,7 @@ def test_what_a_route_gives_follows_from_what_it_is() -> None:
 
 
 def test_parameters_of_a_query_are_described_one_by_one() -> None:
-    [state, limit, cursor] = described.document()["paths"]["/v1/engine/tasks"]["get"]["parameters"]
+    [state, *_, limit, cursor] = described.document()["paths"]["/v1/engine/tasks"]["get"]["parameters"]
     assert (state["name"], state["required"], state["schema"]) == (
         "state",
         False,

@@ -15,7 +15,7 @@ from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.nodes.holds import Holds
 from engine.observe.counters import GAUGES, Stats
-from engine.tasks.words import Operation
+from engine.tasks.words import Operation, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +88,7 @@ def overview(
     peers: Any = None,
     cluster: Any = None,
     stats: Stats | None = None,
+    rewinds: Any = None,
 ) -> Overview:
     delay: Any = SimpleNamespace(depth=lambda _: 9, oldest_s=lambda _: 1.23456)
     logs: Any = SimpleNamespace(dropped=11)
@@ -98,6 +99,7 @@ def overview(
         logs,
         left=cast("Any", left or Left()),
         canary=lambda _: None,
+        rewinds=rewinds or {},
         peers=peers,
         cluster=cluster,
     )
@@ -139,6 +141,7 @@ async def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
         "last_error": "gone",
         "last_error_at": 7.0,
         "notes": [drivers.ONE_VARIANT_NOTE, "soft purges are done as hard ones"],
+        "rewind": "",
     }
 
 
@@ -231,3 +234,27 @@ def test_unproven_nodes_are_named_with_the_reason_and_those_that_no_probe_can_pr
     nodes = {"e1": node(NodeState.UNPROVEN), "e2": node(), "e3": node(needs_pages=True)}
     assert overview(nodes).own_unproven() == {"e1": "gone"}
     assert overview(nodes).own_needing_pages() == [nodes["e3"].name]
+
+
+async def test_a_node_that_is_rewound_is_catching_up_and_says_what_is_left() -> None:
+    plan = SimpleNamespace(steps=[SimpleNamespace(node="e1")])
+
+    def part(created_at: float, state: State, targets: int) -> Any:
+        return SimpleNamespace(
+            rewind="rewind-1",
+            created_at=created_at,
+            state=state,
+            targets=["x"] * targets,
+            plan=plan,
+            is_lost=False,
+            is_committed=True,
+        )
+
+    parts = [part(5.0, State.DONE, 1), part(6.0, State.RUNNING, 2), part(6.5, State.ACCEPTED, 3)]
+    rewinds = dict(enumerate(parts))
+    [shown] = await overview(rewinds=rewinds).own_nodes()
+    assert (shown["state"], shown["since"], shown["rewind"]) == ("catching_up", 6.0, "rewind-1")
+    assert shown["reason"] == "rewind-1: 5 targets are to be sent once more"
+    down = {"e1": node(NodeState.DOWN)}
+    [shown] = await overview(down, rewinds=rewinds).own_nodes()
+    assert (shown["state"], shown["rewind"]) == ("down", "rewind-1")

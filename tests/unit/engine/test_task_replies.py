@@ -32,6 +32,8 @@ def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:
             "nodes": [],
             "start_at": None,
             "verify": None,
+            "retries": None,
+            "rewind": None,
         },
     )
 

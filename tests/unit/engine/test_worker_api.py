@@ -35,7 +35,7 @@ class World:
         tasks = WorkerTasks(world, world, find=world, cancel=world, listing=world, replayed=self.replayed)
         overview = WorkerOverview(world, self.readiness, world, world, world)
         self.app = make_worker_app(
-            tasks, world, overview, self.readiness, refuse=reply_of, body_max_bytes=1000
+            tasks, world, world, overview, self.readiness, refuse=reply_of, body_max_bytes=1000
         )
 
     async def ask(self, method: str, path: str) -> tuple[int, Any]:
@@ -47,6 +47,12 @@ class World:
         return response.status, json.loads(body)
 
     # Tasks
+
+    async def failed_here(self, request: Any) -> None:
+        """Of the history."""
+
+    async def purges_here(self, request: Any) -> None:
+        """Of the history."""
 
     def named(self, name: str) -> str:
         return f"token {name}"

@@ -1,0 +1,241 @@
+"""Retrying: what failed of a task goes out again, as tasks that name it (`engine.tasks.retrying`).
+
+What failed is in the history, target by target. Without it the errors of the document tell, if they tell all.
+The ids of retries are made of the task's, so two requests at a time, wherever they arrive, begin one retry. A
+task is retried again when its retry has settled: then what failed of that is sent.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.api.answers import reply_to
+from engine.api.schemas import LeftOut, Retried
+from engine.errors import RequestError
+from engine.history.recall import FailedShare, FailedTask
+from engine.intake.client import Again
+from engine.tasks.retrying import groups_of, id_of
+from engine.tasks.words import Action, State, operation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from engine.api.find import FindTask
+    from engine.api.recalling import Recalling
+    from engine.intake.admission import Admission
+    from engine.intake.client import Client
+    from engine.intake.replies import Reply
+    from engine.observe.audit import Audit
+    from engine.tasks.retrying import Group
+
+RETRIES_MAX: Final = 100  #: of one task
+_AT_WORK: Final = frozenset({State.ACCEPTED, State.RUNNING})
+_ACCEPTED: Final = frozenset({200, 202})  #: 200: another request has just begun the same retry
+_CONFLICT: Final = 409
+_GONE: Final = "it is not configured any more: nothing can be sent to it"
+
+Document = dict[str, Any]
+
+
+class RetryTask:
+    """Retries tasks.
+
+    Args:
+        find: finds them.
+        recalling: tells what failed.
+        admission: takes the new tasks in.
+        nodes: the names of the configured ones.
+        audit: told of each retry.
+    """
+
+    def __init__(
+        self,
+        find: FindTask,
+        recalling: Recalling,
+        admission: Admission,
+        nodes: Collection[str],
+        audit: Audit,
+    ) -> None:
+        self._find = find
+        self._recalling = recalling
+        self._admission = admission
+        self._nodes = nodes
+        self._audit = audit
+
+    async def retry(self, task_id: str, client: Client) -> Retried:
+        """Send what failed of a task again.
+
+        Raises:
+            RequestError: 404, no such task that the client may see; 409, nothing of it can be sent again: it
+                has not settled, nothing failed, its nodes are gone, or a retry is at work; and what a task
+                may be refused for.
+            StoreError: a store cannot be read or written, or a worker does not answer.
+        """
+        document = await self._find.document(task_id, client.token)
+        root = document["retries"] or task_id
+        if root != task_id:
+            document = await self._find.document(root, client.token)
+        number, last = await self._last_retry(root)
+        failed, soft = await self._failed(document, last)
+        here = [share for share in failed if share.node in self._nodes]
+        left_out = [
+            LeftOut(one.node, len(one.targets), _GONE) for one in failed if one.node not in self._nodes
+        ]
+        if not here:
+            names = ", ".join(sorted({share.node for share in failed}))
+            raise RequestError(
+                _CONFLICT,
+                f"what failed of task {root!r} was for {names}, which is not configured any more: put it "
+                "back into the configuration and retry, or hand the targets in for other nodes",
+            )
+        groups = groups_of((share.node, share.operation, share.targets) for share in here)
+        bodies = [_body(document, group, soft=soft) for group in groups]
+        return await self._send(document, number, bodies, left_out, client)
+
+    # What is to be sent
+
+    async def _last_retry(self, root: str) -> tuple[int, list[Document]]:
+        """Return the number of the next retry of a task, and the tasks of the last one.
+
+        Raises:
+            RequestError: 409, there have been too many.
+        """
+        last: list[Document] = []
+        for number in range(1, RETRIES_MAX + 1):
+            tasks = await self._tasks_of(root, number)
+            if not tasks:
+                return number, last
+            own = [task for task in tasks if task.get("retries") == root]
+            last = own or last  # an id may be a client's own
+        raise RequestError(_CONFLICT, f"task {root!r} has been retried {RETRIES_MAX} times: hand it in anew")
+
+    async def _tasks_of(self, root: str, number: int) -> list[Document]:
+        tasks: list[Document] = []
+        while (found := await self._find.private(id_of(root, number, len(tasks)))) is not None:
+            tasks.append(found)
+        return tasks
+
+    async def _failed(self, document: Document, last: Sequence[Document]) -> tuple[list[FailedShare], bool]:
+        """Return what failed, of the last retry where there was one, and whether its purges were soft.
+
+        Raises:
+            RequestError: 409, nothing did, or it is not over, or nobody knows.
+        """
+        for task in last:
+            if task["state"] in _AT_WORK or task["state"] == State.PARTIAL:
+                raise RequestError(_CONFLICT, _at_work(document["task_id"], task))
+        shares: list[FailedShare] = []
+        soft = False
+        for task in last or [document]:
+            if task["state"] in _AT_WORK:
+                detail = f"task {task['task_id']!r} is {task['state']}: it can be retried when it has settled"
+                raise RequestError(_CONFLICT, detail)
+            if task["failed"]:
+                found = await self._failed_of(task)
+                shares += found.shares
+                soft = soft or found.soft
+        if not shares:
+            raise RequestError(_CONFLICT, _nothing_failed(document, last))
+        return shares, soft
+
+    async def _failed_of(self, task: Document) -> FailedTask:
+        found = await self._recalling.failed(task["task_id"], task["created_at"])
+        if found is not None and sum(len(share.targets) for share in found.shares) >= task["failed"]:
+            return found
+        found = _told_by(task)
+        if sum(len(share.targets) for share in found.shares) == task["failed"]:
+            return found
+        raise RequestError(
+            _CONFLICT,
+            f"nobody knows any more what failed of task {task['task_id']!r}: its history is gone, and its "
+            f"errors name {len(task['errors'])} of {task['failed']}; hand its targets in anew",
+        )
+
+    # Sending it
+
+    async def _send(
+        self,
+        document: Document,
+        number: int,
+        bodies: Sequence[Document],
+        left_out: list[LeftOut],
+        client: Client,
+    ) -> Retried:
+        """Hand the new tasks in; what is refused is left out, unless all are.
+
+        Raises:
+            RequestError: all are refused.
+        """
+        root = document["task_id"]
+        ids: list[str] = []
+        total = 0
+        again = client._replace(again=Again(retries=root))
+        for place, body in enumerate(bodies):
+            text = msgspec.json.encode({"id": id_of(root, number, len(ids)), **body})
+            reply = await reply_to(partial(self._admission.submit, text, again))
+            said = msgspec.json.decode(reply.body)
+            if reply.status in _ACCEPTED:
+                ids.append(said["task_id"])
+                total += said["total"]
+                continue
+            if not ids and place == len(bodies) - 1:
+                raise error_of(reply)
+            left_out += [LeftOut(node, len(body["targets"]), said["detail"]) for node in body["nodes"]]
+        self._audit.retried(document, client.by, total, ids[0])
+        return Retried(ids[0], "accepted", total, root, ids, left_out)
+
+
+def _body(document: Document, group: Group, *, soft: bool) -> Document:
+    """Return the body of a task that sends what failed."""
+    body: Document = {
+        "targets": group.targets,
+        "nodes": group.nodes,
+        "on_incapable": "skip",
+        "confirm": True,  # its client has done so
+    }
+    if group.is_prefetch:
+        body["action"] = Action.PREFETCH.value
+    else:
+        body |= {"kind": document["kind"], "prefetch": group.with_prefetch, "soft": soft}
+    if document["kind"] == "url" and any(target.endswith("*") for target in group.targets):
+        body["literal"] = True
+    return body
+
+
+def error_of(reply: Reply) -> RequestError:
+    """Return the error that a refusal tells."""
+    said = msgspec.json.decode(reply.body)
+    headers = {name: value for name, value in reply.headers.items() if name == "Retry-After"}
+    return RequestError(reply.status, said["detail"], field=said.get("field", ""), headers=headers)
+
+
+def _told_by(task: Document) -> FailedTask:
+    """Return what the errors of a document tell: nothing of a soft purge, and a hard one does more."""
+    operation = operation_of(task["action"], task["kind"], soft=False)
+    shares: dict[str, dict[str, None]] = {}
+    for error in task["errors"]:
+        shares.setdefault(error["node"], {})[error["target"]] = None
+    found = [FailedShare(node, int(operation), list(targets)) for node, targets in shares.items()]
+    return FailedTask(task["state"], False, found)
+
+
+def _at_work(root: str, task: Document) -> str:
+    return (
+        f"what failed of task {root!r} is being sent again, as task {task['task_id']!r}, which is "
+        f"{task['state']}"
+    )
+
+
+def _nothing_failed(document: Document, last: Sequence[Document]) -> str:
+    name, state = document["task_id"], document["state"]
+    if last:
+        again = last[0]
+        return (
+            f"what failed of task {name!r} was sent again as {again['task_id']!r}, which is {again['state']}"
+        )
+    if document["delayed"]:
+        return f"nothing of task {name!r} has failed: what waits is delivered by itself, see its errors"
+    return f"nothing of task {name!r} has failed: it is {state}"

@@ -1,0 +1,165 @@
+"""The routes of retries: of one task, and of all that failed and are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from engine.api.answers import response_of
+from engine.api.history import HistoryPage, HistoryQuery
+from engine.api.query import Time, seconds
+from engine.api.route import Route
+from engine.api.schemas import NotRetried, Retried, Retries
+from engine.errors import RequestError, StoreError
+from engine.intake.replies import Reply
+from engine.tasks.words import State
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from engine.api.bodies import Bodies
+    from engine.api.callers import Callers
+    from engine.api.history import HistoryRoutes
+    from engine.api.retry import RetryTask
+    from engine.history.entries import HistoryTask
+
+_ACCEPTED: Final = 202
+_LIMIT_S: Final = 5.0  #: after so long an answer ends where it is, and the next one goes on
+_FILTERS: Final = ("node", "host", "target", "by", "reason", "since", "until")
+
+
+class RetriesBody(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /v1/engine/retries``: which tasks; at least one of the fields before `state` is given."""
+
+    node: Annotated[str, Meta(description="tasks that went to it")] = ""
+    host: Annotated[str, Meta(description="tasks with targets of it")] = ""
+    target: Annotated[str, Meta(description="tasks that cover it, as in the history")] = ""
+    by: Annotated[str, Meta(description="tasks of this token, or from this address")] = ""
+    reason: Annotated[str, Meta(description="tasks of whose errors one has this in its reason")] = ""
+    since: Annotated[Time | UnsetType, Meta(description="tasks created then, or later")] = UNSET
+    until: Annotated[Time | UnsetType, Meta(description="tasks created then, or before")] = UNSET
+    state: Annotated[
+        Literal["failed", "partial", "cancelled"], Meta(description="only tasks in it by now")
+    ] = "failed"
+    limit: Annotated[int, Meta(ge=1, le=1000, description="tasks that are looked at")] = 100
+    cursor: Annotated[str, Meta(description="of the answer before")] = ""
+
+
+_decode_body = msgspec.json.Decoder(RetriesBody).decode
+_decode_page = msgspec.json.Decoder(HistoryPage).decode
+
+
+class RetryRoutes:
+    """Handlers.
+
+    Args:
+        callers: tell who asks.
+        bodies: reads what they ask for.
+        retry: retries one task.
+        history: finds those that failed.
+    """
+
+    routes: Final = (
+        Route(
+            "POST",
+            "/v1/engine/task/{id}/retry",
+            "retry",
+            "submit",
+            text='what failed of a task, again, see "Sending what failed again" in docs/operations.md',
+            answers={202: Retried},
+            errors={
+                404: "there is no such task, or it is another client's",
+                409: "nothing of it can be sent again: it has not settled, nothing failed, its nodes are "
+                "gone, a retry is at work, or nobody knows any more what failed",
+                429: "the token is over its rate; `Retry-After`",
+            },
+        ),
+        Route(
+            "POST",
+            "/v1/engine/retries",
+            "retry_all",
+            "submit",
+            text="the same for the tasks that are asked for, newest first: the answer says which are "
+            "retried, which are not, and why; its `cursor` goes on",
+            takes=RetriesBody,
+            answers={200: Retries},
+            errors={404: "the engine keeps no history"},
+        ),
+    )
+
+    def __init__(self, callers: Callers, bodies: Bodies, retry: RetryTask, history: HistoryRoutes) -> None:
+        self._callers = callers
+        self._bodies = bodies
+        self._retry = retry
+        self._history = history
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Retry one task."""
+        client = self._callers.client(request)
+        retried = await self._retry.retry(request.match_info["id"], client)
+        return response_of(Reply(_ACCEPTED, msgspec.json.encode(retried)))
+
+    async def retry_all(self, request: web.Request) -> web.Response:
+        """Retry the tasks that are asked for."""
+        asked = _asked(await self._bodies.read(request))
+        client = self._callers.client(request)
+        page = await self._page(asked, client.token.sees_only or "")
+        until = asyncio.get_running_loop().time() + _LIMIT_S
+        retried: list[Retried] = []
+        others: list[NotRetried] = []
+        seen: set[str] = set()  # a task and its retries may be asked for at once
+        cursor = page.cursor
+        for task in page.tasks:
+            if asyncio.get_running_loop().time() > until:
+                break
+            cursor = f"{task.created_at!r}~{task.task_id}"
+            if not task.failed or not _has_reason(task, asked.reason) or task.task_id in seen:
+                continue
+            try:
+                one = await self._retry.retry(task.task_id, client)
+            except (RequestError, StoreError) as exc:
+                others.append(NotRetried(task.task_id, str(exc)))
+            else:
+                retried.append(one)
+                seen.add(one.retries)
+        else:
+            cursor = page.cursor
+        answer = Retries(len(retried), retried, others, cursor, page.incomplete)
+        return response_of(Reply(200, msgspec.json.encode(answer)))
+
+    async def _page(self, asked: RetriesBody, only: str) -> HistoryPage:
+        given = {name: getattr(asked, name) for name in (*_FILTERS, "limit", "cursor") if name != "reason"}
+        times = {name: given.pop(name) for name in ("since", "until")}
+        query = HistoryQuery(state=State(asked.state), **given)
+        words = {name: str(value) for name, value in given.items() if value != ""} | {"state": asked.state}
+        for name, time in times.items():
+            if time is not UNSET:
+                setattr(query, name, seconds(time))
+                words[name] = repr(seconds(time))
+        return _decode_page(await self._history.ask(query, words, only))
+
+
+def _asked(body: bytes) -> RetriesBody:
+    """Return what is asked for.
+
+    Raises:
+        RequestError: 400 it is no JSON, 422 it cannot be asked for.
+    """
+    try:
+        asked = _decode_body(body)
+    except msgspec.ValidationError as exc:
+        raise RequestError(422, f"body: {exc}") from None
+    except msgspec.DecodeError as exc:
+        raise RequestError(400, f"body: is not valid JSON: {exc}") from None
+    if all(getattr(asked, name) in {"", UNSET} for name in _FILTERS):
+        raise RequestError(
+            422, f"body: takes at least one of {', '.join(_FILTERS)}: else all would be retried"
+        )
+    return asked
+
+
+def _has_reason(task: HistoryTask, reason: str) -> bool:
+    return not reason or any(reason in error.reason for error in task.errors)

@@ -1,0 +1,302 @@
+"""Rewinding a node: what was purged between two times goes to it once more, oldest first, at a rate.
+
+A rewind is tasks for that node alone that are stored at once and begin one after the other (``start_at``):
+so it survives restarts, its subtasks wait in the delay queue while the node is away, and new purges go beside
+it. What went to another node of its layer counts too, as the node may have been out of the configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from engine.api.answers import reply_to, response_of
+from engine.api.query import Time, seconds
+from engine.api.retry import error_of
+from engine.api.route import Route
+from engine.api.schemas import RewindLeftOut, Rewound
+from engine.errors import EngineError, RequestError
+from engine.history.missed import COLLECTED_MAX, TARGETS_MAX, Missed, slices
+from engine.history.question import read_host
+from engine.history.recall import Window
+from engine.intake.auth import Token
+from engine.intake.client import Again
+from engine.intake.replies import Reply
+from engine.intake.task_body import START_MAX_S
+from engine.tasks.words import Kind, host_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from aiohttp import web
+
+    from engine.api.bodies import Bodies
+    from engine.api.callers import Callers
+    from engine.api.cancel import CancelTask
+    from engine.api.overview import Overview
+    from engine.api.recalling import Recalling
+    from engine.config.tables import NodeConfig
+    from engine.history.missed import Key, Slice
+    from engine.intake.admission import Admission
+    from engine.intake.client import Client
+    from engine.observe.audit import Audit
+    from engine.saver.reader import StoreReader
+
+RATE_PER_S: Final = 1000.0
+_SLICE_S: Final = 0.2
+_SLICES_MAX: Final = 500
+_AT_A_TIME: Final = 16  #: tasks that are being stored
+_TARGETS_PER_TASK: Final = 10_000
+_ACCEPTED: Final = 202
+_NOT_A_SITE: Final = "their hosts are not among the sites of the engine and of the token"
+
+
+class RewindBody(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /v1/engine/rewind``: what is sent to which node once more."""
+
+    node: Annotated[str, Meta(description="its name")]
+    since: Annotated[Time, Meta(description="what was purged then, or later")]
+    until: Annotated[
+        Time | UnsetType, Meta(description="what was purged then, or before; without it: until now")
+    ] = UNSET
+    host: Annotated[str, Meta(description="only targets of it")] = ""
+    rate_per_s: Annotated[float, Meta(ge=0.01, le=1e6, description="targets a second")] = RATE_PER_S
+
+
+_decode_body = msgspec.json.Decoder(RewindBody).decode
+
+
+class RewindRoutes:
+    """Handles ``POST /v1/engine/rewind``.
+
+    Args:
+        callers: tell who asks.
+        bodies: reads what they ask for.
+        recalling: tells what was purged.
+        reader: its threads put that in order.
+        admission: takes the tasks in.
+        cancel: takes them back, when one of them is refused.
+        nodes: the configured ones, by name.
+        lacks: tells why a node cannot purge by a kind, a host pattern; empty: it can.
+        overview: knows which nodes are being rewound.
+        audit: told of each rewind.
+    """
+
+    routes: Final = (
+        Route(
+            "POST",
+            "/v1/engine/rewind",
+            "rewind",
+            "admin",
+            text='send what was purged between two times to one node once more, see "Rewinding a cache" in '
+            "docs/operations.md; scope `admin`",
+            takes=RewindBody,
+            answers={202: Rewound},
+            errors={
+                404: "the node is not configured; or the engine keeps no history",
+                409: "the node is being rewound",
+            },
+        ),
+    )
+
+    def __init__(
+        self,
+        callers: Callers,
+        bodies: Bodies,
+        recalling: Recalling,
+        reader: StoreReader,
+        admission: Admission,
+        *,
+        cancel: CancelTask,
+        nodes: Mapping[str, NodeConfig],
+        lacks: Callable[[str, str, bool], str],
+        overview: Overview,
+        audit: Audit,
+    ) -> None:
+        self._callers = callers
+        self._bodies = bodies
+        self._recalling = recalling
+        self._reader = reader
+        self._admission = admission
+        self._cancel = cancel
+        self._nodes = nodes
+        self._lacks = lacks
+        self._overview = overview
+        self._audit = audit
+        self._beginning: set[str] = set()  # nodes of which a rewind is being stored
+
+    async def rewind(self, request: web.Request) -> web.Response:
+        """Begin a rewind; its answer says what is sent, and when the last of it begins."""
+        asked = _asked(await self._bodies.read(request))
+        client = self._callers.client(request)
+        window = self._window(asked)
+        await self._refuse_second(asked.node)
+        self._beginning.add(asked.node)
+        try:
+            rewound = await asyncio.shield(self._begin(asked, window, client))
+        finally:
+            self._beginning.discard(asked.node)
+        self._audit.rewound(asked.node, client.by, rewound.targets, rewound.rewind)
+        return response_of(Reply(_ACCEPTED, msgspec.json.encode(rewound)))
+
+    def _window(self, asked: RewindBody) -> Window:
+        node = self._nodes.get(asked.node)
+        if node is None:
+            raise RequestError(
+                404, f"{asked.node!r} is not configured: takes the name of a node of this engine"
+            )
+        until = time.time() if asked.until is UNSET else seconds(asked.until)
+        since = seconds(asked.since)
+        if since > until:
+            raise RequestError(422, "since: takes a time before until, and before now", field="since")
+        host = read_host(asked.host) if asked.host else ""
+        return Window(node.name, node.layer, since, until, host)
+
+    async def _refuse_second(self, node: str) -> None:
+        name = await self._overview.rewind_of(node)
+        if name or node in self._beginning:
+            what = f"by {name!r}, " if name else ""
+            raise RequestError(
+                409, f"{node!r} is being rewound, {what}see its state: rewind it again when that is over"
+            )
+
+    async def _begin(self, asked: RewindBody, window: Window, client: Client) -> Rewound:
+        missed = Missed()
+        incomplete = ""
+        lacks = {(kind.value, of): self._lacks(asked.node, kind, of) for kind in Kind for of in (False, True)}
+        async for page in self._recalling.purges(window):
+            await self._reader.read(missed.add, page.purges)
+            incomplete = incomplete or page.missing
+            if len(missed) > COLLECTED_MAX:
+                await self._go_by_host(missed, lacks)
+        keys, left_out = await self._reader.read(_sendable, missed, lacks, client.token.hosts.allows)
+        if len(keys) > TARGETS_MAX:
+            await self._go_by_host(missed, lacks)
+            keys, left_out = await self._reader.read(_sendable, missed, lacks, client.token.hosts.allows)
+        if len(keys) > TARGETS_MAX:
+            raise _too_many(len(keys))
+        last_s = len(keys) / asked.rate_per_s
+        if last_s > START_MAX_S:
+            detail = (
+                f"rate_per_s: {len(keys)} targets would take {last_s / 86400:.0f} days; takes a higher rate"
+            )
+            raise RequestError(422, detail, field="rate_per_s")
+        split = partial(slices, keys, asked.rate_per_s, slice_s=_SLICE_S, slices_max=_SLICES_MAX)
+        parts = await self._reader.read(split)
+        name = f"rewind-{int(time.time() * 1000):011x}{os.urandom(3).hex()}"
+        ids = await self._hand_in(asked.node, name, parts, client)
+        last_at = time.time() + (parts[-1].after_s if parts else 0.0)
+        return Rewound(
+            name,
+            asked.node,
+            missed.purges,
+            len(keys),
+            ids,
+            round(last_at, 3),
+            left_out,
+            incomplete or UNSET,
+        )
+
+    async def _go_by_host(self, missed: Missed, lacks: Mapping[tuple[str, bool], str]) -> None:
+        """Purge hosts in place of too many targets.
+
+        Raises:
+            RequestError: 422, the node cannot do that, or it does not help.
+        """
+        count = len(missed)
+        if lacks[Kind.HOST.value, False] or missed.is_by_host:
+            raise _too_many(count)
+        await self._reader.read(missed.go_by_host)
+
+    async def _hand_in(self, node: str, name: str, parts: Sequence[Slice], client: Client) -> list[str]:
+        """Have the tasks stored; return their ids. When one of them is refused, none is left."""
+        token = client.token
+        unlimited = Token(token.name, token.scopes, token.hosts, is_limited=token.is_limited)
+        own = client._replace(token=unlimited, again=Again(rewind=name))
+        began = time.time()
+        ids: list[str] = []
+        for place in range(0, len(parts), _AT_A_TIME):
+            bodies = [
+                body for part in parts[place : place + _AT_A_TIME] for body in _bodies(node, part, began)
+            ]
+            replies = await asyncio.gather(
+                *(reply_to(partial(self._admission.submit, body, own)) for body in bodies)
+            )
+            ids += [
+                msgspec.json.decode(reply.body)["task_id"] for reply in replies if reply.status == _ACCEPTED
+            ]
+            refused = next((reply for reply in replies if reply.status != _ACCEPTED), None)
+            if refused is not None:
+                await self._take_back(ids, unlimited)
+                raise error_of(refused)
+        return ids
+
+    async def _take_back(self, ids: Sequence[str], token: Token) -> None:
+        for task_id in ids:
+            try:
+                await self._cancel.cancel(task_id, token)
+            except EngineError:  # it has been sent, which does no harm
+                continue
+
+
+def _bodies(node: str, part: Slice, began: float) -> list[bytes]:
+    fields: dict[str, Any] = {
+        "nodes": [node],
+        "kind": part.kind,
+        "soft": part.soft,
+        "on_incapable": "refuse",
+        "confirm": True,  # their clients have done so
+    }
+    if part.after_s:
+        fields["start_at"] = began + part.after_s
+    if part.kind == Kind.URL and any(target.endswith("*") for target in part.targets):
+        fields["literal"] = True
+    return [
+        msgspec.json.encode({**fields, "targets": part.targets[place : place + _TARGETS_PER_TASK]})
+        for place in range(0, len(part.targets), _TARGETS_PER_TASK)
+    ]
+
+
+def _sendable(
+    missed: Missed, lacks: Mapping[tuple[str, bool], str], allows: Callable[[str], bool]
+) -> tuple[list[Key], list[RewindLeftOut]]:
+    """Return what the node can do, and the client may ask for; and what is left out."""
+    sendable: list[Key] = []
+    left: dict[tuple[str, str], int] = {}
+    for key in missed.in_order():
+        host = host_of(key[2])
+        reason = lacks[key[0], host.startswith("*.")] or ("" if allows(host) else _NOT_A_SITE)
+        if reason:
+            left[key[0], reason] = left.get((key[0], reason), 0) + 1
+        else:
+            sendable.append(key)
+    return sendable, [RewindLeftOut(kind, count, reason) for (kind, reason), count in left.items()]
+
+
+def _asked(body: bytes) -> RewindBody:
+    """Return what is asked for.
+
+    Raises:
+        RequestError: 400 it is no JSON, 422 it cannot be asked for.
+    """
+    try:
+        return _decode_body(body)
+    except msgspec.ValidationError as exc:
+        raise RequestError(422, f"body: {exc}") from None
+    except msgspec.DecodeError as exc:
+        raise RequestError(400, f"body: is not valid JSON: {exc}") from None
+
+
+def _too_many(count: int) -> RequestError:
+    return RequestError(
+        422,
+        f"since: {count} targets were purged, and a rewind has {TARGETS_MAX} at the most: take a shorter "
+        "time, or one host after the other; or empty the cache",
+        field="since",
+    )

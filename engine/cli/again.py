@@ -1,0 +1,97 @@
+"""``purgeline retry`` and ``purgeline rewind``: what is sent once more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.cli.cells import RETRIED_COLUMNS, rows_of
+from engine.cli.client_errors import ProblemError
+from engine.cli.connect import connect
+from engine.cli.exits import DONE, FAILED, UsageError, fail
+from engine.cli.views import follow
+
+if TYPE_CHECKING:
+    import argparse
+
+    from engine.cli.client import EngineClient
+    from engine.cli.documents import Document
+    from engine.cli.screen import Output
+
+_FILTERS: Final = ("node", "host", "target", "by", "reason", "since", "until")
+_TOLD: Final = 10  #: tasks that are not retried, by name
+_CONFLICT: Final = 409
+
+
+def retry(args: argparse.Namespace, out: Output) -> int:
+    """Send what failed of tasks again: of those that are named, or of all that are asked for."""
+    asked = {name: value for name in _FILTERS if (value := getattr(args, name)) not in {None, ""}}
+    if bool(args.ids) == bool(asked):
+        raise UsageError(
+            "retry: takes ids of tasks, or at least one of --node, --host, --target, --by, --reason, "
+            "--since, --until"
+        )
+    with connect(args, out) as client:
+        code, retried = _by_name(args, client, out) if args.ids else _by_filter(args, asked, client, out)
+        for task in retried:
+            for left in rows_of(task, "left_out"):
+                out.notice(
+                    f"warning: {left['targets']} targets of task {task['retries']} for {left['node']} are "
+                    f"not sent: {left['reason']}"
+                )
+        ids = [task_id for task in retried for task_id in task["tasks"]]
+        if args.wait and ids:
+            return max(code, follow(client, out, ids))
+    out.documents(retried, RETRIED_COLUMNS)
+    return code
+
+
+def _by_name(args: argparse.Namespace, client: EngineClient, out: Output) -> tuple[int, list[Document]]:
+    code, retried = DONE, []
+    for task_id in args.ids:
+        try:
+            retried.append(client.retry(task_id))
+        except ProblemError as exc:
+            if exc.status != _CONFLICT:
+                code = max(code, fail(out, exc))
+            else:  # the command is right, and there is nothing to do
+                code = max(code, out.error(str(exc), exit_code=FAILED, status=exc.status))
+    return code, retried
+
+
+def _by_filter(
+    args: argparse.Namespace, asked: Document, client: EngineClient, out: Output
+) -> tuple[int, list[Document]]:
+    found = client.retries({**asked, "state": args.state}, limit=args.limit)
+    if why := found.get("incomplete"):
+        out.notice(f"warning: some of the history is missing: {why}")
+    others = found["not_retried"]
+    for one in others[:_TOLD]:
+        out.notice(f"{one['task_id']} is not retried: {one['reason']}")
+    if len(others) > _TOLD:
+        out.notice(f"{len(others) - _TOLD} more tasks are not retried; --json names all")
+    retried = found["tasks"]
+    if not retried:
+        out.notice("nothing is sent again")
+    if found["cursor"]:
+        out.notice(f"there are more: {args.limit} tasks were looked at (--limit)")
+    return DONE, retried
+
+
+def rewind(args: argparse.Namespace, out: Output) -> int:
+    """Send what was purged between two times to one node once more."""
+    asked = {name: getattr(args, name) for name in ("node", "since", "until", "host", "rate_per_s")}
+    with connect(args, out) as client:
+        document = client.rewind({name: value for name, value in asked.items() if value is not None})
+        if why := document.get("incomplete"):
+            out.notice(f"warning: some of the history is missing, and is not sent: {why}")
+        for left in rows_of(document, "left_out"):
+            out.notice(
+                f"warning: {left['targets']} targets of kind {left['kind']} are not sent: {left['reason']}"
+            )
+        if args.wait and document["tasks"]:
+            return follow(client, out, document["tasks"])
+    if out.as_json:
+        out.json(document)
+    else:
+        out.mapping({key: value for key, value in document.items() if key not in {"tasks", "left_out"}})
+    return DONE

@@ -1,0 +1,55 @@
+"""What options take, as argparse has it: functions from a word to its value, or an error that says what."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+from datetime import datetime
+
+
+def network(text: str) -> str:
+    """Return an address or a network, as it is written."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}; it takes an address or a network (10.0.0.0/24)") from None
+    return text
+
+
+def count(text: str) -> int:
+    """Return a whole number from 1 up."""
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def moment(text: str) -> float:
+    """Return UNIX seconds."""
+    if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
+        return float(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: takes UNIX seconds, or 2026-11-30T04:00, with Z or +01:00 for another zone"
+        ) from None
+
+
+def rebound(text: str) -> float:
+    """Return a number of seconds, which may be 0."""
+    return 0.0 if re.fullmatch(r"0+(\.0+)?", text) else seconds(text)
+
+
+def seconds(text: str) -> float:
+    """Return a number above 0."""
+    if not (re.fullmatch(r"\d{1,8}(\.\d+)?|\.\d+", text) and float(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return float(text)
+
+
+def task_id(text: str) -> str:
+    """Return the id of a task."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no task id: 1-64 of A-Z a-z 0-9 . _ -")
+    return text

@@ -1,0 +1,158 @@
+"""What is sent once more, as the history has it: what failed of a task, what was purged between two times.
+
+A page of purges has no more than so many targets, whatever its tasks have: it goes from worker to worker, and
+is worked on a thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from engine.errors import StoreError
+from engine.history.covering import hosts_covering
+from engine.history.entries import final_state
+from engine.history.question import Question, read_cursor, write_cursor
+from engine.history.search import parts_by_now
+from engine.tasks.plan import read_plan
+from engine.tasks.words import FAILED, Action, host_of
+
+if TYPE_CHECKING:
+    from engine.history.search import Search
+    from engine.history.sieve import Hit
+
+_TASKS: Final = 256  #: of a page
+_TARGETS: Final = 50_000  #: of a page, and those of one task
+
+
+class FailedShare(msgspec.Struct):
+    """What failed of one node's share."""
+
+    node: str
+    operation: int
+    targets: list[str]
+
+
+class FailedTask(msgspec.Struct):
+    """What failed of a task."""
+
+    state: str
+    soft: bool
+    shares: list[FailedShare]
+
+
+class Purge(msgspec.Struct, array_like=True):
+    """Targets that one task purged."""
+
+    at: float  #: when it was created, UNIX time
+    kind: str
+    soft: bool
+    targets: list[str]
+
+
+class PurgesPage(msgspec.Struct):
+    """Purges, the newest first."""
+
+    purges: list[Purge]
+    cursor: str  #: of the next page; empty: this is the last one
+    missing: str  #: why some of the history is missing; empty: nothing is
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Which purges are asked for."""
+
+    node: str
+    layer: str  #: of that node: what went to any node of it was meant for this one, too
+    since: float
+    until: float
+    host: str = ""  #: empty: of all
+
+
+class Recall:
+    """Reads it. Blocking: called on threads that read.
+
+    Args:
+        search: of the same stores.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def failed(self, task_id: str, created_at: float) -> FailedTask | None:
+        """Return what failed of a task that has settled; None: the history does not have it.
+
+        Raises:
+            StoreError: the store of the tasks cannot be read.
+        """
+        question = Question(since=created_at, until=created_at, limit=_TASKS)
+        while True:
+            found = self._search.find(question)
+            for hit in found.hits:
+                if hit.order[1] == task_id:
+                    return _failed(hit)
+            if not found.cursor:
+                return None
+            question = msgspec.structs.replace(question, before=read_cursor(found.cursor))
+
+    def purges(self, window: Window, before: tuple[float, str]) -> PurgesPage:
+        """Return a page of what was purged in a window.
+
+        Args:
+            window: which.
+            before: the newest is older than this: when it was created, and its id.
+
+        Raises:
+            StoreError: the store of the tasks cannot be read.
+        """
+        question = Question(
+            action=Action.PURGE.value,
+            host=window.host,
+            since=window.since,
+            until=window.until,
+            limit=_TASKS,
+            before=before,
+        )
+        found = self._search.find(question)
+        hosts = frozenset(hosts_covering(window.host)) if window.host else None
+        purges: list[Purge] = []
+        left = _TARGETS
+        for hit in found.hits:
+            if not _was_for(hit, window):
+                continue
+            task = hit.task
+            targets = task.targets
+            if hosts is not None:
+                targets = [target for target in targets if host_of(target) in hosts]
+            purges.append(Purge(task.created_at, task.shape.kind, task.shape.soft, targets))
+            left -= len(targets)
+            if left <= 0:
+                return PurgesPage(purges, write_cursor(*hit.order), self._search.error)
+        return PurgesPage(purges, found.cursor, self._search.error)
+
+
+def _failed(hit: Hit) -> FailedTask:
+    task = hit.task
+    shares = []
+    for part in parts_by_now(hit, task):
+        targets = [
+            target for state, target in zip(part.states, task.targets, strict=False) if state == FAILED
+        ]
+        if targets:
+            shares.append(FailedShare(part.node, part.operation, targets))
+    return FailedTask(final_state(task.state, hit.changes).value, task.shape.soft, shares)
+
+
+def _was_for(hit: Hit, window: Window) -> bool:
+    """Tell whether a purge went to the node, or to another of its layer: it may have been out at that time.
+
+    Of one whose nodes nobody knows any more it is taken for granted.
+    """
+    key = hit.columns.shape(hit.place).plan
+    went: list[tuple[str, str]] = []
+    try:
+        went = [(step.node, step.layer) for step in read_plan(key, hit.plans.get(key, b"")).steps]
+    except StoreError:
+        odd = hit.columns.record.odd.get(hit.place)
+        went = [] if odd is None else [(part.node, part.layer) for part in odd.parts]
+    return not went or any(node == window.node or layer == window.layer for node, layer in went)

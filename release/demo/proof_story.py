@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from release.demo.program import wait_until
-from release.demo.stage import CANARY_INTERVAL_S
+from release.demo.screen import INDENT
+from release.demo.stage import CANARY_INTERVAL_S, SITE
 
 if TYPE_CHECKING:
     from release.demo.screen import StoryScreen
@@ -50,6 +51,31 @@ def canaries(stage: Stage, screen: StoryScreen) -> dict[str, float]:
     tasks = stage.ask("/v1/engine/tasks")["tasks"]
     screen.claim("purges of pages that were acked in vain by then:", 0, len(tasks) - purged)
     return measured
+
+
+def why(stage: Stage, screen: StoryScreen, page: str) -> None:
+    """Have a page stale at the node that lies, and ask why.
+
+    Raises:
+        ClaimError: something is not as it should be.
+    """
+    if not stage.has_canaries:
+        return
+    screen.step("Why is this page stale?")
+    old = stage.node("edge-1").get(page).content
+    stage.origin.set(SITE, page, b"logo v4")
+    screen.say("With that line still in, the page changes, and is purged. Every node acks:")
+    printed = stage.purgeline(f"purge http://{SITE}{page} --wait", width=screen.width, is_terminal=False)
+    screen.claim("exit code of the purge", 0, printed.exit_code)
+    seen = {node.name: node.get(page).content for node in stage.nodes}
+    fresh = dict.fromkeys(seen, "logo v4")
+    screen.claim("edge-1 alone serves the old page", fresh | {"edge-1": old}, seen)
+    words = f"why http://{SITE}{page}"
+    screen.command(f"purgeline {words}")
+    printed = stage.purgeline(words, width=screen.width - len(INDENT), is_terminal=screen.is_terminal)
+    screen.output(printed.output)
+    screen.claim("exit code", 1, printed.exit_code)
+    screen.claim("the sentence names edge-1", True, "edge-1" in printed.plain.split("why")[-1])
 
 
 def time_to_fresh(measured: dict[str, float], screen: StoryScreen) -> None:

@@ -148,10 +148,11 @@ class Stage:
         return not any(node.why_builtin for node in self.nodes)
 
     def turn_canaries_on(self) -> None:
-        """Start the engine again, with canaries."""
+        """Start the engine again, with canaries, and told where the origin is."""
         self.engine.stop()
         with self.config_path.open("a", encoding="utf-8") as file:
             file.write(f"\n[canary]\ninterval_s = {CANARY_INTERVAL_S}\n")
+            file.write(f'\n[[origin]]\nhost = "{SITE}"\nurl = "{self.origin.url}"\n')
         self.engine.start()
         wait_until(lambda: self._status("/readyz") == http.HTTPStatus.OK, what="the engine being ready")
 

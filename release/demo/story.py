@@ -33,6 +33,7 @@ def tell(stage: Stage, screen: StoryScreen) -> None:
     _mistakes(stage, screen)
     _figures(stage, screen)
     measured = proof_story.canaries(stage, screen)
+    proof_story.why(stage, screen, LOGO)
     proof_story.time_to_fresh(measured, screen)
 
 
@@ -206,7 +207,7 @@ def invite(stage: Stage, screen: StoryScreen) -> None:
         screen.say(
             f"\nEnter changes {LOGO} at the origin and starts killed nodes again. Ctrl-C stops it all."
         )
-        version = 3
+        version = 4
         while sys.stdin.readline():
             version += 1
             stage.origin.set(SITE, LOGO, f"logo v{version}".encode())
@@ -229,6 +230,7 @@ def _things_to_try(stage: Stage) -> list[str]:
         f"curl -i -H 'Host: {SITE}' {edge.url}{LOGO}",
         f"purgeline purge {url_of(LOGO)} --wait",
         f"purgeline purge {url_of('/a.css')} {url_of('/b.js')} --prefetch --wait",
+        f"purgeline why {url_of(LOGO)}",
         "purgeline nodes",
         "purgeline tasks",
         "purgeline stats",

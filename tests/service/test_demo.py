@@ -137,6 +137,7 @@ def assert_told(text: str, *, builtin: bool) -> None:
     assert re.search(r"^  edge-2 +logo v1 +HIT, its cache +stale$", text, re.MULTILINE)
     has_canaries = not builtin and {"varnish", "nginx"} <= caches.available().keys()
     assert ("  ok edge-1's canary is stale\n" in text) is has_canaries
+    assert ("  ok the sentence names edge-1\n" in text) is has_canaries
     assert ("\nTime to fresh: " in text) is has_canaries
 
 

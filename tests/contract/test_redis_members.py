@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -106,6 +106,32 @@ def test_an_entry_that_cannot_be_read_holds_up_no_other(join: Callable[[str], Me
     assert names == {f"t-{number}" for number in range(16)}
     left = [list(taker.entries_of("dead", region)) for region in range(REGIONS)]
     assert [len(ids) for [ids] in left] == [1] * REGIONS, "an operator may look at them"
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_an_entry_is_let_go_where_it_is_not_there_any_more(
+    join: Callable[[str], Members], monkeypatch: pytest.MonkeyPatch, *, is_lost: bool
+) -> None:
+    """It was looked for on a server that was no master any more, and has been worked there, in vain."""
+    dead, taker = join("dead"), join("taker")
+    link = taker.store.link
+    [key] = dead.store.commit(Batch(accepted=[record("t")])).journal
+    region, _, entry = str(key).partition(":")
+    stream = taker.store.keys.streams[int(region)]
+    before = link.one("DUMP", stream)
+    link.one("XDEL", stream, entry, is_write=True)
+    read = taker.store.read_entries
+
+    def read_before_a_failover(*args: Any) -> Any:
+        if not is_lost:
+            link.one("RESTORE", stream, 0, before, "REPLACE", is_write=True)
+        return read(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(taker.store, "read_entries", read_before_a_failover)
+        assert take_all(taker, "dead") == []
+    assert [one.id for taken in take_all(taker, "dead") for one in taken.records] == (["t"] * (not is_lost))
+    assert list(taker.entries_of("dead", int(region))) == []
 
 
 def test_one_leads_until_it_is_silent_and_the_number_grows(join: Callable[[str], Members]) -> None:

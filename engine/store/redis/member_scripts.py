@@ -33,6 +33,15 @@ return found
 """
 )
 
+GONE: Final = Script(
+    """
+-- KEYS stream; ARGV group, entry. Nobody has an entry that is not in the stream any more; it may have been
+-- looked for on a server that was no master any more.
+if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) > 0 then return 0 end
+return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+"""
+)
+
 DEPOSE: Final = Script(
     """
 -- KEYS leader; ARGV consumer. One that is dead leads no more.

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.store.redis.keys import GROUP, has_no_group
-from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, GROW, LEAVE, LOCK, TAKE, UNLOCK
+from engine.store.redis.member_scripts import BEAT, BURY, DEPOSE, FENCE, GONE, GROW, LEAVE, LOCK, TAKE, UNLOCK
 from engine.store.redis.records import Taken, written_at
 from engine.tasks.records import Committed
 from engine.tasks.words import State
@@ -201,7 +201,7 @@ class Members:
             for entry in entries
         ]
         gone = [entry for entry, reply in zip(ids, read, strict=True) if not reply]
-        commands += [("XACK", stream, GROUP, entry) for entry in gone]
+        commands += [GONE.call([stream], [GROUP, entry]) for entry in gone]
         taken: list[Taken] = []
         for entry, reply in zip(entries, self._link.all(commands, is_write=True), strict=False):
             if reply is None:

@@ -17,7 +17,7 @@ from engine.saver.saver import Saver
 from engine.saver.sinks import Sinks
 from engine.store.redis.open import redis_store
 from engine.store.redis.queues import RedisQueues
-from engine.tasks.records import Batch, Delivered, Joined, Parked, rows_of
+from engine.tasks.records import Accepted, Batch, Delivered, Joined, Parked, rows_of
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster
 from tests.waiting import wait_until
@@ -70,6 +70,30 @@ def moving(cluster: RedisCluster, store: RedisStore) -> Iterator[None]:
 def joined(store: RedisStore) -> Joined:
     rows = [row for row in store.oldest_parked("n", 10) if row.task_id == "t"]
     return Joined(rows, int(Operation.PURGE_HOST), "a.com")
+
+
+def test_a_task_that_was_stored_before_is_known_when_the_replicas_have_it(
+    cluster: RedisCluster, tmp_path: Path
+) -> None:
+    store = redis_store(
+        cluster.url, "engine", region_count=1, prefix=tmp_path.name, wait_replicas=1, timeout_s=1
+    )
+    store.open()
+    known, new = (Accepted(name, 1.0, 60.0, b"d" * 16, b"{}") for name in ("t", "u"))
+    store.commit(Batch(accepted=[known]))
+    server = cluster.owner(cluster.slot_of(store.keys.task("t")))
+    [replica] = [one for one in cluster.servers if one.info("replication").get("master_port") == server.port]
+    names = (f"other-{number}" for number in range(100))
+    beside = next(name for name in names if cluster.owner(cluster.slot_of(name)) is server)
+    with moving(cluster, store):
+        replica.pause()
+        server.ask("SET", beside, "what the replica has not got")
+        try:
+            done = store.commit(Batch(accepted=[known, new]))
+        finally:
+            replica.resume()
+        assert (set(done.refused), done.known) == ({"t", "u"}, {})
+        wait_until(lambda: "t" in store.commit(Batch(accepted=[known, new])).known, what="the replica")
 
 
 def test_rows_are_not_both_joined_and_there(cluster: RedisCluster, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Stepwise:
     def accept(self, places: Sequence[int]) -> None:
         """Accept the tasks at *places* of the batch, or note why not."""
         self._places = list(places)
-        self._note_known(self._step([("GET", self._name(place)) for place in places], is_write=False))
+        self._note_known(self._step([("GET", self._name(place)) for place in places]))
         self._step([self._plan(place) for place in self._places])
         entries = self._step([self._append(place) for place in self._places])
         self._entries = dict(zip(self._places, entries, strict=True))
@@ -103,9 +103,12 @@ class Stepwise:
     def _stub(self, place: int) -> str:
         return f"@{self._consumer} {self._entries[place].decode()}"
 
-    def _step(self, commands: list[Command], *, is_write: bool = True) -> list[Any]:
-        """Send a command for each task; return the answers of those that go on."""
-        replies = self._link.run(commands, is_write=is_write) if commands else []
+    def _step(self, commands: list[Command]) -> list[Any]:
+        """Send a command for each task; return the answers of those that go on.
+
+        What is found is answered to clients, too: like what is written it counts when the replicas have it.
+        """
+        replies = self._link.run(commands, is_write=True) if commands else []
         failed = {
             place: reply
             for place, reply in zip(self._places, replies, strict=True)

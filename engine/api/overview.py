@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.nodes.node import Node
     from engine.observe.counters import Stats
     from engine.observe.logs import Logs
+    from engine.proof.report import ProofReport
     from engine.tasks.task import Task
     from engine.workers.peers import Peers
 
@@ -53,6 +54,7 @@ class Overview:
         logs: this worker's log, whose dropped lines are counted.
         peers: the other workers, under a supervisor.
         cluster: with a store that several engines share.
+        proof: tells of verification, and of the origins.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Overview:
         rewinds: Mapping[str, Task],
         peers: Peers | None,
         cluster: Cluster | None,
+        proof: ProofReport,
     ) -> None:
         self._stats = stats
         self._nodes = nodes
@@ -77,6 +80,7 @@ class Overview:
         self._rewinds = rewinds
         self._peers = peers
         self._cluster = cluster
+        self._proof = proof
         self._started_at = time.monotonic()
         self._metrics = EngineCollector(stats, _version.__version__, _version.__revision__, self._samples)
 
@@ -108,6 +112,10 @@ class Overview:
         """Return this worker's part of ``GET /v1/engine/stats``."""
         return self._stats.document()
 
+    def own_proof(self) -> dict[str, Any]:
+        """Return this worker's part of ``proof`` there; a version before is not asked for it."""
+        return self._proof.own()
+
     async def own_nodes(self) -> Documents:
         """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them, and those that are gone."""
         rewinds = rewinds_of(self._rewinds.values())
@@ -134,10 +142,11 @@ class Overview:
 
     async def all_stats(self) -> dict[str, Any]:
         """Return the body of ``GET /v1/engine/stats``."""
-        own = self.own_stats()
-        if self._peers is None or not self._peers.others():
-            return own
-        return merged.stats([own, *map(msgspec.json.decode, await self._peers.ask_all("/worker/stats"))])
+        stats, proof = [self.own_stats()], [self.own_proof()]
+        if self._peers is not None and self._peers.others():
+            stats += map(msgspec.json.decode, await self._peers.ask_all("/worker/stats"))
+            proof += map(msgspec.json.decode, await self._peers.ask_all("/worker/proof"))
+        return {**merged.stats(stats), "proof": self._proof.joined(proof)}
 
     async def all_nodes(self) -> Documents:
         """Return the nodes of ``GET /v1/engine/nodes``."""

@@ -253,6 +253,34 @@ class Rates(msgspec.Struct):
     count: int
 
 
+class Objective(msgspec.Struct):
+    """How the time to fresh keeps to its objective."""
+
+    objective_s: float
+    objective_share: float
+    window_s: float
+    counted: Annotated[int, Meta(description="times to fresh in the window, one a task and layer")]
+    missed: int
+    budget_left: Annotated[float, Meta(description="1: nothing was missed; below 0: more than may be")]
+
+
+class OriginStatus(msgspec.Struct):
+    """How an origin is left alone."""
+
+    host: str
+    paused_s: Annotated[float, Meta(description="for which nothing is fetched through to it")]
+    reason: str
+    held: Annotated[int, Meta(description="times that a fetch had to wait for its turn")]
+
+
+class ProofStatus(msgspec.Struct):
+    """Verification, and the guards of origins."""
+
+    looks_waiting: int
+    objective: Annotated[Objective | None, Meta(description="null: none is set")]
+    origins: list[OriginStatus]
+
+
 _GAUGES: list[tuple[str, Any]] = [
     (name, Annotated[int, Meta(description=text.lower())]) for name, text in GAUGES.items()
 ]
@@ -263,6 +291,7 @@ Statistics = msgspec.defstruct(
         ("qps_boss", Annotated[Rates, Meta(description="targets taken in")]),
         ("qps_proxy", Annotated[Rates, Meta(description="requests answered by caches")]),
         ("timestamp", int),
+        ("proof", Annotated[ProofStatus, Meta(description="verification, and the guards of origins")]),
     ],
     namespace={"__doc__": "Queue lengths and rates."},
 )

@@ -78,6 +78,7 @@ def make_worker_app(
         ("GET", "/worker/failed/{id}", recalling.failed_here),
         ("GET", "/worker/purges", recalling.purges_here),
         ("GET", "/worker/stats", overview.stats),
+        ("GET", "/worker/proof", overview.proof),
         ("GET", "/worker/nodes", overview.nodes),
         ("DELETE", "/worker/nodes/{name}", overview.forget_node),
         ("PUT", "/worker/pause", overview.pause_node),
@@ -202,6 +203,10 @@ class WorkerOverview:
     async def stats(self, _request: web.Request) -> Reply:
         """Give this worker's counters."""
         return json_reply(self._overview.own_stats())
+
+    async def proof(self, _request: web.Request) -> Reply:
+        """Give this worker's part of what is said of proof."""
+        return json_reply(self._overview.own_proof())
 
     async def nodes(self, _request: web.Request) -> Reply:
         """Give this worker's nodes."""

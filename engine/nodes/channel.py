@@ -22,21 +22,12 @@ if TYPE_CHECKING:
     from engine.nodes.answer import Answer, Sign
     from engine.nodes.health import Health
     from engine.nodes.holds import Holds
+    from engine.nodes.keeper import Keeper
     from engine.nodes.limits import Limits
     from engine.nodes.queue import Item
     from engine.nodes.underway import Fetches
     from engine.tasks.task import Share
     from engine.tasks.words import Operation
-
-
-class Keeper(Protocol):
-    """Keeps what a node is not sent, or does not answer as it should."""
-
-    def too_big(self, item: Item, limit_bytes: int) -> None:
-        """Fail a request whose answer is over the limit."""
-
-    def held(self, items: list[Item], reason: str) -> None:
-        """Put requests into the delay queue, unsent."""
 
 
 class Owner(Protocol):
@@ -170,11 +161,12 @@ class Channel:
         """Return up to *room* requests to send now, the delay queue's first."""
         if self._fetches is not None:
             return self._take_fetches(self._fetches, room)
-        items = self._take_waiting(room)
+        items = self.take_waiting(room)
         holds = self._holds
         return self._sift(items, holds) if holds is not None and holds.pairs else items
 
-    def _take_waiting(self, room: int) -> list[Item]:
+    def take_waiting(self, room: int) -> list[Item]:
+        """Return up to *room* requests, whatever holds or guards say."""
         backlog = self._backlog
         items = backlog.take(room) if backlog else []
         if len(items) < room and self._health.takes_new:
@@ -188,7 +180,7 @@ class Channel:
         """
         entering = fetches.entering
         if entering is None:
-            items = self._take_waiting(room)
+            items = fetches.free(self, room)
             fetches.begin(items)
             return items
         entered, late = entering.take(room)
@@ -197,7 +189,7 @@ class Channel:
         items = fetches.begin_entered(entered)
         more = self._idle_count() - len(items) - entering.count_prompt()
         if more > 0:
-            entering.enter(self._take_waiting(more))
+            entering.enter(fetches.free(self, more))
         room_s = entering.next_room_s
         if room_s is not None and (self._queue or self._backlog):
             self.timer.add((self, "entering"), room_s, self.wake)
@@ -238,8 +230,13 @@ class Channel:
     def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
         """Pass answers on, with the time since the oldest of their requests was sent."""
         if self._fetches is not None:
-            self._fetches.answered(items)
+            self._fetches.settled(items, answers, duration_s)
         self._owner.answered(items, answers, duration_s)
+
+    def begun(self, item: Item, wait_s: float) -> None:
+        """Note that an answer has begun, which is not all there, *wait_s* after its request."""
+        if self._fetches is not None:
+            self._fetches.begun(item, wait_s)
 
     def too_big(self, item: Item) -> None:
         """Fail a request whose answer is over the limit."""
@@ -321,7 +318,7 @@ class Channel:
         """Let a connection go; what it left unanswered is done again."""
         self._connections.discard(connection)
         if self._fetches is not None:
-            self._fetches.lost(unanswered)
+            self._fetches.lost(unanswered, has_timed_out=connection.has_timed_out)
         if unanswered:
             self._owner.unanswered(self, connection, unanswered)
         self.wake()

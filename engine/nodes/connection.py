@@ -49,6 +49,9 @@ class Feeder(Protocol):
     def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
         """Take the answers of one read, with the time since the oldest of their requests was sent."""
 
+    def begun(self, item: Item, wait_s: float) -> None:
+        """Note that an answer has begun, which is not all there, *wait_s* after its request."""
+
     def too_big(self, item: Item) -> None:
         """Take a request whose answer is longer than `body_max_bytes`."""
 
@@ -71,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self._sent_count = 0
         self._is_last = False  # no further request goes out on it
         self._is_armed = False
+        self._has_begun = False  # that the next answer has is told
         self.answered_count = 0
         self.has_timed_out = False
         self.reason = "closed the connection without an answer"
@@ -182,7 +186,10 @@ class Connection(asyncio.BufferedProtocol):
             self._give_back()
         if answers:
             self._settle(answers)
-        elif self._reader.body_bytes > self._feeder.body_max_bytes:
+        elif self._writes and not self._has_begun:
+            self._has_begun = True
+            self._feeder.begun(self.items[0], self._feeder.now() - self._writes[0][1])
+        if not answers and self._reader.body_bytes > self._feeder.body_max_bytes:
             self._refuse_body()
             return
         self.fill()
@@ -221,6 +228,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
         items = [in_flight.popleft() for _ in answers]
         self.answered_count += len(answers)
+        self._has_begun = False
         self._progress_at = now = self._feeder.now()
         duration_s = now - self._writes[0][1] if answers else 0.0
         while self._writes and self._writes[0][0] <= self.answered_count:

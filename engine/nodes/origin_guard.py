@@ -44,6 +44,7 @@ class OriginGuard:
         self._trial_until = -inf
         self.reason = ""  #: why it pauses; empty: it does not
         self.held_count = 0  #: times that something had to wait
+        self.on_open: set[Callable[[], None]] = set()  #: told, once, when it does not pause any more
 
     def __repr__(self) -> str:
         return f"<OriginGuard {self.host} [{self._tokens:.1f} tokens, {self.reason or 'open'}]>"
@@ -80,6 +81,9 @@ class OriginGuard:
         elif self.reason and self._now() >= self._until:  # one of before the pause says nothing
             self.reason, self._pause_s = "", 0.0
             self._trial_until = -inf
+            told, self.on_open = self.on_open, set()
+            for tell in told:
+                tell()
 
     @property
     def pauses_s(self) -> float:

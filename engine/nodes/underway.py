@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from engine.config.tables import NodeConfig
+    from engine.nodes.answer import Answer
     from engine.nodes.board import Board, Record
+    from engine.nodes.fetch_guard import FetchGuard, Waiting
     from engine.nodes.queue import Item
     from engine.nodes.register import Register
     from engine.tasks.task import Share
@@ -160,6 +162,7 @@ class Fetches:
         self.names: tuple[str, ...] = ()  #: of the nodes there
         self.board: Board | None = None  #: where other processes see them
         self.entering: Entering | None = None  #: how engines on other machines see them
+        self.guard: FetchGuard | None = None  #: where some have to wait for their origins
         self.on_entered: Callable[[], None] = _nothing  #: told that one may be sent, which they see
         self._name = name
         self._timer = timer
@@ -235,8 +238,25 @@ class Fetches:
         for share, index, _ in items:
             self._on_wire.pop((share, index)).end(self._now())
 
-    def lost(self, items: Iterable[Item]) -> None:
+    def free(self, waiting: Waiting, room: int) -> list[Item]:
+        """Return up to *room* prefetches that wait, and that the guards of their origins let through."""
+        return waiting.take_waiting(room) if self.guard is None else self.guard.sift(waiting, room)
+
+    def begun(self, item: Item, wait_s: float) -> None:
+        """Note that the answer to a prefetch has begun, *wait_s* after it was sent."""
+        if self.guard is not None:
+            self.guard.begun(item, wait_s)
+
+    def settled(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
+        """Note prefetches that were answered, the oldest of them sent *duration_s* ago."""
+        if self.guard is not None:
+            self.guard.answered(items, answers, duration_s)
+        self.answered(items)
+
+    def lost(self, items: Sequence[Item], *, has_timed_out: bool = False) -> None:
         """Note prefetches that got no answer: the cache may go on with them."""
+        if self.guard is not None:
+            self.guard.lost(items, has_timed_out=has_timed_out)
         for share, index, _ in items:
             fetch = self._on_wire.pop((share, index), None)
             if fetch is not None:

@@ -132,7 +132,7 @@ class _Collected:
     def _join(self, name: str, before: float | None, value: float) -> float:
         if before is None:
             return value
-        if name == "purgeline_node_ready":
+        if name in {"purgeline_node_ready", "purgeline_fresh_budget_left"}:
             return min(before, value)
         if name in self._not_added or name.endswith(("_oldest_delayed_seconds", "_unproven", "_paused")):
             return max(before, value)

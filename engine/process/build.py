@@ -104,7 +104,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     canaries = make_canaries(core, delivery, stores, cluster)
-    overview = _overview(core, delivery, logs, cluster, canaries)
+    overview = _overview(core, delivery, logs, cluster, canaries=canaries, proof=proof)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
     forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
     pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
@@ -151,7 +151,7 @@ def _connect(core: Core, delivery: Delivery, validator: Validator, replayed: asy
 
 
 def _overview(
-    core: Core, delivery: Delivery, logs: Logs, cluster: Cluster | None, canaries: CanarySide
+    core: Core, delivery: Delivery, logs: Logs, cluster: Cluster | None, *, canaries: CanarySide, proof: Proof
 ) -> Overview:
     return Overview(
         core.stats,
@@ -163,6 +163,7 @@ def _overview(
         rewinds=core.regions.rewinds,
         peers=core.peers,
         cluster=cluster,
+        proof=proof.report,
     )
 
 

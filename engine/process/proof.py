@@ -8,10 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
+from engine.nodes.fetch_guard import FetchGuard
 from engine.nodes.origin_guard import OriginGuards
 from engine.proof.freshness import Freshness
 from engine.proof.lookout import Lookout
 from engine.proof.looks import Looks
+from engine.proof.report import ProofReport
 from engine.proof.truth import Origins
 from engine.proof.verification import verify
 from engine.proof.visitor import Visitor
@@ -31,6 +33,7 @@ class Proof:
     looks: Looks
     lookout: Lookout
     freshness: Freshness
+    report: ProofReport
 
     def stop(self) -> None:
         """Look at nothing more."""
@@ -69,8 +72,15 @@ def make_proof(core: Core, guards: OriginGuards, layout: Layout) -> Proof:
         freshness=freshness,
         on_alert=core.on_alert,
     )
+    for node in core.nodes.values() if guards.all else ():
+        channel = node.prefetches
+        node.fetches.guard = FetchGuard(guards, core.timer, channel.now, channel.wake)
     layout.verify = partial(verify, lookout)
-    return Proof(visitor, guards, origins, looks, lookout, freshness)
+    report = ProofReport(config.proof, guards, lookout, freshness)
+    core.stats.gauge("origins_paused", report.paused_count)
+    if config.proof.objective_s:
+        core.stats.gauge("fresh_budget_left", report.budget_left)
+    return Proof(visitor, guards, origins, looks, lookout, freshness, report)
 
 
 def _share(core: Core) -> float:

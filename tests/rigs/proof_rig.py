@@ -116,15 +116,27 @@ def table_of(name: str, node: FakeNode, **extra: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def proof_of(
-    folder: Path, nodes: list[dict[str, Any]], *, origin: Origin | None = None, **tables: Any
+    folder: Path,
+    nodes: list[dict[str, Any]],
+    *,
+    origin: Origin | None = None,
+    origins: list[dict[str, Any]] | None = None,
+    **tables: Any,
 ) -> AsyncIterator[ProofRig]:
-    """Start an engine with these nodes; *origin* becomes an ``[[origin]]`` for every host."""
+    """Start an engine with these nodes; *origin* becomes an ``[[origin]]`` for every host.
+
+    Args:
+        folder: of its data.
+        nodes: their tables, see `table_of`.
+        origin: runs.
+        origins: their tables, in place of *origin*.
+        tables: further ones.
+    """
     table: dict[str, Any] = {"node": nodes, **tables}
     layers = list(dict.fromkeys(node.get("layer", "edge") for node in nodes))
     table.setdefault("layer", [{"name": layer} for layer in layers])
     table["engine"] = {"data_dir": str(folder / "var"), "drain_timeout_s": 1, **tables.get("engine", {})}
-    if origin is not None:
-        table.setdefault("origin", [{"host": "*", "url": origin.url}])
+    table["origin"] = origins or ([] if origin is None else [{"host": "*", "url": origin.url}])
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     with (folder / "log").open("ab") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from tests.benchmarks import report, rows_caches, rows_history, rows_intake, rows_others
+from tests.benchmarks import report, rows_caches, rows_canaries, rows_history, rows_intake, rows_others
 from tests.benchmarks.harness import Bench, Figure, bench
 
 ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
@@ -24,6 +24,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "memory": rows_caches.memory,
     "workers": rows_intake.workers,
     "redis": rows_others.redis,
+    "canaries": rows_canaries.canaries,
     "history-costs": rows_history.history_costs,
     "history-questions": rows_history.history_questions,
     "reload": rows_intake.reload,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from engine.cli.main import main
 from tests.fakes.node import OK, Act, FakeNode, Request, answer
 from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.service.test_openapi import token
 from tests.waiting import wait_until
@@ -279,3 +281,32 @@ def test_the_command_retries_by_name_and_by_what_failed(
         assert "t0 is not retried: what failed of task 't0' was sent again" in shown.err
         assert main(command) == 2
         assert main([*command, "nobody"]) == 2
+
+
+@pytest.mark.redis
+def test_engines_of_one_redis_retry_a_task_once_and_rewind_a_node(
+    tmp_path: Path, edge: FakeNode, picky: Picky
+) -> None:
+    """Whichever engine is asked; what another engine has sent is in the history of both."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    with RedisServer(tmp_path) as redis, contextlib.ExitStack() as stack:
+        tables = f'[store]\nurl = "{redis.url}"\n' + tables_of(edge_1=edge)
+        one, other = (
+            stack.enter_context(EngineProcess(tmp_path / name, tables)) for name in ("one", "other")
+        )
+        task_id = one.submit([*GOOD, *BAD])
+        assert one.wait_for(task_id)["failed"] == len(BAD)
+        picky.is_mended = True
+        seen = len(edge.urls)
+        retried = retry(other, task_id)
+        assert (retried["task_id"], retried["total"]) == (f"{task_id}.retry-1", len(BAD))
+        assert one.wait_for(retried["task_id"])["retries"] == task_id
+        assert sorted(edge.urls[seen:]) == sorted(BAD)
+        assert "which is done" in retry(one, task_id, 409)["detail"]
+        seen = len(edge.urls)
+        status, _, body = other.request("POST", "/v1/engine/rewind", {"node": "edge-1", "since": 0})
+        assert status == 202, body
+        for name in json.loads(body)["tasks"]:
+            assert one.wait_for(name)["state"] == "done"
+        assert sorted(edge.urls[seen:]) == sorted([*GOOD, *BAD])

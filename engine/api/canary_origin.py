@@ -89,6 +89,7 @@ class CanaryServer:
         try:
             await web.TCPSite(self._runner, host, port, reuse_port=True, backlog=_BACKLOG).start()
         except OSError as exc:
+            await self._runner.cleanup()
             raise ConfigError(
                 f"canary.listen: {self._listen} cannot be bound: {exc.strerror or exc}"
             ) from exc

@@ -7,6 +7,7 @@ its connections (`suspects`), which ones went wrong too often and wait (`postpon
 count (`proving`: the `judge` of each answer, the `probe`, and the `prober` where bytes do not tell), and
 whether an acked purge does (`counting`): not `beside` a prefetch that is `underway`, from here, from another
 process of this engine (`elsewhere`, on the `board`) or from another engine (`register`).
+`canary` makes what shows whether a cache drops what it is told to, on a page of nobody (`canary_look`).
 `lookups` see which cache a node's name stands for, `drivers` know how each cache is asked, `wire` reads what
 it answers. `inspection` asks a node once, for an operator who sets a cache up, and for the prober.
 

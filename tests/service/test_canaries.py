@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.api.canary_origin import CanaryOrigin, CanaryServer
 from engine.config.tables import CanaryConfig
+from engine.errors import ConfigError
 from engine.nodes.canary import HEADER, Canary
 from release.lab import caches
+from release.lab.caches import free_port
 from release.lab.origin import Origin
 from tests.fakes.canary_cache import CanaryCache
 from tests.fakes.node import FakeNode
@@ -241,3 +246,24 @@ def test_one_of_two_workers_runs_canaries_and_both_answer_and_show_them(tmp_path
             wait_until(lambda: any(worker["stale"] for worker in engine.workers()), what="a stale canary")
             [found] = [worker["stale"] for worker in engine.workers() if worker["stale"]]
             assert "edge-1 acked the purge of its canary" in found["edge-1"]
+
+
+def test_canaries_may_have_a_port_of_their_own_which_is_told_when_it_is_taken(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with FakeNode(CanaryCache()) as node, socket.create_server(("127.0.0.1", 0)) as taken:
+            port = free_port()
+            own: dict[str, object] = {"canary": {"interval_s": 1000, "listen": f"127.0.0.1:{port}"}}
+            async with running(tmp_path, node.url, tables=own) as (engine, engine_port):
+                canary = Canary(CanaryConfig())
+                canary.key = (tmp_path / "var" / "canary.key").read_bytes()
+                value = {HEADER: canary.mint()}
+                assert (await asyncio.to_thread(lambda: ask(port, **value)))[0] == 200
+                assert (await asyncio.to_thread(lambda: ask(port)))[0] == 404
+                assert b"nothing at" in (await asyncio.to_thread(lambda: ask(engine_port, **value)))[2]
+                assert (await _turn(engine))["state"] == "fresh"
+                assert engine.parts.canaries.canaries is not None
+                origin = CanaryOrigin(engine.parts.canaries.canaries, PATH)
+            with pytest.raises(ConfigError, match=r"canary.listen: 127.0.0.1:[0-9]+ cannot be bound"):
+                await CanaryServer(origin, f"127.0.0.1:{taken.getsockname()[1]}").start()
+
+    run(scenario)

@@ -47,9 +47,9 @@ def _changed(cache: Cache, file: str, bad: str, good: str) -> tuple[Cache, Calla
     return cache, lambda: put(good)
 
 
-def unmarked_nginx(folder: Path, origin: Origin) -> Cache:
+def unmarked_nginx(folder: Path, origin: Origin, canary: str = "") -> Cache:
     """Start an nginx that purges and has no mark: its 404 is that of any nginx."""
-    cache = start_nginx(folder, name="edge-1", backend=origin.address)
+    cache = start_nginx(folder, name="edge-1", backend=origin.address, canary=canary)
     conf = (cache.workdir / "nginx.conf").read_text()
     _changed(cache, "nginx.conf", re.sub(r"add_header Purgeline-[^;]*;", "", conf), "")
     return cache
@@ -152,3 +152,15 @@ def test_a_page_that_is_not_stored_proves_nothing_until_the_next_one_does(
         origin.headers.clear()
         with engine:  # what waits in the store is tried after a restart
             engine.wait_for(task, "done")
+
+
+def test_a_canary_of_the_host_proves_a_node_whose_pages_cannot(tmp_path: Path, origin: Origin) -> None:
+    origin.headers["Cache-Control"] = "no-store"
+    engine = EngineProcess(tmp_path, "", due_s=5)
+    with unmarked_nginx(tmp_path, origin, canary=f"127.0.0.1:{engine.port}") as cache:
+        engine.configure("[canary]\ninterval_s = 1000\n" + node_table(cache, name="edge-1"))
+        with engine:
+            engine.wait_for(engine.submit([PAGE]), "done")
+            wait_until(lambda: engine.node("edge-1")["state"] == "ready")
+            assert engine.node("edge-1")["evidence"] in {"prober", "shape"}  # of the canaries' purges
+            assert not origin.hits  # no page was looked at

@@ -9,7 +9,15 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from tests.benchmarks import report, rows_caches, rows_canaries, rows_history, rows_intake, rows_others
+from tests.benchmarks import (
+    report,
+    rows_caches,
+    rows_canaries,
+    rows_history,
+    rows_intake,
+    rows_others,
+    rows_proof,
+)
 from tests.benchmarks.harness import Bench, Figure, bench
 
 ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
@@ -27,6 +35,8 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "canaries": rows_canaries.canaries,
     "history-costs": rows_history.history_costs,
     "history-questions": rows_history.history_questions,
+    "fresh": rows_proof.fresh,
+    "verify-costs": rows_proof.verify_costs,
     "reload": rows_intake.reload,
 }  #: memory brings growth along
 

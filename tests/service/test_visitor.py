@@ -8,6 +8,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from engine.config.tables import NodeConfig, OriginConfig
@@ -16,9 +17,12 @@ from engine.nodes.origin_guard import OriginGuards
 from engine.proof.truth import Origins
 from engine.proof.visitor import VisitError, Visitor, visit_address
 from release.lab.origin import Origin
+from tests.fakes.certificate import make_certificate
+from tests.fakes.node import FakeNode, always, answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 URL = "http://www.test/page?b=1&a=%7E"
 
@@ -88,6 +92,17 @@ async def test_visitors_come_in_where_the_node_says() -> None:
     assert visit_address(node).port == 2
     named = NodeConfig(name="n", driver="ats", url="https://127.0.0.1:1", server_name="www.test")
     assert visit_address(named).server_name == "www.test"
+
+
+async def test_tls_asks_for_the_name_that_the_node_says(visitor: Visitor, tmp_path: Path) -> None:
+    """The certificate is for 127.0.0.1: with another name to check, there is no visit."""
+    ca_file, context = make_certificate(tmp_path, "edge")
+    with FakeNode(always(answer(200, b"page")), tls=context) as node:
+        table = NodeConfig(name="n", driver="varnish", url=node.url, ca_file=str(ca_file))
+        assert (await visitor.visit(visit_address(table), URL)).body_bytes == 4
+        other = msgspec.structs.replace(table, server_name="www.test")
+        with pytest.raises(VisitError, match=r"www\.test"):
+            await visitor.visit(visit_address(other), URL)
 
 
 async def test_the_origin_is_asked_once_for_all(origin: Origin, visitor: Visitor) -> None:

@@ -19,7 +19,7 @@ from engine.errors import RequestError
 from engine.history.entries import HistoryTask  # noqa: TC001 - msgspec resolves the annotations
 from engine.history.question import Question, read_cursor, read_host, read_target, write_cursor
 from engine.intake.replies import Reply
-from engine.tasks.words import Action, State  # noqa: TC001 - msgspec resolves the annotations
+from engine.tasks.words import Action, State
 from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from engine.history.search import Search
+    from engine.intake.auth import Token
     from engine.saver.reader import StoreReader
     from engine.workers.peers import Peer, Peers
 
 _OK: Final = 200
+_PAGES_MAX: Final = 4  #: of a short question; each may end early, see `engine.history.search`
 _ONLY: Final = "only"  #: of a worker's question: name of the token whose tasks alone its client may see
 _IN_STORES: Final = "stores"  #: of a worker's question: 0: only what it works on, the store is the same
 
@@ -101,6 +103,21 @@ class HistoryRoutes:
         """Answer a client."""
         only = request[TOKEN].sees_only or ""
         return response_of(Reply(_OK, await self.ask(request[QUERY], request.query, only)))
+
+    async def purges_of(self, url: str, limit: int, token: Token) -> list[HistoryTask] | None:
+        """Return purges that cover a URL and that a client may see, newest first; None: none is kept."""
+        if self._search is None:
+            return None
+        only = token.sees_only or ""
+        found: list[HistoryTask] = []
+        query = {"target": url, "action": Action.PURGE.value, "limit": str(limit)}
+        for _ in range(_PAGES_MAX):
+            page = _decode(await self.ask(_READER.read(MultiDict(query)), query, only))
+            found += page.tasks
+            if not page.cursor or len(found) >= limit:
+                break
+            query["cursor"] = page.cursor
+        return found[:limit]
 
     async def ask(self, asked: HistoryQuery, query: Mapping[str, str], only: str) -> bytes:
         """Return a page of all workers' history, as JSON.

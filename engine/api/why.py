@@ -14,7 +14,7 @@ from engine.api.route import QUERY, TOKEN, Route
 from engine.errors import RequestError
 from engine.intake.urls import normalise_url
 from engine.proof.conclusions import Conclusion, NodeState, conclude
-from engine.proof.covering import Purge, covering
+from engine.proof.covering import Purge, covering, purge_of
 from engine.proof.glance import ANSWERS_ALONE, Glances, hit_of
 from engine.proof.truth import Origins
 from engine.proof.visitor import Visitor
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from engine.api.find import FindTask
+    from engine.api.history import HistoryRoutes
     from engine.api.listing import ListTasks
     from engine.config.tables import Config
     from engine.intake.auth import Token
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _TOGETHER_MAX: Final = 4  #: questions at a time; others wait
 _VISIT_S: Final = 5.0  #: of one visit, whatever trickles in
 _PURGES_SHOWN: Final = 10
+_PREFETCH: Final = "prefetch"
 _PAGE: Final = 500
 _PAGES_MAX: Final = 8
 _CAN_FILL: Final = (
@@ -100,7 +103,7 @@ class Why(msgspec.Struct):
     purges: Annotated[
         list[Purge],
         Meta(
-            description="that cover it, newest first, among the newest tasks",
+            description="that cover it, newest first",
             extra_json_schema={"maxItems": _PURGES_SHOWN},
         ),
     ]
@@ -116,8 +119,10 @@ class WhyRoutes:
     Args:
         config: its nodes and origins are asked, and nothing else.
         nodes: name → node.
-        listing: has the stored tasks.
         guards: of the origins.
+        find: has the documents of tasks.
+        listing: has those of all stored tasks, where no history is kept.
+        history: knows which tasks cover a page.
     """
 
     routes: Final = (
@@ -135,13 +140,22 @@ class WhyRoutes:
     )
 
     def __init__(
-        self, config: Config, nodes: Mapping[str, Node], listing: ListTasks, guards: OriginGuards
+        self,
+        config: Config,
+        nodes: Mapping[str, Node],
+        guards: OriginGuards,
+        *,
+        find: FindTask,
+        listing: ListTasks,
+        history: HistoryRoutes,
     ) -> None:
         layers = [layer.name for layer in config.layer] or ["edge"]
         self._configured = sorted(config.node, key=lambda node: layers.index(node.layer))
         self._config = config
         self._nodes = nodes
+        self._find = find
         self._listing = listing
+        self._history = history
         self._guards = guards
         self._turns = asyncio.Semaphore(_TOGETHER_MAX)
 
@@ -183,6 +197,21 @@ class WhyRoutes:
 
     async def _purges(self, url: str, token: Token) -> list[Purge]:
         """Return the purges that cover a URL, newest first, of the tasks that the client may see."""
+        known = await self._history.purges_of(url, _PURGES_SHOWN, token)
+        if known is None:
+            return await self._listed_purges(url, token)
+        found = []
+        for task in known:
+            outcomes = {one.name: one.outcome for one in task.nodes if one.operation != _PREFETCH}
+            try:
+                document = await self._find.document(task.task_id, token)
+            except RequestError:  # its document has gone; the history is kept for longer
+                continue
+            found.append(purge_of(document, task.matched or "", is_sure=task.sure, outcomes=outcomes))
+        return found
+
+    async def _listed_purges(self, url: str, token: Token) -> list[Purge]:
+        """Return those among the newest tasks, as far as their documents tell."""
         found: list[Purge] = []
         cursor = ""
         for _ in range(_PAGES_MAX):

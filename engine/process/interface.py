@@ -155,7 +155,14 @@ def make_interface(
     again = _again(
         core, admission, tasks, callers, bodies, history=history, recalling=recalling, overview=overview
     )
-    why_routes = WhyRoutes(core.config, core.nodes, tasks.listing, tasks.guards)
+    why_routes = WhyRoutes(
+        core.config,
+        core.nodes,
+        tasks.guards,
+        find=tasks.find,
+        listing=tasks.listing,
+        history=history,
+    )
     declared: list[Declares] = [task_routes, receipt_routes, *again, history, why_routes, engine_routes]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)

@@ -1,7 +1,7 @@
 """Which stored tasks cover a URL, and what each node made of them. Pure.
 
-Documents name the first of their targets, so of a task with more, or by key, or by a pattern, it may be open
-whether it covers a URL: it is told so (`Purge.is_sure`).
+The history knows; without one the documents of tasks tell (`covering`). These name the first of their
+targets, so of a task with more, or by key, or by a pattern, it may be open whether it covers a URL.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from engine.tasks.words import FINAL_STATES, Action, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-COUNTS: Final = ("acked", "failed", "delayed", "cancelled")
+_WORDS: Final = {"sent": "pending"}  #: of the history, as they are called here
 
 
 class PurgeNode(msgspec.Struct):
@@ -54,7 +54,7 @@ def covering(documents: Iterable[Mapping[str, Any]], url: str) -> list[Purge]:
             continue
         match, is_sure = _match(document, url)
         if match:
-            found.append(_purge(document, match, is_sure=is_sure))
+            found.append(purge_of(document, match, is_sure=is_sure))
     return found
 
 
@@ -84,18 +84,30 @@ def _covers_host(pattern: str, host: str) -> bool:
     return host.partition(":")[0].endswith(pattern[1:])
 
 
-def _purge(document: Mapping[str, Any], match: str, *, is_sure: bool) -> Purge:
+def purge_of(
+    document: Mapping[str, Any], match: str, *, is_sure: bool, outcomes: Mapping[str, str] | None = None
+) -> Purge:
+    """Return a purge that covers a URL.
+
+    Args:
+        document: of the task.
+        match: the one of its targets that covers the URL.
+        is_sure: whether it does.
+        outcomes: what nodes made of that target, by name, where that is known: acked, failed, delayed,
+            cancelled, sent; of the others the worst of their subtasks counts.
+    """
     is_final = document["state"] in FINAL_STATES
     reasons: dict[str, str] = {}
     for error in document["errors"]:
         if error["target"] == match or not is_sure:
             reasons[error["node"]] = error["reason"]
-    nodes = [
-        PurgeNode(
-            node["name"], _outcome(node, is_final=is_final), node["acked_at"], reasons.get(node["name"], "")
-        )
-        for node in document["nodes"]
-    ]
+    nodes = []
+    for node in document["nodes"]:
+        name, known = node["name"], (outcomes or {}).get(node["name"], "")
+        outcome = _WORDS.get(known, known) or _outcome(node, is_final=is_final)
+        if outcome == "acked" and node["absent"] and node["absent"] == node["acked"]:
+            outcome = "absent"
+        nodes.append(PurgeNode(name, outcome, node["acked_at"], reasons.get(name, "")))
     return Purge(
         task_id=document["task_id"],
         kind=document["kind"],
@@ -115,6 +127,4 @@ def _outcome(node: Mapping[str, Any], *, is_final: bool) -> str:
     for word in ("failed", "cancelled", "delayed"):
         if node[word]:
             return word
-    if node["acked"] < node["total"] and not is_final:
-        return "pending"
-    return "absent" if node["absent"] and node["absent"] == node["acked"] else "acked"
+    return "pending" if node["acked"] < node["total"] and not is_final else "acked"

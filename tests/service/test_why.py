@@ -160,6 +160,21 @@ def test_a_purge_that_begins_later_is_pending(fleet: Fleet) -> None:
     assert re.search(f"begins at {TIME}", found["sentence"])
 
 
+def test_what_covers_a_page_is_known_of_large_tasks_and_of_patterns(fleet: Fleet) -> None:
+    many = fleet.engine.submit([url(f"/many/{number}") for number in range(150)])
+    pattern = fleet.engine.submit([url("/many/1[0-9]+$")], kind="regex")
+    for task_id in (many, pattern):
+        fleet.engine.wait_for(task_id, "done")
+    found = why(fleet.engine, "/many/149")
+    assert [(one["task_id"], one["kind"], one["is_sure"]) for one in found["purges"]] == [
+        (pattern, "regex", True),
+        (many, "url", True),
+    ]
+    assert found["purges"][1]["match"] == url("/many/149")
+    assert {node["outcome"] for one in found["purges"] for node in one["nodes"]} <= {"acked", "absent"}
+    assert [one["task_id"] for one in why(fleet.engine, "/many/9")["purges"]] == [many]
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "field"),
     [
@@ -232,10 +247,13 @@ def test_an_edge_that_does_not_answer_visitors_is_unreachable(origin: Origin, tm
     assert "`purgeline nodes`" in found["sentence"]
 
 
-def test_without_an_origin_nothing_is_called_fresh_that_does_not_show_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("history_days", [0, 3])
+def test_without_an_origin_nothing_is_called_fresh_that_does_not_show_it(
+    tmp_path: Path, history_days: int
+) -> None:
     with (
         FakeNode(always(answer(200, b"page"))) as node,
-        EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine,
+        EngineProcess(tmp_path, fake_table(node.url, name="edge-1"), history_days=history_days) as engine,
     ):
         assert conclusions(why(engine, "/a")) == ["never_purged"] * 2
         engine.wait_for(engine.submit([url("/a")]), "done")

@@ -96,15 +96,17 @@ class Search:
         for store in stores:
             waiting.add(sieve.unpacked(store))
         shown: list[Hit] = []
+        has_looked = False
         heads = (_heads(store, sieve) for store in stores)
         for store, head in heapq.merge(*heads, key=lambda pair: -pair[1].last_at):
             shown += waiting.take(question.limit + 1 - len(shown), newer_than=head.last_at)
             if len(shown) > question.limit:
                 break
-            if time.monotonic() > until:
-                last = (min(head.last_at, question.before[0]), _LAST_ID)
-                return Found(shown, write_cursor(*last))
+            # A page looks into one block at the least, and the next page begins further back.
+            if has_looked and head.last_at < question.before[0] and time.monotonic() > until:
+                return Found(shown, write_cursor(head.last_at, _LAST_ID))
             waiting.add(sieve.in_block(store, head))
+            has_looked = True
         else:
             shown += waiting.take(question.limit + 1 - len(shown))
         is_more = len(shown) > question.limit

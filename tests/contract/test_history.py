@@ -117,16 +117,21 @@ def keep_plans(store: Store, plans: dict[bytes, bytes]) -> None:
 
 
 def ask(
-    store: Store, keep_s: float = 1e10, regions: RegionMap | None = None, **asked: Any
+    store: Store,
+    keep_s: float = 1e10,
+    regions: RegionMap | None = None,
+    look_s: float = 10.0,
+    **asked: Any,
 ) -> list[dict[str, Any]]:
     """Return all that is answered, page by page."""
-    search = Search(regions or RegionMap(1), lambda: store.histories, keep_s=keep_s)
+    search = Search(regions or RegionMap(1), lambda: store.histories, keep_s=keep_s, look_s=look_s)
     found: list[dict[str, Any]] = []
     while True:
         page = search.page(question_of(msgspec.convert(asked, HistoryQuery), ""))
         found += msgspec.to_builtins(page.tasks)
         if not page.cursor:
             return found
+        assert page.cursor != asked.get("cursor"), "a page that does not go on"
         asked["cursor"] = page.cursor
 
 
@@ -340,6 +345,9 @@ def test_blocks_overlap_and_pages_are_in_order_all_the_same(store: Store) -> Non
     for first in range(0, len(mixed), PACKED_FROM):
         write(store, *mixed[first : first + PACKED_FROM])
     assert names(ask(store, limit=7)) == [task.id for task in reversed(tasks)]
+    # Pages that end as soon as they may go on, too: a block a page.
+    assert names(ask(store, limit=7, look_s=-1.0)) == [task.id for task in reversed(tasks)]
+    assert names(ask(store, target="http://a/0", look_s=-1.0)) == ["t-0000"]
 
 
 def test_a_clock_that_is_set_back_neither_hides_nor_repeats_a_task(store: Store) -> None:
@@ -477,7 +485,8 @@ def test_a_page_that_takes_long_ends_and_the_next_goes_on(
             write(store, *urls(PACKED_FROM, first=first))
         search = Search(RegionMap(1), lambda: store.histories, keep_s=1e10, look_s=-1)
         page = search.page(question_of(HistoryQuery(), ""))
-        assert (page.tasks, bool(page.cursor)) == ([], True)
+        assert [task.task_id for task in page.tasks] == [f"t-{number:04d}" for number in range(59, 39, -1)]
+        assert page.cursor
 
 
 def test_a_history_that_cannot_be_written_is_said_and_made_up_for(

@@ -13,12 +13,9 @@ from unittest import mock
 import msgspec
 
 from engine.recovery.rows import ReplayRows
-from engine.tasks.records import late_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from engine.tasks.records import Delivered, Late
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -55,16 +52,6 @@ async def _nothing(*_: object) -> None:
     return None
 
 
-def _each_time(delivered: Sequence[Delivered]) -> list[Late]:
-    """Count each telling of a row, as if every one were another row."""
-    return late_of(
-        [
-            msgspec.structs.replace(one, row=msgspec.structs.replace(one.row, key=f"{place} {one.row.key}"))
-            for place, one in enumerate(delivered)
-        ]
-    )
-
-
 BROKEN: Final = {
     "wait": Broken(
         "what the replicas do not have is not answered 202",
@@ -89,12 +76,6 @@ BROKEN: Final = {
         "what a dead engine had is taken over",
         (("engine.cluster.takeover.Takeover.take_from", _nothing),),
         frozenset({"killed", "slow"}),
-    ),
-    "row": Broken(
-        "a row of a delay queue counts once, also one that is told again because its server was away",
-        (("engine.store.redis.changes.late_of", _each_time),),
-        frozenset({"master killed", "master restarted", "down", "half-sick"}),
-        "cluster",
     ),
 }
 

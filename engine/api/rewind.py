@@ -267,12 +267,15 @@ def _sendable(
     missed: Missed, lacks: Mapping[tuple[str, bool], str], allows: Callable[[str], bool]
 ) -> tuple[list[Key], list[RewindLeftOut]]:
     """Return what the node can do, and the client may ask for; and what is left out."""
+
+    def why_not(key: Key) -> str:
+        host = host_of(key[2])
+        return lacks[key[0], host.startswith("*.")] or ("" if allows(host) else _NOT_A_SITE)
+
     sendable: list[Key] = []
     left: dict[tuple[str, str], int] = {}
-    for key in missed.in_order():
-        host = host_of(key[2])
-        reason = lacks[key[0], host.startswith("*.")] or ("" if allows(host) else _NOT_A_SITE)
-        if reason:
+    for key in missed.in_order(lambda key: not why_not(key)):
+        if reason := why_not(key):
             left[key[0], reason] = left.get((key[0], reason), 0) + 1
         else:
             sendable.append(key)

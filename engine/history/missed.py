@@ -13,7 +13,7 @@ from engine.tasks.segments import start_of
 from engine.tasks.words import Kind, host_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from engine.history.recall import Purge
 
@@ -69,24 +69,29 @@ class Missed:
             known = self._times.get(wide, (first, last))
             self._times[wide] = (min(first, known[0]), max(last, known[1]))
 
-    def in_order(self) -> list[Key]:
-        """Return what is to be sent, by when it was purged first."""
-        wide = _Wide(self._times)
+    def in_order(self, can: Callable[[Key], bool] | None = None) -> list[Key]:
+        """Return what is to be sent, by when it was purged first.
+
+        Args:
+            can: tells whether the node can do it; what it cannot do supersedes nothing. None: it can do all.
+        """
+        wide = _Wide(
+            {key: at for key, at in self._times.items() if key[0] in _WIDE and (not can or can(key))}
+        )
         left = [key for key, (_, last) in self._times.items() if not wide.supersedes(key, last)]
         left.sort(key=lambda key: self._times[key][0])
         return left
 
 
 class _Wide:
-    """The prefixes and hosts that are purged, and when that was last."""
+    """The prefixes and hosts that are purged, and when that was last; of nothing else are *times*."""
 
     def __init__(self, times: dict[Key, tuple[float, float]]) -> None:
         self._last: dict[bool, dict[str, float]] = {False: {}, True: {}}  # soft → start of URLs → when
         for (kind, soft, target), (_, last) in times.items():
-            if kind in _WIDE:
-                start = start_of(kind, target) if kind != Kind.HOST else f"{target}/"
-                known = self._last[soft]
-                known[start] = max(last, known.get(start, last))
+            start = start_of(kind, target) if kind != Kind.HOST else f"{target}/"
+            known = self._last[soft]
+            known[start] = max(last, known.get(start, last))
         self._lengths = {soft: sorted({len(start) for start in known}) for soft, known in self._last.items()}
 
     def supersedes(self, key: Key, last: float) -> bool:

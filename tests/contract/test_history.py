@@ -407,6 +407,30 @@ def test_in_a_redis_that_is_nearly_full_the_history_makes_room(
             assert len(found) < 11 * PACKED_FROM
 
 
+@pytest.mark.redis
+def test_no_task_is_missed_by_who_reads_while_another_takes_records_to_pack_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisServer(tmp_path) as server:
+        limits = HistoryLimits(1e10, 2**40)
+        store = redis_store(server.url, "engine", region_count=1, history=limits)
+        store.open()
+        with contextlib.closing(store):
+            write(store, *urls(3))
+            history: Any = store.histories[0]
+            read = history._all
+
+            def with_another_between(commands: Any) -> list[Any]:
+                replies = []
+                for command in commands:
+                    replies += read([command])
+                    history._take("another")
+                return replies
+
+            monkeypatch.setattr(history, "_all", with_another_between)
+            assert len(ask(store)) == 3
+
+
 # What only a file can do
 
 

@@ -180,7 +180,7 @@ class RegionHistory:
 
     def unpacked(self, words: Sequence[bytes] = ()) -> OpenHistory:
         """See `History.unpacked`; changes are all with their tasks, see `changes`."""
-        names = (f"{self._tag}settled:packing", f"{self._tag}settled")
+        names = (f"{self._tag}settled", f"{self._tag}settled:packing")  # the way that records go
         replies = self._all([("LRANGE", name, 0, -1) for name in names])
         texts = (text for reply in replies for text in reply or ())
         records, _ = readable(((False, text) for text in texts if may_have(text, words)), self.fail)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from engine.api.rewind import _sendable
+from engine.api.schemas import RewindLeftOut
 from engine.history.missed import Key, Missed, Slice, slices
 from engine.history.recall import Purge
+from engine.tasks.words import Kind
 
 A, B = "http://img.example.com/a", "http://img.example.com/b"
 
@@ -49,6 +52,17 @@ def test_a_soft_purge_of_a_prefix_takes_soft_ones_alone_and_none_of_another_host
     assert set(found.in_order()) == {
         url(A), url(other), url(other, soft=True), ("prefix", True, "http://img.example.com/"),
     }  # fmt: skip
+
+
+def test_a_wide_purge_that_the_node_cannot_do_takes_no_urls() -> None:
+    """It is left out, and the URLs are all that the node gets."""
+    prefix: Key = ("prefix", False, "http://img.example.com/")
+    found = missed((1, "url", False, [A]), (2, prefix[0], prefix[1], [prefix[2]]))
+    lacks = {(kind.value, of): "nginx" if kind == "prefix" else "" for kind in Kind for of in (False, True)}
+    assert _sendable(found, lacks, lambda _: True) == (
+        [url(A)],
+        [RewindLeftOut("prefix", 1, "nginx")],
+    )
 
 
 def test_hosts_take_the_place_of_too_many_targets_but_not_of_surrogate_keys() -> None:

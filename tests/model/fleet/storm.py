@@ -195,8 +195,13 @@ class Storm:
             await self._heal(cache)
         await asyncio.to_thread(self._servers.wait_until_whole)
         self.caches["edge-1"].driver = self.table.drivers[1]
+        apart = Window(DRIVER_CHANGED, frozenset(), self.now())
+        if self._variant == DRIVER_CHANGED:
+            apart.who = frozenset({"edge-1"})
+        self.windows.append(apart)
         for engine in self.engines:
             await self._restart(engine, self._nodes(""), checkout=ROOT)
+        apart.ended_at = self.now()
 
     async def _until(self, is_so: Callable[[], bool], limit_s: float) -> None:
         for _ in range(int(limit_s * 10)):

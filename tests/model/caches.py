@@ -282,8 +282,8 @@ class Cache:
                 found = Object(version, made_at, fetch, made_at + self.ttl_s)
                 self.objects[fetch.url] = found
         finally:
-            self.fetching.pop(fetch.url, None)
-            self.fetch_of.pop(fetch.url, None)
+            if self.fetching.get(fetch.url) is future:
+                del self.fetching[fetch.url], self.fetch_of[fetch.url]
             if not future.done():
                 future.set_result(found)
 
@@ -327,3 +327,8 @@ class Cache:
         self.objects.clear()
         for task in self._tasks:
             task.cancel()
+        for future in self.fetching.values():  # a task that has not begun does not come to its end
+            if not future.done():
+                future.set_result(None)
+        self.fetching.clear()
+        self.fetch_of.clear()

@@ -7,13 +7,17 @@ again. ``python -m tests.model`` goes on for longer.
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.model.broken import BROKEN, Broken
+from tests.model.caches import Cache
+from tests.model.caches import Origin as OriginServer
 from tests.model.plans import FAULTS, Engine, Fault, Origin, Plan, Submit, Visit, plans
 from tests.model.search import VirtualRuns, search
 
@@ -54,6 +58,16 @@ def test_nothing_old_is_served_and_nothing_is_given_up(workers: int) -> None:
             runs.run(plan)
 
         check()
+
+
+async def test_a_cache_that_is_wiped_lets_those_go_who_wait_for_a_fetch() -> None:
+    """Also for one that has hardly begun; the next one is fetched."""
+    cache = Cache("edge", "varnish", OriginServer(0.0), [], rng=random.Random(1))
+    async with asyncio.timeout(5):
+        fetch = cache.begin_fetch("http://a.example/", "engine")
+        cache.wipe()
+        assert await fetch is None
+        assert await cache.get("http://a.example/", "engine") is not None
 
 
 def test_a_worker_that_drains_leaves_the_rows_of_its_successor_alone() -> None:

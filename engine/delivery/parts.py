@@ -108,7 +108,6 @@ def build_delivery(
     reasons = Reasons(regions, savers)
     gate = ReturnGate(kept)
     redelivery = _make_redelivery(around, queues, late, gate=gate, reasons=reasons, ttl_s=ttl_s)
-    host_rows = HostRows(redelivery, queues, full, nodes, savers, reader=reader)
     gone = _make_gone(
         around, queues, late, redelivery, reasons=reasons, gone_after_s=gone_after_s, is_shared=is_shared
     )
@@ -120,7 +119,7 @@ def build_delivery(
         endings=endings,
         late=late,
         redelivery=redelivery,
-        host_rows=host_rows,
+        host_rows=HostRows(redelivery, queues, full, nodes, savers, reader=reader),
         kept=kept,
         gate=gate,
         sweep=_make_sweep(around, queues, late, redelivery, ttl_s),

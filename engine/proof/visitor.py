@@ -98,34 +98,37 @@ class Visitor:
         fields = {"Host": host, "User-Agent": _USER_AGENT, "Accept": "*/*"} | dict(headers or {})
         if accept_encoding:
             fields["Accept-Encoding"] = accept_encoding
-        asked_at = time.monotonic()
         try:
-            async with self._opened().request(
-                method,
-                url,
-                headers=fields,
-                allow_redirects=False,
-                skip_auto_headers=("Accept-Encoding",),
-                ssl=True if address.tls is None else address.tls,
-                server_hostname=address.server_name,
-            ) as response:
-                first_byte_s = time.monotonic() - asked_at
-                body = _Body(response.headers.get("Content-Encoding", ""), self._body_max_bytes)
-                await body.read(response)
-                return Seen(
-                    status=response.status,
-                    asked_at=asked_at,
-                    first_byte_s=first_byte_s,
-                    fields=_fields_of(response.headers),
-                    body_bytes=body.count,
-                    is_whole=body.is_whole,
-                    digest=body.digest() if method == "GET" else "",
-                    content_digest=body.content_digest() if method == "GET" else "",
-                )
+            return await self._ask(method, url, fields, address)
         except TimeoutError:
             raise VisitError(f"no whole answer within {self._timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise VisitError(f"{exc}" or type(exc).__name__) from exc
+
+    async def _ask(self, method: str, url: URL, fields: Mapping[str, str], address: Address) -> Seen:
+        asked_at = time.monotonic()
+        async with self._opened().request(
+            method,
+            url,
+            headers=fields,
+            allow_redirects=False,
+            skip_auto_headers=("Accept-Encoding",),
+            ssl=True if address.tls is None else address.tls,
+            server_hostname=address.server_name,
+        ) as response:
+            first_byte_s = time.monotonic() - asked_at
+            body = _Body(response.headers.get("Content-Encoding", ""), self._body_max_bytes)
+            await body.read(response)
+            return Seen(
+                status=response.status,
+                asked_at=asked_at,
+                first_byte_s=first_byte_s,
+                fields=_fields_of(response.headers),
+                body_bytes=body.count,
+                is_whole=body.is_whole,
+                digest=body.digest() if method == "GET" else "",
+                content_digest=body.content_digest() if method == "GET" else "",
+            )
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

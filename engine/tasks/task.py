@@ -272,12 +272,10 @@ class Task:
         self.indexes: dict[str, int] | None = None
         self.parked: list[Parked] | None = None
         self.progress: Progress | None = None
-        self.rebound_s = 0.0
-        self.rebound_asked_s = -1.0
+        self.rebound_s, self.rebound_asked_s = 0.0, -1.0
         self.rebound: Rebounds | None = None
         self.verify: Verify | None = None
-        self.is_handed = False
-        self.is_lost = False
+        self.is_handed = self.is_lost = False
 
     @classmethod
     def internal(cls, targets: list[str], *, owner: Owner | None, task_id: str) -> Task:

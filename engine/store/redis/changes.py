@@ -127,18 +127,16 @@ class DocumentChanges:
             document = self._changed(old[task_id], counted, cancelled.get(task_id), noted.get(task_id, ()))
             there = present if document is not None else ()
             rows = [
-                Row.delivered(settled, must_be_there=(settled.row.node, settled.row.key) in there)
-                for settled in delivered
+                Row.delivered(one, must_be_there=(one.row.node, one.row.key) in there) for one in delivered
             ]
             rows += drop.get(task_id, [])  # each must be there: it may be joined or parted meanwhile
             if not rows and document is None:
                 continue
             frees, drops_behind = freed.get(task_id, ()), task_id in cancelled
             history += self._history(document, counted)
-            command = self.command(
-                task_id, old[task_id], document, rows, frees=frees, drops_behind=drops_behind
+            commands.append(
+                self.command(task_id, old[task_id], document, rows, frees=frees, drops_behind=drops_behind)
             )
-            commands.append(command)
             asked.append((task_id, document))
         changed_meanwhile: dict[str, list[Delivered]] = {}
         replies = self._link.run([*history, *commands], is_write=True, waits=False)[len(history) :]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from engine.errors import StoreError
-from engine.store.redis.accepting import PLAN_MS, RECORDS_MAX, Accepting
+from engine.store.redis import node_records
+from engine.store.redis.accepting import RECORDS_MAX, Accepting
 from engine.store.redis.keys import GROUP, has_no_group
 from engine.store.redis.records import encode_callback, facts_of, journal_key, split_key
 from engine.store.redis.rows import Row, rows_behind
-from engine.store.redis.scripts import ACK, CALLBACK, HAND_OVER, PROGRESS, SEE, SETTLE
+from engine.store.redis.scripts import ACK, CALLBACK, HAND_OVER, PROGRESS, SETTLE
 from engine.tasks.records import Batch, Begun, Callback
 from engine.tasks.words import State
 
@@ -275,47 +274,33 @@ class RedisCommit:
             self._add(command, note, keep=partial(self._keep_progress, names))
 
     def _see(self) -> None:
-        """Note when nodes were configured last, by the server's clock: no engine's may decide for others."""
         sightings = self._batch.sightings
         if not sightings:
             return
-        flat = [
-            word
-            for one in sightings
-            for word in ("f" if one.is_forgotten else "g" if one.is_gone else "c", one.node, one.layer)
-        ]
 
         def keep(unwritten: Batch) -> None:
             unwritten.sightings += sightings
 
-        self._add(SEE.call([self._keys.cluster("seen")], flat), _nothing, keep=keep)
+        self._add(node_records.seen(self._keys, sightings), _nothing, keep=keep)
 
     def _begin(self) -> None:
         for begun in self._batch.begun:
-            region = self._keys.region(begun.task_id)
-            key = self._keys.begun(region, begun.task_id)
 
             def keep(unwritten: Batch, begun: Begun = begun) -> None:
                 unwritten.begun.append(begun)
 
-            if not begun.text:
-                self._add(("DEL", key), _nothing, keep=keep)
-                continue
-            plan = ("SET", self._keys.plan(region, begun.plan), begun.text, "PX", PLAN_MS)
-            self._add(plan, _nothing)
-            mark = msgspec.msgpack.encode((begun.accepted_at, begun.plan))
-            self._add(("SET", key, mark, "PX", PLAN_MS), _nothing, keep=keep)
+            for command in node_records.begun(self._keys, begun):
+                self._add(command, _nothing, keep=keep)
 
     def _pause(self) -> None:
         pauses = self._batch.pauses
         if not pauses:
             return
-        flat = [word for pause in pauses for word in (pause.node, msgspec.json.encode(pause))]
 
         def keep(unwritten: Batch) -> None:
             unwritten.pauses += pauses
 
-        self._add(("HSET", self._keys.cluster("paused"), *flat), _nothing, keep=keep)
+        self._add(node_records.paused(self._keys, pauses), _nothing, keep=keep)
 
     def _keep_progress(self, names: list[str], unwritten: Batch) -> None:
         for name in names:

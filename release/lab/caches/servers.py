@@ -80,12 +80,6 @@ def start_varnish(
     """
     port = port or free_port()
     backend_host, backend_port = _split(backend)
-    # Few threads per pool at start (the default: two pools of 100), more when they are needed; no CLI port.
-    argv = [
-        *(_binary("varnish", name), "-F", "-j", "none", "-T", "none", "-n", "/proc/self/cwd"),
-        *("-f", "/proc/self/cwd/varnish.vcl", "-a", f"127.0.0.1:{port}", "-t", str(default_ttl_s)),
-        *("-s", f"default=malloc,{STORAGE_MB}m", "-p", "thread_pool_min=25", "-p", "listen_depth=4096"),
-    ]
     vcl = render(
         "varnish.vcl.j2",
         backend_host=backend_host,
@@ -97,10 +91,20 @@ def start_varnish(
         grace_s=grace_s,
         canary=_canary(canary),
     )
+    argv = _varnish_argv(name, port, default_ttl_s)
     server = Cache(workdir, name=name, driver="varnish", argv=argv, port=port)
     server.write({"varnish.vcl": vcl})
     server.start()
     return server
+
+
+def _varnish_argv(name: str, port: int, default_ttl_s: int) -> list[str]:
+    """Few threads per pool at start (two pools of 100 by default), more when needed; no CLI port."""
+    return [
+        *(_binary("varnish", name), "-F", "-j", "none", "-T", "none", "-n", "/proc/self/cwd"),
+        *("-f", "/proc/self/cwd/varnish.vcl", "-a", f"127.0.0.1:{port}", "-t", str(default_ttl_s)),
+        *("-s", f"default=malloc,{STORAGE_MB}m", "-p", "thread_pool_min=25", "-p", "listen_depth=4096"),
+    ]
 
 
 def start_ats(

@@ -25,6 +25,7 @@ HOT = (
     "engine/intake/admission.py",
     "engine/intake/fast_lane.py",
     "engine/intake/heads.py",
+    "engine/intake/pipeline.py",
     "engine/intake/replies.py",
     "engine/intake/room.py",
     "engine/intake/targets.py",

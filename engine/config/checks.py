@@ -5,15 +5,22 @@ Each check raises `ConfigError`; its text names the key and what it takes.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.config.canary import check_canary
+from engine.config.door_checks import check_doors
 from engine.config.hints import nearest
-from engine.config.places import check_host_rule, check_server_name, check_url
+from engine.config.places import (
+    check_host_rule,
+    check_listen,
+    check_networks,
+    check_server_name,
+    check_url,
+    is_loopback,
+)
 from engine.config.proof_checks import check_encodings, check_proof
 from engine.config.redis_url import parse_redis_url, without_password
 from engine.errors import ConfigError
@@ -88,6 +95,7 @@ def check(config: Config) -> None:
     check_proof(config)
     check_canary(config)
     _check_exposure(config)
+    check_doors(config)
 
 
 def warnings_of(config: Config) -> list[str]:
@@ -124,15 +132,8 @@ def _check_engine(config: Config) -> None:
     rebound_s = config.engine.rebound_s
     if rebound_s > REBOUND_MAX_S:
         raise ConfigError(f"engine.rebound_s: {rebound_s:g} is out of range, 0 (none) to {REBOUND_MAX_S}")
-    for proxy in config.engine.trusted_proxies:
-        try:
-            ipaddress.ip_network(proxy)
-        except ValueError as exc:
-            detail = f"{exc}; it takes addresses and networks, such as 10.0.0.0/24"
-            raise ConfigError(f"engine.trusted_proxies: {detail}") from exc
-    host, _, port = config.engine.listen.rpartition(":")
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
-        raise ConfigError(f"engine.listen: {config.engine.listen!r} is not HOST:PORT, such as 127.0.0.1:9181")
+    check_networks("engine.trusted_proxies", config.engine.trusted_proxies)
+    check_listen("engine.listen", config.engine.listen)
 
 
 def _check_alert(alert: AlertConfig) -> None:
@@ -244,11 +245,7 @@ def _check_tokens(config: Config) -> None:
 
 def _check_exposure(config: Config) -> None:
     """Refuse a listener beyond loopback, which anyone may reach, without tokens and sites."""
-    host, _ = config.listen_address()
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
+    loopback = is_loopback(config.engine.listen)
     if not loopback and not config.auth.tokens:
         raise ConfigError(
             f"engine.listen: {config.engine.listen} is not loopback, so [[auth.tokens]] is needed: "

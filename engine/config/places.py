@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from engine.config.redis_url import without_password
+from engine.config.tables import address_of
 from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _HOST_RULE: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\*|\[[0-9a-f:.]+\]")
 _SERVER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -52,3 +57,37 @@ def check_server_name(where: str, name: str) -> None:
     """
     if name and not _SERVER_NAME.fullmatch(name):
         raise ConfigError(f"{where}: server_name {name!r} is not a host name, such as www.example.com")
+
+
+def check_listen(where: str, listen: str) -> None:
+    """Refuse what is no address to listen on.
+
+    Raises:
+        ConfigError: it begins with *where*.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
+        raise ConfigError(f"{where}: {listen!r} is not HOST:PORT, such as 127.0.0.1:9181")
+
+
+def check_networks(where: str, networks: Sequence[str]) -> None:
+    """Refuse what is neither an address nor a network.
+
+    Raises:
+        ConfigError: it begins with *where*.
+    """
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as exc:
+            detail = f"{exc}; it takes addresses and networks, such as 10.0.0.0/24"
+            raise ConfigError(f"{where}: {detail}") from exc
+
+
+def is_loopback(listen: str) -> bool:
+    """Tell whether nobody but this machine can reach what listens there."""
+    host, _ = address_of(listen)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

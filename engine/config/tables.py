@@ -160,6 +160,21 @@ class CanaryConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     listen: str = ""  #: where the canary origin listens; empty: on the engine's own port
 
 
+class DoorConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[door]]``: a port that speaks somebody else's protocol, whose clients need only its address."""
+
+    kind: Literal["purge"]
+    listen: str
+    token: str = ""  #: name of the ``[[auth.tokens]]`` that its clients act as; needed where there are any
+    allow: list[str] = []  #: addresses and networks that may purge; empty: every address
+    secret_header: str = ""  #: field in which clients send a secret
+    secret_sha256: str = ""  #: of that secret, hex
+    default_hosts: list[str] = []  #: where a request names no site
+    names: list[str] = []  #: further names that clients have for the door, beside its address
+    wait: Literal["saved", "acked"] = "saved"  #: when clients are answered
+    wait_s: float = 10  #: "acked": at the latest
+
+
 class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[callback]]``: a host that tasks may name in ``callback``."""
 
@@ -189,11 +204,17 @@ class Config(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     proof: ProofConfig = ProofConfig()
     origin: list[OriginConfig] = []
     canary: CanaryConfig = CanaryConfig()
+    door: list[DoorConfig] = []
 
     def listen_address(self) -> tuple[str, int]:
         """Return host and port of ``listen``; an IPv6 host comes without its brackets."""
-        host, _, port = self.engine.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        return address_of(self.engine.listen)
+
+
+def address_of(listen: str) -> tuple[str, int]:
+    """Return host and port of a ``listen``; an IPv6 host comes without its brackets."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 TABLES: dict[str, type[Table]] = {
@@ -208,5 +229,6 @@ TABLES: dict[str, type[Table]] = {
     "proof": ProofConfig,
     "origin": OriginConfig,
     "canary": CanaryConfig,
+    "door": DoorConfig,
     "auth.tokens": TokenConfig,
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.delivery.expansion import unlink
+from engine.delivery.watchers import Watchers
 from engine.tasks import documents
 from engine.tasks.progress import progress_document
 from engine.tasks.records import Callback, JournalKey
@@ -79,6 +80,7 @@ class Endings:
         self._audit = audit
         self._touched = touched
         self._is_shared = touched is not None
+        self.watchers = Watchers()
 
     # While it is at work
 
@@ -156,7 +158,7 @@ class Endings:
         engine sends it again. What is on the wire stays there: an answer that comes is counted, without one
         the subtask stays cancelled (`give_up`).
         """
-        if task.state in FINAL_STATES or _is_visited_only(task):
+        if task.state in FINAL_STATES or task.is_visited_only:
             return 0
         if task.rebound is not None:
             task.rebound.stop()
@@ -223,6 +225,7 @@ class Endings:
 
     def over(self, task: Task) -> None:
         """Nothing of the task is on its way any more: settle it, unless it waits for delayed ones."""
+        self.watchers.tell(task)
         if task.is_lost:
             self.drop(task)
             return
@@ -235,6 +238,7 @@ class Endings:
 
     def _over_but_rebound(self, task: Task) -> None:
         """All that clients count is over: say so. The task is kept, and stored when its rebound is over."""
+        self.watchers.tell(task)
         state = documents.state_of(task, is_due=task.is_due)
         if task.is_lost or state is _RUNNING or state is task.state:
             return
@@ -342,9 +346,3 @@ class Endings:
         self._dues.cancel(task.id)
         if task.live == 0:
             unlink(task)
-
-
-def _is_visited_only(task: Task) -> bool:
-    """Tell whether all that is left of a task is its verification: nothing can be taken back of that."""
-    is_at_it = task.live == 1 and task.verify is not None and task.verify.run is not None
-    return is_at_it and not any(share.delayed_count for share in task.shares)

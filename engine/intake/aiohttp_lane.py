@@ -11,14 +11,13 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import RequestError
-from engine.intake.problems import problem
+from engine.intake.problems import ENDED_EARLY, problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from engine.intake.replies import Reply
 
-ENDED_EARLY: Final = "the request ended before it was complete"
 _EOF_GRACE_S: Final = 0.1
 """After the end of a half-closed client's bytes: time for aiohttp to call the handler of what it has."""
 _TURNS: Final = 10  #: of the loop, more than aiohttp takes from one request to the handler of the next

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from engine.config.tables import Scope
 from engine.errors import RateLimitedError, RequestError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config.tables import AuthConfig, SiteConfig, TokenConfig
+
+ANONYMOUS: Final = "anonymous"  #: everybody, where no tokens are configured
 
 
 class Token:
@@ -107,7 +109,7 @@ class Auth:
     ) -> None:
         hosts = HostRules([site.host for site in sites])
         self._tokens = [(bytes.fromhex(token.sha256), _make(token, hosts, clock)) for token in config.tokens]
-        self._anonymous = Token("anonymous", frozenset(get_args(Scope)), hosts)
+        self._anonymous = Token(ANONYMOUS, frozenset(get_args(Scope)), hosts)
 
     def named(self, name: str) -> Token:
         """Return a token by its name: another worker, which asks, has checked that the client has it.

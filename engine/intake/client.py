@@ -79,12 +79,14 @@ class Caller:
     Args:
         addresses: of the engine.
         peername: of the connection, as its transport tells it: address and port; a text of a Unix socket.
+        door: what it has come to.
     """
 
-    __slots__ = ("_addresses", "_client", "_forwarded", "_peer")
+    __slots__ = ("_addresses", "_client", "_door", "_forwarded", "_peer")
 
-    def __init__(self, addresses: Addresses, peername: object) -> None:
+    def __init__(self, addresses: Addresses, peername: object, door: str = HTTP) -> None:
         self._addresses = addresses
+        self._door = door
         self._peer = str(peername[0]) if isinstance(peername, tuple) and peername else ""
         self._client: Client | None = None  # of the last request
         self._forwarded = b""
@@ -104,7 +106,7 @@ class Caller:
             token: its name; empty: there is none.
             forwarded: value of ``X-Forwarded-For``.
         """
-        return By(token, self._addresses.of(self._peer, forwarded.decode("latin-1")), HTTP)
+        return By(token, self._addresses.of(self._peer, forwarded.decode("latin-1")), self._door)
 
 
 def _address_of(text: str) -> str:

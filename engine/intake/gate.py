@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.intake.heads import KnownHeads
 from engine.intake.replies import ReplyWriter
@@ -31,16 +31,12 @@ class Connection(Protocol):
 
 
 class Gate:
-    """What the connections of one port share: limits, the heads and replies they know, their end.
+    """What the connections of one port share: limits, the replies they know, their end.
 
     Args:
-        admission: takes the tasks.
-        auth: tells the token of a request.
         addresses: tells where a request came from.
-        make_aiohttp: makes aiohttp's protocol for a connection that is handed over.
         server: value of ``Server`` in replies.
         connections_max: open at a time; a further one is told 503.
-        body_max_bytes: of one request.
         header_timeout_s: for a head that has begun.
         body_timeout_s: for a body.
         idle_timeout_s: for a connection between two requests.
@@ -48,28 +44,19 @@ class Gate:
 
     def __init__(
         self,
-        admission: Admission,
-        auth: Auth,
-        make_aiohttp: Callable[[], asyncio.Protocol],
         *,
         addresses: Addresses,
         server: str,
         connections_max: int,
-        body_max_bytes: int,
         header_timeout_s: float,
         body_timeout_s: float,
         idle_timeout_s: float,
     ) -> None:
-        self.admission = admission
-        self.auth = auth
         self.addresses = addresses
-        self.make_aiohttp = make_aiohttp
         self.connections_max = connections_max
-        self.body_max_bytes = body_max_bytes
         self.header_timeout_s = header_timeout_s
         self.body_timeout_s = body_timeout_s
         self.idle_timeout_s = idle_timeout_s
-        self.parse = KnownHeads().parse
         self.write = ReplyWriter(server).write
         self.connections: set[Connection] = set()
         self.is_draining = False
@@ -116,3 +103,31 @@ class Gate:
         self._sweep_handle.cancel()
         for connection in list(self.connections):
             connection.abort()
+
+
+class PortGate(Gate):
+    """The gate of the engine's port.
+
+    Args:
+        admission: takes the tasks.
+        auth: tells the token of a request.
+        make_aiohttp: makes aiohttp's protocol for a connection that is handed over.
+        body_max_bytes: of one request.
+        limits: see `Gate`.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        auth: Auth,
+        make_aiohttp: Callable[[], asyncio.Protocol],
+        *,
+        body_max_bytes: int,
+        **limits: Any,
+    ) -> None:
+        super().__init__(**limits)
+        self.admission = admission
+        self.auth = auth
+        self.make_aiohttp = make_aiohttp
+        self.body_max_bytes = body_max_bytes
+        self.parse = KnownHeads().parse

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONTENT_TYPE: Final = "application/problem+json"
+ENDED_EARLY: Final = "the request ended before it was complete"
 _STORE_RETRY_S: Final = 2
 
 

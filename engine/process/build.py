@@ -38,6 +38,7 @@ from engine.process.core import make_core
 from engine.process.gauges import register_gauges
 from engine.process.housekeeping import Housekeeping
 from engine.process.interface import TaskAnswers, make_interface
+from engine.process.ports import make_doors
 from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
 from engine.process.stores import EmbeddedStores
@@ -49,6 +50,7 @@ from engine.saver.sinks import Sinks
 if TYPE_CHECKING:
     from engine.cluster.cluster import Cluster
     from engine.config.tables import Config
+    from engine.doors.ports import DoorPorts
     from engine.observe.logs import Logs
     from engine.process.canaries import CanarySide
     from engine.process.core import Core
@@ -76,6 +78,7 @@ class Parts:
     interface: Interface
     proof: Proof
     canaries: CanarySide
+    doors: DoorPorts
 
 
 def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predecessor: bool = False) -> Parts:
@@ -135,6 +138,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         interface=interface,
         proof=proof,
         canaries=canaries,
+        doors=make_doors(core, admission, delivery.endings.watchers, interface.auth),
     )
 
 

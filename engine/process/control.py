@@ -20,6 +20,7 @@ from engine.workers.peers import Peer
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
     from engine.workers.peers import Peers
 
@@ -32,7 +33,7 @@ class Engine(Protocol):
 
     drain_limit_s: float
 
-    def accept_on(self, listener: socket.socket) -> None:
+    def accept_on(self, listener: socket.socket, doors: Mapping[str, socket.socket]) -> None:
         """Accept connections."""
 
     async def take_over(self) -> None:
@@ -50,14 +51,22 @@ class Control:
         peers: the other workers, as the supervisor tells.
         listener: to accept on when the supervisor says so.
         writer: to the supervisor.
+        doors: to accept on as well, by their ``listen``.
     """
 
     def __init__(
-        self, engine: Engine, peers: Peers, listener: socket.socket, writer: asyncio.StreamWriter
+        self,
+        engine: Engine,
+        peers: Peers,
+        listener: socket.socket,
+        writer: asyncio.StreamWriter,
+        *,
+        doors: Mapping[str, socket.socket],
     ) -> None:
         self._engine = engine
         self._peers = peers
         self._listener = listener
+        self._doors = doors
         self._writer = writer
         self._background = Background()
 
@@ -78,7 +87,7 @@ class Control:
             case "peers":
                 self._peers.update(msgspec.convert(order["workers"], list[Peer]))
             case "go":
-                self._engine.accept_on(self._listener)
+                self._engine.accept_on(self._listener, self._doors)
                 self.report("accepting")
                 logger.info("purgeline {} accepts, worker {}", _version.__version__, self._peers.slot)
             case "adopt":

@@ -5,9 +5,8 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from engine import _version
 from engine.api.app import Requests, make_app
 from engine.api.bodies import Bodies
 from engine.api.callers import Callers
@@ -30,7 +29,8 @@ from engine.history.recall import Recall
 from engine.history.search import Search
 from engine.intake.auth import Auth
 from engine.intake.client import Addresses
-from engine.intake.gate import Gate
+from engine.intake.gate import PortGate
+from engine.process.ports import SERVER, limits_of
 from engine.proof.receipt_key import KeyFolder
 from engine.proof.signer import Signer
 
@@ -57,15 +57,14 @@ if TYPE_CHECKING:
     from engine.process.stores import Stores
     from engine.proof.signer import SharesKeys
 
-_SERVER: Final = f"purgeline/{_version.__version__}"
-
 
 @dataclass(frozen=True)
 class Interface:
     """The public side, on one port, and the side of the other workers, on a Unix socket."""
 
     api: ApiServer
-    gate: Gate
+    gate: PortGate
+    auth: Auth
     worker_app: web.Application
     signer: Signer
 
@@ -170,6 +169,7 @@ def make_interface(
     return Interface(
         api,
         _gate(settings, admission, auth, addresses, api),
+        auth,
         _worker_app(
             core,
             auth,
@@ -191,7 +191,7 @@ def _requests(core: Core, admission: Admission, callers: Callers, readiness: Rea
         admission.refuse,
         callers,
         core.audit,
-        server=_SERVER,
+        server=SERVER,
         body_max_bytes=core.config.engine.body_max_bytes,
     )
 
@@ -264,18 +264,13 @@ def _history(core: Core) -> tuple[HistoryRoutes, Recalling]:
 
 def _gate(
     settings: EngineConfig, admission: Admission, auth: Auth, addresses: Addresses, api: ApiServer
-) -> Gate:
-    return Gate(
+) -> PortGate:
+    return PortGate(
         admission,
         auth,
         api.make_protocol,
-        addresses=addresses,
-        server=_SERVER,
-        connections_max=settings.connections_max,
         body_max_bytes=settings.body_max_bytes,
-        header_timeout_s=settings.header_timeout_s,
-        body_timeout_s=settings.body_timeout_s,
-        idle_timeout_s=settings.idle_timeout_s,
+        **limits_of(settings, addresses),
     )
 
 

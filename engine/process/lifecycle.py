@@ -22,14 +22,16 @@ from loguru import logger
 from engine.base import loop
 from engine.base.backoff import backoff_s
 from engine.config.checks import warnings_of
+from engine.doors.ports import all_gates
 from engine.errors import StoreError, StoreUnusableError
 from engine.intake.fast_lane import ClientConnection
 from engine.intake.listener import Listener
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping, Sequence
 
+    from engine.intake.gate import Gate
     from engine.process.build import Parts
 
 _RETRY_FIRST_S: Final = 0.1
@@ -53,17 +55,18 @@ class Lifecycle:
         self._stop_now = asyncio.Event()
         self._listener: Listener | None = None
         self._later: asyncio.Task[None] | None = None  # the rest of a start that waits for the store
+        self._gates = all_gates(parts.interface.gate, parts.doors)
 
     # Start
 
-    async def start(self, listener: socket.socket) -> None:
-        """Prepare, and accept connections on *listener*.
+    async def start(self, listener: socket.socket, doors: Mapping[str, socket.socket] | None = None) -> None:
+        """Prepare, and accept connections on *listener*, and on the sockets of *doors*.
 
         Raises:
             StoreError: see `prepare`.
         """
         await self.prepare()
-        self.accept_on(listener)
+        self.accept_on(listener, doors or {})
 
     async def prepare(self) -> None:
         """Open the store, and go on with what it holds unless a predecessor still works on it.
@@ -157,12 +160,13 @@ class Lifecycle:
         self._note_prepared()
         core.on_alert("store", "resolved", "the store is there; the engine is ready")
 
-    def accept_on(self, listener: socket.socket) -> None:
-        """Accept connections on *listener*, which listens already."""
+    def accept_on(self, listener: socket.socket, doors: Mapping[str, socket.socket]) -> None:
+        """Accept connections on *listener* and on the sockets of *doors*, which listen already."""
         make_connection = partial(ClientConnection, self.parts.interface.gate, self._loop)
         self._listener = Listener(listener, make_connection)
         self._listener.start()
         self.parts.canaries.start()
+        self.parts.doors.accept_on(doors)
 
     async def take_over(self) -> None:
         """The worker before this one has gone: go on with what it left.
@@ -206,17 +210,19 @@ class Lifecycle:
 
     async def drain(self) -> None:
         """Stop in order, within `drain_limit_s`."""
-        load, gate = self.parts.delivery.load, self.parts.interface.gate
+        load, gates = self.parts.delivery.load, self._gates
         limit_s = self.drain_limit_s
         until = self._loop.time() + limit_s
         self.parts.readiness.note_draining()
         logger.info("draining: no new connections; {} subtasks on their way", load.live)
-        if self._listener is not None:
-            self._listener.close()
-        gate.drain()
-        await gate.wait_closed(min(_GRACE_S, limit_s / 4))
-        gate.close_idle()
-        await gate.wait_closed(limit_s / 2)  # a slow client may not take all of the time
+        self._stop_accepting()
+        for gate in gates:
+            gate.drain()
+        self.parts.doors.stop_waiting()
+        await _wait_closed(gates, min(_GRACE_S, limit_s / 4))
+        for gate in gates:
+            gate.close_idle()
+        await _wait_closed(gates, limit_s / 2)  # a slow client may not take all of the time
         left_s = max(0.0, until - self._loop.time() - min(2.0, limit_s / 4))
         if not await load.drain(left_s):
             logger.warning("{} subtasks are not done; they go on at the next start", load.live)
@@ -224,8 +230,7 @@ class Lifecycle:
 
     async def _close(self, flush_s: float) -> None:
         """Close the parts, the last that was started first; the savers have *flush_s* seconds to write."""
-        if self._listener is not None:
-            self._listener.close()
+        self._stop_accepting()
         self.parts.readiness.note_ending()
         if self._later is not None:
             self._later.cancel()
@@ -238,6 +243,11 @@ class Lifecycle:
             await self.parts.cluster.leave()
         self._close_stores()
         logger.info("stopped")
+
+    def _stop_accepting(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self.parts.doors.stop_accepting()
 
     async def _stop_delivery(self) -> None:
         await self.parts.canaries.stop()
@@ -262,7 +272,8 @@ class Lifecycle:
 
     async def _close_interface(self, flush_s: float) -> None:
         core, interface = self.parts.core, self.parts.interface
-        interface.gate.close()
+        for gate in self._gates:
+            gate.close()
         await self.parts.canaries.close()
         await core.outbox.drain(min(flush_s, 2.0))
         await interface.api.close()
@@ -280,3 +291,8 @@ class Lifecycle:
             saver.store.close()
         core.history_reader.close()
         core.reader.close()
+
+
+async def _wait_closed(gates: Sequence[Gate], timeout_s: float) -> None:
+    """Wait until every connection of every gate is closed, for at most *timeout_s*."""
+    await asyncio.gather(*(gate.wait_closed(timeout_s) for gate in gates))

@@ -13,7 +13,7 @@ from engine.errors import EngineError
 from engine.process.build import build
 from engine.process.lifecycle import Lifecycle
 from engine.process.running import cycle, running
-from engine.process.sockets import open_listener
+from engine.process.sockets import open_doors, open_listener
 
 if TYPE_CHECKING:
     from engine.config.tables import Config
@@ -32,6 +32,7 @@ def run(config: Config) -> int:
 
 async def _main(config: Config, log: Logs) -> int:
     listener = open_listener(config)
+    doors = open_doors(config)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, cycle(log))
     loop.add_signal_handler(signal.SIGHUP, _explain_hangup)
@@ -39,14 +40,17 @@ async def _main(config: Config, log: Logs) -> int:
         engine = Lifecycle(build(config, log))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, engine.stop)
-        await engine.start(listener)
+        await engine.start(listener, doors)
     except EngineError as exc:
         logger.error("cannot start: {}", exc)
-        listener.close()
+        for sock in (listener, *doors.values()):
+            sock.close()
         return 1
     address = listener.getsockname()
     where = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else address
     logger.info("purgeline {} listens on {}", _version.__version__, where)
+    for door in config.door:
+        logger.info("a door for {} listens on {}", door.kind, door.listen)
     await engine.run_until_stopped()
     return 0
 

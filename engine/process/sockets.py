@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from engine.base.unix_path import UnixPaths
+from engine.config.tables import address_of
 from engine.errors import ConfigError
 from engine.process.orders import ENVIRONMENT
 
@@ -27,24 +28,36 @@ def open_listener(config: Config) -> socket.socket:
         os.getpid()
     ):
         return _handed_down()
+    return _bind("engine.listen", config.engine.listen, config.engine.listen_backlog)
+
+
+def open_doors(config: Config) -> dict[str, socket.socket]:
+    """Return the listening sockets of the doors, by their ``listen``.
+
+    Raises:
+        ConfigError: one of the addresses cannot be bound.
+    """
+    backlog = config.engine.listen_backlog
+    return {door.listen: _bind("door.listen", door.listen, backlog) for door in config.door}
+
+
+def _bind(where: str, listen: str, backlog: int) -> socket.socket:
     try:
-        listener = _bind(config)
+        listener = _listen(listen, backlog)
     except OSError as exc:
-        raise ConfigError(
-            f"engine.listen: {config.engine.listen} cannot be bound: {exc.strerror or exc}"
-        ) from exc
+        raise ConfigError(f"{where}: {listen} cannot be bound: {exc.strerror or exc}") from exc
     listener.setblocking(False)
     return listener
 
 
-def _bind(config: Config) -> socket.socket:
-    host, port = config.listen_address()
+def _listen(listen: str, backlog: int) -> socket.socket:
+    host, port = address_of(listen)
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(config.engine.listen_backlog)
+        listener.listen(backlog)
     except OSError:
         listener.close()
         raise
@@ -76,6 +89,23 @@ def take_socket(descriptor: int) -> socket.socket:
     handed_down.setblocking(False)
     os.set_inheritable(descriptor, False)
     return handed_down
+
+
+def take_doors(descriptors: dict[str, int], config: Config) -> dict[str, socket.socket]:
+    """Return the sockets of the configured doors, by their ``listen``; those of others are closed.
+
+    Raises:
+        ConfigError: a door has none.
+    """
+    sockets = {listen: take_socket(number) for listen, number in descriptors.items()}
+    listens = [door.listen for door in config.door]
+    for listen in listens:
+        if listen not in sockets:
+            detail = "the supervisor holds no socket for it; reload, or replace a supervisor that is older"
+            raise ConfigError(f"door {listen!r}: {detail}")
+    for listen in sockets.keys() - set(listens):
+        sockets.pop(listen).close()
+    return sockets
 
 
 def bind_unix(path: Path) -> socket.socket:

@@ -24,7 +24,7 @@ from engine.process.control import Control
 from engine.process.lifecycle import Lifecycle
 from engine.process.orders import Orders, read_orders
 from engine.process.running import cycle, running
-from engine.process.sockets import bind_unix, take_socket
+from engine.process.sockets import bind_unix, take_doors, take_socket
 from engine.workers.peers import Peers
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class WorkerProcess:
         self._main = asyncio.current_task()
         orders = self._orders
         listener = take_socket(orders.listen_fd)
+        doors = take_doors(orders.door_fds, self._config)
         peers = Peers(orders.slot, orders.count, orders.generation)
         try:
             parts = build(self._config, self._log, peers=peers, has_predecessor=orders.has_predecessor)
@@ -84,7 +85,7 @@ class WorkerProcess:
         self._engine = Lifecycle(parts)
         self._take_signals()
         reader, writer = await asyncio.open_connection(sock=take_socket(orders.control_fd))
-        self._control = Control(self._engine, peers, listener, writer)
+        self._control = Control(self._engine, peers, listener, writer, doors=doors)
         own = Path(orders.socket)
         runner = await self._open_socket(own)
         background = Background()

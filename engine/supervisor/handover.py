@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,6 +54,7 @@ class Handover:
     last_reload: dict[str, Any] | None
     restarts: list[list[int]]  #: per slot: restarts, streak
     workers: list[dict[str, Any]]
+    door_fds: dict[str, int] = field(default_factory=dict)  #: of a version that had none: nothing
 
     def write(self) -> int:
         """Return the descriptor of a memory file that holds the state."""
@@ -86,7 +87,13 @@ class Handover:
         """
         try:
             table = json.loads(text)
-            handover = cls(**{field.name: table[field.name] for field in fields(cls)})
+            handover = cls(
+                **{
+                    each.name: table[each.name]
+                    for each in fields(cls)
+                    if each.name in table or each.name != "door_fds"
+                }
+            )
             lacking = {key for worker in handover.workers for key in _NEEDED if key not in worker}
         except (ValueError, TypeError, KeyError) as exc:
             raise SupervisorError(f"--handover: not a supervisor's state: {exc!r}") from exc
@@ -98,7 +105,7 @@ class Handover:
 
     def share(self, is_shared: bool) -> None:
         """Let the descriptors survive an execution, or not."""
-        own = [self.listen_fd, self.control_fd, self.lock_fd, self.client_fd]
+        own = [self.listen_fd, self.control_fd, self.lock_fd, self.client_fd, *self.door_fds.values()]
         theirs = [worker[key] for worker in self.workers for key in ("control_fd", "log_fd")]
         for descriptor in own + theirs:
             os.set_inheritable(descriptor, is_shared)

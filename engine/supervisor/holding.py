@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from .control import open_control, refuse_if_live
+from .doors import DoorSockets
 from .errors import USAGE, SupervisorError
 from .listener import bind, handed_down
 from .lock import take_lock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .handover import Handover
@@ -42,14 +44,16 @@ class Held(NamedTuple):
     listener: socket.socket
     lock: int  #: descriptor; workers inherit it
     control: socket.socket
+    doors: DoorSockets
 
 
-def hold(places: Places, table: EngineTable, *, wait_s: float, output: Output) -> Held:
+def hold(places: Places, table: EngineTable, doors: Sequence[str], *, wait_s: float, output: Output) -> Held:
     """Take the lock, then listen on both sockets.
 
     Args:
         places: where they are.
         table: the address, unless systemd hands a socket down.
+        doors: addresses of doors.
         wait_s: for the workers of a killed supervisor to let the lock go.
         output: is told what has to be waited for.
 
@@ -66,12 +70,17 @@ def hold(places: Places, table: EngineTable, *, wait_s: float, output: Output) -
     for orphan in places.run_dir.glob("w*-g*.sock"):
         orphan.unlink(missing_ok=True)
     listener = handed_down() or bind(table, output)
-    return Held(listener, lock, open_control(places.control))
+    sockets = DoorSockets()
+    sockets.open(doors, table.listen_backlog)
+    return Held(listener, lock, open_control(places.control), sockets)
 
 
 def take_over(before: Handover) -> Held:
     """Return what the supervisor before this one held; its successor's children do not inherit it."""
     before.share(False)
     return Held(
-        socket.socket(fileno=before.listen_fd), before.lock_fd, socket.socket(fileno=before.control_fd)
+        socket.socket(fileno=before.listen_fd),
+        before.lock_fd,
+        socket.socket(fileno=before.control_fd),
+        DoorSockets(before.door_fds),
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from .doors import DoorSockets
     from .release import Release
 
 _FROM_SYSTEMD: Final = (
@@ -35,6 +36,7 @@ class Launcher:
     Args:
         command: returns what a worker of a release is started with.
         listener: the socket that all workers accept from.
+        doors: those of doors.
         lock: descriptor of the lock; whoever has it open holds it.
         run_dir: folder of the workers' private sockets.
         write: takes what workers log.
@@ -49,6 +51,7 @@ class Launcher:
         command: Callable[[Release], list[str]],
         *,
         listener: socket.socket,
+        doors: DoorSockets,
         lock: int,
         run_dir: Path,
         write: Callable[[bytes], None],
@@ -57,6 +60,7 @@ class Launcher:
         self.generation = generation
         self._command = command
         self._kept = (listener.fileno(), lock)
+        self._doors = doors
         self._run_dir = run_dir
         self._write = write
 
@@ -85,10 +89,13 @@ class Launcher:
             "count": count,
             "generation": self.generation,
             "has_predecessor": has_predecessor,
+            "door_fds": self._doors.descriptors(),
         }
         try:
             path.unlink(missing_ok=True)
-            pid, control, log_fd = launch(self._command(release), settings, keep=self._kept)
+            pid, control, log_fd = launch(
+                self._command(release), settings, keep=(*self._kept, *self._doors.descriptors().values())
+            )
         except OSError as exc:
             raise StageError("start", f"a worker of {release} cannot be started: {exc}") from exc
         return Worker(

@@ -50,22 +50,11 @@ def bind(table: EngineTable, output: Output) -> socket.socket:
     Raises:
         SupervisorError: the address cannot be bound.
     """
-    host, _, port = table.listen.rpartition(":")
     until = time.monotonic() + _BIND_RETRY_S
     is_told = False
     while True:
         try:
-            family, kind, proto, _, address = socket.getaddrinfo(
-                host.strip("[]"), int(port), type=socket.SOCK_STREAM
-            )[0]
-            listener = socket.socket(family, kind, proto)
-            try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(address)
-                listener.listen(table.listen_backlog)
-            except OSError:
-                listener.close()
-                raise
+            return listening_at(table.listen, table.listen_backlog)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE or time.monotonic() > until:
                 raise SupervisorError(
@@ -75,6 +64,25 @@ def bind(table: EngineTable, output: Output) -> socket.socket:
                 output.say(f"{table.listen} is taken, trying for {_BIND_RETRY_S:g} s")
                 is_told = True
             time.sleep(0.05)
-        else:
-            listener.setblocking(False)
-            return listener
+
+
+def listening_at(listen: str, backlog: int) -> socket.socket:
+    """Return a socket that listens on ``HOST:PORT``.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    host, _, port = listen.rpartition(":")
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM
+    )[0]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .errors import StageError, SupervisorError
 from .release import Release
 from .reload import Reload
-from .table import read_table
+from .table import read_doors, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .control import Client
+    from .doors import DoorSockets
     from .fleet import Fleet
     from .notifier import Notifier
     from .options import Options
@@ -43,6 +44,7 @@ class Reloads:
         phase: is told when a reload begins and ends.
         options: where the configuration and the releases are.
         table: the configuration at the start; a reload keeps address and data folder.
+        doors: their sockets, which follow the configuration.
         has_releases: workers run releases, not one given program.
         output: is told how it goes.
         notifier: as *output*, for systemd.
@@ -59,6 +61,7 @@ class Reloads:
         *,
         options: Options,
         table: EngineTable,
+        doors: DoorSockets,
         has_releases: bool,
         output: Output,
         notifier: Notifier,
@@ -69,6 +72,7 @@ class Reloads:
         self._phase = phase
         self._options = options
         self._table = table
+        self._doors = doors
         self._has_releases = has_releases
         self._output = output
         self._notifier = notifier
@@ -104,10 +108,10 @@ class Reloads:
         bake_s = seconds(request, "bake_s", self._options.bake_s)
         timeout_s = seconds(request, "timeout_s", _TIMEOUT_S)
         target = self._target(request)
-        self._reread_table()
+        doors = self._reread_table()
         reload = Reload(self._fleet, target, bake_s=bake_s, timeout_s=timeout_s, tell=tell)
         self._phase.begin_reload(reload)
-        self._task = asyncio.ensure_future(self._run(reload, by))
+        self._task = asyncio.ensure_future(self._run(reload, doors, by))
         return Begun(reload, self._task)
 
     def cancel(self) -> None:
@@ -127,18 +131,24 @@ class Reloads:
             raise SupervisorError(f"release_dir: {directory!r} is no path")
         return Release.at((self._options.root or Path()) / directory, version or "")
 
-    def _reread_table(self) -> None:
+    def _reread_table(self) -> list[str]:
+        """Read what a reload may change, open new doors, and return the addresses of all."""
         path = self._options.config
         now = read_table(path, listen=self._options.listen)
         if change := change_that_needs_a_restart(self._table, now):
             raise SupervisorError(f"{path}: {change}: that needs a restart, a reload keeps it")
+        doors = read_doors(path)
+        self._doors.open(doors, now.listen_backlog)
         self._fleet.drain_timeout_s = now.drain_timeout_s
+        return doors
 
-    async def _run(self, reload: Reload, by: str) -> dict[str, Any]:
+    async def _run(self, reload: Reload, doors: list[str], by: str) -> dict[str, Any]:
         before = self._fleet.release.version
         self._notifier.reloading(str(reload.target))
         self._output.say(f"reload from {self._fleet.release} to {reload.target}")
         answer = await self._outcome(reload)
+        if answer["ok"]:
+            self._doors.keep(doors)
         if reload.accepted.done():
             answer["accepting_after_s"] = reload.accepted.result()
         self._output.say(answer.get("error", f"reload to {self._fleet.release} is done"))

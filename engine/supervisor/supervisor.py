@@ -22,6 +22,7 @@ from .release import Release
 from .reload import Reload
 from .reloads import Reloads, ignore
 from .replacing import Replacement
+from .table import read_doors
 
 if TYPE_CHECKING:
     from .options import Options
@@ -66,6 +67,7 @@ class Supervisor:
         self._launcher = Launcher(
             lambda release: program.command_of(release, options.config),
             listener=self._held.listener,
+            doors=self._held.doors,
             lock=self._held.lock,
             run_dir=self._places.run_dir,
             write=output.write,
@@ -85,6 +87,7 @@ class Supervisor:
             self._phase,
             options=options,
             table=table,
+            doors=self._held.doors,
             has_releases=program.worker_command is None,
             output=output,
             notifier=self._notifier,
@@ -96,7 +99,8 @@ class Supervisor:
 
     def _hold(self) -> tuple[Held, Release]:
         wait_s = self._options.wait_s
-        held = hold(self._places, self._table, wait_s=wait_s, output=self._output)
+        doors = read_doors(self._options.config)
+        held = hold(self._places, self._table, doors, wait_s=wait_s, output=self._output)
         return held, self._program.first_release(self._options)
 
     # Run
@@ -229,4 +233,5 @@ class Supervisor:
             last_reload=self._reloads.last,
             restarts=[[slot.restarts, slot.streak] for slot in self._fleet.slots],
             workers=[handover.packed(worker) for worker in self._fleet.workers],
+            door_fds=self._held.doors.descriptors(),
         )

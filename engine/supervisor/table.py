@@ -36,12 +36,7 @@ def read_table(path: Path, *, listen: str = "") -> EngineTable:
     Raises:
         SupervisorError: it cannot be read, or one of the keys has a wrong value; names file and key.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("engine", {})
-    except FileNotFoundError:
-        raise SupervisorError(f"{path}: no such file; --config takes a TOML file", exit_code=USAGE) from None
-    except (OSError, ValueError) as exc:
-        raise SupervisorError(f"{path}: cannot be read as TOML: {exc}", exit_code=USAGE) from exc
+    table = _read(path).get("engine", {})
     if not isinstance(table, dict):
         raise SupervisorError(f"{path}: engine must be a table, written [engine]", exit_code=USAGE)
 
@@ -49,6 +44,38 @@ def read_table(path: Path, *, listen: str = "") -> EngineTable:
         return settle(table, os.environ, listen=listen)
     except ValueError as exc:
         raise SupervisorError(f"{path}: {exc}", exit_code=USAGE) from None
+
+
+def read_doors(path: Path) -> list[str]:
+    """Return the ``listen`` of each ``[[door]]``.
+
+    Raises:
+        SupervisorError: the file cannot be read, or one of them is no address.
+    """
+    doors = _read(path).get("door", [])
+    tables = doors if isinstance(doors, list) else [doors]
+    listens = [table.get("listen") if isinstance(table, dict) else None for table in tables]
+    for listen in listens:
+        if not isinstance(listen, str) or not is_address(listen):
+            text = f"{path}: door.listen: {listen!r} is not HOST:PORT, such as 127.0.0.1:9182"
+            raise SupervisorError(text, exit_code=USAGE)
+    return [str(listen) for listen in listens]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SupervisorError(f"{path}: no such file; --config takes a TOML file", exit_code=USAGE) from None
+    except (OSError, ValueError) as exc:
+        raise SupervisorError(f"{path}: cannot be read as TOML: {exc}", exit_code=USAGE) from exc
+
+
+def is_address(listen: str) -> bool:
+    """Tell whether a text is ``HOST:PORT``."""
+    host, _, port = listen.rpartition(":")
+    is_port = re.fullmatch("[0-9]{1,5}", port) is not None and int(port) <= 65535  # noqa: PLR2004 - TCP's last
+    return bool(host) and is_port
 
 
 def settle(table: Mapping[str, Any], environment: Mapping[str, str], *, listen: str = "") -> EngineTable:
@@ -81,7 +108,6 @@ def settle(table: Mapping[str, Any], environment: Mapping[str, str], *, listen: 
         data_dir=value_of("data_dir", "var"),
         drain_timeout_s=value_of("drain_timeout_s", 30.0),
     )
-    host, _, port = settled.listen.rpartition(":")
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 - TCP's last port
+    if not is_address(settled.listen):
         raise ValueError(f"engine.listen: {settled.listen!r} is not HOST:PORT, such as 127.0.0.1:9181")
     return settled

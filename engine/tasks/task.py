@@ -306,6 +306,12 @@ class Task:
         return self.waiters is None
 
     @property
+    def is_visited_only(self) -> bool:
+        """Whether all that is left of it is its verification: nothing can be taken back of that."""
+        is_at_it = self.live == 1 and self.verify is not None and self.verify.run is not None
+        return is_at_it and not any(share.delayed_count for share in self.shares)
+
+    @property
     def is_internal(self) -> bool:
         """Whether the engine sends it on its own account: late, or early below an unreachable parent."""
         return self.owner is not None

@@ -23,6 +23,7 @@ from tests.benchmarks.harness import Bench, Figure, bench
 ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "intake": rows_intake.intake,
     "intake-batch": rows_intake.intake_batch,
+    "door": rows_intake.door,
     "fanout": rows_caches.fanout,
     "end-to-end": rows_caches.end_to_end,
     "latency": rows_intake.latency,

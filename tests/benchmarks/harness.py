@@ -196,6 +196,7 @@ def load(
     args: Sequence[str] = (),
     per_request: int = 1,
     until_idle: Callable[[], object] = bool,
+    url: str = "",
 ) -> float:
     """Let wrk hand tasks in, and wait until they have settled; return tasks per second.
 
@@ -210,9 +211,10 @@ def load(
         args: of the script.
         per_request: tasks in a request.
         until_idle: called when the load is over, before the wait.
+        url: where the load goes to; empty: the route of tasks.
     """
     before = counted(engine, "tasks_accepted")
-    report = wrk(url_of(engine), seconds=seconds, script=script, connections=connections, args=args)
+    report = wrk(url or url_of(engine), seconds=seconds, script=script, connections=connections, args=args)
     until_idle()
     wait_until_idle(engine)
     missing = report["requests"] * per_request - (counted(engine, "tasks_accepted") - before)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from release.lab.caches import free_port
 from tests.benchmarks.harness import (
     HOST,
     PATH,
@@ -116,6 +117,44 @@ def intake_batch(bench: Bench) -> Iterator[Figure]:
                 spread=side.spread,
                 note=f"durable; purges follow later; {'20' if lines else '200'} bodies; errors {side.errors}",
             )
+
+
+def door(bench: Bench) -> Iterator[Figure]:
+    """Purges by a door, a URL each and 64 kept connections, against the same by the fast lane."""
+    port = free_port()
+    table = f'[[door]]\nkind = "purge"\nlisten = "127.0.0.1:{port}"\n'
+    with bench.cache() as cache, bench.engine(node_table(cache, name="edge-1") + table) as engine:
+        by_door, by_lane = Side(), Side()
+
+        def measure(side: Side, script: str, url: str = "", seconds: float = bench.seconds(4)) -> float:
+            return load(engine, side, seconds=seconds, connections=64, script=script, url=url)
+
+        address = f"http://127.0.0.1:{port}/"
+        measure(Side(), "purge.lua", address, 1)
+        measure(Side(), "url.lua", seconds=1)
+        in_turn(
+            bench.rounds,
+            (lambda: measure(by_door, "purge.lua", address), by_door, [engine.pid]),
+            (lambda: measure(by_lane, "url.lua"), by_lane, [engine.pid]),
+        )
+    ratio = by_door.median / by_lane.median
+    yield Figure(
+        "door",
+        "PURGE, 64 connections",
+        by_door.median,
+        "200/s",
+        "the fast lane, tasks of one URL",
+        by_lane.median,
+        ratio,
+        ">= 0.8x",
+        ratio >= 0.8 and not by_door.errors,
+        by_door.cpu_s,
+        by_door.peak_rss_bytes,
+        by_lane.cpu_s,
+        by_lane.peak_rss_bytes,
+        by_door.spread,
+        f"errors {by_door.errors} / {by_lane.errors}",
+    )
 
 
 def workers(bench: Bench) -> Iterator[Figure]:

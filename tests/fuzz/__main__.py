@@ -1,9 +1,10 @@
-"""Fuzzes both lanes of an engine: ``python -m tests.fuzz --cases 1000000``.
+"""Fuzzes both lanes of an engine, and its door: ``python -m tests.fuzz --cases 1000000``.
 
 Requests that are nearly right, on both lanes: no 5xx but 503, no hang, no traceback, no growing memory, and a
 good request in between is always answered soon, what the processes wait for a processor aside; the store is
 in memory, where that is possible, so that it does not wait for a disk that others have, too. Then half as
-many cases to both lanes at once, which must say the same. Prints the seed, and each case that broke a rule;
+many cases to both lanes at once, which must say the same. Then as many as at first to a purge door; of them
+nothing may be stored that was answered with an error. Prints the seed, and each case that broke a rule;
 ``--seed`` makes the same cases again.
 """
 
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.run import run
+from tests.fuzz.run import KINDS, run
 from tests.rigs.memory import MEMORY
 
 
@@ -24,26 +25,24 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000, help="how many (default 100,000)")
     parser.add_argument("--seed", type=int, help="of the cases; made and printed when it is not given")
-    parser.add_argument(
-        "--kind", choices=["rules", "lanes", "both"], default="both", help="which fuzzer (default both)"
-    )
+    parser.add_argument("--kind", choices=[*KINDS, "all"], default="all", help="which fuzzer (default all)")
     parser.add_argument(
         "--answer-within-s", type=float, default=0.2, help="for good requests in between (default 0.2)"
     )
     asked = parser.parse_args(args)
     seed = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
     found = 0
-    for kind, cases in (("rules", asked.cases), ("lanes", asked.cases // 2)):
-        if asked.kind not in {kind, "both"}:
+    for kind, cases in (("rules", asked.cases), ("lanes", asked.cases // 2), ("door", asked.cases)):
+        if asked.kind not in {kind, "all"}:
             continue
         print(f"{kind}: {cases} cases, --seed {seed}", flush=True)
         with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             report = run(
                 Path(folder),
+                kind,
                 seed=seed,
                 cases=cases,
                 answer_within_s=asked.answer_within_s,
-                is_differential=kind == "lanes",
             )
         print(report)
         print(*report.faults, sep="\n")

@@ -6,6 +6,8 @@ import json
 import random
 from typing import Final
 
+from tests.fakes.cache_clients import CLIENTS
+
 TOKEN: Final = "fuzz"  #: the bearer token of the good ones
 _AUTH: Final = f"Authorization: Bearer {TOKEN}"
 _HOST: Final = "http://img.example.com"
@@ -143,6 +145,46 @@ _PATHS: Final = (
 )
 
 
+_PURGE_STARTS: Final = (b"URIBAN", b"PURGEKEYS", b"REFRESH", b"purge", b"A" * 40)
+_PURGE_PATHS: Final = (
+    b"/.*",
+    b"/a*",
+    b"/tags",
+    b"/purge/a",
+    b"/" + b"a" * 9000,
+    b"/" + b"(a" * 60,
+    b"/(a+)+$.*",
+    b"http://img.example.com",
+    b"http://127.0.0.1/a",
+    b"http://evil.org/a",
+    b"http://user@img.example.com/",
+    b"/a#b",
+    b"///",
+)
+_PURGE_LINES: Final = (
+    b"Host: img.example.com",
+    b"Host: img.example.com:9182",
+    b"Host: varnish",
+    b"Host: [::1",
+    b"Host: " + b"a." * 200,
+    b"X-Host: .*",
+    b"X-Host: ^(img\\.example\\.com|evil\\.org)$",
+    b"X-Url: (a|b)+$",
+    b"X-Url: \\",
+    b"X-Url: " + b"(a" * 60,
+    b"X-Content-Type: .*",
+    b"X-Cache-Tags: a,b",
+    b"X-Cache-Tags: (^|,)(a|b)(,|$)",
+    b"X-Cache-Tags: " + b"(" * 300,
+    b"X-Cache-Tags-Pattern: " + b"(^|,)" * 500,
+    b"Cache-Tags: " + b"t " * 6000,
+    b"xkey-softpurge: a b",
+    b"X-Purge-Method: regex",
+    b"Varnish-Ban-All: 1",
+    b"X-Forwarded-For: 10.0.0.1, x",
+)
+
+
 def request(body: bytes, *lines: str, start: str = "POST /v1/engine/task") -> bytes:
     """Return a whole good request."""
     head = [f"{start} HTTP/1.1", "Host: engine", _AUTH, *lines, f"Content-Length: {len(body)}"]
@@ -181,6 +223,17 @@ def others() -> list[bytes]:
     return made
 
 
+def purges(seed: int) -> Cases:
+    """Return cases for a purge door, made of what caches' clients send."""
+    return Cases(
+        seed,
+        [sent.bytes for sent in CLIENTS.values()],
+        lines=_LINES + _PURGE_LINES,
+        starts=_STARTS + _PURGE_STARTS,
+        paths=_PATHS + _PURGE_PATHS,
+    )
+
+
 class Cases:
     """Makes cases out of good requests.
 
@@ -189,9 +242,22 @@ class Cases:
         good: what they are made of.
         is_rough: whether they may be anything; else most keep a head that can be read. When aiohttp's parser
             finds bytes that are no request, it forgets the good requests that came with them.
+        lines: of heads, that are put in.
+        starts: methods.
+        paths: of request lines.
     """
 
-    def __init__(self, seed: int, good: list[bytes], *, is_rough: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        good: list[bytes],
+        *,
+        is_rough: bool = True,
+        lines: tuple[bytes, ...] = _LINES,
+        starts: tuple[bytes, ...] = _STARTS,
+        paths: tuple[bytes, ...] = _PATHS,
+    ) -> None:
+        self._lines, self._starts, self._paths = lines, starts, paths
         self._seed = seed
         self._good = good
         self._is_rough = is_rough
@@ -213,7 +279,7 @@ class Cases:
             return head + gap + _cut(body, chosen)
         if way < 0.45:
             lines = head.split(b"\r\n")
-            lines.insert(chosen.randint(1, len(lines)), chosen.choice(_LINES))
+            lines.insert(chosen.randint(1, len(lines)), chosen.choice(self._lines))
             return b"\r\n".join(lines) + gap + body
         if way < 0.55:
             lines = head.split(b"\r\n")
@@ -221,7 +287,7 @@ class Cases:
             return b"\r\n".join(lines) + gap + body
         if way < 0.65 and self._is_rough:
             first, _, rest = head.partition(b"\r\n")
-            words = [chosen.choice(_STARTS), chosen.choice(_PATHS), first.split(b" ")[-1]]
+            words = [chosen.choice(self._starts), chosen.choice(self._paths), first.split(b" ")[-1]]
             return b" ".join(words) + b"\r\n" + rest + gap + body
         if way < 0.8:
             return _cut(head, chosen) + gap + body

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from tests.fuzz.cases import TOKEN, Cases, others, tasks
+from release.lab.caches import free_port
+from tests.fuzz.cases import TOKEN, Cases, others, purges, tasks
 from tests.fuzz.prober import Probes, probing
-from tests.fuzz.wire import STATUS, Client, HangError, QuickNode, answers
+from tests.fuzz.wire import STATUS, Client, HangError, QuickNode, answers, last_purge
+from tests.rigs.door import access, door_table
 from tests.rigs.engine_process import EngineProcess, fake_table
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _GROWTH_MAX: Final = 64 * 1024 * 1024  #: bytes of memory, after the first quart
 _MASKED: Final = re.compile(
     rb'"(?:task_id":"[^"]*|(?:created|updated|due|settled)_at":[0-9.e+]+|timestamp":[0-9.]+|uptime_s":[0-9.]+)'
 )
+_TASKS: Final = re.compile(rb"HTTP/1\.1 200 [^\r\n]*\r\n(?:[^\r\n]+\r\n)*?Purgeline-Task: ([^\r\n]+)\r\n")
 _BEHIND_LAST: Final = b"Data after `Connection: close`"
 """What aiohttp says of a request with bytes behind it that asked for the end; the fast lane answers it."""
 _COMPARED: Final = (b"content-type", b"server", b"allow", b"www-authenticate", b"retry-after")
@@ -136,15 +139,15 @@ class Run:
             self.fault(0, f"a traceback in the log:\n{before[-1000:]}{found}{after[:3000]}")
 
 
-def run(folder: Path, *, seed: int, cases: int, answer_within_s: float, is_differential: bool) -> Report:
+def run(folder: Path, kind: str, *, seed: int, cases: int, answer_within_s: float) -> Report:
     """Fuzz an engine of its own; return what was found.
 
     Args:
         folder: for the engine's data.
+        kind: one of `KINDS`.
         seed: of the cases.
         cases: how many.
         answer_within_s: a good request in between must be answered by then.
-        is_differential: send each to both lanes and compare, instead of half of them to each.
     """
 
     async def scenario() -> Report:
@@ -154,7 +157,7 @@ def run(folder: Path, *, seed: int, cases: int, answer_within_s: float, is_diffe
         url = f"http://127.0.0.1:{node.sockets[0].getsockname()[1]}"
         with _engine(folder, url) as engine:
             fuzzed = Run(engine, report, answer_within_s=answer_within_s)
-            await (_compare if is_differential else _send)(fuzzed, report, engine.port, seed, cases)
+            await KINDS[kind](fuzzed, report, engine, seed, cases)
         node.close()
         return report
 
@@ -168,12 +171,14 @@ def _engine(folder: Path, url: str) -> EngineProcess:
         f'[[auth.tokens]]\nname = "fuzz"\nsha256 = "{digest}"\nscopes = ["submit", "read", "admin"]\n'
         '[[site]]\nhost = "*"\n' + fake_table(url, name="edge-1", key_mode="ban")
     )
+    tables += access("*.example.com", "b.org", name="cms", sha256="0" * 64).partition("[[site]]")[0]
+    tables += door_table(free_port(), names=["varnish"], default_hosts=["img.example.com"])
     return EngineProcess(folder, tables, header_timeout_s=60, body_timeout_s=60)
 
 
-async def _send(fuzzed: Run, report: Report, port: int, seed: int, cases: int) -> None:
+async def _send(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, cases: int) -> None:
     made = Cases(seed, tasks() * 2 + others())
-    free = [Client(port, is_handed=number % 2 == 1) for number in range(CLIENTS)]
+    free = [Client(engine.port, is_handed=number % 2 == 1) for number in range(CLIENTS)]
     clients = list(free)
 
     async def work(number: int) -> None:
@@ -190,7 +195,8 @@ async def _send(fuzzed: Run, report: Report, port: int, seed: int, cases: int) -
     report.connections = sum(client.connections for client in clients)
 
 
-async def _compare(fuzzed: Run, report: Report, port: int, seed: int, cases: int) -> None:
+async def _compare(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, cases: int) -> None:
+    port = engine.port
     made = Cases(seed, tasks(), is_rough=False)
     free = [(Client(port, is_handed=False), Client(port, is_handed=True)) for _ in range(CLIENTS // 2)]
     pairs = list(free)
@@ -210,6 +216,51 @@ async def _compare(fuzzed: Run, report: Report, port: int, seed: int, cases: int
 
     await fuzzed.all(cases, work, CLIENTS // 2)
     report.connections = sum(client.connections for pair in pairs for client in pair)
+
+
+async def _purge(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, cases: int) -> None:
+    """Send cases to the door; what was answered with an error must not have been stored."""
+    made = purges(seed)
+    port = int(door_port_of(engine))
+    free = [Client(port, last=last_purge) for _ in range(CLIENTS)]
+    clients = list(free)
+    task_ids: set[bytes] = set()
+
+    async def work(number: int) -> None:
+        case = made.case(number)
+        client = free.pop()
+        try:
+            answered = await client.send(case, number)
+            fuzzed.count(number, case, answered)
+            for ids in _TASKS.findall(answered):
+                task_ids.update(ids.split(b", "))
+        except HangError as exc:
+            fuzzed.fault(number, repr(exc), case)
+        finally:
+            free.insert(0, client)
+
+    before = accepted(engine)
+    await fuzzed.all(cases, work, CLIENTS)
+    report.connections = sum(client.connections for client in clients)
+    probed = sum(probe.answered.startswith("HTTP/1.1 202") for probe in report.probes.found)
+    stored = accepted(engine) - before - probed
+    if stored != len(task_ids):
+        fuzzed.fault(cases, f"{stored} tasks are stored, {len(task_ids)} were answered so")
+
+
+def door_port_of(engine: EngineProcess) -> str:
+    """Return the port of the only door."""
+    return engine.config_path.read_text().split("[[door]]")[1].split('"127.0.0.1:')[1].split('"')[0]
+
+
+def accepted(engine: EngineProcess) -> int:
+    """Return how many tasks the engine has accepted."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    page = engine.request("GET", "/metrics", headers=headers)[2].decode()
+    return int(float(page.split("\npurgeline_tasks_accepted_total ")[1].split("\n")[0]))
+
+
+KINDS: Final = {"rules": _send, "lanes": _compare, "door": _purge}
 
 
 def compared(answered: bytes) -> list[tuple[bytes, ...]]:

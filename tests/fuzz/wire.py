@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.fuzz.cases import TOKEN, get
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HAND_OVER: Final = get("/healthz")  #: from then on, aiohttp serves the connection
 IDLE_S: Final = 0.05  #: without a word, what was sent is not complete
@@ -17,6 +20,11 @@ _ANSWER: Final = re.compile(rb"(?=HTTP/1\.[01] [0-9]{3} )")
 
 class HangError(Exception):
     """The engine has not ended a connection that the client had ended."""
+
+
+def last_purge(number: int) -> bytes:
+    """Return the same for a purge door."""
+    return b"PURGE / HTTP/1.1\r\nHost: img.example.com\r\nX-Purge-Method: zz%d\r\n\r\n" % number
 
 
 def last_request(number: int) -> bytes:
@@ -67,9 +75,13 @@ class Client:
     Args:
         port: the engine's.
         is_handed: aiohttp is to serve its connections from their first case on.
+        last: makes what ends a case.
     """
 
-    def __init__(self, port: int, *, is_handed: bool) -> None:
+    def __init__(
+        self, port: int, *, is_handed: bool = False, last: Callable[[int], bytes] = last_request
+    ) -> None:
+        self._last = last
         self._port = port
         self._is_handed = is_handed
         self._line: Line | None = None
@@ -98,7 +110,7 @@ class Client:
         line = await self._connected()
         if line.is_closed:
             return b""
-        line.transport.write(data + last_request(number))
+        line.transport.write(data + self._last(number))
         mark = b"'zz%d'" % number
         is_ended = False
         while mark not in line.received and not line.is_closed:

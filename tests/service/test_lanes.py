@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from engine.intake.fast_lane import PENDING_MAX, ClientConnection
+from engine.intake.fast_lane import ClientConnection
+from engine.intake.pipeline import PENDING_MAX
 from tests.fakes.node import FakeNode
 from tests.rigs.engine_in_loop import run, running
 

@@ -319,6 +319,45 @@ def test_on_loopback_neither_is_needed_but_tokens_need_sites(listen: str) -> Non
     assert "[[site]] is needed" in refusal({"engine": {"listen": listen}, "auth": {"tokens": [TOKEN]}})
 
 
+DOOR = {"kind": "purge", "listen": "127.0.0.1:9182"}
+
+
+@pytest.mark.parametrize(
+    ("door", "says"),
+    [
+        ({"kind": "purge"}, "required field `listen`"),
+        ({"kind": "pruge", "listen": "127.0.0.1:1"}, "takes purge"),
+        ({**DOOR, "alow": []}, "did you mean 'allow'?"),
+        ({**DOOR, "listen": "9182"}, "door.listen: '9182' is not HOST:PORT"),
+        ({**DOOR, "listen": "127.0.0.1:9181"}, "every door has a port of its own"),
+        ({**DOOR, "allow": ["10.0.0.1/8"]}, "it takes addresses and networks"),
+        ({**DOOR, "secret_header": "X-Secret"}, "go together"),
+        ({**DOOR, "secret_header": "X Secret", "secret_sha256": "0" * 64}, "is no name of a field"),
+        ({**DOOR, "secret_header": "X-Secret", "secret_sha256": "secret"}, "64 lower-case hex digits"),
+        ({**DOOR, "default_hosts": ["*.example.com"]}, "default_hosts: '*.example.com' is not a host"),
+        ({**DOOR, "names": ["a b"]}, "names: 'a b' is not a name"),
+        ({**DOOR, "wait_s": 61}, "out of range"),
+        ({**DOOR, "token": "csm"}, "is no [[auth.tokens]]"),
+        ({**DOOR, "listen": "0.0.0.0:9182"}, "allow or secret_header is needed"),
+        ({**DOOR, "listen": "0.0.0.0:9182", "allow": ["10.0.0.0/8"]}, "needs a token"),
+    ],
+)
+def test_a_door_that_cannot_be_opened_or_that_anybody_could_purge_through_is_refused(
+    door: dict[str, object], says: str
+) -> None:
+    assert says in refusal({"door": [door]})
+
+
+def test_a_door_needs_a_token_where_there_are_any_and_one_that_may_submit() -> None:
+    own = {"auth": {"tokens": [TOKEN]}, "site": [{"host": "*"}]}
+    assert "token is needed" in refusal({**own, "door": [DOOR]})
+    reader = {"auth": {"tokens": [{**TOKEN, "scopes": ["read"]}]}, "site": [{"host": "*"}]}
+    assert "has not the scope 'submit'" in refusal({**reader, "door": [{**DOOR, "token": TOKEN["name"]}]})
+    parse({**own, "door": [{**DOOR, "token": TOKEN["name"], "listen": "0.0.0.0:1", "allow": ["10.0.0.0/8"]}]})
+    parse({"door": [DOOR, {**DOOR, "listen": "[::1]:9182"}]})
+    assert "that of door" in refusal({"door": [DOOR, DOOR]})
+
+
 def overridden(tmp_path: Path, text: str = "", **environ: str) -> Config:
     path = tmp_path / "engine.toml"
     path.write_text(text)

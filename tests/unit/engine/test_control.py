@@ -22,8 +22,8 @@ class Engine:
         self.failures = 0
         self.has_taken_over = asyncio.Event()
 
-    def accept_on(self, listener: object) -> None:
-        self.log.append(f"accept on {listener}")
+    def accept_on(self, listener: object, doors: object) -> None:
+        self.log.append(f"accept on {listener}, and {doors}")
 
     async def take_over(self) -> None:
         self.log.append("take over")
@@ -55,8 +55,9 @@ class Worker:
         self.peers = Peers(0, 2, 3)
         self.writer = Writer()
         listener: Any = "the listener"
+        doors: Any = "doors"
         writer: Any = self.writer
-        self.control = Control(self.engine, self.peers, listener, writer)
+        self.control = Control(self.engine, self.peers, listener, writer, doors=doors)
 
     async def told(self, *orders: Any) -> list[str]:
         """Give these orders, and then nothing: the supervisor is gone. Return what the engine did before."""
@@ -71,7 +72,7 @@ class Worker:
 
 async def test_it_accepts_when_it_is_told_go_and_says_so() -> None:
     worker = Worker()
-    assert await worker.told({"cmd": "go"}) == ["accept on the listener"]
+    assert await worker.told({"cmd": "go"}) == ["accept on the listener, and doors"]
     assert worker.writer.reports == [{"event": "accepting"}]
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from engine.errors import RequestError
 from engine.intake.client import Addresses
-from engine.intake.fast_lane import PENDING_MAX, ClientConnection
-from engine.intake.gate import Gate
+from engine.intake.fast_lane import ClientConnection
+from engine.intake.gate import PortGate
+from engine.intake.pipeline import PENDING_MAX
 from engine.intake.problems import reply_of
 from engine.intake.replies import Reply
 
@@ -119,7 +120,7 @@ class Bench:
             "idle_timeout_s": 75,
         }
         gate: Any = (self.admission, self.auth, lambda: self.aiohttp)
-        self.gate = Gate(*gate, **{**settings, **limits})
+        self.gate = PortGate(*gate, **{**settings, **limits})
         self.transport = Transport()
         self.loop = asyncio.get_running_loop()
         self.connection = ClientConnection(self.gate, self.loop)
@@ -135,7 +136,7 @@ class Bench:
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a slice of work may be over before it has begun."""
-    monkeypatch.setattr("engine.intake.fast_lane.SLICE_S", 60.0)
+    monkeypatch.setattr("engine.intake.pipeline.SLICE_S", 60.0)
 
 
 @pytest.fixture
@@ -251,6 +252,15 @@ async def test_what_takes_too_long_is_ended(bench: Bench, data: bytes, after_s: 
     bench.receive(data)
     bench.connection.check_time(bench.loop.time() + after_s)
     assert bench.transport.statuses == ([status] if status else [])
+
+
+async def test_a_head_that_came_too_slowly_for_aiohttp_is_answered_once(bench: Bench) -> None:
+    """The client ends its side when it has read the 408; nothing can be written behind the end of ours."""
+    bench.receive(OTHER[:-2])
+    bench.connection.check_time(bench.loop.time() + 11)
+    assert bench.connection.lane is not None
+    bench.connection.lane._ended()
+    assert bench.transport.statuses == [408]
 
 
 async def test_an_idle_connection_is_closed_without_a_word(bench: Bench) -> None:

@@ -33,13 +33,9 @@ class Recorder:
 def make_gate() -> Gate:
     nothing: Any = None
     return Gate(
-        nothing,
-        nothing,
-        nothing,
         addresses=nothing,
         server="s",
         connections_max=10,
-        body_max_bytes=1000,
         header_timeout_s=1,
         body_timeout_s=1,
         idle_timeout_s=1,

@@ -78,7 +78,9 @@ class Engine:
                 api=self.part("api", start=None, close=None),
                 signer=self.part("signer"),
             ),
+            doors=self.part("doors"),
         )
+        parts.doors.gates = {"127.0.0.1:9182": self.part("door", wait_closed=None)}
         self.lifecycle = Lifecycle(parts)
 
     def part(self, name: str, **awaited: Any) -> Any:
@@ -163,6 +165,21 @@ async def test_clients_between_two_requests_have_a_moment_before_they_are_closed
     await engine.lifecycle.drain()
     gate = [call for call in engine.log if call.startswith("gate.")]
     assert gate == ["gate.drain", "gate.wait_closed", "gate.close_idle", "gate.wait_closed", "gate.close"]
+
+
+async def test_the_gates_of_doors_end_as_the_engines_own_and_who_waits_is_answered() -> None:
+    engine = Engine()
+    await engine.lifecycle.drain()
+    assert [call.partition(".")[2] for call in engine.log if call.startswith("door.")] == [
+        call.partition(".")[2] for call in engine.log if call.startswith("gate.")
+    ]
+    assert engine.order_of("doors.stop_accepting", "door.drain", "doors.stop_waiting", "door.close_idle") == [
+        "doors.stop_accepting",
+        "door.drain",
+        "doors.stop_waiting",
+        "door.close_idle",
+        "doors.stop_accepting",
+    ]
 
 
 async def test_what_is_not_done_in_time_does_not_keep_it_from_stopping() -> None:

@@ -91,3 +91,8 @@ def test_another_format_is_refused() -> None:
 def test_anything_else_is_no_state(document: object) -> None:
     with pytest.raises(SupervisorError, match="--handover: not a supervisor's state"):
         parse(document)
+
+
+def test_the_sockets_of_doors_are_handed_on_and_a_state_before_them_has_none() -> None:
+    assert parse(state()).door_fds == {}
+    assert parse(state(door_fds={"127.0.0.1:9182": 11})).door_fds == {"127.0.0.1:9182": 11}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.supervisor.errors import USAGE, SupervisorError
-from engine.supervisor.table import EngineTable, read_table, settle
+from engine.supervisor.table import EngineTable, read_doors, read_table, settle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,3 +69,14 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, r
         read_table(path)
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == USAGE
+
+
+def test_the_addresses_of_doors_are_read_and_another_value_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "engine.toml"
+    path.write_text("[engine]\n")
+    assert read_doors(path) == []
+    path.write_text('[[door]]\nlisten = "127.0.0.1:1"\n[[door]]\nlisten = "[::1]:2"\n')
+    assert read_doors(path) == ["127.0.0.1:1", "[::1]:2"]
+    path.write_text('[[door]]\nkind = "purge"\n')
+    with pytest.raises(SupervisorError, match=r"door\.listen: None is not HOST:PORT"):
+        read_doors(path)

@@ -1,0 +1,83 @@
+"""What a ``[[door]]`` is refused for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from engine.config.hints import nearest
+from engine.config.places import check_listen, check_networks, is_loopback
+from engine.config.tables import address_of
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.config.tables import Config, DoorConfig
+
+WAIT_MAX_S: Final = 60
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_SITE: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?")
+_FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def check_doors(config: Config) -> None:
+    """Refuse doors that cannot be opened, or that anybody could purge through.
+
+    Raises:
+        ConfigError: it names the door by its address.
+    """
+    taken = {config.listen_address(): "engine.listen"}
+    for door in config.door:
+        check_listen("door.listen", door.listen)
+        where = f"door {door.listen!r}"
+        address = address_of(door.listen)
+        if address in taken:
+            raise ConfigError(
+                f"{where}: listen is that of {taken[address]}; every door has a port of its own"
+            )
+        taken[address] = where
+        _check_values(where, door)
+        _check_access(where, door, config)
+
+
+def _check_values(where: str, door: DoorConfig) -> None:
+    check_networks(f"{where}: allow", door.allow)
+    if bool(door.secret_header) != bool(door.secret_sha256):
+        raise ConfigError(f"{where}: secret_header and secret_sha256 go together; one of them is missing")
+    if door.secret_header and not _FIELD.fullmatch(door.secret_header):
+        raise ConfigError(f"{where}: secret_header {door.secret_header!r} is no name of a field")
+    if door.secret_header and not re.fullmatch(r"[0-9a-f]{64}", door.secret_sha256):
+        raise ConfigError(f"{where}: secret_sha256 takes the 64 lower-case hex digits of sha256(secret)")
+    for host in door.default_hosts:
+        if not _SITE.fullmatch(host):
+            raise ConfigError(f"{where}: default_hosts: {host!r} is not a host, such as www.example.com")
+    for name in door.names:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{where}: names: {name!r} is not a name, such as varnish")
+    if not 0 < door.wait_s <= WAIT_MAX_S:
+        raise ConfigError(
+            f"{where}: wait_s: {door.wait_s:g} is out of range, more than 0 and at most {WAIT_MAX_S}"
+        )
+
+
+def _check_access(where: str, door: DoorConfig, config: Config) -> None:
+    names = [token.name for token in config.auth.tokens]
+    if names and not door.token:
+        raise ConfigError(f"{where}: token is needed: whose sites and rate hold; known: {', '.join(names)}")
+    if door.token and door.token not in names:
+        raise ConfigError(f"{where}: token {door.token!r} is no [[auth.tokens]]{nearest(door.token, names)}")
+    scopes = next((token.scopes for token in config.auth.tokens if token.name == door.token), ["submit"])
+    if "submit" not in scopes:
+        raise ConfigError(
+            f"{where}: token {door.token!r} has not the scope 'submit', so nothing could be purged"
+        )
+    if is_loopback(door.listen):
+        return
+    if not door.allow and not door.secret_header:
+        raise ConfigError(
+            f"{where} is not loopback, so allow or secret_header is needed: "
+            "without them anyone who reaches it could purge"
+        )
+    if not names:
+        raise ConfigError(
+            f"{where} is not loopback, so it needs a token of [[auth.tokens]], whose sites hold"
+        )

@@ -1,0 +1,37 @@
+"""``kind = "purge"``: what content management systems and frameworks send to caches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.doors.connection import PurgeConnection
+from engine.doors.desk import PurgeDesk
+from engine.doors.hosts import every_host
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from engine.config.tables import Config, DoorConfig
+    from engine.doors.submitting import Submitting
+    from engine.intake.auth import Auth
+    from engine.intake.gate import Gate
+
+
+class PurgeDoor:
+    """One door of this kind; see `ports.Door`.
+
+    Args:
+        door: its table.
+        config: all of them.
+        auth: knows the token.
+        submitting: takes what is asked for.
+    """
+
+    def __init__(self, door: DoorConfig, config: Config, auth: Auth, submitting: Submitting) -> None:
+        token = next((token for token in config.auth.tokens if token.name == door.token), None)
+        sites = every_host(token.sites if token is not None else (), [site.host for site in config.site])
+        self._desk = PurgeDesk(door, sites, auth, submitting)
+
+    def connection(self, gate: Gate, loop: asyncio.AbstractEventLoop) -> PurgeConnection:
+        """Return the protocol of a new connection."""
+        return PurgeConnection(self._desk, gate, loop)

@@ -1,0 +1,43 @@
+"""What all ports of an engine have alike, and the assembly of its doors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from engine import _version
+from engine.doors.ports import DoorPorts
+from engine.doors.purge import PurgeDoor
+from engine.doors.submitting import Submitting
+from engine.intake.client import Addresses
+from engine.intake.gate import Gate
+
+if TYPE_CHECKING:
+    from engine.config.tables import EngineConfig
+    from engine.delivery.watchers import Watchers
+    from engine.intake.admission import Admission
+    from engine.intake.auth import Auth
+    from engine.process.core import Core
+
+SERVER: Final = f"purgeline/{_version.__version__}"
+
+
+def limits_of(settings: EngineConfig, addresses: Addresses) -> dict[str, Any]:
+    """Return the limits that every port has, each for itself."""
+    return {
+        "addresses": addresses,
+        "server": SERVER,
+        "connections_max": settings.connections_max,
+        "header_timeout_s": settings.header_timeout_s,
+        "body_timeout_s": settings.body_timeout_s,
+        "idle_timeout_s": settings.idle_timeout_s,
+    }
+
+
+def make_doors(core: Core, admission: Admission, watchers: Watchers, auth: Auth) -> DoorPorts:
+    """Return the doors of an engine, not open yet."""
+    config = core.config
+    submitting = Submitting(admission, core.regions, watchers, asyncio.get_running_loop())
+    doors = {door.listen: PurgeDoor(door, config, auth, submitting) for door in config.door}
+    limits = limits_of(config.engine, Addresses(config.engine.trusted_proxies))
+    return DoorPorts(doors, lambda: Gate(**limits), submitting)

@@ -238,6 +238,20 @@ def _add_purge_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="purge each URL once more after S seconds; 0: do not (default: the engine's rebound_s)",
     )
+    option = parser.add_mutually_exclusive_group().add_argument
+    option(
+        "--verify",
+        type=values.verify,
+        metavar="HOW",
+        help="visit each cache after its ack, and compare what it serves with the origin: all targets, "
+        "sample:N of them, or off (default: the engine's [proof] verify)",
+    )
+    option(
+        "--verify-url",
+        action="append",
+        metavar="URL",
+        help="verify by this page, where targets are no URLs; may be repeated",
+    )
 
 
 def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> None:
@@ -251,6 +265,7 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
         help="read targets from F too; # starts a comment line",
     )
     parser.set_defaults(kind="url", soft=False, prefetch=False, on_incapable=None, rebound=None)
+    parser.set_defaults(verify=None, verify_url=None)
     if is_purge:
         kinds = parser.add_mutually_exclusive_group()
         for kind, text in (

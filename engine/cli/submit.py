@@ -131,6 +131,10 @@ def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document
         "confirm": args.confirm,
     }
     given = {key: value for key, value in options.items() if value or isinstance(value, float)}
+    if args.verify is not None:
+        given["verify"] = args.verify
+    elif args.verify_url:
+        given["verify"] = {"urls": args.verify_url}
     try:
         encode({**given, "targets": args.targets})
     except UnicodeEncodeError as exc:

@@ -48,6 +48,16 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def verify(text: str) -> bool | dict[str, int]:
+    """Return what a task's ``verify`` takes: whether each target is looked at, or of how many a sample is."""
+    if text in {"all", "off"}:
+        return text == "all"
+    word, _, number = text.partition(":")
+    if not (word == "sample" and re.fullmatch(r"[0-9]{1,8}", number) and int(number)):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of all, off and sample:N, with N from 1 up")
+    return {"sample": int(number)}
+
+
 def task_id(text: str) -> str:
     """Return the id of a task."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):

@@ -9,7 +9,7 @@ from engine.cli.cells import ENGINE_COLUMNS, NODE_COLUMNS, TASK_COLUMNS
 from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, INTERRUPTED, exit_code_of, fail, hint
-from engine.cli.waiting import wait, what_was_absent, why_waiting
+from engine.cli.waiting import wait, what_was_absent, what_was_verified, why_waiting
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +47,8 @@ def follow(client: EngineClient, out: Output, ids: Sequence[str]) -> int:
     except EngineUnreachableError as exc:
         return fail(out, exc, f"{exc}; {hint(ids)}")
     out.results(documents)
-    for line in filter(None, (what_was_absent(documents), why_waiting(documents))):
+    lines = (what_was_absent(documents), why_waiting(documents), what_was_verified(documents))
+    for line in filter(None, lines):
         out.notice(line)
     return max(map(exit_code_of, documents))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from engine.cli.client_errors import EngineUnreachableError, ProblemError
@@ -18,6 +19,7 @@ POLL_FIRST_S = 0.02
 POLL_LAST_S = 1.0
 POLL_GROWTH = 1.5
 _COUNTS = ("total", "counter", "failed", "delayed", "cancelled")
+_VERDICTS = ("verified", "stale", "unverifiable")
 TOLD_FIRST_S = 5.0  #: what is waited for is said for the first time
 TOLD_EVERY_S = 15.0
 
@@ -86,6 +88,24 @@ def what_was_absent(documents: Sequence[Document]) -> str:
     if absent == counter:
         return f"nothing was dropped: none of the caches had it ({absent} of {counter} acked subtasks absent)"
     return f"{absent} of {counter} acked subtasks were absent: those caches had nothing to drop"
+
+
+def what_was_verified(documents: Sequence[Document]) -> str:
+    """Return a line that says what visits after the acks came to; empty: no task was to be verified."""
+    verified = [document["verify"] for document in documents if document.get("verify")]
+    if not verified:
+        return ""
+    counts = {key: sum(int(one.get(key) or 0) for one in verified) for key in _VERDICTS}
+    line = f"verification: {', '.join(f'{count} {key}' for key, count in counts.items())}"
+    rules = Counter[str]()
+    for one in verified:
+        rules.update(one.get("rules") or {})
+    if rules:
+        line += f", decided by {', '.join(f'{rule} ({count})' for rule, count in sorted(rules.items()))}"
+    told = dict.fromkeys(
+        text for one in verified for text in (one.get("note"), *(one.get("reasons") or ())[:1]) if text
+    )
+    return "; ".join([line, *map(str, told)])
 
 
 def still_waiting(documents: Sequence[Document]) -> str:

@@ -170,6 +170,22 @@ def test_options_reach_the_task(engine: FakeEngine) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("words", "verify"),
+    [
+        (["--verify", "all"], True),
+        (["--verify", "off"], False),
+        (["--verify", "sample:20"], {"sample": 20}),
+        (["--host", "--verify-url", URL, "--verify-url", "http://x/"], {"urls": [URL, "http://x/"]}),
+    ],
+)
+def test_how_a_purge_is_verified_reaches_the_task(
+    engine: FakeEngine, words: list[str], verify: object
+) -> None:
+    assert cli.main(["purge", *words, "x"]) == 0
+    assert engine.requests[0][2]["verify"] == verify
+
+
 @pytest.mark.parametrize("kind", ["prefix", "regex", "key", "host"])
 def test_kinds(engine: FakeEngine, kind: str) -> None:
     assert cli.main(["purge", f"--{kind}", "x"]) == 0
@@ -679,6 +695,18 @@ def test_what_no_cache_had_is_the_last_word_of_a_wait(
     engine.script["GET /v1/engine/tasks"] = [(200, {"tasks": [task("a", absent=3)], "cursor": None})]
     assert cli.main(["tasks"]) == 0
     assert capsys.readouterr().out.endswith("\t-\t3\t-\n")
+
+
+def test_what_visits_came_to_is_the_last_word_of_a_wait(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verify = {"mode": "all", "checked": 2, "verified": 1, "stale": 1, "unverifiable": 0, "rules": {"etag": 2}}
+    document = task("a", "failed", counter=6, absent=1, verify={**verify, "note": "", "reasons": []})
+    engine.script["GET /v1/engine/task/a"] = [(200, document)]
+    assert cli.main(["purge", URL, "--id", "a", "--verify", "all", "--wait"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "purgeline: verification: 1 verified, 1 stale, 0 unverifiable, decided by etag (2)"
+    )
 
 
 def test_pipe_has_no_colours_and_imports_no_rich(engine: FakeEngine) -> None:

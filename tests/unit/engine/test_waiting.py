@@ -16,6 +16,7 @@ from engine.cli.waiting import (
     still_waiting,
     wait,
     what_was_absent,
+    what_was_verified,
     why_waiting,
 )
 
@@ -124,4 +125,16 @@ def test_what_no_cache_had_is_told() -> None:
     )
     assert what_was_absent([{"counter": 2, "absent": 2}]) == (
         "nothing was dropped: none of the caches had it (2 of 2 acked subtasks absent)"
+    )
+
+
+def test_what_visits_came_to_is_told_of_all_tasks_with_the_rules_and_the_first_reasons() -> None:
+    assert what_was_verified([{"state": "done", "verify": None}, {"state": "done"}]) == ""
+    one = {"verified": 2, "stale": 0, "unverifiable": 1, "rules": {"etag": 2}, "reasons": ["e1: gone", "x"]}
+    other = {"verified": 1, "stale": 1, "unverifiable": 0, "rules": {"etag": 1, "digest": 1}, "note": "few"}
+    assert what_was_verified([{"verify": one}, {"verify": other}, {"verify": None}]) == (
+        "verification: 3 verified, 1 stale, 1 unverifiable, decided by digest (1), etag (3); e1: gone; few"
+    )
+    assert what_was_verified([{"verify": {"checked": 0}}]) == (
+        "verification: 0 verified, 0 stale, 0 unverifiable"
     )

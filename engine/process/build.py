@@ -14,9 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.api.forget import ForgetNode
 from engine.api.overview import Overview
-from engine.api.pausing import PauseNode
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
 from engine.delivery.full_queues import rows_max_here
@@ -37,7 +35,7 @@ from engine.process.canaries import make_canaries
 from engine.process.core import make_core
 from engine.process.gauges import register_gauges
 from engine.process.housekeeping import Housekeeping
-from engine.process.interface import TaskAnswers, make_interface
+from engine.process.interface import TaskAnswers, make_interface, make_node_orders
 from engine.process.ports import make_doors
 from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
@@ -101,25 +99,16 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     _connect(core, delivery, validator, replayed)
     admission = _admission(core, delivery, validator, replayed)
     stores = _stores(core, validator, has_predecessor=has_predecessor)
-    _fill_savers(core, stores, admission, delivery)
-    _fill_nodes(core, delivery)
+    _close_rings(core, stores, admission, delivery)
     proof = make_proof(core, make_guards(core), delivery.dispatch.layout)
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     canaries = make_canaries(core, delivery, stores, cluster)
     overview = _overview(core, delivery, logs, cluster, canaries=canaries, proof=proof)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
-    forget = ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed)
-    pausing = PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster)
+    orders = make_node_orders(core, delivery, cluster, replayed)
     interface = make_interface(
-        core,
-        admission,
-        tasks,
-        overview=overview,
-        forget=forget,
-        pausing=pausing,
-        readiness=readiness,
-        origin=canaries.origin,
+        core, admission, tasks, orders, overview=overview, readiness=readiness, origin=canaries.origin
     )
     register_gauges(core, delivery, interface.gate)
     return Parts(
@@ -238,6 +227,11 @@ def _stores(core: Core, validator: Validator, *, has_predecessor: bool) -> Store
 
     slot = 0 if core.peers is None else core.peers.slot
     return SharedStore(core.config, slot, validator, core.on_alert)
+
+
+def _close_rings(core: Core, stores: Stores, admission: Admission, delivery: Delivery) -> None:
+    _fill_savers(core, stores, admission, delivery)
+    _fill_nodes(core, delivery)
 
 
 def _fill_savers(core: Core, stores: Stores, admission: Admission, delivery: Delivery) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.api.app import Requests, make_app
 from engine.api.bodies import Bodies
@@ -13,8 +13,10 @@ from engine.api.callers import Callers
 from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
+from engine.api.forget import ForgetNode
 from engine.api.history import HistoryRoutes
 from engine.api.listing import ListTasks
+from engine.api.pausing import PauseNode
 from engine.api.preview import PreviewTask
 from engine.api.recalling import Recalling
 from engine.api.receipts import ReceiptRoutes
@@ -41,9 +43,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from engine.api.canary_origin import CanaryOrigin
-    from engine.api.forget import ForgetNode
     from engine.api.overview import Overview
-    from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
     from engine.api.route import Declares
     from engine.cluster.cluster import Cluster
@@ -127,14 +127,30 @@ def _signer(core: Core, shared_keys: SharesKeys | None) -> Signer:
     return Signer(KeyFolder(Path(settings.data_dir)), shared_keys, core.reader, engine=name)
 
 
+class NodeOrders(NamedTuple):
+    """What clients order of a node."""
+
+    forget: ForgetNode
+    pausing: PauseNode
+
+
+def make_node_orders(
+    core: Core, delivery: Delivery, cluster: Cluster | None, replayed: asyncio.Event
+) -> NodeOrders:
+    """Return them for one engine."""
+    return NodeOrders(
+        ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed),
+        PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster),
+    )
+
+
 def make_interface(
     core: Core,
     admission: Admission,
     tasks: TaskAnswers,
+    orders: NodeOrders,
     *,
     overview: Overview,
-    forget: ForgetNode,
-    pausing: PauseNode,
     readiness: Readiness,
     origin: CanaryOrigin | None,
 ) -> Interface:
@@ -147,20 +163,13 @@ def make_interface(
     requests = _requests(core, admission, callers, readiness)
     history, recalling = _history(core)
     task_routes = _task_routes(core, admission, tasks, callers, bodies=bodies, history=history)
-    engine_routes = EngineRoutes(
-        bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
-    )
+    engine_routes = _engine_routes(core, orders, overview, readiness, bodies)
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
     again = _again(
         core, admission, tasks, callers, bodies, history=history, recalling=recalling, overview=overview
     )
     why_routes = WhyRoutes(
-        core.config,
-        core.nodes,
-        tasks.guards,
-        find=tasks.find,
-        listing=tasks.listing,
-        history=history,
+        core.config, core.nodes, tasks.guards, find=tasks.find, listing=tasks.listing, history=history
     )
     declared: list[Declares] = [task_routes, receipt_routes, *again, history, why_routes, engine_routes]
     declared += [] if origin is None else [origin]
@@ -177,7 +186,7 @@ def make_interface(
             tasks,
             history=history,
             recalling=recalling,
-            overview=WorkerOverview(overview, readiness, core.logs, forget, pausing),
+            overview=WorkerOverview(overview, readiness, core.logs, orders.forget, orders.pausing),
             readiness=readiness,
         ),
         tasks.signer,
@@ -193,6 +202,15 @@ def _requests(core: Core, admission: Admission, callers: Callers, readiness: Rea
         core.audit,
         server=SERVER,
         body_max_bytes=core.config.engine.body_max_bytes,
+    )
+
+
+def _engine_routes(
+    core: Core, orders: NodeOrders, overview: Overview, readiness: Readiness, bodies: Bodies
+) -> EngineRoutes:
+    forget, pausing = orders
+    return EngineRoutes(
+        bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
     )
 
 

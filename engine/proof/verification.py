@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from engine.tasks.task import Share, Task
     from engine.tasks.verify import Verify
 
+    _Visited = tuple[Judgement, Sequence[str]]  # the SHA-256 of what visitors with each encoding get
+
 _WINDOW_LEAST_S: Final = 5.0  #: in which visits are made, whatever is left until the task is due
 _PARENTS_S: Final = 30.0  #: for which an edge's second purge waits for its parents' verification
 _LATE: Final = "purged late: the node could not be reached, or did not take it"
@@ -146,19 +148,19 @@ class Verification:
                 why = "no time was left for a visit"
                 self._count(share, place, Judgement(Verdict.UNVERIFIABLE, Rule.NONE, why))
                 return
-            judged = await self._visit(name, place, self._began_at, acked_at)
+            judged, digests = await self._visit(name, place, self._began_at, acked_at)
             if judged.verdict is Verdict.STALE and not self._is_stopped:
-                judged = await self._again(share, place, judged)
+                judged, digests = await self._again(share, place, judged)
             if not self._is_stopped:
-                self._count(share, place, judged)
+                self._count(share, place, judged, digests)
         except asyncio.CancelledError:  # the engine ends: who goes on with the task verifies it
             self._is_stopped = True
             raise
         finally:
             self._end(name, place)
 
-    async def _visit(self, name: str, place: int, since: float, acked_at: float) -> Judgement:
-        """Return the worst of what visitors with each encoding get."""
+    async def _visit(self, name: str, place: int, since: float, acked_at: float) -> _Visited:
+        """Return the worst of what visitors with each encoding get, and the digest of each."""
         url = self._urls[place]
         looks = self._lookout.looks
         charge = self._lookout.lane(name).charge
@@ -168,24 +170,25 @@ class Verification:
                 for encoding in looks.encodings(url)
             )
         )
-        return max((look.judgement for look in looked), key=lambda judged: _SEVERITY[judged.verdict])
+        worst = max((look.judgement for look in looked), key=lambda judged: _SEVERITY[judged.verdict])
+        return worst, [look.digest for look in looked]
 
-    async def _again(self, share: Share, place: int, first: Judgement) -> Judgement:
+    async def _again(self, share: Share, place: int, first: Judgement) -> _Visited:
         """Purge what is stale once more, when its parents have been looked at, and look once more."""
         name = share.node.name
         await self._parents_over(name, place)
         if self._is_stopped:
-            return first
+            return first, ()
         [last] = share.parents
         operation = self._operations[name]
         targets = self._task.targets if self._is_wide else [self._urls[place]]
         is_acked = await purge_again(last.node, HARD.get(operation, operation), targets, self._task.id)
         acked_at = time.monotonic()
         self._lookout.lane(name).charge(len(self._lookout.looks.encodings(self._urls[place])))
-        second = await self._visit(name, place, acked_at, acked_at)
+        second, digests = await self._visit(name, place, acked_at, acked_at)
         if second.verdict is Verdict.STALE and not is_acked:
-            return second._replace(reason=f"{second.reason}; it did not ack a second purge")
-        return second
+            second = second._replace(reason=f"{second.reason}; it did not ack a second purge")
+        return second, digests
 
     async def _parents_over(self, name: str, place: int) -> None:
         waits: list[asyncio.Future[None]] = []
@@ -200,7 +203,7 @@ class Verification:
 
     # What it came to
 
-    def _count(self, share: Share, place: int, judged: Judgement) -> None:
+    def _count(self, share: Share, place: int, judged: Judgement, digests: Sequence[str] = ()) -> None:
         document, node = self._verify.document, self._verify.of(share.node.name)
         stats, layer = self._lookout.stats, share.node.layer
         now = time.time()
@@ -211,6 +214,7 @@ class Verification:
             document.verified += 1
             stats.subtasks_verified += 1
             node.verified_at = now
+            node.saw(self._urls[place], digests)
             self._verified_at[layer] = now
             self._lookout.fresh_again(share.node.name)
         elif judged.verdict is Verdict.STALE:

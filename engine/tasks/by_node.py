@@ -33,7 +33,8 @@ class LayerDocument(msgspec.Struct):
 class NodeDocument(msgspec.Struct):
     """Progress of one node, in subtasks.
 
-    ``stale`` and ``verified_at`` are of a visit after the ack; without one they are 0 and null.
+    ``stale``, ``verified_at`` and ``verified_digest`` are of visits after the ack; without them they are 0
+    and null.
     """
 
     name: str
@@ -47,6 +48,7 @@ class NodeDocument(msgspec.Struct):
     stale: int = 0
     acked_at: float | None = None  #: UNIX time of its last ack; None: there was none
     verified_at: float | None = None
+    verified_digest: str | None = None  #: see `engine.tasks.verify.OfNode.digest`
 
 
 class StoredNode(NodeDocument, omit_defaults=True):
@@ -105,6 +107,7 @@ def parts_of(task: Task, make: type[_N]) -> tuple[list[LayerDocument], list[_N]]
             seen = task.verify.nodes.get(document.name)
             if seen is not None:
                 document.stale, document.verified_at = seen.stale, seen.verified_at or None
+                document.verified_digest = seen.digest
     return list(layers.values()), nodes
 
 

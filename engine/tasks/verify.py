@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Protocol
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 URLS_MAX: Final = 100  #: that a task may name to be looked at
 REASONS_MAX: Final = 10
+SEEN_MAX: Final = 100  #: targets of which a node's digest is kept; of more there is none
 Mode = Literal["all", "sample", "urls"]
 
 
@@ -52,11 +57,40 @@ class VerifyDocument(msgspec.Struct):
 class OfNode:
     """What a node's visits came to: how many were stale, and when one was verified last (UNIX time, or 0)."""
 
-    __slots__ = ("stale", "verified_at")
+    __slots__ = ("_digest", "_seen", "stale", "verified_at")
 
     def __init__(self) -> None:
         self.stale = 0
         self.verified_at = 0.0
+        self._seen: dict[str, Sequence[str]] | None = {}  # of targets; None: they were too many
+        self._digest = ""
+
+    def saw(self, target: str, digests: Sequence[str]) -> None:
+        """Note what visitors of a verified target get: the SHA-256 of each variant; empty: nobody knows."""
+        if self._seen is not None:
+            self._seen[target] = digests
+            self._digest = ""
+            if len(self._seen) > SEEN_MAX:
+                self._seen = None
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 over what was verified; None: nothing was, of no body it is known, or targets are too many.
+
+        One body has its own; several have that of the sorted lines ``target digest`` (``-``: unknown).
+        """
+        if not self._seen:
+            return None
+        if not self._digest:
+            seen = {(target, digest) for target, digests in self._seen.items() for digest in digests}
+            if not any(digest for _, digest in seen):
+                return None
+            if len(seen) == 1:
+                [(_, self._digest)] = seen
+            else:
+                lines = sorted(f"{target} {digest or '-'}\n" for target, digest in seen)
+                self._digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        return self._digest
 
 
 class Verify:

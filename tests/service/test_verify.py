@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import time
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ async def test_a_purge_is_done_when_a_visitor_gets_what_the_origin_has(
         assert task["verify"] == expected | {"rules": {"digest": 1}, "note": "", "reasons": []}
         [node] = task["nodes"]
         assert node["verified_at"] >= node["acked_at"]
+        assert node["verified_digest"] == hashlib.sha256(edge.kept[URL][1]).hexdigest()
         assert edge.visits() == ["/page", "/page"]
 
 

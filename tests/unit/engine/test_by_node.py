@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from engine.tasks.plan import Plan, Step
 from engine.tasks.records import By, Late
 from engine.tasks.stored_documents import apply_late, cancel_stored, public
 from engine.tasks.task import Share, Task
+from engine.tasks.verify import SEEN_MAX, OfNode, Verify, VerifyAsked
 from engine.tasks.words import Operation, State
 from tests.fakes.shares import NotingNode
 
@@ -122,3 +124,26 @@ def test_a_document_of_the_version_before_is_shown_without_what_it_did_not_keep(
     shown = public({**document, "token": "cms"})
     assert (shown["state"], shown["nodes"], shown["targets"], shown["target_count"]) == ("done", [], [], 0)
     assert shown["by"] == {"token": "cms", "address": "", "door": ""}
+
+
+def test_a_nodes_digest_is_that_of_its_one_body_or_of_the_lines_of_all() -> None:
+    node, one, other = OfNode(), "a" * 64, "b" * 64
+    digests = [node.digest]
+    for url, seen in (("http://a/1", [""]), ("http://a/1", [one, one]), ("http://a/0", ["", other])):
+        node.saw(url, seen)
+        digests.append(node.digest)
+    lines = f"http://a/0 -\nhttp://a/0 {other}\nhttp://a/1 {one}\n"
+    assert digests == [None, None, one, hashlib.sha256(lines.encode()).hexdigest()]
+    for number in range(SEEN_MAX + 1):
+        node.saw(f"http://a/{number}", [one])
+    assert node.digest is None
+
+
+def test_a_nodes_digest_is_stored_and_shown_and_null_of_a_version_before() -> None:
+    made = task(1)
+    share(made, EDGE)
+    made.verify = Verify(VerifyAsked("all"))
+    assert "verified_digest" not in stored(made)["nodes"][0]
+    assert public(stored(made))["nodes"][0]["verified_digest"] is None
+    made.verify.of("edge-1").saw("http://a/0", ["a" * 64])
+    assert public(stored(made))["nodes"][0]["verified_digest"] == "a" * 64

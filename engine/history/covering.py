@@ -5,6 +5,7 @@ A cache tells objects apart by host and path, so the scheme of a URL does not ma
 
 from __future__ import annotations
 
+import time
 import zlib
 from array import array
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ _HOST: Final = Kind.HOST
 _PREFIX: Final = Kind.PREFIX
 _REGEX: Final = Kind.REGEX
 _SCHEMES: Final = ("http://", "https://")
+_MATCH_S: Final = 0.2  #: for all patterns of a page; a pattern by itself may take some milliseconds
 
 
 class Match:
@@ -42,7 +44,10 @@ class Match:
 
 
 class Cover:
-    """What covers one target.
+    """What covers one target, for one page.
+
+    Patterns are clients', and the threads that read are few: once matching has taken `_MATCH_S` in all, no
+    other pattern is tried, and nobody knows whether it matches.
 
     Args:
         url: in stored form; empty: the target is none.
@@ -70,6 +75,7 @@ class Cover:
         self.hashes = [crc_of(name) for name in self._names]
         self._starts = frozenset(_starts_of(self._rest, len(host)) | {_crc(one) for one in hosts})
         self._patterns: dict[str, bool | None] = {}
+        self._left_s = _MATCH_S  # for patterns
 
     def may_have_wide(self, starts: bytes, patterns: Iterable[str]) -> bool:
         """Tell whether wide purges of a block may cover it."""
@@ -109,8 +115,16 @@ class Cover:
         _, _, host, pattern = target.split("/", 3)
         verdict: bool | None = False
         if self._rest and host in self._hosts:
-            verdict = pcre2.matches(f"^/{grouped(pattern)}", self._path)
+            verdict = self._match_within_time(pattern)
         self._patterns[target] = verdict
+        return verdict
+
+    def _match_within_time(self, pattern: str) -> bool | None:
+        if self._left_s <= 0:
+            return None
+        began = time.monotonic()
+        verdict = pcre2.matches(f"^/{grouped(pattern)}", self._path)
+        self._left_s -= time.monotonic() - began
         return verdict
 
 

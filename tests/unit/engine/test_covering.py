@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from array import array
 
@@ -78,6 +79,18 @@ def test_a_pattern_that_nobody_can_match_may_cover(monkeypatch: pytest.MonkeyPat
 @pytest.mark.skipif(not pcre2.is_installed(), reason="needs libpcre2-8")
 def test_a_pattern_that_takes_for_ever_is_given_up() -> None:
     assert pcre2.matches("^/(?:(a+)+$)", "/" + "a" * 40 + "b") is None
+
+
+@pytest.mark.skipif(not pcre2.is_installed(), reason="needs libpcre2-8")
+def test_all_patterns_of_a_page_together_take_a_bounded_time() -> None:
+    """Each is given up after a millisecond or more, and a task may have ten thousand."""
+    cover = read_target("http://a.b/" + "a" * 60)
+    began = time.thread_time()
+    match = cover.match("regex", [f"http://a.b/(a+)+[bc](?#{number})" for number in range(1000)])
+    assert match is not None
+    assert not match.is_sure
+    assert time.thread_time() - began < 0.8
+    assert cover.match("url", ["http://a.b/" + "a" * 60]) is not None  # that needs no pattern
 
 
 @pytest.mark.parametrize("asked", ["shop.example.com/p-1", "http://shop.example.com/p-1"])

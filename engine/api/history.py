@@ -112,7 +112,8 @@ class HistoryRoutes:
         found: list[HistoryTask] = []
         query = {"target": url, "action": Action.PURGE.value, "limit": str(limit)}
         for _ in range(_PAGES_MAX):
-            page = _decode(await self.ask(_READER.read(MultiDict(query)), query, only))
+            text = await self.ask(_READER.read(MultiDict(query)), query, only)
+            page = await self._reader.read(_decode, text)
             found += page.tasks
             if not page.cursor or len(found) >= limit:
                 break

@@ -57,14 +57,19 @@ class Recalling:
             path = worker_path("failed", task_id, at=repr(created_at))
             reply = await self._peers.ask_owner("GET", path, task_id)
             if reply is not None:
-                found = _decode_failed(self._body_of(reply.status, reply.body))
+                body = self._body_of(reply.status, reply.body)
+                found = await self._reader.read(_decode_failed, body)
         return found
 
     async def failed_here(self, request: web.Request) -> Reply:
         """Answer another worker about one task."""
         recall, query = self._needed(), request.query
-        found = await self._reader.read(recall.failed, request.match_info["id"], float(query["at"]))
-        return Reply(_OK, _encode(found))
+        task_id, created_at = request.match_info["id"], float(query["at"])
+
+        def answer() -> bytes:
+            return _encode(recall.failed(task_id, created_at))
+
+        return Reply(_OK, await self._reader.read(answer))
 
     async def purges(self, window: Window) -> AsyncIterator[PurgesPage]:
         """Yield what was purged in a window: worker by worker, of each the newest first.

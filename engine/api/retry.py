@@ -2,7 +2,7 @@
 
 What failed is in the history, target by target. Without it the errors of the document tell, if they tell all.
 The ids of retries are made of the task's, so two requests at a time, wherever they arrive, begin one retry. A
-task is retried again when its retry has settled: then what failed of that is sent.
+task is retried again when its retry has settled: then what failed of that is sent, and what that left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from engine.api.schemas import LeftOut, Retried
 from engine.errors import RequestError
 from engine.history.recall import FailedShare, FailedTask
 from engine.intake.client import Again
-from engine.tasks.retrying import groups_of, id_of
+from engine.tasks import stored_documents
+from engine.tasks.retrying import Sent, groups_of, id_of, owed_of
 from engine.tasks.words import Action, State, operation_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from engine.intake.client import Client
     from engine.intake.replies import Reply
     from engine.observe.audit import Audit
-    from engine.tasks.retrying import Group
+    from engine.saver.reader import StoreReader
+    from engine.tasks.retrying import Failed, Group
 
 RETRIES_MAX: Final = 100  #: of one task
 _AT_WORK: Final = frozenset({State.ACCEPTED, State.RUNNING})
@@ -46,6 +48,7 @@ class RetryTask:
     Args:
         find: finds them.
         recalling: tells what failed.
+        reader: its threads do all that takes long, so the loop goes on.
         admission: takes the new tasks in.
         nodes: the names of the configured ones.
         audit: told of each retry.
@@ -56,11 +59,14 @@ class RetryTask:
         find: FindTask,
         recalling: Recalling,
         admission: Admission,
+        *,
+        reader: StoreReader,
         nodes: Collection[str],
         audit: Audit,
     ) -> None:
         self._find = find
         self._recalling = recalling
+        self._reader = reader
         self._admission = admission
         self._nodes = nodes
         self._audit = audit
@@ -78,76 +84,97 @@ class RetryTask:
         root = document["retries"] or task_id
         if root != task_id:
             document = await self._find.document(root, client.token)
-        number, last = await self._last_retry(root)
-        failed, soft = await self._failed(document, last)
-        here = [share for share in failed if share.node in self._nodes]
+        rounds = await self._rounds(root)
+        first, sent, soft = await self._told(document, rounds)
+        owed = await self._reader.read(owed_of, first, sent)
+        if not owed:
+            raise RequestError(_CONFLICT, _nothing_failed(document, rounds))
+        here = [one for one in owed if one[0] in self._nodes]
         left_out = [
-            LeftOut(one.node, len(one.targets), _GONE) for one in failed if one.node not in self._nodes
+            LeftOut(node, len(targets), _GONE) for node, _, targets in owed if node not in self._nodes
         ]
         if not here:
-            names = ", ".join(sorted({share.node for share in failed}))
+            names = ", ".join(sorted({node for node, _, _ in owed}))
             raise RequestError(
                 _CONFLICT,
                 f"what failed of task {root!r} was for {names}, which is not configured any more: put it "
                 "back into the configuration and retry, or hand the targets in for other nodes",
             )
-        groups = groups_of((share.node, share.operation, share.targets) for share in here)
+        if len(rounds) == RETRIES_MAX:
+            detail = f"task {root!r} has been retried {RETRIES_MAX} times: hand it in anew"
+            raise RequestError(_CONFLICT, detail)
+        groups = await self._reader.read(groups_of, here)
         bodies = [_body(document, group, soft=soft) for group in groups]
-        return await self._send(document, number, bodies, left_out, client)
+        return await self._send(document, len(rounds) + 1, bodies, left_out, client)
 
     # What is to be sent
 
-    async def _last_retry(self, root: str) -> tuple[int, list[Document]]:
-        """Return the number of the next retry of a task, and the tasks of the last one.
-
-        Raises:
-            RequestError: 409, there have been too many.
-        """
-        last: list[Document] = []
-        for number in range(1, RETRIES_MAX + 1):
-            tasks = await self._tasks_of(root, number)
+    async def _rounds(self, root: str) -> list[list[Document]]:
+        """Return the retries of a task, in their order: the tasks of each."""
+        rounds: list[list[Document]] = []
+        while len(rounds) < RETRIES_MAX:
+            tasks = await self._tasks_of(root, len(rounds) + 1)
             if not tasks:
-                return number, last
-            own = [task for task in tasks if task.get("retries") == root]
-            last = own or last  # an id may be a client's own
-        raise RequestError(_CONFLICT, f"task {root!r} has been retried {RETRIES_MAX} times: hand it in anew")
+                break
+            # A version before let clients take such ids.
+            rounds.append([task for task in tasks if task["retries"] == root])
+        return rounds
 
     async def _tasks_of(self, root: str, number: int) -> list[Document]:
         tasks: list[Document] = []
         while (found := await self._find.private(id_of(root, number, len(tasks)))) is not None:
-            tasks.append(found)
+            tasks.append(stored_documents.public(found))
         return tasks
 
-    async def _failed(self, document: Document, last: Sequence[Document]) -> tuple[list[FailedShare], bool]:
-        """Return what failed, of the last retry where there was one, and whether its purges were soft.
+    async def _told(
+        self, document: Document, rounds: Sequence[Sequence[Document]]
+    ) -> tuple[list[Failed], list[list[Sent]], bool]:
+        """Return what failed of a task, what its retries made of it, and whether its purges were soft.
 
         Raises:
-            RequestError: 409, nothing did, or it is not over, or nobody knows.
+            RequestError: 409, one of them is not over, or nobody knows.
         """
-        for task in last:
+        for task in (task for tasks in rounds for task in tasks):
             if task["state"] in _AT_WORK or task["state"] == State.PARTIAL:
                 raise RequestError(_CONFLICT, _at_work(document["task_id"], task))
-        shares: list[FailedShare] = []
-        soft = False
-        for task in last or [document]:
-            if task["state"] in _AT_WORK:
-                detail = f"task {task['task_id']!r} is {task['state']}: it can be retried when it has settled"
-                raise RequestError(_CONFLICT, detail)
-            if task["failed"]:
-                found = await self._failed_of(task)
-                shares += found.shares
+        if document["state"] in _AT_WORK:
+            detail = (
+                f"task {document['task_id']!r} is {document['state']}: it can be retried when it has settled"
+            )
+            raise RequestError(_CONFLICT, detail)
+        if not document["failed"]:
+            return [], [], False
+        told = await self._failed_of(document)
+        soft = told.soft
+        sent: list[list[Sent]] = []
+        for tasks in rounds:
+            sent.append([])
+            for task in tasks:
+                found = await self._failed_of(task, with_targets=True)
                 soft = soft or found.soft
-        if not shares:
-            raise RequestError(_CONFLICT, _nothing_failed(document, last))
-        return shares, soft
+                sent[-1].append(_sent(task, found))
+        return _shares(told), sent, soft
 
-    async def _failed_of(self, task: Document) -> FailedTask:
+    async def _failed_of(self, task: Document, *, with_targets: bool = False) -> FailedTask:
+        """Return what failed of a task that has settled.
+
+        Args:
+            task: its document.
+            with_targets: all of its targets are asked for, too.
+
+        Raises:
+            RequestError: 409, nobody knows any more.
+        """
+        told = _told_by(task)
+        if with_targets and told.targets and not task["failed"]:
+            return told
         found = await self._recalling.failed(task["task_id"], task["created_at"])
-        if found is not None and sum(len(share.targets) for share in found.shares) >= task["failed"]:
-            return found
-        found = _told_by(task)
-        if sum(len(share.targets) for share in found.shares) == task["failed"]:
-            return found
+        if found is not None:
+            found.targets = found.targets or told.targets
+            if _count(found) >= task["failed"] and (found.targets or not with_targets):
+                return found
+        if _count(told) == task["failed"] and (told.targets or not with_targets):
+            return told
         raise RequestError(
             _CONFLICT,
             f"nobody knows any more what failed of task {task['task_id']!r}: its history is gone, and its "
@@ -213,13 +240,30 @@ def error_of(reply: Reply) -> RequestError:
 
 
 def _told_by(task: Document) -> FailedTask:
-    """Return what the errors of a document tell: nothing of a soft purge, and a hard one does more."""
+    """Return what a document tells: nothing of a soft purge, and a hard one does more."""
     operation = operation_of(task["action"], task["kind"], soft=False)
     shares: dict[str, dict[str, None]] = {}
     for error in task["errors"]:
         shares.setdefault(error["node"], {})[error["target"]] = None
     found = [FailedShare(node, int(operation), list(targets)) for node, targets in shares.items()]
-    return FailedTask(task["state"], False, found)
+    targets = list(task["targets"])
+    return FailedTask(task["state"], False, found, targets if len(targets) == task["target_count"] else [])
+
+
+def _count(found: FailedTask) -> int:
+    return sum(len(share.targets) for share in found.shares)
+
+
+def _shares(found: FailedTask) -> list[Failed]:
+    return [(share.node, share.operation, share.targets) for share in found.shares]
+
+
+def _sent(task: Document, found: FailedTask) -> Sent:
+    """Return a task of a retry; one that purges and fetches has two subtasks of each target."""
+    nodes = {node["name"] for node in task["nodes"]}
+    is_purge = task["action"] == Action.PURGE
+    fetches = not is_purge or task["total"] > len(nodes) * task["target_count"]
+    return Sent(nodes, found.targets, is_purge, fetches, _shares(found))
 
 
 def _at_work(root: str, task: Document) -> str:
@@ -229,13 +273,12 @@ def _at_work(root: str, task: Document) -> str:
     )
 
 
-def _nothing_failed(document: Document, last: Sequence[Document]) -> str:
+def _nothing_failed(document: Document, rounds: Sequence[Sequence[Document]]) -> str:
     name, state = document["task_id"], document["state"]
-    if last:
-        again = last[0]
-        return (
-            f"what failed of task {name!r} was sent again as {again['task_id']!r}, which is {again['state']}"
-        )
+    again = [tasks[0] for tasks in rounds if tasks]
+    if again:
+        last = again[-1]
+        return f"what failed of task {name!r} was sent again as {last['task_id']!r}, which is {last['state']}"
     if document["delayed"]:
         return f"nothing of task {name!r} has failed: what waits is delivered by itself, see its errors"
     return f"nothing of task {name!r} has failed: it is {state}"

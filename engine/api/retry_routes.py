@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.api.history import HistoryRoutes
     from engine.api.retry import RetryTask
     from engine.history.entries import HistoryTask
+    from engine.saver.reader import StoreReader
 
 _ACCEPTED: Final = 202
 _LIMIT_S: Final = 5.0  #: after so long an answer ends where it is, and the next one goes on
@@ -60,6 +61,7 @@ class RetryRoutes:
         bodies: reads what they ask for.
         retry: retries one task.
         history: finds those that failed.
+        reader: its threads do all that takes long, so the loop goes on.
     """
 
     routes: Final = (
@@ -90,11 +92,19 @@ class RetryRoutes:
         ),
     )
 
-    def __init__(self, callers: Callers, bodies: Bodies, retry: RetryTask, history: HistoryRoutes) -> None:
+    def __init__(
+        self,
+        callers: Callers,
+        bodies: Bodies,
+        retry: RetryTask,
+        history: HistoryRoutes,
+        reader: StoreReader,
+    ) -> None:
         self._callers = callers
         self._bodies = bodies
         self._retry = retry
         self._history = history
+        self._reader = reader
 
     async def retry(self, request: web.Request) -> web.Response:
         """Retry one task."""
@@ -139,7 +149,8 @@ class RetryRoutes:
             if time is not UNSET:
                 setattr(query, name, seconds(time))
                 words[name] = repr(seconds(time))
-        return _decode_page(await self._history.ask(query, words, only))
+        text = await self._history.ask(query, words, only)
+        return await self._reader.read(_decode_page, text)
 
 
 def _asked(body: bytes) -> RetriesBody:

@@ -40,6 +40,7 @@ class FailedTask(msgspec.Struct):
     state: str
     soft: bool
     shares: list[FailedShare]
+    targets: list[str] = []  #: all that it has; none: a worker of the version before does not tell
 
 
 class Purge(msgspec.Struct, array_like=True):
@@ -140,7 +141,8 @@ def _failed(hit: Hit) -> FailedTask:
         ]
         if targets:
             shares.append(FailedShare(part.node, part.operation, targets))
-    return FailedTask(final_state(task.state, hit.changes).value, task.shape.soft, shares)
+    state = final_state(task.state, hit.changes).value
+    return FailedTask(state, task.shape.soft, shares, task.targets)
 
 
 def _was_for(hit: Hit, window: Window) -> bool:

@@ -115,7 +115,8 @@ class Drafting:
         """
         if not is_forwarded:
             client.token.take()
-        draft = self._validator.begin(body, client.token.hosts.allows)
+        is_again = client.again is not None
+        draft = self._validator.begin(body, client.token.hosts.allows, is_again=is_again)
         if isinstance(draft, Task):
             self._on_drafted(draft, body, client, answer, is_forwarded=is_forwarded)
         elif draft.work(SLICE_S):

@@ -68,7 +68,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
         str | None,
         _said(
             "1-64 of `A-Za-z0-9._-`. The same id with the same body again answers 200 with the task; with "
-            "another body 409",
+            "another body 409. Names that end in `.retry-N` are the engine's own",
             "made by the engine",
         ),
     ] = None

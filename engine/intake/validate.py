@@ -22,6 +22,7 @@ from engine.intake.targets import Normaliser, have_host_pattern, in_stored_form
 from engine.intake.task_body import check_fields, decode, digest_of, journal_body
 from engine.intake.verify_asked import Verifying
 from engine.tasks.plan import subtask_count
+from engine.tasks.retrying import is_of_retry
 from engine.tasks.task import Task
 from engine.tasks.verify import read_verify
 from engine.tasks.words import Action, Kind
@@ -94,7 +95,12 @@ class Validator:
         return _whole(self.begin(body, allows_host))
 
     def begin(
-        self, body: bytes, allows_host: Callable[[str], bool], *, is_confirmed: bool = False
+        self,
+        body: bytes,
+        allows_host: Callable[[str], bool],
+        *,
+        is_confirmed: bool = False,
+        is_again: bool = False,
     ) -> Task | Draft:
         """Return the task that *body* asks for; or what becomes it, when its targets take a while.
 
@@ -102,12 +108,19 @@ class Validator:
             body: UTF-8 JSON.
             allows_host: whether the client may purge a host.
             is_confirmed: the task need not be confirmed, because it is not going to be done.
+            is_again: the engine itself hands it in, to send something once more.
 
         Raises:
             RequestError: see `task`, for all but targets.
         """
         asked = decode(body)
         created_at = time.time()
+        if asked.id is not None and not is_again and is_of_retry(asked.id):
+            detail = (
+                f"id: {asked.id!r} ends as the engine's own ids of retries do; takes one without .retry-N at "
+                "its end"
+            )
+            raise RequestError(422, detail, field="id")
         if asked.callback is not None and (reason := self._allows_callback(asked.callback)):
             raise RequestError(422, f"callback: {reason}", field="callback")
         return self._make(

@@ -248,12 +248,14 @@ def _again(
     overview: Overview,
 ) -> tuple[RetryRoutes, RewindRoutes]:
     """Return what sends something once more."""
-    retry = RetryTask(tasks.find, recalling, admission, core.nodes.keys(), core.audit)
+    reader = core.history_reader
+    nodes = core.nodes.keys()
+    retry = RetryTask(tasks.find, recalling, admission, reader=reader, nodes=nodes, audit=core.audit)
     rewind = RewindRoutes(
         callers,
         bodies,
         recalling,
-        core.history_reader,
+        reader,
         admission,
         cancel=tasks.cancel,
         nodes={node.name: node for node in core.config.node},
@@ -261,7 +263,7 @@ def _again(
         overview=overview,
         audit=core.audit,
     )
-    return RetryRoutes(callers, bodies, retry, history), rewind
+    return RetryRoutes(callers, bodies, retry, history, reader), rewind
 
 
 def _history(core: Core) -> tuple[HistoryRoutes, Recalling]:

@@ -3,11 +3,15 @@
 A task goes to all of its nodes with all of its targets, so nodes of which the same targets failed share one.
 When there would be more than `GROUPS_MAX` tasks of a kind (purges, purges that fetch again, prefetches), the
 last one sends what is left to all nodes that are left: a purge more does no harm.
+
+A retry need not send all: a node is not configured, a task is refused, the engine ends between two of them.
+So of each subtask the last task that sent it tells what became of it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.tasks.words import Operation
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 GROUPS_MAX: Final = 8
 _ID_MAX: Final = 64
 _ROOM: Final = len(".retry-9999.99")
+_MARK: Final = ".retry-"
+_OF_RETRY: Final = re.compile(r".+\.retry-[1-9][0-9]{0,3}(\.[1-9][0-9]?)?")
 
 Failed = tuple[str, int, "Sequence[str]"]
 """A node, an operation, and the targets that failed."""
@@ -30,6 +36,16 @@ class Group(NamedTuple):
     with_prefetch: bool  #: it purges, and fetches again
     nodes: list[str]
     targets: list[str]
+
+
+class Sent(NamedTuple):
+    """A task of a retry that has settled."""
+
+    nodes: set[str]
+    targets: Sequence[str]
+    purges: bool
+    fetches: bool
+    failed: Sequence[Failed]
 
 
 def id_of(task_id: str, number: int, group: int = 0) -> str:
@@ -45,6 +61,37 @@ def id_of(task_id: str, number: int, group: int = 0) -> str:
         digest = hashlib.blake2b(task_id.encode(), digest_size=5).hexdigest()
         root = f"{task_id[: _ID_MAX - _ROOM - len(digest) - 1]}.{digest}"
     return f"{root}.retry-{number}" + (f".{group}" if group else "")
+
+
+def is_of_retry(task_id: str) -> bool:
+    """Tell whether an id is one that `id_of` makes: no client may take it."""
+    return _MARK in task_id and _OF_RETRY.fullmatch(task_id) is not None
+
+
+def owed_of(failed: Iterable[Failed], rounds: Iterable[Sequence[Sent]]) -> list[Failed]:
+    """Return what of a task is still to be sent.
+
+    Args:
+        failed: of the task itself.
+        rounds: its retries, in their order.
+    """
+    owed: dict[tuple[str, int], dict[str, None]] = {}
+
+    def add(more: Iterable[Failed]) -> None:
+        for node, operation, targets in more:
+            owed.setdefault((node, operation), {}).update(dict.fromkeys(targets))
+
+    add(failed)
+    for tasks in rounds:
+        for task in tasks:
+            for (node, operation), left in owed.items():
+                was_sent = task.fetches if operation == Operation.PREFETCH else task.purges
+                if was_sent and node in task.nodes:
+                    for target in task.targets:
+                        left.pop(target, None)
+        for task in tasks:
+            add(task.failed)
+    return [(node, operation, list(left)) for (node, operation), left in owed.items() if left]
 
 
 def groups_of(failed: Iterable[Failed]) -> list[Group]:

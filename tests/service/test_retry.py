@@ -83,6 +83,10 @@ def test_what_failed_goes_to_the_nodes_where_it_failed_also_beyond_the_errors_th
         assert (failed["failed"], len(failed["errors"])) == (len(BAD), 100)
         sent = len(edge.urls)
         picky.is_mended = True
+        taken = {"targets": GOOD, "id": "release-1.retry-1"}
+        for query in ("", "?dry_run=1"):
+            status, _, body = engine.request("POST", f"/v1/engine/task{query}", taken)
+            assert (status, json.loads(body)["field"]) == (422, "id")
         retried = retry(engine, task_id)
         assert (retried["task_id"], retried["total"]) == ("release-1.retry-1", len(BAD))
         assert (retried["retries"], retried["left_out"]) == (task_id, [])
@@ -121,6 +125,29 @@ def test_one_retry_of_a_task_is_at_work_at_a_time_and_the_next_sends_what_that_l
         assert engine.wait_for(second["task_id"])["state"] == "done"
 
 
+def test_a_node_that_was_not_configured_is_sent_what_failed_when_it_is_back(
+    tmp_path: Path, edge: FakeNode, picky: Picky
+) -> None:
+    with FakeNode(picky) as other:
+        both, without = tables_of(edge_1=edge, edge_2=other), tables_of(edge_2=other)
+        with EngineProcess(tmp_path, both) as engine:
+            task_id = engine.submit(BAD[:2])
+            engine.wait_for(task_id, "failed")
+        picky.is_mended = True
+        with EngineProcess(tmp_path, without) as engine:
+            retried = retry(engine, task_id)
+            assert [(one["node"], one["targets"]) for one in retried["left_out"]] == [("edge-1", 2)]
+            assert engine.wait_for(retried["task_id"])["state"] == "done"
+        seen = len(edge.urls)
+        with EngineProcess(tmp_path, both) as engine:
+            retried = retry(engine, task_id)
+            assert (retried["task_id"], retried["left_out"]) == (f"{task_id}.retry-2", [])
+            found = engine.wait_for(retried["task_id"])
+            assert (found["state"], [node["name"] for node in found["nodes"]]) == ("done", ["edge-1"])
+            assert sorted(edge.urls[seen:]) == BAD[:2]
+            assert "retry-2', which is done" in retry(engine, task_id, 409)["detail"]
+
+
 def test_nodes_with_other_failures_get_tasks_of_their_own(tmp_path: Path) -> None:
     def refusing(part: str) -> Picky:
         class Other(Picky):
@@ -143,6 +170,41 @@ def test_nodes_with_other_failures_get_tasks_of_their_own(tmp_path: Path) -> Non
                 assert engine.wait_for(name)["state"] == "done"
             sent = (edge.urls[before[0] :], other.urls[before[1] :])
             assert sent == ([HOST + "bad/1"], [HOST + "bad/2"])
+
+
+def test_a_group_that_was_refused_is_sent_by_the_next_retry(tmp_path: Path) -> None:
+    is_mended = False
+
+    def script(request: Request) -> Iterator[bytes]:
+        fails = request.path in {"PURGE": ["/bad"], "GET": ["/lost"]}.get(request.method, ())
+        yield answer(400 if request.method == "PURGE" else 404) if fails and not is_mended else OK
+
+    with FakeNode(script) as edge:
+        tables = tables_of(edge_1=edge) + '[[site]]\nhost = "*"\n' + token("ops", ["submit", "read"])
+        tables += token("slow", ["submit", "read"], "rate_per_s = 0.01\nburst_count = 1")
+        with EngineProcess(tmp_path, tables) as engine:
+
+            def ask(method: str, path: str, who: str, body: object = None) -> Any:
+                _, _, text = engine.request(method, path, body, {"Authorization": f"Bearer {who}"})
+                return json.loads(text)
+
+            def settled(task_id: str) -> bool:
+                return not ask("GET", f"/v1/engine/task/{task_id}", "ops")["active"]
+
+            body = {"targets": [HOST + "bad", HOST + "lost"], "prefetch": True, "id": "t"}
+            ask("POST", "/v1/engine/task", "ops", body)
+            wait_until(partial(settled, "t"), what="the end")
+            is_mended = True
+            seen = len(edge.requests)
+            first = ask("POST", "/v1/engine/task/t/retry", "slow")
+            assert ([one["targets"] for one in first["left_out"]], first["tasks"]) == ([1], ["t.retry-1"])
+            wait_until(partial(settled, "t.retry-1"), what="the end")
+            second = ask("POST", "/v1/engine/task/t/retry", "ops")
+            assert (second["tasks"], second["left_out"]) == (["t.retry-2"], [])
+            wait_until(partial(settled, "t.retry-2"), what="the end")
+            sent = [(one.method, one.path) for one in edge.requests[seen:]]
+            assert sorted(sent) == [("GET", "/bad"), ("GET", "/lost"), ("PURGE", "/bad")]
+            assert "which is done" in ask("POST", "/v1/engine/task/t/retry", "ops")["detail"]
 
 
 def test_what_cannot_be_sent_again_is_told_why(tmp_path: Path, edge: FakeNode, picky: Picky) -> None:

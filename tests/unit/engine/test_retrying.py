@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
-from engine.tasks.retrying import GROUPS_MAX, Group, groups_of, id_of
+from engine.tasks.retrying import GROUPS_MAX, Group, Sent, groups_of, id_of, is_of_retry, owed_of
 from engine.tasks.words import Operation
+from tests.house import ROOT
 
 PURGE = int(Operation.PURGE_URL)
 SOFT = int(Operation.SOFT_URL)
@@ -42,6 +45,41 @@ def test_nothing_failed_is_nothing_to_send() -> None:
     assert groups_of([]) == []
 
 
+def test_what_no_retry_sent_is_still_owed_and_of_the_rest_the_last_one_tells() -> None:
+    failed = [("edge-1", PURGE, ["a", "b"]), ("edge-2", PURGE, ["a", "b"]), ("edge-3", PURGE, ["a"])]
+    first = [
+        Sent({"edge-1"}, ["a", "b"], purges=True, fetches=False, failed=[("edge-1", PURGE, ["b"])]),
+        Sent({"edge-2"}, ["a"], purges=True, fetches=False, failed=[]),
+    ]
+    assert owed_of(failed, []) == failed
+    assert owed_of(failed, [first]) == [
+        ("edge-1", PURGE, ["b"]),
+        ("edge-2", PURGE, ["b"]),
+        ("edge-3", PURGE, ["a"]),
+    ]
+    last = [Sent({"edge-1", "edge-2", "edge-3"}, ["a", "b"], purges=True, fetches=False, failed=[])]
+    assert owed_of(failed, [first, last]) == []
+
+
+def test_a_purge_that_went_out_leaves_the_fetch_owed_that_did_not_and_the_other_way_round() -> None:
+    failed = [("edge-1", SOFT, ["purge", "both"]), ("edge-1", FETCH, ["fetch", "both"])]
+    purge = Sent({"edge-1"}, ["purge"], purges=True, fetches=False, failed=[])
+    both = Sent({"edge-1"}, ["both"], purges=True, fetches=True, failed=[("edge-1", FETCH, ["both"])])
+    fetch = Sent({"edge-1"}, ["both", "fetch"], purges=False, fetches=True, failed=[])
+    assert owed_of(failed, [[purge]]) == [
+        ("edge-1", SOFT, ["both"]),
+        ("edge-1", FETCH, ["fetch", "both"]),
+    ]
+    assert owed_of(failed, [[purge, both]]) == [("edge-1", FETCH, ["fetch", "both"])]
+    assert owed_of(failed, [[fetch]]) == [("edge-1", SOFT, ["purge", "both"])]
+    assert owed_of(failed, [[purge, both], [fetch]]) == []
+
+
+def test_ids_are_told_from_those_of_retries() -> None:
+    for name in ("release.retry-x", ".retry-1", "release.retry-1.a", "retry-1", "release.retry-1-2"):
+        assert not is_of_retry(name)
+
+
 @pytest.mark.parametrize("length", [1, 40, 51, 52, 64])
 def test_ids_of_retries_are_ids_and_differ(length: int) -> None:
     """Also of tasks whose ids are as long as ids may be, and begin alike."""
@@ -49,5 +87,20 @@ def test_ids_of_retries_are_ids_and_differ(length: int) -> None:
     ids = {id_of(name, number, group) for name in names for number in (1, 9999) for group in (0, 1, 99)}
     assert len(ids) == 12
     assert max(map(len, ids)) <= 64
+    assert all(map(is_of_retry, ids))
     assert id_of("release-1", 2) == "release-1.retry-2"
     assert id_of("release-1", 2, 1) == "release-1.retry-2.1"
+
+
+def test_what_grows_with_targets_is_worked_on_the_threads_that_read() -> None:
+    """Of 200 nodes with 10,000 targets each such a call takes 200 ms: no coroutine calls one itself."""
+    long = {"groups_of", "owed_of", "_decode_failed", "_decode_page"}
+    called, handed_over = set(), set()
+    for name in ("retry", "retry_routes", "recalling"):
+        tree = ast.parse((ROOT / "engine/api" / f"{name}.py").read_text(encoding="utf-8"))
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            called.add(ast.unparse(call.func))
+            if ast.unparse(call.func) == "self._reader.read":
+                handed_over.add(ast.unparse(call.args[0]))
+    assert not called & long
+    assert handed_over >= long

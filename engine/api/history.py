@@ -65,6 +65,13 @@ class HistoryPage(msgspec.Struct):
         str | UnsetType,
         Meta(description="why some of the history is missing: a file is damaged, a worker away"),
     ] = UNSET
+    complete_since: Annotated[
+        float,
+        Meta(
+            description="of tasks created until then some may be gone: the history began then, or "
+            "`history_days` or `history_max_bytes` ended it"
+        ),
+    ] = 0.0
 
 
 class HistoryRoutes:
@@ -154,7 +161,8 @@ class HistoryRoutes:
         if search is None:
             raise RequestError(404, "this engine keeps no history: engine.history_days is 0")
         page = search.page(question, in_stores=in_stores)
-        return _encode(HistoryPage(page.tasks, page.cursor or None, search.error or UNSET))
+        since = round(search.complete_since(), 3) if in_stores else 0.0
+        return _encode(HistoryPage(page.tasks, page.cursor or None, search.error or UNSET, since))
 
     async def _ask(self, peers: Peers, peer: Peer, path: str) -> bytes:
         try:
@@ -218,7 +226,8 @@ def _merged(texts: Sequence[bytes], limit: int) -> bytes:
         del orders[limit:]
     cursor = write_cursor(*end) if ends or len(tasks) > limit else None
     incomplete = next((page.incomplete for page in pages if page.incomplete), UNSET)
-    return _encode(HistoryPage([tasks[order] for order in orders], cursor, incomplete))
+    since = max((page.complete_since for page in pages), default=0.0)
+    return _encode(HistoryPage([tasks[order] for order in orders], cursor, incomplete, since))
 
 
 def _order(task: HistoryTask) -> tuple[float, str]:

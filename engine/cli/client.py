@@ -172,7 +172,11 @@ class EngineClient:
             incomplete = incomplete or str(page.get("incomplete") or "")
             asked["cursor"] = page.get("cursor")
             if not asked["cursor"] or len(listed) >= limit:  # a page may be empty, and others follow
-                found = {"tasks": listed, "cursor": asked["cursor"]}
+                found = {
+                    "tasks": listed,
+                    "cursor": asked["cursor"],
+                    "complete_since": page.get("complete_since"),
+                }
                 return found | {"incomplete": incomplete} if incomplete else found
 
     def why(self, url: str) -> Document:

@@ -6,6 +6,7 @@ is worked on a thread.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -129,7 +130,20 @@ class Recall:
             left -= len(targets)
             if left <= 0:
                 return PurgesPage(purges, write_cursor(*hit.order), self._search.error)
-        return PurgesPage(purges, found.cursor, self._search.error)
+        missing = self._search.error
+        if not found.cursor:  # last: blocks may have been dropped meanwhile
+            missing = missing or self._gone(window.since)
+        return PurgesPage(purges, found.cursor, missing)
+
+    def _gone(self, since: float) -> str:
+        at = self._search.complete_since()
+        if since > at:
+            return ""
+        begins = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return (
+            f"it has all purges since {begins} only: it began then, "
+            "or history_days or history_max_bytes ended it"
+        )
 
 
 def _failed(hit: Hit) -> FailedTask:

@@ -113,6 +113,14 @@ class Search:
         del shown[question.limit :]
         return Found(shown, write_cursor(*shown[-1].order) if is_more else "")
 
+    def complete_since(self) -> float:
+        """Return since when, UNIX time, every task is found: of those created until then some may be gone.
+
+        Raises:
+            StoreError: a store cannot be read.
+        """
+        return max([time.time() - self._keep_s, *(store.complete_since() for store in self._stores())])
+
     @property
     def error(self) -> str:
         """Why some of the history is missing; empty: nothing is."""

@@ -98,6 +98,9 @@ class History(Protocol):
     def bytes_kept(self) -> int:
         """Return how much it holds."""
 
+    def complete_since(self) -> float:
+        """Return since when, UNIX time, it has every task: of those created until then some may be gone."""
+
 
 def packed(tasks: Sequence[Task], fail: Callable[[str], None]) -> list[tuple[int, bytes]]:
     """Return the records of tasks that are being stored, and of how many each is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sqlite3
 import time
 from array import array
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from engine.api.history import HistoryQuery, question_of
+from engine.history.recall import Recall, Window
 from engine.history.search import Search
 from engine.store.history import HistoryLimits
 from engine.store.redis import history as redis_history
@@ -331,6 +333,36 @@ def test_beyond_its_bytes_the_oldest_goes(make: Callable[..., Store]) -> None:
     ]
 
 
+def missing(store: Store, since: float, keep_s: float = 1e10) -> str:
+    """Return what a rewind is told of a window that begins at *since*."""
+    recall = Recall(Search(RegionMap(1), lambda: store.histories, keep_s=keep_s))
+    return recall.purges(Window("edge-1", "edge", since, since), (math.inf, "")).missing
+
+
+def test_a_window_that_begins_before_the_history_is_told(make: Callable[..., Store]) -> None:
+    began = time.time()
+    store = make()
+    write(store, settling("t-0", "http://a/0", at=began + 1))
+    assert "it has all purges since 2" in missing(store, began - 60)
+    store = make()  # a restart is no beginning
+    assert missing(store, time.time()) == ""
+    assert "it has all purges since 2" in missing(store, time.time() - 3, keep_s=2)  # history_days is over
+
+
+def test_a_window_that_begins_before_a_block_that_was_dropped_is_told(make: Callable[..., Store]) -> None:
+    store = make(max_bytes=6000)
+    begin = time.time() + 1000
+    for first in range(0, 20 * PACKED_FROM, PACKED_FROM):
+        tasks = [
+            settling(f"t-{n:04d}", f"http://a/{n}", at=begin + n) for n in range(first, first + PACKED_FROM)
+        ]
+        write(store, *tasks)
+    oldest = ask(store, limit=1000)[-1]["created_at"]
+    assert missing(store, oldest - 1.5)
+    assert missing(store, oldest) == ""
+    assert missing(make(max_bytes=6000), oldest - 1.5)
+
+
 def test_without_a_history_nothing_is_kept(make: Callable[..., Store]) -> None:
     store = make(keep_s=0)
     assert not store.histories
@@ -575,6 +607,7 @@ def test_records_are_not_kept_for_ever_when_no_block_can_be_written(
         kept = names(ask(store, limit=1000))
         assert kept[0] == f"t-{20 * PACKED_FROM - 1:04d}"
         assert PACKED_FROM < len(kept) < 10 * PACKED_FROM
+        assert store.histories[0].complete_since() > 0
 
 
 @pytest.mark.slow

@@ -143,6 +143,7 @@ def test_what_cannot_be_rewound_is_told_why(tmp_path: Path, edge: FakeNode) -> N
         ):
             ask(422, **wrong)
         found = ask(202, node="edge-1", since=0)
+        assert "it has all purges since 2" in found["incomplete"]  # its history is not as old
         assert found["targets"] == 1
         [left] = found["left_out"]
         assert (left["kind"], left["targets"]) == ("prefix", 1)

@@ -9,6 +9,7 @@ A region's keys, beside those that `keys` names:
 - ``blocks:last``      number of the last block
 - ``blocks:sizes``     hash, number of a block → its bytes
 - ``block:N``          hash: a block
+- ``blocks:since``     when the newest task was created that is gone, or when the history began
 - ``change:ID``        list: what late delivery made of a partial task
 
 A record is written ahead of the documents that it is about, in one pipeline: so none is missing, and one that
@@ -18,6 +19,7 @@ is there twice is shown once. Blocks stay where they are: a script looks for the
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -151,11 +153,17 @@ class RegionHistory:
             [self._tag, mine, repr(block.last_at), size, self._keep_ms, self._most_bytes(), *fields],
         )
 
+    def begin(self) -> list[Command]:
+        """Return the commands that note since when there is a history, where none has been noted."""
+        name = f"{self._tag}blocks:since"
+        return [("SET", name, repr(time.time()), "NX", "PX", self._keep_ms), ("PEXPIRE", name, self._keep_ms)]
+
     def forget(self) -> None:
         """Let go what is too old, or too much."""
         names = [f"{self._tag}{name}" for name in ("blocks", "blocks:kept", "blocks:sizes")]
         try:
             self._link.one(*DROP.call(names, [self._tag, self._keep_ms, self._most_bytes()]), is_write=True)
+            self._link.run(self.begin(), is_write=True)
         except StoreError as exc:
             self.fail(str(exc))
 
@@ -272,6 +280,11 @@ class RegionHistory:
         """See `History.bytes_kept`."""
         [sizes] = self._all([("HVALS", f"{self._tag}blocks:sizes")])
         return sum(map(int, sizes or ()))
+
+    def complete_since(self) -> float:
+        """See `History.complete_since`."""
+        [text] = self._all([("GET", f"{self._tag}blocks:since")])
+        return float(text) if text else time.time()  # Redis was emptied
 
     def _all(self, commands: Sequence[Command]) -> list[Any]:
         """Return what commands are answered; None for one that fails, which is told from then on.

@@ -22,21 +22,25 @@ return redis.call('LRANGE', KEYS[2], 0, -1)
 
 _DROP: Final = """
 local function drop(tag, blocks, kept, sizes, ms, most)
-  -- Drops the oldest blocks: those older than so many milliseconds, and those beyond so many bytes. None of
-  -- its commands needs memory: it works where Redis is full.
+  -- Drops the oldest blocks: those older than so many milliseconds, and those beyond so many bytes. Before
+  -- something is gone none of its commands needs memory: it works where Redis is full.
   local time = redis.call('TIME')
   local before = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ms)
-  local total, dropped = 0, 0
+  local total, dropped, lost = 0, 0, 0
   for _, size in ipairs(redis.call('HVALS', sizes)) do total = total + tonumber(size) end
   while dropped < 100 do
     local oldest = redis.call('ZRANGE', kept, 0, 0, 'WITHSCORES')
     if #oldest == 0 or (tonumber(oldest[2]) >= before and total <= tonumber(most)) then break end
     total = total - tonumber(redis.call('HGET', sizes, oldest[1]) or '0')
+    lost = math.max(lost, tonumber(redis.call('ZSCORE', blocks, oldest[1]) or '0'))
     redis.call('DEL', tag .. 'block:' .. oldest[1])
     redis.call('HDEL', sizes, oldest[1])
     redis.call('ZREM', blocks, oldest[1])
     redis.call('ZREM', kept, oldest[1])
     dropped = dropped + 1
+  end
+  if lost > tonumber(redis.call('GET', tag .. 'blocks:since') or '0') then
+    redis.call('SET', tag .. 'blocks:since', string.format('%.17g', lost), 'PX', ms)
   end
   return dropped
 end

@@ -82,6 +82,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         """See `Store.open`. Others may have it open, now or later."""
         self._claim_layout()
         self._make_groups()
+        self._begin_histories()
         self._is_open = True
 
     def _claim_layout(self) -> None:
@@ -104,6 +105,12 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         self.times_emptied += 1
         self._claim_layout()
         self._make_groups()
+        self._begin_histories()
+
+    def _begin_histories(self) -> None:
+        commands = [command for part in self.histories for command in part.begin()]
+        if commands:
+            self.link.run(commands, is_write=True)
 
     def _make_groups(self) -> None:
         replies = self.link.run(

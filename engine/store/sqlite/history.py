@@ -48,6 +48,11 @@ WHERE b.last_at >= :since AND b.first_at <= :until
 ORDER BY b.last_at DESC, b.n DESC LIMIT :limit
 """
 _WIDE: Final = "(length(b.starts) > 0 OR b.patterns <> '[]')"
+_LOST: Final = "UPDATE bound SET complete_since = max(complete_since, ?)"
+_OLDER_HALF: Final = (
+    "SELECT max(n), max(at) FROM settled WHERE n <= (SELECT (min(n) + max(n)) / 2 FROM settled)"
+)
+_FORGET: Final = "DELETE FROM settled WHERE at < ?"
 _RETRY_S: Final = 60.0  #: after a block could not be written
 _OPEN_BYTES_MAX: Final = 64 * 1024**2  #: of records in no block; of more the oldest are dropped
 
@@ -74,6 +79,7 @@ class SqliteHistory:
         self._tasks_open = 0
         self._bytes_open = 0
         self._again_at = 0.0
+        self._lost_until = 0.0  # records that went into no block were created until then
 
     def open(self) -> None:
         """Open or create the file; what is wrong with it is told, not raised."""
@@ -166,6 +172,7 @@ class SqliteHistory:
                 "INSERT INTO change(kept_at, task_id, data) VALUES (?, ?, ?)",
                 [(now, change.task_id, encode([change])) for change in changes],
             )
+            writer.execute(_LOST, (self._lost_until,))
             _drop(writer, now - self._limits.keep_s, self._limits.max_bytes)
             writer.execute("COMMIT")
         except BaseException:
@@ -202,7 +209,9 @@ class SqliteHistory:
         if source is None or self._bytes_open < _OPEN_BYTES_MAX:
             return
         with contextlib.suppress(sqlite3.Error):
-            source.execute("DELETE FROM settled WHERE n <= (SELECT (min(n) + max(n)) / 2 FROM settled)")
+            [[last, at]] = source.execute(_OLDER_HALF).fetchall()
+            source.execute("DELETE FROM settled WHERE n <= ?", (last,))
+            self._lost_until = max(self._lost_until, at or 0.0)
             self._bytes_open //= 2
 
     def forget(self) -> None:
@@ -210,8 +219,8 @@ class SqliteHistory:
         source, writer = self._tasks.writer, self._file.writer
         before_at = self._clock.now() - self._limits.keep_s
         with contextlib.suppress(sqlite3.Error):
-            if source is not None:
-                source.execute("DELETE FROM settled WHERE at < ?", (before_at,))
+            if source is not None and source.execute(_FORGET, (before_at,)).rowcount:
+                self._lost_until = max(self._lost_until, before_at)
             if writer is not None:
                 _drop(writer, before_at, self._limits.max_bytes)
 
@@ -299,6 +308,11 @@ class SqliteHistory:
         rows = self._file.query("SELECT coalesce(sum(bytes), 0) FROM block", {})
         return int(rows[0][0]) if rows else 0
 
+    def complete_since(self) -> float:
+        """See `History.complete_since`."""
+        rows = self._file.query("SELECT complete_since FROM bound", {})
+        return max(self._lost_until, float(rows[0][0]) if rows else 0.0)
+
 
 def _drop(writer: sqlite3.Connection, before_at: float, max_bytes: int) -> None:
     """Drop what was kept before *before_at*, and the oldest blocks beyond *max_bytes*."""
@@ -313,6 +327,10 @@ def _drop(writer: sqlite3.Connection, before_at: float, max_bytes: int) -> None:
             old = number
             break
     if old:
+        [[lost_until]] = writer.execute(
+            "SELECT coalesce(max(last_at), 0) FROM block WHERE n <= ?", (old,)
+        ).fetchall()
+        writer.execute(_LOST, (lost_until,))
         for table in ("block", "block_hashes", "block_body"):
             writer.execute(f"DELETE FROM {table} WHERE n <= ?", (old,))  # noqa: S608 - names of ours
     writer.execute("DELETE FROM change WHERE kept_at < ?", (before_at,))

@@ -33,7 +33,9 @@ CREATE TABLE IF NOT EXISTS change(n INTEGER PRIMARY KEY AUTOINCREMENT, kept_at R
     task_id TEXT NOT NULL, data BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS change_task ON change(task_id);
 CREATE INDEX IF NOT EXISTS change_age ON change(kept_at);
+CREATE TABLE IF NOT EXISTS bound(id INTEGER PRIMARY KEY CHECK(id = 1), complete_since REAL NOT NULL);
 """
+_BEGIN: Final = "INSERT OR IGNORE INTO bound SELECT 1, coalesce(min(first_at), ?) FROM block"
 
 
 class HistoryFile:
@@ -63,6 +65,7 @@ class HistoryFile:
     def _open(self) -> None:
         self.writer = self._connect()
         self.writer.executescript(_SCHEMA)
+        self.writer.execute(_BEGIN, (time.time(),))
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

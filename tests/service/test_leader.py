@@ -121,6 +121,7 @@ def test_a_number_of_the_leader_that_an_operator_deleted_grows_past_what_was_see
             fence = view(engine)["fence"]
         engine.configure(tables_of(redis.url, edge))
         with engine:
+            wait_until(lambda: view(engine)["fence"] > fence, what="the engine leading again")
             redis.ask("DEL", "purgeline:{cluster}:fence")
             found = engine.wait_for("t", "failed")
             assert "gone: not configured" in found["errors"][-1]["reason"]

@@ -22,6 +22,7 @@ STATS = {
     "alert_queue",
     "input_task_queue",
     "notify_queue",
+    "proof",
     "pushing_queue",
     "reporting_queue",
     "saver_queue",

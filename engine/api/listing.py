@@ -162,7 +162,8 @@ class ListTasks:
         stored, following = await self._stored_page(
             state, cursor.removeprefix(cursors.STORED), limit - len(page), only
         )
-        return page + stored, following
+        shown = {document["task_id"] for document in page}  # they may leave memory while the store is read
+        return page + [document for document in stored if document["task_id"] not in shown], following
 
     def _newest(
         self, state: str | None, before: tuple[float, str], count: int, only: str | None

@@ -124,6 +124,20 @@ async def test_a_stored_task_that_is_at_work_again_is_shown_once() -> None:
     assert await names(tasks, 10) == ["a", "b"]
 
 
+async def test_a_task_that_leaves_memory_while_the_store_is_read_is_shown_once() -> None:
+    store = Store(document("a"), document("b"))
+    tasks, regions = listing(store)
+    put(regions, "b", 1.0)
+    read = store.documents
+
+    def read_late(*asked: Any) -> tuple[list[bytes], PageStart | None]:
+        regions.remove("b")
+        return read(*asked)
+
+    store.documents = read_late  # type: ignore[method-assign]
+    assert await names(tasks, 10) == ["b", "a"]
+
+
 async def test_a_task_that_is_being_saved_is_not_shown() -> None:
     tasks, regions = listing(Store())
     put(regions, "t", 1.0).waiters = []

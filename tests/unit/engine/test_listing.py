@@ -124,7 +124,9 @@ async def test_a_stored_task_that_is_at_work_again_is_shown_once() -> None:
     assert await names(tasks, 10) == ["a", "b"]
 
 
-async def test_a_task_that_leaves_memory_while_the_store_is_read_is_shown_once() -> None:
+async def test_a_task_that_leaves_memory_while_the_store_is_read_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     store = Store(document("a"), document("b"))
     tasks, regions = listing(store)
     put(regions, "b", 1.0)
@@ -134,7 +136,7 @@ async def test_a_task_that_leaves_memory_while_the_store_is_read_is_shown_once()
         regions.remove("b")
         return read(*asked)
 
-    store.documents = read_late  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "documents", read_late)
     assert await names(tasks, 10) == ["b", "a"]
 
 

@@ -1,7 +1,7 @@
 """Cursors of a listing: where the next page begins. Pure.
 
 =====================  ==========================================================================
-``CREATED~ID``         in memory, after the task of that id, which was created then
+``CREATED~ID``         in memory, after the task of that id, which was created then, as in the history
 ``sNUMBER.BEFORE``     in the store of a saver, before that row; ``s`` alone is the first store
 ``sNUMBER.ROW~ID``     the same, among the tasks of that row behind the task of that id
 ``wPLACE:CURSOR``      of several workers the one at that place, with its own cursor
@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from engine.errors import RequestError
@@ -55,29 +54,6 @@ def stored(number: int, place: PageStart) -> str:
     """Return the cursor of a page that begins in the store of saver *number*, at *place*."""
     tie = f"~{place.task_id}" if place.task_id else ""
     return f"{STORED}{number}.{place.row}{tie}"
-
-
-def parse_in_memory(cursor: str) -> tuple[float, str]:
-    """Return when the last task of the page before was created, and its id.
-
-    Raises:
-        RequestError: 422.
-    """
-    if not cursor:
-        return (math.inf, "")
-    at, _, task_id = cursor.partition("~")
-    try:
-        created_at = float(at)
-    except ValueError:
-        created_at = math.nan
-    if not math.isfinite(created_at):
-        raise bad_cursor()
-    return (created_at, task_id)
-
-
-def in_memory(created_at: float, task_id: str) -> str:
-    """Return the cursor of a page that begins in memory, after a task."""
-    return f"{created_at!r}~{task_id}"
 
 
 def parse_of_worker(cursor: str) -> tuple[int, str]:

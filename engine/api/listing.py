@@ -11,6 +11,7 @@ import msgspec
 from engine.api import cursors
 from engine.api.find import private_document
 from engine.errors import StoreError
+from engine.history.question import read_cursor, write_cursor
 from engine.tasks import stored_documents
 from engine.tasks.records import FIRST_PAGE
 from engine.workers.peers import GONE, worker_path
@@ -154,10 +155,10 @@ class ListTasks:
         """
         page: Documents = []
         if not cursor.startswith(cursors.STORED):
-            tasks = self._newest(state, cursors.parse_in_memory(cursor), limit + 1, only)
+            tasks = self._newest(state, read_cursor(cursor), limit + 1, only)
             page = [private_document(task) for task in tasks[:limit]]
             if len(tasks) > limit:
-                return page, cursors.in_memory(page[-1]["created_at"], page[-1]["task_id"])
+                return page, write_cursor(page[-1]["created_at"], page[-1]["task_id"])
             cursor = cursors.STORED
         stored, following = await self._stored_page(
             state, cursor.removeprefix(cursors.STORED), limit - len(page), only

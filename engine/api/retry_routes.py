@@ -14,6 +14,7 @@ from engine.api.query import Time, seconds
 from engine.api.route import Route
 from engine.api.schemas import NotRetried, Retried, Retries
 from engine.errors import RequestError, StoreError
+from engine.history.question import write_cursor
 from engine.intake.replies import Reply
 from engine.tasks.words import State
 
@@ -125,7 +126,7 @@ class RetryRoutes:
         for task in page.tasks:
             if asyncio.get_running_loop().time() > until:
                 break
-            cursor = f"{task.created_at!r}~{task.task_id}"
+            cursor = write_cursor(task.created_at, task.task_id)
             if not task.failed or not _has_reason(task, asked.reason) or task.task_id in seen:
                 continue
             try:

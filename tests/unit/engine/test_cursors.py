@@ -8,27 +8,28 @@ import pytest
 
 from engine.api import cursors
 from engine.errors import RequestError
+from engine.history.question import read_cursor, write_cursor
 from engine.tasks.records import FIRST_PAGE, PageStart
 
 
 def test_the_first_page_begins_with_the_newest_of_the_first() -> None:
-    assert cursors.parse_in_memory("") == (math.inf, "")
+    assert read_cursor("") == (math.inf, "")
     assert cursors.parse_stored("") == (0, FIRST_PAGE)
     assert cursors.parse_of_worker("") == (0, "")
 
 
 def test_what_a_page_gives_the_next_one_takes() -> None:
-    assert cursors.parse_in_memory(cursors.in_memory(1.25, "a~b")) == (1.25, "a~b")
+    assert read_cursor(write_cursor(1.25, "a~b")) == (1.25, "a~b")
     for start in (PageStart(17), PageStart(17, "a.b-C_" + "9" * 58), PageStart(2**62, "t")):
         assert cursors.parse_stored(cursors.stored(3, start).removeprefix(cursors.STORED)) == (3, start)
     assert cursors.parse_of_worker(cursors.of_worker(2, "s0.5")) == (2, "s0.5")
-    assert cursors.parse_of_worker(cursors.of_worker(2, cursors.in_memory(1.5, "t:1"))) == (2, "1.5~t:1")
+    assert cursors.parse_of_worker(cursors.of_worker(2, write_cursor(1.5, "t:1"))) == (2, "1.5~t:1")
 
 
 @pytest.mark.parametrize("cursor", ["nan~a", "inf~a", "soon", "~", "1.0.0~a"])
 def test_no_time_is_refused(cursor: str) -> None:
     with pytest.raises(RequestError, match="takes the cursor of the page before") as caught:
-        cursors.parse_in_memory(cursor)
+        read_cursor(cursor)
     assert (caught.value.status, caught.value.field) == (422, "cursor")
 
 

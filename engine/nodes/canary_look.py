@@ -13,7 +13,8 @@ from engine.nodes import drivers
 from engine.nodes.address import visit_address_of
 from engine.nodes.canary import visit
 from engine.nodes.exchange import exchange
-from engine.nodes.findings import ABSENT, OK, Finding, Verdict, request_text, wrong_with
+from engine.nodes.findings import Finding, Verdict, request_text, wrong_with
+from engine.nodes.looking import purge_above
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
@@ -41,12 +42,8 @@ async def look_at_canary(
         seen = await visit(entrance, canary, url, value, timeout_s=timeout_s)
         if seen.value != old:
             return None
-    for each in above:
-        purge = request_text(each.config, Operation.PURGE_URL, url)
-        status = (await exchange(each.address, purge, timeout_s=timeout_s)).status
-        if status != OK and status not in ABSENT:
-            why = f"its parent {each.config.name} answered {status}, so that nothing could be looked at"
-            return Finding(Verdict.UNPROVEN, why)
+    if (refused := await purge_above(above, url, timeout_s)) is not None:
+        return refused
     purge = request_text(node, Operation.PURGE_URL, url)
     answer = await exchange(place.address, purge, timeout_s=timeout_s)
     wrong = wrong_with(node, drivers.whose(node, Operation.PURGE_URL, url, answer.text), answer)

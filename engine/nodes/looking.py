@@ -32,6 +32,17 @@ _LEFT_S: Final = 10  #: for which a page must be fresh, so that its end is not t
 _MAX_AGE: Final = re.compile(r"\b(?:s-maxage|max-age)\s*=\s*\"?(\d+)", re.IGNORECASE)
 
 
+async def purge_above(above: Sequence[Place], url: str, timeout_s: float) -> Finding | None:
+    """Purge a URL at the parents of a node; return why nothing can be looked at when one refuses."""
+    for each in above:
+        purge = request_text(each.config, Operation.PURGE_URL, url)
+        status = (await exchange(each.address, purge, timeout_s=timeout_s)).status
+        if status != OK and status not in ABSENT:
+            why = f"its parent {each.config.name} answered {status}, so that nothing could be looked at"
+            return Finding(Verdict.UNPROVEN, why)
+    return None
+
+
 async def look(place: Place, above: Sequence[Place], url: str, timeout_s: float) -> Finding:
     """Fetch a page, purge it at the parents and at the node, and look what the node has then.
 
@@ -53,12 +64,8 @@ async def look(place: Place, above: Sequence[Place], url: str, timeout_s: float)
         if again.field("Date") != page.field("Date") or not _stays(again):
             why = f"does not cache {url} for {_LEFT_S} s more: name a page that it does with --url"
             return Finding(Verdict.UNPROVEN, why)
-    for each in above:
-        purge = request_text(each.config, Operation.PURGE_URL, url)
-        status = (await exchange(each.address, purge, timeout_s=timeout_s)).status
-        if status != OK and status not in ABSENT:
-            why = f"its parent {each.config.name} answered {status}, so that nothing could be looked at"
-            return Finding(Verdict.UNPROVEN, why)
+    if (refused := await purge_above(above, url, timeout_s)) is not None:
+        return refused
     purge = request_text(node, Operation.PURGE_URL, url)
     answer = await exchange(place.address, purge, timeout_s=timeout_s)
     whose = drivers.whose(node, Operation.PURGE_URL, url, answer.text)

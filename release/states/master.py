@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from release.settings import Settings
     from release.states.apply import Order
 
-GATHER_S: Final = 5  #: after this a master asks who is still at work; who does not say so counts as down
+#: After so long without a word from a minion its master asks whether it is still at work, and gives it up if
+#: it does not say so either: a minion on a busy machine takes tens of seconds to begin. Whole seconds.
+SILENT_S: Final = 60
 
 
 def apply(hosts: Sequence[Host], order: Order, *, settings: Settings) -> list[HostStates]:
     """Apply states through the Salt master on this machine; return what each host's minion says, in order.
 
-    The master's ``file_roots`` need both folders of a `release.states.files.TREE`; its pillar is its own.
+    The master's ``file_roots`` need both folders of a `release.states.files.TREE`; its pillar is its own. A
+    ``--timeout`` in ``salt_master`` is kept in place of `SILENT_S`.
 
     Raises:
         SettingsError: a host that no minion can be, or no ``salt`` program.
@@ -38,8 +41,12 @@ def apply(hosts: Sequence[Host], order: Order, *, settings: Settings) -> list[Ho
     if any(host.is_local for host in hosts):
         raise SettingsError("a Salt master reaches its minions; leave --master out for the host 'local'")
     names = [host.name for host in hosts]
-    call = [*shlex.split(settings.salt_master), "--list", "--out=json", "--static", f"--timeout={GATHER_S}"]
-    call += [",".join(names), "state.apply", *([order.states] if order.states else [])]
+    call = shlex.split(settings.salt_master)
+    if not any(word.startswith("--timeout") for word in call):
+        call.append(f"--timeout={SILENT_S}")
+    # without --static: that pings first, and leaves out whoever is slow to answer
+    call += ["--list", "--out=json", ",".join(names)]
+    call += ["state.apply", *([order.states] if order.states else [])]
     call += [f"test={order.is_test}", f"pillar={json.dumps(order.pillar())}"]
     try:
         done = subprocess.run(
@@ -69,17 +76,14 @@ def _minion_states(name: str, answer: object) -> HostStates:
         return HostStates(
             host=name, ok=not failed, reason=reason, kind="states" if failed else "", states=states
         )
-    if answer is None or answer is False or answer == {}:
+    lines = [str(line) for line in answer] if isinstance(answer, list) else [str(answer or "")]
+    if not answer or "did not return" in lines[0].lower():
         reason = "its minion gave no answer: it is down, unknown to the master or cut off"
+        said = " ".join(lines[0].split())  # how to look its answer up, should it come later
+        reason += f"; Salt says: {said}" if said else ""
         return HostStates(host=name, ok=False, kind="missing", reason=reason)
-    lines = [str(line) for line in answer] if isinstance(answer, list) else [str(answer)]
-    missing = "did not return" in lines[0].lower()
-    return HostStates(
-        host=name,
-        ok=False,
-        kind="missing" if missing else "render",
-        reason=lines[0] if missing else "the states cannot be rendered: " + "\n".join(lines),
-    )
+    reason = "the states cannot be rendered: " + "\n".join(lines)
+    return HostStates(host=name, ok=False, kind="render", reason=reason)
 
 
 def _documents(text: str) -> dict[str, Any]:

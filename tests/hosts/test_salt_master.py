@@ -49,6 +49,15 @@ def test_the_master_is_asked_for_exactly_the_hosts(tmp_path: Path) -> None:
     assert "cdn-1,cdn-2" in arguments
     assert "state.apply" in arguments
     assert "test=False" in arguments
+    assert f"--timeout={master.SILENT_S}" in arguments
+    assert "--static" not in arguments, "it pings first and leaves out whoever is slow to answer"
+
+
+def test_a_timeout_of_the_operator_is_kept(tmp_path: Path) -> None:
+    settings = salt(tmp_path, "{}")
+    by_master(Settings(salt_master=f"{settings.salt_master} --timeout=7"))
+    arguments = (tmp_path / "arguments").read_text().splitlines()
+    assert [one for one in arguments if one.startswith("--timeout")] == ["--timeout=7"]
 
 
 @pytest.mark.parametrize("answer", ["", '"cdn-2": false', '"cdn-2": "Minion did not return. [No response]"'])
@@ -57,6 +66,8 @@ def test_a_minion_that_is_missing_fails_though_salt_ends_with_0(tmp_path: Path, 
     found = by_master(salt(tmp_path, f"{first}\n{{{answer}}}\nsome other line"))
     assert found[0] == (True, "", "")
     assert found[1][:2] == (False, "missing")
+    assert found[1][2].startswith("its minion gave no answer")
+    assert ("Salt says: Minion did not return. [No response]" in found[1][2]) == ("response" in answer)
 
 
 def test_a_failed_state_and_one_that_cannot_be_rendered_fail(tmp_path: Path) -> None:

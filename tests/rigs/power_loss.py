@@ -63,7 +63,7 @@ class Plan:
 
 
 class Cut(NamedTuple):
-    """A moment at which the power goes: before the fsync of this number is through."""
+    """A moment at which the power goes: before the fsync of this number is through, or after the last one."""
 
     sync: int
     left: Left
@@ -177,6 +177,7 @@ class Run:
         self._log = folder / "calls"
         self._say = say
         self._began_at = 0.0
+        self._ended_at = 0.0  # whatever was answered had been answered
         self._answered: list[Answered] = []
         self._rng = random.Random(plan.seed)
         self.report = Report()
@@ -210,6 +211,7 @@ class Run:
             self._began_at = time.time() if is_redis else 0.0
             load = Load(engine.port, self.plan)
             load.run(self._meanwhile)
+            self._ended_at = time.time()
             engine.kill()
         wait_until(partial(has_ended, self._log), what="the log being written")
         self._answered = load.answered
@@ -248,7 +250,10 @@ class Run:
         return FileCalls(self._log, self._disk, mapped=_MAPPED)
 
     def _chosen(self, syncs: int) -> list[Cut]:
-        """Return the cuts by time: those of the first start, then any in random order, again if need be."""
+        """Return the cuts by time: those of the first start, then any in random order, again if need be.
+
+        One more comes at the end, with nothing left: all is answered, and a disk that lies has none of it.
+        """
         kinds = itertools.cycle(self._left())
         places = [number for number in range(min(_FIRST, syncs)) for _ in range(2)][: self.plan.cuts // 2]
         while len(places) < self.plan.cuts:
@@ -256,7 +261,7 @@ class Run:
         cuts = [
             Cut(sync, next(kinds), number < self.plan.whole) for number, sync in enumerate(reversed(places))
         ]
-        return sorted(cuts, key=lambda cut: cut.sync)
+        return [*sorted(cuts, key=lambda cut: cut.sync), Cut(syncs, Left.NOTHING, is_whole=False)]
 
     def _left(self) -> list[Left]:
         """Return what cuts leave: Redis itself does not start on a folder whose changes changed places."""
@@ -273,7 +278,7 @@ class Run:
                 cut = next(left, None)
 
     def _moments(self, disk: ForgetfulDisk) -> Iterator[tuple[int, float]]:
-        """Yield the number and the time of each fsync, with the disk as of the moment before."""
+        """Yield the number and the time of each fsync, with the disk as of the moment before, and the end."""
         number = 0
         is_ready = not self._began_at
         for call in self._calls():
@@ -284,6 +289,7 @@ class Run:
                 yield number, call.at
                 number += 1
             disk.apply(call)
+        yield number, self._ended_at
 
     def _judge(self, cut: Cut, disk: ForgetfulDisk, at: float) -> None:
         report = self.report

@@ -192,6 +192,14 @@ def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action
     option("--config", type=Path, metavar="F", help="TOML file of the engine, with that node")
     _add_from(option)
     option("--key-mode", choices=["xkey", "ban"], help="varnish: surrogate keys by vmod xkey, or by bans")
+    option(
+        "--tag-header",
+        dest="tag_headers",
+        action="append",
+        type=values.field,
+        metavar="NAME",
+        help="varnish: a header in which objects carry tags; may be repeated (default: the common ones)",
+    )
 
 
 def _add_from(option: Callable[..., argparse.Action]) -> None:

@@ -102,6 +102,7 @@ class Setting(NamedTuple):
     is_parent: bool = False  #: varnish: of a node
     port: int = 80  #: ats: of the node
     canary: CanaryPlace | None = None  #: None: the node fetches no canaries from the engine
+    tag_headers: list[str] | None = None  #: varnish: which carry tags; None: those that the template names
 
 
 class CanaryPlace(NamedTuple):

@@ -38,12 +38,14 @@ def _setting(args: argparse.Namespace) -> Setting:
 
     engines = args.purge_from or [ENGINE_HERE]
     if args.config is None:
-        return Setting(args.cache, args.node or NO_NAME, engines, key_mode=args.key_mode or "xkey")
+        setting = Setting(args.cache, args.node or NO_NAME, engines, key_mode=args.key_mode or "xkey")
+        return setting._replace(tag_headers=args.tag_headers)
     from engine.config.load import load  # noqa: PLC0415 - as above
 
     config = load(args.config)
     node = _chosen(config, args.cache, args.node)
     setting = setting_of(node, config, purge_from=engines, is_parent=is_parent(node, config))
+    setting = setting._replace(tag_headers=args.tag_headers)
     return setting._replace(key_mode=args.key_mode) if args.key_mode else setting
 
 

@@ -17,6 +17,13 @@ def network(text: str) -> str:
     return text
 
 
+def field(text: str) -> str:
+    """Return the name of a header, as VCL takes it."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,126}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a header, such as X-Cache-Tags")
+    return text
+
+
 def count(text: str) -> int:
     """Return a whole number from 1 up."""
     if not (text.isdecimal() and int(text) >= 1):

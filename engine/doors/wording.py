@@ -23,10 +23,12 @@ _ALLOW: Final = {"Allow": ", ".join(METHODS)}
 _URL: Final = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
 _REGEX_SIGNS: Final = re.compile(r"[*+()\[\]{}|^$\\]")
 _PURGE_PATH: Final = "/purge"
-_LISTS: Final = ("xkey", "xkey-purge", "surrogate-key", "cache-tags", "cache-tag", "x-xkey")
+_LISTS: Final = ("xkey", "xkey-purge", "surrogate-key", "cache-tag", "x-xkey")
 _PATTERNS: Final = ("x-cache-tags-pattern", "x-magento-tags-pattern", "apiplatform-ban-regex")
+_EITHER: Final = ("x-cache-tags", "cache-tags", "purge-cache-tags", "varnish-ban-typo3-tag")
+"""Fields that some clients write as a list, and others as a pattern."""
 _SPECIAL: Final = frozenset(
-    {*_LISTS, *_PATTERNS, "x-cache-tags", "xkey-softpurge", "x-purge-method", "x-url", "x-host"}
+    {*_LISTS, *_PATTERNS, *_EITHER, "xkey-softpurge", "x-purge-method", "x-url", "x-host"}
     | {"x-content-type", "varnish-ban-all", "varnish-ban-typo3-pid", "varnish-ban-typo3-sitename"}
 )
 _ANY: Final = frozenset({"", ".*", "^.*$", ".", "^.*", ".*$"})
@@ -133,8 +135,9 @@ def _tags(head: Head) -> tuple[bool, list[str] | None] | None:
     for name in _PATTERNS:
         if name in values:
             return False, tags.of_pattern(values[name], name)
-    if "x-cache-tags" in values:
-        return False, tags.of_field(values["x-cache-tags"], "x-cache-tags")
+    for name in _EITHER:
+        if name in values:
+            return False, tags.of_field(values[name], name)
     page = values.get("varnish-ban-typo3-pid")
     if page is None:
         return None

@@ -669,6 +669,64 @@ def test_varnish_purges_by_surrogate_key(keyed: Cache, origin: Origin, path: str
     assert all(is_hit(keyed, origin, path + rest, host="www.example.com") for rest in keys)
 
 
+CARRIERS = {
+    "xkey": "one two",
+    "Surrogate-Key": "one two",
+    "Cache-Tags": "one,two",
+    "X-Cache-Tags": "one, two",
+    "X-Magento-Tags": "one,two",
+    "Cache-Groups": r'"one";until="x", "with space", "two;a", "b\"one", "two"',
+}
+
+
+def test_varnish_indexes_every_header_in_which_tags_come(keyed: Cache, origin: Origin, path: str) -> None:
+    """Whole words of each; of Cache-Groups the strings, but for those that are no words."""
+    for name, value in CARRIERS.items():
+        for rest, text in (("", value), ("/not", value.replace("two", "twofold"))):
+            origin.set(HOST, f"{path}/{name}{rest}", b"x", headers={name: text})
+            get(keyed, f"{path}/{name}{rest}")
+    for key in ("two", "space", "with"):
+        assert ask(keyed, "PURGEKEY", "/", Purgeline_Key=f"{HOST}/{key}").status == 200
+        if key == "two":
+            assert [name for name in CARRIERS if is_hit(keyed, origin, f"{path}/{name}")] == []
+    assert all(is_hit(keyed, origin, f"{path}/{name}{rest}") for name in CARRIERS for rest in ("", "/not"))
+    ask(keyed, "PURGEKEY", "/", Purgeline_Key=f"{HOST}/one")
+    assert not any(is_hit(keyed, origin, f"{path}/{name}") for name in CARRIERS)
+
+
+def test_which_headers_varnish_indexes_is_a_setting(servers: Path, origin: Origin, path: str) -> None:
+    with start_varnish(servers, name="own", backend=origin.address, tag_headers=["X-My-Tags"]) as own:
+        for rest, name in (("/mine", "X-My-Tags"), ("/other", "Surrogate-Key")):
+            origin.set(HOST, path + rest, b"x", headers={name: "one"})
+            get(own, path + rest)
+        assert ask(own, "PURGEKEY", "/", Purgeline_Key=f"{HOST}/one").status == 200
+        assert (is_hit(own, origin, f"{path}/mine"), is_hit(own, origin, f"{path}/other")) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "fields"),
+    [
+        ("PURGE", "/", {"xkey": "a"}),
+        ("PURGE", "/", {"X_Magento_Tags_Pattern": "a"}),
+        ("PURGE", "/", {"X_Purge_Method": "regex"}),
+        ("PURGE", "/.*", {}),
+        ("BAN", "/", {"X_Cache_Tags": "a"}),
+        ("BAN", "/tags", {"Cache_Tags": "a"}),
+        ("BAN", "/", {}),
+        ("PURGEKEYS", "/", {"xkey_softpurge": "a"}),
+        ("URIBAN", "/a", {}),
+    ],
+)
+def test_varnish_tells_a_client_of_old_that_it_does_not_do_this(
+    method: str, target: str, fields: dict[str, str], varnish: Cache, origin: Origin
+) -> None:
+    """Neither 200 for a purge of less than was asked for, nor passed on to the origin."""
+    answer = ask(varnish, method, target, **fields)
+    assert answer.status == (405 if method in {"PURGEKEYS", "URIBAN"} else 400)
+    assert "Purge" in answer.reason
+    assert method not in origin.methods
+
+
 def test_varnish_counts_what_a_key_purged(varnish: Cache, origin: Origin, path: str) -> None:
     """With vmod xkey the answer has the number of objects: of purged ones too, until they are taken out."""
     origin.headers = {"Surrogate-Key": f"count{path.replace('/', '-')}"}
@@ -714,16 +772,19 @@ def test_varnish_refuses_all_its_purge_methods_to_others(
 def test_varnish_hides_keys_from_clients_but_not_from_edges(
     keyed: Cache, servers: Path, origin: Origin, path: str
 ) -> None:
-    """A parent passes Surrogate-Key on; what the VCL adds shows nowhere."""
-    origin.headers = {"Surrogate-Key": "a b", "X-Other": "stays"}
+    """A parent passes on what the origin sent; what the VCL adds shows nowhere; Cache-Groups is for all."""
+    origin.headers = {"Surrogate-Key": "a b", "X-Cache-Tags": "c", "xkey": "d e", "X-Other": "stays"}
+    origin.headers["Cache-Groups"] = '"f"'
     with start_varnish(
         servers, name=f"parent-of-{keyed.name}", backend=origin.address, is_parent=True
     ) as parent:
         at_edge, at_parent = ask(keyed, "GET", path).headers, ask(parent, "GET", path).headers
-    hidden = {"surrogate-key", "xkey", "x-purgeline-host", "x-purgeline-url", "x-purgeline-keys"}
-    assert at_edge["x-other"] == "stays"
+    tags = {"surrogate-key", "x-cache-tags", "xkey"}
+    hidden = tags | {f"x-purgeline-{name}" for name in ("host", "url", "keys", "xkey")}
+    assert (at_edge["x-other"], at_edge["cache-groups"]) == ("stays", '"f"')
     assert not hidden & at_edge.keys()
-    assert hidden & at_parent.keys() == {"surrogate-key"}
+    assert hidden & at_parent.keys() == tags
+    assert (at_parent["xkey"], at_parent["cache-groups"]) == ("d e", '"f"')
 
 
 # --- the origin ---

@@ -14,6 +14,7 @@ class Sent(NamedTuple):
     kind: str
     targets: list[str]
     lines: tuple[str, ...]
+    default_host: str | None = None  #: of the door, for a client that does not name the site
 
     @property
     def bytes(self) -> bytes:
@@ -51,13 +52,14 @@ CLIENTS: Final = {
         "url",
         [f"http://{SITE}/news/view"],
         (
-            f"PURGE http://{SITE}/news/view HTTP/1.1",
-            "Host: varnish:6081",
-            "User-Agent: plone.cachepurging",
+            "PURGE /news/view HTTP/1.1",
+            "Host: 127.0.0.1:9182",
+            "User-Agent: python-requests/2.32.3",
             "Accept-Encoding: gzip, deflate",
             "Accept: */*",
             "Connection: keep-alive",
         ),
+        SITE,
     ),
     "FOSHttpCache purge": Sent(
         "url",
@@ -65,6 +67,7 @@ CLIENTS: Final = {
         (
             "PURGE /a HTTP/1.1",
             f"Host: {SITE}",
+            "Connection: Close",
             "User-Agent: GuzzleHttp/7",
         ),
     ),
@@ -84,7 +87,10 @@ CLIENTS: Final = {
         keys("post-1", "post-2"),
         (
             "BAN / HTTP/1.1",
-            "Host: 127.0.0.1",
+            "Host: 127.0.0.1:9182",
+            "X-Host: .*",
+            "X-Url: .*",
+            "X-Content-Type: .*",
             "X-Cache-Tags: (^|,)(post\\-1|post\\-2)(,|$)",
         ),
     ),
@@ -108,6 +114,15 @@ CLIENTS: Final = {
     ),
     "API Platform ban": Sent(
         "key",
+        keys("/books/1", "/books-of-now"),
+        (
+            "BAN / HTTP/1.1",
+            "Host: varnish",
+            "ApiPlatform-Ban-Regex: (/books/1|/books\\-of\\-now)($|\\,)",
+        ),
+    ),
+    "API Platform ban, before 2.7": Sent(
+        "key",
         keys("/books/1"),
         (
             "BAN / HTTP/1.1",
@@ -128,7 +143,7 @@ CLIENTS: Final = {
         "url",
         [f"http://{SITE}/2024/post/"],
         (
-            "PURGE http://127.0.0.1/2024/post/ HTTP/1.1",
+            "PURGE /2024/post/ HTTP/1.1",
             f"Host: {SITE}",
             "X-Purge-Method: default",
             "User-Agent: WordPress/6.5",
@@ -139,7 +154,7 @@ CLIENTS: Final = {
         "prefix",
         [f"http://{SITE}/2024/"],
         (
-            "PURGE http://127.0.0.1/2024/.* HTTP/1.1",
+            "PURGE /2024/.* HTTP/1.1",
             f"Host: {SITE}",
             "X-Purge-Method: regex",
             "Connection: close",
@@ -179,9 +194,11 @@ CLIENTS: Final = {
         [f"http://{SITE}/a/"],
         (
             "GET /purge/a/ HTTP/1.1",
-            f"Host: {SITE}",
+            "Host: 127.0.0.1:9182",
             "User-Agent: WordPress/6.5",
+            "Connection: close",
         ),
+        SITE,
     ),
     "Magento": Sent(
         "key",
@@ -209,6 +226,24 @@ CLIENTS: Final = {
             "BAN /tags HTTP/1.1",
             "Host: 127.0.0.1",
             "Cache-Tags: node:1 node_list",
+        ),
+    ),
+    "Drupal tags, bundled": Sent(
+        "key",
+        keys("node:1", "node_list"),
+        (
+            "BAN / HTTP/1.1",
+            "Host: 127.0.0.1:9182",
+            "Cache-Tags: node:1|node_list",
+        ),
+    ),
+    "Drupal tags, Acquia's field": Sent(
+        "key",
+        keys("node:1"),
+        (
+            "BAN / HTTP/1.1",
+            "Host: 127.0.0.1:9182",
+            "Purge-Cache-Tags: node:1",
         ),
     ),
     "Drupal url": Sent(
@@ -251,7 +286,18 @@ CLIENTS: Final = {
         (
             "BAN / HTTP/1.1",
             f"Host: {SITE}",
+            "Varnish-Ban-TYPO3-Sitename: 0123abcd",
             "Varnish-Ban-TYPO3-Pid: 12",
+        ),
+    ),
+    "TYPO3 tag": Sent(
+        "key",
+        keys("tx_news_domain_model_news_7"),
+        (
+            "BAN / HTTP/1.1",
+            f"Host: {SITE}",
+            "Varnish-Ban-TYPO3-Sitename: 0123abcd",
+            "Varnish-Ban-TYPO3-Tag: tx_news_domain_model_news_7",
         ),
     ),
     "TYPO3 all": Sent(

@@ -26,26 +26,30 @@ class Here(NamedTuple):
 
     node: FakeNode
     engine: DoorEngine
+    with_default: int  #: the port of a second door, which has a host for who names none
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     folder = tmp_path_factory.mktemp("doors")
     door: dict[str, object] = {"names": ["varnish"], "allow": ["127.0.0.1"]}
+    second = free_port()
+    more = door_table(second, default_hosts=[SITE])
     with (
         FakeNode() as node,
         DoorEngine(
-            folder, fake_table(node.url, name="edge-1"), SITE, SHOP, door=door, header_timeout_s=1
+            folder, fake_table(node.url, name="edge-1"), SITE, SHOP, door=door, more=more, header_timeout_s=1
         ) as engine,
     ):
-        yield Here(node, engine)
+        yield Here(node, engine, second)
 
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_every_client_of_the_table_is_understood(name: str, here: Here) -> None:
     """Its bytes are a task of the kind and with the targets of docs/cms.md, and the answer is 200."""
-    kind, targets, _ = sent = CLIENTS[name]
-    answer = here.engine.ask(sent.bytes)
+    kind, targets, _, default_host = sent = CLIENTS[name]
+    with RawClient(here.with_default if default_host else here.engine.door_port) as client:
+        answer = client.ask(sent.bytes)
     assert answer.status == 200, answer
     assert kind in answer.body.decode().splitlines()[0]
     task = here.engine.wait_for(answer.headers["purgeline-task"])

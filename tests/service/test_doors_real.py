@@ -1,5 +1,6 @@
 """What comes in by a door makes pages of a real Varnish fresh, a request for each kind of purge."""
 
+import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -42,6 +43,14 @@ def publish(site: Site, version: bytes) -> None:
             site.origin.set(host, path, version, headers={"Surrogate-Key": tags} if tags else {})
 
 
+def fill(site: Site) -> None:
+    """Have the cache hold every page in the first version."""
+    publish(site, b"v1")
+    for host in (SITE, SHOP):
+        site.engine.ask(f"BAN / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert fresh(site) == set()
+
+
 def fresh(site: Site) -> set[str]:
     """Return the pages that visitors get in the second version."""
     return {
@@ -65,10 +74,7 @@ def fresh(site: Site) -> set[str]:
 )
 def test_stale_pages_are_fresh_when_the_client_is_answered(client: str, purged: set[str], site: Site) -> None:
     """Those that it names and no others: what the 200 says is so at that moment."""
-    publish(site, b"v1")
-    for host in (SITE, SHOP):
-        site.engine.ask(f"BAN / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-    assert fresh(site) == set()
+    fill(site)
     publish(site, b"v2")
     assert fresh(site) == set()
     text = CLIENTS[client].bytes
@@ -79,11 +85,19 @@ def test_stale_pages_are_fresh_when_the_client_is_answered(client: str, purged: 
     assert fresh(site) == purged
 
 
+def test_curl_itself_makes_a_page_fresh(site: Site) -> None:
+    """Other clients: ``python -m tests.rigs.real_clients``."""
+    fill(site)
+    publish(site, b"v2")
+    url = f"http://127.0.0.1:{site.engine.door_port}/news/1"
+    command = ["curl", "-sS", "--fail", "-X", "PURGE", "-H", f"Host: {SITE}", url]
+    answer = subprocess.run(command, capture_output=True, check=True)
+    assert b"1 of 1 subtasks acked" in answer.stdout
+    assert fresh(site) == {f"{SITE}/news/1"}
+
+
 def test_an_expression_for_any_part_of_a_path_is_taken_by_a_real_cache(site: Site) -> None:
-    publish(site, b"v1")
-    for host in (SITE, SHOP):
-        site.engine.ask(f"BAN / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-    assert fresh(site) == set()
+    fill(site)
     publish(site, b"v2")
     answer = site.engine.ask(rb"BAN / HTTP/1.1" + b"\r\nX-Host: .*\r\nX-Url: /1$|^/a\r\n\r\n")
     assert answer.status == 200, answer

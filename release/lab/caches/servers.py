@@ -57,6 +57,7 @@ def start_varnish(
     node: str | None = None,
     purge_allowed: bool = True,
     xkey: bool = True,
+    tag_headers: Sequence[str] | None = None,
     is_parent: bool = False,
     grace_s: int = 60,
     default_ttl_s: int = 3600,
@@ -72,7 +73,8 @@ def start_varnish(
         node: its name in ``engine.toml``; by default *name*.
         purge_allowed: whether this machine may purge.
         xkey: surrogate keys by vmod xkey; ``False``: by bans.
-        is_parent: pass ``Surrogate-Key`` on, for the edges that fetch here.
+        tag_headers: which carry tags; None: those that the template names.
+        is_parent: pass them on, for the edges that fetch here.
         grace_s: how long a soft-purged object may still be served.
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
@@ -87,6 +89,7 @@ def start_varnish(
         node=node or name,
         purge_from=_purge_from(allowed=purge_allowed),
         key_mode="xkey" if xkey else "ban",
+        tag_headers=list(tag_headers or ()),
         is_parent=is_parent,
         grace_s=grace_s,
         canary=_canary(canary),

@@ -68,6 +68,15 @@ def test_a_node_decides_path_keys_and_whether_it_is_a_parent() -> None:
     assert "import xkey" in fragment(setting._replace(key_mode="xkey"))
 
 
+def test_which_headers_carry_tags_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "beresp.http.X-Magento-Tags" in fragment(Setting("varnish", "n", ["::1"]))
+    said("render", "varnish", "--node", "n", "--tag-header", "X-Mine")
+    printed = capsys.readouterr().out
+    assert ("beresp.http.X-Mine" in printed, "beresp.http.Surrogate-Key" in printed) == (True, False)
+    said("render", "varnish", "--node", "n", "--tag-header", "a b", code=2)
+    assert "no name of a header" in capsys.readouterr().err
+
+
 def said(*words: object, code: int = 0) -> None:
     assert main([str(word) for word in words]) == code
 

@@ -21,7 +21,7 @@ def toml(table: dict[str, Any]) -> str:
 
 WHOLE: dict[str, Any] = {
     "engine": {"listen": "127.0.0.1:9181", "due_s": 1.5, "log_subtasks": True, "region_count": 64},
-    "auth": {"tokens": [{"name": "cms", "sha256": "0" * 64, "scopes": ["read"], "sites": []}]},
+    "auth": {"tokens": [{"name": "cms", "sha256": "0" * 64, "scopes": ["read", "submit"], "sites": []}]},
     "site": [{"host": "*"}],
     "layer": [{"name": "z-first"}, {"name": "a-second"}],
     "node": [
@@ -33,6 +33,7 @@ WHOLE: dict[str, Any] = {
             "headers": {"X.Y": "1"},
         }
     ],
+    "door": [{"kind": "purge", "listen": "127.0.0.1:9182", "token": "cms", "default_hosts": ["www.a.org"]}],
     "alert": {"url": "", "secret": '"quotes" \\ \n <&\'> é'},
 }
 

@@ -214,6 +214,8 @@ def _check_node(node: NodeConfig) -> None:
     if node.visit_url:
         check_url(where, "visit_url", node.visit_url)
     check_server_name(where, node.server_name)
+    if node.verify is not None and node.tls_verify is not None:
+        raise ConfigError(f"{where}: verify is the old name of tls_verify: give one of them")
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", node.purge_method):
         raise ConfigError(f"{where}: purge_method {node.purge_method!r} is not an HTTP method")
     if not re.fullmatch(r"(/[!-~]+)?", node.purge_path) or node.purge_path.endswith("/"):

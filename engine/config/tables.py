@@ -122,11 +122,17 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_mode: Literal["xkey", "ban", "none"] = "xkey"  #: varnish: how surrogate keys are dropped
     wildcard: bool = False  #: nginx: the purge module takes ``*`` at the end
     ca_file: str = ""  #: https: own CA, PEM
-    verify: bool = True
+    tls_verify: bool | None = None  #: https: certificate and name are checked; None: they are
+    verify: bool | None = None  #: deprecated: the name of ``tls_verify`` in versions before
     headers: dict[str, str] = {}  #: sent with every request, such as a shared secret
     evidence: Evidence = "strict"  #: whether an answer must show that the cache itself gave it
     visit_url: str = ""  #: where visitors come in; empty: ``url``
     server_name: str = ""  #: https: the name to ask for and to check; empty: the host of the URL
+
+    @property
+    def checks_tls(self) -> bool:
+        """Whether its certificate and its name are checked."""
+        return self.tls_verify is not False and self.verify is not False
 
 
 class ProofConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,6 +154,7 @@ class OriginConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     url: str
     prefetch_per_s: float = 0  #: what the engine fetches through to it, on all nodes; 0: no limit
     ca_file: str = ""  #: https: own CA, PEM
+    tls_verify: bool = True  #: https: certificate and name are checked
     server_name: str = ""  #: https: the name to ask for and to check; empty: the host of the URL
 
 

@@ -29,13 +29,13 @@ def address_of(config: NodeConfig) -> Address:
     Raises:
         OSError: the CA file cannot be read or holds no certificate.
     """
-    return address_at(config.url, config.ca_file, config.server_name, is_verified=config.verify)
+    return address_at(config.url, config.ca_file, config.server_name, is_verified=config.checks_tls)
 
 
 def visit_address_of(config: NodeConfig) -> Address:
     """Return where visitors come in at a node; errors as `address_of`."""
     url = config.visit_url or config.url
-    return address_at(url, config.ca_file, config.server_name, is_verified=config.verify)
+    return address_at(url, config.ca_file, config.server_name, is_verified=config.checks_tls)
 
 
 def address_at(url: str, ca_file: str = "", server_name: str = "", *, is_verified: bool = True) -> Address:

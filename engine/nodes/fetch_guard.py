@@ -89,7 +89,7 @@ class FetchGuard:
         if sent is not None:
             self._begun[item[:2]] = wait_s
             if wait_s > SLOW_S:
-                sent[0].note(_OK, wait_s)
+                sent[0].note(_OK, wait_s, _target(item))
 
     def answered(self, items: Sequence[Item], answers: Sequence[Answer], duration_s: float) -> None:
         """Take answers, the oldest of whose requests was sent *duration_s* ago."""
@@ -97,7 +97,7 @@ class FetchGuard:
             self._sent.pop(item[:2], None)
             guard = self._guards.of(_host(item))
             if guard is not None:
-                guard.note(answer.status, self._begun.pop(item[:2], duration_s))
+                guard.note(answer.status, self._begun.pop(item[:2], duration_s), _target(item))
 
     def lost(self, items: Sequence[Item], *, has_timed_out: bool) -> None:
         """Take requests that got no answer; in time: the origin gave the cache none."""
@@ -105,7 +105,9 @@ class FetchGuard:
             sent = self._sent.pop(item[:2], None)
             self._begun.pop(item[:2], None)
             if sent is not None and has_timed_out:
-                sent[0].note(0, 0.0)
+                sent[0].note(0, 0.0, _target(item))
+            elif sent is not None:
+                sent[0].note_untold()
 
     def _note_sent(self, item: Item, guard: OriginGuard) -> None:
         if not self._sent:
@@ -115,9 +117,9 @@ class FetchGuard:
     def _look_for_slow(self) -> None:
         """Tell the guards of prefetches that have had no byte for long."""
         now = self._now()
-        for guard, since in self._sent.values():
+        for (share, index), (guard, since) in self._sent.items():
             if now - since >= SLOW_S:
-                guard.note(_OK, now - since + SLOW_S)
+                guard.note(_OK, now - since + SLOW_S, share.task.targets[index])
         if self._sent:
             self._timer.add((self, "slow"), SLOW_S, self._look_for_slow)
 
@@ -129,5 +131,9 @@ class FetchGuard:
 
 
 def _host(item: Item) -> str:
+    return _target(item).split("/", 3)[2]
+
+
+def _target(item: Item) -> str:
     share, index, _ = item
-    return share.task.targets[index].split("/", 3)[2]
+    return share.task.targets[index]

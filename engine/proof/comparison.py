@@ -11,7 +11,8 @@ Of answers without content, 404 and the like, the ``status`` decides, of a redir
 
 Without an origin there is ``time`` alone: the object was stored after the ack. It says nothing of the
 content, and an ``Age`` that is too high proves nothing either, because a cache counts the time by its own
-clock from the ``Date`` of an origin, whose clock may be wrong. So time verifies, or leaves it open.
+clock from the ``Date`` of an origin, whose clock may be wrong. So time verifies, or leaves it open. That a
+cache fetched its answer just now shows as much only when no cache behind it says that it had it.
 
 Source: RFC 9111, section 4.2.3 (how a cache makes an ``Age``); RFC 9211, section 2 (``Cache-Status``).
 """
@@ -32,6 +33,9 @@ _SAID_OF_CONTENT: Final = frozenset({_OK, 203}) | _REDIRECTS | _GONE | {204, 451
 FROZEN_AGE: Final = frozenset({"nginx"})
 """Drivers whose cache keeps the ``Age`` of what it fetched as a field like any other, and adds nothing."""
 _FETCHED: Final = re.compile(r";\s*fwd\s*=\s*(uri-miss|vary-miss|miss|stale|method|request|bypass)\b")
+_OLDER: Final = re.compile(r";\s*(hit|collapsed)\s*(;|,|$)|;\s*fwd-status\s*=\s*5\d\d\b")
+"""What says that an answer may be of before its request: out of a cache on the way, of a fetch that had begun
+for others, or kept because the origin was in trouble."""
 
 
 class Verdict(enum.StrEnum):
@@ -127,7 +131,7 @@ def judge_by_time(seen: Seen, driver: str, acked_s: float) -> Judgement:
     if seen.status not in _SAID_OF_CONTENT:
         return Judgement(Verdict.UNVERIFIABLE, Rule.NONE, f"a visitor is answered {seen.status}")
     nearest = seen.cache_status.rpartition(",")[2]
-    if _FETCHED.search(nearest):
+    if _FETCHED.search(nearest) and not _OLDER.search(seen.cache_status):
         return _verified(Rule.TIME)
     age_s = seen.age_s
     if age_s is None or driver in FROZEN_AGE:

@@ -12,12 +12,13 @@ import itertools
 import re
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import StoreError
 from engine.nodes.origin_guard import rule_for
 from engine.proof.comparison import Verdict, compare
-from engine.proof.truth import pass_guard
+from engine.proof.truth import look_through
 from engine.proof.visitor import VisitError, visit_address
 
 if TYPE_CHECKING:
@@ -157,11 +158,14 @@ class Glances:
 
     async def _visit(self, node: NodeConfig, url: str, encoding: str) -> Seen:
         alone = node.driver in ANSWERS_ALONE
-        if not alone:
-            await pass_guard(self._guards, url)
-        return await self._visitor.visit(
-            visit_address(node), url, accept_encoding=encoding, headers=_ONLY_IF_CACHED if alone else None
+        visit = partial(
+            self._visitor.visit,
+            visit_address(node),
+            url,
+            accept_encoding=encoding,
+            headers=_ONLY_IF_CACHED if alone else None,
         )
+        return await (visit() if alone else look_through(self._guards, url, visit))
 
     async def _compare(self, url: str, seen: Seen, encoding: str, truth: Truth) -> Judgement | None:
         """Compare with the origin, which is asked again before a difference counts."""

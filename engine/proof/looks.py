@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.nodes.origin_guard import rule_for
@@ -20,7 +21,7 @@ from engine.proof.comparison import (
     judge_by_time,
     stored_before,
 )
-from engine.proof.truth import look_at, pass_guard
+from engine.proof.truth import look_at, look_through
 from engine.proof.visitor import VisitError, visit_address
 
 if TYPE_CHECKING:
@@ -160,7 +161,9 @@ class Looks:
         return self._origins.read(ask.url, ask.encoding, since=time.monotonic())
 
     async def _visit(self, ask: Ask) -> Seen:
-        await pass_guard(self._guards, ask.url)
+        return await look_through(self._guards, ask.url, partial(self._visit_now, ask))
+
+    async def _visit_now(self, ask: Ask) -> Seen:
         self._stats.visits += 1
         try:
             address = self._addresses[ask.node]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from engine.base.futures import settle_once
 from engine.nodes.origin_guard import rule_for
 from engine.proof.visitor import VisitError, origin_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from engine.config.tables import OriginConfig
-    from engine.nodes.origin_guard import OriginGuards
+    from engine.nodes.origin_guard import OriginGuard, OriginGuards
     from engine.proof.seen import Seen
     from engine.proof.visitor import Visitor
 
@@ -70,32 +72,63 @@ class Origins:
     async def _read(self, target: str, accept_encoding: str) -> Seen:
         rule = rule_for(target.split("/", 3)[2], self._rules)
         assert rule is not None
-        await pass_guard(self._guards, target)
         guard = self._guards.of(target.split("/", 3)[2])
         assert guard is not None
+        await _pass(guard)
         try:
             seen = await self._visitor.visit(self._addresses[rule], target, accept_encoding=accept_encoding)
         except VisitError as exc:
-            guard.note(0, 0.0)
+            guard.note(0, 0.0, target)
             raise VisitError(f"the origin: {exc}") from exc
-        guard.note(seen.status, seen.first_byte_s)
+        except asyncio.CancelledError:
+            guard.note_untold()
+            raise
+        guard.note(seen.status, seen.first_byte_s, target)
         return seen
 
 
-async def pass_guard(guards: OriginGuards, target: str) -> None:
-    """Wait until a target may be asked for, through a node or at its origin.
+async def look_through(guards: OriginGuards, target: str, visit: Callable[[], Awaitable[Seen]]) -> Seen:
+    """Visit a node when the guard of the target's origin lets that through.
+
+    The guard is told nothing of the answer: the cache may have had it, or an error may be the node's own.
+
+    Raises:
+        VisitError: of *visit*, or the guard would take long.
+    """
+    guard = guards.of(target.split("/", 3)[2])
+    if guard is None:
+        return await visit()
+    await _pass(guard)
+    try:
+        return await visit()
+    finally:
+        guard.note_untold()
+
+
+async def _pass(guard: OriginGuard) -> None:
+    """Wait until a guard lets one fetch through.
 
     Raises:
         VisitError: that would take long.
     """
-    guard = guards.of(target.split("/", 3)[2])
     until = time.monotonic() + _GUARD_MAX_S
-    while guard is not None and not guard.take():
+    while not guard.take():
         wait_s = guard.wait_s()
         if time.monotonic() + wait_s > until:
             why = f", which {guard.reason}" if guard.reason else ""
             raise VisitError(f"the guard of the origin{why} lets nothing through for {wait_s:.0f} s")
-        await asyncio.sleep(wait_s)
+        await _opened(guard, wait_s)
+
+
+async def _opened(guard: OriginGuard, wait_s: float) -> None:
+    """Wait until a guard says that it is worth while to ask again, or for so long."""
+    opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    tell = partial(settle_once, opened, None)
+    guard.on_open.add(tell)
+    try:
+        await asyncio.wait({opened}, timeout=wait_s)
+    finally:
+        guard.on_open.discard(tell)
 
 
 def _has_failed(work: asyncio.Task[Seen]) -> bool:

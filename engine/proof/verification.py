@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from functools import partial
+from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -20,17 +21,21 @@ from engine.tasks import documents
 from engine.tasks.words import ACKED, DELAYED, HARD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from engine.proof.lookout import Lookout
     from engine.tasks.task import Share, Task
     from engine.tasks.verify import Verify
+    from engine.tasks.words import Operation
 
     _Visited = tuple[Judgement, Sequence[str]]  # the SHA-256 of what visitors with each encoding get
+    _Purged = tuple[bool, float]  # whether the node acked a second purge, and when that was over
 
 _WINDOW_LEAST_S: Final = 5.0  #: in which visits are made, whatever is left until the task is due
+_SAMPLE_SHARE: Final = 0.9  #: of the visits that there is time for; the rest goes by until nodes have acked
 _PARENTS_S: Final = 30.0  #: for which an edge's second purge waits for its parents' verification
-_LATE: Final = "purged late: the node could not be reached, or did not take it"
+_LATE: Final = "its purge waits for the node; what is purged late is not visited"
+_NO_ROOM: Final = "rate_per_s leaves no time for a visit"
 _SEVERITY: Final = {Verdict.VERIFIED: 0, Verdict.UNVERIFIABLE: 1, Verdict.STALE: 2}
 
 
@@ -61,6 +66,7 @@ class Verification:
         self._on_over = on_over
         self._began_at = time.monotonic()
         window_s = max(left_s, _WINDOW_LEAST_S)
+        self._room_until = self._began_at + window_s
         self._until = self._began_at + 2 * window_s
         names = [step.node for step in task.plan.steps]
         self._operations = {step.node: step.operation for step in task.plan.steps}
@@ -72,6 +78,7 @@ class Verification:
         self._over: dict[tuple[str, int], list[asyncio.Future[None]] | None] = {}
         self._verified_at: dict[str, float] = {}  # by layer
         self._not_fresh: set[str] = set()  # layers
+        self._second_purges: dict[str, asyncio.Task[_Purged]] = {}  # of wide tasks, by node
         self._is_stopped = False
 
     def __repr__(self) -> str:
@@ -90,12 +97,12 @@ class Verification:
             return None
         wanted = count if asked.mode == "all" else min(asked.count, count)
         each = max(1, len(self._lookout.looks.encodings(self._urls[0])))
-        room = min(self._lookout.lane(name).room(window_s) for name in names) // each
+        room = int(min(self._lookout.lane(name).room(window_s) for name in names) * _SAMPLE_SHARE) // each
         if max(1, room) < wanted:
             wanted = max(1, room)
             document = self._verify.document
             document.mode = "sample"
-            document.note = f"{wanted} of {count} targets: rate_per_s allows no more visits until it is due"
+            document.note = f"{wanted} of {count} targets: rate_per_s leaves no time for more visits"
         return None if wanted == count else frozenset(random.sample(range(count), wanted))
 
     def unblocked(self, share: Share, ready: list[int]) -> None:
@@ -126,10 +133,13 @@ class Verification:
                 self._look_later(share, place)
 
     def _look_later(self, share: Share, place: int) -> None:
-        url = self._urls[place]
-        visits = len(self._lookout.looks.encodings(url))
-        job = partial(self._look, share, place, time.monotonic())
-        self._lookout.lane(share.node.name).add(visits, job)
+        visits = len(self._lookout.looks.encodings(self._urls[place]))
+        lane, now = self._lookout.lane(share.node.name), time.monotonic()
+        if lane.room(max(0.0, self._room_until - now)) < visits:
+            self._count(share, place, Judgement(Verdict.UNVERIFIABLE, Rule.NONE, _NO_ROOM))
+            self._end(share.node.name, place)
+            return
+        lane.add(visits, self._until, partial(self._look, share, place, now))
 
     def _pass_over(self, share: Share, place: int, state: int) -> None:
         """Leave out what was not acked: it failed, or waits for its node."""
@@ -144,9 +154,8 @@ class Verification:
         try:
             if self._is_stopped:
                 return
-            if time.monotonic() > self._until:
-                why = "no time was left for a visit"
-                self._count(share, place, Judgement(Verdict.UNVERIFIABLE, Rule.NONE, why))
+            if time.monotonic() >= self._until:
+                self._count(share, place, Judgement(Verdict.UNVERIFIABLE, Rule.NONE, _NO_ROOM))
                 return
             judged, digests = await self._visit(name, place, self._began_at, acked_at)
             if judged.verdict is Verdict.STALE and not self._is_stopped:
@@ -176,24 +185,36 @@ class Verification:
     async def _again(self, share: Share, place: int, first: Judgement) -> _Visited:
         """Purge what is stale once more, when its parents have been looked at, and look once more."""
         name = share.node.name
-        await self._parents_over(name, place)
+        await self._parents_over(name, range(len(self._urls)) if self._is_wide else [place])
         if self._is_stopped:
             return first, ()
-        [last] = share.parents
-        operation = self._operations[name]
-        targets = self._task.targets if self._is_wide else [self._urls[place]]
-        is_acked = await purge_again(last.node, HARD.get(operation, operation), targets, self._task.id)
-        acked_at = time.monotonic()
+        is_acked, acked_at = await self._purge_again(share, place)
         self._lookout.lane(name).charge(len(self._lookout.looks.encodings(self._urls[place])))
         second, digests = await self._visit(name, place, acked_at, acked_at)
         if second.verdict is Verdict.STALE and not is_acked:
             second = second._replace(reason=f"{second.reason}; it did not ack a second purge")
         return second, digests
 
-    async def _parents_over(self, name: str, place: int) -> None:
+    async def _purge_again(self, share: Share, place: int) -> _Purged:
+        """Purge what one target names; of a wide task all of it, once on each node, for all of its URLs."""
+        [last] = share.parents
+        operation = HARD.get(self._operations[share.node.name], self._operations[share.node.name])
+        if not self._is_wide:
+            is_acked = await purge_again(last.node, operation, [self._urls[place]], self._task.id)
+            return is_acked, time.monotonic()
+        purge = self._second_purges.get(share.node.name)
+        if purge is None:
+            purge = asyncio.ensure_future(self._purge_all_again(last, operation))
+            self._second_purges[share.node.name] = purge
+        return await asyncio.shield(purge)
+
+    async def _purge_all_again(self, last: Share, operation: Operation) -> _Purged:
+        is_acked = await purge_again(last.node, operation, self._task.targets, self._task.id)
+        return is_acked, time.monotonic()
+
+    async def _parents_over(self, name: str, places: Iterable[int]) -> None:
         waits: list[asyncio.Future[None]] = []
-        for parent in self._parents[name]:
-            key = (parent, place)
+        for key in product(self._parents[name], places):
             ends = self._over.setdefault(key, [])
             if ends is not None:
                 waits.append(asyncio.get_running_loop().create_future())
@@ -250,6 +271,8 @@ class Verification:
     def stop(self) -> None:
         """Look at nothing more: the task was cancelled, or is another engine's by now."""
         self._is_stopped = True
+        for purge in self._second_purges.values():
+            purge.cancel()
 
     # Owner of shares of which nothing is sent
 

@@ -1,4 +1,7 @@
-"""The turns of one node's visits: so many a second, a second's worth at once, and not too many at a time."""
+"""The turns of one node's visits: so many a second, a second's worth at once, and not too many at a time.
+
+What waits is bounded: whoever adds a job asks first what `room` there is until its visits would be too late.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     Job = Callable[[], Coroutine[None, None, None]]
 
 AT_ONCE_MAX: Final = 32
+WAITING_MAX: Final = 20_000  #: visits of one node
 
 
 class VisitLane:
@@ -28,11 +32,12 @@ class VisitLane:
         self._gap_s = 1 / rate_per_s
         self._ahead_s = max(1.0, self._gap_s) - self._gap_s
         self._next_at = 0.0  # when a lane that is never ahead would make its next visit
-        self._jobs: deque[tuple[int, Job]] = deque()
+        self._jobs: deque[tuple[int, float, Job]] = deque()
         self._waiting_visits = 0
         self._running = 0
         self._background = Background()
         self._wake: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._jobs) + self._running
@@ -40,11 +45,17 @@ class VisitLane:
     def room(self, within_s: float) -> int:
         """Return how many more visits can be made within so many seconds."""
         begun_s = max(0.0, self._next_at - time.monotonic())
-        return max(1, int((within_s + self._ahead_s - begun_s) / self._gap_s) - self._waiting_visits)
+        in_time = int((within_s + self._ahead_s + self._gap_s - begun_s) / self._gap_s)
+        return max(0, min(in_time, WAITING_MAX) - self._waiting_visits)
 
-    def add(self, visits: int, job: Job) -> None:
-        """Have a job run that makes so many visits at the least; it charges further ones itself."""
-        self._jobs.append((visits, job))
+    def add(self, visits: int, until: float, job: Job) -> None:
+        """Have a job run that makes so many visits at the least; it charges further ones itself.
+
+        From *until* on (`time.monotonic`) it makes none, and does not wait for its turn.
+        """
+        if self._is_closed:
+            return
+        self._jobs.append((visits, until, job))
         self._waiting_visits += visits
         self._pump()
 
@@ -53,7 +64,8 @@ class VisitLane:
         self._next_at = max(self._next_at, time.monotonic()) + visits * self._gap_s
 
     def close(self) -> None:
-        """Forget what waits, and stop what runs."""
+        """Forget what waits, stop what runs, and take nothing more."""
+        self._is_closed = True
         self._jobs.clear()
         if self._wake is not None:
             self._wake.cancel()
@@ -61,14 +73,17 @@ class VisitLane:
 
     def _pump(self) -> None:
         while self._jobs and self._running < AT_ONCE_MAX:
-            wait_s = self._next_at - self._ahead_s - time.monotonic()
+            visits, until, job = self._jobs[0]
+            now = time.monotonic()
+            wait_s = min(self._next_at - self._ahead_s, until) - now
             if wait_s > 0:
                 if self._wake is None:
                     self._wake = asyncio.get_running_loop().call_later(wait_s, self._woken)
                 return
-            visits, job = self._jobs.popleft()
+            self._jobs.popleft()
             self._waiting_visits -= visits
-            self.charge(visits)
+            if now < until:
+                self.charge(visits)
             self._running += 1
             self._background.start(self._run(job))
 

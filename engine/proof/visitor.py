@@ -48,7 +48,7 @@ def visit_address(node: NodeConfig) -> Address:
 
 def origin_address(origin: OriginConfig) -> Address:
     """Return where an origin is; errors as `visit_address`."""
-    return address_at(origin.url, origin.ca_file, origin.server_name)
+    return address_at(origin.url, origin.ca_file, origin.server_name, is_verified=origin.tls_verify)
 
 
 class Visitor:

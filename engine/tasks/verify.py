@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 URLS_MAX: Final = 100  #: that a task may name to be looked at
-REASONS_MAX: Final = 10
+REASONS_MAX: Final = 100
 SEEN_MAX: Final = 100  #: targets of which a node's digest is kept; of more there is none
 Mode = Literal["all", "sample", "urls"]
 

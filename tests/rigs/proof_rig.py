@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,7 +17,7 @@ from engine.observe import logs
 from engine.process.build import build
 from engine.process.lifecycle import Lifecycle
 from tests.fakes.node import OK, FakeNode, Request, answer
-from tests.waiting import until
+from tests.waiting import POLL_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 HOST = "www.test"
 URL = f"http://{HOST}/page"
+_SETTLED_S = 30
 
 
 class Cachelet(FakeNode):
@@ -100,13 +102,13 @@ class ProofRig:
 
     async def settled(self, task_id: str, *states: str) -> dict[str, Any]:
         """Return the document of a task that has settled, or is in one of *states*."""
-        found: dict[str, Any] = {}
-        for _ in range(3000):
-            found = await self.get(f"/v1/engine/task/{task_id}")
+        deadline = time.monotonic() + _SETTLED_S
+        while True:
+            found: dict[str, Any] = await self.get(f"/v1/engine/task/{task_id}")
             if found["state"] in (states or ("done", "failed", "cancelled")):
                 return found
-            await until(lambda: True)
-        raise AssertionError(found)
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(POLL_S)  # each look keeps the engine busy, too
 
 
 def table_of(name: str, node: FakeNode, **extra: Any) -> dict[str, Any]:

@@ -400,7 +400,7 @@ def test_an_https_node_with_its_own_ca_is_purged(tmp_path: Path) -> None:
     ca, tls = make_certificate(tmp_path, "own")
     with FakeNode(tls=tls) as node:
         tables = fake_table(node.url, name="own", ca_file=str(ca))
-        tables += fake_table(node.url, name="unverified", verify=False)
+        tables += fake_table(node.url, name="unverified", tls_verify=False)
         with EngineProcess(tmp_path, tables) as engine:
             task = engine.wait_for(engine.submit([f"http://{HOST}/{number}" for number in range(200)]))
             assert (task["state"], task["counter"]) == ("done", 400)
@@ -417,7 +417,7 @@ def test_an_https_node_with_the_wrong_ca_is_unreachable_and_says_why(tmp_path: P
             tmp_path,
             fake_table(node.url, name="wrong-ca", ca_file=str(other))
             + fake_table(node.url, name="no-ca")
-            + fake_table(plain.url.replace("http://", "https://"), name="no-tls", verify=False),
+            + fake_table(plain.url.replace("http://", "https://"), name="no-tls", tls_verify=False),
         ) as engine,
     ):
         task_id = engine.submit([f"http://{HOST}/a"], due_s=1)

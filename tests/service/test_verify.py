@@ -309,11 +309,61 @@ async def test_more_than_can_be_visited_in_time_is_a_sample_and_the_document_say
         task_id = await rig.submit(targets=[URL, *urls], verify={"sample": 3}, due_s=20)
         first = (await rig.get("/v1/engine/tasks"))["tasks"][-1]
         assert first["verify"]["mode"] == "sample"
-        assert first["verify"]["note"].endswith(
-            "of 100 targets: rate_per_s allows no more visits until it is due"
-        )
+        assert first["verify"]["note"].endswith("of 100 targets: rate_per_s leaves no time for more visits")
         second = await rig.get(f"/v1/engine/task/{task_id}")
         assert second["verify"] == {**second["verify"], "mode": "sample", "note": ""}
+
+
+async def test_tasks_for_whose_visits_there_is_no_time_are_done_without_them(
+    origin: Origin, edge: Cachelet, tmp_path: Path
+) -> None:
+    """They neither wait for turns that would come too late, nor pile up in memory."""
+    proof = {"rate_per_s": 1}
+    async with proof_of(tmp_path, [table_of("edge-1", edge)], origin=origin, proof=proof) as rig:
+        for _ in range(20):
+            await rig.submit(verify=True, due_s=1)
+        lane = rig.engine.parts.proof.lookout.lane("edge-1")
+        task = await rig.purged(verify=True, due_s=1)
+        assert (task["state"], task["verify"]["unverifiable"]) == ("done", 1)
+        assert task["verify"]["reasons"] == ["edge-1: rate_per_s leaves no time for a visit"]
+        assert len(lane) <= 6  # until the first of them is due, five seconds at the least
+
+
+async def test_a_wide_purge_of_a_cache_that_lies_goes_once_more_for_all_of_its_urls(
+    origin: Origin, edge: Cachelet, tmp_path: Path
+) -> None:
+    def script(request: Request) -> list[bytes]:
+        if request.path == "/1" and edge.lies:
+            time.sleep(0.1)  # it is found stale when the others have had their second purge
+        return edge._answer(request)
+
+    edge.script = script
+    async with proof_of(tmp_path, [table_of("edge-1", edge)], origin=origin) as rig:
+        urls = [f"http://{HOST}/{number}" for number in range(3)]
+        for url in urls:
+            await warm(edge, url)
+        edge.lies = -1
+        origin.version = "v2"
+        fields = {"kind": "prefix", "targets": [f"http://{HOST}/"]}
+        task = await rig.purged(verify={"urls": urls}, **fields)
+        assert (task["state"], task["verify"]["stale"]) == ("failed", 3)
+        assert sum(request.method != "GET" for request in edge.requests) == 2
+        await until(lambda: len(edge.visits()) == 9)
+
+
+async def test_a_visit_that_tries_an_origin_after_its_pause_keeps_nobody_waiting(
+    origin: Origin, edge: Cachelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was let through as the one that tries, and a cache's answer shows nothing of the origin."""
+    monkeypatch.setattr("engine.nodes.origin_guard.PAUSE_FIRST_S", 0.05)
+    async with proof_of(tmp_path, [table_of("edge-1", edge)], origin=origin) as rig:
+        [guard] = rig.engine.parts.proof.guards.all
+        guard.note(503, 0.0, URL)
+        await until(lambda: not guard.pauses_s)
+        began = time.monotonic()
+        task = await rig.purged(verify=True)
+        assert (task["state"], task["verify"]["verified"], guard.reason) == ("done", 1, "")
+        assert time.monotonic() - began < 10
 
 
 async def test_what_waits_for_its_node_is_told(origin: Origin, edge: Cachelet, tmp_path: Path) -> None:
@@ -324,6 +374,9 @@ async def test_what_waits_for_its_node_is_told(origin: Origin, edge: Cachelet, t
             task = await rig.purged("partial", verify=True, due_s=60)
             expected = {"checked": 2, "verified": 1, "unverifiable": 1}
             assert task["verify"] == task["verify"] | expected
+            assert task["verify"]["reasons"] == [
+                "edge-2: its purge waits for the node; what is purged late is not visited"
+            ]
             away.start()
             assert (await rig.settled(task["task_id"]))["state"] == "done"
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from engine.config.tables import NodeConfig
+from engine.config.load import parse
+from engine.config.tables import NodeConfig, OriginConfig
+from engine.errors import ConfigError
 from engine.nodes.address import Address, SeveralAddressesError, address_of, addresses_of
+from engine.proof.visitor import origin_address
 
 
-def node(url: str, *, verify: bool = True) -> NodeConfig:
-    return NodeConfig(name="n", driver="ats", url=url, verify=verify)
+def node(url: str, **keys: bool) -> NodeConfig:
+    return NodeConfig(name="n", driver="ats", url=url, **keys)  # type: ignore[arg-type]
 
 
 def test_the_port_is_the_schemes_unless_the_url_names_one() -> None:
@@ -26,10 +29,23 @@ def test_an_https_node_is_verified_unless_its_table_says_otherwise() -> None:
     assert (host, port) == ("cache.example", 443)
     assert context is not None
     assert context.check_hostname
-    unverified = address_of(node("https://cache.example:8443", verify=False))
-    assert unverified.port == 8443
-    assert unverified.tls is not None
-    assert not unverified.tls.check_hostname
+    https = "https://cache.example:8443"
+    origin = OriginConfig(host="*", url=https, tls_verify=False)
+    for unverified in (
+        address_of(node(https, tls_verify=False)),
+        address_of(node(https, verify=False)),  # as versions before call it
+        origin_address(origin),
+    ):
+        assert unverified.port == 8443
+        assert unverified.tls is not None
+        assert not unverified.tls.check_hostname
+
+
+def test_a_node_takes_the_old_or_the_new_name_of_its_tls_check() -> None:
+    table = {"name": "n", "driver": "ats", "url": "https://cache.example", "verify": True}
+    assert parse({"node": [table]}).node[0].checks_tls
+    with pytest.raises(ConfigError, match="verify is the old name of tls_verify: give one of them"):
+        parse({"node": [{**table, "tls_verify": False}]})
 
 
 async def found(monkeypatch: pytest.MonkeyPatch, host: str, *places: tuple[int, str]) -> frozenset[str]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine import _version
-from engine.api.rewinds import rewinds_of
 from engine.base import loop
 from engine.nodes import drivers
 from engine.nodes.health import NodeState
@@ -26,7 +25,7 @@ from engine.tasks.words import Operation
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from engine.api.rewinds import Rewind
+    from engine.api.rewinding import Rewinding
     from engine.cluster.cluster import Cluster
     from engine.delivery.left_rows import LeftBehind, LeftNode
     from engine.delivery.queues import DelayQueues
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from engine.observe.counters import Stats
     from engine.observe.logs import Logs
     from engine.proof.report import ProofReport
-    from engine.tasks.task import Task
+    from engine.tasks.rewinds import Rewind
     from engine.workers.peers import Peers
 
 Documents = list[dict[str, Any]]
@@ -50,7 +49,7 @@ class Overview:
         delay: the nodes' delay queues.
         canary: returns what the last canaries showed of a node; None: there was none.
         left: finds rows that no configured node is going to take.
-        rewinds: the tasks in memory that are parts of rewinds.
+        rewinding: knows which nodes are being rewound.
         logs: this worker's log, whose dropped lines are counted.
         peers: the other workers, under a supervisor.
         cluster: with a store that several engines share.
@@ -66,7 +65,7 @@ class Overview:
         *,
         left: LeftBehind,
         canary: Callable[[str], dict[str, Any] | None],
-        rewinds: Mapping[str, Task],
+        rewinding: Rewinding,
         peers: Peers | None,
         cluster: Cluster | None,
         proof: ProofReport,
@@ -77,7 +76,7 @@ class Overview:
         self._logs = logs
         self._left = left
         self._canary = canary
-        self._rewinds = rewinds
+        self._rewinding = rewinding
         self._peers = peers
         self._cluster = cluster
         self._proof = proof
@@ -118,7 +117,7 @@ class Overview:
 
     async def own_nodes(self) -> Documents:
         """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them, and those that are gone."""
-        rewinds = rewinds_of(self._rewinds.values())
+        rewinds = self._rewinding.own()
         configured = [
             await self._node_document(node, rewinds.get(node.name)) for node in self._nodes.values()
         ]
@@ -150,16 +149,16 @@ class Overview:
 
     async def all_nodes(self) -> Documents:
         """Return the nodes of ``GET /v1/engine/nodes``."""
-        own = await self.own_nodes()
-        if self._peers is None or not self._peers.others():
-            return own
-        others = map(_decode_documents, await self._peers.ask_all("/worker/nodes"))
-        return merged.nodes([own, *others], is_shared=self._cluster is not None)
-
-    async def rewind_of(self, name: str) -> str:
-        """Return the rewind of a node that is under way in any worker; empty: none is."""
-        nodes = await self.all_nodes()
-        return next((str(node.get("rewind", "")) for node in nodes if node["name"] == name), "")
+        nodes = await self.own_nodes()
+        if self._peers is not None and self._peers.others():
+            others = map(_decode_documents, await self._peers.ask_all("/worker/nodes"))
+            nodes = merged.nodes([nodes, *others], is_shared=self._cluster is not None)
+        unknown = [node["name"] for node in nodes if not node.get("rewind")]
+        rewinds = await self._rewinding.elsewhere(unknown)
+        for node in nodes:
+            if rewind := rewinds.get(node["name"]):
+                _show_rewind(node, rewind)
+        return nodes
 
     async def all_metrics(self) -> bytes:
         """Return the Prometheus page."""
@@ -270,6 +269,14 @@ def shown_state(node: Node, rewind: Rewind | None = None) -> tuple[str, str, flo
         return "paused", health.pause_reason, health.since
     state = node.state.value if node.state is not NodeState.RETURNING else NodeState.CATCHING_UP.value
     return state, health.last_error if health.keeps_rows else "", health.since
+
+
+def _show_rewind(node: dict[str, Any], rewind: Rewind) -> None:
+    """Have a node's document show a rewind by another engine, as `shown_state` does."""
+    node["rewind"] = rewind.name
+    if node["state"] in {NodeState.READY.value, "refusing"}:
+        node["state"], node["reason"] = NodeState.CATCHING_UP.value, rewind.reason
+        node["since"] = round(rewind.since, 3)
 
 
 def _decode_documents(body: bytes) -> Documents:

@@ -11,16 +11,17 @@ import asyncio
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from engine.api.answers import reply_to, response_of
+from engine.api.answers import json_response, reply_to, response_of
 from engine.api.query import Time, seconds
 from engine.api.retry import error_of
-from engine.api.route import Route
-from engine.api.schemas import RewindLeftOut, Rewound
+from engine.api.rewind_parts import bodies, sendable, too_many
+from engine.api.route import QUERY, Route
+from engine.api.schemas import RewindStopped, Rewound
 from engine.errors import EngineError, RequestError
 from engine.history.missed import COLLECTED_MAX, TARGETS_MAX, Missed, slices
 from engine.history.question import read_host
@@ -29,7 +30,7 @@ from engine.intake.auth import Token
 from engine.intake.client import Again
 from engine.intake.replies import Reply
 from engine.intake.task_body import START_MAX_S
-from engine.tasks.words import Kind, host_of
+from engine.tasks.words import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     from engine.api.bodies import Bodies
     from engine.api.callers import Callers
     from engine.api.cancel import CancelTask
-    from engine.api.overview import Overview
     from engine.api.recalling import Recalling
+    from engine.api.rewinding import Rewinding
     from engine.config.tables import NodeConfig
-    from engine.history.missed import Key, Slice
+    from engine.history.missed import Slice
     from engine.intake.admission import Admission
     from engine.intake.client import Client
     from engine.observe.audit import Audit
@@ -52,9 +53,8 @@ RATE_PER_S: Final = 1000.0
 _SLICE_S: Final = 0.2
 _SLICES_MAX: Final = 500
 _AT_A_TIME: Final = 16  #: tasks that are being stored
-_TARGETS_PER_TASK: Final = 10_000
 _ACCEPTED: Final = 202
-_NOT_A_SITE: Final = "their hosts are not among the sites of the engine and of the token"
+_CONFLICT: Final = 409
 
 
 class RewindBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,11 +69,17 @@ class RewindBody(msgspec.Struct, forbid_unknown_fields=True):
     rate_per_s: Annotated[float, Meta(ge=0.01, le=1e6, description="targets a second")] = RATE_PER_S
 
 
+class StopQuery(msgspec.Struct):
+    """``DELETE /v1/engine/rewind``."""
+
+    node: Annotated[str, Meta(description="whose rewind is stopped")]
+
+
 _decode_body = msgspec.json.Decoder(RewindBody).decode
 
 
 class RewindRoutes:
-    """Handles ``POST /v1/engine/rewind``.
+    """Handles ``/v1/engine/rewind``.
 
     Args:
         callers: tell who asks.
@@ -84,7 +90,7 @@ class RewindRoutes:
         cancel: takes them back, when one of them is refused.
         nodes: the configured ones, by name.
         lacks: tells why a node cannot purge by a kind, a host pattern; empty: it can.
-        overview: knows which nodes are being rewound.
+        rewinding: knows which nodes are being rewound.
         audit: told of each rewind.
     """
 
@@ -103,6 +109,17 @@ class RewindRoutes:
                 409: "the node is being rewound",
             },
         ),
+        Route(
+            "DELETE",
+            "/v1/engine/rewind",
+            "stop",
+            "admin",
+            StopQuery,
+            text="stop the rewind of a node: what its tasks have not sent is cancelled; of what waits in the "
+            "delay queue already nothing is; scope `admin`",
+            answers={200: RewindStopped},
+            errors={404: "the node is not being rewound", 409: "the rewind is still being stored"},
+        ),
     )
 
     def __init__(
@@ -116,7 +133,7 @@ class RewindRoutes:
         cancel: CancelTask,
         nodes: Mapping[str, NodeConfig],
         lacks: Callable[[str, str, bool], str],
-        overview: Overview,
+        rewinding: Rewinding,
         audit: Audit,
     ) -> None:
         self._callers = callers
@@ -127,7 +144,7 @@ class RewindRoutes:
         self._cancel = cancel
         self._nodes = nodes
         self._lacks = lacks
-        self._overview = overview
+        self._rewinding = rewinding
         self._audit = audit
         self._beginning: set[str] = set()  # nodes of which a rewind is being stored
 
@@ -139,7 +156,7 @@ class RewindRoutes:
         await self._refuse_second(asked.node)
         self._beginning.add(asked.node)
         try:
-            rewound = await asyncio.shield(self._begin(asked, window, client))
+            rewound = await asyncio.shield(self._claim_and_begin(asked, window, client))
         finally:
             self._beginning.discard(asked.node)
         self._audit.rewound(asked.node, client.by, rewound.targets, rewound.rewind)
@@ -159,28 +176,41 @@ class RewindRoutes:
         return Window(node.name, node.layer, since, until, host)
 
     async def _refuse_second(self, node: str) -> None:
-        name = await self._overview.rewind_of(node)
-        if name or node in self._beginning:
-            what = f"by {name!r}, " if name else ""
-            raise RequestError(
-                409, f"{node!r} is being rewound, {what}see its state: rewind it again when that is over"
-            )
+        rewind = await self._rewinding.of(node)
+        if rewind is not None or node in self._beginning:
+            raise _being_rewound(node, "" if rewind is None else rewind.name)
 
-    async def _begin(self, asked: RewindBody, window: Window, client: Client) -> Rewound:
+    async def _claim_and_begin(self, asked: RewindBody, window: Window, client: Client) -> Rewound:
+        name, now = f"rewind-{int(time.time() * 1000):011x}{os.urandom(3).hex()}", time.time()
+        other = await self._rewinding.claim(asked.node, name, now)
+        if other:
+            raise _being_rewound(asked.node, other)
+        sent: dict[str, int] = {}
+        try:
+            rewound = await self._begin(name, asked, window, client, sent)
+        finally:
+            await self._rewinding.begun(asked.node, name, now, sent)
+        return rewound
+
+    async def _begin(
+        self, name: str, asked: RewindBody, window: Window, client: Client, sent: dict[str, int]
+    ) -> Rewound:
+        """Have the tasks stored, and put their ids into *sent*: id → targets."""
         missed = Missed()
         incomplete = ""
         lacks = {(kind.value, of): self._lacks(asked.node, kind, of) for kind in Kind for of in (False, True)}
         async for page in self._recalling.purges(window):
             await self._reader.read(missed.add, page.purges)
             incomplete = incomplete or page.missing
+            await self._rewinding.keep(asked.node)
             if len(missed) > COLLECTED_MAX:
                 await self._go_by_host(missed, lacks)
-        keys, left_out = await self._reader.read(_sendable, missed, lacks, client.token.hosts.allows)
+        keys, left_out = await self._reader.read(sendable, missed, lacks, client.token.hosts.allows)
         if len(keys) > TARGETS_MAX:
             await self._go_by_host(missed, lacks)
-            keys, left_out = await self._reader.read(_sendable, missed, lacks, client.token.hosts.allows)
+            keys, left_out = await self._reader.read(sendable, missed, lacks, client.token.hosts.allows)
         if len(keys) > TARGETS_MAX:
-            raise _too_many(len(keys))
+            raise too_many(len(keys))
         last_s = len(keys) / asked.rate_per_s
         if last_s > START_MAX_S:
             detail = (
@@ -189,15 +219,14 @@ class RewindRoutes:
             raise RequestError(422, detail, field="rate_per_s")
         split = partial(slices, keys, asked.rate_per_s, slice_s=_SLICE_S, slices_max=_SLICES_MAX)
         parts = await self._reader.read(split)
-        name = f"rewind-{int(time.time() * 1000):011x}{os.urandom(3).hex()}"
-        ids = await self._hand_in(asked.node, name, parts, client)
+        await self._hand_in(asked.node, name, parts, client, sent)
         last_at = time.time() + (parts[-1].after_s if parts else 0.0)
         return Rewound(
             name,
             asked.node,
             missed.purges,
             len(keys),
-            ids,
+            list(sent),
             round(last_at, 3),
             left_out,
             incomplete or UNSET,
@@ -211,31 +240,65 @@ class RewindRoutes:
         """
         count = len(missed)
         if lacks[Kind.HOST.value, False] or missed.is_by_host:
-            raise _too_many(count)
+            raise too_many(count)
         await self._reader.read(missed.go_by_host)
 
-    async def _hand_in(self, node: str, name: str, parts: Sequence[Slice], client: Client) -> list[str]:
-        """Have the tasks stored; return their ids. When one of them is refused, none is left."""
+    async def _hand_in(
+        self, node: str, name: str, parts: Sequence[Slice], client: Client, sent: dict[str, int]
+    ) -> None:
+        """Have the tasks stored, and put their ids into *sent*. When one of them is refused, none is left."""
         token = client.token
         unlimited = Token(token.name, token.scopes, token.hosts, is_limited=token.is_limited)
         own = client._replace(token=unlimited, again=Again(rewind=name))
         began = time.time()
-        ids: list[str] = []
         for place in range(0, len(parts), _AT_A_TIME):
-            bodies = [
-                body for part in parts[place : place + _AT_A_TIME] for body in _bodies(node, part, began)
-            ]
+            tasks = [task for part in parts[place : place + _AT_A_TIME] for task in bodies(node, part, began)]
             replies = await asyncio.gather(
-                *(reply_to(partial(self._admission.submit, body, own)) for body in bodies)
+                *(reply_to(partial(self._admission.submit, task.body, own)) for task in tasks)
             )
-            ids += [
-                msgspec.json.decode(reply.body)["task_id"] for reply in replies if reply.status == _ACCEPTED
-            ]
+            for task, reply in zip(tasks, replies, strict=True):
+                if reply.status == _ACCEPTED:
+                    sent[msgspec.json.decode(reply.body)["task_id"]] = task.targets
             refused = next((reply for reply in replies if reply.status != _ACCEPTED), None)
             if refused is not None:
+                ids = list(sent)
+                sent.clear()
                 await self._take_back(ids, unlimited)
                 raise error_of(refused)
-        return ids
+            await self._rewinding.keep(node)
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """Cancel what a rewind has not sent, whichever worker or engine has it."""
+        node = request[QUERY].node
+        client = self._callers.client(request)
+        rewind = await self._rewinding.of(node)
+        if rewind is None and node not in self._beginning:
+            raise RequestError(404, f"{node!r} is not being rewound")
+        if rewind is None or not rewind.tasks:
+            raise RequestError(409, f"the rewind of {node!r} is still being stored: stop it in a moment")
+        stopped: list[str] = []
+        errors: list[EngineError] = []
+        for place in range(0, len(rewind.tasks), _AT_A_TIME):
+            ids = rewind.tasks[place : place + _AT_A_TIME]
+            for task_id, error in zip(
+                ids, await asyncio.gather(*(self._cancelled(one, client.token) for one in ids)), strict=True
+            ):
+                if error is None:
+                    stopped.append(task_id)
+                elif not isinstance(error, RequestError) or error.status != _CONFLICT:  # that one is over
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+        self._audit.rewind_stopped(node, client.by, len(stopped), rewind.name)
+        return json_response(RewindStopped(rewind.name, node, stopped))
+
+    async def _cancelled(self, task_id: str, token: Token) -> EngineError | None:
+        """Cancel a task; return why it cannot be, None: it was."""
+        try:
+            await self._cancel.cancel(task_id, token)
+        except EngineError as exc:
+            return exc
+        return None
 
     async def _take_back(self, ids: Sequence[str], token: Token) -> None:
         for task_id in ids:
@@ -245,41 +308,10 @@ class RewindRoutes:
                 continue
 
 
-def _bodies(node: str, part: Slice, began: float) -> list[bytes]:
-    fields: dict[str, Any] = {
-        "nodes": [node],
-        "kind": part.kind,
-        "soft": part.soft,
-        "on_incapable": "refuse",
-        "confirm": True,  # their clients have done so
-    }
-    if part.after_s:
-        fields["start_at"] = began + part.after_s
-    if part.kind == Kind.URL and any(target.endswith("*") for target in part.targets):
-        fields["literal"] = True
-    return [
-        msgspec.json.encode({**fields, "targets": part.targets[place : place + _TARGETS_PER_TASK]})
-        for place in range(0, len(part.targets), _TARGETS_PER_TASK)
-    ]
-
-
-def _sendable(
-    missed: Missed, lacks: Mapping[tuple[str, bool], str], allows: Callable[[str], bool]
-) -> tuple[list[Key], list[RewindLeftOut]]:
-    """Return what the node can do, and the client may ask for; and what is left out."""
-
-    def why_not(key: Key) -> str:
-        host = host_of(key[2])
-        return lacks[key[0], host.startswith("*.")] or ("" if allows(host) else _NOT_A_SITE)
-
-    sendable: list[Key] = []
-    left: dict[tuple[str, str], int] = {}
-    for key in missed.in_order(lambda key: not why_not(key)):
-        if reason := why_not(key):
-            left[key[0], reason] = left.get((key[0], reason), 0) + 1
-        else:
-            sendable.append(key)
-    return sendable, [RewindLeftOut(kind, count, reason) for (kind, reason), count in left.items()]
+def _being_rewound(node: str, name: str) -> RequestError:
+    what = f"by {name!r}, " if name else ""
+    detail = f"{node!r} is being rewound, {what}see its state: rewind it again when that is over"
+    return RequestError(_CONFLICT, detail)
 
 
 def _asked(body: bytes) -> RewindBody:
@@ -294,12 +326,3 @@ def _asked(body: bytes) -> RewindBody:
         raise RequestError(422, f"body: {exc}") from None
     except msgspec.DecodeError as exc:
         raise RequestError(400, f"body: is not valid JSON: {exc}") from None
-
-
-def _too_many(count: int) -> RequestError:
-    return RequestError(
-        422,
-        f"since: {count} targets were purged, and a rewind has {TARGETS_MAX} at the most: take a shorter "
-        "time, or one host after the other; or empty the cache",
-        field="since",
-    )

@@ -110,6 +110,14 @@ class Rewound(msgspec.Struct):
     ] = UNSET
 
 
+class RewindStopped(msgspec.Struct):
+    """A rewind that was stopped."""
+
+    rewind: Annotated[str, Meta(description="its name")]
+    node: str
+    cancelled: Annotated[list[str], Meta(description="of its tasks those that had something left to send")]
+
+
 class TasksPage(msgspec.Struct):
     """A page of a listing."""
 

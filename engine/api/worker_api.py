@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
     from engine.api.recalling import Recalling
+    from engine.api.rewinding import Rewinding
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
     from engine.observe.logs import Logs
@@ -52,6 +53,7 @@ def make_worker_app(
     overview: WorkerOverview,
     readiness: Readiness,
     *,
+    rewinding: Rewinding,
     refuse: Callable[[EngineError], Reply],
     body_max_bytes: int,
 ) -> web.Application:
@@ -63,6 +65,7 @@ def make_worker_app(
         recalling: tells what of them is sent once more.
         overview: answers about this worker.
         readiness: requests of other workers wait until this one is prepared.
+        rewinding: tells which nodes are being rewound.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
         body_max_bytes: longer bodies are refused.
     """
@@ -77,6 +80,7 @@ def make_worker_app(
         ("GET", "/worker/history", history.page_here),
         ("GET", "/worker/failed/{id}", recalling.failed_here),
         ("GET", "/worker/purges", recalling.purges_here),
+        ("GET", "/worker/rewind/{name}", rewinding.here),
         ("GET", "/worker/stats", overview.stats),
         ("GET", "/worker/proof", overview.proof),
         ("GET", "/worker/nodes", overview.nodes),

@@ -78,8 +78,15 @@ def _by_filter(
 
 
 def rewind(args: argparse.Namespace, out: Output) -> int:
-    """Send what was purged between two times to one node once more."""
+    """Send what was purged between two times to one node once more; or stop that."""
     asked = {name: getattr(args, name) for name in ("node", "since", "until", "host", "rate_per_s")}
+    others = [name for name, value in asked.items() if value is not None and name != "node"]
+    if args.stop:
+        if others or args.wait:
+            raise UsageError("rewind: --stop takes --node alone")
+        return _stop(args, out)
+    if args.since is None:
+        raise UsageError("rewind: takes --since T, from when on purges are sent once more; or --stop")
     with connect(args, out) as client:
         document = client.rewind({name: value for name, value in asked.items() if value is not None})
         if why := document.get("incomplete"):
@@ -94,4 +101,14 @@ def rewind(args: argparse.Namespace, out: Output) -> int:
         out.json(document)
     else:
         out.mapping({key: value for key, value in document.items() if key not in {"tasks", "left_out"}})
+    return DONE
+
+
+def _stop(args: argparse.Namespace, out: Output) -> int:
+    with connect(args, out) as client:
+        document = client.stop_rewind(args.node)
+    if out.as_json:
+        out.json(document)
+    else:
+        out.mapping({**document, "cancelled": len(document["cancelled"])})
     return DONE

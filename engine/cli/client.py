@@ -160,6 +160,13 @@ class EngineClient:
             raise self._no_engine("no rewind")
         return document
 
+    def stop_rewind(self, node: str) -> Document:
+        """Cancel what the rewind of a node has not sent, and return the engine's answer."""
+        document = self.request("DELETE", f"/v1/engine/rewind?{urlencode({'node': node})}")
+        if not isinstance(document.get("rewind"), str):
+            raise self._no_engine("no rewind")
+        return document
+
     def history(self, query: Mapping[str, Any], *, limit: int) -> Document:
         """Return up to *limit* tasks that *query* asks the history for, over as many pages as that takes."""
         listed: list[Document] = []

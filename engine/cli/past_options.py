@@ -31,12 +31,11 @@ def add_filters(option: Callable[..., argparse.Action]) -> None:
     option("--limit", type=values.count, default=50, metavar="N", help="at most so many (default 50)")
 
 
-def _add_times(option: Callable[..., argparse.Action], *, needs_since: bool = False) -> None:
+def _add_times(option: Callable[..., argparse.Action]) -> None:
     for name, text in (("--since", "only tasks from then on"), ("--until", "only tasks up to then")):
         option(
             name,
             type=history.moment,
-            required=needs_since and name == "--since",
             metavar="T",
             help=f"{text}: 6h (ago), 2026-11-29T14:00, UNIX seconds",
         )
@@ -73,9 +72,10 @@ def add_again(add: Callable[[str, Any, str], Callable[..., argparse.Action]]) ->
         "left out.",
     )
     option("--node", required=True, metavar="NAME", help="the node")
-    _add_times(option, needs_since=True)
+    _add_times(option)
     option("--host", metavar="HOST", help="only targets of this host")
     option(
         "--rate", dest="rate_per_s", type=values.seconds, metavar="N", help="targets a second (default 1000)"
     )
     option("--wait", action="store_true", help="wait until all is settled; the exit code tells how")
+    option("--stop", action="store_true", help="stop the node's rewind: what it has not sent is cancelled")

@@ -55,6 +55,7 @@ class Cover:
         host: in stored form, with its port, of either.
 
     Attributes:
+        hosts: it, and the host patterns that cover it.
         words: the targets that cover it by their name, as they are stored.
         hashes: CRC-32 of each.
     """
@@ -64,7 +65,7 @@ class Cover:
         self._path = self._rest[len(host) :]
         self._host = host
         hosts = hosts_covering(host)
-        self._hosts = frozenset(hosts)
+        self.hosts = frozenset(hosts)
         names = [scheme + self._rest for scheme in _SCHEMES] if url else []
         if key:
             names += [one + key[len(host) :] for one in hosts]
@@ -93,7 +94,7 @@ class Cover:
                     return Match(kind, target)
         elif kind == _HOST:
             for target in targets:
-                if target in self._hosts:
+                if target in self.hosts:
                     return Match(kind, target)
         elif kind == _REGEX and self._rest:
             return self._match_patterns(kind, targets)
@@ -114,7 +115,7 @@ class Cover:
             return self._patterns[target]
         _, _, host, pattern = target.split("/", 3)
         verdict: bool | None = False
-        if self._rest and host in self._hosts:
+        if self._rest and host in self.hosts:
             verdict = self._match_within_time(pattern)
         self._patterns[target] = verdict
         return verdict

@@ -2,6 +2,11 @@
 
 A page of purges has no more than so many targets, whatever its tasks have: it goes from worker to worker, and
 is worked on a thread.
+
+What is asked for goes by when a purge may have reached a cache, as a cache that was restored from a snapshot
+lacks all of those since: from when its task was created until that settled, and what waited in a delay queue
+when it was delivered (see `engine.tasks.late`). That is more than need be of a task that began at its
+``start_at``, or that one of its nodes held up: a purge too many does no harm.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from engine.history.entries import final_state
 from engine.history.question import Question, read_cursor, write_cursor
 from engine.history.search import parts_by_now
 from engine.tasks.plan import read_plan
-from engine.tasks.words import FAILED, Action, host_of
+from engine.tasks.words import FAILED, Action, State, host_of
 
 if TYPE_CHECKING:
     from engine.history.search import Search
@@ -47,7 +52,7 @@ class FailedTask(msgspec.Struct):
 class Purge(msgspec.Struct, array_like=True):
     """Targets that one task purged."""
 
-    at: float  #: when it was created, UNIX time
+    at: float  #: when it was created, or delivered late, UNIX time
     kind: str
     soft: bool
     targets: list[str]
@@ -112,6 +117,7 @@ class Recall:
             host=window.host,
             since=window.since,
             until=window.until,
+            reaches=True,
             limit=_TASKS,
             before=before,
         )
@@ -164,11 +170,12 @@ def _was_for(hit: Hit, window: Window) -> bool:
 
     Of one whose nodes nobody knows any more it is taken for granted.
     """
-    key = hit.columns.shape(hit.place).plan
+    key, odd = hit.columns.shape(hit.place).plan, hit.columns.record.odd.get(hit.place)
+    if key and odd is not None and not odd.parts and hit.columns.state(hit.place) is State.CANCELLED:
+        return False  # it was cancelled before it began
     went: list[tuple[str, str]] = []
     try:
         went = [(step.node, step.layer) for step in read_plan(key, hit.plans.get(key, b"")).steps]
     except StoreError:
-        odd = hit.columns.record.odd.get(hit.place)
         went = [] if odd is None else [(part.node, part.layer) for part in odd.parts]
     return not went or any(node == window.node or layer == window.layer for node, layer in went)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.history.question import Question
     from engine.history.sieve import Hit, Order
     from engine.store.history import BlockHead, History
+    from engine.store.store import Store
     from engine.tasks.region import RegionMap
     from engine.tasks.settled import Part, SettledTask
 
@@ -51,6 +52,7 @@ class Search:
     Args:
         regions: the tasks in memory.
         stores: gives the histories of all stores.
+        shared: the store, where other engines work with it, too.
         keep_s: what is older is not shown.
         look_s: after so long a page ends where it is, and the next one goes on.
     """
@@ -62,11 +64,13 @@ class Search:
         *,
         keep_s: float,
         look_s: float = _LOOK_S,
+        shared: Store | None = None,
     ) -> None:
         self._regions = regions
         self._stores = stores
         self._keep_s = keep_s
         self._look_s = look_s
+        self._shared = shared
 
     def page(self, question: Question, *, in_stores: bool = True) -> Page:
         """Return the newest tasks that are asked for, from the question's cursor on.
@@ -93,6 +97,8 @@ class Search:
         waiting = _Waiting(sieve)
         waiting.add(sieve.in_memory(self._regions))  # first: what settles meanwhile is in the stores then
         stores = self._stores() if in_stores else ()
+        if in_stores and self._shared is not None:
+            waiting.add(sieve.at_work(self._shared, self._regions))
         for store in stores:
             waiting.add(sieve.unpacked(store))
         shown: list[Hit] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import StoreError
 from engine.history.covering import hosts_covering
 from engine.history.entries import final_state, is_final, nodes_of_plan
 from engine.tasks.blocks import open_body
+from engine.tasks.late import DOOR
 from engine.tasks.settled import Columns, columns_of
 from engine.tasks.words import FINAL_STATES, host_of
 
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
     from engine.history.covering import Cover, Match
     from engine.history.question import Question
     from engine.store.history import BlockHead, History
+    from engine.store.store import Store
+    from engine.tasks.records import Accepted
     from engine.tasks.region import RegionMap
     from engine.tasks.settled import Change, SettledTask, Shape
+    from engine.tasks.task import Task
 
 Order = tuple[float, str]
 """Of a task: when it was created, and its id."""
@@ -65,13 +70,44 @@ class Sieve:
         """Return the hits among the tasks in memory."""
         hits: list[Hit] = []
         for task in regions.tasks():
-            if not task.is_committed or task.is_internal or not self._is_in_time(task.created_at, task.id):
-                continue
-            if self._cover is not None and self._cover.match(task.kind, task.targets) is None:
-                continue
-            plans = {} if task.plan is None else {task.plan.key: task.plan.text}
-            hits += self._hits(Columns(columns_of([task])), plans, None)
+            if task.is_committed and not task.is_internal:
+                hits += self._of_task(task)
         return hits
+
+    def at_work(self, store: Store, regions: RegionMap) -> list[Hit]:
+        """Return the hits among the tasks that other engines of a store work on: as they were accepted.
+
+        It is read behind `in_memory` and ahead of the records: the way that tasks go.
+        """
+
+        def may_fit(record: Accepted) -> bool:
+            return regions.get(record.id) is None and self._may_fit(record)
+
+        return [hit for task in store.at_work(may_fit) for hit in self._of_task(task)]
+
+    def _may_fit(self, record: Accepted) -> bool:
+        """Tell whether a task may be asked for, before its body is read."""
+        question, by, body = self._question, record.by, record.body
+        if question.only not in {"", record.token} or question.by not in {"", by.token, by.address}:
+            return False
+        if not self._is_in_time(record.created_at, record.id, math.inf):
+            return False
+        hosts = self._hosts if self._cover is None else self._cover.hosts
+        if not hosts or not body.isascii() or b"\\" in body:
+            return True
+        text = body.lower()
+        return any(host.encode() in text for host in hosts)
+
+    def _of_task(self, task: Task) -> list[Hit]:
+        is_over = task.state in FINAL_STATES
+        if self._question.reaches and task.is_scheduled and not is_over:
+            return []  # nothing of it has been sent
+        if not self._is_in_time(task.created_at, task.id, task.updated_at if is_over else math.inf):
+            return []
+        if self._cover is not None and self._cover.match(task.kind, task.targets) is None:
+            return []
+        plans = {} if task.plan is None else {task.plan.key: task.plan.text}
+        return self._hits(Columns(columns_of([task])), plans, None, is_over=is_over)
 
     def unpacked(self, store: History) -> list[Hit]:
         """Return the hits among the records of a store that are in no block."""
@@ -127,14 +163,25 @@ class Sieve:
         plans: Mapping[bytes, bytes],
         store: History | None,
         places: Iterable[int] | None = None,
+        *,
+        is_over: bool = True,
     ) -> list[Hit]:
-        """Return the hits of one record, each task once: no more of them than a page shows, and one."""
+        """Return the hits of one record, each task once: no more of them than a page shows, and one.
+
+        Args:
+            columns: the record.
+            plans: key → text.
+            store: where it is; None: in memory.
+            places: those of tasks that are looked at; None: all are.
+            is_over: nothing more of its tasks is sent than what waits in delay queues.
+        """
         fitting = {number for number, shape in enumerate(columns.record.shapes) if self._fits(shape)}
         picked: dict[Order, tuple[int, Match | None]] = {}
         ids, created, cover = columns.record.ids, columns.created, self._cover
         for place in range(len(columns)) if places is None else places:
             order = (created[place], ids[place])
-            if columns.shape_of[place] not in fitting or not self._is_in_time(*order):
+            ended_at = columns.settled_at(place) if is_over else math.inf
+            if columns.shape_of[place] not in fitting or not self._is_in_time(*order, ended_at):
                 continue
             match = None
             if cover is not None:
@@ -148,16 +195,19 @@ class Sieve:
             orders = heapq.nlargest(self._question.limit + 1, picked)
         return [Hit(order, columns, *picked[order], [], plans, store) for order in orders]
 
-    def _is_in_time(self, created_at: float, task_id: str) -> bool:
+    def _is_in_time(self, created_at: float, task_id: str, ended_at: float) -> bool:
+        question = self._question
         return (
-            self._oldest <= created_at <= self._question.until
-            and (created_at, task_id) < self._question.before
+            created_at <= question.until
+            and (ended_at if question.reaches else created_at) >= self._oldest
+            and (created_at, task_id) < question.before
         )
 
     def _fits(self, shape: Shape) -> bool:
         question = self._question
         return (
-            question.action in {"", shape.action}
+            (question.reaches or shape.by[2] != DOOR)
+            and question.action in {"", shape.action}
             and question.only in {"", shape.token}
             and (not question.by or question.by in shape.by[:2])
         )

@@ -124,6 +124,13 @@ class Audit:
             line.target, line.count = node, count
             self._add(line)
 
+    def rewind_stopped(self, node: str, by: By, count: int, rewind: str) -> None:
+        """Tell that *by* stopped a rewind of a node, of which *count* tasks had something left."""
+        if self._is_on:
+            line = self._line("rewind stopped", "rewind_stopped", by, 200, rewind)
+            line.target, line.count = node, count
+            self._add(line)
+
     def _of_document(self, message: str, audit: str, document: dict[str, Any], by: By, status: int) -> None:
         line = self._line(message, audit, by, status, document["state"])
         line.task_id = document["task_id"]

@@ -46,6 +46,7 @@ from engine.saver.saver import Saver
 from engine.saver.sinks import Sinks
 
 if TYPE_CHECKING:
+    from engine.api.rewinding import Rewinding
     from engine.cluster.cluster import Cluster
     from engine.config.tables import Config
     from engine.doors.ports import DoorPorts
@@ -104,8 +105,8 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     rows = ReplayRows(core.regions, delivery, validator, admission)
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     canaries = make_canaries(core, delivery, stores, cluster)
-    overview = _overview(core, delivery, logs, cluster, canaries=canaries, proof=proof)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
+    overview = _overview(core, delivery, tasks.rewinding, cluster, canaries=canaries, proof=proof)
     orders = make_node_orders(core, delivery, cluster, replayed)
     interface = make_interface(
         core, admission, tasks, orders, overview=overview, readiness=readiness, origin=canaries.origin
@@ -144,16 +145,22 @@ def _connect(core: Core, delivery: Delivery, validator: Validator, replayed: asy
 
 
 def _overview(
-    core: Core, delivery: Delivery, logs: Logs, cluster: Cluster | None, *, canaries: CanarySide, proof: Proof
+    core: Core,
+    delivery: Delivery,
+    rewinding: Rewinding,
+    cluster: Cluster | None,
+    *,
+    canaries: CanarySide,
+    proof: Proof,
 ) -> Overview:
     return Overview(
         core.stats,
         core.nodes,
         delivery.queues,
-        logs,
+        core.logs,
         left=LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader),
         canary=canaries.document,
-        rewinds=core.regions.rewinds,
+        rewinding=rewinding,
         peers=core.peers,
         cluster=cluster,
         proof=proof.report,

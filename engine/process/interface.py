@@ -23,6 +23,7 @@ from engine.api.receipts import ReceiptRoutes
 from engine.api.retry import RetryTask
 from engine.api.retry_routes import RetryRoutes
 from engine.api.rewind import RewindRoutes
+from engine.api.rewinding import Rewinding
 from engine.api.server import ApiServer
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
@@ -79,6 +80,7 @@ class TaskAnswers:
     preview: PreviewTask
     signer: Signer
     guards: OriginGuards
+    rewinding: Rewinding
     lacks: Callable[[str, str, bool], str]  #: see `Validator.lacks`
     replayed: asyncio.Event
 
@@ -118,7 +120,8 @@ class TaskAnswers:
         listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)
         preview = PreviewTask(validator, core.nodes)
         signer = _signer(core, stores.shared_keys)
-        return cls(find, cancel, listing, preview, signer, proof.guards, validator.lacks, replayed)
+        rewinding = Rewinding(core.regions.rewinds, core.reader, peers=peers, shared=stores.shared_rewinds)
+        return cls(find, cancel, listing, preview, signer, proof.guards, rewinding, validator.lacks, replayed)
 
 
 def _signer(core: Core, shared_keys: SharesKeys | None) -> Signer:
@@ -165,9 +168,7 @@ def make_interface(
     task_routes = _task_routes(core, admission, tasks, callers, bodies=bodies, history=history)
     engine_routes = _engine_routes(core, orders, overview, readiness, bodies)
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
-    again = _again(
-        core, admission, tasks, callers, bodies, history=history, recalling=recalling, overview=overview
-    )
+    again = _again(core, admission, tasks, callers, bodies, history=history, recalling=recalling)
     why_routes = WhyRoutes(
         core.config, core.nodes, tasks.guards, find=tasks.find, listing=tasks.listing, history=history
     )
@@ -245,7 +246,6 @@ def _again(
     *,
     history: HistoryRoutes,
     recalling: Recalling,
-    overview: Overview,
 ) -> tuple[RetryRoutes, RewindRoutes]:
     """Return what sends something once more."""
     reader = core.history_reader
@@ -260,7 +260,7 @@ def _again(
         cancel=tasks.cancel,
         nodes={node.name: node for node in core.config.node},
         lacks=tasks.lacks,
-        overview=overview,
+        rewinding=tasks.rewinding,
         audit=core.audit,
     )
     return RetryRoutes(callers, bodies, retry, history, reader), rewind
@@ -274,6 +274,7 @@ def _history(core: Core) -> tuple[HistoryRoutes, Recalling]:
             core.regions,
             lambda: [part for saver in core.savers.savers for part in saver.store.histories],
             keep_s=keep_s,
+            shared=core.savers.savers[0].store if core.is_shared else None,
         )
     recall = None if search is None else Recall(search)
     return (
@@ -319,6 +320,7 @@ def _worker_app(
         recalling,
         overview,
         readiness,
+        rewinding=tasks.rewinding,
         refuse=admission.refuse,
         body_max_bytes=core.config.engine.body_max_bytes,
     )

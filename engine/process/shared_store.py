@@ -41,6 +41,7 @@ from engine.store.redis.members import About, Members
 from engine.store.redis.missing_rows import MissingRows
 from engine.store.redis.open import redis_store
 from engine.store.redis.receipt_keys import SharedKeys
+from engine.store.redis.rewinds import SharedRewinds
 from engine.tasks import documents
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from engine.saver.reader import StoreReader
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted
+    from engine.tasks.task import Task
 
 
 class SharedStore:
@@ -85,13 +87,21 @@ class SharedStore:
             wait_replicas=store.wait_replicas,
             retention_s=config.engine.retention_days * 86400,
             history=HistoryLimits(config.engine.history_days * 86400, config.engine.history_max_bytes),
-            describe=self._describe,
+            describe=lambda record, plan: msgspec.json.encode(
+                documents.stored_document(self._task_of(record, plan))
+            ),
+            task_of=self._task_of,
         )
 
     @property
     def shared_keys(self) -> SharedKeys:
         """Where all engines keep the public keys of receipts."""
         return SharedKeys(self.store.link, self.store.keys)
+
+    @property
+    def shared_rewinds(self) -> SharedRewinds:
+        """Where all engines note rewinds."""
+        return SharedRewinds(self.store)
 
     def make(self, _number: int) -> RedisStore:
         """Return the store, not open yet; there is one saver."""
@@ -116,13 +126,12 @@ class SharedStore:
             )
             self._on_alert("store:embedded", "warning", text)
 
-    def _describe(self, record: Accepted, plan: bytes) -> bytes:
-        """Return the private document of a task that another engine has accepted."""
+    def _task_of(self, record: Accepted, plan: bytes) -> Task:
+        """Return a task that another engine has accepted."""
         try:
-            task = self._validator.replay(record, plan)
+            return self._validator.replay(record, plan)
         except EngineError:
-            task = unplanned(record)
-        return msgspec.json.encode(documents.stored_document(task))
+            return unplanned(record)
 
 
 def make_cluster(

@@ -11,6 +11,7 @@ from engine.store.layout import check_layout
 from engine.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
+    from engine.api.rewinding import SharesRewinds
     from engine.base.clock import SteadyClock
     from engine.config.tables import EngineConfig
     from engine.proof.signer import SharesKeys
@@ -26,6 +27,10 @@ class Stores(Protocol):
     @property
     def shared_keys(self) -> SharesKeys | None:
         """Where all engines of the store keep the keys of receipts; None: it is this engine's own."""
+
+    @property
+    def shared_rewinds(self) -> SharesRewinds | None:
+        """Where all engines of the store note rewinds; None: it is this engine's own."""
 
     def make(self, number: int) -> Store:
         """Return the store of saver *number*, not open yet."""
@@ -56,6 +61,7 @@ class EmbeddedStores:
         self._history = HistoryLimits(settings.history_days * 86400, settings.history_max_bytes // files)
 
     shared_keys = None  #: an engine of its own
+    shared_rewinds = None
 
     def make(self, number: int) -> SqliteStore:
         """Return the store of saver *number*, not open yet."""

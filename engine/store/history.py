@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from engine.tasks.late import late_records
 from engine.tasks.segments import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.tasks.records import Delivered
     from engine.tasks.settled import Change, SettledTasks
     from engine.tasks.task import Task
 
@@ -36,6 +38,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What a block must have to be looked into; what is empty, or 0, does not matter."""
 
     since: float = 0.0  #: a task of it was created then, or later
+    packed: float = float("inf")  #: without one, that it was packed then, or later, will do
     until: float = float("inf")  #: a task of it was created then, or before
     actions: int = 0  #: one of these bits
     states: int = 0  #: one of these bits
@@ -100,6 +103,15 @@ class History(Protocol):
 
     def complete_since(self) -> float:
         """Return since when, UNIX time, it has every task: of those created until then some may be gone."""
+
+
+def late(delivered: Sequence[Delivered], fail: Callable[[str], None]) -> list[tuple[int, bytes]]:
+    """Return the records of what was delivered late; see `packed`."""
+    try:
+        return late_records(delivered) if delivered else []
+    except Exception as exc:  # noqa: BLE001 - a purge never waits for its history
+        fail(f"{len(delivered)} rows that were late are not in the history: {exc!r}")
+        return []
 
 
 def packed(tasks: Sequence[Task], fail: Callable[[str], None]) -> list[tuple[int, bytes]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ParkedRow,
         Pause,
     )
+    from engine.tasks.task import Task
 
 
 class Store(Protocol):
@@ -56,6 +57,13 @@ class Store(Protocol):
         """Yield the journal's rows, oldest first, without tasks that have settled.
 
         Of a shared store those of this engine.
+        """
+
+    def at_work(self, wants: Callable[[Accepted], bool]) -> list[Task]:
+        """Return the tasks that other engines of a shared store work on, as they were accepted.
+
+        Args:
+            wants: tells which, before what they ask for is read.
         """
 
     def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LEVEL: Final = 1  #: of zlib: 6 takes four times the time for an eighth less
 _TARGETS_MAX: Final = 65_536  #: in one record; then another begins
 _COUNTED_FROM: Final = 5  #: URLs of a task; of fewer each is looked at
-_PACKED_FROM: Final = 64  #: targets; fewer are packed later
+PACKED_FROM: Final = 64  #: targets; fewer are packed later
 _ACTIONS: Final = (Action.PURGE, Action.PREFETCH)
 _STARTS: Final = frozenset({Kind.PREFIX, Kind.HOST})
 _REGEX: Final = Kind.REGEX
@@ -84,7 +84,7 @@ def pack(tasks: Sequence[Task]) -> list[tuple[int, bytes]]:
         if targets >= _TARGETS_MAX or place == len(tasks):
             part = tasks[first:place]
             columns = columns_of(part)
-            record: Record = segment_of(columns, sites_of(part)) if targets >= _PACKED_FROM else columns
+            record: Record = segment_of(columns, sites_of(part)) if targets >= PACKED_FROM else columns
             records.append((place - first, encode(record)))
             first, targets = place, 0
     return records

@@ -63,6 +63,7 @@ HARD: Final = {
     if soft.name.startswith("SOFT_")
 }
 """Soft purge → the hard one of the same kind."""
+SOFT: Final = frozenset(HARD)
 URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
 
 _PURGES = {(kind.value, False): Operation[f"PURGE_{kind.name}"] for kind in Kind} | {

@@ -16,7 +16,7 @@ import pytest
 from engine.api.history import HistoryQuery, question_of
 from engine.history.recall import Recall, Window
 from engine.history.search import Search
-from engine.store.history import HistoryLimits
+from engine.store.history import HistoryLimits, Wanted
 from engine.store.redis import history as redis_history
 from engine.store.redis.open import redis_store
 from engine.store.sqlite import history as sqlite_history
@@ -363,6 +363,90 @@ def test_a_window_that_begins_before_a_block_that_was_dropped_is_told(make: Call
     assert missing(make(max_bytes=6000), oldest - 1.5)
 
 
+def rewound(store: Store, since: float, until: float = 1e9, **asked: Any) -> list[tuple[str, list[str]]]:
+    """Return kind and targets of what a rewind of edge-1 is told, the newest first."""
+    regions = asked.pop("regions", None) or RegionMap(1)
+    shared = store if store.is_shared else None
+    recall = Recall(Search(regions, lambda: store.histories, keep_s=1e10, shared=shared))
+    page = recall.purges(Window("edge-1", "edge", since, until, **asked), (math.inf, ""))
+    return [(purge.kind, purge.targets) for purge in page.purges]
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_rewind_has_what_may_have_reached_the_node_in_its_time(store: Store, *, is_packed: bool) -> None:
+    """Also of a task that is older and settled in it; not what settled before, or never began."""
+    others = [
+        settling("before", "http://a/1", at=1000),
+        settling("later", "http://a/2", at=2300),
+        settling("never", "http://a/3", at=1500, updated_at=2100, state=State.CANCELLED, start_at=9000),
+    ]
+    others[-1].shares = ()
+    write(store, *others)
+    if is_packed:
+        write(store, *urls(PACKED_FROM, first=-900))
+    write(store, settling("old", "http://a/4", at=1010, updated_at=2001))
+    write(store, settling("partial", "http://a/5", at=1020, updated_at=2050, state=State.PARTIAL))
+    write(store, settling("young", "http://a/6", at=2100))
+    if is_packed:
+        write(store, *urls(PACKED_FROM, first=-900))
+        assert store.histories[0].bytes_kept()
+    assert rewound(store, 2000, 2200) == [
+        ("url", ["http://a/6"]),
+        ("url", ["http://a/5"]),
+        ("url", ["http://a/4"]),
+    ]
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_rewind_has_rows_that_were_delivered_in_its_time(store: Store, *, is_packed: bool) -> None:
+    """Whenever their task was created, and also when the history has let that go; no question shows them."""
+    old = settling("old", "http://a/1", at=1000, state=State.PARTIAL)
+    rows = [
+        Parked(node, operation, target, "old", "", 1001.0)
+        for node, operation, target in (
+            ("edge-1", Operation.PURGE_URL, "http://a/1"),
+            ("edge-1", Operation.SOFT_PREFIX, "http://a/album/"),
+            ("edge-1", Operation.PURGE_URL, "http://a/refused"),
+            ("edge-1", Operation.PREFETCH, "http://a/fetched"),
+            ("edge-2", Operation.PURGE_URL, "http://a/2"),
+        )
+    ]
+    store.commit(Batch(parked=rows, documents=documents_of([old]), settling=[old]))
+    for node in ("edge-1", "edge-2"):
+        for row in store.parked_of(node, 10):
+            reason = "no" if row.target.endswith("refused") else ""
+            store.commit(Batch(delivered=[Delivered(row, "edge", 2000.0, reason)]))
+    if is_packed:
+        write(store, *urls(PACKED_FROM, first=-900))
+        assert store.histories[0].bytes_kept()
+    assert sorted(rewound(store, 1999, 2200)) == [
+        ("prefix", ["http://a/album/"]),
+        ("url", ["http://a/1"]),
+    ]
+    assert rewound(store, 1999, 2200, host="b") == []
+    assert rewound(store, 2001, 2200) == []
+    assert [one for one in names(ask(store, limit=1000)) if not one.startswith("t-")] == ["old"]
+
+
+def test_blocks_go_on_behind_one_that_was_dropped(store: Store) -> None:
+    """Those that are asked for next are neither fewer nor the same, also among blocks of one time."""
+    for _ in range(6):
+        write(
+            store, *[settling(f"t-{number}", f"http://a/{number}", at=1000) for number in range(PACKED_FROM)]
+        )
+    history: Any = store.histories[0]
+    heads = history.heads(Wanted(), None, 10)
+    left = [*heads]
+    for place in (4, 0, 2):
+        left.remove(heads[place])
+        if store.is_shared:
+            store.link.one("ZREM", f"{store.keys.tags[0]}blocks", heads[place].key, is_write=True)  # type: ignore[attr-defined]
+        else:
+            history._file.writer.execute("DELETE FROM block WHERE n = ?", (heads[place].key,))
+        behind = history.heads(Wanted(), heads[place], 10)
+        assert behind == [head for head in left if heads.index(head) > place]
+
+
 def test_without_a_history_nothing_is_kept(make: Callable[..., Store]) -> None:
     store = make(keep_s=0)
     assert not store.histories
@@ -437,6 +521,33 @@ def test_in_a_redis_that_is_nearly_full_the_history_makes_room(
             found = names(ask(store, limit=1000))
             assert found[0] == f"t-{11 * PACKED_FROM - 1:04d}"
             assert len(found) < 11 * PACKED_FROM
+
+
+@pytest.mark.redis
+def test_a_region_of_which_no_block_can_be_made_drops_its_oldest_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Says so, and takes every task in; they are packed when that can be done again."""
+    monkeypatch.setattr(redis_history, "_TASKS_MAX", PACKED_FROM)
+    monkeypatch.setattr(redis_history, "_TASKS_OPEN_MAX", 2 * PACKED_FROM)
+    monkeypatch.setattr(redis_history, "_RETRY_S", 0.0)
+    with RedisServer(tmp_path) as server:
+        store = redis_store(server.url, "engine", region_count=1, history=HistoryLimits(1e10, 2**40))
+        store.open()
+        with contextlib.closing(store), monkeypatch.context() as broken:
+            broken.setattr(redis_history, "close_block", lambda *_: 1 / 0)
+            for first in range(0, 20 * PACKED_FROM, 5):
+                write(store, *urls(5, first=first))
+            assert "a block cannot be made" in store.histories[0].error
+            kept = names(ask(store, limit=1000))
+            assert kept[0] == f"t-{20 * PACKED_FROM - 1:04d}"
+            assert PACKED_FROM < len(kept) < 6 * PACKED_FROM
+            assert time.time() - 60 < store.histories[0].complete_since() < time.time()
+            broken.undo()
+            write(store, *urls(PACKED_FROM, first=20 * PACKED_FROM))
+            write(store, *urls(PACKED_FROM, first=21 * PACKED_FROM))
+            assert store.histories[0].bytes_kept()
+            assert not store.histories[0].error
 
 
 @pytest.mark.redis

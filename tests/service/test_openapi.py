@@ -21,6 +21,7 @@ SCOPES = {
 BODY_MAX = 2000
 ELSEWHERE = {
     ("DELETE", "/v1/engine/nodes/{name}", 200),  # tests/service/test_configuration_changes.py
+    ("DELETE", "/v1/engine/rewind", 409),  # tests/service/test_rewind_of_engines.py
     ("GET", "/v1/engine/history", 404),  # tests/service/test_history.py
     ("GET", "/v1/engine/tasks", 404),  # tests/service/test_listing_filters.py
     ("POST", "/v1/engine/retries", 404),  # there, too
@@ -219,6 +220,11 @@ def _ask_again(engine: EngineProcess, asking: Asking) -> None:
     ask("POST", rewind, 422, {"node": "edge-1"})
     ask("POST", rewind, 400, b"{")
     _ask_with_bodies(asking, "POST", rewind)
+    ask("DELETE", f"{rewind}?node=edge-1", 401, who="")
+    ask("DELETE", f"{rewind}?node=edge-1", 403, who="reader")
+    ask("DELETE", rewind, 422)
+    ask("DELETE", f"{rewind}?node=edge-1", 200)
+    ask("DELETE", f"{rewind}?node=edge-1", 404)
 
 
 def _ask_with_bodies(asking: Asking, method: str, path: str) -> None:

@@ -139,7 +139,11 @@ class DocumentChanges:
             )
             asked.append((task_id, document))
         changed_meanwhile: dict[str, list[Delivered]] = {}
-        replies = self._link.run([*history, *commands], is_write=True, waits=False)[len(history) :]
+        then = self._late([one for task_id, _ in asked for one in by_task[task_id]], history)
+        replies = self._link.run([*history, *commands], is_write=True, waits=False)
+        for place, note in then:
+            note(replies[place])
+        replies = replies[len(history) :]
         for (task_id, document), reply in zip(asked, replies, strict=True):
             if isinstance(reply, StoreError):
                 errors[task_id] = reply
@@ -157,6 +161,20 @@ class DocumentChanges:
             return []
         changes = changes_of([document] if stored_documents.is_final(document) else [], counted)
         return self._histories[self._keys.region(document["task_id"])].change(changes) if changes else []
+
+    def _late(
+        self, delivered: Sequence[Delivered], history: list[Command]
+    ) -> list[tuple[int, Callable[[Any], None]]]:
+        """Add to *history* the commands that keep what was late; return who is told which answers."""
+        then: list[tuple[int, Callable[[Any], None]]] = []
+        by_region: dict[int, list[Delivered]] = {}
+        for one in delivered if self._histories else ():
+            by_region.setdefault(self._keys.region(one.row.task_id), []).append(one)
+        for region, rows in by_region.items():
+            if commands := self._histories[region].late(rows):
+                history += commands
+                then.append((len(history) - 1, self._histories[region].pushed))
+        return then
 
     def _changed(
         self,

@@ -2,8 +2,9 @@
 
 A region's keys, beside those that `keys` names:
 
-- ``settled``          list of records in no block, ``settled:count`` how many tasks those are of; they go
-                       together into ``settled:packing`` when there are enough, and from there into a block
+- ``settled``          list of records in no block, ``settled:count`` how many tasks those are of, large ones
+                       as several; they go together into ``settled:packing`` when there are enough, and from
+                       there into a block
 - ``settled:by``       who packs them: of two that do, the first one's block does not count
 - ``blocks``           sorted set, blocks by the creation of their newest task; ``blocks:kept`` by age
 - ``blocks:last``      number of the last block
@@ -14,6 +15,9 @@ A region's keys, beside those that `keys` names:
 
 A record is written ahead of the documents that it is about, in one pipeline: so none is missing, and one that
 is there twice is shown once. Blocks stay where they are: a script looks for the hashes.
+
+Where no block can be made, or written, for long, the oldest records are dropped: records in no block are
+bounded as blocks are, and no purge waits for them.
 """
 
 from __future__ import annotations
@@ -26,9 +30,9 @@ import msgspec
 from loguru import logger
 
 from engine.errors import StoreError
-from engine.store.history import BlockHead, OpenHistory, packed
+from engine.store.history import BlockHead, OpenHistory, late, packed
 from engine.store.redis import host_rows
-from engine.store.redis.history_scripts import BLOCK, DROP, HEADS, TAKE
+from engine.store.redis.history_scripts import BLOCK, DROP, HEADS, LOSE, TAKE
 from engine.store.redis.keys import member_of
 from engine.store.redis.records import facts_of
 from engine.store.redis.rows import row_of
@@ -45,10 +49,16 @@ if TYPE_CHECKING:
     from engine.store.redis.link import Link
     from engine.store.redis.script import Command
     from engine.tasks.blocks import Block
+    from engine.tasks.records import Delivered
     from engine.tasks.segments import Record
     from engine.tasks.task import Task
 
 _TASKS_MAX: Final = 2048  #: in one block, about
+_TASK_BYTES: Final = 2048  #: of records, which count as one task at the least
+_TASKS_OPEN_MAX: Final = (
+    4 * _TASKS_MAX
+)  #: in no block, and as many being packed; of more the oldest are dropped
+_RETRY_S: Final = 60.0  #: after a block could not be made
 _FULL: Final = 0.8  #: of Redis' maxmemory; beyond, blocks are dropped
 _LOOKED_AT: Final = 64  #: blocks that one call looks at: about a millisecond
 _QUEUES: Final = ("delay:", "fetch:", "wait:")
@@ -74,6 +84,7 @@ class RegionHistory:
         self._region = region
         self._tag = keys.tags[region]
         self._limits = limits
+        self._again_at = 0.0
 
     # Writing
 
@@ -82,14 +93,24 @@ class RegionHistory:
 
         None of them has two keys: so they work in a slot that is moving.
         """
-        records = packed(tasks, self.fail)
+        return self._push(packed(tasks, self.fail))
+
+    def late(self, delivered: Sequence[Delivered]) -> list[Command]:
+        """Return the same commands for what was late."""
+        return self._push(late(delivered, self.fail))
+
+    def _push(self, records: Sequence[tuple[int, bytes]]) -> list[Command]:
         if not records:
             return []
         name = f"{self._tag}settled"
         return [
             ("RPUSH", name, *(record for _, record in records)),
             ("PEXPIRE", name, self._keep_ms),
-            ("INCRBY", f"{name}:count", sum(count for count, _ in records)),
+            (
+                "INCRBY",
+                f"{name}:count",
+                sum(max(count, len(record) // _TASK_BYTES) for count, record in records),
+            ),
         ]
 
     def pushed(self, reply: int | StoreError) -> None:
@@ -118,7 +139,7 @@ class RegionHistory:
 
     def tidy(self) -> None:
         """Pack what has come together."""
-        if not self.is_full:
+        if not self.is_full or time.monotonic() < self._again_at:
             return
         self.is_full = False
         mine = os.urandom(8).hex()
@@ -129,8 +150,23 @@ class RegionHistory:
                 self._link.one(*self._put(block, mine), is_write=True)
         except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
             self.fail(str(exc) if isinstance(exc, StoreError) else f"a block cannot be made: {exc!r}")
+            self._again_at = time.monotonic() + _RETRY_S
+            self._lose(mine)
         else:
             self.error = ""
+
+    def _lose(self, mine: str) -> None:
+        """Let the records go that no block can be made of, the oldest ones, when too many are behind them."""
+        keys = ("settled:packing", "settled:by", "blocks:since", "settled:count")
+        names = [f"{self._tag}{name}" for name in keys]
+        call = LOSE.call(names, [mine, repr(time.time()), self._keep_ms, _TASKS_OPEN_MAX])
+        try:
+            if self._link.one(*call, is_write=True):
+                logger.error(
+                    "history: region {} has dropped its oldest records: {}", self._region, self.error
+                )
+        except StoreError as exc:
+            self.fail(str(exc))
 
     def _take(self, mine: str) -> list[Record]:
         names = [
@@ -202,23 +238,23 @@ class RegionHistory:
     def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
         """See `History.heads`."""
         found: list[BlockHead] = []
-        last: Any = "" if after is None else after.key
+        last: tuple[Any, Any] = ("", "") if after is None else (after.key, repr(after.last_at))
         arguments = [
             *(self._tag, repr(wanted.since), repr(wanted.until), wanted.actions, wanted.states),
-            *(_encode(wanted.who), ANYBODY, wanted.node, int(wanted.takes_wide), len(wanted.hosts)),
-            *(*wanted.hosts, *wanted.targets),
+            *(_encode(wanted.who), ANYBODY, wanted.node, int(wanted.takes_wide)),
+            *(repr(wanted.packed * 1000), len(wanted.hosts), *wanted.hosts, *wanted.targets),
         ]
         while len(found) < limit:
             names = [f"{self._tag}blocks"]
-            [reply] = self._all([HEADS.call(names, [last, _LOOKED_AT, *arguments])])
+            [reply] = self._all([HEADS.call(names, [*last, _LOOKED_AT, *arguments])])
             if not reply:
                 break
-            last, *rows = reply
+            last, rows = (reply[0], reply[1]), reply[2:]
             found += [
                 BlockHead(int(key), float(last_at), starts, _decode_patterns(patterns))
                 for key, last_at, starts, patterns in rows
             ]
-            if not last:
+            if not last[0]:
                 break
         return found
 

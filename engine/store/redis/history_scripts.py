@@ -67,6 +67,20 @@ return number
 """
 )
 
+LOSE: Final = Script(
+    """
+-- KEYS packing, by, since, count; ARGV who, when, ms, most. Lets go the records that who took and cannot
+-- pack, when more than most are behind them; answers whether it did: nobody else may have taken them since.
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if tonumber(redis.call('GET', KEYS[4]) or '0') < tonumber(ARGV[4]) then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+if tonumber(ARGV[2]) > tonumber(redis.call('GET', KEYS[3]) or '0') then
+  redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+end
+return 1
+"""
+)
+
 DROP: Final = Script(
     _DROP
     + """
@@ -78,21 +92,27 @@ return drop(ARGV[1], KEYS[1], KEYS[2], KEYS[3], ARGV[2], ARGV[3])
 HEADS: Final = Script(
     """
 -- KEYS blocks
--- ARGV block before (empty: none), count, tag, since, until, actions, states, who, anybody, node, takes wide,
---   count of hosts, hosts, targets
--- Looks at some blocks, newest first. Answers the last one that was looked at (empty: there is no more),
--- and of each that may have what is wanted its number, newest task, starts and patterns.
+-- ARGV block before (empty: none) and its newest task, count, tag, since, until, actions, states, who,
+--   anybody, node, takes wide, packed, count of hosts, hosts, targets
+-- Looks at some blocks, newest first. Answers the last one that was looked at (empty: there is no more) and
+-- its newest task, and of each that may have what is wanted its number, newest task, starts and patterns.
 local first = 0
 if ARGV[1] ~= '' then
   local rank = redis.call('ZREVRANK', KEYS[1], ARGV[1])
-  if not rank then return {''} end
-  first = rank + 1
+  if rank then
+    first = rank + 1
+  else -- It was dropped meanwhile: those behind it begin where it was.
+    first = redis.call('ZCOUNT', KEYS[1], '(' .. ARGV[2], '+inf')
+    for _, number in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[2], ARGV[2])) do
+      if number > ARGV[1] then first = first + 1 end
+    end
+  end
 end
-local count, tag, since, till = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local actions, states, who = tonumber(ARGV[6]), tonumber(ARGV[7]), cjson.decode(ARGV[8])
-local anybody, node = ARGV[9], ARGV[10]
+local count, tag, since, till = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local actions, states, who = tonumber(ARGV[7]), tonumber(ARGV[8]), cjson.decode(ARGV[9])
+local anybody, node = ARGV[10], ARGV[11]
 local facts = {'first_at', 'last_at', 'actions', 'states', 'who', 'nodes', 'starts', 'patterns'}
-local wide, hosts = ARGV[11] == '1', tonumber(ARGV[12])
+local wide, packed, hosts = ARGV[12] == '1', tonumber(ARGV[13]), tonumber(ARGV[14])
 local function has_one(text, from, to)
   if from > to then return true end
   for at = from, to do
@@ -108,18 +128,25 @@ local function has_all(list, names)
   end
   return true
 end
+local function is_late(number)
+  return packed < math.huge and tonumber(redis.call('ZSCORE', KEYS[1] .. ':kept', number) or '0') >= packed
+end
 local numbers = redis.call('ZREVRANGE', KEYS[1], first, first + count - 1)
-local found = {#numbers == count and numbers[#numbers] or ''}
+local found = {'', ''}
+if #numbers == count then
+  found = {numbers[count], redis.call('ZSCORE', KEYS[1], numbers[count])}
+end
 for _, number in ipairs(numbers) do
   local key = tag .. 'block:' .. number
   local head = redis.call('HMGET', key, unpack(facts))
-  local fits = head[1] and tonumber(head[2]) >= since and tonumber(head[1]) <= till
+  local fits = head[1] and tonumber(head[1]) <= till
+  fits = fits and (tonumber(head[2]) >= since or is_late(number))
   fits = fits and (actions == 0 or bit.band(actions, tonumber(head[3])) ~= 0)
   fits = fits and (states == 0 or bit.band(states, tonumber(head[4])) ~= 0)
   fits = fits and has_all(head[5], who) and (node == '' or has_all(head[6], {node}))
-  fits = fits and (hosts == 0 or has_one(redis.call('HGET', key, 'hosts'), 13, 12 + hosts))
-  if fits and not (wide and (head[7] ~= '' or head[8] ~= '[]')) and #ARGV > 12 + hosts then
-    fits = has_one(redis.call('HGET', key, 'hashes'), 13 + hosts, #ARGV)
+  fits = fits and (hosts == 0 or has_one(redis.call('HGET', key, 'hosts'), 15, 14 + hosts))
+  if fits and not (wide and (head[7] ~= '' or head[8] ~= '[]')) and #ARGV > 14 + hosts then
+    fits = has_one(redis.call('HGET', key, 'hashes'), 15 + hosts, #ARGV)
   end
   if fits then found[#found + 1] = {number, head[2], head[7], head[8]} end
 end

@@ -6,7 +6,7 @@ find it when that one dies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,16 +16,46 @@ from engine.store.redis.scripts import SEEN
 from engine.tasks.records import LastSeen, Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from engine.store.redis.records import Entry
     from engine.tasks.records import Accepted
+    from engine.tasks.task import Task
 
 _ENTRIES: Final = 500  #: read at a time
 
 
 class RedisJournal(RedisPart):
-    """The part of the store that reads the journal."""
+    """The part of the store that reads the journal.
+
+    Attributes:
+        consumer: name of this engine process.
+        task_of: makes a task of its record and the text of its plan.
+    """
+
+    consumer: str
+    task_of: Callable[[Accepted, bytes], Task]
+
+    def at_work(self, wants: Callable[[Accepted], bool]) -> list[Task]:
+        """See `Store.at_work`: those of entries that other consumers have; some of them may have settled."""
+        found: list[Task] = []
+        replies = self.readable([("XPENDING", stream, GROUP) for stream in self.keys.streams])
+        for region, reply in enumerate(replies):
+            others = [name.decode() for name, _ in (reply and reply[3]) or ()]
+            for consumer in others:
+                if consumer != self.consumer:
+                    found += self._at_work_of(region, consumer, wants)
+        return found
+
+    def _at_work_of(self, region: int, consumer: str, wants: Callable[[Accepted], bool]) -> list[Task]:
+        stream = self.keys.streams[region]
+        records: list[Accepted] = []
+        for ids in self.pending(region, consumer):
+            replies: list[Any] = self.link.all([("XRANGE", stream, entry, entry) for entry in ids])
+            for entry in self.read_entries(region, replies):
+                records += [record for record in entry.accepted if wants(record)]
+        plans = self.plans(records)
+        return [self.task_of(record, plans.get(record.plan, b"")) for record in records]
 
     def pending(self, region: int, consumer: str, *, idle_ms: int = 0) -> Iterator[list[str]]:
         """Yield ids of the entries that a consumer has in a region, oldest first, some at a time.

@@ -3,9 +3,9 @@
 Everything of one region has one hash tag, ``purgeline:{region-07}:…``, so what belongs together is on one
 server of a cluster and changes in one script: a task's document, the rows it left in delay queues, its
 journal entry and its callback. What the engines know of each other is under ``purgeline:{cluster}:…``;
-``seen`` there is a hash, node → when it was configured last, or found to be gone, by the server's clock; and
-its layer; ``paused`` is a hash, node → what was said last of its pause; ``receipt_keys`` those of
-receipts, by name.
+``seen`` there is a hash, node → when it was configured last, or found to be gone, by the server's clock;
+and its layer; ``rewind:NODE`` is a rewind, see `rewinds`; ``paused`` is a hash, node → what was said last
+of its pause; ``receipt_keys`` those of receipts, by name.
 
 A region's keys:
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from engine.config.redis_url import parse_redis_url
 from engine.store.redis.keys import Keys
 from engine.store.redis.link import Link
-from engine.store.redis.records import bare_document
+from engine.store.redis.records import bare_document, bare_task
 from engine.store.redis.store import RedisStore
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.store.history import HistoryLimits
     from engine.store.redis.replicas import WaitReplicas
     from engine.tasks.records import Accepted
+    from engine.tasks.task import Task
 
 
 def redis_store(
@@ -30,6 +31,7 @@ def redis_store(
     retention_s: float = 3 * 86400,
     history: HistoryLimits | None = None,
     describe: Callable[[Accepted, bytes], bytes] = bare_document,
+    task_of: Callable[[Accepted, bytes], Task] = bare_task,
 ) -> RedisStore:
     """Return the store at *url*, not open yet; see `RedisStore`.
 
@@ -49,4 +51,5 @@ def redis_store(
         retention_s=retention_s,
         history=history,
         describe=describe,
+        task_of=task_of,
     )

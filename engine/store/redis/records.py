@@ -8,6 +8,7 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.tasks.records import FORMAT, Accepted, Callback
+from engine.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +125,14 @@ def facts_of(document: bytes) -> _Settled:
         return _decode_settled(document)
     except msgspec.DecodeError as exc:
         raise StoreError(f"a document is not valid: {exc}") from exc
+
+
+def bare_task(record: Accepted, _plan: bytes = b"") -> Task:
+    """Return a task without what only the configuration tells: its targets, and its nodes."""
+    task = Task.internal([], owner=None, task_id=record.id)
+    task.created_at = task.updated_at = record.created_at
+    task.token, task.by, task.rewind = record.token, record.by, record.rewind
+    return task
 
 
 def bare_document(record: Accepted, _plan: bytes = b"") -> bytes:

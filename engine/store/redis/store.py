@@ -23,7 +23,7 @@ from engine.store.redis.history import RegionHistory
 from engine.store.redis.journal import RedisJournal
 from engine.store.redis.keys import GROUP, Keys
 from engine.store.redis.queues import RedisQueues
-from engine.store.redis.records import bare_document, journal_key
+from engine.store.redis.records import bare_document, bare_task, journal_key
 from engine.store.redis.scripts import FORGET
 from engine.tasks import stored_documents
 from engine.tasks.records import Batch, Callback, Committed
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from engine.store.redis.link import Link
     from engine.tasks.records import Accepted
+    from engine.tasks.task import Task
 
 _decode = msgspec.json.decode
 
@@ -48,6 +49,7 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         retention_s: settled tasks are kept so long.
         history: how much of the history is kept, in all regions; None: nothing.
         describe: see `RedisDocuments`.
+        task_of: see `RedisJournal`.
     """
 
     is_shared = True
@@ -61,10 +63,12 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
         retention_s: float = 3 * 86400,
         history: HistoryLimits | None = None,
         describe: Callable[[Accepted, bytes], bytes] = bare_document,
+        task_of: Callable[[Accepted, bytes], Task] = bare_task,
     ) -> None:
         super().__init__(link, keys)
         self.consumer = consumer
         self.describe = describe
+        self.task_of = task_of
         self._retention_ms = max(1000, int(retention_s * 1000))
         self._forget_from: dict[int, int] = {}
         self._is_open = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.errors import StoreError
-from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, packed
+from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, late, packed
 from engine.store.sqlite.history_file import HistoryFile, is_damage
 from engine.tasks.blocks import ANYBODY, close_block
 from engine.tasks.records import ParkedRow, rows_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engine.store.history import HistoryLimits, Wanted
     from engine.store.sqlite.file import DatabaseFile
     from engine.tasks.blocks import Block
+    from engine.tasks.records import Delivered
     from engine.tasks.task import Task
 
 _PUT_BLOCK: Final = (
@@ -38,7 +39,7 @@ _PUT_BLOCK: Final = (
 )
 _HEADS: Final = """
 SELECT b.n, b.last_at, b.starts, b.patterns FROM block AS b JOIN block_hashes AS h ON h.n = b.n
-WHERE b.last_at >= :since AND b.first_at <= :until
+WHERE b.first_at <= :until AND (b.last_at >= :since OR b.kept_at >= :packed)
   AND (b.last_at < :after_at OR (b.last_at = :after_at AND b.n < :after_n))
   AND (:actions = 0 OR b.actions & :actions) AND (:states = 0 OR b.states & :states)
   AND (:who = '[]' OR b.who = :anybody OR NOT EXISTS (SELECT 1 FROM json_each(:who) AS w
@@ -102,14 +103,17 @@ class SqliteHistory:
 
     # Writing, by the saver's thread
 
-    def put(self, tasks: Sequence[Task], changes: Sequence[Change]) -> list[tuple[int, int, float, bytes]]:
-        """Write tasks that settle, and what became of others, into the file of the tasks; return the rows.
+    def put(
+        self, tasks: Sequence[Task], changes: Sequence[Change], delivered: Sequence[Delivered] = ()
+    ) -> list[tuple[int, int, float, bytes]]:
+        """Write tasks that settle, what became of others, and what was late; return the rows.
 
         They count when `noted` is told of them: once the transaction is through.
         """
         connection, now = self._tasks.writer, self._clock.now()
         assert connection is not None
         rows = [(0, count, now, record) for count, record in packed(tasks, self.fail)]
+        rows += [(0, count, now, record) for count, record in late(delivered, self.fail)]
         if changes:
             rows.append((1, len(changes), now, encode(changes)))
         for row in rows:
@@ -255,6 +259,7 @@ class SqliteHistory:
                 "after_n": 0 if after is None else after.key,
                 "actions": wanted.actions,
                 "states": wanted.states,
+                "packed": wanted.packed,
                 "who": _encode(wanted.who).decode(),
                 "anybody": _ANYBODY,
                 "node": wanted.node,

@@ -38,10 +38,11 @@ from engine.tasks.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from engine.store.history import History, HistoryLimits
+    from engine.tasks.task import Task
 
 _ROOM_BYTES: Final = 256 * 1024  #: a disk that was full counts as full until this much is free
 _SCAN_ROWS: Final = 20_000  #: rows one page of a filtered listing looks at
@@ -151,7 +152,9 @@ class SqliteStore(RowReader):
                 self._probe(connection)
             now = self._clock.now()
             changes = write_own_records(connection, batch, done, now=now)
-            rows = self.history.put(batch.settling, changes) if self.history is not None else []
+            rows = (
+                self.history.put(batch.settling, changes, batch.delivered) if self.history is not None else []
+            )
             connection.execute("COMMIT")
             if self.history is not None:
                 self.history.noted(rows)
@@ -227,6 +230,10 @@ class SqliteStore(RowReader):
                 )
                 left = begun(left, {task_id: (at, plan) for task_id, at, plan in rows})
             yield seq, left
+
+    def at_work(self, _wants: Callable[[Accepted], bool]) -> list[Task]:
+        """See `Store.at_work`: nobody else works with it."""
+        return []
 
     def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
         """See `Store.plans`."""

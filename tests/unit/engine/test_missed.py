@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.api.rewind import _sendable
+from engine.api.rewind_parts import sendable
 from engine.api.schemas import RewindLeftOut
 from engine.history.missed import Key, Missed, Slice, slices
 from engine.history.recall import Purge
@@ -59,7 +59,7 @@ def test_a_wide_purge_that_the_node_cannot_do_takes_no_urls() -> None:
     prefix: Key = ("prefix", False, "http://img.example.com/")
     found = missed((1, "url", False, [A]), (2, prefix[0], prefix[1], [prefix[2]]))
     lacks = {(kind.value, of): "nginx" if kind == "prefix" else "" for kind in Kind for of in (False, True)}
-    assert _sendable(found, lacks, lambda _: True) == (
+    assert sendable(found, lacks, lambda _: True) == (
         [url(A)],
         [RewindLeftOut("prefix", 1, "nginx")],
     )

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.api.overview import Overview
+from engine.api.rewinding import Rewinding
 from engine.config.tables import NodeConfig
 from engine.delivery.left_rows import LeftNode, LeftRows
 from engine.nodes import drivers
@@ -110,7 +111,7 @@ def overview(
         logs,
         left=cast("Any", left or Left()),
         canary=lambda _: None,
-        rewinds=rewinds or {},
+        rewinding=Rewinding(rewinds or {}, None, peers=None, shared=None),  # type: ignore[arg-type]
         peers=peers,
         cluster=cluster,
         proof=cast("Any", Proof()),
@@ -253,6 +254,7 @@ async def test_a_node_that_is_rewound_is_catching_up_and_says_what_is_left() -> 
 
     def part(created_at: float, state: State, targets: int) -> Any:
         return SimpleNamespace(
+            id=f"t-{created_at}",
             rewind="rewind-1",
             created_at=created_at,
             state=state,

@@ -35,7 +35,14 @@ class World:
         tasks = WorkerTasks(world, world, find=world, cancel=world, listing=world, replayed=self.replayed)
         overview = WorkerOverview(world, self.readiness, world, world, world)
         self.app = make_worker_app(
-            tasks, world, world, overview, self.readiness, refuse=reply_of, body_max_bytes=1000
+            tasks,
+            world,
+            world,
+            overview,
+            self.readiness,
+            rewinding=world,
+            refuse=reply_of,
+            body_max_bytes=1000,
         )
 
     async def ask(self, method: str, path: str) -> tuple[int, Any]:

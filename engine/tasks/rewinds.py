@@ -20,6 +20,7 @@ class Rewind(msgspec.Struct):
     name: str
     since: float  #: when it began, UNIX time
     targets: int = 0  #: of its tasks that are not over
+    tasks: list[str] = []  #: their ids
 
     @property
     def reason(self) -> str:
@@ -37,4 +38,5 @@ def rewinds_of(tasks: Iterable[Task]) -> dict[str, Rewind]:
             rewind = rewinds.setdefault(step.node, Rewind(task.rewind, task.created_at))
             rewind.since = min(rewind.since, task.created_at)
             rewind.targets += len(task.targets)
+            rewind.tasks.append(task.id)
     return rewinds

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -196,6 +197,32 @@ def test_a_node_that_comes_back_is_ready_after_its_canary(
                 assert (engine.parts.canaries.document("edge-1") or {})["state"] == "fresh"
 
     run(scenario)
+
+
+def test_a_cache_that_begins_to_lie_is_told_of_within_one_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it begins: the next round begins within the interval, and has patience for a moment."""
+    patience_s, interval_s, late_s = 0.05, 0.5, 0.5
+    monkeypatch.setattr("engine.proof.canary_round.PATIENCE_S", patience_s)
+    cache = CanaryCache()
+
+    async def scenario() -> None:
+        with FakeNode(cache) as node:
+            table: dict[str, object] = {"canary": {"interval_s": interval_s}}
+            async with running(tmp_path, node.url, tables=table) as (engine, _):
+
+                def state() -> str:
+                    return str((engine.parts.canaries.document("edge-1") or {}).get("state"))
+
+                await until(lambda: state() == "fresh")
+                cache.lies = True  # just after a round
+                lies_at = time.monotonic()
+                await until(lambda: state() == "stale")
+                assert time.monotonic() - lies_at < interval_s + patience_s + late_s
+
+    run(scenario)
+    assert '"alert":"canary:edge-1"' in (tmp_path / "log").read_text()
 
 
 def test_the_origin_says_nothing_that_no_engine_of_its_store_has_made(tmp_path: Path) -> None:

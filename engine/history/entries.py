@@ -28,7 +28,7 @@ from engine.tasks.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from engine.history.covering import Match
     from engine.tasks.plan import Step
@@ -181,9 +181,7 @@ def entry(
     shape = task.shape
     place = -1 if match is None else task.targets.index(match.target)
     nodes = [_node(part, place) for part in parts]
-    late = [(one.node, one.target, one.reason) for change in changes for one in change.failures]
-    told = dict.fromkeys([*(() if task.odd is None else task.odd.errors), *late])
-    errors = [HistoryError(*error) for error in told]
+    errors = [HistoryError(*error) for error in _errors(task, changes)]
     return HistoryTask(
         task_id=task.id,
         action=shape.action,
@@ -208,6 +206,16 @@ def entry(
         nodes=nodes,
         errors=errors,
     )
+
+
+def _errors(task: SettledTask, changes: Sequence[Change]) -> Iterable[tuple[str, str, str]]:
+    """Return node, target and reason of errors, each once: of what failed late not why it had waited."""
+    if final_state(task.state, changes) is State.DONE:
+        return ()  # they told why it was late, or took several attempts
+    late = [(one.node, one.target, one.reason) for change in changes for one in change.failures]
+    failed = {error[:2] for error in late}
+    before = () if task.odd is None else task.odd.errors
+    return dict.fromkeys([*(error for error in before if error[:2] not in failed), *late])
 
 
 def _node(part: Part, place: int) -> HistoryNode:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 ANYBODY: Final = "*"  #: no token and no address is called so
 _WHO_MAX: Final = 256
+_JOINED_MAX: Final = 65_535  #: tasks, which may all differ in their shape
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -73,8 +74,7 @@ def close_block(records: Iterable[Record], plans: Mapping[bytes, bytes]) -> Bloc
             segments.append(record)
         else:
             small.append(record)
-    if small:
-        segments.append(segment_of(joined(small)))
+    segments += [segment_of(joined(part)) for part in _parts(small)]
     heads = [segment.head for segment in segments]
     hashes = b"".join([segment.hashes for segment in segments])
     kept = {key: plans[key] for head in heads for key in head.plans if key in plans}
@@ -94,6 +94,20 @@ def close_block(records: Iterable[Record], plans: Mapping[bytes, bytes]) -> Bloc
         patterns=sorted({pattern for head in heads for pattern in head.patterns}),
         body=encode(Body(FORMAT, [segment.body for segment in segments], kept)),
     )
+
+
+def _parts(records: Iterable[SettledTasks]) -> Iterator[list[SettledTasks]]:
+    """Yield records, some at a time: a column of 16 bits says which shape each of their tasks has."""
+    part: list[SettledTasks] = []
+    tasks = 0
+    for record in records:
+        if part and tasks + len(record.ids) > _JOINED_MAX:
+            yield part
+            part, tasks = [], 0
+        part.append(record)
+        tasks += len(record.ids)
+    if part:
+        yield part
 
 
 def open_body(body: bytes) -> tuple[Iterator[SettledTasks], dict[bytes, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from array import array
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from engine.errors import StoreError
 from engine.history.question import Question
 from engine.tasks.blocks import ANYBODY, Block, close_block, open_body
 from engine.tasks.segments import crc_of, may_have, pack, read_record, sites_of
-from engine.tasks.settled import Columns
+from engine.tasks.settled import Columns, SettledTasks, Shape
 from engine.tasks.words import Operation, State
 from tests.fakes.settling import plan_of, settling
 
@@ -127,3 +128,28 @@ def test_tasks_without_targets_have_no_hashes() -> None:
     block = block_of(none, settling("one", "http://a/1"))
     assert block.hashes == crc_of("http://a/1")
     assert block_of(none).hashes == b""
+
+
+def test_more_shapes_than_sixteen_bits_count_are_in_one_block_all_the_same() -> None:
+    """Of records that could not be packed for long there are many, each perhaps of another client."""
+
+    def record(first: int, count: int) -> SettledTasks:
+        return SettledTasks(
+            ids=[f"t-{number}" for number in range(first, first + count)],
+            created=array("d", range(first, first + count)).tobytes(),
+            settled=array("d", range(first, first + count)).tobytes(),
+            states=bytes([2]) * count,
+            counts=array("H", [1]).tobytes() * count,
+            shape_of=array("H", range(count)).tobytes(),
+            shapes=[
+                Shape("purge", "url", False, False, f"t-{number}", b"", ("", "", ""))
+                for number in range(first, first + count)
+            ],
+            targets="\n".join([f"http://a/{number}" for number in range(first, first + count)]),
+        )
+
+    block = close_block([record(0, 33_000), record(33_000, 33_000)], {})
+    assert (block.tasks, block.targets) == (66_000, 66_000)
+    parts, _ = open_body(block.body)
+    last = [Columns(part).task(len(part.ids) - 1) for part in parts][-1]
+    assert (last.shape.token, last.targets) == ("t-65999", ["http://a/65999"])

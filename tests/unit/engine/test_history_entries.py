@@ -32,3 +32,23 @@ def test_what_became_of_a_partial_task_is_shown_once(changes: list[Change], stat
     [task] = Columns(columns_of([partial]))
     shown = entry(task, parts_of(task, {}, changes, lambda *_: set()), None, changes)
     assert (shown.state, shown.failed, len(shown.errors)) == (state, failed, failed)
+
+
+@pytest.mark.parametrize(
+    ("became", "errors"),
+    [
+        (change(5, State.FAILED, FAILURE), [("http://a/2", "unreachable: no"), ("http://a/1", "400")]),
+        (change(5, State.DONE), []),
+    ],
+    ids=["failed", "done"],
+)
+def test_what_failed_in_the_end_does_not_say_too_why_it_had_waited(
+    became: Change, errors: list[tuple[str, str]]
+) -> None:
+    partial = settling("t", "http://a/1", "http://a/2", state=State.PARTIAL)
+    partial.errors = [
+        {"node": "edge-1", "target": target, "reason": "unreachable: no"} for target in partial.targets
+    ]
+    [task] = Columns(columns_of([partial]))
+    shown = entry(task, parts_of(task, {}, [became], lambda *_: set()), None, [became])
+    assert [(error.target, error.reason) for error in shown.errors] == errors

@@ -226,6 +226,18 @@ class Validator:
         if plan is None:
             plan = self._plan(asked)
         verify = None if is_replayed else self._verifying.of(asked, allows_host)
+        targets = in_stored_form(asked, allows_host)
+        if targets is not None:
+            return self._task(
+                asked,
+                body,
+                plan,
+                verify,
+                targets,
+                task_id=task_id,
+                created_at=created_at,
+                is_confirmed=is_confirmed,
+            )
         make = partial(
             self._task,
             asked,
@@ -236,9 +248,6 @@ class Validator:
             created_at=created_at,
             is_confirmed=is_confirmed,
         )
-        targets = in_stored_form(asked, allows_host)
-        if targets is not None:
-            return make(targets)
         return Draft(Normaliser(asked, allows_host, is_replayed=is_replayed), make)
 
     def _task(

@@ -26,8 +26,8 @@ _REFUSED_PER_S: Final = 50
 _TEXT_MAX_CHARS: Final = 500  #: of a target or a reason
 
 
-class AuditLine(msgspec.Struct, omit_defaults=True):
-    """One line; what is not known, or is nothing, is left out."""
+class AuditLine(msgspec.Struct, omit_defaults=True, gc=False):
+    """One line; what is not known, or is nothing, is left out. It holds nothing that could refer to it."""
 
     time: float  #: UNIX time, seconds
     level: str

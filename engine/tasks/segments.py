@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.base.deflate import compress, crc32
 from engine.errors import StoreError
 from engine.tasks.settled import WIDE, Columns, SettledTasks, columns_of, decode_changes, encode
 from engine.tasks.words import Action, Kind, host_of
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _LEVEL: Final = 1  #: of zlib: 6 takes four times the time for an eighth less
 _TARGETS_MAX: Final = 65_536  #: in one record; then another begins
-_COUNTED_FROM: Final = 5  #: URLs of a task; of fewer each is looked at
 PACKED_FROM: Final = 64  #: targets; fewer are packed later
 _ACTIONS: Final = (Action.PURGE, Action.PREFETCH)
 _STARTS: Final = frozenset({Kind.PREFIX, Kind.HOST})
@@ -67,7 +67,7 @@ _decode_tasks: Final = msgspec.msgpack.Decoder(SettledTasks).decode
 
 def crc_of(text: str) -> bytes:
     """Return the four bytes by which a text is looked for in a block."""
-    return array("I", [zlib.crc32(text.encode())]).tobytes()
+    return array("I", [crc32(text.encode())]).tobytes()
 
 
 def action_bit(action: str) -> int:
@@ -84,7 +84,7 @@ def pack(tasks: Sequence[Task]) -> list[tuple[int, bytes]]:
         if targets >= _TARGETS_MAX or place == len(tasks):
             part = tasks[first:place]
             columns = columns_of(part)
-            record: Record = segment_of(columns, sites_of(part)) if targets >= PACKED_FROM else columns
+            record: Record = segment_of(columns) if targets >= PACKED_FROM else columns
             records.append((place - first, encode(record)))
             first, targets = place, 0
     return records
@@ -153,31 +153,6 @@ def plans_of(record: Record) -> list[bytes]:
     return [key for key in dict.fromkeys(shape.plan for shape in record.shapes) if key]
 
 
-def sites_of(tasks: Sequence[Task]) -> set[str] | None:
-    """Return the starts of all URLs of *tasks*, to their paths; None when not all are tasks of URLs.
-
-    A task of many URLs is seldom of many sites: then one count tells.
-    """
-    sites: set[str] = set()
-    site = "-"  # of the URLs before
-    for task in tasks:
-        targets = task.targets
-        if task.kind != _URL or not targets:
-            return None
-        if not targets[0].startswith(site):
-            site = targets[0][: targets[0].find("/", 8) + 1]
-            sites.add(site)
-        count = len(targets)
-        if count >= _COUNTED_FROM:
-            if "\n".join(targets).count(f"\n{site}") < count - 1:
-                sites.update([url[: url.find("/", 8) + 1] for url in targets])
-        elif count > 1:
-            for url in targets:
-                if not url.startswith(site):
-                    sites.add(url[: url.find("/", 8) + 1])
-    return sites
-
-
 def readable_tasks(records: Iterable[Record], fail: Callable[[str], None]) -> list[SettledTasks]:
     """Return the tasks of records; *fail* is told of those that are damaged."""
     found: list[SettledTasks] = []
@@ -189,19 +164,11 @@ def readable_tasks(records: Iterable[Record], fail: Callable[[str], None]) -> li
     return found
 
 
-def segment_of(tasks: SettledTasks, sites: set[str] | None = None) -> Segment:
-    """Return tasks, packed.
-
-    Args:
-        tasks: what is packed.
-        sites: see `sites_of`; None: nobody knows.
-    """
+def segment_of(tasks: SettledTasks) -> Segment:
+    """Return tasks, packed."""
     created = array("d", tasks.created)
     lines = tasks.targets.encode().split(b"\n") if tasks.targets else []
-    if sites is None:
-        hosts, starts, patterns = _hosts_and_wide(tasks, lines)
-    else:
-        hosts, starts, patterns = [*{site.split("/")[2] for site in sites}], [], []
+    hosts, starts, patterns = _hosts_and_wide(tasks, lines)
     head = Head(
         min(created),
         max(created),
@@ -215,8 +182,8 @@ def segment_of(tasks: SettledTasks, sites: set[str] | None = None) -> Segment:
         starts,
         patterns,
     )
-    hashes = array("I", map(zlib.crc32, lines)).tobytes()
-    return Segment(head, hashes, zlib.compress(encode(tasks), _LEVEL))
+    hashes = array("I", map(crc32, lines)).tobytes()
+    return Segment(head, hashes, compress(encode(tasks), _LEVEL))
 
 
 def start_of(kind: str, target: str) -> str:
@@ -255,7 +222,7 @@ def _hosts_and_wide(tasks: SettledTasks, lines: list[bytes]) -> tuple[list[str],
         lines: their targets.
     """
     if all(shape.kind == _URL for shape in tasks.shapes):
-        return _hosts_of_urls(lines), [], []
+        return _hosts_of_urls(tasks.targets, lines), [], []
     columns = Columns(tasks)
     hosts: set[str] = set()
     starts: set[str] = set()
@@ -270,6 +237,15 @@ def _hosts_and_wide(tasks: SettledTasks, lines: list[bytes]) -> tuple[list[str],
     return [*hosts], [*starts], [*patterns]
 
 
-def _hosts_of_urls(lines: list[bytes]) -> list[str]:
-    sites = {line[: line.find(b"/", 8)] for line in lines}
-    return [*{site.partition(b"://")[2].decode() for site in sites}]
+def _hosts_of_urls(text: str, lines: list[bytes]) -> list[str]:
+    """Return the hosts of URLs, each once.
+
+    Those of one record are often all of one site, which one count tells.
+    """
+    if not lines:
+        return []
+    site = lines[0][: lines[0].find(b"/", 8) + 1]
+    sites = {site}
+    if text.count(f"\n{site.decode()}") < len(lines) - 1:
+        sites.update([line[: line.find(b"/", 8) + 1] for line in lines])
+    return [*{site.partition(b"://")[2].decode().rstrip("/") for site in sites}]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from array import array
 from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.base.deflate import compress
 from engine.errors import StoreError
 from engine.history.question import Question
 from engine.tasks.blocks import ANYBODY, Block, close_block, open_body
-from engine.tasks.segments import crc_of, may_have, pack, read_record, sites_of
-from engine.tasks.settled import Columns, SettledTasks, Shape
+from engine.tasks.segments import crc_of, may_have, pack, read_record, segment_of
+from engine.tasks.settled import Columns, SettledTasks, Shape, columns_of
 from engine.tasks.words import Operation, State
 from tests.fakes.settling import plan_of, settling
 
@@ -82,7 +82,7 @@ def test_a_body_comes_back_and_a_damaged_one_says_so() -> None:
     [part], plans = open_body(block.body)
     assert part.ids == ["t-1"]
     assert list(plans) == [settling("t", "http://a/").plan.key]  # type: ignore[union-attr]
-    damaged = block.body.replace(zlib.compress(b"", 1)[:2], b"xx")
+    damaged = block.body.replace(compress(b"", 1)[:2], b"xx")
     with pytest.raises(StoreError, match="cannot be read"):
         list(open_body(damaged)[0])
     with pytest.raises(StoreError, match="cannot be read"):
@@ -101,20 +101,18 @@ def test_what_was_packed_and_what_was_not_make_one_block() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
-def test_all_sites_of_urls_are_known(count: int) -> None:
-    """Few of a task are looked at one by one, many are counted."""
+def test_all_hosts_of_urls_are_known(count: int) -> None:
+    """Those of one site are counted, others looked at one by one."""
+
+    def hosts_of(*tasks: Task) -> set[str]:
+        return set(segment_of(columns_of(tasks)).head.hosts)
+
     one = [f"http://a/{number}" for number in range(count)]
-    assert sites_of([settling("t", *one), settling("t", *one)]) == {"http://a/"}
-    assert sites_of([settling("t", *one), settling("t", "https://b:81/http://a/")]) == {
-        "http://a/",
-        "https://b:81/",
-    }
-    assert sites_of([settling("t", *one, "http://ab/", "http://a.b/")]) == {
-        "http://a/",
-        "http://ab/",
-        "http://a.b/",
-    }
-    assert sites_of([settling("t", *one), settling("t", "a", kind="host")]) is None
+    assert hosts_of(settling("t", *one), settling("t", *one)) == {"a"}
+    assert hosts_of(settling("t", *one), settling("t", "https://b:81/http://a/")) == {"a", "b:81"}
+    assert hosts_of(settling("t", *one, "http://ab/", "http://a.b/")) == {"a", "ab", "a.b"}
+    assert hosts_of(settling("t", "http://b/http://a/", *one)) == {"a", "b"}
+    assert hosts_of(settling("t", *one), settling("t", "c", kind="host")) == {"a", "c"}
 
 
 def test_a_block_of_too_many_tokens_may_be_anybodys() -> None:

@@ -1,0 +1,19 @@
+"""Compression: whatever is installed, each engine reads what another wrote."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from isal import isal_zlib
+
+from engine.base import deflate
+
+TEXTS = [b"", b"a", b"http://img.example.com/a/1.jpg\n" * 5000, bytes(range(256)) * 40]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["nothing", "a letter", "lines", "bytes"])
+def test_either_library_reads_what_the_other_wrote(text: bytes) -> None:
+    assert zlib.decompress(deflate.compress(text, 1)) == text
+    assert isal_zlib.decompress(zlib.compress(text, 1)) == text
+    assert deflate.crc32(text) == zlib.crc32(text)

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
 _FAILURES_MAX: Final = 3
 _RETRY_S: Final = 0.3  #: and longer each time
-_BY_TIME_MAX: Final = 3  #: looks, a second apart: an ``Age`` has whole seconds
-_FILL_S: Final = 0.05
-"""Before the first of these, which may fill the cache: an object must be later than the ack by more than the
-loop is, for its ``Age`` to show that a second after."""
+_BY_TIME_MAX: Final = 2  #: looks, a second apart: an ``Age`` has whole seconds
+_BY_AGE_S: Final = 1.01
+"""From the ack to the first of these: what it fills the cache with has the age 0, and is younger than the ack
+for certain. An earlier look would fill the cache, too, and a cache whose clock has whole seconds (ATS, Squid)
+would count nearly always one more at each look after."""
 _NO_SITE: Final = ("",)
 
 
@@ -146,15 +147,15 @@ class Looks:
         """Look until the answer is younger than the purge for certain, at the turns of the seconds."""
         driver = self._drivers[ask.node]
         turn = 0
-        await asyncio.sleep(_FILL_S)
         while True:
+            if driver not in FROZEN_AGE:
+                await asyncio.sleep(ask.acked_at + _BY_AGE_S + turn - time.monotonic())
             seen = await self._visit(ask)
             judged = judge_by_time(seen, driver, seen.asked_at - ask.acked_at)
             turn += 1
             is_over = judged.verdict is Verdict.VERIFIED or turn == _BY_TIME_MAX
             if is_over or seen.age_s is None or driver in FROZEN_AGE:
                 return Look(judged, seen.digest)
-            await asyncio.sleep(ask.acked_at + turn - time.monotonic())
             ask.charge()
 
     def _truth_now(self, ask: Ask) -> Awaitable[Seen]:

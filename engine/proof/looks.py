@@ -90,6 +90,7 @@ class Looks:
     ) -> None:
         self._addresses: dict[str, Address] = {node.name: visit_address(node) for node in nodes}
         self._drivers = {node.name: node.driver for node in nodes}
+        self._tells: set[str] = set()  # nodes whose last answer had a Cache-Status: an Age is not waited for
         self._encodings = {site.host: tuple(site.accept_encoding) for site in sites}
         self._visitor = visitor
         self._origins = origins
@@ -148,9 +149,10 @@ class Looks:
         driver = self._drivers[ask.node]
         turn = 0
         while True:
-            if driver not in FROZEN_AGE:
+            if driver not in FROZEN_AGE and (turn or ask.node not in self._tells):
                 await asyncio.sleep(ask.acked_at + _BY_AGE_S + turn - time.monotonic())
             seen = await self._visit(ask)
+            (self._tells.add if seen.cache_status else self._tells.discard)(ask.node)
             judged = judge_by_time(seen, driver, seen.asked_at - ask.acked_at)
             turn += 1
             is_over = judged.verdict is Verdict.VERIFIED or turn == _BY_TIME_MAX

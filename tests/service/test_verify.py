@@ -123,6 +123,7 @@ async def test_without_an_origin_time_decides_and_the_document_says_so(
         task = await rig.purged(verify=True)
         assert task["verify"]["rules"] == {"time": 1}
         edge.fields = ["Cache-Status: edge; fwd=uri-miss; stored"]
+        assert (await rig.purged(verify=True))["verify"]["rules"] == {"time": 1}, "and seen to say so"
         began = time.monotonic()
         assert (await rig.purged(verify=True))["verify"]["rules"] == {"time": 1}
         assert time.monotonic() - began < 0.9

@@ -8,6 +8,7 @@ import pytest
 
 from release.lab import caches
 from tests.rigs.engine_process import EngineProcess, get_body, layer_tables, node_table
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,4 +78,4 @@ def test_a_varnish_that_purges_another_key_is_found(origin: Origin, tmp_path: Pa
             task = engine.wait_for(engine.submit([URL], verify={"sample": 1}))
             assert (task["state"], task["counter"], task["verify"]["stale"]) == ("failed", 1, 1)
             assert "still serves" in task["errors"][0]["reason"]
-            assert "stale:edge-1" in engine.log()
+            wait_until(lambda: "stale:edge-1" in engine.log(), what="the alert")

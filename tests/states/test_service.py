@@ -98,7 +98,7 @@ def test_the_path_of_a_socket_may_be_long(tmp_path: Path) -> None:
 def pillar() -> dict[str, Any]:
     nginx = {"listen": ["127.0.0.1:8080"], "allow": [], "extra": []}
     node = [{"name": "edge-1", "driver": "varnish", "url": "http://127.0.0.1:1"}]
-    return changed(example_pillar(), nginx=nginx, config={"auth": {"tokens": []}, "node": node})
+    return changed(example_pillar(), nginx=nginx, config={"auth": {"tokens": []}, "door": [], "node": node})
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,8 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = {"done", "failed", "cancelled"}
+_LOG_STILL_S = 0.03
+_LOG_S = 0.3  #: an engine under load logs without a pause
 _DESCRIBED = frozenset({"GET", "POST", "PUT", "DELETE"})
 """Methods whose answers are held to ``/openapi.json``, whatever a test asks for."""
 
@@ -158,6 +161,18 @@ class EngineProcess:
         return self.process is not None and self.process.poll() is None
 
     def log(self) -> str:
+        """Return what it has logged.
+
+        Its writer gathers lines for some milliseconds: what it may write still is waited for, until the file
+        grows no more.
+        """
+        before, deadline = -1, time.monotonic() + _LOG_S
+        while self.is_up and time.monotonic() < deadline:
+            size = self.log_path.stat().st_size
+            if size == before:
+                break
+            before = size
+            time.sleep(_LOG_STILL_S)
         return self.log_path.read_text(errors="replace")
 
     def kill(self) -> None:

@@ -128,7 +128,7 @@ def test_a_cache_that_acks_and_keeps_is_found_by_its_next_canary(site: Site) -> 
     assert engine.wait_for(engine.submit(["http://img.example.com/a"]))["state"] == "done"
     page = engine.request("GET", "/metrics")[2].decode()
     assert 'purgeline_canary_stale_total{kind="url",node="edge-1"} 0.0' not in page
-    assert '"alert":"canary:edge-1"' in engine.log()
+    wait_until(lambda: '"alert":"canary:edge-1"' in engine.log(), what="the line in the log")
     _put(site.edge, good)
     site.wait_for("fresh")
     wait_until(lambda: "its canary is fresh again" in engine.log())

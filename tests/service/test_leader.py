@@ -126,4 +126,4 @@ def test_a_number_of_the_leader_that_an_operator_deleted_grows_past_what_was_see
             found = engine.wait_for("t", "failed")
             assert "gone: not configured" in found["errors"][-1]["reason"]
             wait_until(lambda: view(engine)["fence"] > fence, what="a greater number")
-            assert "number of the leader was lost" in engine.log()
+            wait_until(lambda: "number of the leader was lost" in engine.log(), what="the line in the log")

@@ -379,4 +379,4 @@ def test_a_worker_that_ends_does_not_wait_for_what_another_still_asks_of_it(tmp_
             assert other_worker.recv(100) == b""
         held.released.set()
         assert engine.wait_for(engine.submit(**json.loads(body)))["state"] == "done"
-    assert "has left (exit code 0)" in engine.log()
+    wait_until(lambda: "has left (exit code 0)" in engine.log(), what="the line in the log")

@@ -116,8 +116,9 @@ def test_the_log_tells_who_was_refused_and_what_was_accepted_and_settled(
     ):
         assert ask(engine, request)[0] == status
     settled(engine, name)
-    wait_until(lambda: audit_of(engine, audit="settled", task_id=name), what="the line of the end")
     who = {"by": "cms", "address": "198.51.100.7", "door": "http"}
+    wait_until(lambda: audit_of(engine, audit="settled", task_id=name), what="the line of the end")
+    wait_until(lambda: audit_of(engine, status=422, **who), what="the line of the last request")
     what = {"action": "purge", "kind": "url", "task_id": name}
     assert audit_of(engine, audit="accepted", status=202, count=2, target=URLS[0], **who, **what)
     assert audit_of(engine, audit="settled", outcome="done", count=2, **who, **what)

@@ -129,7 +129,7 @@ def test_the_pillar_of_another_file_is_taken(site: Site) -> None:
     assert "+WatchdogSec=99" in state["changes"]["diff"]
 
 
-@pytest.mark.slow  # on a master it is shown of a minion that is stopped
+@pytest.mark.slow  # of a master, tests/hosts/test_salt_master.py shows the same
 def test_a_host_that_is_down_fails_and_the_others_are_done(site: Site) -> None:
     kill(site.servers["cdn-2"])
     code, hosts = site.json()

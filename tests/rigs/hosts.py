@@ -1,4 +1,4 @@
-"""Hosts for tests: namespaces, each with its own address, name, processes, ``/run``, ``/srv`` and sshd.
+"""Hosts for tests: namespaces, each with its address, name, processes, ``/run``, ``/srv``, cache and sshd.
 
 A bridge in a namespace for the controller, a pair of virtual links per host. What runs on the controller is
 run there with `Hosts.command`. `Host.crash` ends a host as a power cut does (connections are refused),
@@ -55,6 +55,8 @@ mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mkdir /run/sshd
 [ ! -e ~/.bashrc ] || mount --bind /dev/null ~/.bashrc
+mkdir -p ~/.cache {folder}/cache
+mount --bind {folder}/cache ~/.cache
 mount {srv} /srv
 {login}
 exec {sshd} -D -e -f {folder}/sshd_config

@@ -188,7 +188,12 @@ def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action
         "render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where."
     )
     option("cache", choices=rendering.CACHES, metavar="CACHE", help=", ".join(rendering.CACHES))
-    option("--node", metavar="NAME", help="its name in engine.toml, which goes into its mark")
+    option(
+        "--node",
+        type=values.node_name,
+        metavar="NAME",
+        help="its name in engine.toml, which goes into its mark",
+    )
     option("--config", type=Path, metavar="F", help="TOML file of the engine, with that node")
     _add_from(option)
     option("--key-mode", choices=["xkey", "ban"], help="varnish: surrogate keys by vmod xkey, or by bans")
@@ -199,6 +204,29 @@ def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action
         type=values.field,
         metavar="NAME",
         help="varnish: a header in which objects carry tags; may be repeated (default: the common ones)",
+    )
+    option(
+        "--check",
+        action="store_true",
+        help="print what the cache's own check of syntax says of it, and nothing else",
+    )
+    option("--whole", action="store_true", help="a whole configuration, for a cache that has none yet")
+    option(
+        "--backend",
+        dest="backends",
+        action="append",
+        type=values.backend,
+        metavar="HOST:PORT",
+        help="with --whole: where the cache fetches; may be repeated",
+    )
+    option(
+        "--port", type=values.port, metavar="N", help="with --whole: of the cache (default: its node's, 80)"
+    )
+    option(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help="with --whole: write the files into this folder, print their names",
     )
 
 

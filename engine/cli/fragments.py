@@ -143,12 +143,20 @@ def _is_here(config: Config) -> bool:
     return all(urlsplit(node.url).hostname in _HERE for node in config.node)
 
 
+def lines_of(setting: Setting) -> dict[str, str]:
+    """Return the lines for one cache, by the template that they are of, in the order of their places."""
+    values = {**setting._asdict(), "zone": NGINX_ZONE, "peer": SQUID_PEER, "grace_s": None}
+    return {
+        part.template: f"{render(part.template, **values).rstrip()}\n"
+        for part in _PARTS[setting.driver]
+        if not part.is_canary or setting.canary is not None
+    }
+
+
 def fragment(setting: Setting) -> str:
     """Return the lines for one cache, each part below a comment that says where it goes."""
-    values = {**setting._asdict(), "zone": NGINX_ZONE, "peer": SQUID_PEER, "grace_s": None}
-    parts = []
-    for part in _PARTS[setting.driver]:
-        if not part.is_canary or setting.canary is not None:
-            heading = "".join(f"# ==> {line}\n" for line in part.where)
-            parts.append(f"{heading}\n{render(part.template, **values).rstrip()}\n")
-    return "\n".join(parts)
+    where = {part.template: part.where for part in _PARTS[setting.driver]}
+    return "\n".join(
+        "".join(f"# ==> {line}\n" for line in where[template]) + f"\n{lines}"
+        for template, lines in lines_of(setting).items()
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.cli.exits import DONE, UsageError
+from engine.cli.exits import DONE, FAILED, UNREACHABLE, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -19,18 +19,55 @@ ENGINE_HERE: Final = "127.0.0.1"
 
 
 def render(args: argparse.Namespace, out: Output) -> int:
-    """Print the lines for one cache, to be pasted into the configuration that it has."""
+    """Print the lines for one cache, write them into a folder, or have the cache check them."""
     from engine.cli.fragments import fragment  # noqa: PLC0415 - only this command needs Jinja
 
     setting = _setting(args)
+    if args.whole and not args.backends:
+        raise UsageError("--whole: takes --backend HOST:PORT, where the cache fetches")
+    if not args.whole and (args.backends or args.port or args.to):
+        raise UsageError("--backend, --port and --to are for --whole")
+    if args.check:
+        if args.to:
+            raise UsageError("--check writes nothing: leave --to for a second call")
+        return _check(setting, args, out)
     if setting.node == NO_NAME:
         out.notice(f"replace {NO_NAME} by the node's name in engine.toml, or name it with --node")
-    lines = fragment(setting)
+    if not args.whole:
+        _show(setting, fragment(setting), out)
+        return DONE
+    from engine.cli import whole  # noqa: PLC0415 - as above
+
+    files = whole.whole_files(setting, args.backends)
+    if args.to:
+        whole.write(files, args.to)
+        for file in files:
+            out.notice(f"{args.to / file.name} written: it goes {file.place}")
+    else:
+        _show(setting, whole.whole(files), out)
+    return DONE
+
+
+def _show(setting: Setting, lines: str, out: Output) -> None:
     if out.as_json:
-        out.json({"cache": args.cache, "node": setting.node, "lines": lines})
+        out.json({"cache": setting.driver, "node": setting.node, "lines": lines})
     else:
         out.text(lines)
-    return DONE
+
+
+def _check(setting: Setting, args: argparse.Namespace, out: Output) -> int:
+    """Print what the cache's own check says, and what that means."""
+    from engine.cli.trial import MissingError, try_out  # noqa: PLC0415 - as above
+
+    try:
+        trial = try_out(setting, args.backends if args.whole else None)
+    except MissingError as exc:
+        return out.error(str(exc), exit_code=UNREACHABLE)
+    if out.as_json:
+        out.json({"cache": setting.driver, "node": setting.node, **trial._asdict()})
+    else:
+        out.text(f"$ {trial.command}\n{trial.output.rstrip()}\n{trial.meaning}\n".replace("\n\n", "\n"))
+    return DONE if trial.is_accepted else FAILED
 
 
 def _setting(args: argparse.Namespace) -> Setting:
@@ -39,13 +76,13 @@ def _setting(args: argparse.Namespace) -> Setting:
     engines = args.purge_from or [ENGINE_HERE]
     if args.config is None:
         setting = Setting(args.cache, args.node or NO_NAME, engines, key_mode=args.key_mode or "xkey")
-        return setting._replace(tag_headers=args.tag_headers)
+        return setting._replace(tag_headers=args.tag_headers, port=args.port or setting.port)
     from engine.config.load import load  # noqa: PLC0415 - as above
 
     config = load(args.config)
     node = _chosen(config, args.cache, args.node)
     setting = setting_of(node, config, purge_from=engines, is_parent=is_parent(node, config))
-    setting = setting._replace(tag_headers=args.tag_headers)
+    setting = setting._replace(tag_headers=args.tag_headers, port=args.port or setting.port)
     return setting._replace(key_mode=args.key_mode) if args.key_mode else setting
 
 

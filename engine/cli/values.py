@@ -6,6 +6,19 @@ import argparse
 import ipaddress
 import re
 from datetime import datetime
+from typing import Final, NamedTuple
+
+PORT_MAX: Final = 65535
+
+
+class Backend(NamedTuple):
+    """Where a cache fetches."""
+
+    host: str  #: an IPv6 address without brackets
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def network(text: str) -> str:
@@ -14,6 +27,10 @@ def network(text: str) -> str:
         ipaddress.ip_network(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{exc}; it takes an address or a network (10.0.0.0/24)") from None
+    if "%" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: caches take no scope of an address: leave out what follows %"
+        )
     return text
 
 
@@ -22,6 +39,38 @@ def field(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,126}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a header, such as X-Cache-Tags")
     return text
+
+
+def node_name(text: str) -> str:
+    """Return the name of a node, as the configuration takes it: caches' quotes end where it has one."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name of a node: use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first"
+        )
+    return text
+
+
+def backend(text: str) -> Backend:
+    """Return a host and a port."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
+    if not match or not 0 < int(match[3]) <= PORT_MAX or not (match[2] or _is_ipv6(match[1])):
+        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    return Backend(match[1] or match[2], int(match[3]))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def port(text: str) -> int:
+    """Return a port."""
+    if not (re.fullmatch("[0-9]{1,5}", text) and 0 < int(text) <= PORT_MAX):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, from 1 to {PORT_MAX}")
+    return int(text)
 
 
 def count(text: str) -> int:

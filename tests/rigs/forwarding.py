@@ -197,6 +197,8 @@ def ats(workdir: Path, origin: Origin) -> Cache:
     binary = _binary("traffic_server")
     settings = {
         "port": port,
+        "address": "127.0.0.1",
+        "is_lab": True,
         "purge_from": ["127.0.0.1"],
         "default_ttl_s": 3600,
         "storage_mb": 16,
@@ -224,9 +226,9 @@ def squid(workdir: Path, origin: Origin) -> Cache:
     port = free_port()
     text = render(
         "squid.conf.j2",
-        port=port,
-        backend_host="127.0.0.1",
-        backend_port=origin.port,
+        listen=f"127.0.0.1:{port}",
+        is_lab=True,
+        backends=[{"host": "127.0.0.1", "port": origin.port}],
         node="",
         purge_from=["127.0.0.1"],
         default_ttl_s=3600,

@@ -141,6 +141,8 @@ def ats(folder: Path, name: str, origin: Origin, fragment: str) -> Cache:
     binary = str(find_binary("traffic_server"))
     settings: dict[str, Any] = {
         "port": port,
+        "address": "127.0.0.1",
+        "is_lab": True,
         "backend": origin.address,
         "hosts": [],
         "canary": None,

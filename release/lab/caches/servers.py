@@ -81,11 +81,9 @@ def start_varnish(
         canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
     """
     port = port or free_port()
-    backend_host, backend_port = _split(backend)
     vcl = render(
         "varnish.vcl.j2",
-        backend_host=backend_host,
-        backend_port=backend_port,
+        backends=_backends(backend),
         node=node or name,
         purge_from=_purge_from(allowed=purge_allowed),
         key_mode="xkey" if xkey else "ban",
@@ -139,6 +137,8 @@ def start_ats(
     binary = _binary("ats", name)
     settings: dict[str, Any] = {
         "port": port,
+        "address": "127.0.0.1",
+        "is_lab": True,
         "backend": backend,
         "node": node or name,
         "hosts": list(hosts or ()),
@@ -186,8 +186,9 @@ def start_nginx(
     text = render(
         "nginx.conf.j2",
         module=_nginx_module(),
-        port=port,
-        backend=backend,
+        listens=[f"127.0.0.1:{port}"],
+        cache_dir="cache",
+        backends=[backend],
         node=node or name,
         zone=NGINX_ZONE,
         purge_path=NGINX_PURGE_PATH,
@@ -229,12 +230,11 @@ def start_squid(
         canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
     """
     port = port or free_port()
-    backend_host, backend_port = _split(backend)
     text = render(
         "squid.conf.j2",
-        port=port,
-        backend_host=backend_host,
-        backend_port=backend_port,
+        listen=f"127.0.0.1:{port}",
+        is_lab=True,
+        backends=_backends(backend),
         node=node or name,
         purge_from=_purge_from(allowed=purge_allowed),
         default_ttl_s=default_ttl_s,
@@ -284,6 +284,11 @@ def _nginx_module() -> str | None:
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+def _backends(address: str) -> list[dict[str, str | int]]:
+    host, port = _split(address)
+    return [{"host": host, "port": port}]
 
 
 def _canary(address: str) -> dict[str, str | int] | None:

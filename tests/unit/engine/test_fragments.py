@@ -15,10 +15,12 @@ from engine.cli.fragments import Setting, fragment, setting_of
 from engine.cli.main import main
 from engine.cli.screen import Output
 from engine.config.tables import Config, NodeConfig
+from tests import cache_docs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+MADE = 2  #: parts of a page: the lines, and what the cache can do
 CONFIG = """
 [[layer]]
 name = "parent"
@@ -129,3 +131,31 @@ def test_check_nodes_refuses_a_page_that_is_none(config: Path, capsys: pytest.Ca
 def test_the_templates_are_found() -> None:
     """In the tree; the wheel has them inside the package."""
     assert (templates.folder() / "purge" / "varnish.vcl.j2").is_file()
+
+
+@pytest.mark.parametrize("page", sorted(cache_docs.FOLDER.glob("*.md")), ids=lambda path: path.name)
+def test_the_pages_of_caches_have_what_is_printed(page: Path) -> None:
+    """Made again with ``python -m tests.cache_docs``."""
+    text = page.read_text(encoding="utf-8")
+    assert cache_docs.filled(text) == text
+    assert text.count(": made by python -m tests.cache_docs -->") == MADE
+
+
+def test_a_whole_one_needs_a_backend_and_ats_takes_one(capsys: pytest.CaptureFixture[str]) -> None:
+    said("render", "varnish", "--whole", code=2)
+    assert "takes --backend HOST:PORT" in capsys.readouterr().err
+    said("render", "varnish", "--whole", "--backend", "a", code=2)
+    assert "no HOST:PORT" in capsys.readouterr().err
+    said("render", "ats", "--whole", "--backend", "a:1", "--backend", "b:2", code=2)
+    assert "ats takes one" in capsys.readouterr().err
+    said("render", "ats", "--to", "x", code=2)
+    assert "--backend, --port and --to are for --whole" in capsys.readouterr().err
+
+
+def test_files_that_are_there_are_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "remap.config").write_text("mine")
+    said("render", "ats", "--whole", "--node", "n", "--backend", "a:1", "--to", tmp_path, code=2)
+    assert "remap.config is there already; nothing was written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["remap.config"]

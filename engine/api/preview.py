@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from engine.tasks.plan import Step
 
 HOSTS_SHOWN: Final = 100
-_REFILL_UNKNOWN: Final = (
-    "not known: no node tells the engine how many requests a second it answers, and how many of them are hits"
+_OF_PAGES: Final = "not known: how often visitors ask for single pages, no cache tells the engine"
+_AT_MOST: Final = (
+    "at most, if the purge takes all: requests_per_s times hit_ratio of the [[node]] tables, added up"
 )
+_NAMED_MAX: Final = 5
 
 
 class PreviewNode(msgspec.Struct):
@@ -48,7 +50,13 @@ class PreviewNode(msgspec.Struct):
 class Refill(msgspec.Struct):
     """What comes back to the origin when visitors ask again."""
 
-    requests_per_s: Annotated[float | None, Meta(description="null: not known, see `reason`")]
+    requests_per_s: Annotated[
+        float | None,
+        Meta(
+            description="that the nodes answer out of their caches now, at most, by `requests_per_s` and "
+            "`hit_ratio` of their tables; null: not known, see `reason`"
+        ),
+    ]
     reason: str
     origin_fetches: Annotated[
         int | None,
@@ -149,13 +157,25 @@ class PreviewTask:
     def _refill(self, task: Task, steps: tuple[Step, ...]) -> Refill:
         objects = _objects(task)
         is_purge = task.action == Action.PURGE
+        rate, reason = self._hits(task, steps) if is_purge else (0.0, "nothing is dropped")
         first = sum(1 for step in steps if not self._nodes[step.node].config.parents)
         return Refill(
-            requests_per_s=None if is_purge else 0.0,
-            reason=_REFILL_UNKNOWN if is_purge else "nothing is dropped",
+            requests_per_s=rate,
+            reason=reason,
             origin_fetches=None if objects is None else len(task.targets) * first,
             prefetches=len(task.targets) * len(steps) if task.prefetch or not is_purge else 0,
         )
+
+    def _hits(self, task: Task, steps: tuple[Step, ...]) -> tuple[float | None, str]:
+        """Return the requests a second that would be hits no more, or None, and what that goes by."""
+        if task.kind == Kind.URL:
+            return None, _OF_PAGES
+        tables = [self._nodes[step.node].config for step in steps]
+        silent = [table.name for table in tables if not table.requests_per_s or not table.hit_ratio]
+        if silent:
+            shown = ", ".join(silent[:_NAMED_MAX]) + (", …" if len(silent) > _NAMED_MAX else "")
+            return None, f"not known: no requests_per_s and hit_ratio in the [[node]] table of {shown}"
+        return round(sum(table.requests_per_s * table.hit_ratio for table in tables), 3), _AT_MOST
 
 
 def _objects(task: Task) -> int | None:

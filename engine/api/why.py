@@ -15,7 +15,7 @@ from engine.errors import RequestError
 from engine.intake.urls import normalise_url
 from engine.proof.conclusions import Conclusion, NodeState, conclude
 from engine.proof.covering import Purge, covering, purge_of
-from engine.proof.glance import ANSWERS_ALONE, Glances, hit_of
+from engine.proof.glance import ANSWERS_ALONE, PAUSE_MAX_S, Glances, hit_of
 from engine.proof.truth import Origins
 from engine.proof.visitor import Visitor
 
@@ -175,7 +175,7 @@ class WhyRoutes:
         purges = await self._purges(url, token)
         visitor = Visitor(body_max_bytes=self._config.proof.body_max_bytes, timeout_s=_VISIT_S)
         try:
-            origins = Origins(self._config.origin, self._guards, visitor)
+            origins = Origins(self._config.origin, self._guards, visitor, pause_max_s=PAUSE_MAX_S)
             glances = Glances(
                 self._configured, self._config.site, visitor=visitor, origins=origins, guards=self._guards
             )

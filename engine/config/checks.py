@@ -21,7 +21,7 @@ from engine.config.places import (
     check_url,
     is_loopback,
 )
-from engine.config.proof_checks import check_encodings, check_proof
+from engine.config.proof_checks import check_encodings, check_proof, check_traffic
 from engine.config.redis_url import parse_redis_url, without_password
 from engine.errors import ConfigError
 
@@ -214,6 +214,7 @@ def _check_node(node: NodeConfig) -> None:
     if node.visit_url:
         check_url(where, "visit_url", node.visit_url)
     check_server_name(where, node.server_name)
+    check_traffic(node)
     if node.verify is not None and node.tls_verify is not None:
         raise ConfigError(f"{where}: verify is the old name of tls_verify: give one of them")
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", node.purge_method):

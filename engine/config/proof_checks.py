@@ -1,4 +1,4 @@
-"""What ``[proof]`` and ``[[origin]]`` are refused for."""
+"""What ``[proof]``, ``[[origin]]``, and what a node says of its visitors are refused for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.config.places import check_host_rule, check_server_name, check_url
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.config.tables import Config, OriginConfig, SiteConfig
+    from engine.config.tables import Config, NodeConfig, OriginConfig, SiteConfig
 
 PROOF_AT_LEAST: Final[dict[str, float]] = {
     "sample_count": 1,
@@ -43,6 +43,19 @@ def check_proof(config: Config) -> None:
         if hosts.count(origin.host) > 1:
             raise ConfigError(f"origin {origin.host!r} is there twice; hosts are unique")
         _check_origin(origin)
+
+
+def check_traffic(node: NodeConfig) -> None:
+    """Refuse figures of a node's visitors that cannot be.
+
+    Raises:
+        ConfigError: it names the node.
+    """
+    where = f"node {node.name!r}"
+    if not 0 <= node.requests_per_s < 2**31:  # also refuses nan and inf
+        raise ConfigError(f"{where}: requests_per_s: {node.requests_per_s} is out of range, at least 0")
+    if not 0 <= node.hit_ratio <= 1:
+        raise ConfigError(f"{where}: hit_ratio: {node.hit_ratio} is out of range, 0 to 1: 0.95")
 
 
 def check_encodings(site: SiteConfig) -> None:

@@ -128,6 +128,10 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     evidence: Evidence = "strict"  #: whether an answer must show that the cache itself gave it
     visit_url: str = ""  #: where visitors come in; empty: ``url``
     server_name: str = ""  #: https: the name to ask for and to check; empty: the host of the URL
+    requests_per_s: float = (
+        0  #: of visitors, as your metrics have it; previews tell refills by it; 0: not known
+    )
+    hit_ratio: float = 0  #: of these requests, up to 1; 0: not known
 
     @property
     def checks_tls(self) -> bool:

@@ -66,6 +66,10 @@ class CanarySide:
         found = {} if self.canaries is None else self.canaries.results.stale_nodes()
         return dict(list(found.items())[:_STALE_MAX])
 
+    def progress(self) -> str:
+        """Return whether this process has tried its nodes, see `Canaries.progress`; empty: nobody does."""
+        return "" if self.canaries is None else self.canaries.progress
+
     def document(self, node: str) -> dict[str, Any] | None:
         """Return what the last canaries showed of a node; None: there was none."""
         return None if self.canaries is None else self.canaries.results.document(node)

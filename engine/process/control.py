@@ -20,7 +20,7 @@ from engine.workers.peers import Peer
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from engine.workers.peers import Peers
 
@@ -52,6 +52,7 @@ class Control:
         listener: to accept on when the supervisor says so.
         writer: to the supervisor.
         doors: to accept on as well, by their ``listen``.
+        canaries: tells whether this worker has tried its nodes by canaries, which is reported.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class Control:
         writer: asyncio.StreamWriter,
         *,
         doors: Mapping[str, socket.socket],
+        canaries: Callable[[], str],
     ) -> None:
         self._engine = engine
         self._peers = peers
         self._listener = listener
         self._doors = doors
+        self._canaries = canaries
         self._writer = writer
         self._background = Background()
 
@@ -88,7 +91,7 @@ class Control:
                 self._peers.update(msgspec.convert(order["workers"], list[Peer]))
             case "go":
                 self._engine.accept_on(self._listener, self._doors)
-                self.report("accepting")
+                self.report("accepting", canaries=self._canaries())
                 logger.info("purgeline {} accepts, worker {}", _version.__version__, self._peers.slot)
             case "adopt":
                 self._background.start(self._take_over())

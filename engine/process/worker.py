@@ -85,7 +85,9 @@ class WorkerProcess:
         self._engine = Lifecycle(parts)
         self._take_signals()
         reader, writer = await asyncio.open_connection(sock=take_socket(orders.control_fd))
-        self._control = Control(self._engine, peers, listener, writer, doors=doors)
+        self._control = Control(
+            self._engine, peers, listener, writer, doors=doors, canaries=parts.canaries.progress
+        )
         own = Path(orders.socket)
         runner = await self._open_socket(own)
         background = Background()
@@ -151,4 +153,5 @@ class WorkerProcess:
                 errors_5xx=stats.requests_failed,
                 ready=is_ready,
                 stale=self._engine.parts.canaries.stale(),
+                canaries=self._engine.parts.canaries.progress(),
             )

@@ -80,9 +80,15 @@ class Canaries:
         self._told: dict[str, CanaryState] = {}  # nodes of which operators know that something is wrong
         self._key_at = 0.0  # when it was read
         self._stale_at: dict[str, float] = {}  # of nodes that came back
+        self._rounds = 0  # that this process has run to their end
 
     def __repr__(self) -> str:
         return f"<Canaries of {len(self._nodes)} nodes, every {self._interval_s:g} s>"
+
+    @property
+    def progress(self) -> str:
+        """Whether this process has tried all nodes: ``seen``, ``waiting``; ``elsewhere``: others do that."""
+        return "seen" if self._rounds else "waiting" if self._may_run() else "elsewhere"
 
     async def open(self) -> None:
         """Read the key, or make it.
@@ -165,6 +171,7 @@ class Canaries:
         for name, kinds in found.items():
             if kinds:
                 self._tell(name, self.results.take(name, kinds))
+        self._rounds += 1
 
     def _is_above(self, name: str, others: set[str]) -> bool:
         """Tell whether a node is a parent of others, or of their parents."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from engine.errors import StoreError
 from engine.nodes.origin_guard import rule_for
 from engine.proof.comparison import Verdict, compare
-from engine.proof.truth import look_through
+from engine.proof.truth import GuardedError, look_through
 from engine.proof.visitor import VisitError, visit_address
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ _HIT: Final = re.compile(r"\bhit\b", re.IGNORECASE)
 _MISS: Final = re.compile(r"\b(miss|expired|bypass|fwd)\b", re.IGNORECASE)
 _TWO_IDS: Final = re.compile(r"\d+ \d+")
 _TOGETHER_MAX: Final = 16  #: nodes that are looked at at once
+PAUSE_MAX_S: Final = (
+    2.0  #: for which a look waits for the end of a pause of the origin; somebody waits for it
+)
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Glance:
     node: NodeConfig
     answers: list[Served] = field(default_factory=list)
     error: str = ""  #: why there is no answer
+    is_held: bool = False  #: it was not asked: the guard of the origin lets nothing through, see `error`
     has_none: bool = False  #: it said that it has nothing cached
     filled: bool = False  #: it had nothing, and has what this look had it fetch
     at: float = 0.0  #: UNIX time
@@ -150,6 +154,8 @@ class Glances:
                     )
                     if "accept-encoding" in seen.field("vary").lower():
                         wanted += [one for one in _PACKED if one not in asked and one not in wanted]
+            except GuardedError as exc:
+                glance.error, glance.is_held = str(exc), True
             except (VisitError, OSError) as exc:
                 glance.error = str(exc)
         if glance.answers:
@@ -165,11 +171,14 @@ class Glances:
             accept_encoding=encoding,
             headers=_ONLY_IF_CACHED if alone else None,
         )
-        return await (visit() if alone else look_through(self._guards, url, visit))
+        return await (visit() if alone else look_through(self._guards, url, visit, pause_max_s=PAUSE_MAX_S))
 
     async def _compare(self, url: str, seen: Seen, encoding: str, truth: Truth) -> Judgement | None:
-        """Compare with the origin, which is asked again before a difference counts."""
-        if not self._origins.has(url.split("/", 3)[2]):
+        """Compare with the origin, which is asked again before a difference counts.
+
+        An origin that gave no answer is not asked for the next node: that would take as long again.
+        """
+        if not self._origins.has(url.split("/", 3)[2]) or (truth.error and encoding not in truth.answers):
             return None
         try:
             has = truth.answers[encoding] = await self._origins.read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,10 @@ _KEPT_MAX: Final = 1024  #: answers
 _GUARD_MAX_S: Final = 30.0  #: for which a read waits for its turn
 
 
+class GuardedError(VisitError):
+    """Nothing was asked: the guard of the origin lets nothing through for longer than the caller waits."""
+
+
 class Origins:
     """Reads origins; who asks for the same at the same time shares the answer.
 
@@ -30,16 +35,25 @@ class Origins:
         origins: of the configuration.
         guards: theirs.
         visitor: asks.
+        pause_max_s: for which a read waits for the end of a pause of its guard.
 
     Raises:
         OSError: a CA file cannot be read.
     """
 
-    def __init__(self, origins: Sequence[OriginConfig], guards: OriginGuards, visitor: Visitor) -> None:
+    def __init__(
+        self,
+        origins: Sequence[OriginConfig],
+        guards: OriginGuards,
+        visitor: Visitor,
+        *,
+        pause_max_s: float = _GUARD_MAX_S,
+    ) -> None:
         self._addresses = {origin.host: origin_address(origin) for origin in origins}
         self._rules = list(self._addresses)
         self._guards = guards
         self._visitor = visitor
+        self._pause_max_s = pause_max_s
         self._asked: dict[tuple[str, str], tuple[float, asyncio.Task[Seen]]] = {}
 
     def has(self, host: str) -> bool:
@@ -55,7 +69,7 @@ class Origins:
             since: `time.monotonic`; an answer that was asked for later, by whomever, will do.
 
         Raises:
-            VisitError: it gives no answer, or its guard lets nobody through.
+            VisitError: it gives no answer; `GuardedError`: its guard lets nobody through.
         """
         key = (target, accept_encoding)
         known = self._asked.get(key)
@@ -74,7 +88,7 @@ class Origins:
         assert rule is not None
         guard = self._guards.of(target.split("/", 3)[2])
         assert guard is not None
-        await _pass(guard)
+        await _pass(guard, self._pause_max_s)
         try:
             seen = await self._visitor.visit(self._addresses[rule], target, accept_encoding=accept_encoding)
         except VisitError as exc:
@@ -87,37 +101,54 @@ class Origins:
         return seen
 
 
-async def look_through(guards: OriginGuards, target: str, visit: Callable[[], Awaitable[Seen]]) -> Seen:
+async def look_through(
+    guards: OriginGuards,
+    target: str,
+    visit: Callable[[], Awaitable[Seen]],
+    *,
+    pause_max_s: float = _GUARD_MAX_S,
+) -> Seen:
     """Visit a node when the guard of the target's origin lets that through.
 
     The guard is told nothing of the answer: the cache may have had it, or an error may be the node's own.
 
     Raises:
-        VisitError: of *visit*, or the guard would take long.
+        VisitError: of *visit*; `GuardedError`: the guard would take long, or pauses for *pause_max_s*.
     """
     guard = guards.of(target.split("/", 3)[2])
     if guard is None:
         return await visit()
-    await _pass(guard)
+    await _pass(guard, pause_max_s)
     try:
         return await visit()
     finally:
         guard.note_untold()
 
 
-async def _pass(guard: OriginGuard) -> None:
+async def _pass(guard: OriginGuard, pause_max_s: float) -> None:
     """Wait until a guard lets one fetch through.
 
     Raises:
-        VisitError: that would take long.
+        GuardedError: that would take long.
     """
-    until = time.monotonic() + _GUARD_MAX_S
+    began = time.monotonic()
     while not guard.take():
         wait_s = guard.wait_s()
-        if time.monotonic() + wait_s > until:
-            why = f", which {guard.reason}" if guard.reason else ""
-            raise VisitError(f"the guard of the origin{why} lets nothing through for {wait_s:.0f} s")
-        await _opened(guard, wait_s)
+        most_s = min(_GUARD_MAX_S, pause_max_s) if guard.reason else _GUARD_MAX_S
+        left_s = began + most_s - time.monotonic()
+        is_trial = bool(guard.reason) and not guard.pauses_s  # which mostly ends long before its limit
+        if left_s <= 0 or (wait_s > left_s and not is_trial):
+            raise GuardedError(_held(guard, wait_s))
+        await _opened(guard, min(wait_s, left_s))
+
+
+def _held(guard: OriginGuard, wait_s: float) -> str:
+    """Say why a guard lets nothing through, and for how long."""
+    if not guard.reason:
+        return f"prefetch_per_s of the origin leaves no room for another fetch for {math.ceil(wait_s)} s"
+    if guard.pauses_s:
+        return f"the origin {guard.reason}, and is left alone for {math.ceil(guard.pauses_s)} s more"
+    return f"the origin {guard.reason}, and is being tried"
 
 
 async def _opened(guard: OriginGuard, wait_s: float) -> None:

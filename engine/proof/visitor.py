@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import socket
+import ssl
 import time
 import zlib
 from typing import TYPE_CHECKING, Final
@@ -103,7 +106,7 @@ class Visitor:
         except TimeoutError:
             raise VisitError(f"no whole answer within {self._timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise VisitError(f"{exc}" or type(exc).__name__) from exc
+            raise VisitError(_said(exc)) from exc
 
     async def _ask(self, method: str, url: URL, fields: Mapping[str, str], address: Address) -> Seen:
         asked_at = time.monotonic()
@@ -195,6 +198,20 @@ class _Body:
             return self.digest() if self._encoding in {"", "identity"} else ""
         is_known = self.is_whole and self._is_unpacked and self._unpacker.eof
         return self._content.hexdigest() if is_known else ""
+
+
+def _said(error: Exception) -> str:
+    """Say in a line why there is no answer; the library's own words are for who wrote the client."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"no connection to {error.host}:{error.port} ({error.certificate_error})"
+        case aiohttp.ClientConnectorError():
+            number, is_own = error.os_error.errno, isinstance(error.os_error, ssl.SSLError | socket.gaierror)
+            why = os.strerror(number) if number and not is_own else str(error.os_error)
+            return f"no connection to {error.host}:{error.port} ({why})"
+        case aiohttp.ClientResponseError():
+            return f"an answer that is not HTTP ({error.message.partition(chr(10))[0].rstrip(':').lower()})"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _base(address: Address) -> str:

@@ -43,6 +43,12 @@ def texts(event: dict[str, Any], name: str) -> dict[str, str]:
     return {str(word): str(text) for word, text in found.items()} if isinstance(found, dict) else {}
 
 
+def word(event: dict[str, Any], name: str) -> str:
+    """Return a field that is a word; of another version, which has none, an empty text."""
+    found = event.get(name)
+    return found if isinstance(found, str) else ""
+
+
 def counts(event: dict[str, Any], *names: str) -> list[int] | None:
     """Return the numbers of an event by their names; None when one is missing or is no count."""
     values = [event.get(name) for name in names]

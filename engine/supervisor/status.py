@@ -56,6 +56,7 @@ def _row(worker: Worker, restarts: int) -> dict[str, Any]:
         "uptime_s": round(worker.uptime_s, 3),
         "restarts": restarts,
         "stale": worker.stale,
+        "canaries": worker.canaries,
     }
 
 

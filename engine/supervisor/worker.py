@@ -65,6 +65,7 @@ class Worker:
         self.is_leaving = self.is_announced = self.was_sent_go = False
         self.requests = self.errors_5xx = 0
         self.stale: dict[str, str] = {}  #: nodes whose canary was stale, with the reason
+        self.canaries = ""  #: whether it has tried its nodes by canaries: ``waiting seen elsewhere``
         self.started_at = time.monotonic()
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -107,12 +108,14 @@ class Worker:
         event = message.get("event")
         if event == "accepting" and self.was_sent_go and not self.is_leaving and not self.accepting.done():
             self.state = "accepting"
+            self.canaries = orders.word(message, "canaries")
             self.accepting.set_result(None)
         elif event == "health":
             counts = orders.counts(message, "requests", "errors_5xx")
             if counts is not None:  # else it is of another version, perhaps
                 self.requests, self.errors_5xx = counts
             self.stale = orders.texts(message, "stale")
+            self.canaries = orders.word(message, "canaries")
 
     def _read_log(self) -> None:
         try:

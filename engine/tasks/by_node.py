@@ -48,6 +48,8 @@ class NodeDocument(msgspec.Struct):
     stale: int = 0
     acked_at: float | None = None  #: UNIX time of its last ack; None: there was none
     verified_at: float | None = None
+    """UNIX time when the last of its targets that were verified was; None: none was. What is stale or could
+    not be verified is in ``stale`` and in the task's ``verify``, and does not change it."""
     verified_digest: str | None = None  #: see `engine.tasks.verify.OfNode.digest`
 
 

@@ -55,7 +55,12 @@ class VerifyDocument(msgspec.Struct):
 
 
 class OfNode:
-    """What a node's visits came to: how many were stale, and when one was verified last (UNIX time, or 0)."""
+    """What a node's visits came to.
+
+    Attributes:
+        stale: how many targets were.
+        verified_at: UNIX time of the last visit that verified a target; 0: none did.
+    """
 
     __slots__ = ("_digest", "_seen", "stale", "verified_at")
 

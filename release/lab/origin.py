@@ -290,10 +290,9 @@ def _body_bytes(content: Content) -> int:
 
 
 def _head(status: int, headers: Mapping[str, str], *, body_bytes: int, closes: bool) -> bytes:
-    lines = [
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}",
-        f"Date: {email.utils.formatdate(usegmt=True)}",
-    ]
+    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}"]
+    if "Date" not in headers:
+        lines.append(f"Date: {email.utils.formatdate(usegmt=True)}")
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if status != HTTPStatus.NOT_MODIFIED:
         lines.append(f"Content-Length: {body_bytes}")

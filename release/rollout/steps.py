@@ -13,6 +13,7 @@ from release.hosts.remote import Outcome
 from release.rollout.health import watch
 from release.rollout.hooks import HookError
 from release.rollout.plan import RELOAD, SALT, UNPACK, WATCH
+from release.rollout.tried import wait_tried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,6 +78,7 @@ class HostSteps:
         self._salt = salt
         self._reloaded: dict[str, float] = {}
         self._stale: dict[str, list[str]] = {}  #: caches with stale canaries, by host, before its reload
+        self._tried: set[str] = set()  #: hosts whose canaries were waited for
         self._said: dict[str, Outcome] = {}  #: status of hosts, from the reload that has just ended
 
     def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
@@ -131,12 +133,22 @@ class HostSteps:
         if step == RELOAD:
             return self._reload({host.host: host.to for host in hosts}, action=self._action)
         if step == WATCH:
-            now = time.monotonic()
-            said = {name: one for name, one in self._said.items() if now - self._reloaded[name] < FRESH_S}
-            self._said = {}
-            versions = {host.host: host.to for host in hosts}
-            return watch(self._fleet, versions, since=self._reloaded, known=said, stale=self._stale)
+            return self._watch({host.host: host.to for host in hosts})
         raise ReleaseError(f"there is no step {step!r} here")
+
+    def _watch(self, versions: Mapping[str, str]) -> dict[str, Outcome]:
+        """Look at hosts, those that are new to this when their canaries have tried their caches."""
+        now = time.monotonic()
+        said = {name: one for name, one in self._said.items() if now - self._reloaded[name] < FRESH_S}
+        self._said = {}
+        outcomes = watch(self._fleet, versions, since=self._reloaded, known=said, stale=self._stale)
+        new = {name: one for name, one in outcomes.items() if one.ok and name not in self._tried}
+        self._tried |= new.keys()
+        waited = wait_tried(self._fleet, new, versions, say=self._display.say)
+        again = {name: versions[name] for name in waited}
+        if again:
+            outcomes |= watch(self._fleet, again, since=self._reloaded, stale=self._stale)
+        return outcomes
 
     @property
     def _action(self) -> str:

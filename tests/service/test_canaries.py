@@ -273,6 +273,7 @@ def test_one_of_two_workers_runs_canaries_and_both_answer_and_show_them(tmp_path
             wait_until(lambda: any(worker["stale"] for worker in engine.workers()), what="a stale canary")
             [found] = [worker["stale"] for worker in engine.workers() if worker["stale"]]
             assert "edge-1 acked the purge of its canary" in found["edge-1"]
+            assert [worker["canaries"] for worker in engine.workers()] == ["seen", "elsewhere"]
 
 
 def test_canaries_may_have_a_port_of_their_own_which_is_told_when_it_is_taken(tmp_path: Path) -> None:

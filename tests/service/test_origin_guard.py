@@ -6,13 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes.node import FakeNode, Request, answer
-from tests.rigs.proof_rig import proof_of, table_of
+from tests.rigs.proof_rig import HOST, URL, Cachelet, proof_of, table_of
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from release.lab.origin import Origin
 
 SLOW_HOST, OTHER_HOST = "slow.test", "other.test"
 
@@ -77,3 +79,27 @@ async def test_a_first_byte_that_is_late_is_trouble(tmp_path: Path, monkeypatch:
             await until(lambda: "first byte" in guard.reason)
             assert guard.pauses_s > 0
             await rig.settled(task_id)
+
+
+async def test_why_says_at_once_that_an_origin_is_left_alone_and_tells_what_it_has(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Varnish may fetch what it is asked for, so it is not; ATS is asked for what it has."""
+    monkeypatch.setattr("engine.nodes.origin_guard.PAUSE_FIRST_S", 20)
+    origin.set(HOST, "/page", b"page")
+    with Cachelet(origin) as fetches, Cachelet(origin) as tells:
+        nodes = [table_of("edge-1", fetches), table_of("edge-2", tells, driver="ats")]
+        async with proof_of(tmp_path, nodes, origin=origin) as rig:
+            await rig.purged()
+            rig.engine.parts.proof.guards.all[0].note(503, 0.0, URL)
+            began = time.monotonic()
+            found = await rig.get(f"/v1/engine/why?url={URL}")
+            assert time.monotonic() - began < 2
+        assert fetches.visits() == []
+    assert found["origin"]["error"] == "the origin answered 503, and is left alone for 20 s more"
+    assert [node["conclusion"] for node in found["nodes"]] == ["unproven", "unproven"]
+    assert [len(node["answers"]) for node in found["nodes"]] == [0, 1]
+    assert "edge-1 was not asked for the page at " in found["nodes"][0]["sentence"]
+    assert "left alone for 20 s more" in found["sentence"]
+    assert f"`purgeline why {URL}`" in found["sentence"]
+    assert {node["outcome"] for node in found["purges"][0]["nodes"]} == {"acked"}

@@ -49,6 +49,7 @@ class Fleet:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with FakeNode() as parent, FakeNode() as edge, FakeNode() as paused:
         tables = TABLES + fake_table(parent.url, name="parent-1", layer="parent", driver="varnish")
+        tables += "requests_per_s = 200\nhit_ratio = 0.95\n"
         tables += fake_table(edge.url, name="edge-1", driver="varnish")
         tables += fake_table(paused.url, name="edge-2", driver="ats")
         with EngineProcess(tmp_path_factory.mktemp("preview"), tables) as engine:
@@ -71,8 +72,7 @@ def test_a_preview_names_nodes_subtasks_and_what_waits_and_sends_nothing(fleet: 
     assert "paused by" in document["nodes"][2]["reason"]
     assert document["refill"] == {
         "requests_per_s": None,
-        "reason": "not known: no node tells the engine how many requests a second it answers, and how many "
-        "of them are hits",
+        "reason": "not known: how often visitors ask for single pages, no cache tells the engine",
         "origin_fetches": 2,
         "prefetches": 6,
     }
@@ -90,6 +90,11 @@ def test_a_preview_of_a_wide_purge_says_who_is_skipped_and_what_nobody_knows(fle
     assert [node["objects"] for node in document["nodes"]] == [None, None]
     assert document["refill"]["origin_fetches"] is None
     assert "nobody knows how many objects" in document["confirm"]
+    assert document["refill"]["requests_per_s"] is None
+    assert document["refill"]["reason"].endswith("in the [[node]] table of edge-1")
+    _, document = fleet.ask({**body, "nodes": ["parent-1"]})
+    assert document["refill"]["requests_per_s"] == 190
+    assert "requests_per_s times hit_ratio" in document["refill"]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_status_says_everything(host: Host) -> None:
                 "uptime_s": worker["uptime_s"],
                 "restarts": 0,
                 "stale": {},
+                "canaries": "",
             }
         ],
         "last_reload": None,

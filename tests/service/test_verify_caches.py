@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import email.utils
+import gzip
+import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from release.lab import caches
-from tests.rigs.engine_process import EngineProcess, get_body, layer_tables, node_table
+from release.lab.origin import Content
+from tests.rigs.engine_process import EngineProcess, get_body, get_page, layer_tables, node_table
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from release.lab.caches import Cache
     from release.lab.origin import Origin
 
 HOST = "img.example.com"
@@ -53,12 +59,81 @@ def test_a_purge_of_every_kind_of_cache_is_verified(origin: Origin, tmp_path: Pa
                 assert (task["state"], task["verify"]["verified"]) == ("done", 6), task
                 assert all(get_body(cache, "/page") == body for cache in (one, two, nginx, ats, squid))
             assert task["verify"]["rules"] == {"etag": 6}
+            verify_what_is_no_plain_page(engine, origin, [one, two, nginx, ats, squid])
+            verify_what_goes_wrong_at_the_origin(engine, origin)
         with EngineProcess(tmp_path, tables) as engine:
+            verify_by_a_clock_that_is_wrong(engine, origin)
             task = engine.wait_for(engine.submit([URL], verify=True))
             assert task["state"] == "done"
             unsure = {node["name"] for node in task["nodes"] if not node["verified_at"]}
             assert "nginx-1" in unsure
             assert task["verify"]["rules"].get("time", 0) == 6 - len(unsure) >= 3, task["verify"]
+            verify_a_node_that_goes_down(engine, squid)
+
+
+def url(path: str) -> str:
+    return f"http://{HOST}{path}"
+
+
+def verify_what_is_no_plain_page(engine: EngineProcess, origin: Origin, entrances: list[Cache]) -> None:
+    """Weak ETags, redirects, pages that go, and bodies that the origin packs."""
+
+    def publish(word: str, status: int) -> None:
+        keep = {"Cache-Control": "max-age=600"}
+        body = word.encode()
+        packed = {**keep, "Content-Encoding": "gzip"}
+        origin.set(HOST, "/weak", body, headers={**keep, "ETag": 'W/"same"'})
+        origin.set(HOST, "/moved", b"", headers={**keep, "Location": f"/{word}"}, status=302)
+        origin.set(HOST, "/gone", body, headers=keep, status=status)
+        origin.set(HOST, "/packed", gzip.compress(body, mtime=0), headers=packed)
+
+    paths = ("/weak", "/moved", "/gone", "/packed")
+    publish("old", 200)
+    for cache in entrances:
+        for path in paths:
+            get_page(cache, path)
+    publish("new", 404)
+    task = engine.wait_for(engine.submit([url(path) for path in paths], verify=True))
+    assert (task["state"], task["verify"]["verified"]) == ("done", 24), task
+    assert task["verify"]["rules"] == {"digest": 12, "status": 12}
+
+
+def verify_what_goes_wrong_at_the_origin(engine: EngineProcess, origin: Origin) -> None:
+    """It changes between two answers, is slow, and goes down; nothing of that is an alarm."""
+    told = origin.content
+    bodies = [b"one"]
+    origin.content = lambda host, path: Content(body=bodies.pop() if bodies else b"two")  # type: ignore[method-assign]
+    task = engine.wait_for(engine.submit([URL], verify=True))
+    assert (task["state"], task["verify"]["verified"]) == ("done", 6), task
+    origin.content = told  # type: ignore[method-assign]
+    origin.delay_s = 0.3
+    task = engine.wait_for(engine.submit([URL], verify=True))
+    assert (task["state"], task["verify"]["verified"]) == ("done", 6), task
+    origin.delay_s = 0
+    origin.stop()
+    task = engine.wait_for(engine.submit([URL], verify=True))
+    origin.start()
+    assert (task["state"], task["verify"]["unverifiable"]) == ("done", 6), task
+    assert "stale:" not in engine.log()
+
+
+def verify_by_a_clock_that_is_wrong(engine: EngineProcess, origin: Origin) -> None:
+    """The clock of the origin is five minutes behind that of the cache, which counts its Age by both."""
+    date = email.utils.formatdate(time.time() - 300, usegmt=True)
+    origin.set(HOST, "/clock", b"page", headers={"Cache-Control": "max-age=900", "Date": date})
+    task = engine.wait_for(engine.submit([url("/clock")], verify=True, nodes=["ats-1"]))
+    assert (task["state"], task["verify"]["stale"], task["verify"]["unverifiable"]) == ("done", 0, 1)
+    assert re.search(r"its Age \(30\d s\)", task["verify"]["reasons"][0]), task["verify"]
+
+
+def verify_a_node_that_goes_down(engine: EngineProcess, cache: Cache) -> None:
+    """Between its ack and the visit, which comes a second later where the Age decides."""
+    task_id = engine.submit([url("/down")], verify=True, nodes=["squid-1"])
+    wait_until(lambda: engine.task(task_id)["counter"] == 1)
+    cache.stop()
+    task = engine.wait_for(task_id)
+    assert (task["state"], task["verify"]["unverifiable"]) == ("done", 1), task
+    assert "a visitor of squid-1: " in task["verify"]["reasons"][0]
 
 
 def test_a_varnish_that_purges_another_key_is_found(origin: Origin, tmp_path: Path) -> None:

@@ -94,15 +94,17 @@ async def test_visitors_come_in_where_the_node_says() -> None:
     assert visit_address(named).server_name == "www.test"
 
 
-async def test_tls_asks_for_the_name_that_the_node_says(visitor: Visitor, tmp_path: Path) -> None:
+async def test_tls_asks_for_the_name_that_the_node_says(tmp_path: Path) -> None:
     """The certificate is for 127.0.0.1: with another name to check, there is no visit."""
     ca_file, context = make_certificate(tmp_path, "edge")
+    visitor = Visitor(body_max_bytes=100_000)  # a handshake takes its time on a busy machine
     with FakeNode(always(answer(200, b"page")), tls=context) as node:
         table = NodeConfig(name="n", driver="varnish", url=node.url, ca_file=str(ca_file))
         assert (await visitor.visit(visit_address(table), URL)).body_bytes == 4
         other = msgspec.structs.replace(table, server_name="www.test")
         with pytest.raises(VisitError, match=r"www\.test"):
             await visitor.visit(visit_address(other), URL)
+    await visitor.close()
 
 
 async def test_the_origin_is_asked_once_for_all(origin: Origin, visitor: Visitor) -> None:

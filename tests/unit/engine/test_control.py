@@ -57,7 +57,9 @@ class Worker:
         listener: Any = "the listener"
         doors: Any = "doors"
         writer: Any = self.writer
-        self.control = Control(self.engine, self.peers, listener, writer, doors=doors)
+        self.control = Control(
+            self.engine, self.peers, listener, writer, doors=doors, canaries=lambda: "waiting"
+        )
 
     async def told(self, *orders: Any) -> list[str]:
         """Give these orders, and then nothing: the supervisor is gone. Return what the engine did before."""
@@ -73,7 +75,7 @@ class Worker:
 async def test_it_accepts_when_it_is_told_go_and_says_so() -> None:
     worker = Worker()
     assert await worker.told({"cmd": "go"}) == ["accept on the listener, and doors"]
-    assert worker.writer.reports == [{"event": "accepting"}]
+    assert worker.writer.reports == [{"event": "accepting", "canaries": "waiting"}]
 
 
 async def test_it_drains_within_the_time_that_it_is_given() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli import (
+    cache_options,
     cells,
     check_nodes,
     client,
@@ -75,7 +76,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         _add_task_options(commands[name], is_purge=name == "purge")
     _add_views(add)
     _add_receipts(add)
-    _add_caches(add)
+    cache_options.add_render(
+        add("render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where.")
+    )
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)
     worker.set_defaults(run=local.work)
@@ -118,7 +121,7 @@ def _add_local(add: Callable[[str, Command, str], Callable[..., argparse.Action]
     option(
         "--url", metavar="URL", help="a page that the nodes cache: fetched and purged where a look is needed"
     )
-    _add_from(option)
+    cache_options.add_from(option)
     option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
     option("config", type=Path, metavar="F", help="TOML file")
 
@@ -181,64 +184,6 @@ def _add_receipts(add: Callable[[str, Command, str], Callable[..., argparse.Acti
         help="file with the keys that are trusted, as `keys` prints them (default: ask)",
     )
     option("--live", action="store_true", help="also compare it with the task as the engine has it now")
-
-
-def _add_caches(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
-    option = add(
-        "render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where."
-    )
-    option("cache", choices=rendering.CACHES, metavar="CACHE", help=", ".join(rendering.CACHES))
-    option(
-        "--node",
-        type=values.node_name,
-        metavar="NAME",
-        help="its name in engine.toml, which goes into its mark",
-    )
-    option("--config", type=Path, metavar="F", help="TOML file of the engine, with that node")
-    _add_from(option)
-    option("--key-mode", choices=["xkey", "ban"], help="varnish: surrogate keys by vmod xkey, or by bans")
-    option(
-        "--tag-header",
-        dest="tag_headers",
-        action="append",
-        type=values.field,
-        metavar="NAME",
-        help="varnish: a header in which objects carry tags; may be repeated (default: the common ones)",
-    )
-    option(
-        "--check",
-        action="store_true",
-        help="print what the cache's own check of syntax says of it, and nothing else",
-    )
-    option("--whole", action="store_true", help="a whole configuration, for a cache that has none yet")
-    option(
-        "--backend",
-        dest="backends",
-        action="append",
-        type=values.backend,
-        metavar="HOST:PORT",
-        help="with --whole: where the cache fetches; may be repeated",
-    )
-    option(
-        "--port", type=values.port, metavar="N", help="with --whole: of the cache (default: its node's, 80)"
-    )
-    option(
-        "--to",
-        type=Path,
-        metavar="DIR",
-        help="with --whole: write the files into this folder, print their names",
-    )
-
-
-def _add_from(option: Callable[..., argparse.Action]) -> None:
-    option(
-        "--from",
-        dest="purge_from",
-        action="append",
-        type=values.network,
-        metavar="ADDRESS",
-        help=f"address or network of an engine; may be repeated (default {rendering.ENGINE_HERE})",
-    )
 
 
 def _add_globals(parser: argparse.ArgumentParser) -> None:

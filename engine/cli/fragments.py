@@ -100,7 +100,8 @@ class Setting(NamedTuple):
     purge_path: str = "/purge"  #: nginx
     key_mode: str = "xkey"  #: varnish
     is_parent: bool = False  #: varnish: of a node
-    port: int = 80  #: ats: of the node
+    port: int = 80  #: ats: of the node, where visitors come in
+    scheme: str = "http"  #: ats: of the same
     canary: CanaryPlace | None = None  #: None: the node fetches no canaries from the engine
     tag_headers: list[str] | None = None  #: varnish: which carry tags; None: those that the template names
 
@@ -115,6 +116,7 @@ class CanaryPlace(NamedTuple):
 
 def setting_of(node: NodeConfig, config: Config, *, purge_from: list[str], is_parent: bool) -> Setting:
     """Return the setting of a configured node."""
+    visited = urlsplit(node.visit_url or node.url)
     return Setting(
         node.driver,
         node.name,
@@ -122,7 +124,8 @@ def setting_of(node: NodeConfig, config: Config, *, purge_from: list[str], is_pa
         node.purge_path or "/purge",
         "xkey" if node.key_mode == "xkey" else "ban",
         is_parent,
-        urlsplit(node.visit_url or node.url).port or 80,
+        visited.port or (443 if visited.scheme == "https" else 80),
+        visited.scheme,
         None if node.parents else _canary_place(config),
     )
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from engine.cli.fragments import Setting
     from engine.cli.screen import Output
+    from engine.cli.whole import Place
     from engine.config.tables import Config, NodeConfig
 
 CACHES: Final = ("varnish", "nginx", "ats", "squid")
@@ -25,8 +26,10 @@ def render(args: argparse.Namespace, out: Output) -> int:
     setting = _setting(args)
     if args.whole and not args.backends:
         raise UsageError("--whole: takes --backend HOST:PORT, where the cache fetches")
-    if not args.whole and (args.backends or args.port or args.to):
-        raise UsageError("--backend, --port and --to are for --whole")
+    if not args.whole and (args.backends or args.port or args.certificate or args.to):
+        raise UsageError("--backend, --port, --certificate and --to are for --whole")
+    if not args.certificate and (args.certificate_key or args.tls_port):
+        raise UsageError("--certificate-key and --tls-port are for --certificate")
     if args.check:
         if args.to:
             raise UsageError("--check writes nothing: leave --to for a second call")
@@ -38,11 +41,11 @@ def render(args: argparse.Namespace, out: Output) -> int:
         return DONE
     from engine.cli import whole  # noqa: PLC0415 - as above
 
-    files = whole.whole_files(setting, args.backends)
+    files = whole.whole_files(setting, _place(args))
     if args.to:
         whole.write(files, args.to)
         for file in files:
-            out.notice(f"{args.to / file.name} written: it goes {file.place}")
+            out.notice(f"{args.to / file.name} written, to be saved {file.place}")
     else:
         _show(setting, whole.whole(files), out)
     return DONE
@@ -60,7 +63,7 @@ def _check(setting: Setting, args: argparse.Namespace, out: Output) -> int:
     from engine.cli.trial import MissingError, try_out  # noqa: PLC0415 - as above
 
     try:
-        trial = try_out(setting, args.backends if args.whole else None)
+        trial = try_out(setting, _place(args) if args.whole else None)
     except MissingError as exc:
         return out.error(str(exc), exit_code=UNREACHABLE)
     if out.as_json:
@@ -68,6 +71,16 @@ def _check(setting: Setting, args: argparse.Namespace, out: Output) -> int:
     else:
         out.text(f"$ {trial.command}\n{trial.output.rstrip()}\n{trial.meaning}\n".replace("\n\n", "\n"))
     return DONE if trial.is_accepted else FAILED
+
+
+def _place(args: argparse.Namespace) -> Place:
+    """Return where a cache with a whole configuration stands."""
+    from engine.cli.whole import TLS_PORT, Place, Tls  # noqa: PLC0415 - as above
+
+    if not args.certificate:
+        return Place(args.backends)
+    key = args.certificate_key or args.certificate
+    return Place(args.backends, Tls(args.tls_port or TLS_PORT, args.certificate, key))
 
 
 def _setting(args: argparse.Namespace) -> Setting:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.cli.fragments import Setting
-    from engine.cli.values import Backend
 
 PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "varnish": ("varnishd", "vinyld"),  # the latter since Vinyl Cache 9
@@ -68,16 +67,16 @@ class MissingError(EngineError):
     """The cache is not installed here; the text says what to do."""
 
 
-def try_out(setting: Setting, backends: list[Backend] | None) -> Trial:
+def try_out(setting: Setting, place: whole.Place | None) -> Trial:
     """Have the cache check the lines.
 
     Args:
         setting: what the lines depend on.
-        backends: of a whole configuration; None: of the fragment.
+        place: of a cache with a whole configuration; None: the fragment is checked.
 
     Raises:
         MissingError: the cache is not here.
-        UsageError: the cache cannot have so many backends.
+        UsageError: the cache cannot have so many backends, or no TLS.
         EngineError: its check does not end.
         OSError: the folder cannot be made, or the program not started.
     """
@@ -85,7 +84,7 @@ def try_out(setting: Setting, backends: list[Backend] | None) -> Trial:
     with tempfile.TemporaryDirectory(prefix="purgeline-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # for the users that servers become
-        for file, text in _files(setting, backends, folder, program).items():
+        for file, text in _files(setting, place, folder, program).items():
             (folder / file).write_text(text, encoding="utf-8")
         command = _command(setting.driver, program, folder)
         done = _run(command, cwd=folder, variables={**_ATS_LOG, "PROXY_CONFIG_LOCAL_STATE_DIR": name})
@@ -129,12 +128,12 @@ def _program(driver: str) -> str:
     )
 
 
-def _files(setting: Setting, backends: list[Backend] | None, folder: Path, program: str) -> Mapping[str, str]:
+def _files(setting: Setting, place: whole.Place | None, folder: Path, program: str) -> Mapping[str, str]:
     """Return the files of a configuration that the cache can check: name → text."""
-    if backends is None:
+    if place is None:
         files = _around_a_fragment(setting, folder)
     else:
-        made = whole.whole_files(setting, backends, objects=str(folder / "objects"))
+        made = whole.whole_files(setting, place, objects=str(folder / "objects"))
         files = {file.name: file.text for file in made}
     if setting.driver == "nginx":
         parts = lines_of(setting)
@@ -142,7 +141,7 @@ def _files(setting: Setting, backends: list[Backend] | None, folder: Path, progr
             "check/nginx.conf.j2",
             module=_nginx_module(program),
             zone=NGINX_ZONE,
-            whole="" if backends is None else "purgeline.conf",
+            whole="" if place is None else "purgeline.conf",
             **{f"{part}_lines": parts.get(f"purge/nginx.{part}.j2", "") for part in _NGINX_PARTS},
         )
     return files
@@ -201,5 +200,5 @@ def _told(driver: str, command: str, code: int, output: str) -> Trial:
     else:
         shown = output
         hint = next((hint for words, hint in _HINTS if words in output), "its words stand above")
-        meaning = f"rejected (exit code {code}): {hint}"
+        meaning = f"rejected{f' (exit code {code})' if code else ''}: {hint}"
     return Trial(command, is_accepted, shown, meaning)

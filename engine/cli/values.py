@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Final, NamedTuple
 
 PORT_MAX: Final = 65535
@@ -71,6 +72,16 @@ def port(text: str) -> int:
     if not (re.fullmatch("[0-9]{1,5}", text) and 0 < int(text) <= PORT_MAX):
         raise argparse.ArgumentTypeError(f"{text!r} is no port, from 1 to {PORT_MAX}")
     return int(text)
+
+
+def path(text: str) -> str:
+    """Return an absolute path that needs no quotes in any cache's configuration."""
+    absolute = str(Path(text).absolute())
+    if not re.fullmatch(r"[A-Za-z0-9/._-]+", absolute):
+        raise argparse.ArgumentTypeError(
+            f"{absolute!r}: use A-Z a-z 0-9 / . _ - for a path in a configuration"
+        )
+    return absolute
 
 
 def count(text: str) -> int:

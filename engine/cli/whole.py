@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.cli.fragments import Setting
     from engine.cli.values import Backend
 
+TLS_PORT: Final = 443
 OBJECTS: Final = "/var/cache/purgeline"  #: nginx's; its parent is everywhere
 _TTL_S: Final = 3600  #: of what comes without Cache-Control
 _STORAGE_MB: Final = 1024
@@ -31,6 +32,9 @@ _FILES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("ats/records.config.j2", "at the end of /etc/trafficserver/records.config"),
     ),
 }
+_TLS_FILES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "ats": (("ats/ssl_multicert.config.j2", "as /etc/trafficserver/ssl_multicert.config"),),
+}
 
 
 class File(NamedTuple):
@@ -41,23 +45,42 @@ class File(NamedTuple):
     text: str
 
 
-def whole_files(setting: Setting, backends: list[Backend], *, objects: str = OBJECTS) -> list[File]:
+class Tls(NamedTuple):
+    """Where and with what a cache takes TLS, beside its other port."""
+
+    port: int
+    certificate: str  #: path of a PEM file
+    key: str  #: the same
+
+
+class Place(NamedTuple):
+    """Where a cache stands."""
+
+    backends: list[Backend]  #: where it fetches
+    tls: Tls | None = None
+
+
+def whole_files(setting: Setting, place: Place, *, objects: str = OBJECTS) -> list[File]:
     """Return the files for one cache.
 
     Args:
         setting: what the lines depend on.
-        backends: where the cache fetches.
+        place: what is before and behind it.
         objects: folder in which nginx keeps them.
 
     Raises:
-        UsageError: the cache cannot have so many backends.
+        UsageError: the cache cannot have so many backends, or no TLS.
     """
+    backends = place.backends
     if setting.driver == "ats" and len(backends) > 1:
         raise UsageError("--backend: ats takes one in remap.config; several are for its parent.config")
+    if setting.driver == "varnish" and place.tls:
+        raise UsageError("--certificate: Varnish has no TLS; a proxy before it has (hitch, nginx, HAProxy)")
     values = {
         **setting._asdict(),
         "backend": str(backends[0]),
         "backends": list(map(str, backends)) if setting.driver == "nginx" else backends,
+        "tls": place.tls,
         "listen": setting.port,
         "listens": [setting.port, f"[::]:{setting.port}"],
         "address": "",
@@ -70,9 +93,10 @@ def whole_files(setting: Setting, backends: list[Backend], *, objects: str = OBJ
         "grace_s": 60,
         "is_lab": False,
     }
+    chosen = _FILES[setting.driver] + (_TLS_FILES.get(setting.driver, ()) if place.tls else ())
     return [
-        File(place.rpartition("/")[2], place, render(template, **values).strip() + "\n")
-        for template, place in _FILES[setting.driver]
+        File(path.rpartition("/")[2], path, render(template, **values).strip() + "\n")
+        for template, path in chosen
     ]
 
 

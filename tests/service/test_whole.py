@@ -13,6 +13,7 @@ from release.lab.caches import Cache, free_port
 from release.lab.caches.process import find_binary
 from release.lab.caches.servers import NGINX_MODULE, NGINX_MODULE_DIRS
 from release.lab.origin import Origin
+from tests.fakes.certificate import make_certificate
 from tests.rigs.engine_process import get_body
 
 if TYPE_CHECKING:
@@ -101,9 +102,12 @@ MAKERS: dict[str, Callable[[Path, dict[str, str], int], Cache]] = {
 }
 
 
-def verdict(driver: str, url: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def verdict(
+    driver: str, url: str, folder: Path, capsys: pytest.CaptureFixture[str], *, name: str = "n"
+) -> str:
     config = folder / "engine.toml"
-    config.write_text(f'[[node]]\nname = "n"\ndriver = "{driver}"\nurl = "{url}"\n')
+    ca = f'ca_file = "{folder}/n.pem"\n' if url.startswith("https") else ""
+    config.write_text(f'[[node]]\nname = "{name}"\ndriver = "{driver}"\nurl = "{url}"\n{ca}')
     main(["check-nodes", "--config", str(config)])
     return capsys.readouterr().out.split("\t")[2]
 
@@ -132,3 +136,23 @@ def test_a_cache_made_of_nothing_else_is_proven(
         assert pages == [get_body(cache, f"/{number}") for number in range(4)]
     assert all(origin.hits for origin in behind)
     assert sum(hits for origin in behind for hits in origin.hits.values()) == len(pages)
+
+
+@pytest.mark.parametrize("driver", ["nginx", "squid", "ats"])
+def test_a_cache_with_a_certificate_is_proven_on_both_ports(
+    driver: str, tmp_path: Path, origins: tuple[Origin, Origin], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two ports of a Squid are two nodes: what it has by one of them, a purge at the other one leaves."""
+    make_certificate(tmp_path, "n")
+    port, tls = free_port(), free_port()
+    files = [*("--certificate", "/proc/self/cwd/n.pem"), *("--certificate-key", "/proc/self/cwd/n.key")]
+    ports = [*("--port", str(port)), *("--tls-port", str(tls)), *("--to", str(tmp_path / "made"))]
+    words = ["--whole", "--node", "n", "--backend", origins[0].address, *files, *ports]
+    assert main(["render", driver, *words]) == 0
+    made = {path.name: path.read_text() for path in (tmp_path / "made").iterdir()}
+    cache = MAKERS[driver](tmp_path, made, port)
+    cache.write({name: (tmp_path / name).read_text() for name in ("n.pem", "n.key")})
+    with cache:
+        assert verdict(driver, cache.url, tmp_path, capsys) == "proven"
+        name = "n-tls" if driver == "squid" else "n"
+        assert verdict(driver, f"https://127.0.0.1:{tls}", tmp_path, capsys, name=name) == "proven"

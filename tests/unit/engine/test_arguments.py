@@ -53,6 +53,7 @@ def test_a_kind_is_a_flag(kind: str, words: list[str]) -> None:
         ["render", "nginx", "--from", "fe80::1%eth0"],
         ["render", "nginx", "--node", 'a" "b'],
         ["render", "nginx", "--whole", "--backend", "[:]:80"],
+        ["render", "nginx", "--certificate", "/a b.pem"],
         ["render", "nginx", "--whole", "--backend", "127.0.0.1:0"],
         ["render", "nginx", "--whole", "--backend", "127.0.0.1"],
         ["check-nodes"],

@@ -14,7 +14,7 @@ from engine.cli.exits import UsageError
 from engine.cli.fragments import Setting, fragment, setting_of
 from engine.cli.main import main
 from engine.cli.screen import Output
-from engine.config.tables import Config, NodeConfig
+from engine.config.tables import CanaryConfig, Config, NodeConfig
 from tests import cache_docs
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_the_pages_of_caches_have_what_is_printed(page: Path) -> None:
     assert text.count(": made by python -m tests.cache_docs -->") == MADE
 
 
-def test_a_whole_one_needs_a_backend_and_ats_takes_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_whole_one_needs_and_cannot_have(capsys: pytest.CaptureFixture[str]) -> None:
     said("render", "varnish", "--whole", code=2)
     assert "takes --backend HOST:PORT" in capsys.readouterr().err
     said("render", "varnish", "--whole", "--backend", "a", code=2)
@@ -149,7 +149,19 @@ def test_a_whole_one_needs_a_backend_and_ats_takes_one(capsys: pytest.CaptureFix
     said("render", "ats", "--whole", "--backend", "a:1", "--backend", "b:2", code=2)
     assert "ats takes one" in capsys.readouterr().err
     said("render", "ats", "--to", "x", code=2)
-    assert "--backend, --port and --to are for --whole" in capsys.readouterr().err
+    assert "--backend, --port, --certificate and --to are for --whole" in capsys.readouterr().err
+    tls = ("--whole", "--backend", "a:1", "--certificate", "/c.pem")
+    said("render", "varnish", *tls, code=2)
+    assert "Varnish has no TLS" in capsys.readouterr().err
+    said("render", "nginx", *tls[:3], "--tls-port", "1", code=2)
+    assert "--certificate-key and --tls-port are for --certificate" in capsys.readouterr().err
+
+
+def test_the_route_of_canaries_is_at_the_port_where_visitors_come_in() -> None:
+    node = NodeConfig(name="n", driver="ats", url="http://n:1", visit_url="https://n")
+    config = Config(node=[node], canary=CanaryConfig(interval_s=60, listen="10.0.0.9:9190"))
+    setting = setting_of(node, config, purge_from=["::1"], is_parent=False)
+    assert "https://(.*):443/.well-known/purgeline/ http://10.0.0.9:9190/" in fragment(setting)
 
 
 def test_files_that_are_there_are_not_written_over(

@@ -63,7 +63,7 @@ class HistoryPage(msgspec.Struct):
     cursor: Annotated[str | None, Meta(description="of the next page; null: this is the last one")]
     incomplete: Annotated[
         str | UnsetType,
-        Meta(description="why some of the history is missing: a file is damaged, a worker away"),
+        Meta(description="why some of it is missing: a file is damaged, a worker away, too much is at work"),
     ] = UNSET
     complete_since: Annotated[
         float,
@@ -162,7 +162,8 @@ class HistoryRoutes:
             raise RequestError(404, "this engine keeps no history: engine.history_days is 0")
         page = search.page(question, in_stores=in_stores)
         since = round(search.complete_since(), 3) if in_stores else 0.0
-        return _encode(HistoryPage(page.tasks, page.cursor or None, search.error or UNSET, since))
+        incomplete = page.missing or search.error or UNSET
+        return _encode(HistoryPage(page.tasks, page.cursor or None, incomplete, since))
 
     async def _ask(self, peers: Peers, peer: Peer, path: str) -> bytes:
         try:

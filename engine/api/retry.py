@@ -177,8 +177,9 @@ class RetryTask:
             return told
         raise RequestError(
             _CONFLICT,
-            f"nobody knows any more what failed of task {task['task_id']!r}: its history is gone, and its "
-            f"errors name {len(task['errors'])} of {task['failed']}; hand its targets in anew",
+            f"nobody knows any more what failed of task {task['task_id']!r}: the history has let it go, by "
+            f"engine.history_days or engine.history_max_bytes, and its errors name {len(task['errors'])} of "
+            f"{task['failed']}; hand its targets in anew",
         )
 
     # Sending it

@@ -8,7 +8,6 @@ it. What went to another node of its layer counts too, as the node may have been
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from engine.api.callers import Callers
     from engine.api.cancel import CancelTask
     from engine.api.recalling import Recalling
-    from engine.api.rewinding import Rewinding
+    from engine.api.rewinding import Claim, Rewinding
     from engine.config.tables import NodeConfig
     from engine.history.missed import Slice
     from engine.intake.admission import Admission
@@ -181,19 +180,19 @@ class RewindRoutes:
             raise _being_rewound(node, "" if rewind is None else rewind.name)
 
     async def _claim_and_begin(self, asked: RewindBody, window: Window, client: Client) -> Rewound:
-        name, now = f"rewind-{int(time.time() * 1000):011x}{os.urandom(3).hex()}", time.time()
-        other = await self._rewinding.claim(asked.node, name, now)
+        claim = self._rewinding.claim_of(asked.node)
+        other = await claim.make()
         if other:
             raise _being_rewound(asked.node, other)
         sent: dict[str, int] = {}
         try:
-            rewound = await self._begin(name, asked, window, client, sent)
+            rewound = await self._begin(claim, asked, window, client, sent)
         finally:
-            await self._rewinding.begun(asked.node, name, now, sent)
+            await claim.begun(sent)
         return rewound
 
     async def _begin(
-        self, name: str, asked: RewindBody, window: Window, client: Client, sent: dict[str, int]
+        self, claim: Claim, asked: RewindBody, window: Window, client: Client, sent: dict[str, int]
     ) -> Rewound:
         """Have the tasks stored, and put their ids into *sent*: id → targets."""
         missed = Missed()
@@ -202,7 +201,7 @@ class RewindRoutes:
         async for page in self._recalling.purges(window):
             await self._reader.read(missed.add, page.purges)
             incomplete = incomplete or page.missing
-            await self._rewinding.keep(asked.node)
+            await claim.keep()
             if len(missed) > COLLECTED_MAX:
                 await self._go_by_host(missed, lacks)
         keys, left_out = await self._reader.read(sendable, missed, lacks, client.token.hosts.allows)
@@ -219,10 +218,10 @@ class RewindRoutes:
             raise RequestError(422, detail, field="rate_per_s")
         split = partial(slices, keys, asked.rate_per_s, slice_s=_SLICE_S, slices_max=_SLICES_MAX)
         parts = await self._reader.read(split)
-        await self._hand_in(asked.node, name, parts, client, sent)
+        await self._hand_in(asked.node, claim, parts, client, sent)
         last_at = time.time() + (parts[-1].after_s if parts else 0.0)
         return Rewound(
-            name,
+            claim.name,
             asked.node,
             missed.purges,
             len(keys),
@@ -244,12 +243,23 @@ class RewindRoutes:
         await self._reader.read(missed.go_by_host)
 
     async def _hand_in(
-        self, node: str, name: str, parts: Sequence[Slice], client: Client, sent: dict[str, int]
+        self, node: str, claim: Claim, parts: Sequence[Slice], client: Client, sent: dict[str, int]
     ) -> None:
         """Have the tasks stored, and put their ids into *sent*. When one of them is refused, none is left."""
         token = client.token
         unlimited = Token(token.name, token.scopes, token.hosts, is_limited=token.is_limited)
-        own = client._replace(token=unlimited, again=Again(rewind=name))
+        own = client._replace(token=unlimited, again=Again(rewind=claim.name))
+        try:
+            await self._store_all(node, claim, parts, own, sent)
+        except EngineError:
+            ids = list(sent)
+            sent.clear()
+            await self._take_back(ids, unlimited)
+            raise
+
+    async def _store_all(
+        self, node: str, claim: Claim, parts: Sequence[Slice], own: Client, sent: dict[str, int]
+    ) -> None:
         began = time.time()
         for place in range(0, len(parts), _AT_A_TIME):
             tasks = [task for part in parts[place : place + _AT_A_TIME] for task in bodies(node, part, began)]
@@ -261,11 +271,8 @@ class RewindRoutes:
                     sent[msgspec.json.decode(reply.body)["task_id"]] = task.targets
             refused = next((reply for reply in replies if reply.status != _ACCEPTED), None)
             if refused is not None:
-                ids = list(sent)
-                sent.clear()
-                await self._take_back(ids, unlimited)
                 raise error_of(refused)
-            await self._rewinding.keep(node)
+            await claim.keep()
 
     async def stop(self, request: web.Request) -> web.Response:
         """Cancel what a rewind has not sent, whichever worker or engine has it."""

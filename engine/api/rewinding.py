@@ -1,11 +1,14 @@
 """Which nodes are being rewound, whichever worker or engine does it.
 
-Each worker knows by the tasks it has in memory. Engines of one Redis tell each other there, and so do their
-workers: one claims a node before it looks for what is to be sent.
+Each worker knows by the tasks it has in memory. Before one looks for what is to be sent it claims the node:
+in Redis, where all engines and their workers tell each other of rewinds, or, among the workers of an embedded
+store, by a lock in the data folder. A claim lapses with who has it.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 import aiohttp
@@ -31,13 +34,17 @@ _decode = msgspec.json.Decoder(Rewind | None).decode
 
 
 class SharesRewinds(Protocol):
-    """Where all engines of a store note rewinds; see `engine.store.redis.rewinds`."""
+    """Where all that work with one store claim nodes: `SharedRewinds` or `FolderRewinds`."""
 
     def claim(self, node: str, name: str, since: float, /) -> str:
         """Claim a node for a rewind; return the name of the one that has it, empty: it is ours."""
 
-    def keep(self, node: str, /) -> None:
-        """Say that the claim is not forgotten."""
+    def keep(self, node: str, name: str, since: float, /) -> None:
+        """Say that the claim is not forgotten.
+
+        Raises:
+            StoreError: it has lapsed.
+        """
 
     def begun(self, node: str, name: str, since: float, tasks: Mapping[str, int], /) -> None:
         """Note the tasks of a rewind: id → how many targets it sends; without any it is over."""
@@ -53,7 +60,7 @@ class Rewinding:
         tasks: in memory, that are parts of rewinds.
         reader: asks the store.
         peers: the other workers, where each has a store of its own.
-        shared: where several engines share one.
+        shared: where all that work with one store claim nodes; None: this process alone does.
     """
 
     def __init__(
@@ -74,7 +81,7 @@ class Rewinding:
         return rewinds_of(self._tasks.values())
 
     async def elsewhere(self, nodes: Iterable[str]) -> dict[str, Rewind]:
-        """Return node → its rewind, of those that a shared store knows; none when it cannot be read."""
+        """Return node → its rewind, of those that are claimed; none when that cannot be read."""
         if self._shared is None:
             return {}
         try:
@@ -114,28 +121,65 @@ class Rewinding:
         """Answer another worker about one node."""
         return Reply(_OK, msgspec.json.encode(self.own().get(request.match_info["name"])))
 
-    # By who begins one
+    def claim_of(self, node: str) -> Claim:
+        """Return the claim of a rewind that is to begin; it is not made yet."""
+        return Claim(self, self._reader, self._shared, node)
 
-    async def claim(self, node: str, name: str, since: float) -> str:
-        """Claim a node for a rewind in a shared store; return the name of the one that has it.
+
+class Claim:
+    """The claim of one node by a rewind that this worker begins.
+
+    Attributes:
+        name: of the rewind.
+    """
+
+    def __init__(
+        self, rewinding: Rewinding, reader: StoreReader, shared: SharesRewinds | None, node: str
+    ) -> None:
+        self._rewinding = rewinding
+        self._reader = reader
+        self._shared = shared
+        self._node = node
+        self._since = time.time()
+        self.name = f"rewind-{int(self._since * 1000):011x}{os.urandom(3).hex()}"
+
+    async def make(self) -> str:
+        """Claim the node; return the name of the rewind that has it, empty: it is ours.
 
         Raises:
-            StoreError: the store cannot be read or written.
+            StoreError: the store cannot be read or written, or a worker does not answer.
         """
         if self._shared is None:
             return ""
-        return await self._reader.read(self._shared.claim, node, name, since)
+        other = await self._reader.read(self._shared.claim, self._node, self.name, self._since)
+        if other:
+            return other
+        try:
+            known = await self._rewinding.of(self._node)  # one may have begun between the last look and this
+        except StoreError:
+            await self.begun({})
+            raise
+        if known is None or known.name == self.name:
+            return ""
+        await self.begun({})
+        return known.name
 
-    async def keep(self, node: str) -> None:
-        """Say that the rewind is still beginning: at least once a minute."""
+    async def keep(self) -> None:
+        """Say that the rewind is still beginning: at least once a minute.
+
+        Raises:
+            StoreError: the claim has lapsed, or the store cannot be read or written.
+        """
         if self._shared is not None:
-            await self._reader.read(self._shared.keep, node)
+            await self._reader.read(self._shared.keep, self._node, self.name, self._since)
 
-    async def begun(self, node: str, name: str, since: float, tasks: Mapping[str, int]) -> None:
-        """Note the tasks of a rewind; when that cannot be done, other engines do not know of it."""
+    async def begun(self, tasks: Mapping[str, int]) -> None:
+        """Note the tasks of the rewind; none: it is over. Where that fails others do not know of it."""
         if self._shared is None:
             return
         try:
-            await self._reader.read(self._shared.begun, node, name, since, tasks)
+            await self._reader.read(self._shared.begun, self._node, self.name, self._since, tasks)
         except StoreError as exc:
-            logger.warning("the rewind {} of {} is not known to other engines: {}", name, node, exc)
+            logger.warning(
+                "the rewind {} of {} is not known to other engines: {}", self.name, self._node, exc
+            )

@@ -143,6 +143,10 @@ class Cluster:
         """Return the consumers that are not known to have gone, this one left out."""
         return self._membership.others()
 
+    def is_nobody(self, consumer: str) -> bool:
+        """Tell whether a consumer is known to be no engine that lives; False: it is one, or who knows."""
+        return self._membership.is_nobody(consumer)
+
     def leads(self) -> bool:
         """Tell whether this engine leads, as far as it can know."""
         return self._membership.leads()

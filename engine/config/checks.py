@@ -5,6 +5,7 @@ Each check raises `ConfigError`; its text names the key and what it takes.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from engine.config.places import (
 )
 from engine.config.proof_checks import check_encodings, check_proof, check_traffic
 from engine.config.redis_url import parse_redis_url, without_password
+from engine.config.tables import EngineConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,7 +111,22 @@ def warnings_of(config: Config) -> list[str]:
         warnings.append(
             "engine.attempts_max is ignored: what a cache answers wrongly is tried again; see poison_after_s"
         )
-    return warnings
+    return warnings + _late_warnings(config.engine)
+
+
+def _late_warnings(engine: EngineConfig) -> list[str]:
+    """Return what retries will not know; nothing of the defaults, docs/operations.md tells of those."""
+    default = EngineConfig()
+    days = engine.delay_ttl_s / 86400
+    is_default = (engine.history_days, engine.delay_ttl_s) == (default.history_days, default.delay_ttl_s)
+    if is_default or not 0 < engine.history_days < days:
+        return []
+    text = (
+        f"engine.history_days ({engine.history_days:g}) is shorter than engine.delay_ttl_s ({days:g} "
+        "days): of a task that had failed in part before the rest waited so long a retry may not know what; "
+        f"history_days = {math.ceil(days)} keeps it"
+    )
+    return [text]
 
 
 def store_warnings(store: StoreConfig) -> list[str]:

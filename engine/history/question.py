@@ -16,7 +16,7 @@ from engine.tasks.settled import state_number
 from engine.tasks.words import State
 
 _CURSOR_MAX: Final = 128
-_CLOCKS_S: Final = 60.0  #: clocks of engines and of stores differ by less
+CLOCKS_S: Final = 60.0  #: clocks of engines and of stores differ by less
 _MAY_CHANGE: Final = sum(1 << state_number(state) for state in (State.ACCEPTED, State.RUNNING, State.PARTIAL))
 """States of which late delivery makes others."""
 
@@ -48,7 +48,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         """Return what a block must have to be looked into; nothing older than *oldest* is."""
         return Wanted(
             since=oldest,
-            packed=oldest - _CLOCKS_S if self.reaches else math.inf,
+            packed=oldest - CLOCKS_S if self.reaches else math.inf,
             until=min(self.until, self.before[0]),
             actions=action_bit(self.action) if self.action else 0,
             states=(1 << state_number(self.state)) | _MAY_CHANGE if self.state else 0,

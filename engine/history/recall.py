@@ -22,13 +22,18 @@ from engine.history.entries import final_state
 from engine.history.question import Question, read_cursor, write_cursor
 from engine.history.search import parts_by_now
 from engine.tasks.plan import read_plan
-from engine.tasks.words import FAILED, Action, State, host_of
+from engine.tasks.settled import state_of_number
+from engine.tasks.words import FAILED, SOFT, Action, State, host_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.history.search import Search
     from engine.history.sieve import Hit
+    from engine.tasks.settled import Change
 
 _TASKS: Final = 256  #: of a page
+_PURGES: Final = 2048  #: of a page of a window: each page reads anew what engines are at work on
 _TARGETS: Final = 50_000  #: of a page, and those of one task
 
 
@@ -89,6 +94,8 @@ class Recall:
     def failed(self, task_id: str, created_at: float) -> FailedTask | None:
         """Return what failed of a task that has settled; None: the history does not have it.
 
+        Of a task that the history has let go only what failed since it was partial.
+
         Raises:
             StoreError: the store of the tasks cannot be read.
         """
@@ -99,7 +106,7 @@ class Recall:
                 if hit.order[1] == task_id:
                     return _failed(hit)
             if not found.cursor:
-                return None
+                return _failed_late(self._search.changes_of(task_id))
             question = msgspec.structs.replace(question, before=read_cursor(found.cursor))
 
     def purges(self, window: Window, before: tuple[float, str]) -> PurgesPage:
@@ -118,7 +125,7 @@ class Recall:
             since=window.since,
             until=window.until,
             reaches=True,
-            limit=_TASKS,
+            limit=_PURGES,
             before=before,
         )
         found = self._search.find(question)
@@ -135,8 +142,8 @@ class Recall:
             purges.append(Purge(task.created_at, task.shape.kind, task.shape.soft, targets))
             left -= len(targets)
             if left <= 0:
-                return PurgesPage(purges, write_cursor(*hit.order), self._search.error)
-        missing = self._search.error
+                return PurgesPage(purges, write_cursor(*hit.order), found.missing or self._search.error)
+        missing = found.missing or self._search.error
         if not found.cursor:  # last: blocks may have been dropped meanwhile
             missing = missing or self._gone(window.since)
         return PurgesPage(purges, found.cursor, missing)
@@ -163,6 +170,19 @@ def _failed(hit: Hit) -> FailedTask:
             shares.append(FailedShare(part.node, part.operation, targets))
     state = final_state(task.state, hit.changes).value
     return FailedTask(state, task.shape.soft, shares, task.targets)
+
+
+def _failed_late(changes: Iterable[Change]) -> FailedTask | None:
+    targets: dict[tuple[str, int], dict[str, None]] = {}
+    state = State.PARTIAL.value
+    for change in changes:
+        state = state_of_number(change.state).value
+        for one in change.failures:
+            targets.setdefault((one.node, one.operation), {})[one.target] = None
+    if not targets:
+        return None
+    shares = [FailedShare(node, operation, list(failed)) for (node, operation), failed in targets.items()]
+    return FailedTask(state, any(operation in SOFT for _, operation in targets), shares)
 
 
 def _was_for(hit: Hit, window: Window) -> bool:

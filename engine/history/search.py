@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.history.entries import entry, parts_of
 from engine.history.question import write_cursor
-from engine.history.sieve import Sieve
+from engine.history.sieve import OLDEST, Sieve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from engine.store.history import BlockHead, History
     from engine.store.store import Store
     from engine.tasks.region import RegionMap
-    from engine.tasks.settled import Part, SettledTask
+    from engine.tasks.settled import Change, Part, SettledTask
 
 _HEADS: Final = 32  #: blocks that a store names at once
 _LOOK_S: Final = 0.6  #: after so long a page ends where it is
 _LAST_ID: Final = "~"  #: sorts behind every id
+_REACHES_S: Final = 10.0  #: what a rewind sends is to be all of it
+_TOO_MUCH: Final = "other engines have more tasks at work than were looked at: ask again when they have fewer"
 
 
 class Page(NamedTuple):
@@ -37,6 +39,7 @@ class Page(NamedTuple):
 
     tasks: list[HistoryTask]
     cursor: str
+    missing: str = ""  #: why some of it may be missing; empty: nothing is
 
 
 class Found(NamedTuple):
@@ -44,6 +47,7 @@ class Found(NamedTuple):
 
     hits: list[Hit]
     cursor: str
+    missing: str = ""  #: why some of it may be missing; empty: nothing is
 
 
 class Search:
@@ -83,7 +87,7 @@ class Search:
             StoreError: the store of the tasks cannot be read.
         """
         found = self.find(question, in_stores=in_stores)
-        return Page([_shown(hit) for hit in found.hits], found.cursor)
+        return Page([_shown(hit) for hit in found.hits], found.cursor, found.missing)
 
     def find(self, question: Question, *, in_stores: bool = True) -> Found:
         """Return the same as they are stored.
@@ -97,27 +101,32 @@ class Search:
         waiting = _Waiting(sieve)
         waiting.add(sieve.in_memory(self._regions))  # first: what settles meanwhile is in the stores then
         stores = self._stores() if in_stores else ()
+        down_to, missing = OLDEST, ""
         if in_stores and self._shared is not None:
-            waiting.add(sieve.at_work(self._shared, self._regions))
+            look_s = _REACHES_S if question.reaches else self._look_s
+            hits, down_to, is_whole = sieve.at_work(self._shared, self._regions, look_s)
+            waiting.add(hits)
+            missing = "" if is_whole else _TOO_MUCH
         for store in stores:
             waiting.add(sieve.unpacked(store))
         shown: list[Hit] = []
         has_looked = False
         heads = (_heads(store, sieve) for store in stores)
         for store, head in heapq.merge(*heads, key=lambda pair: -pair[1].last_at):
-            shown += waiting.take(question.limit + 1 - len(shown), newer_than=head.last_at)
-            if len(shown) > question.limit:
+            newer = (head.last_at, _LAST_ID)
+            shown += waiting.take(question.limit + 1 - len(shown), down_to=max(newer, down_to))
+            if len(shown) > question.limit or newer < down_to:
                 break
             # A page looks into one block at the least, and the next page begins further back.
             if has_looked and head.last_at < question.before[0] and time.monotonic() > until:
-                return Found(shown, write_cursor(head.last_at, _LAST_ID))
+                return Found(shown, write_cursor(*max(newer, down_to)), missing)
             waiting.add(sieve.in_block(store, head))
             has_looked = True
-        else:
-            shown += waiting.take(question.limit + 1 - len(shown))
-        is_more = len(shown) > question.limit
-        del shown[question.limit :]
-        return Found(shown, write_cursor(*shown[-1].order) if is_more else "")
+        shown += waiting.take(question.limit + 1 - len(shown), down_to=down_to)
+        if len(shown) > question.limit:
+            del shown[question.limit :]
+            return Found(shown, write_cursor(*shown[-1].order), missing)
+        return Found(shown, "" if down_to == OLDEST else write_cursor(*down_to), missing)
 
     def complete_since(self) -> float:
         """Return since when, UNIX time, every task is found: of those created until then some may be gone.
@@ -126,6 +135,19 @@ class Search:
             StoreError: a store cannot be read.
         """
         return max([time.time() - self._keep_s, *(store.complete_since() for store in self._stores())])
+
+    def changes_of(self, task_id: str) -> list[Change]:
+        """Return what became of a partial task, also when the history has let the task itself go.
+
+        Raises:
+            StoreError: the store of the tasks cannot be read.
+        """
+        found: list[Change] = []
+        for store in self._stores():
+            unpacked = store.unpacked([task_id.encode()]).changes  # first: it may be packed meanwhile
+            found += store.changes([task_id])
+            found += [change for change in unpacked if change.task_id == task_id]
+        return found
 
     @property
     def error(self) -> str:
@@ -172,10 +194,10 @@ class _Waiting:
             settled_at = hit.columns.settled_at(hit.place)
             heapq.heappush(self._heap, (-created_at, _Backwards(task_id), -settled_at, self._count, hit))
 
-    def take(self, count: int, *, newer_than: float = float("-inf")) -> list[Hit]:
-        """Take hits that were created after *newer_than*, newest first, each task once: as it was last."""
+    def take(self, count: int, *, down_to: Order) -> list[Hit]:
+        """Take hits that are no older than *down_to*, newest first, each task once: as it was last."""
         taken: list[Hit] = []
-        while self._heap and len(taken) < count and -self._heap[0][0] > newer_than:
+        while self._heap and len(taken) < count and self._heap[0][-1].order >= down_to:
             hit = heapq.heappop(self._heap)[-1]
             if hit.order != self._last:
                 self._last = hit.order

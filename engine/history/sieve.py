@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.errors import StoreError
 from engine.history.covering import hosts_covering
 from engine.history.entries import final_state, is_final, nodes_of_plan
+from engine.history.question import CLOCKS_S
 from engine.tasks.blocks import open_body
 from engine.tasks.late import DOOR
 from engine.tasks.settled import Columns, columns_of
-from engine.tasks.words import FINAL_STATES, host_of
+from engine.tasks.words import FINAL_STATES, State, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 Order = tuple[float, str]
 """Of a task: when it was created, and its id."""
+
+OLDEST: Final[Order] = (-math.inf, "")
+_RECORDS: Final = 64  #: of what they ask for is read at a time
 
 
 class Hit(NamedTuple):
@@ -45,6 +51,14 @@ class Hit(NamedTuple):
     def task(self) -> SettledTask:
         """The task, read out of its columns."""
         return self.columns.task(self.place)
+
+
+class AtWork(NamedTuple):
+    """Hits among the tasks that other engines work on."""
+
+    hits: list[Hit]
+    down_to: Order  #: what is older was not looked at
+    is_whole: bool = True  #: False: what was written longest ago was not read
 
 
 class Sieve:
@@ -74,16 +88,58 @@ class Sieve:
                 hits += self._of_task(task)
         return hits
 
-    def at_work(self, store: Store, regions: RegionMap) -> list[Hit]:
+    def at_work(self, store: Store, regions: RegionMap, look_s: float) -> AtWork:
         """Return the hits among the tasks that other engines of a store work on: as they were accepted.
 
         It is read behind `in_memory` and ahead of the records: the way that tasks go.
+
+        Args:
+            store: shared with the other engines.
+            regions: the tasks in memory: this engine works on them.
+            look_s: so long its entries are read, and half as long what they ask for: some in any case.
         """
+        question = self._question
+        if question.state not in {"", State.ACCEPTED}:
+            return AtWork(
+                [], OLDEST, is_whole=True
+            )  # of none of them is more known than that it was accepted
+        since = 0.0 if question.reaches else self._oldest - CLOCKS_S
+        runs, is_whole = self._written(store, regions, since, time.monotonic() + look_s)
+        try:
+            return self._newest(store, runs, time.monotonic() + look_s / 2)._replace(is_whole=is_whole)
+        finally:
+            while runs:  # one by one: what lets go of all at once keeps every other thread waiting
+                runs.pop()
 
-        def may_fit(record: Accepted) -> bool:
-            return regions.get(record.id) is None and self._may_fit(record)
+    def _newest(self, store: Store, runs: Sequence[Sequence[Accepted]], until: float) -> AtWork:
+        """Return the hits among records, until there are enough for a page, or the time is over."""
+        newest = heapq.merge(*runs, key=_order_of, reverse=True)
+        hits: list[Hit] = []
+        count = 0
+        block = list(itertools.islice(newest, _RECORDS))
+        while block:
+            found = [hit for task in store.tasks_of(block) for hit in self._of_task(task)]
+            hits += found
+            count += sum(map(self.has_state, found))
+            last, block = block[-1], list(itertools.islice(newest, _RECORDS))
+            if block and (count > self._question.limit or time.monotonic() > until):
+                return AtWork(hits, _order_of(last))
+        return AtWork(hits, OLDEST)
 
-        return [hit for task in store.at_work(may_fit) for hit in self._of_task(task)]
+    def _written(
+        self, store: Store, regions: RegionMap, since: float, until: float
+    ) -> tuple[list[list[Accepted]], bool]:
+        """Return records that may fit, in runs of which each has the newest first, and whether that is all.
+
+        To sort them all at once would keep every other thread waiting.
+        """
+        runs: list[list[Accepted]] = []
+        for records in store.at_work(since):
+            if runs and time.monotonic() > until:
+                return runs, False
+            fitting = [one for one in records if regions.get(one.id) is None and self._may_fit(one)]
+            runs.append(sorted(fitting, key=_order_of, reverse=True))
+        return runs, True
 
     def _may_fit(self, record: Accepted) -> bool:
         """Tell whether a task may be asked for, before its body is read."""
@@ -229,6 +285,10 @@ class Sieve:
         """Tell whether a task has, by now, the state that is asked for."""
         asked = self._question.state
         return not asked or final_state(hit.columns.state(hit.place), hit.changes) == asked
+
+
+def _order_of(record: Accepted) -> Order:
+    return (record.created_at, record.id)
 
 
 def _by_task(changes: Iterable[Change]) -> dict[str, list[Change]]:

@@ -120,7 +120,8 @@ class TaskAnswers:
         listing = ListTasks(core.regions, core.savers, core.reader, peers=peers, is_shared=core.is_shared)
         preview = PreviewTask(validator, core.nodes)
         signer = _signer(core, stores.shared_keys)
-        rewinding = Rewinding(core.regions.rewinds, core.reader, peers=peers, shared=stores.shared_rewinds)
+        rewinds = stores.rewinds((lambda _: False) if cluster is None else cluster.is_nobody)
+        rewinding = Rewinding(core.regions.rewinds, core.reader, peers=peers, shared=rewinds)
         return cls(find, cancel, listing, preview, signer, proof.guards, rewinding, validator.lacks, replayed)
 
 

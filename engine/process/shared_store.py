@@ -98,10 +98,9 @@ class SharedStore:
         """Where all engines keep the public keys of receipts."""
         return SharedKeys(self.store.link, self.store.keys)
 
-    @property
-    def shared_rewinds(self) -> SharedRewinds:
-        """Where all engines note rewinds."""
-        return SharedRewinds(self.store)
+    def rewinds(self, is_nobody: Callable[[str], bool]) -> SharedRewinds:
+        """Return where all engines note rewinds."""
+        return SharedRewinds(self.store, is_nobody)
 
     def make(self, _number: int) -> RedisStore:
         """Return the store, not open yet; there is one saver."""

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.store.history import HistoryLimits
 from engine.store.layout import check_layout
+from engine.store.sqlite.rewinds import FolderRewinds
 from engine.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.api.rewinding import SharesRewinds
     from engine.base.clock import SteadyClock
     from engine.config.tables import EngineConfig
@@ -28,9 +31,12 @@ class Stores(Protocol):
     def shared_keys(self) -> SharesKeys | None:
         """Where all engines of the store keep the keys of receipts; None: it is this engine's own."""
 
-    @property
-    def shared_rewinds(self) -> SharesRewinds | None:
-        """Where all engines of the store note rewinds; None: it is this engine's own."""
+    def rewinds(self, is_nobody: Callable[[str], bool]) -> SharesRewinds | None:
+        """Return where all that work with the store claim nodes for rewinds; None: this process alone does.
+
+        Args:
+            is_nobody: tells whether an engine, by its name in the store, is known to be none that lives.
+        """
 
     def make(self, number: int) -> Store:
         """Return the store of saver *number*, not open yet."""
@@ -61,7 +67,10 @@ class EmbeddedStores:
         self._history = HistoryLimits(settings.history_days * 86400, settings.history_max_bytes // files)
 
     shared_keys = None  #: an engine of its own
-    shared_rewinds = None
+
+    def rewinds(self, _is_nobody: Callable[[str], bool]) -> FolderRewinds | None:
+        """Return where the workers claim nodes for rewinds."""
+        return None if self._peers is None else FolderRewinds(self._folder)
 
     def make(self, number: int) -> SqliteStore:
         """Return the store of saver *number*, not open yet."""

@@ -59,12 +59,17 @@ class Store(Protocol):
         Of a shared store those of this engine.
         """
 
-    def at_work(self, wants: Callable[[Accepted], bool]) -> list[Task]:
-        """Return the tasks that other engines of a shared store work on, as they were accepted.
+    def at_work(self, since: float) -> Iterator[list[Accepted]]:
+        """Yield the tasks that engines of a shared store work on, this one included, some at a time.
+
+        Of each region the newest come first. Some of them may have settled.
 
         Args:
-            wants: tells which, before what they ask for is read.
+            since: UNIX time; those that were written before are left out.
         """
+
+    def tasks_of(self, accepted: Sequence[Accepted]) -> list[Task]:
+        """Return the tasks that other engines accepted, with their plans."""
 
     def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:
         """Return key → text of the plans that *accepted*, of this store, were accepted for.

@@ -276,6 +276,26 @@ def test_late_delivery_changes_the_outcome(store: Store, *, is_packed: bool) -> 
     assert after["nodes"][0]["outcome"] == "failed"
 
 
+@pytest.mark.parametrize("is_packed", [False, True], ids=["in no block", "in a block"])
+def test_what_failed_late_is_known_when_the_history_has_let_the_task_go(
+    store: Store, *, is_packed: bool
+) -> None:
+    """A delay queue keeps a row for longer than the history a task: what failed then can be sent again."""
+    parked_tasks(store, plan_of("edge-1"))
+    for row in store.parked_of("edge-1", 10):
+        store.commit(Batch(delivered=[Delivered(row, "edge", 1700.0, "not sent: it waited too long")]))
+    if is_packed:
+        write(store, *urls(PACKED_FROM))
+    recall = Recall(Search(RegionMap(1), lambda: store.histories, keep_s=1e6))
+    found = recall.failed("late", 1500.0)
+    assert found is not None
+    assert (found.state, found.soft) == ("failed", False)
+    [share] = found.shares
+    assert (share.node, share.operation) == ("edge-1", Operation.PURGE_URL)
+    assert sorted(share.targets) == ["http://a/1", "http://a/2"]
+    assert recall.failed("nobody", 1500.0) is None
+
+
 def test_what_a_version_without_a_history_made_of_a_task_is_told_by_its_document(store: Store) -> None:
     """During a reload, and after a way back, it settles tasks and says nothing of that to the history."""
     parked_tasks(store, plan_of("edge-1"))
@@ -331,6 +351,27 @@ def test_beyond_its_bytes_the_oldest_goes(make: Callable[..., Store]) -> None:
     assert kept == [
         f"t-{number:04d}" for number in range(20 * PACKED_FROM - 1, 20 * PACKED_FROM - 1 - len(kept), -1)
     ]
+
+
+def test_pages_go_on_while_the_oldest_blocks_go(make: Callable[..., Store]) -> None:
+    """No page repeats a task, and none is skipped but what is there no more."""
+    store = make(max_bytes=6000)
+    for first in range(0, 10 * PACKED_FROM, PACKED_FROM):
+        write(store, *urls(PACKED_FROM, first=first))
+    search = Search(RegionMap(1), lambda: store.histories, keep_s=1e10, look_s=10.0)
+    found: list[str] = []
+    cursor, count = "", 10 * PACKED_FROM
+    while True:
+        page = search.page(question_of(HistoryQuery(limit=7, cursor=cursor), ""))
+        found += [task.task_id for task in page.tasks]
+        cursor = page.cursor
+        if not cursor:
+            break
+        write(store, *urls(PACKED_FROM, first=count))  # an old block goes for it
+        count += PACKED_FROM
+    last = 10 * PACKED_FROM - 1
+    assert PACKED_FROM < len(found) < 10 * PACKED_FROM
+    assert found == [f"t-{number:04d}" for number in range(last, last - len(found), -1)]
 
 
 def missing(store: Store, since: float, keep_s: float = 1e10) -> str:
@@ -589,6 +630,34 @@ def test_a_damaged_block_is_left_out_and_said(tmp_path: Path, monkeypatch: pytes
         other.close()
         assert len(ask(store)) == PACKED_FROM
         assert "cannot be read" in store.histories[0].error
+
+
+def test_where_hashes_of_one_block_are_damaged_the_others_are_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    for block in range(3):
+        for number in range(PACKED_FROM):
+            targets = [f"http://a/{block}/{number}/{place}" for place in range(150)]
+            write(store, settling(f"t-{block}-{number:02d}", *targets, at=1000.0 + 100 * block + number))
+    hashes, _ = store.histories[0].block(2)
+    store.close()
+    path = tmp_path / "history-0.db"
+    data = path.read_bytes()
+    page = data.index(hashes[5000:5100]) // 4096 * 4096  # in the first page beyond that of the row
+    with path.open("r+b") as file:
+        file.seek(page)
+        file.write(b"\xff" * 4)  # the number of the next one
+    store.open()
+    with contextlib.closing(store):
+        assert names(ask(store, target="http://a/0/3/7")) == ["t-0-03"]
+        assert names(ask(store, target="http://a/2/3/149")) == ["t-2-03"]
+        assert len(ask(store, limit=1000)) == 2 * PACKED_FROM
+        assert "cannot be read" in store.histories[0].error
+        write(store, settling("after", "http://a/after", at=2000))
+        assert names(ask(store, target="http://a/after")) == ["after"]
 
 
 def test_a_record_that_cannot_be_read_is_left_out_and_keeps_no_other(

@@ -525,6 +525,20 @@ def test_check_config_warns_of_what_is_ignored(tmp_path: Path, capsys: pytest.Ca
     assert "warning: engine.attempts_max is ignored" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [("", False), ("history_days = 1", True), ("history_days = 7", False), ("history_days = 0", False)],
+)
+def test_check_config_warns_of_a_history_shorter_than_delay_queues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, *, warns: bool
+) -> None:
+    """Where somebody has set them: of what fails so late a retry may not know all."""
+    path = tmp_path / "engine.toml"
+    path.write_text(f"[engine]\n{settings}\n", encoding="utf-8")
+    assert cli.main(["check-config", str(path)]) == 0
+    assert ("history_days = 7 keeps it" in capsys.readouterr().err) == warns
+
+
 def test_bad_config_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "engine.toml"
     path.write_text("[engine]\nlisen = 1\n", encoding="utf-8")

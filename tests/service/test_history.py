@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.fakes.node import Act, FakeNode, Request, always
+from tests.fakes.node import OK, Act, FakeNode, Request, always
 from tests.rigs.engine_process import ROOT, EngineProcess, fake_table
 from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
@@ -169,6 +172,60 @@ def test_workers_answer_as_one_and_through_a_reload(tmp_path: Path, node: FakeNo
         assert len(history(engine, f"{URL}?17")) == 1
 
 
+HOSTILE = [
+    "http://img.example.com/'; DROP TABLE block;--",
+    'http://img.example.com/"quoted"?a=%00%0d%0a&b=\\u0041',
+    "http://img.example.com/%F0%9F%92%A9/%ff%fe",
+    "http://img.example.com/" + "x" * 2000,
+    "http://img.example.com/$(id)`id`{}[]|<>^~",
+    "http://bücher.example/ümläut",
+    "http://IMG.example.com:80/../../etc/passwd",
+]
+
+
+def test_hostile_targets_are_found_and_sent_once_more_as_they_are(tmp_path: Path, node: FakeNode) -> None:
+    with EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine:
+        taken: dict[str, str] = {}
+        for target in HOSTILE:
+            status, _, body = engine.request("POST", "/v1/engine/task", {"targets": [target]})
+            assert status in {202, 422}, body
+            if status == 202:
+                taken[json.loads(body)["task_id"]] = target
+        assert len(taken) >= 5
+        slow = engine.submit([r"http://img.example.com/(a+)+\.jpg"], kind="regex")
+        for task_id in (*taken, slow):
+            engine.wait_for(task_id)
+        for task_id, target in taken.items():
+            assert task_id in [task["task_id"] for task in history(engine, target)], target
+        assert history(engine, "http://img.example.com/" + "a" * 40) == []
+        sent = sorted(node.urls)
+        status, _, body = engine.request("POST", "/v1/engine/rewind", {"node": "edge-1", "since": 0})
+        assert status == 202, body
+        for task_id in json.loads(body)["tasks"]:
+            engine.wait_for(task_id, "done")
+        assert sorted(node.urls) == sorted(2 * sent)
+        for query in (
+            "target=%00",
+            "target=http://a/%0a",
+            "target=%ed%a0%80",
+            "target=" + "x" * 5000,
+            "host=*",
+            "host=%27%20OR%201=1",
+            "node=%27;--",
+            "by=%22%5d",
+            "cursor=nan~x",
+            "cursor=1e400~",
+            "cursor=" + "9" * 200,
+            "since=1e999",
+            "limit=0",
+            "limit=99999999999999999999",
+        ):
+            status, _, body = engine.request("GET", f"/v1/engine/history?{query}")
+            assert status in {200, 422}, (query, body)
+            assert status == 422 or "incomplete" not in json.loads(body), (query, body)
+    assert "Traceback" not in engine.log()
+
+
 def test_a_history_that_is_off_says_so(tmp_path: Path, node: FakeNode) -> None:
     tables = fake_table(node.url, name="edge-1", driver="ats")
     with EngineProcess(tmp_path, tables, history_days=0) as engine:
@@ -178,6 +235,78 @@ def test_a_history_that_is_off_says_so(tmp_path: Path, node: FakeNode) -> None:
         assert b"history_days" in body
         assert engine.stop() == 0
     assert not list((tmp_path / "var").glob("history*"))
+
+
+def _checkout(folder: Path, *, has_history: bool) -> Path:
+    """Make a folder that workers take the engine from: of this version, or of one that knows no history."""
+    folder.mkdir()
+    if has_history:
+        (folder / "engine").symlink_to(ROOT / "engine")
+        return folder
+    shutil.copytree(ROOT / "engine", folder / "before")
+    (folder / "engine").symlink_to("before")
+    path = folder / "engine/api/worker_api.py"
+    text = path.read_text().replace('"/worker/history"', '"/worker/none-yet"')
+    assert text != path.read_text()
+    path.write_text(text)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_history", [True, False], ids=["this version", "a version before"])
+def test_pages_are_whole_while_workers_of_two_versions_run(tmp_path: Path, *, has_history: bool) -> None:
+    """The old workers drain, with a task each; the new ones answer, and say it when an old one cannot."""
+    is_held = threading.Event()
+
+    def script(request: Request) -> Iterator[bytes]:
+        if "held" in request.path:
+            is_held.wait(30)
+        yield OK
+
+    checkout = _checkout(tmp_path / "checkout", has_history=has_history)
+    with FakeNode(script) as node:
+        tables = fake_table(node.url, name="edge-1", driver="ats")
+        settings: dict[str, Any] = {"drain_timeout_s": 25, "request_timeout_s": 30}
+        settings["env"] = {"PYTHONPATH": str(checkout)}
+        with SupervisedEngine(tmp_path, tables, workers=2, **settings) as engine:
+            ids = [engine.submit([f"{URL}?{number}"]) for number in range(20)]
+            for task_id in ids:
+                engine.wait_for(task_id, "done")
+            held = [engine.submit([f"{URL}?held={number}"]) for number in range(6)]
+            (checkout / "engine").unlink()
+            (checkout / "engine").symlink_to(ROOT / "engine")
+            engine.wait_for_quiet()
+            with ThreadPoolExecutor(1) as threads:
+                reload = threads.submit(engine.reload)
+                wait_until(
+                    lambda: len(engine.workers()) == len(engine.workers("draining")) == 2,
+                    what="workers of both versions",
+                )
+                ids += [engine.submit([f"{URL}?new={number}"]) for number in range(10)]
+                for task_id in ids[20:]:
+                    engine.wait_for(task_id, "done")
+                found: list[str] = []
+                said: set[str] = set()
+                query = "limit=7"
+                while query:
+                    page = engine.get(f"/v1/engine/history?{query}")
+                    found += [task["task_id"] for task in page["tasks"]]
+                    said.add(page.get("incomplete", ""))
+                    query = page["cursor"] and f"limit=7&cursor={page['cursor']}"
+                assert len(engine.workers("draining")) == 2
+                is_held.set()
+                reload.result(30)
+            if has_history:
+                assert (found, said) == ([*ids[:19:-1], *held[::-1], *ids[19::-1]], {""})
+            else:
+                assert [task_id for task_id in found if task_id not in held] == ids[::-1]
+                assert said == {"a worker of this engine cannot read its history"}
+            assert [task["task_id"] for task in history(engine, limit="100")] == [
+                *ids[:19:-1],
+                *held[::-1],
+                *ids[19::-1],
+            ]
+    assert "Traceback" not in engine.log()
 
 
 @pytest.mark.slow

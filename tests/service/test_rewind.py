@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -167,3 +169,47 @@ def test_all_workers_tell_of_a_rewind_and_their_histories_are_one(
             assert "is being rewound" in rewind(engine, 409, since=0)["detail"]
         ended(engine, rewound)
         assert sorted(edge.urls) == sorted(urls)
+
+
+def test_of_rewinds_that_begin_at_one_moment_through_several_workers_one_wins(
+    tmp_path: Path, edge: FakeNode
+) -> None:
+    with SupervisedEngine(tmp_path, fake_table(edge.url, name="edge-1"), workers=2) as engine:
+        engine.wait_for(engine.submit([f"{HOST}{number}" for number in range(5000)]))
+        together = Barrier(12)
+
+        def begin(_client: int) -> tuple[int, Any]:
+            together.wait()
+            body = {"node": "edge-1", "since": 0, "rate_per_s": 100}
+            status, _, text = engine.request("POST", "/v1/engine/rewind", body)
+            return status, json.loads(text)
+
+        with ThreadPoolExecutor(12) as clients:
+            for _ in range(3):
+                answers = sorted(clients.map(begin, range(12)), key=lambda answer: answer[0])
+                assert [status for status, _ in answers] == [202, *[409] * 11]
+                assert all("is being rewound" in said["detail"] for _, said in answers[1:])
+                assert engine.node("edge-1")["rewind"] == answers[0][1]["rewind"]
+                assert engine.request("DELETE", "/v1/engine/rewind?node=edge-1")[0] == 200
+        assert not list((tmp_path / "var").glob("rewind-*"))
+
+
+def test_a_rewind_sends_what_the_sites_of_its_token_allow(tmp_path: Path, edge: FakeNode) -> None:
+    tables = fake_table(edge.url, name="edge-1") + '[[site]]\nhost = "*"\n'
+    tables += token("all", ["submit", "read", "admin"])
+    tables += token("boss", ["submit", "read", "admin"], 'sites = ["img.example.com"]\n')
+    with EngineProcess(tmp_path, tables) as engine:
+
+        def ask(status: int, who: str, path: str, body: object) -> Any:
+            got, _, text = engine.request("POST", path, body, {"Authorization": f"Bearer {who}"})
+            assert got == status, text
+            return json.loads(text)
+
+        ask(202, "all", "/v1/engine/task", {"targets": [HOST + "1", OTHER + "2"]})
+        wait_until(lambda: len(edge.urls) == 2, what="the purges")
+        found = ask(202, "boss", "/v1/engine/rewind", {"node": "edge-1", "since": 0})
+        assert (found["purges"], found["targets"]) == (1, 1)
+        [left] = found["left_out"]
+        assert (left["kind"], left["targets"]) == ("url", 1)
+        wait_until(lambda: len(edge.urls) == 3, what="the rewind")
+        assert edge.urls[2] == HOST + "1"

@@ -40,8 +40,12 @@ def rewind(engine: EngineProcess, status: int, **asked: object) -> Any:
     return json.loads(body)
 
 
-def claims_of(redis: RedisServer) -> SharedRewinds:
-    return SharedRewinds(redis_store(redis.url, "nobody", region_count=16))
+def claims_of(redis: RedisServer, engine: str) -> SharedRewinds:
+    """Return the claims of an engine that runs."""
+    store = redis_store(redis.url, "nobody", region_count=16)
+    consumers = [name.decode() for name in store.link.one("HKEYS", store.keys.cluster("engines"))]
+    [store.consumer] = [name for name in consumers if name.startswith(f"{engine}/")]
+    return SharedRewinds(store, lambda _: False)
 
 
 def test_engines_show_and_rewind_what_another_works_on(tmp_path: Path) -> None:
@@ -92,14 +96,29 @@ def test_a_rewind_is_one_for_all_engines_and_any_stops_it(
                 assert engine.node("edge-1")["state"] == "ready"
             assert one.request("DELETE", "/v1/engine/rewind?node=edge-1")[0] == 404
             assert len(rewind(other, 202, since=since, until=since + 59)["tasks"]) == 0
-            claims = claims_of(redis)
-            assert claims.claim("edge-1", "rewind-1", time.time()) == ""  # of one that is still beginning
+            claims = claims_of(redis, "engine-0")
+            assert claims.claim("edge-1", "rewind-1", since) == ""  # of one that is still beginning
             assert claims.claim("edge-1", "rewind-2", time.time()) == "rewind-1"
             assert "'rewind-1'" in rewind(other, 409, since=since)["detail"]
             status, _, body = one.request("DELETE", "/v1/engine/rewind?node=edge-1")
             assert (status, b"still being stored" in body) == (409, True)
-            claims.begun("edge-1", "rewind-1", time.time(), {})
+            claims.begun("edge-1", "rewind-1", since, {})
             again = rewind(other, 202, since=since)  # the first one's, too, and it is not there any more
             for task_id in again["tasks"]:
                 assert one.wait_for(task_id)["state"] == "done"
             assert one.node("edge-1")["rewind"] == ""
+
+
+def test_the_claim_of_an_engine_that_died_is_no_hindrance(tmp_path: Path) -> None:
+    with FakeNode() as edge, RedisServer(tmp_path) as redis:
+        one, other = (cluster_engine(tmp_path, redis.url, [edge], number=number) for number in (0, 1))
+        with one, other:
+            assert claims_of(redis, "engine-0").claim("edge-1", "rewind-1", time.time()) == ""
+            assert "'rewind-1'" in rewind(other, 409, since=0)["detail"]
+            one.kill()
+            began = time.monotonic()
+            wait_until(
+                lambda: other.request("POST", "/v1/engine/rewind", {"node": "edge-1", "since": 0})[0] == 202,
+                what="the end of the claim",
+            )
+            assert time.monotonic() - began < 15

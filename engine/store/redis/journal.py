@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.tasks.task import Task
 
 _ENTRIES: Final = 500  #: read at a time
+_ENTRIES_AT_WORK: Final = 8  #: of each region at a time: what Redis answers is read in one turn
 
 
 class RedisJournal(RedisPart):
@@ -36,26 +37,30 @@ class RedisJournal(RedisPart):
     consumer: str
     task_of: Callable[[Accepted, bytes], Task]
 
-    def at_work(self, wants: Callable[[Accepted], bool]) -> list[Task]:
-        """See `Store.at_work`: those of entries that other consumers have; some of them may have settled."""
-        found: list[Task] = []
-        replies = self.readable([("XPENDING", stream, GROUP) for stream in self.keys.streams])
-        for region, reply in enumerate(replies):
-            others = [name.decode() for name, _ in (reply and reply[3]) or ()]
-            for consumer in others:
-                if consumer != self.consumer:
-                    found += self._at_work_of(region, consumer, wants)
-        return found
+    def at_work(self, since: float) -> Iterator[list[Accepted]]:
+        """See `Store.at_work`. Entries are read in a row, whoever has them: asking for each costs more."""
+        low = max(0, int(since * 1000))
+        highs = dict.fromkeys(range(self.keys.count), "+")  # region → what is read next ends there
+        while highs:
+            commands = [
+                ("XREVRANGE", self.keys.streams[region], high, low, "COUNT", _ENTRIES_AT_WORK)
+                for region, high in highs.items()
+            ]
+            found: list[Accepted] = []
+            for region, reply in zip(list(highs), self.readable(commands), strict=True):
+                entries: list[Any] = reply or []
+                for entry in self.read_entries(region, [[one] for one in entries]):
+                    found += entry.accepted
+                if len(entries) < _ENTRIES_AT_WORK:
+                    del highs[region]
+                else:
+                    highs[region] = f"({entries[-1][0].decode()}"
+            yield found
 
-    def _at_work_of(self, region: int, consumer: str, wants: Callable[[Accepted], bool]) -> list[Task]:
-        stream = self.keys.streams[region]
-        records: list[Accepted] = []
-        for ids in self.pending(region, consumer):
-            replies: list[Any] = self.link.all([("XRANGE", stream, entry, entry) for entry in ids])
-            for entry in self.read_entries(region, replies):
-                records += [record for record in entry.accepted if wants(record)]
-        plans = self.plans(records)
-        return [self.task_of(record, plans.get(record.plan, b"")) for record in records]
+    def tasks_of(self, accepted: Sequence[Accepted]) -> list[Task]:
+        """See `Store.tasks_of`."""
+        plans = self.plans(accepted)
+        return [self.task_of(record, plans.get(record.plan, b"")) for record in accepted]
 
     def pending(self, region: int, consumer: str, *, idle_ms: int = 0) -> Iterator[list[str]]:
         """Yield ids of the entries that a consumer has in a region, oldest first, some at a time.

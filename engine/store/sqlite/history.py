@@ -38,7 +38,7 @@ _PUT_BLOCK: Final = (
     " hosts, starts, patterns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HEADS: Final = """
-SELECT b.n, b.last_at, b.starts, b.patterns FROM block AS b JOIN block_hashes AS h ON h.n = b.n
+SELECT b.n, b.last_at, b.starts, b.patterns FROM block AS b {join}
 WHERE b.first_at <= :until AND (b.last_at >= :since OR b.kept_at >= :packed)
   AND (b.last_at < :after_at OR (b.last_at = :after_at AND b.n < :after_n))
   AND (:actions = 0 OR b.actions & :actions) AND (:states = 0 OR b.states & :states)
@@ -48,6 +48,7 @@ WHERE b.first_at <= :until AND (b.last_at >= :since OR b.kept_at >= :packed)
   {found}
 ORDER BY b.last_at DESC, b.n DESC LIMIT :limit
 """
+_JOIN: Final = "JOIN block_hashes AS h ON h.n = b.n"
 _WIDE: Final = "(length(b.starts) > 0 OR b.patterns <> '[]')"
 _LOST: Final = "UPDATE bound SET complete_since = max(complete_since, ?)"
 _OLDER_HALF: Final = (
@@ -240,7 +241,7 @@ class SqliteHistory:
 
     def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
         """See `History.heads`."""
-        conditions = []
+        conditions: dict[str, str] = {}  # by column
         named: dict[str, bytes] = {}
         for column, sought in (("b.hosts", wanted.hosts), ("h.hashes", wanted.targets)):
             names = [f"p{len(named) + place}" for place in range(len(sought))]
@@ -249,9 +250,9 @@ class SqliteHistory:
             if wanted.takes_wide and column == "h.hashes":
                 found.insert(0, _WIDE)
             if found:
-                conditions.append(f"AND ({' OR '.join(found)})")
+                conditions[column] = f"AND ({' OR '.join(found)})"
         rows = self._file.query(
-            _HEADS.format(found=" ".join(conditions)),
+            _HEADS.format(join=_JOIN, found=" ".join(conditions.values())),
             {
                 "since": wanted.since,
                 "until": wanted.until,
@@ -266,6 +267,8 @@ class SqliteHistory:
                 "limit": limit,
                 **named,
             },
+            # Where the hashes of one block are damaged, all others are looked into.
+            spared=_HEADS.format(join="", found=conditions.get("b.hosts", "")),
         )
         return [
             BlockHead(key, last_at, starts, _decode_patterns(patterns))

@@ -103,12 +103,20 @@ class HistoryFile:
             logger.error("history: {}", why)
         self.error = why
 
-    def query(self, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a read on this thread's own connection; what cannot be read is as if it were not there."""
+    def query(self, sql: str, values: Mapping[str, Any], *, spared: str = "") -> list[tuple[Any, ...]]:
+        """Run a read on this thread's own connection; what cannot be read is as if it were not there.
+
+        Args:
+            sql: what is read.
+            values: by name.
+            spared: reads less, and is run in its place when that is damaged.
+        """
         try:
             return self._readers.query(sql, values)
         except sqlite3.Error as exc:
             self.fail(f"{self.path}: cannot be read: {exc}")
+            if spared and is_damage(exc):
+                return self.query(spared, values)
         except StoreError:
             self.fail(self.error or f"{self.path} is closed")
         return []

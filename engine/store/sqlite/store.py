@@ -38,7 +38,7 @@ from engine.tasks.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from engine.store.history import History, HistoryLimits
@@ -231,8 +231,12 @@ class SqliteStore(RowReader):
                 left = begun(left, {task_id: (at, plan) for task_id, at, plan in rows})
             yield seq, left
 
-    def at_work(self, _wants: Callable[[Accepted], bool]) -> list[Task]:
+    def at_work(self, _since: float) -> Iterator[list[Accepted]]:
         """See `Store.at_work`: nobody else works with it."""
+        return iter(())
+
+    def tasks_of(self, _accepted: Sequence[Accepted]) -> list[Task]:
+        """See `Store.tasks_of`."""
         return []
 
     def plans(self, accepted: Sequence[Accepted]) -> dict[bytes, bytes]:

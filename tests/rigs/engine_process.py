@@ -125,8 +125,8 @@ class EngineProcess:
         """Write another configuration, with the same ``[engine]``; the next start, or SIGHUP, reads it."""
         self.config_path.write_text(self._keys + tables)
 
-    def start(self, *, wait: bool = True) -> None:
-        """Start it, and wait until it is ready."""
+    def start(self, *, wait: bool = True, timeout_s: float = 20) -> None:
+        """Start it, and wait until it is ready, for at most that many seconds."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._prefix, *self._command(), "serve", "--config", str(self.config_path), *self._options],
@@ -136,7 +136,7 @@ class EngineProcess:
                 env=self._env,
             )
         if wait:
-            wait_until(self._is_ready, what="the engine being ready")
+            wait_until(self._is_ready, what="the engine being ready", timeout_s=timeout_s)
 
     def _command(self) -> list[str]:
         python = sys.executable if self._checkout == ROOT else str(self._checkout / ".venv/bin/python")

@@ -317,7 +317,7 @@ class Run:
                 self.engines[number].kill()
                 self.faults["engine killed"] += 1
             elif kind == "start":
-                self.engines[number].start()
+                self.engines[number].start(timeout_s=_START_TIMEOUT_S)
                 meter.after_start(number)
             else:
                 self.nodes.say(f"{kind} {number}")

@@ -258,8 +258,9 @@ def _rss_mb(pid: int) -> float:
 
 
 def _rows(engine: EngineProcess) -> float:
-    _, _, page = engine.request("GET", "/metrics")
+    status, _, page = engine.request("GET", "/metrics")
     for line in page.splitlines():
         if line.startswith(b"purgeline_subtasks_delayed_total "):
             return float(line.split()[1])
-    raise AssertionError("no such counter")
+    print(f"engine at port {engine.port}: GET /metrics answers {status}: {page[:200]!r}", flush=True)
+    raise ConnectionError(f"no such counter in an answer {status}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NGINX_ZONE: Final = "YOUR-KEYS-ZONE"
 SQUID_PEER: Final = "YOUR-CACHE-PEER"
+GENERATION_FILE: Final = "/var/cache/trafficserver/purgeline.generation"
 ENGINE_HOST: Final = "HOST-OF-THE-ENGINE"
 _HERE: Final = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1", "localhost"})  # noqa: S104 - no listener
 
@@ -102,6 +103,9 @@ class Setting(NamedTuple):
     is_parent: bool = False  #: varnish: of a node
     port: int = 80  #: ats: of the node, where visitors come in
     scheme: str = "http"  #: ats: of the same
+    rules_file: str = ""  #: ats
+    rules_state_file: str = ""  #: ats
+    generation: dict[str, str] | None = None  #: ats: header, secret and state_file of remap_purge
     canary: CanaryPlace | None = None  #: None: the node fetches no canaries from the engine
     tag_headers: list[str] | None = None  #: varnish: which carry tags; None: those that the template names
 
@@ -126,8 +130,19 @@ def setting_of(node: NodeConfig, config: Config, *, purge_from: list[str], is_pa
         is_parent,
         visited.port or (443 if visited.scheme == "https" else 80),
         visited.scheme,
+        node.rules_file,
+        node.rules_state_file,
+        _generation(node),
         None if node.parents else _canary_place(config),
     )
+
+
+def _generation(node: NodeConfig) -> dict[str, str] | None:
+    """Return what the remap_purge plug-in needs at each remap rule; None: the node does without."""
+    if not node.generation_header:
+        return None
+    header, secret = node.generation_header, node.generation_secret
+    return {"header": header, "secret": secret, "state_file": GENERATION_FILE}
 
 
 def _canary_place(config: Config) -> CanaryPlace | None:

@@ -74,6 +74,11 @@ def whole_files(setting: Setting, place: Place, *, objects: str = OBJECTS) -> li
     backends = place.backends
     if setting.driver == "ats" and len(backends) > 1:
         raise UsageError("--backend: ats takes one in remap.config; several are for its parent.config")
+    if setting.generation and place.tls:
+        raise UsageError(
+            "--certificate: generation_header of the node purges one remap rule, and TLS has another; "
+            "use rules_file"
+        )
     if setting.driver == "varnish" and place.tls:
         raise UsageError("--certificate: Varnish has no TLS; a proxy before it has (hitch, nginx, HAProxy)")
     values = {

@@ -7,28 +7,26 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.config.canary import check_canary
 from engine.config.door_checks import check_doors
 from engine.config.hints import nearest
+from engine.config.node_checks import check_node, check_rule_files, refuse_duplicates
 from engine.config.places import (
     check_host_rule,
     check_listen,
     check_networks,
-    check_server_name,
-    check_url,
     is_loopback,
 )
-from engine.config.proof_checks import check_encodings, check_proof, check_traffic
+from engine.config.proof_checks import check_encodings, check_proof
 from engine.config.redis_url import parse_redis_url, without_password
 from engine.config.tables import EngineConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.config.tables import AlertConfig, Config, NodeConfig, StoreConfig
+    from engine.config.tables import AlertConfig, Config, StoreConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  #: of a node, a layer, a token
 _NAME_TAKES = "use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first"
@@ -71,7 +69,6 @@ STORE_AT_LEAST: dict[str, float] = {
     "takeover_s": 1,
 }
 _REGIONS_MAX = 1000
-_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 REBOUND_MAX_S = 3600  #: of ``[engine]`` and of a task
 
 
@@ -193,9 +190,9 @@ def _check_store(config: Config) -> None:
 
 def _check_topology(config: Config) -> None:
     layers = [layer.name for layer in config.layer] or ["edge"]
-    _refuse_duplicates("layer", layers)
+    refuse_duplicates("layer", layers)
     names = [node.name for node in config.node]
-    _refuse_duplicates("node", names)
+    refuse_duplicates("node", names)
     by_name = {node.name: node for node in config.node}
     for name in (*layers, *names):
         if not NAME.fullmatch(name):
@@ -205,7 +202,8 @@ def _check_topology(config: Config) -> None:
             raise ConfigError(
                 f"node {node.name!r}: layer {node.layer!r} is no [[layer]]{nearest(node.layer, layers)}"
             )
-        _check_node(node)
+        check_node(node)
+    check_rule_files(config.node)
     for node in config.node:
         for parent in node.parents or ():
             if parent not in by_name:
@@ -219,39 +217,8 @@ def _check_topology(config: Config) -> None:
                 )
 
 
-def _refuse_duplicates(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{what} {name!r} is there twice; names are unique")
-
-
-def _check_node(node: NodeConfig) -> None:
-    where = f"node {node.name!r}"
-    check_url(where, "url", node.url, "purge_path takes a path")
-    if node.visit_url:
-        check_url(where, "visit_url", node.visit_url)
-    check_server_name(where, node.server_name)
-    check_traffic(node)
-    if node.verify is not None and node.tls_verify is not None:
-        raise ConfigError(f"{where}: verify is the old name of tls_verify: give one of them")
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", node.purge_method):
-        raise ConfigError(f"{where}: purge_method {node.purge_method!r} is not an HTTP method")
-    if not re.fullmatch(r"(/[!-~]+)?", node.purge_path) or node.purge_path.endswith("/"):
-        raise ConfigError(f"{where}: purge_path {node.purge_path!r} must start with / and not end with it")
-    if node.wildcard and node.driver != "nginx":
-        raise ConfigError(f"{where}: wildcard is nginx's; a {node.driver} node has none")
-    if node.ca_file and not Path(node.ca_file).is_file():
-        raise ConfigError(f"{where}: ca_file {node.ca_file!r} is not a file")
-    _refuse_duplicates(f"{where}: header", [name.lower() for name in node.headers])
-    for name, value in node.headers.items():
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[ -~]*", value):
-            raise ConfigError(f"{where}: headers: {name!r} is not a plain HTTP header")
-        if name.lower() in _OWN_HEADERS or name.lower().startswith("purgeline-"):
-            raise ConfigError(f"{where}: headers: {name!r} is set by the engine")
-
-
 def _check_tokens(config: Config) -> None:
-    _refuse_duplicates("token", [token.name for token in config.auth.tokens])
+    refuse_duplicates("token", [token.name for token in config.auth.tokens])
     for token in config.auth.tokens:
         if not re.fullmatch(r"[0-9a-f]{64}", token.sha256):
             raise ConfigError(

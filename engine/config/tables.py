@@ -121,11 +121,25 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     purge_path: str = ""
     key_mode: Literal["xkey", "ban", "none"] = "xkey"  #: varnish: how surrogate keys are dropped
     wildcard: bool = False  #: nginx: the purge module takes ``*`` at the end
+    rules_file: str = (
+        ""  #: ats: that the regex_revalidate plug-in reads; the engine writes it, on that machine
+    )
+    rules_state_file: str = ""  #: ats: in which that plug-in says what it has read (``--state-file``)
+    rules_url: str = (
+        ""  #: ats: how URLs begin behind remap.config, ``{host}`` in it; empty: rules take any host
+    )
+    rules_result: Literal["stale", "miss"] = "stale"  #: ats: what a rule makes of objects
+    rules_keep_s: float = 30 * 86400  #: ats: as long as the cache may keep an object that nobody asks for
+    generation_header: str = ""  #: ats: field by which the remap_purge plug-in knows a purge of all of a host
+    generation_secret: str = ""  #: ats: its value
     ca_file: str = ""  #: https: own CA, PEM
     tls_verify: bool | None = None  #: https: certificate and name are checked; None: they are
     verify: bool | None = None  #: deprecated: the name of ``tls_verify`` in versions before
     headers: dict[str, str] = {}  #: sent with every request, such as a shared secret
     evidence: Evidence = "strict"  #: whether an answer must show that the cache itself gave it
+    prefetch_statuses: list[
+        int
+    ] = []  #: beside 2xx: what the cache keeps of an origin, so that a prefetch counts
     visit_url: str = ""  #: where visitors come in; empty: ``url``
     server_name: str = ""  #: https: the name to ask for and to check; empty: the host of the URL
     requests_per_s: float = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.nodes import drivers
 from engine.nodes.ability import incapable_reason
 from engine.nodes.holds import TRIED_AGAIN
 
@@ -67,13 +68,18 @@ class DueRows:
     async def read(self, node: Node, store: Store, *, purges_only: bool) -> list[ParkedRow]:
         """Return the oldest rows of a node that may be sent, whatever others lie before them.
 
+        Args:
+            node: whose rows.
+            store: that holds them.
+            purges_only: leave out what takes long: prefetches, and purges that are rules of a file.
+
         Raises:
             StoreError: the store cannot be read.
         """
         limit = CHUNK_ROWS
         began_at = self._now()
         rows: list[ParkedRow] = await self._reader.read(store.oldest_parked, node.name, limit, purges_only)
-        due = self._sendable(node, rows)
+        due = self._sendable(node, rows, purges_only=purges_only)
         count = len(rows)
         if not due and count == limit:
             due, count = await self._look_further(node, store, purges_only=purges_only)
@@ -93,7 +99,7 @@ class DueRows:
                     store.parked_page, node.name, at, _PAGE_ROWS, purges_only
                 )
                 seen += len(rows)
-                due = self._sendable(node, rows, tells=seen <= _TOLD_ROWS)
+                due = self._sendable(node, rows, purges_only=purges_only, tells=seen <= _TOLD_ROWS)
                 if due:
                     self._from[key] = at
                     return due, seen
@@ -102,7 +108,12 @@ class DueRows:
                 at = following
         return [], seen
 
-    def _sendable(self, node: Node, rows: list[ParkedRow], *, tells: bool = True) -> list[ParkedRow]:
+    def _sendable(
+        self, node: Node, rows: list[ParkedRow], *, purges_only: bool, tells: bool = True
+    ) -> list[ParkedRow]:
+        slow = drivers.by_rules(node.config) if purges_only else ()
+        if slow:  # a rule takes as long as a prefetch
+            rows = [row for row in rows if row.operation not in slow]
         if tells and node.postponed.holds.pairs:
             self._tell_held(node, rows)
         if node.postponed.incapable or node.postponed.misses_patterns:

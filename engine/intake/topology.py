@@ -198,6 +198,8 @@ def _notes(
             names.setdefault(text, []).append(node.name)
         if kind == Kind.URL and node.driver in drivers.ONE_VARIANT:
             names.setdefault(drivers.ONE_VARIANT_NOTE, []).append(node.name)
+        if more := drivers.wide_note(node, step.operation):
+            names.setdefault(more, []).append(node.name)
     return tuple(Note(tuple(of_text), text) for text, of_text in names.items())
 
 

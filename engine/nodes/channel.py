@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.nodes.holds import Holds
     from engine.nodes.keeper import Keeper
     from engine.nodes.limits import Limits
+    from engine.nodes.outlet import Outlet
     from engine.nodes.queue import Item
     from engine.nodes.underway import Fetches
     from engine.tasks.task import Share
@@ -60,7 +61,7 @@ class Channel:
         owner: the node.
         holds: asked before requests are sent; None where nothing is held (prefetches).
         fetches: told what is sent and what comes of it; None where that does not count (purges).
-        sign: by which answers show that the node gave them; None: nobody asks.
+        sign: by which answers show that the node gave them; None: nobody asks, and no bytes of them are kept.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._backlog = NodeQueue()
         self._queue = NodeQueue()
-        self._connections: set[Connection] = set()
+        self._connections: set[Outlet] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._requesters: dict[Operation, Callable[[str], str]] = {}
         self._wake_handle: asyncio.Handle | None = None
@@ -308,7 +309,7 @@ class Channel:
             if not is_open:
                 connection.drop()
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Outlet) -> None:
         """Take a connection in."""
         self._connections.add(connection)
         connection.fill()

@@ -14,5 +14,11 @@ class Keeper(Protocol):
     def too_big(self, item: Item, limit_bytes: int) -> None:
         """Fail a request whose answer is over the limit."""
 
+    def refused(self, item: Item, reason: str) -> None:
+        """Keep a refused request: an operator must act, and it is tried again."""
+
+    def unreadable(self, item: Item, reason: str) -> None:
+        """Fail a request that the node cannot read, and never will."""
+
     def held(self, items: list[Item], reason: str) -> None:
         """Put requests into the delay queue, unsent."""

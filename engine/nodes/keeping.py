@@ -66,6 +66,10 @@ class Keeping:
             said = f"the body is over what a purge may answer ({limit_bytes} bytes)"
             self.refused(item, f"refused: {said}: let {self._config.name} answer purges itself")
 
+    def unreadable(self, item: Item, reason: str) -> None:
+        """Fail a request that the node cannot read, and never will."""
+        self._outcomes.failed(item, reason)
+
     def held(self, items: list[Item], reason: str) -> None:
         """Keep requests until they, or others like them, may be tried again."""
         self._outcomes.hold(items, f"{reason}; {TRIED_AGAIN}")

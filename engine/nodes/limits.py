@@ -42,3 +42,14 @@ def prefetch_limits(settings: EngineConfig) -> Limits:
         connect_timeout_s=settings.connect_timeout_s,
         body_max_bytes=settings.prefetch_max_bytes,
     )
+
+
+def rule_limits(settings: EngineConfig) -> Limits:
+    """Return what a channel may do whose purges are rules of a file: one writing at a time."""
+    return Limits(
+        size=1,
+        depth=1,
+        timeout_s=settings.request_timeout_s,
+        connect_timeout_s=settings.connect_timeout_s,
+        body_max_bytes=0,
+    )

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from engine.nodes.ability import incapable_of, misses_patterns
 from engine.nodes.address import address_of
-from engine.nodes.channel import Channel
+from engine.nodes.channels import Channels
 from engine.nodes.counting import Counting
 from engine.nodes.findings import Place
 from engine.nodes.health import Health, NodeState
 from engine.nodes.holds import Holds
 from engine.nodes.keeping import Keeping
-from engine.nodes.limits import prefetch_limits, purge_limits
 from engine.nodes.postponed import Postponed
 from engine.nodes.proving import Proving
 from engine.nodes.readings import Readings
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from engine.base.timer import Timer
     from engine.config.tables import EngineConfig, NodeConfig
     from engine.nodes.answer import Answer
+    from engine.nodes.channel import Channel
     from engine.nodes.connection import Connection
     from engine.nodes.queue import Item
     from engine.nodes.readings import Unacked
@@ -91,9 +91,11 @@ class Node:
         self.proving = self._make_proving(above, settings.request_timeout_s, evidence_interval_s)
         judge = self.proving.judge
         self._readings = Readings(config, judge, stats, log_subtasks)
-        self.purges = Channel(self, purge_limits(settings), buffers, timer, holds=self.holds, sign=judge.sign)
         self.fetches = Fetches(config.name, timer, time.monotonic, max_s=2 * settings.prefetch_timeout_s)
-        self.prefetches = Channel(self, prefetch_limits(settings), buffers, timer, fetches=self.fetches)
+        self.channels = Channels(
+            self, settings, buffers, timer, holds=self.holds, fetches=self.fetches, sign=judge.sign
+        )
+        self.purges, self.prefetches = self.channels.purges, self.channels.prefetches
         self.proving.lookups.channels = (self.purges, self.prefetches)
         self.proving.prober.visit = self.fetches.visit
         self.counting = self._make_counting(timer)
@@ -118,7 +120,7 @@ class Node:
 
     def _make_counting(self, timer: Timer) -> Counting:
         return Counting(
-            self.purges.oldest_sent_at,
+            self.channels.oldest_purge_sent_at,
             timer,
             self.postponed,
             self._outcomes,
@@ -137,17 +139,17 @@ class Node:
     @property
     def in_flight(self) -> int:
         """Requests on the wire."""
-        return self.purges.in_flight + self.prefetches.in_flight
+        return self.channels.in_flight
 
     @property
     def waiting_count(self) -> int:
         """Requests that wait in memory."""
-        return self.purges.waiting_count + self.prefetches.waiting_count + len(self.counting)
+        return self.channels.waiting_count + len(self.counting)
 
     @property
     def coalesced(self) -> int:
         """Subtasks settled by another's request so far."""
-        return self.purges.coalesced + self.prefetches.coalesced
+        return self.channels.coalesced
 
     # Work in
 
@@ -156,24 +158,24 @@ class Node:
         if self.health.is_down:
             self._outcomes.park(share, indexes, self.health.away_reason)
             return
-        (self.prefetches if share.operation is _PREFETCH else self.purges).add(share, indexes)
+        self.channels.of(share.operation).add(share, indexes)
 
     def add_backlog(self, share: Share, indexes: Sequence[int]) -> None:
         """Queue what the engine sends on its own account: what comes out of the delay queue, early purges."""
         if self.health.is_down:
             self._outcomes.park(share, indexes, self.health.away_reason)  # its rows are still there
             return
-        self._channel_of(share.operation).add_backlog(share, indexes)
+        self.channels.of(share.operation).add_backlog(share, indexes)
         self.begin_delivery()
 
     def begin_delivery(self) -> None:
         """The delivery of the delay queue has begun, here or elsewhere: new subtasks may go out beside it."""
         if self.health.begin_delivery():
-            self._wake()
+            self.channels.wake()
 
     def forget(self, share: Share, indexes: Sequence[int]) -> None:
         """Take cancelled subtasks out of the queue."""
-        self._channel_of(share.operation).forget(share, indexes)
+        self.channels.of(share.operation).forget(share, indexes)
 
     def postpone(self, operation: Operation, target: str) -> bool:
         """Keep a request from being sent for a while; False: it is poison, see `postponed`."""
@@ -182,13 +184,6 @@ class Node:
             return False
         self._events.postponed(self.config, pause_s)
         return True
-
-    def _channel_of(self, operation: Operation) -> Channel:
-        return self.prefetches if operation is _PREFETCH else self.purges
-
-    def _wake(self) -> None:
-        self.prefetches.wake()
-        self.purges.wake()
 
     # Answers, told by the channels
 
@@ -283,7 +278,7 @@ class Node:
         elif self.health.is_down:
             self.park_all()
         else:
-            self._wake()
+            self.channels.wake()
 
     def _purge_again(self, items: list[Item]) -> None:
         """Send purges again that were acked beside a prefetch, now that it has ended."""
@@ -299,15 +294,14 @@ class Node:
         The first question waits longer each time that a node becomes sick whose probes are answered well.
         """
         self._events.node_down(self.config, reason, is_sick=self.health.state is NodeState.SICK)
-        self.purges.abort_all(reason)
-        self.prefetches.abort_all(reason)
+        self.channels.abort_all(reason)
         self.park_all()
         self.proving.ask(attempt=max(0, self.health.sick_times - 1))
 
     def park_all(self) -> None:
         """Everything that waits in memory goes to the delay queue."""
         self.purges.put_back(self._outcomes.without_cancelled(self._beside.take_all()))
-        self.keeping.park_all((self.purges, self.prefetches), self.health.away_reason)
+        self.keeping.park_all(self.channels.all, self.health.away_reason)
 
     def start_probe(self) -> None:
         """Keep the node from being ready until it has answered a probe: its delay queue has rows."""
@@ -330,7 +324,7 @@ class Node:
     def is_ready_now(self) -> None:
         """The delay queue is empty: take subtasks as they come."""
         self._events.node_ready(self.config, self.health.ready())
-        self._wake()
+        self.channels.wake()
 
     def share(self, register: Register) -> None:
         """Work with engines on other machines that send prefetches to the same nodes."""
@@ -342,5 +336,4 @@ class Node:
         self._is_closed = True
         self.counting.close()
         self.proving.close()
-        self.purges.close()
-        self.prefetches.close()
+        self.channels.close()

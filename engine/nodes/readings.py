@@ -54,6 +54,8 @@ class Readings:
 
     def read(self, operation: Operation, answer: Answer) -> Outcome:
         """Return what an answer to *operation* means."""
+        if operation is _PREFETCH and answer.status in self._config.prefetch_statuses:
+            return Outcome.ACKED if drivers.brings(self._config, answer.text) else Outcome.FAILED
         key = (operation, answer.status, answer.body_bytes > 0, answer.had_nothing)
         outcome = self._outcomes.get(key)
         if outcome is None:
@@ -143,6 +145,13 @@ class Readings:
             return False
         return whose is Whose.OWN or outcome > _ABSENT or self._judge.is_proven(target)
 
+    def _why_not_kept(self, answer: Answer) -> str:
+        """Say why a status that may count did not."""
+        name = self._config.name
+        if answer.status not in self._config.prefetch_statuses:
+            return ""
+        return f", which nothing shows to be the origin's and to be kept by {name} (prefetch_statuses)"
+
     def server_errors(self, rest: list[Unacked]) -> Iterator[tuple[Operation, str, str]]:
         """Yield operation, target and reason of purges that were answered 5xx (prefetches: by the origin)."""
         for (share, index, _), outcome, answer in rest:
@@ -157,12 +166,18 @@ class Readings:
         if outcome is Outcome.RETRY:
             return said
         if outcome is Outcome.REFUSED:
+            if drivers.lacks_generation(config, operation, answer.status, answer.body_bytes):
+                plugin = (
+                    "the remap_purge plug-in for this host, with the header and the secret of its [[node]]"
+                )
+                return f"refused: {said}, and no generation was purged: give {config.name} {plugin}"
             if answer.status == _NOT_FOUND:
                 return f"refused: {said} with a page: no rule for this host on {config.name}"
             method = drivers.method(config, operation)
             if answer.status < _CLIENT_ERROR:
                 return f"refused: {said}, a redirect: let {config.name} answer {method} itself"
             return f"refused: {said}: let {method} in from this engine (ACL, method) on {config.name}"
-        said = f"{said} to a prefetch" if operation is _PREFETCH else said
+        if operation is _PREFETCH:
+            said = f"{said} to a prefetch{self._why_not_kept(answer)}"
         words = said_in(answer.said)
         return f"{said}: {words}" if words else said

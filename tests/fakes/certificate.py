@@ -10,8 +10,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def make_certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
-    """Return the file of a self-signed certificate for 127.0.0.1 and a server context with it."""
+def make_certificate(folder: Path, name: str, *, host: str = "") -> tuple[Path, ssl.SSLContext]:
+    """Return the file of a self-signed certificate and a server context with it; its key lies beside it.
+
+    It is for *host* alone, or for 127.0.0.1.
+    """
+    subject_name = x509.DNSName(host) if host else x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
@@ -23,9 +27,7 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=2))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
+        .add_extension(x509.SubjectAlternativeName([subject_name]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .sign(key, hashes.SHA256())
     )

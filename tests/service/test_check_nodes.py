@@ -146,6 +146,7 @@ def ats(folder: Path, name: str, origin: Origin, fragment: str) -> Cache:
         "backend": origin.address,
         "hosts": [],
         "canary": None,
+        "generation": None,
         "default_ttl_s": 3600,
         "storage_mb": 16,
         "prefix": str(Path(binary).parents[1]),

@@ -21,12 +21,24 @@ DRIVERS = ["varnish", "ats", "nginx", "squid"]
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_prefetched_page_is_a_hit(driver: str, origin: Origin, tmp_path: Path) -> None:
-    """The origin is asked by the prefetch and not by the visitor after it."""
+    """The origin is asked by the prefetch and not by the visitor after it.
+
+    So it is of redirects and missing pages, where ``prefetch_statuses`` has them; Squid keeps none of these.
+    """
     paths = ["/a", "/b?q=1", "/c%20d"]
+    kept = {"Cache-Control": "public, max-age=3600"}
+    origin.set(HOST, "/moved", b"", status=301, headers={**kept, "Location": f"http://{HOST}/a"})
+    origin.set(HOST, "/gone", b"gone", status=404, headers=kept)
     with (
         caches.start_cache(driver, tmp_path, name="edge-1", backend=origin.address) as cache,
-        EngineProcess(tmp_path, node_table(cache, name="edge-1")) as engine,
+        EngineProcess(tmp_path, node_table(cache, name="edge-1", prefetch_statuses=[301, 404])) as engine,
     ):
+        others = {"/moved": 301} if driver == "squid" else {"/moved": 301, "/gone": 404}
+        task = engine.wait_for(engine.submit([f"http://{HOST}{path}" for path in others], action="prefetch"))
+        assert (task["state"], task["errors"]) == ("done", [])
+        for path, status in others.items():
+            assert get_page(cache, path)[0] == status
+            assert origin.hits[HOST, path] == 1
         task_id = engine.submit([f"http://{HOST}{path}" for path in paths], action="prefetch")
         task = engine.wait_for(task_id)
         assert (task["action"], task["state"], task["counter"]) == ("prefetch", "done", 3)

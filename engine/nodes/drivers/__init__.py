@@ -11,6 +11,8 @@ A driver is a module with these functions, all pure:
     the one reading of an answer, an `Outcome`.
 ``whose(node, operation, target, shape)``
     who gave an answer without a mark, by the `Shape` of its bytes; see `engine.nodes.evidence`.
+``brought(shape)``
+    whether the answer to a prefetch is the origin's: the cache has redirects and error pages of its own.
 
 Only a driver's requests know where a node is purged (``purge_path`` and its default): what else asks a node
 for a purge, such as its probe, has them made here.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from engine.nodes.drivers import ats, nginx, squid, varnish
+from engine.nodes.drivers import ats, nginx, rules, squid, varnish
 from engine.nodes.drivers.common import get_requester, read_prefetch
 from engine.nodes.drivers.shape import NONCE, Shape, by_mark, foreign, shape_of
 from engine.nodes.evidence import Whose
@@ -49,6 +51,9 @@ class Driver(Protocol):
     def whose(self, node: NodeConfig, operation: Operation, target: str, shape: Shape, /) -> Whose:
         """Return who gave an answer that bears no mark."""
 
+    def brought(self, shape: Shape, /) -> bool:
+        """Tell whether the answer to a GET came from the origin."""
+
 
 DRIVERS: Final[dict[str, Driver]] = {
     "varnish": varnish,
@@ -63,14 +68,16 @@ _BY_TARGET: Final = frozenset({"nginx"})
 _BY_END: Final = frozenset({"varnish"})
 """Drivers whose shape a server behind the node can have as well, but for what it says of its connection."""
 
-_HOST_PATTERNS: Final = frozenset({"varnish"})
-"""Drivers that can purge ``*.example.com``."""
 
 ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 """Drivers whose purge of a URL drops one variant of a response with Vary: that of the purge's own headers."""
 ONE_VARIANT_NOTE: Final = (
     "of a response with Vary only the variant that the node's own headers ask for is sure to go"
 )
+_ALL_HOSTS_NOTE: Final = (
+    "its rules (rules_file) take the same paths of all hosts along: rules_url does not tell them apart"
+)
+_GENERATION_NOTE: Final = "all that the remap rule of the host has goes, by a new generation"
 _NO_SOFT_NOTE: Final = "soft purges are done as hard ones"
 
 
@@ -81,13 +88,31 @@ def capabilities(node: NodeConfig) -> frozenset[Operation]:
 
 def takes_host_patterns(node: NodeConfig) -> bool:
     """Tell whether *node* can purge what is of all hosts below a name: ``*.example.com``."""
-    return node.driver in _HOST_PATTERNS
+    return node.driver == "varnish" or Operation.PURGE_HOST in by_rules(node)
+
+
+def by_rules(node: NodeConfig) -> frozenset[Operation]:
+    """Return what *node* does by rules in a file that it reads; what else it can, a request asks for."""
+    return ats.by_rules(node) if node.driver == "ats" else frozenset()
+
+
+def by_request(node: NodeConfig) -> frozenset[Operation]:
+    """Return what *node* does when a request asks for it."""
+    return capabilities(node) - by_rules(node)
 
 
 def notes(node: NodeConfig) -> tuple[str, ...]:
     """Return what *node* does otherwise than one may expect of a purge, each in one sentence."""
     variants = (ONE_VARIANT_NOTE,) if node.driver in ONE_VARIANT else ()
     return variants if Operation.SOFT_URL in capabilities(node) else (*variants, _NO_SOFT_NOTE)
+
+
+def wide_note(node: NodeConfig, operation: Operation) -> str:
+    """Return what else goes with a purge of more than a URL, in one sentence; empty: nothing."""
+    if operation in by_rules(node):
+        return "" if rules.HOST in node.rules_url else _ALL_HOSTS_NOTE
+    is_narrower = operation in {Operation.PURGE_PREFIX, Operation.PURGE_REGEX}
+    return _GENERATION_NOTE if node.generation_header and is_narrower else ""
 
 
 def sent_for(node: NodeConfig, operation: Operation) -> Operation | None:
@@ -144,6 +169,25 @@ def read(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -
     if operation is Operation.PREFETCH:
         return read_prefetch(status)
     return DRIVERS[node.driver].read(sent_for(node, operation) or operation, status, body_bytes)
+
+
+def brings(node: NodeConfig, answer: bytes) -> bool:
+    """Tell whether an answer to a prefetch, no 2xx, shows a page of the origin that the cache may keep.
+
+    Args:
+        node: that was asked.
+        answer: see `whose`.
+    """
+    shape = shape_of(answer)
+    if shape is None or by_mark(node, shape) is not None or not DRIVERS[node.driver].brought(shape):
+        return False
+    control = b",".join(shape.all(b"cache-control")).lower()
+    return b"no-store" not in control and b"private" not in control
+
+
+def lacks_generation(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -> bool:
+    """Tell whether *node* took a purge of a generation for one of a URL."""
+    return node.driver == "ats" and ats.lacks_generation(operation, status, body_bytes)
 
 
 def depends_on_target(node: NodeConfig) -> bool:

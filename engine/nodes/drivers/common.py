@@ -80,7 +80,10 @@ def read_status(status: int) -> Outcome:
 
 
 def read_prefetch(status: int) -> Outcome:
-    """Return the reading of an answer to a prefetch: only 2xx put the content into the cache."""
+    """Return the reading of an answer to a prefetch: only 2xx put the content into the cache.
+
+    Other statuses that a node keeps (``prefetch_statuses``) are read by what the answer shows: `brings`.
+    """
     outcome = read_status(status)
     return Outcome.FAILED if outcome is Outcome.REFUSED else outcome
 

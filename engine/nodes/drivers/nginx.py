@@ -36,6 +36,7 @@ _WITH_WILDCARD = URL_ONLY | {Operation.PURGE_PREFIX, Operation.PURGE_HOST}
 
 _ACCEPTED = 202
 _PASSED_ON = (b"via", b"x-varnish", b"age", b"x-cache")
+_LOOKED_UP = (b"x-cache-status", b"cache-status", *_PASSED_ON)
 _PURGED_PAGE = re.compile(rb"<title>Successful purge</title>.*?<br>Key : ([^\r\n]*)", re.DOTALL)
 _ERROR_PAGE = re.compile(
     rb"<html>\r\n<head><title>[45][0-9]{2} [^<]*</title></head>\r\n<body[^>]*>\r\n"
@@ -65,6 +66,15 @@ def read(operation: Operation, status: int, body_bytes: int) -> Outcome:  # noqa
     if status in _NOT_CACHED:
         return Outcome.ABSENT
     return read_status(status)
+
+
+def brought(shape: Shape) -> bool:
+    """Tell whether the answer to a GET came from the origin.
+
+    The pages that nginx makes look like those of an nginx behind it: a field with ``$upstream_cache_status``
+    tells, which is empty, and so not there, in what it made itself.
+    """
+    return shape.has(*_LOOKED_UP)
 
 
 def whose(node: NodeConfig, operation: Operation, target: str, shape: Shape) -> Whose:

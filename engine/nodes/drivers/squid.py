@@ -41,12 +41,16 @@ def read(operation: Operation, status: int, body_bytes: int) -> Outcome:  # noqa
     return read_status(status)
 
 
+def brought(shape: Shape) -> bool:
+    """Tell whether the answer to a GET came from the origin: Squid did not make it itself."""
+    names = shape.names[1:] if shape.names[:1] == (b"server",) else shape.names
+    return names[:1] != (b"mime-version",) or shape.has(b"age")
+
+
 def whose(node: NodeConfig, operation: Operation, target: str, shape: Shape) -> Whose:  # noqa: ARG001 - one interface
     """Return who gave an answer, by its shape."""
-    names = shape.names[1:] if shape.names[:1] == (b"server",) else shape.names
     lookups = shape.all(b"x-cache-lookup")
-    is_made_here = names[:1] == (b"mime-version",) and not shape.has(b"age")
-    if not is_made_here or len(lookups) > 1 or not all(value.startswith(b"NONE ") for value in lookups):
+    if brought(shape) or len(lookups) > 1 or not all(value.startswith(b"NONE ") for value in lookups):
         return Whose.FORWARDED
     if shape.one(b"content-length") != b"0" and not shape.has(b"x-squid-error"):
         return Whose.FORWARDED

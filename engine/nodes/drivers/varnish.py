@@ -121,6 +121,11 @@ def whose(node: NodeConfig, operation: Operation, target: str, shape: Shape) -> 
     return unless_behind(node) if is_own else Whose.UNTOLD
 
 
+def brought(shape: Shape) -> bool:
+    """Tell whether the answer to a GET came from the origin: it is not synthetic."""
+    return _is_delivered(shape)
+
+
 def _is_delivered(shape: Shape) -> bool:
     """Tell whether Varnish fetched or looked up what it answered, so that nothing was purged."""
     numbers = shape.all(b"x-varnish")

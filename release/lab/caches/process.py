@@ -115,6 +115,10 @@ class Cache:
             for path in (self.workdir, *self.workdir.rglob("*")):
                 os.chown(path, *owner, follow_symlinks=False)
 
+    def run_under(self, *command: str) -> None:
+        """Have the next start be one of *command*, which becomes the server, such as ``env NAME=VALUE``."""
+        self._argv = [*command, *self._argv]
+
     def start(self) -> None:
         """Start the server; return when it accepts connections. Does nothing when it runs.
 

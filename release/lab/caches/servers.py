@@ -34,6 +34,8 @@ _ATS_FILES = (
     *("records.config", "remap.config", "ip_allow.yaml", "storage.config"),
     *("plugin.config", "purgeline.config"),
 )
+ATS_RULES = "rules/purgeline.rules"
+ATS_RULES_STATE = "run/purgeline.state"
 _PURGE_FROM = ["127.0.0.1"]
 _PURGE_FROM_ELSEWHERE = ["192.0.2.1"]  # RFC 5737: nobody's address
 
@@ -119,6 +121,8 @@ def start_ats(
     default_ttl_s: int = 3600,
     port: int | None = None,
     canary: str = "",
+    rules: bool = False,
+    generation: tuple[str, str] = ("", ""),
 ) -> Cache:
     """Start an Apache Traffic Server.
 
@@ -132,6 +136,8 @@ def start_ats(
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
         canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
+        rules: load regex_revalidate with `ATS_RULES` and `ATS_RULES_STATE` of its directory.
+        generation: header and secret by which remap_purge purges a rule; empty: it is not loaded.
     """
     port = port or free_port()
     binary = _binary("ats", name)
@@ -147,12 +153,15 @@ def start_ats(
         "storage_mb": STORAGE_MB,
         "canary": _canary(canary),
         "prefix": str(Path(binary).parents[1]),
+        "rules_file": f"/proc/self/cwd/{ATS_RULES}" if rules else "",
+        "rules_state_file": f"/proc/self/cwd/{ATS_RULES_STATE}",
+        "generation": _generation(*generation),
     }
     files = {f"conf/{file}": render(f"ats/{file}.j2", **settings) for file in _ATS_FILES}
     files["runroot.yaml"] = render("ats/runroot.yaml.j2", **settings)
     argv = [binary, "--run-root=/proc/self/cwd/runroot.yaml"]
     server = Cache(workdir, name=name, driver="ats", argv=argv, port=port)
-    server.write(files, directories=("cache", "log", "run"))
+    server.write(files, directories=("cache", "log", "run", "rules"))
     server.start()
     return server
 
@@ -297,6 +306,12 @@ def _canary(address: str) -> dict[str, str | int] | None:
         return None
     host, port = _split(address)
     return {"host": host, "port": port, "path": CanaryConfig().path}
+
+
+def _generation(header: str, secret: str) -> dict[str, str] | None:
+    if not header:
+        return None
+    return {"header": header, "secret": secret, "state_file": "/proc/self/cwd/run/purgeline.generation"}
 
 
 def _purge_from(*, allowed: bool) -> list[str]:

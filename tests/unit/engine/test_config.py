@@ -204,6 +204,10 @@ def test_another_store_is_refused(url: str) -> None:
     assert refusal({"store": {"url": url}}).startswith("store.url: ") or url == "sqlite"
 
 
+RULES = {"driver": "ats", "rules_file": "/rules", "rules_state_file": "/state"}
+GENERATION = {"driver": "ats", "generation_header": "X-Generation", "generation_secret": "s"}
+
+
 @pytest.mark.parametrize(
     ("extra", "text"),
     [
@@ -229,7 +233,31 @@ def test_another_store_is_refused(url: str) -> None:
         ({"purge_path": "/purge/"}, "not end with it"),
         ({"purge_path": "/"}, "must start with /"),
         ({"purge_path": "/a b"}, "must start with /"),
+        ({"rules_file": "/r"}, "rules_file is for plug-ins of ats; a varnish node has none"),
+        ({"driver": "ats", "rules_file": "/r"}, "rules_file takes rules_state_file, too"),
+        ({"driver": "ats", "rules_state_file": "/r"}, "rules_state_file takes rules_file, too"),
+        ({**RULES, "rules_file": "r"}, "rules_file 'r' is no absolute path"),
+        ({**RULES, "rules_file": "/state"}, "rules_state_file is another file than rules_file"),
+        ({**RULES, "rules_url": "http://a/"}, "rules_url 'http://a/' is not how a URL begins behind remap"),
+        ({**RULES, "rules_keep_s": 60}, "rules_keep_s: 60 is out of range, 300 to 1.5768e+08"),
+        ({**RULES, "rules_result": "hit"}, "takes stale, miss"),
+        ({"driver": "ats", "generation_header": "X"}, "generation_header takes generation_secret, too"),
+        ({**GENERATION, "generation_header": "X Y"}, "generation_header 'X Y' is not the name of a field"),
+        ({**GENERATION, "generation_secret": "s\r\nX: y"}, "generation_secret is not the value of a field"),
         ({"wildcard": True}, "wildcard is nginx's; a varnish node has none"),
+        (
+            {"server_name": "www.a.com"},
+            "server_name is for TLS, and 'http://127.0.0.1:6081' has none: give an",
+        ),
+        (
+            {"prefetch_statuses": [404, 503]},
+            "prefetch_statuses: 503 is no status that a cache keeps beside 2xx",
+        ),
+        (
+            {"prefetch_statuses": [200]},
+            "redirects and missing pages, such as [301, 404]; 300 to 499 without 304,",
+        ),
+        ({"prefetch_statuses": [304]}, "prefetch_statuses: 304 is no status that a cache keeps"),
         ({"ca_file": "/nowhere/ca.pem"}, "ca_file '/nowhere/ca.pem' is not a file"),
         ({"headers": {"X Y": "z"}}, "is not a plain HTTP header"),
         ({"headers": {"X": "a\r\nb"}}, "is not a plain HTTP header"),
@@ -247,6 +275,11 @@ def test_another_store_is_refused(url: str) -> None:
 )
 def test_a_node_that_cannot_work_is_refused(extra: dict[str, Any], text: str) -> None:
     assert text in refusal({"node": [node(**extra)]})
+
+
+def test_two_nodes_of_one_file_of_rules_are_refused() -> None:
+    other = {**RULES, "rules_file": "/others", "name": "edge-2"}
+    assert "node 'edge-2': '/state' is 'edge-1''s, too" in refusal({"node": [node(**RULES), node(**other)]})
 
 
 def test_a_parent_in_an_unknown_layer_is_a_configuration_error() -> None:

@@ -85,6 +85,21 @@ def test_what_prefetches_brought_is_counted() -> None:
     assert stats.prefetched_bytes == 4096
 
 
+def test_a_status_that_the_node_keeps_is_read_by_what_the_answer_shows() -> None:
+    """The same status twice: the origin's page counts, the cache's own does not."""
+    config = NodeConfig(name="edge-1", driver="ats", url="http://127.0.0.1", prefetch_statuses=[404])
+    readings = Readings(config, judge(), Stats())
+    brought = ABSENT._replace(text=b"HTTP/1.1 404 Not Found\r\nAge: 0\r\n\r\n")
+    acked, _, [(_, outcome, answer)] = readings.sort(
+        items(Operation.PREFETCH, Operation.PREFETCH), [brought, ABSENT], 0.1
+    )
+    assert (len(acked), outcome) == (1, Outcome.FAILED)
+    assert readings.reason_of(Operation.PREFETCH, outcome, answer) == (
+        "answered 404 to a prefetch, which nothing shows to be the origin's and to be kept by edge-1 "
+        "(prefetch_statuses)"
+    )
+
+
 def test_each_answer_of_a_read_is_logged_with_its_reading() -> None:
     logged: list[tuple[str, list[AnswerRow], float]] = []
     readings = Readings(CONFIG, judge(), Stats(), lambda *line: logged.append(line))

@@ -137,6 +137,13 @@ Connection: {connection}
 
 v1 img.example.com/a
 """
+ORIGIN_404 = """\
+HTTP/1.1 404 Not Found
+Server: origin
+Date: Sun, 29 Nov 2026 12:48:46 GMT
+Cache-Control: public, max-age=60
+Content-Length: 0
+"""
 
 
 def node(driver: Driver, **extra: Any) -> NodeConfig:
@@ -304,3 +311,31 @@ def test_varnish_8_ends_the_connection_after_an_unknown_method() -> None:
 
 def test_what_a_prefetch_brings_is_the_caches_own() -> None:
     assert whose("varnish", ORIGIN.format(connection="close"), operation=Operation.PREFETCH) is OWN
+
+
+@pytest.mark.parametrize(
+    ("driver", "answer", "is_kept"),
+    [
+        ("varnish", ORIGIN_404 + "X-Varnish: 3\nAge: 0\nVia: 1.1 varnish (Varnish/7.1)\n", True),
+        ("varnish", VARNISH.replace("200 Purged", "404 Not Found"), False),
+        ("varnish", VARNISH.replace("200 Purged", "301 Moved").replace("keep-alive", "close"), False),
+        ("ats", ATS_PASSED.replace("200 OK", "404 Not Found"), True),
+        ("ats", ATS_PASSED.replace("200 OK", "404 Not Found").replace("public", "no-store"), False),
+        ("ats", ATS_NO_RULE, False),
+        ("nginx", ORIGIN_404 + "X-Cache-Status: MISS\n", True),
+        ("nginx", NGINX_PAGE, False),
+        ("nginx", ORIGIN_404, False),
+        ("squid", SQUID_PASSED.replace("200 OK", "404 Not Found"), True),
+        ("squid", SQUID_PASSED.replace("200 OK\n", "404 Not Found\nCache-Control: private\n"), False),
+        ("squid", SQUID_REFUSES.replace("403 Forbidden", "404 Not Found"), False),
+    ],
+)
+def test_a_missing_page_is_kept_when_the_origin_gave_it(driver: Driver, answer: str, is_kept: bool) -> None:
+    """What the cache says itself is no page of the origin, nor is one kept that may not be."""
+    answer = answer if "\n\n" in answer else answer + "\n"
+    table = node(driver, prefetch_statuses=[301, 404])
+    assert drivers.brings(table, answer.replace("\n", "\r\n").encode()) is is_kept
+
+
+def test_without_its_bytes_no_missing_page_counts() -> None:
+    assert not drivers.brings(node("varnish", prefetch_statuses=[404]), b"")

@@ -1,0 +1,135 @@
+"""What a ``[[node]]`` is refused for: values out of range, settings that its cache or its URL has no use for.
+
+Each check raises `ConfigError`; its text names the node and the key, and what the key takes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from engine.config.places import check_server_name, check_url
+from engine.config.proof_checks import check_traffic
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.config.tables import NodeConfig
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_RULES_KEPT_S: Final = (300, 157_680_000)  #: the plug-in's times end in 2038
+_OWN_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_NEVER_KEPT: Final = frozenset({304, 400, 401, 407, 408, 421, 425, 429})
+"""Statuses that are about the request or the moment, not about the page."""
+
+
+def check_node(node: NodeConfig) -> None:
+    """Refuse *node* when its values are out of range or contradict each other.
+
+    Raises:
+        ConfigError: the first thing wrong.
+    """
+    where = f"node {node.name!r}"
+    check_url(where, "url", node.url, "purge_path takes a path")
+    if node.visit_url:
+        check_url(where, "visit_url", node.visit_url)
+    _check_tls(where, node)
+    check_traffic(node)
+    if not _TOKEN.fullmatch(node.purge_method):
+        raise ConfigError(f"{where}: purge_method {node.purge_method!r} is not an HTTP method")
+    if not re.fullmatch(r"(/[!-~]+)?", node.purge_path) or node.purge_path.endswith("/"):
+        raise ConfigError(f"{where}: purge_path {node.purge_path!r} must start with / and not end with it")
+    if node.wildcard and node.driver != "nginx":
+        raise ConfigError(f"{where}: wildcard is nginx's; a {node.driver} node has none")
+    _check_plugins(where, node)
+    _check_headers(where, node)
+    _check_prefetch_statuses(where, node.prefetch_statuses)
+
+
+def refuse_duplicates(what: str, names: list[str]) -> None:
+    """Refuse a name that is there twice.
+
+    Raises:
+        ConfigError: it begins with *what*.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{what} {name!r} is there twice; names are unique")
+
+
+def _check_tls(where: str, node: NodeConfig) -> None:
+    check_server_name(where, node.server_name)
+    is_tls = any(url.startswith("https:") for url in (node.url, node.visit_url))
+    if node.server_name and not is_tls:
+        raise ConfigError(
+            f"{where}: server_name is for TLS, and {node.url!r} has none: give an https:// url, "
+            "or no server_name"
+        )
+    if node.verify is not None and node.tls_verify is not None:
+        raise ConfigError(f"{where}: verify is the old name of tls_verify: give one of them")
+    if node.ca_file and not Path(node.ca_file).is_file():
+        raise ConfigError(f"{where}: ca_file {node.ca_file!r} is not a file")
+
+
+def _check_plugins(where: str, node: NodeConfig) -> None:
+    keys = ("rules_file", "rules_state_file", "generation_header", "generation_secret")
+    given = [key for key in (*keys, "rules_url") if getattr(node, key)]
+    if given and node.driver != "ats":
+        raise ConfigError(f"{where}: {given[0]} is for plug-ins of ats; a {node.driver} node has none")
+    for one, other in ((0, 1), (2, 3)):
+        if (keys[one] in given) != (keys[other] in given):
+            has, lacks = (keys[one], keys[other]) if keys[one] in given else (keys[other], keys[one])
+            raise ConfigError(f"{where}: {has} takes {lacks}, too: the plug-in works with both")
+    for key in keys[:2]:
+        path = getattr(node, key)
+        if path and not path.startswith("/"):
+            raise ConfigError(f"{where}: {key} {path!r} is no absolute path, as plugin.config has it")
+    if node.rules_file and node.rules_file == node.rules_state_file:
+        raise ConfigError(f"{where}: rules_state_file is another file than rules_file: the plug-in writes it")
+    if node.rules_url and not re.fullmatch(r"https?://[!-~]*[!-.0-~]", node.rules_url):
+        raise ConfigError(
+            f"{where}: rules_url {node.rules_url!r} is not how a URL begins behind remap.config, as far as "
+            "its path: http://{host} or http://10.0.0.9:8080"
+        )
+    if not _RULES_KEPT_S[0] <= node.rules_keep_s <= _RULES_KEPT_S[1]:
+        takes = "{:g} to {:g}".format(*_RULES_KEPT_S)
+        raise ConfigError(f"{where}: rules_keep_s: {node.rules_keep_s:g} is out of range, {takes}")
+    if node.generation_header and not _TOKEN.fullmatch(node.generation_header):
+        raise ConfigError(f"{where}: generation_header {node.generation_header!r} is not the name of a field")
+    if not re.fullmatch(r"([!-~]([ -~]*[!-~])?)?", node.generation_secret):
+        raise ConfigError(f"{where}: generation_secret is not the value of a field: printable ASCII")
+
+
+def check_rule_files(nodes: Sequence[NodeConfig]) -> None:
+    """Refuse two nodes of one file: what one cache has read would count for the other.
+
+    Raises:
+        ConfigError: it names both.
+    """
+    seen: dict[str, str] = {}
+    for node in nodes:
+        for path in {node.rules_file, node.rules_state_file} - {""}:
+            other = seen.setdefault(path, node.name)
+            if other != node.name:
+                raise ConfigError(f"node {node.name!r}: {path!r} is {other!r}'s, too; each cache has its own")
+
+
+def _check_headers(where: str, node: NodeConfig) -> None:
+    refuse_duplicates(f"{where}: header", [name.lower() for name in node.headers])
+    for name, value in node.headers.items():
+        if not _TOKEN.fullmatch(name) or not re.fullmatch(r"[ -~]*", value):
+            raise ConfigError(f"{where}: headers: {name!r} is not a plain HTTP header")
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("purgeline-"):
+            raise ConfigError(f"{where}: headers: {name!r} is set by the engine")
+
+
+def _check_prefetch_statuses(where: str, statuses: list[int]) -> None:
+    for status in statuses:
+        if not 300 <= status < 500 or status in _NEVER_KEPT:  # noqa: PLR2004 - HTTP
+            never = ", ".join(str(each) for each in sorted(_NEVER_KEPT))
+            raise ConfigError(
+                f"{where}: prefetch_statuses: {status} is no status that a cache keeps beside 2xx: it takes "
+                f"redirects and missing pages, such as [301, 404]; 300 to 499 without {never}"
+            )

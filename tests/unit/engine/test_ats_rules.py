@@ -1,0 +1,117 @@
+"""Rules of regex_revalidate: their patterns, and the two files."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.config.tables import NodeConfig
+from engine.nodes import drivers
+from engine.nodes.drivers.rules import MARKER, InForce, Rule, pattern_of, read_rules, read_state
+from engine.nodes.rule_file import RuleFile
+from engine.tasks.words import Operation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PREFIX, REGEX, HOST = Operation.PURGE_PREFIX, Operation.PURGE_REGEX, Operation.PURGE_HOST
+KEPT = "http://{host}"
+NOW = 1_800_000_000.5
+
+
+@pytest.mark.parametrize(
+    ("operation", "target", "url", "fits", "others"),
+    [
+        (
+            PREFIX,
+            "http://a.com/n.s/",
+            "",
+            ["http://10.0.0.9:8080/n.s/x?y", "https://a.com/n.s/"],
+            ["http://a.com/nxs/"],
+        ),
+        (
+            PREFIX,
+            "http://a.com/n/",
+            KEPT,
+            ["http://A.com:80/n/x"],
+            ["http://b.com/n/x", "http://a.com:81/n/x"],
+        ),
+        (PREFIX, "http://a.com:81/", KEPT, ["http://a.com:81/x"], ["http://a.com/x"]),
+        (
+            PREFIX,
+            "http://a.com/n/",
+            "http://o:8/b",
+            ["http://o:8/b/n/x"],
+            ["http://o:8/n/x", "http://o:80/b/n/x"],
+        ),
+        (REGEX, "http://a.com/x|y$", "", ["http://o/xz", "http://o/y"], ["http://o/zx", "http://o/yz"]),
+        (REGEX, "http://*.a.com/x", KEPT, ["http://b.a.com/x", "http://b.c.a.com:81/x"], ["http://a.com/x"]),
+        (HOST, "a.com", "", ["http://o/", "https://o/x"], ["ftp://o/"]),
+        (HOST, "*.a.com", KEPT, ["http://b.a.com/"], ["http://ba.com/", "http://x/b.a.com/"]),
+        (HOST, "[::1]", KEPT, ["http://[::1]/x"], ["http://[::2]/x"]),
+    ],
+)
+def test_a_pattern_fits_what_is_purged_and_nothing_else(
+    operation: Operation, target: str, url: str, fits: list[str], others: list[str]
+) -> None:
+    """Python's `re` reads these as PCRE does; a real ATS does in tests/service/test_rules.py."""
+    pattern = pattern_of(operation, target, url)
+    assert " " not in pattern
+    for each in fits:
+        assert re.search(pattern, each), (pattern, each)
+    for each in others:
+        assert not re.search(pattern, each), (pattern, each)
+
+
+def node(folder: Path, **extra: float | str) -> NodeConfig:
+    files = {"rules_file": str(folder / "rules"), "rules_state_file": str(folder / "state")}
+    return NodeConfig(name="a", driver="ats", url="http://127.0.0.1", **files, **extra)  # type: ignore[arg-type]
+
+
+def test_each_writing_is_newer_for_the_plugin_than_the_one_before(tmp_path: Path) -> None:
+    """By whole seconds of the file's time, and by the expiry of a pattern that it has already."""
+    file = RuleFile(node(tmp_path, rules_keep_s=1000))
+    first = file.write(["^a", "^b"], NOW)
+    changed_at = file.path.stat().st_mtime
+    again = file.write(["^a"], NOW)
+    assert file.path.stat().st_mtime == changed_at + 1
+    assert (first.expiries["^a"], again.expiries["^a"]) == (1_800_001_000, 1_800_001_001)
+    assert again.expiries[MARKER] > first.expiries[MARKER]
+    _, rules = read_rules(file.path.read_text())
+    assert rules["^b"] == Rule(1_800_001_000, "STALE")
+    later = file.write([], NOW - 500)  # the clock was set back
+    assert later.expiries[MARKER] > again.expiries[MARKER]
+    assert file.path.stat().st_mtime == changed_at + 2
+    assert file.path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_others_wrote_stays_and_what_is_over_goes(tmp_path: Path) -> None:
+    file = RuleFile(node(tmp_path, rules_result="miss"))
+    file.path.write_text(f"# by hand\n^mine {int(NOW) + 9} MISS\n^over {int(NOW)}\n^x y {int(NOW) + 9}\n")
+    file.write(["^a"], NOW)
+    lines = file.path.read_text().splitlines()
+    assert lines[:3] == ["# by hand", f"^x y {int(NOW) + 9}", f"^mine {int(NOW) + 9} MISS"]
+    assert [line.split()[0] for line in lines[3:]] == [MARKER, "^a"]
+    assert lines[-1].endswith(" MISS")
+
+
+def test_a_state_file_that_is_being_written_shows_whole_lines_alone(tmp_path: Path) -> None:
+    file = RuleFile(node(tmp_path))
+    assert file.in_force() == {}
+    file.state_path.write_text("^a 5 9 STALE\n^b 5 9 MI")
+    assert file.in_force() == read_state("^a 5 9 STALE\n") == {"^a": InForce(5, 9)}
+
+
+def test_what_no_request_asks_for_is_by_rules(tmp_path: Path) -> None:
+    wide = {PREFIX, REGEX, HOST}
+    table = node(tmp_path)
+    assert drivers.by_rules(table) == wide
+    assert not wide & drivers.by_request(table)
+    assert drivers.takes_host_patterns(table)
+    both = node(tmp_path, generation_header="X", generation_secret="s")
+    assert drivers.by_rules(both) == wide - {HOST}
+    assert not drivers.takes_host_patterns(both)
+    assert drivers.requester(both, HOST)("a.com") == "PURGE / HTTP/1.1\r\nHost: a.com\r\nX: s\r\n\r\n"
+    assert not drivers.by_rules(NodeConfig(name="a", driver="ats", url="http://127.0.0.1"))

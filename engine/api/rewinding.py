@@ -156,7 +156,7 @@ class Claim:
             return other
         try:
             known = await self._rewinding.of(self._node)  # one may have begun between the last look and this
-        except StoreError:
+        except Exception:  # whatever it is: a lock that is kept would refuse every other one
             await self.begun({})
             raise
         if known is None or known.name == self.name:

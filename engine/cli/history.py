@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from argparse import ArgumentTypeError
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.cli.cells import HISTORY_COLUMNS, rows_of
@@ -36,8 +36,28 @@ def history(args: argparse.Namespace, out: Output) -> int:
         out.listing(
             {"tasks": [_row(task, args.node) for task in document["tasks"]]}, "tasks", HISTORY_COLUMNS
         )
-        out.failures(document["tasks"])
+        out.failures([_asked_for(task, args.node) for task in document["tasks"]])
+    if not document["tasks"] and not document.get("cursor"):
+        out.notice(_nothing(document.get("complete_since")))
     return DONE
+
+
+def _asked_for(task: Document, node: str) -> Document:
+    """Return a task with those of its errors that are about the node, and the target, that is asked for.
+
+    Where the ones that are kept name the target nowhere, others of the node stay.
+    """
+    of_node = [error for error in rows_of(task, "errors") if not node or error.get("node") == node]
+    of_target = [error for error in of_node if error.get("target") == task.get("matched")]
+    return {**task, "errors": of_target or of_node}
+
+
+def _nothing(since: object) -> str:
+    """Return what an empty answer means."""
+    if not isinstance(since, int | float) or not since:
+        return "the history has no such task"
+    began = f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"the history has no such task; it has all that were handed in since {began}"
 
 
 def _row(task: Document, node: str) -> Document:

@@ -28,6 +28,9 @@ def status(args: argparse.Namespace, out: Output) -> int:
     with connect(args, out) as client:
         document = client.task(args.id)
     out.results([document], is_whole=True)
+    if document.get("failed") and not document.get("active"):
+        again = document.get("retries") or document["task_id"]
+        out.notice(f"`purgeline retry {again}` sends what failed again, or says as which task it was")
     return exit_code_of(document)
 
 

@@ -101,7 +101,7 @@ class Recall:
         """
         question = Question(since=created_at, until=created_at, limit=_TASKS)
         while True:
-            found = self._search.find(question)
+            found = self._search.find(question, is_settled=True)
             for hit in found.hits:
                 if hit.order[1] == task_id:
                     return _failed(hit)

@@ -89,8 +89,13 @@ class Search:
         found = self.find(question, in_stores=in_stores)
         return Page([_shown(hit) for hit in found.hits], found.cursor, found.missing)
 
-    def find(self, question: Question, *, in_stores: bool = True) -> Found:
+    def find(self, question: Question, *, in_stores: bool = True, is_settled: bool = False) -> Found:
         """Return the same as they are stored.
+
+        Args:
+            question: what is asked.
+            in_stores: False: only those in memory are.
+            is_settled: what other engines are at work on is left out.
 
         Raises:
             StoreError: the store of the tasks cannot be read.
@@ -102,7 +107,7 @@ class Search:
         waiting.add(sieve.in_memory(self._regions))  # first: what settles meanwhile is in the stores then
         stores = self._stores() if in_stores else ()
         down_to, missing = OLDEST, ""
-        if in_stores and self._shared is not None:
+        if in_stores and self._shared is not None and not is_settled:
             look_s = _REACHES_S if question.reaches else self._look_s
             hits, down_to, is_whole = sieve.at_work(self._shared, self._regions, look_s)
             waiting.add(hits)

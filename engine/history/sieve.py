@@ -99,10 +99,8 @@ class Sieve:
             look_s: so long its entries are read, and half as long what they ask for: some in any case.
         """
         question = self._question
-        if question.state not in {"", State.ACCEPTED}:
-            return AtWork(
-                [], OLDEST, is_whole=True
-            )  # of none of them is more known than that it was accepted
+        if question.state not in {"", State.ACCEPTED}:  # all that is known of them
+            return AtWork([], OLDEST)
         since = 0.0 if question.reaches else self._oldest - CLOCKS_S
         runs, is_whole = self._written(store, regions, since, time.monotonic() + look_s)
         try:

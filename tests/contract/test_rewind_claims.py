@@ -85,6 +85,9 @@ def test_a_claim_lapses_with_its_engine_and_a_late_one_takes_nothing_back(tmp_pa
             for name in ("one", "other")
         )
         assert one.claim("edge-1", "rewind-1", 5.0) == ""
+        server.ask("SET", "purgeline:{cluster}:beat:one", "it has just come")
+        assert other.claim("edge-1", "rewind-2", 6.0) == "rewind-1"
+        server.ask("DEL", "purgeline:{cluster}:beat:one")
         assert other.claim("edge-1", "rewind-2", 6.0) == ""  # as "one" is nobody that lives
         with pytest.raises(StoreError, match="did not go on for too long"):
             one.keep("edge-1", "rewind-1", 5.0)

@@ -54,7 +54,9 @@ def test_a_cache_that_was_taken_out_by_mistake_is_made_fresh_by_a_retry(
             line = shell.run("history", URL, "--node", "edge-7", "--since", "1h").strip()
             assert "edge-7 failed" in line
             assert "release-42" in line
-            assert "gone: not configured since" in shell.run("status", "release-42", code=1)
+            said = shell.run("status", "release-42", code=1)
+            assert "gone: not configured since" in said
+            assert "`purgeline retry release-42` sends what failed again" in said
             assert "edge-7" in shell.run("nodes")
             assert seven.urls == []
             assert "done" in shell.run("retry", "release-42", "--wait")

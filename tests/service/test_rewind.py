@@ -171,6 +171,7 @@ def test_all_workers_tell_of_a_rewind_and_their_histories_are_one(
         assert sorted(edge.urls) == sorted(urls)
 
 
+@pytest.mark.slow
 def test_of_rewinds_that_begin_at_one_moment_through_several_workers_one_wins(
     tmp_path: Path, edge: FakeNode
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_rewind_is_one_for_all_engines_and_any_stops_it(
             assert one.node("edge-1")["rewind"] == ""
 
 
+@pytest.mark.slow
 def test_the_claim_of_an_engine_that_died_is_no_hindrance(tmp_path: Path) -> None:
     with FakeNode() as edge, RedisServer(tmp_path) as redis:
         one, other = (cluster_engine(tmp_path, redis.url, [edge], number=number) for number in (0, 1))

@@ -119,11 +119,15 @@ class SharedRewinds:
     def _now(self, kept: _Kept) -> Rewind | None:
         """Return a rewind as it is by now; None: it is over."""
         if not kept.tasks:
-            has_lapsed = kept.engine != "" and self._is_nobody(kept.engine)
-            return None if has_lapsed else Rewind(kept.name, kept.since)
+            return None if self._has_lapsed(kept) else Rewind(kept.name, kept.since)
         values = self._store.values(list(kept.tasks))
         left = [name for name, value in values.items() if value is not None and value.startswith(b"@")]
         return Rewind(kept.name, kept.since, sum(kept.tasks[name] for name in left), left) if left else None
+
+    def _has_lapsed(self, kept: _Kept) -> bool:
+        """Tell whether the engine of a claim has gone; one that has just come is in its key alone."""
+        beat = self._store.keys.cluster(f"beat:{kept.engine}")
+        return kept.engine != "" and self._is_nobody(kept.engine) and not self._link.one("EXISTS", beat)
 
     def _claim(self, name: str, since: float) -> bytes:
         return _encode(_Kept(name, since, engine=self._store.consumer))

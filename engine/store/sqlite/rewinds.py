@@ -48,9 +48,10 @@ class FolderRewinds:
         for _ in range(_TRIES):
             try:
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                is_locked = _locks(file, fcntl.LOCK_EX)
             except OSError as exc:
-                raise StoreError(f"{path}: cannot be opened: {exc.strerror}") from exc
-            if not _locks(file, fcntl.LOCK_EX):
+                raise StoreError(f"{path}: cannot be locked: {exc.strerror}") from exc
+            if not is_locked:
                 known = _read(file)
                 os.close(file)
                 time.sleep(_PAUSE_S)
@@ -71,20 +72,17 @@ class FolderRewinds:
         """Let others ask the worker that has the tasks, which are stored by now."""
         file = self._held.pop(node, None)
         if file is not None:
-            self._path(node).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it says nothing without its lock
+                self._path(node).unlink()
             os.close(file)
 
     def under_way(self, nodes: Iterable[str]) -> dict[str, Rewind]:
         """Return node → the rewind that a worker is beginning."""
         found: dict[str, Rewind] = {}
         for node in nodes:
-            try:
-                file = os.open(self._path(node), os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                continue
-            with contextlib.closing(os.fdopen(file, "rb")):
-                if not _locks(file, fcntl.LOCK_SH):
-                    found[node] = _read(file) or Rewind("another one", time.time())
+            with contextlib.suppress(OSError), self._path(node).open("rb") as file:
+                if not _locks(file.fileno(), fcntl.LOCK_SH):
+                    found[node] = _read(file.fileno()) or Rewind("another one", time.time())
         return found
 
     def _path(self, node: str) -> Path:

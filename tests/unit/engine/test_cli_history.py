@@ -104,3 +104,33 @@ def test_times_are_ago_or_a_date_or_seconds() -> None:
 def test_another_time_is_a_mistake(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is no time"):
         history.moment(text)
+
+
+def test_errors_are_those_of_the_target_and_the_node_that_are_asked_for(
+    answers: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task of many targets has errors of others: those would hide the one that somebody asks about."""
+    errors = [
+        {"node": node, "target": target, "reason": "400"}
+        for node in ("edge-1", "edge-7")
+        for target in ("http://a/x", "http://a/y")
+    ]
+    answers.append(Client(task(matched="http://a/x", errors=errors), task(matched=None, errors=errors)))
+    told: list[list[dict[str, Any]]] = []
+    monkeypatch.setattr(Output, "failures", lambda _self, tasks: told.append([*tasks]))
+    run("http://a/x", "--node", "edge-7")
+    [[one, whole]] = told
+    assert one["errors"] == [errors[2]]
+    assert whole["errors"] == errors[2:]
+
+
+def test_an_empty_answer_says_how_far_back_it_goes(
+    answers: list[Client], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers.append(Client(complete_since=1764000000.25))
+    run("http://a/x")
+    answers.append(Client(task(), complete_since=1764000000.25))
+    run("http://a/x")
+    assert capsys.readouterr().err == (
+        "purgeline: the history has no such task; it has all that were handed in since 2025-11-24T16:00:00Z\n"
+    )

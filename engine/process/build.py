@@ -346,4 +346,5 @@ def _housekeeping(core: Core, delivery: Delivery, cluster: Cluster | None) -> Ho
         retention_s=core.config.engine.retention_days * 86400,
         now=core.clock.now,
         sweep=delivery.sweep,
+        on_alert=core.on_alert,
     )

@@ -1,4 +1,4 @@
-"""What is done now and then: old tasks are deleted, memory is handed back after a large backlog."""
+"""What is done now and then: old tasks go, memory is handed back, a history that is not whole is told of."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _TRIM_EVERY_S: Final = 1.0
 _TRIM_FROM: Final = 100_000  #: live and delayed subtasks; of less there is little to hand back
 _TRIM_TO: Final = 8  #: when less than 1/8 of them are left
 _TRIM_AFTER_TICKS: Final = 4
+_WHOLE_TICKS: Final = 60
 _COLLECT_BELOW_TASKS: Final = 10_000  #: beyond, a look at all of them would hold up the loop
 
 
@@ -35,6 +36,7 @@ class Housekeeping:
         retention_s: settled tasks are kept so long.
         now: UNIX time by the clock of the store, see `SteadyClock`.
         sweep: fails rows of delay queues that are too old.
+        on_alert: told when some of the history is missing, and when it is whole again.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Housekeeping:
         retention_s: float,
         now: Callable[[], float],
         sweep: Sweep,
+        on_alert: Callable[..., None],
     ) -> None:
         self._savers = savers
         self._regions = regions
@@ -57,6 +60,9 @@ class Housekeeping:
         self._retention_s = retention_s
         self._now = now
         self._sweep = sweep
+        self._on_alert = on_alert
+        self._missing = ""  # why some of the history is, as it was told
+        self._whole_ticks = 0
         self._loop = asyncio.get_running_loop()
         self._peak = self._low_ticks = 0
         self._handles: dict[str, asyncio.TimerHandle] = {}
@@ -80,6 +86,23 @@ class Housekeeping:
     def _trim(self) -> None:
         self._handles["trim"] = self._loop.call_later(_TRIM_EVERY_S, self._trim)
         self.trim()
+        self.look_at_history()
+
+    def look_at_history(self) -> None:
+        """Tell when some of the history is missing, and when for a while nothing more of it was.
+
+        A block that is written ends an error, and the next look at a damaged one is one again.
+        """
+        histories = (part for saver in self._savers.savers for part in saver.store.histories)
+        missing = next((part.error for part in histories if part.error), "")
+        self._whole_ticks = 0 if missing else self._whole_ticks + 1
+        if missing and missing != self._missing:
+            self._missing = missing
+            said = f"purges go on, and some of their history is missing: {missing}"
+            self._on_alert("history", "warning", said)
+        elif self._missing and self._whole_ticks >= _WHOLE_TICKS:
+            self._missing = ""
+            self._on_alert("history", "resolved", "nothing more of the history is missing")
 
     def forget(self) -> None:
         """Have tasks deleted that settled long ago, and rows of delay queues failed that waited too long."""

@@ -121,7 +121,8 @@ def test_a_damaged_history_is_said_and_purges_go_on(tmp_path: Path, node: FakeNo
         page = engine.get("/v1/engine/history")
         assert len(page["tasks"]) == 1
         assert "was damaged" in page["incomplete"]
-    assert engine.log().count("was damaged") == 1
+        wait_until(lambda: '"alert":"history"' in engine.log(), what="the alert")
+    assert engine.log().count("was damaged") == 2  # once where it was found, and once as an alert
 
 
 def test_a_token_sees_its_own(tmp_path: Path, node: FakeNode) -> None:

@@ -17,6 +17,7 @@ class Saver:
     def __init__(self) -> None:
         self.trims = 0
         self.forgotten: list[float] = []
+        self.store: Any = SimpleNamespace(histories=[SimpleNamespace(error="")])
 
     def trim(self) -> None:
         self.trims += 1
@@ -34,6 +35,7 @@ class House:
         self.may_forget = True
         self.savers = [Saver(), Saver()]
         self.swept = self.row_sweeps = 0
+        self.alerts: list[tuple[str, ...]] = []
         rows: Any = SimpleNamespace(start=self._sweep_rows, stop=lambda: None)
         pool: Any = SimpleNamespace(savers=self.savers)
         timer: Any = SimpleNamespace(sweep=self._sweep)
@@ -46,6 +48,7 @@ class House:
             retention_s=100,
             now=lambda: time.time() - self.ahead_s,
             sweep=rows,
+            on_alert=lambda *said: self.alerts.append(said),
         )
 
     def _sweep_rows(self) -> None:
@@ -126,3 +129,17 @@ def test_a_pass_of_the_garbage_collector_frees_few_closed_connections() -> None:
         gc.unfreeze()
     assert sum(freed) > 100_000
     assert max(freed) <= 20_000
+
+
+async def test_a_history_that_is_not_whole_is_told_once_and_its_end_when_it_lasts() -> None:
+    house = House()
+    history = house.savers[1].store.histories[0]
+    for error, ticks in (("", 3), ("it is full", 3), ("", 10), ("it is full", 2), ("", 70)):
+        history.error = error
+        for _ in range(ticks):
+            house.keeping.look_at_history()
+    assert [(key, level) for key, level, _ in house.alerts] == [
+        ("history", "warning"),
+        ("history", "resolved"),
+    ]
+    assert house.alerts[0][2] == "purges go on, and some of their history is missing: it is full"

@@ -15,6 +15,7 @@ from bisect import insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.nodes.drivers import PROBE_TARGET
 from tests.model.caches import key_of
 from tests.model.plans import URLS
 
@@ -176,15 +177,15 @@ class Rules:
                     self.fail(f"{cache.name} has been asked to {method} {url} {times} times in vain")
 
     def check_paused(self, paused: Mapping[str, float]) -> None:
-        """Refuse a purge of a node that operators have paused, but for what was on the wire.
+        """Refuse a purge of a node that operators have paused, but for what was on the wire, and probes.
 
         Args:
             paused: node → since when.
         """
         for name, since in paused.items():
-            acts = self._caches[name].acts
-            if acts and acts[-1].at > since + _ON_THE_WIRE_S:
-                self.fail(f"{name} is paused since {since:.3f}, and was purged: {acts[-1]}")
+            for act in self._caches[name].acts_since(since + _ON_THE_WIRE_S):
+                if act.target != PROBE_TARGET:
+                    self.fail(f"{name} is paused since {since:.3f}, and was purged: {act}")
 
     # Tasks
 

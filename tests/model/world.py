@@ -136,6 +136,7 @@ class World(ABC):
             cache = self.caches["edge-1"]
             self.changed.add("edge-1")
             cache.driver = "squid" if self.plan.drivers[1] != "squid" else "varnish"
+            cache.faults.forwards &= cache.driver != "squid"  # that never does
         elif not variant:
             self.caches["edge-1"].driver = self.plan.drivers[1]
         self.configured = set(names)

@@ -167,6 +167,10 @@ class WhyRoutes:
         if not token.hosts.allows(host):
             detail = f"url: host {host!r} is outside the sites that may be purged"
             raise RequestError(422, detail, field="url")
+        if url.endswith("?") and url.count("?") == 1:
+            raise RequestError(
+                422, "url: ends in an empty query, for which no node can be asked", field="url"
+            )
         token.take()
         async with self._turns:
             return json_response(await self._answer(url, host, token))

@@ -271,15 +271,21 @@ class _Case:
         if vary and driver in ONE_VARIANT and had_nothing:
             why = f"{name} keeps variants of the page (Vary: {vary}), and {named} did not reach this one"
             return _told(_C.VARIANT, what, why, self._wide(f"its {vary}"))
+        render = f"`purgeline render {driver} --node {name} --config engine.toml`"
         if had_nothing:
             why = f"{name} had nothing to drop for {named}, so it keeps the page under another cache key"
-            render = f"purgeline render {driver} --node {name} --config engine.toml"
-            step = f"compare the key that visitors are served by with `{render}`"
+            step = f"compare the key that visitors are served by with {render}"
             return _told(_C.STALE_AFTER_PURGE, what, f"{why} than purges name", step)
-        why = f"{name} acked purge {purge.task_id} at {_at(acked_at)} and kept the page, under another"
+        why = f"{name} acked purge {purge.task_id} at {_at(acked_at)} and kept the page"
+        before_s = 0.0 if age_s is None else age_s - (self._glance.at - acked_at)
+        if before_s > _CLOCK_S:
+            had = f"which by its Age it had for {before_s:.0f} s then"
+            more = "(visitors have another cache key than purges, or the answer comes without a purge)"
+            step = f"compare its answer to purges, and its key, with {render}"
+            return _told(_C.STALE_AFTER_PURGE, what, f"{why}, {had} {more}", step)
+        more = "under another cache key or from a fetch that had begun before the purge"
         step = f"next: `{self._again('--rebound 5 ')}`"
-        more = "cache key or from a fetch that had begun before the purge"
-        return _told(_C.STALE_AFTER_PURGE, what, f"{why} {more}", step)
+        return _told(_C.STALE_AFTER_PURGE, what, f"{why}, {more}", step)
 
     def _purge_it(self) -> str:
         return f"next: `{self._again()}`"

@@ -210,6 +210,7 @@ def test_what_covers_a_page_is_known_of_large_tasks_and_of_patterns(fleet: Fleet
         ({"url": "http://img.example.com/a\r\nX: y"}, 422, "url"),
         ({"url": "gopher://img.example.com/"}, 422, "url"),
         ({"url": "img.example.com/a"}, 422, "url"),
+        ({"url": "http://img.example.com/a?"}, 422, "url"),
         ({}, 422, "url"),
         ({"url": "http://img.example.com/a", "node": "http://evil.org"}, 422, "node"),
     ],

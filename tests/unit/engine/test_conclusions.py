@@ -130,6 +130,7 @@ def told(
             "stale_after_purge",
             "e acked purge t-1 at",
         ),
+        (glance("e", "a", fields={"age": "70"}), acked(50), READY, "stale_after_purge", "had for 20 s then"),
         (glance("e", "a", driver="nginx", fields={"age": "1"}), acked(50), READY, "stale_after_purge", "e"),
     ],
 )

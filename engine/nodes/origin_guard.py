@@ -48,7 +48,7 @@ class OriginGuard:
         self._fail_alone: dict[str, None] = {}  # targets that failed while the origin answered others
         self.reason = ""  #: why it pauses; empty: it does not
         self.held_count = 0  #: times that something had to wait
-        self.on_open: set[Callable[[], None]] = set()  #: told, once, when it is worth while to ask again
+        self.on_open: set[Callable[[], None]] = set()  #: told, once, to ask again: `wait_s` has changed
 
     def __repr__(self) -> str:
         return f"<OriginGuard {self.host} [{self._tokens:.1f} tokens, {self.reason or 'open'}]>"
@@ -109,9 +109,12 @@ class OriginGuard:
         """Let the next one go, if it had to wait for one that tried; see `take`."""
         self._trial_until = -inf
         if self._now() >= self._until:
-            told, self.on_open = self.on_open, set()
-            for tell in told:
-                tell()
+            self._tell()
+
+    def _tell(self) -> None:
+        told, self.on_open = self.on_open, set()
+        for tell in told:
+            tell()
 
     @property
     def pauses_s(self) -> float:
@@ -127,6 +130,7 @@ class OriginGuard:
         self._pause_s = min(PAUSE_MAX_S, self._pause_s * (2 if grows else 1) or PAUSE_FIRST_S)
         self._until = now + self._pause_s
         self._trial_until = -inf
+        self._tell()  # who waits for the end of a trial has another time to wait now
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._room, self._tokens + (now - self._filled_at) * self._rate)

@@ -21,7 +21,7 @@ from engine.proof.comparison import (
     judge_by_time,
     stored_before,
 )
-from engine.proof.truth import look_at, look_through
+from engine.proof.truth import GuardedError, look_at, look_through
 from engine.proof.visitor import VisitError, visit_address
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Looks:
                 return await self._time(ask)
             except VisitError as exc:
                 failures += 1
-                if failures == _FAILURES_MAX:
+                if failures == _FAILURES_MAX or isinstance(exc, GuardedError):  # it has waited for long
                     return Look(Judgement(Verdict.UNVERIFIABLE, Rule.NONE, str(exc)))
             await asyncio.sleep(_RETRY_S * failures)
             ask.charge()

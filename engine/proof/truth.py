@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _KEPT_MAX: Final = 1024  #: answers
 _GUARD_MAX_S: Final = 30.0  #: for which a read waits for its turn
+_PAUSE_MAX_S: Final = 5.0  #: for which it waits while the origin is in trouble: it may be for long
 
 
 class GuardedError(VisitError):
@@ -47,7 +48,7 @@ class Origins:
         guards: OriginGuards,
         visitor: Visitor,
         *,
-        pause_max_s: float = _GUARD_MAX_S,
+        pause_max_s: float = _PAUSE_MAX_S,
     ) -> None:
         self._addresses = {origin.host: origin_address(origin) for origin in origins}
         self._rules = list(self._addresses)
@@ -106,7 +107,7 @@ async def look_through(
     target: str,
     visit: Callable[[], Awaitable[Seen]],
     *,
-    pause_max_s: float = _GUARD_MAX_S,
+    pause_max_s: float = _PAUSE_MAX_S,
 ) -> Seen:
     """Visit a node when the guard of the target's origin lets that through.
 

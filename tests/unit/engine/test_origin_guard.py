@@ -100,6 +100,18 @@ def test_a_trial_that_shows_nothing_lets_the_next_one_try() -> None:
     assert [open_.take(), open_.take()] == [True, False]
 
 
+def test_a_trial_that_fails_tells_those_that_wait_for_its_end_how_long_they_wait_now() -> None:
+    time = Time()
+    open_ = guard(time)
+    open_.note(500, 0.1, "/a")
+    time.at += PAUSE_FIRST_S
+    assert [open_.take(), open_.take()] == [True, False]
+    told: list[float] = []
+    open_.on_open.add(lambda: told.append(open_.wait_s()))
+    open_.note(500, 0.1, "/a")
+    assert told == [PAUSE_FIRST_S]
+
+
 def test_the_most_exact_rule_counts() -> None:
     rules = ["*", "*.example.com", "img.example.com", "[::1]"]
     assert rule_for("img.example.com:8080", rules) == "img.example.com"

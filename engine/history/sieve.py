@@ -34,6 +34,7 @@ Order = tuple[float, str]
 
 OLDEST: Final[Order] = (-math.inf, "")
 _RECORDS: Final = 64  #: of what they ask for is read at a time
+_BYTES_MAX: Final = 64 * 1024**2  #: of what they ask for is kept for one page
 
 
 class Hit(NamedTuple):
@@ -132,11 +133,13 @@ class Sieve:
         To sort them all at once would keep every other thread waiting.
         """
         runs: list[list[Accepted]] = []
+        size = 0
         for records in store.at_work(since):
-            if runs and time.monotonic() > until:
+            if runs and (time.monotonic() > until or size > _BYTES_MAX):
                 return runs, False
             fitting = [one for one in records if regions.get(one.id) is None and self._may_fit(one)]
             runs.append(sorted(fitting, key=_order_of, reverse=True))
+            size += sum(len(one.body) for one in fitting)
         return runs, True
 
     def _may_fit(self, record: Accepted) -> bool:

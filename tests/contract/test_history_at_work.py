@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.api.history import HistoryQuery, question_of
+from engine.history import sieve
 from engine.history.search import Search
 from engine.store.history import HistoryLimits
 from engine.store.redis import journal
@@ -113,9 +114,23 @@ def test_what_takes_too_long_ends_and_the_next_page_goes_on(
     other: RedisStore, wanted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what was read no task is left out; of what was not read the answer says so."""
-    monkeypatch.setattr(journal, "_ENTRIES_AT_WORK", AT_WORK)
+    read = other.at_work
+    monkeypatch.setattr(other, "at_work", lambda since: [[one for some in read(since) for one in some]])
     assert pages(other, limit=1000, look_s=-1.0) == wanted
-    monkeypatch.setattr(journal, "_ENTRIES_AT_WORK", 4)
+    monkeypatch.undo()
     found = page(other, limit=1000, look_s=-1.0)
+    assert "more tasks at work than were looked at" in found.missing
+    assert found.tasks[0].task_id == wanted[0]
+
+
+def test_large_records_are_read_a_few_at_a_time_and_no_more_are_kept_than_so_many_bytes(
+    other: RedisStore, wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_BYTES_AT_WORK", 500)
+    rounds = [sum(len(record.body) for record in some) for some in other.at_work(0.0)]
+    assert max(rounds) < 1000
+    assert len(rounds) > 10
+    monkeypatch.setattr(sieve, "_BYTES_MAX", 2000)
+    found = page(other, limit=1000)
     assert "more tasks at work than were looked at" in found.missing
     assert found.tasks[0].task_id == wanted[0]

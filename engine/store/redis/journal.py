@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from engine.tasks.task import Task
 
 _ENTRIES: Final = 500  #: read at a time
-_ENTRIES_AT_WORK: Final = 8  #: of each region at a time: what Redis answers is read in one turn
+_ENTRIES_AT_WORK: Final = 512  #: of all regions at a time
+_BYTES_AT_WORK: Final = 1024**2  #: about, of what their tasks ask for: an answer is read in one turn
 
 
 class RedisJournal(RedisPart):
@@ -41,9 +42,10 @@ class RedisJournal(RedisPart):
         """See `Store.at_work`. Entries are read in a row, whoever has them: asking for each costs more."""
         low = max(0, int(since * 1000))
         highs = dict.fromkeys(range(self.keys.count), "+")  # region → what is read next ends there
+        count = 1  # of each region
         while highs:
             commands = [
-                ("XREVRANGE", self.keys.streams[region], high, low, "COUNT", _ENTRIES_AT_WORK)
+                ("XREVRANGE", self.keys.streams[region], high, low, "COUNT", count)
                 for region, high in highs.items()
             ]
             found: list[Accepted] = []
@@ -51,11 +53,13 @@ class RedisJournal(RedisPart):
                 entries: list[Any] = reply or []
                 for entry in self.read_entries(region, [[one] for one in entries]):
                     found += entry.accepted
-                if len(entries) < _ENTRIES_AT_WORK:
+                if len(entries) < count:
                     del highs[region]
                 else:
                     highs[region] = f"({entries[-1][0].decode()}"
             yield found
+            of_size = count * _BYTES_AT_WORK // (1 + sum(len(record.body) for record in found))
+            count = max(1, min(4 * count, of_size, _ENTRIES_AT_WORK // (len(highs) or 1)))
 
     def tasks_of(self, accepted: Sequence[Accepted]) -> list[Task]:
         """See `Store.tasks_of`."""

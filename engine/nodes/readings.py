@@ -166,11 +166,9 @@ class Readings:
         if outcome is Outcome.RETRY:
             return said
         if outcome is Outcome.REFUSED:
-            if drivers.lacks_generation(config, operation, answer.status, answer.body_bytes):
-                plugin = (
-                    "the remap_purge plug-in for this host, with the header and the secret of its [[node]]"
-                )
-                return f"refused: {said}, and no generation was purged: give {config.name} {plugin}"
+            hint = drivers.refusal(config, operation, answer.status, answer.body_bytes)
+            if hint:
+                return f"refused: {said}: {hint} ({config.name})"
             if answer.status == _NOT_FOUND:
                 return f"refused: {said} with a page: no rule for this host on {config.name}"
             method = drivers.method(config, operation)

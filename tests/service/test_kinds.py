@@ -12,7 +12,7 @@ from engine.nodes.drivers.patterns import NESTED_MAX
 from release.lab import caches
 from release.lab.caches import Cache
 from release.lab.origin import Origin
-from tests.fakes.node import FakeNode
+from tests.fakes.node import FakeNode, always, answer
 from tests.rigs.engine_process import EngineProcess, fake_table, get_body, get_page, layer_tables, node_table
 from tests.waiting import wait_until
 
@@ -403,3 +403,15 @@ def test_nginx_takes_prefixes_and_hosts_where_the_configuration_says_so(
         assert task["state"] == "done"
         assert [(sent.method, sent.path, sent.host) for sent in node.requests] == [("PURGE", path, HOST)]
         assert [note["nodes"] for note in task["notes"]] == ([["n-1"]] if soft else [])
+        if kind == "prefix" and not soft:
+            queued_is_no_ack(engine, node, target)
+
+
+def queued_is_no_ack(engine: EngineProcess, node: FakeNode, target: str) -> None:
+    """The current module may only note a wildcard; answers as nginx 1.22 with it gave them."""
+    page = b"<html><head><title>Cache Purge</title></head><p>Key: k</p><p>Status: queued</p></html>"
+    node.script = always(answer(202, page, "Content-Type: text/html"))
+    task = engine.wait_for(engine.submit([target], kind="prefix"), "partial")
+    assert "cache_purge_background_queue off" in task["errors"][0]["reason"]
+    node.script = always(answer(200, page.replace(b"queued", b"purged"), "Content-Type: text/html"))
+    assert engine.wait_for(task["task_id"])["state"] == "done"

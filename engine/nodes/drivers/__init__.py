@@ -62,6 +62,8 @@ DRIVERS: Final[dict[str, Driver]] = {
     "squid": squid,
 }
 
+_REFUSALS: Final = {"ats": ats.refusal, "nginx": nginx.refusal}
+
 _BY_TARGET: Final = frozenset({"nginx"})
 """Drivers whose own answers name the target, so that equal ones to two targets are not both own."""
 
@@ -185,9 +187,10 @@ def brings(node: NodeConfig, answer: bytes) -> bool:
     return b"no-store" not in control and b"private" not in control
 
 
-def lacks_generation(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -> bool:
-    """Tell whether *node* took a purge of a generation for one of a URL."""
-    return node.driver == "ats" and ats.lacks_generation(operation, status, body_bytes)
+def refusal(node: NodeConfig, operation: Operation, status: int, body_bytes: int) -> str:
+    """Return what an operator has to change on *node*, where a status does not say it; empty: it does."""
+    of = _REFUSALS.get(node.driver)
+    return of(operation, status, body_bytes) if of is not None else ""
 
 
 def depends_on_target(node: NodeConfig) -> bool:

@@ -77,9 +77,12 @@ def read(operation: Operation, status: int, body_bytes: int) -> Outcome:
     return read_status(status)
 
 
-def lacks_generation(operation: Operation, status: int, body_bytes: int) -> bool:
-    """Tell whether a purge of a generation was taken for one of a URL; see `read`."""
-    return operation in rules.OPERATIONS and status in _PURGED and not body_bytes
+def refusal(operation: Operation, status: int, body_bytes: int) -> str:
+    """Return what an operator has to change, where a status does not say it; empty: it does. See `read`."""
+    if operation in rules.OPERATIONS and status in _PURGED and not body_bytes:
+        plugin = "the remap_purge plug-in for this host, with the header and the secret of its [[node]]"
+        return f"no generation was purged: give it {plugin}"
+    return ""
 
 
 def brought(shape: Shape) -> bool:

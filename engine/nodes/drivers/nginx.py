@@ -1,13 +1,15 @@
 """nginx with the cache_purge module, asked at a purge location of its own (``purge_path``).
 
 The location is the node's setting; ``/purge`` is the usual one and the default of an empty
-``purge_path``. 200 is dropped; 404 (2.3) and 412 (2.5 on) not cached; 202 a wildcard taken into the
-background (3.0). 403 is the location's ``deny``; 405 a stock nginx without the module. One request
-drops one object: of a response with ``Vary`` the variant that the request's own headers ask for (the node's
-``headers``); when there is none of it, 404, and the others stay.
+``purge_path``. 200 is dropped; 404 (2.3) and 412 (2.5 on) not cached; 202 a wildcard that was only queued
+(``cache_purge_background_queue``), which is no ack: nothing tells when it is done. 403 is the location's
+``deny``; 405 a stock nginx without the module. One request drops one object: of a response with ``Vary`` the
+variant that the request's own headers ask for (the node's ``headers``); when there is none of it, 404, and
+the others stay.
 
 Wildcards are of the module's fork, nginx-modules/ngx_cache_purge; they take all variants along, and 412 says
-that none was cached. FRiCKLE's 2.3, which Debian has, takes ``*`` for a letter and says 404.
+that none was cached. Its ``cache_purge_vary_aware`` drops all variants with the one that the purge asks for,
+and without that one none. FRiCKLE's 2.3, which Debian has, takes ``*`` for a letter and says 404.
 
 Whose an answer is: an own 200 is the module's page, which names the key that went. The pages of 404 and of a
 refusal are those of any nginx, also of one behind this: these are not told. Every other answer was passed on;
@@ -37,7 +39,12 @@ _WITH_WILDCARD = URL_ONLY | {Operation.PURGE_PREFIX, Operation.PURGE_HOST}
 _ACCEPTED = 202
 _PASSED_ON = (b"via", b"x-varnish", b"age", b"x-cache")
 _LOOKED_UP = (b"x-cache-status", b"cache-status", *_PASSED_ON)
-_PURGED_PAGE = re.compile(rb"<title>Successful purge</title>.*?<br>Key : ([^\r\n]*)", re.DOTALL)
+_PURGED_PAGE = re.compile(
+    rb"<title>Successful purge</title>.*?<br>Key : ([^\r\n]*)|"
+    rb"<p>Key: ([^<]*)</p><p>Status: (?:purged|queued)</p>",
+    re.DOTALL,
+)
+"""Of module 2.3, and of the fork."""
 _ERROR_PAGE = re.compile(
     rb"<html>\r\n<head><title>[45][0-9]{2} [^<]*</title></head>\r\n<body[^>]*>\r\n"
     rb"<center><h1>[45][0-9]{2} [^<]*</h1></center>\r\n<hr><center>([^<]+)</center>\r\n</body>\r\n</html>\r\n"
@@ -63,9 +70,17 @@ def requester(node: NodeConfig, operation: Operation) -> Callable[[str], str]:
 
 def read(operation: Operation, status: int, body_bytes: int) -> Outcome:  # noqa: ARG001 - one interface
     """Return the reading of an answer."""
+    if status == _ACCEPTED:
+        return Outcome.REFUSED
     if status in _NOT_CACHED:
         return Outcome.ABSENT
     return read_status(status)
+
+
+def refusal(operation: Operation, status: int, body_bytes: int) -> str:  # noqa: ARG001 - one interface
+    """Return what an operator has to change, where a status does not say it; empty: it does."""
+    queued = "it queued the purge, and nothing tells when it is done: set cache_purge_background_queue off"
+    return queued if status == _ACCEPTED else ""
 
 
 def brought(shape: Shape) -> bool:
@@ -92,11 +107,12 @@ def _whose_success(node: NodeConfig, operation: Operation, target: str, shape: S
     """Read a 2xx: the module's page has the key, which ends with host and path in most configurations."""
     page = _PURGED_PAGE.search(shape.body)
     if page is None:
-        # A wildcard that the module's fork works off later is not on a page that is known here.
+        # The page of the module's fork may be another one: cache_purge_response_type.
         is_wild = shape.status == _ACCEPTED and node.wildcard
         return Whose.UNTOLD if is_wild else Whose.FORWARDED
     if operation is Operation.PURGE_HOST:
         key = f"{target}/*"
     else:
         key = target.partition("://")[2] + ("*" if operation is Operation.PURGE_PREFIX else "")
-    return unless_behind(node) if page[1].endswith(key.encode()) else Whose.UNTOLD
+    named = page[1] if page[1] is not None else page[2]
+    return unless_behind(node) if named.endswith(key.encode()) else Whose.UNTOLD

@@ -203,7 +203,6 @@ def test_what_a_node_can_do(driver: str, mode: Any) -> None:
 COMMON = {
     200: ACKED,
     201: ACKED,
-    202: ACKED,
     204: ACKED,
     299: ACKED,
     401: REFUSED,
@@ -245,6 +244,10 @@ def test_statuses_that_mean_the_same_everywhere(driver: str, status: int, body_b
         ("squid", 404, 0, ABSENT),
         ("squid", 404, 1, REFUSED),
         ("squid", 412, 0, REFUSED),
+        ("ats", 202, 0, ACKED),
+        ("squid", 202, 0, ACKED),
+        ("varnish", 202, 0, ACKED),
+        ("nginx", 202, 170, REFUSED),  # queued
         ("nginx", 404, 0, ABSENT),
         ("nginx", 404, 150, ABSENT),
         ("nginx", 412, 0, ABSENT),

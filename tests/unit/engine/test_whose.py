@@ -76,6 +76,16 @@ Connection: keep-alive
 </body>
 </html>
 """
+FORK = """\
+HTTP/1.1 {status}
+Server: nginx/1.22.1
+Date: Mon, 30 Nov 2026 08:27:18 GMT
+Content-Type: text/html
+Content-Length: 170
+Connection: keep-alive
+
+<html><head><title>Cache Purge</title></head><body bgcolor="white"><center><h1>Cache Purge</h1>\
+<p>Key: {key}</p><p>Status: {word}</p></center></body></html>"""
 NGINX_PAGE = """\
 HTTP/1.1 404 Not Found
 Server: nginx/1.22.1
@@ -294,6 +304,11 @@ def test_the_page_of_nginx_names_the_key_that_was_asked_for(
     page = NGINX.replace("Key : img.example.com/a", f"Key : {key}")
     assert whose("nginx", page, operation=operation, target=target, wildcard=True) is OWN
     assert whose("nginx", NGINX, operation=operation, target=target, wildcard=True) is UNTOLD
+    for status, word in (("200 OK", "purged"), ("202 Accepted", "queued")):
+        fork = FORK.format(status=status, key=key, word=word)
+        assert whose("nginx", fork, operation=operation, target=target, wildcard=True) is OWN
+        other = FORK.format(status=status, key="b/*", word=word)
+        assert whose("nginx", other, operation=operation, target=target, wildcard=True) is UNTOLD
 
 
 def test_an_accepted_wildcard_is_not_told() -> None:

@@ -235,6 +235,23 @@ def test_a_purge_that_another_cache_passed_on_is_refused(
     assert origin.methods == {"GET": 1}
 
 
+@pytest.mark.parametrize("cache", ["varnish"], indirect=True, scope="module")
+@pytest.mark.parametrize(
+    ("via", "status"),
+    [
+        ("1.1 edge (Varnish/8.0)", 200),
+        ("1.1 edge (Vinyl-Cache/9.1)", 200),
+        ("1.1 parent, 1.1 edge (Varnish/8.0)", 403),
+        ("1.1 parent (squid/5.7)", 403),
+    ],
+)
+def test_a_varnish_that_names_itself_in_the_request_is_not_another_cache(
+    via: str, status: int, cache: Cache, path: str
+) -> None:
+    """As 7.2 and later do, before VCL runs."""
+    assert purge(cache, path, Via=via).status == status
+
+
 @pytest.mark.parametrize(
     ("cache", "hit", "miss"),
     [

@@ -95,13 +95,12 @@ def rewind(args: argparse.Namespace, out: Output) -> int:
             out.notice(
                 f"warning: {left['targets']} targets of kind {left['kind']} are not sent: {left['reason']}"
             )
-        if args.wait and document["tasks"]:
-            return follow(client, out, document["tasks"])
-    if out.as_json:
-        out.json(document)
-    else:
-        out.mapping({key: value for key, value in document.items() if key not in {"tasks", "left_out"}})
-    return DONE
+        waits = args.wait and bool(document["tasks"])
+        if not out.as_json:
+            out.mapping({key: value for key, value in document.items() if key not in {"tasks", "left_out"}})
+        elif not waits:
+            out.json(document)
+        return follow(client, out, document["tasks"], is_brief=True) if waits else DONE
 
 
 def _stop(args: argparse.Namespace, out: Output) -> int:

@@ -40,8 +40,11 @@ def watch(args: argparse.Namespace, out: Output) -> int:
         return follow(client, out, args.ids)
 
 
-def follow(client: EngineClient, out: Output, ids: Sequence[str]) -> int:
-    """Wait for tasks with a progress bar, show what became of them, and return the exit code."""
+def follow(client: EngineClient, out: Output, ids: Sequence[str], *, is_brief: bool = False) -> int:
+    """Wait for tasks with a progress bar, show what became of them, and return the exit code.
+
+    With *is_brief* those that are done are not shown, but in JSON.
+    """
     try:
         with out.progress() as show:
             documents = wait(client, ids, report=show)
@@ -49,7 +52,9 @@ def follow(client: EngineClient, out: Output, ids: Sequence[str]) -> int:
         return out.error(f"interrupted; {hint(ids)}", exit_code=INTERRUPTED)
     except EngineUnreachableError as exc:
         return fail(out, exc, f"{exc}; {hint(ids)}")
-    out.results(documents)
+    told = [one for one in documents if one["state"] != "done"] if is_brief and not out.as_json else documents
+    if told:
+        out.results(told)
     lines = (what_was_absent(documents), why_waiting(documents), what_was_verified(documents))
     for line in filter(None, lines):
         out.notice(line)

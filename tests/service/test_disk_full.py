@@ -93,6 +93,7 @@ def test_full_disk(disk: Disk, tmp_path: Path) -> None:
                 assert engine.request("GET", f"/v1/engine/task/{name}")[0] == 404
 
             assert [engine.task(task_id)["counter"] for task_id in accepted[:3]] == [0, 0, 0]
+            assert set(accepted[:3]) <= set(in_history(engine))
             opened.set()
             for task_id in accepted[:3]:  # running work goes on, in memory
                 assert engine.wait_for(task_id)["state"] == "done"
@@ -110,7 +111,15 @@ def test_full_disk(disk: Disk, tmp_path: Path) -> None:
             engine.start()  # what was done while it was full is on the disk now
             for task_id in accepted:
                 assert engine.task(task_id)["state"] == "done"
+            assert in_history(engine) == {task_id: {"acked"} for task_id in accepted}
         assert "Traceback" not in engine.log()
+
+
+def in_history(engine: EngineProcess) -> dict[str, set[str]]:
+    """Return the tasks of the history, with what nodes made of them; nothing of it is missing."""
+    page = engine.get("/v1/engine/history?limit=1000")
+    assert "incomplete" not in page
+    return {task["task_id"]: {node["outcome"] for node in task["nodes"]} for task in page["tasks"]}
 
 
 def test_ready_again_without_work_or_clients(disk: Disk, tmp_path: Path) -> None:

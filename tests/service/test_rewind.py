@@ -169,6 +169,12 @@ def test_all_workers_tell_of_a_rewind_and_their_histories_are_one(
             assert "is being rewound" in rewind(engine, 409, since=0)["detail"]
         ended(engine, rewound)
         assert sorted(edge.urls) == sorted(urls)
+        command.remove("--json")
+        assert main([*command, "--since", "1h", "--rate", "40", "--wait"]) == 0
+        shown = capsys.readouterr().out  # not each of its tasks, as there may be hundreds
+        assert "\ntargets 8\n" in shown
+        assert "task_id" not in shown
+        assert sorted(edge.urls) == sorted(2 * urls)
 
 
 @pytest.mark.slow

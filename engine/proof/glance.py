@@ -40,9 +40,7 @@ _HIT: Final = re.compile(r"\bhit\b", re.IGNORECASE)
 _MISS: Final = re.compile(r"\b(miss|expired|bypass|fwd)\b", re.IGNORECASE)
 _TWO_IDS: Final = re.compile(r"\d+ \d+")
 _TOGETHER_MAX: Final = 16  #: nodes that are looked at at once
-PAUSE_MAX_S: Final = (
-    2.0  #: for which a look waits for the end of a pause of the origin; somebody waits for it
-)
+PAUSE_MAX_S: Final = 2.0  #: for which a look waits for the end of a pause of the origin
 
 
 @dataclass

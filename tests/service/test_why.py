@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from release.lab import caches
+from release.lab.caches import free_port
 from release.lab.origin import Origin
 from tests.fakes.node import Act, FakeNode, always, answer
 from tests.rigs.engine_process import EngineProcess, fake_table, get_body, get_page, layer_tables, node_table
@@ -172,6 +173,25 @@ def test_a_purge_that_waits_for_an_edge_alone_is_delayed_and_resuming_it_is_the_
     )
     fleet.engine.wait_for(task_id, "done")
     assert why(fleet.engine, "/paused")["conclusion"] in {"fresh", "not_cached"}
+
+
+@pytest.mark.slow
+def test_a_purge_that_waits_for_a_closed_port_is_delayed_while_visitors_are_served(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    fleet.stale("/closed")
+    tables = node_table(fleet.edge, name="edge-1", url=f"http://127.0.0.1:{free_port()}")
+    tables += f'visit_url = "{fleet.edge.url}"\n' + origin_table(fleet.origin)
+    with EngineProcess(tmp_path, tables) as engine:
+        task_id = engine.submit([url("/closed")])
+        engine.wait_for(task_id, "partial")
+        found = why(engine, "/closed")
+    assert conclusions(found) == ["delayed"] * 2
+    assert f"purge {task_id} of " in found["sentence"]
+    assert re.search(
+        r"waits for edge-1 \(.*refused.*\), and is delivered when that is over", found["sentence"]
+    )
+    assert f"next: `purgeline watch {task_id}`" in found["sentence"]
 
 
 def test_a_purge_that_begins_later_is_pending(fleet: Fleet) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import msgspec
 
 from engine.config.checks import NAME
@@ -49,7 +48,7 @@ class ForgetNode:
         if not NAME.fullmatch(name):
             raise _unknown(name)
         own = await self.forget_here(name)
-        others = [await self._ask(peer, name) for peer in self._peers.others()] if self._peers else []
+        others = [] if self._peers is None else await self._ask(self._peers, name)
         if not any(part["known"] for part in (own, *others)):
             raise _unknown(name)
         return {"node": name, "failed": sum(part["failed"] for part in (own, *others))}
@@ -73,18 +72,16 @@ class ForgetNode:
             return {"known": False, "failed": 0}
         return {"known": True, "failed": await self._gone.forget(name)}
 
-    async def _ask(self, peer: Any, name: str) -> dict[str, Any]:
-        assert self._peers is not None
-        try:
-            reply = await self._peers.ask(peer, "DELETE", worker_path("nodes", name))
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise StoreError(f"a worker of this engine does not answer: {exc!r}") from exc
-        answer: dict[str, Any] = msgspec.json.decode(reply.body)
-        if reply.status == _OK:
-            return answer
-        if reply.status == 409:  # noqa: PLR2004 - HTTP
-            raise RequestError(409, answer["detail"])
-        raise StoreError(f"a worker of this engine could not forget it: {answer['detail']}")
+    async def _ask(self, peers: Peers, name: str) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = []
+        for reply in await peers.ask_slots("DELETE", worker_path("nodes", name)):
+            answer: dict[str, Any] = msgspec.json.decode(reply.body)
+            if reply.status == 409:  # noqa: PLR2004 - HTTP
+                raise RequestError(409, answer["detail"])
+            if reply.status != _OK:
+                raise StoreError(f"a worker of this engine could not forget it: {answer['detail']}")
+            parts.append(answer)
+        return parts
 
 
 def _unknown(name: str) -> RequestError:

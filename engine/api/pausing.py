@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import msgspec
 
 from engine.errors import RequestError, StoreError
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from engine.cluster.cluster import Cluster
     from engine.delivery.pauses import Pauses
-    from engine.workers.peers import Peer, Peers
+    from engine.workers.peers import Peers
 
 _OK: Final = 200
 
@@ -51,8 +50,7 @@ class PauseNode:
             raise RequestError(404, f"{name!r} is not configured: takes the name of a node of this engine")
         pause = await self._pauses.change(Pause(name, by, round(time.time(), 3), is_paused))
         if self._peers is not None:
-            for peer in self._peers.others():
-                await self._tell(peer, pause)
+            await self._tell(self._peers, pause)
         return {"node": name, "paused": pause.is_paused, "by": pause.by, "since": pause.at}
 
     def _is_known(self, name: str) -> bool:
@@ -68,13 +66,13 @@ class PauseNode:
         """
         await self._pauses.change(msgspec.json.decode(text, type=Pause))
 
-    async def _tell(self, peer: Peer, pause: Pause) -> None:
-        """Have another worker do the same; each with a store of its own has to, before a client is told."""
-        assert self._peers is not None
-        try:
-            reply = await self._peers.ask(peer, "PUT", worker_path("pause"), msgspec.json.encode(pause))
-            said = "" if reply.status == _OK else f"it answers {reply.status}"
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            said = repr(exc)
-        if said and self._cluster is None:
-            raise StoreError(f"a worker of this engine could not do it, ask again in a moment: {said}")
+    async def _tell(self, peers: Peers, pause: Pause) -> None:
+        """Have the other workers do the same; each with stores of its own has to, before a client is told."""
+        path, text = worker_path("pause"), msgspec.json.encode(pause)
+        if self._cluster is not None:
+            await peers.ask_all(path, "PUT", text)
+            return
+        for reply in await peers.ask_slots("PUT", path, text):
+            if reply.status != _OK:
+                said = f"it answers {reply.status}"
+                raise StoreError(f"a worker of this engine could not do it, ask again in a moment: {said}")

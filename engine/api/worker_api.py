@@ -227,7 +227,7 @@ class WorkerOverview:
 
     async def metrics(self, _request: web.Request) -> Reply:
         """Give this worker's Prometheus page."""
-        return Reply(200, self._overview.own_metrics(), "text/plain")
+        return Reply(200, await self._overview.own_metrics(), "text/plain")
 
     async def swap_log_format(self, request: web.Request) -> Reply:
         """Log in another format."""

@@ -83,6 +83,13 @@ class Histogram:
         self.counts[bisect_left(BUCKETS_S, duration_s)] += 1
         self.sum_s += duration_s
 
+    def copy(self) -> Histogram:
+        """Return it as it is now."""
+        same = Histogram()
+        same.counts[:] = self.counts
+        same.sum_s = self.sum_s
+        return same
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return cumulative counts by upper bound, as Prometheus wants them."""
         return list(zip([*map(repr, map(float, BUCKETS_S)), "+Inf"], accumulate(self.counts), strict=True))

@@ -7,9 +7,8 @@ import re
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
 
 from engine.observe.counters import COUNTERS, GAUGES, texts
 
@@ -42,8 +41,8 @@ _NODE_VALUES = texts(NodeSample)
 _NODE_COUNTERS = frozenset({"returns"})
 
 
-class EngineCollector(Collector):
-    """The Prometheus page: everything of a `Stats`, the nodes and this process.
+class EngineCollector:
+    """Makes Prometheus pages: everything of a `Stats`, the nodes and this process.
 
     Args:
         stats: read at each scrape, on the caller's thread.
@@ -58,51 +57,74 @@ class EngineCollector(Collector):
         self._stats = stats
         self._build = [version, revision, platform.python_version()]
         self._nodes = nodes
-        # Private: the default registry is global, and a second engine in one process would clash.
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
 
-    def render(self) -> bytes:
+    def read(self) -> Scrape:
+        """Return what a page tells, as it is now. That of 1,000 nodes is read in some 10 ms."""
+        return Scrape(self._build, self._stats, list(self._nodes()))
+
+
+class Scrape:
+    """What one page tells. It changes no more, so any thread may make the page: of 1,000 nodes that is long.
+
+    Args:
+        build: version, revision, version of Python.
+        stats: read now.
+        nodes: a sample of each.
+    """
+
+    def __init__(self, build: list[str], stats: Stats, nodes: list[NodeSample]) -> None:
+        self._build = build
+        self._counters = [(name, text, float(getattr(stats, name))) for name, text in COUNTERS.items()]
+        self._counters += [
+            ("targets", "Targets taken in (qps_boss)", stats.qps_boss.count),
+            ("answers", "Requests answered by caches (qps_proxy)", stats.qps_proxy.count),
+        ]
+        self._gauges = [(name, GAUGES.get(name, name), read()) for name, read in stats.sources.items()]
+        self._histograms = _histograms_of(stats)
+        self._stale = [(list(labels), float(count)) for labels, count in stats.canary_stale.items()]
+        self._samples = nodes
+
+    def page(self) -> bytes:
         """Return the page, in Prometheus' text format 0.0.4."""
-        return generate_latest(self._registry)
+        return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric; called by the registry."""
+        """Yield every metric; `generate_latest` takes this for a registry."""
+        yield from ProcessCollector(registry=None).collect()
         yield _labelled("build_info", "What runs here", ["version", "revision", "python"], [(self._build, 1)])
-        for name, text in COUNTERS.items():
-            yield CounterMetricFamily(f"purgeline_{name}", text, value=getattr(self._stats, name))
-        boss, proxy = self._stats.qps_boss.count, self._stats.qps_proxy.count
-        yield CounterMetricFamily("purgeline_targets", "Targets taken in (qps_boss)", value=boss)
-        yield CounterMetricFamily("purgeline_answers", "Requests answered by caches (qps_proxy)", value=proxy)
-        for name, read in self._stats.sources.items():
-            yield GaugeMetricFamily(f"purgeline_{name}", GAUGES.get(name, name), value=read())
-        yield from self._histograms()
-        stale = [(list(labels), float(count)) for labels, count in self._stats.canary_stale.items()]
+        for name, text, value in self._counters:
+            yield CounterMetricFamily(f"purgeline_{name}", text, value=value)
+        for name, text, value in self._gauges:
+            yield GaugeMetricFamily(f"purgeline_{name}", text, value=value)
+        for name, text, labels, histograms in self._histograms:
+            family = HistogramMetricFamily(f"purgeline_{name}_seconds", text, labels=labels)
+            for label_values, histogram in histograms:
+                family.add_metric(label_values, histogram.buckets(), histogram.sum_s)
+            yield family
         text = "Canaries whose purge was acked and that were served on"
-        yield _labelled("canary_stale", text, ["node", "kind"], stale, CounterMetricFamily)
-        samples = [([node.node, node.layer, node.driver], node) for node in self._nodes()]
+        yield _labelled("canary_stale", text, ["node", "kind"], self._stale, CounterMetricFamily)
+        samples = [([node.node, node.layer, node.driver], node) for node in self._samples]
         for name, text in _NODE_VALUES.items():
             values = [(labels, getattr(node, name)) for labels, node in samples]
             metric = re.sub("_s$", "_seconds", name)
             kind = CounterMetricFamily if name in _NODE_COUNTERS else GaugeMetricFamily
             yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
 
-    def _histograms(self) -> Iterator[Metric]:
-        stats = self._stats
-        canary_text = "From the purge of a canary to the first visit that got the new one"
-        by_label: list[tuple[str, str, list[str], Mapping[tuple[str, ...], Histogram]]] = [
-            ("accept", "From a validated task to its 202", [], {(): stats.accept_s}),
-            ("task", "From accept to settling", [], {(): stats.task_s}),
-            ("node", "The oldest request on the wire, at each read of answers", ["node"], _by(stats.node_s)),
-            ("fresh", "From a task's POST until visitors of a layer get it", ["layer"], _by(stats.fresh_s)),
-            ("canary_fresh", canary_text, ["node", "kind"], stats.canary_fresh_s),
-        ]
-        for name, text, labels, histograms in by_label:
-            family = HistogramMetricFamily(f"purgeline_{name}_seconds", text, labels=labels)
-            for values, histogram in histograms.items():
-                family.add_metric(values, histogram.buckets(), histogram.sum_s)
-            yield family
+
+def _histograms_of(stats: Stats) -> list[tuple[str, str, list[str], list[tuple[list[str], Histogram]]]]:
+    """Return name, text, labels, and by the labels' values the histograms as they are now."""
+    canary_text = "From the purge of a canary to the first visit that got the new one"
+    by_label: list[tuple[str, str, list[str], Mapping[tuple[str, ...], Histogram]]] = [
+        ("accept", "From a validated task to its 202", [], {(): stats.accept_s}),
+        ("task", "From accept to settling", [], {(): stats.task_s}),
+        ("node", "The oldest request on the wire, at each read of answers", ["node"], _by(stats.node_s)),
+        ("fresh", "From a task's POST until visitors of a layer get it", ["layer"], _by(stats.fresh_s)),
+        ("canary_fresh", canary_text, ["node", "kind"], stats.canary_fresh_s),
+    ]
+    return [
+        (name, text, labels, [(list(values), histogram.copy()) for values, histogram in histograms.items()])
+        for name, text, labels, histograms in by_label
+    ]
 
 
 def _by(histograms: Mapping[str, Histogram]) -> dict[tuple[str, ...], Histogram]:

@@ -181,6 +181,31 @@ class Peers:
                 raise StoreError(f"the worker that has this task does not answer: {silent!r}")
             await asyncio.sleep(_PAUSE_S)  # it has just gone: the supervisor will say who is next
 
+    async def ask_slots(self, method: str, path: str, body: bytes = b"") -> list[PeerReply]:
+        """Ask all other workers, and wait for one of every slot: what is in its stores, it alone can change.
+
+        Raises:
+            StoreError: a slot has no worker that answers, or one that lives does not; asking again is safe.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _FIND_LIMIT_S
+        replies: dict[Peer, PeerReply] = {}
+        while True:
+            silent = ""
+            for peer in self.others():
+                if peer not in replies:
+                    try:
+                        replies[peer] = await self.ask(peer, method, path, body)
+                    except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+                        silent = repr(exc)
+            answered = {self.slot, *(peer.slot for peer in replies)}
+            if not silent and len(answered) >= self.count:
+                return list(replies.values())
+            if loop.time() > until:
+                why = silent or "it is starting"
+                raise StoreError(f"a worker of this engine does not answer, ask again in a moment: {why}")
+            await asyncio.sleep(_PAUSE_S)
+
     async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> PeerReply:
         """Send one request to one worker.
 
@@ -197,12 +222,12 @@ class Peers:
         async with session.request(method, path, data=body or None) as response:
             return PeerReply(response.status, dict(response.headers), await response.read())
 
-    async def ask_all(self, path: str, method: str = "GET") -> list[bytes]:
+    async def ask_all(self, path: str, method: str = "GET", body: bytes = b"") -> list[bytes]:
         """Return what every other worker answers; those that do not answer are left out."""
 
         async def body_of(peer: Peer) -> bytes | None:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                reply = await self.ask(peer, method, path)
+                reply = await self.ask(peer, method, path, body)
                 return reply.body if reply.status < _NOT_FOUND else None
             return None
 

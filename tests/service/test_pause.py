@@ -196,7 +196,7 @@ def test_an_engine_that_starts_again_knows_what_is_paused(
                 [node] = document["nodes"]
                 assert (node["state"], node["since"], node["delayed"]) == ("paused", said["since"], 1)
                 assert node["reason"].startswith("paused by anonymous since 2")
-                page = engine.parts.overview.own_metrics().decode()
+                page = (await engine.parts.overview.own_metrics()).decode()
                 [sample] = [line for line in page.splitlines() if line.startswith("purgeline_node_paused{")]
                 assert sample.endswith(" 1.0")
                 assert edge.urls == []
@@ -231,6 +231,21 @@ def test_all_workers_pause_a_node_over_a_kill_and_a_reload(tmp_path: Path) -> No
         assert engine.request("POST", "/v1/engine/nodes/edge-1/resume")[0] == 200
         for task_id in ids:
             assert engine.wait_for(task_id)["state"] == "done"
+
+
+def test_a_worker_that_is_just_being_started_pauses_the_node_too(tmp_path: Path) -> None:
+    """Its files are its own: before a client is told, it has written the pause there."""
+    with FakeNode() as edge, SupervisedEngine(
+        tmp_path, fake_table(edge.url, name="edge-1", driver="ats"), workers=2, drain_timeout_s=1
+    ) as engine:  # fmt: skip
+        os.kill(int(engine.workers()[1]["pid"]), signal.SIGKILL)
+        wait_until(lambda: len(engine.workers()) == 1, what="the supervisor seeing that it has gone")
+        answer = engine.request("POST", "/v1/engine/nodes/edge-1/pause")
+        assert answer[0] == 200, answer
+        wait_until(lambda: len(engine.workers()) == 2, what="a new worker")
+        for number in range(8):
+            engine.wait_for(engine.submit([f"{URL}{number}"], due_s=0.1), "partial")
+        assert edge.urls == []
 
 
 @pytest.fixture

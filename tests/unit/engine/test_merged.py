@@ -67,7 +67,7 @@ def page(acked: int, *, ready: bool, oldest_s: float) -> str:
     for name in ("pushing_queue", "saver_queue"):
         stats.gauge(name, lambda: 1)
     sample = NodeSample("edge-1", "edge", "ats", ready, 1, 2, 3, oldest_s, 1)
-    return EngineCollector(stats, "1.2", "abc", lambda: [sample]).render().decode()
+    return EngineCollector(stats, "1.2", "abc", lambda: [sample]).read().page().decode()
 
 
 def test_metrics_add_up_but_for_what_does_not() -> None:

@@ -19,7 +19,7 @@ from engine.observe.counters import GAUGES, Stats
 from engine.tasks.words import Operation, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False, needs_pages: bool = False) -> Any:
@@ -86,11 +86,16 @@ class Peers:
         parts = {
             "/worker/stats": lambda: msgspec.json.encode(self.own.own_stats()),
             "/worker/proof": lambda: msgspec.json.encode(self.own.own_proof()),
-            "/worker/metrics": self.own.own_metrics,
         }
         if path == "/worker/nodes":
             return [msgspec.json.encode(await self.own.own_nodes()) for _ in range(self._count)]
+        if path == "/worker/metrics":
+            return [await self.own.own_metrics() for _ in range(self._count)]
         return [parts[path]() for _ in range(self._count)]
+
+
+async def at_once(make: Callable[..., bytes], *args: Any, **named: Any) -> bytes:
+    return make(*args, **named)
 
 
 def overview(
@@ -115,6 +120,7 @@ def overview(
         peers=peers,
         cluster=cluster,
         proof=cast("Any", Proof()),
+        in_thread=at_once,
     )
     if peers is not None:
         peers.own = made
@@ -207,9 +213,9 @@ async def test_a_node_that_is_gone_is_shown_as_long_as_it_has_rows() -> None:
     assert len(await overview(left=left, cluster=cluster).own_nodes()) == 1, "another engine has it"
 
 
-def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:
+async def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:
     stats = full_stats()
-    page = overview(stats=stats).own_metrics().decode()
+    page = (await overview(stats=stats).own_metrics()).decode()
     assert (stats.coalesced, stats.log_lines_dropped) == (6, 11)
     assert 'purgeline_node_delayed{driver="nginx",layer="edge",node="e1"} 9.0' in page
 

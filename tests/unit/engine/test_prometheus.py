@@ -33,7 +33,7 @@ def test_page_parses_and_holds_everything() -> None:
     stats.accept_s.observe(0.002)
     stats.node_histogram("edge-1").observe(0.2)
     nodes = [NodeSample('ed"ge\n1', "edge", "varnish", True, 1, 2, 3, 4.5, 6)]
-    page = EngineCollector(stats, "1.4.2", "abc123", lambda: nodes).render()
+    page = EngineCollector(stats, "1.4.2", "abc123", lambda: nodes).read().page()
     metrics = scrape(page)
     values = {sample.name: sample.value for family in metrics.values() for sample in family.samples}
     assert values["purgeline_tasks_accepted_total"] == 3
@@ -54,7 +54,7 @@ def test_page_has_the_node_gauges() -> None:
     nodes = [NodeSample('ed"ge\n1', "edge", "varnish", True, 1, 2, 3, 4.5, 6)]
     collector = EngineCollector(with_gauges(Stats()), "1", "r", lambda: nodes)
     nodes.append(NodeSample("p", "parent", "ats", False, 0, 0, 0, 0, 0))
-    metrics = scrape(collector.render())
+    metrics = scrape(collector.read().page())
     for name, value in {
         "ready": 1,
         "waiting": 1,
@@ -69,6 +69,6 @@ def test_page_has_the_node_gauges() -> None:
 
 
 def test_two_engines_in_one_process_do_not_clash() -> None:
-    """The registry is private, so a second collector registers too."""
+    """Nothing is registered globally."""
     for _ in range(2):
-        assert EngineCollector(with_gauges(Stats()), "1", "r", list).render()
+        assert EngineCollector(with_gauges(Stats()), "1", "r", list).read().page()

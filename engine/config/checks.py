@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from engine.config.canary import check_canary
 from engine.config.door_checks import check_doors
 from engine.config.hints import nearest
-from engine.config.node_checks import check_node, check_rule_files, refuse_duplicates
+from engine.config.node_checks import check_node, check_rules, refuse_duplicates
 from engine.config.places import (
     check_host_rule,
     check_listen,
@@ -203,7 +203,7 @@ def _check_topology(config: Config) -> None:
                 f"node {node.name!r}: layer {node.layer!r} is no [[layer]]{nearest(node.layer, layers)}"
             )
         check_node(node)
-    check_rule_files(config.node)
+    check_rules(config.node, layers[0])
     for node in config.node:
         for parent in node.parents or ():
             if parent not in by_name:

@@ -102,14 +102,23 @@ def _check_plugins(where: str, node: NodeConfig) -> None:
         raise ConfigError(f"{where}: generation_secret is not the value of a field: printable ASCII")
 
 
-def check_rule_files(nodes: Sequence[NodeConfig]) -> None:
-    """Refuse two nodes of one file: what one cache has read would count for the other.
+def check_rules(nodes: Sequence[NodeConfig], first_layer: str) -> None:
+    """Refuse what rules of several nodes must not be.
+
+    Two nodes of one file: what one cache has read would count for the other. Misses below a parent: its
+    answers may be older than the rule, so that each request would be one.
 
     Raises:
-        ConfigError: it names both.
+        ConfigError: it names the node.
     """
     seen: dict[str, str] = {}
     for node in nodes:
+        has_parents = node.layer != first_layer if node.parents is None else node.parents
+        if node.rules_result == "miss" and has_parents:
+            raise ConfigError(
+                f"node {node.name!r}: rules_result miss is for a node without parents, whose answers may be "
+                'older than the rule: nothing would be kept. Leave it at "stale"'
+            )
         for path in {node.rules_file, node.rules_state_file} - {""}:
             other = seen.setdefault(path, node.name)
             if other != node.name:

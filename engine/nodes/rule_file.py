@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.nodes.drivers.rules import MARKER, InForce, Rule, pattern_of, read_rules, read_state, text_of
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from engine.config.tables import NodeConfig
     from engine.tasks.words import Operation
+
+
+RULES_MAX: Final = 5000
+"""Of one file: the plug-in goes through all of them for each hit of an object that is older than they are."""
 
 
 class Written(NamedTuple):
@@ -57,7 +61,7 @@ class RuleFile:
             now: UNIX time.
 
         Raises:
-            OSError: the file cannot be read or written.
+            OSError: the file cannot be read or written, or would hold more than `RULES_MAX`.
         """
         with Path(f"{self.path}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -70,6 +74,11 @@ class RuleFile:
                 expiry = max(int(now + self._keep_s), before.expiry + 1 if before else 0)
                 rules[pattern] = Rule(expiry, self._result)
                 expiries[pattern] = expiry
+            if len(rules) > RULES_MAX:
+                raise OSError(
+                    f"more than {RULES_MAX} rules that have not expired (rules_keep_s): "
+                    "purge hosts, one rule each"
+                )
             self._replace(text_of(others, rules), max(int(now), changed_at + 1))
         return Written(expiries, int(now))
 

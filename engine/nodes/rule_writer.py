@@ -152,9 +152,8 @@ class RuleWriter:
                 wanted = dict.fromkeys(patterns[id(item)] for item in short)
                 written = await asyncio.to_thread(self._file.write, wanted, time.time())
         except OSError as exc:
-            reason = (
-                f"refused: {exc.strerror or exc}: {self._file.path}: the engine of this machine writes it"
-            )
+            why = f"{exc.strerror}; the engine of this machine writes it" if exc.strerror else str(exc)
+            reason = f"refused: {self._file.path}: {why}"
         if self._writing is not items:
             return  # the node went down meanwhile
         self._writing = []
@@ -213,6 +212,7 @@ class RuleWriter:
     def abort(self, reason: str) -> None:
         """Wait for nothing more: what is not in force is queued again."""
         items = list(self.items)
+        self._background.cancel()
         self._writing, self._pending = [], []
         self._channel.timer.cancel((self, "look"))
         self._is_looking = False

@@ -41,8 +41,8 @@ _PASSES: Final = frozenset({CanaryState.FRESH, CanaryState.NOT_CACHED})
 
 
 def kinds_of(node: Node) -> list[Kind]:
-    """Return the kinds of purges that a node does when a request asks for them."""
-    able = drivers.by_request(node.config)
+    """Return the kinds of purges that canaries try on a node."""
+    able = drivers.for_canaries(node.config)
     return [kind for kind, operation in _OPERATIONS.items() if operation in able]
 
 
@@ -125,7 +125,7 @@ class Round:
             return Found(CanaryState.BEHIND, f"its parent {behind[0]} has the old canary, or may have it")
         operation = _OPERATIONS[self._kind]
         target = self._target
-        if operation not in drivers.by_request(node.config):
+        if operation not in drivers.for_canaries(node.config):
             operation, target = Operation.PURGE_URL, self._url
         began = time.perf_counter()  # the loop's clock counts whole milliseconds
         reason = await purge(node, operation, target, timeout_s=self._timeout_s)

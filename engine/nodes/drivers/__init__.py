@@ -98,9 +98,12 @@ def by_rules(node: NodeConfig) -> frozenset[Operation]:
     return ats.by_rules(node) if node.driver == "ats" else frozenset()
 
 
-def by_request(node: NodeConfig) -> frozenset[Operation]:
-    """Return what *node* does when a request asks for it."""
-    return capabilities(node) - by_rules(node)
+def for_canaries(node: NodeConfig) -> frozenset[Operation]:
+    """Return what canaries may ask *node* for again and again.
+
+    A rule of ATS stays for a month, and a generation takes along all else that its remap rule has.
+    """
+    return capabilities(node) - (rules.OPERATIONS if node.driver == "ats" else frozenset())
 
 
 def notes(node: NodeConfig) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.config.tables import NodeConfig
-from engine.nodes import drivers
+from engine.nodes import drivers, rule_file
 from engine.nodes.drivers.rules import MARKER, InForce, Rule, pattern_of, read_rules, read_state
 from engine.nodes.rule_file import RuleFile
 from engine.tasks.words import Operation
@@ -97,6 +97,19 @@ def test_what_others_wrote_stays_and_what_is_over_goes(tmp_path: Path) -> None:
     assert lines[-1].endswith(" MISS")
 
 
+def test_a_full_file_takes_no_other_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it already is purged again all the same; when rules expire there is room."""
+    monkeypatch.setattr(rule_file, "RULES_MAX", 3)
+    file = RuleFile(node(tmp_path, rules_keep_s=1000))
+    file.write(["^a", "^b"], NOW)
+    before = file.path.read_text()
+    with pytest.raises(OSError, match="more than 3 rules that have not expired"):
+        file.write(["^c"], NOW)
+    assert file.path.read_text() == before
+    file.write(["^a"], NOW + 1)
+    file.write(["^c"], NOW + 1000)
+
+
 def test_a_state_file_that_is_being_written_shows_whole_lines_alone(tmp_path: Path) -> None:
     file = RuleFile(node(tmp_path))
     assert file.in_force() == {}
@@ -108,10 +121,11 @@ def test_what_no_request_asks_for_is_by_rules(tmp_path: Path) -> None:
     wide = {PREFIX, REGEX, HOST}
     table = node(tmp_path)
     assert drivers.by_rules(table) == wide
-    assert not wide & drivers.by_request(table)
+    assert not wide & drivers.for_canaries(table)
     assert drivers.takes_host_patterns(table)
     both = node(tmp_path, generation_header="X", generation_secret="s")
     assert drivers.by_rules(both) == wide - {HOST}
     assert not drivers.takes_host_patterns(both)
     assert drivers.requester(both, HOST)("a.com") == "PURGE / HTTP/1.1\r\nHost: a.com\r\nX: s\r\n\r\n"
+    assert not wide & drivers.for_canaries(both)  # a generation is that of all hosts of a remap rule
     assert not drivers.by_rules(NodeConfig(name="a", driver="ats", url="http://127.0.0.1"))

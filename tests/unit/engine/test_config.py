@@ -277,6 +277,13 @@ def test_a_node_that_cannot_work_is_refused(extra: dict[str, Any], text: str) ->
     assert text in refusal({"node": [node(**extra)]})
 
 
+def test_rules_make_no_misses_below_a_parent() -> None:
+    below = node(**{**RULES, "name": "a", "rules_result": "miss"})
+    tables = {"layer": [{"name": "p"}, {"name": "edge"}], "node": [node(layer="p"), below]}
+    assert "rules_result miss is for a node without parents" in refusal(tables)
+    assert parse({"node": [below]}).node[0].rules_result == "miss"
+
+
 def test_two_nodes_of_one_file_of_rules_are_refused() -> None:
     other = {**RULES, "rules_file": "/others", "name": "edge-2"}
     assert "node 'edge-2': '/state' is 'edge-1''s, too" in refusal({"node": [node(**RULES), node(**other)]})

@@ -34,6 +34,8 @@ def render(args: argparse.Namespace, out: Output) -> int:
         if args.to:
             raise UsageError("--check writes nothing: leave --to for a second call")
         return _check(setting, args, out)
+    if args.cache == "varnish" and args.port:
+        out.notice("--port changes nothing: Varnish listens where its command says (-a), not in its VCL")
     if setting.node == NO_NAME:
         out.notice(f"replace {NO_NAME} by the node's name in engine.toml, or name it with --node")
     if not args.whole:

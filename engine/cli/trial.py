@@ -34,6 +34,10 @@ FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", 
 _TIMEOUT_S: Final = 60.0
 _NGINX_MODULE: Final = "ngx_http_cache_purge_module.so"
 _ATS_LOG: Final = {"PROXY_CONFIG_DIAGS_LOGFILE_FILENAME": "stderr"}  # its reasons stand in its log alone
+_ATS_FOLDERS: Final = (
+    "PROXY_CONFIG_LOCAL_STATE_DIR",
+    "PROXY_CONFIG_LOG_LOGFILE_DIR",
+)  # its own are not everybody's
 
 _SEEN: Final[dict[str, str]] = {
     "varnish": "varnishd compiled it",
@@ -84,10 +88,12 @@ def try_out(setting: Setting, place: whole.Place | None) -> Trial:
     with tempfile.TemporaryDirectory(prefix="purgeline-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # for the users that servers become
+        (runs := folder / "run").mkdir()
+        runs.chmod(0o777)
         for file, text in _files(setting, place, folder, program).items():
             (folder / file).write_text(text, encoding="utf-8")
         command = _command(setting.driver, program, folder)
-        done = _run(command, cwd=folder, variables={**_ATS_LOG, "PROXY_CONFIG_LOCAL_STATE_DIR": name})
+        done = _run(command, cwd=folder, variables={**_ATS_LOG, **dict.fromkeys(_ATS_FOLDERS, str(runs))})
     return _told(setting.driver, " ".join(command), done.returncode, done.stdout)
 
 

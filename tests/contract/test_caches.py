@@ -248,7 +248,7 @@ def test_a_purge_that_another_cache_passed_on_is_refused(
 def test_a_varnish_that_names_itself_in_the_request_is_not_another_cache(
     via: str, status: int, cache: Cache, path: str
 ) -> None:
-    """As 7.2 and later do, before VCL runs."""
+    """As 7.2 and later do, before VCL runs; there the first two are another cache's, and answered 403."""
     assert purge(cache, path, Via=via).status == status
 
 

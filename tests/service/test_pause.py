@@ -238,7 +238,9 @@ def test_a_worker_that_is_just_being_started_pauses_the_node_too(tmp_path: Path)
     with FakeNode() as edge, SupervisedEngine(
         tmp_path, fake_table(edge.url, name="edge-1", driver="ats"), workers=2, drain_timeout_s=1
     ) as engine:  # fmt: skip
-        os.kill(int(engine.workers()[1]["pid"]), signal.SIGKILL)
+        both = wait_until(lambda: len(found := engine.workers()) == 2 and found, what="two workers")
+        assert both
+        os.kill(int(both[1]["pid"]), signal.SIGKILL)
         wait_until(lambda: len(engine.workers()) == 1, what="the supervisor seeing that it has gone")
         answer = engine.request("POST", "/v1/engine/nodes/edge-1/pause")
         assert answer[0] == 200, answer

@@ -38,13 +38,14 @@ def forget_of(
     elsewhere: set[str] | None = None,
     is_replayed: bool = True,
 ) -> ForgetNode:
-    async def ask(peer: Any, method: str, path: str) -> Any:
+    async def ask_slots(method: str, path: str) -> list[Any]:
         assert (method, path) == ("DELETE", "/worker/nodes/old")
-        if isinstance(peer, Exception):
-            raise peer
-        return SimpleNamespace(status=peer[0], body=json.dumps(peer[1]).encode())
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return [SimpleNamespace(status=one[0], body=json.dumps(one[1]).encode()) for one in answers]  # type: ignore[index]
 
-    peers: Any = SimpleNamespace(others=lambda: answers, ask=ask) if answers else None
+    peers: Any = SimpleNamespace(ask_slots=ask_slots) if answers else None
     cluster: Any = None if elsewhere is None else SimpleNamespace(configured=lambda: elsewhere)
     replayed = asyncio.Event()
     if is_replayed:
@@ -72,7 +73,7 @@ async def test_one_that_is_configured_is_refused(name: str, where: str) -> None:
 
 async def test_what_a_worker_cannot_do_is_told_and_may_be_asked_again() -> None:
     with pytest.raises(StoreError, match="does not answer"):
-        await forget_of(Gone(old=1), TimeoutError()).forget("old")
+        await forget_of(Gone(old=1), StoreError("a worker does not answer")).forget("old")
     with pytest.raises(StoreError, match="could not forget it: disk full"):
         await forget_of(Gone(old=1), (503, {"detail": "disk full"})).forget("old")
     with pytest.raises(RequestError, match="is configured in"):

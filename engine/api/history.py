@@ -111,21 +111,26 @@ class HistoryRoutes:
         only = request[TOKEN].sees_only or ""
         return response_of(Reply(_OK, await self.ask(request[QUERY], request.query, only)))
 
-    async def purges_of(self, url: str, limit: int, token: Token) -> list[HistoryTask] | None:
-        """Return purges that cover a URL and that a client may see, newest first; None: none is kept."""
+    async def purges_of(self, url: str, limit: int, token: Token) -> tuple[list[HistoryTask], str] | None:
+        """Return purges that cover a URL and that a client may see, newest first; None: no history is kept.
+
+        With them why others may be missing; an empty text: none are.
+        """
         if self._search is None:
             return None
         only = token.sees_only or ""
         found: list[HistoryTask] = []
+        pages: list[HistoryPage] = []
         query = {"target": url, "action": Action.PURGE.value, "limit": str(limit)}
         for _ in range(_PAGES_MAX):
             text = await self.ask(_READER.read(MultiDict(query)), query, only)
             page = await self._reader.read(_decode, text)
+            pages.append(page)
             found += page.tasks
             if not page.cursor or len(found) >= limit:
                 break
             query["cursor"] = page.cursor
-        return found[:limit]
+        return found[:limit], why_incomplete(pages)
 
     async def ask(self, asked: HistoryQuery, query: Mapping[str, str], only: str) -> bytes:
         """Return a page of all workers' history, as JSON.
@@ -205,6 +210,12 @@ def question_of(asked: HistoryQuery, only: str) -> Question:
         limit=asked.limit,
         before=read_cursor(asked.cursor),
     )
+
+
+def why_incomplete(pages: Sequence[HistoryPage]) -> str:
+    """Return why tasks may be missing in pages that follow each other; an empty text: none are."""
+    said = [page.incomplete for page in pages if page.incomplete is not UNSET]
+    return said[0] if said else "older ones were not looked for" if pages[-1].cursor else ""
 
 
 def _missing(why: str) -> bytes:

@@ -6,18 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response
 from engine.api.overview import shown_state
 from engine.api.route import QUERY, TOKEN, Route
 from engine.errors import RequestError
 from engine.intake.urls import normalise_url
-from engine.proof.conclusions import Conclusion, NodeState, conclude
+from engine.proof.conclusions import NodeState, conclude
 from engine.proof.covering import Purge, covering, purge_of
 from engine.proof.glance import ANSWERS_ALONE, PAUSE_MAX_S, Glances, hit_of
 from engine.proof.truth import Origins
 from engine.proof.visitor import Visitor
+from engine.proof.whole import Conclusion  # noqa: TC001 - msgspec resolves the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from engine.intake.auth import Token
     from engine.nodes.node import Node
     from engine.nodes.origin_guard import OriginGuards
-    from engine.proof.conclusions import Told
     from engine.proof.glance import Glance, Served, Truth
     from engine.proof.seen import Seen
+    from engine.proof.whole import Told
 
 _TOGETHER_MAX: Final = 4  #: questions at a time; others wait
 _VISIT_S: Final = 5.0  #: of one visit, whatever trickles in
@@ -111,6 +112,10 @@ class Why(msgspec.Struct):
     sentence: str
     can_fill: Annotated[list[str], Meta(description="nodes that this look may have filled")]
     note: str
+    incomplete: Annotated[
+        str | UnsetType,
+        Meta(description="why purges may be missing: the history is incomplete, or there are too many"),
+    ] = UNSET
 
 
 class WhyRoutes:
@@ -176,7 +181,7 @@ class WhyRoutes:
             return json_response(await self._answer(url, host, token))
 
     async def _answer(self, url: str, host: str, token: Token) -> Why:
-        purges = await self._purges(url, token)
+        purges, incomplete = await self._purges(url, token)
         visitor = Visitor(body_max_bytes=self._config.proof.body_max_bytes, timeout_s=_VISIT_S)
         try:
             origins = Origins(self._config.origin, self._guards, visitor, pause_max_s=PAUSE_MAX_S)
@@ -187,7 +192,7 @@ class WhyRoutes:
         finally:
             await visitor.close()
         states = {node.name: _state_of(self._nodes[node.name], host) for node in self._configured}
-        told, whole = conclude(url, seen, truth, purges, states)
+        told, whole = conclude(url, seen, truth, purges, states, incomplete=incomplete)
         return Why(
             url=url,
             origin=_origin(truth) if origins.has(host) else None,
@@ -197,33 +202,43 @@ class WhyRoutes:
             sentence=whole.sentence,
             can_fill=[node.name for node in self._configured if node.driver not in ANSWERS_ALONE],
             note=_CAN_FILL,
+            incomplete=incomplete or UNSET,
         )
 
-    async def _purges(self, url: str, token: Token) -> list[Purge]:
-        """Return the purges that cover a URL, newest first, of the tasks that the client may see."""
+    async def _purges(self, url: str, token: Token) -> tuple[list[Purge], str]:
+        """Return the purges that cover a URL, newest first, of the tasks that the client may see.
+
+        With them why others may be missing; an empty text: none are.
+        """
         known = await self._history.purges_of(url, _PURGES_SHOWN, token)
         if known is None:
             return await self._listed_purges(url, token)
+        tasks, incomplete = known
         found = []
-        for task in known:
+        for task in tasks:
             outcomes = {one.name: one.outcome for one in task.nodes if one.operation != _PREFETCH}
             try:
                 document = await self._find.document(task.task_id, token)
             except RequestError:  # its document has gone; the history is kept for longer
                 continue
             found.append(purge_of(document, task.matched or "", is_sure=task.sure, outcomes=outcomes))
-        return found
+        if gone := len(tasks) - len(found):
+            incomplete = incomplete or f"the documents of {gone} are gone after retention_days"
+        return found, incomplete
 
-    async def _listed_purges(self, url: str, token: Token) -> list[Purge]:
-        """Return those among the newest tasks, as far as their documents tell."""
+    async def _listed_purges(self, url: str, token: Token) -> tuple[list[Purge], str]:
+        """Return those among the newest tasks, as far as their documents tell; and as `_purges`."""
         found: list[Purge] = []
-        cursor = ""
+        cursor, missing = "", set[int]()
         for _ in range(_PAGES_MAX):
-            documents, cursor = await self._listing.page(None, cursor, _PAGE, token, set())
+            documents, cursor = await self._listing.page(None, cursor, _PAGE, token, missing)
             found += covering(documents, url)
             if not cursor:
                 break
-        return sorted(found, key=lambda purge: purge.created_at, reverse=True)
+        incomplete = f"only the newest {_PAGE * _PAGES_MAX} tasks were" if cursor else ""
+        if missing:
+            incomplete = f"the tasks of regions {', '.join(map(str, sorted(missing)))} cannot be read"
+        return sorted(found, key=lambda purge: purge.created_at, reverse=True), incomplete
 
 
 def _state_of(node: Node, host: str) -> NodeState:

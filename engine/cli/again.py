@@ -40,6 +40,8 @@ def retry(args: argparse.Namespace, out: Output) -> int:
                 )
         ids = [task_id for task in retried for task_id in task["tasks"]]
         if args.wait and ids:
+            if out.as_json:
+                out.documents(retried, RETRIED_COLUMNS)
             return max(code, follow(client, out, ids))
     out.documents(retried, RETRIED_COLUMNS)
     return code
@@ -95,11 +97,11 @@ def rewind(args: argparse.Namespace, out: Output) -> int:
             out.notice(
                 f"warning: {left['targets']} targets of kind {left['kind']} are not sent: {left['reason']}"
             )
-        waits = args.wait and bool(document["tasks"])
-        if not out.as_json:
-            out.mapping({key: value for key, value in document.items() if key not in {"tasks", "left_out"}})
-        elif not waits:
+        if out.as_json:
             out.json(document)
+        else:
+            out.mapping({key: value for key, value in document.items() if key not in {"tasks", "left_out"}})
+        waits = args.wait and bool(document["tasks"])
         return follow(client, out, document["tasks"], is_brief=True) if waits else DONE
 
 

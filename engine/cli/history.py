@@ -38,7 +38,7 @@ def history(args: argparse.Namespace, out: Output) -> int:
         )
         out.failures([_asked_for(task, args.node) for task in document["tasks"]])
     if not document["tasks"] and not document.get("cursor"):
-        out.notice(_nothing(document.get("complete_since")))
+        out.notice(_nothing(None if why else document.get("complete_since")))
     return DONE
 
 
@@ -53,7 +53,7 @@ def _asked_for(task: Document, node: str) -> Document:
 
 
 def _nothing(since: object) -> str:
-    """Return what an empty answer means."""
+    """Return what an empty answer means; *since*: the history is complete from then on, if it is."""
     if not isinstance(since, int | float) or not since:
         return "the history has no such task"
     began = f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}"

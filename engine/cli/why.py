@@ -35,6 +35,8 @@ def why(args: argparse.Namespace, out: Output) -> int:
             if node["conclusion"] not in _WELL and node["sentence"] != document["sentence"]:
                 out.mapping({node["name"]: node["sentence"]})
         out.mapping({"conclusion": document["conclusion"], "why": document["sentence"]})
+        if incomplete := document.get("incomplete"):
+            out.notice(f"warning: some purges may be missing: {incomplete}")
         if document["can_fill"]:
             out.notice(f"{document['note']}: {', '.join(document['can_fill'])}")
     return DONE if document["conclusion"] in _WELL else FAILED

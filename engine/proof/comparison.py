@@ -24,6 +24,8 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.proof.seen import Seen
 
 _OK: Final = 200
@@ -36,6 +38,11 @@ _FETCHED: Final = re.compile(r";\s*fwd\s*=\s*(uri-miss|vary-miss|miss|stale|meth
 _OLDER: Final = re.compile(r";\s*(hit|collapsed)\s*(;|,|$)|;\s*fwd-status\s*=\s*5\d\d\b")
 """What says that an answer may be of before its request: out of a cache on the way, of a fetch that had begun
 for others, or kept because the origin was in trouble."""
+
+_BY_EACH_CACHE: Final = ("via", "cache-status", "x-cache", "x-cache-status", "x-varnish")
+"""Fields in which each cache on the way names itself, behind those before."""
+_VIA: Final = {"ats": "trafficserver", "squid": "squid", "varnish": "varnish"}
+"""Driver → what its cache calls itself in ``Via``."""
 
 
 class Verdict(enum.StrEnum):
@@ -149,6 +156,24 @@ def stored_before(seen: Seen, driver: str, acked_s: float) -> str:
     if age_s is None or driver in FROZEN_AGE or age_s <= acked_s:
         return ""
     return f"; stored {age_s - acked_s:.0f} s before the purge"
+
+
+def is_of_one_cache(seen: Seen, driver: str, origins: Iterable[Seen]) -> bool:
+    """Tell whether no other cache shows in an answer, so that its ``Age`` is how long the node has had it.
+
+    ``Age`` adds up over all caches on the way (RFC 9111, section 4.2.3).
+
+    Args:
+        seen: the answer.
+        driver: of the node.
+        origins: what the origin answered; one with an ``Age`` is a cache itself.
+    """
+    via = seen.field("via").lower()
+    if (via and _VIA.get(driver, "") not in via) or (driver != "varnish" and seen.field("x-varnish")):
+        return False
+    if any("," in seen.field(name) for name in _BY_EACH_CACHE):
+        return False
+    return not any(has.field(name) for has in origins for name in ("age", *_BY_EACH_CACHE))
 
 
 def _same_body(seen: Seen, truth: Seen) -> bool | None:

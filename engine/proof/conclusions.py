@@ -1,20 +1,18 @@
 """Why visitors get what they get: a word for each node, and a sentence with time and next command. Pure.
 
-What a node serves beside the origin, and what it made of the last purge that covers it, decide. Of the nodes
-the one whose conclusion is first in `_ORDER` gives that of the whole: what an edge got from a stale parent
-comes before the reason why the parent is stale, which its sentence names too.
+What a node serves beside the origin, and what it made of the last purge that covers it, decide. Which of the
+nodes tells for the whole: `engine.proof.whole`.
 """
 
 from __future__ import annotations
 
 import shlex
-import time
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.nodes import drivers
 from engine.nodes.drivers import ONE_VARIANT
-from engine.proof.comparison import FROZEN_AGE, Verdict, judge_by_time
+from engine.proof.comparison import FROZEN_AGE, Verdict, is_of_one_cache, judge_by_time
+from engine.proof.whole import DONE, ORDER, Conclusion, Told, told_of, utc, whole_of
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
@@ -22,31 +20,11 @@ if TYPE_CHECKING:
 
     from engine.proof.covering import Purge, PurgeNode
     from engine.proof.glance import Glance, Served, Truth
-
-
-class Conclusion(StrEnum):
-    """Why a visitor gets what he gets."""
-
-    FRESH = "fresh"
-    NEVER_PURGED = "never_purged"
-    PENDING = "pending"
-    DELAYED = "delayed"
-    FAILED = "failed"
-    REFUSED = "refused"
-    UNPROVEN = "unproven"
-    STALE_AFTER_PURGE = "stale_after_purge"
-    REFILLED_FROM_STALE_PARENT = "refilled_from_stale_parent"
-    VARIANT = "variant"
-    NOT_CACHED = "not_cached"
-    UNREACHABLE = "unreachable"
+    from engine.proof.seen import Seen
 
 
 _C: Final = Conclusion
-_ORDER: Final = (
-    *(_C.REFILLED_FROM_STALE_PARENT, _C.REFUSED, _C.UNPROVEN, _C.FAILED, _C.DELAYED, _C.PENDING),
-    *(_C.STALE_AFTER_PURGE, _C.VARIANT, _C.NEVER_PURGED, _C.UNREACHABLE, _C.FRESH, _C.NOT_CACHED),
-)
-_STALE: Final = frozenset(_ORDER[:9])
+_STALE: Final = frozenset(ORDER[:9])
 _WELL: Final = frozenset({"ready", "returning", "catching_up"})
 _TROUBLE: Final = 500  #: an origin that answers so, and above
 _CLOCK_S: Final = 2  #: an ``Age`` has whole seconds, and so has what it is compared with
@@ -60,21 +38,14 @@ class NodeState(NamedTuple):
     refuses: str  #: why it refuses purges of this host; empty: it does not
 
 
-class Told(NamedTuple):
-    """The conclusion of one node, or of all, and its sentence."""
-
-    conclusion: Conclusion
-    sentence: str
-    cause: str = ""  #: the part of the sentence that says why its visitors get what they get
-    step: str = ""  #: the end of the sentence: the next command
-
-
 def conclude(
     url: str,
     glances: Sequence[Glance],
     truth: Truth,
     purges: Sequence[Purge],
     states: Mapping[str, NodeState],
+    *,
+    incomplete: str = "",
 ) -> tuple[dict[str, Told], Told]:
     """Return the conclusion of each node by name, and that of the whole.
 
@@ -84,40 +55,38 @@ def conclude(
         truth: what the origin has.
         purges: those that cover the URL, newest first.
         states: of the nodes, by name.
+        incomplete: why some purges may be missing; empty: none are.
     """
     told: dict[str, Told] = {}
     by_name = {glance.node.name: glance for glance in glances}
     for glance in glances:
-        case = _Case(url, glance, truth, purges, states[glance.node.name])
+        case = _Case(url, glance, truth, purges, states[glance.node.name], incomplete=incomplete)
         parents = [by_name[name] for name in glance.node.parents or () if name in by_name]
         told[glance.node.name] = case.told(parents, told)
-    whole = min(told.values(), key=lambda one: _ORDER.index(one.conclusion))
-    if whole.conclusion is _C.FRESH:
-        count = sum(1 for one in told.values() if one.conclusion is _C.FRESH)
-        who = f"every node that has a copy ({count} of {len(told)})" if count < len(told) else "every node"
-        whole = Told(_C.FRESH, f"{who} serves what the origin has, as seen at {_at(time.time())}: {_DONE}")
-    return told, whole
-
-
-_DONE: Final = "nothing is to be done"
-
-
-def _told(conclusion: Conclusion, what: str, cause: str, step: str) -> Told:
-    return Told(conclusion, f"{what}: {cause}; {step}", cause, step)
+    return told, whole_of(list(told.values()))
 
 
 class _Case:
     """One node, and what is known of it."""
 
     def __init__(
-        self, url: str, glance: Glance, truth: Truth, purges: Sequence[Purge], state: NodeState
+        self,
+        url: str,
+        glance: Glance,
+        truth: Truth,
+        purges: Sequence[Purge],
+        state: NodeState,
+        *,
+        incomplete: str,
     ) -> None:
         self._url = url
         self._glance = glance
         self._truth = truth
         self._name = glance.node.name
         self._state = state
-        self._at = _at(glance.at)
+        self._at = utc(glance.at)
+        self._known = f" of those that could be looked at ({incomplete})" if incomplete else ""
+        self._as_known = f",{self._known}" if incomplete else ""
         self._any = purges[0] if purges else None
         mine = [(purge, node) for purge in purges if (node := purge.of(self._name)) is not None]
         self._purge: Purge | None = mine[0][0] if mine else None
@@ -149,7 +118,7 @@ class _Case:
         waits = self._why_not_purged(what)
         if waits is not None and waits.conclusion is not _C.NEVER_PURGED:
             return waits
-        return Told(_C.UNPROVEN, f"{what}, and it may fetch from there; later: `{self._why()}`")
+        return Told(_C.UNPROVEN, f"{what}, and it may fetch from there; later: `{self._why()}`", is_open=True)
 
     def _not_stale(self) -> Told:
         shown = self._glance.shown
@@ -157,8 +126,8 @@ class _Case:
         if self._glance.of(Verdict.VERIFIED):
             if self._glance.filled:
                 why = f"{self._name} had no copy of the page at {self._at}, and this look has filled it with"
-                return Told(_C.NOT_CACHED, f"{why} what the origin has: {_DONE}")
-            return Told(_C.FRESH, f"{self._name} serves what the origin has, as seen at {self._at}: {_DONE}")
+                return Told(_C.NOT_CACHED, f"{why} what the origin has: {DONE}")
+            return Told(_C.FRESH, f"{self._name} serves what the origin has, as seen at {self._at}: {DONE}")
         what = f"nothing shows whether what {self._name} serves (seen at {self._at}) is new"
         if (waits := self._why_not_purged(what)) is not None:
             return waits
@@ -166,12 +135,24 @@ class _Case:
             acked_s = self._glance.at - self._acked
             judged = judge_by_time(shown.seen, self._glance.node.driver, acked_s)
             if judged.verdict is Verdict.VERIFIED:
-                why = f"{self._name} serves what it stored after its purge at {_at(self._acked)}"
-                return Told(_C.FRESH, f"{why}, by its Age: {_DONE}")
+                why = f"{self._name} serves what it stored after its purge at {utc(self._acked)}, by its Age"
+                return self._open(_C.FRESH, why, shown)
+        return self._open(_C.UNPROVEN, what, shown)
+
+    def _open(self, conclusion: Conclusion, what: str, shown: Served) -> Told:
+        """Tell of a node whose content nothing shows; an ``Age`` is no proof of it."""
+        step = f"to be sure: `{self._again()}`"
         if trouble := self._trouble():
-            return Told(_C.UNPROVEN, f"{what}: {trouble}; when it answers again: `{self._why()}`")
-        nothing = shown.judgement.reason if shown.judgement else "the host has no [[origin]] to compare with"
-        return Told(_C.UNPROVEN, f"{what}: {nothing}; to be sure: `{self._again()}`")
+            cause, step = trouble, f"when it answers again: `{self._why()}`"
+        elif shown.judgement is not None:
+            cause = shown.judgement.reason
+        else:
+            cause = "the host has no [[origin]] to compare with"
+            if conclusion is _C.FRESH:
+                step = f"to have that proven, give the host one, reload the engine, then: `{self._why()}`"
+        if conclusion is _C.FRESH:
+            cause = f"nothing shows its content, because {cause}"
+        return told_of(conclusion, what, cause, step, is_open=True)
 
     def _trouble(self) -> str:
         """Return why the origin has nothing to compare with; a purge would take the last copies then."""
@@ -205,9 +186,9 @@ class _Case:
         return waits_along and is_well and is_cause
 
     def _refilled(self, what: str, source: Glance, reason: Told) -> Told:
-        acked = f", although it was purged at {_at(self._acked)}" if self._acked else ""
+        acked = f", although it was purged at {utc(self._acked)}" if self._acked else ""
         cause = f"it fetched the page from {source.node.name}, which has the old one, because {reason.cause}"
-        return _told(_C.REFILLED_FROM_STALE_PARENT, f"{what}{acked}", cause, reason.step)
+        return told_of(_C.REFILLED_FROM_STALE_PARENT, f"{what}{acked}", cause, reason.step)
 
     def _why_not_purged(self, what: str) -> Told | None:
         """Return why the last purge has not been done here, behind *what* was seen; None: it was."""
@@ -216,13 +197,13 @@ class _Case:
             return self._never(what)
         if outcome.outcome in {"acked", "absent"}:
             return None
-        named = f"purge {purge.task_id} of {_at(purge.created_at)}"
+        named = f"purge {purge.task_id} of {utc(purge.created_at)}"
         if outcome.outcome == "failed":
             why = f"{named} failed at {self._name} ({outcome.reason or 'no reason is known'})"
-            return _told(_C.FAILED, what, why, self._purge_it())
+            return told_of(_C.FAILED, what, why, self._purge_it())
         if outcome.outcome == "cancelled":
             why = f"{named} was cancelled before {self._name} had it"
-            return _told(_C.NEVER_PURGED, what, why, self._purge_it())
+            return told_of(_C.NEVER_PURGED, what, why, self._purge_it())
         return self._why_waiting(what, named, purge, outcome)
 
     def _why_waiting(self, what: str, named: str, purge: Purge, outcome: PurgeNode) -> Told:
@@ -231,61 +212,69 @@ class _Case:
         reason = self._state.refuses or outcome.reason or self._state.reason or self._state.state
         if self._state.state == "unproven":
             why = f"{self._name} answers purges, and nothing shows that it does them itself ({reason}), so"
-            return _told(_C.UNPROVEN, what, f"{why} {named} does not count and waits", check)
+            return told_of(_C.UNPROVEN, what, f"{why} {named} does not count and waits", check)
         if self._state.refuses:
-            return _told(_C.REFUSED, what, f"{self._name} refuses {named} ({reason})", check)
+            return told_of(_C.REFUSED, what, f"{self._name} refuses {named} ({reason})", check)
         if outcome.outcome == "delayed":
             why = f"{named} waits for {self._name} ({reason})"
             if self._state.state == "paused":
                 step = f"to have it delivered: `purgeline resume {self._name}`"
-                return _told(_C.DELAYED, what, why, step)
-            return _told(_C.DELAYED, what, f"{why}, and is delivered when that is over", watch)
+                return told_of(_C.DELAYED, what, why, step)
+            return told_of(_C.DELAYED, what, f"{why}, and is delivered when that is over", watch)
         if purge.start_at and purge.start_at > self._glance.at:
-            return _told(_C.PENDING, what, f"{named} begins at {_at(purge.start_at)}", watch)
-        return _told(_C.PENDING, what, f"{named} is on its way to {self._name}", watch)
+            return told_of(_C.PENDING, what, f"{named} begins at {utc(purge.start_at)}", watch)
+        return told_of(_C.PENDING, what, f"{named} is on its way to {self._name}", watch)
 
     def _never(self, what: str) -> Told:
         if self._any is None:
-            why = f"the engine knows of no purge of the page on {self._name}"
+            why = f"the engine knows of no purge of the page on {self._name}{self._as_known}"
         else:
-            named = f"purge {self._any.task_id} of {_at(self._any.created_at)}"
-            why = f"{named} went to other nodes than {self._name}"
-        return _told(_C.NEVER_PURGED, what, why, self._purge_it())
+            named = f"purge {self._any.task_id} of {utc(self._any.created_at)}"
+            last = f", the last{self._known}," if self._known else ""
+            why = f"{named}{last} went to other nodes than {self._name}"
+        return told_of(_C.NEVER_PURGED, what, why, self._purge_it())
 
     def _after_ack(self, differs: str, stale: Sequence[Served], outcome: PurgeNode) -> Told:
         """Tell of a node that acked the purge; *differs*: what its visitors still get, as a verb and on."""
         purge, acked_at = self._purge, outcome.acked_at or 0.0
         assert purge is not None
         driver, seen, name = self._glance.node.driver, stale[0].seen, self._name
-        named = f"purge {purge.task_id} (acked at {_at(acked_at)})"
+        named = f"purge {purge.task_id} (acked at {utc(acked_at)})"
         what = f"{name} {differs} (seen at {self._at})"
         vary, had_nothing = seen.field("vary"), outcome.outcome == "absent"
         age_s = None if driver in FROZEN_AGE else seen.age_s
         if age_s is not None and age_s + _CLOCK_S < self._glance.at - acked_at:
-            why = f"{name} stored this page {age_s} s ago, after {named}, and nobody has purged it since"
-            return _told(_C.NEVER_PURGED, what, f"{why} the origin changed", self._purge_it())
+            why = f"{name} stored this page {age_s} s ago, after {named}, and no purge came since"
+            why = f"{why} the origin changed{self._as_known}"
+            return told_of(_C.NEVER_PURGED, what, why, self._purge_it())
         if self._glance.of(Verdict.VERIFIED):
             asks = f"Accept-Encoding {stale[0].encoding}" if stale[0].encoding else "no Accept-Encoding"
             what = f"{what}, to visitors with {asks}, and the new page to others"
-            return _told(_C.VARIANT, what, f"{named} did not reach that variant on {name}", self._wide(asks))
+            why = f"{named} did not reach that variant on {name}"
+            return told_of(_C.VARIANT, what, why, self._wide(asks))
         if vary and driver in ONE_VARIANT and had_nothing:
             why = f"{name} keeps variants of the page (Vary: {vary}), and {named} did not reach this one"
-            return _told(_C.VARIANT, what, why, self._wide(f"its {vary}"))
+            return told_of(_C.VARIANT, what, why, self._wide(f"its {vary}"))
         render = f"`purgeline render {driver} --node {name} --config engine.toml`"
         if had_nothing:
             why = f"{name} had nothing to drop for {named}, so it keeps the page under another cache key"
             step = f"compare the key that visitors are served by with {render}"
-            return _told(_C.STALE_AFTER_PURGE, what, f"{why} than purges name", step)
-        why = f"{name} acked purge {purge.task_id} at {_at(acked_at)} and kept the page"
+            return told_of(_C.STALE_AFTER_PURGE, what, f"{why} than purges name", step)
+        why = f"{name} acked purge {purge.task_id} at {utc(acked_at)} and kept the page"
         before_s = 0.0 if age_s is None else age_s - (self._glance.at - acked_at)
-        if before_s > _CLOCK_S:
+        if before_s > _CLOCK_S and self._has_own_age(seen):
             had = f"which by its Age it had for {before_s:.0f} s then"
             more = "(visitors have another cache key than purges, or the answer comes without a purge)"
             step = f"compare its answer to purges, and its key, with {render}"
-            return _told(_C.STALE_AFTER_PURGE, what, f"{why}, {had} {more}", step)
+            return told_of(_C.STALE_AFTER_PURGE, what, f"{why}, {had} {more}", step)
         more = "under another cache key or from a fetch that had begun before the purge"
         step = f"next: `{self._again('--rebound 5 ')}`"
-        return _told(_C.STALE_AFTER_PURGE, what, f"{why}, {more}", step)
+        return told_of(_C.STALE_AFTER_PURGE, what, f"{why}, {more}", step)
+
+    def _has_own_age(self, seen: Seen) -> bool:
+        """Tell whether an ``Age`` counts from when this node fetched the answer."""
+        node = self._glance.node
+        return not node.parents and is_of_one_cache(seen, node.driver, self._truth.answers.values())
 
     def _purge_it(self) -> str:
         return f"next: `{self._again()}`"
@@ -312,7 +301,3 @@ def _same(parent: Glance, served: Served) -> bool:
         or (one.seen.etag and one.seen.etag == served.seen.etag)
         for one in parent.of(Verdict.STALE)
     )
-
-
-def _at(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

@@ -106,6 +106,7 @@ def test_what_nobody_has_purged_is_stale_everywhere_and_the_purge_is_the_next_co
     assert [node["answers"][0]["etag"] for node in found["nodes"]] == ['"old"'] * 2
     assert found["nodes"][1]["answers"][0]["hit"] is True
     assert found["purges"] == []
+    assert "incomplete" not in found
     assert found["can_fill"] == ["parent-1", "edge-1"]
 
 
@@ -216,6 +217,20 @@ def test_what_covers_a_page_is_known_of_large_tasks_and_of_patterns(fleet: Fleet
     assert found["purges"][1]["match"] == url("/many/149")
     assert {node["outcome"] for one in found["purges"] for node in one["nodes"]} <= {"acked", "absent"}
     assert [one["task_id"] for one in why(fleet.engine, "/many/9")["purges"]] == [many]
+
+
+def test_where_older_purges_were_not_looked_for_the_sentence_says_so(fleet: Fleet) -> None:
+    fleet.stale("/often")
+    tasks = [fleet.purge("/often", nodes=["edge-1"]) for _ in range(11)]
+    for task_id in tasks:
+        fleet.engine.wait_for(task_id, "done")
+    found = why(fleet.engine, "/often")
+    assert (found["nodes"][0]["conclusion"], len(found["purges"])) == ("never_purged", 10)
+    assert found["incomplete"] == "older ones were not looked for"
+    assert (
+        ", the last of those that could be looked at (older ones were not looked for), went to other nodes"
+        in found["sentence"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,15 @@ def test_nodes_that_did_not_do_it_are_named(
 
 
 def test_what_is_missing_is_said(answers: list[Client], capsys: pytest.CaptureFixture[str]) -> None:
-    answers.append(Client(incomplete="history-0.db was damaged"))
+    answers.append(Client(incomplete="history-0.db was damaged", complete_since=1764000000.5))
     run()
-    assert "history-0.db was damaged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "history-0.db was damaged" in said
+    assert "the history has no such task" in said
+    assert "it has all" not in said
+    answers.append(Client(complete_since=1764000000.5))
+    run()
+    assert "it has all that were handed in since 2025-11-24T16:00:00Z" in capsys.readouterr().err
 
 
 def test_times_are_ago_or_a_date_or_seconds() -> None:

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from engine.proof.comparison import Rule, Verdict, compare, judge_by_time, stored_before
+from engine.proof.comparison import Rule, Verdict, compare, is_of_one_cache, judge_by_time, stored_before
 from engine.proof.seen import Seen
 
 OLD, NEW = "Sat, 28 Nov 2026 10:00:00 GMT", "Sat, 28 Nov 2026 11:00:00 GMT"
@@ -123,3 +123,27 @@ def test_when_it_was_stored_is_said_where_the_cache_counts_it() -> None:
     assert stored_before(seen(age="313"), "varnish", 2.0) == "; stored 311 s before the purge"
     assert stored_before(seen(age="313"), "nginx", 2.0) == ""
     assert stored_before(seen(age="1"), "varnish", 2.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("driver", "fields", "is_own"),
+    [
+        ("varnish", {}, True),
+        ("varnish", {"via": "1.1 edge-1 (Varnish/7.1)", "x-varnish": "5 3"}, True),
+        ("varnish", {"via": "1.1 shield (Varnish/7.1), 1.1 edge-1 (Varnish/7.1)"}, False),
+        ("varnish", {"via": "1.1 a1b2.cloudfront.net (CloudFront)"}, False),
+        ("varnish", {"x-varnish": "5 3, 7"}, False),
+        ("ats", {"via": "http/1.1 edge-1 (ApacheTrafficServer/9.2.0)"}, True),
+        ("ats", {"via": "1.1 shield (Varnish/7.1)"}, False),
+        ("ats", {"x-varnish": "5 3"}, False),
+        ("squid", {"x-cache": "HIT from edge-1", "via": "1.1 edge-1 (squid/5.7)"}, True),
+        ("squid", {"x-cache": "HIT from shield, HIT from edge-1"}, False),
+        ("squid", {"cache-status": "shield; hit, edge-1; hit"}, False),
+    ],
+)
+def test_an_age_is_of_the_node_alone_where_no_other_cache_shows(
+    driver: str, fields: dict[str, str], is_own: bool
+) -> None:
+    answer = Seen(status=200, fields=fields)
+    assert is_of_one_cache(answer, driver, [Seen(status=200)]) is is_own
+    assert not is_of_one_cache(answer, driver, [Seen(status=200, fields={"age": "0"})]), "a shield"

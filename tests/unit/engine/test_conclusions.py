@@ -9,10 +9,11 @@ import pytest
 
 from engine.config.tables import NodeConfig
 from engine.proof.comparison import compare
-from engine.proof.conclusions import Conclusion, NodeState, Told, conclude
+from engine.proof.conclusions import NodeState, conclude
 from engine.proof.covering import Purge, covering
 from engine.proof.glance import Glance, Served, Truth, hit_of
 from engine.proof.seen import Seen
+from engine.proof.whole import Conclusion, Told
 
 URL = "http://img.example.com/a?x=1&y=2"
 NOW = 1_795_473_000.0
@@ -67,12 +68,15 @@ def acked(ago_s: float = 50, **more: Any) -> dict[str, Any]:
 
 
 def told(
-    glances: list[Glance], *documents: dict[str, Any], states: dict[str, NodeState] | None = None
+    glances: list[Glance],
+    *documents: dict[str, Any],
+    states: dict[str, NodeState] | None = None,
+    **more: Any,
 ) -> tuple[dict[str, Told], Told]:
     purges: list[Purge] = covering(documents, URL)
     truth = Truth({"": seen("b")})
     found = {one.node.name: READY for one in glances} | (states or {})
-    return conclude(URL, glances, truth, purges, found)
+    return conclude(URL, glances, truth, purges, found, **more)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,89 @@ def test_without_an_origin_age_alone_shows_that_an_answer_is_new() -> None:
         one.answers[0].judgement = None
         by_name, _ = told([one], document(e=acked(50)))
         assert by_name["e"].conclusion == conclusion, age
+
+
+def unknown(name: str, **more: Any) -> Glance:
+    """Return what a node serves that is compared with nothing."""
+    one = glance(name, "a", **more)
+    one.answers[0].judgement = None
+    return one
+
+
+def test_an_age_is_never_called_proof_of_the_content() -> None:
+    by_age, purge = unknown("e", fields={"age": "20"}), document(e=acked(50), p=acked(50))
+    by_name, whole = told([by_age], purge)
+    assert whole.conclusion == "fresh"
+    for sentence in (whole.sentence, by_name["e"].sentence):
+        assert "serves what it stored after its purge" in sentence
+        assert "because the host has no [[origin]]" in sentence
+        assert f"give the host one, reload the engine, then: `purgeline why '{URL}'`" in sentence
+        assert "what the origin has" not in sentence
+        assert "nothing is to be done" not in sentence
+    _, whole = told([glance("p", "b"), by_age], purge)
+    assert "what the origin has, or (1 of them) what it stored after its purge, by its Age" in whole.sentence
+    _, whole = told([glance("p", "b"), glance("e", "b")], purge)
+    assert whole.sentence.startswith("every node serves what the origin has, as seen at ")
+    truth = Truth({}, "the origin answered 503")
+    _, whole = conclude(URL, [by_age], truth, covering([purge], URL), {"e": READY})
+    assert "because the origin answered 503; when it answers again: `purgeline why" in whole.sentence
+
+
+@pytest.mark.parametrize(
+    ("node", "state", "conclusion"),
+    [
+        ({"failed": 1}, READY, "failed"),
+        ({"delayed": 1}, NodeState("paused", "paused by ann", ""), "delayed"),
+        ({}, READY, "pending"),
+        (acked(), READY, "stale_after_purge"),
+        ({"cancelled": 1}, READY, "never_purged"),
+        ({"delayed": 1}, NodeState("unproven", "no mark", ""), "unproven"),
+    ],
+)
+def test_a_node_of_which_nothing_is_known_hides_no_other(
+    node: dict[str, Any], state: NodeState, conclusion: str
+) -> None:
+    held = glance("f", error="left alone", is_held=True)
+    purge = document(e=acked(), f=acked(), g=dict(node))
+    by_name, whole = told([unknown("e"), held, glance("g", "a")], purge, states={"g": state})
+    assert [by_name[name].conclusion for name in "efg"] == ["unproven", "unproven", conclusion]
+    assert whole == by_name["g"]
+    _, whole = told([unknown("e"), glance("g", error="refused")], purge)
+    assert whole.conclusion == "unreachable"
+    _, whole = told([glance("g", "b"), unknown("e")], document(e=acked(), g=acked()))
+    assert "e serves" in whole.sentence, "it comes before what is fresh"
+
+
+def test_an_age_that_another_cache_may_have_counted_does_not_show_what_a_node_had() -> None:
+    ways: list[dict[str, Any]] = [
+        {"parents": ["p"], "fields": {"age": "300"}},
+        {"fields": {"age": "300", "via": "1.1 shield (Varnish/7.1), 1.1 e (Varnish/7.1)"}},
+    ]
+    for way in ways:
+        one = glance("e", "a", **way)
+        by_name, _ = told([glance("p", "b"), one], document(e=acked(50), p=acked(50)))
+        assert by_name["e"].conclusion == "stale_after_purge"
+        assert "from a fetch that had begun before the purge" in by_name["e"].sentence
+        assert "--rebound 5" in by_name["e"].sentence
+        assert "by its Age" not in by_name["e"].sentence
+    shield = Truth({"": Seen(status=200, fields={"age": "3"})})
+    one = glance("e", "a", fields={"age": "300"})
+    by_name, _ = conclude(URL, [one], shield, covering([document(e=acked(50))], URL), {"e": READY})
+    assert "--rebound 5" in by_name["e"].sentence
+
+
+def test_where_purges_may_be_missing_none_is_said_to_have_come_without_it() -> None:
+    limits = "of those that could be looked at (a worker is away)"
+    for one, documents in (
+        (glance("e", "a"), []),
+        (glance("e", "a"), [document(p=acked())]),
+        (glance("e", "a", fields={"age": "20"}), [document(e=acked())]),
+    ):
+        by_name, _ = told([one], *documents, incomplete="a worker is away")
+        assert by_name["e"].conclusion == "never_purged"
+        assert limits in by_name["e"].sentence
+        by_name, _ = told([one], *documents)
+        assert "looked at" not in by_name["e"].sentence
 
 
 def test_an_origin_in_trouble_is_no_reason_to_purge_what_may_be_the_last_copy() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from engine.api.history import HistoryPage, _merged
+from engine.api.history import HistoryPage, _merged, why_incomplete
 from engine.history.entries import HistoryTask
 from engine.history.question import write_cursor
 from engine.tasks.records import By
@@ -55,3 +55,12 @@ def test_a_task_that_settled_meanwhile_is_shown_as_it_is_now() -> None:
 def test_what_is_missing_at_one_is_said() -> None:
     text = _merged([page(("a", 9.0)), page(incomplete="a worker of this engine does not answer")], 3)
     assert msgspec.json.decode(text)["incomplete"] == "a worker of this engine does not answer"
+
+
+def test_of_pages_that_follow_each_other_any_may_say_that_something_is_missing() -> None:
+    whole, more = HistoryPage([], None), HistoryPage([], write_cursor(5.0, "b"))
+    damaged = HistoryPage([], None, "history-0.db was damaged")
+    assert why_incomplete([whole]) == ""
+    assert why_incomplete([more, whole]) == ""
+    assert why_incomplete([whole, more]) == "older ones were not looked for"
+    assert why_incomplete([damaged, whole]) == why_incomplete([damaged, more]) == "history-0.db was damaged"

@@ -20,5 +20,8 @@ class Keeper(Protocol):
     def unreadable(self, item: Item, reason: str) -> None:
         """Fail a request that the node cannot read, and never will."""
 
+    def wanted(self, items: list[Item]) -> list[Item]:
+        """Return those of requests without an answer that are to be sent again."""
+
     def held(self, items: list[Item], reason: str) -> None:
         """Put requests into the delay queue, unsent."""

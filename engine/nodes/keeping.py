@@ -70,6 +70,10 @@ class Keeping:
         """Fail a request that the node cannot read, and never will."""
         self._outcomes.failed(item, reason)
 
+    def wanted(self, items: list[Item]) -> list[Item]:
+        """Return those of requests without an answer that are to be sent again; see `Outcomes`."""
+        return self._outcomes.without_cancelled(items)
+
     def held(self, items: list[Item], reason: str) -> None:
         """Keep requests until they, or others like them, may be tried again."""
         self._outcomes.hold(items, f"{reason}; {TRIED_AGAIN}")

@@ -5,11 +5,13 @@ The plug-in's part, its state file, is written by the tests; tests/service/test_
 
 from __future__ import annotations
 
+import fcntl
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.nodes import holds, rule_writer
+from engine.nodes import holds, rule_file, rule_writer
 from engine.nodes.drivers.rules import read_rules
 from tests.fakes.node import FakeNode
 from tests.rigs.delivery_rig import rig_of
@@ -25,6 +27,7 @@ LATER = 2_000_000_000  #: an epoch that is not before any writing
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_writer, "LOOK_S", 0.02)
+    monkeypatch.setattr(rule_writer, "AHEAD_MAX_S", 0.0)
 
 
 def table(folder: Path) -> dict[str, Any]:
@@ -116,3 +119,102 @@ async def test_after_the_node_was_away_rules_are_written_anew_and_keep_no_other_
             assert (await rig.stored(task, "partial"))["delayed"] == 1
             read_by_plugin(tmp_path)
             assert (await rig.stored(task, "done"))["counter"] == 1
+
+
+async def test_a_cancelled_purge_is_not_queued_again_when_its_node_goes_down(tmp_path: Path) -> None:
+    """It is cancelled, no row of the delay queue, and its rule is not written anew."""
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, {"edge-1": table(tmp_path)}) as rig:
+            node = rig.node("edge-1")
+            task = rig.submit(kind="prefix", targets=[PREFIX])
+            await until(lambda: node.in_flight == 1 and (tmp_path / "rules").exists())
+            rig.dispatch.cancel(task)
+            node.health.go_down("a test")
+            node._gone_down("a test")
+            found = await rig.stored(task, "cancelled")
+            assert (found["cancelled"], found["delayed"]) == (1, 0)
+            assert (node.in_flight, node.waiting_count, rig.load.live) == (0, 0, 0)
+
+
+async def test_a_rule_that_another_program_took_out_of_the_file_is_written_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plug-in has not passed it over: it never saw it. The second time an operator has to know."""
+    monkeypatch.setattr(holds, "PAUSE_FIRST_S", 0.1)
+    rules = tmp_path / "rules"
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, {"edge-1": table(tmp_path)}) as rig:
+
+            async def take_out(other: str) -> None:
+                """Replace the file; what the plug-in reads is the next purge's writing."""
+                await until(lambda: rules.exists() and "/mine" in rules.read_text())
+                rules.write_text("# by another program\n")
+                rig.submit(kind="prefix", targets=[f"{PREFIX}{other}"])
+                await until(lambda: other in rules.read_text())
+                assert "/mine" not in rules.read_text()
+                read_by_plugin(tmp_path)
+
+            task = rig.submit(kind="prefix", targets=[f"{PREFIX}mine"])
+            await take_out("first")
+            await take_out("second")
+            [error] = (await rig.stored(task, "partial"))["errors"]
+            assert "another program takes rules out" in error["reason"]
+            await until(lambda: "/mine" in rules.read_text())
+            read_by_plugin(tmp_path)
+            assert (await rig.stored(task, "done"))["counter"] == 1
+
+
+async def test_whatever_is_wrong_with_the_files_is_told_and_the_next_purge_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that is not let go, and a path that is none."""
+    monkeypatch.setattr(rule_file, "LOCK_S", 0.1)
+    with FakeNode() as edge:
+        tables = {"edge-1": table(tmp_path), "edge-2": {**table(tmp_path / "2"), "rules_file": "/a\0b"}}
+        async with rig_of(tmp_path, {"edge-1": edge, "edge-2": edge}, tables) as rig:
+            with (tmp_path / "rules.lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                for host in ("img.example.com", "www.example.com"):
+                    found = await rig.stored(rig.submit(kind="host", targets=[host]), "partial")
+                    reasons = "".join(sorted(error["reason"] for error in found["errors"]))
+                    assert f"{tmp_path}/rules.lock: another process has kept it locked" in reasons
+                    assert "embedded null byte" in reasons
+            rig.submit(kind="host", targets=["css.example.com"])
+            await until((tmp_path / "rules").exists)
+
+
+async def test_a_full_file_takes_no_other_pattern_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one batch what the file has already is purged again."""
+    monkeypatch.setattr(rule_file, "RULES_MAX", 2)
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, {"edge-1": table(tmp_path)}) as rig:
+            first = rig.submit(kind="prefix", targets=[PREFIX])
+            await until((tmp_path / "rules").exists)
+            read_by_plugin(tmp_path)
+            await rig.stored(first, "done")
+            task = rig.submit(kind="prefix", targets=[f"{PREFIX}new", PREFIX])
+            await until(lambda: rig.alerts)
+            read_by_plugin(tmp_path)
+            found = await rig.stored(task, "partial")
+            assert (found["counter"], found["delayed"]) == (1, 1)
+            assert "rules that have not expired" in found["errors"][0]["reason"]
+
+
+async def test_many_writings_do_not_date_the_file_ahead_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the plug-in would take what somebody edits for older than what it read."""
+    monkeypatch.setattr(rule_writer, "AHEAD_MAX_S", 5.0)
+    rules = tmp_path / "rules"
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}, {"edge-1": table(tmp_path)}) as rig:
+
+            async def write(name: str) -> None:
+                rig.submit(kind="prefix", targets=[f"{PREFIX}{name}"])
+                await until(lambda: rules.exists() and name in rules.read_text())
+
+            for name in ("first", "second", "third"):
+                await write(name)
+            assert rules.stat().st_mtime <= time.time()

@@ -8,7 +8,8 @@ fetched as if it was not there) until EXPIRY, UNIX seconds. Measured on 9.2, and
   read last; it looks every 60 s, and when the configuration is reloaded (``traffic_ctl config reload``);
 - a pattern that it knows counts from the new moment on only when its EXPIRY differs;
 - it passes over what it cannot compile, without a word, and reads lines of 2,047 bytes at most;
-- what is no longer in the file stays in force until it expires;
+- what is no longer in the file stays in force until it expires, or ATS is started again: at its start the
+  plug-in has the rules of the file alone, and takes from the state file since when each of them counts;
 - its state file (``--state-file``) is written with each read: ``PATTERN EPOCH EXPIRY RESULT`` of all it has.
 
 The pattern is compared with the URL behind remap.config, ``http://ORIGIN/PATH``, whatever Host the client
@@ -32,8 +33,8 @@ LINE_BYTES_MAX: Final = 2000
 """Of a rule: the plug-in cuts a line of more than 2,047 in two, which would be rules of their own."""
 MARKER: Final = "^purgeline-marker:$"
 """The pattern of a rule that matches nothing; its expiry tells one writing of the file from another."""
-_RULE: Final = re.compile(r"([^#\s]\S*)\s+([0-9]+)(?:\s+(\w+))?\s*")
-_STATE: Final = re.compile(r"(\S+) ([0-9]+) ([0-9]+) \w+")
+_RULE: Final = re.compile(r"([^#\s]\S*)\s+([0-9]{1,18})(?:\s+(\w+))?\s*")
+_STATE: Final = re.compile(r"([^#\s]\S*) ([0-9]{1,18}) ([0-9]{1,18}) (\w+)")
 
 
 class Rule(NamedTuple):
@@ -48,6 +49,7 @@ class InForce(NamedTuple):
 
     epoch: int  #: when it read the line, UNIX seconds
     expiry: int
+    result: str = "STALE"
 
 
 def pattern_of(operation: Operation, target: str, url: str = "") -> str:
@@ -106,4 +108,4 @@ def read_state(text: str) -> dict[str, InForce]:
     found = (
         _STATE.fullmatch(line.rstrip("\n")) for line in text.splitlines(keepends=True) if line[-1] == "\n"
     )
-    return {line[1]: InForce(int(line[2]), int(line[3])) for line in found if line is not None}
+    return {line[1]: InForce(int(line[2]), int(line[3]), line[4]) for line in found if line is not None}

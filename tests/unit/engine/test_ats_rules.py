@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,58 @@ def test_each_writing_is_newer_for_the_plugin_than_the_one_before(tmp_path: Path
     assert later.expiries[MARKER] > again.expiries[MARKER]
     assert file.path.stat().st_mtime == changed_at + 2
     assert file.path.stat().st_mode & 0o777 == 0o644
+    os.utime(file.path, (NOW - 900, NOW - 900))  # another program's file, with an older time
+    file.write([], NOW - 500)
+    assert file.path.stat().st_mtime == changed_at + 3
+
+
+def test_rules_in_force_that_somebody_took_out_of_the_file_come_back(tmp_path: Path) -> None:
+    """ATS would not have them after its next restart, though their purges were acked."""
+    file = RuleFile(node(tmp_path, rules_keep_s=1000))
+    first = file.write(["^a", "^b"], NOW)
+    state = [f"{pattern} {int(NOW)} {expiry} MISS\n" for pattern, expiry in first.expiries.items()]
+    file.state_path.write_text("".join([*state, f"^over {int(NOW)} {int(NOW)} STALE\n"]))
+    file.path.write_text("# by another program\n")
+    again = file.write(["^b"], NOW)
+    rules = read_rules(file.path.read_text())[1]
+    assert rules["^a"] == Rule(first.expiries["^a"], "MISS")
+    assert again.expiries["^b"] == rules["^b"].expiry == first.expiries["^b"] + 1
+    assert set(rules) == {MARKER, "^a", "^b"}
+
+
+def test_the_file_keeps_its_mode_and_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.write_text("")
+    real.chmod(0o640)
+    file = RuleFile(node(tmp_path))
+    file.path.symlink_to(real)
+    file.write(["^a"], NOW)
+    assert file.path.is_symlink()
+    assert "^a" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
+def test_numbers_that_no_clock_reaches_are_no_rules(tmp_path: Path) -> None:
+    """The line stays, as a comment does; Python reads no number of more than 4,300 digits."""
+    file = RuleFile(node(tmp_path))
+    file.path.write_text(f"^huge {'9' * 5000}\n")
+    file.state_path.write_text(f"^huge 1 {'9' * 5000} STALE\n")
+    file.write(["^a"], NOW)
+    assert file.path.read_text().startswith("^huge 9999")
+    assert file.in_force() == {}
+
+
+def test_what_is_no_file_of_a_bearable_size_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = RuleFile(node(tmp_path))
+    os.mkfifo(file.state_path)
+    with pytest.raises(OSError, match="no regular file"):
+        file.in_force()
+    monkeypatch.setattr(rule_file, "BYTES_MAX", 9)
+    file.path.write_text("# 9 bytes\n")
+    with pytest.raises(OSError, match="more than 9 bytes"):
+        file.write(["^a"], NOW)
 
 
 def test_what_others_wrote_stays_and_what_is_over_goes(tmp_path: Path) -> None:
@@ -102,12 +155,9 @@ def test_a_full_file_takes_no_other_pattern(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(rule_file, "RULES_MAX", 3)
     file = RuleFile(node(tmp_path, rules_keep_s=1000))
     file.write(["^a", "^b"], NOW)
-    before = file.path.read_text()
-    with pytest.raises(OSError, match="more than 3 rules that have not expired"):
-        file.write(["^c"], NOW)
-    assert file.path.read_text() == before
-    file.write(["^a"], NOW + 1)
-    file.write(["^c"], NOW + 1000)
+    assert set(file.write(["^c", "^a"], NOW + 1).expiries) == {MARKER, "^a"}
+    assert set(read_rules(file.path.read_text())[1]) == {MARKER, "^a", "^b"}
+    assert set(file.write(["^c", "^d"], NOW + 1000).expiries) == {MARKER, "^c"}
 
 
 def test_a_state_file_that_is_being_written_shows_whole_lines_alone(tmp_path: Path) -> None:
@@ -115,6 +165,9 @@ def test_a_state_file_that_is_being_written_shows_whole_lines_alone(tmp_path: Pa
     assert file.in_force() == {}
     file.state_path.write_text("^a 5 9 STALE\n^b 5 9 MI")
     assert file.in_force() == read_state("^a 5 9 STALE\n") == {"^a": InForce(5, 9)}
+    assert file.in_force() is file.in_force()  # read again only when it has changed
+    file.state_path.write_text("^a 5 9 STALE\n^b 5 9 MISS\n")
+    assert file.in_force()["^b"] == InForce(5, 9, "MISS")
 
 
 def test_what_no_request_asks_for_is_by_rules(tmp_path: Path) -> None:

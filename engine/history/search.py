@@ -12,16 +12,18 @@ import heapq
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from engine.history.at_work import LAST_ID, OLDEST
 from engine.history.entries import entry, parts_of
 from engine.history.question import write_cursor
-from engine.history.sieve import OLDEST, Sieve
+from engine.history.sieve import Sieve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from engine.history.at_work import Order
     from engine.history.entries import HistoryTask
     from engine.history.question import Question
-    from engine.history.sieve import Hit, Order
+    from engine.history.sieve import Hit
     from engine.store.history import BlockHead, History
     from engine.store.store import Store
     from engine.tasks.region import RegionMap
@@ -29,9 +31,7 @@ if TYPE_CHECKING:
 
 _HEADS: Final = 32  #: blocks that a store names at once
 _LOOK_S: Final = 0.6  #: after so long a page ends where it is
-_LAST_ID: Final = "~"  #: sorts behind every id
 _REACHES_S: Final = 10.0  #: what a rewind sends is to be all of it
-_TOO_MUCH: Final = "other engines have more tasks at work than were looked at: ask again when they have fewer"
 
 
 class Page(NamedTuple):
@@ -100,25 +100,30 @@ class Search:
         Raises:
             StoreError: the store of the tasks cannot be read.
         """
+        stores = self._stores() if in_stores else ()
+        failed = [store.errors.failed_reads for store in stores]
+        found = self._found(question, stores, is_settled=is_settled or not in_stores)
+        errors = [store.errors.read(before) for store, before in zip(stores, failed, strict=True)]
+        return found._replace(missing=found.missing or next(filter(None, errors), ""))
+
+    def _found(self, question: Question, stores: Sequence[History], *, is_settled: bool) -> Found:
         oldest = max(question.since, time.time() - self._keep_s)
         sieve = Sieve(question, question.cover(), oldest)
         until = time.monotonic() + self._look_s
         waiting = _Waiting(sieve)
         waiting.add(sieve.in_memory(self._regions))  # first: what settles meanwhile is in the stores then
-        stores = self._stores() if in_stores else ()
         down_to, missing = OLDEST, ""
-        if in_stores and self._shared is not None and not is_settled:
+        if self._shared is not None and not is_settled:
             look_s = _REACHES_S if question.reaches else self._look_s
-            hits, down_to, is_whole = sieve.at_work(self._shared, self._regions, look_s)
+            hits, down_to, missing = sieve.at_work(self._shared, self._regions, look_s)
             waiting.add(hits)
-            missing = "" if is_whole else _TOO_MUCH
         for store in stores:
             waiting.add(sieve.unpacked(store))
         shown: list[Hit] = []
         has_looked = False
         heads = (_heads(store, sieve) for store in stores)
         for store, head in heapq.merge(*heads, key=lambda pair: -pair[1].last_at):
-            newer = (head.last_at, _LAST_ID)
+            newer = (head.last_at, LAST_ID)
             shown += waiting.take(question.limit + 1 - len(shown), down_to=max(newer, down_to))
             if len(shown) > question.limit or newer < down_to:
                 break
@@ -157,7 +162,7 @@ class Search:
     @property
     def error(self) -> str:
         """Why some of the history is missing; empty: nothing is."""
-        return next((store.error for store in self._stores() if store.error), "")
+        return next((store.errors.text for store in self._stores() if store.errors.text), "")
 
 
 def parts_by_now(hit: Hit, task: SettledTask) -> list[Part]:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.errors import StoreError
+from engine.history.at_work import OLDEST, order_of, read_at_work
 from engine.history.covering import hosts_covering
 from engine.history.entries import final_state, is_final, nodes_of_plan
 from engine.history.question import CLOCKS_S
@@ -20,6 +21,7 @@ from engine.tasks.words import FINAL_STATES, State, host_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from engine.history.at_work import Order, RecordsAtWork
     from engine.history.covering import Cover, Match
     from engine.history.question import Question
     from engine.store.history import BlockHead, History
@@ -29,12 +31,10 @@ if TYPE_CHECKING:
     from engine.tasks.settled import Change, SettledTask, Shape
     from engine.tasks.task import Task
 
-Order = tuple[float, str]
-"""Of a task: when it was created, and its id."""
-
-OLDEST: Final[Order] = (-math.inf, "")
 _RECORDS: Final = 64  #: of what they ask for is read at a time
-_BYTES_MAX: Final = 64 * 1024**2  #: of what they ask for is kept for one page
+_UNPLANNED: Final = (
+    "a task at work in another engine cannot be planned here: what it is to reach is not known"
+)
 
 
 class Hit(NamedTuple):
@@ -54,12 +54,12 @@ class Hit(NamedTuple):
         return self.columns.task(self.place)
 
 
-class AtWork(NamedTuple):
+class HitsAtWork(NamedTuple):
     """Hits among the tasks that other engines work on."""
 
     hits: list[Hit]
-    down_to: Order  #: what is older was not looked at
-    is_whole: bool = True  #: False: what was written longest ago was not read
+    down_to: Order  #: what is older was not looked at: the next page begins there
+    missing: str = ""  #: why some are missing that no page has; empty: none are
 
 
 class Sieve:
@@ -89,7 +89,7 @@ class Sieve:
                 hits += self._of_task(task)
         return hits
 
-    def at_work(self, store: Store, regions: RegionMap, look_s: float) -> AtWork:
+    def at_work(self, store: Store, regions: RegionMap, look_s: float) -> HitsAtWork:
         """Return the hits among the tasks that other engines of a store work on: as they were accepted.
 
         It is read behind `in_memory` and ahead of the records: the way that tasks go.
@@ -101,46 +101,51 @@ class Sieve:
         """
         question = self._question
         if question.state not in {"", State.ACCEPTED}:  # all that is known of them
-            return AtWork([], OLDEST)
+            return HitsAtWork([], OLDEST)
         since = 0.0 if question.reaches else self._oldest - CLOCKS_S
-        runs, is_whole = self._written(store, regions, since, time.monotonic() + look_s)
-        try:
-            return self._newest(store, runs, time.monotonic() + look_s / 2)._replace(is_whole=is_whole)
-        finally:
-            while runs:  # one by one: what lets go of all at once keeps every other thread waiting
-                runs.pop()
 
-    def _newest(self, store: Store, runs: Sequence[Sequence[Accepted]], until: float) -> AtWork:
+        def may_fit(record: Accepted) -> bool:
+            return regions.get(record.id) is None and self._may_fit(record)
+
+        read = read_at_work(store, since, question.before, may_fit, time.monotonic() + look_s)
+        try:
+            return self._newest(store, read, time.monotonic() + look_s / 2)
+        finally:
+            while read.runs:  # one by one: what lets go of all at once keeps every other thread waiting
+                read.runs.pop()
+
+    def _newest(self, store: Store, read: RecordsAtWork, until: float) -> HitsAtWork:
         """Return the hits among records, until there are enough for a page, or the time is over."""
-        newest = heapq.merge(*runs, key=_order_of, reverse=True)
+        newest = heapq.merge(*read.runs, key=order_of, reverse=True)
         hits: list[Hit] = []
         count = 0
+        missing = read.missing
         block = list(itertools.islice(newest, _RECORDS))
         while block:
-            found = [hit for task in store.tasks_of(block) for hit in self._of_task(task)]
+            found: list[Hit] = []
+            for task in store.tasks_of(block):
+                is_known = bool(task.targets) or task.plan is not None
+                if not is_known and self._question.action in {"", task.action}:
+                    missing = missing or _UNPLANNED
+                if is_known or not self._question.reaches:
+                    found += self._of_task(task)
+            found = self._with_state(store, found)
             hits += found
             count += sum(map(self.has_state, found))
-            last, block = block[-1], list(itertools.islice(newest, _RECORDS))
-            if block and (count > self._question.limit or time.monotonic() > until):
-                return AtWork(hits, _order_of(last))
-        return AtWork(hits, OLDEST)
+            last, block = order_of(block[-1]), list(itertools.islice(newest, _RECORDS))
+            if block and (count > self._question.limit or last < read.down_to or time.monotonic() > until):
+                return HitsAtWork(hits, max(last, read.down_to), missing)
+        return HitsAtWork(hits, read.down_to, missing)
 
-    def _written(
-        self, store: Store, regions: RegionMap, since: float, until: float
-    ) -> tuple[list[list[Accepted]], bool]:
-        """Return records that may fit, in runs of which each has the newest first, and whether that is all.
+    def _with_state(self, store: Store, hits: list[Hit]) -> list[Hit]:
+        """Return hits without those that have settled, when their state is asked for.
 
-        To sort them all at once would keep every other thread waiting.
+        The journal has a task until all of its entry have settled.
         """
-        runs: list[list[Accepted]] = []
-        size = 0
-        for records in store.at_work(since):
-            if runs and (time.monotonic() > until or size > _BYTES_MAX):
-                return runs, False
-            fitting = [one for one in records if regions.get(one.id) is None and self._may_fit(one)]
-            runs.append(sorted(fitting, key=_order_of, reverse=True))
-            size += sum(len(one.body) for one in fitting)
-        return runs, True
+        if not hits or not self._question.state:
+            return hits
+        settled = {change.task_id for change in store.histories[0].states([hit.order[1] for hit in hits])}
+        return [hit for hit in hits if hit.order[1] not in settled]
 
     def _may_fit(self, record: Accepted) -> bool:
         """Tell whether a task may be asked for, before its body is read."""
@@ -197,7 +202,7 @@ class Sieve:
                 hits += self._hits(columns, plans, store, places)
                 first = end
         except StoreError as exc:
-            store.fail(str(exc))
+            store.errors.cannot_read(str(exc))
         return self._with_changes(store, hits)
 
     def _with_changes(self, store: History, hits: list[Hit]) -> list[Hit]:
@@ -286,10 +291,6 @@ class Sieve:
         """Tell whether a task has, by now, the state that is asked for."""
         asked = self._question.state
         return not asked or final_state(hit.columns.state(hit.place), hit.changes) == asked
-
-
-def _order_of(record: Accepted) -> Order:
-    return (record.created_at, record.id)
 
 
 def _by_task(changes: Iterable[Change]) -> dict[str, list[Change]]:

@@ -91,10 +91,11 @@ class Housekeeping:
     def look_at_history(self) -> None:
         """Tell when some of the history is missing, and when for a while nothing more of it was.
 
-        A block that is written ends an error, and the next look at a damaged one is one again.
+        A block that is written ends an error, a page that is whole ends one of reading, and the next look at
+        a damaged block is one again.
         """
         histories = (part for saver in self._savers.savers for part in saver.store.histories)
-        missing = next((part.error for part in histories if part.error), "")
+        missing = next((part.errors.text for part in histories if part.errors.text), "")
         self._whole_ticks = 0 if missing else self._whole_ticks + 1
         if missing and missing != self._missing:
             self._missing = missing

@@ -6,9 +6,11 @@ enough, the saver's thread packs them into a block (`Store.tidy`).
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+from loguru import logger
 
 from engine.tasks.late import late_records
 from engine.tasks.segments import pack
@@ -67,18 +69,66 @@ class BlockHead(msgspec.Struct, frozen=True):
     patterns: list[str]
 
 
+class HistoryErrors:
+    """What is wrong with a history: of writing until a block is written, of reading until a page is whole.
+
+    Any thread may tell.
+
+    Attributes:
+        of_writing: why some of it is not there; empty: nothing is missing.
+        of_reading: why some of it was not found; empty: all was.
+        failed_reads: how many have failed.
+    """
+
+    def __init__(self) -> None:
+        self.of_writing = self.of_reading = ""
+        self.failed_reads = 0
+        self._lock = threading.Lock()
+
+    @property
+    def text(self) -> str:
+        """Why some of it is missing; empty: nothing is."""
+        return self.of_writing or self.of_reading
+
+    def cannot_write(self, why: str) -> None:
+        """Say that some of it was not written, in the log once."""
+        if why != self.of_writing:
+            logger.error("history: {}", why)
+        self.of_writing = why
+
+    def cannot_read(self, why: str) -> None:
+        """Say that some of it was not read, in the log once."""
+        with self._lock:
+            if why != self.of_reading:
+                logger.error("history: {}", why)
+            self.of_reading = why
+            self.failed_reads += 1
+
+    def wrote(self) -> None:
+        """End every error: what is damaged still, the next read of it tells."""
+        self.of_writing = self.of_reading = ""
+
+    def read(self, failed_before: int) -> str:
+        """End what earlier reads said, when none has failed meanwhile; else return what was said.
+
+        Args:
+            failed_before: `failed_reads` as it was when the page began.
+        """
+        with self._lock:
+            if self.failed_reads == failed_before:
+                self.of_reading = ""
+            return self.of_reading
+
+
 class History(Protocol):
     """The history of one store. Blocking, and any thread may read.
 
-    What is wrong with it is told by `error`, and never raised: no purge waits for its history.
+    What is wrong with it is told by `errors`, and never raised: no purge waits for its history.
     """
 
     @property
-    def error(self) -> str:
-        """Why some of it is missing; empty: nothing is."""
-
-    def fail(self, why: str) -> None:
-        """Say that some of it is missing."""
+    def errors(self) -> HistoryErrors:
+        """What is wrong with it."""
 
     def unpacked(self, words: Sequence[bytes] = ()) -> OpenHistory:
         """Return what is in no block yet; with *words*, of small records only those that have one of them."""
@@ -93,7 +143,7 @@ class History(Protocol):
         """Return what became later of partial tasks, of those that are in blocks."""
 
     def states(self, task_ids: Sequence[str]) -> list[Change]:
-        """Return the states of partial tasks as their documents have them, of those that are still stored."""
+        """Return the states of tasks as their documents have them, of those that are stored."""
 
     def waiting(self, task_id: str, asked: Sequence[tuple[str, int, str]]) -> set[tuple[str, int, str]]:
         """Return what of a partial task waits, at least of *asked*: node, operation, target."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import math
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
         Pause,
     )
     from engine.tasks.task import Task
+
+
+class AtWork(NamedTuple):
+    """Some of the tasks that engines of a shared store work on."""
+
+    tasks: list[
+        tuple[float, Accepted]
+    ]  #: when it was written, UNIX time by the clock of its server, and what
+    down_to: float  #: of what was written before not all has been read; -inf: all has
 
 
 class Store(Protocol):
@@ -59,13 +69,14 @@ class Store(Protocol):
         Of a shared store those of this engine.
         """
 
-    def at_work(self, since: float) -> Iterator[list[Accepted]]:
+    def at_work(self, since: float, until: float = math.inf) -> Iterator[AtWork]:
         """Yield the tasks that engines of a shared store work on, this one included, some at a time.
 
         Of each region the newest come first. Some of them may have settled.
 
         Args:
             since: UNIX time; those that were written before are left out.
+            until: those that were written behind it are.
         """
 
     def tasks_of(self, accepted: Sequence[Accepted]) -> list[Task]:

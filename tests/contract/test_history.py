@@ -579,7 +579,7 @@ def test_a_region_of_which_no_block_can_be_made_drops_its_oldest_records(
             broken.setattr(redis_history, "close_block", lambda *_: 1 / 0)
             for first in range(0, 20 * PACKED_FROM, 5):
                 write(store, *urls(5, first=first))
-            assert "a block cannot be made" in store.histories[0].error
+            assert "a block cannot be made" in store.histories[0].errors.text
             kept = names(ask(store, limit=1000))
             assert kept[0] == f"t-{20 * PACKED_FROM - 1:04d}"
             assert PACKED_FROM < len(kept) < 6 * PACKED_FROM
@@ -588,7 +588,7 @@ def test_a_region_of_which_no_block_can_be_made_drops_its_oldest_records(
             write(store, *urls(PACKED_FROM, first=20 * PACKED_FROM))
             write(store, *urls(PACKED_FROM, first=21 * PACKED_FROM))
             assert store.histories[0].bytes_kept()
-            assert not store.histories[0].error
+            assert not store.histories[0].errors.text
 
 
 @pytest.mark.redis
@@ -629,7 +629,33 @@ def test_a_damaged_block_is_left_out_and_said(tmp_path: Path, monkeypatch: pytes
             other.execute("UPDATE block_body SET body = x'00' WHERE n = 1")
         other.close()
         assert len(ask(store)) == PACKED_FROM
-        assert "cannot be read" in store.histories[0].error
+        assert "cannot be read" in store.histories[0].errors.text
+
+
+def test_an_error_of_reading_ends_with_the_next_whole_page_and_one_of_writing_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_history, "TASKS_MAX", PACKED_FROM)
+    store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
+    store.open()
+    search = Search(RegionMap(1), lambda: store.histories, keep_s=1e10)
+    with contextlib.closing(store), contextlib.closing(sqlite3.connect(tmp_path / "history-0.db")) as other:
+        write(store, *urls(PACKED_FROM))
+        with other:
+            other.execute("CREATE TABLE kept AS SELECT * FROM block_body")
+            other.execute("UPDATE block_body SET body = x'00'")
+        for _ in range(2):
+            search.page(question_of(HistoryQuery(), ""))
+            assert "cannot be read" in search.error
+        with other:
+            other.execute("UPDATE block_body SET body = (SELECT body FROM kept)")
+        assert not search.page(question_of(HistoryQuery(), "")).missing
+        assert not search.error
+        with monkeypatch.context() as broken:
+            broken.setattr(sqlite_history, "close_block", lambda *_: 1 / 0)
+            write(store, *urls(PACKED_FROM, first=PACKED_FROM))
+        assert len(ask(store)) > PACKED_FROM
+        assert "cannot write" in search.error
 
 
 def test_where_hashes_of_one_block_are_damaged_the_others_are_looked_into(
@@ -655,7 +681,7 @@ def test_where_hashes_of_one_block_are_damaged_the_others_are_looked_into(
         assert names(ask(store, target="http://a/0/3/7")) == ["t-0-03"]
         assert names(ask(store, target="http://a/2/3/149")) == ["t-2-03"]
         assert len(ask(store, limit=1000)) == 2 * PACKED_FROM
-        assert "cannot be read" in store.histories[0].error
+        assert "cannot be read" in store.histories[0].errors.text
         write(store, settling("after", "http://a/after", at=2000))
         assert names(ask(store, target="http://a/after")) == ["after"]
 
@@ -673,7 +699,7 @@ def test_a_record_that_cannot_be_read_is_left_out_and_keeps_no_other(
         )
         other.commit()
         assert len(ask(store)) == 3
-        assert "cannot be read" in store.histories[0].error
+        assert "cannot be read" in store.histories[0].errors.text
         write(store, *urls(PACKED_FROM, first=3))
         assert len(ask(store)) == PACKED_FROM + 3
         assert store.histories[0].bytes_kept()
@@ -684,7 +710,7 @@ def test_a_file_that_is_none_is_put_aside(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "tasks-0.db", history=HistoryLimits(1e10, 2**40))
     store.open()
     with contextlib.closing(store):
-        assert "was damaged" in store.histories[0].error
+        assert "was damaged" in store.histories[0].errors.text
         write(store, *urls(3))
         assert len(ask(store)) == 3
     assert list(tmp_path.glob("history-0.db.damaged-*"))
@@ -701,12 +727,12 @@ def test_a_history_that_cannot_be_written_is_in_no_tasks_way(
     with contextlib.closing(store), contextlib.closing(sqlite3.connect(tmp_path / "history-0.db")) as other:
         other.execute("DROP TABLE block_body")
         write(store, *urls(PACKED_FROM))
-        assert "cannot write" in store.histories[0].error
+        assert "cannot write" in store.histories[0].errors.text
         assert len(ask(store)) == PACKED_FROM
         other.execute("CREATE TABLE block_body(n INTEGER PRIMARY KEY, body BLOB NOT NULL)")
         other.commit()
         write(store, *urls(1, first=PACKED_FROM))
-        assert store.histories[0].error == ""
+        assert store.histories[0].errors.text == ""
         assert len(ask(store)) == PACKED_FROM + 1
 
 
@@ -740,16 +766,16 @@ def test_a_history_that_cannot_be_written_is_said_and_made_up_for(
         [[pages]] = writer.execute("PRAGMA page_count").fetchall()
         writer.execute(f"PRAGMA max_page_count = {pages}")
         count, kept = 0, -1
-        while not store.histories[0].error:
+        while not store.histories[0].errors.text:
             kept = store.histories[0].bytes_kept()
             write(store, *urls(PACKED_FROM, first=count))
             count += PACKED_FROM
-        assert "full" in store.histories[0].error
+        assert "full" in store.histories[0].errors.text
         assert store.histories[0].bytes_kept() == kept
         assert len(ask(store, limit=1000)) == count
         writer.execute("PRAGMA max_page_count = 100000")
         write(store, *urls(1, first=count))
-        assert store.histories[0].error == ""
+        assert store.histories[0].errors.text == ""
         assert store.histories[0].bytes_kept() > kept
         assert len(ask(store, limit=1000)) == count + 1
 
@@ -764,11 +790,11 @@ def test_a_history_that_cannot_be_opened_is_opened_when_it_can(
     store.open()
     with contextlib.closing(store):
         write(store, *urls(PACKED_FROM))
-        assert "cannot be opened" in store.histories[0].error
+        assert "cannot be opened" in store.histories[0].errors.text
         assert len(ask(store)) == PACKED_FROM
         (tmp_path / "history-0.db").rmdir()
         write(store, *urls(1, first=PACKED_FROM))
-        assert store.histories[0].error == ""
+        assert store.histories[0].errors.text == ""
         assert len(ask(store)) == PACKED_FROM + 1
 
 
@@ -861,7 +887,7 @@ def test_a_cluster_without_one_of_its_masters_answers_with_what_the_others_have(
             for server in (cluster.servers[0], cluster.servers[3]):
                 server.kill()
             assert names(ask(store, limit=30)) == here
-            assert any(part.error for part in store.histories)
+            assert any(part.errors.text for part in store.histories)
             for server in (cluster.servers[0], cluster.servers[3]):
                 server.start()
             wait_until(lambda: names(ask(store, limit=30)) == wanted, what="all of the history")

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from engine.api.history import HistoryQuery, question_of
-from engine.history import sieve
+from engine.history import at_work
+from engine.history.question import read_cursor
+from engine.history.recall import Recall, Window
 from engine.history.search import Search
+from engine.intake.validate import unplanned
 from engine.store.history import HistoryLimits
-from engine.store.redis import journal
+from engine.store.redis import history, journal
 from engine.store.redis.open import redis_store
+from engine.store.redis.records import bare_task, encode_task
+from engine.store.store import AtWork
 from engine.tasks.records import Accepted, Batch
 from engine.tasks.region import RegionMap
 from tests.fakes.settling import documents_of, settling
@@ -30,6 +38,8 @@ pytestmark = pytest.mark.redis
 
 AT_WORK = 300
 SETTLED = 20
+TARGETS = ["http://a/"]
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +68,16 @@ def wanted(url: str) -> list[str]:
     return sorted(at, key=lambda name: -at[name])
 
 
-def opened(url: str, name: str) -> RedisStore:
-    store = redis_store(url, name, region_count=2, history=HistoryLimits(1e10, 2**40))
+def planned(record: Accepted, _plan: bytes) -> Task:
+    """Return a task as an engine does that its configuration allows."""
+    task = bare_task(record)
+    task.targets = TARGETS
+    return task
+
+
+def opened(url: str, name: str, prefix: str = "purgeline") -> RedisStore:
+    limits = HistoryLimits(1e10, 2**40)
+    store = redis_store(url, name, region_count=2, prefix=prefix, history=limits, task_of=planned)
     store.open()
     return store
 
@@ -110,27 +128,128 @@ def test_no_more_tasks_are_made_of_records_than_a_page_shows(
     assert not found.missing
 
 
-def test_what_takes_too_long_ends_and_the_next_page_goes_on(
-    other: RedisStore, wanted: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of what was read no task is left out; of what was not read the answer says so."""
-    read = other.at_work
-    monkeypatch.setattr(other, "at_work", lambda since: [[one for some in read(since) for one in some]])
-    assert pages(other, limit=1000, look_s=-1.0) == wanted
-    monkeypatch.undo()
-    found = page(other, limit=1000, look_s=-1.0)
-    assert "more tasks at work than were looked at" in found.missing
-    assert found.tasks[0].task_id == wanted[0]
-
-
 def test_large_records_are_read_a_few_at_a_time_and_no_more_are_kept_than_so_many_bytes(
     other: RedisStore, wanted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "_BYTES_AT_WORK", 500)
-    rounds = [sum(len(record.body) for record in some) for some in other.at_work(0.0)]
+    rounds = [sum(len(record.body) for _, record in some.tasks) for some in other.at_work(0.0)]
     assert max(rounds) < 1000
     assert len(rounds) > 10
-    monkeypatch.setattr(sieve, "_BYTES_MAX", 2000)
+    monkeypatch.setattr(at_work, "_BYTES_MAX", 2000)
     found = page(other, limit=1000)
     assert "more tasks at work than were looked at" in found.missing
-    assert found.tasks[0].task_id == wanted[0]
+    assert found.cursor
+
+
+@pytest.fixture
+def backlog(url: str) -> Iterator[RedisStore]:
+    """An engine that sees what `written` another one works on, in a Redis of its own."""
+    with contextlib.closing(opened(url, "other", f"backlog-{next(_numbers)}")) as store:
+        yield store
+
+
+def written(store: RedisStore, name: str, at: float, *, created_at: float = 0.0, size: int = 0) -> str:
+    """Write an entry of one task to the journal, by the time at which it is written."""
+    record = Accepted(name, created_at or at - 0.01, 60.0, b"", b'{"targets":["http://a/"]}'.ljust(size))
+    stream = store.keys.streams[store.keys.region(name)]
+    store.link.one("XADD", stream, f"{int(at * 1000)}-0", "t", encode_task(record), is_write=True)
+    return name
+
+
+def test_the_next_page_goes_on_where_the_one_before_did_not_read(
+    backlog: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = time.time() - 1000
+    names = [written(backlog, f"b-{number:03d}", begin + 3 * number) for number in range(100)][::-1]
+    monkeypatch.setattr(at_work, "_BYTES_MAX", 600, raising=False)
+    for limit in (5, 1000):
+        found: list[str] = []
+        cursor = ""
+        while True:
+            one = page(backlog, limit=limit, cursor=cursor)
+            assert not one.missing
+            found += [task.task_id for task in one.tasks]
+            cursor = one.cursor
+            if not cursor:
+                break
+        assert found == names
+    recall = Recall(Search(RegionMap(1), lambda: backlog.histories, keep_s=1e10, shared=backlog))
+    count, cursor = 0, ""
+    while True:
+        purges = recall.purges(Window("edge-1", "edge", begin - 1, math.inf), read_cursor(cursor))
+        count += len(purges.purges)
+        cursor = purges.cursor
+        if not cursor:
+            break
+        assert not purges.missing
+    assert count == len(names)
+
+
+def test_what_takes_too_long_ends_and_the_next_page_goes_on(
+    backlog: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what was read no task is left out; of what cannot be passed the answer says so."""
+    begin = time.time() - 1000
+    names = [written(backlog, f"b-{number:03d}", begin + 3 * number) for number in range(100)][::-1]
+    read = backlog.at_work
+
+    def at_once(*asked: float) -> list[AtWork]:
+        return [AtWork([one for some in read(*asked) for one in some.tasks], -math.inf)]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backlog, "at_work", at_once)
+        assert pages(backlog, limit=1000, look_s=-1.0) == names
+    found = page(backlog, limit=1000, look_s=-1.0)
+    assert not found.missing
+    found = page(backlog, limit=1000, look_s=-1.0, cursor=found.cursor)
+    assert "more tasks at work than were looked at" in found.missing
+    assert found.tasks[0].task_id == names[0]
+
+
+def test_what_was_written_long_after_it_was_created_is_shown_or_said_to_be_missing(
+    backlog: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = time.time() - 1000
+    names = [written(backlog, f"b-{number:03d}", begin + 3 * number) for number in range(100)]
+    late = written(backlog, "late", begin + 600, created_at=begin + 30)
+    wanted = [*names[:11], late, *names[11:]][::-1]
+    assert pages(backlog, limit=7) == wanted
+    monkeypatch.setattr(at_work, "_BYTES_MAX", 600)
+    assert "more tasks at work than were looked at" in page(backlog, limit=7).missing
+
+
+def test_of_tasks_that_are_accepted_those_are_left_out_that_have_settled(
+    backlog: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal has them until all that were accepted with them have; their block is not looked into."""
+    monkeypatch.setattr(history, "_TASKS_MAX", 1)
+    at = time.time()
+    accepted = [
+        Accepted(name, at, 60.0, b"", b'{"targets":["http://a/"]}') for name in ("done", "one", "two")
+    ]
+    backlog.commit(Batch(accepted=accepted))
+    settled = settling("done", "http://a/", at=at)
+    backlog.commit(Batch(documents=documents_of([settled]), settling=[settled]))
+    backlog.tidy()
+    assert any(part.bytes_kept() for part in backlog.histories)
+    assert sorted(pages(backlog, state="accepted")) == ["one", "two"]
+    assert sorted(pages(backlog)) == ["done", "one", "two"]
+
+
+def test_a_rewind_says_that_it_leaves_out_a_task_which_cannot_be_planned(
+    backlog: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(backlog, "refused", time.time())
+    monkeypatch.setattr(backlog, "task_of", lambda record, _: unplanned(record))
+    recall = Recall(Search(RegionMap(1), lambda: backlog.histories, keep_s=1e10, shared=backlog))
+    found = recall.purges(Window("edge-1", "edge", 0.0, math.inf), (math.inf, ""))
+    assert "cannot be planned" in found.missing
+    assert not found.purges
+
+
+def test_a_few_small_entries_do_not_have_many_large_ones_read_next(backlog: RedisStore) -> None:
+    at = time.time() - 100
+    for number in range(40):
+        written(backlog, f"b-{number}", at + number, size=300_000 if number < 30 else 0)
+    counts = [len(some.tasks) for some in backlog.at_work(0.0)]
+    assert all(later <= 2 * before for before, later in itertools.pairwise(counts))

@@ -30,7 +30,7 @@ import msgspec
 from loguru import logger
 
 from engine.errors import StoreError
-from engine.store.history import BlockHead, OpenHistory, late, packed
+from engine.store.history import BlockHead, HistoryErrors, OpenHistory, late, packed
 from engine.store.redis import host_rows
 from engine.store.redis.history_scripts import BLOCK, DROP, HEADS, LOSE, TAKE
 from engine.store.redis.keys import member_of
@@ -77,7 +77,7 @@ class RegionHistory:
     """
 
     def __init__(self, link: Link, keys: Keys, region: int, limits: HistoryLimits) -> None:
-        self.error = ""
+        self.errors = HistoryErrors()
         self.is_full = False  #: there is enough for a block
         self._link = link
         self._keys = keys
@@ -93,11 +93,11 @@ class RegionHistory:
 
         None of them has two keys: so they work in a slot that is moving.
         """
-        return self._push(packed(tasks, self.fail))
+        return self._push(packed(tasks, self.errors.cannot_write))
 
     def late(self, delivered: Sequence[Delivered]) -> list[Command]:
         """Return the same commands for what was late."""
-        return self._push(late(delivered, self.fail))
+        return self._push(late(delivered, self.errors.cannot_write))
 
     def _push(self, records: Sequence[tuple[int, bytes]]) -> list[Command]:
         if not records:
@@ -116,14 +116,14 @@ class RegionHistory:
     def pushed(self, reply: int | StoreError) -> None:
         """Take note of the answer to the last of `push`: how many tasks are in no block now."""
         if isinstance(reply, StoreError):
-            self.fail(str(reply))
+            self.errors.cannot_write(str(reply))
         else:
             self.is_full = reply >= _TASKS_MAX
 
     def wrote(self, reply: object) -> None:
         """Take note of the answer to any other of `push`."""
         if isinstance(reply, StoreError):
-            self.fail(str(reply))
+            self.errors.cannot_write(str(reply))
 
     def change(self, changes: Sequence[Change]) -> list[Command]:
         """Return the commands that write what became of partial tasks of this region."""
@@ -149,11 +149,12 @@ class RegionHistory:
                 block = close_block(records, self._plans(records))
                 self._link.one(*self._put(block, mine), is_write=True)
         except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
-            self.fail(str(exc) if isinstance(exc, StoreError) else f"a block cannot be made: {exc!r}")
+            why = str(exc) if isinstance(exc, StoreError) else f"a block cannot be made: {exc!r}"
+            self.errors.cannot_write(why)
             self._again_at = time.monotonic() + _RETRY_S
             self._lose(mine)
         else:
-            self.error = ""
+            self.errors.wrote()
 
     def _lose(self, mine: str) -> None:
         """Let the records go that no block can be made of, the oldest ones, when too many are behind them."""
@@ -162,18 +163,17 @@ class RegionHistory:
         call = LOSE.call(names, [mine, repr(time.time()), self._keep_ms, _TASKS_OPEN_MAX])
         try:
             if self._link.one(*call, is_write=True):
-                logger.error(
-                    "history: region {} has dropped its oldest records: {}", self._region, self.error
-                )
+                why = self.errors.of_writing
+                logger.error("history: region {} has dropped its oldest records: {}", self._region, why)
         except StoreError as exc:
-            self.fail(str(exc))
+            self.errors.cannot_write(str(exc))
 
     def _take(self, mine: str) -> list[Record]:
         names = [
             f"{self._tag}{name}" for name in ("settled", "settled:packing", "settled:count", "settled:by")
         ]
         texts = self._link.one(*TAKE.call(names, [mine, self._keep_ms]), is_write=True)
-        return readable(((False, text) for text in texts), self.fail)[0]
+        return readable(((False, text) for text in texts), self.errors.cannot_write)[0]
 
     def _put(self, block: Block, mine: str) -> Command:
         size = len(block.body) + len(block.hashes) + len(block.hosts) + len(block.starts)
@@ -201,7 +201,7 @@ class RegionHistory:
             self._link.one(*DROP.call(names, [self._tag, self._keep_ms, self._most_bytes()]), is_write=True)
             self._link.run(self.begin(), is_write=True)
         except StoreError as exc:
-            self.fail(str(exc))
+            self.errors.cannot_write(str(exc))
 
     def _most_bytes(self) -> int:
         """Return how much the blocks may take: less than they do where Redis is about to be full.
@@ -214,12 +214,6 @@ class RegionHistory:
                 return min(self._limits.max_bytes, self.bytes_kept() * 9 // 10)
         return self._limits.max_bytes
 
-    def fail(self, why: str) -> None:
-        """See `History.fail`."""
-        if why != self.error:
-            logger.error("history: {}", why)
-        self.error = why
-
     # Reading
 
     def unpacked(self, words: Sequence[bytes] = ()) -> OpenHistory:
@@ -227,8 +221,9 @@ class RegionHistory:
         names = (f"{self._tag}settled", f"{self._tag}settled:packing")  # the way that records go
         replies = self._all([("LRANGE", name, 0, -1) for name in names])
         texts = (text for reply in replies for text in reply or ())
-        records, _ = readable(((False, text) for text in texts if may_have(text, words)), self.fail)
-        return OpenHistory(readable_tasks(records, self.fail), [], self._plans(records))
+        fail = self.errors.cannot_read
+        records, _ = readable(((False, text) for text in texts if may_have(text, words)), fail)
+        return OpenHistory(readable_tasks(records, fail), [], self._plans(records))
 
     def _plans(self, records: Iterable[Record]) -> dict[bytes, bytes]:
         named = list(dict.fromkeys(key for record in records for key in plans_of(record)))
@@ -268,7 +263,7 @@ class RegionHistory:
         """See `History.changes`."""
         replies = self._all([("LRANGE", f"{self._tag}change:{name}", 0, -1) for name in task_ids])
         texts = [text for reply in replies for text in reply or ()]
-        return readable(((True, text) for text in texts), self.fail)[1]
+        return readable(((True, text) for text in texts), self.errors.cannot_read)[1]
 
     def states(self, task_ids: Sequence[str]) -> list[Change]:
         """See `History.states`."""
@@ -333,5 +328,5 @@ class RegionHistory:
             if isinstance(reply, StoreError):
                 if not self._link.has_parts:
                     raise reply
-                self.fail(str(reply))
+                self.errors.cannot_read(str(reply))
         return [None if isinstance(reply, StoreError) else reply for reply in replies]

@@ -6,13 +6,16 @@ find it when that one dies.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from engine.store.redis.keys import GROUP
 from engine.store.redis.part import RedisPart
+from engine.store.redis.records import written_at
 from engine.store.redis.scripts import SEEN
+from engine.store.store import AtWork
 from engine.tasks.records import LastSeen, Pause
 
 if TYPE_CHECKING:
@@ -38,28 +41,36 @@ class RedisJournal(RedisPart):
     consumer: str
     task_of: Callable[[Accepted, bytes], Task]
 
-    def at_work(self, since: float) -> Iterator[list[Accepted]]:
+    def at_work(self, since: float, until: float = math.inf) -> Iterator[AtWork]:
         """See `Store.at_work`. Entries are read in a row, whoever has them: asking for each costs more."""
-        low = max(0, int(since * 1000))
-        highs = dict.fromkeys(range(self.keys.count), "+")  # region → what is read next ends there
+        low = _ms(since)
+        highs = dict.fromkeys(
+            range(self.keys.count), str(_ms(until))
+        )  # region → what is read next ends there
+        lasts: dict[int, float] = {}  # region → when the last one was written that was read
         count = 1  # of each region
+        largest = 1  # bytes of an entry, of those that were read lately
         while highs:
             commands = [
                 ("XREVRANGE", self.keys.streams[region], high, low, "COUNT", count)
                 for region, high in highs.items()
             ]
-            found: list[Accepted] = []
+            found: list[tuple[float, Accepted]] = []
+            largest = max(1, largest // 2)
             for region, reply in zip(list(highs), self.readable(commands), strict=True):
                 entries: list[Any] = reply or []
                 for entry in self.read_entries(region, [[one] for one in entries]):
-                    found += entry.accepted
+                    at = written_at(entry.id)
+                    found += [(at, record) for record in entry.accepted]
+                    largest = max(largest, sum(len(record.body) for record in entry.accepted))
                 if len(entries) < count:
                     del highs[region]
                 else:
-                    highs[region] = f"({entries[-1][0].decode()}"
-            yield found
-            of_size = count * _BYTES_AT_WORK // (1 + sum(len(record.body) for record in found))
-            count = max(1, min(4 * count, of_size, _ENTRIES_AT_WORK // (len(highs) or 1)))
+                    last = entries[-1][0].decode()
+                    highs[region], lasts[region] = f"({last}", written_at(last)
+            yield AtWork(found, max((lasts[region] for region in highs), default=-math.inf))
+            regions = len(highs) or 1
+            count = max(1, min(2 * count, _BYTES_AT_WORK // (largest * regions), _ENTRIES_AT_WORK // regions))
 
     def tasks_of(self, accepted: Sequence[Accepted]) -> list[Task]:
         """See `Store.tasks_of`."""
@@ -118,3 +129,8 @@ class RedisJournal(RedisPart):
                 replies = self.link.all([("XRANGE", stream, entry, entry) for entry in ids])
                 for entry in self.read_entries(region, replies):
                     yield region, entry
+
+
+def _ms(at: float) -> int:
+    """Return a time as ids of entries have it."""
+    return int(min(max(0.0, at * 1000), 2.0**63))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.base.clock import SteadyClock
-    from engine.store.history import HistoryLimits, Wanted
+    from engine.store.history import HistoryErrors, HistoryLimits, Wanted
     from engine.store.sqlite.file import DatabaseFile
     from engine.tasks.blocks import Block
     from engine.tasks.records import Delivered
@@ -94,13 +94,9 @@ class SqliteHistory:
         self._file.close()
 
     @property
-    def error(self) -> str:
-        """See `History.error`."""
-        return self._file.error
-
-    def fail(self, why: str) -> None:
-        """See `History.fail`."""
-        self._file.fail(why)
+    def errors(self) -> HistoryErrors:
+        """See `History.errors`."""
+        return self._file.errors
 
     # Writing, by the saver's thread
 
@@ -113,8 +109,8 @@ class SqliteHistory:
         """
         connection, now = self._tasks.writer, self._clock.now()
         assert connection is not None
-        rows = [(0, count, now, record) for count, record in packed(tasks, self.fail)]
-        rows += [(0, count, now, record) for count, record in late(delivered, self.fail)]
+        rows = [(0, count, now, record) for count, record in packed(tasks, self.errors.cannot_write)]
+        rows += [(0, count, now, record) for count, record in late(delivered, self.errors.cannot_write)]
         if changes:
             rows.append((1, len(changes), now, encode(changes)))
         for row in rows:
@@ -137,7 +133,7 @@ class SqliteHistory:
             self._pack()
         except Exception as exc:  # noqa: BLE001 - a saver that dies would hang every client
             self._again_at = now + _RETRY_S
-            self._file.fail(
+            self.errors.cannot_write(
                 str(exc) if isinstance(exc, StoreError) else f"{self._file.path}: cannot write: {exc}"
             )
             if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
@@ -149,12 +145,12 @@ class SqliteHistory:
         if self._file.writer is None:
             self._file.open()  # it could not be when the store was opened
         if source is None or self._file.writer is None:
-            raise StoreError(self._file.error or "it is closed")
-        self._file.error = ""
+            raise StoreError(self.errors.text or "it is closed")
+        self.errors.wrote()
         source.execute("BEGIN IMMEDIATE")  # the worker after this one may pack, too
         try:
             rows = source.execute("SELECT n, is_change, data FROM settled ORDER BY n").fetchall()
-            records, changes = readable((row[1:] for row in rows), self.fail)
+            records, changes = readable((row[1:] for row in rows), self.errors.cannot_write)
             plans = dict(source.execute("SELECT key, text FROM plan").fetchall())
             self._write(close_block(records, plans) if records else None, changes)
             if rows:
@@ -235,9 +231,9 @@ class SqliteHistory:
         """See `History.unpacked`."""
         found = self._tasks.query("SELECT is_change, data FROM settled ORDER BY n")
         rows = [(is_change, data) for is_change, data in found if is_change or may_have(data, words)]
-        records, changes = readable(rows, self.fail)
+        records, changes = readable(rows, self.errors.cannot_read)
         plans = dict(self._tasks.query("SELECT key, text FROM plan")) if rows else {}
-        return OpenHistory(readable_tasks(records, self.fail), changes, plans)
+        return OpenHistory(readable_tasks(records, self.errors.cannot_read), changes, plans)
 
     def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
         """See `History.heads`."""

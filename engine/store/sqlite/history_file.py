@@ -1,6 +1,6 @@
 """The file of an embedded store's history: its connections, and what happens when it is damaged.
 
-It is never in the way of a task: what cannot be opened, read or written is told (`error`, and a line in the
+It is never in the way of a task: what cannot be opened, read or written is told (`errors`, and a line in the
 log), and the engine serves on. A file that is damaged is put aside and another begun.
 """
 
@@ -11,9 +11,8 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from loguru import logger
-
 from engine.errors import StoreError
+from engine.store.history import HistoryErrors
 from engine.store.sqlite.readers import Readers
 
 if TYPE_CHECKING:
@@ -42,13 +41,13 @@ class HistoryFile:
     """One SQLite file in WAL mode: a connection that writes, and one per thread that reads.
 
     Attributes:
-        error: what is wrong with it; empty: nothing is.
+        errors: what is wrong with it.
         writer: None while it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.error = ""
+        self.errors = HistoryErrors()
         self.writer: sqlite3.Connection | None = None
         self._readers = Readers(self._connect_open)
 
@@ -58,7 +57,7 @@ class HistoryFile:
             self._open()
         except sqlite3.DatabaseError as exc:
             if not is_damage(exc):
-                self.fail(f"{self.path}: cannot be opened: {exc}")
+                self.errors.cannot_write(f"{self.path}: cannot be opened: {exc}")
                 return
             self.put_aside(str(exc))
 
@@ -85,9 +84,11 @@ class HistoryFile:
                 self.path.with_name(self.path.name + left).unlink(missing_ok=True)
             self._open()
         except (OSError, sqlite3.Error) as exc:
-            self.fail(f"{self.path} is damaged ({why}), and no other can be begun: {exc}")
+            self.errors.cannot_write(f"{self.path} is damaged ({why}), and no other can be begun: {exc}")
             return
-        self.fail(f"{self.path} was damaged ({why}); it is {aside.name} now, and the history begins anew")
+        self.errors.cannot_write(
+            f"{self.path} was damaged ({why}); it is {aside.name} now, and the history begins anew"
+        )
 
     def close(self) -> None:
         """Close every connection; reads that are under way fail."""
@@ -96,12 +97,6 @@ class HistoryFile:
         if writer is not None:
             with contextlib.suppress(sqlite3.Error):
                 writer.close()
-
-    def fail(self, why: str) -> None:
-        """Say what is wrong, in the log once."""
-        if why != self.error:
-            logger.error("history: {}", why)
-        self.error = why
 
     def query(self, sql: str, values: Mapping[str, Any], *, spared: str = "") -> list[tuple[Any, ...]]:
         """Run a read on this thread's own connection; what cannot be read is as if it were not there.
@@ -114,11 +109,11 @@ class HistoryFile:
         try:
             return self._readers.query(sql, values)
         except sqlite3.Error as exc:
-            self.fail(f"{self.path}: cannot be read: {exc}")
+            self.errors.cannot_read(f"{self.path}: cannot be read: {exc}")
             if spared and is_damage(exc):
                 return self.query(spared, values)
         except StoreError:
-            self.fail(self.error or f"{self.path} is closed")
+            self.errors.cannot_read(self.errors.text or f"{self.path} is closed")
         return []
 
     def _connect_open(self) -> sqlite3.Connection:

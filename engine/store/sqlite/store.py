@@ -12,6 +12,7 @@ goes by the wall clock alone.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import time
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.store.history import History, HistoryLimits
+    from engine.store.store import AtWork
     from engine.tasks.task import Task
 
 _ROOM_BYTES: Final = 256 * 1024  #: a disk that was full counts as full until this much is free
@@ -231,7 +233,7 @@ class SqliteStore(RowReader):
                 left = begun(left, {task_id: (at, plan) for task_id, at, plan in rows})
             yield seq, left
 
-    def at_work(self, _since: float) -> Iterator[list[Accepted]]:
+    def at_work(self, _since: float, _until: float = math.inf) -> Iterator[AtWork]:
         """See `Store.at_work`: nobody else works with it."""
         return iter(())
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.process.housekeeping import Housekeeping, calm_gc
+from engine.store.history import HistoryErrors
 from engine.tasks.region import RegionMap
 
 
@@ -17,7 +18,7 @@ class Saver:
     def __init__(self) -> None:
         self.trims = 0
         self.forgotten: list[float] = []
-        self.store: Any = SimpleNamespace(histories=[SimpleNamespace(error="")])
+        self.store: Any = SimpleNamespace(histories=[SimpleNamespace(errors=HistoryErrors())])
 
     def trim(self) -> None:
         self.trims += 1
@@ -135,7 +136,7 @@ async def test_a_history_that_is_not_whole_is_told_once_and_its_end_when_it_last
     house = House()
     history = house.savers[1].store.histories[0]
     for error, ticks in (("", 3), ("it is full", 3), ("", 10), ("it is full", 2), ("", 70)):
-        history.error = error
+        history.errors.of_writing = error
         for _ in range(ticks):
             house.keeping.look_at_history()
     assert [(key, level) for key, level, _ in house.alerts] == [

@@ -48,7 +48,7 @@ class EngineRoutes:
             text='what is for the node waits from here on, see "Pausing a cache" in docs/operations.md; the '
             "answer says who paused it first, and when; scope `admin`",
             answers={200: Paused},
-            errors={404: "it is not configured"},
+            errors={404: "it is not configured", 409: "it was resumed meanwhile"},
         ),
         Route(
             "POST",
@@ -57,7 +57,7 @@ class EngineRoutes:
             "admin",
             text="what waits for a paused node is delivered; scope `admin`",
             answers={200: Paused},
-            errors={404: "it is not configured"},
+            errors={404: "it is not configured", 409: "it was paused meanwhile"},
         ),
         Route(
             "GET",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +18,12 @@ if TYPE_CHECKING:
     from engine.workers.peers import Peers
 
 _OK: Final = 200
+
+
+class _Told(msgspec.Struct):
+    """What a worker answers another. Fields are only added, and are optional."""
+
+    counts: Pause | None = None  #: what it does from now on; None: a version before does not say
 
 
 class PauseNode:
@@ -43,14 +48,20 @@ class PauseNode:
         """Pause or resume a node; return whether it is paused, by whom that was said first, and when.
 
         Raises:
-            RequestError: 404, no engine configures it.
+            RequestError: 404, no engine configures it; 409, a newer change counts.
             StoreError: a store cannot be written, or a worker does not answer: asking again is safe.
         """
         if not self._is_known(name):
             raise RequestError(404, f"{name!r} is not configured: takes the name of a node of this engine")
-        pause = await self._pauses.change(Pause(name, by, round(time.time(), 3), is_paused))
-        if self._peers is not None:
-            await self._tell(self._peers, pause)
+        await self._pauses.refresh()
+        asked = Pause(name, by, self._pauses.next_at(name), is_paused)
+        pause = await self._pauses.change(asked)
+        told = [] if self._peers is None else await self._tell(self._peers, asked)
+        for other in (pause, *told):
+            if other.is_paused != is_paused:
+                await self._pauses.change(other)  # so what is asked for next is newer than that
+                done = "paused" if other.is_paused else "resumed"
+                raise RequestError(409, f"{name} was {done} by {other.by} meanwhile, and that counts")
         return {"node": name, "paused": pause.is_paused, "by": pause.by, "since": pause.at}
 
     def _is_known(self, name: str) -> bool:
@@ -58,21 +69,33 @@ class PauseNode:
             return True
         return self._cluster is not None and name in self._cluster.configured()
 
-    async def change_here(self, text: bytes) -> None:
-        """Do in this worker what another was asked for; *text* is the pause, as JSON.
+    async def change_here(self, text: bytes) -> bytes:
+        """Do in this worker what another was asked for, unless a newer change counts; return which does.
+
+        Args:
+            text: the pause, as JSON.
 
         Raises:
             StoreError: its store cannot be written.
         """
-        await self._pauses.change(msgspec.json.decode(text, type=Pause))
+        pause = await self._pauses.change(msgspec.json.decode(text, type=Pause))
+        return msgspec.json.encode(_Told(pause))
 
-    async def _tell(self, peers: Peers, pause: Pause) -> None:
-        """Have the other workers do the same; each with stores of its own has to, before a client is told."""
+    async def _tell(self, peers: Peers, pause: Pause) -> list[Pause]:
+        """Have the other workers do the same; each with stores of its own has to, before a client is told.
+
+        Returns:
+            What counts in each from now on.
+        """
         path, text = worker_path("pause"), msgspec.json.encode(pause)
         if self._cluster is not None:
             await peers.ask_all(path, "PUT", text)
-            return
+            return []
+        told: list[Pause] = []
         for reply in await peers.ask_slots("PUT", path, text):
             if reply.status != _OK:
                 said = f"it answers {reply.status}"
                 raise StoreError(f"a worker of this engine could not do it, ask again in a moment: {said}")
+            counts = msgspec.json.decode(reply.body, type=_Told).counts
+            told += [] if counts is None else [counts]
+        return told

@@ -151,10 +151,10 @@ class Claim:
         """
         if self._shared is None:
             return ""
-        other = await self._reader.read(self._shared.claim, self._node, self.name, self._since)
-        if other:
-            return other
-        try:
+        try:  # a claim whose answer was lost may stand, too
+            other = await self._reader.read(self._shared.claim, self._node, self.name, self._since)
+            if other:
+                return other
             known = await self._rewinding.of(self._node)  # one may have begun between the last look and this
         except Exception:  # whatever it is: a lock that is kept would refuse every other one
             await self.begun({})

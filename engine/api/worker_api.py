@@ -222,8 +222,7 @@ class WorkerOverview:
 
     async def pause_node(self, request: web.Request) -> Reply:
         """Pause or resume a node, as another worker was asked to."""
-        await self._pausing.change_here(await request.read())
-        return json_reply({})
+        return Reply(200, await self._pausing.change_here(await request.read()))
 
     async def metrics(self, _request: web.Request) -> Reply:
         """Give this worker's Prometheus page."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.tasks.records import Pause
 
 _WRITE_LIMIT_S: Final = 10.0
+_TICK_S: Final = 0.001
 _PAGE_ROWS: Final = 2000
 _TOLD_ROWS: Final = 100_000  #: whose tasks are told of a pause
 
@@ -57,6 +58,7 @@ class Pauses:
         self._reasons = reasons
         self._background = Background()
         self._known: dict[str, Pause] = {}
+        self._newest: dict[str, float] = {}  # node → when the last change of it was asked for, UNIX time
         self._looking = asyncio.Lock()  # what is read is not older than what is known
 
     def __repr__(self) -> str:
@@ -76,8 +78,14 @@ class Pauses:
         async with self._looking:
             await self._refresh()
 
+    def next_at(self, name: str) -> float:
+        """Return the time of a change that is asked for now, UNIX time: the newest, whatever a clock says."""
+        return max(round(time.time(), 3), round(self._newest.get(name, 0.0) + _TICK_S, 3))
+
     async def change(self, pause: Pause) -> Pause:
-        """Pause a node, or resume it; return who has done so first, and when.
+        """Pause a node, or resume it; return what counts: who paused it first and when, or a newer change.
+
+        Workers are told of changes in any order, so the time of each decides.
 
         Raises:
             StoreError: the store cannot be read or written.
@@ -85,10 +93,11 @@ class Pauses:
         async with self._looking:
             await self._refresh()
             known = self._known.get(pause.node)
-            if known is not None and known.is_paused == pause.is_paused:
+            if known is not None and pause.at < self._newest[pause.node]:
                 return known
-            if known is None and not pause.is_paused:
-                return pause
+            if known is not None and known.is_paused and pause.is_paused:
+                self._newest[pause.node] = pause.at
+                return known
             for saver in self._savers.savers:  # one after the other: the first decides, see `_refresh`
                 saver.pause([pause])
                 await saver.flushed(_WRITE_LIMIT_S)
@@ -133,8 +142,10 @@ class Pauses:
     def _apply(self, pause: Pause) -> None:
         known = self._known.get(pause.node)
         self._known[pause.node] = pause
+        self._newest[pause.node] = max(pause.at, self._newest.get(pause.node, 0.0))
         node = self._nodes.get(pause.node)
-        if node is None or pause == known or (known is None and not pause.is_paused):
+        was_paused = known is not None and known.is_paused
+        if node is None or pause == known or not (was_paused or pause.is_paused):
             return
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(pause.at))
         if pause.is_paused:

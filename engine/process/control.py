@@ -33,8 +33,8 @@ class Engine(Protocol):
 
     drain_limit_s: float
 
-    def accept_on(self, listener: socket.socket, doors: Mapping[str, socket.socket]) -> None:
-        """Accept connections."""
+    async def go(self, listener: socket.socket, doors: Mapping[str, socket.socket]) -> bool:
+        """Accept connections, and tell whether it does: not if it is ending."""
 
     async def take_over(self) -> None:
         """Go on with what the worker before left."""
@@ -77,22 +77,26 @@ class Control:
         """Do what the supervisor says; drain when it does not say anything any more."""
         try:
             while line := await reader.readline():
-                self._obey_one(msgspec.json.decode(line))
+                await self._obey_one(msgspec.json.decode(line))
         except ConnectionError:
             pass
+        except EngineError as exc:
+            logger.error("cannot do what the supervisor says, and ends: {}", exc)
+            self.drain_within(_ORPHAN_DRAIN_S)
+            return
         except Exception:  # noqa: BLE001 - it must end as if the supervisor had gone, not hang
             logger.exception("an order of the supervisor failed")
         logger.warning("the supervisor has gone; draining")
         self.drain_within(_ORPHAN_DRAIN_S)
 
-    def _obey_one(self, order: dict[str, Any]) -> None:
+    async def _obey_one(self, order: dict[str, Any]) -> None:
         match order.get("cmd"):
             case "peers":
                 self._peers.update(msgspec.convert(order["workers"], list[Peer]))
             case "go":
-                self._engine.accept_on(self._listener, self._doors)
-                self.report("accepting", canaries=self._canaries())
-                logger.info("purgeline {} accepts, worker {}", _version.__version__, self._peers.slot)
+                if await self._engine.go(self._listener, self._doors):
+                    self.report("accepting", canaries=self._canaries())
+                    logger.info("purgeline {} accepts, worker {}", _version.__version__, self._peers.slot)
             case "adopt":
                 self._background.start(self._take_over())
             case "drain":

@@ -160,6 +160,22 @@ class Lifecycle:
         self._note_prepared()
         core.on_alert("store", "resolved", "the store is there; the engine is ready")
 
+    async def go(self, listener: socket.socket, doors: Mapping[str, socket.socket]) -> bool:
+        """Accept as `accept_on` does when the supervisor says so; tell whether it does: not if it is ending.
+
+        Until it is announced, which is just before, who pauses a node asks the worker before this one alone.
+        That has written the pause into the files of both.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        if self.parts.cluster is None:
+            await self.parts.delivery.pauses.refresh()
+        if self._stop_requested.is_set():
+            return False
+        self.accept_on(listener, doors)
+        return True
+
     def accept_on(self, listener: socket.socket, doors: Mapping[str, socket.socket]) -> None:
         """Accept connections on *listener* and on the sockets of *doors*, which listen already."""
         make_connection = partial(ClientConnection, self.parts.interface.gate, self._loop)
@@ -175,7 +191,7 @@ class Lifecycle:
             StoreError: the store cannot be read or written.
         """
         self.parts.elsewhere.take_left()
-        await self.parts.delivery.pauses.refresh()  # the one before may have been asked while this one began
+        await self.parts.delivery.pauses.refresh()
         if self.parts.cluster is None:
             await self.parts.replay.take_over()
         else:

@@ -184,6 +184,8 @@ class Peers:
     async def ask_slots(self, method: str, path: str, body: bytes = b"") -> list[PeerReply]:
         """Ask all other workers, and wait for one of every slot: what is in its stores, it alone can change.
 
+        This worker has done it by now. A worker that is announced meanwhile is asked, too.
+
         Raises:
             StoreError: a slot has no worker that answers, or one that lives does not; asking again is safe.
         """
@@ -191,20 +193,36 @@ class Peers:
         until = loop.time() + _FIND_LIMIT_S
         replies: dict[Peer, PeerReply] = {}
         while True:
-            silent = ""
+            why = "it is starting"
             for peer in self.others():
                 if peer not in replies:
                     try:
-                        replies[peer] = await self.ask(peer, method, path, body)
+                        reply = await self.ask(peer, method, path, body)
                     except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-                        silent = repr(exc)
-            answered = {self.slot, *(peer.slot for peer in replies)}
-            if not silent and len(answered) >= self.count:
+                        why = repr(exc)
+                        continue
+                    if reply.status == GONE:
+                        why = "it is ending"
+                    else:
+                        replies[peer] = reply
+            # A worker looks at its store for the last time after the supervisor has announced it: that order
+            # is in this worker's socket by now, and is read within the pause.
+            await asyncio.sleep(_PAUSE_S)
+            silent = self._silent_slots(replies)
+            if not silent:
                 return list(replies.values())
             if loop.time() > until:
-                why = silent or "it is starting"
-                raise StoreError(f"a worker of this engine does not answer, ask again in a moment: {why}")
-            await asyncio.sleep(_PAUSE_S)
+                done = {self.slot, *(peer.slot for peer, reply in replies.items() if reply.status == _OK)}
+                raise StoreError(
+                    f"worker {_listed(silent)} of this engine does not answer, ask again in a moment: {why}; "
+                    f"it is done in worker {_listed(done - silent) or 'none'}"
+                )
+
+    def _silent_slots(self, replies: Mapping[Peer, PeerReply]) -> set[int]:
+        """Return the slots of live workers that are not in *replies*, and those without any worker."""
+        answered = {self.slot, *(peer.slot for peer in replies)}
+        silent = {peer.slot for peer in self.others() if peer not in replies}
+        return silent | (set(range(self.count)) - answered)
 
     async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> PeerReply:
         """Send one request to one worker.
@@ -232,6 +250,10 @@ class Peers:
             return None
 
         return [body for body in await asyncio.gather(*map(body_of, self.others())) if body is not None]
+
+
+def _listed(slots: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(slots)))
 
 
 def _ignore() -> None:

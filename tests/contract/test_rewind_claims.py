@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.api.rewinding import Rewinding
 from engine.errors import StoreError
+from engine.saver.reader import StoreReader
 from engine.store.redis.open import redis_store
 from engine.store.redis.rewinds import SharedRewinds
 from engine.store.sqlite.rewinds import FolderRewinds
@@ -113,3 +115,23 @@ def test_a_claim_lapses_with_its_worker(tmp_path: Path) -> None:
         worker.wait()
         assert claims.under_way(["edge-1"]) == {}
         assert claims.claim("edge-1", "rewind-2", 6.0) == ""
+
+
+def test_only_who_claimed_a_node_gives_it_back(join: Callable[[str], SharesRewinds]) -> None:
+    one, other = join("one"), join("other")
+    assert one.claim("edge-1", "rewind-1", 5.0) == ""
+    one.begun("edge-1", "rewind-2", 6.0, {})  # could not claim it
+    assert other.under_way(["edge-1"])["edge-1"].name == "rewind-1"
+
+
+@pytest.mark.redis
+async def test_a_claim_that_could_not_be_made_sure_of_is_given_back(tmp_path: Path) -> None:
+    """Redis has taken it, and no replica has: this engine lives, and nobody else would rewind the node."""
+    with RedisServer(tmp_path) as server:
+        store = redis_store(server.url, "one", region_count=2, wait_replicas=1, timeout_s=0.3)
+        reader, shared = StoreReader(1), SharedRewinds(store, DEAD.__contains__)
+        rewinding = Rewinding({}, reader, peers=None, shared=shared)
+        with pytest.raises(StoreError):
+            await rewinding.claim_of("edge-1").make()
+        assert shared.under_way(["edge-1"]) == {}
+        reader.close()

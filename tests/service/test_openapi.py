@@ -22,6 +22,8 @@ BODY_MAX = 2000
 ELSEWHERE = {
     ("DELETE", "/v1/engine/nodes/{name}", 200),  # tests/service/test_configuration_changes.py
     ("DELETE", "/v1/engine/rewind", 409),  # tests/service/test_rewind_of_engines.py
+    ("POST", "/v1/engine/nodes/{name}/pause", 409),  # tests/service/test_pause.py
+    ("POST", "/v1/engine/nodes/{name}/resume", 409),
     ("GET", "/v1/engine/history", 404),  # tests/service/test_history.py
     ("GET", "/v1/engine/tasks", 404),  # tests/service/test_listing_filters.py
     ("POST", "/v1/engine/retries", 404),  # there, too

@@ -7,14 +7,18 @@ import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.api.pausing import PauseNode
 from engine.cli.main import main
-from engine.errors import StoreError
+from engine.errors import RequestError, StoreError
 from engine.nodes.health import NodeState
 from engine.tasks.records import Pause
+from engine.tasks.shards import slot_of
+from engine.workers.peers import PeerReply
 from tests.fakes.node import OK, Act, FakeNode, Held, always
 from tests.rigs import engine_in_loop
 from tests.rigs.delivery_rig import Rig, rig_of
@@ -156,6 +160,59 @@ async def test_the_first_pause_counts_and_a_store_that_forgot_it_is_told_again(t
             await until(lambda: rig.store.pauses() == {"edge-1": Pause("edge-1", "ops", AT)})
 
 
+async def test_a_pause_that_is_told_late_does_not_undo_the_resume(tmp_path: Path) -> None:
+    """Also in a worker that had heard of neither; and a newer one counts, whatever was before it."""
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            pauses, node = rig.delivery.pauses, rig.node("edge-1")
+            await resume(rig, "edge-1")
+            assert (await pauses.change(Pause("edge-1", "late", AT))).by == "ops"
+            assert node.state is NodeState.READY
+            assert rig.store.pauses() == {"edge-1": Pause("edge-1", "ops", AT + 60, is_paused=False)}
+            await pauses.change(Pause("edge-1", "else", AT + 61))
+            await pauses.change(Pause("edge-1", "again", AT + 63))
+            await pauses.change(Pause("edge-1", "late", AT + 62, is_paused=False))
+            assert pauses.is_paused("edge-1")
+
+
+async def test_a_change_is_newer_than_all_others_also_by_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            pauses, ahead = rig.delivery.pauses, round(time.time() + 3600, 3)
+            await pauses.change(Pause("edge-1", "ops", ahead))
+            at = pauses.next_at("edge-1")
+            assert ahead < at < ahead + 0.01
+            await pauses.change(Pause("edge-1", "ops", at, is_paused=False))
+            assert not pauses.is_paused("edge-1")
+            assert abs(pauses.next_at("edge-2") - time.time()) < 60
+
+
+async def test_what_another_worker_knows_to_be_newer_is_told_and_the_next_change_counts(
+    tmp_path: Path,
+) -> None:
+    """As where the clock was set back, and this worker had missed the change before."""
+    with FakeNode() as edge, FakeNode() as same:
+        async with (
+            rig_of(folder(tmp_path / "one"), {"edge-1": edge}) as rig,
+            rig_of(folder(tmp_path / "other"), {"edge-1": same}) as other,
+        ):
+            there = PauseNode(other.delivery.pauses, other.nodes, peers=None, cluster=None)
+
+            async def ask(_method: str, _path: str, body: bytes) -> list[PeerReply]:
+                return [PeerReply(200, {}, await there.change_here(body)), PeerReply(200, {}, b"{}")]
+
+            peers: Any = SimpleNamespace(ask_slots=ask)
+            here = PauseNode(rig.delivery.pauses, rig.nodes, peers=peers, cluster=None)
+            await other.delivery.pauses.change(Pause("edge-1", "else", time.time() + 3600))
+            with pytest.raises(RequestError, match="edge-1 was paused by else meanwhile") as error:
+                await here.change("edge-1", "ops", is_paused=False)
+            assert error.value.status == 409
+            assert rig.node("edge-1").state is NodeState.PAUSED
+            assert not (await here.change("edge-1", "ops", is_paused=False))["paused"]
+            for one in (rig, other):
+                assert not one.delivery.pauses.is_paused("edge-1")
+
+
 async def test_a_pause_that_cannot_be_written_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +305,36 @@ def test_a_worker_that_is_just_being_started_pauses_the_node_too(tmp_path: Path)
         for number in range(8):
             engine.wait_for(engine.submit([f"{URL}{number}"], due_s=0.1), "partial")
         assert edge.urls == []
+
+
+def test_workers_that_a_reload_is_bringing_up_pause_the_node_too(tmp_path: Path) -> None:
+    """One is ready, and nobody is told of it yet: it waits for the other before it accepts."""
+    held = Held()
+    with FakeNode() as edge, FakeNode(held) as slow:
+        tables = fake_table(edge.url, name="edge-1", driver="ats")
+        tables += fake_table(slow.url, name="slow", driver="ats")
+        with SupervisedEngine(
+            tmp_path, tables, workers=2, drain_timeout_s=20, request_timeout_s=30
+        ) as engine:  # fmt: skip
+            for slot in (0, 1):  # the workers before do not leave yet
+                name = next(f"held-{number}" for number in range(99) if slot_of(f"held-{number}", 2) == slot)
+                engine.submit([f"{URL}held"], nodes=["slow"], id=name)
+            engine.wait_for_quiet()
+            os.kill(engine.pid, signal.SIGHUP)
+            wait_until(lambda: len(engine.workers("starting")) == 2, what="the new workers")
+            second = int(engine.workers("starting")[1]["pid"])
+            os.kill(second, signal.SIGSTOP)
+            wait_until(lambda: len(engine.workers("ready")) == 1, what="the first of them being ready")
+            answer = engine.request("POST", "/v1/engine/nodes/edge-1/pause")
+            os.kill(second, signal.SIGCONT)
+            assert answer[0] == 200, answer
+            wait_until(lambda: len(engine.workers("draining")) == 2, what="the new workers accepting")
+            for number in range(8):
+                body = {"id": f"t{number}", "nodes": ["edge-1"], "due_s": 0.1}
+                engine.wait_for(engine.submit([f"{URL}{number}"], **body), "partial")
+            assert len(engine.workers("draining")) == 2
+            assert edge.urls == []
+            held.released.set()
 
 
 @pytest.fixture

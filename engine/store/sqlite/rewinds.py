@@ -39,7 +39,7 @@ class FolderRewinds:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._held: dict[str, int] = {}  # node → descriptor of its locked file
+        self._held: dict[str, tuple[str, int]] = {}  # node → its rewind, descriptor of its locked file
 
     def claim(self, node: str, name: str, since: float) -> str:
         """Claim a node for the rewind *name*; return the name of the one that has it, empty: it is ours."""
@@ -61,17 +61,18 @@ class FolderRewinds:
                 with contextlib.suppress(OSError):  # a disk that is full: the lock counts without a name
                     os.ftruncate(file, 0)
                     os.write(file, _encode(Rewind(name, since)))
-                self._held[node] = file
+                self._held[node] = name, file
                 return ""
         return "another one" if known is None else known.name
 
     def keep(self, node: str, name: str, since: float) -> None:
         """See `SharesRewinds.keep`: a lock lapses with its process alone."""
 
-    def begun(self, node: str, _name: str, _since: float, _tasks: Mapping[str, int]) -> None:
+    def begun(self, node: str, name: str, _since: float, _tasks: Mapping[str, int]) -> None:
         """Let others ask the worker that has the tasks, which are stored by now."""
-        file = self._held.pop(node, None)
-        if file is not None:
+        held_by, file = self._held.get(node, ("", 0))
+        if held_by == name:
+            del self._held[node]
             with contextlib.suppress(OSError):  # it says nothing without its lock
                 self._path(node).unlink()
             os.close(file)

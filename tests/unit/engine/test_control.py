@@ -20,10 +20,15 @@ class Engine:
         self.drain_limit_s = 30.0
         self.log: list[str] = []
         self.failures = 0
+        self.is_ending = False
         self.has_taken_over = asyncio.Event()
 
-    def accept_on(self, listener: object, doors: object) -> None:
+    async def go(self, listener: object, doors: object) -> bool:
+        await asyncio.sleep(0)
+        if self.failures:
+            raise StoreError("busy")
         self.log.append(f"accept on {listener}, and {doors}")
+        return not self.is_ending
 
     async def take_over(self) -> None:
         self.log.append("take over")
@@ -76,6 +81,26 @@ async def test_it_accepts_when_it_is_told_go_and_says_so() -> None:
     worker = Worker()
     assert await worker.told({"cmd": "go"}) == ["accept on the listener, and doors"]
     assert worker.writer.reports == [{"event": "accepting", "canaries": "waiting"}]
+
+
+async def test_it_does_one_after_the_other() -> None:
+    worker = Worker()
+    order = {"cmd": "drain", "limit_s": 5}
+    assert await worker.told({"cmd": "go"}, order) == ["accept on the listener, and doors", "stop within 5 s"]
+
+
+async def test_one_that_is_ending_does_not_say_that_it_accepts() -> None:
+    worker = Worker()
+    worker.engine.is_ending = True
+    await worker.told({"cmd": "go"})
+    assert worker.writer.reports == []
+
+
+async def test_one_that_cannot_read_its_store_ends_instead_of_accepting() -> None:
+    worker = Worker()
+    worker.engine.failures = 1
+    assert await worker.told({"cmd": "go"}) == []
+    assert worker.writer.reports == []
 
 
 async def test_it_drains_within_the_time_that_it_is_given() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -133,6 +134,50 @@ async def test_those_that_do_not_answer_are_left_out_of_all() -> None:
     peers = Scripted({1: 200, 2: 404, 4: TimeoutError()})
     peers.update(table((0, 1), (1, 2), (1, 4), (0, 3)))
     assert len(await peers.ask_all("/worker/stats")) == 1
+
+
+async def test_every_slot_is_asked_and_one_that_is_announced_meanwhile_too() -> None:
+    class Announcing(Scripted):
+        async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> PeerReply:
+            asyncio.get_running_loop().call_soon(self.update, table((0, 3), (1, 2), (0, 5), (1, 6)))
+            return await super().ask(peer, method, path, body)
+
+    peers = Announcing({2: 200, 5: 200, 6: 200})
+    peers.update(table((0, 3), (1, 2)))
+    assert len(await peers.ask_slots("PUT", "/x")) == 3
+    assert sorted(generation for generation, _, _ in peers.asked) == [2, 5, 6]
+
+
+async def test_alone_in_its_slots_it_sees_who_is_announced_meanwhile() -> None:
+    """The order is on its way: a worker of the only slot reads it before it says that all have been asked."""
+    peers = Scripted({5: 200})
+    peers.count = 1
+    peers.update(table((0, 3)))
+    asyncio.get_running_loop().call_soon(peers.update, table((0, 3), (0, 5)))
+    assert [reply.status for reply in await peers.ask_slots("PUT", "/x")] == [200]
+
+
+async def test_that_a_worker_is_ending_is_no_answer_of_its_slot() -> None:
+    class Exiting(Scripted):
+        async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> PeerReply:
+            if len(self.asked) == 3:
+                self.update(table((0, 3), (1, 6)))
+            return await super().ask(peer, method, path, body)
+
+    peers = Exiting({2: 410, 6: 200})
+    peers.update(table((0, 3), (1, 2)))
+    assert [reply.status for reply in await peers.ask_slots("PUT", "/x")] == [200]
+
+
+async def test_a_slot_that_does_not_answer_is_named_and_where_it_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.workers.peers._FIND_LIMIT_S", 0)
+    peers = Scripted({2: TimeoutError(), 4: 200})
+    peers.update(table((0, 3), (0, 4), (1, 2)))
+    said = r"worker 1 of this engine does not answer, .*: TimeoutError\(\); it is done in worker 0"
+    with pytest.raises(StoreError, match=said):
+        await peers.ask_slots("PUT", "/x")
 
 
 async def test_that_a_newer_worker_of_the_slot_has_gone_is_told() -> None:

@@ -32,7 +32,11 @@ _VARIANTS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         '`key_mode = "none"`': {"key_mode": "none"},
     },
     "nginx": {"module 2.3": {}, "`wildcard = true`": {"wildcard": True}},
-    "ats": {"ATS": {}},
+    "ats": {
+        "ATS": {},
+        "`rules_file`": {"rules_file": "/rules", "rules_state_file": "/state", "rules_url": "http://{host}"},
+        "`generation_header`": {"generation_header": "X-Generation", "generation_secret": "s"},
+    },
     "squid": {"Squid": {}},
 }
 _ROWS: Final = {

@@ -83,7 +83,7 @@ def _page(url: str | None) -> str:
 
 
 def _document(node: NodeConfig, finding: Finding, engines: list[str], config: Config) -> Document:
-    from engine.cli.fragments import fragment, setting_of  # noqa: PLC0415 - as above
+    from engine.cli.fragments import fragment, setting_of, without_secret  # noqa: PLC0415 - as above
     from engine.nodes import drivers  # noqa: PLC0415 - as above
 
     verdict = str(finding.verdict)
@@ -95,9 +95,9 @@ def _document(node: NodeConfig, finding: Finding, engines: list[str], config: Co
         "url": node.url,
         "verdict": verdict,
         "why": finding.why,
-        "notes": list(drivers.notes(node)),
+        "notes": [*drivers.notes(node), *drivers.untried(node)],
         "change": change,
-        "lines": fragment(setting) if change else "",
+        "lines": fragment(without_secret(setting)) if change else "",
     }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NGINX_ZONE: Final = "YOUR-KEYS-ZONE"
 SQUID_PEER: Final = "YOUR-CACHE-PEER"
 GENERATION_FILE: Final = "/var/cache/trafficserver/purgeline.generation"
+GENERATION_SECRET: Final = "YOUR-GENERATION-SECRET"  # noqa: S105 - stands for one
 ENGINE_HOST: Final = "HOST-OF-THE-ENGINE"
 _HERE: Final = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1", "localhost"})  # noqa: S104 - no listener
 
@@ -26,7 +27,7 @@ class Part(NamedTuple):
 
     template: str
     where: tuple[str, ...]  #: lines of a comment
-    is_canary: bool = False  #: for a node that fetches canaries from the engine
+    needs: str = ""  #: what of a `Setting` the lines are for; they are left out where it is None
 
 
 _PARTS: Final[dict[str, tuple[Part, ...]]] = {
@@ -41,7 +42,7 @@ _PARTS: Final[dict[str, tuple[Part, ...]]] = {
         Part(
             "purge/varnish.canary.j2",
             ("At the end of your VCL, below all of its backends: the first one is for whatever names none.",),
-            is_canary=True,
+            needs="canary",
         ),
     ),
     "nginx": (
@@ -63,20 +64,26 @@ _PARTS: Final[dict[str, tuple[Part, ...]]] = {
         Part(
             "purge/nginx.canary.j2",
             ("Into each server { } whose pages are cached, and into the default one.",),
-            is_canary=True,
+            needs="canary",
         ),
     ),
     "ats": (
         Part("ats/plugin.config.j2", ("A line of plugin.config.",)),
         Part("ats/purgeline.config.j2", ("Save this as purgeline.config beside plugin.config.",)),
         Part(
-            "ats/ip_allow.yaml.j2",
+            "ats/ip_allow.items.j2",
             (
-                "Rules of ip_allow.yaml, above those that are there.",
+                "Into ip_allow.yaml, below its line ip_allow: and above the rules that are there.",
+                "The last of those has to deny PURGE to everybody else, as Debian's does.",
                 "Every host that is purged needs a rule in remap.config.",
             ),
         ),
-        Part("ats/canary.config.j2", ("Into remap.config, above all other rules.",), is_canary=True),
+        Part("ats/canary.config.j2", ("Into remap.config, above all other rules.",), needs="canary"),
+        Part(
+            "ats/generation.config.j2",
+            ("At the end of each rule of remap.config whose pages are purged, on the same line.",),
+            needs="generation",
+        ),
     ),
     "squid": (
         Part("purge/squid.conf.j2", ("Into squid.conf, above its first http_access line.",)),
@@ -86,7 +93,7 @@ _PARTS: Final[dict[str, tuple[Part, ...]]] = {
                 "Into squid.conf, below its cache_peer lines.",
                 f"{SQUID_PEER} is the name of each of those: one line for each.",
             ),
-            is_canary=True,
+            needs="canary",
         ),
     ),
 }
@@ -145,6 +152,13 @@ def _generation(node: NodeConfig) -> dict[str, str] | None:
     return {"header": header, "secret": secret, "state_file": GENERATION_FILE}
 
 
+def without_secret(setting: Setting) -> Setting:
+    """Return *setting* with a placeholder in the place of its secret, for what others may read."""
+    if setting.generation is None:
+        return setting
+    return setting._replace(generation={**setting.generation, "secret": GENERATION_SECRET})
+
+
 def _canary_place(config: Config) -> CanaryPlace | None:
     """Return where the canary origin is, for caches on other hosts; None: there is none."""
     canary = config.canary
@@ -167,7 +181,7 @@ def lines_of(setting: Setting) -> dict[str, str]:
     return {
         part.template: f"{render(part.template, **values).rstrip()}\n"
         for part in _PARTS[setting.driver]
-        if not part.is_canary or setting.canary is not None
+        if not part.needs or values[part.needs] is not None
     }
 
 

@@ -48,6 +48,8 @@ def render(args: argparse.Namespace, out: Output) -> int:
         whole.write(files, args.to)
         for file in files:
             out.notice(f"{args.to / file.name} written, to be saved {file.place}")
+            if file.has_secret:
+                out.notice(f"{file.name} has the node's secret: let nobody but the cache read it (chgrp)")
     else:
         _show(setting, whole.whole(files), out)
     return DONE

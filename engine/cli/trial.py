@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.base.templates import render
 from engine.cli import whole
-from engine.cli.fragments import NGINX_ZONE, SQUID_PEER, lines_of
+from engine.cli.fragments import NGINX_ZONE, SQUID_PEER, lines_of, without_secret
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -89,12 +89,28 @@ def try_out(setting: Setting, place: whole.Place | None) -> Trial:
         folder = Path(name)
         folder.chmod(0o755)  # for the users that servers become
         (runs := folder / "run").mkdir()
-        runs.chmod(0o777)
-        for file, text in _files(setting, place, folder, program).items():
+        runs.chmod(0o1777)
+        for file, text in _files(_apart(setting, runs), place, folder, program).items():
             (folder / file).write_text(text, encoding="utf-8")
         command = _command(setting.driver, program, folder)
         done = _run(command, cwd=folder, variables={**_ATS_LOG, **dict.fromkeys(_ATS_FOLDERS, str(runs))})
     return _told(setting.driver, " ".join(command), done.returncode, done.stdout)
+
+
+def _apart(setting: Setting, folder: Path) -> Setting:
+    """Return *setting* without files and secrets of the live cache: its check runs plug-ins.
+
+    regex_revalidate loads its rules then, and writes into its state file that they are in force, which the
+    engine takes for purges that were carried out.
+    """
+    setting = without_secret(setting)
+    if setting.rules_file:
+        (rules := folder / "rules").touch()
+        setting = setting._replace(rules_file=str(rules), rules_state_file=str(folder / "rules.state"))
+    if setting.generation is not None:
+        (state := folder / "generation").write_text("0\n", encoding="ascii")
+        setting = setting._replace(generation={**setting.generation, "state_file": str(state)})
+    return setting
 
 
 def _run(
@@ -169,9 +185,11 @@ def _around_a_fragment(setting: Setting, folder: Path) -> dict[str, str]:
                 "squid.conf": render("check/squid.conf.j2", peer=SQUID_PEER, lines=lines, canary_lines=canary)
             }
         case "ats":
-            names = ("plugin.config", "purgeline.config", "ip_allow.yaml")
-            files = {name: parts[f"ats/{name}.j2"] for name in names}
-            return {**files, "remap.config": render("check/remap.config.j2", canary_lines=canary)}
+            files = {name: parts[f"ats/{name}.j2"] for name in ("plugin.config", "purgeline.config")}
+            end = parts.get("ats/generation.config.j2", "").rpartition("\n@")
+            remap = render("check/remap.config.j2", canary_lines=canary, rule_end="".join(end[1:]).strip())
+            allowed = render("check/ip_allow.yaml.j2", lines=parts["ats/ip_allow.items.j2"])
+            return {**files, "remap.config": remap, "ip_allow.yaml": allowed}
         case _:
             return {}
 

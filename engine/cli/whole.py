@@ -5,6 +5,8 @@ Nothing but what a purge needs: a listener, backends, how long objects are kept,
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.base.templates import render
@@ -32,6 +34,7 @@ _FILES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("ats/records.config.j2", "at the end of /etc/trafficserver/records.config"),
     ),
 }
+_OF_GENERATIONS: Final = "ats/remap.config.j2"  #: has the secret of a node with generations
 _TLS_FILES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "ats": (("ats/ssl_multicert.config.j2", "as /etc/trafficserver/ssl_multicert.config"),),
 }
@@ -43,6 +46,7 @@ class File(NamedTuple):
     name: str  #: without a folder
     place: str  #: where it goes, as words after "Save this"
     text: str
+    has_secret: bool = False
 
 
 class Tls(NamedTuple):
@@ -100,7 +104,12 @@ def whole_files(setting: Setting, place: Place, *, objects: str = OBJECTS) -> li
     }
     chosen = _FILES[setting.driver] + (_TLS_FILES.get(setting.driver, ()) if place.tls else ())
     return [
-        File(path.rpartition("/")[2], path, render(template, **values).strip() + "\n")
+        File(
+            path.rpartition("/")[2],
+            path,
+            render(template, **values).strip() + "\n",
+            has_secret=setting.generation is not None and template == _OF_GENERATIONS,
+        )
         for template, path in chosen
     ]
 
@@ -111,7 +120,7 @@ def whole(files: list[File]) -> str:
 
 
 def write(files: list[File], folder: Path) -> None:
-    """Write *files* into a folder, which is made if it is not there.
+    """Write *files* into a folder, which is made if it is not there; one with a secret is not for everybody.
 
     Raises:
         UsageError: one of them is there.
@@ -122,4 +131,6 @@ def write(files: list[File], folder: Path) -> None:
             raise UsageError(f"--to: {folder / file.name} is there already; nothing was written")
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        (folder / file.name).write_text(file.text, encoding="utf-8")
+        opener = partial(os.open, mode=0o640 if file.has_secret else 0o666)
+        with open(folder / file.name, "x", encoding="utf-8", opener=opener) as made:
+            made.write(file.text)

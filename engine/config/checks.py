@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from engine.config.canary import check_canary
 from engine.config.door_checks import check_doors
 from engine.config.hints import nearest
-from engine.config.node_checks import check_node, check_rules, refuse_duplicates
+from engine.config.node_checks import HOST, check_node, check_rules, refuse_duplicates
 from engine.config.places import (
     check_host_rule,
     check_listen,
@@ -108,7 +108,19 @@ def warnings_of(config: Config) -> list[str]:
         warnings.append(
             "engine.attempts_max is ignored: what a cache answers wrongly is tried again; see poison_after_s"
         )
-    return warnings + _late_warnings(config.engine)
+    return warnings + _rule_warnings(config) + _late_warnings(config.engine)
+
+
+def _rule_warnings(config: Config) -> list[str]:
+    """Return which nodes a token can purge hosts on that are not of its sites; a line each."""
+    if not any(token.sites for token in config.auth.tokens):
+        return []
+    return [
+        f"node {node.name!r}: rules_url has no {HOST}: a purge by prefix, regex or host takes the same "
+        "paths of all hosts along, those that are not of the token's sites too"
+        for node in config.node
+        if node.rules_file and HOST not in node.rules_url
+    ]
 
 
 def _late_warnings(engine: EngineConfig) -> list[str]:

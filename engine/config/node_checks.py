@@ -11,16 +11,25 @@ from typing import TYPE_CHECKING, Final
 
 from engine.config.places import check_server_name, check_url
 from engine.config.proof_checks import check_traffic
+from engine.config.tables import NodeConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.config.tables import NodeConfig
-
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RULES_KEPT_S: Final = (300, 157_680_000)  #: the plug-in's times end in 2038
 _OWN_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+HOST: Final = "{host}"  #: in ``rules_url``: the host of a target
+_PLAIN: Final = NodeConfig(name="", driver="ats", url="")
+_PLUGIN_KEYS: Final = {
+    "rules_file": "rules_state_file",
+    "rules_state_file": "rules_file",
+    "generation_header": "generation_secret",
+    "generation_secret": "generation_header",
+}
+"""Of the plug-ins of ats → what each takes as well."""
+_RULE_KEYS: Final = ("rules_url", "rules_result", "rules_keep_s")
 _NEVER_KEPT: Final = frozenset({304, 400, 401, 407, 408, 421, 425, 429})
 """Statuses that are about the request or the moment, not about the page."""
 
@@ -74,32 +83,51 @@ def _check_tls(where: str, node: NodeConfig) -> None:
 
 
 def _check_plugins(where: str, node: NodeConfig) -> None:
-    keys = ("rules_file", "rules_state_file", "generation_header", "generation_secret")
-    given = [key for key in (*keys, "rules_url") if getattr(node, key)]
+    """Refuse keys of the plug-ins of ats that another cache has no use for, or that lack another key."""
+    given = [key for key in (*_PLUGIN_KEYS, *_RULE_KEYS) if getattr(node, key) != getattr(_PLAIN, key)]
     if given and node.driver != "ats":
         raise ConfigError(f"{where}: {given[0]} is for plug-ins of ats; a {node.driver} node has none")
-    for one, other in ((0, 1), (2, 3)):
-        if (keys[one] in given) != (keys[other] in given):
-            has, lacks = (keys[one], keys[other]) if keys[one] in given else (keys[other], keys[one])
-            raise ConfigError(f"{where}: {has} takes {lacks}, too: the plug-in works with both")
-    for key in keys[:2]:
+    for key, other in _PLUGIN_KEYS.items():
+        if key in given and other not in given:
+            raise ConfigError(f"{where}: {key} takes {other}, too: the plug-in works with both")
+    for key in _RULE_KEYS:
+        if key in given and "rules_file" not in given:
+            raise ConfigError(f"{where}: {key} takes rules_file, too: it says how rules are written")
+    _check_rules(where, node)
+    _check_generation(where, node)
+
+
+def _check_rules(where: str, node: NodeConfig) -> None:
+    for key in ("rules_file", "rules_state_file"):
         path = getattr(node, key)
         if path and not path.startswith("/"):
             raise ConfigError(f"{where}: {key} {path!r} is no absolute path, as plugin.config has it")
+        if not path.isprintable() or any(each in path for each in ' #"'):
+            raise ConfigError(f"{where}: {key} {path!r} is no path for plugin.config: no spaces, # or quotes")
     if node.rules_file and node.rules_file == node.rules_state_file:
         raise ConfigError(f"{where}: rules_state_file is another file than rules_file: the plug-in writes it")
-    if node.rules_url and not re.fullmatch(r"https?://[!-~]*[!-.0-~]", node.rules_url):
+    start = node.rules_url.replace(HOST, "HOST")
+    if start and not re.fullmatch(r"https?://[!-z|~]*[!-.0-z|~]", start):
         raise ConfigError(
             f"{where}: rules_url {node.rules_url!r} is not how a URL begins behind remap.config, as far as "
-            "its path: http://{host} or http://10.0.0.9:8080"
+            f"its path: http://{HOST} or http://10.0.0.9:8080; {HOST} is all that may be in braces"
         )
     if not _RULES_KEPT_S[0] <= node.rules_keep_s <= _RULES_KEPT_S[1]:
         takes = "{:g} to {:g}".format(*_RULES_KEPT_S)
         raise ConfigError(f"{where}: rules_keep_s: {node.rules_keep_s:g} is out of range, {takes}")
-    if node.generation_header and not _TOKEN.fullmatch(node.generation_header):
-        raise ConfigError(f"{where}: generation_header {node.generation_header!r} is not the name of a field")
-    if not re.fullmatch(r"([!-~]([ -~]*[!-~])?)?", node.generation_secret):
-        raise ConfigError(f"{where}: generation_secret is not the value of a field: printable ASCII")
+
+
+def _check_generation(where: str, node: NodeConfig) -> None:
+    header = node.generation_header
+    if header and not _TOKEN.fullmatch(header):
+        raise ConfigError(f"{where}: generation_header {header!r} is not the name of a field")
+    if _is_own(header):
+        raise ConfigError(f"{where}: generation_header {header!r} is set by the engine: take another field")
+    if not re.fullmatch(r"[!-~]*", node.generation_secret):
+        raise ConfigError(
+            f"{where}: generation_secret is not the value of a field that remap.config can hold: printable "
+            "ASCII without spaces"
+        )
 
 
 def check_rules(nodes: Sequence[NodeConfig], first_layer: str) -> None:
@@ -130,8 +158,12 @@ def _check_headers(where: str, node: NodeConfig) -> None:
     for name, value in node.headers.items():
         if not _TOKEN.fullmatch(name) or not re.fullmatch(r"[ -~]*", value):
             raise ConfigError(f"{where}: headers: {name!r} is not a plain HTTP header")
-        if name.lower() in _OWN_HEADERS or name.lower().startswith("purgeline-"):
+        if _is_own(name):
             raise ConfigError(f"{where}: headers: {name!r} is set by the engine")
+
+
+def _is_own(header: str) -> bool:
+    return header.lower() in _OWN_HEADERS or header.lower().startswith("purgeline-")
 
 
 def _check_prefetch_statuses(where: str, statuses: list[int]) -> None:

@@ -191,9 +191,10 @@ def _notes(
     softened = operation_of(action, kind, soft=True)
     names: dict[str, list[str]] = {}
     for step, node in zip(steps, nodes, strict=True):
-        if soft and step.is_parent:
+        is_soft = drivers.marks_stale(node, step.operation)
+        if soft and step.is_parent and not is_soft:
             names.setdefault(_PARENT_IS_HARD, []).append(node.name)
-        elif soft and step.operation is not softened:
+        elif soft and step.operation is not softened and not is_soft:
             text = f"purged hard: {node.driver}, as configured, has no soft purge by {of}"
             names.setdefault(text, []).append(node.name)
         if kind == Kind.URL and node.driver in drivers.ONE_VARIANT:

@@ -7,6 +7,8 @@ the lines of `render` pasted where these say, the same configuration is proven.
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HOST = "img.example.com"
-ENGINES = ("--from", "127.0.0.0/8")
+ENGINES = ("--from", "127.0.0.0/30")
 DRIVERS = ("varnish", "nginx", "ats", "squid")
 
 VCL = """\
@@ -92,6 +94,19 @@ ip_allow:
     action: allow
     methods: ALL
 """
+SHUT_OUT = "127.0.0.66"
+SOME = f"""\
+ip_allow:
+{{fragment}}
+  - apply: in
+    ip_addrs: {SHUT_OUT}
+    action: deny
+    methods: [GET, PURGE]
+  - apply: in
+    ip_addrs: [0/0, ::/0]
+    action: deny
+    methods: [PURGE, PUSH, DELETE, TRACE]
+"""
 
 
 def parts_of(fragment: str) -> list[str]:
@@ -155,8 +170,9 @@ def ats(folder: Path, name: str, origin: Origin, fragment: str) -> Cache:
     files = {f"conf/{each}": render(f"ats/{each}.j2", **settings) for each in names}
     files["runroot.yaml"] = render("ats/runroot.yaml.j2", **settings)
     if fragment:
-        plugin, rules, allowed = parts_of(fragment)
-        files |= {"conf/plugin.config": plugin, "conf/purgeline.config": rules, "conf/ip_allow.yaml": allowed}
+        plugin, rules, allowed, *_ = parts_of(fragment)
+        files |= {"conf/plugin.config": plugin, "conf/purgeline.config": rules}
+        files["conf/ip_allow.yaml"] = SOME.format(fragment=allowed)
     else:
         files["conf/records.config"] += "CONFIG proxy.config.http.cache.http INT 0\n"
         files["conf/ip_allow.yaml"] = EVERYBODY
@@ -201,7 +217,9 @@ def started(folder: Path, origin: Origin, fragment_of: Callable[[str], str]) -> 
 
 def config_of(folder: Path, caches: list[Cache]) -> Path:
     path = folder / "engine.toml"
-    path.write_text("".join(node_table(cache, name=cache.name) for cache in caches))
+    plugin = {"ats": {"generation_header": "X-Generation", "generation_secret": "s3cret"}}
+    tables = (node_table(cache, name=cache.name, **plugin.get(cache.driver, {})) for cache in caches)
+    path.write_text("".join(tables))
     return path
 
 
@@ -236,6 +254,9 @@ def test_caches_that_were_not_told_about_purges_are_found_out(
     assert "passed on" in rows[0][3]
     assert "403" in rows[3][3]
     assert "Vary" in rows[1][4]
+    assert "purges by prefix, regex and host (rules_file, generation_header) were not tried" in rows[2][4]
+    assert "--header=X-Generation --secret=" in printed.replace(" @pparam=", " ")
+    assert "s3cret" not in printed
     assert "\n# squid-1 (squid): let the engine's address in" in printed
     for driver in DRIVERS:
         assert f"{driver} {driver}-1" in "".join(changes)
@@ -259,9 +280,20 @@ def test_the_lines_that_are_told_make_them_proven(
             "its answer bears its mark, and repeats what was sent with the purge"
         }
         assert {get_body(cache, "/a", host=HOST) for cache in caches} == {b"v1 img.example.com/a"}
+        (told,) = (cache for cache in caches if cache.driver == "ats")
+        assert [status_from(SHUT_OUT, told, method) for method in ("GET", "PURGE")] == [403, 403]
+        assert [status_from("127.0.0.67", told, method) for method in ("GET", "PURGE")] == [200, 403]
     finally:
         for cache in caches:
             cache.stop()
+
+
+def status_from(address: str, cache: Cache, method: str) -> int:
+    """Return what the cache answers to a client of another address."""
+    connection = HTTPConnection("127.0.0.1", cache.port, timeout=10, source_address=(address, 0))
+    with closing(connection):
+        connection.request(method, "/a", headers={"Host": HOST})
+        return connection.getresponse().status
 
 
 def test_a_node_under_another_name_is_not_proven(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from engine.cli.fragments import CanaryPlace, Setting
 from engine.cli.main import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 DRIVERS = ("varnish", "nginx", "squid", "ats")
 WHOLE = ("--whole", "--port", "18080", "--backend", "127.0.0.1:8080")
@@ -61,6 +63,52 @@ def test_a_whole_one_is_accepted(
     check(driver, *words, "--node", "n", "--json")
     said = json.loads(capsys.readouterr().out)
     assert (said["cache"], said["node"], said["is_accepted"]) == (driver, "n", True)
+
+
+PLUGINS = """[[node]]
+name = "n"
+driver = "ats"
+url = "http://127.0.0.1:6081"
+rules_file = "{folder}/rules"
+rules_state_file = "{folder}/state"
+generation_header = "X-Generation"
+generation_secret = "s3cret"
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the user may write to whom Traffic Server turns; those of pytest are of one user."""
+    with tempfile.TemporaryDirectory(prefix="purgeline-test-") as name:
+        (made := Path(name)).chmod(0o777)
+        yield made
+
+
+@pytest.mark.parametrize("words", [(), WHOLE])
+def test_a_check_leaves_rules_and_secrets_of_the_live_cache_alone(
+    words: tuple[str, ...],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Traffic Server's check runs regex_revalidate, which writes what it has read into its state file."""
+    (path := folder / "engine.toml").write_text(PLUGINS.format(folder=folder))
+    (folder / "rules").write_text("^http://a/ 2000000000 STALE\n")
+    (state := folder / "state").write_text("^http://a/ 5 9 STALE\n")
+    state.chmod(0o666)
+    files: list[str] = []
+    real_run = trial._run
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        files.extend(each.read_text() for each in kwargs["cwd"].glob("*.config"))
+        return real_run(*args, **kwargs)
+
+    monkeypatch.setattr(trial, "_run", run)
+    code = main(["render", "ats", "--check", "--config", str(path), *words])
+    assert state.read_text() == "^http://a/ 5 9 STALE\n"
+    assert (code, "accepted: " in capsys.readouterr().out) == (0, True)
+    assert any("remap_purge.so" in text for text in files)
+    assert not any("s3cret" in text for text in files)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.rigs.machine import Machine
 
 UNITS = ("/etc/systemd/system/purgeline.service", "/etc/systemd/system/purgeline.socket")
+RULES = "/srv/rules"
 FILES = (
     *UNITS,
     "/etc/sysctl.d/60-purgeline.conf",
@@ -30,7 +31,13 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def pillar() -> dict[str, Any]:
-    return example_pillar()
+    """The example, with a Traffic Server whose rules the engine writes."""
+    found = example_pillar()
+    files = {"rules_file": f"{RULES}/ats-1.rules", "rules_state_file": "/var/cache/ats/ats-1.state"}
+    found["engine"]["config"]["node"].append(
+        {"name": "ats-1", "driver": "ats", "url": "http://127.0.0.1:8080", **files}
+    )
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +116,13 @@ def test_nothing_of_a_run_is_left_on_the_host(applied: Machine) -> None:
 def test_systemd_finds_nothing_wrong_with_the_units(applied: Machine) -> None:
     done = applied.run("systemd-analyze", "verify", *UNITS)
     assert done.stdout + done.stderr == ""
+
+
+def test_the_service_may_write_where_rules_of_caches_are(applied: Machine) -> None:
+    lines = applied.read(UNITS[0]).splitlines()
+    shared = applied.root / "shared"
+    allowed = [line for line in lines if line.startswith("ReadWritePaths=")]
+    assert allowed == [f"ReadWritePaths={shared}/run {shared}/var", f"ReadWritePaths=-{RULES}"]
 
 
 def test_the_service_is_hardened(applied: Machine) -> None:

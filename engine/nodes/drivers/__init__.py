@@ -79,7 +79,16 @@ ONE_VARIANT_NOTE: Final = (
 _ALL_HOSTS_NOTE: Final = (
     "its rules (rules_file) take the same paths of all hosts along: rules_url does not tell them apart"
 )
-_GENERATION_NOTE: Final = "all that the remap rule of the host has goes, by a new generation"
+_STALE_NOTE: Final = (
+    "its rules (rules_result) mark stale: what they fit is served on while the origin cannot be reached"
+)
+_GENERATION_NOTE: Final = (
+    "all that the remap rule of the host has goes, by a new generation: that of other hosts, too, "
+    "where the rule is for several"
+)
+_UNTRIED_NOTE: Final = (
+    "purges by prefix, regex and host (rules_file, generation_header) were not tried: they purge for good"
+)
 _NO_SOFT_NOTE: Final = "soft purges are done as hard ones"
 
 
@@ -113,11 +122,23 @@ def notes(node: NodeConfig) -> tuple[str, ...]:
 
 
 def wide_note(node: NodeConfig, operation: Operation) -> str:
-    """Return what else goes with a purge of more than a URL, in one sentence; empty: nothing."""
+    """Return what a purge of more than a URL takes along or leaves, in one sentence; empty: nothing."""
     if operation in by_rules(node):
-        return "" if rules.HOST in node.rules_url else _ALL_HOSTS_NOTE
-    is_narrower = operation in {Operation.PURGE_PREFIX, Operation.PURGE_REGEX}
-    return _GENERATION_NOTE if node.generation_header and is_narrower else ""
+        all_hosts = "" if rules.HOST in node.rules_url else _ALL_HOSTS_NOTE
+        stale = _STALE_NOTE if marks_stale(node, operation) else ""
+        return "; ".join(filter(None, (all_hosts, stale)))
+    is_wide = operation in rules.OPERATIONS
+    return _GENERATION_NOTE if node.generation_header and is_wide else ""
+
+
+def marks_stale(node: NodeConfig, operation: Operation) -> bool:
+    """Tell whether rules of *node* do this, and keep what they fit for when the origin is away."""
+    return node.rules_result == "stale" and operation in by_rules(node)
+
+
+def untried(node: NodeConfig) -> tuple[str, ...]:
+    """Return what of *node* no probe tries, in one sentence: a probe asks for a purge of a URL alone."""
+    return (_UNTRIED_NOTE,) if node.rules_file or node.generation_header else ()
 
 
 def sent_for(node: NodeConfig, operation: Operation) -> Operation | None:

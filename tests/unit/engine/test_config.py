@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.config.checks import ENGINE_AT_LEAST
+from engine.config.checks import ENGINE_AT_LEAST, warnings_of
 from engine.config.load import load, parse
 from engine.config.tables import Config, EngineConfig
 from engine.errors import ConfigError
@@ -239,6 +239,19 @@ GENERATION = {"driver": "ats", "generation_header": "X-Generation", "generation_
         ({**RULES, "rules_file": "r"}, "rules_file 'r' is no absolute path"),
         ({**RULES, "rules_file": "/state"}, "rules_state_file is another file than rules_file"),
         ({**RULES, "rules_url": "http://a/"}, "rules_url 'http://a/' is not how a URL begins behind remap"),
+        ({**RULES, "rules_url": "http://{hosts}"}, "{host} is all that may be in braces"),
+        ({**RULES, "rules_url": "http://{Host}"}, "{host} is all that may be in braces"),
+        ({**RULES, "rules_url": "http://{{host}}"}, "{host} is all that may be in braces"),
+        ({**RULES, "rules_file": "/my rules"}, "rules_file '/my rules' is no path for plugin.config"),
+        ({**RULES, "rules_file": "/a\0b"}, "is no path for plugin.config"),
+        ({**RULES, "rules_state_file": "/a#b"}, "rules_state_file '/a#b' is no path for plugin.config"),
+        ({"rules_result": "miss"}, "rules_result is for plug-ins of ats; a varnish node has none"),
+        ({"rules_keep_s": 600}, "rules_keep_s is for plug-ins of ats; a varnish node has none"),
+        ({"driver": "ats", "rules_url": "http://{host}"}, "rules_url takes rules_file, too"),
+        ({"driver": "ats", "rules_result": "miss"}, "rules_result takes rules_file, too"),
+        ({**GENERATION, "generation_header": "Host"}, "generation_header 'Host' is set by the engine"),
+        ({**GENERATION, "generation_header": "content-length"}, "is set by the engine"),
+        ({**GENERATION, "generation_secret": "a b"}, "printable ASCII without spaces"),
         ({**RULES, "rules_keep_s": 60}, "rules_keep_s: 60 is out of range, 300 to 1.5768e+08"),
         ({**RULES, "rules_result": "hit"}, "takes stale, miss"),
         ({"driver": "ats", "generation_header": "X"}, "generation_header takes generation_secret, too"),
@@ -282,6 +295,24 @@ def test_rules_make_no_misses_below_a_parent() -> None:
     tables = {"layer": [{"name": "p"}, {"name": "edge"}], "node": [node(layer="p"), below]}
     assert "rules_result miss is for a node without parents" in refusal(tables)
     assert parse({"node": [below]}).node[0].rules_result == "miss"
+
+
+def test_misses_of_another_cache_are_about_its_driver_and_not_about_parents() -> None:
+    tables = {
+        "layer": [{"name": "p"}, {"name": "edge"}],
+        "node": [node(layer="p"), node(name="a", rules_result="miss")],
+    }
+    assert "rules_result is for plug-ins of ats; a varnish node has none" in refusal(tables)
+
+
+def test_rules_of_all_hosts_beside_tokens_of_some_sites_are_warned_of() -> None:
+    auth = {"tokens": [{"name": "cms", "sha256": "0" * 64, "scopes": ["submit"], "sites": ["*.a.com"]}]}
+    tables = {"site": [{"host": "*.a.com"}], "node": [node(**RULES)]}
+    assert warnings_of(parse(tables)) == []
+    (warning,) = warnings_of(parse({**tables, "auth": auth}))
+    assert warning.startswith("node 'edge-1': rules_url has no {host}: ")
+    kept = node(**RULES, rules_url="http://{host}")
+    assert warnings_of(parse({**tables, "auth": auth, "node": [kept]})) == []
 
 
 def test_two_nodes_of_one_file_of_rules_are_refused() -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.base import templates
-from engine.cli import rendering
+from engine.cli import rendering, whole
 from engine.cli.exits import UsageError
 from engine.cli.fragments import Setting, fragment, setting_of
 from engine.cli.main import main
 from engine.cli.screen import Output
+from engine.cli.values import Backend
 from engine.config.tables import CanaryConfig, Config, NodeConfig
 from tests import cache_docs
 
@@ -126,6 +127,46 @@ def test_check_nodes_refuses_a_node_that_is_not_there(
 def test_check_nodes_refuses_a_page_that_is_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said("check-nodes", "--config", config, "--url", "img.example.com/a b", code=2)
     assert "--url: 'img.example.com/a b' is not an absolute URL" in capsys.readouterr().err
+
+
+def test_items_of_ip_allow_leave_the_rules_of_the_site_in_force() -> None:
+    """The first rule that fits an address counts: one for all addresses would be the last that does."""
+    lines = fragment(Setting("ats", "n", ["10.0.0.9"]))
+    assert 'ip_addrs: "10.0.0.9"' in lines
+    assert not [each for each in ("deny\n", "0/0", "\nip_allow:") if each in lines]
+    alone = whole.whole_files(Setting("ats", "n", ["10.0.0.9"]), whole.Place([Backend("a", 1)]))
+    (allowed,) = (file.text for file in alone if file.name == "ip_allow.yaml")
+    assert allowed.index("ip_allow:\n") < allowed.index("10.0.0.9") < allowed.index("[0/0, ::/0]")
+
+
+GENERATION = """
+[[node]]
+name = "a"
+driver = "ats"
+url = "http://127.0.0.1:1"
+generation_header = "X-Generation"
+generation_secret = "s3cret"
+"""
+
+
+def test_a_node_with_generations_is_told_the_end_of_its_remap_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path := tmp_path / "engine.toml").write_text(GENERATION)
+    said("render", "ats", "--config", path)
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if each.startswith("@plugin"))
+    assert line.startswith("@plugin=remap_purge.so @pparam=--state-file=/")
+    assert line.endswith(" @pparam=--header=X-Generation @pparam=--secret=s3cret")
+
+
+def test_a_written_secret_is_not_for_everybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path := tmp_path / "engine.toml").write_text(GENERATION)
+    folder = tmp_path / "conf"
+    said("render", "ats", "--config", path, "--whole", "--backend", "a:1", "--to", folder)
+    assert "remap.config has the node's secret" in capsys.readouterr().err
+    assert "--secret=s3cret" in (folder / "remap.config").read_text()
+    assert (folder / "remap.config").stat().st_mode & 0o007 == 0
+    assert (folder / "ip_allow.yaml").stat().st_mode & 0o004
 
 
 def test_the_templates_are_found() -> None:

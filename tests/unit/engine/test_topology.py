@@ -251,6 +251,26 @@ def test_a_purge_that_is_soft_for_some_is_noted_for_the_others() -> None:
     assert mixed("varnish").plan(soft=True).notes == ()
 
 
+def test_what_purges_of_a_traffic_server_take_along_or_leave_is_noted() -> None:
+    """Rules mark stale as a soft purge does, whatever was asked for; a generation is that of a remap rule."""
+    rules: dict[str, Any] = {"rules_file": "/r", "rules_state_file": "/s", "rules_url": "http://{host}"}
+    generation: dict[str, Any] = {"generation_header": "X", "generation_secret": "s"}
+
+    def notes(kind: Kind, *, soft: bool = False, **keys: Any) -> list[str]:
+        plan = topology(("a", "edge", []), layers="edge", driver="ats", **keys).plan(kind=kind, soft=soft)
+        return [note.note for note in plan.notes]
+
+    for soft in (True, False):
+        (stale,) = notes(Kind.PREFIX, soft=soft, **rules)
+        assert "served on while the origin cannot be reached" in stale
+    assert notes(Kind.PREFIX, **rules, rules_result="miss") == []
+    assert "has no soft purge by prefix" in notes(Kind.PREFIX, soft=True, **rules, rules_result="miss")[0]
+    for kind in (Kind.HOST, Kind.PREFIX, Kind.REGEX):
+        (more,) = notes(kind, **generation)
+        assert "that of other hosts, too" in more
+    assert notes(Kind.URL, **rules, **generation) == []
+
+
 def test_drivers_that_drop_one_variant_of_a_url_are_noted_together() -> None:
     one = mixed("varnish", "ats", "nginx", "squid")
     (note,) = one.plan().notes

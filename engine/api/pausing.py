@@ -60,6 +60,8 @@ class PauseNode:
         for other in (pause, *told):
             if other.is_paused != is_paused:
                 await self._pauses.change(other)  # so what is asked for next is newer than that
+                if self._peers is not None:  # a worker may have heard of this change alone
+                    await self._tell(self._peers, other)
                 done = "paused" if other.is_paused else "resumed"
                 raise RequestError(409, f"{name} was {done} by {other.by} meanwhile, and that counts")
         return {"node": name, "paused": pause.is_paused, "by": pause.by, "since": pause.at}

@@ -195,7 +195,7 @@ def _set_mode(file: int, before: os.stat_result | None) -> None:
         return
     owner = before.st_uid, before.st_gid
     for user, group in ((-1, owner[1]), (owner[0], -1)):
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             os.fchown(file, user, group)
     made = os.fstat(file)
     is_same = (made.st_uid, made.st_gid) == owner
@@ -203,8 +203,11 @@ def _set_mode(file: int, before: os.stat_result | None) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the renaming survive a power cut."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Have the renaming survive a power cut, where the engine may read the folder."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
     try:
         os.fsync(opened)
     except OSError as exc:

@@ -225,13 +225,12 @@ class RuleWriter:
 
     def _write_again(self, lost: list[PendingRule]) -> None:
         """Queue again what another program took out of the file; the second time an operator has to know."""
+        second = [pending for pending in lost if pending.pattern in self._lost]
         again = [pending for pending in lost if pending.pattern not in self._lost]
-        for pending in lost:
-            if pending.pattern in self._lost:
-                self._lost.discard(pending.pattern)
-                why = "another program takes rules out before the plug-in reads them (Salt: replace: False)"
-                self._keeper.refused(pending.item, self._refusal(why))
-        self._lost.update(pending.pattern for pending in again)
+        self._lost = {pending.pattern for pending in again} | (self._lost - {one.pattern for one in second})
+        for pending in second:
+            why = "another program takes rules out before the plug-in reads them (Salt: replace: False)"
+            self._keeper.refused(pending.item, self._refusal(why))
         self._give_back([pending.item for pending in again])
 
     def _give_back(self, items: list[Item]) -> None:
@@ -244,6 +243,7 @@ class RuleWriter:
         items = list(self.items)
         self._background.cancel()
         self._writing, self._pending = [], []
+        self._lost.clear()
         self._channel.timer.cancel((self, "look"))
         self._channel.timer.cancel((self, "fill"))
         self._is_looking = False

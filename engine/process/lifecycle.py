@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 1.0
 _GRACE_S: Final = 1.0
+_GO_LIMIT_S: Final = 5.0  #: less than the supervisor waits for a worker to accept
 """After the listener is closed: time for clients that are between two requests on a connection."""
 
 
@@ -170,7 +171,11 @@ class Lifecycle:
             StoreError: the store cannot be read.
         """
         if self.parts.cluster is None:
-            await self.parts.delivery.pauses.refresh()
+            try:
+                async with asyncio.timeout(_GO_LIMIT_S):
+                    await self.parts.delivery.pauses.refresh()
+            except TimeoutError:
+                raise StoreError(f"which nodes are paused could not be read in {_GO_LIMIT_S:g} s") from None
         if self._stop_requested.is_set():
             return False
         self.accept_on(listener, doors)

@@ -83,6 +83,7 @@ class HistoryErrors:
     def __init__(self) -> None:
         self.of_writing = self.of_reading = ""
         self.failed_reads = 0
+        self._last_failure = ""
         self._lock = threading.Lock()
 
     @property
@@ -101,23 +102,27 @@ class HistoryErrors:
         with self._lock:
             if why != self.of_reading:
                 logger.error("history: {}", why)
-            self.of_reading = why
+            self.of_reading = self._last_failure = why
             self.failed_reads += 1
 
     def wrote(self) -> None:
         """End every error: what is damaged still, the next read of it tells."""
-        self.of_writing = self.of_reading = ""
+        with self._lock:
+            self.of_writing = self.of_reading = ""
 
     def read(self, failed_before: int) -> str:
-        """End what earlier reads said, when none has failed meanwhile; else return what was said.
+        """End what earlier reads said, when none has failed meanwhile; else return what the last one said.
+
+        Another page that was whole may have ended it by then: this one lacks something all the same.
 
         Args:
             failed_before: `failed_reads` as it was when the page began.
         """
         with self._lock:
-            if self.failed_reads == failed_before:
-                self.of_reading = ""
-            return self.of_reading
+            if self.failed_reads != failed_before:
+                return self._last_failure
+            self.of_reading = ""
+            return ""
 
 
 class History(Protocol):

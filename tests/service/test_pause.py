@@ -314,15 +314,18 @@ def test_workers_that_a_reload_is_bringing_up_pause_the_node_too(tmp_path: Path)
         tables = fake_table(edge.url, name="edge-1", driver="ats")
         tables += fake_table(slow.url, name="slow", driver="ats")
         with SupervisedEngine(
-            tmp_path, tables, workers=2, drain_timeout_s=20, request_timeout_s=30
+            tmp_path, tables, workers=2, drain_timeout_s=60, request_timeout_s=90
         ) as engine:  # fmt: skip
             for slot in (0, 1):  # the workers before do not leave yet
                 name = next(f"held-{number}" for number in range(99) if slot_of(f"held-{number}", 2) == slot)
                 engine.submit([f"{URL}held"], nodes=["slow"], id=name)
             engine.wait_for_quiet()
             os.kill(engine.pid, signal.SIGHUP)
-            wait_until(lambda: len(engine.workers("starting")) == 2, what="the new workers")
-            second = int(engine.workers("starting")[1]["pid"])
+            starting = wait_until(
+                lambda: len(found := engine.workers("starting")) == 2 and found, what="the new workers"
+            )
+            assert starting
+            second = int(starting[1]["pid"])
             os.kill(second, signal.SIGSTOP)
             wait_until(lambda: len(engine.workers("ready")) == 1, what="the first of them being ready")
             answer = engine.request("POST", "/v1/engine/nodes/edge-1/pause")
@@ -330,8 +333,9 @@ def test_workers_that_a_reload_is_bringing_up_pause_the_node_too(tmp_path: Path)
             assert answer[0] == 200, answer
             wait_until(lambda: len(engine.workers("draining")) == 2, what="the new workers accepting")
             for number in range(8):
-                body = {"id": f"t{number}", "nodes": ["edge-1"], "due_s": 0.1}
-                engine.wait_for(engine.submit([f"{URL}{number}"], **body), "partial")
+                engine.submit([f"{URL}{number}"], id=f"t{number}", nodes=["edge-1"], due_s=0.1)
+            for number in range(8):
+                engine.wait_for(f"t{number}", "partial")
             assert len(engine.workers("draining")) == 2
             assert edge.urls == []
             held.released.set()

@@ -5,6 +5,7 @@ The plug-in's part, its state file, is written by the tests; tests/service/test_
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from engine.nodes import holds, rule_file, rule_writer
 from engine.nodes.drivers.rules import read_rules
 from tests.fakes.node import FakeNode
 from tests.rigs.delivery_rig import rig_of
-from tests.waiting import until
+from tests.waiting import POLL_S, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,7 +140,10 @@ async def test_a_cancelled_purge_is_not_queued_again_when_its_node_goes_down(tmp
 async def test_a_rule_that_another_program_took_out_of_the_file_is_written_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plug-in has not passed it over: it never saw it. The second time an operator has to know."""
+    """The plug-in has not passed it over: it never saw it. The second time an operator has to know.
+
+    Two purges share the rule, which is of all hosts.
+    """
     monkeypatch.setattr(holds, "PAUSE_FIRST_S", 0.1)
     rules = tmp_path / "rules"
     with FakeNode() as edge:
@@ -154,14 +158,18 @@ async def test_a_rule_that_another_program_took_out_of_the_file_is_written_once_
                 assert "/mine" not in rules.read_text()
                 read_by_plugin(tmp_path)
 
-            task = rig.submit(kind="prefix", targets=[f"{PREFIX}mine"])
+            targets = [f"{PREFIX}mine", f"{PREFIX}mine".replace("//", "//www.")]
+            tasks = [rig.submit(kind="prefix", targets=[target]) for target in targets]
             await take_out("first")
             await take_out("second")
-            [error] = (await rig.stored(task, "partial"))["errors"]
-            assert "another program takes rules out" in error["reason"]
-            await until(lambda: "/mine" in rules.read_text())
-            read_by_plugin(tmp_path)
-            assert (await rig.stored(task, "done"))["counter"] == 1
+            for task in tasks:
+                [error] = (await rig.stored(task, "partial"))["errors"]
+                assert "another program takes rules out" in error["reason"]
+            both = asyncio.gather(*(rig.stored(task, "done") for task in tasks))
+            while not both.done():  # one is tried, and the other follows
+                read_by_plugin(tmp_path)
+                await asyncio.sleep(POLL_S)
+            assert [document["counter"] for document in both.result()] == [1, 1]
 
 
 async def test_whatever_is_wrong_with_the_files_is_told_and_the_next_purge_is_written(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+import msgspec
+
 from engine.errors import RequestError
 
 HEAD_MAX_BYTES: Final = 64 * 1024
@@ -40,7 +42,7 @@ class Fields(NamedTuple):
     body_bytes: int
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """A request."""
 
     method: str

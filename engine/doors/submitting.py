@@ -7,7 +7,8 @@ been asked, the same purge is a task of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -44,7 +45,7 @@ class _Accepted(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Accepted).decode
 
 
-class Saved(NamedTuple):
+class Saved(msgspec.Struct, frozen=True):
     """What became of a request: the tasks that are saved, and why a further one is not."""
 
     task_ids: tuple[str, ...]
@@ -74,7 +75,7 @@ class Submitting:
         self._regions = regions
         self._watchers = watchers
         self._loop = loop
-        self._recent: dict[tuple[str, bytes], _Recent] = {}
+        self._recent: OrderedDict[tuple[str, bytes], _Recent] = OrderedDict()
         self._waiting: set[_Wait] = set()
 
     def submit(
@@ -103,10 +104,11 @@ class Submitting:
             return
         recent = _Recent(answer)
         if len(body) <= _REMEMBERED_BYTES:
-            self._recent.pop(key, None)  # the newest is the last to be forgotten
-            if len(self._recent) >= _REMEMBERED_MAX:
-                del self._recent[next(iter(self._recent))]
-            self._recent[key] = recent
+            remembered = self._recent
+            remembered[key] = recent
+            remembered.move_to_end(key)  # the newest is the last to be forgotten
+            if len(remembered) > _REMEMBERED_MAX:
+                remembered.popitem(last=False)
         self.admission.submit(body, client, recent.answered)
 
     def stop_waiting(self) -> None:
@@ -215,7 +217,7 @@ class _Wait:
 
     def saved(self, saved: Saved) -> None:
         """The tasks are saved, or refused: begin to wait."""
-        self._saved = saved._replace(tasks=self._submitting.watch(self, saved))
+        self._saved = msgspec.structs.replace(saved, tasks=self._submitting.watch(self, saved))
         if not self.left or saved.refusal is not None:
             self.end()
         else:
@@ -244,6 +246,8 @@ def is_unsent(task: Task) -> bool:
 
 def bodies_of(asked: Asked) -> list[bytes]:
     """Return the bodies of the tasks that do what is asked for: a target is never cut."""
+    if len(asked.targets) == 1 and asked.kind == "url" and not (asked.soft or asked.prefetch):
+        return [_encode({"targets": asked.targets})]  # nearly all are
     fields: dict[str, Any] = {"kind": asked.kind} if asked.kind != "url" else {}
     if asked.soft:
         fields["soft"] = True

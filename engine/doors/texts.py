@@ -26,6 +26,10 @@ _decode = msgspec.json.Decoder(Problem).decode
 
 def understood(asked: Asked) -> str:
     """Return what a request was read as, in one line."""
+    if len(asked.targets) == 1 and asked.kind == "url" and not (asked.soft or asked.prefetch):
+        target = asked.targets[0]  # nearly all are
+        if len(target) <= _SHOWN_CHARS:
+            return f"purge, url: {target}"
     targets = [
         target if isinstance(target, str) else f"{target['host']}/{target['key']}"
         for target in asked.targets[:_SHOWN_MAX]
@@ -46,7 +50,7 @@ def success(asked: Asked, saved: Saved, *, is_old: bool) -> Reply:
         saved: its tasks.
         is_old: the client has to be told that the connection goes on.
     """
-    ids = ", ".join(saved.task_ids)
+    ids = saved.task_ids[0] if len(saved.task_ids) == 1 else ", ".join(saved.task_ids)
     text = f"{understood(asked)}\n{_progress(saved)}\n"
     return Reply(200, text.encode(), TEXT, {TASK: ids, "Connection": "keep-alive"} if is_old else {TASK: ids})
 

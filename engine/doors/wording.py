@@ -7,7 +7,9 @@ method, the path and a few fields tell, and no two clients mean different things
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from engine.doors import tags
 from engine.doors.heads import HAS_BODY
@@ -34,7 +36,7 @@ _SPECIAL: Final = frozenset(
 _ANY: Final = frozenset({"", ".*", "^.*$", ".", "^.*", ".*$"})
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a request points."""
 
     scheme: str
@@ -42,7 +44,7 @@ class Place(NamedTuple):
     path: str  #: with its query
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True):
     """What a request asks for, as fields of a task."""
 
     kind: str
@@ -96,7 +98,7 @@ def _get(head: Head, place: Place, hosts: Hosts) -> Asked:
     """Read a GET: of a purge location, or one that is to fetch past the cache."""
     named = hosts.named(place.authority, head.get("host"))
     if place.path.startswith(f"{_PURGE_PATH}/"):
-        inner = place._replace(path=place.path.removeprefix(_PURGE_PATH))
+        inner = msgspec.structs.replace(place, path=place.path.removeprefix(_PURGE_PATH))
         return (
             _wide(inner.path, inner, named) if inner.path.endswith("*") else Asked("url", _urls(inner, named))
         )

@@ -42,18 +42,18 @@ class ReplyWriter:
         if head is None:
             head = self._heads[key] = self._make_head(reply, now, is_last=is_last)
         if reply.headers:
-            extra = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items()).encode()
-            head = head.replace(b"Content-Length: ", extra + b"Content-Length: ")
-        return b"%b%d\r\n\r\n%b" % (head, len(reply.body), reply.body)
+            extra = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()]).encode()
+            return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, extra, len(reply.body), reply.body)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(reply.body), reply.body)
 
     def _make_head(self, reply: Reply, now: int, *, is_last: bool) -> bytes:
-        """Return the head of a response up to ``Content-Length: ``."""
+        """Return the head of a response up to ``Content-Length``."""
         lines = [
             f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
             f"Server: {self._server}",
             f"Date: {email.utils.formatdate(now, usegmt=True)}",
             f"Content-Type: {reply.content_type}",
             *(["Connection: close"] if is_last else []),
-            "Content-Length: ",
+            "",
         ]
         return "\r\n".join(lines).encode()

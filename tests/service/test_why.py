@@ -310,6 +310,15 @@ def test_an_edge_that_does_not_answer_visitors_is_unreachable(origin: Origin, tm
     assert "`purgeline nodes`" in found["sentence"]
 
 
+def test_a_cache_that_has_been_stopped_is_unreachable(origin: Origin, tmp_path: Path) -> None:
+    edge = caches.start_varnish(tmp_path, name="edge-1", backend=origin.address)
+    with edge, EngineProcess(tmp_path, origin_table(origin) + node_table(edge, name="edge-1")) as engine:
+        edge.stop()
+        found = why(engine, "/stopped")
+        assert conclusions(found) == ["unreachable"] * 2
+        assert "`purgeline nodes`" in found["sentence"]
+
+
 @pytest.mark.parametrize("history_days", [0, 3])
 def test_without_an_origin_nothing_is_called_fresh_that_does_not_show_it(
     tmp_path: Path, history_days: int

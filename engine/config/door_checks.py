@@ -11,7 +11,8 @@ from engine.config.tables import address_of
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.config.tables import Config, DoorConfig
+    from engine.config.doors import Door, PurgeDoorConfig
+    from engine.config.tables import Config
 
 WAIT_MAX_S: Final = 60
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -35,11 +36,11 @@ def check_doors(config: Config) -> None:
                 f"{where}: listen is that of {taken[address]}; every door has a port of its own"
             )
         taken[address] = where
-        _check_values(where, door)
-        _check_access(where, door, config)
+        _check_purge(where, door)
+        _check_token(where, door, config)
 
 
-def _check_values(where: str, door: DoorConfig) -> None:
+def _check_purge(where: str, door: PurgeDoorConfig) -> None:
     check_networks(f"{where}: allow", door.allow)
     if bool(door.secret_header) != bool(door.secret_sha256):
         raise ConfigError(f"{where}: secret_header and secret_sha256 go together; one of them is missing")
@@ -57,9 +58,14 @@ def _check_values(where: str, door: DoorConfig) -> None:
         raise ConfigError(
             f"{where}: wait_s: {door.wait_s:g} is out of range, more than 0 and at most {WAIT_MAX_S}"
         )
+    if not (is_loopback(door.listen) or door.allow or door.secret_header):
+        raise ConfigError(
+            f"{where} is not loopback, so allow or secret_header is needed: "
+            "without them anyone who reaches it could purge"
+        )
 
 
-def _check_access(where: str, door: DoorConfig, config: Config) -> None:
+def _check_token(where: str, door: Door, config: Config) -> None:
     names = [token.name for token in config.auth.tokens]
     if names and not door.token:
         raise ConfigError(f"{where}: token is needed: whose sites and rate hold; known: {', '.join(names)}")
@@ -70,14 +76,7 @@ def _check_access(where: str, door: DoorConfig, config: Config) -> None:
         raise ConfigError(
             f"{where}: token {door.token!r} has not the scope 'submit', so nothing could be purged"
         )
-    if is_loopback(door.listen):
-        return
-    if not door.allow and not door.secret_header:
-        raise ConfigError(
-            f"{where} is not loopback, so allow or secret_header is needed: "
-            "without them anyone who reaches it could purge"
-        )
-    if not names:
+    if not names and not is_loopback(door.listen):
         raise ConfigError(
             f"{where} is not loopback, so it needs a token of [[auth.tokens]], whose sites hold"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
+from engine.config.doors import DOORS
 from engine.config.tables import TABLES, Config
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def say_where(message: str) -> str:
     text, _, path = message.partition(" - at `$.")
     path = path.rstrip("`")
     area, _, key = re.sub(r"\[.*?\]", "", path).rpartition(".")
-    kinds = {field.name: field.type for field in msgspec.structs.fields(TABLES.get(area, Config))}
+    tables = list(DOORS.values()) if area == "door" else [TABLES.get(area, Config)]
+    kinds = {field.name: field.type for table in tables for field in msgspec.structs.fields(table)}
     return f"{path}: {explain(text, kinds.get(key))}" if path else message
 
 

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.config.checks import check
+from engine.config.doors import DOORS
 from engine.config.hints import explain, nearest, say_where
 from engine.config.parents import with_parents
-from engine.config.tables import TABLES, AlertConfig, Config, EngineConfig, StoreConfig, Table
+from engine.config.tables import TABLES, AlertConfig, Config, EngineConfig, StoreConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from engine.config.table import Table
 
 _AREAS: dict[str, type[Table]] = {"engine": EngineConfig, "store": StoreConfig, "alert": AlertConfig}
 """Tables whose keys the environment may override."""
@@ -111,6 +114,7 @@ def _refuse_near_miss(name: str) -> None:
 def _refuse_unknown(table: dict[str, Any], kind: type[Table], where: str) -> None:
     """Name an unknown key and the nearest known one; msgspec alone says only the first half."""
     known = [field.name for field in msgspec.structs.fields(kind)]
+    known += [tag] if (tag := kind.__struct_config__.tag_field) else []
     for key, value in table.items():
         if key not in known:
             place = f"[{where}] " if where else ""
@@ -119,4 +123,14 @@ def _refuse_unknown(table: dict[str, Any], kind: type[Table], where: str) -> Non
         if path in TABLES:
             for entry in value if isinstance(value, list) else [value]:
                 if isinstance(entry, dict):
-                    _refuse_unknown(entry, TABLES[path], path)
+                    _refuse_unknown(entry, _table_of(path, entry), path)
+
+
+def _table_of(path: str, entry: dict[str, Any]) -> type[Table]:
+    if path != "door":
+        return TABLES[path]
+    kind = entry.get("kind")
+    if not isinstance(kind, str) or kind not in DOORS:
+        said = f"{kind!r} is no kind of door" if "kind" in entry else "is needed"
+        raise ConfigError(f"[door] kind: {said}{nearest(str(kind), sorted(DOORS))}")
+    return DOORS[kind]

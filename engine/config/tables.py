@@ -10,16 +10,15 @@ from typing import Literal
 
 import msgspec
 
+from engine.config.doors import Door, DoorConfig
+from engine.config.table import Table
+
 Driver = Literal["varnish", "ats", "nginx", "squid"]
 LogFormat = Literal["struct", "dict", "text"]
 OnIncapable = Literal["refuse", "skip"]
 Evidence = Literal["strict", "any"]
 Verify = Literal["off", "sample", "all"]
 Scope = Literal["submit", "read", "admin"]
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every table: frozen, and a key it does not know is refused."""
 
 
 class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -185,21 +184,6 @@ class CanaryConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     listen: str = ""  #: where the canary origin listens; empty: on the engine's own port
 
 
-class DoorConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[door]]``: a port that speaks somebody else's protocol, whose clients need only its address."""
-
-    kind: Literal["purge"]
-    listen: str
-    token: str = ""  #: name of the ``[[auth.tokens]]`` that its clients act as; needed where there are any
-    allow: list[str] = []  #: addresses and networks that may purge; empty: every address
-    secret_header: str = ""  #: field in which clients send a secret
-    secret_sha256: str = ""  #: of that secret, hex
-    default_hosts: list[str] = []  #: where a request names no site
-    names: list[str] = []  #: further names that clients have for the door, beside its address
-    wait: Literal["saved", "acked"] = "saved"  #: when clients are answered
-    wait_s: float = 10  #: "acked": at the latest
-
-
 class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[callback]]``: a host that tasks may name in ``callback``."""
 
@@ -254,6 +238,6 @@ TABLES: dict[str, type[Table]] = {
     "proof": ProofConfig,
     "origin": OriginConfig,
     "canary": CanaryConfig,
-    "door": DoorConfig,
+    "door": Door,
     "auth.tokens": TokenConfig,
 }

@@ -8,11 +8,11 @@ been asked, the same purge is a task of its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.intake.task_body import TARGETS_MAX
+from engine.doors.asked import bodies_of
 from engine.tasks.words import BLOCKED, QUEUED, State
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.delivery.watchers import Watchers
-    from engine.doors.wording import Asked
+    from engine.doors.asked import Asked
     from engine.intake.admission import Admission
     from engine.intake.client import Client
     from engine.intake.replies import Reply
@@ -32,7 +32,6 @@ _REMEMBERED_BYTES: Final = 4096  #: of one; a longer one is a task of its own
 _ACCEPTED: Final = 202
 _UNSENT: Final = (BLOCKED, QUEUED)
 _STILL: Final = frozenset({State.ACCEPTED, State.RUNNING})
-_encode = msgspec.json.encode
 
 
 class _Accepted(msgspec.Struct):
@@ -242,24 +241,6 @@ class _Wait:
 def is_unsent(task: Task) -> bool:
     """Tell whether no node has been asked for anything of a task."""
     return all(state in _UNSENT for share in task.shares for state in share.states)
-
-
-def bodies_of(asked: Asked) -> list[bytes]:
-    """Return the bodies of the tasks that do what is asked for: a target is never cut."""
-    if len(asked.targets) == 1 and asked.kind == "url" and not (asked.soft or asked.prefetch):
-        return [_encode({"targets": asked.targets})]  # nearly all are
-    fields: dict[str, Any] = {"kind": asked.kind} if asked.kind != "url" else {}
-    if asked.soft:
-        fields["soft"] = True
-    if asked.prefetch:
-        fields["prefetch"] = True
-    targets = asked.targets
-    if len(targets) <= TARGETS_MAX:
-        return [_encode({**fields, "targets": targets})]
-    return [
-        _encode({**fields, "targets": targets[at : at + TARGETS_MAX]})
-        for at in range(0, len(targets), TARGETS_MAX)
-    ]
 
 
 def _saved_of(reply: Reply) -> Saved:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine import _version
 from engine.doors.ports import DoorPorts
-from engine.doors.purge import PurgeDoor
+from engine.doors.purge.door import PurgeDoor
 from engine.doors.submitting import Submitting
 from engine.intake.client import Addresses
 from engine.intake.gate import Gate
@@ -15,6 +15,7 @@ from engine.intake.gate import Gate
 if TYPE_CHECKING:
     from engine.config.tables import EngineConfig
     from engine.delivery.watchers import Watchers
+    from engine.doors.ports import Door
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
     from engine.process.core import Core
@@ -38,6 +39,8 @@ def make_doors(core: Core, admission: Admission, watchers: Watchers, auth: Auth)
     """Return the doors of an engine, not open yet."""
     config = core.config
     submitting = Submitting(admission, core.regions, watchers, asyncio.get_running_loop())
-    doors = {door.listen: PurgeDoor(door, config, auth, submitting) for door in config.door}
+    doors: dict[str, Door] = {}
+    for door in config.door:
+        doors[door.listen] = PurgeDoor(door, config, auth, submitting)
     limits = limits_of(config.engine, Addresses(config.engine.trusted_proxies))
     return DoorPorts(doors, lambda: Gate(**limits), submitting)

@@ -400,7 +400,8 @@ DOOR = {"kind": "purge", "listen": "127.0.0.1:9182"}
     ("door", "says"),
     [
         ({"kind": "purge"}, "required field `listen`"),
-        ({"kind": "pruge", "listen": "127.0.0.1:1"}, "takes purge"),
+        ({"kind": "pruge", "listen": "127.0.0.1:1"}, "did you mean 'purge'?"),
+        ({"listen": "127.0.0.1:1"}, "[door] kind: is needed"),
         ({**DOOR, "alow": []}, "did you mean 'allow'?"),
         ({**DOOR, "listen": "9182"}, "door.listen: '9182' is not HOST:PORT"),
         ({**DOOR, "listen": "127.0.0.1:9181"}, "every door has a port of its own"),

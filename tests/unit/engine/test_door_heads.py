@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.doors.heads import HeadReader, UnframedError
+from engine.doors.purge.heads import HeadReader, UnframedError
 
 
 def read(text: bytes) -> object:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.delivery.watchers import Watchers
-from engine.doors.submitting import Saved, Submitting, bodies_of, is_unsent
-from engine.doors.wording import Asked
+from engine.doors.asked import Asked, bodies_of
+from engine.doors.submitting import Saved, Submitting, is_unsent
 from engine.intake.replies import Reply
 from engine.tasks.words import ACKED, BLOCKED, DELAYED, QUEUED, RETRYING, SENT, State
 

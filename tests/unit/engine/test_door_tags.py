@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from engine.doors import tags
+from engine.doors.purge import tags
 from engine.errors import RequestError
 
 

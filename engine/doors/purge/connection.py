@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.doors import texts
-from engine.doors.heads import HAS_BODY, HEAD_MAX_BYTES, UnframedError
+from engine.doors.purge import texts
+from engine.doors.purge.heads import HAS_BODY, HEAD_MAX_BYTES, UnframedError
 from engine.errors import RequestError
 from engine.intake.pipeline import Pipeline
 from engine.intake.problems import problem
@@ -13,10 +13,10 @@ from engine.intake.problems import problem
 if TYPE_CHECKING:
     import asyncio
 
-    from engine.doors.desk import PurgeDesk
-    from engine.doors.heads import Head
+    from engine.doors.asked import Asked
+    from engine.doors.purge.desk import PurgeDesk
+    from engine.doors.purge.heads import Head
     from engine.doors.submitting import Saved
-    from engine.doors.wording import Asked
     from engine.errors import EngineError
     from engine.intake.gate import Gate
     from engine.intake.replies import Reply

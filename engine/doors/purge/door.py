@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.doors.connection import PurgeConnection
-from engine.doors.desk import PurgeDesk
 from engine.doors.hosts import every_host
+from engine.doors.purge.connection import PurgeConnection
+from engine.doors.purge.desk import PurgeDesk
 
 if TYPE_CHECKING:
     import asyncio
 
-    from engine.config.tables import Config, DoorConfig
+    from engine.config.doors import PurgeDoorConfig
+    from engine.config.tables import Config
     from engine.doors.submitting import Submitting
     from engine.intake.auth import Auth
     from engine.intake.gate import Gate
@@ -27,7 +28,7 @@ class PurgeDoor:
         submitting: takes what is asked for.
     """
 
-    def __init__(self, door: DoorConfig, config: Config, auth: Auth, submitting: Submitting) -> None:
+    def __init__(self, door: PurgeDoorConfig, config: Config, auth: Auth, submitting: Submitting) -> None:
         token = next((token for token in config.auth.tokens if token.name == door.token), None)
         sites = every_host(token.sites if token is not None else (), [site.host for site in config.site])
         self._desk = PurgeDesk(door, sites, auth, submitting)

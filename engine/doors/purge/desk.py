@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.config.tables import address_of
-from engine.doors.access import Access
-from engine.doors.heads import HeadReader
 from engine.doors.hosts import Hosts
-from engine.doors.wording import understand
+from engine.doors.purge.access import Access
+from engine.doors.purge.heads import HeadReader
+from engine.doors.purge.wording import understand
 from engine.intake.auth import ANONYMOUS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.config.tables import DoorConfig
-    from engine.doors.heads import Head
+    from engine.config.doors import PurgeDoorConfig
+    from engine.doors.asked import Asked
+    from engine.doors.purge.heads import Head
     from engine.doors.submitting import Submitting
-    from engine.doors.wording import Asked
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
 
@@ -40,7 +40,7 @@ class PurgeDesk:
     """
 
     def __init__(
-        self, config: DoorConfig, sites: Sequence[str] | None, auth: Auth, submitting: Submitting
+        self, config: PurgeDoorConfig, sites: Sequence[str] | None, auth: Auth, submitting: Submitting
     ) -> None:
         host, port = address_of(config.listen)
         self.token = auth.named(config.token or ANONYMOUS)

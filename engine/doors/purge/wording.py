@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.doors import tags
-from engine.doors.heads import HAS_BODY
+from engine.doors.asked import Asked
+from engine.doors.purge import tags
+from engine.doors.purge.heads import HAS_BODY
 from engine.errors import RequestError
 from engine.nodes.drivers.patterns import grouped
 
 if TYPE_CHECKING:
-    from engine.doors.heads import Head
     from engine.doors.hosts import Hosts
+    from engine.doors.purge.heads import Head
 
 METHODS: Final = ("PURGE", "BAN", "URIBAN", "PURGEKEYS", "REFRESH", "GET")
 _ALLOW: Final = {"Allow": ", ".join(METHODS)}
@@ -42,15 +43,6 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     scheme: str
     authority: str  #: empty: the request line has a path alone
     path: str  #: with its query
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """What a request asks for, as fields of a task."""
-
-    kind: str
-    targets: list[str] | list[dict[str, str]]
-    soft: bool = False
-    prefetch: bool = False
 
 
 def understand(head: Head, hosts: Hosts) -> Asked:

@@ -14,8 +14,8 @@ from engine.intake.problems import Problem
 from engine.intake.replies import Reply
 
 if TYPE_CHECKING:
+    from engine.doors.asked import Asked
     from engine.doors.submitting import Saved
-    from engine.doors.wording import Asked
 
 TEXT: Final = "text/plain; charset=utf-8"
 TASK: Final = "Purgeline-Task"  #: the field with the ids of the tasks

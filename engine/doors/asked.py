@@ -1,0 +1,38 @@
+"""What a client of a door asks for, whatever its protocol, and the bodies of the tasks that do it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from engine.intake.task_body import TARGETS_MAX
+
+_encode: Final = msgspec.json.encode
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a request asks for, as fields of a task."""
+
+    kind: str
+    targets: list[str] | list[dict[str, str]]
+    soft: bool = False
+    prefetch: bool = False
+
+
+def bodies_of(asked: Asked) -> list[bytes]:
+    """Return the bodies of the tasks that do what is asked for: a target is never cut."""
+    if len(asked.targets) == 1 and asked.kind == "url" and not (asked.soft or asked.prefetch):
+        return [_encode({"targets": asked.targets})]  # nearly all are
+    fields: dict[str, Any] = {"kind": asked.kind} if asked.kind != "url" else {}
+    if asked.soft:
+        fields["soft"] = True
+    if asked.prefetch:
+        fields["prefetch"] = True
+    targets = asked.targets
+    if len(targets) <= TARGETS_MAX:
+        return [_encode({**fields, "targets": targets})]
+    return [
+        _encode({**fields, "targets": targets[at : at + TARGETS_MAX]})
+        for at in range(0, len(targets), TARGETS_MAX)
+    ]

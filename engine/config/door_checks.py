@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
+from engine.config.doors import PurgeDoorConfig
 from engine.config.hints import nearest
 from engine.config.places import check_listen, check_networks, is_loopback
 from engine.config.tables import address_of
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.config.doors import Door, PurgeDoorConfig
+    from engine.config.doors import Door, HtcpDoorConfig
     from engine.config.tables import Config
 
 WAIT_MAX_S: Final = 60
+_SKEW_MAX_S: Final = 300
+_BUFFER_MIN_BYTES: Final = 64 * 1024
+_BUFFER_MAX_BYTES: Final = 1024**3
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SITE: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?")
 _FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -26,17 +31,20 @@ def check_doors(config: Config) -> None:
     Raises:
         ConfigError: it names the door by its address.
     """
-    taken = {config.listen_address(): "engine.listen"}
+    taken = {("tcp", *config.listen_address()): "engine.listen"}
     for door in config.door:
         check_listen("door.listen", door.listen)
         where = f"door {door.listen!r}"
-        address = address_of(door.listen)
+        address = (door.transport, *address_of(door.listen))
         if address in taken:
             raise ConfigError(
                 f"{where}: listen is that of {taken[address]}; every door has a port of its own"
             )
         taken[address] = where
-        _check_purge(where, door)
+        if isinstance(door, PurgeDoorConfig):
+            _check_purge(where, door)
+        else:
+            _check_htcp(where, door)
         _check_token(where, door, config)
 
 
@@ -54,15 +62,49 @@ def _check_purge(where: str, door: PurgeDoorConfig) -> None:
     for name in door.names:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{where}: names: {name!r} is not a name, such as varnish")
-    if not 0 < door.wait_s <= WAIT_MAX_S:
-        raise ConfigError(
-            f"{where}: wait_s: {door.wait_s:g} is out of range, more than 0 and at most {WAIT_MAX_S}"
-        )
+    _check_wait(where, door.wait_s)
     if not (is_loopback(door.listen) or door.allow or door.secret_header):
         raise ConfigError(
             f"{where} is not loopback, so allow or secret_header is needed: "
             "without them anyone who reaches it could purge"
         )
+
+
+def _check_wait(where: str, wait_s: float) -> None:
+    if not 0 < wait_s <= WAIT_MAX_S:
+        raise ConfigError(
+            f"{where}: wait_s: {wait_s:g} is out of range, more than 0 and at most {WAIT_MAX_S}"
+        )
+
+
+def _check_htcp(where: str, door: HtcpDoorConfig) -> None:
+    check_networks(f"{where}: allow", door.allow)
+    _check_wait(where, door.wait_s)
+    if not 0 <= door.clock_skew_s <= _SKEW_MAX_S:
+        raise ConfigError(f"{where}: clock_skew_s: {door.clock_skew_s:g} is out of range, 0 to {_SKEW_MAX_S}")
+    least, most = _BUFFER_MIN_BYTES, _BUFFER_MAX_BYTES
+    if not least <= door.receive_buffer_bytes <= most:
+        detail = f"{door.receive_buffer_bytes} is out of range, {least} to {most}"
+        raise ConfigError(f"{where}: receive_buffer_bytes: {detail}")
+    for group in door.groups:
+        _check_group(f"{where}: groups", group, address_of(door.listen)[0])
+    if not (is_loopback(door.listen) or door.allow or door.key_file):
+        raise ConfigError(
+            f"{where} is not loopback, so allow or key_file is needed: "
+            "without them anyone who reaches it could purge"
+        )
+
+
+def _check_group(where: str, group: str, host: str) -> None:
+    try:
+        address = ipaddress.ip_address(group)
+    except ValueError:
+        address = None
+    if address is None or not address.is_multicast or "%" in group:
+        raise ConfigError(f"{where}: {group!r} is no multicast group, such as 239.128.0.112")
+    every = "0.0.0.0" if address.version == 4 else "::"  # noqa: PLR2004, S104 - IPv4
+    if host != every:
+        raise ConfigError(f"{where}: {group!r} takes a listen on every address, {every!r}")
 
 
 def _check_token(where: str, door: Door, config: Config) -> None:

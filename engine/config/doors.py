@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Literal
 
 from engine.config.table import Table
 
-Transport = Literal["tcp"]
+Transport = Literal["tcp", "udp"]
 
 
 class Door(Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -22,6 +22,11 @@ class Door(Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
         """The protocol, by the name that its table has."""
         return str(self.__struct_config__.tag)
 
+    @property
+    def socket_name(self) -> str:
+        """Its socket, among those that a supervisor holds: an address may have one of each transport."""
+        return self.listen if self.transport == "tcp" else f"{self.transport}/{self.listen}"
+
 
 class PurgeDoorConfig(Door, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="purge"):
     """``kind = "purge"``: what content management systems and frameworks send to caches."""
@@ -35,7 +40,21 @@ class PurgeDoorConfig(Door, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     wait_s: float = 10  #: "acked": at the latest
 
 
-DoorConfig = PurgeDoorConfig  # of further kinds: a union
+class HtcpDoorConfig(Door, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="htcp"):
+    """``kind = "htcp"``: HTCP (RFC 2756) over UDP, as MediaWiki and Squid send it."""
 
-DOORS: Final[dict[str, type[Door]]] = {"purge": PurgeDoorConfig}
+    transport: ClassVar[Transport] = "udp"
+
+    allow: list[str] = []  #: addresses and networks that may purge; empty: every address
+    key_file: str = ""  #: secrets that clients sign with; empty: nobody has to sign
+    clock_skew_s: float = 30  #: how far the clocks of those that sign may be off
+    groups: list[str] = []  #: multicast groups whose datagrams are taken, too
+    receive_buffer_bytes: int = 32 * 1024 * 1024  #: that the kernel keeps of datagrams nobody has read yet
+    wait: Literal["saved", "acked"] = "saved"  #: when clients that ask for an answer are answered
+    wait_s: float = 10  #: "acked": at the latest
+
+
+DoorConfig = PurgeDoorConfig | HtcpDoorConfig
+
+DOORS: Final[dict[str, type[Door]]] = {"purge": PurgeDoorConfig, "htcp": HtcpDoorConfig}
 """The tables by their ``kind``."""

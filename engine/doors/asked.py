@@ -18,17 +18,24 @@ class Asked(msgspec.Struct, frozen=True):
     targets: list[str] | list[dict[str, str]]
     soft: bool = False
     prefetch: bool = False
+    is_literal: bool = False  #: a URL that ends in ``*`` is meant so
 
 
 def bodies_of(asked: Asked) -> list[bytes]:
     """Return the bodies of the tasks that do what is asked for: a target is never cut."""
-    if len(asked.targets) == 1 and asked.kind == "url" and not (asked.soft or asked.prefetch):
+    if (
+        len(asked.targets) == 1
+        and asked.kind == "url"
+        and not (asked.soft or asked.prefetch or asked.is_literal)
+    ):
         return [_encode({"targets": asked.targets})]  # nearly all are
     fields: dict[str, Any] = {"kind": asked.kind} if asked.kind != "url" else {}
     if asked.soft:
         fields["soft"] = True
     if asked.prefetch:
         fields["prefetch"] = True
+    if asked.is_literal:
+        fields["literal"] = True
     targets = asked.targets
     if len(targets) <= TARGETS_MAX:
         return [_encode({**fields, "targets": targets})]

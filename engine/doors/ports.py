@@ -22,46 +22,82 @@ class Door(Protocol):
         """Return the protocol of a new connection."""
 
 
+class DatagramDoor(Protocol):
+    """A protocol of datagrams, which has no connections."""
+
+    def receive_on(self, sock: socket.socket) -> None:
+        """Take the datagrams of a socket, which is bound already."""
+
+    def stop_receiving(self) -> None:
+        """Take no more. Safe to call again."""
+
+    async def wait_saved(self, timeout_s: float) -> None:
+        """Wait until what was taken is saved or refused, for at most *timeout_s*."""
+
+    def close(self) -> None:
+        """Close the socket. Safe to call again."""
+
+
 class DoorPorts:
     """All doors of an engine.
 
     Args:
-        doors: by their ``listen``.
+        doors: by the names of their sockets.
+        datagram_doors: as well.
         make_gate: makes the gate of one: each has limits of its own.
         submitting: what the clients of all doors wait for.
     """
 
     def __init__(
-        self, doors: Mapping[str, Door], make_gate: Callable[[], Gate], submitting: Submitting
+        self,
+        doors: Mapping[str, Door],
+        datagram_doors: Mapping[str, DatagramDoor],
+        make_gate: Callable[[], Gate],
+        submitting: Submitting,
     ) -> None:
         self._doors = doors
+        self._datagram_doors = datagram_doors
         self.gates = {listen: make_gate() for listen in doors}
         self._submitting = submitting
         self._loop = asyncio.get_running_loop()
         self._listeners: list[Listener] = []
 
     def __repr__(self) -> str:
-        return f"<DoorPorts {list(self._doors)}>"
+        return f"<DoorPorts {[*self._doors, *self._datagram_doors]}>"
 
     def accept_on(self, sockets: Mapping[str, socket.socket]) -> None:
-        """Accept connections on these, by ``listen``; they listen already."""
+        """Accept connections and take datagrams on these, by name; they are open already."""
         for listen, door in self._doors.items():
             if listen in sockets:
                 listener = Listener(sockets[listen], self._maker(door, self.gates[listen]))
                 listener.start()
                 self._listeners.append(listener)
+        for name, datagram_door in self._datagram_doors.items():
+            if name in sockets:
+                datagram_door.receive_on(sockets[name])
 
     def _maker(self, door: Door, gate: Gate) -> Callable[[], asyncio.Protocol]:
         return lambda: door.connection(gate, self._loop)
 
     def stop_accepting(self) -> None:
-        """Close the sockets. Safe to call again."""
+        """Close the listening sockets, and take no more datagrams. Safe to call again."""
         for listener in self._listeners:
             listener.close()
+        for door in self._datagram_doors.values():
+            door.stop_receiving()
+
+    async def wait_saved(self, timeout_s: float) -> None:
+        """Wait until what came in datagrams is saved or refused, for at most *timeout_s*."""
+        await asyncio.gather(*(door.wait_saved(timeout_s) for door in self._datagram_doors.values()))
 
     def stop_waiting(self) -> None:
         """Answer the clients that wait for caches with what there is."""
         self._submitting.stop_waiting()
+
+    def close(self) -> None:
+        """Close the sockets of datagrams, by which answers went out until now. Safe to call again."""
+        for door in self._datagram_doors.values():
+            door.close()
 
 
 def all_gates(port: Gate, doors: DoorPorts) -> Sequence[Gate]:

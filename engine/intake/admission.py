@@ -116,6 +116,11 @@ class Admission:
                 on_unsure=self._dismiss,
             )
 
+    @property
+    def is_crowded(self) -> bool:
+        """See `Room.is_crowded`."""
+        return self._room.is_crowded
+
     def submit(
         self, body: bytes, client: Client, answer: Callable[[Reply], None], *, is_forwarded: bool = False
     ) -> None:

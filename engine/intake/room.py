@@ -71,6 +71,11 @@ class Room:
     def __repr__(self) -> str:
         return f"<Room [{len(self._queue)} tasks waiting]>"
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether tasks wait, or half of the room is taken: who can wait leaves the rest to others."""
+        return bool(self._queue) or 2 * max(self._load.live, len(self._regions)) > self._live_max
+
     def admit(self, task: Task) -> None:
         """Take a task that is in its region, let it wait, or refuse it."""
         full = self._full(task, in_memory=len(self._regions) - 1 - len(self._queue))

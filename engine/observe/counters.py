@@ -39,6 +39,7 @@ class Stats(msgspec.Struct, eq=False):
         fresh_s: from a task's POST until the last node of a layer was verified, by layer.
         canary_fresh_s: from the purge of a canary to the first visit that got the new one, by node and kind.
         canary_stale: canaries that were acked and served on, by node and kind.
+        datagrams: what became of those that doors took, by outcome.
         sources: how each gauge is read; see `gauge`.
     """
 
@@ -69,6 +70,7 @@ class Stats(msgspec.Struct, eq=False):
     coalesced: Annotated[int, "Subtasks settled by the request of another"] = 0
     prefetched_bytes: Annotated[int, "Bytes drained by prefetches"] = 0
     store_errors: Annotated[int, "Failed reads or writes of the store"] = 0
+    datagrams_dropped: Annotated[int, "Datagrams that the kernel dropped, of doors that take them"] = 0
     log_lines_dropped: Annotated[int, "Log lines dropped, the writer being blocked or broken"] = 0
     callbacks_sent: Annotated[int, "Callbacks delivered"] = 0
     callbacks_failed: Annotated[int, "Callbacks given up"] = 0
@@ -81,6 +83,7 @@ class Stats(msgspec.Struct, eq=False):
     fresh_s: dict[str, Histogram] = {}
     canary_fresh_s: dict[tuple[str, ...], Histogram] = {}
     canary_stale: dict[tuple[str, ...], int] = {}
+    datagrams: dict[str, int] = {}
     sources: dict[str, Callable[[], float]] = {}
 
     def node_histogram(self, node: str) -> Histogram:

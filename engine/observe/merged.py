@@ -23,6 +23,7 @@ _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed
 _HELD_SUMMED: Final = ("refused", "subtasks")
 _HELD_LEAST: Final = ("since", "next_try_s")
 _NOT_ADDED: Final = ("purgeline_build_info", "process_start_time_seconds", "process_max_fds", "python_info")
+_OF_A_SOCKET: Final = "purgeline_datagrams_dropped"  #: all workers read it of the same one
 _DELAYED: Final = ("purgeline_node_delayed", "purgeline_delayed")
 
 
@@ -134,6 +135,10 @@ class _Collected:
             return value
         if name in {"purgeline_node_ready", "purgeline_fresh_budget_left"}:
             return min(before, value)
-        if name in self._not_added or name.endswith(("_oldest_delayed_seconds", "_unproven", "_paused")):
+        if (
+            name in self._not_added
+            or name == _OF_A_SOCKET
+            or name.endswith(("_oldest_delayed_seconds", "_unproven", "_paused"))
+        ):
             return max(before, value)
         return before + value

@@ -82,6 +82,7 @@ class Scrape:
         self._gauges = [(name, GAUGES.get(name, name), read()) for name, read in stats.sources.items()]
         self._histograms = _histograms_of(stats)
         self._stale = [(list(labels), float(count)) for labels, count in stats.canary_stale.items()]
+        self._datagrams = [([outcome], float(count)) for outcome, count in stats.datagrams.items()]
         self._samples = nodes
 
     def page(self) -> bytes:
@@ -103,6 +104,8 @@ class Scrape:
             yield family
         text = "Canaries whose purge was acked and that were served on"
         yield _labelled("canary_stale", text, ["node", "kind"], self._stale, CounterMetricFamily)
+        text = "Datagrams that doors took, by what became of them"
+        yield _labelled("datagrams", text, ["outcome"], self._datagrams, CounterMetricFamily)
         samples = [([node.node, node.layer, node.driver], node) for node in self._samples]
         for name, text in _NODE_VALUES.items():
             values = [(labels, getattr(node, name)) for labels, node in samples]

@@ -51,7 +51,7 @@ class Control:
         peers: the other workers, as the supervisor tells.
         listener: to accept on when the supervisor says so.
         writer: to the supervisor.
-        doors: to accept on as well, by their ``listen``.
+        doors: to accept on as well, by the names of their sockets.
         canaries: tells whether this worker has tried its nodes by canaries, which is reported.
     """
 

@@ -244,6 +244,7 @@ class Lifecycle:
         for gate in gates:
             gate.close_idle()
         await _wait_closed(gates, limit_s / 2)  # a slow client may not take all of the time
+        await self.parts.doors.wait_saved(max(0.0, until - self._loop.time()) / 2)
         left_s = max(0.0, until - self._loop.time() - min(2.0, limit_s / 4))
         if not await load.drain(left_s):
             logger.warning("{} subtasks are not done; they go on at the next start", load.live)
@@ -295,6 +296,7 @@ class Lifecycle:
         core, interface = self.parts.core, self.parts.interface
         for gate in self._gates:
             gate.close()
+        self.parts.doors.close()
         await self.parts.canaries.close()
         await core.outbox.drain(min(flush_s, 2.0))
         await interface.api.close()

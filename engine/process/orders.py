@@ -24,7 +24,7 @@ class Orders(msgspec.Struct, frozen=True):
     count: int = 1
     generation: int = 1
     has_predecessor: bool = False
-    door_fds: dict[str, int] = {}  #: listening sockets of doors, by their ``listen``
+    door_fds: dict[str, int] = {}  #: sockets of doors, by their names
 
 
 def read_orders(environ: dict[str, str] | None = None) -> Orders:

@@ -6,6 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from engine import _version
+from engine.config.doors import HtcpDoorConfig
+from engine.doors.htcp.door import HtcpDoor
+from engine.doors.htcp.tally import Tally
 from engine.doors.ports import DoorPorts
 from engine.doors.purge.door import PurgeDoor
 from engine.doors.submitting import Submitting
@@ -15,7 +18,7 @@ from engine.intake.gate import Gate
 if TYPE_CHECKING:
     from engine.config.tables import EngineConfig
     from engine.delivery.watchers import Watchers
-    from engine.doors.ports import Door
+    from engine.doors.ports import DatagramDoor, Door
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
     from engine.process.core import Core
@@ -40,7 +43,22 @@ def make_doors(core: Core, admission: Admission, watchers: Watchers, auth: Auth)
     config = core.config
     submitting = Submitting(admission, core.regions, watchers, asyncio.get_running_loop())
     doors: dict[str, Door] = {}
+    datagram_doors: dict[str, DatagramDoor] = {}
     for door in config.door:
-        doors[door.listen] = PurgeDoor(door, config, auth, submitting)
+        if isinstance(door, HtcpDoorConfig):
+            datagram_doors[door.socket_name] = _htcp(core, door, submitting, auth)
+        else:
+            doors[door.socket_name] = PurgeDoor(door, config, auth, submitting)
     limits = limits_of(config.engine, Addresses(config.engine.trusted_proxies))
-    return DoorPorts(doors, lambda: Gate(**limits), submitting)
+    return DoorPorts(doors, datagram_doors, lambda: Gate(**limits), submitting)
+
+
+def _htcp(core: Core, door: HtcpDoorConfig, submitting: Submitting, auth: Auth) -> HtcpDoor:
+    tells_drops = core.peers is None or core.peers.slot == 0  # all workers read one socket
+    counts = Tally(
+        f"door {door.listen!r}",
+        core.stats,
+        asyncio.get_running_loop(),
+        core.on_alert if tells_drops else None,
+    )
+    return HtcpDoor(door, auth, submitting, counts=counts, audit=core.audit)

@@ -15,6 +15,7 @@ from engine.process.orders import ENVIRONMENT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from engine.config.doors import Transport
     from engine.config.tables import Config
 
 
@@ -32,18 +33,21 @@ def open_listener(config: Config) -> socket.socket:
 
 
 def open_doors(config: Config) -> dict[str, socket.socket]:
-    """Return the listening sockets of the doors, by their ``listen``.
+    """Return the sockets of the doors, by their names.
 
     Raises:
         ConfigError: one of the addresses cannot be bound.
     """
     backlog = config.engine.listen_backlog
-    return {door.listen: _bind("door.listen", door.listen, backlog) for door in config.door}
+    return {
+        door.socket_name: _bind("door.listen", door.listen, backlog, transport=door.transport)
+        for door in config.door
+    }
 
 
-def _bind(where: str, listen: str, backlog: int) -> socket.socket:
+def _bind(where: str, listen: str, backlog: int, *, transport: Transport = "tcp") -> socket.socket:
     try:
-        listener = _listen(listen, backlog)
+        listener = _listen(listen, backlog) if transport == "tcp" else _bind_datagrams(listen)
     except OSError as exc:
         raise ConfigError(f"{where}: {listen} cannot be bound: {exc.strerror or exc}") from exc
     listener.setblocking(False)
@@ -62,6 +66,18 @@ def _listen(listen: str, backlog: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _bind_datagrams(listen: str) -> socket.socket:
+    host, port = address_of(listen)
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _handed_down() -> socket.socket:
@@ -92,19 +108,19 @@ def take_socket(descriptor: int) -> socket.socket:
 
 
 def take_doors(descriptors: dict[str, int], config: Config) -> dict[str, socket.socket]:
-    """Return the sockets of the configured doors, by their ``listen``; those of others are closed.
+    """Return the sockets of the configured doors, by their names; those of others are closed.
 
     Raises:
         ConfigError: a door has none.
     """
-    sockets = {listen: take_socket(number) for listen, number in descriptors.items()}
-    listens = [door.listen for door in config.door]
-    for listen in listens:
-        if listen not in sockets:
+    sockets = {name: take_socket(number) for name, number in descriptors.items()}
+    names = [door.socket_name for door in config.door]
+    for name in names:
+        if name not in sockets:
             detail = "the supervisor holds no socket for it; reload, or replace a supervisor that is older"
-            raise ConfigError(f"door {listen!r}: {detail}")
-    for listen in sockets.keys() - set(listens):
-        sockets.pop(listen).close()
+            raise ConfigError(f"door {name!r}: {detail}")
+    for name in sockets.keys() - set(names):
+        sockets.pop(name).close()
     return sockets
 
 

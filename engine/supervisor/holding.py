@@ -53,7 +53,7 @@ def hold(places: Places, table: EngineTable, doors: Sequence[str], *, wait_s: fl
     Args:
         places: where they are.
         table: the address, unless systemd hands a socket down.
-        doors: addresses of doors.
+        doors: names of the sockets of doors.
         wait_s: for the workers of a killed supervisor to let the lock go.
         output: is told what has to be waited for.
 

@@ -86,3 +86,23 @@ def listening_at(listen: str, backlog: int) -> socket.socket:
         raise
     listener.setblocking(False)
     return listener
+
+
+def receiving_at(listen: str) -> socket.socket:
+    """Return a socket that takes datagrams on ``HOST:PORT``.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    host, _, port = listen.rpartition(":")
+    family, kind, proto, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[
+        0
+    ]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock

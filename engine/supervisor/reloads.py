@@ -132,7 +132,7 @@ class Reloads:
         return Release.at((self._options.root or Path()) / directory, version or "")
 
     def _reread_table(self) -> list[str]:
-        """Read what a reload may change, open new doors, and return the addresses of all."""
+        """Read what a reload may change, open new doors, and return the names of the sockets of all."""
         path = self._options.config
         now = read_table(path, listen=self._options.listen)
         if change := change_that_needs_a_restart(self._table, now):

@@ -7,13 +7,17 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import USAGE, SupervisorError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+
+DATAGRAMS: Final = "udp/"  #: before the name of a socket that takes datagrams
+_OF_DATAGRAMS: Final = frozenset({"htcp"})  #: kinds of doors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +51,21 @@ def read_table(path: Path, *, listen: str = "") -> EngineTable:
 
 
 def read_doors(path: Path) -> list[str]:
-    """Return the ``listen`` of each ``[[door]]``.
+    """Return the name of the socket of each ``[[door]]``: its ``listen``, with `DATAGRAMS` before it or not.
 
     Raises:
         SupervisorError: the file cannot be read, or one of them is no address.
     """
     doors = _read(path).get("door", [])
     tables = doors if isinstance(doors, list) else [doors]
-    listens = [table.get("listen") if isinstance(table, dict) else None for table in tables]
-    for listen in listens:
+    names = []
+    for table in tables:
+        listen = table.get("listen") if isinstance(table, dict) else None
         if not isinstance(listen, str) or not is_address(listen):
             text = f"{path}: door.listen: {listen!r} is not HOST:PORT, such as 127.0.0.1:9182"
             raise SupervisorError(text, exit_code=USAGE)
-    return [str(listen) for listen in listens]
+        names.append(f"{DATAGRAMS if table.get('kind') in _OF_DATAGRAMS else ''}{listen}")
+    return names
 
 
 def _read(path: Path) -> dict[str, Any]:

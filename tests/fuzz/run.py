@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +16,7 @@ import uvloop
 
 from release.lab.caches import free_port
 from tests.fuzz.cases import TOKEN, Cases, others, purges, tasks
+from tests.fuzz.datagrams import SECRET, DatagramClient, Datagrams
 from tests.fuzz.prober import Probes, probing
 from tests.fuzz.wire import STATUS, Client, HangError, QuickNode, answers, last_purge
 from tests.rigs.door import access, door_table
@@ -45,10 +48,12 @@ class Report:
     statuses: dict[int, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     probes: Probes = field(default_factory=Probes)  #: good requests in between
+    outcomes: dict[str, int] = field(default_factory=dict)  #: of datagrams
     memory: list[int] = field(default_factory=list)  #: bytes, at each tenth of the run
 
     def __str__(self) -> str:
-        counted = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
+        counts = [*sorted(self.statuses.items()), *sorted(self.outcomes.items())]
+        counted = ", ".join(f"{what}: {count}" for what, count in counts)
         memory = " ".join(f"{size / 2**20:.0f}" for size in self.memory)
         return (
             f"seed {self.seed}: {self.cases} cases on {self.connections} connections in {self.took_s:.0f} s; "
@@ -173,6 +178,11 @@ def _engine(folder: Path, url: str) -> EngineProcess:
     )
     tables += access("*.example.com", "b.org", name="cms", sha256="0" * 64).partition("[[site]]")[0]
     tables += door_table(free_port(), names=["varnish"], default_hosts=["img.example.com"])
+    keys = folder / "htcp.keys"
+    keys.write_text(f"fuzz {base64.b64encode(SECRET).decode()}\n")
+    keys.chmod(0o600)
+    tables += door_table(free_port(), kind="htcp")
+    tables += door_table(free_port(), kind="htcp", key_file=str(keys))
     return EngineProcess(folder, tables, header_timeout_s=60, body_timeout_s=60)
 
 
@@ -260,7 +270,63 @@ def accepted(engine: EngineProcess) -> int:
     return int(float(page.split("\npurgeline_tasks_accepted_total ")[1].split("\n")[0]))
 
 
-KINDS: Final = {"rules": _send, "lanes": _compare, "door": _purge}
+async def _htcp(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, cases: int) -> None:
+    """Send datagrams to the HTCP doors: each is counted, and answers are such that clients can read them."""
+    made = Datagrams(seed)
+    plain, keyed = htcp_ports_of(engine)
+    loop = asyncio.get_running_loop()
+    clients = []
+    for _ in range(CLIENTS):
+        _, client = await loop.create_datagram_endpoint(DatagramClient, local_addr=("127.0.0.1", 0))
+        clients.append(client)
+    free = list(clients)
+    sent = 0
+
+    async def work(number: int) -> None:
+        nonlocal sent
+        client = free.pop()
+        try:
+            case = made.case(number), plain
+            if number % 4 == 0:
+                case = made.signed(number, client.here, keyed), keyed
+            await client.send([case], plain)
+            sent += 1
+        finally:
+            free.insert(0, client)
+        if client.faults:
+            fuzzed.fault(number, client.faults.pop(), case[0])
+
+    before = Counter(datagrams(engine))
+    await fuzzed.all(cases, work, CLIENTS)
+    sent += sum(client.pings for client in clients)
+    expected = sent + sum(before.values())
+    deadline = time.monotonic() + 10
+    while sum(datagrams(engine).values()) != expected and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    report.outcomes = dict(Counter(datagrams(engine)) - before)
+    report.connections = len(clients)
+    if (counted := sum(report.outcomes.values())) != sent:
+        fuzzed.fault(cases, f"{sent} datagrams were sent, {counted} were counted: {report.outcomes}")
+
+
+def htcp_ports_of(engine: EngineProcess) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return the address of the HTCP door, and of the one that wants signatures."""
+    ports = re.findall(r'kind = "htcp"\nlisten = "127.0.0.1:([0-9]+)"', engine.config_path.read_text())
+    plain, keyed = (("127.0.0.1", int(port)) for port in ports)
+    return plain, keyed
+
+
+def datagrams(engine: EngineProcess) -> dict[str, int]:
+    """Return how many datagrams came to what, those that the kernel dropped among them."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    page = engine.request("GET", "/metrics", headers=headers)[2].decode()
+    found = re.findall(r'^purgeline_datagrams_total\{outcome="(\w+)"\} ([0-9.e+]+)$', page, re.MULTILINE)
+    counts = {outcome: int(float(count)) for outcome, count in found}
+    dropped = int(float(page.split("\npurgeline_datagrams_dropped_total ")[1].split("\n")[0]))
+    return {**counts, "dropped": dropped} if dropped else counts
+
+
+KINDS: Final = {"rules": _send, "lanes": _compare, "door": _purge, "htcp": _htcp}
 
 
 def compared(answered: bytes) -> list[tuple[bytes, ...]]:

@@ -394,6 +394,7 @@ def test_on_loopback_neither_is_needed_but_tokens_need_sites(listen: str) -> Non
 
 
 DOOR = {"kind": "purge", "listen": "127.0.0.1:9182"}
+HTCP = {"kind": "htcp", "listen": "127.0.0.1:4827"}
 
 
 @pytest.mark.parametrize(
@@ -415,6 +416,15 @@ DOOR = {"kind": "purge", "listen": "127.0.0.1:9182"}
         ({**DOOR, "token": "csm"}, "is no [[auth.tokens]]"),
         ({**DOOR, "listen": "0.0.0.0:9182"}, "allow or secret_header is needed"),
         ({**DOOR, "listen": "0.0.0.0:9182", "allow": ["10.0.0.0/8"]}, "needs a token"),
+        ({**HTCP, "secret_header": "X"}, "unknown key 'secret_header'"),
+        ({**HTCP, "allow": ["x"]}, "it takes addresses and networks"),
+        ({**HTCP, "wait_s": 0}, "wait_s: 0 is out of range"),
+        ({**HTCP, "clock_skew_s": 301}, "clock_skew_s: 301 is out of range, 0 to 300"),
+        ({**HTCP, "receive_buffer_bytes": 1}, "receive_buffer_bytes: 1 is out of range"),
+        ({**HTCP, "groups": ["10.0.0.1"]}, "'10.0.0.1' is no multicast group, such as 239.128.0.112"),
+        ({**HTCP, "groups": ["239.1.1.1"]}, "takes a listen on every address, '0.0.0.0'"),
+        ({**HTCP, "listen": "0.0.0.0:4827"}, "allow or key_file is needed"),
+        ({**HTCP, "listen": "0.0.0.0:4827", "key_file": "/k"}, "needs a token"),
     ],
 )
 def test_a_door_that_cannot_be_opened_or_that_anybody_could_purge_through_is_refused(
@@ -430,6 +440,7 @@ def test_a_door_needs_a_token_where_there_are_any_and_one_that_may_submit() -> N
     assert "has not the scope 'submit'" in refusal({**reader, "door": [{**DOOR, "token": TOKEN["name"]}]})
     parse({**own, "door": [{**DOOR, "token": TOKEN["name"], "listen": "0.0.0.0:1", "allow": ["10.0.0.0/8"]}]})
     parse({"door": [DOOR, {**DOOR, "listen": "[::1]:9182"}]})
+    parse({"door": [DOOR, {**HTCP, "listen": DOOR["listen"]}]})  # TCP and UDP
     assert "that of door" in refusal({"door": [DOOR, DOOR]})
 
 

@@ -78,7 +78,7 @@ class Engine:
                 api=self.part("api", start=None, close=None),
                 signer=self.part("signer"),
             ),
-            doors=self.part("doors"),
+            doors=self.part("doors", wait_saved=None),
         )
         parts.doors.gates = {"127.0.0.1:9182": self.part("door", wait_closed=None)}
         self.lifecycle = Lifecycle(parts)
@@ -180,6 +180,13 @@ async def test_the_gates_of_doors_end_as_the_engines_own_and_who_waits_is_answer
         "door.close_idle",
         "doors.stop_accepting",
     ]
+
+
+async def test_what_came_in_datagrams_is_saved_and_answered_before_the_end() -> None:
+    engine = Engine()
+    await engine.lifecycle.drain()
+    stages = ["doors.stop_accepting", "doors.wait_saved", "load.drain", "doors.stop_accepting", "saver.drain"]
+    assert engine.order_of(*stages, "doors.close") == [*stages, "doors.close"]
 
 
 async def test_what_is_not_done_in_time_does_not_keep_it_from_stopping() -> None:

@@ -67,6 +67,7 @@ def page(acked: int, *, ready: bool, oldest_s: float) -> str:
     for name in ("pushing_queue", "saver_queue"):
         stats.gauge(name, lambda: 1)
     sample = NodeSample("edge-1", "edge", "ats", ready, 1, 2, 3, oldest_s, 1)
+    stats.datagrams_dropped = 9  # of the socket that both read from
     return EngineCollector(stats, "1.2", "abc", lambda: [sample]).read().page().decode()
 
 
@@ -76,6 +77,7 @@ def test_metrics_add_up_but_for_what_does_not() -> None:
     lines = text.splitlines()
     assert "purgeline_subtasks_acked_total 5.0" in lines
     assert "purgeline_pushing_queue 2.0" in lines
+    assert "purgeline_datagrams_dropped_total 9.0" in lines
     assert "purgeline_accept_seconds_count 2.0" in lines
     assert 'purgeline_accept_seconds_bucket{le="0.0025"} 2.0' in lines
     assert f"purgeline_node_ready{labels} 0.0" in lines

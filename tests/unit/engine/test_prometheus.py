@@ -30,6 +30,7 @@ def test_page_parses_and_holds_everything() -> None:
     stats.gauge("connections", lambda: 5)
     stats.tasks_accepted += 3
     stats.qps_boss.mark(12)
+    stats.datagrams["accepted"] = 4
     stats.accept_s.observe(0.002)
     stats.node_histogram("edge-1").observe(0.2)
     nodes = [NodeSample('ed"ge\n1', "edge", "varnish", True, 1, 2, 3, 4.5, 6)]
@@ -39,6 +40,7 @@ def test_page_parses_and_holds_everything() -> None:
     assert values["purgeline_tasks_accepted_total"] == 3
     assert values["purgeline_targets_total"] == 12
     assert values["purgeline_connections"] == 5
+    assert values["purgeline_datagrams_total"] == 4
     assert values["purgeline_timer_tasks"] == 7
     assert values["purgeline_accept_seconds_count"] == 1
     assert values["purgeline_accept_seconds_sum"] == 0.002

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from engine.config.doors import DOORS
 from engine.supervisor.errors import USAGE, SupervisorError
 from engine.supervisor.table import EngineTable, read_doors, read_table, settle
 
@@ -71,12 +73,25 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, r
     assert caught.value.exit_code == USAGE
 
 
+@pytest.mark.parametrize("kind", DOORS)
+def test_the_supervisor_names_the_socket_of_each_kind_of_door_as_the_engine_does(
+    tmp_path: Path, kind: str
+) -> None:
+    """It reads the file by itself, with the standard library alone."""
+    path = tmp_path / "engine.toml"
+    path.write_text(f'[[door]]\nkind = "{kind}"\nlisten = "127.0.0.1:1"\n')
+    door = msgspec.convert({"kind": kind, "listen": "127.0.0.1:1"}, DOORS[kind])
+    assert read_doors(path) == [door.socket_name]
+
+
 def test_the_addresses_of_doors_are_read_and_another_value_is_named(tmp_path: Path) -> None:
     path = tmp_path / "engine.toml"
     path.write_text("[engine]\n")
     assert read_doors(path) == []
     path.write_text('[[door]]\nlisten = "127.0.0.1:1"\n[[door]]\nlisten = "[::1]:2"\n')
     assert read_doors(path) == ["127.0.0.1:1", "[::1]:2"]
+    path.write_text('[[door]]\nkind = "htcp"\nlisten = "127.0.0.1:1"\n[[door]]\nlisten = "127.0.0.1:1"\n')
+    assert read_doors(path) == ["udp/127.0.0.1:1", "127.0.0.1:1"]
     path.write_text('[[door]]\nkind = "purge"\n')
     with pytest.raises(SupervisorError, match=r"door\.listen: None is not HOST:PORT"):
         read_doors(path)

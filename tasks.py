@@ -42,6 +42,12 @@ def run(program: str, *args: str) -> int:
     return subprocess.run([Path(sys.executable).with_name(program), *args], cwd=ROOT, check=False).returncode
 
 
+def begin(program: str, *args: str) -> "subprocess.Popen[str]":
+    """Start a program of this environment in the project's folder; what it prints is one text."""
+    command = [str(Path(sys.executable).with_name(program)), *args]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def ensure_system(purpose: str) -> list[str]:
     """Install missing system packages, or leave with the list of them."""
     from release.lab import system
@@ -83,8 +89,15 @@ def setup(c: Context, salt: bool = False) -> None:  # noqa: F811 - the flag, not
 )
 def test(c: Context, only: str = "", args: str = "", all_: bool = False) -> None:
     """Run the tests; missing system packages are installed first."""
+    from release.states import environment
+
     ensure_system("test")
-    ensure_salt()
+    if (
+        not environment.folder().exists()
+    ):  # on a new machine each of the processes below would compile all tests
+        compiling = begin("pytest", "--collect-only", "-qq")
+        ensure_salt()
+        compiling.communicate()
     count = str(min(6, 3 * (os.cpu_count() or 1)))  # most tests wait
     workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
     chosen = ["-m", "not bench"] * all_ + (["-k", only] if only else [])
@@ -116,7 +129,7 @@ def bench(
 
 @task(positional=[])
 def check(c: Context) -> None:
-    """Check lint, format, types, imports, and that the hot modules compile; all, even if one fails."""
+    """Check lint, format, types, imports, and that the hot modules compile: all at once, whichever fails."""
     checks = {
         "ruff check": ("ruff", "check", "."),
         "ruff format": ("ruff", "format", "--check", "."),
@@ -125,9 +138,11 @@ def check(c: Context) -> None:
         "mypyc": ("python", "-m", "tests.compiling"),
     }
     failed = []
-    for name, args in checks.items():
+    began = {name: begin(*args) for name, args in checks.items()}
+    for name, process in began.items():
         print(f"{name}:", flush=True)
-        if run(*args):
+        print(process.communicate()[0], end="", flush=True)
+        if process.returncode:
             failed.append(name)
     if failed:
         raise Exit(f"check: failed: {', '.join(failed)}", code=1)

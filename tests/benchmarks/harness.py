@@ -6,6 +6,7 @@ Redis if it has one, without the caches and the load.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -331,8 +332,9 @@ class Bench:
     @contextlib.contextmanager
     def cache(self, driver: str = "varnish", name: str = "edge-1") -> Iterator[Cache]:
         """Run a cache in front of the origin."""
+        options = {"is_optimised": True} if driver == "varnish" else {}
         with caches.start_cache(
-            driver, self.new_folder(name), name=name, backend=self.origin.address
+            driver, self.new_folder(name), name=name, backend=self.origin.address, **options
         ) as made:
             yield made
 
@@ -345,13 +347,11 @@ class Bench:
     @contextlib.contextmanager
     def site(self, *, store: str = "", **settings: Any) -> Iterator[tuple[EngineProcess, list[Cache]]]:
         """Run a parent, two edges behind it and an engine."""
-        folder = self.new_folder("site")
+        start = functools.partial(caches.start_varnish, self.new_folder("site"), is_optimised=True)
         with (
-            caches.start_varnish(
-                folder, name="parent-1", backend=self.origin.address, is_parent=True
-            ) as parent,
-            caches.start_varnish(folder, name="edge-1", backend=parent.address) as edge1,
-            caches.start_varnish(folder, name="edge-2", backend=parent.address) as edge2,
+            start(name="parent-1", backend=self.origin.address, is_parent=True) as parent,
+            start(name="edge-1", backend=parent.address) as edge1,
+            start(name="edge-2", backend=parent.address) as edge2,
             self.engine(store + site_tables(parent, edge1, edge2), **settings) as engine,
         ):
             yield engine, [parent, edge1, edge2]

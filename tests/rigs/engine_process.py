@@ -13,10 +13,12 @@ from typing import Any, Self
 
 from release.lab.caches import Cache, free_port
 from tests import described
+from tests.rigs.forked import ForkedEngine
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = {"done", "failed", "cancelled"}
+_IS_TEST = "PYTEST_VERSION" in os.environ
 _LOG_STILL_S = 0.03
 _LOG_S = 0.3  #: an engine under load logs without a pause
 _DESCRIBED = frozenset({"GET", "POST", "PUT", "DELETE"})
@@ -81,8 +83,11 @@ class EngineProcess:
         tables: TOML tables: layers, nodes, sites, tokens.
         engine: keys of ``[engine]`` besides ``listen``, ``data_dir`` and ``log_format``.
         prefix: a command to run it under, such as ``["faketime", …]``.
+        env: variables besides those of the test.
         workers: so many under a supervisor; 0: one process without.
         checkout: whose engine it is; one of another folder runs in its own ``.venv``.
+        is_forked: in tests, from a process that has imported it, see `tests.rigs.forked`; not with a prefix,
+            variables, workers or another checkout. Else, and where no test runs, ``python -m engine``.
     """
 
     def __init__(
@@ -94,9 +99,13 @@ class EngineProcess:
         env: dict[str, str] | None = None,
         workers: int = 0,
         checkout: Path = ROOT,
+        is_forked: bool = True,
         **engine: object,
     ) -> None:
         self.folder = folder
+        self._is_forked = (
+            is_forked and _IS_TEST and not prefix and not env and not workers and checkout == ROOT
+        )
         self._checkout = checkout
         self.port = free_port()
         keys = {
@@ -112,7 +121,7 @@ class EngineProcess:
         self._prefix = list(prefix)
         self._options = ["--workers", str(workers)] if workers else []
         self._env = {**os.environ, **(env or {})}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedEngine | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -127,14 +136,18 @@ class EngineProcess:
 
     def start(self, *, wait: bool = True, timeout_s: float = 20) -> None:
         """Start it, and wait until it is ready, for at most that many seconds."""
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._prefix, *self._command(), "serve", "--config", str(self.config_path), *self._options],
-                cwd=self._checkout,
-                stdout=log,
-                stderr=log,
-                env=self._env,
-            )
+        arguments = ["serve", "--config", str(self.config_path), *self._options]
+        if self._is_forked:
+            self.process = ForkedEngine(arguments, cwd=self._checkout, log=self.log_path, env=self._env)
+        else:
+            with self.log_path.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [*self._prefix, *self._command(), *arguments],
+                    cwd=self._checkout,
+                    stdout=log,
+                    stderr=log,
+                    env=self._env,
+                )
         if wait:
             wait_until(self._is_ready, what="the engine being ready", timeout_s=timeout_s)
 

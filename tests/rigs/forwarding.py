@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from engine.base.templates import folder, render
 from release.lab.caches import Cache, free_port
 from release.lab.caches.process import find_binary
-from release.lab.caches.servers import NGINX_MODULE, NGINX_MODULE_DIRS
+from release.lab.caches.servers import NGINX_MODULE, NGINX_MODULE_DIRS, VARNISH_QUICK
 
 if TYPE_CHECKING:
     from release.lab.origin import Origin
@@ -251,7 +251,7 @@ def _varnish(workdir: Path, name: str, vcl: str) -> Cache:
     argv = [
         *(_binary("varnishd"), "-F", "-j", "none", "-T", "none", "-n", "/proc/self/cwd"),
         *("-f", "/proc/self/cwd/varnish.vcl", "-a", f"127.0.0.1:{port}", "-t", "3600"),
-        *("-s", "default=malloc,16m", "-p", "thread_pool_min=25"),
+        *("-s", "default=malloc,16m", "-p", "thread_pool_min=25", *VARNISH_QUICK),
     ]
     cache = Cache(workdir, name=name, driver="varnish", argv=argv, port=port)
     cache.write({"varnish.vcl": vcl})

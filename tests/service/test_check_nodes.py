@@ -18,7 +18,7 @@ from engine.base.templates import render
 from engine.cli.main import main
 from release.lab.caches import Cache, free_port
 from release.lab.caches.process import find_binary
-from release.lab.caches.servers import NGINX_MODULE, NGINX_MODULE_DIRS
+from release.lab.caches.servers import NGINX_MODULE, NGINX_MODULE_DIRS, VARNISH_QUICK
 from release.lab.origin import Origin
 from tests.rigs.engine_process import get_body, node_table
 
@@ -126,7 +126,7 @@ def varnish(folder: Path, name: str, origin: Origin, fragment: str) -> Cache:
     argv = [
         *(str(find_binary("varnishd")), "-F", "-j", "none", "-T", "none", "-n", "/proc/self/cwd"),
         *("-f", "/proc/self/cwd/mine.vcl", "-a", f"127.0.0.1:{port}", "-s", "default=malloc,16m"),
-        *("-p", "thread_pool_min=25"),
+        *("-p", "thread_pool_min=25", *VARNISH_QUICK),
     ]
     cache = Cache(folder, name=name, driver="varnish", argv=argv, port=port)
     cache.write({"mine.vcl": VCL.format(fragment=fragment, origin=origin.port)})  # as an include reads it

@@ -122,6 +122,8 @@ def test_a_number_of_the_leader_that_an_operator_deleted_grows_past_what_was_see
         engine.configure(tables_of(redis.url, edge))
         with engine:
             wait_until(lambda: view(engine)["fence"] > fence, what="the engine leading again")
+            key = "purgeline:{region-00}:fence"
+            wait_until(lambda: int(redis.ask("GET", key) or 0) > fence, what="the number in the regions")
             redis.ask("DEL", "purgeline:{cluster}:fence")
             found = engine.wait_for("t", "failed")
             assert "gone: not configured" in found["errors"][-1]["reason"]

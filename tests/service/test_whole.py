@@ -11,7 +11,7 @@ from engine.base.templates import render
 from engine.cli.main import main
 from release.lab.caches import Cache, free_port
 from release.lab.caches.process import find_binary
-from release.lab.caches.servers import NGINX_MODULE, NGINX_MODULE_DIRS
+from release.lab.caches.servers import NGINX_MODULE, NGINX_MODULE_DIRS, VARNISH_QUICK
 from release.lab.origin import Origin
 from tests.fakes.certificate import make_certificate
 from tests.rigs.engine_process import get_body
@@ -57,7 +57,7 @@ def varnish(folder: Path, files: dict[str, str], port: int) -> Cache:
     argv = [
         *(str(find_binary("varnishd")), "-F", "-j", "none", "-T", "none", "-n", "/proc/self/cwd"),
         *("-f", "/proc/self/cwd/default.vcl", "-a", f":{port}", "-s", "default=malloc,16m"),
-        *("-p", "thread_pool_min=25"),
+        *("-p", "thread_pool_min=25", *VARNISH_QUICK),
     ]
     cache = Cache(folder, name="n", driver="varnish", argv=argv, port=port)
     cache.write(files)

@@ -29,6 +29,9 @@ NGINX_MODULE = "ngx_http_cache_purge_module.so"
 NGINX_PURGE_PATH = "/purge"
 NGINX_ZONE = "purgeline"
 
+VARNISH_QUICK = ("-p", "cc_command=%D -O0 -Wno-cpp")
+"""The compiler's usual command, without optimisation: saves 0.3 s of the 0.5 s of CPU that a start takes."""
+
 _BINARIES = {"varnish": "varnishd", "ats": "traffic_server", "nginx": "nginx", "squid": "squid"}
 _ATS_FILES = (
     *("records.config", "remap.config", "ip_allow.yaml", "storage.config"),
@@ -65,6 +68,7 @@ def start_varnish(
     default_ttl_s: int = 3600,
     port: int | None = None,
     canary: str = "",
+    is_optimised: bool = False,
 ) -> Cache:
     """Start a Varnish.
 
@@ -81,6 +85,7 @@ def start_varnish(
         default_ttl_s: how long to keep what comes without Cache-Control.
         port: instead of a free one.
         canary: ``host:port`` that canaries are fetched from; empty: from *backend*, like all else.
+        is_optimised: compile the VCL as Varnish does by default, for whoever measures it.
     """
     port = port or free_port()
     vcl = render(
@@ -95,6 +100,8 @@ def start_varnish(
         canary=_canary(canary),
     )
     argv = _varnish_argv(name, port, default_ttl_s)
+    if not is_optimised:
+        argv += VARNISH_QUICK
     server = Cache(workdir, name=name, driver="varnish", argv=argv, port=port)
     server.write({"varnish.vcl": vcl})
     server.start()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HTTP: Final = "http"  #: the door that the engine's port is
 _HOPS_MAX: Final = 32  #: of one request that are looked at
+_KNOWN_MAX: Final = 4096  #: clients that are remembered
 _PORTLESS: Final = 1  #: colons in an IPv4 address with a port
 
 
@@ -44,6 +45,20 @@ class Addresses:
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
         self._trusted = [ipaddress.ip_network(text) for text in trusted]
+        self._known: dict[tuple[str, str, str], By] = {}
+
+    def by(self, token: str, address: str, door: str) -> By:
+        """Return who asks: the same object for the same client, whatever its connection.
+
+        The tasks of one commit are told apart by it, see `engine.tasks.settled.columns_of`.
+        """
+        key = (token, address, door)
+        by = self._known.get(key)
+        if by is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            by = self._known[key] = By(*key)
+        return by
 
     def of(self, peer: str, forwarded: str) -> str:
         """Return the address of a client.
@@ -106,7 +121,8 @@ class Caller:
             token: its name; empty: there is none.
             forwarded: value of ``X-Forwarded-For``.
         """
-        return By(token, self._addresses.of(self._peer, forwarded.decode("latin-1")), self._door)
+        addresses = self._addresses
+        return addresses.by(token, addresses.of(self._peer, forwarded.decode("latin-1")), self._door)
 
 
 def _address_of(text: str) -> str:

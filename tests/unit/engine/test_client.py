@@ -51,3 +51,11 @@ def test_a_connection_keeps_its_client_while_token_and_hops_stay_the_same() -> N
 @pytest.mark.parametrize("peername", [None, "", "/run/x.sock", ()])
 def test_a_connection_without_an_address_has_none(peername: object) -> None:
     assert Caller(Addresses(), peername).by("cms", b"") == By("cms", "", "http")
+
+
+def test_a_client_is_the_same_object_on_all_its_connections() -> None:
+    addresses = Addresses()
+    first, second = (Caller(addresses, ("10.0.0.1", port)) for port in (4711, 4712))
+    other = Caller(addresses, ("10.0.0.2", 4711))
+    assert first.by("cms", b"") is second.by("cms", b"")
+    assert first.by("cms", b"") != other.by("cms", b"") != second.by("", b"")

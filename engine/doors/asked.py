@@ -23,22 +23,19 @@ class Asked(msgspec.Struct, frozen=True):
 
 def bodies_of(asked: Asked) -> list[bytes]:
     """Return the bodies of the tasks that do what is asked for: a target is never cut."""
-    if (
-        len(asked.targets) == 1
-        and asked.kind == "url"
-        and not (asked.soft or asked.prefetch or asked.is_literal)
-    ):
-        return [_encode({"targets": asked.targets})]  # nearly all are
-    fields: dict[str, Any] = {"kind": asked.kind} if asked.kind != "url" else {}
+    targets = asked.targets
+    fields: dict[str, Any] = {}
+    if asked.kind != "url":
+        fields["kind"] = asked.kind
     if asked.soft:
         fields["soft"] = True
     if asked.prefetch:
         fields["prefetch"] = True
     if asked.is_literal:
         fields["literal"] = True
-    targets = asked.targets
     if len(targets) <= TARGETS_MAX:
-        return [_encode({**fields, "targets": targets})]
+        fields["targets"] = targets
+        return [_encode(fields)]
     return [
         _encode({**fields, "targets": targets[at : at + TARGETS_MAX]})
         for at in range(0, len(targets), TARGETS_MAX)

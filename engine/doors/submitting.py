@@ -35,7 +35,7 @@ _STILL: Final = frozenset({State.ACCEPTED, State.RUNNING})
 
 
 class _Accepted(msgspec.Struct):
-    """The answer of the intake to a task that it has saved."""
+    """The answer of another worker to a task that it has saved."""
 
     task_id: str
     total: int
@@ -98,14 +98,15 @@ class Submitting:
 
     def _submit_one(self, body: bytes, client: Client, answer: Callable[[Saved], None]) -> None:
         key = (client.token.name, body)
-        recent = self._recent.get(key)
-        if recent is not None and recent.join(self._regions, answer):
-            return
+        remembered = self._recent
+        recent = remembered.get(key)
+        if recent is not None:
+            if recent.join(self._regions, answer):
+                return
+            del remembered[key]  # the newest is the last to be forgotten
         recent = _Recent(answer)
         if len(body) <= _REMEMBERED_BYTES:
-            remembered = self._recent
             remembered[key] = recent
-            remembered.move_to_end(key)  # the newest is the last to be forgotten
             if len(remembered) > _REMEMBERED_MAX:
                 remembered.popitem(last=False)
         self.admission.submit(body, client, recent.answered)
@@ -244,6 +245,8 @@ def is_unsent(task: Task) -> bool:
 
 
 def _saved_of(reply: Reply) -> Saved:
+    if reply.task_id:
+        return Saved((reply.task_id,), reply.total)
     if reply.status != _ACCEPTED:
         return Saved((), 0, refusal=reply)
     accepted = _decode(reply.body)

@@ -319,9 +319,8 @@ class Admission:
         stats.tasks_accepted += 1
         stats.qps_boss.mark(len(task.targets))
         stats.accept_s.observe(max(0.0, time.time() - task.created_at))
-        waiters[0](
-            Reply(202, b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total))
-        )
+        body = b'{"task_id":"%b","state":"accepted","total":%d}' % (task.id.encode(), task.total)
+        waiters[0](Reply(202, body, task_id=task.id, total=task.total))
         self._audit.accepted(task)
         self._dispatch.submit(task, journal_key)
         for answer in waiters[1:]:

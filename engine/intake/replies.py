@@ -17,6 +17,8 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
     content_type: str = "application/json"
     headers: Mapping[str, str] = {}
+    task_id: str = ""  #: of the task that this engine has saved, for doors
+    total: int = 0  #: its subtasks
 
 
 class ReplyWriter:
@@ -42,8 +44,10 @@ class ReplyWriter:
         if head is None:
             head = self._heads[key] = self._make_head(reply, now, is_last=is_last)
         if reply.headers:
-            extra = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()]).encode()
-            return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, extra, len(reply.body), reply.body)
+            extra = ""
+            for name, value in reply.headers.items():  # there is seldom more than one
+                extra += f"{name}: {value}\r\n"
+            return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, extra.encode(), len(reply.body), reply.body)
         return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(reply.body), reply.body)
 
     def _make_head(self, reply: Reply, now: int, *, is_last: bool) -> bytes:

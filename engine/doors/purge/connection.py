@@ -90,7 +90,7 @@ class PurgeConnection(Pipeline):
         self._say_and_close(self._refusal(error))
 
     def _refusal(self, error: EngineError, head: Head | None = None) -> Reply:
-        forwarded = head.forwarded if head is not None else b""
+        forwarded = head.fields.forwarded if head is not None else b""
         request = head.request if head is not None else ""
         by = self._caller.by(self._desk.token.name, forwarded)
         return texts.refusal(self._desk.admission.refuse(error, by, request=request))
@@ -100,7 +100,7 @@ class PurgeConnection(Pipeline):
         desk = self._desk
         desk.admission.stats.requests += 1
         slot = self._add_slot(is_last=head.is_last)
-        client = self._caller.client(desk.token, head.forwarded)
+        client = self._caller.client(desk.token, head.fields.forwarded)
         try:
             desk.access.check(head, client.by.address)
             asked = desk.understand(head)

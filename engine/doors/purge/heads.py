@@ -9,7 +9,7 @@ counts and is there twice) is refused, and where it leaves open what comes next,
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -22,7 +22,7 @@ HAS_BODY: Final = "content-length: a purge has no body; leave it out"
 _KNOWN_MAX: Final = 1024
 _LOGGED_CHARS: Final = 200
 _KNOWN_MAX_BYTES: Final = 1024
-_LINE: Final = re.compile(rb"([A-Z]{1,32}) ([!-~]+) HTTP/1\.([01])")
+_LINE: Final = re.compile(rb"([A-Z]{1,32}) ([!-~]+) HTTP/1\.([01])").fullmatch
 _FIELDS: Final = re.compile(rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*)*")
 _REPEATABLE: Final = frozenset(
     {"accept", "accept-encoding", "accept-language", "cache-control", "connection", "cookie", "forwarded"}
@@ -30,16 +30,30 @@ _REPEATABLE: Final = frozenset(
 )
 
 
+SAYING: Final = frozenset(
+    {"xkey", "xkey-purge", "xkey-softpurge", "surrogate-key", "cache-tag", "x-xkey"}
+    | {"x-cache-tags-pattern", "x-magento-tags-pattern", "apiplatform-ban-regex"}
+    | {"x-cache-tags", "cache-tags", "purge-cache-tags", "varnish-ban-typo3-tag"}
+    | {"x-purge-method", "x-url", "x-host", "x-content-type"}
+    | {"varnish-ban-all", "varnish-ban-typo3-pid", "varnish-ban-typo3-sitename"}
+)
+"""Fields by which clients say what is to be purged; see `engine.doors.purge.wording`."""
+
+
 class UnframedError(RequestError):
     """A request of which nobody can tell where it ends: its connection ends with the answer."""
 
 
-class Fields(NamedTuple):
-    """The fields of a head."""
+class Fields(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a head, and what is read out of them once for all requests that have the same ones."""
 
     values: dict[str, str]  #: by lower-case name
     connection: frozenset[str]  #: words of ``Connection``
+    is_closing: bool  #: ``close`` is one of them
     body_bytes: int
+    host: str  #: value of ``Host``; empty without one
+    forwarded: bytes  #: value of ``X-Forwarded-For``
+    is_silent: bool  #: none of them says what is to be purged, see `SAYING`
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -50,11 +64,6 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     fields: Fields
     is_last: bool  #: the connection ends with its answer
     is_old: bool  #: HTTP/1.0, kept alive: the answer has to say so
-
-    @property
-    def forwarded(self) -> bytes:
-        """Value of ``X-Forwarded-For``."""
-        return self.get("x-forwarded-for").encode("latin-1")
 
     @property
     def request(self) -> str:
@@ -82,7 +91,7 @@ class HeadReader:
             UnframedError: 400, where it ends is not certain.
         """
         end = text.find(b"\r\n")
-        line = _LINE.fullmatch(text, 0, end)
+        line = _LINE(text, 0, end)
         if line is None:
             raise UnframedError(400, _line_problem(text[:end]))
         lines = text[end:-4]
@@ -93,9 +102,11 @@ class HeadReader:
                 if len(self._known) >= _KNOWN_MAX:
                     self._known.clear()
                 self._known[lines] = fields
-        is_old = line[3] == b"0"
-        is_last = "close" in fields.connection or (is_old and "keep-alive" not in fields.connection)
-        return Head(line[1].decode(), line[2].decode(), fields, is_last, is_old and not is_last)
+        method, target, minor = line.groups()
+        if minor == b"1":
+            return Head(method.decode(), target.decode(), fields, fields.is_closing, is_old=False)
+        is_kept = "keep-alive" in fields.connection and not fields.is_closing
+        return Head(method.decode(), target.decode(), fields, is_last=not is_kept, is_old=is_kept)
 
 
 def read_fields(lines: bytes) -> Fields:
@@ -125,7 +136,15 @@ def read_fields(lines: bytes) -> Fields:
     if not re.fullmatch("[0-9]{0,12}", length) or ("content-length" in values and not length):
         raise UnframedError(400, "content-length: takes a number")
     words = frozenset(word.strip().lower() for word in values.get("connection", "").split(","))
-    return Fields(values, words, int(length or 0))
+    return Fields(
+        values,
+        words,
+        is_closing="close" in words,
+        body_bytes=int(length or 0),
+        host=values.get("host", ""),
+        forwarded=values.get("x-forwarded-for", "").encode("latin-1"),
+        is_silent=SAYING.isdisjoint(values),
+    )
 
 
 def _line_problem(line: bytes) -> str:

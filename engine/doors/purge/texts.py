@@ -26,20 +26,28 @@ _decode = msgspec.json.Decoder(Problem).decode
 
 def understood(asked: Asked) -> str:
     """Return what a request was read as, in one line."""
-    if len(asked.targets) == 1 and asked.kind == "url" and not (asked.soft or asked.prefetch):
-        target = asked.targets[0]  # nearly all are
-        if len(target) <= _SHOWN_CHARS:
-            return f"purge, url: {target}"
-    targets = [
-        target if isinstance(target, str) else f"{target['host']}/{target['key']}"
-        for target in asked.targets[:_SHOWN_MAX]
-    ]
-    named = " ".join(
-        target if len(target) <= _SHOWN_CHARS else f"{target[:_SHOWN_CHARS]}..." for target in targets
-    )
-    more = f" and {len(asked.targets) - _SHOWN_MAX} more" if len(asked.targets) > _SHOWN_MAX else ""
+    targets = asked.targets
+    only = targets[0]
+    if (
+        len(targets) == 1
+        and asked.kind == "url"
+        and len(only) <= _SHOWN_CHARS
+        and not asked.soft | asked.prefetch
+    ):
+        return f"purge, url: {only}"  # nearly all are
+    named = _shown(only)
+    for target in targets[1:_SHOWN_MAX]:
+        named += f" {_shown(target)}"
+    if len(targets) > _SHOWN_MAX:
+        named += f" and {len(targets) - _SHOWN_MAX} more"
     how = "soft purge" if asked.soft else "purge and prefetch" if asked.prefetch else "purge"
-    return f"{how}, {asked.kind}: {named}{more}"
+    return f"{how}, {asked.kind}: {named}"
+
+
+def _shown(target: str | dict[str, str]) -> str:
+    if not isinstance(target, str):
+        target = f"{target['host']}/{target['key']}"
+    return target if len(target) <= _SHOWN_CHARS else f"{target[:_SHOWN_CHARS]}..."
 
 
 def success(asked: Asked, saved: Saved, *, is_old: bool) -> Reply:
@@ -50,7 +58,7 @@ def success(asked: Asked, saved: Saved, *, is_old: bool) -> Reply:
         saved: its tasks.
         is_old: the client has to be told that the connection goes on.
     """
-    ids = saved.task_ids[0] if len(saved.task_ids) == 1 else ", ".join(saved.task_ids)
+    ids = ", ".join(saved.task_ids)
     text = f"{understood(asked)}\n{_progress(saved)}\n"
     return Reply(200, text.encode(), TEXT, {TASK: ids, "Connection": "keep-alive"} if is_old else {TASK: ids})
 

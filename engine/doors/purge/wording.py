@@ -30,10 +30,6 @@ _LISTS: Final = ("xkey", "xkey-purge", "surrogate-key", "cache-tag", "x-xkey")
 _PATTERNS: Final = ("x-cache-tags-pattern", "x-magento-tags-pattern", "apiplatform-ban-regex")
 _EITHER: Final = ("x-cache-tags", "cache-tags", "purge-cache-tags", "varnish-ban-typo3-tag")
 """Fields that some clients write as a list, and others as a pattern."""
-_SPECIAL: Final = frozenset(
-    {*_LISTS, *_PATTERNS, *_EITHER, "xkey-softpurge", "x-purge-method", "x-url", "x-host"}
-    | {"x-content-type", "varnish-ban-all", "varnish-ban-typo3-pid", "varnish-ban-typo3-sitename"}
-)
 _ANY: Final = frozenset({"", ".*", "^.*$", ".", "^.*", ".*$"})
 
 
@@ -48,20 +44,34 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 def understand(head: Head, hosts: Hosts) -> Asked:
     """Return what a request asks for.
 
+    Nearly all requests are ``PURGE /path`` with a Host, and are read at once: the way of the others comes to
+    the same for them, at three times the cost.
+
     Raises:
         RequestError: 400, 403, 405; the text names what is wrong and what it takes.
     """
-    method = head.method
+    method, target, fields = head.method, head.target, head.fields
+    if (
+        method == "PURGE"
+        and fields.is_silent
+        and not fields.body_bytes
+        and target[0] == "/"
+        and target[-1] != "*"
+        and "#" not in target
+    ):
+        named = hosts.named("", fields.host)
+        if len(named) == 1:
+            return Asked("url", [f"http://{named[0]}{target}"])
     if method not in METHODS:
         raise RequestError(405, f"{method}: takes {', '.join(METHODS)}", headers=_ALLOW)
-    if head.fields.body_bytes:
+    if fields.body_bytes:
         raise RequestError(400, HAS_BODY)
-    place = _place(head.target)
+    place = _place(target)
     if method == "GET":
         return _get(head, place, hosts)
     if method == "REFRESH":
         return Asked("url", _urls(place, hosts.named(place.authority, head.get("host"))), prefetch=True)
-    if not _SPECIAL.isdisjoint(head.fields.values) and (asked := _by_fields(head, place, hosts)) is not None:
+    if not fields.is_silent and (asked := _by_fields(head, place, hosts)) is not None:
         return asked
     if method == "PURGEKEYS":
         raise RequestError(400, "PURGEKEYS: takes tags in xkey-purge or xkey-softpurge")

@@ -151,6 +151,10 @@ class Cluster:
         """Tell whether this engine leads, as far as it can know."""
         return self._membership.leads()
 
+    def leader(self) -> str:
+        """Return the consumer that leads, as far as this engine can know; empty: it cannot."""
+        return self._membership.leader()
+
     async def _live(self) -> None:
         """Beat, and keep the nodes that are being delivered; what else takes time does not hold this up."""
         failures = 0

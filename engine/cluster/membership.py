@@ -208,4 +208,8 @@ class Membership:
 
     def leads(self) -> bool:
         """Tell whether this engine leads, as far as it can know."""
-        return self.view.leader == self.consumer and self._loop.time() - self._seen_at < self._ttl_s
+        return self.leader() == self.consumer
+
+    def leader(self) -> str:
+        """Return the consumer that leads, as far as this engine can know; empty: it cannot."""
+        return self.view.leader if self._loop.time() - self._seen_at < self._ttl_s else ""

@@ -6,14 +6,15 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
-from engine.config.doors import PurgeDoorConfig
+from engine.config.doors import HtcpDoorConfig, PurgeDoorConfig, RedisDoorConfig
 from engine.config.hints import nearest
 from engine.config.places import check_listen, check_networks, is_loopback
+from engine.config.redis_door_checks import check_redis_doors, is_local, where_of
 from engine.config.tables import address_of
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.config.doors import Door, HtcpDoorConfig
+    from engine.config.doors import AnyDoor
     from engine.config.tables import Config
 
 WAIT_MAX_S: Final = 60
@@ -32,7 +33,7 @@ def check_doors(config: Config) -> None:
         ConfigError: it names the door by its address.
     """
     taken = {("tcp", *config.listen_address()): "engine.listen"}
-    for door in config.door:
+    for door in config.listening_doors():
         check_listen("door.listen", door.listen)
         where = f"door {door.listen!r}"
         address = (door.transport, *address_of(door.listen))
@@ -43,9 +44,13 @@ def check_doors(config: Config) -> None:
         taken[address] = where
         if isinstance(door, PurgeDoorConfig):
             _check_purge(where, door)
-        else:
+        elif isinstance(door, HtcpDoorConfig):
             _check_htcp(where, door)
-        _check_token(where, door, config)
+        _check_token(where, door, config, is_local=is_loopback(door.listen))
+    redis_doors = [door for door in config.door if isinstance(door, RedisDoorConfig)]
+    check_redis_doors(redis_doors)
+    for redis_door in redis_doors:
+        _check_token(where_of(redis_door), redis_door, config, is_local=is_local(redis_door))
 
 
 def _check_purge(where: str, door: PurgeDoorConfig) -> None:
@@ -107,7 +112,7 @@ def _check_group(where: str, group: str, host: str) -> None:
         raise ConfigError(f"{where}: {group!r} takes a listen on every address, {every!r}")
 
 
-def _check_token(where: str, door: Door, config: Config) -> None:
+def _check_token(where: str, door: AnyDoor, config: Config, *, is_local: bool) -> None:
     names = [token.name for token in config.auth.tokens]
     if names and not door.token:
         raise ConfigError(f"{where}: token is needed: whose sites and rate hold; known: {', '.join(names)}")
@@ -118,7 +123,7 @@ def _check_token(where: str, door: Door, config: Config) -> None:
         raise ConfigError(
             f"{where}: token {door.token!r} has not the scope 'submit', so nothing could be purged"
         )
-    if not names and not is_loopback(door.listen):
+    if not names and not is_local:
         raise ConfigError(
             f"{where} is not loopback, so it needs a token of [[auth.tokens]], whose sites hold"
         )

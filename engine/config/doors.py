@@ -9,18 +9,23 @@ from engine.config.table import Table
 Transport = Literal["tcp", "udp"]
 
 
-class Door(Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+class AnyDoor(Table, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What the doors of all kinds have."""
 
-    transport: ClassVar[Transport] = "tcp"  #: of the socket that its clients reach
-
-    listen: str
     token: str = ""  #: name of the ``[[auth.tokens]]`` that its clients act as; needed where there are any
 
     @property
     def kind(self) -> str:
         """The protocol, by the name that its table has."""
         return str(self.__struct_config__.tag)
+
+
+class Door(AnyDoor, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the doors have that clients connect to."""
+
+    transport: ClassVar[Transport] = "tcp"  #: of the socket that its clients reach
+
+    listen: str
 
     @property
     def socket_name(self) -> str:
@@ -54,7 +59,28 @@ class HtcpDoorConfig(Door, frozen=True, kw_only=True, forbid_unknown_fields=True
     wait_s: float = 10  #: "acked": at the latest
 
 
-DoorConfig = PurgeDoorConfig | HtcpDoorConfig
+class RedisDoorConfig(AnyDoor, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="redis"):
+    """``kind = "redis"``: streams and channels of a Redis that the engine reads."""
 
-DOORS: Final[dict[str, type[Door]]] = {"purge": PurgeDoorConfig, "htcp": HtcpDoorConfig}
+    url: str  #: as ``store.url`` has it; it need not be the store's
+    streams: list[str] = []  #: keys of streams; each entry is a task
+    channels: list[str] = []  #: names of channels; each message is a purge in varnish-towncrier's form
+    group: str = "purgeline"  #: consumer group; engines with the same one share the entries
+    start: Literal["$", "0"] = "$"  #: where a new group begins: with what comes, or with what is there
+    field: str = "task"  #: of an entry, that has the task
+    max_age_s: float = 0  #: what is older is dropped; 0: nothing is
+    takeover_s: float = 15  #: entries that nobody has worked on for so long go to another worker
+    default_hosts: list[str] = []  #: where a message names no site
+    poison: str = "purgeline:poison"  #: stream in which refused entries are set aside
+    poison_max: int = 1000  #: entries in it; then the oldest go
+    timeout_s: float = 5  #: of connecting and of answers
+
+
+DoorConfig = PurgeDoorConfig | HtcpDoorConfig | RedisDoorConfig
+
+DOORS: Final[dict[str, type[AnyDoor]]] = {
+    "purge": PurgeDoorConfig,
+    "htcp": HtcpDoorConfig,
+    "redis": RedisDoorConfig,
+}
 """The tables by their ``kind``."""

@@ -87,6 +87,11 @@ def check_networks(where: str, networks: Sequence[str]) -> None:
 def is_loopback(listen: str) -> bool:
     """Tell whether nobody but this machine can reach what listens there."""
     host, _ = address_of(listen)
+    return is_loopback_host(host)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Tell whether a name or an address is this machine's own; an IPv6 address has no brackets."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.config.doors import Door, DoorConfig
+from engine.config.doors import AnyDoor, Door, DoorConfig
 from engine.config.table import Table
 
 Driver = Literal["varnish", "ats", "nginx", "squid"]
@@ -219,6 +219,10 @@ class Config(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return host and port of ``listen``; an IPv6 host comes without its brackets."""
         return address_of(self.engine.listen)
 
+    def listening_doors(self) -> list[Door]:
+        """Return the doors that clients connect to."""
+        return [door for door in self.door if isinstance(door, Door)]
+
 
 def address_of(listen: str) -> tuple[str, int]:
     """Return host and port of a ``listen``; an IPv6 host comes without its brackets."""
@@ -238,6 +242,6 @@ TABLES: dict[str, type[Table]] = {
     "proof": ProofConfig,
     "origin": OriginConfig,
     "canary": CanaryConfig,
-    "door": Door,
+    "door": AnyDoor,
     "auth.tokens": TokenConfig,
 }

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.intake.task_body import TARGETS_MAX
+from engine.nodes.drivers.patterns import grouped
 
 _encode: Final = msgspec.json.encode
 
@@ -40,3 +41,14 @@ def bodies_of(asked: Asked) -> list[bytes]:
         _encode({**fields, "targets": targets[at : at + TARGETS_MAX]})
         for at in range(0, len(targets), TARGETS_MAX)
     ]
+
+
+def anywhere(pattern: str) -> str:
+    r"""Return a pattern for what stands behind the first slash of a path, of one for any part of the path.
+
+    ``^/news/`` begins there and needs no more. Of any other, the slash is part of what it may match: the look
+    back over it begins anew at the start of the path.
+    """
+    if pattern.startswith("^/") and "|" not in pattern:
+        return pattern[2:]
+    return f"(?<=(?=.*?{grouped(pattern)})/)"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
+    from engine.doors.readers import Readers
     from engine.doors.submitting import Submitting
     from engine.intake.gate import Gate
 
@@ -46,6 +47,7 @@ class DoorPorts:
         datagram_doors: as well.
         make_gate: makes the gate of one: each has limits of its own.
         submitting: what the clients of all doors wait for.
+        readers: doors without a port.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class DoorPorts:
         datagram_doors: Mapping[str, DatagramDoor],
         make_gate: Callable[[], Gate],
         submitting: Submitting,
+        readers: Readers,
     ) -> None:
         self._doors = doors
         self._datagram_doors = datagram_doors
+        self.readers = readers
         self.gates = {listen: make_gate() for listen in doors}
         self._submitting = submitting
         self._loop = asyncio.get_running_loop()
@@ -66,7 +70,8 @@ class DoorPorts:
         return f"<DoorPorts {[*self._doors, *self._datagram_doors]}>"
 
     def accept_on(self, sockets: Mapping[str, socket.socket]) -> None:
-        """Accept connections and take datagrams on these, by name; they are open already."""
+        """Accept connections and take datagrams on these, by name; they are open already. Readers begin."""
+        self.readers.start()
         for listen, door in self._doors.items():
             if listen in sockets:
                 listener = Listener(sockets[listen], self._maker(door, self.gates[listen]))
@@ -80,22 +85,30 @@ class DoorPorts:
         return lambda: door.connection(gate, self._loop)
 
     def stop_accepting(self) -> None:
-        """Close the listening sockets, and take no more datagrams. Safe to call again."""
+        """Close the listening sockets, take no more datagrams, read nothing more. Safe to call again."""
+        self.readers.stop()
         for listener in self._listeners:
             listener.close()
         for door in self._datagram_doors.values():
             door.stop_receiving()
 
     async def wait_saved(self, timeout_s: float) -> None:
-        """Wait until what came in datagrams is saved or refused, for at most *timeout_s*."""
-        await asyncio.gather(*(door.wait_saved(timeout_s) for door in self._datagram_doors.values()))
+        """Wait until what came in datagrams, or was read, is saved or refused, for at most *timeout_s*."""
+        await asyncio.gather(
+            self.readers.finish(timeout_s),
+            *(door.wait_saved(timeout_s) for door in self._datagram_doors.values()),
+        )
 
     def stop_waiting(self) -> None:
         """Answer the clients that wait for caches with what there is."""
         self._submitting.stop_waiting()
 
     def close(self) -> None:
-        """Close the sockets of datagrams, by which answers went out until now. Safe to call again."""
+        """Close the sockets of datagrams, by which answers went out until now, and let readers go.
+
+        Safe to call again.
+        """
+        self.readers.close()
         for door in self._datagram_doors.values():
             door.close()
 

@@ -40,6 +40,8 @@ class Stats(msgspec.Struct, eq=False):
         canary_fresh_s: from the purge of a canary to the first visit that got the new one, by node and kind.
         canary_stale: canaries that were acked and served on, by node and kind.
         datagrams: what became of those that doors took, by outcome.
+        redis_entries: what became of entries and messages, by Redis, stream or channels, and outcome.
+        redis_doors: how each stream, or the channels of a door, stand: values by name.
         sources: how each gauge is read; see `gauge`.
     """
 
@@ -84,6 +86,8 @@ class Stats(msgspec.Struct, eq=False):
     canary_fresh_s: dict[tuple[str, ...], Histogram] = {}
     canary_stale: dict[tuple[str, ...], int] = {}
     datagrams: dict[str, int] = {}
+    redis_entries: dict[tuple[str, ...], int] = {}
+    redis_doors: dict[tuple[str, ...], dict[str, float]] = {}
     sources: dict[str, Callable[[], float]] = {}
 
     def node_histogram(self, node: str) -> Histogram:

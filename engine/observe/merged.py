@@ -24,6 +24,10 @@ _HELD_SUMMED: Final = ("refused", "subtasks")
 _HELD_LEAST: Final = ("since", "next_try_s")
 _NOT_ADDED: Final = ("purgeline_build_info", "process_start_time_seconds", "process_max_fds", "python_info")
 _OF_A_SOCKET: Final = "purgeline_datagrams_dropped"  #: all workers read it of the same one
+_OF_ALL: Final = tuple(
+    f"purgeline_redis_door_{name}" for name in ("pending", "lag", "oldest_pending_seconds")
+)
+"""What every worker asks a Redis for, of all workers."""
 _DELAYED: Final = ("purgeline_node_delayed", "purgeline_delayed")
 
 
@@ -133,11 +137,12 @@ class _Collected:
     def _join(self, name: str, before: float | None, value: float) -> float:
         if before is None:
             return value
-        if name in {"purgeline_node_ready", "purgeline_fresh_budget_left"}:
+        if name in {"purgeline_node_ready", "purgeline_fresh_budget_left", "purgeline_redis_door_up"}:
             return min(before, value)
         if (
             name in self._not_added
             or name == _OF_A_SOCKET
+            or name in _OF_ALL
             or name.endswith(("_oldest_delayed_seconds", "_unproven", "_paused"))
         ):
             return max(before, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from prometheus_client import ProcessCollector, generate_latest
@@ -36,6 +36,14 @@ class NodeSample(msgspec.Struct, frozen=True):
     unproven: Annotated[bool, "Whether nothing shows that the node itself answers purges"] = False
     paused: Annotated[bool, "Whether an operator paused the node"] = False
 
+
+REDIS_DOOR_GAUGES: Final = {
+    "up": "Whether a worker reads it; 0 where one does not",
+    "pending": "Entries that were delivered and are not acknowledged",
+    "lag": "Entries that were not delivered yet",
+    "oldest_pending_seconds": "Age of the oldest pending entry, 0 without one",
+}
+"""What is told of each stream of a door, and whether its channels are listened to."""
 
 _NODE_VALUES = texts(NodeSample)
 _NODE_COUNTERS = frozenset({"returns"})
@@ -84,6 +92,8 @@ class Scrape:
         self._stale = [(list(labels), float(count)) for labels, count in stats.canary_stale.items()]
         self._datagrams = [([outcome], float(count)) for outcome, count in stats.datagrams.items()]
         self._samples = nodes
+        self._redis_entries = [(list(labels), float(count)) for labels, count in stats.redis_entries.items()]
+        self._redis_doors = [(list(labels), dict(values)) for labels, values in stats.redis_doors.items()]
 
     def page(self) -> bytes:
         """Return the page, in Prometheus' text format 0.0.4."""
@@ -106,12 +116,25 @@ class Scrape:
         yield _labelled("canary_stale", text, ["node", "kind"], self._stale, CounterMetricFamily)
         text = "Datagrams that doors took, by what became of them"
         yield _labelled("datagrams", text, ["outcome"], self._datagrams, CounterMetricFamily)
+        yield from self._of_redis_doors()
         samples = [([node.node, node.layer, node.driver], node) for node in self._samples]
         for name, text in _NODE_VALUES.items():
             values = [(labels, getattr(node, name)) for labels, node in samples]
             metric = re.sub("_s$", "_seconds", name)
             kind = CounterMetricFamily if name in _NODE_COUNTERS else GaugeMetricFamily
             yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
+
+    def _of_redis_doors(self) -> Iterator[Metric]:
+        """Yield what doors that read a Redis tell; nothing where there is none."""
+        if not self._redis_doors:
+            return
+        place = ["redis", "source"]
+        text = "What became of entries of streams, and of messages on channels"
+        entries = self._redis_entries
+        yield _labelled("redis_door_entries", text, [*place, "outcome"], entries, CounterMetricFamily)
+        for name, text in REDIS_DOOR_GAUGES.items():
+            values = [(labels, each[name]) for labels, each in self._redis_doors if name in each]
+            yield _labelled(f"redis_door_{name}", text, place, values)
 
 
 def _histograms_of(stats: Stats) -> list[tuple[str, str, list[str], list[tuple[list[str], Histogram]]]]:

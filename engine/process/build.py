@@ -128,7 +128,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         interface=interface,
         proof=proof,
         canaries=canaries,
-        doors=make_doors(core, admission, delivery.endings.watchers, interface.auth),
+        doors=make_doors(core, admission, delivery.endings.watchers, interface.auth, cluster),
     )
 
 

@@ -6,7 +6,6 @@ Imported only where ``store.url`` names a Redis: an engine with an embedded stor
 from __future__ import annotations
 
 import os
-import platform
 import socket
 import time
 from functools import partial
@@ -33,6 +32,7 @@ from engine.cluster.watch import Watch
 from engine.errors import EngineError
 from engine.intake.validate import unplanned
 from engine.nodes.register import SENT_WITHIN_S
+from engine.process.names import consumer_name, engine_name
 from engine.process.reports import StoreReports
 from engine.store.history import HistoryLimits
 from engine.store.redis.checks import dangers
@@ -75,11 +75,11 @@ class SharedStore:
         self._config = config
         self._validator = validator
         self._on_alert = on_alert
-        self.name = config.engine.name or f"{platform.node()}:{config.listen_address()[1]}"
+        self.name = engine_name(config)
         store = config.store
         self.store: RedisStore = redis_store(
             store.url,
-            f"{self.name}/{slot}.{os.getpid():x}{os.urandom(3).hex()}",
+            consumer_name(config, slot),
             region_count=store.region_count,
             prefix=store.prefix,
             timeout_s=store.timeout_s,

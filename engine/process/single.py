@@ -49,7 +49,7 @@ async def _main(config: Config, log: Logs) -> int:
     address = listener.getsockname()
     where = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else address
     logger.info("purgeline {} listens on {}", _version.__version__, where)
-    for door in config.door:
+    for door in config.listening_doors():
         logger.info("a door for {} listens on {}", door.kind, door.socket_name)
     await engine.run_until_stopped()
     return 0

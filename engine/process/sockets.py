@@ -41,7 +41,7 @@ def open_doors(config: Config) -> dict[str, socket.socket]:
     backlog = config.engine.listen_backlog
     return {
         door.socket_name: _bind("door.listen", door.listen, backlog, transport=door.transport)
-        for door in config.door
+        for door in config.listening_doors()
     }
 
 
@@ -114,7 +114,7 @@ def take_doors(descriptors: dict[str, int], config: Config) -> dict[str, socket.
         ConfigError: a door has none.
     """
     sockets = {name: take_socket(number) for name, number in descriptors.items()}
-    names = [door.socket_name for door in config.door]
+    names = [door.socket_name for door in config.listening_doors()]
     for name in names:
         if name not in sockets:
             detail = "the supervisor holds no socket for it; reload, or replace a supervisor that is older"

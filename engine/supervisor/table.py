@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DATAGRAMS: Final = "udp/"  #: before the name of a socket that takes datagrams
 _OF_DATAGRAMS: Final = frozenset({"htcp"})  #: kinds of doors
+_THAT_READ: Final = frozenset({"redis"})  #: kinds of doors that have no socket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ def read_table(path: Path, *, listen: str = "") -> EngineTable:
 def read_doors(path: Path) -> list[str]:
     """Return the name of the socket of each ``[[door]]``: its ``listen``, with `DATAGRAMS` before it or not.
 
+    Those `_THAT_READ` have none.
+
     Raises:
         SupervisorError: the file cannot be read, or one of them is no address.
     """
@@ -60,6 +63,8 @@ def read_doors(path: Path) -> list[str]:
     tables = doors if isinstance(doors, list) else [doors]
     names = []
     for table in tables:
+        if isinstance(table, dict) and table.get("kind") in _THAT_READ:
+            continue
         listen = table.get("listen") if isinstance(table, dict) else None
         if not isinstance(listen, str) or not is_address(listen):
             text = f"{path}: door.listen: {listen!r} is not HOST:PORT, such as 127.0.0.1:9182"

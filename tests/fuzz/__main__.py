@@ -1,11 +1,12 @@
-"""Fuzzes both lanes of an engine, and its door: ``python -m tests.fuzz --cases 1000000``.
+"""Fuzzes both lanes of an engine, and its doors: ``python -m tests.fuzz --cases 1000000``.
 
 Requests that are nearly right, on both lanes: no 5xx but 503, no hang, no traceback, no growing memory,
 and a good request in between is always answered soon, what the processes wait for a processor aside; the
 store is in memory, where that is possible, so that it does not wait for a disk that others have, too.
 Then half as many cases to both lanes at once, which must say the same. Then as many as at first to a
 purge door; of them nothing may be stored that was answered with an error. Then as many datagrams to HTCP
-doors, each of which must be counted, and every answer one that a client can read. Prints the seed, and
+doors, each of which must be counted, and every answer one that a client can read. Then as many entries and
+messages to a door that reads a Redis: each is a task, or set aside with its reason. Prints the seed, and
 each case that broke a rule; ``--seed`` makes the same cases again.
 """
 
@@ -33,8 +34,9 @@ def main(args: list[str] | None = None) -> int:
     asked = parser.parse_args(args)
     seed = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
     found = 0
-    kinds = {"rules": asked.cases, "lanes": asked.cases // 2, "door": asked.cases, "htcp": asked.cases}
-    for kind, cases in kinds.items():
+    cases_of = {"lanes": asked.cases // 2}
+    for kind in KINDS:
+        cases = cases_of.get(kind, asked.cases)
         if asked.kind not in {kind, "all"}:
             continue
         print(f"{kind}: {cases} cases, --seed {seed}", flush=True)

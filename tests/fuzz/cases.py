@@ -12,7 +12,7 @@ TOKEN: Final = "fuzz"  #: the bearer token of the good ones
 _AUTH: Final = f"Authorization: Bearer {TOKEN}"
 _HOST: Final = "http://img.example.com"
 
-_BODIES: Final[tuple[dict[str, object], ...]] = (
+BODIES: Final[tuple[dict[str, object], ...]] = (
     {"targets": [f"{_HOST}/a.jpg"]},
     {"targets": [f"{_HOST}/a.jpg?q=1", f"{_HOST}/b"], "soft": True, "prefetch": True, "due_s": 5},
     {"kind": "prefix", "targets": [f"{_HOST}/album/*"], "nodes": ["edge-1"], "layers": ["edge"]},
@@ -198,7 +198,7 @@ def get(path: str, method: str = "GET") -> bytes:
 
 def tasks() -> list[bytes]:
     """Return good requests to the routes that both lanes serve."""
-    bodies = [json.dumps(body).encode() for body in _BODIES]
+    bodies = [json.dumps(body).encode() for body in BODIES]
     made = [request(body) for body in bodies]
     made.append(request(bodies[0], "Content-Type: application/json", "User-Agent: curl/8", "Accept: */*"))
     made.append(
@@ -209,7 +209,7 @@ def tasks() -> list[bytes]:
 
 def others() -> list[bytes]:
     """Return good requests to the other routes, and in other forms."""
-    body = json.dumps(_BODIES[0]).encode()
+    body = json.dumps(BODIES[0]).encode()
     parts = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:9], body[9:])) + b"0\r\n\r\n"
     head = request(b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
     made = [get(path.decode("latin-1")) for path in _PATHS if path.isascii()]
@@ -276,7 +276,7 @@ class Cases:
         head, gap, body = data.partition(b"\r\n\r\n")
         way = chosen.random()
         if way < 0.25:
-            return head + gap + _cut(body, chosen)
+            return head + gap + cut(body, chosen)
         if way < 0.45:
             lines = head.split(b"\r\n")
             lines.insert(chosen.randint(1, len(lines)), chosen.choice(self._lines))
@@ -290,11 +290,11 @@ class Cases:
             words = [chosen.choice(self._starts), chosen.choice(self._paths), first.split(b" ")[-1]]
             return b" ".join(words) + b"\r\n" + rest + gap + body
         if way < 0.8:
-            return _cut(head, chosen) + gap + body
-        return _cut(data, chosen) if self._is_rough else data
+            return cut(head, chosen) + gap + body
+        return cut(data, chosen) if self._is_rough else data
 
 
-def _cut(data: bytes, chosen: random.Random) -> bytes:
+def cut(data: bytes, chosen: random.Random) -> bytes:
     """Change some bytes: leave out, put in, double, end early."""
     start = chosen.randint(0, len(data))
     end = min(len(data), start + chosen.choice((0, 0, 1, 1, 2, 5, 20)))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from release.lab.caches import free_port
+from tests.fuzz.bus import bus_engine, publish
 from tests.fuzz.cases import TOKEN, Cases, others, purges, tasks
 from tests.fuzz.datagrams import SECRET, DatagramClient, Datagrams
 from tests.fuzz.prober import Probes, probing
@@ -160,7 +161,8 @@ def run(folder: Path, kind: str, *, seed: int, cases: int, answer_within_s: floa
         loop = asyncio.get_running_loop()
         node = await loop.create_server(QuickNode, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{node.sockets[0].getsockname()[1]}"
-        with _engine(folder, url) as engine:
+        tables = _tables(url)
+        with bus_engine(folder, tables) if kind == "redis" else _engine(folder, tables) as engine:
             fuzzed = Run(engine, report, answer_within_s=answer_within_s)
             await KINDS[kind](fuzzed, report, engine, seed, cases)
         node.close()
@@ -170,13 +172,16 @@ def run(folder: Path, kind: str, *, seed: int, cases: int, answer_within_s: floa
         return runner.run(scenario())
 
 
-def _engine(folder: Path, url: str) -> EngineProcess:
+def _tables(url: str) -> str:
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     tables = (
         f'[[auth.tokens]]\nname = "fuzz"\nsha256 = "{digest}"\nscopes = ["submit", "read", "admin"]\n'
         '[[site]]\nhost = "*"\n' + fake_table(url, name="edge-1", key_mode="ban")
     )
-    tables += access("*.example.com", "b.org", name="cms", sha256="0" * 64).partition("[[site]]")[0]
+    return tables + access("*.example.com", "b.org", name="cms", sha256="0" * 64).partition("[[site]]")[0]
+
+
+def _engine(folder: Path, tables: str) -> EngineProcess:
     tables += door_table(free_port(), names=["varnish"], default_hosts=["img.example.com"])
     keys = folder / "htcp.keys"
     keys.write_text(f"fuzz {base64.b64encode(SECRET).decode()}\n")
@@ -265,9 +270,7 @@ def door_port_of(engine: EngineProcess) -> str:
 
 def accepted(engine: EngineProcess) -> int:
     """Return how many tasks the engine has accepted."""
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    page = engine.request("GET", "/metrics", headers=headers)[2].decode()
-    return int(float(page.split("\npurgeline_tasks_accepted_total ")[1].split("\n")[0]))
+    return int(float(metrics(engine).split("\npurgeline_tasks_accepted_total ")[1].split("\n")[0]))
 
 
 async def _htcp(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, cases: int) -> None:
@@ -318,15 +321,19 @@ def htcp_ports_of(engine: EngineProcess) -> tuple[tuple[str, int], tuple[str, in
 
 def datagrams(engine: EngineProcess) -> dict[str, int]:
     """Return how many datagrams came to what, those that the kernel dropped among them."""
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    page = engine.request("GET", "/metrics", headers=headers)[2].decode()
+    page = metrics(engine)
     found = re.findall(r'^purgeline_datagrams_total\{outcome="(\w+)"\} ([0-9.e+]+)$', page, re.MULTILINE)
     counts = {outcome: int(float(count)) for outcome, count in found}
     dropped = int(float(page.split("\npurgeline_datagrams_dropped_total ")[1].split("\n")[0]))
     return {**counts, "dropped": dropped} if dropped else counts
 
 
-KINDS: Final = {"rules": _send, "lanes": _compare, "door": _purge, "htcp": _htcp}
+def metrics(engine: EngineProcess) -> str:
+    """Return its Prometheus page."""
+    return engine.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})[2].decode()
+
+
+KINDS: Final = {"rules": _send, "lanes": _compare, "door": _purge, "htcp": _htcp, "redis": publish}
 
 
 def compared(answered: bytes) -> list[tuple[bytes, ...]]:

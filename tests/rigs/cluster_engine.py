@@ -16,6 +16,7 @@ def cluster_engine(
     *,
     number: int = 0,
     store: str = "",
+    more: str = "",
     **engine: Any,
 ) -> EngineProcess:
     """Return an engine that is not started yet.
@@ -26,6 +27,7 @@ def cluster_engine(
         caches: nodes; one that has an address for each engine is reached at this one's.
         number: of the engine.
         store: more lines of the ``[store]`` table.
+        more: further tables.
         engine: keys of ``[engine]``.
     """
     own = folder / f"engine-{number}"
@@ -36,5 +38,5 @@ def cluster_engine(
         else fake_table(cache.url, name=f"edge-{place}")
         for place, cache in enumerate(caches, start=1)
     )
-    tables = f'[store]\nurl = "{url}"\ntimeout_s = 1\n{store}\n[[layer]]\nname = "edge"\n' + nodes
+    tables = f'[store]\nurl = "{url}"\ntimeout_s = 1\n{store}\n[[layer]]\nname = "edge"\n' + nodes + more
     return EngineProcess(own, tables, **{"name": f"engine-{number}", "drain_timeout_s": 5, **engine})

@@ -188,6 +188,7 @@ class RedisServer:
             host=self.address,
             port=self.port,
             decode_responses=True,
+            encoding_errors="backslashreplace",
             socket_timeout=5,
             retry=Retry(NoBackoff(), 0),
         )
@@ -196,7 +197,7 @@ class RedisServer:
         finally:
             made.close()
 
-    def ask(self, *words: str | int) -> Any:
+    def ask(self, *words: str | int | bytes) -> Any:
         """Send one command and return its answer."""
         with self.client() as client:
             return _execute(client, *words)
@@ -518,7 +519,7 @@ class RedisCluster:
         wait_for_redis(lambda: self.is_whole(server), what=f"{server.name} seeing the cluster whole")
 
 
-def _execute(client: redis.Redis, *words: str | int) -> Any:
+def _execute(client: redis.Redis, *words: str | int | bytes) -> Any:
     return client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py's own lacks types
 
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.doors.asked import Asked
+from engine.doors.asked import Asked, anywhere
 from engine.doors.purge import tags
 from engine.doors.purge.heads import HAS_BODY
 from engine.errors import RequestError
-from engine.nodes.drivers.patterns import grouped
 
 if TYPE_CHECKING:
     from engine.doors.hosts import Hosts
@@ -194,14 +193,3 @@ def _wide(path: str, place: Place, hosts: list[str]) -> Asked:
 
 def _of_each(place: Place, hosts: list[str], rest: str) -> list[str]:
     return [f"{place.scheme}://{host}/{rest}" for host in hosts]
-
-
-def anywhere(pattern: str) -> str:
-    r"""Return a pattern for what stands behind the first slash of a path, of one for any part of the path.
-
-    ``^/news/`` begins there and needs no more. Of any other, the slash is part of what it may match: the look
-    back over it begins anew at the start of the path.
-    """
-    if pattern.startswith("^/") and "|" not in pattern:
-        return pattern[2:]
-    return f"(?<=(?=.*?{grouped(pattern)})/)"

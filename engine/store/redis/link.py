@@ -34,6 +34,7 @@ from engine.errors import StoreError, StoreUnusableError
 from engine.store.redis.replicas import Replicas
 from engine.store.redis.script import with_source
 from engine.store.redis.servers import AWAY, Server, Servers
+from engine.store.redis.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,6 +159,26 @@ class Link:
         if not found:
             raise self._translate(replies[0])
         return found
+
+    def time_ms(self, key: str) -> int:
+        """Return UNIX milliseconds by the clock of the server that has a key: ids of streams go by that.
+
+        Raises:
+            StoreError: it does not tell.
+        """
+        try:
+            server = self._servers.of(("TYPE", key), None)
+        except AWAY as exc:
+            raise self._translate(exc) from exc
+        [reply] = self._exchange({server: [("TIME",)]}, is_write=False)[server]
+        if isinstance(reply, Exception):
+            raise self._translate(reply) from reply
+        seconds, micros = reply
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def subscription(self, channels: Sequence[str]) -> Subscription:
+        """Return a subscription to channels, not open yet."""
+        return Subscription(self._servers, channels, timeout_s=self._timeout_s, translate=self._translate)
 
     def close(self) -> None:
         """Close all connections."""

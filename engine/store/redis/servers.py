@@ -36,7 +36,8 @@ _PAUSE_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
 _REFRESH_S: Final = 0.5
 _ASK_S: Final = 1.0
-_KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
+_KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2, "XREADGROUP": 9}
+"""Of a command, where its first key stands; 1 in others. XREADGROUP is written with COUNT and BLOCK."""
 
 
 class Server:

@@ -444,6 +444,48 @@ def test_a_door_needs_a_token_where_there_are_any_and_one_that_may_submit() -> N
     assert "that of door" in refusal({"door": [DOOR, DOOR]})
 
 
+BUS = {"kind": "redis", "url": "redis://127.0.0.1/0", "streams": ["purges"]}
+
+
+@pytest.mark.parametrize(
+    ("door", "says"),
+    [
+        ({"kind": "redis"}, "required field `url`"),
+        ({**BUS, "stream": "a"}, "did you mean 'streams'?"),
+        ({**BUS, "listen": "127.0.0.1:1"}, "unknown key 'listen'"),
+        (
+            {**BUS, "url": "redis://u:secret@h:port"},
+            "door 'redis://***@h:***': url: server 1 is not HOST[:PORT]",
+        ),
+        ({**BUS, "url": "redis://a,b/0"}, "one server"),
+        ({**BUS, "streams": []}, "streams or channels is needed"),
+        ({**BUS, "streams": ["a", "a"]}, "streams: a name is there twice"),
+        ({**BUS, "streams": ["a b"]}, "streams: 'a b': takes 1-200 visible"),
+        ({**BUS, "channels": ["varnish.*"]}, "takes names of channels, no patterns"),
+        ({**BUS, "group": ""}, "group: takes 1-200"),
+        ({**BUS, "start": "1"}, "takes $, 0"),
+        ({**BUS, "poison": "purges"}, "is one of the streams"),
+        ({**BUS, "default_hosts": ["a/b"]}, "'a/b' is not a host"),
+        ({**BUS, "takeover_s": 0}, "takeover_s: 0.0 is out of range, at least 1"),
+        ({**BUS, "max_age_s": -1}, "out of range"),
+        ({**BUS, "max_age_s": float("nan")}, "out of range"),
+        ({**BUS, "poison_max": 0}, "out of range"),
+        ({**BUS, "token": "csm"}, "is no [[auth.tokens]]"),
+        ({**BUS, "url": "redis://bus.example.com"}, "is not loopback, so it needs a token"),
+        ({**BUS, "url": "redis+sentinel://127.0.0.1,10.0.0.1/m"}, "is not loopback"),
+    ],
+)
+def test_a_door_that_reads_a_redis_and_cannot_is_refused(door: dict[str, object], says: str) -> None:
+    assert says in refusal({"door": [door]})
+
+
+def test_what_one_door_reads_no_other_does() -> None:
+    other = {**BUS, "streams": ["others"], "channels": ["c"]}
+    parse({"door": [BUS, other, {**BUS, "group": "second"}, DOOR]})
+    assert "stream purges of group purgeline is read by another door already" in refusal({"door": [BUS, BUS]})
+    assert "channel c is read" in refusal({"door": [other, {**other, "streams": []}]})
+
+
 def overridden(tmp_path: Path, text: str = "", **environ: str) -> Config:
     path = tmp_path / "engine.toml"
     path.write_text(text)

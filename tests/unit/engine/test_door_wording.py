@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from engine.doors.asked import Asked
+from engine.doors.asked import Asked, anywhere
 from engine.doors.hosts import Hosts
 from engine.doors.purge.heads import HeadReader
-from engine.doors.purge.wording import anywhere, understand
+from engine.doors.purge.wording import understand
 from engine.errors import RequestError
 from engine.intake.host_rules import HostRules
 

@@ -1,0 +1,94 @@
+"""What an operator is told of one thing that a door reads: whether it is reached, what is refused, counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from engine.observe.counters import Stats
+
+_EVERY_S: Final = 10.0  #: refusals are told of so often at most
+_AGAIN_S: Final = 300.0  #: what goes on failing is told of again
+
+
+class Reach:
+    """Tells of one stream, or of the channels of a door.
+
+    Args:
+        name: of the Redis.
+        source: what is read: the stream, or the channels.
+        stats: counts.
+        on_alert: told what an operator should know: key, level, message.
+        loop: the engine's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        stats: Stats,
+        on_alert: Callable[[str, str, str], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._name = name
+        self._source = source
+        self._stats = stats
+        self._on_alert = on_alert
+        self._loop = loop
+        self._key = f"door:{name}:{source}"
+        self._is_up: bool | None = None
+        self._told = ("", 0.0)
+        self._refused = 0  # since refusals were told of last
+        self._refused_at = -_EVERY_S
+        stats.redis_doors.setdefault((name, source), {})["up"] = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Reach of {self._source} at {self._name}>"
+
+    def count(self, outcome: str, count: int = 1) -> None:
+        """Count what became of entries or messages."""
+        key = (self._name, self._source, outcome)
+        self._stats.redis_entries[key] = self._stats.redis_entries.get(key, 0) + count
+
+    def gauge(self, **values: float) -> None:
+        """Note how it stands."""
+        self._stats.redis_doors[self._name, self._source].update(values)
+
+    def reached(self) -> None:
+        """It can be read."""
+        if self._is_up:
+            return
+        if self._is_up is False:
+            self.count("reconnects")
+            self._on_alert(self._key, "resolved", f"{self._source} is read again from {self._name}")
+        self._is_up = True
+        self._told = ("", 0.0)
+        self.gauge(up=1.0)
+
+    def failed(self, why: str) -> None:
+        """It cannot be read; told when that is new, another reason, or has lasted."""
+        self._is_up = False
+        self.gauge(up=0.0)
+        text, at = self._told
+        now = self._loop.time()
+        if text != why or now - at > _AGAIN_S:
+            self._told = (why, now)
+            self._on_alert(self._key, "error", f"{self._source} is not read, and is tried again: {why}")
+
+    def warn(self, text: str) -> None:
+        """Tell what has happened."""
+        self._on_alert(self._key, "warning", text)
+
+    def refused(self, detail: str, where: str) -> None:
+        """Tell of one that is set aside; of many, the first of each ten seconds, and how many there were."""
+        self.count("refused")
+        self._refused += 1
+        now = self._loop.time()
+        if now - self._refused_at < _EVERY_S:
+            return
+        more = f" ({self._refused - 1} more since the last line)" if self._refused > 1 else ""
+        self._on_alert(f"poison:{self._source}", "warning", f"{detail}; it is set aside in {where}{more}")
+        self._refused, self._refused_at = 0, now

@@ -1,0 +1,353 @@
+"""A door that reads a Redis: streams and channels of a real server, a real engine, a scripted cache."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.fakes.node import FakeNode
+from tests.rigs.cluster_engine import cluster_engine
+from tests.rigs.engine_process import fake_table
+from tests.rigs.redis_door import CHANNEL, POISON, SITE, STREAM, Bus, RedisDoorEngine, redis_door_table
+from tests.rigs.redis_servers import RedisServer
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+
+
+class Here(NamedTuple):
+    """An engine that reads a Redis, in front of a scripted node."""
+
+    bus: Bus
+    node: FakeNode
+    engine: RedisDoorEngine
+
+
+def listens(bus: Bus) -> bool:
+    """Whether somebody hears the channel, and the stream has its group."""
+    return bus.listeners() > 0 and bus.has_group()
+
+
+def purged(node: FakeNode, *paths: str) -> bool:
+    seen = {request.path for request in node.requests if request.method == "PURGE"}
+    return set(paths) <= seen
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    folder = tmp_path_factory.mktemp("redis-door")
+    with RedisServer(folder, fsync="none") as server, FakeNode() as node:
+        bus = Bus(server)
+        nodes = fake_table(node.url, name="edge-1")
+        door: dict[str, object] = {"default_hosts": [SITE]}
+        with RedisDoorEngine(folder, nodes, server.url, SITE, "*.shop.example", door=door) as engine:
+            wait_until(lambda: listens(bus), what="the engine reading")
+            yield Here(bus, node, engine)
+
+
+def test_an_entry_is_a_task_and_is_acknowledged(here: Here) -> None:
+    """All fields of a task hold; who handed it in is the token, by the address of the Redis."""
+    entry = here.bus.add("/one", "/two", due_s=30)
+    here.bus.wait_until_done()
+    [task] = [task for task in here.engine.tasks() if entry in task["task_id"]]
+    task = here.engine.wait_for(task["task_id"])
+    assert task["targets"] == [f"http://{SITE}/one", f"http://{SITE}/two"]
+    assert task["by"] == {"token": "cms", "address": "127.0.0.1", "door": "redis"}
+    assert purged(here.node, "/one", "/two")
+    here.bus.add("/own", id="release-7")
+    assert here.engine.metric("up", f'source="{STREAM}"') == 1
+    wait_until(lambda: here.engine.request("GET", "/v1/engine/task/release-7")[0] == 200)
+
+
+REFUSED = {
+    "no JSON": ("{", "400", "not valid JSON"),
+    "no object": ("[]", "422", "expected `object`"),
+    "an unknown field": ('{"targets": ["http://img.example.com/"], "sofd": true}', "422", "'soft'"),
+    "another site": ('{"targets": ["http://evil.example/"]}', "422", "evil.example"),
+    "a wrong id": ('{"targets": ["http://img.example.com/"], "id": "a b"}', "422", "id: takes"),
+    "no UTF-8": ("\udcff", "400", "JSON"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_poison_entry_is_set_aside_with_its_reason_and_holds_up_nothing(name: str, here: Here) -> None:
+    body, status, says = REFUSED[name]
+    entry = str(here.bus.server.ask("XADD", STREAM, "*", "task", body.encode(errors="surrogateescape")))
+    behind = here.bus.add(f"/behind-{entry}")
+    here.bus.wait_until_done()
+    [record] = [record for record in here.bus.poison() if record.get("id") == entry]
+    assert (record["stream"], record["status"]) == (STREAM, status)
+    assert says in record["detail"]
+    assert record["body_bytes"] == str(len(body.encode(errors="surrogateescape")))
+    assert any(behind in task["task_id"] for task in here.engine.tasks())
+
+
+def test_an_entry_without_the_field_and_one_that_is_too_long_are_set_aside(here: Here) -> None:
+    first = here.bus.add_body("{}", field="body")
+    second = here.bus.add_body(json.dumps({"targets": ["x" * (9 << 20)]}))
+    here.bus.wait_until_done()
+    records = {record.get("id"): record for record in here.bus.poison()}
+    assert "field 'task' is missing; the entry has: body" in records[first]["detail"]
+    assert (records[first]["status"], records[first]["body"]) == ("422", '{"body":"{}"}')
+    assert (records[second]["status"], len(records[second]["body"])) == ("413", 64 * 1024)
+    assert int(records[second]["body_bytes"]) > 9 << 20
+    assert f"of stream {STREAM} is refused: " in here.engine.log()
+    assert here.engine.counted("refused") >= 2
+
+
+MESSAGES = {
+    "purge": (("purge", "/m1", "m2?page=2"), "url", [f"http://{SITE}/m1", f"http://{SITE}/m2?page=2"]),
+    "ban.url": (("ban.url", "^/news/"), "regex", [f"http://{SITE}/news/"]),
+    "ban.url of all": (("ban.url", ".*"), "host", [SITE]),
+    "ban": (
+        ("ban", f"req.http.host == {SITE} && req.url ~ ^/old/"),
+        "regex",
+        [f"http://{SITE}/old/"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_of_towncrier_is_a_task(name: str, here: Here) -> None:
+    words, kind, targets = MESSAGES[name]
+    assert here.bus.publish(*words) == 1
+
+    def found() -> bool:
+        return any(task["kind"] == kind and task["targets"] == targets for task in full(here.engine))
+
+    wait_until(found, what="the task of the message")
+
+
+def full(engine: RedisDoorEngine) -> list[dict[str, object]]:
+    """Return the newest tasks, with their targets."""
+    return [engine.task(task["task_id"]) for task in engine.tasks(limit=20)]
+
+
+def test_keys_of_a_message_are_purged_on_every_host_of_the_token(here: Here) -> None:
+    here.bus.publish("xkey", "a", "b c", host="")
+    wanted = [f"{host}/{key}" for host in (SITE, "*.shop.example") for key in "abc"]
+    wait_until(lambda: any(task["targets"] == wanted for task in full(here.engine)))
+
+
+def test_a_message_that_is_refused_is_set_aside(here: Here) -> None:
+    here.bus.publish("flush", "/")
+    here.bus.publish("purge", "/", host="evil.example")
+
+    def records() -> list[str]:
+        return [record["detail"] for record in here.bus.poison() if record.get("channel") == CHANNEL]
+
+    wait_until(lambda: len(records()) == 2, what="two records")
+    assert any("command: 'flush' is none; takes purge, xkey" in text for text in records())
+    assert any("evil.example" in text for text in records())
+
+
+def test_a_stream_that_was_emptied_is_read_on_from_where_it_was(here: Here) -> None:
+    """Nothing that is added after the Redis was emptied is left out, whatever ``start`` says."""
+    here.bus.wait_until_done()
+    here.bus.server.flush()
+    entry = here.bus.add("/after-the-flush")
+    wait_until(lambda: purged(here.node, "/after-the-flush"))
+    wait_until(lambda: bool(here.bus.group()) and here.bus.is_done())
+    assert any(entry in task["task_id"] for task in here.engine.tasks())
+    assert f"the group 'purgeline' of the stream '{STREAM}' is gone" in here.engine.log()
+
+
+def test_entries_of_a_consumer_that_has_gone_are_claimed(here: Here) -> None:
+    """It read them, and died; nobody works on them for ``takeover_s``."""
+    here.bus.wait_until_done()
+    server = here.bus.server
+    server.ask("XGROUP", "CREATE", STREAM, "gone", "$")
+    with server.client() as client:  # one transaction, so that the engine does not read it first
+        pipe = client.pipeline()
+        pipe.xadd(STREAM, {"task": json.dumps({"targets": [f"http://{SITE}/claimed"]})})
+        pipe.xreadgroup("purgeline", "dead/0.1", {STREAM: ">"})
+        pipe.execute()
+    wait_until(lambda: purged(here.node, "/claimed"))
+    here.bus.wait_until_done()
+    assert here.engine.counted("claimed") >= 1
+
+
+def test_the_engine_serves_while_its_redis_is_away_and_reads_on_when_it_is_back(here: Here) -> None:
+    here.bus.wait_until_done()
+    here.bus.server.kill()
+    wait_until(lambda: here.engine.metric("up", f'source="{STREAM}"') == 0)
+    assert here.engine.request("GET", "/readyz")[0] == 200
+    assert here.engine.wait_for(here.engine.submit([f"http://{SITE}/meanwhile"]))["state"] == "done"
+    here.bus.server.start()  # without a file: it is empty
+    wait_until(lambda: listens(here.bus))
+    here.bus.add("/back")
+    here.bus.publish("purge", "/heard-again")
+    wait_until(lambda: purged(here.node, "/back", "/heard-again"))
+    log = here.engine.log()
+    assert f'"alert":"door:{here.bus.server.url}:{STREAM}"' in log
+    assert "what is published meanwhile is lost" in log
+    assert here.engine.counted("reconnects", CHANNEL) == 1
+
+
+def test_what_is_older_than_max_age_is_dropped_and_counted(tmp_path: Path) -> None:
+    """By the id of the entry, and the clock of its server."""
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        bus = Bus(server)
+        now_ms = int(server.ask("TIME")[0]) * 1000
+        body = '{"targets": ["http://img.example.com/%s"]}'
+        bus.add_body(body % "old", at=f"{now_ms - 61_000}-0")
+        bus.add_body(body % "new", at=f"{now_ms - 30_000}-0")
+        door: dict[str, object] = {"start": "0", "max_age_s": 60, "channels": []}
+        with RedisDoorEngine(tmp_path, fake_table(node.url, name="edge-1"), server.url, door=door) as engine:
+            wait_until(lambda: purged(node, "/new"))
+            bus.wait_until_done()
+            assert (engine.counted("too_old"), engine.counted("saved")) == (1, 1)
+            assert not purged(node, "/old")
+
+
+def test_a_key_that_is_no_stream_is_told_and_the_engine_serves(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        server.ask("SET", STREAM, "text")
+        nodes = fake_table(node.url, name="edge-1")
+        with RedisDoorEngine(tmp_path, nodes, server.url, door={"channels": []}) as engine:
+            wait_until(lambda: "WRONGTYPE" in engine.log())
+            assert engine.request("GET", "/readyz")[0] == 200
+            server.ask("DEL", STREAM)
+            wait_until(lambda: bool(server.ask("EXISTS", STREAM)), what="the group being made")
+            Bus(server).add("/now")
+            wait_until(lambda: purged(node, "/now"))
+
+
+def test_a_reader_waits_while_its_token_is_over_its_rate_and_loses_nothing(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        bus = Bus(server)
+        paths = [f"/{number}" for number in range(60)]
+        for path in paths:
+            bus.add(path)
+        door: dict[str, object] = {"start": "0", "channels": []}
+        token: dict[str, object] = {"rate_per_s": 40, "burst_count": 10}
+        nodes = fake_table(node.url, name="edge-1")
+        with RedisDoorEngine(tmp_path, nodes, server.url, door=door, token=token) as engine:
+            bus.wait_until_done()
+            wait_until(lambda: purged(node, *paths))
+            assert engine.counted("saved") + engine.counted("known") == 60
+            assert engine.counted("delayed") > 0
+            assert bus.poison() == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_engine_that_is_killed_in_mid_stream_loses_no_entry_and_does_none_twice(
+    tmp_path: Path, workers: int
+) -> None:
+    """Each entry is one task, whatever was delivered again: its id is made of the entry's."""
+    count = 600
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        bus = Bus(server)
+        nodes = fake_table(node.url, name="edge-1")
+        with RedisDoorEngine(tmp_path, nodes, server.url, door={"channels": []}, workers=workers) as engine:
+            wait_until(bus.has_group)
+            added = [bus.add(f"/{number}") for number in range(count // 2)]
+            wait_until(lambda: len(node.requests) > 20, what="some purges")
+            if workers:
+                os.kill(engine.workers()[0]["pid"], signal.SIGKILL)
+            else:
+                engine.kill()
+                engine.start()
+            added += [bus.add(f"/{number}") for number in range(count // 2, count)]
+            bus.wait_until_done(timeout_s=40)
+            wait_until(lambda: purged(node, *(f"/{number}" for number in range(count))))
+            ids = [task["task_id"] for task in engine.tasks()]
+            assert {"-".join(one.split("-")[1:3]) for one in ids} == set(added)
+            assert len(ids) == count
+
+
+@pytest.mark.parametrize("fsync", ["always"])
+def test_a_redis_that_is_killed_in_mid_stream_accounts_for_every_entry(tmp_path: Path, fsync: str) -> None:
+    """What it confirmed to its publisher is saved, set aside, or too old: nothing is missing."""
+    with RedisServer(tmp_path, fsync=fsync) as server, FakeNode() as node:
+        bus = Bus(server)
+        door: dict[str, object] = {"channels": [], "max_age_s": 3600}
+        with RedisDoorEngine(tmp_path, fake_table(node.url, name="edge-1"), server.url, door=door) as engine:
+            wait_until(bus.has_group)
+            bus.add_body('{"targets": ["http://img.example.com/old"]}', at="1000-0")
+            paths, poison = [], 0
+            for round_ in range(3):
+                for number in range(100):
+                    paths.append(f"/{round_}-{number}")
+                    bus.add(paths[-1])
+                    if number % 20 == 0:
+                        bus.add_body("poison")
+                        poison += 1
+                server.kill()
+                server.start()
+            bus.wait_until_done()
+            wait_until(lambda: purged(node, *paths))
+            assert engine.counted("too_old") >= 1
+            ids = {record["id"] for record in bus.poison()}
+            assert len(ids) == poison
+            assert len(engine.tasks()) == len(paths)
+
+
+def test_workers_that_a_reload_replaces_leave_nothing_behind(tmp_path: Path) -> None:
+    """Entries come all the time, over a reload; each is done, and the consumers of the old ones are gone."""
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        bus = Bus(server)
+        with RedisDoorEngine(tmp_path, fake_table(node.url, name="edge-1"), server.url, workers=2) as engine:
+            wait_until(lambda: listens(bus))
+            before: set[str] = set()
+            paths = [f"/{number}" for number in range(200)]
+            for number, path in enumerate(paths):
+                bus.add(path)
+                if number == 100:
+                    wait_until(lambda: len(bus.consumers()) == 2, what="both workers reading")
+                    before = set(bus.consumers())
+                    engine.hang_up()
+            bus.wait_until_done()
+            wait_until(lambda: purged(node, *paths))
+            wait_until(lambda: not before & set(bus.consumers()), what="the old consumers being gone")
+            assert bus.publish("purge", "/after") == 1
+            wait_until(lambda: purged(node, "/after"))
+            assert len({task["task_id"] for task in engine.tasks()}) == len(paths) + 1
+
+
+def test_engines_that_share_a_store_make_one_task_of_a_message(tmp_path: Path) -> None:
+    """All of them hear it; when the one that leads is killed, another makes up for what it had not done."""
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as cache:
+        bus = Bus(server)
+        door = redis_door_table(server.url, token="", streams=[])
+        engines = [
+            cluster_engine(tmp_path, server.url, [cache], number=number, store="takeover_s = 1\n", more=door)
+            for number in range(2)
+        ]
+        with engines[0] as first, engines[1] as second:
+            wait_until(lambda: bus.listeners() == 2)
+            wait_until(lambda: first.get("/v1/engine/cluster")["leader"])
+            for number in range(20):
+                assert bus.publish("purge", f"/{number}") == 2
+            wait_until(lambda: len(second.get("/v1/engine/tasks?limit=100")["tasks"]) == 20)
+            leader = first.get("/v1/engine/cluster")["leader"]
+            leads, other = (first, second) if leader.startswith("engine-0") else (second, first)
+            os.kill(leads.pid, signal.SIGSTOP)
+            bus.publish("purge", "/made-up-for")
+            leads.kill()
+            wait_until(
+                lambda: len(other.get("/v1/engine/tasks?limit=100")["tasks"]) >= 21,
+                what="the other one's task",
+            )
+
+
+def test_poison_cannot_be_set_aside_and_what_is_behind_goes_on(tmp_path: Path) -> None:
+    """It stays pending, and is set aside when there is a place for it."""
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        bus = Bus(server)
+        server.ask("SET", POISON, "text")
+        nodes = fake_table(node.url, name="edge-1")
+        with RedisDoorEngine(tmp_path, nodes, server.url, door={"channels": []}) as engine:
+            wait_until(bus.has_group)
+            entry = bus.add_body("poison")
+            bus.add("/behind")
+            wait_until(lambda: purged(node, "/behind"))
+            wait_until(lambda: "cannot be set aside" in engine.log())
+            assert bus.pending() == 1
+            server.ask("DEL", POISON)
+            bus.wait_until_done()
+            assert [record["id"] for record in bus.poison()] == [entry]

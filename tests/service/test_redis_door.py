@@ -335,6 +335,46 @@ def test_engines_that_share_a_store_make_one_task_of_a_message(tmp_path: Path) -
             )
 
 
+def test_the_rights_of_the_documentation_are_enough(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/streams.md").read_text()
+    rights = next(line for line in page.splitlines() if line.startswith("ACL SETUSER"))
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        server.ask(*rights.split())
+        bus = Bus(server)
+        url = server.url.replace("redis://", "redis://purgeline:secret@")
+        door: dict[str, object] = {"max_age_s": 3600}
+        with RedisDoorEngine(tmp_path, fake_table(node.url, name="edge-1"), url, door=door) as engine:
+            wait_until(lambda: listens(bus))
+            entry = bus.add_body("poison")
+            bus.add("/entry")
+            bus.publish("purge", "/message")
+            wait_until(lambda: purged(node, "/entry", "/message"))
+            bus.wait_until_done()
+            assert [record["id"] for record in bus.poison()] == [entry]
+            engine.stop()
+            assert bus.consumers() == []
+            assert "secret" not in engine.log()
+            assert "NOPERM" not in engine.log()
+
+
+@pytest.mark.slow
+def test_a_redis_that_is_silent_is_noticed_and_read_again_when_it_speaks(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
+        bus = Bus(server)
+        door: dict[str, object] = {"timeout_s": 1}
+        nodes = fake_table(node.url, name="edge-1")
+        with RedisDoorEngine(tmp_path, nodes, server.url, door=door) as engine:
+            wait_until(lambda: listens(bus))
+            server.pause()
+            for source in (STREAM, CHANNEL):
+                wait_until(lambda source=source: engine.metric("up", f'source="{source}"') == 0)  # type: ignore[misc]
+            server.resume()
+            bus.add("/entry")
+            wait_until(lambda: engine.metric("up", f'source="{CHANNEL}"') == 1)
+            bus.publish("purge", "/message")
+            wait_until(lambda: purged(node, "/entry", "/message"))
+
+
 def test_poison_cannot_be_set_aside_and_what_is_behind_goes_on(tmp_path: Path) -> None:
     """It stays pending, and is set aside when there is a place for it."""
     with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:

@@ -188,6 +188,9 @@ class ChannelReader:
         for one in heard:
             self._waiting.append((now, one))
             self._waiting_bytes += len(one.body)
+        while self._is_full() and self._waiting and not self._turn.is_ours() and self._turn.knows_leader():
+            self._take()  # what is kept for another worker must not keep this one from hearing
+            self._reach.count("left_to_leader")
         if heard:
             self._has_news.set()
 

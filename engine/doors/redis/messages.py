@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = ("purge", "xkey", "xkey.soft", "ban.url", "ban")
 _BANS_MAX: Final = 100  #: expressions of one message; each is a task
+_TARGETS_MAX: Final = 10 * TARGETS_MAX  #: values of one message, on all of their hosts
 _WORDS: Final = re.compile(r"[\s,]+")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _TAKES: Final = 'takes {"command": "purge", "host": "www.example.com", "value": ["/a"]}'
@@ -62,6 +63,7 @@ def understand(body: bytes, hosts: Hosts) -> list[Asked]:
     match message.command:
         case "purge":
             named = hosts.named("", message.host)
+            _check_count(len(message.value), named)
             return [Asked("url", [f"http://{host}{_path(one)}" for host in named for one in message.value])]
         case "xkey" | "xkey.soft":
             return [_keys(message, hosts.all("", message.host))]
@@ -86,10 +88,17 @@ def _path(text: str) -> str:
     return text if text.startswith("/") else f"/{text}"
 
 
+def _check_count(count: int, hosts: Sequence[str]) -> None:
+    if count * len(hosts) > _TARGETS_MAX:
+        detail = f"value: {count} on {len(hosts)} hosts are over {_TARGETS_MAX} targets; send fewer at a time"
+        raise RequestError(422, detail, field="value")
+
+
 def _keys(message: Message, everywhere: Sequence[str]) -> Asked:
     keys = list(dict.fromkeys(word for one in message.value for word in _WORDS.split(one) if word))
     if not 1 <= len(keys) <= TARGETS_MAX:
         raise RequestError(422, f"value: takes 1-{TARGETS_MAX} keys, got {len(keys)}", field="value")
+    _check_count(len(keys), everywhere)
     targets = [{"host": host, "key": key} for host in everywhere for key in keys]
     return Asked("key", targets, message.command == "xkey.soft")
 
@@ -98,6 +107,7 @@ def _patterns(patterns: Sequence[str], everywhere: list[str]) -> list[Asked]:
     """Return one purge for all patterns; where one of them takes every path, that of the hosts."""
     if not EVERY_PATH.isdisjoint(patterns):
         return [Asked("host", everywhere)]
+    _check_count(len(patterns), everywhere)
     targets: list[str] = []
     for pattern in patterns:
         targets += [str(target) for target in of_pattern(pattern, everywhere).targets]

@@ -41,8 +41,9 @@ class Reach:
         self._key = f"door:{name}:{source}"
         self._is_up: bool | None = None
         self._told = ("", 0.0)
-        self._refused = 0  # since refusals were told of last
-        self._refused_at = -_EVERY_S
+        self._refused = 0  # that have no line yet
+        self._last = ("", "")  # of these: why, and where it is
+        self._telling: asyncio.TimerHandle | None = None
         stats.redis_doors.setdefault((name, source), {})["up"] = 0.0
 
     def __repr__(self) -> str:
@@ -83,12 +84,19 @@ class Reach:
         self._on_alert(self._key, "warning", text)
 
     def refused(self, detail: str, where: str) -> None:
-        """Tell of one that is set aside; of many, the first of each ten seconds, and how many there were."""
+        """Tell of one that is set aside; of many in ten seconds the first, and then how many more came."""
         self.count("refused")
         self._refused += 1
-        now = self._loop.time()
-        if now - self._refused_at < _EVERY_S:
+        self._last = (detail, where)
+        if self._telling is None:
+            self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        self._telling = None
+        if not self._refused:
             return
-        more = f" ({self._refused - 1} more since the last line)" if self._refused > 1 else ""
+        detail, where = self._last
+        more = f" ({self._refused - 1} more before it)" if self._refused > 1 else ""
         self._on_alert(f"poison:{self._source}", "warning", f"{detail}; it is set aside in {where}{more}")
-        self._refused, self._refused_at = 0, now
+        self._refused = 0
+        self._telling = self._loop.call_later(_EVERY_S, self._tell_refused)

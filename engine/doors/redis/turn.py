@@ -43,6 +43,10 @@ class Turn:
         """Tell whether this worker is to make tasks now."""
         return self._cluster is None or self._cluster.leads()
 
+    def knows_leader(self) -> bool:
+        """Tell whether some worker is known to lead."""
+        return self._cluster is None or bool(self._cluster.leader())
+
     def is_done(self, heard_at: float) -> bool:
         """Tell whether a message that was heard at a time is a task of another worker by now."""
         if self._cluster is None:

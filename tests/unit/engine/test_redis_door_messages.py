@@ -20,6 +20,14 @@ def asked(command: str, *value: str, host: str = "img.example.com") -> list[Aske
     return understand(json.dumps({"command": command, "host": host, "value": value}).encode(), HOSTS)
 
 
+def test_values_on_many_hosts_are_refused_when_they_are_too_many_together() -> None:
+    sites = [f"{number}.example.com" for number in range(11)]
+    many = Hosts(HostRules(sites).allows, sites, defaults=(), own=(), port=0)
+    body = {"command": "xkey", "value": [str(number) for number in range(10_000)]}
+    with pytest.raises(RequestError, match="10000 on 11 hosts are over 100000 targets"):
+        understand(json.dumps(body).encode(), many)
+
+
 def keys(*names: str) -> list[dict[str, str]]:
     return [{"host": host, "key": name} for host in SITES for name in names]
 
@@ -88,6 +96,7 @@ def test_fields_that_nobody_knows_are_not_looked_at() -> None:
         ('{"command": "ban", "value": ["req.url == a"]}', 400, "is no path"),
         ('{"command": "ban", "value": ["req.http.host == evil.example"]}', 403, "evil.example"),
         (json.dumps({"command": "ban", "value": ["req.url ~ /"] * 101}), 422, "takes 1-100 expressions"),
+        (json.dumps({"command": "purge", "value": ["/"] * 10_001}), 422, "takes 1-10000 texts"),
     ],
 )
 def test_what_is_refused_says_what_would_be_right(body: str, status: int, says: str) -> None:

@@ -119,3 +119,7 @@ class NodeError(EngineError):
 
 class WireError(NodeError):
     """A cache sent bytes that are not an HTTP/1.x response."""
+
+
+class RecordingError(EngineError):
+    """A recording of traffic cannot be read or written."""

@@ -16,6 +16,7 @@ from engine.cli import (
     past_options,
     receipts,
     rendering,
+    replaying,
     submit,
     values,
     views,
@@ -76,6 +77,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         _add_task_options(commands[name], is_purge=name == "purge")
     _add_views(add)
     _add_receipts(add)
+    _add_replay(add)
     cache_options.add_render(
         add("render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where.")
     )
@@ -184,6 +186,41 @@ def _add_receipts(add: Callable[[str, Command, str], Callable[..., argparse.Acti
         help="file with the keys that are trusted, as `keys` prints them (default: ask)",
     )
     option("--live", action="store_true", help="also compare it with the task as the engine has it now")
+
+
+def _add_replay(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
+    option = add(
+        "replay",
+        replaying.replay,
+        "Send a recording of traffic (GoReplay's format) to an engine, with ids of its own and without "
+        "callbacks, and compare the answers with those that were recorded. Exits with 1 when they differ.",
+    )
+    option(
+        "recording",
+        type=Path,
+        metavar="F",
+        help="file, or name of a recording in chunks F_0.gor, F_1.gor ...",
+    )
+    option(
+        "--speed",
+        type=values.speed,
+        default=1.0,
+        metavar="P",
+        help="such as 200%% of the recorded rate, or max (default 100%%)",
+    )
+    option("--loop", action="store_true", help="begin anew at its end, until Ctrl-C or --limit")
+    option("--limit", type=values.count, metavar="N", help="send so many requests at most")
+    option(
+        "--rewrite-host",
+        action="append",
+        default=[],
+        metavar="A=B",
+        help="targets of host A are sent with host B; may be repeated",
+    )
+    option("--workers", type=values.count, metavar="N", help=f"connections (default {replaying.WORKERS})")
+    option(
+        "--keep-callbacks", action="store_true", help="leave the callbacks of tasks in: customers are told"
+    )
 
 
 def _add_globals(parser: argparse.ArgumentParser) -> None:

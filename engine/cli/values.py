@@ -130,3 +130,15 @@ def task_id(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no task id: 1-64 of A-Z a-z 0-9 . _ -")
     return text
+
+
+def speed(text: str) -> float:
+    """Return how many times as fast as it was recorded; 0 stands for ``max``."""
+    if text == "max":
+        return 0.0
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)%", text)
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: takes a share of the recorded rate, such as 200%, or max"
+        )
+    return float(match[1]) / 100

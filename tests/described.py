@@ -13,6 +13,7 @@ import msgspec
 from engine.api import openapi
 from engine.api.description import Description
 from engine.api.engine_routes import EngineRoutes
+from engine.api.group_routes import GroupRoutes
 from engine.api.history import HistoryRoutes
 from engine.api.receipts import ReceiptRoutes
 from engine.api.retry_routes import RetryRoutes
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ROUTES: tuple[Route, ...] = (
     *TaskRoutes.routes,
+    *GroupRoutes.routes,
     *ReceiptRoutes.routes,
     *RetryRoutes.routes,
     *RewindRoutes.routes,

@@ -11,6 +11,7 @@ from engine.cli import (
     cells,
     check_nodes,
     client,
+    group_reports,
     history,
     local,
     past_options,
@@ -80,6 +81,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     _add_replay(add)
     cache_options.add_render(
         add("render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where.")
+    )
+    cache_options.add_report_groups(
+        add(
+            "report-groups",
+            group_reports.report_groups,
+            "Beside a Varnish: have the groups that origins invalidate (RFC 9875) purged at every cache.",
+        )
     )
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)

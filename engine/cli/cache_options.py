@@ -1,15 +1,17 @@
-"""Options of commands about what caches need: ``render``, ``check-nodes``."""
+"""Options of commands about caches: ``render``, ``check-nodes``, ``report-groups``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.cli import rendering, values
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+
+_SINCE_S: Final = 600
 
 
 def add_render(option: Callable[..., argparse.Action]) -> None:
@@ -31,6 +33,11 @@ def add_render(option: Callable[..., argparse.Action]) -> None:
         type=values.field,
         metavar="NAME",
         help="varnish: a header in which objects carry tags; may be repeated (default: the common ones)",
+    )
+    option(
+        "--group-reports",
+        action="store_true",
+        help="varnish: log which cache groups origins invalidate (RFC 9875), for `report-groups`",
     )
     option(
         "--check",
@@ -66,6 +73,25 @@ def _add_whole(option: Callable[..., argparse.Action]) -> None:
         type=Path,
         metavar="DIR",
         help="with --whole: write the files into this folder, print their names",
+    )
+
+
+def add_report_groups(option: Callable[..., argparse.Action]) -> None:
+    """Add the options of ``report-groups``."""
+    option("--instance", metavar="DIR", help="of varnishd: what its -n says (default: the machine's)")
+    option(
+        "--varnishlog",
+        default="varnishlog",
+        metavar="F",
+        help="the program that reads its log (default: varnishlog on the PATH)",
+    )
+    option(
+        "--since",
+        type=values.seconds,
+        default=_SINCE_S,
+        metavar="S",
+        help="seconds for which the log goes back at the start: what was answered while this command was "
+        f"away (default {_SINCE_S})",
     )
 
 

@@ -89,7 +89,7 @@ class EngineClient:
     def preview(self, body: bytes) -> Document:
         """Return what a task would do; nothing is stored or sent."""
         document = self.request("POST", "/v1/engine/task?dry_run=1", body)
-        self._rows(document, "nodes")
+        self.rows(document, "nodes")
         return document
 
     def task(self, task_id: str) -> Document:
@@ -106,7 +106,7 @@ class EngineClient:
     def keys(self) -> Document:
         """Return the public keys of receipts."""
         document = self.request("GET", "/v1/engine/keys")
-        self._rows(document, "keys")
+        self.rows(document, "keys")
         return document
 
     def cancel(self, task_id: str) -> Document:
@@ -122,7 +122,7 @@ class EngineClient:
         while True:
             query["limit"] = min(limit - len(listed), PAGE_MAX)
             page = self.request("GET", f"/v1/engine/tasks?{urlencode(query)}")
-            tasks = self._rows(page, "tasks")
+            tasks = self.rows(page, "tasks")
             listed += tasks
             missing.update(page.get("missing_regions", ()))
             incomplete = incomplete or str(page.get("incomplete") or "")
@@ -143,8 +143,8 @@ class EngineClient:
         while True:
             body = {**asked, "limit": min(left, RETRIES_MAX), "cursor": found["cursor"]}
             page = self.request("POST", "/v1/engine/retries", json.dumps(body).encode())
-            found["tasks"] += self._rows(page, "tasks")
-            found["not_retried"] += self._rows(page, "not_retried")
+            found["tasks"] += self.rows(page, "tasks")
+            found["not_retried"] += self.rows(page, "not_retried")
             found["retried"] = len(found["tasks"])
             found["cursor"] = page.get("cursor")
             if "incomplete" in page:
@@ -175,7 +175,7 @@ class EngineClient:
         while True:
             asked["limit"] = min(limit - len(listed), PAGE_MAX)
             page = self.request("GET", f"/v1/engine/history?{urlencode(asked)}")
-            listed += self._rows(page, "tasks")
+            listed += self.rows(page, "tasks")
             incomplete = incomplete or str(page.get("incomplete") or "")
             asked["cursor"] = page.get("cursor")
             if not asked["cursor"] or len(listed) >= limit:  # a page may be empty, and others follow
@@ -189,13 +189,13 @@ class EngineClient:
     def why(self, url: str) -> Document:
         """Return what every node serves of a URL, and why."""
         document = self.request("GET", f"/v1/engine/why?{urlencode({'url': url})}")
-        self._rows(document, "nodes")
+        self.rows(document, "nodes")
         return document
 
     def nodes(self) -> Document:
         """Return every node with its state and counters."""
         document = self.request("GET", "/v1/engine/nodes")
-        self._rows(document, "nodes")
+        self.rows(document, "nodes")
         return document
 
     def forget(self, node: str) -> Document:
@@ -213,7 +213,7 @@ class EngineClient:
     def cluster(self) -> Document:
         """Return the engines of one Redis, who leads, and how much each has."""
         document = self.request("GET", "/v1/engine/cluster")
-        self._rows(document, "engines")
+        self.rows(document, "engines")
         return document
 
     def stats(self) -> Document:
@@ -305,7 +305,12 @@ class EngineClient:
             raise self._no_engine("no task")
         return document
 
-    def _rows(self, document: Document, key: str) -> list[Document]:
+    def rows(self, document: Document, key: str) -> list[Document]:
+        """Return the list of objects that *document* holds under *key*.
+
+        Raises:
+            EngineUnreachableError: there is none.
+        """
         rows = document.get(key)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self._no_engine(f"no list of {key}")

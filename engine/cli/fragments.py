@@ -115,6 +115,7 @@ class Setting(NamedTuple):
     generation: dict[str, str] | None = None  #: ats: header, secret and state_file of remap_purge
     canary: CanaryPlace | None = None  #: None: the node fetches no canaries from the engine
     tag_headers: list[str] | None = None  #: varnish: which carry tags; None: those that the template names
+    group_reports: bool = False  #: varnish: log which cache groups origins invalidate
 
 
 class CanaryPlace(NamedTuple):

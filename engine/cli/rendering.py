@@ -93,14 +93,20 @@ def _setting(args: argparse.Namespace) -> Setting:
     engines = args.purge_from or [ENGINE_HERE]
     if args.config is None:
         setting = Setting(args.cache, args.node or NO_NAME, engines, key_mode=args.key_mode or "xkey")
-        return setting._replace(tag_headers=args.tag_headers, port=args.port or setting.port)
+        return _with_options(setting, args)
     from engine.config.load import load  # noqa: PLC0415 - as above
 
     config = load(args.config)
     node = _chosen(config, args.cache, args.node)
     setting = setting_of(node, config, purge_from=engines, is_parent=is_parent(node, config))
-    setting = setting._replace(tag_headers=args.tag_headers, port=args.port or setting.port)
+    setting = _with_options(setting, args)
     return setting._replace(key_mode=args.key_mode) if args.key_mode else setting
+
+
+def _with_options(setting: Setting, args: argparse.Namespace) -> Setting:
+    return setting._replace(
+        tag_headers=args.tag_headers, group_reports=args.group_reports, port=args.port or setting.port
+    )
 
 
 def is_parent(node: NodeConfig, config: Config) -> bool:

@@ -14,6 +14,7 @@ from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
 from engine.api.forget import ForgetNode
+from engine.api.group_routes import GroupRoutes
 from engine.api.history import HistoryRoutes
 from engine.api.listing import ListTasks
 from engine.api.pausing import PauseNode
@@ -173,7 +174,9 @@ def make_interface(
     why_routes = WhyRoutes(
         core.config, core.nodes, tasks.guards, find=tasks.find, listing=tasks.listing, history=history
     )
-    declared: list[Declares] = [task_routes, receipt_routes, *again, history, why_routes, engine_routes]
+    group_routes = GroupRoutes(callers, bodies, admission, core.stats)
+    declared: list[Declares] = [task_routes, group_routes, receipt_routes, *again]
+    declared += [history, why_routes, engine_routes]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)

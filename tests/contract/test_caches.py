@@ -697,7 +697,7 @@ CARRIERS = {
 
 
 def test_varnish_indexes_every_header_in_which_tags_come(keyed: Cache, origin: Origin, path: str) -> None:
-    """Whole words of each; of Cache-Groups the strings, but for those that are no words."""
+    """Whole words of each; of Cache-Groups the strings, in which signs that end words are escaped."""
     for name, value in CARRIERS.items():
         for rest, text in (("", value), ("/not", value.replace("two", "twofold"))):
             origin.set(HOST, f"{path}/{name}{rest}", b"x", headers={name: text})

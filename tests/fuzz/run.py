@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 import time
 from collections import Counter
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from release.lab.caches import free_port
+from tests.fuzz import groups
 from tests.fuzz.bus import bus_engine, publish
-from tests.fuzz.cases import TOKEN, Cases, others, purges, tasks
+from tests.fuzz.cases import TOKEN, Cases, others, purges, request, tasks
 from tests.fuzz.datagrams import SECRET, DatagramClient, Datagrams
 from tests.fuzz.prober import Probes, probing
 from tests.fuzz.wire import STATUS, Client, HangError, QuickNode, answers, last_purge
@@ -33,6 +35,7 @@ _MASKED: Final = re.compile(
     rb'"(?:task_id":"[^"]*|(?:created|updated|due|settled)_at":[0-9.e+]+|timestamp":[0-9.]+|uptime_s":[0-9.]+)'
 )
 _TASKS: Final = re.compile(rb"HTTP/1\.1 200 [^\r\n]*\r\n(?:[^\r\n]+\r\n)*?Purgeline-Task: ([^\r\n]+)\r\n")
+_IS_ONE: Final = re.compile(rb'\{"reports":\[\{"(?:task_id|ignored)":"(?:[^"\\]|\\.)*"\}\]\}')
 _BEHIND_LAST: Final = b"Data after `Connection: close`"
 """What aiohttp says of a request with bytes behind it that asked for the end; the fast lane answers it."""
 _COMPARED: Final = (b"content-type", b"server", b"allow", b"www-authenticate", b"retry-after")
@@ -263,6 +266,40 @@ async def _purge(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, 
         fuzzed.fault(cases, f"{stored} tasks are stored, {len(task_ids)} were answered so")
 
 
+async def _groups(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, cases: int) -> None:
+    """Report fields, each of a host of its own, so that none waits for another; none may be misread."""
+    free = [Client(engine.port) for _ in range(CLIENTS)]
+    clients = list(free)
+
+    async def work(number: int) -> None:
+        value = groups.value(seed, number)
+        one = {"host": f"{number}.example.com", "method": "POST", "status": 200, "groups": value}
+        case = request(json.dumps({"reports": [one]}).encode(), start="POST /v1/engine/group-reports")
+        client = free.pop()
+        try:
+            answered = await client.send(case, number)
+        except HangError as exc:
+            fuzzed.fault(number, repr(exc), case)
+            return
+        finally:
+            free.insert(0, client)
+        fuzzed.count(number, case, answered)
+        if why := groups.fault(value):
+            fuzzed.fault(number, why, case)
+        if (b'"task_id"' in answered) != (groups.keys_of(value) is not None) or not _IS_ONE.search(answered):
+            fuzzed.fault(number, f"answered {answered!r}", case)
+
+    before = accepted(engine)
+    await fuzzed.all(cases, work, CLIENTS)
+    report.connections = sum(client.connections for client in clients)
+    probed = sum(probe.answered.startswith("HTTP/1.1 202") for probe in report.probes.found)
+    purged = sum(groups.keys_of(groups.value(seed, number)) is not None for number in range(cases))
+    if accepted(engine) - before - probed != purged:
+        fuzzed.fault(
+            cases, f"{accepted(engine) - before - probed} tasks are stored, {purged} fields are lists"
+        )
+
+
 def door_port_of(engine: EngineProcess) -> str:
     """Return the port of the only door."""
     return engine.config_path.read_text().split("[[door]]")[1].split('"127.0.0.1:')[1].split('"')[0]
@@ -333,7 +370,14 @@ def metrics(engine: EngineProcess) -> str:
     return engine.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})[2].decode()
 
 
-KINDS: Final = {"rules": _send, "lanes": _compare, "door": _purge, "htcp": _htcp, "redis": publish}
+KINDS: Final = {
+    "rules": _send,
+    "lanes": _compare,
+    "door": _purge,
+    "htcp": _htcp,
+    "redis": publish,
+    "groups": _groups,
+}
 
 
 def compared(answered: bytes) -> list[tuple[bytes, ...]]:

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-EXPECTED = {"door": {200, 400, 403, 405, 422}, "redis": {202, 400, 403, 422}}
+EXPECTED = {"door": {200, 400, 403, 405, 422}, "redis": {202, 400, 403, 422}, "groups": {200}}
+CASES = {"rules": 1000, "lanes": 500, "door": 500, "htcp": 1000, "redis": 600, "groups": 500}
 
 
-@pytest.mark.parametrize(
-    ("kind", "cases"), [("rules", 1000), ("lanes", 500), ("door", 500), ("htcp", 1000), ("redis", 600)]
-)
+@pytest.mark.parametrize(("kind", "cases"), CASES.items())
 def test_whatever_comes_the_engine_goes_on_and_both_lanes_say_the_same(
     tmp_path: Path, kind: str, cases: int
 ) -> None:

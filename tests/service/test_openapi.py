@@ -38,6 +38,7 @@ here, 408 on both lanes in test_port.py, 500 in test_inner_errors.py, 503 in tes
 those tests are held to the document, too."""
 TASK = {"id": "t-1", "targets": ["http://img.example.com/a"]}
 LINES = b'{"targets":["http://img.example.com/b"]}\n{"id":"t-1","targets":["http://img.example.com/a"]}\n{"target":1}'
+REPORT = {"host": "img.example.com", "method": "POST", "status": 200, "groups": '"a"'}
 LARGE = {"targets": ["http://img.example.com/" + "x" * BODY_MAX]}
 
 
@@ -215,6 +216,13 @@ def _ask_again(engine: EngineProcess, asking: Asking) -> None:
     ask("POST", retries, 422, {"node": 1})
     ask("POST", retries, 400, b"{")
     _ask_with_bodies(asking, "POST", retries)
+    groups = "/v1/engine/group-reports"
+    ask("POST", groups, 200, {"reports": [REPORT, {**REPORT, "method": "GET"}]})
+    ask("POST", groups, 422, {"reports": [{}]})
+    ask("POST", groups, 422, {"report": []})
+    ask("POST", f"{groups}?x=1", 422)
+    ask("POST", groups, 400, b"{")
+    _ask_with_bodies(asking, "POST", groups)
     rewind = "/v1/engine/rewind"
     ask("POST", rewind, 202, {"node": "edge-1", "since": 0, "rate_per_s": 0.01})
     ask("POST", rewind, 409, {"node": "edge-1", "since": 0})

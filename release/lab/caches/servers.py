@@ -63,6 +63,7 @@ def start_varnish(
     purge_allowed: bool = True,
     xkey: bool = True,
     tag_headers: Sequence[str] | None = None,
+    group_reports: bool = False,
     is_parent: bool = False,
     grace_s: int = 60,
     default_ttl_s: int = 3600,
@@ -80,6 +81,7 @@ def start_varnish(
         purge_allowed: whether this machine may purge.
         xkey: surrogate keys by vmod xkey; ``False``: by bans.
         tag_headers: which carry tags; None: those that the template names.
+        group_reports: log which cache groups the origin invalidates.
         is_parent: pass them on, for the edges that fetch here.
         grace_s: how long a soft-purged object may still be served.
         default_ttl_s: how long to keep what comes without Cache-Control.
@@ -95,6 +97,7 @@ def start_varnish(
         purge_from=_purge_from(allowed=purge_allowed),
         key_mode="xkey" if xkey else "ban",
         tag_headers=list(tag_headers or ()),
+        group_reports=group_reports,
         is_parent=is_parent,
         grace_s=grace_s,
         canary=_canary(canary),

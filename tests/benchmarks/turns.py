@@ -1,6 +1,6 @@
 """``python -m tests.benchmarks.turns``: the longest turn of the engine's loop under heavy requests.
 
-Heavy bodies, and questions about a history of a million targets.
+Heavy bodies, and questions about a history of ``--targets`` (a million); ``--questions`` asks those alone.
 
 The engine runs in this process, and what measures is called once a turn; the client is a process of its own.
 Figures, no check: on a busy machine a turn takes as long as others keep the processor, so its CPU time stands
@@ -9,6 +9,7 @@ beside it, and the best of some runs is shown.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RUNS = 3
-_TARGETS = 1_000_000  #: of the history
 _MIB = 1024 * 1024
 URL = "http://img.example.com/"
 
@@ -94,7 +94,8 @@ async def worst_turn(port: int, folder: Path, data: bytes) -> tuple[float, float
             loop.call_soon(turn)
 
     client = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.turns", str(port), str(path), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.benchmarks.turns", "--send", str(port), str(path)),
+        stdout=asyncio.subprocess.PIPE,
     )
     assert client.stdout is not None
     await client.stdout.readline()  # it is connected
@@ -118,16 +119,21 @@ def send(port: int, path: Path) -> None:
         print(answers[0].status, flush=True)
 
 
-def main() -> None:
-    """Print a line for each body."""
+def main(arguments: list[str]) -> None:
+    """Print a line for each question and body."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.turns")
+    parser.add_argument("--targets", type=int, default=1_000_000, help="of the history")
+    parser.add_argument("--questions", action="store_true", help="no bodies")
+    options = parser.parse_args(arguments)
+    asked = [*requests(options.targets), *(() if options.questions else bodies())]
 
     async def scenario() -> None:
         with FakeNode() as node, tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             (folder / "var").mkdir()
-            fill(folder / "var", _TARGETS)
+            fill(folder / "var", options.targets)
             async with running(folder, node.url, driver="varnish", body_max_bytes=9 * _MIB) as (_, port):
-                for name, data in (*requests(_TARGETS), *bodies()):
+                for name, data in asked:
                     seen = [await worst_turn(port, folder, data) for _ in range(_RUNS)]
                     worst, _, took, status = min(seen)
                     cpu = min(each[1] for each in seen)
@@ -137,11 +143,11 @@ def main() -> None:
                         flush=True,
                     )
 
-    run(scenario, limit_s=600)
+    run(scenario, limit_s=900)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        send(int(sys.argv[1]), Path(sys.argv[2]))
+    if sys.argv[1:2] == ["--send"]:
+        send(int(sys.argv[2]), Path(sys.argv[3]))
     else:
-        main()
+        main(sys.argv[1:])

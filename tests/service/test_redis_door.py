@@ -97,6 +97,11 @@ def test_an_entry_without_the_field_and_one_that_is_too_long_are_set_aside(here:
     assert int(records[second]["body_bytes"]) > 9 << 20
     assert f"of stream {STREAM} is refused: " in here.engine.log()
     assert here.engine.counted("refused") >= 2
+    audit = [
+        line for line in map(json.loads, here.engine.log().splitlines()) if line.get("audit") == "refused"
+    ]
+    [line] = [line for line in audit if line.get("request") == f"entry {first} of stream {STREAM}"]
+    assert (line["by"], line["door"], line["status"]) == ("cms", "redis", 422)
 
 
 MESSAGES = {

@@ -22,7 +22,7 @@ from engine.doors.redis.handing import Handing
 from engine.doors.redis.messages import understand
 from engine.doors.redis.poison import Refused, problem_of
 from engine.errors import RequestError, StoreError
-from engine.intake.problems import reply_of, too_large
+from engine.intake.problems import too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class Heard(msgspec.Struct, frozen=True):
     channel: str
     body: bytes
     asked: list[Asked]
-    why: Reply | None  #: it is refused
+    why: RequestError | None  #: it is refused
 
 
 class ChannelReader:
@@ -174,11 +174,11 @@ class ChannelReader:
 
     def _read(self, channel: str, body: bytes) -> Heard:
         if len(body) > self._body_max_bytes:
-            return Heard(channel, body, [], reply_of(too_large(self._body_max_bytes)))
+            return Heard(channel, body, [], too_large(self._body_max_bytes))
         try:
             return Heard(channel, body, understand(body, self._hosts), None)
         except RequestError as exc:
-            return Heard(channel, body, [], reply_of(exc))
+            return Heard(channel, body, [], exc)
 
     def _is_full(self) -> bool:
         return len(self._waiting) >= _WAITING_MAX or self._waiting_bytes >= _WAITING_MAX_BYTES
@@ -212,8 +212,11 @@ class ChannelReader:
             self._count += 1
             expires_at = at + self._max_age_s if self._max_age_s else math.inf
             item = _MessageItem(self, f"message {self._count}", heard, expires_at)
+            admission = self._submitting.admission
+            admission.stats.requests += 1
             if heard.why is not None:
-                self.refused(item, heard.why)
+                request = f"message on channel {heard.channel}"
+                self.refused(item, admission.refuse(heard.why, self._client.by, request=request))
             else:
                 self._handing.add(item)
         if self._waiting and self._turn.is_ours():

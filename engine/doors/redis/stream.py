@@ -20,8 +20,8 @@ from engine.base.turns import SLICE_S
 from engine.doors.redis.group import GroupLostError
 from engine.doors.redis.handing import Handing
 from engine.doors.redis.poison import Refused, problem_of
-from engine.errors import StoreError
-from engine.intake.problems import problem, reply_of, too_large
+from engine.errors import RequestError, StoreError
+from engine.intake.problems import too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,11 +203,17 @@ class StreamReader:
         elif left_s < 0:
             self.expired(item)
         elif entry.fault:
-            self.refused(item, problem(422, entry.fault))
+            self._refuse(item, RequestError(422, entry.fault))
         elif len(entry.text) > self._body_max_bytes:
-            self.refused(item, reply_of(too_large(self._body_max_bytes)))
+            self._refuse(item, too_large(self._body_max_bytes))
         else:
             self._handing.add(item)
+
+    def _refuse(self, item: _EntryItem, why: RequestError) -> None:
+        """Refuse what is none of the intake's, which counts and tells of it all the same."""
+        self._admission.stats.requests += 1
+        request = f"entry {item.name} of stream {self._group.stream}"
+        self.refused(item, self._admission.refuse(why, self._client.by, request=request))
 
     def hand_in(self, item: _EntryItem, answer: Callable[[Reply | None], None]) -> None:
         """Have an entry made a task."""
@@ -216,6 +222,7 @@ class StreamReader:
             item.is_known = reply.status == _KNOWN
             answer(None if reply.status in {_ACCEPTED, _KNOWN} else reply)
 
+        self._admission.stats.requests += 1
         self._admission.submit(item.entry.body, self._client, answered)
 
     # What becomes of it

@@ -66,6 +66,10 @@ def check_config(args: argparse.Namespace, out: Output) -> int:
     settings = load(args.config)
     check_key_files(settings.door)
     warnings = [*warnings_of(settings), *store_warnings(settings.store)]
+    if len(settings.listening_doors()) < len(settings.door):
+        from engine.doors.redis.check import redis_warnings  # noqa: PLC0415 - others need no Redis
+
+        warnings += redis_warnings(settings.door)
     for text in (*warnings, *asyncio.run(look_up_all(settings.node))):
         out.notice(f"warning: {text}")
     layers = [layer.name for layer in settings.layer] or ["edge"]

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +32,12 @@ class Here(NamedTuple):
 def listens(bus: Bus) -> bool:
     """Whether somebody hears the channel, and the stream has its group."""
     return bus.listeners() > 0 and bus.has_group()
+
+
+def warnings_of(engine: RedisDoorEngine) -> str:
+    """Return what ``check-config`` says beside the configuration."""
+    command = [sys.executable, "-m", "engine", "check-config", str(engine.config_path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stderr
 
 
 def purged(node: FakeNode, *paths: str) -> bool:
@@ -213,6 +221,8 @@ def test_a_key_that_is_no_stream_is_told_and_the_engine_serves(tmp_path: Path) -
     with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
         server.ask("SET", STREAM, "text")
         nodes = fake_table(node.url, name="edge-1")
+        checked = RedisDoorEngine(tmp_path, nodes, server.url)
+        assert f"'{STREAM}' is a string and no stream" in warnings_of(checked)
         with RedisDoorEngine(tmp_path, nodes, server.url, door={"channels": []}) as engine:
             wait_until(lambda: "WRONGTYPE" in engine.log())
             assert engine.request("GET", "/readyz")[0] == 200

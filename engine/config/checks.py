@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from engine.config.alert_checks import check_alert
 from engine.config.canary import check_canary
 from engine.config.door_checks import check_doors
 from engine.config.hints import nearest
@@ -26,7 +26,7 @@ from engine.config.tables import EngineConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.config.tables import AlertConfig, Config, StoreConfig
+    from engine.config.tables import Config, StoreConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  #: of a node, a layer, a token
 _NAME_TAKES = "use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first"
@@ -90,7 +90,7 @@ def check(config: Config) -> None:
             raise ConfigError(f"site {site.host!r}: {detail}")
     for callback in config.callback:
         check_host_rule("callback.host", callback.host)
-    _check_alert(config.alert)
+    check_alert(config.alert)
     check_proof(config)
     check_canary(config)
     _check_exposure(config)
@@ -160,18 +160,6 @@ def _check_engine(config: Config) -> None:
         raise ConfigError(f"engine.rebound_s: {rebound_s:g} is out of range, 0 (none) to {REBOUND_MAX_S}")
     check_networks("engine.trusted_proxies", config.engine.trusted_proxies)
     check_listen("engine.listen", config.engine.listen)
-
-
-def _check_alert(alert: AlertConfig) -> None:
-    try:
-        url = urlsplit(alert.url)
-        is_http = url.scheme in {"http", "https"} and bool(url.hostname)
-    except ValueError:
-        is_http = False
-    if alert.url and not is_http:
-        raise ConfigError(f"alert.url: {without_password(alert.url)!r} is not an http or https URL")
-    if not 0 <= alert.repeat_s < 2**53:
-        raise ConfigError(f"alert.repeat_s: {alert.repeat_s} is out of range, at least 0")
 
 
 def _check_store(config: Config) -> None:

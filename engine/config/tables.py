@@ -18,6 +18,7 @@ LogFormat = Literal["struct", "dict", "text"]
 OnIncapable = Literal["refuse", "skip"]
 Evidence = Literal["strict", "any"]
 Verify = Literal["off", "sample", "all"]
+AlertFormat = Literal["purgeline", "alertmanager", "slack"]
 Scope = Literal["submit", "read", "admin"]
 
 
@@ -192,10 +193,14 @@ class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AlertConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[alert]``."""
+    """``[alert]``: who is told, beside the log."""
 
-    url: str = ""
+    url: str = ""  #: takes a POST for each alert
+    format: AlertFormat = "purgeline"  #: of its body
     secret: str = ""
+    smtp_url: str = ""  #: mail server: smtp://, smtps:// or smtp+starttls://[USER:PASSWORD@]HOST[:PORT]
+    mail_from: str = ""
+    mail_to: list[str] = []
     repeat_s: float = 300  #: the same alert again at the earliest after this
 
 

@@ -1,50 +1,50 @@
-"""Alerts: what an operator is told, as log lines and, where ``[alert]`` has a URL, as POSTs."""
+"""Alerts: what an operator is told, as log lines and to the receivers of ``[alert]``."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import time
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from loguru import logger
 
+from engine.notify import formats
+from engine.notify.formats import Alert
+from engine.notify.receiver import Receiver
+
 if TYPE_CHECKING:
     from engine.base.timer import Timer
     from engine.config.tables import AlertConfig
-    from engine.notify.post import Poster
+    from engine.notify.formats import Level
+    from engine.notify.post import Answer, Poster
     from engine.observe.counters import Stats
 
-Level = Literal["warning", "error", "resolved"]
-
-ALERTS_WAITING_MAX = 100
 ALERTS_KNOWN_MAX = 10_000  #: keys remembered to tell a repeated alert
-ALERT_RATE_PER_S = 1.0
-ALERT_BURST = 10.0
-ALERT_ATTEMPTS_MAX = 8
-_TIMER: Final = ("alert",)  #: a tuple, as the timer's other users have strings
+AGAIN_S: Final = 60.0  #: Alertmanager hears so often what goes on
+_AGAIN: Final = ("alert", "again")
+_MOMENTS: Final = frozenset({"full", "htcp", "leader", "poison"})
+"""Kinds of alerts that nothing resolves: they are about a moment."""
+_MOMENTS_OF_STORE: Final = frozenset({"store:embedded", "store:emptied", "store:rows", "store:set-back"})
 
 
-class _Alert(msgspec.Struct):
-    """The body of an alert."""
+class _Known(msgspec.Struct):
+    """What was said of a key last."""
 
-    key: str
     level: Level
     message: str
-    facts: dict[str, str | int | float]
-    time: float  #: UNIX seconds
-    host: str
-    repeated: int = 0  #: the same alert, not posted, since the last one
-    suppressed: int = 0  #: other alerts that did not fit since the last one
+    since: float  #: UNIX seconds
+    queued_at: float  #: the monotonic clock's
+    repeated: int = 0
 
 
 class Alerts:
-    """Posts alerts one at a time, at most `ALERT_RATE_PER_S`, each key's newest only.
+    """Tells each receiver of what is new.
 
     Args:
-        config: where to; without a URL, alerts are log lines only.
-        timer: for rate and retries.
+        config: who receives them; without anybody, alerts are log lines only.
+        timer: for rates and retries.
         poster: shared with the callbacks.
         stats: counts ``alerts_sent``.
     """
@@ -53,25 +53,27 @@ class Alerts:
         self._config = config
         self._timer = timer
         self._poster = poster
-        self._stats = stats
         self._host = socket.gethostname()
-        self._waiting: dict[str, _Alert] = {}
-        self._known: dict[str, tuple[str, float, int]] = {}  # key: level, when queued, times held back
-        self._suppressed = 0
-        self._attempt = 0
-        self._left = ALERT_BURST
-        self._filled_at = time.monotonic()
-        self._sending: asyncio.Task[None] | None = None
+        self._known: dict[str, _Known] = {}
+        self._firing: dict[str, Alert] = {}  # what Alertmanager has to hear of again
+        self._receivers: list[Receiver] = []
+        if config.url:
+            self._receivers.append(Receiver("url", self._post, timer, stats))
+        if config.mail_to:
+            from engine.notify.mail import Mailer  # noqa: PLC0415 - most engines send none, and start without it
+
+            self._receivers.append(Receiver("mail", Mailer(config).send, timer, stats))
+        self._repeating: asyncio.Task[None] | None = None
         self._is_open = False
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._receivers))
 
     def alert(self, key: str, level: Level, message: str, /, **facts: str | float) -> None:
-        """Log *message*, and post it unless the same key and level was posted within ``repeat_s``.
+        """Log *message*, and send it unless the same key and level was sent within ``repeat_s``.
 
         Args:
-            key: what the alert is about, such as ``node/edge-1``; ``resolved`` ends it by the same key.
+            key: what the alert is about, such as ``node:edge-1``; ``resolved`` ends it by the same key.
             level: ``warning``, ``error`` or ``resolved``.
             message: one sentence.
             facts: values to go with it.
@@ -79,71 +81,101 @@ class Alerts:
         logger.bind(**{**facts, "alert": key}).log(
             "INFO" if level == "resolved" else level.upper(), "{}", message
         )
-        if not self._config.url:
+        if not self._receivers:
             return
         now = time.monotonic()
-        known_level, queued_at, repeated = self._known.get(key, ("", 0.0, 0))
-        if known_level == level and now - queued_at < self._config.repeat_s:
-            self._known[key] = (level, queued_at, repeated + 1)
+        known = self._known.get(key)
+        if known is not None and known.level == level and now - known.queued_at < self._config.repeat_s:
+            known.repeated += 1
             return
-        if key not in self._waiting and len(self._waiting) >= ALERTS_WAITING_MAX:
-            self._suppressed += 1
+        alert = self._alert(key, level, message, facts, known)
+        sent = [receiver.put(alert_for) for receiver, alert_for in self._copies(alert)]
+        if not any(sent):
             return
         self._known.pop(key, None)
-        self._known[key] = (level, now, 0)
+        since = alert.time if level == "resolved" else alert.since
+        self._known[key] = _Known(level, message, since, now)
         if len(self._known) > ALERTS_KNOWN_MAX:
             del self._known[next(iter(self._known))]
-        repeated = repeated if known_level == level else 0
-        self._waiting[key] = _Alert(key, level, message, facts, time.time(), self._host, repeated)
-        self._pump()
+        self._keep(alert)
+
+    def _copies(self, alert: Alert) -> list[tuple[Receiver, Alert]]:
+        """Return an alert for each receiver: what did not fit differs from one to the other."""
+        return [(receiver, msgspec.structs.replace(alert)) for receiver in self._receivers]
+
+    def _alert(
+        self, key: str, level: Level, message: str, facts: dict[str, str | float], known: _Known | None
+    ) -> Alert:
+        now = time.time()
+        goes_on = known is not None and known.level != "resolved"
+        alert = Alert(key, level, message, facts, now, self._host, since=now)
+        if known is None or not goes_on:
+            alert.changed = "over" if level == "resolved" else "new"
+            return alert
+        alert.since = known.since
+        lasted = formats.span(now - known.since)
+        if level == "resolved":
+            alert.changed = f"over after {lasted}"
+        elif known.level != level:
+            alert.changed = f"{known.level} before, {level} now"
+        else:
+            alert.repeated = known.repeated
+            again = f", said {known.repeated} more times" if known.repeated else ""
+            other = f"; before: {known.message}" if known.message != message else ""
+            alert.changed = f"goes on for {lasted}{again}{other}"
+        return alert
 
     def start(self) -> None:
-        """Begin to post."""
+        """Begin to send."""
         self._is_open = True
-        self._pump()
+        for receiver in self._receivers:
+            receiver.start()
+        self._keep_on()
 
     def stop(self) -> set[asyncio.Task[None]]:
-        """Post nothing more; return what is in flight."""
+        """Send nothing more; return what is in flight."""
         self._is_open = False
-        self._timer.cancel(_TIMER)
-        return {self._sending} if self._sending else set()
+        self._timer.cancel(_AGAIN)
+        tasks = {task for receiver in self._receivers for task in receiver.stop()}
+        if self._repeating is not None and not self._repeating.done():
+            tasks.add(self._repeating)
+        return tasks
 
-    def _pump(self) -> None:
-        if not self._is_open or self._sending or not self._waiting or self._attempt:
-            return
-        now = time.monotonic()
-        self._left = min(ALERT_BURST, self._left + (now - self._filled_at) * ALERT_RATE_PER_S)
-        self._filled_at = now
-        if self._left < 1:
-            self._timer.add(_TIMER, (1 - self._left) / ALERT_RATE_PER_S, self._pump)
-            return
-        self._left -= 1
-        self._post()
+    # The webhook
 
-    def _post(self) -> None:
-        self._sending = asyncio.get_running_loop().create_task(self._send())
-        self._sending.add_done_callback(self._finish)
-
-    def _finish(self, _: asyncio.Task[None]) -> None:
-        self._sending = None
-        self._pump()
-
-    async def _send(self) -> None:
-        alert = next(iter(self._waiting.values()))
-        alert.suppressed = self._suppressed
-        answer = await self._poster.post(
-            self._config.url, msgspec.json.encode(alert), self._config.secret, {}
-        )
-        self._attempt += 1
-        if not answer.is_final and self._attempt < ALERT_ATTEMPTS_MAX:
-            if self._is_open:
-                self._timer.add(_TIMER, answer.pause_s(self._attempt), self._post)
-            return
-        self._attempt = 0
-        if self._waiting.get(alert.key) is alert:
-            del self._waiting[alert.key]
-        if answer.is_delivered:
-            self._suppressed -= alert.suppressed
-            self._stats.alerts_sent += 1
+    async def _post(self, alert: Alert) -> Answer:
+        if self._config.format == "alertmanager":
+            body = formats.alertmanager([alert], time.time())
         else:
-            logger.bind(alert=alert.key, reason=answer.reason).warning("alert not delivered")
+            body = formats.slack(alert) if self._config.format == "slack" else formats.own(alert)
+        return await self._poster.post(self._config.url, body, self._config.secret, {})
+
+    def _keep(self, alert: Alert) -> None:
+        """Remember what Alertmanager has to hear of until it is over: it forgets what nobody repeats."""
+        if self._config.format != "alertmanager":
+            return
+        self._firing.pop(alert.key, None)
+        is_moment = alert.key.partition(":")[0] in _MOMENTS or alert.key in _MOMENTS_OF_STORE
+        if alert.level == "resolved" or is_moment:
+            return
+        self._firing[alert.key] = alert
+        if len(self._firing) > ALERTS_KNOWN_MAX:
+            del self._firing[next(iter(self._firing))]
+        if len(self._firing) == 1:
+            self._keep_on()
+
+    def _keep_on(self) -> None:
+        if self._is_open and self._firing:
+            self._timer.add(_AGAIN, AGAIN_S, self._repeat)
+
+    def _repeat(self) -> None:
+        if self._firing and self._is_open:
+            self._repeating = asyncio.get_running_loop().create_task(self._post_all())
+
+    async def _post_all(self) -> None:
+        """Say all that goes on once more; when that fails, the next time is soon enough."""
+        body = formats.alertmanager(list(self._firing.values()), time.time())
+        answer = await self._poster.post(self._config.url, body, self._config.secret, {})
+        if not answer.is_delivered:
+            logger.bind(reason=answer.reason).warning("alerts that go on were not said again")
+        self._keep_on()

@@ -16,7 +16,8 @@ from loguru import logger
 
 from engine.base.timer import Timer
 from engine.config.tables import AlertConfig, CallbackConfig
-from engine.notify import alerts, post
+from engine.notify import post
+from engine.notify import receiver as receiving
 from engine.notify.callbacks import CallbackJob
 from engine.notify.outbox import Outbox
 from engine.observe.counters import Stats
@@ -346,10 +347,12 @@ async def test_alert_is_logged_and_posted() -> None:
         ((headers, _),) = receiver.requests
         (body,) = bodies(receiver)
         assert abs(body.pop("time") - time.time()) < 10
+        assert abs(body.pop("since") - time.time()) < 10
         assert body.pop("host")
         assert body == {
             "key": "node/edge-1", "level": "error", "message": "edge-1 is {down}",
             "facts": {"failures": 3, "alert": "mine"}, "repeated": 0, "suppressed": 0,
+            "changed": "new",
         }  # fmt: skip
         assert headers["Purgeline-Signature"].startswith("v1=")
 
@@ -375,8 +378,7 @@ async def test_same_alert_is_posted_once_until_repeat_s(monkeypatch: pytest.Monk
         b.outbox.alert("k", "error", "down")
         b.outbox.alert("k", "error", "down")
         await receiver.wait(3)
-        level, queued_at, repeated = b.outbox._alerts._known["k"]
-        b.outbox._alerts._known["k"] = (level, queued_at - 301, repeated)  # the clock, five minutes on
+        b.outbox._alerts._known["k"].queued_at -= 301  # the clock, five minutes on
         b.outbox.alert("k", "error", "down")
         await receiver.wait(4)
         assert [(body["level"], body["repeated"]) for body in bodies(receiver)] == [
@@ -386,8 +388,8 @@ async def test_same_alert_is_posted_once_until_repeat_s(monkeypatch: pytest.Monk
 
 async def test_alert_storm_is_limited_and_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A burst goes out, some wait, the surplus is a number in the next one."""
-    monkeypatch.setattr(alerts, "ALERT_RATE_PER_S", 1e-6)
-    monkeypatch.setattr(alerts, "ALERTS_WAITING_MAX", 20)
+    monkeypatch.setattr(receiving, "RATE_PER_S", 1e-6)
+    monkeypatch.setattr(receiving, "WAITING_MAX", 20)
     async with Receiver().serving() as receiver, bench([], AlertConfig(url=receiver.url)) as b:
         for number in range(100):
             b.outbox.alert(f"node/{number}", "error", "down")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from engine.base.timer import Timer
 from engine.config.tables import AlertConfig
 from engine.notify import alerts as module
+from engine.notify import receiver
 from engine.notify.alerts import Alerts
 from engine.notify.post import Answer
 from engine.observe.counters import Stats
@@ -16,7 +17,7 @@ from engine.observe.counters import Stats
 if TYPE_CHECKING:
     import pytest
 
-    from engine.notify.alerts import Level
+    from engine.notify.formats import Level
 
 
 class Poster:
@@ -72,7 +73,7 @@ async def test_only_the_newest_of_a_key_waits() -> None:
 
 
 async def test_what_does_not_fit_is_a_number_in_the_next_alert(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ALERTS_WAITING_MAX", 2)
+    monkeypatch.setattr(receiver, "WAITING_MAX", 2)
     bench = Bench()
     for number in range(5):
         bench.alerts.alert(f"k{number}", "error", "m")

@@ -1,0 +1,154 @@
+"""Alerts at those who receive them: a real Alertmanager, a real mail server."""
+
+import asyncio
+import email
+import email.header
+import json
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.base.timer import Timer
+from engine.config.tables import AlertConfig
+from engine.notify import alerts as module
+from engine.notify.formats import Alert
+from engine.notify.mail import Mailer
+from engine.notify.outbox import Outbox
+from engine.observe.counters import Stats
+from release.lab.caches import free_port
+from tests.waiting import until, wait_until
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path) -> Iterator[None]:
+    """Run a server until the end of the block."""
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as server:
+        try:
+            wait_until(lambda: _listens(port), what=f"{command[0]} on port {port}")
+            yield
+        finally:
+            server.terminate()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def outbox(config: AlertConfig) -> AsyncIterator[tuple[Outbox, Stats]]:
+    timer, stats = Timer(asyncio.get_running_loop(), granularity_s=0.01), Stats()
+    box = Outbox([], config, timer, on_settled=lambda *_: None, stats=stats)
+    await box.start()
+    try:
+        yield box, stats
+    finally:
+        await box.drain(5)
+        timer.close()
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[str]:
+    """Run an Alertmanager; its address."""
+    port = free_port()
+    (tmp_path / "am.yml").write_text("route:\n  receiver: none\nreceivers:\n- name: none\n")
+    command = [
+        str(shutil.which("prometheus-alertmanager")),
+        f"--config.file={tmp_path}/am.yml",
+        f"--storage.path={tmp_path}/am",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    with running(command, port, tmp_path / "am.log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+def _alerts_of(url: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=10) as answer:
+        found: list[dict[str, Any]] = json.load(answer)
+        return found
+
+
+async def _shows(url: str, is_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """Wait until the alerts there are as they should be; return them."""
+
+    def look() -> list[dict[str, Any]] | None:
+        found = _alerts_of(url)
+        return found if is_so(found) else None
+
+    found = await asyncio.to_thread(wait_until, look, what="the alerts")
+    assert found is not None
+    return found
+
+
+async def test_a_real_alertmanager_shows_an_alert_until_it_is_over(
+    alertmanager: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.2)
+    config = AlertConfig(url=f"{alertmanager}/api/v2/alerts", format="alertmanager")
+    async with outbox(config) as (box, stats):
+        box.alert("node:edge-1", "warning", "edge-1 is slow", node="edge-1", layer="edge")
+        box.alert("full:saver", "warning", "clients are answered 503")
+        found = await _shows(alertmanager, lambda found: len(found) == 2)
+        [node] = [each for each in found if each["labels"]["alertname"] == "PurgelineNode"]
+        assert (node["labels"]["node"], node["annotations"]["severity"]) == ("edge-1", "warning")
+        heard_at = node["updatedAt"]
+        await _shows(alertmanager, lambda found: any(each["updatedAt"] > heard_at for each in found))
+        box.alert("node:edge-1", "error", "edge-1 is down", node="edge-1", layer="edge")
+        worse = await _shows(
+            alertmanager, lambda found: any(each["annotations"]["severity"] == "error" for each in found)
+        )
+        [node] = [each for each in worse if each["labels"]["alertname"] == "PurgelineNode"]
+        assert node["annotations"]["changed"] == "warning before, error now"
+        box.alert("node:edge-1", "resolved", "edge-1 is back", node="edge-1", layer="edge")
+        left = await _shows(alertmanager, lambda found: len(found) == 1)
+        assert left[0]["labels"]["alertname"] == "PurgelineFull"
+        await until(lambda: stats.alerts_sent == 4)
+
+
+async def test_a_real_mail_server_gets_what_is_new_and_what_is_over(tmp_path: Path) -> None:
+    port = free_port()
+    command = ["/usr/bin/python3", "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{port}"]
+    command += ["-c", "aiosmtpd.handlers.Mailbox", str(tmp_path / "mail")]
+    config = AlertConfig(
+        smtp_url=f"smtp://127.0.0.1:{port}", mail_from="purgeline@example.com", mail_to=["ops@example.com"]
+    )
+    with running(command, port, tmp_path / "mail.log"):
+        async with outbox(config) as (box, stats):
+            box.alert("node:edge-1", "error", "edge-1 is down: ütf\nBcc: x@example.com", node="edge-1")
+            await until(lambda: stats.alerts_sent == 1)
+            box.alert("node:edge-1", "resolved", "edge-1 is back", node="edge-1")
+            await until(lambda: stats.alerts_sent == 2)
+    mails = [email.message_from_bytes(each.read_bytes()) for each in (tmp_path / "mail" / "new").iterdir()]
+    subjects = sorted(str(email.header.make_header(email.header.decode_header(m["Subject"]))) for m in mails)
+    assert subjects == [
+        "purgeline: error: edge-1 is down: ütf Bcc: x@example.com",
+        "purgeline: resolved: edge-1 is back",
+    ]
+    assert {mail["Bcc"] for mail in mails} == {None}
+    assert len({mail["References"] for mail in mails}) == 1
+
+
+async def test_a_mail_server_that_is_away_is_asked_again_and_one_that_refuses_is_not(tmp_path: Path) -> None:
+    port = free_port()
+    config = AlertConfig(
+        smtp_url=f"smtp://127.0.0.1:{port}", mail_from="purgeline@example.com", mail_to=["ops@example.com"]
+    )
+    alert = Alert("k", "error", "m", {}, 1.0, "h")
+    assert not (await Mailer(config).send(alert)).is_final
+    command = ["/usr/bin/python3", "-m", "aiosmtpd", "-n", "-s", "100", "-l", f"127.0.0.1:{port}"]
+    with running(command, port, tmp_path / "mail.log"):
+        answer = await Mailer(config).send(alert)
+    assert answer.is_final
+    assert not answer.is_delivered
+    assert "552" in answer.reason

@@ -31,7 +31,11 @@ def retry(args: argparse.Namespace, out: Output) -> int:
             "--since, --until"
         )
     with connect(args, out) as client:
-        code, retried = _by_name(args, client, out) if args.ids else _by_filter(args, asked, client, out)
+        rest: Document = {}
+        if args.ids:
+            code, retried = _by_name(args, client, out)
+        else:
+            code, retried, rest = _by_filter(args, asked, client, out)
         for task in retried:
             for left in rows_of(task, "left_out"):
                 out.notice(
@@ -41,10 +45,17 @@ def retry(args: argparse.Namespace, out: Output) -> int:
         ids = [task_id for task in retried for task_id in task["tasks"]]
         if args.wait and ids:
             if out.as_json:
-                out.documents(retried, RETRIED_COLUMNS)
+                _show(out, retried, rest)
             return max(code, follow(client, out, ids))
-    out.documents(retried, RETRIED_COLUMNS)
+    _show(out, retried, rest)
     return code
+
+
+def _show(out: Output, retried: list[Document], rest: Document) -> None:
+    """Print what is sent again; in JSON what is not, too, in a document behind the others."""
+    out.documents(retried, RETRIED_COLUMNS)
+    if out.as_json and rest:
+        out.json(rest)
 
 
 def _by_name(args: argparse.Namespace, client: EngineClient, out: Output) -> tuple[int, list[Document]]:
@@ -62,7 +73,7 @@ def _by_name(args: argparse.Namespace, client: EngineClient, out: Output) -> tup
 
 def _by_filter(
     args: argparse.Namespace, asked: Document, client: EngineClient, out: Output
-) -> tuple[int, list[Document]]:
+) -> tuple[int, list[Document], Document]:
     found = client.retries({**asked, "state": args.state}, limit=args.limit)
     if why := found.get("incomplete"):
         out.notice(f"warning: some of the history is missing: {why}")
@@ -76,7 +87,7 @@ def _by_filter(
         out.notice("nothing is sent again")
     if found["cursor"]:
         out.notice(f"there are more: {args.limit} tasks were looked at (--limit)")
-    return DONE, retried
+    return DONE, retried, {name: value for name, value in found.items() if name != "tasks"}
 
 
 def rewind(args: argparse.Namespace, out: Output) -> int:

@@ -135,7 +135,7 @@ class Reports:
         """Send what is held, once; return whether that was all."""
         while self._held:
             if why := self._send_some(client):
-                self.say(f"{len(self._held)} reports are lost: {why}")
+                self.say(f"{len(self._held)} reports are not sent: {why}")
                 return False
         return True
 
@@ -143,9 +143,6 @@ class Reports:
         """Wait until there is something to send; return whether to go on."""
         with self._changed:
             self._changed.wait_for(lambda: (self._held and self._is_begun) or self._is_over)
-            lost, self._lost = self._lost, 0
-        if lost:
-            self.say(f"{lost} reports are lost: {HELD_MAX} different ones are held")
         return not self._is_over
 
     def _send_some(self, client: EngineClient) -> str:
@@ -181,6 +178,9 @@ class Reports:
                 sent.append(logged)
             for logged in sent:
                 del self._held[_Held(logged.host, logged.groups)]
+            lost, self._lost = self._lost, 0
+        if lost:
+            self.say(f"{lost} reports are lost: {HELD_MAX} different ones are held")
         return sent
 
     def _hold(self, sent: list[Logged]) -> None:

@@ -28,6 +28,8 @@ def render(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--whole: takes --backend HOST:PORT, where the cache fetches")
     if not args.whole and (args.backends or args.port or args.certificate or args.to):
         raise UsageError("--backend, --port, --certificate and --to are for --whole")
+    if args.group_reports and args.cache != "varnish":
+        raise UsageError(f"--group-reports: {args.cache} tells nobody what origins invalidate; Varnish does")
     if not args.certificate and (args.certificate_key or args.tls_port):
         raise UsageError("--certificate-key and --tls-port are for --certificate")
     if args.check:

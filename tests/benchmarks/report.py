@@ -97,6 +97,9 @@ def read(path: Path) -> list[Figure]:
 def chart(source: Path, kind: str = "ratios") -> Path | None:
     """Draw a chart beside a JSON file; None, and a line that says why, when that cannot be."""
     target = source.with_suffix(".svg")
+    if kind == "ratios" and not any(one.ratio for one in read(source)):
+        print("no chart: nothing of this run has something to be compared with")
+        return None
     try:
         command = [peers_python(), str(HERE / "peers" / "chart.py"), kind, str(source), str(target)]
         subprocess.run(command, capture_output=True, text=True, check=True)

@@ -56,3 +56,28 @@ def test_json_has_what_was_sent_again_before_what_became_of_it(
         args = parse(["--json", *words, *more])
         assert args.run(args, Output(as_json=True)) == 0
         assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [first, *tasks]
+
+
+def test_json_has_what_is_not_sent_again_and_where_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = {
+        "retried": 1,
+        "not_retried": [{"task_id": "b", "reason": "its nodes are gone"}],
+        "cursor": "c1",
+        "incomplete": "a worker is away",
+    }
+
+    class Filtering(Client):
+        """Has been asked for what failed."""
+
+        def retries(self, _asked: Mapping[str, Any], *, limit: int) -> dict[str, Any]:
+            assert limit > 0
+            return {**rest, "tasks": [Client().retry("a")]}
+
+    monkeypatch.setattr(again, "connect", lambda _args, _out: Filtering())
+    for more, tasks in (([], []), (["--wait"], [{"task_id": "t", "state": "done"}])):
+        args = parse(["--json", "retry", "--node", "e", *more])
+        assert args.run(args, Output(as_json=True)) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert lines == [Client().retry("a"), rest, *tasks]

@@ -80,6 +80,18 @@ def test_which_headers_carry_tags_is_told(capsys: pytest.CaptureFixture[str]) ->
     assert "no name of a header" in capsys.readouterr().err
 
 
+def test_a_varnish_tells_what_origins_invalidate_where_it_is_asked_to(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for word in ("Cache-Group-Invalidation", "purgeline-groups", "beresp.http.x-purgeline-report"):
+        assert word not in fragment(Setting("varnish", "n", ["::1"]))
+        assert word in fragment(Setting("varnish", "n", ["::1"], group_reports=True))
+    said("render", "varnish", "--node", "n", "--group-reports")
+    assert 'std.log("purgeline-groups end")' in capsys.readouterr().out
+    said("render", "squid", "--node", "n", "--group-reports", code=2)
+    assert "--group-reports: squid tells nobody" in capsys.readouterr().err
+
+
 def said(*words: object, code: int = 0) -> None:
     assert main([str(word) for word in words]) == code
 

@@ -103,4 +103,8 @@ def test_a_varnish_reads_what_the_engine_reads() -> None:
     }
     assert faults == {}
     assert groups.keys_of('"a b"') == groups.varnish_keys('"a b"') == ["a%20b"]
+    display = (
+        r'"a";x=%"b\", "c";y="d, \"e", "f\"\\"'  # a display string has no escapes, so it ends at its \\"
+    )
+    assert groups.keys_of(display) == groups.varnish_keys(display) == ["a", "c", "f%22%5C"]
     assert groups.varnish_keys("products") is groups.varnish_keys('"a" "b"') is None

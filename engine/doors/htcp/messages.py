@@ -26,8 +26,8 @@ HEADER_BYTES: Final = 4  #: LENGTH, MAJOR, MINOR
 ABSENT: Final = bytes(6)
 """OP-DATA of a TST for what is not there: an empty CACHE-HDRS (RFC 2756), and padding.
 
-Squid reads three counted strings in every answer to a TST. Of two octets it would read on into AUTH, and drop
-the answer; it would then wait for a second before each of its fetches, and count the neighbour as dead.
+Squid (5.7) reads three counted strings in every answer to a TST: of two octets it reads on into AUTH, and
+drops the answer.
 """
 
 _DATA_BYTES: Final = 8  #: LENGTH, OPCODE and RESPONSE, flags, TRANS-ID

@@ -116,7 +116,8 @@ class HtcpClient:
         self.door = (host, port)
         self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.settimeout(10)
-        self.socket.bind((host if ipaddress.ip_address(host).is_loopback else "127.0.0.1", 0))
+        if ipaddress.ip_address(host).is_loopback:
+            self.socket.bind((host if ":" in host else "127.0.0.1", 0))
 
     @property
     def here(self) -> tuple[str, int]:

@@ -4,6 +4,9 @@ import base64
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +29,7 @@ from tests.fakes.htcp_clients import (
     datagram,
     htcp_client,
     mediawiki,
+    read_answer,
     signed,
     specifier,
     tst,
@@ -38,6 +42,7 @@ from tests.waiting import wait_until
 
 SECRET = bytes(range(200))
 GONE, KEPT, ABSENT = range(3)
+GROUP = "239.128.0.112"
 
 
 class Here(NamedTuple):
@@ -45,7 +50,7 @@ class Here(NamedTuple):
 
     node: FakeNode
     engine: DoorEngine
-    others: dict[str, int]  #: ports of further doors: signed, elsewhere, acked, IPv6
+    others: dict[str, int]  #: ports of further doors, by what they are for
 
     @property
     def port(self) -> int:
@@ -77,11 +82,17 @@ def key_file(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     folder = tmp_path_factory.mktemp("htcp")
-    others = {name: free_port() for name in ("signed", "elsewhere", "acked", "IPv6")}
+    others = {name: free_port() for name in ("signed", "elsewhere", "acked", "IPv6", "any", "both", "group")}
     more = htcp_table(others["signed"], key_file=key_file(folder))
     more += htcp_table(others["elsewhere"], allow=["10.0.0.0/8"])
     more += htcp_table(others["acked"], wait="acked", wait_s=5)
     more += htcp_table(others["IPv6"]).replace("127.0.0.1", "[::1]")
+    any_address = {"allow": ["127.0.0.0/8"], "key_file": key_file(folder)}
+    more += htcp_table(others["any"], **any_address).replace('"127.0.0.1:', '"0.0.0.0:')
+    more += htcp_table(others["both"], **any_address).replace('"127.0.0.1:', '"[::]:')
+    more += htcp_table(others["group"], allow=["0.0.0.0/0"], groups=[GROUP]).replace(
+        '"127.0.0.1:', '"0.0.0.0:'
+    )
     with (
         FakeNode() as node,
         DoorEngine(
@@ -187,6 +198,39 @@ def test_a_flood_from_elsewhere_is_dropped_and_told_in_one_line(here: Here, clie
     assert here.engine.wait_for(here.engine.submit([f"http://{SITE}/x"]))["state"] == "done"
 
 
+FLOOD = """
+import socket, sys, time
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.connect(("127.0.0.1", int(sys.argv[1])))
+until, sent = time.monotonic() + 0.4, 0
+while time.monotonic() < until:
+    for _ in range(100):
+        client.send(bytes.fromhex(sys.argv[2]))
+    sent += 100
+print(sent)
+"""
+
+
+def test_others_are_served_beside_a_flood_and_every_datagram_of_it_is_counted(here: Here) -> None:
+    """As fast as a process can send; of a client that may, for a site that it may not."""
+    before = here.outcomes()
+    message = clr("http://evil.org/a", wants_answer=True).hex()
+    flood = subprocess.Popen(
+        [sys.executable, "-c", FLOOD, str(here.port), message], stdout=subprocess.PIPE, text=True
+    )
+    took = []
+    while flood.poll() is None:
+        began = time.monotonic()
+        here.engine.submit([f"http://{SITE}/beside"])
+        took.append(time.monotonic() - began)
+    sent = int(flood.communicate()[0])
+    wait_until(lambda: sum((here.outcomes() - before).values()) == sent, what="each of them counted")
+    assert set(here.outcomes() - before) <= {"site", "dropped"}
+    assert sorted(took)[len(took) // 2] < 0.5, took
+    refusals = [line for line in here.engine.log().splitlines() if "host 'evil.org' is not among" in line]
+    assert 0 < len(refusals) < 300
+
+
 def test_a_door_with_keys_takes_what_is_signed_and_signs_its_answers(here: Here) -> None:
     """Without: code 0; with a wrong secret, or too old: code 1. Both are in the audit."""
     port = here.others["signed"]
@@ -197,8 +241,8 @@ def test_a_door_with_keys_takes_what_is_signed_and_signs_its_answers(here: Here)
         assert (answer.response, answer.is_overall) == (GONE, False)
         made = answer.auth
         began = int.from_bytes(made[:4])
-        echoed = struct_of(answer)
-        assert signed(echoed, Signed(SECRET, signed_at=began), client.door, client.here)[-len(made) :] == made
+        key = Signed(SECRET, signed_at=began)
+        assert signed(data_of(answer), key, client.door, client.here)[-len(made) :] == made
         for message, response in (
             (datagram(section), 0),
             (signed(section, Signed(b"wrong"), client.here, client.door), 1),
@@ -215,7 +259,7 @@ def test_a_door_with_keys_takes_what_is_signed_and_signs_its_answers(here: Here)
     assert {line["door"] for line in refused} == {"htcp"}
 
 
-def struct_of(answer: Answer) -> bytes:
+def data_of(answer: Answer) -> bytes:
     """Return the DATA section of an answer to a CLR."""
     return b"\0\x08" + bytes([answer.opcode << 4 | answer.response, 1]) + answer.trans_id.to_bytes(4)
 
@@ -239,6 +283,41 @@ def test_ipv6_and_urls_that_need_a_look(here: Here) -> None:
             assert client.ask(clr(url, wants_answer=True)).response == GONE, url
     for path in ("/port", "/case", "/star*"):
         assert purged(here, path)["by"]["address"] == "::1"
+
+
+@pytest.mark.parametrize("door", ["any", "both"])
+def test_an_answer_comes_from_the_address_that_was_asked_and_is_signed_for_it(here: Here, door: str) -> None:
+    """The door listens on every address, of IPv4 or of both kinds; a Squid drops other answers."""
+    with htcp_client(here.others[door], "127.0.0.2") as client:
+        client.socket.connect(client.door)  # it takes answers from there alone
+        section = data(CLR, bytes(2) + specifier(f"http://{SITE}/{door}"), wants_answer=True)
+        client.socket.send(signed(section, Signed(SECRET), client.here, client.door))
+        made = client.socket.recv(100)
+        answer = read_answer(made)
+        assert (answer.response, answer.is_overall) == (GONE, False)
+        key = Signed(SECRET, signed_at=int.from_bytes(answer.auth[:4]))
+        assert signed(data_of(answer), key, client.door, client.here) == made
+
+
+def test_what_is_sent_to_a_group_is_purged_and_not_answered(here: Here) -> None:
+    """Several engines may be in a group: all of them would answer."""
+    with htcp_client(here.others["group"], GROUP) as client:
+        client.socket.setsockopt(
+            socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(own_address_for(GROUP))
+        )
+        client.send(clr(f"http://{SITE}/group", wants_answer=True))
+        assert purged(here, "/group")["targets"] == [f"http://{SITE}/group"]
+        assert not client.has_answer()
+
+
+def own_address_for(group: str) -> str:
+    """Return the address that the machine sends to a group from."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((group, 9))
+        except OSError:
+            pytest.skip("this machine has no route for multicast")
+        return str(probe.getsockname()[0])
 
 
 def test_what_comes_together_is_a_task_in_which_a_url_stands_once(here: Here, client: HtcpClient) -> None:
@@ -304,6 +383,26 @@ def test_what_the_token_may_not_yet_is_kept_until_it_may(tmp_path: Path) -> None
         assert time.monotonic() - began > 0.5
 
 
+def test_no_purge_is_refused_for_what_others_came_with_it(tmp_path: Path) -> None:
+    """Ten URLs together are more than a site's ``confirm_over``; each of them by itself is not."""
+    over = {"*.wide.org": 3, "*.narrow.org": 1}
+    sites = "".join(f'[[site]]\nhost = "{host}"\nconfirm_over = {count}\n' for host, count in over.items())
+    with FakeNode() as node:
+        urls = {"edge-1": node.url, "edge-2": node.url.replace("127.0.0.1", "localhost")}
+        nodes = "".join(fake_table(url, name=name) for name, url in urls.items())
+        with (
+            DoorEngine(tmp_path, nodes, "*", door={"kind": "htcp"}, more=sites) as engine,
+            htcp_client(engine.door_port) as client,
+        ):
+            for number in range(10):
+                client.send(clr(f"http://a.wide.org/{number}"))
+            client.send(clr("http://a.wide.org/9"))
+            wait_until(lambda: outcomes(engine) == Counter(accepted=11), what="all of them saved")
+            answer = client.ask(clr("http://a.narrow.org/", wants_answer=True))
+            assert (answer.response, answer.is_overall) == (KEPT, False)
+            assert outcomes(engine) == Counter(accepted=11, unsaved=1)
+
+
 def test_a_reload_in_the_middle_loses_no_datagram(tmp_path: Path) -> None:
     """The supervisor holds the socket; both workers and their successors read from it."""
     door = free_port()
@@ -321,6 +420,7 @@ def test_a_reload_in_the_middle_loses_no_datagram(tmp_path: Path) -> None:
             for _ in range(100):
                 client.send(mediawiki(f"http://{SITE}/reload/{sent}", sent))
                 sent += 1
+            time.sleep(0.02)  # 5,000 a second at most
         engine.wait_for_quiet()
         paths = {f"/reload/{number}" for number in range(sent)}
 

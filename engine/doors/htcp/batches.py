@@ -1,10 +1,10 @@
 """Purges that come together, as one task: a task for each datagram would cost ten times as much.
 
-What comes within `GATHER_S` from one address is one task, in which a URL stands once, however often it
-came: none of it has been sent to any cache. A task that the intake refuses for now, because it is full,
-cannot save, or the token's rate is used up, is handed in again for `KEEP_S`: nobody sends a datagram
-twice. Meanwhile it counts into what is in hand (`Batches.has_room`), and while that is enough no further
-datagram is read.
+What comes within `GATHER_S` from one address is one task, in which a URL stands once, however often it came:
+none of it has been sent to any cache. A task that the intake refuses for now, because it is full, cannot
+save, or the token's rate is used up, is handed in again for `KEEP_S`: nobody sends a datagram twice. A task
+that is refused for good is taken apart, so that no purge is refused for what others came with it. Meanwhile
+all of them count into what is in hand (`Batches.has_room`), and while that is enough nothing more is read.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 
 from engine.base.backoff import backoff_s
 from engine.doors.asked import Asked
+from engine.doors.htcp.batch import Batch
 from engine.doors.htcp.messages import Cleared
 from engine.doors.htcp.tally import ACCEPTED, UNSAVED
 from engine.intake.client import Client
@@ -24,22 +25,18 @@ from engine.intake.problems import Problem
 from engine.tasks.records import By
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from engine.doors.htcp.batch import Answer
     from engine.doors.htcp.tally import Tally
     from engine.doors.submitting import Saved, Submitting
     from engine.intake.auth import Token
     from engine.intake.replies import Reply
 
-    Answer = Callable[[Cleared], None]
-    """Tells the sender of one CLR what became of it."""
-
 KIND: Final = "htcp"  #: of the door, see `By.door`
 GATHER_S: Final = 0.005
 KEEP_S: Final = 30.0
 _URLS_MAX: Final = 1000  #: of one task
+_URLS_MAX_BYTES: Final = 1024 * 1024
 _IN_HAND_MAX_BYTES: Final = 16 * 1024 * 1024
-_URL_BYTES: Final = 200  #: that a URL in hand takes beside its letters
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 1.0
 _FOR_NOW: Final = frozenset({429, 503})  #: statuses after which the same may be taken
@@ -62,14 +59,14 @@ class Batches:
         self._tally = tally
         self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
-        self._open: dict[str, _Batch] = {}  # by address
-        self._count = 0  # of batches in hand
-        self._bytes = 0  # of their URLs
+        self._open: dict[str, Batch] = {}  # by address
+        self._in_hand: set[Batch] = set()
+        self._bytes = 0  # that they take
         self._is_closing = False
         self._empty = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Batches [{self._count} in hand, {self._bytes} bytes]>"
+        return f"<Batches [{len(self._in_hand)} in hand, {self._bytes} bytes]>"
 
     def has_room(self) -> bool:
         """Tell whether further datagrams can be taken.
@@ -79,7 +76,7 @@ class Batches:
         """
         if self._bytes >= _IN_HAND_MAX_BYTES:
             return False
-        return not self._count or not self._submitting.admission.is_crowded
+        return not self._in_hand or not self._submitting.admission.is_crowded
 
     def add(self, url: str, address: str, answer: Answer | None) -> None:
         """Take one purge.
@@ -96,20 +93,24 @@ class Batches:
             return
         batch = self._open.get(address) or self._begin(address)
         self._bytes += batch.add(url, answer)
-        if len(batch.urls) >= _URLS_MAX:
+        if len(batch.urls) >= _URLS_MAX or batch.size >= _URLS_MAX_BYTES:
             del self._open[address]
             self._submit(batch)
 
-    def _begin(self, address: str) -> _Batch:
+    def _begin(self, address: str) -> Batch:
         if not self._open:
             self._loop.call_later(GATHER_S, self.flush)
         batch = self._open[address] = self._new(address)
         return batch
 
-    def _new(self, address: str) -> _Batch:
-        self._count += 1
+    def _new(self, address: str) -> Batch:
         client = Client(self._token, By(self._token.name, address, KIND))
-        return _Batch(client, self._loop.time() + KEEP_S)
+        return self._keep(Batch(client, self._loop.time() + KEEP_S))
+
+    def _keep(self, batch: Batch) -> Batch:
+        self._in_hand.add(batch)
+        self._bytes += batch.size
+        return batch
 
     def flush(self) -> None:
         """Hand in what has been gathered."""
@@ -117,15 +118,19 @@ class Batches:
         for batch in batches.values():
             self._submit(batch)
 
-    def _submit(self, batch: _Batch) -> None:
+    def _submit(self, batch: Batch) -> None:
+        if batch not in self._in_hand:  # the engine has ended meanwhile
+            return
         submitting = self._submitting
         submitting.admission.stats.requests += 1
         asked = Asked("url", list(batch.urls), is_literal=batch.is_literal)
         wait_s = self._wait_s if batch.answers else 0
         submitting.submit(asked, batch.client, partial(self._answered, batch), wait_s=wait_s)
 
-    def _answered(self, batch: _Batch, saved: Saved) -> None:
+    def _answered(self, batch: Batch, saved: Saved) -> None:
         refusal = saved.refusal
+        if batch not in self._in_hand:
+            return
         if refusal is None:
             self._tally.count(ACCEPTED, batch.count)
             self._end(batch, _cleared(saved))
@@ -135,58 +140,45 @@ class Batches:
             batch.failures += 1
             self._loop.call_later(wait_s, self._submit, batch)
             return
+        if refusal.status not in _FOR_NOW and len(batch.urls) > 1:
+            for half in batch.halves():
+                self._loop.call_soon(self._submit, self._keep(half))
+            self._drop(batch)
+            return
         self._tally.refuse(UNSAVED, batch.client.by.address, _detail_of(refusal), batch.count)
         self._end(batch, Cleared.KEPT)
 
-    def _end(self, batch: _Batch, cleared: Cleared) -> None:
-        self._count -= 1
-        self._bytes -= batch.size
-        if not self._count:
-            self._empty.set()
-        for answer in batch.answers:
+    def _end(self, batch: Batch, cleared: Cleared) -> None:
+        self._drop(batch)
+        for _, answer in batch.answers:
             answer(cleared)
 
-    def close(self) -> None:
+    def _drop(self, batch: Batch) -> None:
+        self._in_hand.discard(batch)
+        self._bytes -= batch.size
+        if not self._in_hand:
+            self._empty.set()
+
+    def stop_retrying(self) -> None:
         """Hand in what has been gathered; what is refused from now on is not handed in again."""
         self._is_closing = True
         self.flush()
 
+    def close(self) -> None:
+        """Count what is in hand as not saved: nobody waits for it any more. Safe to call again."""
+        for batch in list(self._in_hand):
+            self._tally.refuse(UNSAVED, batch.client.by.address, "the engine has ended", batch.count)
+            self._drop(batch)
+        self._open.clear()
+
     async def wait_empty(self, timeout_s: float) -> None:
         """Wait until nothing is in hand, for at most *timeout_s*."""
         self._empty.clear()
-        if self._count:
+        if self._in_hand:
             try:
                 await asyncio.wait_for(self._empty.wait(), timeout_s)
             except TimeoutError:
                 return
-
-
-class _Batch:
-    """What one task is to purge, and who waits for it."""
-
-    __slots__ = ("answers", "client", "count", "failures", "is_literal", "size", "until", "urls")
-
-    def __init__(self, client: Client, until: float) -> None:
-        self.client = client
-        self.until = until  # the loop's time
-        self.urls: dict[str, None] = {}
-        self.answers: list[Answer] = []
-        self.count = 0  # of datagrams
-        self.size = 0
-        self.failures = 0
-        self.is_literal = False  # a URL ends in a sign that is meant so
-
-    def add(self, url: str, answer: Answer | None) -> int:
-        """Take one purge; return how many bytes that takes."""
-        size = len(url) + _URL_BYTES
-        self.size += size
-        self.urls[url] = None
-        self.count += 1
-        if url.endswith("*"):
-            self.is_literal = True
-        if answer is not None:
-            self.answers.append(answer)
-        return size
 
 
 def _cleared(saved: Saved) -> Cleared:

@@ -15,7 +15,7 @@ from engine.doors.htcp.key_file import read_keys
 from engine.doors.htcp.messages import MalformedError, Overall
 from engine.doors.htcp.receiver import Receiver
 from engine.doors.htcp.signing import BadSignatureError, Signing, UnsignedError, ends_of, packed
-from engine.errors import ConfigError, RequestError
+from engine.errors import RequestError
 from engine.intake.auth import ANONYMOUS
 from engine.intake.urls import are_plain, normalise_url, plain_start
 from engine.tasks.records import By
@@ -71,11 +71,7 @@ class HtcpDoor:
     # Its socket
 
     def receive_on(self, sock: socket.socket) -> None:
-        """Take the datagrams of a socket, which is bound already.
-
-        Raises:
-            ConfigError: one of the groups cannot be joined.
-        """
+        """Take the datagrams of a socket, which is bound already."""
         door = self._config
         kept = udp.keep(sock, door.receive_buffer_bytes)
         if kept < door.receive_buffer_bytes:
@@ -91,8 +87,8 @@ class HtcpDoor:
             udp.tell_destinations(sock)
         try:
             udp.join(sock, door.groups)
-        except OSError as exc:
-            raise ConfigError(f"door {door.listen!r}: groups cannot be joined: {exc.strerror}") from exc
+        except OSError as exc:  # the rest of the door is worth having
+            self._tally.alert("error", f"groups cannot be joined: {exc.strerror or exc}")
         self._receiver = Receiver(sock, self.take, self._batches.has_room)
         self._receiver.start()
         self._tally.watch(self._receiver.dropped)
@@ -101,12 +97,13 @@ class HtcpDoor:
         """Read what waits already, and hand in what has been gathered. Safe to call again."""
         if self._receiver is not None:
             self._receiver.stop()
+        self._batches.flush()
 
     async def wait_saved(self, timeout_s: float) -> None:
         """After `stop_receiving`: wait until what was taken is saved or refused, for at most *timeout_s*."""
         if self._receiver is not None:
             await self._receiver.wait_over()
-        self._batches.close()
+        self._batches.stop_retrying()
         await self._batches.wait_empty(timeout_s)
 
     def close(self) -> None:

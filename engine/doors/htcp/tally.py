@@ -87,15 +87,17 @@ class Tally:
         dropped = read()
         if dropped > self._dropped:
             self._stats.datagrams_dropped += dropped - self._dropped
-            if self._look is not None and self._on_alert is not None:
-                more = dropped - self._dropped
-                text = (
-                    f"{self._where}: the kernel has dropped {more} datagrams, which nobody purges: more came "
-                    "in than the engine took (receive_buffer_bytes, net.core.rmem_max)"
-                )
-                self._on_alert(f"htcp:{self._where}", "warning", text)
+            if self._look is not None:  # before the first look it was another worker's
+                text = f"the kernel has dropped {dropped - self._dropped} datagrams, which nobody purges: "
+                text += "more came in than the engine took (receive_buffer_bytes, net.core.rmem_max)"
+                self.alert("warning", text)
             self._dropped = dropped
         self._look = self._loop.call_later(_LOOK_EVERY_S, self.watch, read)
+
+    def alert(self, level: str, text: str) -> None:
+        """Tell what an operator should know, unless another worker does."""
+        if self._on_alert is not None:
+            self._on_alert(f"htcp:{self._where}", level, f"{self._where}: {text}")
 
     def close(self) -> None:
         """End the looks, and tell what there is to tell. Safe to call again."""

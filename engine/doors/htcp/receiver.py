@@ -59,8 +59,12 @@ class Receiver:
         return f"<Receiver port {self.port}>"
 
     def dropped(self) -> int:
-        """Return how many datagrams the kernel has dropped since the socket was opened."""
-        return 0 if self._sock.fileno() < 0 else udp.dropped(self._sock)
+        """Return how many datagrams the kernel has dropped since the socket was opened.
+
+        Raises:
+            OSError: the kernel does not tell.
+        """
+        return udp.dropped(self._sock)
 
     def start(self) -> None:
         """Begin to read."""

@@ -84,7 +84,11 @@ class Tally:
 
     def watch(self, read: Callable[[], int]) -> None:
         """Look every second at what the kernel has dropped; *read* returns how much that is by now."""
-        dropped = read()
+        try:
+            dropped = read()
+        except OSError as exc:
+            self.alert("warning", f"the kernel does not tell how many datagrams it drops: {exc.strerror}")
+            return
         if dropped > self._dropped:
             self._stats.datagrams_dropped += dropped - self._dropped
             if self._look is not None:  # before the first look it was another worker's

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.doors.htcp.key_file import read_keys
+from engine.config.doors import HtcpDoorConfig
+from engine.doors.htcp.key_file import check_key_files, read_keys
 from engine.doors.htcp.messages import CLR, MalformedError, answer_to, read_head
 from engine.doors.htcp.signing import AGE_MAX_S, BadSignatureError, Signing, UnsignedError, ends_of, packed
 from engine.errors import ConfigError
@@ -129,6 +130,7 @@ def test_what_is_wrong_with_a_file_of_keys_is_told_without_its_secrets(
     tmp_path: Path, text: str | None, mode: int, why: str
 ) -> None:
     path = str(tmp_path / "none") if text is None else write(tmp_path, text, mode)
+    door = HtcpDoorConfig(listen="127.0.0.1:1", key_file=path)
     with pytest.raises(ConfigError, match=re.escape(why)) as told:
-        read_keys("door 'x'", path)
+        check_key_files([HtcpDoorConfig(listen="127.0.0.1:2"), door])
     assert not text or not any(word in str(told.value) for word in ("MDEy", "c2hv", "sécret"))

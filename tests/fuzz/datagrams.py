@@ -136,6 +136,7 @@ class DatagramClient(asyncio.DatagramProtocol):
 
     Attributes:
         faults: answers that no client could use.
+        pings: datagrams that ended cases.
         responses: of answers to cases, by (opcode, RESPONSE, MO).
     """
 
@@ -143,8 +144,9 @@ class DatagramClient(asyncio.DatagramProtocol):
         self.faults: list[str] = []
         self.responses: dict[tuple[int, int, bool], int] = {}
         self._transport: asyncio.DatagramTransport
+        self.pings = 0
         self._pinged = 0
-        self._pong = asyncio.Event()
+        self._pong, self._closed = asyncio.Event(), asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -191,4 +193,11 @@ class DatagramClient(asyncio.DatagramProtocol):
             return
         raise HangError(f"no answer to a NOP within {_PATIENCE_S:g} s")
 
-    pings = 0  #: datagrams that ended cases
+    async def close(self) -> None:
+        """Close the socket: a loop that ends with an open one does not end."""
+        self._transport.close()
+        await self._closed.wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end."""
+        self._closed.set()

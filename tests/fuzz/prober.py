@@ -58,8 +58,12 @@ class Probes:
 
 @contextlib.asynccontextmanager
 async def probing(port: int, pid: int) -> AsyncIterator[Probes]:
-    """Send good requests to the engine at *port*, process *pid*, until the end of the block."""
+    """Send good requests to the engine at *port*, process *pid*, until the end of the block.
+
+    The block begins when the first has been answered: a process takes longer to start than some cases take.
+    """
     probes = Probes()
+    has_begun = asyncio.Event()
     prober = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -77,9 +81,12 @@ async def probing(port: int, pid: int) -> AsyncIterator[Probes]:
         async for line in lines:
             took_s, own_s, answered = line.decode().rstrip("\n").split(" ", 2)
             probes.found.append(Probe(float(took_s), float(own_s), answered))
+            has_begun.set()
+        has_begun.set()  # it has ended: `Run` tells that there are none
 
     reading = asyncio.create_task(read(prober.stdout))
     try:
+        await has_begun.wait()
         yield probes
     finally:
         prober.stdin.close()

@@ -338,6 +338,8 @@ async def _htcp(fuzzed: Run, report: Report, engine: EngineProcess, seed: int, c
 
     before = Counter(datagrams(engine))
     await fuzzed.all(cases, work, CLIENTS)
+    for client in clients:
+        await client.close()
     sent += sum(client.pings for client in clients)
     expected = sent + sum(before.values())
     deadline = time.monotonic() + 10

@@ -46,7 +46,7 @@ def keep(sock: socket.socket, size: int) -> int:
 
 
 def dropped(sock: socket.socket) -> int:
-    """Return how many datagrams the kernel has dropped since the socket was opened: ``/proc/net/udp``'s drops.
+    """Return how many datagrams the kernel has dropped so far: what ``/proc/net/udp`` calls drops.
 
     Raises:
         OSError: the kernel does not tell; Linux does since 4.12.

@@ -20,9 +20,8 @@ from engine.doors.asked import Asked
 from engine.doors.htcp.batch import Batch
 from engine.doors.htcp.messages import Cleared
 from engine.doors.htcp.tally import ACCEPTED, UNSAVED
-from engine.intake.client import Client
+from engine.intake.client import Addresses, Client
 from engine.intake.problems import Problem
-from engine.tasks.records import By
 
 if TYPE_CHECKING:
     from engine.doors.htcp.batch import Answer
@@ -58,6 +57,7 @@ class Batches:
         self._token = token
         self._tally = tally
         self._wait_s = wait_s
+        self._addresses = Addresses()
         self._loop = asyncio.get_running_loop()
         self._open: dict[str, Batch] = {}  # by address
         self._in_hand: set[Batch] = set()
@@ -104,8 +104,8 @@ class Batches:
         return batch
 
     def _new(self, address: str) -> Batch:
-        client = Client(self._token, By(self._token.name, address, KIND))
-        return self._keep(Batch(client, self._loop.time() + KEEP_S))
+        by = self._addresses.by(self._token.name, address, KIND)
+        return self._keep(Batch(Client(self._token, by), self._loop.time() + KEEP_S))
 
     def _keep(self, batch: Batch) -> Batch:
         self._in_hand.add(batch)

@@ -13,7 +13,7 @@ from aiohttp import web
 from loguru import logger
 
 from engine.api.answers import response_of
-from engine.api.bodies import is_continue_expected, lane_of
+from engine.api.bodies import is_continue_expected, lane_of, leave_to_bodies
 from engine.api.description import Description
 from engine.api.query import QueryReader
 from engine.api.route import API, QUERY, TOKEN
@@ -38,7 +38,7 @@ def make_app(declared: Sequence[Declares], auth: Auth, requests: Requests) -> we
     """Return the application with all routes; `Requests` stands around it."""
     app = web.Application(client_max_size=requests.body_max_bytes)
     paths: dict[str, list[str]] = {}
-    add = partial(app.router.add_route, expect_handler=_leave_to_bodies)
+    add = partial(app.router.add_route, expect_handler=leave_to_bodies)
     for owner in (*declared, Description(declared)):
         for route in owner.routes:
             handler = _checked(route, getattr(owner, route.call), auth, requests)
@@ -78,10 +78,6 @@ def _check_head(request: web.Request) -> None:
     is_continue_expected(request)
 
 
-async def _leave_to_bodies(_request: web.Request) -> None:
-    """Say nothing yet to a client that waits for a word: what it is refused for comes before its body."""
-
-
 def _options(allowed: str) -> Any:
     async def options(_request: web.Request) -> web.Response:
         return web.Response(status=204, headers={"Allow": allowed})
@@ -100,6 +96,7 @@ class Requests:
         audit: told of admin actions.
         server: value of the ``Server`` header.
         body_max_bytes: longer bodies are refused.
+        base: below which there is something.
     """
 
     def __init__(
@@ -112,6 +109,7 @@ class Requests:
         *,
         server: str,
         body_max_bytes: int,
+        base: str = "/v1/engine/",
     ) -> None:
         self._stats = stats
         self._readiness = readiness
@@ -120,6 +118,7 @@ class Requests:
         self._audit = audit
         self.server = server
         self.body_max_bytes = body_max_bytes
+        self._base = base
 
     async def handle(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Turn every error into a problem document and tell the connection what is under way.
@@ -159,7 +158,7 @@ class Requests:
             detail = f"{request.path} takes {allowed}, not {request.method}"
             reply = problem(405, detail, headers={"Allow": allowed})
         except web.HTTPNotFound:
-            reply = problem(404, f"there is nothing at {request.path}; the interface is under /v1/engine/")
+            reply = problem(404, f"there is nothing at {request.path}; the interface is under {self._base}")
         except web.HTTPException as exc:
             reply = problem(exc.status, exc.reason)
         except (ConnectionError, asyncio.CancelledError):

@@ -26,15 +26,24 @@ class Bodies:
         self._timeout_s = timeout_s
 
     async def read(self, request: web.Request) -> bytes:
-        """Return the body of a request.
+        """Return the body of a request, which is JSON.
 
         Raises:
-            RequestError: 415 it is no JSON or compressed, 413 it is too large, 400 it cannot be read.
+            RequestError: 415 it is no JSON; see `read_any`.
             ConnectionResetError: the client has gone.
         """
         content_type = request.headers.get("Content-Type")
         if content_type is not None and not is_json(content_type):
             raise RequestError(415, f"content-type: takes application/json, not {content_type[:80]!r}")
+        return await self.read_any(request)
+
+    async def read_any(self, request: web.Request) -> bytes:
+        """Return the body of a request, of whatever type.
+
+        Raises:
+            RequestError: 415 it is compressed, 413 it is too large, 400 it cannot be read.
+            ConnectionResetError: the client has gone.
+        """
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RequestError(415, "content-encoding: send the body as it is, not compressed")
         if (request.content_length or 0) > request.client_max_size:
@@ -52,6 +61,10 @@ class Bodies:
             raise
         except Exception as exc:
             raise RequestError(400, f"the body cannot be read: {exc}") from exc
+
+
+async def leave_to_bodies(_request: web.Request) -> None:
+    """Say nothing yet to a client that waits for a word: what it is refused for comes before its body."""
 
 
 def lane_of(request: web.Request) -> AiohttpLane | None:

@@ -21,11 +21,13 @@ class Callers:
     Args:
         auth: tells its token.
         addresses: tells where it came from.
+        door: what it has come to, see `By.door`.
     """
 
-    def __init__(self, auth: Auth, addresses: Addresses) -> None:
+    def __init__(self, auth: Auth, addresses: Addresses, door: str = HTTP) -> None:
         self._auth = auth
         self._addresses = addresses
+        self._door = door
 
     def client(self, request: web.Request) -> Client:
         """Return the client of a request to a route with a scope, which its token has."""
@@ -34,8 +36,12 @@ class Callers:
 
     def by(self, request: web.BaseRequest) -> By:
         """Return who asks, whatever the token may do; of one without a token the address alone."""
-        return self._by(request, self._auth.name_of(request.headers.get("Authorization")))
+        return self._by(request, self._name(request))
+
+    def _name(self, request: web.BaseRequest) -> str:
+        """Return the name of a request's token, whatever that may do; empty: it has none."""
+        return self._auth.name_of(request.headers.get("Authorization"))
 
     def _by(self, request: web.BaseRequest, token: str) -> By:
         hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
-        return By(token, self._addresses.of(request.remote or "", hops), HTTP)
+        return By(token, self._addresses.of(request.remote or "", hops), self._door)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli import (
     cache_options,
+    cdni,
     cells,
     check_nodes,
     client,
@@ -79,6 +80,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     _add_views(add)
     _add_receipts(add)
     _add_replay(add)
+    cdni.add_options(
+        add("cdni", cdni.cdni, "Have another CDN purge, invalidate or preposition: CDNI triggers, RFC 8007.")
+    )
     cache_options.add_render(
         add("render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where.")
     )

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from engine.cli.client_errors import EngineUnreachableError, problem_of
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
     from email.message import Message
 
@@ -49,6 +50,7 @@ class EngineClient:
         busy_attempts: how often a request that is answered 503 or 429 is sent in all.
         notice: is told about each wait for a busy engine.
         sleep: waits; for tests.
+        tls: for https; None: as the system has it.
 
     Raises:
         ValueError: *url* or *token* cannot be used; the text says why.
@@ -63,10 +65,11 @@ class EngineClient:
         busy_attempts: int = BUSY_ATTEMPTS_MAX,
         notice: Callable[[str], None] = lambda _text: None,
         sleep: Callable[[float], None] = time.sleep,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url
         self.timeout_s = timeout_s
-        self._connection, self._prefix = _connection_to(url, timeout_s)
+        self._connection, self._prefix = _connection_to(url, timeout_s, tls)
         self._headers = {"Accept": "application/json"}
         if token:
             if not (token.isascii() and token.isprintable()) or " " in token:
@@ -75,6 +78,8 @@ class EngineClient:
         self._busy_attempts = busy_attempts
         self._notice = notice
         self._sleep = sleep
+
+    content_type = "application/json"  #: of what it sends
 
     def __enter__(self) -> Self:
         return self
@@ -231,18 +236,18 @@ class EngineClient:
             EngineUnreachableError: nothing usable came back.
             ProblemError: the answer is not a success; for 503 and 429, still after the retries.
         """
-        return self._object(self._successful(method, path, body))
+        return self._object(self._successful(method, path, body)[2])
 
     def text(self, method: str, path: str) -> str:
         """Send one request and return the text it is answered with; errors as `request`."""
-        return self._successful(method, path, None).decode("utf-8", "replace")
+        return self._successful(method, path, None)[2].decode("utf-8", "replace")
 
-    def _successful(self, method: str, path: str, body: bytes | None) -> bytes:
+    def _successful(self, method: str, path: str, body: bytes | None) -> tuple[int, Message, bytes]:
         attempt = 1
         while True:
             status, headers, content = self._exchange(method, path, body)
             if 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
-                return content
+                return status, headers, content
             problem = problem_of(status, headers, content)
             wait_s = RETRY_AFTER_DEFAULT_S if problem.retry_after_s is None else problem.retry_after_s
             if not problem.is_busy or attempt >= self._busy_attempts or wait_s > RETRY_AFTER_MAX_S:
@@ -271,7 +276,7 @@ class EngineClient:
             raise EngineUnreachableError(self.url, self._explain(exc), sent=False) from exc
 
     def _attempt(self, method: str, path: str, body: bytes | None) -> tuple[int, Message, bytes]:
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        headers = self._headers if body is None else {**self._headers, "Content-Type": self.content_type}
         # An engine may answer, such as 413, before it read everything; when it did not, the next line raises.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._connection.request(method, self._prefix + path, body, headers)
@@ -325,7 +330,9 @@ def _task_path(task_id: str) -> str:
     return f"/v1/engine/task/{quote(task_id, safe='')}"
 
 
-def _connection_to(url: str, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
+def _connection_to(
+    url: str, timeout_s: float, tls: ssl.SSLContext | None
+) -> tuple[http.client.HTTPConnection, str]:
     parts = urlsplit(url)
     port = parts.port  # raises ValueError when it is none
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -334,5 +341,7 @@ def _connection_to(url: str, timeout_s: float) -> tuple[http.client.HTTPConnecti
         raise ValueError(f"{url!r}: scheme, host, port and path only; the token has its own option")
     if not (url.isascii() and url.isprintable()) or " " in url:
         raise ValueError(f"{url!r} has characters that a URL cannot have")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname, port, timeout=timeout_s), parts.path.rstrip("/")
+    host, path = parts.hostname, parts.path.rstrip("/")
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=tls), path
+    return http.client.HTTPConnection(host, port, timeout=timeout_s), path

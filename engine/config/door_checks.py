@@ -6,9 +6,10 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
-from engine.config.doors import HtcpDoorConfig, PurgeDoorConfig, RedisDoorConfig
+from engine.config.cdni_checks import check_cdni
+from engine.config.doors import CdniDoorConfig, HtcpDoorConfig, PurgeDoorConfig, RedisDoorConfig
 from engine.config.hints import nearest
-from engine.config.places import check_listen, check_networks, is_loopback
+from engine.config.places import check_default_hosts, check_listen, check_networks, is_loopback
 from engine.config.redis_door_checks import check_redis_doors, is_local, where_of
 from engine.config.tables import address_of
 from engine.errors import ConfigError
@@ -22,7 +23,6 @@ _SKEW_MAX_S: Final = 300
 _BUFFER_MIN_BYTES: Final = 64 * 1024
 _BUFFER_MAX_BYTES: Final = 1024**3
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_SITE: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?")
 _FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -42,6 +42,9 @@ def check_doors(config: Config) -> None:
                 f"{where}: listen is that of {taken[address]}; every door has a port of its own"
             )
         taken[address] = where
+        if isinstance(door, CdniDoorConfig):
+            check_cdni(where, door, config)
+            continue
         if isinstance(door, PurgeDoorConfig):
             _check_purge(where, door)
         elif isinstance(door, HtcpDoorConfig):
@@ -61,9 +64,7 @@ def _check_purge(where: str, door: PurgeDoorConfig) -> None:
         raise ConfigError(f"{where}: secret_header {door.secret_header!r} is no name of a field")
     if door.secret_header and not re.fullmatch(r"[0-9a-f]{64}", door.secret_sha256):
         raise ConfigError(f"{where}: secret_sha256 takes the 64 lower-case hex digits of sha256(secret)")
-    for host in door.default_hosts:
-        if not _SITE.fullmatch(host):
-            raise ConfigError(f"{where}: default_hosts: {host!r} is not a host, such as www.example.com")
+    check_default_hosts(where, door.default_hosts)
     for name in door.names:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{where}: names: {name!r} is not a name, such as varnish")

@@ -76,11 +76,26 @@ class RedisDoorConfig(AnyDoor, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout_s: float = 5  #: of connecting and of answers
 
 
-DoorConfig = PurgeDoorConfig | HtcpDoorConfig | RedisDoorConfig
+class CdniDoorConfig(Door, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cdni"):
+    """``kind = "cdni"``: triggers of other CDNs (RFC 8007). Its clients have a token or certificate each."""
+
+    cdn_id: str = ""  #: the CDN Provider ID of this CDN, such as "AS64496:0"; needed
+    url: str = ""  #: how its clients reach it, such as "https://dcdn.example.com"; empty: as they say
+    allow: list[str] = []  #: addresses and networks that are answered; empty: every address
+    default_hosts: list[str] = []  #: of ``content.ccid``, for a token that may purge any host
+    stale_resource_s: int = 86400  #: settled triggers are kept so long
+    cert_file: str = ""  #: of the door, PEM; empty: it speaks plain HTTP
+    key_file: str = ""  #: of that certificate; empty: it is in the same file
+    client_ca_file: str = ""  #: PEM; clients need a certificate of it
+    certificates: dict[str, str] = {}  #: name in a client's certificate → name of its ``[[auth.tokens]]``
+
+
+DoorConfig = PurgeDoorConfig | HtcpDoorConfig | RedisDoorConfig | CdniDoorConfig
 
 DOORS: Final[dict[str, type[AnyDoor]]] = {
     "purge": PurgeDoorConfig,
     "htcp": HtcpDoorConfig,
     "redis": RedisDoorConfig,
+    "cdni": CdniDoorConfig,
 }
 """The tables by their ``kind``."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _HOST_RULE: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\*|\[[0-9a-f:.]+\]")
+_SITE: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?")
 _SERVER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _TAKES: Final = "is not http(s)://HOST[:PORT], a port 1 to 65535"
 
@@ -82,6 +83,17 @@ def check_networks(where: str, networks: Sequence[str]) -> None:
         except ValueError as exc:
             detail = f"{exc}; it takes addresses and networks, such as 10.0.0.0/24"
             raise ConfigError(f"{where}: {detail}") from exc
+
+
+def check_default_hosts(where: str, hosts: Sequence[str]) -> None:
+    """Refuse ``default_hosts`` of a door that are none.
+
+    Raises:
+        ConfigError: it begins with *where*.
+    """
+    for host in hosts:
+        if not _SITE.fullmatch(host):
+            raise ConfigError(f"{where}: default_hosts: {host!r} is not a host, such as www.example.com")
 
 
 def is_loopback(listen: str) -> bool:

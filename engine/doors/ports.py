@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.intake.listener import Listener
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
 
     from engine.doors.readers import Readers
@@ -19,8 +20,25 @@ if TYPE_CHECKING:
 class Door(Protocol):
     """A protocol on a port of its own."""
 
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """Of its port; None: it has none."""
+
+    def gate(self, limits: Mapping[str, Any]) -> Gate:
+        """Return the gate of its port, with limits of its own."""
+
+    async def open(self) -> None:
+        """Be ready for connections.
+
+        Raises:
+            StoreError: what it keeps cannot be read.
+        """
+
     def connection(self, gate: Gate, loop: asyncio.AbstractEventLoop) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
+
+    async def close(self) -> None:
+        """End what it began. Safe to call again."""
 
 
 class DatagramDoor(Protocol):
@@ -45,7 +63,7 @@ class DoorPorts:
     Args:
         doors: by the names of their sockets.
         datagram_doors: as well.
-        make_gate: makes the gate of one: each has limits of its own.
+        limits: of the gate of each.
         submitting: what the clients of all doors wait for.
         readers: doors without a port.
     """
@@ -54,14 +72,14 @@ class DoorPorts:
         self,
         doors: Mapping[str, Door],
         datagram_doors: Mapping[str, DatagramDoor],
-        make_gate: Callable[[], Gate],
+        limits: Mapping[str, Any],
         submitting: Submitting,
         readers: Readers,
     ) -> None:
         self._doors = doors
         self._datagram_doors = datagram_doors
         self.readers = readers
-        self.gates = {listen: make_gate() for listen in doors}
+        self.gates = {name: door.gate(limits) for name, door in doors.items()}
         self._submitting = submitting
         self._loop = asyncio.get_running_loop()
         self._listeners: list[Listener] = []
@@ -69,12 +87,32 @@ class DoorPorts:
     def __repr__(self) -> str:
         return f"<DoorPorts {[*self._doors, *self._datagram_doors]}>"
 
+    async def open(self) -> None:
+        """Make all of them ready.
+
+        Raises:
+            StoreError: what one of them keeps cannot be read.
+        """
+        for door in self._doors.values():
+            await door.open()
+
+    async def close(self) -> None:
+        """End what they began, let readers go, and close the sockets by which datagrams went out.
+
+        Safe to call again.
+        """
+        self.readers.close()
+        for datagram_door in self._datagram_doors.values():
+            datagram_door.close()
+        for door in self._doors.values():
+            await door.close()
+
     def accept_on(self, sockets: Mapping[str, socket.socket]) -> None:
         """Accept connections and take datagrams on these, by name; they are open already. Readers begin."""
         self.readers.start()
         for listen, door in self._doors.items():
             if listen in sockets:
-                listener = Listener(sockets[listen], self._maker(door, self.gates[listen]))
+                listener = Listener(sockets[listen], self._maker(door, self.gates[listen]), door.tls)
                 listener.start()
                 self._listeners.append(listener)
         for name, datagram_door in self._datagram_doors.items():
@@ -102,15 +140,6 @@ class DoorPorts:
     def stop_waiting(self) -> None:
         """Answer the clients that wait for caches with what there is."""
         self._submitting.stop_waiting()
-
-    def close(self) -> None:
-        """Close the sockets of datagrams, by which answers went out until now, and let readers go.
-
-        Safe to call again.
-        """
-        self.readers.close()
-        for door in self._datagram_doors.values():
-            door.close()
 
 
 def all_gates(port: Gate, doors: DoorPorts) -> Sequence[Gate]:

@@ -138,9 +138,17 @@ class Auth:
         holder = self._holder(authorization)
         if holder is None:
             raise _unauthorized("authorization: this bearer token is unknown", 'Bearer error="invalid_token"')
-        if scope not in holder.scopes:
-            raise _forbidden(holder, scope)
-        return holder
+        return self.with_scope(holder, scope)
+
+    def with_scope(self, token: Token, scope: Scope) -> Token:
+        """Return a token that has a scope.
+
+        Raises:
+            RequestError: 403, it has not.
+        """
+        if scope not in token.scopes:
+            raise _forbidden(token, scope)
+        return token
 
     def name_of(self, authorization: str | bytes | None) -> str:
         """Return the name of the token that a request has, whatever its scopes; empty: it has none."""

@@ -33,12 +33,17 @@ if TYPE_CHECKING:
 class ClientConnection(Pipeline):
     """One client connection.
 
+    Args:
+        gate: of its port.
+        loop: the engine's.
+        door: what its tasks come in by, see `By.door`.
+
     Attributes:
         lane: aiohttp's, once the connection has been handed over.
     """
 
-    def __init__(self, gate: PortGate, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(gate, loop, HTTP)
+    def __init__(self, gate: PortGate, loop: asyncio.AbstractEventLoop, door: str = HTTP) -> None:
+        super().__init__(gate, loop, door)
         self.lane: AiohttpLane | None = None
         self._port = gate
         self._incoming: Incoming | None = None  # the request whose body is being read

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 _ACCEPTS_MAX: Final = 256
 """Connections taken in one turn, so that a flood of them does not stop the others."""
 _PAUSE_S: Final = 0.2
+_HANDSHAKE_S: Final = 10.0
+_HANDSHAKES_MAX: Final = 1000  #: under way at a time; they do not count as connections of a gate yet
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -29,10 +32,17 @@ class Listener:
     Args:
         sock: bound and listening.
         make_protocol: called for each connection.
+        tls: of the port; None: it has none.
     """
 
-    def __init__(self, sock: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         sock.setblocking(False)
+        self._tls = tls
         self._sock = sock
         self._make_protocol = make_protocol
         self._loop = asyncio.get_running_loop()
@@ -63,6 +73,9 @@ class Listener:
                 self._loop.remove_reader(self._sock.fileno())
                 self._pause = self._loop.call_later(_PAUSE_S, self.start)
                 return
+            if self._tls is not None and len(self._opening) >= _HANDSHAKES_MAX:
+                connection.close()
+                continue
             connection.setblocking(False)
             if connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -72,8 +85,13 @@ class Listener:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make_protocol, connection)
-        except OSError:
+            await self._loop.connect_accepted_socket(
+                self._make_protocol,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_S,
+            )
+        except OSError:  # of TLS, too
             connection.close()  # the client is gone already
 
     def close(self) -> None:

@@ -33,10 +33,10 @@ from engine.nodes.node import Node
 from engine.nodes.underway import link
 from engine.process.canaries import make_canaries
 from engine.process.core import make_core
+from engine.process.doors import Around, make_doors
 from engine.process.gauges import register_gauges
 from engine.process.housekeeping import Housekeeping
 from engine.process.interface import TaskAnswers, make_interface, make_node_orders
-from engine.process.ports import make_doors
 from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
 from engine.process.stores import EmbeddedStores
@@ -128,7 +128,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         interface=interface,
         proof=proof,
         canaries=canaries,
-        doors=make_doors(core, admission, delivery.endings.watchers, interface.auth, cluster),
+        doors=make_doors(core, admission, delivery, interface, Around(tasks, stores, cluster, readiness)),
     )
 
 

@@ -94,12 +94,12 @@ class Lifecycle:
         if why is None:
             why = await self._away(self._recover())
         if why is not None:
-            await parts.interface.api.start()
+            await self._open_ports()
             self._later = self._loop.create_task(self._prepare_later(why))
             return
         for node in core.nodes.values():
             node.start()
-        await parts.interface.api.start()
+        await self._open_ports()
         self._note_prepared()
 
     async def _away(self, work: Coroutine[Any, Any, None]) -> StoreError | None:
@@ -113,6 +113,11 @@ class Lifecycle:
                 raise
             return exc
         return None
+
+    async def _open_ports(self) -> None:
+        """Make the interface and the doors ready for connections."""
+        await self.parts.interface.api.start()
+        await self.parts.doors.open()
 
     async def _open_stores(self) -> None:
         await self.parts.stores.open(self.parts.core.savers, self.parts.core.reader)
@@ -296,7 +301,7 @@ class Lifecycle:
         core, interface = self.parts.core, self.parts.interface
         for gate in self._gates:
             gate.close()
-        self.parts.doors.close()
+        await self.parts.doors.close()
         await self.parts.canaries.close()
         await core.outbox.drain(min(flush_s, 2.0))
         await interface.api.close()

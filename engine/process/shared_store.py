@@ -42,6 +42,7 @@ from engine.store.redis.missing_rows import MissingRows
 from engine.store.redis.open import redis_store
 from engine.store.redis.receipt_keys import SharedKeys
 from engine.store.redis.rewinds import SharedRewinds
+from engine.store.redis.triggers import SharedTriggers
 from engine.tasks import documents
 
 if TYPE_CHECKING:
@@ -101,6 +102,10 @@ class SharedStore:
     def rewinds(self, is_nobody: Callable[[str], bool]) -> SharedRewinds:
         """Return where all engines note rewinds."""
         return SharedRewinds(self.store, is_nobody)
+
+    def triggers(self) -> SharedTriggers:
+        """Return where all engines keep triggers."""
+        return SharedTriggers(self.store.link, self.store.keys)
 
     def make(self, _number: int) -> RedisStore:
         """Return the store, not open yet; there is one saver."""

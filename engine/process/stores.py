@@ -10,6 +10,7 @@ from engine.store.history import HistoryLimits
 from engine.store.layout import check_layout
 from engine.store.sqlite.rewinds import FolderRewinds
 from engine.store.sqlite.store import SqliteStore
+from engine.store.sqlite.triggers import SqliteTriggers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
     from engine.store.store import Store
+    from engine.store.triggers import Triggers
     from engine.workers.peers import Peers
 
 
@@ -37,6 +39,9 @@ class Stores(Protocol):
         Args:
             is_nobody: tells whether an engine, by its name in the store, is known to be none that lives.
         """
+
+    def triggers(self) -> Triggers:
+        """Return where all that work with the store keep triggers, not open yet."""
 
     def make(self, number: int) -> Store:
         """Return the store of saver *number*, not open yet."""
@@ -71,6 +76,10 @@ class EmbeddedStores:
     def rewinds(self, _is_nobody: Callable[[str], bool]) -> FolderRewinds | None:
         """Return where the workers claim nodes for rewinds."""
         return None if self._peers is None else FolderRewinds(self._folder)
+
+    def triggers(self) -> SqliteTriggers:
+        """Return where the workers keep triggers, not open yet."""
+        return SqliteTriggers(self._folder / "triggers.db")
 
     def make(self, number: int) -> SqliteStore:
         """Return the store of saver *number*, not open yet."""

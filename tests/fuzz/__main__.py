@@ -4,11 +4,11 @@ Requests that are nearly right, on both lanes: no 5xx but 503, no hang, no trace
 and a good request in between is always answered soon, what the processes wait for a processor aside; the
 store is in memory, where that is possible, so that it does not wait for a disk that others have, too.
 Then half as many cases to both lanes at once, which must say the same. Then as many as at first to a
-purge door; of them nothing may be stored that was answered with an error. Then as many datagrams to HTCP
-doors, each of which must be counted, and every answer one that a client can read. Then as many entries and
-messages to a door that reads a Redis: each is a task, or set aside with its reason. Then as many fields of
-cache groups, which the engine and the lines of a Varnish have to read alike. Prints the seed, and each case
-that broke a rule; ``--seed`` makes the same cases again.
+purge door, and to a CDNI door; of them nothing may be stored that was answered with an error. Then as many
+datagrams to HTCP doors, each of which must be counted, and every answer one that a client can read. Then as
+many entries and messages to a door that reads a Redis: each is a task, or set aside with its reason. Then
+as many fields of cache groups, which the engine and the lines of a Varnish have to read alike. Prints the
+seed, and each case that broke a rule; ``--seed`` makes the same cases again.
 """
 
 from __future__ import annotations

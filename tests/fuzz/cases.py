@@ -68,7 +68,7 @@ _TEXT: Final = (
     b"@",
     b"http://",
 )
-_LINES: Final = (
+LINES: Final = (
     b"Expect: 100-continue",
     b"Expect: \xff",
     b"Transfer-Encoding: chunked",
@@ -101,7 +101,7 @@ _LINES: Final = (
     b" folded",
     b"Content-Length: 1\r\nContent-Length: 1",
 )
-_STARTS: Final = (
+STARTS: Final = (
     b"GET",
     b"HEAD",
     b"POST",
@@ -116,7 +116,7 @@ _STARTS: Final = (
     b"get",
     b"PRI",
 )
-_PATHS: Final = (
+PATHS: Final = (
     b"/",
     b"/v1/engine/task",
     b"/v1/engine/tasks",
@@ -212,7 +212,7 @@ def others() -> list[bytes]:
     body = json.dumps(BODIES[0]).encode()
     parts = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:9], body[9:])) + b"0\r\n\r\n"
     head = request(b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
-    made = [get(path.decode("latin-1")) for path in _PATHS if path.isascii()]
+    made = [get(path.decode("latin-1")) for path in PATHS if path.isascii()]
     made += [
         get("/v1/engine/task/fuzz-1", "DELETE"),
         get("/v1/engine/tasks", "OPTIONS"),
@@ -228,9 +228,9 @@ def purges(seed: int) -> Cases:
     return Cases(
         seed,
         [sent.bytes for sent in CLIENTS.values()],
-        lines=_LINES + _PURGE_LINES,
-        starts=_STARTS + _PURGE_STARTS,
-        paths=_PATHS + _PURGE_PATHS,
+        lines=LINES + _PURGE_LINES,
+        starts=STARTS + _PURGE_STARTS,
+        paths=PATHS + _PURGE_PATHS,
     )
 
 
@@ -253,9 +253,9 @@ class Cases:
         good: list[bytes],
         *,
         is_rough: bool = True,
-        lines: tuple[bytes, ...] = _LINES,
-        starts: tuple[bytes, ...] = _STARTS,
-        paths: tuple[bytes, ...] = _PATHS,
+        lines: tuple[bytes, ...] = LINES,
+        starts: tuple[bytes, ...] = STARTS,
+        paths: tuple[bytes, ...] = PATHS,
     ) -> None:
         self._lines, self._starts, self._paths = lines, starts, paths
         self._seed = seed

@@ -21,6 +21,7 @@ from tests.fuzz.bus import bus_engine, publish
 from tests.fuzz.cases import TOKEN, Cases, others, purges, request, tasks
 from tests.fuzz.datagrams import SECRET, DatagramClient, Datagrams
 from tests.fuzz.prober import Probes, probing
+from tests.fuzz.triggers import cdni_door, post_triggers
 from tests.fuzz.wire import STATUS, Client, HangError, QuickNode, answers, last_purge
 from tests.rigs.door import access, door_table
 from tests.rigs.engine_process import EngineProcess, fake_table
@@ -190,7 +191,7 @@ def _engine(folder: Path, tables: str) -> EngineProcess:
     keys.write_text(f"fuzz {base64.b64encode(SECRET).decode()}\n")
     keys.chmod(0o600)
     tables += door_table(free_port(), kind="htcp")
-    tables += door_table(free_port(), kind="htcp", key_file=str(keys))
+    tables += door_table(free_port(), kind="htcp", key_file=str(keys)) + cdni_door()
     return EngineProcess(folder, tables, header_timeout_s=60, body_timeout_s=60)
 
 
@@ -376,6 +377,7 @@ KINDS: Final = {
     "rules": _send,
     "lanes": _compare,
     "door": _purge,
+    "cdni": post_triggers,
     "htcp": _htcp,
     "redis": publish,
     "groups": _groups,

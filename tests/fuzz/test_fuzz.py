@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-EXPECTED = {"door": {200, 400, 403, 405, 422}, "redis": {202, 400, 403, 422}, "groups": {200}}
-CASES = {"rules": 1000, "lanes": 500, "door": 500, "htcp": 1000, "redis": 600, "groups": 500}
+EXPECTED = {
+    "door": {200, 400, 403, 405, 422},
+    "cdni": {200, 201, 304, 400, 404, 405, 406, 412, 415},
+    "redis": {202, 400, 403, 422},
+    "groups": {200},
+}
+CASES = {"rules": 1000, "lanes": 500, "door": 500, "cdni": 1000, "htcp": 1000, "redis": 600, "groups": 500}
 
 
 @pytest.mark.parametrize(("kind", "cases"), CASES.items())

@@ -78,7 +78,7 @@ class Engine:
                 api=self.part("api", start=None, close=None),
                 signer=self.part("signer"),
             ),
-            doors=self.part("doors", wait_saved=None),
+            doors=self.part("doors", open=None, wait_saved=None, close=None),
         )
         parts.doors.gates = {"127.0.0.1:9182": self.part("door", wait_closed=None)}
         self.lifecycle = Lifecycle(parts)
@@ -105,6 +105,7 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
         "replay.at_start",
         "node.start",
         "api.start",
+        "doors.open",
         "gone.start",
         "readiness.note_prepared",
         "signer.start",

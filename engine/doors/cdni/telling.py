@@ -1,0 +1,132 @@
+"""What a trigger comes to, in the RFC's words: Trigger Status Resources, and Error Descriptions. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.doors.cdni.planning import Rules, error_of, plan_of
+from engine.tasks.words import FINAL_STATES, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from engine.doors.cdni.planning import Places
+    from engine.tasks.triggers import Documents, TriggerRecord
+
+_ANY_HOST: Final = "host"  #: in place of those that a collection id was purged on
+_CODES: Final = {403: "eperm", 413: "ereject", 422: "ereject", 429: "ereject", 503: "ereject"}
+
+
+class _StatusResource(msgspec.Struct, omit_defaults=True):
+    """A Trigger Status Resource (section 5.1.2)."""
+
+    trigger: msgspec.Raw
+    ctime: int
+    mtime: int
+    etime: int
+    status: str
+    errors: list[dict[str, Any]] = []
+
+
+def status_resource(record: TriggerRecord) -> bytes:
+    """Return the Trigger Status Resource of a trigger, JSON."""
+    return msgspec.json.encode(
+        _StatusResource(
+            record.spec,
+            int(record.ctime),
+            int(record.mtime),
+            int(record.etime),
+            record.status.value,
+            record.errors,
+        )
+    )
+
+
+def refusal(status: int, detail: str, places: Places) -> dict[str, Any]:
+    """Return the Error Description of a task that the intake has refused."""
+    return error_of(_CODES.get(status, "ecdn"), detail, _about(places))
+
+
+def errors_of(record: TriggerRecord, documents: Documents) -> list[dict[str, Any]]:
+    """Return the Error Descriptions of the tasks of a trigger that have settled."""
+    if not any(_has_failed(one) for one in documents.values()):
+        return []
+    trigger = msgspec.json.decode(record.spec)
+    plan = plan_of(trigger, Rules(lambda _: True, lambda _: True, [_ANY_HOST]))
+    code = "econtent" if trigger["type"] == "preposition" else "ecdn"
+    left_out = {_known(name, value) for one in record.refused for name, value in _values(one)}
+    found = []
+    for kind, task_id in record.tasks.items():
+        document = documents.get(task_id)
+        if document is not None and _has_failed(document):
+            places = _without(plan.targets.get(kind, {}), left_out)
+            found += _of_task(document, code, places)
+    return found
+
+
+def _has_failed(document: Mapping[str, Any] | None) -> bool:
+    return document is not None and document["state"] in FINAL_STATES and document["state"] != State.DONE
+
+
+def _of_task(document: Mapping[str, Any], code: str, places: Places) -> list[dict[str, Any]]:
+    errors = list(document["errors"])
+    about: dict[str, Places] = {}
+    for error in errors:
+        target = error["target"]
+        key = target if target in places else _on_any_host(target)
+        of_reason = about.setdefault(f"{error['node']}: {error['reason']}", {})
+        of_reason.update({key: places[key]} if key in places else places)
+    found = [error_of(code, reason, _about(those)) for reason, those in about.items()]
+    if document["state"] == State.CANCELLED:
+        return [error_of("ecanceled", "cancelled before the caches had done it", _about(places))]
+    if not found or document["failed"] > len(errors):
+        more = document["failed"] - len(errors)
+        found.append(error_of(code, f"{max(1, more)} more subtasks have failed", _about(places)))
+    return found
+
+
+def _on_any_host(target: str) -> str:
+    """Return how `errors_of` calls a collection id on a host."""
+    return f"{_ANY_HOST}/{target.partition('/')[2]}"
+
+
+def _without(places: Places, left_out: set[bytes]) -> Places:
+    kept = {
+        target: [one for one in named if _known(*one) not in left_out] for target, named in places.items()
+    }
+    return {target: named for target, named in kept.items() if named}
+
+
+def _values(error: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    return ((name, one) for name, values in error.items() if isinstance(values, list) for one in values)
+
+
+def _known(name: str, value: object) -> bytes:
+    return msgspec.json.encode((name, value))
+
+
+def _about(places: Places) -> dict[str, list[Any]]:
+    """Return property → values as the client wrote them, each once."""
+    about: dict[str, list[Any]] = {}
+    seen: set[bytes] = set()
+    for named in places.values():
+        for name, value in named:
+            if (key := _known(name, value)) not in seen:
+                seen.add(key)
+                about.setdefault(name, []).append(value)
+    return about
+
+
+def collection(triggers: list[str], *, stale_s: int, links: Mapping[str, str], cdn_id: str = "") -> bytes:
+    """Return a Trigger Collection (section 5.1.3), JSON.
+
+    Args:
+        triggers: URLs.
+        stale_s: ``staleresourcetime``.
+        links: to other collections, by name.
+        cdn_id: of this CDN; empty: it is left out.
+    """
+    own = {"cdn-id": cdn_id} if cdn_id else {}
+    return msgspec.json.encode({"triggers": triggers, "staleresourcetime": stale_s, **links, **own})

@@ -1,0 +1,85 @@
+"""What the tasks of a trigger come to together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.doors.cdni.telling import errors_of
+from engine.tasks.triggers import Status, TriggerRecord, as_seen, decode, encode, status_of
+
+URLS = ["https://A.example.com/1", "https://a.example.com/2"]
+
+
+def record(**fields: Any) -> TriggerRecord:
+    spec = {"type": "purge", "content.urls": URLS, "content.ccid": ["c"]}
+    known = {"id": "1", "token": "t", "ctime": 10.0, "mtime": 10.0, "etime": 70.0, "status": Status.PENDING}
+    tasks = {"url": "u", "key": "k"}
+    return TriggerRecord(**{**known, "spec": msgspec.Raw(encode(spec)), "tasks": tasks, **fields})
+
+
+def task(state: str, **fields: Any) -> dict[str, Any]:
+    return {"state": state, "updated_at": 20.0, "settled_at": 30.0, "failed": 0, "errors": [], **fields}
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [
+        (("accepted", "accepted"), Status.PENDING),
+        (("accepted", "done"), Status.ACTIVE),
+        (("running", "accepted"), Status.ACTIVE),
+        (("partial", "done"), Status.ACTIVE),
+        (("done", "done"), Status.COMPLETE),
+        (("done", None), Status.PROCESSED),
+        (("failed", None), Status.FAILED),
+        (("failed", "done"), Status.FAILED),
+        (("cancelled", "failed"), Status.CANCELLED),
+        (("done", "cancelled"), Status.CANCELLED),
+    ],
+)
+def test_the_states_of_tasks_are_one_status(states: tuple[str | None, ...], status: Status) -> None:
+    documents = {
+        name: None if state is None else task(state) for name, state in zip("uk", states, strict=True)
+    }
+    assert status_of(record(), documents) is status
+
+
+def test_a_trigger_that_is_to_end_is_ending_until_it_has() -> None:
+    documents = {"u": task("running"), "k": task("cancelled")}
+    assert status_of(record(is_cancelled=True), documents) is Status.CANCELLING
+    documents["u"] = task("done")
+    assert status_of(record(is_cancelled=True), documents) is Status.CANCELLED
+
+
+def test_what_was_refused_fails_a_trigger_whose_tasks_are_done() -> None:
+    refused = [{"error": "emeta", "content.urls": ["x"]}]
+    seen = as_seen(record(refused=refused), {"u": task("done"), "k": task("done")}, [])
+    assert seen is not None
+    assert (seen.status, seen.errors, seen.settled_at) == (Status.FAILED, refused, 30.0)
+
+
+def test_a_record_is_written_when_something_is_new_and_survives_that() -> None:
+    active = as_seen(record(), {"u": task("running"), "k": task("accepted")}, [])
+    assert active is not None
+    assert (active.status, active.mtime, active.settled_at) == (Status.ACTIVE, 20.0, 0)
+    assert as_seen(active, {"u": task("running", updated_at=25.0), "k": task("accepted")}, []) is None
+    assert decode(encode(active)) == active
+
+
+def test_errors_name_what_the_client_wrote() -> None:
+    reason = {"node": "edge-1", "target": "https://a.example.com/1", "reason": "400"}
+    failed = task("failed", failed=2, errors=[reason])
+    key = {"node": "edge-1", "target": "*.example.com/c", "reason": "refused"}
+    first, more, of_key = errors_of(record(), {"u": failed, "k": task("failed", failed=1, errors=[key])})
+    assert (first["error"], first["content.urls"], first["description"]) == ("ecdn", URLS[:1], "edge-1: 400")
+    assert more["description"] == "1 more subtasks have failed"
+    assert more["content.urls"] == URLS
+    assert (of_key["content.ccid"], of_key["content.urls"]) == (["c"], [])
+
+
+def test_a_cancelled_task_names_all_of_its_part_and_nothing_that_had_been_refused() -> None:
+    refused = [{"error": "emeta", "description": "x", "content.urls": URLS[:1]}]
+    [error] = errors_of(record(refused=refused), {"u": task("cancelled"), "k": task("done")})
+    assert (error["error"], error["content.urls"]) == ("ecanceled", URLS[1:])

@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.fakes.node import FakeNode
+from engine.doors.redis.handing import IN_HAND_MAX
+from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.cluster_engine import cluster_engine
 from tests.rigs.engine_process import fake_table
 from tests.rigs.redis_door import CHANNEL, POISON, SITE, STREAM, Bus, RedisDoorEngine, redis_door_table
@@ -232,6 +234,7 @@ def test_a_key_that_is_no_stream_is_told_and_the_engine_serves(tmp_path: Path) -
             wait_until(lambda: purged(node, "/now"))
 
 
+@pytest.mark.slow
 def test_a_reader_waits_while_its_token_is_over_its_rate_and_loses_nothing(tmp_path: Path) -> None:
     with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:
         bus = Bus(server)
@@ -239,7 +242,7 @@ def test_a_reader_waits_while_its_token_is_over_its_rate_and_loses_nothing(tmp_p
         for path in paths:
             bus.add(path)
         door: dict[str, object] = {"start": "0", "channels": []}
-        token: dict[str, object] = {"rate_per_s": 40, "burst_count": 10}
+        token: dict[str, object] = {"rate_per_s": 30}
         nodes = fake_table(node.url, name="edge-1")
         with RedisDoorEngine(tmp_path, nodes, server.url, door=door, token=token) as engine:
             bus.wait_until_done()
@@ -249,7 +252,39 @@ def test_a_reader_waits_while_its_token_is_over_its_rate_and_loses_nothing(tmp_p
             assert bus.poison() == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_engine_reads_no_more_than_it_can_hold_and_all_of_it_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    """What waits is not acknowledged; and who ends meanwhile leaves it to the next."""
+    may_answer = threading.Event()
+
+    def script(_request: Request) -> Iterator[bytes | Act]:
+        may_answer.wait(30)
+        yield OK
+
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode(script) as node:
+        bus = Bus(server)
+        door: dict[str, object] = {"channels": []}
+        nodes = fake_table(node.url, name="edge-1")
+        limits: dict[str, Any] = {"live_subtasks_max": 5, "saver_push_timeout_s": 0.1, "drain_timeout_s": 2}
+        with RedisDoorEngine(tmp_path, nodes, server.url, door=door, **limits) as engine:
+            wait_until(bus.has_group)
+            paths = [f"/{number}" for number in range(60)]
+            for path in paths:
+                bus.add(path)
+            wait_until(lambda: engine.counted("delayed") > 30 and bus.pending() == IN_HAND_MAX)
+            assert bus.group()["lag"] == 60 - 5 - IN_HAND_MAX
+            engine.stop()
+            assert bus.pending() == IN_HAND_MAX
+            may_answer.set()
+            engine.start()
+            bus.wait_until_done()
+            wait_until(lambda: purged(node, *paths))
+            assert bus.poison() == []
+            assert len(engine.tasks()) == 60
+
+
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_an_engine_that_is_killed_in_mid_stream_loses_no_entry_and_does_none_twice(
     tmp_path: Path, workers: int
 ) -> None:

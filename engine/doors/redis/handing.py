@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
 from loguru import logger
 
 from engine.base.backoff import backoff_s
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 IN_HAND_MAX: Final = 32  #: of one reader
 _LATER: Final = frozenset({429, 503})
 _PAUSE_S: Final = 1.0
-_PAUSE_MAX_S: Final = 60.0
-_LEAST: Final = 0.25  #: of what a refusal asks to wait
+_PAUSE_MAX_S: Final = 8.0
+_ASKED_MAX_S: Final = 60.0
+_LEAST: Final = 0.25  #: of a pause: not all wait for the same moment, which has room for a few of them
 
 
 class Item(Protocol):
@@ -70,7 +72,8 @@ class Handing:
         self._loop = loop
         self._ends = ends
         self._items: dict[str, Item] = {}
-        self._waiting: dict[str, asyncio.TimerHandle] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._delays: dict[str, int] = {}  # how often each of those in hand was told to come later
         self._is_stopping = False
         self.is_settled = asyncio.Event()  #: set while the intake has none of them
         self.is_settled.set()
@@ -101,11 +104,10 @@ class Handing:
     def stop(self) -> None:
         """Hand nothing in again: what waits is left to whoever reads it next."""
         self._is_stopping = True
-        for name, timer in self._waiting.items():
-            timer.cancel()
-            del self._items[name]
-        self._waiting.clear()
-        self._note()
+        for name, waiting in list(self._waiting.items()):
+            waiting.timer.cancel()
+            del self._waiting[name]
+            self._drop(self._items[name])
 
     def _try(self, item: Item) -> None:
         self._waiting.pop(item.name, None)
@@ -126,6 +128,7 @@ class Handing:
         if why is None:
             self._drop(item)
             self._ends.saved(item)
+            self._hurry()
         elif why.status not in _LATER:
             self._drop(item)
             self._ends.refused(item, why)
@@ -133,17 +136,41 @@ class Handing:
             self._drop(item)
         else:
             self._ends.delayed(item, why)
-            self._waiting[item.name] = self._loop.call_later(_pause_s(why), self._try, item)
-            self._note()
+            self._wait(item, _asked_s(why))
+
+    def _wait(self, item: Item, asked_s: float) -> None:
+        """Hand an item in later, and later still each time: the intake logs each that it has no room for."""
+        delays = self._delays.get(item.name, 0)
+        self._delays[item.name] = delays + 1
+        pause_s = backoff_s(delays, first_s=asked_s, max_s=max(asked_s, _PAUSE_MAX_S), least=_LEAST)
+        timer = self._loop.call_later(pause_s, self._try, item)
+        self._waiting[item.name] = _Waiting(item, timer, self._loop.time() + _LEAST * asked_s)
+        self._note()
+
+    def _hurry(self) -> None:
+        """There was room for one: hand the others in as soon as they have waited as they were asked to."""
+        for waiting in self._waiting.values():
+            if waiting.timer.when() > waiting.not_before:
+                waiting.timer.cancel()
+                waiting.timer = self._loop.call_at(waiting.not_before, self._try, waiting.item)
 
     def _drop(self, item: Item) -> None:
         self._items.pop(item.name, None)
+        self._delays.pop(item.name, None)
         self._note()
 
     def _note(self) -> None:
         _set(self.is_settled, len(self._items) <= len(self._waiting))
         _set(self.has_room, len(self._items) < IN_HAND_MAX)
         _set(self.is_empty, not self._items)
+
+
+class _Waiting(msgspec.Struct):
+    """An item that waits."""
+
+    item: Item
+    timer: asyncio.TimerHandle
+    not_before: float  #: the loop's time
 
 
 class _Once:
@@ -169,10 +196,9 @@ def _set(event: asyncio.Event, is_so: bool) -> None:
         event.clear()
 
 
-def _pause_s(why: Reply) -> float:
-    """Return how long to wait: not all for the same moment, which has room for a few of them."""
+def _asked_s(why: Reply) -> float:
+    """Return how long a refusal asks to wait."""
     try:
-        asked_s = float(why.headers.get("Retry-After", _PAUSE_S))
+        return min(_ASKED_MAX_S, max(0.1, float(why.headers.get("Retry-After", _PAUSE_S))))
     except ValueError:
-        asked_s = _PAUSE_S
-    return backoff_s(0, first_s=max(0.1, asked_s), max_s=_PAUSE_MAX_S, least=_LEAST)
+        return _PAUSE_S

@@ -46,6 +46,10 @@ class Asking:
         self._answers = list(answers)
         self.answer: Callable[[Reply | None], None]
 
+    def say(self, answer: Reply | None) -> None:
+        """Answer so from now on."""
+        self._answers = [answer]
+
     def hand_in(self, answer: Callable[[Reply | None], None]) -> None:
         self.answer = answer
         if self._answers:
@@ -72,6 +76,24 @@ async def test_what_is_answered_later_is_handed_in_again() -> None:
     assert handing.names == ["a"]
     await asyncio.wait_for(handing.is_empty.wait(), 5)
     assert ends.told == [("delayed 503", "a"), ("delayed 429", "a"), ("saved", "a")]
+
+
+async def test_the_longer_there_is_no_room_the_less_often_it_is_asked_for() -> None:
+    """And at once by all, when there was room for one."""
+    handing, ends = new()
+    full = problem(503, "full", headers=SOON)
+    items = [Asking(str(number), full) for number in range(10)]
+    for item in items:
+        handing.add(item)
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(0.5)
+    assert 20 <= len(ends.told) <= 60  # the same pause each time would be some 80
+    before = loop.time()
+    for item in items:
+        item.say(None)
+    handing.add(Asking("one", None))
+    await asyncio.wait_for(handing.is_empty.wait(), 5)
+    assert loop.time() - before < 0.1
 
 
 async def test_what_is_refused_is_so_for_good() -> None:

@@ -268,8 +268,7 @@ class ChannelReader:
         try:
             await self._threads.read(self._poison.add, refused)
         except StoreError as exc:
-            self._reach.count("not_set_aside", len(refused))
-            self._reach.warn(f"what is refused cannot be set aside in {self._poison.key}: {exc}")
+            self._reach.not_set_aside(str(exc), refused[0].detail, self._poison.key, len(refused))
 
 
 class _MessageItem:

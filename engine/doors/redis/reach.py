@@ -40,6 +40,7 @@ class Reach:
         self._loop = loop
         self._key = f"door:{name}:{source}"
         self._is_up: bool | None = None
+        self._is_warned = False
         self._told = ("", 0.0)
         self._refused = 0  # that have no line yet
         self._last = ("", "")  # of these: why, and where it is
@@ -60,12 +61,13 @@ class Reach:
 
     def reached(self) -> None:
         """It can be read."""
-        if self._is_up:
+        if self._is_up and not self._is_warned:
             return
         if self._is_up is False:
             self.count("reconnects")
+        if self._is_up is False or self._is_warned:
             self._on_alert(self._key, "resolved", f"{self._source} is read again from {self._name}")
-        self._is_up = True
+        self._is_up, self._is_warned = True, False
         self._told = ("", 0.0)
         self.gauge(up=1.0)
 
@@ -80,8 +82,15 @@ class Reach:
             self._on_alert(self._key, "error", f"{self._source} is not read, and is tried again: {why}")
 
     def warn(self, text: str) -> None:
-        """Tell what has happened."""
+        """Tell what has happened; it is over when `reached` is told next."""
+        self._is_warned = True
         self._on_alert(self._key, "warning", text)
+
+    def not_set_aside(self, why: str, detail: str, where: str, count: int) -> None:
+        """Tell of refused ones that cannot be set aside."""
+        self.count("not_set_aside", count)
+        text = f"what is refused cannot be set aside in {where}: {why}; {detail}"
+        self._on_alert(f"poison:{self._source}", "error", text)
 
     def refused(self, detail: str, where: str) -> None:
         """Tell of one that is set aside; of many in ten seconds the first, and then how many more came."""

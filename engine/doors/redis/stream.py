@@ -263,9 +263,7 @@ class StreamReader:
         try:
             await self._threads.read(self._poison.add, refused)
         except StoreError as exc:
-            self._reach.count("not_set_aside", len(refused))
-            text = f"what is refused cannot be set aside in {self._poison.key}: {exc}; {refused[0].detail}"
-            self._reach.warn(text)
+            self._reach.not_set_aside(str(exc), refused[0].detail, self._poison.key, len(refused))
             return
         for one in refused:
             self._acked.append(one.id)

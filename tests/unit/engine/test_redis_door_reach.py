@@ -76,6 +76,16 @@ def test_what_is_reached_at_once_is_not_told() -> None:
     assert (told.alerts, told.stats.redis_entries) == ([], {})
 
 
+def test_what_has_happened_is_over_when_it_is_read_again() -> None:
+    told = Told()
+    told.reach.reached()
+    told.reach.warn("the group is gone")
+    told.reach.reached()
+    told.reach.reached()
+    assert [level for level, _ in told.alerts] == ["warning", "resolved"]
+    assert told.value("up") == 1
+
+
 def test_of_many_refusals_the_first_is_told_and_later_how_many_there_were() -> None:
     told = Told()
     for number in range(100):

@@ -9,7 +9,6 @@ the task is said to be missing.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -53,29 +52,61 @@ def read_at_work(
     """
     top = before[0] + _LATE_S
     begun = time.monotonic()
-    runs: list[list[Accepted]] = []
-    size, ahead_s, down_to, is_late = 0, 0.0, math.inf, False
-    above: Iterable[AtWork] = store.at_work(max(since, top)) if top < math.inf else ()
-    for part in itertools.chain(store.at_work(since, top), above):
-        is_over = time.monotonic() > until or size > _BYTES_MAX
-        if runs and is_over:
-            break
-        down_to = min(down_to, part.down_to)
+    reading = _Reading(may_fit)
+    if reading.read(store.at_work(since, top), until):
+        above: Iterable[AtWork] = store.at_work(max(since, top)) if top < math.inf else ()
+        is_whole = reading.read(above, until)
+        # The next page may just not have the time for what is above its cursor.
+        is_close = time.monotonic() > (begun + until) / 2 or reading.size > _BYTES_MAX / 2
+        is_missing = not is_whole or (reading.is_late and is_close)
+        return RecordsAtWork(reading.runs, OLDEST, _TOO_MUCH if is_missing else "")
+    end = (reading.down_to + reading.ahead_s + _AHEAD_S, LAST_ID)
+    if end >= before:  # the next page would read the same
+        return RecordsAtWork(reading.runs, OLDEST, _TOO_MUCH)
+    return RecordsAtWork(reading.runs, end, _TOO_MUCH if reading.is_late else "")
+
+
+class _Reading:
+    """What has been read for one page.
+
+    Args:
+        may_fit: tells which records are kept.
+
+    Attributes:
+        runs: of records, each the newest first.
+        size: bytes of what they ask for.
+        ahead_s: so far an engine's clock was ahead of the store's.
+        down_to: what was written before has not all been read.
+        is_late: one of them was written long after it was created.
+    """
+
+    def __init__(self, may_fit: Callable[[Accepted], bool]) -> None:
+        self.runs: list[list[Accepted]] = []
+        self.size = 0
+        self.ahead_s = 0.0
+        self.down_to = math.inf
+        self.is_late = False
+        self._may_fit = may_fit
+
+    def read(self, parts: Iterable[AtWork], until: float) -> bool:
+        """Read parts, as many as there is time and memory for; return whether that was all."""
+        room = self.size + _BYTES_MAX
+        for part in parts:
+            if self.runs and (time.monotonic() > until or self.size > room):
+                return False
+            self._add(part)
+        return True
+
+    def _add(self, part: AtWork) -> None:
+        self.down_to = min(self.down_to, part.down_to)
         fitting: list[Accepted] = []
         for at, record in part.tasks:
-            ahead_s = max(ahead_s, record.created_at - at)
-            if may_fit(record):
+            self.ahead_s = max(self.ahead_s, record.created_at - at)
+            if self._may_fit(record):
                 fitting.append(record)
-                is_late = is_late or at > record.created_at + _LATE_S
-        runs.append(sorted(fitting, key=order_of, reverse=True))
-        size += sum(len(record.body) for record in fitting)
-    if down_to == -math.inf:  # the next page may just not have the time for what is above its cursor
-        is_close = time.monotonic() > (begun + until) / 2 or size > _BYTES_MAX / 2
-        return RecordsAtWork(runs, OLDEST, _TOO_MUCH if is_late and is_close else "")
-    end = (down_to + ahead_s + _AHEAD_S, LAST_ID)
-    if end >= before:  # the next page would read the same
-        return RecordsAtWork(runs, OLDEST, _TOO_MUCH)
-    return RecordsAtWork(runs, end, _TOO_MUCH if is_late else "")
+                self.is_late = self.is_late or at > record.created_at + _LATE_S
+        self.runs.append(sorted(fitting, key=order_of, reverse=True))
+        self.size += sum(len(record.body) for record in fitting)
 
 
 def order_of(record: Accepted) -> Order:

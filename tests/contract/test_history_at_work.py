@@ -13,7 +13,7 @@ import pytest
 
 from engine.api.history import HistoryQuery, question_of
 from engine.history import at_work
-from engine.history.question import read_cursor
+from engine.history.question import read_cursor, write_cursor
 from engine.history.recall import Recall, Window
 from engine.history.search import Search
 from engine.intake.validate import unplanned
@@ -28,7 +28,7 @@ from tests.fakes.settling import documents_of, settling
 from tests.rigs.redis_servers import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from engine.history.search import Page
     from engine.store.redis.store import RedisStore
@@ -156,6 +156,12 @@ def written(store: RedisStore, name: str, at: float, *, created_at: float = 0.0,
     return name
 
 
+def at_once(store: RedisStore) -> Callable[..., list[AtWork]]:
+    """Return what reads what is at work as one part."""
+    read = store.at_work
+    return lambda *asked: [AtWork([one for some in read(*asked) for one in some.tasks], -math.inf)]
+
+
 def test_the_next_page_goes_on_where_the_one_before_did_not_read(
     backlog: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,13 +197,8 @@ def test_what_takes_too_long_ends_and_the_next_page_goes_on(
     """Of what was read no task is left out; of what cannot be passed the answer says so."""
     begin = time.time() - 1000
     names = [written(backlog, f"b-{number:03d}", begin + 3 * number) for number in range(100)][::-1]
-    read = backlog.at_work
-
-    def at_once(*asked: float) -> list[AtWork]:
-        return [AtWork([one for some in read(*asked) for one in some.tasks], -math.inf)]
-
     with monkeypatch.context() as patched:
-        patched.setattr(backlog, "at_work", at_once)
+        patched.setattr(backlog, "at_work", at_once(backlog))
         assert pages(backlog, limit=1000, look_s=-1.0) == names
     found = page(backlog, limit=1000, look_s=-1.0)
     assert not found.missing
@@ -216,6 +217,24 @@ def test_what_was_written_long_after_it_was_created_is_shown_or_said_to_be_missi
     assert pages(backlog, limit=7) == wanted
     monkeypatch.setattr(at_work, "_BYTES_MAX", 600)
     assert "more tasks at work than were looked at" in page(backlog, limit=7).missing
+
+
+def test_a_page_that_had_no_time_for_what_is_above_its_cursor_says_so(
+    backlog: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether one of those was created before it, and written late, nobody has looked."""
+    begin = time.time() - 1000
+    older = written(backlog, "older", begin)
+    late = written(backlog, "late", begin + 600, created_at=begin + 10)
+    for number in range(3):
+        written(backlog, f"newer-{number}", begin + 500 + number)
+    cursor = write_cursor(begin + 100, "")
+    whole = page(backlog, cursor=cursor)
+    assert ([task.task_id for task in whole.tasks], whole.missing) == ([late, older], "")
+    monkeypatch.setattr(backlog, "at_work", at_once(backlog))
+    cut = page(backlog, cursor=cursor, look_s=-1.0)
+    assert [task.task_id for task in cut.tasks] == [older]
+    assert "more tasks at work than were looked at" in cut.missing
 
 
 def test_of_tasks_that_are_accepted_those_are_left_out_that_have_settled(

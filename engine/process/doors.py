@@ -93,12 +93,8 @@ def _redis_door(
 
 def _htcp(core: Core, door: HtcpDoorConfig, submitting: Submitting, auth: Auth) -> HtcpDoor:
     tells_drops = core.peers is None or core.peers.slot == 0  # all workers read one socket
-    counts = Tally(
-        f"door {door.listen!r}",
-        core.stats,
-        asyncio.get_running_loop(),
-        core.on_alert if tells_drops else None,
-    )
+    on_alert = core.on_alert if tells_drops else None
+    counts = Tally(door.listen, core.stats, asyncio.get_running_loop(), on_alert)
     return HtcpDoor(door, auth, submitting, counts=counts, audit=core.audit)
 
 

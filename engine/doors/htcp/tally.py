@@ -34,7 +34,7 @@ class Tally:
     """Counts.
 
     Args:
-        where: the door, for the log.
+        listen: of the door.
         stats: of the engine.
         loop: the engine's.
         on_alert: told of what the kernel drops; None: another worker tells it.
@@ -42,12 +42,13 @@ class Tally:
 
     def __init__(
         self,
-        where: str,
+        listen: str,
         stats: Stats,
         loop: asyncio.AbstractEventLoop,
         on_alert: Callable[[str, str, str], None] | None,
     ) -> None:
-        self._where = where
+        self._listen = listen
+        self._where = f"door {listen!r}"
         self._stats = stats
         self._loop = loop
         self._on_alert = on_alert
@@ -101,7 +102,7 @@ class Tally:
     def alert(self, level: str, text: str) -> None:
         """Tell what an operator should know, unless another worker does."""
         if self._on_alert is not None:
-            self._on_alert(f"htcp:{self._where}", level, f"{self._where}: {text}")
+            self._on_alert(f"htcp:{self._listen}", level, f"{self._where}: {text}")
 
     def close(self) -> None:
         """End the looks, and tell what there is to tell. Safe to call again."""

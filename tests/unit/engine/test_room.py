@@ -115,6 +115,20 @@ async def test_a_task_larger_than_all_room_is_taken_alone() -> None:
     assert bench.taken[1:] == [("next", True)]
 
 
+async def test_it_is_crowded_when_half_is_taken_or_a_task_waits() -> None:
+    """After each of these: half, a bit more, less again; then one that waits, with nothing live."""
+    bench = Bench()
+    crowded = []
+    for total in (50, 1, -51, 200, 1):
+        if total > 0:
+            bench.admit("a", total)
+        else:
+            bench.settle(-total)
+        crowded.append(bench.room.is_crowded)
+    bench.live = 0
+    assert (crowded, bench.room.is_crowded) == ([False, True, False, True, True], True)
+
+
 async def test_more_than_may_wait_are_refused_at_once() -> None:
     bench = Bench(waiting_max=1)
     bench.admit("a", 100)

@@ -31,7 +31,7 @@ class Hosts:
         allows: whether the door's token may purge a host.
         rules: every host that it may purge, see `every_host`; None: any.
         defaults: ``default_hosts``.
-        own: names that clients have for the door.
+        own: names that clients have for the door; None: they know no door, and each name is that of a site.
         port: of the door.
     """
 
@@ -41,13 +41,14 @@ class Hosts:
         rules: Sequence[str] | None,
         *,
         defaults: Sequence[str],
-        own: Sequence[str],
-        port: int,
+        own: Sequence[str] | None,
+        port: int = 0,
     ) -> None:
         self._allows = allows
         self._rules = rules
         self._defaults = list(defaults)
-        self._own = {"localhost", socket.gethostname().lower(), *(name.lower() for name in own)}
+        self._has_own = own is not None
+        self._own = {"localhost", socket.gethostname().lower(), *(name.lower() for name in own or ())}
         self._own_port = f":{port}"
         self._known: dict[tuple[str, str], list[str]] = {}
 
@@ -94,8 +95,15 @@ class Hosts:
         """
         return self._site_of(authority) or self._site_of(host) or self.all(authority, host)
 
-    def matching(self, pattern: str, authority: str, host: str) -> list[str]:
+    def matching(self, pattern: str, authority: str, host: str, *, is_exact: bool = False) -> list[str]:
         """Return the hosts that an expression stands for, which is one name, a list of names, or all.
+
+        Args:
+            pattern: the expression.
+            authority: of a request line with a whole URL; empty: it has a path.
+            host: value of ``Host``; empty without one.
+            is_exact: the expression is taken by its letter, so ``www.a.org`` has to be anchored; otherwise it
+                is the name that clients mean by it.
 
         Raises:
             RequestError: 400 when it is more than that; 403.
@@ -103,12 +111,13 @@ class Hosts:
         if pattern in _ALL:
             return self.all(authority, host)
         whole = _LIST.fullmatch(pattern)
-        names = [_name_of(name) for name in (whole[1] or whole[2] or "").split("|")] if whole else [""]
+        is_begun, is_ended = pattern.startswith("^"), pattern.endswith("$")
+        texts = (whole[1] or whole[2] or "").split("|") if whole else [""]
+        names = [_name_of(text, is_begun=is_begun, is_ended=is_ended, is_exact=is_exact) for text in texts]
         if not all(names):
-            detail = (
-                "x-host: takes a name, a list such as ^(a\\.example\\.com|b\\.example\\.com)$, or .* for all"
-            )
-            raise RequestError(400, detail)
+            takes = "a name" if not is_exact else "a name with both its ends, such as ^www\\.example\\.com$"
+            listed = "a list such as ^(a\\.example\\.com|b\\.example\\.com)$"
+            raise RequestError(400, f"host: {pattern[:100]!r}: takes {takes}, {listed}, or .* for all")
         return [self._allowed(normalise_authority(name, "x-host", takes_pattern=True)) for name in names]
 
     def _site_of(self, text: str) -> list[str]:
@@ -121,7 +130,7 @@ class Hosts:
             return []
         host = normalise_authority(text.removesuffix(self._own_port), "host")
         name = without_port(host)
-        is_own = name in self._own or _is_address(name)
+        is_own = self._has_own and (name in self._own or _is_address(name))
         if is_own and (self._rules is None or self._defaults or not self._allows(host)):
             return []
         return [self._allowed(host)]
@@ -163,9 +172,20 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _name_of(text: str) -> str:
-    """Return the name, or pattern of names, that an expression for one host stands for; empty: none."""
+def _name_of(text: str, *, is_begun: bool, is_ended: bool, is_exact: bool) -> str:
+    """Return the name, or pattern of names, that an expression for one host stands for; empty: none.
+
+    Args:
+        text: one of the list's.
+        is_begun: the list is anchored in front.
+        is_ended: the list is anchored behind.
+        is_exact: see `Hosts.matching`.
+    """
+    is_begun, is_ended = is_begun or text.startswith("^"), is_ended or text.endswith("$")
     match = _NAME.fullmatch(text.removeprefix("^").removesuffix("$"))
-    if match is None or (match[1] and not match[2]):
+    if match is None or match[3].endswith(".") or (match[1] and not match[2]):
         return ""
-    return ("*." if match[1] else "") + match[3].replace("\\", "")
+    is_wide = bool(match[1] or match[2])  # what begins with a dot ends the names of subdomains
+    if (is_wide and is_begun and not match[1]) or (is_exact and not (is_ended and (is_begun or is_wide))):
+        return ""
+    return ("*." if is_wide else "") + match[3].replace("\\", "")

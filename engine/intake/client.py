@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HTTP: Final = "http"  #: the door that the engine's port is
 _HOPS_MAX: Final = 32  #: of one request that are looked at
 _KNOWN_MAX: Final = 4096  #: clients that are remembered
+_MAPPED: Final = "::ffff:"  #: and an IPv4 address
 _PORTLESS: Final = 1  #: colons in an IPv4 address with a port
 
 
@@ -67,6 +68,7 @@ class Addresses:
             peer: address of the connection; empty for one without, such as a Unix socket.
             forwarded: value of ``X-Forwarded-For``; empty without one.
         """
+        peer = _unmapped(peer)
         if not self._trusted or not forwarded:
             return peer
         address = peer
@@ -123,6 +125,11 @@ class Caller:
         """
         addresses = self._addresses
         return addresses.by(token, addresses.of(self._peer, forwarded.decode("latin-1")), self._door)
+
+
+def _unmapped(address: str) -> str:
+    """Return an address of IPv4 as such, where a socket of both kinds shows it as one of IPv6."""
+    return address.removeprefix(_MAPPED) if address.startswith(_MAPPED) and "." in address else address
 
 
 def _address_of(text: str) -> str:

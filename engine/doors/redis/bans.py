@@ -48,7 +48,8 @@ def of_ban(expression: str, host: str, hosts: Hosts) -> Asked:
             raise RequestError(400, f"ban: {term.strip()[:100]!r}: {_TAKES}")
         value = match[3] if match[3] is not None else match[4]
         if field in _HOST_FIELDS and named is None:
-            named = hosts.matching(value, "", "") if match[2] == "~" else hosts.named("", value)
+            is_pattern = match[2] == "~"
+            named = hosts.matching(value, "", "", is_exact=True) if is_pattern else hosts.named("", value)
         elif field in _PATH_FIELDS and path is None:
             path = match[2], value
         else:

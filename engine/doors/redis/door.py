@@ -160,4 +160,4 @@ class RedisDoor:
         config, door = self._around.config, self._door
         token = next((token for token in config.auth.tokens if token.name == door.token), None)
         sites = every_host(token.sites if token is not None else (), [site.host for site in config.site])
-        return Hosts(self._client.token.hosts.allows, sites, defaults=door.default_hosts, own=(), port=0)
+        return Hosts(self._client.token.hosts.allows, sites, defaults=door.default_hosts, own=None)

@@ -59,3 +59,11 @@ def test_a_client_is_the_same_object_on_all_its_connections() -> None:
     other = Caller(addresses, ("10.0.0.2", 4711))
     assert first.by("cms", b"") is second.by("cms", b"")
     assert first.by("cms", b"") != other.by("cms", b"") != second.by("", b"")
+
+
+def test_a_trusted_proxy_is_trusted_on_a_socket_of_both_kinds_too() -> None:
+    """Else the proxy itself would be the client, and whatever address it names could purge."""
+    caller = Caller(Addresses(("10.0.0.1",)), ("::ffff:10.0.0.1", 4711, 0, 0))
+    assert caller.by("cms", b"203.0.113.9").address == "203.0.113.9"
+    assert caller.by("cms", b"").address == "10.0.0.1"
+    assert Caller(Addresses(), ("2001:db8::1", 4711, 0, 0)).by("", b"").address == "2001:db8::1"

@@ -66,6 +66,7 @@ def test_a_foreign_host_is_refused_whatever_is_purged(host: str) -> None:
         (r"^(?:www\.example\.com)$", ["www.example.com"]),
         (r".*\.shop\.example\.com", ["*.shop.example.com"]),
         (r"^.*\.shop\.example\.com$", ["*.shop.example.com"]),
+        (r"\.shop\.example\.com$", ["*.shop.example.com"]),
     ],
 )
 def test_an_expression_for_hosts_is_the_list_that_it_stands_for(pattern: str, found: list[str]) -> None:
@@ -73,10 +74,20 @@ def test_an_expression_for_hosts_is_the_list_that_it_stands_for(pattern: str, fo
 
 
 @pytest.mark.parametrize(
-    "pattern", ["w+", "(a|b", "[ab].example.com", "www.example.com|", r".*example\.com", "(a)(b)"]
+    "pattern",
+    [
+        "w+",
+        "(a|b",
+        "[ab].example.com",
+        "www.example.com|",
+        r".*example\.com",
+        "(a)(b)",
+        r"^www\.",
+        r"^\.shop\.example\.com$",
+    ],
 )
 def test_another_expression_for_hosts_is_refused(pattern: str) -> None:
-    with pytest.raises(RequestError, match="x-host"):
+    with pytest.raises(RequestError, match="takes a name, a list"):
         hosts().matching(pattern, "", "")
     with pytest.raises(RequestError, match="not among the sites"):
         hosts().matching(r"^(www\.example\.com|evil\.org)$", "", "")
@@ -99,3 +110,22 @@ def test_every_host_is_what_the_token_and_the_engine_both_allow(
     token: list[str], engine: list[str], both: list[str] | None
 ) -> None:
     assert every_host(token, engine) == both
+
+
+@pytest.mark.parametrize(
+    "pattern", ["www.example.com", "^www.example.com", "www.example.com$", r".*\.shop\.example\.com"]
+)
+def test_an_expression_that_is_taken_by_its_letter_has_both_ends(pattern: str) -> None:
+    with pytest.raises(RequestError, match="both its ends"):
+        hosts().matching(pattern, "", "", is_exact=True)
+    assert hosts().matching(r"^www\.example\.com$", "", "", is_exact=True) == ["www.example.com"]
+    assert hosts().matching(r"\.shop\.example\.com$", "", "", is_exact=True) == ["*.shop.example.com"]
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5", "localhost", "[::1]:80"])
+def test_where_clients_know_no_door_every_name_is_that_of_a_site(host: str) -> None:
+    nobody = Hosts(HostRules(SITES).allows, SITES, defaults=["www.example.com"], own=None)
+    assert nobody.named("", "") == ["www.example.com"]
+    for refused in (nobody.named, nobody.named_or_all, nobody.all):
+        with pytest.raises(RequestError, match="not among the sites"):
+            refused("", host)

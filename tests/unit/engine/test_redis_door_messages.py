@@ -13,7 +13,7 @@ from engine.errors import RequestError
 from engine.intake.host_rules import HostRules
 
 SITES = ["img.example.com", "*.shop.example"]
-HOSTS = Hosts(HostRules(SITES).allows, SITES, defaults=["img.example.com"], own=(), port=0)
+HOSTS = Hosts(HostRules(SITES).allows, SITES, defaults=["img.example.com"], own=None)
 
 
 def asked(command: str, *value: str, host: str = "img.example.com") -> list[Asked]:
@@ -22,7 +22,7 @@ def asked(command: str, *value: str, host: str = "img.example.com") -> list[Aske
 
 def test_values_on_many_hosts_are_refused_when_they_are_too_many_together() -> None:
     sites = [f"{number}.example.com" for number in range(11)]
-    many = Hosts(HostRules(sites).allows, sites, defaults=(), own=(), port=0)
+    many = Hosts(HostRules(sites).allows, sites, defaults=(), own=None)
     body = {"command": "xkey", "value": [str(number) for number in range(10_000)]}
     with pytest.raises(RequestError, match="10000 on 11 hosts are over 100000 targets"):
         understand(json.dumps(body).encode(), many)
@@ -56,7 +56,7 @@ def keys(*names: str) -> list[dict[str, str]]:
         (asked("ban", 'obj.http.x-host ~ "^img.example.com$"'), ("host", ["img.example.com"])),
         (asked("ban", "req.url ~ ."), ("host", ["img.example.com"])),
         (
-            asked("ban", "req.http.host ~ .*\\.shop\\.example && req.url == /a.b"),
+            asked("ban", "req.http.host ~ \\.shop\\.example$ && req.url == /a.b"),
             ("regex", ["http://*.shop.example/a\\.b$"]),
         ),
     ],

@@ -44,7 +44,7 @@ def report_groups(args: argparse.Namespace, out: Output) -> int:
     """Report until it is told to stop (SIGTERM, SIGINT); what is held then is sent once more."""
     reports = Reports(out, since_s=args.since)
     command = [args.varnishlog, *(["-n", args.instance] if args.instance else [])]
-    reader = LogReader(command, reports.take, reports.say, caught_up=reports.begin, ended=reports.stop)
+    reader = LogReader(command, reports)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: reports.stop())
     with connect(args, out, busy_attempts=1) as client:
@@ -86,10 +86,13 @@ class Reports:
 
     # Called by the reader's threads
 
+    def take_past(self, logged: Logged) -> None:
+        """Hold a report that was logged before, unless it is old."""
+        if logged.at >= time.time() - self._since_s:
+            self.take(logged)
+
     def take(self, logged: Logged) -> None:
-        """Hold a report until it is sent."""
-        if logged.at < time.time() - self._since_s:
-            return
+        """Hold a report until it is sent; it has been logged now, and is as old as its origin was slow."""
         with self._changed:
             key = _Held(logged.host, logged.groups)
             if key not in self._held and len(self._held) >= HELD_MAX:

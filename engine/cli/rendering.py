@@ -24,22 +24,12 @@ def render(args: argparse.Namespace, out: Output) -> int:
     from engine.cli.fragments import fragment  # noqa: PLC0415 - only this command needs Jinja
 
     setting = _setting(args)
-    if args.whole and not args.backends:
-        raise UsageError("--whole: takes --backend HOST:PORT, where the cache fetches")
-    if not args.whole and (args.backends or args.port or args.certificate or args.to):
-        raise UsageError("--backend, --port, --certificate and --to are for --whole")
-    if args.group_reports and args.cache != "varnish":
-        raise UsageError(f"--group-reports: {args.cache} tells nobody what origins invalidate; Varnish does")
-    if not args.certificate and (args.certificate_key or args.tls_port):
-        raise UsageError("--certificate-key and --tls-port are for --certificate")
+    _check_options(args)
     if args.check:
         if args.to:
             raise UsageError("--check writes nothing: leave --to for a second call")
         return _check(setting, args, out)
-    if args.cache == "varnish" and args.port:
-        out.notice("--port changes nothing: Varnish listens where its command says (-a), not in its VCL")
-    if setting.node == NO_NAME:
-        out.notice(f"replace {NO_NAME} by the node's name in engine.toml, or name it with --node")
+    _notice(args, setting, out)
     if not args.whole:
         _show(setting, fragment(setting), out)
         return DONE
@@ -55,6 +45,32 @@ def render(args: argparse.Namespace, out: Output) -> int:
     else:
         _show(setting, whole.whole(files), out)
     return DONE
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UsageError: says which.
+    """
+    if args.whole and not args.backends:
+        raise UsageError("--whole: takes --backend HOST:PORT, where the cache fetches")
+    if not args.whole and (args.backends or args.port or args.certificate or args.to):
+        raise UsageError("--backend, --port, --certificate and --to are for --whole")
+    if args.group_reports and args.cache != "varnish":
+        raise UsageError(f"--group-reports: {args.cache} tells nobody what origins invalidate; Varnish does")
+    if not args.certificate and (args.certificate_key or args.tls_port):
+        raise UsageError("--certificate-key and --tls-port are for --certificate")
+
+
+def _notice(args: argparse.Namespace, setting: Setting, out: Output) -> None:
+    """Say what the lines alone do not do."""
+    if args.cache == "varnish" and args.port:
+        out.notice("--port changes nothing: Varnish listens where its command says (-a), not in its VCL")
+    if args.group_reports:
+        out.notice("--group-reports: run `purgeline report-groups` beside this Varnish, which reads its log")
+    if setting.node == NO_NAME:
+        out.notice(f"replace {NO_NAME} by the node's name in engine.toml, or name it with --node")
 
 
 def _show(setting: Setting, lines: str, out: Output) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,33 +70,37 @@ class Assembler:
             self.broken += 1
 
 
+class Taker(Protocol):
+    """Takes what is read; called in threads."""
+
+    def take(self, logged: Logged) -> None:
+        """Take an answer that has just been logged."""
+
+    def take_past(self, logged: Logged) -> None:
+        """Take one that was logged before."""
+
+    def begin(self) -> None:
+        """All that was logged before has been taken; called each time anew."""
+
+    def stop(self) -> None:
+        """Nothing more is read, whatever ended that."""
+
+    def say(self, text: str) -> None:
+        """Tell an operator what is wrong."""
+
+
 class LogReader:
     """A thread that reads what is logged, and what was, and begins again when ``varnishlog`` ends.
 
     Args:
         command: ``varnishlog`` with the options that choose a Varnish.
-        take: called with each answer, in the thread.
-        say: called with what an operator should know, in the thread.
-        caught_up: called when all that was logged before has been taken, each time anew.
-        ended: called when the thread has ended, whatever ended it.
+        taker: given what is read.
         pause_s: before ``varnishlog`` is started again.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        take: Callable[[Logged], None],
-        say: Callable[[str], None],
-        *,
-        caught_up: Callable[[], None],
-        ended: Callable[[], None],
-        pause_s: float = 1.0,
-    ) -> None:
+    def __init__(self, command: Sequence[str], taker: Taker, *, pause_s: float = 1.0) -> None:
         self._command = [*command, "-g", "raw", "-I", f"VCL_Log:^{TAG} "]
-        self._take = take
-        self._say = say
-        self._caught_up = caught_up
-        self._ended = ended
+        self._taker = taker
         self._pause_s = pause_s
         self._is_over = threading.Event()
         self._lock = threading.Lock()
@@ -119,26 +123,28 @@ class LogReader:
         try:
             self._read_on()
         finally:
-            self._ended()
+            self._taker.stop()
 
     def _read_on(self) -> None:
         last = ""
         while not self._is_over.is_set():
             past = threading.Thread(target=self._read_past, daemon=True)
             past.start()
-            why = self._read([])
+            why = self._read([], self._taker.take)
             past.join()
             if why != last and not self._is_over.is_set():
-                self._say(f"{self._command[0]} has ended, and is started every {self._pause_s:g} s: {why}")
+                self._taker.say(
+                    f"{self._command[0]} has ended, and is started every {self._pause_s:g} s: {why}"
+                )
                 last = why
             self._is_over.wait(self._pause_s)
 
     def _read_past(self) -> None:
         """Read what was logged while nobody did, as far as the log goes back."""
-        self._read(["-d"])
-        self._caught_up()
+        self._read(["-d"], self._taker.take_past)
+        self._taker.begin()
 
-    def _read(self, options: Sequence[str]) -> str:
+    def _read(self, options: Sequence[str], take: Callable[[Logged], None]) -> str:
         """Read one ``varnishlog`` to its end; return what it said last on standard error."""
         try:
             process = subprocess.Popen(  # noqa: S603 - a list, of our own words and a path
@@ -158,9 +164,9 @@ class LogReader:
         for line in process.stdout:
             logged = assembler.read(line.decode("latin-1").rstrip("\n"))
             if logged is not None:
-                self._take(logged)
+                take(logged)
             elif assembler.broken:
-                self._say(f"{assembler.broken} reports are lost: records are missing in the log")
+                self._taker.say(f"{assembler.broken} reports are lost: records are missing in the log")
                 assembler.broken = 0
         errors.join()
         process.wait()
@@ -174,4 +180,4 @@ class LogReader:
             if text := line.decode("latin-1").strip():
                 said[0] = text
                 if "overrun" in text.lower():
-                    self._say(f"reports may be lost: {text}")
+                    self._taker.say(f"reports may be lost: {text}")

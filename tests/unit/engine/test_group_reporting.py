@@ -130,7 +130,10 @@ def test_what_is_older_than_asked_for_is_left_out_and_what_is_over_the_bound_cou
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(group_reports, "HELD_MAX", 1)
-    reports = reports_of(logged('"old"', at=time.time() - 700), logged('"a"'), logged('"b"'), logged('"a"'))
+    reports = reports_of()
+    reports.take_past(logged('"old"', at=time.time() - 700))
+    for each in (logged('"a"', at=time.time() - 700), logged('"b"'), logged('"a"')):
+        reports.take(each)  # of a slow origin, the first
     engine: Any = Engine(saved)
     assert reports.send_last(engine)
     assert engine.sent == [['"a"']]

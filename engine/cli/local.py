@@ -60,11 +60,13 @@ def check_config(args: argparse.Namespace, out: Output) -> int:
     from engine.config.checks import store_warnings, warnings_of  # noqa: PLC0415 - only this command needs msgspec
     from engine.config.load import load  # noqa: PLC0415 - as above
     from engine.config.redis_url import without_password  # noqa: PLC0415 - as above
+    from engine.doors.cdni.tls import check_certificates  # noqa: PLC0415 - as above
     from engine.doors.htcp.key_file import check_key_files  # noqa: PLC0415 - as above
     from engine.nodes.lookups import look_up_all  # noqa: PLC0415 - as above
 
     settings = load(args.config)
     check_key_files(settings.door)
+    check_certificates(settings.door)
     warnings = [*warnings_of(settings), *store_warnings(settings.store)]
     if len(settings.listening_doors()) < len(settings.door):
         from engine.doors.redis.check import redis_warnings  # noqa: PLC0415 - others need no Redis

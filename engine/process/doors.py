@@ -15,6 +15,7 @@ from engine.doors.submitting import Submitting
 from engine.intake.client import Addresses
 from engine.process.names import consumer_name
 from engine.process.ports import SERVER, limits_of
+from engine.saver.reader import StoreReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +114,7 @@ def _cdni(
         around.tasks.find,
         around.tasks.cancel,
         around.stores.triggers(),
-        core.reader,
+        StoreReader(2, "triggers"),
         auth=auth,
         audit=core.audit,
         due_s=config.engine.due_s,

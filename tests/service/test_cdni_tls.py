@@ -11,10 +11,16 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.fakes.certificate import make_certificate
 from tests.fakes.node import FakeNode
-from tests.rigs.cdni import COMMAND, UPSTREAM, CdniEngine, client_table, site_tables
+from tests.rigs.cdni import COMMAND, UPSTREAM, CdniEngine, cdni_table, client_table, site_tables
 from tests.rigs.engine_process import fake_table
 
 if TYPE_CHECKING:
@@ -89,3 +95,17 @@ def test_a_certificate_stands_for_a_token(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stdout.split()) == (0, [headers["location"]]), done
         assert "Traceback" not in engine.log()
+
+
+def test_a_certificate_that_cannot_be_used_is_found_before_the_start(tmp_path: Path) -> None:
+    """One that is not there, and one whose key has a password, for which nobody is asked."""
+    own, _ = make_certificate(tmp_path, "door")
+    key = load_pem_private_key(own.with_suffix(".key").read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
+    config = tmp_path / "engine.toml"
+    for cert_file, key_file in ((tmp_path / "none.pem", ""), (own, locked)):
+        config.write_text(cdni_table(1, cert_file=str(cert_file), key_file=str(key_file)))
+        command = [sys.executable, "-m", "engine", "check-config", str(config)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        assert (done.returncode, "cert_file, key_file or client_ca_file" in done.stderr) == (2, True), done

@@ -38,7 +38,7 @@ class Records:
 
     Args:
         store: keeps them.
-        reader: has threads for it.
+        reader: has threads for it, and is closed with it.
         find: finds their tasks, whichever worker has them.
 
     Attributes:
@@ -53,6 +53,11 @@ class Records:
     async def read(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Call what takes long, such as a method of the store, in a thread."""
         return await self._reader.read(function, *arguments)
+
+    def close(self) -> None:
+        """Let go of what keeps them. Safe to call again."""
+        self._reader.close()
+        self.store.close()
 
     async def find(self, token: str, trigger_id: str) -> TriggerRecord:
         """Return a trigger as its tasks have it now.

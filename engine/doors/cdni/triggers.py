@@ -51,7 +51,7 @@ class Triggers(NamedTuple):
             find: finds these again, whichever worker has them.
             cancel: cancels them.
             store: keeps the records.
-            reader: has threads for it.
+            reader: has threads for it, and for long commands; nobody else waits for those.
             auth: knows the clients' tokens.
             audit: told of tasks that are cancelled.
             due_s: so long a trigger may take.
@@ -75,4 +75,4 @@ class Triggers(NamedTuple):
     async def close(self) -> None:
         """End that. Safe to call again."""
         await self.sweeping.stop()
-        self.records.store.close()
+        self.records.close()

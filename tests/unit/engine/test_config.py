@@ -444,6 +444,43 @@ def test_a_door_needs_a_token_where_there_are_any_and_one_that_may_submit() -> N
     assert "that of door" in refusal({"door": [DOOR, DOOR]})
 
 
+CDNI: dict[str, object] = {"kind": "cdni", "listen": "127.0.0.1:9183", "cdn_id": "AS64496:0"}
+
+
+@pytest.mark.parametrize(
+    ("door", "says"),
+    [
+        ({"cdn_id": ""}, "cdn_id: '' is no CDN Provider ID, such as AS64496:0"),
+        ({"cdn_id": "64496"}, "'64496' is no CDN Provider ID"),
+        ({"cdn": "AS64496:0"}, "did you mean 'cdn_id'?"),
+        ({"version": 2}, "unknown key 'version'"),
+        ({"token": "ucdn"}, "takes the token, or the certificate, that each client has"),
+        ({"listen": "0.0.0.0:9183"}, "its clients need [[auth.tokens]]"),
+        ({"url": "https://dcdn.example.com/triggers"}, "the path is /triggers"),
+        ({"stale_resource_s": 0}, "stale_resource_s: 0 is out of range"),
+        ({"default_hosts": ["*.example.com"]}, "default_hosts"),
+        ({"allow": ["x"]}, "allow"),
+        ({"key_file": "k"}, "take a cert_file"),
+        ({"client_ca_file": "k"}, "take a cert_file"),
+        ({"certificates": {"a": "b"}}, "takes a client_ca_file"),
+        (
+            {"cert_file": "c", "client_ca_file": "d", "certificates": {"a": "b"}},
+            "'b' is no [[auth.tokens]]",
+        ),
+    ],
+)
+def test_a_cdni_door_whose_clients_nobody_could_tell_apart_is_refused(
+    door: dict[str, object], says: str
+) -> None:
+    assert says in refusal({"door": [{**CDNI, **door}]})
+
+
+def test_clients_of_a_cdni_door_may_have_certificates() -> None:
+    tls = {"cert_file": "c", "client_ca_file": "d", "certificates": {"ucdn.example.com": str(TOKEN["name"])}}
+    parse({"auth": {"tokens": [TOKEN]}, "site": [{"host": "*"}], "door": [{**CDNI, **tls}]})
+    parse({"door": [CDNI]})
+
+
 BUS = {"kind": "redis", "url": "redis://127.0.0.1/0", "streams": ["purges"]}
 
 

@@ -317,6 +317,35 @@ def test_scopes_and_rates_hold(here: Here) -> None:
     assert len(slow.listed()) == 1
 
 
+def test_refusals_are_audited_as_of_this_door(here: Here) -> None:
+    """With who it was, and what was asked for."""
+    assert here.ours.trigger("purge", content_urls=["https://www.example.org/a"]).status == 403
+    lines = [json.loads(line) for line in here.engine.log().splitlines() if '"audit":"refused"' in line]
+    told = [tuple(one.get(name) for name in ("by", "door", "status", "request")) for one in lines]
+    assert ("ours", "cdni", 403, "POST /triggers") in told
+
+
+def test_a_full_engine_takes_no_trigger(tmp_path: Path) -> None:
+    """It says so in HTTP's words, keeps nothing, and takes the next one when there is room."""
+    held = Held()
+    with (
+        FakeNode(held) as node,
+        CdniEngine(
+            tmp_path,
+            fake_table(node.url, name="edge-1") + site_tables("*.example.com"),
+            live_subtasks_max=1,
+        ) as engine,
+    ):
+        upstream = engine.upstream()
+        first = upstream.create("purge", content_urls=[URL])
+        refused = upstream.trigger("purge", content_urls=[URL, f"{URL}b"])
+        assert (refused.status, "retry-after" in refused.headers) == (503, True), refused
+        assert upstream.listed() == [first]
+        held.released.set()
+        assert upstream.wait_for(first)["status"] == "complete"
+        assert upstream.trigger("purge", content_urls=[URL]).status == 201
+
+
 def test_cancelled_and_deleted_triggers_are_sent_no_more(here: Here) -> None:
     """A node that answers nothing: what has been sent counts as cancelled, and the trigger has failed."""
     here.held.released.clear()

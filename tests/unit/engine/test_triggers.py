@@ -68,6 +68,17 @@ def test_a_record_is_written_when_something_is_new_and_survives_that() -> None:
     assert decode(encode(active)) == active
 
 
+def test_a_record_of_the_first_version_is_read_and_one_of_a_later_one() -> None:
+    """Two versions work side by side during a reload: fields are only added."""
+    text = (
+        b'{"id":"1a","token":"t","ctime":10.0,"mtime":10.0,"etime":70.0,"status":"active","spec":'
+        b'{"type":"purge","content.urls":["https://a.example.com/1"]},"tasks":{"url":"u"},"later":1}'
+    )
+    kept = decode(text)
+    assert (kept.id, kept.status, kept.tasks, kept.settled_at) == ("1a", Status.ACTIVE, {"url": "u"}, 0)
+    assert bytes(kept.spec).startswith(b'{"type":"purge"')
+
+
 def test_errors_name_what_the_client_wrote() -> None:
     reason = {"node": "edge-1", "target": "https://a.example.com/1", "reason": "400"}
     failed = task("failed", failed=2, errors=[reason])

@@ -162,13 +162,33 @@ def test_a_message_that_is_refused_is_set_aside(here: Here) -> None:
 
 def test_a_stream_that_was_emptied_is_read_on_from_where_it_was(here: Here) -> None:
     """Nothing that is added after the Redis was emptied is left out, whatever ``start`` says."""
+    here.bus.add_body("{}", at=f"{1 << 43}-0")  # its clock is set back: the next id is lower
     here.bus.wait_until_done()
-    here.bus.server.flush()
-    entry = here.bus.add("/after-the-flush")
+    with here.bus.server.client() as client:
+        pipe = client.pipeline()
+        pipe.flushall()
+        pipe.xadd(STREAM, {"task": json.dumps({"targets": [f"http://{SITE}/after-the-flush"]})})
+        entry = pipe.execute()[-1]
     wait_until(lambda: purged(here.node, "/after-the-flush"))
     wait_until(lambda: bool(here.bus.group()) and here.bus.is_done())
     assert any(entry in task["task_id"] for task in here.engine.tasks())
     assert f"the group 'purgeline' of the stream '{STREAM}' is gone" in here.engine.log()
+
+
+def test_a_group_that_was_destroyed_goes_on_where_it_was(here: Here) -> None:
+    """What was done before is not done again, and what came in between is."""
+    for number in range(5):
+        here.bus.add(f"/before-{number}")
+    here.bus.wait_until_done()
+    known = here.engine.counted("known")
+    with here.bus.server.client() as client:
+        pipe = client.pipeline()
+        pipe.xgroup_destroy(STREAM, "purgeline")
+        pipe.xadd(STREAM, {"task": json.dumps({"targets": [f"http://{SITE}/in-between"]})})
+        pipe.execute()
+    wait_until(lambda: purged(here.node, "/in-between"))
+    wait_until(lambda: here.bus.has_group() and here.bus.is_done())
+    assert here.engine.counted("known") == known
 
 
 def test_entries_of_a_consumer_that_has_gone_are_claimed(here: Here) -> None:
@@ -354,7 +374,8 @@ def test_workers_that_a_reload_replaces_leave_nothing_behind(tmp_path: Path) -> 
             bus.wait_until_done()
             wait_until(lambda: purged(node, *paths))
             wait_until(lambda: not before & set(bus.consumers()), what="the old consumers being gone")
-            assert bus.publish("purge", "/after") == 1
+            wait_until(lambda: bus.listeners() == 1, what="one worker listening")
+            bus.publish("purge", "/after")
             wait_until(lambda: purged(node, "/after"))
             assert len({task["task_id"] for task in engine.tasks()}) == len(paths) + 1
 

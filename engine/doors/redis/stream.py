@@ -19,7 +19,7 @@ from engine.base.backoff import backoff_s
 from engine.base.turns import SLICE_S
 from engine.doors.redis.group import GroupLostError
 from engine.doors.redis.handing import Handing
-from engine.doors.redis.poison import Refused, problem_of
+from engine.doors.redis.settled import Settled
 from engine.errors import RequestError, StoreError
 from engine.intake.problems import too_large
 
@@ -75,7 +75,6 @@ class StreamReader:
     ) -> None:
         self._group = group
         self._threads = threads
-        self._poison = poison
         self._reach = reach
         self._admission = admission
         self._client = client
@@ -84,8 +83,7 @@ class StreamReader:
         self._look_s = look_s
         self._loop = asyncio.get_running_loop()
         self._handing = Handing(self._loop, self)
-        self._acked: list[str] = []  # to be acknowledged
-        self._refused: list[Refused] = []  # to be set aside
+        self._settled = Settled(group, poison, threads, reach)
         self._is_open = False
         self._look_at = 0.0
         self._largest = 0  # of the entries read last
@@ -122,7 +120,7 @@ class StreamReader:
             await self._pause(backoff_s(failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S))
         await self._handing.is_settled.wait()
         with contextlib.suppress(StoreError):
-            await self._write()
+            await self._settled.write()
             await self._threads.read(self._group.leave)
 
     def _failed(self, exc: StoreError) -> None:
@@ -145,18 +143,18 @@ class StreamReader:
             await self._open()
         if self._loop.time() >= self._look_at:
             await self._look()
-        elif self._refused:
-            await self._set_aside()
+        else:
+            await self._settled.set_aside()
         count = self._count()
         if not count:
-            await self._write()
+            await self._settled.write()
             await self._wait(self._handing.has_room, _SETTLE_S)
             return
-        acked, self._acked = self._acked, []
+        acked = self._settled.take()
         try:
             entries = await self._threads.read(self._group.read, acked, count, WAIT_S)
         except StoreError:
-            self._acked += acked
+            self._settled.give_back(acked)
             raise
         await self._take(entries)
         await self._wait(self._handing.is_settled, _SETTLE_S)
@@ -182,7 +180,7 @@ class StreamReader:
 
     async def _take(self, entries: list[Entry]) -> None:
         """Hand entries in, a slice at a time; what is in hand may have been claimed once more."""
-        known = {*self._handing.names, *self._acked, *(one.id for one in self._refused)}
+        known = {*self._handing.names, *self._settled.ids}
         entries = [entry for entry in entries if entry.id not in known]
         if not entries:
             return
@@ -199,7 +197,7 @@ class StreamReader:
         left_s = self._max_age_s - (now_ms - entry.at_ms) / 1000 if self._max_age_s else math.inf
         item = _EntryItem(self, entry, self._loop.time() + left_s)
         if entry.is_deleted:
-            self._over(entry, "deleted")
+            self._settled.add(entry.id, "deleted")
         elif left_s < 0:
             self.expired(item)
         elif entry.fault:
@@ -227,63 +225,24 @@ class StreamReader:
 
     # What becomes of it
 
-    def _over(self, entry: Entry, outcome: str) -> None:
-        self._reach.count(outcome)
-        self._acked.append(entry.id)
-
     def saved(self, item: Item) -> None:
         """Its task is saved."""
         assert isinstance(item, _EntryItem)
-        self._reach.count("known" if item.is_known else "saved")
-        self._acked.append(item.name)
+        self._settled.add(item.name, "known" if item.is_known else "saved")
 
     def expired(self, item: Item) -> None:
         """It is older than ``max_age_s``."""
-        self._reach.count("too_old")
-        self._acked.append(item.name)
+        self._settled.add(item.name, "too_old")
 
     def refused(self, item: Item, why: Reply) -> None:
         """It never will be a task; it is acknowledged when it has been set aside."""
         assert isinstance(item, _EntryItem)
-        entry = item.entry
-        self._refused.append(Refused("stream", self._group.stream, entry.id, entry.text, problem_of(why)))
+        self._settled.refuse(item.entry, why)
 
     def delayed(self, item: Item, why: Reply) -> None:
         """It waits."""
         del item, why
         self._reach.count("delayed")
-
-    async def _set_aside(self) -> None:
-        """Write what is refused to where it stays; what cannot be written is left pending, and claimed again.
-
-        Raises:
-            StoreError: the Redis is away.
-        """
-        refused, self._refused = self._refused, []
-        try:
-            await self._threads.read(self._poison.add, refused)
-        except StoreError as exc:
-            self._reach.not_set_aside(str(exc), refused[0].detail, self._poison.key, len(refused))
-            return
-        for one in refused:
-            self._acked.append(one.id)
-            self._reach.refused(one.detail, self._poison.key)
-
-    async def _write(self) -> None:
-        """Write what has been answered.
-
-        Raises:
-            StoreError: the Redis is away.
-        """
-        if self._refused:
-            await self._set_aside()
-        if self._acked:
-            acked, self._acked = self._acked, []
-            try:
-                await self._threads.read(self._group.acknowledge, acked)
-            except StoreError:
-                self._acked += acked
-                raise
 
     # What others left
 
@@ -293,7 +252,7 @@ class StreamReader:
         Raises:
             StoreError: the Redis is away.
         """
-        await self._write()
+        await self._settled.write()
         self._look_at = self._loop.time() + self._look_s
         if names := self._handing.names:
             await self._threads.read(self._group.keep, names)

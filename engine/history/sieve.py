@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from engine.tasks.task import Task
 
 _RECORDS: Final = 64  #: of what they ask for is read at a time
+_ACCEPTED: Final = (
+    "of tasks at work in another engine it is not known here whether they run: they are listed as accepted"
+)
 _UNPLANNED: Final = (
     "a task at work in another engine cannot be planned here: what it is to reach is not known"
 )
@@ -100,7 +103,7 @@ class Sieve:
             look_s: so long its entries are read, and half as long what they ask for: some in any case.
         """
         question = self._question
-        if question.state not in {"", State.ACCEPTED}:  # all that is known of them
+        if question.state not in {"", State.ACCEPTED, State.RUNNING}:
             return HitsAtWork([], OLDEST)
         since = 0.0 if question.reaches else self._oldest - CLOCKS_S
 
@@ -109,6 +112,8 @@ class Sieve:
 
         read = read_at_work(store, since, question.before, may_fit, time.monotonic() + look_s)
         try:
+            if question.state == State.RUNNING:  # that they are accepted is all that is known of them
+                return HitsAtWork([], OLDEST, _ACCEPTED if any(read.runs) else read.missing)
             return self._newest(store, read, time.monotonic() + look_s / 2)
         finally:
             while read.runs:  # one by one: what lets go of all at once keeps every other thread waiting

@@ -111,6 +111,18 @@ def test_pages_neither_skip_nor_repeat_a_task_at_work(other: RedisStore, wanted:
     assert pages(other, limit=50, state="done") == [name for name in wanted if name.startswith("s")]
 
 
+def test_who_asks_for_what_runs_is_told_that_of_other_engines_nobody_knows(
+    other: RedisStore, wanted: list[str]
+) -> None:
+    assert len(wanted) == AT_WORK + SETTLED
+    running = page(other, state="running")
+    assert (running.tasks, running.cursor) == ([], "")
+    assert "listed as accepted" in running.missing
+    assert {task.state for task in page(other, state="accepted", limit=1000).tasks} == {"accepted"}
+    assert not page(other, state="running", host="nobody.example.com").missing
+    assert not page(other, state="done").missing
+
+
 def test_no_more_tasks_are_made_of_records_than_a_page_shows(
     other: RedisStore, wanted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

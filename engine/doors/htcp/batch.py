@@ -29,11 +29,10 @@ class Batch:
         answers: who waits, and for which URL.
         count: of datagrams.
         size: bytes that all of it takes, about.
-        failures: how often it was refused for now.
         is_literal: a URL ends in a sign that is meant so.
     """
 
-    __slots__ = ("answers", "client", "count", "failures", "is_literal", "size", "until", "urls")
+    __slots__ = ("answers", "client", "count", "is_literal", "size", "until", "urls")
 
     def __init__(self, client: Client, until: float) -> None:
         self.client = client
@@ -42,7 +41,6 @@ class Batch:
         self.answers: list[tuple[str, Answer]] = []
         self.count = 0
         self.size = _TASK_BYTES
-        self.failures = 0
         self.is_literal = False
 
     def add(self, url: str, answer: Answer | None) -> int:

@@ -2,14 +2,17 @@
 
 What comes within `GATHER_S` from one address is one task, in which a URL stands once, however often it came:
 none of it has been sent to any cache. A task that the intake refuses for now, because it is full, cannot
-save, or the token's rate is used up, is handed in again for `KEEP_S`: nobody sends a datagram twice. A task
-that is refused for good is taken apart, so that no purge is refused for what others came with it. Meanwhile
-all of them count into what is in hand (`Batches.has_room`), and while that is enough nothing more is read.
+save, or the token's rate is used up, is handed in again for `KEEP_S`: nobody sends a datagram twice. One is
+tried at a time, and the others wait behind it and take in what comes, so that the intake is not asked over
+and over. A task that is refused for good is taken apart, so that no purge is refused for what others came
+with it. All of them count into what is in hand (`Batches.has_room`), and while that is enough nothing more
+is read.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +61,11 @@ class Batches:
         self._tally = tally
         self._wait_s = wait_s
         self._addresses = Addresses()
+        self._waiting: deque[Batch] = deque()  # until the one that is tried is taken
+        self._tried: Batch | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._failures = 0  # in a row
+        self._refused_for: Reply
         self._loop = asyncio.get_running_loop()
         self._open: dict[str, Batch] = {}  # by address
         self._in_hand: set[Batch] = set()
@@ -112,15 +120,25 @@ class Batches:
         self._bytes += batch.size
         return batch
 
+    @property
+    def _is_held_up(self) -> bool:
+        return bool(self._waiting or self._tried or self._pause)
+
     def flush(self) -> None:
-        """Hand in what has been gathered."""
+        """Hand in what has been gathered, unless others wait."""
+        if self._is_held_up and not self._is_closing:
+            return
         batches, self._open = self._open, {}
         for batch in batches.values():
             self._submit(batch)
 
     def _submit(self, batch: Batch) -> None:
-        if batch not in self._in_hand:  # the engine has ended meanwhile
-            return
+        if self._is_held_up and not self._is_closing:
+            self._waiting.append(batch)
+        else:
+            self._hand_in(batch)
+
+    def _hand_in(self, batch: Batch) -> None:
         submitting = self._submitting
         submitting.admission.stats.requests += 1
         asked = Asked("url", list(batch.urls), is_literal=batch.is_literal)
@@ -136,17 +154,53 @@ class Batches:
             self._end(batch, _cleared(saved))
             return
         if refusal.status in _FOR_NOW and not self._is_closing and self._loop.time() < batch.until:
-            wait_s = backoff_s(batch.failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S)
-            batch.failures += 1
-            self._loop.call_later(wait_s, self._submit, batch)
-            return
-        if refusal.status not in _FOR_NOW and len(batch.urls) > 1:
+            self._wait(batch, refusal)
+        elif refusal.status not in _FOR_NOW and len(batch.urls) > 1:
             for half in batch.halves():
                 self._loop.call_soon(self._submit, self._keep(half))
             self._drop(batch)
-            return
-        self._tally.refuse(UNSAVED, batch.client.by.address, _detail_of(refusal), batch.count)
+        else:
+            self._give_up(batch, _detail_of(refusal))
+
+    def _give_up(self, batch: Batch, why: str) -> None:
+        self._tally.refuse(UNSAVED, batch.client.by.address, why, batch.count)
         self._end(batch, Cleared.KEPT)
+
+    def _wait(self, batch: Batch, refusal: Reply) -> None:
+        """Keep a batch that was refused for now, and try again in a moment."""
+        self._refused_for = refusal
+        if batch is self._tried:
+            self._tried = None
+            self._waiting.appendleft(batch)
+        else:
+            self._waiting.append(batch)
+        if self._tried is None and self._pause is None:
+            wait_s = backoff_s(self._failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S)
+            self._failures += 1
+            self._pause = self._loop.call_later(wait_s, self._try_again)
+
+    def _try_again(self) -> None:
+        """Hand in the one that has waited longest; those that have waited too long are given up."""
+        self._pause = None
+        self._waiting.extend(self._open.values())
+        self._open = {}
+        now, why = self._loop.time(), _detail_of(self._refused_for)
+        for batch in [batch for batch in self._waiting if batch.until <= now]:
+            self._waiting.remove(batch)
+            self._give_up(batch, why)
+        self._try_next()
+
+    def _try_next(self) -> None:
+        """Try the next one that waits; where none does, nothing is held up any more."""
+        if not self._waiting:
+            self.flush()
+            return
+        batch = self._waiting.popleft()
+        if self._wait_s and batch.answers:  # told when the caches are done: others do not wait for that
+            self._loop.call_soon(self._go_on)
+        else:
+            self._tried = batch
+        self._hand_in(batch)
 
     def _end(self, batch: Batch, cleared: Cleared) -> None:
         self._drop(batch)
@@ -156,12 +210,24 @@ class Batches:
     def _drop(self, batch: Batch) -> None:
         self._in_hand.discard(batch)
         self._bytes -= batch.size
+        if batch is self._tried:
+            self._tried, self._failures = None, 0
+            self._loop.call_soon(self._go_on)
         if not self._in_hand:
             self._empty.set()
+
+    def _go_on(self) -> None:
+        if self._tried is None and self._pause is None:
+            self._try_next()
 
     def stop_retrying(self) -> None:
         """Hand in what has been gathered; what is refused from now on is not handed in again."""
         self._is_closing = True
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        while self._waiting:
+            self._hand_in(self._waiting.popleft())
         self.flush()
 
     def close(self) -> None:
@@ -170,6 +236,7 @@ class Batches:
             self._tally.refuse(UNSAVED, batch.client.by.address, "the engine has ended", batch.count)
             self._drop(batch)
         self._open.clear()
+        self._waiting.clear()
 
     async def wait_empty(self, timeout_s: float) -> None:
         """Wait until nothing is in hand, for at most *timeout_s*."""

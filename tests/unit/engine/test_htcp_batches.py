@@ -89,26 +89,66 @@ async def test_a_task_is_bounded_by_count_and_by_size() -> None:
     assert len(bench.handed_in) == 3
 
 
-async def test_what_is_refused_for_now_is_handed_in_again_until_time_is_up(
+async def test_what_is_refused_for_now_is_tried_again_and_others_wait_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One at a time; what comes meanwhile is gathered, so that it is few tasks when there is room again."""
     monkeypatch.setattr(batches, "_RETRY_FIRST_S", 0.01)
     bench = Bench()
     bench.add("http://a/1", wants_answer=True)
     bench.batches.flush()
     bench.answer(0, refused(503))
+    for number in range(2, 5):
+        bench.add(f"http://a/{number}")
+        bench.batches.flush()
     await bench.until(2)
     bench.answer(1, refused(429))
     await bench.until(3)
+    assert bench.targets == [["http://a/1"]] * 3
     assert (bench.answers, bench.stats.datagrams) == ([], {})
-    monkeypatch.setattr(batches, "KEEP_S", -1)
-    bench.add("http://a/late", wants_answer=True)
-    bench.batches.flush()
-    bench.answer(3, refused(503))
-    assert bench.answers == [("http://a/late", Cleared.KEPT)]
     bench.answer(2, SAVED)
-    assert bench.answers[1:] == [("http://a/1", Cleared.GONE)]
-    assert bench.stats.datagrams == {"unsaved": 1, "accepted": 1}
+    assert bench.answers == [("http://a/1", Cleared.GONE)]
+    await bench.until(4)
+    assert bench.targets[3] == ["http://a/2", "http://a/3", "http://a/4"]
+    bench.answer(3, SAVED)
+    await asyncio.sleep(0)
+    bench.add("http://a/5")
+    bench.batches.flush()
+    assert bench.targets[4:] == [["http://a/5"]]
+    bench.answer(4, SAVED)
+    assert bench.stats.datagrams == {"accepted": 5}
+
+
+async def test_what_is_refused_for_too_long_is_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those behind it, too, though nobody has asked for them."""
+    monkeypatch.setattr(batches, "_RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(batches, "KEEP_S", 0.05)
+    bench = Bench()
+    for address in ("10.0.0.8", THERE):
+        bench.add("http://a/1", address=address, wants_answer=True)
+    bench.batches.flush()
+    bench.answer(0, refused(503))
+    bench.answer(1, refused(503))
+    at = 2
+    async with asyncio.timeout(30):
+        while len(bench.answers) < 2:
+            await asyncio.sleep(0.01)
+            for _, _, answer in bench.handed_in[at:]:
+                at += 1
+                answer(refused(503))
+    assert bench.answers == [("http://a/1", Cleared.KEPT)] * 2
+    assert bench.stats.datagrams == {"unsaved": 2}
+    assert repr(bench.batches) == "<Batches [0 in hand, 0 bytes]>"
+
+
+async def test_who_waits_for_caches_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_RETRY_FIRST_S", 0.01)
+    bench = Bench(wait_s=5)
+    bench.add("http://a/1", wants_answer=True)
+    bench.answer(0, refused(503))
+    bench.add("http://a/2", wants_answer=True)
+    await bench.until(3)
+    assert bench.targets == [["http://a/1"], ["http://a/1"], ["http://a/2"]]
 
 
 async def test_a_task_that_is_refused_for_good_is_taken_apart_to_its_last_url() -> None:

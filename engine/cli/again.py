@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from engine.cli.cells import RETRIED_COLUMNS, rows_of
-from engine.cli.client_errors import ProblemError
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED, UsageError, fail
 from engine.cli.views import follow
+from engine.client.errors import RefusedError
 
 if TYPE_CHECKING:
     import argparse
 
     from engine.cli.client import EngineClient
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 _FILTERS: Final = ("node", "host", "target", "by", "reason", "since", "until")
 _TOLD: Final = 10  #: tasks that are not retried, by name
@@ -63,7 +63,7 @@ def _by_name(args: argparse.Namespace, client: EngineClient, out: Output) -> tup
     for task_id in args.ids:
         try:
             retried.append(client.retry(task_id))
-        except ProblemError as exc:
+        except RefusedError as exc:
             if exc.status != _CONFLICT:
                 code = max(code, fail(out, exc))
             else:  # the command is right, and there is nothing to do

@@ -15,6 +15,7 @@ from engine.cli import (
     group_reports,
     history,
     local,
+    outbox_options,
     past_options,
     receipts,
     rendering,
@@ -24,6 +25,7 @@ from engine.cli import (
     views,
     why,
 )
+from engine.client.address import URL_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +80,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         add(name, submit.hand_in, f"{text} Without a URL they are read from standard input, one a line.")
         _add_task_options(commands[name], is_purge=name == "purge")
     _add_views(add)
+    outbox_options.add_outbox(add)
     _add_receipts(add)
     _add_replay(add)
     cdni.add_options(
@@ -237,11 +240,16 @@ def _add_replay(add: Callable[[str, Command, str], Callable[..., argparse.Action
 
 def _add_globals(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("every command")
-    group.add_argument("--engine", metavar="URL", help=f"default: $PURGELINE_URL or {client.URL_DEFAULT}")
+    group.add_argument(
+        "--engine",
+        metavar="URL",
+        help=f"or several between commas, tried in order (default: $PURGELINE_URL or {URL_DEFAULT})",
+    )
     group.add_argument(
         "--token",
         metavar="T",
-        help="default: $PURGELINE_TOKEN, which is better: other users of this machine can see arguments",
+        help="default: $PURGELINE_TOKEN, or what the file $PURGELINE_TOKEN_FILE has; both are better: other "
+        "users of this machine can see arguments",
     )
     group.add_argument("--json", action="store_true", help="print JSON, one document a line")
     group.add_argument(
@@ -328,6 +336,7 @@ def _add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> Non
         help="begin then: UNIX seconds, or 2026-11-30T04:00 (local time; with Z or +01:00 another)",
     )
     option("--callback", metavar="URL", help="is told when the task is settled")
+    outbox_options.add_folder(option, "what no engine takes is kept in this folder, and sent later")
     option("--confirm", action="store_true", help="mean it, where a site's confirm_over asks back")
     option(
         "--dry-run",

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from engine.cli.cdni_client import GOOD, CdniClient
 from engine.cli.client import TIMEOUT_S
 from engine.cli.exits import DONE, FAILED, UsageError
+from engine.client.address import token_of
 
 if TYPE_CHECKING:
     import argparse
     import ssl
     from collections.abc import Callable
 
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 TYPES = ("purge", "invalidate", "preposition")
 WORDS = (*TYPES, "status", "cancel", "delete", "list")
@@ -120,7 +121,7 @@ def _connect(args: argparse.Namespace, out: Output) -> CdniClient:
     try:
         return CdniClient(
             url.rstrip("/"),
-            token=os.environ.get("PURGELINE_TOKEN", "") if args.token is None else args.token,
+            token=token_of(args.token),
             timeout_s=args.timeout or TIMEOUT_S,
             notice=out.notice,
             tls=_tls(args),

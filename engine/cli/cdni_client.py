@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from engine.cli.client import EngineClient
-from engine.cli.documents import encode
 from engine.cli.exits import UsageError
+from engine.client.attempts import Answer, Call
+from engine.client.bodies import encode
+from engine.client.operations import no_engine, object_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.cli.documents import Document
+    from engine.client.bodies import Document
 
 SETTLED = frozenset({"complete", "processed", "failed", "cancelled", "canceled"})
 GOOD = frozenset({"complete", "processed"})
@@ -21,6 +23,7 @@ _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 2.0
 _POLL_GROWTH = 1.5
 _ACCEPTED = 202
+_COMMAND = "application/cdni; ptype=ci-trigger-command"
 
 
 class CdniClient(EngineClient):
@@ -31,49 +34,49 @@ class CdniClient(EngineClient):
         options: see `EngineClient`.
     """
 
-    content_type = "application/cdni; ptype=ci-trigger-command"
-
     def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._headers["Accept"] = "application/cdni, application/problem+json;q=0.5"
+        super().__init__([url], accept="application/cdni, application/problem+json;q=0.5", **options)
+        self._prefix = self.engines.addresses[0].prefix
 
     def create(self, trigger: Document, path: Sequence[str]) -> tuple[str, Document]:
         """Create a trigger; return its URL, and its status.
 
         Raises:
-            EngineUnreachableError: nothing usable came back.
-            ProblemError: the CDN refuses it.
+            UnreachableError: nothing usable came back.
+            RefusedError: the CDN refuses it.
         """
         body = encode({"trigger": trigger, "cdn-path": list(path)})
-        _, headers, content = self._successful("POST", "", body)
-        location = headers.get("Location")
+        answer = self.answer(Call("POST", "", body, _COMMAND))
+        location = answer.headers.get("location")
         if not location:
-            raise self._no_engine("no Location")
-        return urljoin(self.url, location), self._status(self._object(content))
+            raise no_engine(answer, "no Location")
+        return urljoin(self.url, location), _status_of(answer)
 
     def status(self, url: str) -> Document:
         """Return a trigger's status; errors as `create`."""
-        return self._status(self.request("GET", self._below(url)))
+        return _status_of(self.answer(Call("GET", self._below(url))))
 
     def cancel_all(self, urls: Sequence[str], path: Sequence[str]) -> bool:
         """Cancel triggers; tell whether all have ended by now; errors as `create`."""
         body = encode({"cancel": [urljoin(f"{self.url}/", url) for url in urls], "cdn-path": list(path)})
-        return self._successful("POST", "", body)[0] != _ACCEPTED
+        return self.answer(Call("POST", "", body, _COMMAND)).status != _ACCEPTED
 
     def delete(self, url: str) -> None:
         """Delete a trigger; errors as `create`."""
-        self._successful("DELETE", self._below(url), None)
+        self.answer(Call("DELETE", self._below(url)))
 
     def collection(self, name: str = "all") -> Document:
         """Return a collection, by its name; errors as `create`."""
-        document = self.request("GET", "")
+        answer = self.answer(Call("GET", ""))
+        document = object_of(answer)
         if name != "all":
             link = document.get(f"coll-{name}")
             if not isinstance(link, str):
-                raise self._no_engine(f"no coll-{name}")
-            document = self.request("GET", self._below(link))
+                raise no_engine(answer, f"no coll-{name}")
+            answer = self.answer(Call("GET", self._below(link)))
+            document = object_of(answer)
         if not isinstance(document.get("triggers"), list):
-            raise self._no_engine("no triggers")
+            raise no_engine(answer, "no triggers")
         return document
 
     def wait(
@@ -105,7 +108,9 @@ class CdniClient(EngineClient):
             raise UsageError(f"{url!r} is not below {self.url}, the collection that --to names")
         return whole.path.removeprefix(self._prefix)
 
-    def _status(self, document: Document) -> Document:
-        if not isinstance(document.get("status"), str) or not isinstance(document.get("trigger"), dict):
-            raise self._no_engine("no status of a trigger")
-        return document
+
+def _status_of(answer: Answer) -> Document:
+    document = object_of(answer)
+    if not isinstance(document.get("status"), str) or not isinstance(document.get("trigger"), dict):
+        raise no_engine(answer, "no status of a trigger")
+    return document

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from engine.cli.documents import Document
+    from engine.client.bodies import Document
 
 NODE_COLUMNS = (
     *("name", "layer", "driver", "url", "state", "waiting", "in_flight", "delayed"),
@@ -52,6 +52,7 @@ TASK_COLUMNS = (
 )
 HISTORY_COLUMNS = ("created_at", "by", "action", "match", "matched", "state", "outcome", "task_id")
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
+OUTBOX_COLUMNS = ("task_id", "state", "kept_at", "age_s", "bytes", "targets", "reason")
 RETRIED_COLUMNS = ("retries", "task_id", "total", "tasks")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
 SHARE_COLUMNS = (

@@ -11,8 +11,8 @@ from engine.cli.rendering import ENGINE_HERE, is_parent
 if TYPE_CHECKING:
     import argparse
 
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
     from engine.config.tables import Config, NodeConfig
     from engine.nodes.findings import Finding
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from engine.cli import client
 from engine.cli.exits import UsageError
+from engine.client.address import token_of
 
 if TYPE_CHECKING:
     import argparse
@@ -22,8 +22,8 @@ def connect(args: argparse.Namespace, out: Output, *, busy_attempts: int = 4) ->
     """
     try:
         return client.EngineClient(
-            args.engine or os.environ.get("PURGELINE_URL") or client.URL_DEFAULT,
-            token=os.environ.get("PURGELINE_TOKEN", "") if args.token is None else args.token,
+            args.engine or "",
+            token=token_of(args.token),
             timeout_s=args.timeout or client.TIMEOUT_S,
             busy_attempts=busy_attempts,
             notice=out.notice,

@@ -5,19 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
+from engine.client.errors import BUSY, RefusedError, UnreachableError
 from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 DONE, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130  #: exit codes; the worst of several counts
 
 IDS_SHOWN = 5  #: task ids that a hint names
-AWAY = frozenset({429, 502, 503, 504})
 
 
 class UsageError(EngineError):
@@ -39,11 +38,11 @@ def exit_code_of(document: Document) -> int:
 def fail(out: Output, exc: Exception, text: str = "") -> int:
     """Say what went wrong in one line, and return its exit code."""
     match exc:
-        case EngineUnreachableError():
+        case UnreachableError():
             return out.error(text or str(exc), exit_code=UNREACHABLE)
-        case ProblemError(status=status):
+        case RefusedError(status=status):
             is_theirs = 400 <= status < 500  # noqa: PLR2004 - HTTP's client errors
-            code = UNREACHABLE if status in AWAY else USAGE if is_theirs else FAILED
+            code = UNREACHABLE if status in BUSY else USAGE if is_theirs else FAILED
             return out.error(text or str(exc), exit_code=code, status=status)
         case UsageError() | ConfigError():
             return out.error(str(exc), exit_code=USAGE)

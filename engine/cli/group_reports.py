@@ -15,18 +15,18 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.cli import screen
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED
 from engine.cli.varnish_log import LogReader
+from engine.client.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     import argparse
 
     from engine.cli.client import EngineClient
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
     from engine.cli.varnish_log import Logged
+    from engine.client.bodies import Document
 
 HELD_MAX: Final = 100_000  #: different reports while no engine takes them
 _REPORTS_MAX: Final = 500  #: of one request
@@ -155,10 +155,10 @@ class Reports:
     def _send(self, client: EngineClient, sent: list[Logged]) -> str:
         try:
             outcomes = _ask(client, sent)
-        except EngineUnreachableError as exc:
+        except UnreachableError as exc:
             self._hold(sent)
             return str(exc)
-        except ProblemError as exc:
+        except RefusedError as exc:
             if exc.status not in _NEVER:
                 self._hold(sent)
                 return str(exc)
@@ -218,11 +218,11 @@ def _ask(client: EngineClient, sent: list[Logged]) -> list[Document]:
     """Return what became of each report.
 
     Raises:
-        EngineUnreachableError, ProblemError: nothing is known of any.
+        UnreachableError, RefusedError: nothing is known of any.
     """
     reports = [{name: getattr(each, name) for name in _FIELDS} for each in sent]
-    document = client.request("POST", _PATH, json.dumps({"reports": reports}).encode())
-    outcomes = client.rows(document, "reports")
+    asked = json.dumps({"reports": reports}).encode()
+    outcomes: list[Document] = client.with_rows("reports", "POST", _PATH, asked)["reports"]
     if len(outcomes) != len(sent):
-        raise EngineUnreachableError(client.url, "the answer is none to these reports", sent=True)
+        raise UnreachableError(client.url, "the answer is none to these reports", sent=True)
     return outcomes

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NODES_SHOWN: Final = 5

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from engine.cli.cells import NOTE_COLUMNS, PREVIEW_COLUMNS, SKIPPED_COLUMNS, clean
 from engine.cli.connect import connect
-from engine.cli.documents import encode
 from engine.cli.exits import DONE
+from engine.client.bodies import encode
 
 if TYPE_CHECKING:
     import argparse
 
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 _SECTIONS: Final = {
     "nodes": ("node", PREVIEW_COLUMNS),

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 
 def receipt(args: argparse.Namespace, out: Output) -> int:

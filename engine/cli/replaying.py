@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.cli import client
 from engine.cli.exits import DONE, FAILED, UNREACHABLE, UsageError
+from engine.client.address import addresses_of, token_of
 
 if TYPE_CHECKING:
     import argparse
@@ -61,6 +61,12 @@ def _player(args: argparse.Namespace, report: Report) -> Player:
     from engine.recordings.player import Player  # noqa: PLC0415
     from engine.recordings.rewriting import Rewriting  # noqa: PLC0415
 
+    try:
+        addresses, token = addresses_of(args.engine), token_of(args.token)
+    except ValueError as exc:
+        raise UsageError(f"--engine or --token: {exc}") from exc
+    if len(addresses) > 1:
+        raise UsageError("--engine: a recording is sent to one engine")
     hosts: dict[str, str] = {}
     for pair in args.rewrite_host:
         before, sign, after = pair.partition("=")
@@ -71,10 +77,9 @@ def _player(args: argparse.Namespace, report: Report) -> Player:
         hosts[before] = after
     rewriting = Rewriting(
         f"r{os.urandom(3).hex()}",
-        token=os.environ.get("PURGELINE_TOKEN", "") if args.token is None else args.token,
+        token=token,
         hosts=hosts,
         keeps_callbacks=args.keep_callbacks,
     )
     options: dict[str, Any] = {"speed": args.speed, "workers": args.workers or WORKERS}
-    url = args.engine or os.environ.get("PURGELINE_URL") or client.URL_DEFAULT
-    return Player(url, rewriting, report, timeout_s=args.timeout or TIMEOUT_S, **options)
+    return Player(addresses[0].url, rewriting, report, timeout_s=args.timeout or TIMEOUT_S, **options)

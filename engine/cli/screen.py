@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from engine.cli.documents import Document
+    from engine.client.bodies import Document
 
 ERRORS_SHOWN = 10
 TARGETS_SHOWN = 10  #: in a terminal

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.cells import ACCEPTED_COLUMNS
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.connect import connect
-from engine.cli.documents import encode, new_id, split
 from engine.cli.exits import DONE, INTERRUPTED, UsageError, exit_code_of, fail, hint
+from engine.cli.outbox import SPOOLED, keep, outbox_of, send_some
 from engine.cli.preview import agrees, is_terminal, preview, show
 from engine.cli.views import follow
+from engine.client.bodies import encode, new_id, split
+from engine.client.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
     from engine.cli.client import EngineClient
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
+    from engine.client.outbox import Outbox
 
 ID_MAX = 64  #: characters of a task id
 ABOUT_ONE_TASK = frozenset({400, 409, 413, 422})  #: refusals that say nothing about the next task
@@ -33,14 +35,19 @@ def hand_in(args: argparse.Namespace, out: Output) -> int:
         return preview(args, out, requests)
     accepted: list[Document] = []
     ids: list[str] = []
+    outbox = outbox_of(args)
     with connect(args, out) as client:
         try:
-            code = _submit(client, out, requests, ids=ids, accepted=accepted)
+            code = _submit(client, out, requests, ids=ids, accepted=accepted, outbox=outbox)
         except KeyboardInterrupt:
             out.documents(accepted, ACCEPTED_COLUMNS)
             return out.error(f"interrupted; {hint(ids)}", exit_code=INTERRUPTED)
-        if args.wait and accepted:
-            return max(code, follow(client, out, [document["task_id"] for document in accepted]))
+        taken = [document for document in accepted if document["state"] != SPOOLED]
+        if outbox is not None and taken:
+            send_some(outbox, client, out.notice)
+        if args.wait and taken:
+            out.documents([one for one in accepted if one["state"] == SPOOLED], ACCEPTED_COLUMNS)
+            return max(code, follow(client, out, [document["task_id"] for document in taken]))
     out.documents(accepted, ACCEPTED_COLUMNS)
     return max([code, *map(exit_code_of, accepted)])
 
@@ -52,19 +59,25 @@ def _submit(
     *,
     ids: list[str],
     accepted: list[Document],
+    outbox: Outbox | None = None,
 ) -> int:
-    """Hand in *requests*, noting in *ids* what was sent and in *accepted* what was taken."""
+    """Hand in *requests*, noting in *ids* what was sent, in *accepted* what was taken or is in *outbox*."""
     code = DONE
     for number, request in enumerate(requests):
         ids.append(request["id"])
         try:
             accepted.append(_confirmed(client, out, requests[number:]))
-        except (EngineUnreachableError, ProblemError) as exc:
+        except (UnreachableError, RefusedError) as exc:
+            if outbox is not None and (isinstance(exc, UnreachableError) or exc.is_busy):
+                kept = keep(outbox, requests[number:])
+                accepted += kept
+                later = f"{exc}; {len(kept)} tasks are in the outbox {outbox.folder}: purgeline outbox send"
+                return max(code, fail(out, exc, later))
             text = f"task {number + 1} of {len(requests)}: {exc}" if len(requests) > 1 else str(exc)
-            if isinstance(exc, EngineUnreachableError) and exc.sent:
+            if isinstance(exc, UnreachableError) and exc.sent:
                 base = request["id"] if len(requests) == 1 else request["id"].removesuffix(f"-{number + 1}")
                 text += f"; it may have been accepted: the same command with --id {base} is safe to repeat"
-            goes_on = isinstance(exc, ProblemError) and exc.status in ABOUT_ONE_TASK
+            goes_on = isinstance(exc, RefusedError) and exc.status in ABOUT_ONE_TASK
             unsent = sum(len(later["targets"]) for later in requests[number + 1 :])
             if unsent and not goes_on:
                 text += f"; {unsent} more targets were not sent"
@@ -78,11 +91,11 @@ def _confirmed(client: EngineClient, out: Output, requests: list[Document]) -> D
     """Hand in the first of *requests*; where it has to be confirmed, ask for all of them.
 
     Raises:
-        ProblemError: the engine refuses it, or the user does not confirm it.
+        RefusedError: the engine refuses it, or the user does not confirm it.
     """
     try:
         return client.submit(encode(requests[0]))
-    except ProblemError as exc:
+    except RefusedError as exc:
         if exc.field != "confirm" or out.as_json or not is_terminal():
             raise
         show(out, client.preview(encode(requests[0])))

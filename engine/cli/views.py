@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from engine._version import __built_at__, __revision__, __version__
 from engine.cli.cells import ENGINE_COLUMNS, NODE_COLUMNS, TASK_COLUMNS
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, INTERRUPTED, exit_code_of, fail, hint
 from engine.cli.waiting import wait, what_was_absent, what_was_verified, why_waiting
+from engine.client.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from engine.cli.client import EngineClient
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 FILTERS = ("target", "host", "node", "by", "action", "state", "since", "until")
 VERSION_TIMEOUT_S = 2.0  #: `version` does not wait long for an engine that need not be there
@@ -50,7 +50,7 @@ def follow(client: EngineClient, out: Output, ids: Sequence[str], *, is_brief: b
             documents = wait(client, ids, report=show)
     except KeyboardInterrupt:
         return out.error(f"interrupted; {hint(ids)}", exit_code=INTERRUPTED)
-    except EngineUnreachableError as exc:
+    except UnreachableError as exc:
         return fail(out, exc, f"{exc}; {hint(ids)}")
     told = [one for one in documents if one["state"] != "done"] if is_brief and not out.as_json else documents
     if told:
@@ -145,7 +145,7 @@ def version(args: argparse.Namespace, out: Output) -> int:
     with connect(args, out, busy_attempts=1) as client:
         try:
             document = client.version()
-        except (EngineUnreachableError, ProblemError) as exc:
+        except (UnreachableError, RefusedError) as exc:
             out.mapping({**own, "engine": None})
             return fail(out, exc)
     out.mapping({**own, "engine": document})

@@ -6,18 +6,16 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
+from engine.client.errors import RefusedError, UnreachableError
+from engine.client.polls import POLL_FIRST_S, POLL_GROWTH, POLL_LAST_S, SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.cli.client import EngineClient
-    from engine.cli.documents import Document
+    from engine.client.bodies import Document
 
-SETTLED = frozenset({"done", "failed", "cancelled", "partial"})  #: states that end a wait
-POLL_FIRST_S = 0.02
-POLL_LAST_S = 1.0
-POLL_GROWTH = 1.5
+
 _COUNTS = ("total", "counter", "failed", "delayed", "cancelled")
 _VERDICTS = ("verified", "stale", "unverifiable")
 TOLD_FIRST_S = 5.0  #: what is waited for is said for the first time
@@ -43,8 +41,8 @@ def wait(
         sleep: waits; for tests.
 
     Raises:
-        EngineUnreachableError: the engine is away.
-        ProblemError: the engine refuses to show a task.
+        UnreachableError: the engine is away.
+        RefusedError: the engine refuses to show a task.
     """
     documents: dict[str, Document] = {}
     interval_s, answered_at = POLL_FIRST_S, 0.0
@@ -54,8 +52,8 @@ def wait(
                 if documents.get(task_id, {}).get("state") not in SETTLED:
                     documents[task_id] = client.task(task_id)
                     answered_at = time.monotonic()
-        except (EngineUnreachableError, ProblemError) as exc:
-            is_away = isinstance(exc, EngineUnreachableError) or exc.is_busy
+        except (UnreachableError, RefusedError) as exc:
+            is_away = isinstance(exc, UnreachableError) or exc.is_busy
             if not is_away or time.monotonic() - answered_at > client.timeout_s or not answered_at:
                 raise
         else:

@@ -11,8 +11,8 @@ from engine.cli.exits import DONE, FAILED
 if TYPE_CHECKING:
     import argparse
 
-    from engine.cli.documents import Document
     from engine.cli.screen import Output
+    from engine.client.bodies import Document
 
 TIMEOUT_S: Final = 60.0  #: caches are asked, and one that trickles is waited for
 _WELL: Final = frozenset({"fresh", "not_cached"})

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.cli.client import EngineClient
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
-from engine.cli.documents import encode
 from engine.cli.waiting import wait
+from engine.client.bodies import encode
+from engine.client.errors import RefusedError, UnreachableError
 from tests.fakes.engine import HEAD, Answer, FakeEngine, problem, task
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ def test_requests_share_one_connection_and_carry_the_token(engine: FakeEngine, c
 def test_refused_connection_is_unreachable_and_not_sent() -> None:
     with (
         EngineClient("http://127.0.0.1:1") as client,
-        pytest.raises(EngineUnreachableError, match="refused") as caught,
+        pytest.raises(UnreachableError, match="refused") as caught,
     ):
         client.stats()
     assert not caught.value.sent
 
 
 def test_unknown_host_is_unreachable() -> None:
-    with EngineClient("http://no-such-host.invalid") as client, pytest.raises(EngineUnreachableError):
+    with EngineClient("http://no-such-host.invalid") as client, pytest.raises(UnreachableError):
         client.stats()
-    with EngineClient("http://a..b") as client, pytest.raises(EngineUnreachableError):
+    with EngineClient("http://a..b") as client, pytest.raises(UnreachableError):
         client.stats()
 
 
@@ -69,7 +69,7 @@ def test_connection_closed_in_mid_answer_twice_may_have_been_received(
     engine: FakeEngine, client: EngineClient
 ) -> None:
     engine.script["POST /v1/engine/task"] = [HEAD + b"Content-Length: 100\r\n\r\n{"]
-    with pytest.raises(EngineUnreachableError, match="closed before the whole answer") as caught:
+    with pytest.raises(UnreachableError, match="closed before the whole answer") as caught:
         client.submit(encode({"id": "t1", "targets": []}))
     assert caught.value.sent
     assert len(engine.requests) == 2
@@ -101,14 +101,14 @@ def test_garbage_is_not_an_engine(
     engine: FakeEngine, client: EngineClient, answer: Answer, reason: str
 ) -> None:
     engine.script["GET /v1/engine/nodes"] = [answer]
-    with pytest.raises(EngineUnreachableError, match=reason):
+    with pytest.raises(UnreachableError, match=reason):
         client.nodes()
 
 
 def test_task_without_state_is_not_an_engine(engine: FakeEngine, client: EngineClient) -> None:
     """A wait on such an answer would never end."""
     engine.script["GET /v1/engine/task/t1"] = [(200, {"task_id": "t1"})]
-    with pytest.raises(EngineUnreachableError, match="no task"):
+    with pytest.raises(UnreachableError, match="no task"):
         client.task("t1")
 
 
@@ -119,24 +119,24 @@ def test_silent_engine_times_out() -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with (
             EngineClient(url, timeout_s=0.1) as client,
-            pytest.raises(EngineUnreachableError, match=r"within 0\.1 s"),
+            pytest.raises(UnreachableError, match=r"within 0\.1 s"),
         ):
             client.stats()
 
 
 def test_problem_document_becomes_status_and_detail(engine: FakeEngine, client: EngineClient) -> None:
     engine.script["GET /v1/engine/stats"] = [problem(403, "token 'ci' lacks the scope read")]
-    with pytest.raises(ProblemError, match="lacks the scope") as caught:
+    with pytest.raises(RefusedError, match="lacks the scope") as caught:
         client.stats()
     assert (caught.value.status, caught.value.detail) == (403, "token 'ci' lacks the scope read")
 
 
 def test_error_without_problem_document_names_the_status(engine: FakeEngine, client: EngineClient) -> None:
     engine.script["GET /v1/engine/stats"] = [b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>"]
-    with pytest.raises(ProblemError, match=r"Bad Gateway \(502\)"):
+    with pytest.raises(RefusedError, match=r"Bad Gateway \(502\)"):
         client.stats()
     engine.script["GET /v1/engine/stats"] = [(301, {}, {"Location": "https://x/"})]
-    with pytest.raises(ProblemError, match="redirected to https://x/"):
+    with pytest.raises(RefusedError, match="redirected to https://x/"):
         client.stats()
 
 
@@ -160,7 +160,7 @@ def test_early_answer_to_a_large_body_is_read(engine: FakeEngine) -> None:
         thread = threading.Thread(target=refuse, args=(server,))
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with EngineClient(url) as client, pytest.raises(ProblemError, match="over 1 MiB"):
+        with EngineClient(url) as client, pytest.raises(RefusedError, match="over 1 MiB"):
             client.submit(b" " * 8_000_000)
         thread.join()
 
@@ -182,7 +182,7 @@ def test_busy_engine_is_asked_again_after_its_retry_after(engine: FakeEngine, st
 
 def test_busy_engine_is_given_up_after_a_few_attempts(engine: FakeEngine, client: EngineClient) -> None:
     engine.script["GET /v1/engine/stats"] = [problem(503, "full", Retry_After="0")]
-    with pytest.raises(ProblemError, match="full") as caught:
+    with pytest.raises(RefusedError, match="full") as caught:
         client.stats()
     assert caught.value.is_busy
     assert len(engine.requests) == 4
@@ -192,7 +192,7 @@ def test_long_retry_after_is_not_waited_for(engine: FakeEngine, client: EngineCl
     engine.script["GET /v1/engine/stats"] = [
         problem(503, "maintenance", Retry_After=formatdate(time.time() + 3600))
     ]
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(RefusedError) as caught:
         client.stats()
     assert 3000 < (caught.value.retry_after_s or 0) <= 3600
     assert len(engine.requests) == 1
@@ -285,16 +285,16 @@ def test_wait_ends_when_the_engine_stays_away() -> None:
     with (
         engine.running(),
         EngineClient(engine.url, timeout_s=0.2) as client,
-        pytest.raises(EngineUnreachableError),
+        pytest.raises(UnreachableError),
     ):
         wait(client, ["a"], report=lambda _: None)
 
 
 def test_wait_for_an_engine_that_never_answered_fails_at_once() -> None:
-    with EngineClient("http://127.0.0.1:1") as client, pytest.raises(EngineUnreachableError):
+    with EngineClient("http://127.0.0.1:1") as client, pytest.raises(UnreachableError):
         wait(client, ["a"], report=lambda _: None, sleep=lambda _: pytest.fail("waited"))
 
 
 def test_wait_for_an_unknown_task_fails(engine: FakeEngine, client: EngineClient) -> None:
-    with pytest.raises(ProblemError, match="no such path"):
+    with pytest.raises(RefusedError, match="no such path"):
         wait(client, ["a"], report=lambda _: None)

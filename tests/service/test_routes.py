@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.cli.client import EngineClient
-from engine.cli.client_errors import ProblemError
+from engine.client.errors import RefusedError
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.wall_clock import WallClock
@@ -174,11 +174,11 @@ def test_an_unknown_query_parameter_is_refused_and_nothing_done(
 def test_the_command_line_tells_what_is_wrong_with_a_query(asked: EngineProcess) -> None:
     """As it does of a newer command's options that this engine does not know."""
     with EngineClient(f"http://127.0.0.1:{asked.port}") as client:
-        with pytest.raises(ProblemError) as error:
+        with pytest.raises(RefusedError) as error:
             client.tasks({"state": "bogus"})
         assert str(error.value).startswith("state: takes accepted, running, ")
         assert str(error.value).endswith("not 'bogus' (422)")
-        with pytest.raises(ProblemError, match="unknown parameter 'hots'; this route takes none"):
+        with pytest.raises(RefusedError, match="unknown parameter 'hots'; this route takes none"):
             client.request("GET", "/v1/engine/nodes?hots=a")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from email.message import Message
 from typing import Any, ClassVar
 
 import pytest
@@ -12,6 +11,7 @@ from engine.cli import cdni
 from engine.cli.cdni_client import CdniClient
 from engine.cli.exits import FAILED, UsageError
 from engine.cli.main import main
+from engine.client.attempts import Answer, Call, Patience
 
 TO = "https://dcdn.example.com/triggers"
 KNOWN = ("--to", TO, "--cdn-id", "AS64496:1")
@@ -23,13 +23,12 @@ class Answering(CdniClient):
     sent: ClassVar[list[tuple[str, str, Any]]] = []
     status_word = "pending"
 
-    def _successful(self, method: str, path: str, body: bytes | None) -> tuple[int, Message, bytes]:
-        self.sent.append((method, path, None if body is None else json.loads(body)))
-        headers = Message()
-        headers["Location"] = "/triggers/1"
+    def answer(self, call: Call, patience: Patience | None = None) -> Answer:
+        self.sent.append((call.method, call.path, None if call.body is None else json.loads(call.body)))
+        headers = {"location": "/triggers/1"}
         answer = {"trigger": {"type": "purge"}, "status": self.status_word, "triggers": [f"{TO}/1"]}
         answer["coll-failed"] = "/triggers/failed"
-        return 201, headers, json.dumps(answer).encode()
+        return Answer(TO, 201, headers, json.dumps(answer).encode())
 
 
 @pytest.fixture

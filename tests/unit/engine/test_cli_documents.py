@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.cli.documents import BODY_MAX_BYTES, encode, new_id, split
+from engine.client.bodies import BODY_MAX_BYTES, encode, new_id, split
 
 
 def test_split_keeps_order_and_the_limits() -> None:

@@ -7,22 +7,22 @@ import types
 
 import pytest
 
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.exits import UsageError, exit_code_of, fail, hint
 from engine.cli.screen import Output
+from engine.client.errors import RefusedError, UnreachableError
 from engine.errors import ConfigError, StoreError
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (EngineUnreachableError("http://e", "refused", sent=False), 3),
-        (ProblemError(503, "busy"), 3),
-        (ProblemError(429, "slower"), 3),
-        (ProblemError(422, "no"), 2),
-        (ProblemError(404, "no task"), 2),
-        (ProblemError(500, "oh"), 1),
-        (ProblemError(301, "elsewhere"), 1),
+        (UnreachableError("http://e", "refused", sent=False), 3),
+        (RefusedError(503, "busy"), 3),
+        (RefusedError(429, "slower"), 3),
+        (RefusedError(422, "no"), 2),
+        (RefusedError(404, "no task"), 2),
+        (RefusedError(500, "oh"), 1),
+        (RefusedError(301, "elsewhere"), 1),
         (UsageError("no target"), 2),
         (ConfigError("unknown key"), 2),
         (StoreError("disk is full"), 1),

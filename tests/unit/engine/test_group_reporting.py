@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import group_reports
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.group_reports import Reports
 from engine.cli.screen import Output
 from engine.cli.varnish_log import Logged
+from engine.client.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +27,11 @@ class Engine:
         self._answers = list(answers)
         self.sent: list[list[str]] = []
 
-    def request(self, _method: str, _path: str, body: bytes) -> dict[str, Any]:
+    def with_rows(self, key: str, _method: str, _path: str, body: bytes) -> dict[str, Any]:
         reports = json.loads(body)["reports"]
         self.sent.append([report["groups"] for report in reports])
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return {"reports": answer(reports)}
-
-    def rows(self, document: dict[str, Any], key: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = document[key]
-        return found
+        return {key: answer(reports)}
 
 
 def saved(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -43,13 +39,13 @@ def saved(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def away(_reports: list[dict[str, Any]]) -> None:
-    raise EngineUnreachableError(Engine.url, "refused", sent=False)
+    raise UnreachableError(Engine.url, "refused", sent=False)
 
 
 def picky(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Refuse every body with a report of ``b.org``."""
     if any(report["host"] == "b.org" for report in reports):
-        raise ProblemError(422, "reports[0]: no")
+        raise RefusedError(422, "reports[0]: no")
     return saved(reports)
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from engine.cli import client
 from engine.cli.arguments import parse
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.exits import UsageError
 from engine.cli.screen import Output
 from engine.cli.submit import hand_in
+from engine.client.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +130,7 @@ def test_nothing_is_sent_when_the_targets_are_wrong(
 def test_many_targets_are_several_tasks_with_ids_of_one_stem(
     engine: Engine, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.cli.documents.TARGETS_MAX", 2)
+    monkeypatch.setattr("engine.client.bodies.TARGETS_MAX", 2)
     assert run("purge", "--id", "x", "a", "b", "c") == 0
     assert [(body["id"], body["targets"]) for body in engine.bodies] == [("x-1", ["a", "b"]), ("x-2", ["c"])]
 
@@ -141,8 +141,8 @@ def test_a_refusal_of_one_task_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("engine.cli.documents.TARGETS_MAX", 1)
-    engine.failures[1] = ProblemError(422, "no such site")
+    monkeypatch.setattr("engine.client.bodies.TARGETS_MAX", 1)
+    engine.failures[1] = RefusedError(422, "no such site")
     assert run("purge", "--id", "x", "a", "b") == 2
     out, err = capsys.readouterr()
     assert out == "x-2\taccepted\t1\n"
@@ -155,8 +155,8 @@ def test_an_engine_that_is_away_stops_the_rest_and_says_what_is_safe_to_repeat(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("engine.cli.documents.TARGETS_MAX", 1)
-    engine.failures[2] = EngineUnreachableError("http://e", "closed", sent=True)
+    monkeypatch.setattr("engine.client.bodies.TARGETS_MAX", 1)
+    engine.failures[2] = UnreachableError("http://e", "closed", sent=True)
     assert run("purge", "--id", "x", "a", "b", "c") == 3
     assert len(engine.bodies) == 2
     err = capsys.readouterr().err

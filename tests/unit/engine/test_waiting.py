@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.cli.client_errors import EngineUnreachableError, ProblemError
 from engine.cli.waiting import (
-    POLL_FIRST_S,
-    POLL_LAST_S,
     TOLD_EVERY_S,
     TOLD_FIRST_S,
     Pulse,
@@ -19,6 +16,8 @@ from engine.cli.waiting import (
     what_was_verified,
     why_waiting,
 )
+from engine.client.errors import RefusedError, UnreachableError
+from engine.client.polls import POLL_FIRST_S, POLL_LAST_S
 
 
 class Engine:
@@ -62,13 +61,13 @@ def test_pauses_grow_up_to_a_limit() -> None:
 
 
 def test_an_engine_that_restarts_is_waited_for() -> None:
-    away = EngineUnreachableError("http://e", "refused", sent=False)
-    engine = Engine(a=["running", away, ProblemError(503, "starting"), "done"])
+    away = UnreachableError("http://e", "refused", sent=False)
+    engine = Engine(a=["running", away, RefusedError(503, "starting"), "done"])
     assert waited(engine, "a")[0] == ["done"]
 
 
 @pytest.mark.parametrize(
-    "error", [EngineUnreachableError("http://e", "refused", sent=False), ProblemError(404, "no such task")]
+    "error", [UnreachableError("http://e", "refused", sent=False), RefusedError(404, "no such task")]
 )
 def test_an_engine_that_never_answered_is_not_waited_for(error: Exception) -> None:
     with pytest.raises(type(error)):
@@ -76,8 +75,8 @@ def test_an_engine_that_never_answered_is_not_waited_for(error: Exception) -> No
 
 
 def test_a_task_that_is_gone_ends_the_wait() -> None:
-    with pytest.raises(ProblemError):
-        waited(Engine(a=["running", ProblemError(404, "no such task")]), "a")
+    with pytest.raises(RefusedError):
+        waited(Engine(a=["running", RefusedError(404, "no such task")]), "a")
 
 
 def test_what_partial_tasks_wait_for_is_said_with_a_reason_for_each_node() -> None:

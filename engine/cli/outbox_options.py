@@ -1,0 +1,51 @@
+"""Options of the outbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.cli import cells, outbox, values
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+
+def add_folder(option: Callable[..., argparse.Action], text: str) -> None:
+    """Add the option that names the folder."""
+    option("--outbox", metavar="DIR", help=f"{text} (default: $PURGELINE_OUTBOX; without it there is none)")
+
+
+def add_outbox(add: Callable[[str, Any, str], Callable[..., argparse.Action]]) -> None:
+    """Add the command ``outbox``.
+
+    Args:
+        add: takes a name, a function and a text, and returns what adds an option to the command.
+    """
+    option = add(
+        "outbox",
+        outbox.outbox,
+        "List, send or drop the tasks that no engine took. `send` ends with 0 when none is left, 1 when some "
+        "are set aside because an engine refused them for good, 3 when no engine takes them: they wait on. "
+        f"Columns of `list` in a pipe: {' '.join(cells.OUTBOX_COLUMNS)}.",
+    )
+    option("act", choices=["list", "send", "drop"], metavar="list|send|drop")
+    option("ids", nargs="*", type=values.task_id, metavar="ID", help="drop: only these")
+    add_folder(option, "the folder")
+    option(
+        "--refused",
+        action="store_true",
+        help="list, drop: only what was refused for good; send: try that again, too",
+    )
+    option("--all", action="store_true", help="drop: everything")
+    option(
+        "--alert-after",
+        type=values.seconds,
+        metavar="S",
+        help="send: say so when a task waits longer than S seconds, and POST it to --alert-url",
+    )
+    option(
+        "--alert-url",
+        metavar="URL",
+        help="where to, in the form of the engine's alerts; signed with $PURGELINE_ALERT_SECRET",
+    )

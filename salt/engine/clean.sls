@@ -1,13 +1,13 @@
 # engine/clean.sls: takes back what the other files of this formula did. Stops the engine.
 # Pillar: engine:{root,user,group,python,purge_data,nginx,unit}.
 #
-# Data stays unless engine:purge_data is the boolean true: then all that was made in the root goes, the root itself when
+# The outbox stays: what is in it is nowhere else. Data stays unless engine:purge_data is the boolean true: then all that was made in the root goes, the root itself when
 # nothing else is in it, and the account that owns the data (without it another account could get its number, and with
 # that the files). A data folder outside the root stays, and the account with it. Units, and what there is one of on a
 # host, stay where they are another installation's. Kernel settings stay until the next boot: what they were before is
 # not known.
 {%- from "engine/map.jinja" import engine, shared, data_dir, is_data_inside, is_booted, other_root with context %}
-{%- set units = ["purgeline.socket", "purgeline.service"] %}
+{%- set units = ["purgeline-outbox.timer", "purgeline-outbox.service", "purgeline.socket", "purgeline.service"] %}
 {%- if is_booted and not other_root %}
 {%- for unit in units %}
 
@@ -36,6 +36,8 @@ engine-clean-cmd-run-stop:
 {%- set files = [
     ("purgeline.service", engine.unit.dir ~ "/purgeline.service"),
     ("purgeline.socket", engine.unit.dir ~ "/purgeline.socket"),
+    ("purgeline-outbox.service", engine.unit.dir ~ "/purgeline-outbox.service"),
+    ("purgeline-outbox.timer", engine.unit.dir ~ "/purgeline-outbox.timer"),
     ("sysctl", "/etc/sysctl.d/60-purgeline.conf"),
     ("limits", "/etc/security/limits.d/60-purgeline.conf"),
     ("nginx", engine.nginx.dir ~ "/purgeline.conf"),

@@ -8,3 +8,4 @@ include:
   - engine.tuning
   - engine.nginx
   - engine.logging
+  - engine.outbox

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,18 @@ import pytest
 from engine.config import load
 from release.settings import ROOT
 from release.states import render
-from tests.rigs.states_on_machine import apply, changed, example_pillar, ids
+from tests.rigs.states_on_machine import PYTHON, apply, changed, example_pillar, ids
 
 if TYPE_CHECKING:
     from release.states.results import HostStates
     from tests.rigs.machine import Machine
 
 UNITS = ("/etc/systemd/system/purgeline.service", "/etc/systemd/system/purgeline.socket")
+OUTBOX_UNITS = tuple(f"/etc/systemd/system/purgeline-outbox.{kind}" for kind in ("service", "timer"))
 RULES = "/srv/rules"
 FILES = (
     *UNITS,
+    *OUTBOX_UNITS,
     "/etc/sysctl.d/60-purgeline.conf",
     "/etc/security/limits.d/60-purgeline.conf",
     "/etc/nginx/conf.d/purgeline.conf",
@@ -114,8 +117,26 @@ def test_nothing_of_a_run_is_left_on_the_host(applied: Machine) -> None:
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(applied: Machine) -> None:
-    done = applied.run("systemd-analyze", "verify", *UNITS)
+    done = applied.run("systemd-analyze", "verify", *UNITS, *OUTBOX_UNITS)
     assert done.stdout + done.stderr == ""
+
+
+def test_the_timer_of_the_outbox_sends_what_its_folder_has(applied: Machine) -> None:
+    """Run as systemd would, with the code of this tree for a release's: it ends with 3, and says why."""
+    mode = applied.run("stat", "-c", "%U %a", "/var/spool/purgeline").stdout
+    assert mode == "purgeline 700\n"
+    [line] = [one for one in applied.read(OUTBOX_UNITS[0]).splitlines() if one.startswith("ExecStart=")]
+    command = shlex.split(line.removeprefix("ExecStart=/usr/bin/env "))
+    assert command[0] == f"{applied.root}/current/venv/bin/python"
+    applied.run(PYTHON, "-P", "-m", "engine", "purge", "http://img.example.com/", "--id", "kept",
+        "--engine", "http://127.0.0.1:1", "--outbox", "/var/spool/purgeline", check=False)  # fmt: skip
+    kept = applied.run("find", "/var/spool/purgeline", "-name", "*kept*", "-printf", "%u").stdout
+    assert kept == "purgeline"  # though root has put it there
+    done = applied.run(PYTHON, "-P", *command[2:], check=False)
+    assert (done.returncode, done.stdout) == (3, "sent 0\nwaiting 1\nrefused 0\n"), done.stderr
+    assert (
+        "post to engine failed: engine http://127.0.0.1:9181 unreachable: Connection refused" in done.stderr
+    )
 
 
 def test_the_service_may_write_where_rules_of_caches_are(applied: Machine) -> None:

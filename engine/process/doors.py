@@ -86,7 +86,7 @@ def _redis_door(
         stats=core.stats,
         on_alert=core.on_alert,
         consumer=consumer_name(core.config, slot),
-        cluster=cluster,
+        is_shared=cluster is not None,
         hears=cluster is not None or slot == 0,
     )
     return redis.RedisDoor(door, around)

@@ -1,21 +1,24 @@
 """A door that reads a Redis: streams and channels of a real server, a real engine, a scripted cache."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from engine.doors.redis.door import HOLDS
 from engine.doors.redis.handing import IN_HAND_MAX
 from tests.fakes.node import OK, Act, FakeNode, Request
 from tests.rigs.cluster_engine import cluster_engine
-from tests.rigs.engine_process import fake_table
+from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.redis_door import CHANNEL, POISON, SITE, STREAM, Bus, RedisDoorEngine, redis_door_table
 from tests.rigs.redis_servers import RedisServer
 from tests.waiting import wait_until
@@ -374,36 +377,59 @@ def test_workers_that_a_reload_replaces_leave_nothing_behind(tmp_path: Path) -> 
             bus.wait_until_done()
             wait_until(lambda: purged(node, *paths))
             wait_until(lambda: not before & set(bus.consumers()), what="the old consumers being gone")
-            wait_until(lambda: bus.listeners() == 1, what="one worker listening")
-            bus.publish("purge", "/after")
+            wait_until(lambda: bus.listeners() == 1, what="the worker before to listen no more")
+            assert bus.publish("purge", "/after") == 1
             wait_until(lambda: purged(node, "/after"))
             assert len({task["task_id"] for task in engine.tasks()}) == len(paths) + 1
 
 
-def test_engines_that_share_a_store_make_one_task_of_a_message(tmp_path: Path) -> None:
-    """All of them hear it; when the one that leads is killed, another makes up for what it had not done."""
-    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as cache:
-        bus = Bus(server)
-        door = redis_door_table(server.url, token="", streams=[])
+def holder_of(server: RedisServer) -> str:
+    """Return the name of the worker that makes tasks of messages; empty: none does."""
+    keys = server.ask("KEYS", f"{HOLDS}*")
+    return str(server.ask("GET", keys[0])) if keys else ""
+
+
+@contextlib.contextmanager
+def two_engines(folder: Path, server: RedisServer, cache: FakeNode) -> Iterator[list[EngineProcess]]:
+    """Run two engines that share a store, and listen; the one that makes tasks of messages comes first."""
+    bus = Bus(server)
+    door = redis_door_table(server.url, token="", streams=[])
+    with contextlib.ExitStack() as stack:
         engines = [
-            cluster_engine(tmp_path, server.url, [cache], number=number, store="takeover_s = 1\n", more=door)
+            stack.enter_context(cluster_engine(folder, server.url, [cache], number=number, more=door))
             for number in range(2)
         ]
-        with engines[0] as first, engines[1] as second:
-            wait_until(lambda: bus.listeners() == 2)
-            wait_until(lambda: first.get("/v1/engine/cluster")["leader"])
+        wait_until(lambda: bus.listeners() == 2 and holder_of(server))
+        is_first = holder_of(server).startswith("engine-0/")
+        yield engines if is_first else engines[::-1]
+
+
+def test_engines_that_share_a_store_make_one_task_of_a_message(tmp_path: Path) -> None:
+    """All of them hear it; when the one whose turn it is ends, the other goes on at once."""
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as cache:
+        bus = Bus(server)
+        with two_engines(tmp_path, server, cache) as (first, second):
             for number in range(20):
                 assert bus.publish("purge", f"/{number}") == 2
             wait_until(lambda: len(second.get("/v1/engine/tasks?limit=100")["tasks"]) == 20)
-            leader = first.get("/v1/engine/cluster")["leader"]
-            leads, other = (first, second) if leader.startswith("engine-0") else (second, first)
-            os.kill(leads.pid, signal.SIGSTOP)
+            before = holder_of(server)
+            os.kill(first.pid, signal.SIGTERM)
+            for number in range(20, 60):
+                bus.publish("purge", f"/{number}")
+                time.sleep(0.05)  # over the end of the one, and the turn of the other
+            wait_until(lambda: purged(cache, *(f"/{number}" for number in range(60))))
+            assert holder_of(server) != before
+
+
+@pytest.mark.slow
+def test_when_the_engine_whose_turn_it_is_is_killed_another_makes_up_for_it(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode() as cache:
+        bus = Bus(server)
+        with two_engines(tmp_path, server, cache) as (first, _):
+            os.kill(first.pid, signal.SIGSTOP)
             bus.publish("purge", "/made-up-for")
-            leads.kill()
-            wait_until(
-                lambda: len(other.get("/v1/engine/tasks?limit=100")["tasks"]) >= 21,
-                what="the other one's task",
-            )
+            first.kill()
+            wait_until(lambda: purged(cache, "/made-up-for"))
 
 
 def test_the_rights_of_the_documentation_are_enough(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from loguru import logger
 
 from engine.base.backoff import backoff_s
+from engine.base.turns import SLICE_S
 from engine.doors.redis.handing import Handing
 from engine.doors.redis.messages import understand
 from engine.doors.redis.poison import Refused, problem_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from engine.doors.asked import Asked
     from engine.doors.hosts import Hosts
     from engine.doors.redis.handing import Item
+    from engine.doors.redis.hold import Hold
     from engine.doors.redis.poison import Poison
     from engine.doors.redis.reach import Reach
     from engine.doors.redis.turn import Turn
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
     from engine.store.redis.subscription import Subscription
 
 WAIT_S: Final = 0.5
+LINGER_S: Final = 1.5
+"""One that ends goes on listening for so long: the worker after it may not be listening yet."""
 _WAITING_MAX: Final = 10_000  #: messages that have been heard
 _WAITING_MAX_BYTES: Final = 64 * 1024 * 1024
+_TARGET_BYTES: Final = 250  #: that one takes beside the letters of the message
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 5.0
 
@@ -53,6 +58,7 @@ class Heard(msgspec.Struct, frozen=True):
     body: bytes
     asked: list[Asked]
     why: RequestError | None  #: it is refused
+    size: int = 0  #: bytes that it takes while it waits, about
 
 
 class ChannelReader:
@@ -67,6 +73,7 @@ class ChannelReader:
         client: who asks.
         hosts: that may be purged.
         turn: whether this worker makes messages tasks.
+        hold: by which it is; None: nobody else hears them.
         max_age_s: what has waited for longer is dropped; 0: nothing is.
         body_max_bytes: of a message.
     """
@@ -82,6 +89,7 @@ class ChannelReader:
         client: Client,
         hosts: Hosts,
         turn: Turn,
+        hold: Hold | None,
         max_age_s: float,
         body_max_bytes: int,
     ) -> None:
@@ -93,6 +101,7 @@ class ChannelReader:
         self._client = client
         self._hosts = hosts
         self._turn = turn
+        self._hold = hold
         self._max_age_s = max_age_s
         self._body_max_bytes = body_max_bytes
         self._loop = asyncio.get_running_loop()
@@ -102,6 +111,8 @@ class ChannelReader:
         self._refused: list[Refused] = []
         self._count = 0
         self._stopping = asyncio.Event()
+        self._is_last = False  # it listens no more, and makes tasks of the rest
+        self._until = math.inf  # the loop's time at which it listens no more
         self._has_news = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -110,7 +121,8 @@ class ChannelReader:
     # Running
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Listen no more, after `LINGER_S`."""
+        self._until = min(self._until, self._loop.time() + LINGER_S)
         self._stopping.set()
 
     async def run(self) -> None:
@@ -121,22 +133,29 @@ class ChannelReader:
                 self._has_news.clear()
                 await self._hand_in()
                 await self._wait(self._has_news, WAIT_S)
-            while self._waiting and self._turn.is_ours():
+            self._is_last = listening.result()
+            while self._waiting and self._is_ours():
                 await self._hand_in()
                 await self._wait(self._handing.has_room, WAIT_S)
             await self._handing.is_empty.wait()
             await self._hand_in()
         finally:
             listening.cancel()
+            lost = len(self._handing.names) + (len(self._waiting) if self._is_ours() else 0)
             self._handing.stop()
-            if lost := len(self._handing.names) + (len(self._waiting) if self._turn.is_ours() else 0):
+            if lost:
                 self._reach.count("lost", lost)
                 logger.warning("{} messages were heard, and are no tasks: the engine ends", lost)
 
-    async def _listen(self) -> None:
+    def _is_ours(self) -> bool:
+        """Tell whether this worker makes tasks of what it has heard."""
+        return self._is_last or self._turn.is_ours()
+
+    async def _listen(self) -> bool:
+        """Listen to the end; tell whether it was this worker's turn then."""
         failures = 0
         is_open = False
-        while not self._stopping.is_set():
+        while self._loop.time() < self._until:
             try:
                 if not is_open:
                     await self._threads.read(self._subscription.open)
@@ -146,6 +165,8 @@ class ChannelReader:
             except StoreError as exc:
                 is_open = False
                 self._failed(str(exc))
+                if self._stopping.is_set():
+                    break
             except Exception as exc:  # noqa: BLE001 - a door that ended in silence would lose all that comes
                 logger.exception("an error in the engine, listening to channels")
                 is_open = False
@@ -157,9 +178,16 @@ class ChannelReader:
                 continue
             failures += 1
             await self._wait(self._stopping, backoff_s(failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S))
+        is_ours = self._turn.is_ours()
+        if self._hold is not None:
+            with contextlib.suppress(StoreError):
+                await self._threads.read(self._hold.release)
         await self._threads.read(self._subscription.close)
+        return is_ours
 
     def _failed(self, why: str) -> None:
+        if self._hold is not None:
+            self._hold.forget()
         self._reach.failed(f"{why}; what is published meanwhile is lost")
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
@@ -170,15 +198,19 @@ class ChannelReader:
 
     def _hear(self) -> list[Heard]:
         """Return what comes, read; in a thread."""
+        if self._hold is not None and self._hold.is_due():
+            self._hold.renew()
         return [self._read(*message) for message in self._subscription.read(WAIT_S)]
 
     def _read(self, channel: str, body: bytes) -> Heard:
         if len(body) > self._body_max_bytes:
-            return Heard(channel, body, [], too_large(self._body_max_bytes))
+            return Heard(channel, body, [], too_large(self._body_max_bytes), len(body))
         try:
-            return Heard(channel, body, understand(body, self._hosts), None)
+            asked = understand(body, self._hosts)
         except RequestError as exc:
-            return Heard(channel, body, [], exc)
+            return Heard(channel, body, [], exc, len(body))
+        targets = sum(len(one.targets) for one in asked)  # of a tag, one for each host
+        return Heard(channel, body, asked, None, len(body) + targets * _TARGET_BYTES)
 
     def _is_full(self) -> bool:
         return len(self._waiting) >= _WAITING_MAX or self._waiting_bytes >= _WAITING_MAX_BYTES
@@ -187,7 +219,7 @@ class ChannelReader:
         now = self._loop.time()
         for one in heard:
             self._waiting.append((now, one))
-            self._waiting_bytes += len(one.body)
+            self._waiting_bytes += one.size
         while self._is_full() and self._waiting and not self._turn.is_ours() and self._turn.knows_leader():
             self._take()  # what is kept for another worker must not keep this one from hearing
             self._reach.count("left_to_leader")
@@ -196,15 +228,19 @@ class ChannelReader:
 
     def _take(self) -> tuple[float, Heard]:
         at, heard = self._waiting.popleft()
-        self._waiting_bytes -= len(heard.body)
+        self._waiting_bytes -= heard.size
         return at, heard
 
     async def _hand_in(self) -> None:
         """Hand in what has been heard, as far as there is room; or forget what another worker has done."""
-        while self._waiting and not self._turn.is_ours() and self._turn.is_done(self._waiting[0][0]):
+        while self._waiting and not self._is_ours() and self._turn.is_done(self._waiting[0][0]):
             self._take()
             self._reach.count("left_to_leader")
-        while self._waiting and self._turn.is_ours():
+        until = self._loop.time() + SLICE_S
+        while self._waiting and self._is_ours():
+            if self._loop.time() > until:
+                await asyncio.sleep(0)
+                until = self._loop.time() + SLICE_S
             if not self._handing.room:
                 await self._wait(self._handing.has_room, WAIT_S)
                 break
@@ -219,7 +255,7 @@ class ChannelReader:
                 self.refused(item, admission.refuse(heard.why, self._client.by, request=request))
             else:
                 self._handing.add(item)
-        if self._waiting and self._turn.is_ours():
+        if self._waiting and self._is_ours():
             self._has_news.set()
         if self._refused:
             await self._set_aside()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from engine.doors.hosts import Hosts, every_host
 from engine.doors.redis.channels import ChannelReader
 from engine.doors.redis.entries import Form
 from engine.doors.redis.group import Group
+from engine.doors.redis.hold import KEEP_S, Hold
 from engine.doors.redis.poison import Poison
 from engine.doors.redis.reach import Reach
 from engine.doors.redis.stream import StreamReader
@@ -28,13 +30,13 @@ if TYPE_CHECKING:
 
     from engine.config.doors import RedisDoorConfig
     from engine.config.tables import Config
-    from engine.doors.redis.turn import Leads
     from engine.doors.submitting import Submitting
     from engine.intake.auth import Auth
     from engine.observe.counters import Stats
 
 KIND: Final = "redis"  #: of the door, see `By.door`
 _LOOKS: Final = 3  #: in the time after which entries that nobody works on go to another worker
+HOLDS: Final = "purgeline:holds:"  #: keys of the Redis that begin so say who makes tasks of its channels
 _BESIDE: Final = 4  #: connections and threads beside one for each stream
 
 
@@ -47,7 +49,7 @@ class Around(msgspec.Struct, frozen=True):
     stats: Stats
     on_alert: Callable[[str, str, str], None]
     consumer: str  #: this worker's name in groups; no other process ever has the same
-    cluster: Leads | None  #: engines that share the store, and so hear the same messages
+    is_shared: bool  #: engines share the store, and so hear the same messages
     hears: bool  #: whether this worker listens to channels
 
 
@@ -143,6 +145,12 @@ class RedisDoor:
 
     def _channels(self) -> ChannelReader:
         door, around = self._door, self._around
+        now = asyncio.get_running_loop().time
+        hold: Hold | None = None
+        if around.is_shared:
+            shared = f"{without_password(around.config.store.url)} {' '.join(sorted(door.channels))}"
+            key = f"{HOLDS}{sha256(shared.encode()).hexdigest()[:16]}"
+            hold = Hold(self._link, key, around.consumer, now)
         return ChannelReader(
             self._link.subscription(door.channels),
             self._threads,
@@ -151,7 +159,8 @@ class RedisDoor:
             submitting=around.submitting,
             client=self._client,
             hosts=self._hosts(),
-            turn=Turn(around.cluster, 2 * around.config.store.takeover_s, asyncio.get_running_loop().time),
+            turn=Turn(hold, KEEP_S, now),
+            hold=hold,
             max_age_s=door.max_age_s,
             body_max_bytes=around.config.engine.body_max_bytes,
         )

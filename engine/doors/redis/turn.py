@@ -1,8 +1,8 @@
 """Whose turn it is, where several engines hear the same message.
 
 Engines that share a store hear each message on a channel, all of them; it is one task for all. The worker
-that leads them makes it one. The others keep it for a while: when the leader dies before anybody could
-notice, whoever leads next makes up for it; what the old one had done already is done again, which is safe.
+whose turn it is (`hold.Hold`) makes it one. The others keep it for a while: when that one dies before anybody
+could notice, the next makes up for it; what the old one had done already is done again, which is safe.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Leads(Protocol):
-    """Who leads the engines of one store; see `Cluster`."""
+    """Whose turn it is; see `hold.Hold`."""
 
     def leads(self) -> bool:
         """Tell whether this worker does, as far as it can know."""

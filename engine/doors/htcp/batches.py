@@ -69,6 +69,7 @@ class Batches:
         self._loop = asyncio.get_running_loop()
         self._open: dict[str, Batch] = {}  # by address
         self._in_hand: set[Batch] = set()
+        self._acking: set[Batch] = set()  # of those the ones whose senders wait for the caches
         self._bytes = 0  # that they take
         self._is_closing = False
         self._empty = asyncio.Event()
@@ -84,7 +85,8 @@ class Batches:
         """
         if self._bytes >= _IN_HAND_MAX_BYTES:
             return False
-        return not self._in_hand or not self._submitting.admission.is_crowded
+        is_taken_up = len(self._in_hand) > len(self._acking)
+        return not is_taken_up or not self._submitting.admission.is_crowded
 
     def add(self, url: str, address: str, answer: Answer | None) -> None:
         """Take one purge.
@@ -143,10 +145,13 @@ class Batches:
         submitting.admission.stats.requests += 1
         asked = Asked("url", list(batch.urls), is_literal=batch.is_literal)
         wait_s = self._wait_s if batch.answers else 0
+        if wait_s:
+            self._acking.add(batch)
         submitting.submit(asked, batch.client, partial(self._answered, batch), wait_s=wait_s)
 
     def _answered(self, batch: Batch, saved: Saved) -> None:
         refusal = saved.refusal
+        self._acking.discard(batch)
         if batch not in self._in_hand:
             return
         if refusal is None:
@@ -209,6 +214,7 @@ class Batches:
 
     def _drop(self, batch: Batch) -> None:
         self._in_hand.discard(batch)
+        self._acking.discard(batch)
         self._bytes -= batch.size
         if batch is self._tried:
             self._tried, self._failures = None, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from engine.doors.submitting import Submitting
     from engine.intake.auth import Auth
     from engine.observe.audit import Audit
+
+
+LAST_TRY_S: Final = 1.0  #: at the end, for what is refused for now and handed in once more
 
 
 class HtcpDoor:
@@ -103,8 +106,10 @@ class HtcpDoor:
         """After `stop_receiving`: wait until what was taken is saved or refused, for at most *timeout_s*."""
         if self._receiver is not None:
             await self._receiver.wait_over()
+        last_try_s = min(LAST_TRY_S, timeout_s / 2)
+        await self._batches.wait_empty(timeout_s - last_try_s)  # nobody sends a datagram twice
         self._batches.stop_retrying()
-        await self._batches.wait_empty(timeout_s)
+        await self._batches.wait_empty(last_try_s)
 
     def close(self) -> None:
         """Close the socket. Safe to call again."""

@@ -223,3 +223,12 @@ async def test_at_the_end_nothing_is_handed_in_again_and_what_is_left_is_told() 
     assert bench.stats.datagrams == {"unsaved": 2}
     bench.answer(1, SAVED)
     assert bench.stats.datagrams == {"unsaved": 2}
+
+
+async def test_who_waits_for_the_caches_keeps_nobody_else_from_being_heard() -> None:
+    bench = Bench(wait_s=5)
+    bench.admission.is_crowded = True
+    bench.add("http://a/1", wants_answer=True)
+    assert bench.batches.has_room()
+    bench.answer(0, refused(503))  # now it waits for the intake, as others do
+    assert not bench.batches.has_room()

@@ -129,7 +129,7 @@ class RedisDoor:
             self._around.consumer,
             start=door.start,
             takeover_s=door.takeover_s,
-            form=Form(place, door.field),
+            form=Form(place, door.field, self._around.config.engine.body_max_bytes),
         )
         return StreamReader(
             group,

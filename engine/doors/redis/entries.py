@@ -15,6 +15,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SHOWN_MAX_BYTES: Final = 16 * 1024  #: of an entry without a task; to decode what is no text takes its time
 _ID_HASH_BYTES: Final = 8  #: with the longest id of an entry, the id of a task is as long as one may be
 _decode: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode: Final = msgspec.json.encode
@@ -40,6 +41,7 @@ class Form(msgspec.Struct, frozen=True):
 
     place: str  #: Redis, stream and group, as part of what ids are made of
     field: str  #: of an entry, that has the task
+    body_max_bytes: int  #: a longer one is refused, and not read
 
     def entries(self, reply: Sequence[Any] | None) -> list[Entry]:
         """Return the entries of an answer of Redis: id and fields of each; none where it says nothing."""
@@ -60,6 +62,8 @@ class Form(msgspec.Struct, frozen=True):
             names = ", ".join(_text(name[:40]) for name in list(values)[:8])
             fault = f"field {self.field!r} is missing; the entry has: {names}"
             return Entry(entry_id, _shown(values), fault=fault)
+        if len(value) > self.body_max_bytes:
+            return Entry(entry_id, value, value)
         return Entry(entry_id, value, self._with_id(entry_id, value))
 
     def _with_id(self, entry_id: str, body: bytes) -> bytes:
@@ -77,7 +81,14 @@ class Form(msgspec.Struct, frozen=True):
 
 
 def _shown(values: dict[bytes, bytes]) -> bytes:
-    return _encode({_text(name): _text(value) for name, value in values.items()})
+    """Return the fields of an entry for whoever looks at it: the stream has all of it."""
+    shown, room = {}, _SHOWN_MAX_BYTES
+    for name, value in values.items():
+        shown[_text(name[:room])] = _text(value[: max(0, room - len(name))])
+        room -= len(name) + len(value)
+        if room <= 0:
+            break
+    return _encode(shown)
 
 
 def _text(value: bytes) -> str:

@@ -86,7 +86,7 @@ class StreamReader:
         self._settled = Settled(group, poison, threads, reach)
         self._is_open = False
         self._look_at = 0.0
-        self._largest = 0  # of the entries read last
+        self._largest = body_max_bytes  # of the entries read last; nobody knows what is in there
         self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -165,7 +165,7 @@ class StreamReader:
 
     def _count(self) -> int:
         """Return how many entries are read next."""
-        fit = max(1, _READ_MAX_BYTES // self._largest) if self._largest else self._handing.room
+        fit = max(1, _READ_MAX_BYTES // max(1, self._largest))
         return min(self._handing.room, fit)
 
     async def _open(self) -> None:

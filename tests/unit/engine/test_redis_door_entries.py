@@ -9,7 +9,7 @@ import pytest
 from engine.doors.redis.entries import Form
 from engine.intake.task_body import ID, decode
 
-FORM = Form("redis://h\0purges\0purgeline\0cms", "task")
+FORM = Form("redis://h\0purges\0purgeline\0cms", "task", 1024)
 GOOD = b'{"targets": ["http://a/"], "soft": true}'
 LONGEST = "18446744073709551615-18446744073709551615"
 
@@ -25,7 +25,7 @@ def test_the_id_of_a_task_is_made_of_where_its_entry_stands_and_of_what_is_in_it
     others = {
         decode(body(GOOD, "1700000000000-1")).id,
         decode(body(GOOD.replace(b"a/", b"b/"))).id,
-        decode(body(GOOD, form=Form("redis://h\0other\0purgeline\0cms", "task"))).id,
+        decode(body(GOOD, form=Form("redis://h\0other\0purgeline\0cms", "task", 1024))).id,
     }
     assert asked.id not in others
     assert len(others) == 3
@@ -64,3 +64,15 @@ def test_entries_that_have_been_deleted_and_answers_without_any() -> None:
     assert FORM.entries(None) == []
     [deleted, kept] = FORM.entries([[b"5-1", None], None, [b"6-0", [b"task", GOOD]]])
     assert (deleted.is_deleted, deleted.at_ms, kept.is_deleted, kept.at_ms) == (True, 5, False, 6)
+
+
+def test_a_body_that_is_too_long_is_not_read() -> None:
+    """The stream says why it is refused; to read it would hold everything up."""
+    value = b'{"targets": ["http://a/%b"]}' % (b"x" * 1024)
+    assert body(value) == value
+
+
+def test_little_is_shown_of_an_entry_without_the_field() -> None:
+    entry = FORM.entry("1-0", [b"body", b"\xff" * 1_000_000, b"more", b"x" * 1000])
+    assert len(entry.text) < 200_000
+    assert list(json.loads(entry.text)) == ["body"]

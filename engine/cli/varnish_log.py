@@ -54,7 +54,7 @@ class Assembler:
         if read is None:
             self.broken += 1
             return None
-        groups = read[6] if end == "end" else read[6].rpartition(",")[0]
+        groups = read[6] if end == "end" else _whole_groups(read[6])
         return Logged(read[1], int(read[2]), read[3], int(read[4]), read[5], groups, is_cut=end == "cut")
 
     def _add(self, transaction: str, number: int, text: str) -> None:
@@ -68,6 +68,21 @@ class Assembler:
         if len(self._texts) > _ASSEMBLED_MAX:
             del self._texts[next(iter(self._texts))]
             self.broken += 1
+
+
+def _whole_groups(text: str) -> str:
+    """Return a list of strings as far as it is whole: up to its last comma that is in none of them."""
+    end, is_in_string, is_escaped = 0, False, False
+    for place, sign in enumerate(text):
+        if is_escaped:
+            is_escaped = False
+        elif sign == '"':
+            is_in_string = not is_in_string
+        elif is_in_string:
+            is_escaped = sign == "\\"
+        elif sign == ",":
+            end = place
+    return text[:end]
 
 
 class Taker(Protocol):

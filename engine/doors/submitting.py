@@ -109,7 +109,11 @@ class Submitting:
             remembered[key] = recent
             if len(remembered) > _REMEMBERED_MAX:
                 remembered.popitem(last=False)
-        self.admission.submit(body, client, recent.answered)
+        try:
+            self.admission.submit(body, client, recent.answered)
+        except BaseException:  # nobody would ever answer those that join it
+            remembered.pop(key, None)
+            raise
 
     def stop_waiting(self) -> None:
         """Answer everybody who waits for caches: the engine ends."""

@@ -28,6 +28,11 @@ def test_records_of_an_answer_are_put_together_beside_those_of_others() -> None:
     assert assembler.broken == 0
 
 
+def test_a_comma_in_a_group_does_not_cut_it() -> None:
+    [logged] = read(Assembler(), *lines(5, ID + r' POST 200 b.org "a", "b\",c", "d, e', end="cut"))
+    assert logged.groups == r'"a", "b\",c"'
+
+
 def test_what_was_cut_ends_with_its_last_whole_group() -> None:
     assert read(Assembler(), *lines(5, f'{ID} POST 200 b.org "a", "b", "cc', end="cut")) == [
         Logged(ID, 1764500000, "POST", 200, "b.org", '"a", "b"', is_cut=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from engine.tasks.triggers import TriggerRecord
 
@@ -46,8 +46,13 @@ class Triggers(Protocol):
     def remove(self, token: str, trigger_id: str, /) -> bool:
         """Forget a trigger; False: there was none."""
 
-    def listed(self, token: str, /) -> list[Listed]:
-        """Return the triggers of a token, oldest first."""
+    def listed(self, token: str, settled: Collection[str] | None = None, /) -> list[Listed]:
+        """Return the triggers of a token, oldest first.
+
+        Args:
+            token: its name.
+            settled: of those that have settled, only those with one of these; None: all.
+        """
 
     def unsettled(self, behind: str, limit: int, /) -> Sequence[tuple[str, str]]:
         """Return id and token of up to *limit* triggers that have not settled, by id, behind *behind*."""

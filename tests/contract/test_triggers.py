@@ -81,6 +81,8 @@ def test_lists_are_in_order_and_say_what_was_seen_last(triggers: Triggers) -> No
     assert kept is not None
     triggers.put(kept, record(1, status=Status.FAILED, settled_at=5))
     assert triggers.listed("a") == [Listed("001", "failed"), Listed("003", "pending")]
+    assert triggers.listed("a", {"failed"}) == triggers.listed("a")
+    assert triggers.listed("a", {"complete"}) == [Listed("003", "pending")] == triggers.listed("a", set())
     assert triggers.unsettled("", 1) == [("002", "b")]
     assert triggers.unsettled("002", 10) == [("003", "a")]
 

@@ -81,7 +81,7 @@ class Records:
         Raises:
             StoreError: see `find`.
         """
-        found = await self.read(self.store.listed, token)
+        found = await self.read(self.store.listed, token, None if among is None else among & SETTLED)
         if among is None:
             return [one.id for one in found]
         status = {one.id: one.status for one in found}

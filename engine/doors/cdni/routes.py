@@ -48,6 +48,7 @@ COLLECTIONS: Final = {
 _POLL_S: Final = 2  #: clients of what goes on are told to ask again after so long
 _SETTLED_POLL_S: Final = 60
 _QUICK_BYTES: Final = 64 * 1024  #: of a body that is read without a thread
+_QUICK_IDS: Final = 1000  #: of a collection that is told without a thread
 _AUTHORITY: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ID: Final = re.compile(rf"{BASE}/({ID.pattern})(?:[?#].*)?$")
 
@@ -121,14 +122,11 @@ class CdniRoutes:
 
     async def _collection(self, request: web.Request, client: Client, name: str) -> bytes:
         ids = await self._triggers.records.listed(client.token.name, COLLECTIONS.get(name))
-        base = self._base(request)
         links = {"coll-all": BASE} if name else {f"coll-{one}": f"{BASE}/{one}" for one in COLLECTIONS}
-        return collection(
-            [f"{base}/{trigger_id}" for trigger_id in ids],
-            stale_s=self._config.stale_resource_s,
-            links=links,
-            cdn_id="" if name else self._config.cdn_id,
-        )
+        cdn_id = "" if name else self._config.cdn_id
+        read = self._triggers.records.read if len(ids) > _QUICK_IDS else at_once
+        text = await read(collection, self._base(request), ids, self._config.stale_resource_s, links, cdn_id)
+        return bytes(text)
 
     async def trigger(self, request: web.Request) -> web.Response:
         """Show a trigger."""

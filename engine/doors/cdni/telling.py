@@ -119,14 +119,16 @@ def _about(places: Places) -> dict[str, list[Any]]:
     return about
 
 
-def collection(triggers: list[str], *, stale_s: int, links: Mapping[str, str], cdn_id: str = "") -> bytes:
+def collection(base: str, triggers: list[str], stale_s: int, links: Mapping[str, str], cdn_id: str) -> bytes:
     """Return a Trigger Collection (section 5.1.3), JSON.
 
     Args:
-        triggers: URLs.
+        base: URL of the collection of all.
+        triggers: ids.
         stale_s: ``staleresourcetime``.
         links: to other collections, by name.
         cdn_id: of this CDN; empty: it is left out.
     """
     own = {"cdn-id": cdn_id} if cdn_id else {}
-    return msgspec.json.encode({"triggers": triggers, "staleresourcetime": stale_s, **links, **own})
+    urls = [f"{base}/{trigger_id}" for trigger_id in triggers]
+    return msgspec.json.encode({"triggers": urls, "staleresourcetime": stale_s, **links, **own})

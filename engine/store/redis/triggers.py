@@ -14,9 +14,11 @@ import msgspec
 from engine.errors import StoreError
 from engine.store.redis.script import Script
 from engine.store.triggers import Kept, Listed
-from engine.tasks.triggers import decode, encode
+from engine.tasks.triggers import SETTLED, decode, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from engine.store.redis.keys import Keys
     from engine.store.redis.link import Link
     from engine.tasks.triggers import TriggerRecord
@@ -105,11 +107,13 @@ class SharedTriggers:
         """See `Triggers.remove`."""
         return bool(self._call(_REMOVE, token, trigger_id, trigger_id, token))
 
-    def listed(self, token: str) -> list[Listed]:
+    def listed(self, token: str, settled: Collection[str] | None = None) -> list[Listed]:
         """See `Triggers.listed`."""
+        left_out = frozenset[str]() if settled is None else SETTLED.difference(settled)
         reply = self._link.one("HGETALL", self._of_token(token))
         pairs = reply.items() if isinstance(reply, dict) else zip(*[iter(reply)] * 2, strict=True)
-        return [Listed(name, status) for name, status in sorted((k.decode(), v.decode()) for k, v in pairs)]
+        named = sorted((name.decode(), status.decode()) for name, status in pairs)
+        return [Listed(name, status) for name, status in named if status not in left_out]
 
     def unsettled(self, behind: str, limit: int) -> list[tuple[str, str]]:
         """See `Triggers.unsettled`."""

@@ -18,6 +18,7 @@ from engine.store.triggers import Kept, Listed
 from engine.tasks.triggers import decode, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from engine.tasks.triggers import TriggerRecord
@@ -125,9 +126,12 @@ class SqliteTriggers:
         _, changed = self._run("DELETE FROM trigger_of WHERE id = ? AND token = ?", trigger_id, token)
         return changed > 0
 
-    def listed(self, token: str) -> list[Listed]:
+    def listed(self, token: str, settled: Collection[str] | None = None) -> list[Listed]:
         """See `Triggers.listed`."""
-        rows, _ = self._run("SELECT id, status FROM trigger_of WHERE token = ? ORDER BY id", token)
+        words = () if settled is None else tuple(settled)
+        which = "" if settled is None else f"AND (settled_at = 0 OR status IN ({','.join('?' * len(words))}))"
+        sql = f"SELECT id, status FROM trigger_of WHERE token = ? {which} ORDER BY id"  # noqa: S608 - marks
+        rows, _ = self._run(sql, token, *words)
         return [Listed(*row) for row in rows]
 
     def unsettled(self, behind: str, limit: int) -> list[tuple[str, str]]:

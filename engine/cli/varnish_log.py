@@ -196,3 +196,7 @@ class LogReader:
                 said[0] = text
                 if "overrun" in text.lower():
                     self._taker.say(f"reports may be lost: {text}")
+                elif (
+                    "reacquired" in text.lower()
+                ):  # of a Varnish that began anew: it goes on at the end of its log
+                    threading.Thread(target=self._read_past, daemon=True).start()

@@ -85,7 +85,7 @@ class GroupSite:
             for cache in self.caches
         ]
         for reporter in self.reporters:
-            self._stack.callback(reporter.stop, signal.SIGKILL)
+            self._stack.callback(reporter.stop)  # one that is killed leaves its varnishlog behind
 
     def _start(self, name: str, backend: str, **keys: Any) -> Cache:
         return self._stack.enter_context(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ Document = dict[str, Any]  #: a JSON object of the engine
 TARGETS_MAX = 10_000  #: targets one task may have
 BODY_MAX_BYTES = 8 * 1024 * 1024
 BODY_SPARE_BYTES = 16 * 1024  #: of a body, for what is not targets
+IDS = "1-64 of A-Z a-z 0-9 . _ -"
 LINES_MAX = 1000  #: tasks that one request hands in
 
 
@@ -52,6 +54,11 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
+def is_task_id(task_id: object) -> bool:
+    """Return whether an engine takes *task_id*; a file may be named by one."""
+    return isinstance(task_id, str) and bool(re.fullmatch(r"[A-Za-z0-9._-]{1,64}", task_id))
+
+
 def task_of(action: str, targets: Sequence[object] | str, options: Mapping[str, Any]) -> Document:
     """Return a task for `body_of`."""
     listed = [targets] if isinstance(targets, str) else list(targets)
@@ -66,8 +73,8 @@ def body_of(task: Mapping[str, Any]) -> tuple[str, bytes]:
     """
     task_id = task.get("id") or new_id()
     targets = task.get("targets")
-    if not isinstance(task_id, str):
-        raise ValueError(f"id: {task_id!r} is no text; takes 1-64 of A-Z a-z 0-9 . _ -")  # noqa: TRY004 - as below
+    if not is_task_id(task_id):
+        raise ValueError(f"id: {task_id!r} is no task id: {IDS}")
     if not isinstance(targets, list | tuple) or not 0 < len(targets) <= TARGETS_MAX:
         raise ValueError(f"targets: takes a list of 1 to {TARGETS_MAX} targets; split() makes parts of more")
     try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.base.durable import sync_folder, sync_name_of
+from engine.client.bodies import IDS, is_task_id
 from engine.client.errors import DamagedEntryError, OutboxError, OutboxFullError
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Outbox:
             OutboxFullError: there are as many tasks, or bytes, as there may be.
             OutboxError: the folder cannot be written. After either, the task is not kept.
         """
+        if not is_task_id(task_id):
+            raise OutboxError(f"outbox {self.folder}: {task_id!r} is no task id: {IDS}; it is stored nowhere")
         try:
             self._make()
             with self._locked(self.folder) as folder:
@@ -98,8 +101,10 @@ class Outbox:
         try:
             with os.scandir(self.folder) as files:
                 return not any(_is_entry(file.name) for file in files)
-        except OSError:
+        except FileNotFoundError:
             return True
+        except OSError:
+            return False  # whoever sends is told why
 
     def refused(self) -> list[Entry]:
         """Return what an engine refused for good, oldest first; errors as `entries`."""

@@ -4,16 +4,14 @@ An entry is removed when an engine has the task. What becomes of it otherwise:
 
 - 400, 409, 413, 415, 422 of an engine: no repeat would change it. It is set aside with the reason; the rest
   goes on.
-- 403: the token may not purge that host, and may be allowed to. The entry stays; the rest goes on.
 - 500 and 503 of an engine: it is busy, or the queue of one node is full. The entry stays, and the rest goes
   on; so many in a row end the run.
-- 401, 429, redirects, other statuses, answers that are no engine's, none at all: the rest would fare no
+- 401, 403, 429, redirects, other statuses, answers that are no engine's, none at all: the rest would fare no
   better. The run ends, and all stay: credentials and addresses are mended.
 """
 
 from __future__ import annotations
 
-import http.client
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.client import operations
@@ -149,7 +147,7 @@ class _Run:
         self.error = error
         if is_of_engine and error.status in NOT_NOW:
             self._not_now_in_a_row += 1
-        elif not (is_of_engine and error.status == http.client.FORBIDDEN):
+        else:
             raise _Stop from error
         if self._not_now_in_a_row >= NOT_NOW_IN_A_ROW_MAX:
             raise _Stop from error

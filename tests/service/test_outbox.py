@@ -100,6 +100,25 @@ def test_files_are_of_their_owner_alone(outbox: Outbox) -> None:
     assert modes == [0o700, 0o600]
 
 
+@pytest.mark.parametrize("task_id", ["../up", "a/b", "", "a" * 65, "a\n", "é"])
+def test_an_id_that_no_engine_takes_names_no_file(outbox: Outbox, tmp_path: Path, task_id: str) -> None:
+    with pytest.raises(OutboxError, match=r"is no task id: 1-64 of A-Z a-z 0-9 \. _ -.*stored nowhere"):
+        put(outbox, task_id)
+    with Client(DEAD, outbox=outbox, total_timeout_s=0.05) as client, pytest.raises(ValueError, match="1-64"):
+        client.submit({"id": task_id, "targets": [URL]} if task_id else {"id": 1, "targets": [URL]})
+    assert sorted(path.name for path in tmp_path.rglob("*")) in ([], ["outbox", "refused"])
+
+
+def test_a_folder_that_cannot_be_read_is_told_while_tasks_go_on(outbox: Outbox, engine: FakeEngine) -> None:
+    outbox.folder.write_text("no folder")
+    told: list[str] = []
+    with Client(engine.url, outbox=outbox, notice=told.append) as client:
+        assert client.purge(URL).state == "accepted"
+    assert told == [
+        f"the outbox {outbox.folder} was not sent: outbox {outbox.folder} cannot be read: Not a directory"
+    ]
+
+
 def test_entries_are_of_the_order_they_came_in_though_the_clock_is_set_back(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +261,7 @@ def test_a_task_that_an_engine_refuses_for_good_is_set_aside_and_blocks_nothing(
     assert ids(outbox.entries()) == ["bad"]
 
 
-@pytest.mark.parametrize("status", [403, 500, 503])
+@pytest.mark.parametrize("status", [500, 503])
 def test_a_task_that_is_not_taken_now_stays_and_blocks_nothing(
     outbox: Outbox, engine: FakeEngine, status: int
 ) -> None:
@@ -258,6 +277,7 @@ def test_a_task_that_is_not_taken_now_stays_and_blocks_nothing(
     "answer",
     [
         problem(401, "takes a bearer token"),
+        problem(403, "token 'ci' lacks the scope submit"),
         problem(404, "no such path"),
         problem(429, "token is over its rate"),
         (301, {}, {"Location": "http://x/"}),

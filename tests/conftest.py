@@ -28,6 +28,7 @@ files at a time. Markers are explained in ``pyproject.toml``; ``real`` is set he
 """
 
 import functools
+import gc
 import os
 import signal
 import sys
@@ -65,35 +66,40 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 #: Files that take long, the longest first: whoever came to one last would keep all others waiting.
 LONG_FILES = (
-    "test_masterless",
-    "test_host_reload",
     "test_deploy_real",
-    "test_redis_faults",
-    "test_model",
-    "test_deploy_faults",
+    "test_host_reload",
     "test_deploy_hosts",
     "test_reload",
-    "test_unreachable",
-    "test_cluster",
-    "test_answers",
-    "test_master",
+    "test_masterless",
+    "test_deploy_faults",
     "test_demo",
+    "test_supervisor",
+    "test_model",
+    "test_master",
     "test_supervisor_reload",
     "test_host_unpack",
     "test_packing",
-    "test_supervisor",
-    "test_host_interrupted",
     "test_deploy",
-    "test_cli",
+    "test_redis_faults",
     "test_host_start",
-    "test_node",
+    "test_host_interrupted",
     "test_caches",
-    "test_refused",
+    "test_cluster",
+    "test_unreachable",
+    "test_answers",
+    "test_ssh",
+    "test_node",
     "test_dispatch",
-    "test_workers",
-    "test_cluster_checker",
+    "test_publishing",
+    "test_refused",
+    "test_store_alike",
     "test_purge",
-    "test_fuzz",
+    "test_cluster_checker",
+    "test_leader",
+    "test_kinds",
+    "test_remote",
+    "test_configuration_changes",
+    "test_port",
 )
 
 #: A file that imports something of these needs a server of another program.
@@ -119,6 +125,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and needs_server(item.module):
             item.add_marker("real")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what has been collected out of every later search for garbage: that is a million objects."""
+    gc.freeze()
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """Stands in for pip where a test needs many releases on a host: installs wheels in a hundredth of the time.
 
 A wheel is unpacked and compiled once, beside the interpreter, and copied from then on: the agent compiles
-what has no bytecode, two seconds of work for a real release on each host.
+what has no bytecode, two seconds of work for a real release on each host. Other wheels than ours, which no
+test changes, are copied to a host once and linked into its releases.
 The host's agent calls it as it calls pip; other arguments are refused. Scripts of wheels are left out.
 `make_python` gives an interpreter whose pip this is. What unpacking means with the real one is in
 ``test_host_unpack`` and ``test_deploy``.
@@ -40,7 +41,14 @@ def install(python: Path, wheels: Path, requirements: Path) -> None:
     by_hash = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in wheels.glob("*.whl")}
     for line in requirements.read_text(encoding="utf-8").splitlines():
         digest = line.partition("--hash=sha256:")[2]
-        shutil.copytree(unpacked(by_hash[digest], digest), python.parents[1] / LIBRARY, dirs_exist_ok=True)
+        source, place = unpacked(by_hash[digest], digest), python.parents[1] / LIBRARY
+        if line.startswith("purgeline"):
+            shutil.copytree(source, place, dirs_exist_ok=True)
+        else:
+            near = python.parents[5] / ".wheels" / digest  # a link does not leave the file system
+            if not near.exists():
+                shutil.copytree(source, near)
+            shutil.copytree(near, place, copy_function=os.link, dirs_exist_ok=True)
 
 
 def unpacked(wheel: Path, digest: str) -> Path:

@@ -1,12 +1,15 @@
 """What the tests of hosts share."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from release.build import wheels
 from release.lab.caches import free_port
+from release.settings import ROOT
 from tests.fakes import quick_pip
 from tests.rigs.host_calls import HostCalls
 from tests.rigs.site import Site, installation
@@ -28,9 +31,13 @@ def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fetched_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``wheels`` of the caches of all who pack this tree, in all processes of a run: fetched once."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fetched-wheels"
-    folder.mkdir(exist_ok=True)
-    return folder
+    cache = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    with (cache / "fetched-wheels.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        (cache / "fetched").mkdir(exist_ok=True)
+        wheels.house(lock, wheels.target("", f"linux_{os.uname().machine}"), cache / "fetched")
+    return cache / "fetched/wheels"
 
 
 @pytest.fixture

@@ -115,7 +115,13 @@ def site(
     tmp_path_factory: pytest.TempPathFactory, trees: Path, fetched_wheels: Path, quick_python: Path
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("real")
-    with Hosts(folder / "rig", 3) as rig, contextlib.ExitStack() as stack:
+    with (
+        Hosts(folder / "rig", 3) as rig,
+        contextlib.ExitStack() as stack,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PIP_NO_INDEX", "1")  # the wheels are some of those that have been fetched
+        patch.setenv("PIP_FIND_LINKS", " ".join(map(str, fetched_wheels.iterdir())))
         made = Site(rig, folder, python=quick_python)
         made.settings = msgspec.structs.replace(  # busy cores
             made.settings, reload_timeout_s=20, step_timeout_s=90

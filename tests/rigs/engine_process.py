@@ -17,6 +17,8 @@ from tests.rigs.forked import ForkedEngine
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 60.0
+"""Two workers take a second of CPU to start: some seven seconds on cores that ten processes want."""
 SETTLED = {"done", "failed", "cancelled"}
 _IS_TEST = "PYTEST_VERSION" in os.environ
 _LOG_STILL_S = 0.03
@@ -134,7 +136,7 @@ class EngineProcess:
         """Write another configuration, with the same ``[engine]``; the next start, or SIGHUP, reads it."""
         self.config_path.write_text(self._keys + tables)
 
-    def start(self, *, wait: bool = True, timeout_s: float = 20) -> None:
+    def start(self, *, wait: bool = True, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start it, and wait until it is ready, for at most that many seconds."""
         arguments = ["serve", "--config", str(self.config_path), *self._options]
         if self._is_forked:

@@ -6,6 +6,7 @@ What runs on a host runs in its network, so each engine keeps to loopback there.
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,10 +27,21 @@ PAUSE_S = float(os.environ.get("PURGELINE_TEST_PAUSE_S", "0.5"))
 """Between two requests of a client; with 0 each host takes so many tasks that asking for the state of every
 one of them takes minutes."""
 SETTLE_TIMEOUT_S = 450.0
+EXTRAS = frozenset(
+    (
+        *("cffi", "cryptography", "isal", "markdown-it-py", "mdurl", "pycparser", "pygments", "pyjwt"),
+        *("rich", "uvloop"),
+    )
+)
+"""What the engine does without: more than half of an artefact, which each host receives, installs and checks.
+``tests/hosts/test_packing.py`` and ``test_deploy.py`` have artefacts with all of it."""
 
 
 def clone(folder: Path) -> Path:
-    """Return a clone of this project's commit, with what the working tree has on top of it, committed."""
+    """Return a clone of this project's commit, with what the working tree has on top of it, committed.
+
+    Its lock is without `EXTRAS`.
+    """
     subprocess.run(["git", "clone", "-q", str(PROJECT), str(folder)], check=True, capture_output=True)
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=PROJECT, check=True, capture_output=True
@@ -38,6 +50,11 @@ def clone(folder: Path) -> Path:
         if (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
+    lock = folder / "requirements.lock"
+    entries = re.split(r"^(?=\S)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    kept = [entry for entry in entries if entry.partition("==")[0] not in EXTRAS]
+    assert len(entries) - len(kept) == len(EXTRAS), "each of them is locked"
+    lock.write_text("".join(kept), encoding="utf-8")
     commit(folder, "as it is")
     return folder
 

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from tests.rigs.engine_process import EngineProcess
+from tests.rigs.engine_process import START_TIMEOUT_S, EngineProcess
 from tests.waiting import wait_until
 
 
@@ -45,7 +45,11 @@ class SupervisedEngine(EngineProcess):
 
     def wait_for_quiet(self) -> None:
         """Wait until no reload is under way."""
-        wait_until(lambda: self.control(cmd="status")["state"] == "serving", what="the reload being over")
+        wait_until(
+            lambda: self.control(cmd="status")["state"] == "serving",
+            what="the reload being over",
+            timeout_s=START_TIMEOUT_S,
+        )
 
     def hang_up(self) -> None:
         """Reload by SIGHUP; the new workers accept when this returns, and the old ones may still drain."""
@@ -57,4 +61,4 @@ class SupervisedEngine(EngineProcess):
             now = {worker["generation"] for worker in self.workers()}
             return len(now) == len(before) and not now & before
 
-        wait_until(is_over, what="new workers")
+        wait_until(is_over, what="new workers", timeout_s=START_TIMEOUT_S)

@@ -45,10 +45,19 @@ class Site:
     minions: dict[str, tuple[Machine, subprocess.Popen[bytes]]]
 
     def __post_init__(self) -> None:
-        self.call_it_with()
+        self._call_with("--timeout=120")
 
-    def call_it_with(self, options: str = "") -> None:
+    def _call_with(self, options: str) -> None:
         (self.master.folder / "release.toml").write_text(f'salt_master = "{self.program} {options}"\n')
+
+    @contextlib.contextmanager
+    def called_with(self, options: str) -> Iterator[None]:
+        """Have ``salt`` called with options; else it waits long before it asks minions how far they are."""
+        self._call_with(options)
+        try:
+            yield
+        finally:
+            self._call_with("--timeout=120")
 
     def salt(self, **wanted: Any) -> tuple[int, dict[str, Any]]:
         """Run the task with --master --json; return its exit code and what it printed."""
@@ -122,12 +131,31 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def test_both_minions_are_brought_into_the_state(site: Site) -> None:
-    code, answer = site.salt(is_test=True)
-    assert code == 0, answer
-    assert all(not machine.has("/srv/purgeline/shared") for machine, _ in site.minions.values())
+@dataclass(frozen=True)
+class First:
+    """What the first two runs did: one shows what would change on a minion, one changes both."""
 
-    code, answer = site.salt()
+    diff: tuple[int, dict[str, Any]]
+    made_by_diff: list[str]  #: minions on which the diff made something
+    done: tuple[int, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def first(site: Site) -> First:
+    """Bring both minions into the state; a minion that a test stops later is not needed any more."""
+    diff = site.salt(is_test=True, hosts=["cdn-1"])
+    made = [name for name, (machine, _) in site.minions.items() if machine.has("/srv/purgeline/shared")]
+    return First(diff, made, site.salt())
+
+
+def test_a_diff_of_a_minion_changes_nothing(first: First) -> None:
+    code, answer = first.diff
+    assert code == 0, answer
+    assert first.made_by_diff == []
+
+
+def test_both_minions_are_brought_into_the_state(first: First, site: Site) -> None:
+    code, answer = first.done
     assert code == 0, answer
     assert [(host["host"], host["ok"]) for host in answer["hosts"]] == [(name, True) for name in NAMES]
     assert all(len(host["states"]) > 15 for host in answer["hosts"])
@@ -135,6 +163,7 @@ def test_both_minions_are_brought_into_the_state(site: Site) -> None:
         assert 'name = "edge-1"' in machine.read("/srv/purgeline/shared/engine.toml")
 
 
+@pytest.mark.usefixtures("first")
 def test_a_state_that_fails_on_a_minion_fails_the_run(site: Site) -> None:
     code, answer = site.salt(states="engine.nope", hosts=["cdn-1"])
     assert code == 1
@@ -142,19 +171,22 @@ def test_a_state_that_fails_on_a_minion_fails_the_run(site: Site) -> None:
     assert "cannot be rendered" in host["reason"]
 
 
+@pytest.mark.usefixtures("first")
 def test_a_stopped_minion_is_reported_and_fails_the_run(site: Site) -> None:
     site.stop("cdn-2")
-    site.call_it_with("--timeout=1")  # nobody else is asked who could be taken for stopped
-    code, answer = site.salt(hosts=["cdn-2"])
+    with site.called_with("--timeout=1"):  # nobody else is asked who could be taken for stopped
+        code, answer = site.salt(hosts=["cdn-2"])
     assert code == 1
     [host] = answer["hosts"]
     assert (host["host"], host["ok"], host["kind"]) == ("cdn-2", False, "missing")
     assert "gave no answer" in host["reason"]
 
 
+@pytest.mark.usefixtures("first")
 def test_a_host_that_is_no_minion_is_reported(site: Site) -> None:
     with (site.master.folder / "hosts.toml").open("a") as file:
         file.write('[[hosts]]\nname = "cdn-3"\n')
-    code, answer = site.salt(hosts=["cdn-1", "cdn-3"], is_test=True)
+    with site.called_with("--timeout=1"):
+        code, answer = site.salt(hosts=["cdn-1", "cdn-3"], is_test=True)
     assert code == 1
     assert [host["ok"] for host in answer["hosts"]] == [True, False]

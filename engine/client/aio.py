@@ -70,7 +70,7 @@ class AsyncClient:
         self._token = token_of(token, file=token_file)
         self._timeouts = Timeouts(connect_timeout_s, read_timeout_s)
         self._patience = Patience(total_timeout_s)
-        needs_tls = tls is None and any(address.is_tls for address in addresses)
+        needs_tls = tls is None and (ca_file is not None or any(one.is_tls for one in addresses))
         self._tls = context_of(ca_file) if needs_tls else tls
         self._notice = notice
         self._session: aiohttp.ClientSession | None = None

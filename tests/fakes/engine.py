@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 Document = dict[str, Any]
@@ -75,7 +76,7 @@ class FakeEngine:
         return problem(404, f"no such path: {path}")
 
     @contextmanager
-    def running(self) -> Iterator[FakeEngine]:
+    def running(self, tls: ssl.SSLContext | None = None) -> Iterator[FakeEngine]:
         engine = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -111,7 +112,9 @@ class FakeEngine:
         server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that leaves is no news
         server.daemon_threads = True
         server.block_on_close = False
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

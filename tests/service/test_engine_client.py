@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.client import AsyncClient, Client, RefusedError, StillRunningError, Submitted, UnreachableError
+from tests.fakes.certificate import make_certificate
 from tests.fakes.engine import FakeEngine, problem, task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 DEAD = "http://127.0.0.1:1"
 URL = "http://img.example.com/a.jpg"
+OF_CLIENT = ("total_timeout_s", "read_timeout_s", "token", "token_file", "ca_file")
 
 
 def ask_blocking(engines: list[str], method: str, *args: object, **options: Any) -> Any:
-    given = {
-        key: options.pop(key) for key in ("total_timeout_s", "read_timeout_s", "token") if key in options
-    }
+    given = {key: options.pop(key) for key in OF_CLIENT if key in options}
     with Client(engines, **given) as client:
         return getattr(client, method)(*args, **options)
 
 
 def ask_async(engines: list[str], method: str, *args: object, **options: Any) -> Any:
-    given = {
-        key: options.pop(key) for key in ("total_timeout_s", "read_timeout_s", "token") if key in options
-    }
+    given = {key: options.pop(key) for key in OF_CLIENT if key in options}
 
     async def scenario() -> Any:
         async with AsyncClient(engines, **given) as client:
@@ -144,3 +143,23 @@ def test_what_no_request_can_carry_is_an_error_of_the_caller(ask: Callable[..., 
     for targets, why in (([], "1 to 10000"), ([URL] * 10_001, "1 to 10000"), (["\ud800"], "cannot be JSON")):
         with pytest.raises(ValueError, match=why):
             ask([DEAD], "purge", targets)
+
+
+def test_an_engine_behind_tls_is_trusted_by_its_certificate_alone(
+    tmp_path: Path, ask: Callable[..., Any]
+) -> None:
+    """And the token comes from a file."""
+    certificate, context = make_certificate(tmp_path, "engine")
+    (tmp_path / "token").write_text("s3cret\n")
+    with FakeEngine().running(context) as engine:
+        given = {"ca_file": certificate, "token_file": tmp_path / "token"}
+        assert ask([engine.url], "purge", URL, **given).state == "accepted"
+        assert engine.requests[0][1]["Authorization"] == "Bearer s3cret"
+        with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            ask([engine.url], "purge", URL, total_timeout_s=0.2)
+        assert not caught.value.sent
+        assert len(engine.requests) == 1
+    with pytest.raises(ValueError, match="holds no certificates that can be read"):
+        ask([DEAD], "purge", URL, ca_file=tmp_path / "token")
+    with pytest.raises(ValueError, match="the token's file cannot be read"):
+        ask([DEAD], "purge", URL, token_file=tmp_path / "none")

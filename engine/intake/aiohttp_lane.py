@@ -133,5 +133,5 @@ class AiohttpLane:
 
     def _end_body(self) -> None:
         """Wait no longer for the rest of a body."""
-        if self._body_timeout is not None:
+        if self._body_timeout is not None and not self._body_timeout.expired():  # its time may just be up
             self._body_timeout.reschedule(self._loop.time())

@@ -8,6 +8,8 @@ who has read an older record writes nothing, and reads again.
 from __future__ import annotations
 
 import asyncio
+import bisect
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from engine.tasks.triggers import Documents, Status, TriggerRecord
 
 ID: Final = re.compile(r"[0-9a-f]{1,64}")
-LOOKED_AT_MAX: Final = 1000  #: of those that have not settled, for one collection, or one round
+_ANEW_S: Final = 1.0
+_LOOK_S: Final = 0.1  #: for one collection
 _TRIES: Final = 5  #: to write what another worker may be writing
 _AT_ONCE: Final = 16  #: triggers that are looked at together
 _TOLD_OF: Final = frozenset({State.FAILED, State.CANCELLED})
@@ -47,6 +50,7 @@ class Records:
 
     def __init__(self, store: Triggers, reader: StoreReader, find: FindTask) -> None:
         self.store = store
+        self._looked: dict[str, tuple[float, str]] = {}  # token → when a collection was, and how far it came
         self._reader = reader
         self._find = find
 
@@ -86,17 +90,42 @@ class Records:
             return [one.id for one in found]
         status = {one.id: one.status for one in found}
         unsettled = [name for name, word in status.items() if word not in SETTLED]
-        for looked in await self.look_at([(name, token) for name in unsettled[:LOOKED_AT_MAX]]):
+        for looked in await self._look_anew(token, unsettled):
             if looked is not None:
                 status[looked.id] = looked.status
         return [name for name, word in status.items() if word in among]
 
-    async def look_at(self, names: Sequence[tuple[str, str]]) -> list[TriggerRecord | None]:
-        """Return triggers, each by id and token, as their tasks have them now; None: that cannot be told."""
+    async def _look_anew(self, token: str, names: list[str]) -> list[TriggerRecord | None]:
+        """Look at those of a client's triggers that have not settled, of many at some more each time.
+
+        However often a client asks, on however many connections, it is done once a second, and not for long.
+        """
+        now = asyncio.get_running_loop().time()
+        at, behind = self._looked.get(token, (-math.inf, ""))
+        if now - at < _ANEW_S:
+            return []
+        self._looked[token] = now, behind
+        first = bisect.bisect_right(names, behind) if len(names) > _AT_ONCE else 0
+        turned = [*names[first:], *names[:first]]
+        found = await self.look_at([(name, token) for name in turned], limit_s=_LOOK_S)
+        self._looked[token] = now, turned[len(found) - 1] if found else ""
+        return found
+
+    async def look_at(
+        self, names: Sequence[tuple[str, str]], *, limit_s: float
+    ) -> list[TriggerRecord | None]:
+        """Return triggers, each by id and token, as their tasks have them now; None: that cannot be told.
+
+        After *limit_s* it is enough: the rest is left out.
+        """
+        now = asyncio.get_running_loop().time
+        until = now() + limit_s
         found: list[TriggerRecord | None] = []
         for start in range(0, len(names), _AT_ONCE):
             some = names[start : start + _AT_ONCE]
             found += await asyncio.gather(*(self._look_if_told(token, name) for name, token in some))
+            if now() > until:
+                break
         return found
 
     async def _look_if_told(self, token: str, trigger_id: str) -> TriggerRecord | None:

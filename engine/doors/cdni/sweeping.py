@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from engine.doors.cdni.records import LOOKED_AT_MAX
 from engine.errors import StoreError
 from engine.tasks.triggers import SETTLED
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from engine.doors.cdni.records import Records
 
 _EVERY_S: Final = 5.0
+_ROUND_MAX: Final = 1000
+_ROUND_S: Final = 0.25  #: of every 5 s
 _FORGET_MAX: Final = 1000
 
 
@@ -72,9 +73,11 @@ class Sweeping:
             StoreError: the store fails, or a worker that has a task does not answer.
         """
         records = self._records
-        names = await records.read(records.store.unsettled, self._behind, LOOKED_AT_MAX)
-        self._behind = names[-1][0] if len(names) == LOOKED_AT_MAX else ""
-        for record in await records.look_at(names):
+        names = await records.read(records.store.unsettled, self._behind, _ROUND_MAX)
+        found = await records.look_at(names, limit_s=_ROUND_S)
+        is_last = len(found) == len(names) < _ROUND_MAX
+        self._behind = "" if is_last or not found else names[len(found) - 1][0]
+        for record in found:
             if record is not None and record.is_cancelled and record.status not in SETTLED:
                 await self._ending.end_tasks(record, None)
         await records.read(records.store.forget, time.time() - self._stale_s, _FORGET_MAX)

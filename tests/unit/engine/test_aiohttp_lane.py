@@ -132,3 +132,20 @@ async def test_a_body_that_cannot_come_any_more_is_not_waited_for() -> None:
     with pytest.raises(RequestError) as caught:
         await task
     assert caught.value.status == 400
+
+
+async def test_a_body_whose_time_is_just_up_is_not_ended_a_second_time() -> None:
+    """The client ends its side in the turn in which the time runs out: one refusal, and no error."""
+    bench = Bench()
+    bench.lane.request_begins()
+
+    async def read() -> None:
+        async with bench.lane.reading_body(0.001):
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                bench.lane._end_body()
+                raise
+
+    with pytest.raises(RequestError, match="the body took longer"):
+        await read()

@@ -12,6 +12,7 @@ from engine.doors.ports import DoorPorts
 from engine.doors.purge.door import PurgeDoor
 from engine.doors.readers import Readers
 from engine.doors.submitting import Submitting
+from engine.intake.auth import ANONYMOUS
 from engine.intake.client import Addresses
 from engine.process.names import consumer_name
 from engine.process.ports import SERVER, limits_of
@@ -117,8 +118,10 @@ def _cdni(
         StoreReader(2, "triggers"),
         auth=auth,
         audit=core.audit,
+        tokens=sorted({ANONYMOUS, *(token.name for token in config.auth.tokens)}),
         due_s=config.engine.due_s,
         stale_s=max(kept),
+        retention_s=config.engine.retention_days * 86400,
         may_sweep=lambda: is_first if cluster is None else cluster.leads(),
     )
     return lambda door: CdniDoor(

@@ -60,5 +60,17 @@ class Triggers(Protocol):
     def forget(self, before_at: float, limit: int, /) -> int:
         """Delete up to *limit* triggers that settled before *before_at*, UNIX time; return how many."""
 
+    def trim(self, token: str, most: int, limit: int, /) -> int:
+        """Delete so many settled triggers of a token, the oldest first, that *most* of it are left.
+
+        Args:
+            token: its name.
+            most: triggers; those that have not settled count, and stay.
+            limit: of those that are deleted at a time.
+
+        Returns:
+            how many are deleted.
+        """
+
     def close(self) -> None:
         """Let go of files."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     Documents = Mapping[str, Mapping[str, Any] | None]
-    """Id of a task → its stored document; None: it is kept no longer."""
+    """Id of a task → its stored document; None: it is kept no longer, or is lost."""
 
 
 class Status(enum.StrEnum):
@@ -59,9 +59,23 @@ encode = msgspec.json.encode
 decode = msgspec.json.Decoder(TriggerRecord).decode
 
 
-def status_of(record: TriggerRecord, documents: Documents) -> Status:
-    """Return where a trigger is, by the documents of its tasks."""
-    states = [State.DONE if one is None else one["state"] for one in documents.values()]
+def lost_of(record: TriggerRecord, documents: Documents, forgotten_before: float) -> frozenset[str]:
+    """Return the ids of tasks that nobody has, and that cannot have been forgotten yet; see `status_of`."""
+    if record.ctime < forgotten_before:
+        return frozenset()
+    return frozenset(task_id for task_id, one in documents.items() if one is None)
+
+
+def status_of(record: TriggerRecord, documents: Documents, *, forgotten_before: float) -> Status:
+    """Return where a trigger is, by the documents of its tasks.
+
+    Args:
+        record: the trigger.
+        documents: of all of its tasks.
+        forgotten_before: UNIX time; tasks of triggers that came before may have settled and been forgotten.
+    """
+    lost = State.FAILED if lost_of(record, documents, forgotten_before) else State.DONE
+    states = [lost if one is None else one["state"] for one in documents.values()]
     if any(state not in FINAL_STATES for state in states):
         if record.is_cancelled:
             return Status.CANCELLING
@@ -81,7 +95,11 @@ def changed_at(record: TriggerRecord, documents: Documents, *, is_settled: bool)
 
 
 def as_seen(
-    record: TriggerRecord, documents: Documents, errors: Sequence[dict[str, Any]]
+    record: TriggerRecord,
+    documents: Documents,
+    errors: Sequence[dict[str, Any]],
+    *,
+    forgotten_before: float,
 ) -> TriggerRecord | None:
     """Return a trigger as its tasks have it now; None: nothing is new.
 
@@ -89,8 +107,9 @@ def as_seen(
         record: as it was seen last.
         documents: of all of its tasks.
         errors: of these, Error Descriptions.
+        forgotten_before: see `status_of`.
     """
-    status = status_of(record, documents)
+    status = status_of(record, documents, forgotten_before=forgotten_before)
     found = [] if status is Status.COMPLETE else [*record.refused, *errors]
     if status == record.status and found == record.errors:
         return None

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.config.redis_url import parse_redis_url
+from engine.errors import StoreDamagedError
 from engine.store.redis.keys import Keys
 from engine.store.redis.link import Link
 from engine.store.redis.triggers import SharedTriggers
@@ -94,6 +95,25 @@ def test_what_settled_long_ago_is_forgotten(triggers: Triggers) -> None:
     assert triggers.forget(150, 10) == 1
     assert [one.id for one in triggers.listed("a")] == ["002", "003"]
     assert triggers.forget(150, 10) == 0
+
+
+def test_of_many_the_oldest_that_have_settled_go(triggers: Triggers) -> None:
+    triggers.add(record(1))
+    for number in (2, 3, 4):
+        triggers.add(record(number, status=Status.FAILED, settled_at=number))
+    triggers.add(record(5, token="b", status=Status.FAILED, settled_at=1))
+    assert triggers.trim("a", 4, 10) == 0
+    assert triggers.trim("a", 2, 1) == 1
+    assert [one.id for one in triggers.listed("a")] == ["001", "003", "004"]
+    assert triggers.trim("a", 0, 10) == 2
+    assert [one.id for one in triggers.listed("a")] == ["001"]
+    assert triggers.get("b", "005") is not None
+
+
+def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "triggers.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreDamagedError, match=r"move triggers\.db"):
+        SqliteTriggers(tmp_path / "triggers.db").open()
 
 
 def test_several_workers_open_one_file_at_once(tmp_path: Path) -> None:

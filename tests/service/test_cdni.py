@@ -199,7 +199,7 @@ def test_an_unknown_type_is_kept_as_failed(here: Here) -> None:
     ("body", "status", "said"),
     [
         (b"{", 400, "not JSON"),
-        (b"[" * 5000, 400, "not JSON"),
+        (b'{"trigger":' + b"[" * 5000, 400, "not JSON"),
         (b"[]", 400, "takes an object"),
         ({"trigger": {"type": "purge", "content.urls": [URL]}}, 400, "cdn-path"),
         ({"trigger": {"type": "purge", "content.urls": [URL]}, "cdn-path": []}, 400, "cdn-path"),
@@ -210,6 +210,14 @@ def test_an_unknown_type_is_kept_as_failed(here: Here) -> None:
         ({"cdn-path": [UPSTREAM], "cancel": []}, 400, "cancel"),
         ({"cdn-path": [UPSTREAM], "cancel": ["http://x/y"]}, 404, "cancel[0]"),
         ({"cdn-path": [UPSTREAM], "trigger": {"type": "purge"}}, 400, "not empty"),
+        (
+            {
+                "cdn-path": [UPSTREAM],
+                "trigger": {"type": "purge", "content.urls": [URL], "content.ccid": ["two words"]},
+            },
+            400,
+            "content.ccid[0]",
+        ),
         ({"cdn-path": [UPSTREAM], "trigger": {"type": "purge", "content.urls": []}}, 400, "not empty"),
         ({"cdn-path": [UPSTREAM], "trigger": {"type": "purge", "content.urls": URL}}, 400, "content.urls"),
         (

@@ -82,7 +82,7 @@ def target_of(pattern: str, where: str, *, is_cased: bool, has_query: bool) -> T
         )
     if not slash:
         raise _refuse(where, f"has no path: {_TAKES}")
-    host = _host_of(authority, where)
+    host = _host_of(scheme.lower(), authority, where)
     pieces = _pieces(path, where)
     if not has_query and any("?" in piece for piece in pieces if isinstance(piece, str)):
         raise UnsupportedPatternError(
@@ -92,20 +92,22 @@ def target_of(pattern: str, where: str, *, is_cased: bool, has_query: bool) -> T
 
 
 def _target(pieces: list[Piece], host: str, *, is_cased: bool, has_query: bool) -> Target:
+    # As the target of an https URL its port 80 stays: it is none of the host without one.
+    base = f"{'https' if host.endswith(':80') else 'http'}://{host}/"
     has_letters = any(_LETTERS.search(piece) for piece in pieces if isinstance(piece, str))
     is_plain = is_cased or not has_letters
     if is_plain and has_query and not any(isinstance(piece, (Star, One)) for piece in pieces):
-        return Target("url", f"http://{host}/{''.join(map(str, pieces))}", host)
+        return Target("url", f"{base}{''.join(map(str, pieces))}", host)
     ends_open = not has_query and bool(pieces) and pieces[-1] is STAR
     if ends_open and is_plain:  # of a path that begins so, and of its query, all goes
         if len(pieces) == 1:
-            return Target("host", host, host)
+            return Target("prefix", base, host) if host.endswith(":80") else Target("host", host, host)
         if len(pieces) == 2 and isinstance(pieces[0], str) and not pieces[0].endswith("*"):  # noqa: PLR2004
-            return Target("prefix", f"http://{host}/{pieces[0]}", host)
+            return Target("prefix", f"{base}{pieces[0]}", host)
     text = _expression(pieces[:-1] if ends_open else pieces, ends_open=ends_open)
     end = "" if ends_open else "$" if has_query else _QUERY_OR_END
     expression = f"{text}{end}" if is_plain else f"(?i:{text}{end})"
-    return Target("regex", f"http://{host}/{expression}", host)
+    return Target("regex", f"{base}{expression}", host)
 
 
 def _expression(pieces: list[Piece], *, ends_open: bool) -> str:
@@ -160,9 +162,11 @@ def _pieces(path: str, where: str) -> list[Piece]:
     return [*found, text] if text else found
 
 
-def _host_of(authority: str, where: str) -> str:
+def _host_of(scheme: str, authority: str, where: str) -> str:
+    """Return a host as URLs have it: without the port that is the default of a scheme that is taken."""
+    one = scheme if scheme in {"http", "https"} else "https" if authority.endswith(":443") else "http"
     try:
-        return normalise_authority(authority, where)
+        return normalise_authority(authority, where, scheme=one)
     except RequestError as exc:
         raise RequestError(400, exc.short, field=where) from exc
 

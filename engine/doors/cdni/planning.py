@@ -20,7 +20,10 @@ from engine.intake.urls import normalise_key, normalise_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.doors.cdni.command import Pattern, Specification
+
 _LISTS: Final = (*URLS, *PATTERNS)
+_ANY_HOST: Final = "host"
 KINDS: Final = (
     "url",
     "prefix",
@@ -61,7 +64,7 @@ class Plan(msgspec.Struct):
         return made
 
 
-def plan_of(trigger: dict[str, Any], rules: Rules) -> Plan:
+def plan_of(trigger: Specification, rules: Rules) -> Plan:
     """Return what becomes of a trigger whose form has been checked.
 
     Raises:
@@ -73,7 +76,7 @@ def plan_of(trigger: dict[str, Any], rules: Rules) -> Plan:
 class _Planning:
     """The planning of one trigger."""
 
-    def __init__(self, trigger: dict[str, Any], rules: Rules) -> None:
+    def __init__(self, trigger: Specification, rules: Rules) -> None:
         self._trigger = trigger
         self._rules = rules
         self._plan = Plan({}, [])
@@ -81,24 +84,24 @@ class _Planning:
 
     def plan(self) -> Plan:
         trigger, plan = self._trigger, self._plan
-        kind = trigger["type"]
+        kind = trigger.type
         if kind not in TYPES:
-            about = {name: trigger[name] for name in _LISTS if isinstance(trigger.get(name), list)}
+            about = {name: trigger.named(name) for name in _LISTS if trigger.named(name)}
             text = f"type {kind[:80]!r} is not supported; this CDN takes {', '.join(TYPES)}"
             plan.refused.append(error_of("eunsupported", text, about))
             return plan
         for name in URLS:
-            for place, url in enumerate(trigger.get(name, ())):
+            for place, url in enumerate(trigger.named(name)):
                 where = f"{name}[{place}]"
                 text, host = _normalised(url, where)
                 self._add(Target("url", text, host), name, where, url)
         for name in PATTERNS:
-            for place, pattern in enumerate(trigger.get(name, ())):
+            for place, pattern in enumerate(trigger.named(name)):
                 self._add_pattern(name, f"{name}[{place}]", pattern)
         for host, about in self._unknown.items():
             plan.refused.append(error_of("emeta", f"{host} is none of the sites of this CDN", about))
-        if trigger.get(CCID):
-            self._add_ccids(trigger[CCID])
+        if trigger.content_ccid:
+            self._add_ccids(trigger.content_ccid)
         return plan
 
     def _add(self, found: Target, name: str, where: str, value: object) -> None:
@@ -116,14 +119,14 @@ class _Planning:
         else:
             self._unknown.setdefault(found.host, {}).setdefault(name, []).append(value)
 
-    def _add_pattern(self, name: str, where: str, pattern: dict[str, Any]) -> None:
-        text = pattern["pattern"]
+    def _add_pattern(self, name: str, where: str, pattern: Pattern) -> None:
+        text = pattern.pattern
         try:
             found = target_of(
                 text,
                 f"{where}.pattern",
-                is_cased=pattern.get("case-sensitive", False),
-                has_query=pattern.get("match-query-string", False),
+                is_cased=pattern.is_cased is True,
+                has_query=pattern.has_query is True,
             )
         except UnsupportedPatternError as exc:
             self._plan.refused.append(error_of("ereject", f"{text[:200]}: {exc}", {name: [pattern]}))
@@ -131,8 +134,10 @@ class _Planning:
             self._add(found, name, where, pattern)
 
     def _add_ccids(self, ccids: list[str]) -> None:
+        for place, ccid in enumerate(ccids):
+            _keyed(_ANY_HOST, ccid, place)  # a malformed one is refused whether or not any is purged
         hosts = self._rules.hosts
-        is_preposition = self._trigger["type"] == "preposition"
+        is_preposition = self._trigger.type == "preposition"
         if is_preposition or not hosts:
             text = "nobody can tell the URLs of a collection: name them" if is_preposition else _NO_SITES
             self._plan.refused.append(error_of("ereject", text, {CCID: ccids}))
@@ -143,11 +148,14 @@ class _Planning:
         places = self._plan.targets.setdefault("key", {})
         for place, ccid in enumerate(ccids):
             for host in hosts:
-                try:
-                    target, _ = normalise_key(host, ccid, f"{CCID}[{place}]")
-                except RequestError as exc:
-                    raise RequestError(400, exc.short, field=exc.field) from exc
-                places.setdefault(target, []).append((CCID, ccid))
+                places.setdefault(_keyed(host, ccid, place), []).append((CCID, ccid))
+
+
+def _keyed(host: str, ccid: str, place: int) -> str:
+    try:
+        return normalise_key(host, ccid, f"{CCID}[{place}]")[0]
+    except RequestError as exc:
+        raise RequestError(400, exc.short, field=exc.field) from exc
 
 
 def _normalised(url: str, where: str) -> tuple[str, str]:
@@ -172,7 +180,7 @@ def _body(trigger_type: str, kind: str, targets: list[str]) -> bytes:
 
 def error_of(code: str, description: str, about: dict[str, list[Any]]) -> dict[str, Any]:
     """Return an Error Description (section 5.2.6); one of the four lists has to be there."""
-    named = {name: values for name, values in about.items() if values or name != "content.urls"}
+    named = {name: msgspec.to_builtins(values) for name, values in about.items()}
     if not any(name in _LISTS for name in named):
         named["content.urls"] = []
     return {"error": code, "description": description, **named}

@@ -11,6 +11,8 @@ import asyncio
 import bisect
 import math
 import re
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -21,11 +23,11 @@ from engine.tasks.triggers import SETTLED, as_seen
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from engine.api.find import FindTask
     from engine.saver.reader import StoreReader
-    from engine.store.triggers import Triggers
+    from engine.store.triggers import Listed, Triggers
     from engine.tasks.triggers import Documents, Status, TriggerRecord
 
 ID: Final = re.compile(r"[0-9a-f]{1,64}")
@@ -43,16 +45,18 @@ class Records:
         store: keeps them.
         reader: has threads for it, and is closed with it.
         find: finds their tasks, whichever worker has them.
+        retention_s: settled tasks are kept so long.
 
     Attributes:
         store: as given.
     """
 
-    def __init__(self, store: Triggers, reader: StoreReader, find: FindTask) -> None:
+    def __init__(self, store: Triggers, reader: StoreReader, find: FindTask, *, retention_s: float) -> None:
         self.store = store
         self._looked: dict[str, tuple[float, str]] = {}  # token → when a collection was, and how far it came
         self._reader = reader
         self._find = find
+        self._retention_s = retention_s
 
     async def read(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Call what takes long, such as a method of the store, in a thread."""
@@ -87,13 +91,11 @@ class Records:
         """
         found = await self.read(self.store.listed, token, None if among is None else among & SETTLED)
         if among is None:
-            return [one.id for one in found]
-        status = {one.id: one.status for one in found}
-        unsettled = [name for name, word in status.items() if word not in SETTLED]
-        for looked in await self._look_anew(token, unsettled):
-            if looked is not None:
-                status[looked.id] = looked.status
-        return [name for name, word in status.items() if word in among]
+            return await self.read(_among, found, {}, None)  # type: ignore[no-any-return]
+        unsettled = await self.read(_unsettled, found)
+        looked_at = await self._look_anew(token, unsettled)
+        status = {one.id: one.status for one in looked_at if one is not None}
+        return await self.read(_among, found, status, among)  # type: ignore[no-any-return]
 
     async def _look_anew(self, token: str, names: list[str]) -> list[TriggerRecord | None]:
         """Look at those of a client's triggers that have not settled, of many at some more each time.
@@ -129,12 +131,14 @@ class Records:
         return found
 
     async def _look_if_told(self, token: str, trigger_id: str) -> TriggerRecord | None:
-        """Return `look`; None also when a worker or the store does not answer: others are told of."""
+        """Return `look`; None also when it fails: others are told of."""
         try:
             return await self.look(token, trigger_id)
         except StoreError as exc:
             logger.debug("trigger {} is looked at later: {}", trigger_id, exc)
-            return None
+        except Exception as exc:  # noqa: BLE001 - one trigger that nobody foresaw would hide all others
+            logger.opt(exception=exc).error("trigger {} cannot be looked at", trigger_id)
+        return None
 
     async def look(self, token: str, trigger_id: str) -> TriggerRecord | None:
         """Return a trigger as its tasks have it now, and keep that; None: there is none.
@@ -181,9 +185,11 @@ class Records:
 
     async def _as_seen(self, record: TriggerRecord) -> TriggerRecord | None:
         documents = await self.documents(record)
-        has_more = any(one is not None and one["state"] in _TOLD_OF for one in documents.values())
-        errors = await self.read(errors_of, record, documents) if has_more else []
-        return as_seen(record, documents, errors)
+        before = time.time() - self._retention_s
+        has_more = any(one is None or one["state"] in _TOLD_OF for one in documents.values())
+        read = partial(errors_of, forgotten_before=before)
+        errors = await self.read(read, record, documents) if has_more else []
+        return as_seen(record, documents, errors, forgotten_before=before)
 
     async def documents(self, record: TriggerRecord) -> Documents:
         """Return the documents of a trigger's tasks, by their ids; None: it is kept no longer.
@@ -192,6 +198,20 @@ class Records:
             StoreError: see `find`.
         """
         return {task_id: await self._find.private(task_id) for task_id in record.tasks.values()}
+
+
+def _unsettled(found: Sequence[Listed]) -> list[str]:
+    """Return the ids of those that have not settled."""
+    return [one.id for one in found if one.status not in SETTLED]
+
+
+def _among(
+    found: Sequence[Listed], newer: Mapping[str, Status], among: frozenset[Status] | None
+) -> list[str]:
+    """Return the ids of those that have a status of *among*, None: of all; *newer* is known of some."""
+    if among is None:
+        return [one.id for one in found]
+    return [one.id for one in found if newer.get(one.id, one.status) in among]
 
 
 def no_trigger(trigger_id: str) -> RequestError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -106,7 +106,7 @@ class CdniRoutes:
         check_accept(_accept(request), STATUS)
         rules = self._rules_of(client.token.name)
         try:
-            record = await self._triggers.creating.create(command.trigger, client, rules)
+            record = await self._triggers.creating.create(command, client, rules)
         except RefusedError as exc:
             return response_of(exc.reply)
         text = status_resource(record)
@@ -117,16 +117,19 @@ class CdniRoutes:
         """Show the collection of all of a client's triggers, or one of those with some status."""
         client = self._client(request, "read")
         check_accept(_accept(request), COLLECTION)
-        text = await self._collection(request, client, request.path.removeprefix(BASE).strip("/"))
-        return _conditional(request, text, COLLECTION, _POLL_S)
+        text, tag = await self._collection(request, client, request.path.removeprefix(BASE).strip("/"))
+        return _conditional(request, text, COLLECTION, _POLL_S, tag=tag)
 
-    async def _collection(self, request: web.Request, client: Client, name: str) -> bytes:
+    async def _collection(self, request: web.Request, client: Client, name: str) -> tuple[bytes, str]:
+        """Return a collection and its entity-tag; a thread makes one of many triggers."""
         ids = await self._triggers.records.listed(client.token.name, COLLECTIONS.get(name))
         links = {"coll-all": BASE} if name else {f"coll-{one}": f"{BASE}/{one}" for one in COLLECTIONS}
         cdn_id = "" if name else self._config.cdn_id
         read = self._triggers.records.read if len(ids) > _QUICK_IDS else at_once
-        text = await read(collection, self._base(request), ids, self._config.stale_resource_s, links, cdn_id)
-        return bytes(text)
+        made: tuple[bytes, str] = await read(
+            _tagged, self._base(request), ids, self._config.stale_resource_s, links, cdn_id
+        )
+        return made
 
     async def trigger(self, request: web.Request) -> web.Response:
         """Show a trigger."""
@@ -134,7 +137,8 @@ class CdniRoutes:
         check_accept(_accept(request), STATUS)
         record = await self._triggers.records.find(client.token.name, request.match_info["id"])
         poll_s = _SETTLED_POLL_S if record.status in SETTLED else _POLL_S
-        return _conditional(request, status_resource(record), STATUS, poll_s)
+        text = status_resource(record)
+        return _conditional(request, text, STATUS, poll_s, tag=tag_of(text))
 
     async def delete(self, request: web.Request) -> web.Response:
         """Cancel a trigger, and forget it."""
@@ -149,7 +153,8 @@ class CdniRoutes:
     async def _check_match(self, request: web.Request, client: Client) -> None:
         """Refuse a command for a collection that the client knows otherwise."""
         if "If-Match" in request.headers:
-            _check_tag(request, tag_of(await self._collection(request, client, "")))
+            _, tag = await self._collection(request, client, "")
+            _check_tag(request, tag)
 
     def _client(self, request: web.Request, scope: Scope) -> Client:
         return self._callers.client_with(request, scope)
@@ -161,6 +166,12 @@ class CdniRoutes:
         scheme = "https" if self._config.cert_file else "http"
         host = request.headers.get("Host", "")
         return f"{scheme}://{host if _AUTHORITY.fullmatch(host) else self._config.listen}{BASE}"
+
+
+def _tagged(*about: Any) -> tuple[bytes, str]:
+    """Return a collection, see `collection`, and its entity-tag."""
+    text = collection(*about)
+    return text, tag_of(text)
 
 
 def _accept(request: web.Request) -> str:
@@ -180,13 +191,12 @@ def _check_tag(request: web.Request, tag: str) -> None:
         raise RequestError(412, f"if-match: it is {tag} by now")
 
 
-def _conditional(request: web.Request, text: bytes, payload: str, poll_s: int) -> web.Response:
+def _conditional(request: web.Request, text: bytes, payload: str, poll_s: int, *, tag: str) -> web.Response:
     """Return 200 with a body, or 304 to a client that has it.
 
     Raises:
         RequestError: 412, the client wants another one.
     """
-    tag = tag_of(text)
     if "If-Match" in request.headers:
         _check_tag(request, tag)
     headers = {

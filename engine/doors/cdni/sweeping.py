@@ -13,7 +13,7 @@ from engine.errors import StoreError
 from engine.tasks.triggers import SETTLED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from engine.doors.cdni.ending import Ending
     from engine.doors.cdni.records import Records
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _EVERY_S: Final = 5.0
 _ROUND_MAX: Final = 1000
 _ROUND_S: Final = 0.25  #: of every 5 s
-_FORGET_MAX: Final = 1000
+_FORGET_MAX: Final = 1000  #: of all clients, and then of each, in one round
+KEPT_MAX: Final = 100_000  #: triggers of a client: a collection of them is 7 MB
 
 
 class Sweeping:
@@ -30,15 +31,23 @@ class Sweeping:
     Args:
         records: the triggers.
         ending: tries again to end those that were cancelled.
+        tokens: names of those of all clients: of each `KEPT_MAX` triggers are kept.
         stale_s: settled ones are kept so long.
         is_ours: tells whether this worker does it.
     """
 
     def __init__(
-        self, records: Records, ending: Ending, *, stale_s: float, is_ours: Callable[[], bool]
+        self,
+        records: Records,
+        ending: Ending,
+        *,
+        tokens: Sequence[str],
+        stale_s: float,
+        is_ours: Callable[[], bool],
     ) -> None:
         self._records = records
         self._ending = ending
+        self._tokens = tokens
         self._stale_s = stale_s
         self._is_ours = is_ours
         self._behind = ""  # of the last round: the id that it came to
@@ -54,25 +63,28 @@ class Sweeping:
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # whoever stops has more to end
                 await running
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
-            if self._is_ours():
-                try:
+            try:
+                if self._is_ours():
                     await self.sweep()
-                except StoreError as exc:
-                    logger.debug("triggers are looked at later: {}", exc)
+            except StoreError as exc:
+                logger.debug("triggers are looked at later: {}", exc)
+            except Exception as exc:  # noqa: BLE001 - without it no trigger is ever forgotten or retried
+                logger.opt(exception=exc).error("triggers cannot be looked at; the next round tries again")
 
     async def sweep(self) -> None:
-        """Go one round; of many triggers it is one of several.
+        """Go one round; of many triggers it is one of several. What is old goes first, whatever comes then.
 
         Raises:
             StoreError: the store fails, or a worker that has a task does not answer.
         """
         records = self._records
+        await records.read(self._forget)
         names = await records.read(records.store.unsettled, self._behind, _ROUND_MAX)
         found = await records.look_at(names, limit_s=_ROUND_S)
         is_last = len(found) == len(names) < _ROUND_MAX
@@ -80,4 +92,9 @@ class Sweeping:
         for record in found:
             if record is not None and record.is_cancelled and record.status not in SETTLED:
                 await self._ending.end_tasks(record, None)
-        await records.read(records.store.forget, time.time() - self._stale_s, _FORGET_MAX)
+
+    def _forget(self) -> None:
+        store = self._records.store
+        store.forget(time.time() - self._stale_s, _FORGET_MAX)
+        for token in self._tokens:
+            store.trim(token, KEPT_MAX, _FORGET_MAX)

@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from loguru import logger
 
+from engine.doors.cdni.command import SUBJECTS, specification
 from engine.doors.cdni.planning import Rules, error_of, plan_of
+from engine.errors import RequestError
+from engine.tasks.triggers import lost_of
 from engine.tasks.words import FINAL_STATES, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from engine.doors.cdni.command import Specification
     from engine.doors.cdni.planning import Places
     from engine.tasks.triggers import Documents, TriggerRecord
 
 _ANY_HOST: Final = "host"  #: in place of those that a collection id was purged on
-_CODES: Final = {403: "eperm", 413: "ereject", 422: "ereject", 429: "ereject", 503: "ereject"}
+_CODES: Final = {403: "eperm", 413: "ereject", 422: "ereject"}
 
 
 class _StatusResource(msgspec.Struct, omit_defaults=True):
@@ -49,21 +54,44 @@ def refusal(status: int, detail: str, places: Places) -> dict[str, Any]:
     return error_of(_CODES.get(status, "ecdn"), detail, _about(places))
 
 
-def errors_of(record: TriggerRecord, documents: Documents) -> list[dict[str, Any]]:
-    """Return the Error Descriptions of the tasks of a trigger that have settled."""
-    if not any(_has_failed(one) for one in documents.values()):
+def errors_of(
+    record: TriggerRecord, documents: Documents, *, forgotten_before: float
+) -> list[dict[str, Any]]:
+    """Return the Error Descriptions of the tasks of a trigger that have settled, or are lost.
+
+    Args:
+        record: the trigger.
+        documents: of its tasks.
+        forgotten_before: see `status_of`.
+    """
+    lost = lost_of(record, documents, forgotten_before)
+    if not lost and not any(_has_failed(one) for one in documents.values()):
         return []
-    trigger = msgspec.json.decode(record.spec)
-    plan = plan_of(trigger, Rules(lambda _: True, lambda _: True, [_ANY_HOST]))
-    code = "econtent" if trigger["type"] == "preposition" else "ecdn"
-    left_out = {_known(name, value) for one in record.refused for name, value in _values(one)}
+    targets = _targets_of(record)
     found = []
     for kind, task_id in record.tasks.items():
-        document = documents.get(task_id)
-        if document is not None and _has_failed(document):
-            places = _without(plan.targets.get(kind, {}), left_out)
+        document, places = documents.get(task_id), targets.get(kind, {})
+        if task_id in lost:
+            text = f"its task {task_id} is lost: what became of it cannot be told; ask again"
+            found.append(error_of("ecdn", text, _about(places)))
+        elif document is not None and _has_failed(document):
+            code = "econtent" if document.get("action") == "prefetch" else "ecdn"
             found += _of_task(document, code, places)
     return found
+
+
+def _targets_of(record: TriggerRecord) -> dict[str, Places]:
+    """Return what each task of a trigger is about, and where its client named that; none of what was refused.
+
+    Never raises: what another version stored may be nothing that this one takes; its errors name nothing.
+    """
+    refused = {_known(name, value) for one in record.refused for name, value in _values(one)}
+    try:
+        kept = _without(specification(record.spec), refused)
+        return plan_of(kept, Rules(lambda _: True, lambda _: True, [_ANY_HOST])).targets
+    except (RequestError, msgspec.DecodeError) as exc:
+        logger.warning("trigger {}: what its errors are about cannot be told: {}", record.id, exc)
+        return {}
 
 
 def _has_failed(document: Mapping[str, Any] | None) -> bool:
@@ -92,11 +120,12 @@ def _on_any_host(target: str) -> str:
     return f"{_ANY_HOST}/{target.partition('/')[2]}"
 
 
-def _without(places: Places, left_out: set[bytes]) -> Places:
+def _without(trigger: Specification, refused: set[bytes]) -> Specification:
     kept = {
-        target: [one for one in named if _known(*one) not in left_out] for target, named in places.items()
+        name.replace(".", "_"): [one for one in trigger.named(name) if _known(name, one) not in refused]
+        for name in SUBJECTS
     }
-    return {target: named for target, named in kept.items() if named}
+    return msgspec.structs.replace(trigger, **kept)
 
 
 def _values(error: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from engine.doors.cdni.records import Records
 from engine.doors.cdni.sweeping import Sweeping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from engine.api.cancel import CancelTask
     from engine.api.find import FindTask
@@ -40,8 +40,10 @@ class Triggers(NamedTuple):
         *,
         auth: Auth,
         audit: Audit,
+        tokens: Sequence[str],
         due_s: float,
         stale_s: float,
+        retention_s: float,
         may_sweep: Callable[[], bool],
     ) -> Triggers:
         """Return them for one engine.
@@ -54,14 +56,17 @@ class Triggers(NamedTuple):
             reader: has threads for it, and for long commands; nobody else waits for those.
             auth: knows the clients' tokens.
             audit: told of tasks that are cancelled.
+            tokens: names of those of all clients.
             due_s: so long a trigger may take.
             stale_s: settled ones are kept so long.
+            retention_s: settled tasks are kept so long.
             may_sweep: tells whether this worker looks after the triggers of all.
         """
-        records = Records(store, reader, find)
+        records = Records(store, reader, find, retention_s=retention_s)
         ending = Ending(records, cancel, auth, audit)
         creating = Creating(admission, records, ending, due_s=due_s)
-        return cls(records, creating, ending, Sweeping(records, ending, stale_s=stale_s, is_ours=may_sweep))
+        sweeping = Sweeping(records, ending, tokens=tokens, stale_s=stale_s, is_ours=may_sweep)
+        return cls(records, creating, ending, sweeping)
 
     async def open(self) -> None:
         """Open what keeps the records, and begin to look after them. Safe to call again.

@@ -7,6 +7,7 @@ hash of its ids and their status; ``triggers_open``, a sorted set of "id token" 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -129,6 +130,14 @@ class SharedTriggers:
         for trigger_id, token in map(_pair, found):
             self.remove(token, trigger_id)
         return len(found)
+
+    def trim(self, token: str, most: int, limit: int) -> int:
+        """See `Triggers.trim`."""
+        over = self._link.one("HLEN", self._of_token(token)) - most
+        if over <= 0:
+            return 0
+        settled = (one.id for one in self.listed(token) if one.status in SETTLED)
+        return sum(self.remove(token, trigger_id) for trigger_id in islice(settled, min(limit, over)))
 
     def _call(self, script: Script, token: str, trigger_id: str, *arguments: Any) -> Any:
         keys = [self._trigger(trigger_id), self._of_token(token), self._open, self._settled]

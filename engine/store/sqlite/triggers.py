@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.base.durable import sync_folder
-from engine.errors import StoreError
+from engine.errors import StoreDamagedError, StoreError
 from engine.store.triggers import Kept, Listed
 from engine.tasks.triggers import decode, encode
 
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS trigger_of(id TEXT PRIMARY KEY, token TEXT NOT NULL, 
 CREATE INDEX IF NOT EXISTS trigger_token ON trigger_of(token, id);
 CREATE INDEX IF NOT EXISTS trigger_settled ON trigger_of(settled_at, id);
 """
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY_S: Final = 5
 _TRIES: Final = 50  #: of two workers that make the file at once SQLite lets one wait without its time-out
 
@@ -67,6 +68,8 @@ class SqliteTriggers:
                 if connection is not None:
                     connection.close()
                 is_busy = isinstance(exc, sqlite3.OperationalError) and "locked" in str(exc)
+                if isinstance(exc, sqlite3.DatabaseError) and exc.sqlite_errorcode & 0xFF in _DAMAGED:
+                    raise self._damaged(exc) from exc
                 if not is_busy or attempt == _TRIES - 1:
                     raise StoreError(f"{self._path}: cannot be opened: {exc}") from exc
                 time.sleep(0.02)
@@ -74,6 +77,14 @@ class SqliteTriggers:
                 self._connection = connection
                 return connection
         raise AssertionError("the last attempt returns or raises")
+
+    def _damaged(self, exc: sqlite3.Error) -> StoreDamagedError:
+        name = self._path.name
+        return StoreDamagedError(
+            f"{self._path} is damaged ({exc}). The engine does not start on it, because clients were told "
+            f"that their triggers are kept. Restore the file from a backup; or, to begin without them, move "
+            f"{name}, {name}-wal and {name}-shm away: their tasks are in other files, and go on."
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -150,6 +161,19 @@ class SqliteTriggers:
             "WHERE settled_at > 0 AND settled_at < ? ORDER BY settled_at LIMIT ?)",
             before_at,
             limit,
+        )
+        return changed
+
+    def trim(self, token: str, most: int, limit: int) -> int:
+        """See `Triggers.trim`."""
+        [[count]], _ = self._run("SELECT COUNT(*) FROM trigger_of WHERE token = ?", token)
+        if count <= most:
+            return 0
+        _, changed = self._run(
+            "DELETE FROM trigger_of WHERE id IN (SELECT id FROM trigger_of "
+            "WHERE token = ? AND settled_at > 0 ORDER BY id LIMIT ?)",
+            token,
+            min(limit, count - most),
         )
         return changed
 

@@ -24,7 +24,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.looked: list[str] = []
-        self.records = Records(self, self, self)  # type: ignore[arg-type]
+        self.records = Records(self, self, self, retention_s=60)  # type: ignore[arg-type]
 
     async def read(self, function: Any, *arguments: object) -> Any:
         """Call at once, in place of a thread."""

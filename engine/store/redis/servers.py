@@ -36,8 +36,8 @@ _PAUSE_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
 _REFRESH_S: Final = 0.5
 _ASK_S: Final = 1.0
-_KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2, "XREADGROUP": 9}
-"""Of a command, where its first key stands; 1 in others. XREADGROUP is written with COUNT and BLOCK."""
+_KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
+"""Of a command, where its first key stands; 1 in others, of XREADGROUP behind STREAMS."""
 
 
 class Server:
@@ -128,7 +128,8 @@ class Servers:
                 self._is_stale = True
                 raise RedisConnectionError(f"{asked[0]}:{asked[1]} is not known in the cluster yet")
         else:
-            key = command[_KEY_AT.get(command[0], 1)]
+            is_read = command[0] == "XREADGROUP"
+            key = command[command.index("STREAMS") + 1 if is_read else _KEY_AT.get(command[0], 1)]
             slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
             node = cluster.nodes_manager.get_node_from_slot(slot)
         return self._of_node(cluster, node)

@@ -16,6 +16,7 @@ from engine.api.engine_routes import EngineRoutes
 from engine.api.group_routes import GroupRoutes
 from engine.api.history import HistoryRoutes
 from engine.api.receipts import ReceiptRoutes
+from engine.api.recording import RecordingRoutes
 from engine.api.retry_routes import RetryRoutes
 from engine.api.rewind import RewindRoutes
 from engine.api.tasks import TaskRoutes
@@ -35,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
     *HistoryRoutes.routes,
     *WhyRoutes.routes,
     *EngineRoutes.routes,
+    *RecordingRoutes.routes,
     *Description.routes,
 )
 """What the engine's classes declare; a test compares it with what an engine serves."""

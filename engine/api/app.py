@@ -6,6 +6,7 @@ Errors are problem documents on both lanes, also for what aiohttp itself refuses
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +17,11 @@ from engine.api.answers import response_of
 from engine.api.bodies import is_continue_expected, lane_of, leave_to_bodies
 from engine.api.description import Description
 from engine.api.query import QueryReader
+from engine.api.recording import head_of
 from engine.api.route import API, QUERY, TOKEN
 from engine.errors import EngineError, RequestError
 from engine.intake.problems import problem, too_large
+from engine.intake.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,9 +30,9 @@ if TYPE_CHECKING:
     from engine.api.readiness import Readiness
     from engine.api.route import Declares, Route
     from engine.intake.auth import Auth
-    from engine.intake.replies import Reply
     from engine.observe.audit import Audit
     from engine.observe.counters import Stats
+    from engine.recordings.tap import Tap
 
 TOO_OLD: Final = "too old"  #: set on a request of HTTP/0.9
 
@@ -94,6 +97,7 @@ class Requests:
         refuse: counts an error and returns its reply; see `Admission.refuse`.
         callers: tell who is refused.
         audit: told of admin actions.
+        tap: shows requests to those who record.
         server: value of the ``Server`` header.
         body_max_bytes: longer bodies are refused.
         base: below which there is something.
@@ -107,6 +111,7 @@ class Requests:
         callers: Callers,
         audit: Audit,
         *,
+        tap: Tap,
         server: str,
         body_max_bytes: int,
         base: str = "/v1/engine/",
@@ -116,6 +121,7 @@ class Requests:
         self._refuse = refuse
         self._callers = callers
         self._audit = audit
+        self._tap = tap
         self.server = server
         self.body_max_bytes = body_max_bytes
         self._base = base
@@ -128,6 +134,7 @@ class Requests:
             handler: aiohttp's application.
         """
         lane = lane_of(request)
+        began_ns = time.time_ns() if self._tap.recordings else 0
         self._stats.requests += 1
         if lane is not None:
             lane.request_begins()
@@ -139,7 +146,18 @@ class Requests:
         response.headers["Server"] = self.server
         if self._readiness.is_draining:
             response.force_close()
+        if began_ns:
+            self._record(request, response, began_ns)
         return response
+
+    def _record(self, request: web.Request, response: web.StreamResponse, began_ns: int) -> None:
+        """Show a request and its answer to those who record; of a body, as much as was read."""
+        if isinstance(response, web.Response):
+            is_said = request.method != "HEAD" and isinstance(response.body, bytes)
+            body: Any = response.body if is_said else b""
+            said = Reply(response.status, body, response.content_type, dict(response.headers))
+            read: bytes | None = request._read_bytes  # noqa: SLF001 - `read` would wait for what was refused
+            self._tap.saw(head_of(request), read or b"", said, began_ns)
 
     def note_admin(self, request: web.Request, status: int) -> None:
         """Tell the audit of an admin action."""

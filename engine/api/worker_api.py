@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.api.pausing import PauseNode
     from engine.api.readiness import Readiness
     from engine.api.recalling import Recalling
+    from engine.api.recording import RecordingRoutes
     from engine.api.rewinding import Rewinding
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
@@ -54,6 +55,7 @@ def make_worker_app(
     readiness: Readiness,
     *,
     rewinding: Rewinding,
+    recording: RecordingRoutes,
     refuse: Callable[[EngineError], Reply],
     body_max_bytes: int,
 ) -> web.Application:
@@ -66,6 +68,7 @@ def make_worker_app(
         overview: answers about this worker.
         readiness: requests of other workers wait until this one is prepared.
         rewinding: tells which nodes are being rewound.
+        recording: streams what passes.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
         body_max_bytes: longer bodies are refused.
     """
@@ -91,6 +94,7 @@ def make_worker_app(
     ]
     for method, path, handler in routes:
         app.router.add_route(method, path, _answering(handler, readiness, refuse))
+    app.router.add_get("/worker/recording", recording.here, allow_head=False)
     return app
 
 

@@ -18,8 +18,8 @@ from engine.cli import (
     outbox_options,
     past_options,
     receipts,
+    recording_options,
     rendering,
-    replaying,
     submit,
     values,
     views,
@@ -82,7 +82,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     _add_views(add)
     outbox_options.add_outbox(add)
     _add_receipts(add)
-    _add_replay(add)
+    recording_options.add_record(add)
+    recording_options.add_replay(add)
     cdni.add_options(
         add("cdni", cdni.cdni, "Have another CDN purge, invalidate or preposition: CDNI triggers, RFC 8007.")
     )
@@ -201,41 +202,6 @@ def _add_receipts(add: Callable[[str, Command, str], Callable[..., argparse.Acti
         help="file with the keys that are trusted, as `keys` prints them (default: ask)",
     )
     option("--live", action="store_true", help="also compare it with the task as the engine has it now")
-
-
-def _add_replay(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
-    option = add(
-        "replay",
-        replaying.replay,
-        "Send a recording of traffic (GoReplay's format) to an engine, with ids of its own and without "
-        "callbacks, and compare the answers with those that were recorded. Exits with 1 when they differ.",
-    )
-    option(
-        "recording",
-        type=Path,
-        metavar="F",
-        help="file, or name of a recording in chunks F_0.gor, F_1.gor ...",
-    )
-    option(
-        "--speed",
-        type=values.speed,
-        default=1.0,
-        metavar="P",
-        help="such as 200%% of the recorded rate, or max (default 100%%)",
-    )
-    option("--loop", action="store_true", help="begin anew at its end, until Ctrl-C or --limit")
-    option("--limit", type=values.count, metavar="N", help="send so many requests at most")
-    option(
-        "--rewrite-host",
-        action="append",
-        default=[],
-        metavar="A=B",
-        help="targets of host A are sent with host B; may be repeated",
-    )
-    option("--workers", type=values.count, metavar="N", help=f"connections (default {replaying.WORKERS})")
-    option(
-        "--keep-callbacks", action="store_true", help="leave the callbacks of tasks in: customers are told"
-    )
 
 
 def _add_globals(parser: argparse.ArgumentParser) -> None:

@@ -142,3 +142,19 @@ def speed(text: str) -> float:
             f"{text!r}: takes a share of the recorded rate, such as 200%, or max"
         )
     return float(match[1]) / 100
+
+
+def share(text: str) -> float:
+    """Return a share of all, above 0 and up to 1."""
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", text)
+    if match is None or not 0 < float(match[1]) <= 100:  # noqa: PLR2004 - per cent
+        raise argparse.ArgumentTypeError(f"{text!r}: takes a share of all, such as 10%")
+    return float(match[1]) / 100
+
+
+def size(text: str) -> int:
+    """Return a number of bytes."""
+    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text)
+    if match is None or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: takes a number of bytes, such as 500000, 100M or 2G")
+    return int(match[1]) << 10 * " KMG".index(match[2] or " ")

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _REMEMBERED_MAX: Final = 1024  #: purges that may come again
 _REMEMBERED_BYTES: Final = 4096  #: of one; a longer one is a task of its own
 _ACCEPTED: Final = 202
+_RECORDED: Final = (
+    b"POST /v1/engine/task HTTP/1.1\r\nHost: purgeline\r\nUser-Agent: purgeline-door-%b\r\n"
+    b"Content-Type: application/json\r\n\r\n"
+)
 _UNSENT: Final = (BLOCKED, QUEUED)
 _STILL: Final = frozenset({State.ACCEPTED, State.RUNNING})
 
@@ -51,6 +55,21 @@ class Saved(msgspec.Struct, frozen=True):
     total: int  #: subtasks
     tasks: tuple[Task, ...] = ()  #: as they are in memory, of those that their client waits for
     refusal: Reply | None = None
+
+
+def hand_in(
+    admission: Admission,
+    body: bytes,
+    client: Client,
+    answer: Callable[[Reply], None],
+    *,
+    is_forwarded: bool = False,
+) -> None:
+    """Hand a door's task in, see `Admission.submit`; a recording has it as a request to the engine's port."""
+    tap = admission.tap
+    if tap.recordings:
+        answer = tap.watch(_RECORDED % client.by.door.encode(), body, answer)
+    admission.submit(body, client, answer, is_forwarded=is_forwarded)
 
 
 class Submitting:
@@ -110,7 +129,7 @@ class Submitting:
             if len(remembered) > _REMEMBERED_MAX:
                 remembered.popitem(last=False)
         try:
-            self.admission.submit(body, client, recent.answered)
+            hand_in(self.admission, body, client, recent.answered)
         except BaseException:  # nobody would ever answer those that join it
             remembered.pop(key, None)
             raise
@@ -197,7 +216,7 @@ class _Parts:
         if body is None:
             self._answer(Saved(self._ids, self._total))
         else:
-            self._submitting.admission.submit(body, self._client, self._answered)
+            hand_in(self._submitting.admission, body, self._client, self._answered)
 
     def _answered(self, reply: Reply) -> None:
         saved = _saved_of(reply)

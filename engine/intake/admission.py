@@ -23,6 +23,7 @@ from engine.intake.forwarding import Forwarding
 from engine.intake.problems import reply_of
 from engine.intake.replies import Reply
 from engine.intake.room import Room
+from engine.recordings.tap import Tap
 from engine.tasks.task import NOBODY
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class Admission:
         waiting_max: see `Room`.
         audit: told of tasks that are accepted, and of requests that are refused.
         on_alert: told what an operator should know: key, level, message.
+
+    Attributes:
+        tap: shows requests to those who record; what brings a request here hands it on.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Admission:
         on_alert: Callable[[str, str, str], None],
     ) -> None:
         self.stats = stats
+        self.tap = Tap()
         self._savers, self._reader = savers, reader
         self._replay_over = replayed
         self._looking_up = Background()

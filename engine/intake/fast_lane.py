@@ -9,6 +9,7 @@ for good, to aiohttp, with the bytes that it began with. aiohttp serves the task
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from engine.errors import RequestError
@@ -21,6 +22,7 @@ from engine.intake.problems import ENDED_EARLY, too_large
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from engine.errors import EngineError
     from engine.intake.auth import Token
@@ -142,12 +144,14 @@ class ClientConnection(Pipeline):
     def _finish(self, head: Head, token: Token, body: bytes) -> None:
         """Submit a complete request."""
         admission = self._port.admission
-        slot = self._place_for(head)
+        answer: Callable[[Reply], None] = self._place_for(head)
+        if admission.tap.recordings:
+            answer = admission.tap.watch(head.text, body, answer)
         client = self._caller.client(token, head.forwarded)
         if head.is_lines:
-            admission.submit_lines(body, client, slot)
+            admission.submit_lines(body, client, answer)
         else:
-            admission.submit(body, client, slot)
+            admission.submit(body, client, answer)
 
     def _refuse(self, head: Head, error: RequestError, behind: bytes) -> bytes | None:
         """Answer a request by its head; nothing of its body is kept.
@@ -161,7 +165,10 @@ class ClientConnection(Pipeline):
             The bytes behind the request, or None: its body is still coming, and the connection ends.
         """
         by = self._caller.by(self._port.auth.name_of(head.authorization), head.forwarded)
+        tap = self._port.admission.tap
         reply = self._port.admission.refuse(error, by, request=head.request)
+        if tap.recordings:
+            tap.saw(head.text, behind[: head.body_bytes], reply, time.time_ns())
         if len(behind) < head.body_bytes:
             self._port.admission.stats.requests += 1
             self._say_and_close(reply)

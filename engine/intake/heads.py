@@ -39,6 +39,7 @@ class Head(NamedTuple):
     authorization: bytes
     is_last: bool  #: ``Connection: close``
     forwarded: bytes = b""  #: ``X-Forwarded-For``
+    text: bytes = b""  #: the head itself, for recordings
 
     @property
     def request(self) -> str:
@@ -77,7 +78,7 @@ def parse_head(text: bytes) -> Head | None:
     forwarded = fields.find(b"\r\nx-forwarded-for:")
     hops = fields[forwarded + 18 :].partition(b"\r")[0].strip() if forwarded >= 0 else b""
     is_last = re.search(rb"\r\nconnection:[ \t]*close\r", fields) is not None
-    return Head(bool(match[1]), int(length[1]), value, is_last, hops)
+    return Head(bool(match[1]), int(length[1]), value, is_last, hops, text)
 
 
 class KnownHeads:

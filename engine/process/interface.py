@@ -21,6 +21,7 @@ from engine.api.pausing import PauseNode
 from engine.api.preview import PreviewTask
 from engine.api.recalling import Recalling
 from engine.api.receipts import ReceiptRoutes
+from engine.api.recording import RecordingRoutes
 from engine.api.retry import RetryTask
 from engine.api.retry_routes import RetryRoutes
 from engine.api.rewind import RewindRoutes
@@ -175,8 +176,11 @@ def make_interface(
         core.config, core.nodes, tasks.guards, find=tasks.find, listing=tasks.listing, history=history
     )
     group_routes = GroupRoutes(callers, bodies, admission, core.stats)
+    recording = RecordingRoutes(
+        admission.tap, core.peers, readiness, callers=callers, audit=core.audit, server=SERVER
+    )
     declared: list[Declares] = [task_routes, group_routes, receipt_routes, *again]
-    declared += [history, why_routes, engine_routes]
+    declared += [history, why_routes, engine_routes, recording]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -193,6 +197,7 @@ def make_interface(
             recalling=recalling,
             overview=WorkerOverview(overview, readiness, core.logs, orders.forget, orders.pausing),
             readiness=readiness,
+            recording=recording,
         ),
         tasks.signer,
     )
@@ -205,6 +210,7 @@ def _requests(core: Core, admission: Admission, callers: Callers, readiness: Rea
         admission.refuse,
         callers,
         core.audit,
+        tap=admission.tap,
         server=SERVER,
         body_max_bytes=core.config.engine.body_max_bytes,
     )
@@ -309,6 +315,7 @@ def _worker_app(
     recalling: Recalling,
     overview: WorkerOverview,
     readiness: Readiness,
+    recording: RecordingRoutes,
 ) -> web.Application:
     worker_tasks = WorkerTasks(
         auth,
@@ -325,6 +332,7 @@ def _worker_app(
         overview,
         readiness,
         rewinding=tasks.rewinding,
+        recording=recording,
         refuse=admission.refuse,
         body_max_bytes=core.config.engine.body_max_bytes,
     )

@@ -48,10 +48,16 @@ def encode(entry: Entry) -> bytes:
     Raises:
         RecordingError: the message holds the separator.
     """
-    if SEPARATOR in entry.message:
-        raise RecordingError(f"message {entry.id} holds the format's own separator and cannot be recorded")
     head = f"{entry.kind} {entry.id} {entry.at_ns} {entry.latency_ns}\n".encode()
-    return head + entry.message + SEPARATOR
+    text = head + entry.message + SEPARATOR
+    if not ends_once(text):
+        raise RecordingError(f"message {entry.id} holds the format's own separator and cannot be recorded")
+    return text
+
+
+def ends_once(entry: bytes) -> bool:
+    """Tell whether a reader finds the end of *entry* where it is: at its first separator."""
+    return entry.find(SEPARATOR) == len(entry) - len(SEPARATOR)
 
 
 def read(path: Path) -> Iterator[Entry]:

@@ -230,6 +230,19 @@ class Peers:
         Raises:
             aiohttp.ClientError, OSError, TimeoutError: it does not answer.
         """
+        async with self._session(peer).request(method, path, data=body or None) as response:
+            return PeerReply(response.status, dict(response.headers), await response.read())
+
+    async def open(self, peer: Peer, path: str) -> aiohttp.ClientResponse:
+        """Ask one worker for what comes bit by bit, and return the response, which the caller closes.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: it does not answer.
+        """
+        timeout = aiohttp.ClientTimeout(sock_connect=_ASK_LIMIT_S)
+        return await self._session(peer).get(path, timeout=timeout)
+
+    def _session(self, peer: Peer) -> aiohttp.ClientSession:
         session = self._sessions.get(peer)
         if session is None:
             connector = aiohttp.UnixConnector(self._paths.short(Path(peer.socket)))
@@ -237,8 +250,7 @@ class Peers:
             session = self._sessions[peer] = aiohttp.ClientSession(
                 "http://worker", connector=connector, timeout=timeout, auto_decompress=False
             )
-        async with session.request(method, path, data=body or None) as response:
-            return PeerReply(response.status, dict(response.headers), await response.read())
+        return session
 
     async def ask_all(self, path: str, method: str = "GET", body: bytes = b"") -> list[bytes]:
         """Return what every other worker answers; those that do not answer are left out."""

@@ -1,6 +1,8 @@
 """Real answers of every route, errors included, are as ``/openapi.json`` describes them."""
 
+import contextlib
 import hashlib
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -134,6 +136,7 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
         ask("POST", f"/v1/engine/nodes/edge-9/{verb}", 404)
         ask("POST", f"{node}/{verb}?x=1", 422)
     _ask_why(asking)
+    _ask_for_recordings(engine, asking)
     log_format = "/v1/engine/log-format"
     ask("PUT", log_format, 200, {"format": "struct"})
     ask("PUT", log_format, 422, {"format": "xml"})
@@ -171,6 +174,21 @@ def _ask_about_tasks(engine: EngineProcess, asking: Asking) -> None:
     _ask_for_receipts(asking)
     ask("DELETE", "/v1/engine/task/held", 200)
     ask("DELETE", "/v1/engine/task/held", 409)
+
+
+def _ask_for_recordings(engine: EngineProcess, asking: Asking) -> None:
+    path = "/v1/engine/recording"
+    asking.ask("GET", f"{path}?seconds=0.1&share=0.5", 200)
+    asking.ask("GET", path, 401, who="")
+    asking.ask("GET", path, 403, who="writer")
+    asking.ask("GET", f"{path}?share=2", 422)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            other = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)
+            stack.callback(other.close)
+            other.request("GET", path, headers={"Authorization": "Bearer all"})
+            stack.enter_context(other.getresponse())
+        asking.ask("GET", path, 409)
 
 
 def _ask_why(asking: Asking) -> None:

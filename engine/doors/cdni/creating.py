@@ -18,6 +18,7 @@ import msgspec
 from engine.api.answers import reply_to
 from engine.doors.cdni.planning import plan_of
 from engine.doors.cdni.telling import refusal
+from engine.doors.submitting import hand_in
 from engine.errors import EngineError, StoreError
 from engine.intake.problems import Problem
 from engine.notify.post import retry_after_s
@@ -139,7 +140,7 @@ class Creating:
         """
         for kind, body in bodies:
             # All of them are paid for, and the ids that this worker makes are its own: as if another asked.
-            submit = partial(self._admission.submit, body, client, is_forwarded=True)
+            submit = partial(hand_in, self._admission, body, client, is_forwarded=True)
             reply = await reply_to(submit)
             if record.tasks and reply.status in _LATER:
                 reply = await _try_again(submit, reply)

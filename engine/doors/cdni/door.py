@@ -15,6 +15,7 @@ from engine.doors.hosts import every_host
 from engine.intake.fast_lane import ClientConnection
 from engine.intake.gate import Gate, PortGate
 from engine.intake.host_rules import HostRules
+from engine.recordings.tap import Tap
 
 if TYPE_CHECKING:
     import asyncio
@@ -78,6 +79,7 @@ class CdniDoor:
             admission.refuse,
             callers,
             audit,
+            tap=Tap(),  # which shows nobody anything: recordings have its tasks
             server=server,
             body_max_bytes=settings.body_max_bytes,
             base=BASE,

@@ -20,6 +20,7 @@ from engine.base.turns import SLICE_S
 from engine.doors.redis.group import GroupLostError
 from engine.doors.redis.handing import Handing
 from engine.doors.redis.settled import Settled
+from engine.doors.submitting import hand_in
 from engine.errors import RequestError, StoreError
 from engine.intake.problems import too_large
 
@@ -221,7 +222,7 @@ class StreamReader:
             answer(None if reply.status in {_ACCEPTED, _KNOWN} else reply)
 
         self._admission.stats.requests += 1
-        self._admission.submit(item.entry.body, self._client, answered)
+        hand_in(self._admission, item.entry.body, self._client, answered)
 
     # What becomes of it
 

@@ -20,6 +20,7 @@ from engine.intake.auth import Auth
 from engine.intake.client import Addresses
 from engine.intake.problems import reply_of
 from engine.observe.counters import Stats
+from engine.recordings.tap import Tap
 from tests.fakes.audit import audit_of
 
 
@@ -40,6 +41,7 @@ class World:
             lambda exc, *_, **__: reply_of(exc),
             Callers(Auth(AuthConfig(), []), Addresses()),
             audit_of(),
+            tap=Tap(),
             server="purgeline/1",
             body_max_bytes=1000,
         )

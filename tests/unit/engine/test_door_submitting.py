@@ -13,6 +13,7 @@ from engine.delivery.watchers import Watchers
 from engine.doors.asked import Asked, bodies_of
 from engine.doors.submitting import Saved, Submitting, is_unsent
 from engine.intake.replies import Reply
+from engine.recordings.tap import Tap
 from engine.tasks.words import ACKED, BLOCKED, DELAYED, QUEUED, RETRYING, SENT, State
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Bench:
         self.tasks: dict[str, Any] = {}
         self.watchers = Watchers()
         admission: Any = SimpleNamespace(
-            submit=lambda body, client, answer: self.handed_in.append((body, answer))
+            submit=lambda body, client, answer, **_: self.handed_in.append((body, answer)), tap=Tap()
         )
         regions: Any = self.tasks
         self.submitting = Submitting(admission, regions, self.watchers, asyncio.get_running_loop())

@@ -15,6 +15,7 @@ from engine.intake.gate import PortGate
 from engine.intake.pipeline import PENDING_MAX
 from engine.intake.problems import reply_of
 from engine.intake.replies import Reply
+from engine.recordings.tap import Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +77,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.stats = SimpleNamespace(requests=0)
+        self.tap = Tap()
         self.bodies: list[bytes] = []
         self.slots: list[Callable[[Reply], None]] = []
 

@@ -41,6 +41,7 @@ class World:
             overview,
             self.readiness,
             rewinding=world,
+            recording=world,
             refuse=reply_of,
             body_max_bytes=1000,
         )

@@ -1,0 +1,267 @@
+"""``GET /v1/engine/recording``: requests and their answers as they pass, to whoever writes them to a file.
+
+The stream has what all workers see: the one that is asked hands on those of the others, frame by frame. What
+the client does not read in time is dropped where it was seen, and counted; no request waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from engine.api.answers import response_of
+from engine.api.route import QUERY, Route, Text
+from engine.errors import RequestError
+from engine.intake.problems import problem
+from engine.recordings.encoder import Encoder
+from engine.recordings.frames import Frame, encode
+from engine.recordings.tap import Recording
+from engine.workers.peers import worker_path
+
+if TYPE_CHECKING:
+    from engine.api.callers import Callers
+    from engine.api.readiness import Readiness
+    from engine.observe.audit import Audit
+    from engine.recordings.tap import Tap
+    from engine.workers.peers import Peer, Peers
+
+CONTENT_TYPE: Final = "application/octet-stream"
+SECONDS_MAX: Final = 86_400
+_PATH: Final = "/v1/engine/recording"
+_PAUSE_S: Final = 0.1  #: from one batch to the next
+_BEAT_S: Final = 1.0  #: a frame without entries, when nothing passes
+_LOOK_S: Final = 0.2  #: whether the stream is over, or there is another worker
+_END_LIMIT_S: Final = 2.0
+_DRAIN_LIMIT_S: Final = 1.0  #: the others mostly drain, too, and end by themselves
+_OPEN_LIMIT_S: Final = 5.0  #: for a worker that is starting
+_LEAVE_LIMIT_S: Final = 3.0  #: from the end of a worker's streams to its end
+_OK: Final = 200
+
+
+class RecordingQuery(msgspec.Struct):
+    """What is recorded."""
+
+    share: Annotated[
+        float, msgspec.Meta(gt=0, le=1, description="of all requests, such as 0.1; default 1")
+    ] = 1
+    seconds: Annotated[
+        float, msgspec.Meta(gt=0, le=SECONDS_MAX, description="for how long; default a day")
+    ] = SECONDS_MAX
+
+
+class RecordingRoutes:
+    """Handlers, for clients and for other workers.
+
+    Args:
+        tap: shows what passes.
+        peers: the other workers, under a supervisor.
+        readiness: a draining engine ends its recordings.
+        callers: tell who records.
+        audit: told when a recording begins.
+        server: value of ``Server``.
+    """
+
+    routes: Final = (
+        Route(
+            "GET",
+            _PATH,
+            "recording",
+            "admin",
+            RecordingQuery,
+            text="requests and their answers as they pass, in all workers, until the client closes the "
+            'connection: what `purgeline record` writes to a file, see "Recording traffic" in '
+            "docs/operations.md; scope `admin`",
+            answers={200: Text(CONTENT_TYPE)},
+            errors={409: "two others record already"},
+        ),
+    )
+
+    def __init__(
+        self,
+        tap: Tap,
+        peers: Peers | None,
+        readiness: Readiness,
+        *,
+        callers: Callers,
+        audit: Audit,
+        server: str,
+    ) -> None:
+        self._tap = tap
+        self._peers = peers
+        self._readiness = readiness
+        self._callers = callers
+        self._audit = audit
+        self._server = server
+        self._worker = "0.0" if peers is None else f"{peers.slot}.{peers.generation}"
+        self._prefix = os.urandom(6).hex()
+
+    async def recording(self, request: web.Request) -> web.StreamResponse:
+        """Stream what passes in all workers."""
+        if request.method == "HEAD":
+            return web.Response(content_type=CONTENT_TYPE)
+        recording = Recording(request[QUERY].share)
+        self._tap.begin(recording)
+        self._audit.admin(f"GET {_PATH} begins", self._callers.by(request), _OK)
+        return await self._stream(request, recording, request[QUERY], self._peers)
+
+    async def here(self, request: web.Request) -> web.StreamResponse:
+        """Stream what passes in this worker, to the one that was asked."""
+        try:
+            asked = msgspec.convert(dict(request.query), RecordingQuery, strict=False)
+            recording = Recording(asked.share)
+            self._tap.begin(recording)
+        except (RequestError, msgspec.ValidationError) as exc:
+            return response_of(problem(409, str(exc)))
+        return await self._stream(request, recording, asked, None)
+
+    async def _stream(
+        self, request: web.Request, recording: Recording, asked: RecordingQuery, peers: Peers | None
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Server": self._server, "Cache-Control": "no-store"})
+        response.content_type = CONTENT_TYPE
+        parts: list[asyncio.Task[None]] = []
+        try:
+            with contextlib.suppress(ConnectionError):
+                await response.prepare(request)
+                parts.append(asyncio.create_task(self._pump(recording, response)))
+                if peers is not None:
+                    parts.append(asyncio.create_task(_Relays(peers, response, asked).run(recording)))
+                why = await self._over(request, parts, asked.seconds)
+                self._tap.end(recording)
+                if why:
+                    await asyncio.wait(parts, timeout=_END_LIMIT_S if why == "seconds" else _DRAIN_LIMIT_S)
+                    if peers is self._peers:
+                        last = encode(Frame(self._worker, ended=why))
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(response.write(last), _END_LIMIT_S)
+        finally:
+            self._tap.end(recording)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+        response.force_close()
+        return response
+
+    async def _over(self, request: web.Request, parts: list[asyncio.Task[None]], seconds: float) -> str:
+        """Wait for the end of a stream; return why it ends, empty: the client has gone."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while True:
+            done, _ = await asyncio.wait(parts, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if done or request.transport is None or request.transport.is_closing():
+                return ""
+            if self._readiness.is_draining:
+                return "draining"
+            if loop.time() >= until:
+                return "seconds"
+
+    async def _pump(self, recording: Recording, response: web.StreamResponse) -> None:
+        """Write what this worker sees, until the recording is closed and all is written."""
+        encoder = Encoder(self._prefix)
+        loop = asyncio.get_running_loop()
+        told_at = 0.0
+        is_over = False
+        while not is_over:
+            is_over = recording.is_closed
+            while batch := recording.take():
+                entries = await asyncio.to_thread(encoder.encode, batch)
+                await response.write(encode(self._frame(recording, encoder), entries))
+                recording.written(batch)
+                told_at = loop.time()
+            if is_over or loop.time() - told_at >= _BEAT_S:
+                await response.write(encode(self._frame(recording, encoder)))
+                told_at = loop.time()
+            await asyncio.sleep(0 if is_over else _PAUSE_S)
+
+    def _frame(self, recording: Recording, encoder: Encoder) -> Frame:
+        return Frame(
+            self._worker,
+            recorded=encoder.recorded,
+            dropped=recording.dropped,
+            unwritable=encoder.unwritable,
+            fields_left_out=encoder.fields_left_out,
+        )
+
+
+class _Relays:
+    """Hands on the streams of the other workers, also of those that start meanwhile."""
+
+    def __init__(self, peers: Peers, response: web.StreamResponse, asked: RecordingQuery) -> None:
+        self._peers = peers
+        self._response = response
+        self._asked = asked
+        self._until = asyncio.get_running_loop().time() + asked.seconds
+
+    async def run(self, recording: Recording) -> None:
+        """Hand on until the recording is closed, then what the others still say."""
+        relays: dict[Peer, asyncio.Task[None]] = {}
+        try:
+            while not recording.is_closed:
+                for peer in self._peers.others():
+                    if peer not in relays:
+                        relays[peer] = asyncio.create_task(self._relay(peer))
+                await asyncio.sleep(_LOOK_S)
+            if relays:
+                await asyncio.wait(relays.values(), timeout=_END_LIMIT_S)
+        finally:
+            for relay in relays.values():
+                relay.cancel()
+            await asyncio.gather(*relays.values(), return_exceptions=True)
+
+    async def _relay(self, peer: Peer) -> None:
+        """Hand on the frames of one worker, or say what is wrong with them."""
+        try:
+            response = await self._open(peer)
+            async with response:
+                if response.status == _OK:
+                    await self._hand_on(response.content)
+                    return
+                trouble = _refusal(response.status, await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, EOFError) as exc:
+            trouble = f"its stream broke: {exc!r}"
+        await asyncio.sleep(_LEAVE_LIMIT_S)  # one that is leaving is no trouble
+        if peer in self._peers.others():
+            frame = Frame(f"{peer.slot}.{peer.generation}", trouble=trouble)
+            with contextlib.suppress(ConnectionError):
+                await self._response.write(encode(frame))
+
+    async def _open(self, peer: Peer) -> aiohttp.ClientResponse:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _OPEN_LIMIT_S
+        seconds = max(0.1, self._until - loop.time())
+        path = worker_path("recording", share=self._asked.share, seconds=round(seconds, 3))
+        while True:
+            try:
+                return await self._peers.open(peer, path)
+            except (aiohttp.ClientError, OSError):
+                if loop.time() > until or peer not in self._peers.others():
+                    raise
+            await asyncio.sleep(_LOOK_S)
+
+    async def _hand_on(self, content: aiohttp.StreamReader) -> None:
+        while line := await content.readline():
+            size: Any = msgspec.json.decode(line).get("bytes", 0)
+            entries = await content.readexactly(size) if size else b""
+            await self._response.write(line + entries)
+
+
+def _refusal(status: int, body: bytes) -> str:
+    if status == 404:  # noqa: PLR2004 - HTTP
+        return "its version records nothing"
+    try:
+        return str(msgspec.json.decode(body)["detail"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return f"it answered {status}"
+
+
+def head_of(request: web.Request) -> bytes:
+    """Return the head of a request of aiohttp's lane, with a length in place of chunks."""
+    lines = [f"{request.method} {request.raw_path} HTTP/1.1".encode("utf-8", "surrogateescape")]
+    lines += [name + b": " + value for name, value in request.raw_headers]
+    return b"\r\n".join([*lines, b"", b""])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import aiohttp
 import msgspec
 from aiohttp import web
+from loguru import logger
 
 from engine.api.answers import response_of
 from engine.api.route import QUERY, Route, Text
@@ -144,7 +145,9 @@ class RecordingRoutes:
             self._tap.end(recording)
             for part in parts:
                 part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            for fault in await asyncio.gather(*parts, return_exceptions=True):
+                if isinstance(fault, Exception) and not isinstance(fault, ConnectionError):
+                    logger.opt(exception=fault).error("a recording ended too early")
         response.force_close()
         return response
 

@@ -70,7 +70,7 @@ def clean_body(body: bytes) -> bytes:
 def _clean_line(text: bytes) -> bytes:
     try:
         task: Any = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return _CALLBACK.sub(lambda match: match[1] + _clean_url(match[2].decode("latin-1")).encode(), text)
     url = task.get("callback") if isinstance(task, dict) else None
     if not isinstance(url, str) or (clean := _clean_url(url)) == url:

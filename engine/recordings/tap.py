@@ -81,6 +81,7 @@ class Exchange:
     def __call__(self, said: Answer) -> None:
         """Take the answer."""
         self._on_answer(said)
+        self._on_answer = _ignore  # a connection may go while this waits to be written
         self.latency_ns = time.time_ns() - self.began_ns
         self.answer = said
         self.size = len(self.head) + len(self.body) + len(said.body) + _OVERHEAD_BYTES

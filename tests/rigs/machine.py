@@ -1,9 +1,9 @@
 """A machine to try states on: mount and network namespaces over this one, so that nothing here is changed.
 
-``/etc`` and ``/var/log`` are overlays, ``/run`` and ``/srv`` are empty and ``/proc/sys`` is a folder of plain
-files, so accounts, units, configuration files and kernel settings can be written and looked at. Programs and
-``/tmp`` are this machine's, and its processes are seen; accounts that are made in there have numbers of their
-own, so that none of those processes seems to be theirs. Needs root.
+``/etc``, ``/var/log`` and ``/var/spool`` are overlays, ``/run`` and ``/srv`` are empty and ``/proc/sys`` is a
+folder of plain files, so accounts, units, configuration files and kernel settings can be written and looked
+at. Programs and ``/tmp`` are this machine's, and its processes are seen; accounts that are made in there have
+numbers of their own, so that none of those processes seems to be theirs. Needs root.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SETUP = """
 set -e
 mount --make-rprivate /
-for path in etc var/log; do
+for path in etc var/log var/spool; do
     mkdir -p "$0/upper/$path" "$0/work/$path"
     mount -t overlay overlay -o "lowerdir=/$path,upperdir=$0/upper/$path,workdir=$0/work/$path" "/$path"
 done

@@ -48,7 +48,6 @@ class Ready(msgspec.Struct, frozen=True):
     fields: list[tuple[str, str]]
     body: bytes
     names: str  #: the recorded id of the task in its path; empty: none
-    makes: bool  #: it hands one task in
 
 
 class Rewriting:
@@ -112,14 +111,7 @@ class Rewriting:
             lines = body.split(b"\n") if route.endswith("s") else [body]
             body = b"\n".join([self._task(line) if line.strip() else line for line in lines])
         named = _TASK.fullmatch(path)
-        return Ready(
-            request.method,
-            path,
-            fields,
-            body,
-            names=named[2] if named else "",
-            makes=is_task and not route.endswith("s"),
-        )
+        return Ready(request.method, path, fields, body, names=named[2] if named else "")
 
     def _task(self, text: bytes) -> bytes:
         """Return the body of a task; one that is no task as it is."""

@@ -20,6 +20,7 @@ from engine.api.query import QueryReader
 from engine.api.recording import head_of
 from engine.api.route import API, QUERY, TOKEN
 from engine.errors import EngineError, RequestError
+from engine.intake.client import HTTP
 from engine.intake.problems import problem, too_large
 from engine.intake.replies import Reply
 
@@ -101,6 +102,7 @@ class Requests:
         server: value of the ``Server`` header.
         body_max_bytes: longer bodies are refused.
         base: below which there is something.
+        door: what requests come in by, see `By.door`.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class Requests:
         server: str,
         body_max_bytes: int,
         base: str = "/v1/engine/",
+        door: str = HTTP,
     ) -> None:
         self._stats = stats
+        self._responses = stats.responses_of(door)
         self._readiness = readiness
         self._refuse = refuse
         self._callers = callers
@@ -143,6 +147,7 @@ class Requests:
         finally:
             if lane is not None:
                 lane.request_ends()
+        self._responses[response.status] += 1
         response.headers["Server"] = self.server
         if self._readiness.is_draining:
             response.force_close()

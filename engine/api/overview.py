@@ -21,6 +21,7 @@ from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.observe import merged
 from engine.observe.prometheus import EngineCollector, NodeSample
+from engine.proof.canary_results import CanaryState
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
@@ -244,22 +245,33 @@ class Overview:
         """Return what the Prometheus page says of each node; bring counters up to date that others keep."""
         self._stats.coalesced = sum(node.coalesced for node in self._nodes.values())
         self._stats.log_lines_dropped = self._logs.dropped
-        return [
-            NodeSample(
-                node=node.name,
-                layer=node.layer,
-                driver=node.config.driver,
-                ready=node.state is NodeState.READY,
-                unproven=node.state is NodeState.UNPROVEN,
-                paused=node.state is NodeState.PAUSED,
-                waiting=node.waiting_count,
-                in_flight=node.in_flight,
-                delayed=self._delay.depth(node.name),
-                oldest_delayed_s=self._delay.oldest_s(node.name),
-                returns=node.health.returns,
-            )
-            for node in self._nodes.values()
-        ]
+        if self._cluster is not None:
+            self._stats.redis_reconnects = self._cluster.reconnects
+        return list(map(self._sample, self._nodes.values()))
+
+    def _sample(self, node: Node) -> NodeSample:
+        canary = self._canary(node.name)
+        return NodeSample(
+            node=node.name,
+            layer=node.layer,
+            driver=node.config.driver,
+            ready=node.state is NodeState.READY,
+            unproven=node.state is NodeState.UNPROVEN,
+            paused=node.state is NodeState.PAUSED,
+            refusing=node.holds.refused_since() is not None,
+            waiting=node.waiting_count,
+            in_flight=node.in_flight,
+            delayed=self._delay.depth(node.name),
+            oldest_delayed_s=self._delay.oldest_s(node.name),
+            returns=node.health.returns,
+            acked=node.counting.acked_count,
+            absent=node.counting.absent_count,
+            refused=node.refused_count,
+            failed=node.failed_count,
+            retried=node.retried_count,
+            canary_stale=None if canary is None else canary["state"] == CanaryState.STALE,
+            canary_timestamp_s=None if canary is None else canary["at"],
+        )
 
 
 def shown_state(node: Node, rewind: Rewind | None = None) -> tuple[str, str, float]:

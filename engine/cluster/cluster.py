@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -20,6 +21,7 @@ from loguru import logger
 from engine.base.backoff import backoff_s
 from engine.cluster.document import cluster_document
 from engine.errors import StoreError
+from engine.observe.meters import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,6 +90,9 @@ class Cluster:
         self._on_alert = on_alert
         self._loop = asyncio.get_running_loop()
         self._tick_s = min(_TICK_S, ttl_s / 4)  # several in that time, or nobody is ever sure of anything
+        self.is_seen = True  #: whether the last beat was answered
+        self.beat_times = Histogram()  #: how long Redis takes to answer beats
+        self._seen_at = time.monotonic()
         self._is_clock_off = False
         self._sees_fetches = False
         self._times_emptied = 0
@@ -155,12 +160,35 @@ class Cluster:
         """Return the consumer that leads, as far as this engine can know; empty: it cannot."""
         return self._membership.leader()
 
+    # What Prometheus is told
+
+    @property
+    def silence_s(self) -> float:
+        """Since a beat was answered, in seconds."""
+        return time.monotonic() - self._seen_at
+
+    @property
+    def replica_count(self) -> int | None:
+        """Replicas of the master with fewest, as of the last look; None: nobody has told."""
+        count: int | None = self._replication.facts()["replicas"]
+        return count
+
+    @property
+    def used_memory(self) -> int | None:
+        """Bytes that the masters use, as of the last look; None: nobody has told."""
+        return self._eviction.used_memory
+
+    @property
+    def reconnects(self) -> int:
+        """Connections to Redis that broke, or could not be made."""
+        return self.members.store.link.broken_count
+
     async def _live(self) -> None:
         """Beat, and keep the nodes that are being delivered; what else takes time does not hold this up."""
         failures = 0
         while True:
             try:
-                await self._membership.beat()
+                await self._beat()
                 self._compare_clocks()
                 await self._claims.keep_all()
                 if failures:
@@ -169,11 +197,19 @@ class Cluster:
                 await self._rest()
             except StoreError as exc:
                 failures += 1
+                self.is_seen = False
                 self._on_alert("cluster", "error", f"the cluster cannot be seen: {exc}")
                 await asyncio.sleep(backoff_s(failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S))
             except Exception:  # noqa: BLE001 - without it this engine would be taken for dead
                 logger.exception("the cluster's beat failed")
                 await asyncio.sleep(self._tick_s)
+
+    async def _beat(self) -> None:
+        began = time.monotonic()
+        await self._membership.beat()
+        self._seen_at = time.monotonic()
+        self.beat_times.observe(self._seen_at - began)
+        self.is_seen = True
 
     async def _rest(self) -> None:
         """Wait for the time of the next beat, which comes sooner when there is news."""

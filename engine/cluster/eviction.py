@@ -43,6 +43,7 @@ class EvictionWatch:
     ) -> None:
         self.times_evicted = 0  #: so often were there more evicted keys than before
         self.warnings: list[str] = []
+        self.used_memory: int | None = None  #: of all masters, in bytes
         self._link = store.link
         self._threads = threads
         self._on_alert = on_alert
@@ -61,6 +62,7 @@ class EvictionWatch:
 
     async def _look(self) -> None:
         seen = await self._threads.call(eviction, self._link)
+        self.used_memory = seen.used_memory
         new = sum(max(0, count - self._counts.get(server, 0)) for server, count in seen.counts.items())
         self._counts.update(seen.counts)
         texts: list[str] = []

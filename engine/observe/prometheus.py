@@ -10,7 +10,7 @@ import msgspec
 from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from engine.observe.counters import COUNTERS, GAUGES, texts
+from engine.observe.counters import COUNTERS, FURTHER_GAUGES, GAUGES, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +35,14 @@ class NodeSample(msgspec.Struct, frozen=True):
     returns: Annotated[int, "Times the node was ready again after its delay queue was delivered"]
     unproven: Annotated[bool, "Whether nothing shows that the node itself answers purges"] = False
     paused: Annotated[bool, "Whether an operator paused the node"] = False
+    refusing: Annotated[bool, "Whether the node refuses something that waits for it"] = False
+    acked: Annotated[int, "Requests the node did"] = 0
+    absent: Annotated[int, "Requests the node did, having nothing of the target"] = 0
+    refused: Annotated[int, "Requests the node refused"] = 0
+    failed: Annotated[int, "Requests the node failed, and will fail"] = 0
+    retried: Annotated[int, "Requests to the node that went wrong and were tried again"] = 0
+    canary_stale: Annotated[bool | None, "Whether the last canary was purged and served on"] = None
+    canary_timestamp_s: Annotated[float | None, "When the last canary was tried, UNIX time"] = None
 
 
 REDIS_DOOR_GAUGES: Final = {
@@ -46,7 +54,8 @@ REDIS_DOOR_GAUGES: Final = {
 """What is told of each stream of a door, and whether its channels are listened to."""
 
 _NODE_VALUES = texts(NodeSample)
-_NODE_COUNTERS = frozenset({"returns"})
+_NODE_COUNTERS = frozenset({"returns", "acked", "absent", "refused", "failed", "retried"})
+_GAUGE_TEXTS = GAUGES | FURTHER_GAUGES
 
 
 class EngineCollector:
@@ -87,9 +96,20 @@ class Scrape:
             ("targets", "Targets taken in (qps_boss)", stats.qps_boss.count),
             ("answers", "Requests answered by caches (qps_proxy)", stats.qps_proxy.count),
         ]
-        self._gauges = [(name, GAUGES.get(name, name), read()) for name, read in stats.sources.items()]
+        self._gauges = [
+            (name, _GAUGE_TEXTS[name], float(value))
+            for name, read in stats.sources.items()
+            if (value := read()) is not None
+        ]
+        self._slow_sources = list(stats.slow_sources.items())
         self._histograms = _histograms_of(stats)
         self._stale = [(list(labels), float(count)) for labels, count in stats.canary_stale.items()]
+        self._canaries = [(list(labels), float(count)) for labels, count in stats.canaries.items()]
+        self._responses = [
+            ([door, str(status)], float(count))
+            for door, counts in stats.responses.items()
+            for status, count in counts.items()
+        ]
         self._datagrams = [([outcome], float(count)) for outcome, count in stats.datagrams.items()]
         self._samples = nodes
         self._redis_entries = [(list(labels), float(count)) for labels, count in stats.redis_entries.items()]
@@ -107,6 +127,8 @@ class Scrape:
             yield CounterMetricFamily(f"purgeline_{name}", text, value=value)
         for name, text, value in self._gauges:
             yield GaugeMetricFamily(f"purgeline_{name}", text, value=value)
+        for name, read in self._slow_sources:
+            yield GaugeMetricFamily(f"purgeline_{name}", _GAUGE_TEXTS[name], value=read())
         for name, text, labels, histograms in self._histograms:
             family = HistogramMetricFamily(f"purgeline_{name}_seconds", text, labels=labels)
             for label_values, histogram in histograms:
@@ -114,12 +136,18 @@ class Scrape:
             yield family
         text = "Canaries whose purge was acked and that were served on"
         yield _labelled("canary_stale", text, ["node", "kind"], self._stale, CounterMetricFamily)
+        text = "Canaries by what they showed"
+        yield _labelled("canaries", text, ["node", "state"], self._canaries, CounterMetricFamily)
+        text = "Answers to requests, by the door that they came in by"
+        yield _labelled("responses", text, ["door", "status"], self._responses, CounterMetricFamily)
         text = "Datagrams that doors took, by what became of them"
         yield _labelled("datagrams", text, ["outcome"], self._datagrams, CounterMetricFamily)
         yield from self._of_redis_doors()
         samples = [([node.node, node.layer, node.driver], node) for node in self._samples]
         for name, text in _NODE_VALUES.items():
-            values = [(labels, getattr(node, name)) for labels, node in samples]
+            values = [
+                (labels, value) for labels, node in samples if (value := getattr(node, name)) is not None
+            ]
             metric = re.sub("_s$", "_seconds", name)
             kind = CounterMetricFamily if name in _NODE_COUNTERS else GaugeMetricFamily
             yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
@@ -139,6 +167,7 @@ class Scrape:
 
 def _histograms_of(stats: Stats) -> list[tuple[str, str, list[str], list[tuple[list[str], Histogram]]]]:
     """Return name, text, labels, and by the labels' values the histograms as they are now."""
+    gil_text = "From handing a batch to its saver's thread until it runs: its wait for the GIL and a CPU"
     canary_text = "From the purge of a canary to the first visit that got the new one"
     by_label: list[tuple[str, str, list[str], Mapping[tuple[str, ...], Histogram]]] = [
         ("accept", "From a validated task to its 202", [], {(): stats.accept_s}),
@@ -146,7 +175,13 @@ def _histograms_of(stats: Stats) -> list[tuple[str, str, list[str], list[tuple[l
         ("node", "The oldest request on the wire, at each read of answers", ["node"], _by(stats.node_s)),
         ("fresh", "From a task's POST until visitors of a layer get it", ["layer"], _by(stats.fresh_s)),
         ("canary_fresh", canary_text, ["node", "kind"], stats.canary_fresh_s),
+        ("commit", "How long a saver took to write a batch", [], {(): stats.commit_s}),
+        ("gil_wait", gil_text, [], {(): stats.gil_wait_s}),
+        ("loop_lag", "How late a timer of the event loop was, once a second", [], {(): stats.loop_lag_s}),
     ]
+    if stats.redis_beat_s is not None:
+        text = "How long Redis took to answer an engine's beat"
+        by_label.append(("redis_beat", text, [], {(): stats.redis_beat_s}))
     return [
         (name, text, labels, [(list(values), histogram.copy()) for values, histogram in histograms.items()])
         for name, text, labels, histograms in by_label

@@ -111,7 +111,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     interface = make_interface(
         core, admission, tasks, orders, overview=overview, readiness=readiness, origin=canaries.origin
     )
-    register_gauges(core, delivery, interface.gate)
+    register_gauges(core, delivery, interface.gate, cluster)
     return Parts(
         core=core,
         validator=validator,

@@ -70,6 +70,8 @@ class CanaryResults:
             stale = self._stats.canary_stale
             stale[node, kind] = stale.get((node, kind), 0) + (one.state is CanaryState.STALE)
         result = self.last[node] = result_of(found)
+        canaries, key = self._stats.canaries, (node, result.state.value)
+        canaries[key] = canaries.get(key, 0) + 1
         return result
 
     def adopt(self, results: Mapping[str, NodeCanary], nodes: Iterable[str]) -> None:

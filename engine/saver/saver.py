@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from engine.base.futures import settle_once
 from engine.base.waiting_room import WaitingRoom
 from engine.errors import BacklogFullError, StoreError
+from engine.observe.meters import Histogram
 from engine.saver.own_records import OwnRecords
 from engine.saver.telling import tell_accepted, tell_refused, tell_written
 from engine.saver.thread import SaverThread
@@ -72,6 +73,8 @@ class Saver(OwnRecords):
         self.error: StoreError | None = None
         self.failed_at = -1e9  #: loop's time of the last commit that failed, in whole or in part
         self.is_partial = False  #: it fails for some tasks only: a server of several is away
+        self.commit_times = Histogram()  #: of batches; `register_gauges` has one for all savers
+        self.start_times = Histogram()  #: until a batch's thread runs, as above
         self._loop = loop
         self._sinks = sinks
         self._backlog_count = backlog_count
@@ -212,6 +215,8 @@ class Saver(OwnRecords):
         self._schedule()
 
     def _committed(self, work: Work, outcome: Committed | StoreError) -> None:
+        self.start_times.observe(work.begun_at - work.sent_at)
+        self.commit_times.observe(work.ended_at - work.begun_at)
         if isinstance(outcome, StoreError):
             self._tell_on(self._failed(work, outcome))
         else:

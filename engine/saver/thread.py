@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from engine.base.memory import trim_memory
@@ -52,6 +53,7 @@ class SaverThread:
 
     def send(self, work: Work) -> None:
         """Have *work* committed."""
+        work.sent_at = time.monotonic()
         self._queue.put(work)
 
     def stop(self) -> None:
@@ -63,7 +65,9 @@ class SaverThread:
     def _run(self) -> None:
         """Write batches until None comes. The thread's whole life."""
         while (work := self._queue.get()) is not None:
+            work.begun_at = time.monotonic()
             outcome = self._commit(work)
+            work.ended_at = time.monotonic()
             if work.is_trim:
                 self._store.shrink()
                 trim_memory()

@@ -51,6 +51,9 @@ class Work:
         forgotten: how many the thread has deleted.
         is_trim: the thread hands memory back.
         records: how many of the engine's own records there are, accepted tasks aside.
+        sent_at: when it was handed to its thread; monotonic seconds, as the next two.
+        begun_at: when the thread ran.
+        ended_at: when it was written, or could not be.
     """
 
     def __init__(self) -> None:
@@ -64,6 +67,7 @@ class Work:
         self.forgotten = 0
         self.is_trim = False
         self.records = 0
+        self.sent_at = self.begun_at = self.ended_at = 0.0
 
     def accept(self, tasks: list[Task]) -> None:
         """Put accepted tasks into the batch."""

@@ -83,6 +83,7 @@ class CdniDoor:
             server=server,
             body_max_bytes=settings.body_max_bytes,
             base=BASE,
+            door=door.kind,
         )
         app = routes.app(settings.body_max_bytes)
         self._api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -98,6 +99,7 @@ class CdniDoor:
             **limits,
         )
         gate.parse = _nothing_is_plain
+        gate.count_in(self._admission.stats.responses_of(self._door.kind))
         return gate
 
     async def open(self) -> None:

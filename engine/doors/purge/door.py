@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.doors.hosts import every_host
-from engine.doors.purge.connection import PurgeConnection
+from engine.doors.purge.connection import KIND, PurgeConnection
 from engine.doors.purge.desk import PurgeDesk
 from engine.intake.gate import Gate
 
@@ -40,7 +40,9 @@ class PurgeDoor:
 
     def gate(self, limits: Mapping[str, Any]) -> Gate:
         """Return the gate of its port."""
-        return Gate(**limits)
+        gate = Gate(**limits)
+        gate.count_in(self._desk.admission.stats.responses_of(KIND))
+        return gate
 
     async def open(self) -> None:
         """Do nothing: it keeps nothing."""

@@ -49,6 +49,7 @@ class Eviction(NamedTuple):
 
     policies: list[str]  #: those that evict
     counts: dict[str, int]  #: by the server's run id
+    used_memory: int = 0  #: bytes, of all that answered
 
 
 def eviction(link: Link) -> Eviction:
@@ -59,10 +60,12 @@ def eviction(link: Link) -> Eviction:
     """
     policies: set[str] = set()
     counts: dict[str, int] = {}
+    used_memory = 0
     for facts in _infos(link):
         policies.add(facts.get("maxmemory_policy", _KEEPS))
         counts[facts.get("run_id", "")] = int(facts.get("evicted_keys", 0))
-    return Eviction(sorted(policies - {_KEEPS}), counts)
+        used_memory += int(facts.get("used_memory", 0))
+    return Eviction(sorted(policies - {_KEEPS}), counts, used_memory)
 
 
 def _infos(link: Link) -> Iterator[dict[str, str]]:

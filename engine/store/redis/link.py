@@ -67,6 +67,7 @@ class Link:
         self._timeout_s = timeout_s
         self._servers = Servers(url, timeout_s=timeout_s, connections_max=connections_max)
         self.replicas = Replicas(self._servers, url, wait_replicas)
+        self.broken_count = 0  #: connections that broke or could not be made; a race may lose one
 
     def __repr__(self) -> str:
         return f"<Link to {self.url}>"
@@ -287,6 +288,7 @@ class Link:
         return replies
 
     def _drop(self, server: Server, connection: Any, exc: Exception) -> None:
+        self.broken_count += 1
         server.fails(exc)
         self._leave(server, connection)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +38,7 @@ def node(state: NodeState = NodeState.READY, *, is_refusing: bool = False, needs
         counting=SimpleNamespace(acked_count=3, absent_count=1),
         refused_count=4,
         failed_count=5,
+        retried_count=9,
         coalesced=6,
         health=SimpleNamespace(
             last_error="gone",
@@ -211,6 +213,20 @@ async def test_a_node_that_is_gone_is_shown_as_long_as_it_has_rows() -> None:
     assert (gone["since"], gone["delayed"], gone["oldest_delayed_s"]) == (50.0, 9, 1.235)
     cluster = SimpleNamespace(configured=lambda: {"old"})
     assert len(await overview(left=left, cluster=cluster).own_nodes()) == 1, "another engine has it"
+
+
+async def test_a_node_tells_prometheus_what_became_of_its_requests_and_its_canary() -> None:
+    shown = overview({"e1": node(is_refusing=True)})
+    shown._canary = lambda _: {"state": "stale", "at": 17.5}
+    page = (await shown.own_metrics()).decode()
+    values = dict(re.findall(r'purgeline_node_(\w+)\{driver="nginx",layer="edge",node="e1"\} (.*)', page))
+    expected = {
+        "acked_total": 3, "absent_total": 1, "refused_total": 4, "failed_total": 5, "retried_total": 9,
+        "refusing": 1, "canary_stale": 1, "canary_timestamp_seconds": 17.5,
+    }  # fmt: skip
+    assert {name: float(values[name]) for name in expected} == expected
+    shown._canary = lambda _: None
+    assert "canary_stale{" not in (await shown.own_metrics()).decode(), "there was no canary"
 
 
 async def test_the_metrics_bring_counters_up_to_date_that_others_keep() -> None:

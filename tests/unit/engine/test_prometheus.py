@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.observe.counters import COUNTERS, GAUGES, Stats
+from engine.observe.meters import Histogram
 from engine.observe.prometheus import EngineCollector, NodeSample
+from tests import metric_docs
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -74,3 +76,40 @@ def test_two_engines_in_one_process_do_not_clash() -> None:
     """Nothing is registered globally."""
     for _ in range(2):
         assert EngineCollector(with_gauges(Stats()), "1", "r", list).read().page()
+
+
+def test_answers_are_told_by_door_and_status_and_canaries_by_what_they_showed() -> None:
+    stats = with_gauges(Stats())
+    stats.responses_of("http")[202] += 3
+    stats.responses_of("purge")[200] += 1
+    stats.canaries["edge-1", "stale"] = 2
+    metrics = scrape(EngineCollector(stats, "1", "r", list).read().page())
+    shown = [(*each.labels.values(), each.value) for each in metrics["purgeline_responses"].samples]
+    assert shown == [("http", "202", 3), ("purge", "200", 1)]
+    [canary] = metrics["purgeline_canaries"].samples
+    assert canary.labels == {"node": "edge-1", "state": "stale"}
+
+
+def test_a_gauge_that_nobody_can_tell_is_left_out() -> None:
+    stats = with_gauges(Stats(redis_beat_s=Histogram()))
+    stats.gauge("redis_replicas", lambda: None)
+    stats.gauge("redis_up", lambda: False)
+    stats.slow_sources["store_bytes"] = lambda: 4096
+    metrics = scrape(EngineCollector(stats, "1", "r", list).read().page())
+    assert "purgeline_redis_replicas" not in metrics
+    assert metrics["purgeline_redis_up"].samples[0].value == 0
+    assert metrics["purgeline_store_bytes"].samples[0].value == 4096
+    assert "purgeline_redis_beat_seconds" in metrics
+
+
+def test_the_page_of_the_documentation_lists_what_there_is() -> None:
+    """`python -m tests.metric_docs` writes it."""
+    page = metric_docs.PAGE.read_text(encoding="utf-8")
+    assert metric_docs.filled(page) == page
+
+
+def test_every_metric_has_a_name_that_prometheus_expects() -> None:
+    """What its linter asks for: counters end in ``_total``, and units are whole ones."""
+    for family in metric_docs.families():
+        assert not family.name.endswith(("_s", "_ms", "_s_total")), family.name
+        assert family.documentation not in {"", family.name}, family.name

@@ -11,6 +11,7 @@ import jsonschema_rs
 import msgspec
 
 from engine.api import openapi
+from engine.api.debug_routes import DebugRoutes
 from engine.api.description import Description
 from engine.api.engine_routes import EngineRoutes
 from engine.api.group_routes import GroupRoutes
@@ -37,6 +38,7 @@ ROUTES: tuple[Route, ...] = (
     *WhyRoutes.routes,
     *EngineRoutes.routes,
     *RecordingRoutes.routes,
+    *DebugRoutes.routes,
     *Description.routes,
 )
 """What the engine's classes declare; a test compares it with what an engine serves."""

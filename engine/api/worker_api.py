@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine.api.cancel import CancelTask
+    from engine.api.debug_routes import DebugRoutes
     from engine.api.find import FindTask
     from engine.api.forget import ForgetNode
     from engine.api.history import HistoryRoutes
@@ -56,6 +57,7 @@ def make_worker_app(
     *,
     rewinding: Rewinding,
     recording: RecordingRoutes,
+    debugging: DebugRoutes,
     refuse: Callable[[EngineError], Reply],
     body_max_bytes: int,
 ) -> web.Application:
@@ -69,6 +71,7 @@ def make_worker_app(
         readiness: requests of other workers wait until this one is prepared.
         rewinding: tells which nodes are being rewound.
         recording: streams what passes.
+        debugging: looks into this worker.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
         body_max_bytes: longer bodies are refused.
     """
@@ -90,11 +93,13 @@ def make_worker_app(
         ("DELETE", "/worker/nodes/{name}", overview.forget_node),
         ("PUT", "/worker/pause", overview.pause_node),
         ("GET", "/worker/metrics", overview.metrics),
+        ("GET", "/worker/debug/{look}", debugging.here),
         ("PUT", "/worker/log-format/{name}", overview.swap_log_format),
     ]
     for method, path, handler in routes:
         app.router.add_route(method, path, _answering(handler, readiness, refuse))
     app.router.add_get("/worker/recording", recording.here, allow_head=False)
+    app.router.add_get("/worker/debug/gc/trace", debugging.gc_trace_here, allow_head=False)
     return app
 
 

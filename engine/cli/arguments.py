@@ -12,6 +12,7 @@ from engine.cli import (
     cells,
     check_nodes,
     client,
+    debug_options,
     group_reports,
     history,
     local,
@@ -84,6 +85,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     _add_receipts(add)
     recording_options.add_record(add)
     recording_options.add_replay(add)
+    commands["debug"] = places.add_parser(
+        "debug", help=debug_options.TEXT, description=debug_options.TEXT, allow_abbrev=False
+    )
+    debug_options.add_looks(commands["debug"], shared)
     cdni.add_options(
         add("cdni", cdni.cdni, "Have another CDN purge, invalidate or preposition: CDNI triggers, RFC 8007.")
     )

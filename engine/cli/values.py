@@ -91,6 +91,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def slot(text: str) -> int:
+    """Return the slot of a worker."""
+    if not re.fullmatch("[0-9]{1,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no worker: 0 is the first")
+    return int(text)
+
+
 def moment(text: str) -> float:
     """Return UNIX seconds."""
     if re.fullmatch(r"\d{1,12}(\.\d+)?", text):

@@ -11,6 +11,7 @@ from engine.api.app import Requests, make_app
 from engine.api.bodies import Bodies
 from engine.api.callers import Callers
 from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
+from engine.api.debug_routes import DebugRoutes
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
 from engine.api.forget import ForgetNode
@@ -179,8 +180,9 @@ def make_interface(
     recording = RecordingRoutes(
         admission.tap, core.peers, readiness, callers=callers, audit=core.audit, server=SERVER
     )
+    debugging = DebugRoutes(core.peers, readiness, server=SERVER)
     declared: list[Declares] = [task_routes, group_routes, receipt_routes, *again]
-    declared += [history, why_routes, engine_routes, recording]
+    declared += [history, why_routes, engine_routes, recording, debugging]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -198,6 +200,7 @@ def make_interface(
             overview=WorkerOverview(overview, readiness, core.logs, orders.forget, orders.pausing),
             readiness=readiness,
             recording=recording,
+            debugging=debugging,
         ),
         tasks.signer,
     )
@@ -316,6 +319,7 @@ def _worker_app(
     overview: WorkerOverview,
     readiness: Readiness,
     recording: RecordingRoutes,
+    debugging: DebugRoutes,
 ) -> web.Application:
     worker_tasks = WorkerTasks(
         auth,
@@ -333,6 +337,7 @@ def _worker_app(
         readiness,
         rewinding=tasks.rewinding,
         recording=recording,
+        debugging=debugging,
         refuse=admission.refuse,
         body_max_bytes=core.config.engine.body_max_bytes,
     )

@@ -90,6 +90,12 @@ class Asking:
         self.seen.add((method, described.check(method, path, answered, got, text), answered))
         return text
 
+    def status(self, method: str, path: str) -> int:
+        """Ask what is answered differently by and by; return the status."""
+        answered, got, text = self._engine.request(method, path, None, {"Authorization": "Bearer all"})
+        self.seen.add((method, described.check(method, path, answered, got, text), answered))
+        return answered
+
 
 def test_the_engine_serves_what_its_classes_declare(engine: EngineProcess) -> None:
     """Without a token; so what the documentation is made from is what is served."""
@@ -137,6 +143,7 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
         ask("POST", f"{node}/{verb}?x=1", 422)
     _ask_why(asking)
     _ask_for_recordings(engine, asking)
+    _ask_to_look_inside(engine, asking)
     log_format = "/v1/engine/log-format"
     ask("PUT", log_format, 200, {"format": "struct"})
     ask("PUT", log_format, 422, {"format": "xml"})
@@ -189,6 +196,33 @@ def _ask_for_recordings(engine: EngineProcess, asking: Asking) -> None:
             other.request("GET", path, headers={"Authorization": "Bearer all"})
             stack.enter_context(other.getresponse())
         asking.ask("GET", path, 409)
+
+
+def _ask_to_look_inside(engine: EngineProcess, asking: Asking) -> None:
+    for look, query in (
+        ("threads", ""),
+        ("tasks", ""),
+        ("gc", "seconds=0.1"),
+        ("loop", "seconds=0.1&threshold_ms=5"),
+    ):
+        path = f"/v1/engine/debug/{look}"
+        asking.ask("GET", f"{path}?{query}", 200)
+        asking.ask("GET", path, 401, who="")
+        asking.ask("GET", path, 403, who="reader")
+        asking.ask("GET", f"{path}?worker=7", 404)
+        asking.ask("GET", f"{path}?worker=-1", 422)
+    trace = "/v1/engine/debug/gc/trace"
+    for query, who, status in (
+        ("seconds=0.1", "all", 200),
+        ("", "", 401),
+        ("", "reader", 403),
+        ("worker=7", "all", 404),
+        ("seconds=601", "all", 422),
+    ):
+        asking.ask("GET", f"{trace}?{query}", status, who=who)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)) as other:
+        other.request("GET", "/v1/engine/debug/loop", headers={"Authorization": "Bearer all"})
+        wait_until(lambda: asking.status("GET", "/v1/engine/debug/loop?seconds=0.1") == 409)
 
 
 def _ask_why(asking: Asking) -> None:

@@ -42,6 +42,7 @@ class World:
             self.readiness,
             rewinding=world,
             recording=world,
+            debugging=world,
             refuse=reply_of,
             body_max_bytes=1000,
         )
@@ -69,6 +70,8 @@ class World:
         if task_id == "closed":
             raise StoreError("the store is closed")
         return self.document
+
+    gc_trace_here = here
 
     async def cancel_here(self, task_id: str, token: str) -> dict[str, Any]:
         self.log.append((task_id, token))

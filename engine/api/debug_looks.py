@@ -1,0 +1,109 @@
+"""The looks into one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+from typing import TYPE_CHECKING, Any
+
+from engine.base import loop
+from engine.debugging import coroutines, threads
+from engine.debugging.collector import DebugGcOfWorker, Pauses, watching
+from engine.debugging.coroutines import DebugTasksOfWorker
+from engine.debugging.lag import DebugLoopOfWorker, LagWatch
+from engine.debugging.threads import DebugThreadsOfWorker
+from engine.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    import msgspec
+
+    from engine.api.debug_queries import LoopQuery, SecondsQuery, WorkerQuery
+
+
+class Looks:
+    """Takes looks into this worker.
+
+    Args:
+        worker: its name: slot and generation.
+    """
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        self._under_way: set[str] = set()
+        self._named: dict[str, Callable[..., Awaitable[msgspec.Struct]]] = {
+            "threads": self.threads,
+            "tasks": self.tasks,
+            "gc": self.gc,
+            "loop": self.loop,
+        }
+
+    async def take(self, name: str, asked: Any, more: dict[str, str]) -> msgspec.Struct:
+        """Take the look that is called *name*.
+
+        Raises:
+            RequestError: 409, one like it is under way.
+        """
+        return await self._named[name](asked, **more)
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Be the only one that does so.
+
+        Raises:
+            RequestError: 409, another one does.
+        """
+        if what in self._under_way:
+            raise RequestError(409, f"worker {self.worker}: {what} is looked at already, one at a time")
+        self._under_way.add(what)
+        try:
+            yield
+        finally:
+            self._under_way.discard(what)
+
+    async def threads(self, _asked: WorkerQuery) -> DebugThreadsOfWorker:
+        """Show the threads."""
+        return DebugThreadsOfWorker(self.worker, os.getpid(), await threads.look())
+
+    async def tasks(self, _asked: WorkerQuery) -> DebugTasksOfWorker:
+        """Show the tasks of the loop."""
+        count, groups = await coroutines.look()
+        return DebugTasksOfWorker(self.worker, os.getpid(), count, groups)
+
+    async def gc(self, asked: SecondsQuery) -> DebugGcOfWorker:
+        """Show the garbage collector, with its passes in a while."""
+        pauses = Pauses()
+        with watching(pauses):
+            await asyncio.sleep(asked.seconds)
+        return DebugGcOfWorker(
+            self.worker,
+            os.getpid(),
+            gc.isenabled(),
+            gc.get_freeze_count(),
+            asked.seconds,
+            pauses.generations(),
+        )
+
+    async def loop(self, asked: LoopQuery) -> DebugLoopOfWorker:
+        """Show the lag of the loop, and what was slow in a while."""
+        with self.alone("the loop"):
+            watch = LagWatch(asked.threshold_ms / 1000)
+            watch.start()
+            try:
+                await asyncio.sleep(asked.seconds)
+            finally:
+                watch.stop()
+        slow, left_out = watch.slow()
+        return DebugLoopOfWorker(
+            self.worker,
+            os.getpid(),
+            loop.NAME,
+            asked.seconds,
+            asked.threshold_ms,
+            watch.lag,
+            slow,
+            left_out,
+        )

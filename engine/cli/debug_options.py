@@ -1,0 +1,54 @@
+"""The options of ``purgeline debug``: a word for each look, and what it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.cli import debugging, values
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from engine.cli.screen import Output
+
+    Command = Callable[[argparse.Namespace, Output], int]
+    Option = Callable[..., argparse.Action]
+
+TEXT = (
+    "Look into a running engine, all its workers: what it does, and what it waits for. Takes scope `admin`. "
+    "Exits with 1 when not all of them could be looked into."
+)
+_SECONDS = "for so many seconds (default %(default)g, at most 600)"
+
+
+def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    """Add the looks to the parser of the command."""
+    places = command.add_subparsers(dest="look", metavar="LOOK", required=True)
+
+    def add(name: str, run: Command, text: str) -> Option:
+        look = places.add_parser(name, help=text, description=text, parents=[shared], allow_abbrev=False)
+        look.set_defaults(run=run)
+        look.add_argument(
+            "--worker", type=values.slot, metavar="N", help="only the worker of this slot (default: all)"
+        )
+        return look.add_argument
+
+    add("threads", debugging.threads, "Show the threads: where each is, and what it waits for.")
+    add("tasks", debugging.tasks, "Show the asyncio tasks: those that wait at one place together.")
+    option = add("gc", debugging.gc, "Show the garbage collector: passes, and how long they stop the worker.")
+    option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
+    option(
+        "--trace",
+        action="store_true",
+        help="print a line for each pass as it ends, until Ctrl-C or --seconds",
+    )
+    option = add("loop", debugging.loop, "Show how late the loop is, and what keeps it busy for long.")
+    option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
+    option(
+        "--threshold",
+        type=values.seconds,
+        default=50.0,
+        metavar="MS",
+        help="what takes longer is shown, in milliseconds (default %(default)g, 5 to 10000)",
+    )

@@ -1,0 +1,95 @@
+"""What ``purgeline debug`` shows: tables, and stacks below them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from engine.cli.cells import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from engine.cli.screen import Output
+    from engine.client.bodies import Document
+
+THREAD_COLUMNS = ("worker", "thread_id", "thread", "state", "cpu_s", "waits_for")
+GC_COLUMNS = (
+    *("worker", "generation", "threshold", "passes", "collected"),
+    *("seen", "p50_ms", "p99_ms", "max_ms", "sum_ms"),
+)
+LAG_COLUMNS = ("worker", "loop", "count", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
+_MIB = 1 << 20
+
+
+def threads(document: Document, out: Output) -> None:
+    """Show a table of threads, then their stacks."""
+    rows = [{**row, "thread": row["name"]} for row in _rows(document, "threads")]
+    out.documents(rows, THREAD_COLUMNS)
+    for row in rows:
+        title = f"worker {row['worker']}, thread {row['thread_id']} {row['name']} {row['state']}"
+        out.text(_block(title, row["stack"]))
+
+
+def tasks(document: Document, out: Output) -> None:
+    """Show the places where tasks wait, most tasks first."""
+    for row in _rows(document, "groups"):
+        what = f", waiting for {row['waits_for']}" if row["waits_for"] else ""
+        names = f" ({', '.join(row['names'])})" if row["count"] <= len(row["names"]) else ""
+        out.text(
+            _block(f"worker {row['worker']}: {_counted(row['count'], 'task')}{what}{names}", row["stack"])
+        )
+
+
+def gc(document: Document, out: Output) -> None:
+    """Show a table of generations."""
+    rows = [
+        {**row, **row["pauses"], "seen": row["pauses"]["count"]} for row in _rows(document, "generations")
+    ]
+    out.documents(rows, GC_COLUMNS)
+
+
+def gc_pass(document: Document) -> str:
+    """Return the line of one pass."""
+    at = float(document["at"])
+    clock = f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"
+    young = " ".join(map(str, document["young"]))
+    return (
+        clean(
+            f"{clock} worker {document['worker']} gc generation {document['generation']} "
+            f"pause {document['pause_ms']} ms, {document['collected']} collected, "
+            f"{document['uncollectable']} uncollectable, counters {young}, "
+            f"rss {document['rss_bytes'] // _MIB} MiB"
+        )
+        + "\n"
+    )
+
+
+def loop(document: Document, out: Output) -> None:
+    """Show a table of lags, then what was slow."""
+    rows = [{**worker["lag"], **worker} for worker in document["workers"]]
+    out.documents(rows, LAG_COLUMNS)
+    for worker in document["workers"]:
+        for slow in worker["slow"]:
+            title = (
+                f"worker {worker['worker']}: {_counted(slow['count'], 'time')} over "
+                f"{worker['threshold_ms']:g} ms, the longest {slow['longest_ms']:g} ms"
+            )
+            out.text(_block(title, slow["stack"]))
+        if left_out := worker["slow_left_out"]:
+            out.notice(f"worker {worker['worker']}: {left_out} slow callbacks more, at other places")
+
+
+def _rows(document: Document, key: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all workers, each with the worker that it is of."""
+    for worker in document["workers"]:
+        for row in worker[key]:
+            yield {**row, "worker": worker["worker"]}
+
+
+def _block(title: str, lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in ("", clean(title), *(f"  {clean(line)}" for line in lines)))
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

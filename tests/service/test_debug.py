@@ -82,16 +82,16 @@ def test_tasks_are_shown_with_what_they_wait_for(engine: EngineProcess) -> None:
 
 
 def test_what_keeps_the_loop_busy_is_named(engine: EngineProcess) -> None:
-    """A body of 8 MB whose last target is wrong is checked in one turn."""
-    targets = [f"http://img.example.com/{'a' * 500}{number}" for number in range(9_999)]
+    """A body of 10,000 targets is checked in one turn."""
+    targets = [f"http://img.example.com/{'a' * 100}{number}" for number in range(9_999)]
     body = json.dumps({"targets": [*targets, "ftp://x"]}).encode()
     with asking(engine, "loop?seconds=1.5&threshold_ms=5") as client:
         wait_until(lambda: status_of(engine, "loop?seconds=0.1") == 409)
-        for _ in range(10):
+        for _ in range(3):
             assert engine.request("POST", "/v1/engine/task", body)[0] == 422
         response = client.getresponse()
         [worker] = json.loads(response.read())["workers"]
-    assert worker["lag"]["count"] > 100
+    assert worker["lag"]["max_ms"] > 5
     slow = [place for one in worker["slow"] for place in one["stack"]]
     assert any("engine/intake/" in place for place in slow), worker
     assert worker["slow"][0]["longest_ms"] > 5

@@ -13,6 +13,7 @@ from engine.cli import (
     check_nodes,
     client,
     debug_options,
+    doctor,
     group_reports,
     history,
     local,
@@ -145,6 +146,13 @@ def _add_local(add: Callable[[str, Command, str], Callable[..., argparse.Action]
         "--url", metavar="URL", help="a page that the nodes cache: fetched and purged where a look is needed"
     )
     cache_options.add_from(option)
+    option = add(
+        "doctor",
+        doctor.doctor,
+        "Look at this machine, its engine, Redis and caches: limits, what is near them, and what mends it. "
+        f"Columns in a pipe: {' '.join(cells.DOCTOR_COLUMNS)}.",
+    )
+    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
     option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
     option("config", type=Path, metavar="F", help="TOML file")
 

@@ -41,6 +41,7 @@ WIDE_COLUMNS = frozenset(
         "consumer",
         "notes",
         "reason",
+        "remedy",
         "held",
         "start_at",
     }
@@ -62,6 +63,8 @@ SHARE_COLUMNS = (
 HELD_COLUMNS = ("node", "operation", "host", "subtasks", "reason")
 REASON_COLUMNS = ("node", "reason")
 CHECK_COLUMNS = ("name", "driver", "verdict", "why", "notes")
+DOCTOR_COLUMNS = ("name", "verdict", "value", "limit", "reason", "remedy")
+FINDING_COLUMNS = ("name", "reason", "remedy")
 CONFIG_COLUMNS = ("name", "layer", "driver", "url", "parents")
 ERROR_COLUMNS = ("node", "target", "reason")
 PREVIEW_COLUMNS = (
@@ -75,10 +78,12 @@ PURGE_COLUMNS = ("task_id", "kind", "match", "state", "created_at", "nodes")
 SKIPPED_COLUMNS = ("name", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
-    **dict.fromkeys(("done", "ready", "alive", "proven", "fresh"), "green"),
-    **dict.fromkeys(("accepted", "running", "catching_up"), "cyan"),
-    **dict.fromkeys(("partial", "refusing", "paused"), "yellow"),
-    **dict.fromkeys(("failed", "down", "sick", "gone", "forwarded", "unproven", "refused", "stale"), "red"),
+    **dict.fromkeys(("done", "ready", "alive", "proven", "fresh", "ok"), "green"),
+    **dict.fromkeys(("accepted", "running", "catching_up", "not known"), "cyan"),
+    **dict.fromkeys(("partial", "refusing", "paused", "warn"), "yellow"),
+    **dict.fromkeys(
+        ("failed", "down", "sick", "gone", "forwarded", "unproven", "refused", "stale", "fail"), "red"
+    ),
     "unreachable": "red",
     "cancelled": "magenta",
 }

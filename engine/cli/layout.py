@@ -18,7 +18,7 @@ LESS: Final = (
     *("cancelled", "created_at", "waiting", "layer", "refused", "host", "lag_s", "absent", "counter"),
     *("acked", "total"),
 )
-SENTENCES: Final = frozenset({"last_error", "reason", "why", "note", "nodes", "parents", "outcome"})
+SENTENCES: Final = frozenset({"last_error", "reason", "why", "note", "nodes", "parents", "outcome", "remedy"})
 _EDGES: Final = 2  # a space at each end
 _GAP: Final = 1
 

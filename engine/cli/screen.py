@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.cli.cells import (
     ERROR_COLUMNS,
+    FINDING_COLUMNS,
     HELD_COLUMNS,
     LAST_ERROR_COLUMNS,
     LAYER_COLUMNS,
@@ -87,6 +88,10 @@ class Output:
                 self._details("held", HELD_COLUMNS, held_of(document[key]))
                 self._details("reason", REASON_COLUMNS, reasons_of(document[key]))
                 self._details("note", NOTE_COLUMNS, by_note(document[key]))
+
+            if self._is_rich and "remedy" in columns:
+                told = [row for row in document[key] if row.get("reason") or row.get("remedy")]
+                self._details("finding", FINDING_COLUMNS, told)
 
     def failures(self, documents: Sequence[Document]) -> None:
         """Print the first errors of tasks, below their list."""

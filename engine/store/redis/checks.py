@@ -27,12 +27,11 @@ def dangers(link: Link, store: StoreConfig) -> list[str]:
     warnings: dict[str, None] = {}
     if not store.wait_replicas:
         warnings.update(dict.fromkeys(_unsynced(link)))
-    for facts in _infos(link):
-        if facts.get("aof_enabled") == "0":
-            warnings[
-                "Redis keeps no append-only file (appendonly no): when it ends, every task since its last "
-                "snapshot is lost, also those answered 202. Set appendonly yes"
-            ] = None
+    if keeps_no_file(link):
+        warnings[
+            "Redis keeps no append-only file (appendonly no): when it ends, every task since its last "
+            "snapshot is lost, also those answered 202. Set appendonly yes"
+        ] = None
     warnings.update(dict.fromkeys(store_warnings(store)))
     with contextlib.suppress(StoreError):  # the cluster's part of the engine looks again and again
         warnings.update(dict.fromkeys(losses(link.replicas.look(), store.wait_replicas)))
@@ -42,6 +41,15 @@ def dangers(link: Link, store: StoreConfig) -> list[str]:
             "(cluster-require-full-coverage yes): set it to no, and the regions on other masters go on"
         ] = None
     return list(warnings)
+
+
+def keeps_no_file(link: Link) -> bool:
+    """Tell whether a master has no append-only file.
+
+    Raises:
+        StoreError: Redis cannot be asked.
+    """
+    return any(facts.get("aof_enabled") == "0" for facts in _infos(link))
 
 
 class Eviction(NamedTuple):

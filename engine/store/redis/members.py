@@ -76,7 +76,7 @@ class View(msgspec.Struct):
     )
 
 
-def _about(text: bytes) -> About:
+def about_of(text: bytes) -> About:
     """Return what an engine said of itself; nothing, if it is not there, or has left."""
     return msgspec.json.decode(text, type=About) if text and text != LEFT else About()
 
@@ -116,10 +116,10 @@ class Members:
         view.at = int(reply[2]) + int(reply[3]) / 1e6
         view.seen_at = (began_at + ended_at) / 2
         view.clock_ahead_s = time.time() - ended_at + view.seen_at - view.at
-        view.own_beats = _about(reply[4]).beats
+        view.own_beats = about_of(reply[4]).beats
         for consumer, text, lives in zip(*[iter(reply[5:])] * 3, strict=True):
             has_left = text == LEFT
-            about = _about(text)
+            about = about_of(text)
             view.members.append(Member(consumer.decode(), about, bool(lives), has_left))
         self._known = {member.consumer for member in view.members} - {me}
         return view

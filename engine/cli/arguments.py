@@ -17,6 +17,7 @@ from engine.cli import (
     group_reports,
     history,
     local,
+    monitoring,
     outbox_options,
     past_options,
     receipts,
@@ -102,6 +103,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
             group_reports.report_groups,
             "Beside a Varnish: have the groups that origins invalidate (RFC 9875) purged at every cache.",
         )
+    )
+    monitoring.add_options(
+        add("monitoring", monitoring.monitoring, "Write rules for Prometheus and a dashboard for Grafana.")
     )
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)

@@ -55,6 +55,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("procps", "sysctl"),
         Requirement("passwd", "useradd"),
         Requirement("sudo", "sudo"),
+        Requirement("prometheus", "promtool"),
         Requirement("prometheus-alertmanager", "prometheus-alertmanager"),
         Requirement("python3-aiosmtpd", "usr/lib/python3/dist-packages/aiosmtpd/smtp.py"),
     ),

@@ -19,6 +19,7 @@ from release.tasks.artefacts import pack, repo
 from release.tasks.beginning import init
 from release.tasks.hosts import (
     deploy,
+    doctor,
     history,
     lock,
     plan,

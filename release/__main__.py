@@ -12,7 +12,19 @@ TASKS = {
     "beginning": ("init",),
     "states": ("salt",),
     "hosts": (
-        *("deploy", "history", "lock", "plan", "prune", "reload", "rollback", "status", "stop", "unlock"),
+        *(
+            "deploy",
+            "doctor",
+            "history",
+            "lock",
+            "plan",
+            "prune",
+            "reload",
+            "rollback",
+            "status",
+            "stop",
+            "unlock",
+        ),
         *("unpack", "verify", "version"),
     ),
 }

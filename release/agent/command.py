@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 TIMEOUT_S = 240.0  #: pip's is the longest
 
 
-def run(command: list[str], doing: str, folder: Path) -> str:
+def run(command: list[str], doing: str, folder: Path, *, good: tuple[int, ...] = (0,)) -> str:
     """Run a program in *folder* and return what it prints.
 
     Args:
         command: program and arguments.
         doing: what it is for, as in "could not …".
         folder: where it works, and its home; it sees nothing else of our environment but ``PATH``.
+        good: exit codes of one that did what it should.
 
     Raises:
         Refused: it failed, is missing or takes longer than `TIMEOUT_S`; its last lines are the log.
@@ -48,7 +49,7 @@ def run(command: list[str], doing: str, folder: Path) -> str:
         raise Refused("timeout", f"could not {doing} in {TIMEOUT_S:g} s") from None
     except FileNotFoundError:
         raise Refused("release", f"could not {doing}: {command[0]} is gone") from None
-    if done.returncode:
+    if done.returncode not in good:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         if any("No space left" in line or "Disk quota" in line for line in lines):
             raise Refused("disk", f"the disk is full: could not {doing}", lines[-TAIL_LINES:])

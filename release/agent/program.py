@@ -40,6 +40,7 @@ OPERATIONS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "heartbeat": ("lock", "heartbeat", ("token",), LOCK_LOCK),
     "unlock": ("lock", "unlock", (), LOCK_LOCK),
     "verify": ("verify", "verify", ("version",), ""),
+    "doctor": ("doctor", "doctor", (), ""),
     "previous": ("previous", "previous", (), ""),
 }
 

@@ -215,6 +215,14 @@ def status() -> Work:
     return status
 
 
+@_hosts_task()
+def doctor() -> Work:
+    """Look at every host: limits, disk, clock, Redis, caches; and say what mends what is not well."""
+    from release.rollout.doctor import doctor
+
+    return doctor
+
+
 @_hosts_task(
     limit=Option(help="entries of each host, default 20", keyword="limit", least=1, default=20),
     here=Option(help="what this machine did, without asking the hosts", keyword="is_here", is_flag=True),

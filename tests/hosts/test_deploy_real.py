@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes import artefacts
 from tests.rigs import real_site
-from tests.rigs.hosts import Hosts
+from tests.rigs.hosts import Hosts, run
 from tests.rigs.real_site import HostLoad
 from tests.rigs.site import Site
 
@@ -168,6 +168,34 @@ def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> 
     for host, seen in zip(site.rig.hosts, saw, strict=True):
         print(host.name, {key: value for key, value in seen.items() if key != "errors"})
         check(seen)
+
+
+def test_the_doctor_finds_the_host_whose_kernel_leaves_no_ports(site: Site) -> None:
+    """Each release looks at its own host; one table names the host, the check and what mends it."""
+    ill = site.rig.hosts[1]
+    key = "net.ipv4.ip_local_port_range"
+    run("ip", "netns", "exec", ill.namespace, "sysctl", "-qw", f"{key}=40000 40007")
+    try:
+        seen = site.run("doctor")
+    finally:
+        run("ip", "netns", "exec", ill.namespace, "sysctl", "-qw", f"{key}=32768 60999")
+    assert seen.code == 1, seen.err
+    rows = [line.split() for line in seen.out.splitlines()]
+    verdicts = {row[0]: row[2] for row in rows if row[1] == "all"}
+    assert verdicts["h2"] == "fail"
+    assert {verdicts["h1"], verdicts["h3"]} <= {"ok", "warn", "not"}  # not known
+    [told] = [line for line in seen.out.splitlines() if " fail " in line and " ports " in line]
+    assert told.startswith("h2 ")
+    assert "(limit: 8)" in told
+    assert "engine.tuning" in told
+    mended = site.run("doctor", "--host", "h2", "--json")
+    assert mended.code == 0, mended.out
+    checks = {check["name"]: check for check in mended.document["hosts"][0]["answer"]["checks"]}
+    names = ("ports", "open_files", "engine", "versions", "nodes", "somaxconn", "listen_drops", "keep_alive")
+    known = {name: checks[name]["verdict"] for name in names}
+    assert known.pop("keep_alive") in {"ok", "warn", "not known"}  # clients of the test come and go
+    assert known.pop("open_files") in {"ok", "warn"}  # as this machine lets its processes
+    assert set(known.values()) == {"ok"}, checks
 
 
 def back_to_files(site: Site) -> None:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 0.2  #: whether the client is still there
 _OK: Final = 200
-_LATE_S: Final = 20.0  #: that another worker may take beyond the time that is asked for
+_LATE_S: Final = (
+    120.0  #: that another worker may take beyond the time that is asked for: to walk through memory
+)
 _FAILED: Final = 500
 _GONE: Final = Reply(499, b"{}")  #: the status as other servers log it; nobody reads that answer
 
@@ -197,7 +199,7 @@ async def _nothing() -> None:
 def query_of(asked: Any) -> dict[str, object]:
     """Return a query as another worker is asked."""
     return {
-        name: value
+        name: str(value).lower() if isinstance(value, bool) else value
         for name, value in msgspec.structs.asdict(asked).items()
         if name != "worker" and value is not msgspec.UNSET
     }

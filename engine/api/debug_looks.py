@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import gc
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.base import loop
-from engine.debugging import coroutines, threads
+from engine.debugging import coroutines, heap, threads, tracing
 from engine.debugging.collector import DebugGcOfWorker, Pauses, watching
 from engine.debugging.coroutines import DebugTasksOfWorker
 from engine.debugging.lag import DebugLoopOfWorker, LagWatch
+from engine.debugging.sampler import Sampler
 from engine.debugging.threads import DebugThreadsOfWorker
 from engine.errors import RequestError
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from engine.api.debug_queries import LoopQuery, SecondsQuery, WorkerQuery
+    from engine.api.debug_queries import HeapQuery, LoopQuery, ProfileQuery, SecondsQuery, WorkerQuery
+    from engine.debugging.heap import DebugHeapOfWorker
+    from engine.debugging.sampler import DebugProfileOfWorker
+
+_TRACE_S: Final = 10.0  #: without another time
 
 
 class Looks:
@@ -39,6 +44,8 @@ class Looks:
             "tasks": self.tasks,
             "gc": self.gc,
             "loop": self.loop,
+            "profile": self.profile,
+            "heap": self.heap,
         }
 
     async def take(self, name: str, asked: Any, more: dict[str, str]) -> msgspec.Struct:
@@ -107,3 +114,28 @@ class Looks:
             slow,
             left_out,
         )
+
+    async def profile(self, asked: ProfileQuery) -> DebugProfileOfWorker:
+        """Show where the threads are, over a while."""
+        with self.alone("the profile"):
+            sampler = Sampler(asked.rate)
+            sampler.start()
+            try:
+                await asyncio.sleep(asked.seconds)
+            finally:
+                sampler.stop()
+            return await sampler.document(self.worker, os.getpid())
+
+    async def heap(self, asked: HeapQuery) -> DebugHeapOfWorker:
+        """Show what is in memory, and what has grown in a while; or who has allocated what meanwhile."""
+        with self.alone("the heap"):
+            traced = await tracing.trace(asked.seconds or _TRACE_S, asked.top) if asked.trace else None
+            seconds = 0.0 if traced else asked.seconds
+            before = None
+            if seconds:
+                before, _, _ = await heap.look(None, 0)
+                await asyncio.sleep(seconds)
+            walk, walk_s, types = await heap.look(before, asked.top)
+            shown = heap.document(self.worker, os.getpid(), walk, walk_s, types=types, seconds=seconds)
+            shown.trace = traced
+            return shown

@@ -22,6 +22,24 @@ class SecondsQuery(WorkerQuery):
     seconds: Annotated[float, Meta(ge=0.1, le=SECONDS_MAX, description="for how long; default 10")] = 10
 
 
+class ProfileQuery(WorkerQuery):
+    """How a profile is taken."""
+
+    seconds: Annotated[float, Meta(ge=0.1, le=SECONDS_MAX, description="for how long; default 30")] = 30
+    rate: Annotated[float, Meta(ge=1, le=1000, description="samples a second; default 100")] = 100
+
+
+class HeapQuery(WorkerQuery):
+    """How memory is looked at."""
+
+    seconds: Annotated[
+        float,
+        Meta(ge=0, le=SECONDS_MAX, description="between two looks, or of a trace; 0, the default: one look"),
+    ] = 0
+    top: Annotated[int, Meta(ge=1, le=1000, description="types or lines that are shown; default 30")] = 30
+    trace: Annotated[bool, Meta(description="note what is allocated meanwhile, and where")] = False
+
+
 class LoopQuery(SecondsQuery):
     """How the loop is looked at."""
 

@@ -10,8 +10,16 @@ from aiohttp import web
 from engine.api.answers import response_of
 from engine.api.debug_gathering import Gathering
 from engine.api.debug_looks import Looks
-from engine.api.debug_queries import LoopQuery, SecondsQuery, WorkerQuery
-from engine.api.debug_schemas import DebugGc, DebugLoop, DebugTasks, DebugThreads, DebugTrouble
+from engine.api.debug_queries import HeapQuery, LoopQuery, ProfileQuery, SecondsQuery, WorkerQuery
+from engine.api.debug_schemas import (
+    DebugGc,
+    DebugHeap,
+    DebugLoop,
+    DebugProfile,
+    DebugTasks,
+    DebugThreads,
+    DebugTrouble,
+)
 from engine.api.debug_trace import GcTrace
 from engine.api.openapi import NDJSON
 from engine.api.route import QUERY, Lines, Route
@@ -24,12 +32,15 @@ if TYPE_CHECKING:
     from engine.workers.peers import Peers
 
 _NO_WORKER: Final = "there is no such worker"
+_BUSY: Final = "it is looked at already"
 _BASE: Final = "/v1/engine/debug"
 _QUERIES: Final[dict[str, type[msgspec.Struct]]] = {
     "threads": WorkerQuery,
     "tasks": WorkerQuery,
     "gc": SecondsQuery,
     "loop": LoopQuery,
+    "profile": ProfileQuery,
+    "heap": HeapQuery,
 }
 
 
@@ -95,7 +106,28 @@ class DebugRoutes:
             LoopQuery,
             text="how late the loop of each worker is, and what kept it busy for long; scope `admin`",
             answers={200: DebugLoop},
-            errors={404: _NO_WORKER, 409: "it is looked at already"},
+            errors={404: _NO_WORKER, 409: _BUSY},
+        ),
+        Route(
+            "GET",
+            f"{_BASE}/profile",
+            "profile",
+            "admin",
+            ProfileQuery,
+            text="where the threads of each worker are, sampled: by function and stack; scope `admin`",
+            answers={200: DebugProfile},
+            errors={404: _NO_WORKER, 409: _BUSY},
+        ),
+        Route(
+            "GET",
+            f"{_BASE}/heap",
+            "heap",
+            "admin",
+            HeapQuery,
+            text="what each worker has in memory: objects by type, what grew, and on request which lines "
+            "allocate; scope `admin`",
+            answers={200: DebugHeap},
+            errors={404: _NO_WORKER, 409: _BUSY},
         ),
     )
 
@@ -119,6 +151,14 @@ class DebugRoutes:
     async def loop(self, request: web.Request) -> web.StreamResponse:
         """Show the loops."""
         return await self._gathering.all(request, "loop", request[QUERY])
+
+    async def profile(self, request: web.Request) -> web.StreamResponse:
+        """Show where the threads are."""
+        return await self._gathering.all(request, "profile", request[QUERY])
+
+    async def heap(self, request: web.Request) -> web.StreamResponse:
+        """Show what is in memory."""
+        return await self._gathering.all(request, "heap", request[QUERY])
 
     async def gc_trace(self, request: web.Request) -> web.StreamResponse:
         """Stream the passes of the garbage collectors."""

@@ -6,7 +6,9 @@ import msgspec
 
 from engine.debugging.collector import DebugGcOfWorker  # noqa: TC001 - msgspec resolves the annotations
 from engine.debugging.coroutines import DebugTasksOfWorker  # noqa: TC001
+from engine.debugging.heap import DebugHeapOfWorker  # noqa: TC001
 from engine.debugging.lag import DebugLoopOfWorker  # noqa: TC001
+from engine.debugging.sampler import DebugProfileOfWorker  # noqa: TC001
 from engine.debugging.threads import DebugThreadsOfWorker  # noqa: TC001
 
 
@@ -42,4 +44,18 @@ class DebugLoop(msgspec.Struct):
     """The loops of all workers."""
 
     workers: list[DebugLoopOfWorker]
+    troubles: list[DebugTrouble]
+
+
+class DebugProfile(msgspec.Struct):
+    """The profiles of all workers."""
+
+    workers: list[DebugProfileOfWorker]
+    troubles: list[DebugTrouble]
+
+
+class DebugHeap(msgspec.Struct):
+    """What all workers have in memory."""
+
+    workers: list[DebugHeapOfWorker]
     troubles: list[DebugTrouble]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import debugging, values
+from engine.cli import debug_shown, debugging, profile_formats, values
 
 if TYPE_CHECKING:
     import argparse
@@ -36,6 +37,41 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
 
     add("threads", debugging.threads, "Show the threads: where each is, and what it waits for.")
     add("tasks", debugging.tasks, "Show the asyncio tasks: those that wait at one place together.")
+    option = add(
+        "profile",
+        debugging.profile,
+        "Sample where the threads are, and show in which functions they work. Columns of threads in a pipe: "
+        f"{' '.join(debug_shown.SAMPLED_COLUMNS)}.",
+    )
+    option("--seconds", type=values.seconds, default=30.0, metavar="S", help=_SECONDS)
+    option(
+        "--rate",
+        type=values.seconds,
+        default=100.0,
+        metavar="N",
+        help="samples a second (default %(default)g, at most 1000)",
+    )
+    option(
+        "--format",
+        choices=profile_formats.FORMATS,
+        default="text",
+        help="text: a table of functions; speedscope: for speedscope.app; collapsed: a line a stack, for "
+        "flame graphs (default %(default)s)",
+    )
+    option("--output-file", type=Path, metavar="F", help="write it there")
+    option = add(
+        "heap",
+        debugging.heap,
+        "Show what is in memory, by type; with --seconds what grew meanwhile. Columns in a pipe: "
+        f"{' '.join(debug_shown.HEAP_COLUMNS)}.",
+    )
+    option("--seconds", type=values.seconds, metavar="S", help="look twice, so many seconds apart")
+    option("--top", type=values.count, default=30, metavar="N", help="types to show (default %(default)d)")
+    option(
+        "--trace",
+        action="store_true",
+        help="note what is allocated in --seconds (default 10), and by which lines; all is slower meanwhile",
+    )
     option = add("gc", debugging.gc, "Show the garbage collector: passes, and how long they stop the worker.")
     option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
     option(

@@ -19,6 +19,11 @@ GC_COLUMNS = (
     *("seen", "p50_ms", "p99_ms", "max_ms", "sum_ms"),
 )
 LAG_COLUMNS = ("worker", "loop", "count", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
+SAMPLED_COLUMNS = (
+    *("worker", "thread_id", "thread", "samples", "cpu_s", "works_s", "held_up_s", "selects_s", "waits_s"),
+)
+HEAP_COLUMNS = ("worker", "type", "count", "bytes", "count_grown", "bytes_grown")
+ALLOCATED_COLUMNS = ("worker", "place", "count", "bytes")
 _MIB = 1 << 20
 
 
@@ -78,6 +83,41 @@ def loop(document: Document, out: Output) -> None:
             out.text(_block(title, slow["stack"]))
         if left_out := worker["slow_left_out"]:
             out.notice(f"worker {worker['worker']}: {left_out} slow callbacks more, at other places")
+
+
+def profile(document: Document, out: Output) -> None:
+    """Show a table of threads, and what the profile cost."""
+    out.documents([{**row, "thread": row["name"]} for row in _rows(document, "threads")], SAMPLED_COLUMNS)
+    for worker in document["workers"]:
+        share = 100 * worker["cost_s"] / max(worker["seconds"], 0.001)
+        out.notice(
+            f"worker {worker['worker']}: {worker['samples']} samples in {worker['seconds']:g} s, "
+            f"{worker['missed']} missed; the sampler used {share:.1f} % of a core, and waited for the "
+            f"interpreter for {worker['lag']['p50_ms']:g} ms (99th percentile {worker['lag']['p99_ms']:g})"
+        )
+        if left_out := worker["left_out"]:
+            out.notice(f"worker {worker['worker']}: {left_out} samples more are of other stacks")
+
+
+def heap(document: Document, out: Output) -> None:
+    """Show a table of types, and of the lines of a trace."""
+    out.documents(list(_rows(document, "types")), HEAP_COLUMNS)
+    for worker in document["workers"]:
+        out.notice(
+            f"worker {worker['worker']}: {worker['objects']} objects of {worker['bytes'] // _MIB} MiB, the "
+            f"process has {worker['rss_bytes'] // _MIB} MiB; the look took {worker['walk_s']:.1f} s, at most "
+            f"{worker['longest_turn_ms']:g} ms of the loop at once"
+        )
+        if trace := worker["trace"]:
+            lines = [{**line, "worker": worker["worker"]} for line in trace["lines"]]
+            out.text("\n")
+            out.documents(lines, ALLOCATED_COLUMNS)
+            full = ", ended early by its size" if trace["is_full"] else ""
+            out.notice(
+                f"worker {worker['worker']}: traced for {trace['seconds']:g} s{full}: {trace['blocks']} "
+                f"blocks of {trace['bytes'] // 1024} KiB are still there; the trace took "
+                f"{trace['own_bytes'] // 1024} KiB, and was read in a pause of {trace['pause_ms']:g} ms"
+            )
 
 
 def _rows(document: Document, key: str) -> Iterator[dict[str, Any]]:

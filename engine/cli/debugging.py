@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
-from engine.cli import debug_shown
+from engine.cli import debug_shown, profile_formats
 from engine.cli.client import TIMEOUT_S
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED, UsageError
@@ -49,6 +49,38 @@ def gc(args: argparse.Namespace, out: Output) -> int:
 def loop(args: argparse.Namespace, out: Output) -> int:
     """Show the loops."""
     return _look(args, out, ("loop",), debug_shown.loop, seconds=args.seconds, threshold_ms=args.threshold)
+
+
+def profile(args: argparse.Namespace, out: Output) -> int:
+    """Sample the threads, and show or write where they are."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(args.output_file.open("w")) if args.output_file else None
+        document = _ask(args, out, ("profile",), seconds=args.seconds, rate=args.rate)
+        text = json.dumps(document) + "\n" if out.as_json else _PROFILES[args.format](document)
+        if file is not None:
+            file.write(text)
+    if file is None and (out.as_json or args.format != "text"):
+        out.text(text)
+    elif not out.as_json:
+        debug_shown.profile(document, out)
+        if file is None:
+            out.text(text)
+        else:
+            out.notice(f"the profile is in {args.output_file}")
+    return _tell_troubles(document, out)
+
+
+def heap(args: argparse.Namespace, out: Output) -> int:
+    """Show what is in memory."""
+    query: dict[str, object] = {"seconds": args.seconds or 0, "top": args.top}
+    return _look(args, out, ("heap",), debug_shown.heap, **query, **({"trace": "true"} if args.trace else {}))
+
+
+_PROFILES: Final = {
+    "text": profile_formats.text,
+    "speedscope": profile_formats.speedscope,
+    "collapsed": profile_formats.collapsed,
+}
 
 
 def _look(args: argparse.Namespace, out: Output, parts: tuple[str, ...], show: Show, **query: object) -> int:

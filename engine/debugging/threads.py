@@ -10,6 +10,7 @@ import asyncio
 import linecache
 import threading
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -74,11 +75,14 @@ def is_in_loop(frame: FrameType) -> bool:
 
 def waits_of(frame: FrameType) -> str:
     """Return what a thread waits for that stands in *frame*; empty: its code does not tell."""
-    name = file_of(frame.f_code.co_filename)
-    for (file, function), what in _WAITS.items():
-        if frame.f_code.co_name == function and name.endswith(file):
-            return what
-    return ""
+    return _waits_in(frame.f_code.co_filename, frame.f_code.co_name)
+
+
+@lru_cache(4096)
+def _waits_in(file: str, function: str) -> str:
+    name = file_of(file)
+    waits = (what for (where, who), what in _WAITS.items() if function == who and name.endswith(where))
+    return next(waits, "")
 
 
 async def look() -> list[DebugThread]:

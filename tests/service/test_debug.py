@@ -4,9 +4,11 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,69 @@ def test_passes_of_the_garbage_collector_are_counted_and_traced(engine: EnginePr
     assert done.returncode == 0
 
 
+def test_a_profile_tells_threads_and_stacks_in_three_formats(engine: EngineProcess, tmp_path: Path) -> None:
+    [worker] = looked(engine, "profile", "--seconds", "0.5", "--rate", "200")
+    threads = {thread["name"]: thread for thread in worker["threads"]}
+    main, saver = threads["MainThread"], threads["saver-0"]
+    assert worker["samples"] >= main["samples"] == saver["samples"] > 10
+    assert main["held_up_s"] is not None
+    assert saver["held_up_s"] is None
+    assert saver["waits_s"] > 0.8 * worker["seconds"]
+    assert main["selects_s"] > 0
+    for thread in threads.values():
+        told_s = thread["works_s"] + thread["selects_s"] + thread["waits_s"]
+        assert told_s == pytest.approx(worker["seconds"] * thread["samples"] / worker["samples"], abs=0.01)
+    [stack] = [
+        stack for stack in worker["stacks"] if (stack["thread"], stack["state"]) == ("saver-0", "waits")
+    ]
+    assert stack["frames"][-1].startswith("SaverThread._run (engine/saver/thread.py:")
+    file = tmp_path / "profile.json"
+    done = debug(engine, "profile", "--seconds", "0.3", "--format", "speedscope", "--output-file", str(file))
+    assert done.returncode == 0
+    assert "the sampler used" in done.stderr
+    profile = json.loads(file.read_text())
+    assert profile["$schema"] == "https://www.speedscope.app/file-format-schema.json"
+    for one in profile["profiles"]:
+        assert len(one["samples"]) == len(one["weights"])
+        assert sum(one["weights"]) == pytest.approx(one["endValue"], abs=0.001)
+        assert max(map(max, one["samples"])) < len(profile["shared"]["frames"])
+    done = debug(engine, "profile", "--seconds", "0.3", "--format", "collapsed")
+    assert done.returncode == 0
+    for line in done.stdout.splitlines():
+        assert re.fullmatch(r"worker 0\.0;\S.*\)(;.*\))* \d+", line), line
+
+
+def test_what_is_in_memory_is_counted_by_type(engine: EngineProcess) -> None:
+    """Two looks, with 300 tasks more that wait for their time."""
+    counts = []
+    worker: Any = None
+    types: Any = {}
+    for _ in range(2):
+        [worker] = looked(engine, "heap", "--top", "1000")
+        types = {row["type"]: row for row in worker["types"]}
+        counts.append(types.get("engine.tasks.task.Task", {}).get("count", 0))
+        at = time.time() + 3600
+        tasks = "".join(
+            f'{{"targets":["http://img.example.com/h{number}"],"start_at":{at}}}\n' for number in range(300)
+        )
+        assert engine.request("POST", "/v1/engine/tasks", tasks.encode())[0] == 200
+    assert 300 <= counts[1] - counts[0] < 310
+    assert types["str"]["bytes"] > 1_000_000
+    assert types["dict"]["count"] > 1000
+    assert worker["rss_bytes"] > worker["bytes"] > 5_000_000
+    assert worker["objects"] > 50_000
+
+
+def test_a_trace_names_the_lines_that_allocate_and_ends_with_its_client(engine: EngineProcess) -> None:
+    with asking(engine, "heap?seconds=600&trace=true"):
+        wait_until(lambda: status_of(engine, "heap") == 409)
+    wait_until(lambda: status_of(engine, "heap?trace=true&seconds=0.1") == 200)  # 409: it is on still
+    done = debug(engine, "heap", "--trace", "--seconds", "0.3", "--top", "5")
+    assert done.returncode == 0
+    assert "traced for 0.3" in done.stderr
+    assert re.search(r"^0\.0\t\S+\.py:\d+\t\d+\t\d+$", done.stdout, re.MULTILINE)
+
+
 def test_what_is_asked_wrongly_is_told(engine: EngineProcess) -> None:
     for words, said in (
         (("threads", "--worker", "7"), "there is no worker 7; there are: 0"),
@@ -142,15 +207,18 @@ def test_all_workers_are_looked_into_and_one_that_dies_is_told(tmp_path: Path) -
     ):
         assert {worker["worker"][0] for worker in looked(engine, "threads")} == {"0", "1"}
         [worker] = looked(engine, "threads", "--worker", "1")
-        with asking(engine, "loop?seconds=2.5") as client:
-            other = client.sock.getsockname()
-            assert other
-            wait_until(lambda: status_of(engine, "loop?seconds=0.1") == 409)
+        with contextlib.ExitStack() as stack:
+            client = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
+            for _ in range(100):  # a connection of the other worker
+                stack.enter_context(contextlib.closing(client))
+                client.request("GET", "/v1/engine/version")
+                if json.loads(client.getresponse().read())["pid"] != worker["pid"]:
+                    break
+                client = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
+            client.request("GET", "/v1/engine/debug/loop?worker=1&seconds=600")
             os.kill(worker["pid"], signal.SIGKILL)
-            with contextlib.suppress(ConnectionError, http.client.HTTPException):
-                document = json.loads(client.getresponse().read())
-                [left] = document["workers"]
-                [trouble] = document["troubles"]
-                assert (left["worker"][0], trouble["worker"]) == ("0", worker["worker"])
-                assert "does not answer" in trouble["why"]
+            document = json.loads(client.getresponse().read())
+        [trouble] = document["troubles"]
+        assert (document["workers"], trouble["worker"]) == ([], worker["worker"])
+        assert "does not answer" in trouble["why"]
         wait_until(lambda: len(looked(engine, "tasks")) == 2)

@@ -204,6 +204,8 @@ def _ask_to_look_inside(engine: EngineProcess, asking: Asking) -> None:
         ("tasks", ""),
         ("gc", "seconds=0.1"),
         ("loop", "seconds=0.1&threshold_ms=5"),
+        ("profile", "seconds=0.1"),
+        ("heap", "top=3"),
     ):
         path = f"/v1/engine/debug/{look}"
         asking.ask("GET", f"{path}?{query}", 200)
@@ -223,6 +225,11 @@ def _ask_to_look_inside(engine: EngineProcess, asking: Asking) -> None:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)) as other:
         other.request("GET", "/v1/engine/debug/loop", headers={"Authorization": "Bearer all"})
         wait_until(lambda: asking.status("GET", "/v1/engine/debug/loop?seconds=0.1") == 409)
+    for look in ("profile", "heap"):
+        path = f"/v1/engine/debug/{look}?seconds=30"
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)) as other:
+            other.request("GET", path, headers={"Authorization": "Bearer all"})
+            wait_until(lambda path=path: asking.status("GET", path.replace("30", "0.1")) == 409)  # type: ignore[misc]
 
 
 def _ask_why(asking: Asking) -> None:

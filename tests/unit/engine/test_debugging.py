@@ -3,8 +3,11 @@
 import asyncio
 import gc
 import inspect
+import json
 
-from engine.debugging import coroutines
+from engine.cli import profile_formats
+from engine.client.bodies import Document
+from engine.debugging import coroutines, heap
 from engine.debugging.collector import Pauses, pass_of, watching
 from engine.debugging.spread import Spread
 from engine.debugging.stacks import chain_of, stack_of
@@ -88,3 +91,53 @@ def test_each_pass_of_the_garbage_collector_is_told_until_nobody_watches() -> No
     assert (line.generation, line.worker, line.uncollectable) == (1, "0.1", 0)
     assert line.collected >= 1
     assert line.rss_bytes > 1_000_000
+
+
+def test_of_two_looks_what_grew_most_comes_first() -> None:
+    before, after = heap.Walk(), heap.Walk()
+    before.counts.update({str: 10, bytes: 5})
+    before.sizes.update({str: 1000, bytes: 500})
+    after.counts.update({str: 11, bytes: 9, heap.Walk: 1})
+    after.sizes.update({str: 1010, bytes: 900, heap.Walk: 56})
+    rows = heap.types_of(after, before, 2)
+    assert [(row.type, row.count_grown, row.bytes_grown) for row in rows] == [
+        ("bytes", 4, 400),
+        ("engine.debugging.heap.Walk", 1, 56),
+    ]
+    assert [row.type for row in heap.types_of(after, None, 1)] == ["str"]
+
+
+def _profile(*stacks: tuple[str, str, int, list[str]]) -> Document:
+    rows = [{"thread": t, "state": s, "count": c, "frames": f} for t, s, c, f in stacks]
+    return {"workers": [{"worker": "0.1", "seconds": 2.0, "samples": 200, "stacks": rows}], "troubles": []}
+
+
+PROFILE = _profile(
+    ("loop", "works", 30, ["run (a.py:1)", "send; it (b.py:2)"]),
+    ("loop", "works", 10, ["run (a.py:1)"]),
+    ("loop", "selects", 160, ["run (a.py:1)"]),
+    ("saver", "waits", 200, ["get (c.py:3)"]),
+)
+
+
+def test_collapsed_stacks_are_a_line_each_of_what_works() -> None:
+    assert profile_formats.collapsed(PROFILE).splitlines() == [
+        "worker 0.1;loop;run (a.py:1);send, it (b.py:2) 30",
+        "worker 0.1;loop;run (a.py:1) 10",
+    ]
+
+
+def test_speedscope_has_a_profile_for_each_thread_with_what_it_waits_for() -> None:
+    document = json.loads(profile_formats.speedscope(PROFILE))
+    loop, saver = document["profiles"]
+    names = [frame["name"] for frame in document["shared"]["frames"]]
+    stacks = [[names[number] for number in sample] for sample in loop["samples"]]
+    assert stacks == [["run (a.py:1)", "send; it (b.py:2)"], ["run (a.py:1)"], ["run (a.py:1)", "[selects]"]]
+    assert (loop["weights"], loop["endValue"], loop["unit"]) == ([0.3, 0.1, 1.6], 2.0, "seconds")
+    assert saver["endValue"] == 2.0
+
+
+def test_the_text_ranks_functions_by_what_they_did_themselves() -> None:
+    *_, first, second = profile_formats.text(PROFILE).splitlines()
+    assert first.split() == ["75.0", "%", "75.0", "%", "send;", "it", "(b.py:2)"]
+    assert second.split() == ["25.0", "%", "100.0", "%", "run", "(a.py:1)"]

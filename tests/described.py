@@ -20,6 +20,7 @@ from engine.api.receipts import ReceiptRoutes
 from engine.api.recording import RecordingRoutes
 from engine.api.retry_routes import RetryRoutes
 from engine.api.rewind import RewindRoutes
+from engine.api.silencing import SilenceRoutes
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
 
@@ -39,6 +40,7 @@ ROUTES: tuple[Route, ...] = (
     *EngineRoutes.routes,
     *RecordingRoutes.routes,
     *DebugRoutes.routes,
+    *SilenceRoutes.routes,
     *Description.routes,
 )
 """What the engine's classes declare; a test compares it with what an engine serves."""

@@ -51,6 +51,7 @@ STATUSES: Final = {
 PARTS: Final[dict[str, Json]] = {
     "id": {"description": "of a task", "schema": {"type": "string", "pattern": f"^{ID.pattern}$"}},
     "canary": {"description": "of a round", "schema": {"type": "string"}},
+    "silence": {"description": "id of a silence", "schema": {"type": "string"}},
     "name": {"description": "of a node", "schema": {"type": "string"}},
 }
 """What stands in braces in the paths of routes."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from engine.api.recalling import Recalling
     from engine.api.recording import RecordingRoutes
     from engine.api.rewinding import Rewinding
+    from engine.api.silencing import SilenceRoutes
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
     from engine.observe.logs import Logs
@@ -58,6 +59,7 @@ def make_worker_app(
     rewinding: Rewinding,
     recording: RecordingRoutes,
     debugging: DebugRoutes,
+    silencing: SilenceRoutes,
     refuse: Callable[[EngineError], Reply],
     body_max_bytes: int,
 ) -> web.Application:
@@ -72,6 +74,7 @@ def make_worker_app(
         rewinding: tells which nodes are being rewound.
         recording: streams what passes.
         debugging: looks into this worker.
+        silencing: silences alerts.
         refuse: counts an error and returns its reply; see `Admission.refuse`.
         body_max_bytes: longer bodies are refused.
     """
@@ -92,6 +95,8 @@ def make_worker_app(
         ("GET", "/worker/nodes", overview.nodes),
         ("DELETE", "/worker/nodes/{name}", overview.forget_node),
         ("PUT", "/worker/pause", overview.pause_node),
+        ("PUT", "/worker/silence", silencing.change_here),
+        ("GET", "/worker/silenced", silencing.shown_here),
         ("GET", "/worker/metrics", overview.metrics),
         ("GET", "/worker/debug/{look}", debugging.here),
         ("PUT", "/worker/log-format/{name}", overview.swap_log_format),

@@ -23,6 +23,7 @@ from engine.cli import (
     receipts,
     recording_options,
     rendering,
+    silences,
     submit,
     values,
     views,
@@ -194,6 +195,7 @@ def _add_views(add: Callable[[str, Command, str], Callable[..., argparse.Action]
         "node", metavar="NODE"
     )
     add("resume", views.resume, "Deliver what waits for a cache that was paused.")("node", metavar="NODE")
+    silences.add_silences(add)
     add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
     add(
         "cluster", views.cluster, f"List the engines of one Redis. Columns: {' '.join(cells.ENGINE_COLUMNS)}."

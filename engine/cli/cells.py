@@ -53,6 +53,7 @@ TASK_COLUMNS = (
 )
 HISTORY_COLUMNS = ("created_at", "by", "action", "match", "matched", "state", "outcome", "task_id")
 ACCEPTED_COLUMNS = ("task_id", "state", "total")
+SILENCE_COLUMNS = ("id", "state", "matchers", "until", "by", "reason", "alerts", "created_at")
 OUTBOX_COLUMNS = ("task_id", "state", "kept_at", "age_s", "bytes", "targets", "reason")
 RETRIED_COLUMNS = ("retries", "task_id", "total", "tasks")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
@@ -142,6 +143,8 @@ def reasons_of(rows: Sequence[Document]) -> list[Document]:
 
 
 def _item(item: object) -> str:
+    if isinstance(item, dict) and "key" in item:  # an alert that is silenced
+        return clean(item["key"])
     if isinstance(item, dict):  # what a node holds
         return " ".join(clean(item.get(key, "-")) for key in ("operation", "host", "subtasks"))
     return clean(item)

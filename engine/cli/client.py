@@ -178,6 +178,18 @@ class EngineClient(HttpClient):
         """Deliver what waits for a node that was paused."""
         return self.request("POST", f"/v1/engine/nodes/{quote(node, safe='')}/resume")
 
+    def silence(self, asked: Mapping[str, Any]) -> Document:
+        """Have alerts that match not sent for a time, and return the silence."""
+        return self.request("POST", "/v1/engine/silences", json.dumps(asked).encode())
+
+    def silences(self) -> Document:
+        """Return the silences of alerts."""
+        return self.with_rows("silences", "GET", "/v1/engine/silences")
+
+    def unsilence(self, silence: str) -> Document:
+        """End a silence, and return it."""
+        return self.request("DELETE", f"/v1/engine/silences/{quote(silence, safe='')}")
+
     def cluster(self) -> Document:
         """Return the engines of one Redis, who leads, and how much each has."""
         return self.with_rows("engines", "GET", "/v1/engine/cluster")

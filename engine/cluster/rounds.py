@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.cluster.watch import Watch
     from engine.delivery.pauses import Pauses
     from engine.delivery.redelivery import Redelivery
+    from engine.delivery.silences import Silences
     from engine.delivery.touched import Touched
     from engine.nodes.node import Node
     from engine.saver.saver import Saver
@@ -47,6 +48,7 @@ class Rounds:
         duties: what is looked after.
         redelivery: delivers delay queues, whichever engine has filled them.
         pauses: nodes that are paused, whichever engine was asked to.
+        silences: of alerts, likewise.
         touched: tasks that have made progress.
         saver: the engine's only one.
     """
@@ -60,6 +62,7 @@ class Rounds:
         *,
         redelivery: Redelivery,
         pauses: Pauses,
+        silences: Silences,
         touched: Touched | None,
         saver: Saver,
     ) -> None:
@@ -71,6 +74,7 @@ class Rounds:
         self._leader = duties.leader
         self._redelivery = redelivery
         self._pauses = pauses
+        self._silences = silences
         self._touched = touched
         self._saver = saver
         self._loop = asyncio.get_running_loop()
@@ -113,6 +117,7 @@ class Rounds:
         errors: list[StoreError] = []
         for part in (
             self._pauses.refresh,
+            self._silences.refresh,
             self._take_over,
             self._find_lost,
             self._look_at_queues,

@@ -11,30 +11,29 @@ import msgspec
 from loguru import logger
 
 from engine.notify import formats
-from engine.notify.formats import Alert
+from engine.notify.formats import Alert, is_moment, moment
 from engine.notify.receiver import Receiver
+from engine.notify.silenced import Silenced
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.base.timer import Timer
     from engine.config.tables import AlertConfig
     from engine.notify.formats import Level
     from engine.notify.post import Answer, Poster
     from engine.observe.counters import Stats
+    from engine.tasks.records import Silence
 
 ALERTS_KNOWN_MAX = 10_000  #: keys remembered to tell a repeated alert
 AGAIN_S: Final = 60.0  #: Alertmanager hears so often what goes on
 _AGAIN: Final = ("alert", "again")
-_MOMENTS: Final = frozenset({"full", "htcp", "leader", "poison"})
-"""Kinds of alerts that nothing resolves: they are about a moment."""
-_MOMENTS_OF_STORE: Final = frozenset({"store:embedded", "store:emptied", "store:rows", "store:set-back"})
 
 
 class _Known(msgspec.Struct):
     """What was said of a key last."""
 
-    level: Level
-    message: str
-    since: float  #: UNIX seconds
+    alert: Alert
     queued_at: float  #: the monotonic clock's
     repeated: int = 0
 
@@ -47,6 +46,9 @@ class Alerts:
         timer: for rates and retries.
         poster: shared with the callbacks.
         stats: counts ``alerts_sent``.
+
+    Attributes:
+        silenced: what silences keep from being sent.
     """
 
     def __init__(self, config: AlertConfig, timer: Timer, poster: Poster, stats: Stats) -> None:
@@ -56,13 +58,14 @@ class Alerts:
         self._host = socket.gethostname()
         self._known: dict[str, _Known] = {}
         self._firing: dict[str, Alert] = {}  # what Alertmanager has to hear of again
+        self.silenced = Silenced(timer, self._put)
         self._receivers: list[Receiver] = []
         if config.url:
-            self._receivers.append(Receiver("url", self._post, timer, stats))
+            self._receivers.append(Receiver("url", self._post, timer, stats, self._keeps))
         if config.mail_to:
             from engine.notify.mail import Mailer  # noqa: PLC0415 - most engines send none, and start without it
 
-            self._receivers.append(Receiver("mail", Mailer(config).send, timer, stats))
+            self._receivers.append(Receiver("mail", Mailer(config).send, timer, stats, self._keeps))
         self._repeating: asyncio.Task[None] | None = None
         self._is_open = False
 
@@ -72,58 +75,56 @@ class Alerts:
     def alert(self, key: str, level: Level, message: str, /, **facts: str | float) -> None:
         """Log *message*, and send it unless the same key and level was sent within ``repeat_s``.
 
+        What is silenced is logged, with the silence, and not sent.
+
         Args:
             key: what the alert is about, such as ``node:edge-1``; ``resolved`` ends it by the same key.
             level: ``warning``, ``error`` or ``resolved``.
             message: one sentence.
             facts: values to go with it.
         """
-        logger.bind(**{**facts, "alert": key}).log(
-            "INFO" if level == "resolved" else level.upper(), "{}", message
-        )
+        at = time.time()
+        alert = Alert(key, level, message, facts, at, self._host, since=at)
+        known = self._known.get(key)
+        silence = self.silenced.take(alert, None if known is None else known.alert)
+        named = {**facts, "alert": key} | ({} if silence is None else {"silenced": _said(silence)})
+        logger.bind(**named).log("INFO" if level == "resolved" else level.upper(), "{}", message)
+        if silence is not None:
+            if level == "resolved":
+                self._firing.pop(key, None)  # nothing is said of it, so it ends there by itself
+            return
         if not self._receivers:
             return
         now = time.monotonic()
-        known = self._known.get(key)
-        if known is not None and known.level == level and now - known.queued_at < self._config.repeat_s:
+        if known is not None and known.alert.level == level and now - known.queued_at < self._config.repeat_s:
             known.repeated += 1
             return
-        alert = self._alert(key, level, message, facts, known)
-        sent = [receiver.put(alert_for) for receiver, alert_for in self._copies(alert)]
+        _compare(alert, known)
+        self._put(alert)
+
+    def silence(self, silences: Iterable[Silence]) -> None:
+        """Do as *silences* say from now on."""
+        told = [known.alert for known in self._known.values()]
+        self.silenced.update(silences, told)
+
+    def _put(self, alert: Alert) -> None:
+        """Have each receiver get an alert."""
+        copies = [msgspec.structs.replace(alert) for _ in self._receivers]  # what did not fit differs
+        sent = [receiver.put(copy) for receiver, copy in zip(self._receivers, copies, strict=True)]
         if not any(sent):
             return
-        self._known.pop(key, None)
-        since = alert.time if level == "resolved" else alert.since
-        self._known[key] = _Known(level, message, since, now)
+        self._known.pop(alert.key, None)
+        self._known[alert.key] = _Known(alert, time.monotonic())
         if len(self._known) > ALERTS_KNOWN_MAX:
             del self._known[next(iter(self._known))]
         self._keep(alert)
 
-    def _copies(self, alert: Alert) -> list[tuple[Receiver, Alert]]:
-        """Return an alert for each receiver: what did not fit differs from one to the other."""
-        return [(receiver, msgspec.structs.replace(alert)) for receiver in self._receivers]
-
-    def _alert(
-        self, key: str, level: Level, message: str, facts: dict[str, str | float], known: _Known | None
-    ) -> Alert:
-        now = time.time()
-        goes_on = known is not None and known.level != "resolved"
-        alert = Alert(key, level, message, facts, now, self._host, since=now)
-        if known is None or not goes_on:
-            alert.changed = "over" if level == "resolved" else "new"
-            return alert
-        alert.since = known.since
-        lasted = formats.span(now - known.since)
-        if level == "resolved":
-            alert.changed = f"over after {lasted}"
-        elif known.level != level:
-            alert.changed = f"{known.level} before, {level} now"
-        else:
-            alert.repeated = known.repeated
-            again = f", said {known.repeated} more times" if known.repeated else ""
-            other = f"; before: {known.message}" if known.message != message else ""
-            alert.changed = f"goes on for {lasted}{again}{other}"
-        return alert
+    def _keeps(self, alert: Alert) -> bool:
+        """Tell whether a silence has come before an alert was sent; it is as if it came now."""
+        if not self.silenced.keeps(alert):
+            return False
+        self._firing.pop(alert.key, None)
+        return True
 
     def start(self) -> None:
         """Begin to send."""
@@ -136,6 +137,7 @@ class Alerts:
         """Send nothing more; return what is in flight."""
         self._is_open = False
         self._timer.cancel(_AGAIN)
+        self.silenced.close()
         tasks = {task for receiver in self._receivers for task in receiver.stop()}
         if self._repeating is not None and not self._repeating.done():
             tasks.add(self._repeating)
@@ -144,19 +146,18 @@ class Alerts:
     # The webhook
 
     async def _post(self, alert: Alert) -> Answer:
-        if self._config.format == "alertmanager":
-            body = formats.alertmanager([alert], time.time())
-        else:
-            body = formats.slack(alert) if self._config.format == "slack" else formats.own(alert)
+        body = formats.body_of(self._config.format, alert, time.time())
         return await self._poster.post(self._config.url, body, self._config.secret, {})
 
     def _keep(self, alert: Alert) -> None:
-        """Remember what Alertmanager has to hear of until it is over: it forgets what nobody repeats."""
+        """Remember what Alertmanager has to hear of until it is over: it forgets what nobody repeats.
+
+        It hears so of what it had been told before a silence, too: it would take it as over, and say so.
+        """
         if self._config.format != "alertmanager":
             return
         self._firing.pop(alert.key, None)
-        is_moment = alert.key.partition(":")[0] in _MOMENTS or alert.key in _MOMENTS_OF_STORE
-        if alert.level == "resolved" or is_moment:
+        if alert.level == "resolved" or is_moment(alert.key):
             return
         self._firing[alert.key] = alert
         if len(self._firing) > ALERTS_KNOWN_MAX:
@@ -179,3 +180,27 @@ class Alerts:
         if not answer.is_delivered:
             logger.bind(reason=answer.reason).warning("alerts that go on were not said again")
         self._keep_on()
+
+
+def _compare(alert: Alert, known: _Known | None) -> None:
+    """Note what is new about an alert, beside what was said of its key last."""
+    if known is None or known.alert.level == "resolved":
+        alert.changed = "over" if alert.level == "resolved" else "new"
+        return
+    before = known.alert
+    alert.since = before.since
+    lasted = formats.span(alert.time - before.since)
+    if alert.level == "resolved":
+        alert.changed = f"over after {lasted}"
+    elif before.level != alert.level:
+        alert.changed = f"{before.level} before, {alert.level} now"
+    else:
+        alert.repeated = known.repeated
+        again = f", said {known.repeated} more times" if known.repeated else ""
+        other = f"; before: {before.message}" if before.message != alert.message else ""
+        alert.changed = f"goes on for {lasted}{again}{other}"
+
+
+def _said(silence: Silence) -> str:
+    """Return what the log says of a silence."""
+    return f"{silence.id}, by {silence.by} until {moment(silence.until)}: {silence.reason}"

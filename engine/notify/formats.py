@@ -11,6 +11,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.config.tables import AlertFormat
+
 Level = Literal["warning", "error", "resolved"]
 
 STANDS_S: Final = 240.0
@@ -19,6 +21,8 @@ _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _NAME: Final = re.compile(r"[^a-zA-Z0-9_]")
 _MARKS: Final = {"warning": ":warning:", "error": ":red_circle:", "resolved": ":large_green_circle:"}
+_MOMENTS: Final = frozenset({"full", "htcp", "leader", "poison"})
+_MOMENTS_OF_STORE: Final = frozenset({"store:embedded", "store:emptied", "store:rows", "store:set-back"})
 _encode = msgspec.json.encode
 
 
@@ -35,6 +39,22 @@ class Alert(msgspec.Struct):
     suppressed: int = 0  #: other alerts that did not fit since the last one
     since: float = 0.0  #: when the first of its kind came that is not over, UNIX seconds
     changed: str = "new"  #: what is new about it
+
+
+def is_moment(key: str) -> bool:
+    """Tell whether nothing resolves alerts of a key: they are about a moment."""
+    return key.partition(":")[0] in _MOMENTS or key in _MOMENTS_OF_STORE
+
+
+def body_of(name: AlertFormat, alert: Alert, now: float) -> bytes:
+    """Return the body of one alert in the form of that name; *now* in UNIX seconds."""
+    match name:
+        case "alertmanager":
+            return alertmanager([alert], now)
+        case "slack":
+            return slack(alert)
+        case "purgeline":
+            return own(alert)
 
 
 def own(alert: Alert) -> bytes:
@@ -73,9 +93,9 @@ def span(seconds: float) -> str:
     return f"{seconds / _HOUR_S:.1f} h"
 
 
-def _of_alertmanager(alert: Alert, now: float) -> dict[str, Any]:
+def labels_of(alert: Alert) -> dict[str, str]:
+    """Return what tells one alert from another: only what stays the same while it goes on."""
     kind, _, about = alert.key.partition(":")
-    # The labels tell one alert from another, so only what stays the same while it goes on is one.
     labels = {
         "alertname": f"Purgeline{_NAME.sub('', kind.title())}",
         "instance": alert.host,
@@ -84,13 +104,18 @@ def _of_alertmanager(alert: Alert, now: float) -> dict[str, Any]:
     labels |= {name: str(alert.facts[name]) for name in ("node", "layer") if name in alert.facts}
     if about and "node" not in labels and kind in _OF_NODES:
         labels["node"] = about
+    return labels
+
+
+def _of_alertmanager(alert: Alert, now: float) -> dict[str, Any]:
     ends = alert.time if alert.level == "resolved" else now + STANDS_S
     return {
-        "labels": labels,
+        "labels": labels_of(alert),
         "annotations": {
             "summary": alert.message,
             "severity": alert.level,
             "changed": alert.changed,
+            **({"suppressed": str(alert.suppressed)} if alert.suppressed else {}),
             **{_NAME.sub("_", name): str(value) for name, value in alert.facts.items()},
         },
         "startsAt": moment(alert.since or alert.time),

@@ -33,6 +33,8 @@ class Outbox:
     Attributes:
         allows: see `CallbackRules.allows`.
         alert: see `Alerts.alert`.
+        silence: see `Alerts.silence`.
+        silenced: see `Alerts.silenced`.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class Outbox:
         self._alerts = Alerts(alert, timer, self._poster, stats)
         self.allows = allowed.allows
         self.alert = self._alerts.alert
+        self.silence = self._alerts.silence
+        self.silenced = self._alerts.silenced
         self.add = self._callbacks.add
         self.waiting = self._callbacks.waiting
 

@@ -30,15 +30,22 @@ class Receiver:
         deliver: sends one alert; it does not raise for what the other side does.
         timer: for rate and retries.
         stats: counts ``alerts_sent``.
+        keeps: tells whether an alert that waited is silenced by now, so that it is not sent.
     """
 
     def __init__(
-        self, name: str, deliver: Callable[[Alert], Awaitable[Answer]], timer: Timer, stats: Stats
+        self,
+        name: str,
+        deliver: Callable[[Alert], Awaitable[Answer]],
+        timer: Timer,
+        stats: Stats,
+        keeps: Callable[[Alert], bool],
     ) -> None:
         self._name = name
         self._deliver = deliver
         self._timer = timer
         self._stats = stats
+        self._keeps = keeps
         self._timed = ("alert", name)  # a tuple, as the timer's other users have strings
         self._waiting: dict[str, Alert] = {}
         self._suppressed = 0
@@ -93,6 +100,10 @@ class Receiver:
 
     async def _send(self) -> None:
         alert = next(iter(self._waiting.values()))
+        if self._keeps(alert):
+            self._attempt = 0
+            del self._waiting[alert.key]
+            return
         alert.suppressed = self._suppressed
         answer = await self._deliver(alert)
         self._attempt += 1

@@ -1,5 +1,8 @@
 """The audit: a line for each task that is accepted, refused, cancelled or settled, and for each admin action.
 
+The field ``audit`` is ``accepted``, ``refused``, ``cancelled``, ``retried``, ``rewound``, ``rewind_stopped``,
+``settled``, ``silenced`` or ``admin``.
+
 Lines are formatted as all others, by the formatter in use, and written together at the end of a turn.
 Token names stand in them, never tokens. Of refusals so many a second and status are told as `_REFUSED_PER_S`,
 and how many were left out: a flood of requests without a token is no flood of lines.
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
+    from engine.tasks.records import Silence
     from engine.tasks.task import Task
 
 _REFUSED: Final = frozenset({401, 403, 409, 413, 422, 429, 503})
@@ -33,7 +37,7 @@ class AuditLine(msgspec.Struct, omit_defaults=True, gc=False):
     level: str
     message: str
     service: str
-    audit: str  #: ``accepted``, ``refused``, ``cancelled``, ``retried``, ``rewound``, ``settled``, ``admin``
+    audit: str  #: what it is about, see above
     by: str = ""  #: name of the token
     address: str = ""
     door: str = ""
@@ -129,6 +133,14 @@ class Audit:
         if self._is_on:
             line = self._line("rewind stopped", "rewind_stopped", by, 200, rewind)
             line.target, line.count = node, count
+            self._add(line)
+
+    def silenced(self, message: str, silence: Silence, by: By) -> None:
+        """Tell that *by* silenced alerts, or ended a silence; *message* says which."""
+        if self._is_on:
+            line = self._line(message, "silenced", by, 200, silence.id)
+            line.target = ", ".join(silence.matchers)[:_TEXT_MAX_CHARS]
+            line.reason = silence.reason[:_TEXT_MAX_CHARS]
             self._add(line)
 
     def _of_document(self, message: str, audit: str, document: dict[str, Any], by: By, status: int) -> None:

@@ -29,6 +29,7 @@ GAUGES = {
 
 #: What else may have a `Stats.gauge`, of which only Prometheus is told.
 FURTHER_GAUGES = {
+    "alerts_silenced": "Alerts that a silence keeps from being sent",
     "connections": "Open connections of clients to the engine's port",
     "delayed": "Subtasks in delay queues",
     "fresh_budget_left": "Share of the objective's error budget that is left; below 0 it is missed",

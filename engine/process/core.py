@@ -11,6 +11,7 @@ from loguru import logger
 
 from engine.base.clock import SteadyClock
 from engine.base.timer import Timer
+from engine.delivery.silences import Silences
 from engine.notify.outbox import Outbox
 from engine.notify.stored import StoredCallbacks
 from engine.observe.audit import Audit
@@ -48,6 +49,7 @@ class Core:
     history_reader: StoreReader  #: its questions take long, and nothing else waits for them
     outbox: Outbox
     callbacks: StoredCallbacks
+    silences: Silences
 
     @property
     def is_shared(self) -> bool:
@@ -74,6 +76,7 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
     outbox = Outbox(
         config.callback, config.alert, timer, on_settled=partial(_drop_callback, savers), stats=stats
     )
+    reader = StoreReader()
     return Core(
         config=config,
         logs=logs,
@@ -86,10 +89,11 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
         regions=RegionMap(config.engine.region_count),
         nodes={},
         savers=savers,
-        reader=StoreReader(),
+        reader=reader,
         history_reader=StoreReader(2, "history"),
         outbox=outbox,
         callbacks=StoredCallbacks(outbox),
+        silences=Silences(savers, reader, outbox.silence),
     )
 
 

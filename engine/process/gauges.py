@@ -45,6 +45,7 @@ def register_gauges(core: Core, delivery: Delivery, gate: Gate, cluster: Cluster
     stats.gauge("saver_queue", lambda: len(core.savers))
     stats.gauge("tasks_in_cache", lambda: len(core.regions))
     stats.gauge("timer_tasks", lambda: len(core.dues))
+    stats.gauge("alerts_silenced", lambda: len(core.outbox.silenced))
     stats.gauge("delayed", delivery.queues.total)
     stats.gauge("connections", lambda: len(gate.connections))
     stats.check()

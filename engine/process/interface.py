@@ -28,6 +28,7 @@ from engine.api.retry_routes import RetryRoutes
 from engine.api.rewind import RewindRoutes
 from engine.api.rewinding import Rewinding
 from engine.api.server import ApiServer
+from engine.api.silencing import SilenceRoutes
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
@@ -182,7 +183,10 @@ def make_interface(
     )
     debugging = DebugRoutes(core.peers, readiness, server=SERVER)
     declared: list[Declares] = [task_routes, group_routes, receipt_routes, *again]
-    declared += [history, why_routes, engine_routes, recording, debugging]
+    silencing = SilenceRoutes(
+        core.silences, core.outbox.silenced.shown, bodies, callers, audit=core.audit, peers=core.peers
+    )
+    declared += [history, why_routes, engine_routes, recording, debugging, silencing]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -201,6 +205,7 @@ def make_interface(
             readiness=readiness,
             recording=recording,
             debugging=debugging,
+            silencing=silencing,
         ),
         tasks.signer,
     )
@@ -320,6 +325,7 @@ def _worker_app(
     readiness: Readiness,
     recording: RecordingRoutes,
     debugging: DebugRoutes,
+    silencing: SilenceRoutes,
 ) -> web.Application:
     worker_tasks = WorkerTasks(
         auth,
@@ -338,6 +344,7 @@ def _worker_app(
         rewinding=tasks.rewinding,
         recording=recording,
         debugging=debugging,
+        silencing=silencing,
         refuse=admission.refuse,
         body_max_bytes=core.config.engine.body_max_bytes,
     )

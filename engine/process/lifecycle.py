@@ -121,6 +121,7 @@ class Lifecycle:
 
     async def _open_stores(self) -> None:
         await self.parts.stores.open(self.parts.core.savers, self.parts.core.reader)
+        await self.parts.core.silences.refresh()  # before the first alert is sent
 
     async def _recover(self) -> None:
         """Go on with what the store holds."""
@@ -169,8 +170,8 @@ class Lifecycle:
     async def go(self, listener: socket.socket, doors: Mapping[str, socket.socket]) -> bool:
         """Accept as `accept_on` does when the supervisor says so; tell whether it does: not if it is ending.
 
-        Until it is announced, which is just before, who pauses a node asks the worker before this one alone.
-        That has written the pause into the files of both.
+        Until it is announced, which is just before, who pauses a node, or silences alerts, asks the worker
+        before this one alone. That has written the pause into the files of both.
 
         Raises:
             StoreError: the store cannot be read.
@@ -179,6 +180,7 @@ class Lifecycle:
             try:
                 async with asyncio.timeout(_GO_LIMIT_S):
                     await self.parts.delivery.pauses.refresh()
+                    await self.parts.core.silences.refresh()
             except TimeoutError:
                 raise StoreError(f"which nodes are paused could not be read in {_GO_LIMIT_S:g} s") from None
         if self._stop_requested.is_set():
@@ -202,6 +204,7 @@ class Lifecycle:
         """
         self.parts.elsewhere.take_left()
         await self.parts.delivery.pauses.refresh()
+        await self.parts.core.silences.refresh()
         if self.parts.cluster is None:
             await self.parts.replay.take_over()
         else:

@@ -164,6 +164,7 @@ def make_cluster(
         duties,
         redelivery=delivery.redelivery,
         pauses=delivery.pauses,
+        silences=core.silences,
         touched=delivery.touched,
         saver=saver,
     )

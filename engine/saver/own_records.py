@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ParkedRow,
         Pause,
         Sighting,
+        Silence,
     )
     from engine.tasks.task import Task
 
@@ -143,6 +144,12 @@ class OwnRecords(ABC):
     def pause(self, pauses: list[Pause]) -> None:
         """Write which nodes are paused, and which are not any more."""
         self._own_work(len(pauses)).batch.pauses += pauses
+
+    # Alerts
+
+    def silence(self, silences: list[Silence]) -> None:
+        """Write which alerts are silenced; see `Silence`."""
+        self._own_work(len(silences)).batch.silences += silences
 
     # Callbacks
 

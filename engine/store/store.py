@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PageStart,
         ParkedRow,
         Pause,
+        Silence,
     )
     from engine.tasks.task import Task
 
@@ -93,6 +94,9 @@ class Store(Protocol):
 
     def pauses(self) -> dict[str, Pause]:
         """Return what was written last of each node that was ever paused."""
+
+    def silences(self) -> dict[str, Silence]:
+        """Return every silence of alerts that is not forgotten, by its id."""
 
     def document(self, task_id: str) -> bytes | None:
         """Return a stored task's JSON document."""

@@ -128,6 +128,17 @@ class Pause(msgspec.Struct, array_like=True, frozen=True, gc=False):
     is_paused: bool = True
 
 
+class Silence(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """That alerts which match are not sent. Of two records of one silence that counts which ends sooner."""
+
+    id: str
+    matchers: list[str]  #: as `engine.notify.silencing` reads them; none: the silence is to be forgotten
+    reason: str
+    by: str  #: the name of a token, or an address
+    at: float  #: when it was made, UNIX time
+    until: float  #: its end, UNIX time
+
+
 class Begun(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """That a task which was accepted for later has begun, and for which plan; or that this may go."""
 
@@ -208,6 +219,7 @@ class Batch(msgspec.Struct):
     noted: list[Noted] = []
     sightings: list[Sighting] = []
     pauses: list[Pause] = []  #: the last of a node is what it is
+    silences: list[Silence] = []
     joined: list[Joined] = []  #: those of tasks with a document; others stay rows
     parted: list[ParkedRow] = []  #: host-wide rows that become what they stand for again
     begun: list[Begun] = []
@@ -230,6 +242,7 @@ class Batch(msgspec.Struct):
             or self.noted
             or self.sightings
             or self.pauses
+            or self.silences
             or self.begun
             or self.joined
             or self.parted

@@ -25,6 +25,7 @@ from engine.tasks.records import (
     ParkedRow,
     Pause,
     Sighting,
+    Silence,
     rows_of,
 )
 from engine.tasks.words import Operation
@@ -328,6 +329,9 @@ def test_a_task_is_stored_once_though_its_plan_was_not_known_there(store: Store)
     assert store.is_shared == ("t3" in known)
 
 
+SILENCES = (("s1", 6.5), ("s2", 9.5))
+
+
 def test_what_was_said_last_of_a_nodes_pause_is_kept(make: Callable[[], Store]) -> None:
     store = make()
     assert store.pauses() == {}
@@ -337,6 +341,18 @@ def test_what_was_said_last_of_a_nodes_pause_is_kept(make: Callable[[], Store]) 
         "e1": Pause("e1", "else", 7.5, is_paused=False),
         "e2": Pause("e2", "ops", 6.5),
     }
+
+
+def test_silences_are_kept_as_they_were_written_last_until_they_are_forgotten(
+    make: Callable[[], Store],
+) -> None:
+    store = make()
+    assert store.silences() == {}
+    short, long = (Silence(name, ["kind=node"], "reason", "ops", 5.5, until) for name, until in SILENCES)
+    store.commit(Batch(silences=[short, long]))
+    ended = msgspec.structs.replace(long, until=7.0)
+    store.commit(Batch(silences=[ended, msgspec.structs.replace(short, matchers=[])]))
+    assert make().silences() == {"s2": ended}
 
 
 def test_nodes_are_seen_by_the_clock_of_the_store(make: Callable[[], Store]) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +23,7 @@ from engine.notify.formats import Alert
 from engine.notify.mail import Mailer
 from engine.notify.outbox import Outbox
 from engine.observe.counters import Stats
+from engine.tasks.records import Silence
 from release.lab.caches import free_port
 from tests.waiting import until, wait_until
 
@@ -116,6 +118,34 @@ async def test_a_real_alertmanager_shows_an_alert_until_it_is_over(
         await until(lambda: stats.alerts_sent == 4)
 
 
+def silence(until: float) -> Silence:
+    return Silence("s1", ["kind=node"], "new disks", "ops", 1.0, until)
+
+
+async def test_a_real_alertmanager_hears_of_what_is_silenced_when_that_ends_and_it_is_still_on(
+    alertmanager: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what it had heard of before it hears on, for it would take that as over."""
+    monkeypatch.setattr(module, "AGAIN_S", 0.1)
+    config = AlertConfig(url=f"{alertmanager}/api/v2/alerts", format="alertmanager")
+    async with outbox(config) as (box, stats):
+        box.alert("node:edge-1", "error", "edge-1 is down", node="edge-1")
+        [first] = await _shows(alertmanager, lambda found: len(found) == 1)
+        box.silence([silence(time.time() + 60)])
+        box.alert("node:edge-2", "error", "edge-2 is down", node="edge-2")
+        box.alert("node:edge-3", "error", "edge-3 is down", node="edge-3")
+        box.alert("node:edge-3", "resolved", "edge-3 is back", node="edge-3")
+        [same] = await _shows(alertmanager, lambda found: found[0]["updatedAt"] > first["updatedAt"])
+        assert same["fingerprint"] == first["fingerprint"]
+        assert [one["key"] for one in box.silenced.shown()] == ["node:edge-1", "node:edge-2"]
+        box.silence([silence(time.time())])
+        found = await _shows(alertmanager, lambda found: len(found) == 2)
+        changed = {each["labels"]["node"]: each["annotations"]["changed"] for each in found}
+        assert changed["edge-2"].startswith("still on since 2")
+        assert changed["edge-2"].endswith("; was silenced by ops: new disks")
+        await until(lambda: stats.alerts_sent == 3)
+
+
 async def test_a_real_mail_server_gets_what_is_new_and_what_is_over(tmp_path: Path) -> None:
     port = free_port()
     command = ["/usr/bin/python3", "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{port}"]
@@ -129,12 +159,19 @@ async def test_a_real_mail_server_gets_what_is_new_and_what_is_over(tmp_path: Pa
             await until(lambda: stats.alerts_sent == 1)
             box.alert("node:edge-1", "resolved", "edge-1 is back", node="edge-1")
             await until(lambda: stats.alerts_sent == 2)
+            box.silence([silence(time.time() + 60)])
+            box.alert("node:edge-1", "error", "edge-1 is away", node="edge-1")
+            assert len(box.silenced) == 1
+            box.silence([silence(time.time())])
+            await until(lambda: stats.alerts_sent == 3)
     mails = [email.message_from_bytes(each.read_bytes()) for each in (tmp_path / "mail" / "new").iterdir()]
     subjects = sorted(str(email.header.make_header(email.header.decode_header(m["Subject"]))) for m in mails)
     assert subjects == [
+        "purgeline: error: edge-1 is away",
         "purgeline: error: edge-1 is down: ütf Bcc: x@example.com",
         "purgeline: resolved: edge-1 is back",
     ]
+    assert sum("changed:  still on since" in str(mail) for mail in mails) == 1
     assert {mail["Bcc"] for mail in mails} == {None}
     assert len({mail["References"] for mail in mails}) == 1
 

@@ -17,7 +17,17 @@ from engine.errors import ConfigError, StoreError
 from engine.store.layout import check_layout
 from engine.store.redis.store import RedisStore
 from engine.store.sqlite.store import SqliteStore
-from engine.tasks.records import Accepted, Batch, Callback, Committed, Joined, Parked, ParkedRow, Pause
+from engine.tasks.records import (
+    Accepted,
+    Batch,
+    Callback,
+    Committed,
+    Joined,
+    Parked,
+    ParkedRow,
+    Pause,
+    Silence,
+)
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
@@ -38,6 +48,7 @@ def fill(side: Side) -> None:
     with side.opened():
         side.write(Batch(documents={f"t{number}": document(f"t{number}") for number in range(1200)}))
         side.write(Batch(pauses=[Pause("n", "ops", 7.0), Pause("o", "ops", 8.0, is_paused=False)]))
+        side.write(Batch(silences=[Silence("s1", ["kind=node"], "works", "ops", 7.0, 9.0)]))
         for name in ("late-1", "late-2"):
             rows = [
                 row(f"http://a/{place}", name, node=node, after="p,q" if place % 2 else "")
@@ -68,6 +79,7 @@ def content(side: Side, *, in_order: bool = True) -> dict[str, list[Any]]:
             "rows": [one for node in side.nodes() for one in side.rows(node)],
             "callbacks": [(one.task_id, one.url, one.body) for one in side.callbacks()],
             "pauses": side.pauses(),
+            "silences": side.silences(),
         }
         found["plans"] = sorted(side.plans(found["unfinished"]).items())
         assert len(found["plans"]) in {0, 1}

@@ -29,6 +29,7 @@ ELSEWHERE = {
     ("GET", "/v1/engine/history", 404),  # tests/service/test_history.py
     ("GET", "/v1/engine/tasks", 404),  # tests/service/test_listing_filters.py
     ("POST", "/v1/engine/retries", 404),  # there, too
+    ("POST", "/v1/engine/silences", 409),  # tests/service/test_silences.py
     *(
         (route.method, route.path, status)
         for route in described.ROUTES
@@ -141,6 +142,7 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
         ask("POST", f"{node}/{verb}", 403, who="reader")
         ask("POST", f"/v1/engine/nodes/edge-9/{verb}", 404)
         ask("POST", f"{node}/{verb}?x=1", 422)
+    _ask_for_silences(asking)
     _ask_why(asking)
     _ask_for_recordings(engine, asking)
     _ask_to_look_inside(engine, asking)
@@ -230,6 +232,26 @@ def _ask_to_look_inside(engine: EngineProcess, asking: Asking) -> None:
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)) as other:
             other.request("GET", path, headers={"Authorization": "Bearer all"})
             wait_until(lambda path=path: asking.status("GET", path.replace("30", "0.1")) == 409)  # type: ignore[misc]
+
+
+def _ask_for_silences(asking: Asking) -> None:
+    ask, path = asking.ask, "/v1/engine/silences"
+    silence = {"matchers": ["kind=node"], "reason": "new disks", "for_s": 60}
+    made = json.loads(ask("POST", path, 200, silence))
+    for wrong in ({"matchers": ["nodes=x"]}, {"reason": " "}, {"for_s": 0}, {"until": 1e9}, {"more": 1}):
+        ask("POST", path, 422, silence | wrong)
+    ask("POST", path, 422, {"matchers": ["kind=node"], "reason": "no end"})
+    _ask_with_bodies(asking, "POST", path)
+    ask("GET", path, 200)
+    ask("GET", path, 401, who="")
+    ask("GET", path, 403, who="writer")
+    ask("GET", path + "?x=1", 422)
+    assert json.loads(ask("DELETE", f"{path}/{made['id']}", 200))["state"] == "ended"
+    ask("DELETE", f"{path}/{made['id']}", 200)
+    ask("DELETE", f"{path}/none", 404)
+    ask("DELETE", f"{path}/none", 401, who="")
+    ask("DELETE", f"{path}/none", 403, who="reader")
+    ask("DELETE", f"{path}/none?x=1", 422)
 
 
 def _ask_why(asking: Asking) -> None:

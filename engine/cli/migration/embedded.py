@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from engine.store.store import Store
-    from engine.tasks.records import Accepted, Callback, PageStart, Parked, Pause
+    from engine.tasks.records import Accepted, Callback, PageStart, Parked, Pause, Silence
 
 
 class EmbeddedSide:
@@ -91,9 +91,15 @@ class EmbeddedSide:
             found = store.pauses() | found
         return list(found.values())
 
+    def silences(self) -> list[Silence]:
+        """See `Side.silences`. Of several records of one that counts which ends first."""
+        found = (one for store in self.stores for one in store.silences().values())
+        latest_first = sorted(found, key=lambda one: one.until, reverse=True)
+        return list({one.id: one for one in latest_first}.values())
+
     def write(self, batch: Batch) -> None:
         """See `Side.write`."""
-        parts = [Batch(plans=batch.plans, pauses=batch.pauses) for _ in self.stores]
+        parts = [Batch(plans=batch.plans, pauses=batch.pauses, silences=batch.silences) for _ in self.stores]
         for record in batch.accepted:
             parts[self.of(record.id)].accepted.append(record)
         for task_id, document in batch.documents.items():

@@ -94,7 +94,7 @@ def migrate(
         _unfinished(source, target, say)
         _delayed(source, target, say)
         _callbacks(source, target, say)
-        target.write(Batch(pauses=source.pauses()))
+        target.write(Batch(pauses=source.pauses(), silences=source.silences()))
         had, has = holds(source), holds(target)
     if not had.differences(has):
         (folder / _MARK).unlink()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engine.store.redis.store import RedisStore
-    from engine.tasks.records import Accepted, Batch, Callback, Parked, Pause
+    from engine.tasks.records import Accepted, Batch, Callback, Parked, Pause, Silence
 
 
 class SharedSide:
@@ -114,6 +114,10 @@ class SharedSide:
     def pauses(self) -> list[Pause]:
         """See `Side.pauses`."""
         return list(self.store.pauses().values())
+
+    def silences(self) -> list[Silence]:
+        """See `Side.silences`."""
+        return list(self.store.silences().values())
 
     def write(self, batch: Batch) -> None:
         """See `Side.write`."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Iterator, Sequence
 
-    from engine.tasks.records import Accepted, Batch, Callback, ParkedRow, Pause
+    from engine.tasks.records import Accepted, Batch, Callback, ParkedRow, Pause, Silence
 
 PAGE: Final = 500
 
@@ -55,6 +55,9 @@ class Side(Protocol):
 
     def pauses(self) -> list[Pause]:
         """Return which nodes were paused or resumed."""
+
+    def silences(self) -> list[Silence]:
+        """Return the silences of alerts."""
 
     def write(self, batch: Batch) -> None:
         """Write *batch*, each record where it belongs."""

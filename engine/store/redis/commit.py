@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.store.redis.documents import RedisDocuments
     from engine.store.redis.history import RegionHistory
     from engine.store.redis.script import Command
-    from engine.tasks.records import Committed, Parked
+    from engine.tasks.records import Committed, Parked, Silence
     from engine.tasks.task import Task
 
 
@@ -31,6 +31,10 @@ def _nothing(_: Any) -> None:
 
 def _keep_callbacks(callbacks: list[Callback], unwritten: Batch) -> None:
     unwritten.callbacks += callbacks
+
+
+def _keep_silence(silence: Silence, unwritten: Batch) -> None:
+    unwritten.silences.append(silence)
 
 
 def _keep_entries(keys: list[str], unwritten: Batch) -> None:
@@ -94,6 +98,7 @@ class RedisCommit:
         self._see()
         self._begin()
         self._pause()
+        self._silence()
         self._ack([*batch.settled_journal, *batch.callbacks_over])
         if batch.is_probe:
             for tag in self._keys.tags:
@@ -301,6 +306,11 @@ class RedisCommit:
             unwritten.pauses += pauses
 
         self._add(node_records.paused(self._keys, pauses), _nothing, keep=keep)
+
+    def _silence(self) -> None:
+        for silence in self._batch.silences:
+            keep = partial(_keep_silence, silence)
+            self._add(node_records.silenced(self._keys, silence), _nothing, keep=keep)
 
     def _keep_progress(self, names: list[str], unwritten: Batch) -> None:
         for name in names:

@@ -16,7 +16,7 @@ from engine.store.redis.part import RedisPart
 from engine.store.redis.records import written_at
 from engine.store.redis.scripts import SEEN
 from engine.store.store import AtWork
-from engine.tasks.records import LastSeen, Pause
+from engine.tasks.records import LastSeen, Pause, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,10 +116,18 @@ class RedisJournal(RedisPart):
 
     def pauses(self) -> dict[str, Pause]:
         """See `Store.pauses`."""
-        reply = self.link.one("HGETALL", self.keys.cluster("paused"))
-        texts = list(reply.values()) if isinstance(reply, dict) else reply[1::2]
-        found = (msgspec.json.decode(text, type=Pause) for text in texts)
+        found = (msgspec.json.decode(text, type=Pause) for text in self._values_of("paused"))
         return {pause.node: pause for pause in found}
+
+    def silences(self) -> dict[str, Silence]:
+        """See `Store.silences`."""
+        found = (msgspec.json.decode(text, type=Silence) for text in self._values_of("silences"))
+        return {silence.id: silence for silence in found}
+
+    def _values_of(self, name: str) -> list[bytes]:
+        """Return the values of one of the hashes of the cluster."""
+        reply = self.link.one("HGETALL", self.keys.cluster(name))
+        return list(reply.values() if isinstance(reply, dict) else reply[1::2])
 
     def entries(self, consumer: str) -> Iterator[tuple[int, Entry]]:
         """Yield region and entry of everything that a consumer has."""

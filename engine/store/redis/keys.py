@@ -5,8 +5,8 @@ server of a cluster and changes in one script: a task's document, the rows it le
 journal entry and its callback. What the engines know of each other is under ``purgeline:{cluster}:…``;
 ``seen`` there is a hash, node → when it was configured last, or found to be gone, by the server's clock;
 and its layer; ``rewind:NODE`` is a rewind, see `rewinds`; ``paused`` is a hash, node → what was said last
-of its pause; ``receipt_keys`` those of receipts, by name; ``trigger…`` is for those of other CDNs, see
-`triggers`.
+of its pause; ``silences`` is a hash, id → silence of alerts; ``receipt_keys`` those of receipts, by name;
+``trigger…`` is for those of other CDNs, see `triggers`.
 
 A region's keys:
 

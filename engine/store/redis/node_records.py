@@ -1,4 +1,4 @@
-"""Commands that write what an engine keeps beside tasks: nodes that were seen or paused, tasks that began."""
+"""Commands that write what an engine keeps beside tasks: nodes seen or paused, silences, tasks that began."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from engine.store.redis.keys import Keys
     from engine.store.redis.script import Command
-    from engine.tasks.records import Begun, Pause, Sighting
+    from engine.tasks.records import Begun, Pause, Sighting, Silence
 
 
 def seen(keys: Keys, sightings: Sequence[Sighting]) -> Command:
@@ -31,6 +31,14 @@ def paused(keys: Keys, pauses: Sequence[Pause]) -> Command:
     """Return what notes that nodes are paused, or resumed."""
     flat = [word for pause in pauses for word in (pause.node, msgspec.json.encode(pause))]
     return ("HSET", keys.cluster("paused"), *flat)
+
+
+def silenced(keys: Keys, silence: Silence) -> Command:
+    """Return what notes which alerts are silenced, or forgets that."""
+    key = keys.cluster("silences")
+    if not silence.matchers:
+        return ("HDEL", key, silence.id)
+    return ("HSET", key, silence.id, msgspec.json.encode(silence))
 
 
 def begun(keys: Keys, record: Begun) -> list[Command]:

@@ -35,6 +35,7 @@ from engine.tasks.records import (
     LastSeen,
     PageStart,
     Pause,
+    Silence,
     begun,
 )
 
@@ -258,6 +259,11 @@ class SqliteStore(RowReader):
         """See `Store.pauses`."""
         rows = self._file.query("SELECT node, by, at, is_paused FROM pause")
         return {node: Pause(node, by, at, bool(is_paused)) for node, by, at, is_paused in rows}
+
+    def silences(self) -> dict[str, Silence]:
+        """See `Store.silences`."""
+        rows = self._file.query("SELECT id, data FROM silence")
+        return {silence_id: msgspec.json.decode(text, type=Silence) for silence_id, text in rows}
 
     def document(self, task_id: str) -> bytes | None:
         """See `Store.document`."""

@@ -66,6 +66,8 @@ _NOTE_CLOCK: Final = "INSERT OR REPLACE INTO clock(id, steady, wall) VALUES (1, 
 _BEGIN: Final = "INSERT OR REPLACE INTO begun(task_id, accepted_at, plan) VALUES (?, ?, ?)"
 _FORGET_BEGUN: Final = "DELETE FROM begun WHERE task_id = ?"
 _PAUSE: Final = "INSERT OR REPLACE INTO pause(node, by, at, is_paused) VALUES (?, ?, ?, ?)"
+_SILENCE: Final = "INSERT OR REPLACE INTO silence(id, data) VALUES (?, ?)"
+_FORGET_SILENCE: Final = "DELETE FROM silence WHERE id = ?"
 _DROP_CALLBACKS: Final = "DELETE FROM callback WHERE key IN (SELECT value FROM json_each(?))"
 
 _encode = msgspec.json.encode
@@ -134,7 +136,7 @@ def write_own_records(
             connection.execute(sql, (_encode(values).decode(),))
     if batch.sightings:
         _see(connection, batch.sightings, now)
-    if batch.begun or batch.pauses:
+    if batch.begun or batch.pauses or batch.silences:
         _mark(connection, batch)
     if delivered:
         _release(connection, delivered)
@@ -163,7 +165,7 @@ def _without_others(connection: sqlite3.Connection, delivered: list[Delivered]) 
 
 
 def _mark(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Note which tasks that were accepted for later have begun, and which nodes are paused."""
+    """Note which tasks that were accepted for later have begun, and what operators paused or silenced."""
     for begun in batch.begun:
         if begun.text:
             append_plans(connection, {begun.plan: begun.text})
@@ -171,6 +173,11 @@ def _mark(connection: sqlite3.Connection, batch: Batch) -> None:
         else:
             connection.execute(_FORGET_BEGUN, (begun.task_id,))
     connection.executemany(_PAUSE, map(msgspec.structs.astuple, batch.pauses))
+    for silence in batch.silences:
+        if silence.matchers:
+            connection.execute(_SILENCE, (silence.id, _encode(silence).decode()))
+        else:
+            connection.execute(_FORGET_SILENCE, (silence.id,))
 
 
 def _present(

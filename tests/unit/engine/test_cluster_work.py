@@ -39,6 +39,7 @@ class World:
         self.saved: list[dict[str, bytes]] = []
         redelivery: Any = SimpleNamespace(refresh=lambda depths: self.note("refresh"))
         pauses: Any = SimpleNamespace(refresh=self.look_at_pauses)
+        silences: Any = SimpleNamespace(refresh=self.look_at_silences)
         queues: Any = SimpleNamespace(cancelled=lambda task_id: self.note(f"no rows of {task_id}"))
         dispatch: Any = SimpleNamespace(cancel=lambda task: self.note(f"cancel {task.id}"))
         fetches: Any = SimpleNamespace(open=lambda: self.note("see fetches"), close=self.close_fetches)
@@ -56,6 +57,7 @@ class World:
                 Duties(world, world, world),
                 redelivery=redelivery,
                 pauses=pauses,
+                silences=silences,
                 touched=None,
                 saver=world,
             ),
@@ -72,6 +74,9 @@ class World:
 
     async def look_at_pauses(self) -> None:
         self.note("look at pauses")
+
+    async def look_at_silences(self) -> None:
+        self.note("look at silences")
 
     def note(self, line: str) -> None:
         self.log.append(line)

@@ -51,6 +51,7 @@ class Engine:
             history_reader=self.part("history reader"),
             timer=self.part("timer"),
             dues=self.part("dues"),
+            silences=self.part("silences", refresh=None),
         )
         delivery = SimpleNamespace(
             load=self.part("load", drain=drained),
@@ -95,6 +96,7 @@ async def test_an_engine_is_ready_when_it_holds_what_its_store_has() -> None:
     await engine.lifecycle.prepare()
     assert engine.log == [
         "stores.open",
+        "silences.refresh",
         "canaries.listen",
         "elsewhere.open",
         "saver.start",
@@ -230,4 +232,4 @@ async def test_a_drain_that_fails_is_not_swallowed() -> None:
 async def test_it_takes_over_from_the_worker_before(*, is_shared: bool, call: str) -> None:
     engine = Engine(is_shared=is_shared)
     await engine.lifecycle.take_over()
-    assert engine.log == ["elsewhere.take_left", "pauses.refresh", call]
+    assert engine.log == ["elsewhere.take_left", "pauses.refresh", "silences.refresh", call]

@@ -43,6 +43,7 @@ class World:
             rewinding=world,
             recording=world,
             debugging=world,
+            silencing=world,
             refuse=reply_of,
             body_max_bytes=1000,
         )
@@ -59,6 +60,12 @@ class World:
 
     async def failed_here(self, request: Any) -> None:
         """Of the history."""
+
+    async def change_here(self, request: Any) -> None:
+        """Of silences."""
+
+    async def shown_here(self, request: Any) -> None:
+        """Of silences."""
 
     async def purges_here(self, request: Any) -> None:
         """Of the history."""

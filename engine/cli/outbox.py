@@ -67,8 +67,8 @@ def outbox(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("outbox: name its folder with --outbox DIR, or in PURGELINE_OUTBOX")
     if args.act != "drop" and args.ids:
         raise UsageError(f"outbox {args.act}: takes no ids; drop does")
-    if args.act != "send" and (args.alert_after is not None or args.alert_url):
-        raise UsageError(f"outbox {args.act}: takes no --alert-after and --alert-url; send does")
+    if args.act != "send" and (args.alert_after is not None or args.alert_url or args.alert_config):
+        raise UsageError(f"outbox {args.act}: takes no --alert-after, --alert-url, --alert-config; send does")
     return {"list": _list, "send": _send, "drop": _drop}[args.act](args, out, found)
 
 
@@ -82,12 +82,14 @@ def _list(args: argparse.Namespace, out: Output, found: Outbox) -> int:
 def _send(args: argparse.Namespace, out: Output, found: Outbox) -> int:
     from engine.client import operations, sending  # noqa: PLC0415 - this command alone
 
-    if args.alert_url:
-        from engine.cli.outbox_alert import receiver_of  # noqa: PLC0415 - as above
+    if args.alert_url and args.alert_config:
+        raise UsageError("--alert-url: not beside --alert-config, whose file says where")
+    if args.alert_url or args.alert_config:
+        from engine.cli.outbox_alert import receivers_of  # noqa: PLC0415 - as above
 
-        receiver_of(args.alert_url)
+        receivers_of(args)
         if args.alert_after is None:
-            raise UsageError("--alert-url: says where; --alert-after S says from what age on")
+            raise UsageError("--alert-url, --alert-config: say where; --alert-after S says from what age on")
     if args.refused:
         found.restore()
     with connect(args, out, busy_attempts=1) as client:  # what is busy now is sent by the next run

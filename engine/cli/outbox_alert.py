@@ -1,35 +1,62 @@
-"""The alert about an outbox that grows old: the engine's own alerts have the same form (docs/operations.md).
+"""The alert about an outbox that grows old, to those and in the forms that the engine's own alerts have.
 
-What was told is noted in the outbox, so that a timer does not repeat it each minute.
+What was told to whom is noted in the outbox, so that a timer does not repeat it each minute.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import http.client
-import json
+import asyncio
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from engine.cli.exits import DONE, FAILED, UsageError
-from engine.client.address import address_of
+from engine.config.alert_checks import check_alert
+from engine.config.load import load
+from engine.config.tables import AlertConfig
+from engine.errors import ConfigError
+from engine.notify import formats
+from engine.notify.deliveries import deliveries
+from engine.notify.formats import Alert
+from engine.notify.post import Poster
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from engine.cli.screen import Output
-    from engine.client.address import Address
-    from engine.client.bodies import Document
     from engine.client.outbox import Outbox
     from engine.client.sending import Outcome
 
-REPEAT_S = 3600.0  #: an alert that goes on is posted again after this
-TIMEOUT_S = 10.0
-_NOTE = ".alerted"  #: its time of change is that of the last alert
+REPEAT_S: Final = 3600.0  #: an alert that goes on is sent again after this; to Alertmanager with every run
+_NOTE: Final = ".alerted"
+
+
+class _Note(msgspec.Struct):
+    """What was told, in the outbox."""
+
+    since: float = 0.0  #: when it was told first, UNIX time
+    told: dict[str, float] = {}  #: receiver → when it was told last
+
+
+def receivers_of(args: argparse.Namespace) -> AlertConfig:
+    """Return who is told: as the options say, or the ``[alert]`` of a file.
+
+    Raises:
+        UsageError: they cannot be used; says why.
+    """
+    try:
+        if args.alert_config is not None:
+            return load(args.alert_config).alert
+        config = AlertConfig(url=args.alert_url or "", secret=os.environ.get("PURGELINE_ALERT_SECRET", ""))
+        check_alert(config)
+    except ConfigError as exc:
+        where = "--alert-config: " if args.alert_config is not None else ""
+        raise UsageError(where + str(exc).replace("alert.url", "--alert-url", int(not where))) from exc
+    return config
 
 
 def alert(args: argparse.Namespace, out: Output, outbox: Outbox, outcome: Outcome) -> int:
@@ -40,65 +67,85 @@ def alert(args: argparse.Namespace, out: Output, outbox: Outbox, outcome: Outcom
     """
     oldest = next(iter(outbox.entries()), None)
     age_s = 0.0 if oldest is None else max(0.0, time.time() - oldest.kept_at)
-    note = outbox.folder / _NOTE
-    told_at = note.stat().st_mtime if note.exists() else None
+    path = outbox.folder / _NOTE
+    note = _read(path)
     is_old = age_s > args.alert_after
     if is_old:
         text = f"post to engine failed for {age_s:.0f} s: {outcome.left} tasks wait in {outbox.folder}"
         out.error(text, exit_code=FAILED)
-        if told_at is not None and 0 <= time.time() - told_at < REPEAT_S:
-            return DONE
-    elif told_at is None:
+    elif note is None:
         return DONE
     else:
         text = f"no task waits longer than {args.alert_after:g} s in {outbox.folder}"
-    document: Document = {
-        "key": f"outbox:{socket.gethostname()}:{outbox.folder}",
-        "level": "error" if is_old else "resolved",
-        "message": text,
-        "facts": {
-            "duration_s": round(age_s, 1),
-            "waiting": outcome.left,
-            "reason": str(outcome.error or ""),
-        },
-        "time": time.time(),
-        "host": socket.gethostname(),
-        "repeated": 0,
-        "suppressed": 0,
-    }
-    if args.alert_url and (reason := post(args.alert_url, json.dumps(document).encode())):
-        return out.error(f"the alert was not delivered: {reason}", exit_code=FAILED)
-    if is_old:
-        note.touch(mode=0o600)
+    note = note or _Note(time.time())
+    one = Alert(
+        f"outbox:{socket.gethostname()}:{outbox.folder}",
+        "error" if is_old else "resolved",
+        text,
+        {"duration_s": round(age_s, 1), "waiting": outcome.left, "reason": str(outcome.error or "")},
+        time.time(),
+        socket.gethostname(),
+        since=note.since,
+        changed=_changed(note, is_old=is_old),
+    )
+    failed = asyncio.run(_deliver(receivers_of(args), one, note))
+    if is_old or note.told:
+        _write(path, note)
     else:
-        note.unlink(missing_ok=True)
-    return DONE
+        path.unlink(missing_ok=True)
+    for reason in failed:
+        out.error(f"the alert was not delivered: {reason}", exit_code=FAILED)
+    return FAILED if failed else DONE
 
 
-def receiver_of(url: str) -> Address:
-    """Return where an alert goes. UsageError: *url* is no address."""
+def _changed(note: _Note, *, is_old: bool) -> str:
+    lasted = formats.span(time.time() - note.since)
+    if not is_old:
+        return f"over after {lasted}"
+    return f"goes on for {lasted}" if note.told else "new"
+
+
+async def _deliver(config: AlertConfig, alert: Alert, note: _Note) -> list[str]:
+    """Tell each receiver that has to hear of it, and note that; return why that failed for the others."""
+    poster = Poster()
+    poster.start()
+    receivers = deliveries(config, poster)
+    is_over = alert.level == "resolved"
+    if is_over:  # who is not named any more is not told
+        note.told = {name: at for name, at in note.told.items() if name in receivers}
+    failed = []
     try:
-        return address_of(url.partition("?")[0])
-    except ValueError as exc:
-        raise UsageError(f"--alert-url: {exc}") from exc
-
-
-def post(url: str, body: bytes) -> str:
-    """POST an alert, signed if ``PURGELINE_ALERT_SECRET`` is set; return why that failed, or nothing."""
-    address, parts = receiver_of(url), urlsplit(url)
-    kind = http.client.HTTPSConnection if address.is_tls else http.client.HTTPConnection
-    connection = kind(address.host, address.port, timeout=TIMEOUT_S)
-    stamp = str(int(time.time()))
-    headers = {"Content-Type": "application/json", "Purgeline-Timestamp": stamp}
-    if secret := os.environ.get("PURGELINE_ALERT_SECRET"):
-        mac = hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256)
-        headers["Purgeline-Signature"] = f"v1={mac.hexdigest()}"
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("POST", path, body, headers)
-        status = connection.getresponse().status
-    except (http.client.HTTPException, OSError, UnicodeError) as exc:
-        return f"{type(exc).__name__}: {exc}".rstrip(": ")
+        for name, deliver in receivers.items():
+            repeat_s = 0.0 if name == "url" and config.format == "alertmanager" else REPEAT_S
+            was_told = name in note.told
+            if is_over and not was_told:
+                continue
+            if not is_over and was_told and 0 <= alert.time - note.told[name] < repeat_s:
+                continue
+            answer = await deliver(alert)
+            if not answer.is_delivered:
+                failed.append(answer.reason)
+            elif is_over:
+                del note.told[name]
+            else:
+                note.told[name] = alert.time
     finally:
-        connection.close()
-    return "" if 200 <= status < 300 else f"answered {status}"  # noqa: PLR2004 - HTTP's successes
+        await poster.close()
+    return failed
+
+
+def _read(path: Path) -> _Note | None:
+    """Return the note; None: nothing is told. One of a version before is empty, and has its time."""
+    try:
+        text, changed_at = path.read_bytes(), path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(text, type=_Note)
+    except msgspec.DecodeError:
+        return _Note(changed_at, {"url": changed_at})
+
+
+def _write(path: Path, note: _Note) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(note))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import cells, outbox, values
@@ -42,10 +43,17 @@ def add_outbox(add: Callable[[str, Any, str], Callable[..., argparse.Action]]) -
         "--alert-after",
         type=values.seconds,
         metavar="S",
-        help="send: say so when a task waits longer than S seconds, and POST it to --alert-url",
+        help="send: say so when a task waits longer than S seconds, and tell --alert-url",
     )
     option(
         "--alert-url",
         metavar="URL",
         help="where to, in the form of the engine's alerts; signed with $PURGELINE_ALERT_SECRET",
+    )
+    option(
+        "--alert-config",
+        type=Path,
+        metavar="F",
+        help="send: tell those whom [alert] of this TOML file names instead, in its forms: Alertmanager, "
+        "Slack, mail; an engine.toml, or a file with that table alone",
     )

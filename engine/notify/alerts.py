@@ -11,6 +11,7 @@ import msgspec
 from loguru import logger
 
 from engine.notify import formats
+from engine.notify.deliveries import deliveries
 from engine.notify.formats import Alert, is_moment, moment
 from engine.notify.receiver import Receiver
 from engine.notify.silenced import Silenced
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from engine.base.timer import Timer
     from engine.config.tables import AlertConfig
     from engine.notify.formats import Level
-    from engine.notify.post import Answer, Poster
+    from engine.notify.post import Poster
     from engine.observe.counters import Stats
     from engine.tasks.records import Silence
 
@@ -59,13 +60,10 @@ class Alerts:
         self._known: dict[str, _Known] = {}
         self._firing: dict[str, Alert] = {}  # what Alertmanager has to hear of again
         self.silenced = Silenced(timer, self._put)
-        self._receivers: list[Receiver] = []
-        if config.url:
-            self._receivers.append(Receiver("url", self._post, timer, stats, self._keeps))
-        if config.mail_to:
-            from engine.notify.mail import Mailer  # noqa: PLC0415 - most engines send none, and start without it
-
-            self._receivers.append(Receiver("mail", Mailer(config).send, timer, stats, self._keeps))
+        self._receivers = [
+            Receiver(name, deliver, timer, stats, self._keeps)
+            for name, deliver in deliveries(config, poster).items()
+        ]
         self._repeating: asyncio.Task[None] | None = None
         self._is_open = False
 
@@ -143,11 +141,7 @@ class Alerts:
             tasks.add(self._repeating)
         return tasks
 
-    # The webhook
-
-    async def _post(self, alert: Alert) -> Answer:
-        body = formats.body_of(self._config.format, alert, time.time())
-        return await self._poster.post(self._config.url, body, self._config.secret, {})
+    # Alertmanager
 
     def _keep(self, alert: Alert) -> None:
         """Remember what Alertmanager has to hear of until it is over: it forgets what nobody repeats.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from engine.base.timer import Timer
+    from engine.notify.deliveries import Deliver
     from engine.notify.formats import Alert
-    from engine.notify.post import Answer
     from engine.observe.counters import Stats
 
 WAITING_MAX = 100
@@ -27,7 +27,7 @@ class Receiver:
 
     Args:
         name: of the receiver, for the log.
-        deliver: sends one alert; it does not raise for what the other side does.
+        deliver: see `Deliver`.
         timer: for rate and retries.
         stats: counts ``alerts_sent``.
         keeps: tells whether an alert that waited is silenced by now, so that it is not sent.
@@ -36,7 +36,7 @@ class Receiver:
     def __init__(
         self,
         name: str,
-        deliver: Callable[[Alert], Awaitable[Answer]],
+        deliver: Deliver,
         timer: Timer,
         stats: Stats,
         keeps: Callable[[Alert], bool],

@@ -1,6 +1,6 @@
 # engine/outbox.sls: a folder for tasks that no engine took, and the timer that sends them. Programs on this host that
 # purge name the folder (`purgeline purge --outbox`, PURGELINE_OUTBOX, docs/client.md).
-# Pillar: engine:outbox:{enabled,dir,user,engines,every_s,alert_after_s,alert_url,environment_file}, engine:{root,unit}.
+# Pillar: engine:outbox:{enabled,dir,user,engines,every_s,alert_after_s,alert_url,alert_config,environment_file}, engine:{root,unit}.
 #
 # Without it the units go, and the folder stays: what is in it is nowhere else.
 {%- from "engine/map.jinja" import engine, listen, is_booted, other_root with context %}

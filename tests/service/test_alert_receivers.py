@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from engine import client
 from engine.base.timer import Timer
+from engine.cli import main as cli
 from engine.config.tables import AlertConfig
 from engine.notify import alerts as module
 from engine.notify.formats import Alert
@@ -174,6 +176,42 @@ async def test_a_real_mail_server_gets_what_is_new_and_what_is_over(tmp_path: Pa
     assert sum("changed:  still on since" in str(mail) for mail in mails) == 1
     assert {mail["Bcc"] for mail in mails} == {None}
     assert len({mail["References"] for mail in mails}) == 1
+
+
+def test_an_outbox_that_grows_old_tells_a_real_alertmanager_and_by_mail(
+    alertmanager: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alertmanager with every run, the mail once; a mail server that is away is asked again."""
+    port = free_port()
+    config = tmp_path / "alert.toml"
+    config.write_text(
+        f'[alert]\nurl = "{alertmanager}/api/v2/alerts"\nformat = "alertmanager"\n'
+        f'smtp_url = "smtp://127.0.0.1:{port}"\nmail_from = "a@example.com"\nmail_to = ["b@example.com"]\n'
+    )
+    spool = client.Outbox(tmp_path / "outbox")
+    spool.put("t1", b'{"targets":["http://img.example.com/a"]}')
+    [entry] = spool.entries()
+    entry.path.rename(entry.path.with_name(f"{time.time_ns() - 90 * 10**9:020d}-t1.task"))
+    words = ["outbox", "send", "--engine", "http://127.0.0.1:1", "--outbox", str(spool.folder)]
+    words += ["--alert-after", "1", "--alert-config", str(config)]
+    assert cli.main(words) == 3
+    assert "the alert was not delivered: ConnectionRefusedError" in capsys.readouterr().err
+    [alert] = _alerts_of(alertmanager)
+    assert (alert["labels"]["alertname"], alert["annotations"]["changed"]) == ("PurgelineOutbox", "new")
+    command = ["/usr/bin/python3", "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{port}"]
+    command += ["-c", "aiosmtpd.handlers.Mailbox", str(tmp_path / "mail")]
+    with running(command, port, tmp_path / "mail.log"):
+        for _ in range(2):
+            assert cli.main(words) == 3
+        [again] = _alerts_of(alertmanager)
+        assert again["updatedAt"] > alert["updatedAt"]
+        assert again["annotations"]["changed"].startswith("goes on for")
+        assert cli.main(["outbox", "drop", "--all", "--outbox", str(spool.folder)]) == 0
+        assert cli.main(words) == 0
+    assert _alerts_of(alertmanager) == []
+    mails = [email.message_from_bytes(each.read_bytes()) for each in (tmp_path / "mail" / "new").iterdir()]
+    assert sorted(str(mail["Subject"]).split(":")[1] for mail in mails) == [" error", " resolved"]
+    assert not (spool.folder / ".alerted").exists()
 
 
 async def test_a_mail_server_that_is_away_is_asked_again_and_one_that_refuses_is_not(tmp_path: Path) -> None:

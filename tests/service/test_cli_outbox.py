@@ -140,7 +140,9 @@ def test_an_old_task_is_an_alert_once_an_hour_and_its_end_another(
         (["list", "--alert-after", "1"], "send does"),
         (["drop"], "takes ids of tasks, or --refused, or --all"),
         (["send", "--alert-url", "http://x"], "from what age on"),
-        (["send", "--alert-after", "1", "--alert-url", "x"], "--alert-url: 'x' is not http"),
+        (["send", "--alert-config", "x", "--alert-url", "http://x"], "not beside --alert-config"),
+        (["send", "--alert-config", "/none.toml"], "/none.toml: no such file"),
+        (["send", "--alert-after", "1", "--alert-url", "x"], "--alert-url: 'x' is not an http"),
     ],
 )
 def test_wrong_use_says_what_would_be_right(

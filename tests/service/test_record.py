@@ -18,10 +18,17 @@ from typing import Any
 
 import pytest
 
+from engine.cli import main as cli
+from engine.recordings.frames import frames_of
 from release.lab.caches import free_port
+from tests.fakes.htcp_clients import htcp_client, mediawiki
 from tests.fakes.node import FakeNode
+from tests.rigs.cdni import Upstream, cdni_table, client_table
 from tests.rigs.door import access, door_table
 from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.raw_client import RawClient
+from tests.rigs.redis_door import Bus, redis_door_table
+from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import wait_until
 
@@ -180,6 +187,58 @@ def test_what_clients_and_doors_do_is_recorded_in_all_workers_across_a_reload_an
             report = json.loads(done.stdout)
             assert (done.returncode, report["compared"], report["different"]) == (0, 52, 0), report
         assert "Traceback" not in engine.log()
+
+
+@pytest.mark.redis
+def test_what_comes_by_any_door_is_recorded_as_its_task_and_replays_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also what a door's task is refused for; a datagram, an entry, a message and a trigger are no HTTP."""
+    site, doors, file = "img.example.com", [free_port() for _ in range(3)], tmp_path / "traffic.gor"
+    with RedisServer(tmp_path) as server, FakeNode() as node:
+        tables = fake_table(node.url, name="edge-1") + ACCESS + client_table("upstream", site)
+        tables += door_table(doors[0]) + door_table(doors[1], kind="htcp") + redis_door_table(server.url)
+        tables += cdni_table(doors[2])
+        bus = Bus(server)
+        with EngineProcess(tmp_path, tables) as engine, asking(engine.port) as recording:
+            wait_until(lambda: bus.has_group() and bus.listeners(), what="the door reading")
+            recording.request("GET", "/v1/engine/recording", headers={"Authorization": f"Bearer {TOKEN}"})
+            frames = frames_of(recording.getresponse())
+            with RawClient(doors[0]) as client:
+                client.ask(b"PURGE /purge HTTP/1.1\r\nHost: img.example.com\r\n\r\n")
+            with htcp_client(doors[1]) as sender:
+                sender.send(mediawiki(f"http://{site}/htcp"))
+            bus.add("/entry")
+            bus.add_body('{"targets": []}')
+            bus.publish("purge", "/message")
+            Upstream(doors[2], "upstream").create("purge", **{"content.urls": [f"http://{site}/trigger"]})
+            text = b""
+            while text.count(SEPARATOR) < 12:
+                text += next(frames)[1]
+            file.write_bytes(text)
+            read = messages(text)
+            asked = [message for line, message in read if line[0] == b"1"]
+            said = [message.split(b" ", 2)[1] for line, message in read if line[0] == b"2"]
+            assert all(message.startswith(b"POST /v1/engine/task HTTP/1.1\r\n") for message in asked)
+            found = sorted((re.findall(rb"purgeline-door-(\w+)", one)[0], b"/htcp" in one) for one in asked)
+            kinds = [(b"cdni", False), (b"htcp", True), (b"purge", False), *[(b"redis", False)] * 3]
+            assert found == kinds
+            assert sorted(said) == [b"202"] * 5 + [b"422"]
+            monkeypatch.setenv("PURGELINE_TOKEN", TOKEN)
+            words = [
+                "replay",
+                str(file),
+                "--speed",
+                "max",
+                "--json",
+                "--engine",
+                f"http://127.0.0.1:{engine.port}",
+            ]
+            assert cli.main(words) == 0
+            report = json.loads(capsys.readouterr().out)
+            assert (report["compared"], report["different"]) == (6, 0), report
+            paths = ("purge", "htcp", "entry", "message", "trigger")
+            wait_until(lambda: all(node.urls.count(f"http://{site}/{path}") == 2 for path in paths))
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,10 @@ def test_the_wheel_carries_the_templates(packed: Packed, unpacked: Path) -> None
     with zipfile.ZipFile(unpacked / "wheels/purgeline-0.1.10-py3-none-any.whl") as wheel:
         carried = {name.removeprefix("engine/") for name in wheel.namelist() if "templates/" in name}
     folder = packed.source / "templates"
-    assert carried == {f"templates/{path.relative_to(folder)}" for path in folder.rglob("*.j2")}
+    assert carried == {
+        f"templates/{path.relative_to(folder)}" for path in folder.rglob("*") if path.is_file()
+    }
+    assert "templates/monitoring/rules.yml" in carried
 
 
 def test_the_self_test_ran_and_the_tree_is_as_before(packed: Packed) -> None:

@@ -6,25 +6,37 @@ import asyncio
 import contextlib
 import gc
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.base import loop
+from engine.config.hints import nearest
 from engine.debugging import coroutines, heap, threads, tracing
 from engine.debugging.collector import DebugGcOfWorker, Pauses, watching
 from engine.debugging.coroutines import DebugTasksOfWorker
+from engine.debugging.exchanges import DebugWireOfWorker
 from engine.debugging.lag import DebugLoopOfWorker, LagWatch
 from engine.debugging.sampler import Sampler
 from engine.debugging.threads import DebugThreadsOfWorker
 from engine.errors import RequestError
+from engine.nodes.capture import Capture
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     import msgspec
 
-    from engine.api.debug_queries import HeapQuery, LoopQuery, ProfileQuery, SecondsQuery, WorkerQuery
+    from engine.api.debug_queries import (
+        HeapQuery,
+        LoopQuery,
+        ProfileQuery,
+        SecondsQuery,
+        WireQuery,
+        WorkerQuery,
+    )
     from engine.debugging.heap import DebugHeapOfWorker
     from engine.debugging.sampler import DebugProfileOfWorker
+    from engine.nodes.node import Node
 
 _TRACE_S: Final = 10.0  #: without another time
 
@@ -34,10 +46,12 @@ class Looks:
 
     Args:
         worker: its name: slot and generation.
+        nodes: name → node.
     """
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, worker: str, nodes: Mapping[str, Node]) -> None:
         self.worker = worker
+        self._nodes = nodes
         self._under_way: set[str] = set()
         self._named: dict[str, Callable[..., Awaitable[msgspec.Struct]]] = {
             "threads": self.threads,
@@ -46,6 +60,7 @@ class Looks:
             "loop": self.loop,
             "profile": self.profile,
             "heap": self.heap,
+            "wire": self.wire,
         }
 
     async def take(self, name: str, asked: Any, more: dict[str, str]) -> msgspec.Struct:
@@ -139,3 +154,39 @@ class Looks:
             shown = heap.document(self.worker, os.getpid(), walk, walk_s, types=types, seconds=seconds)
             shown.trace = traced
             return shown
+
+    def node_of(self, name: str) -> Node:
+        """Return a node.
+
+        Raises:
+            RequestError: 404, it is not configured.
+        """
+        node = self._nodes.get(name)
+        if node is None:
+            hint = partial(nearest, name, list(self._nodes))
+            raise RequestError(404, f"there is no node {name!r} in the configuration", hint=hint)
+        return node
+
+    async def wire(self, asked: WireQuery, *, node: str) -> DebugWireOfWorker:
+        """Show what passes between this worker and a node, until that is enough or the time is over."""
+        chosen = self.node_of(node)
+        with self.alone(f"the wire of {node}"):
+            capture = Capture(asked.count)
+            chosen.channels.watch(capture)
+            chosen.proving.watch(capture.probed)
+            try:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(capture.full.wait(), asked.seconds)
+            finally:
+                chosen.channels.watch(None)
+                chosen.proving.watch(None)
+        return DebugWireOfWorker(
+            self.worker,
+            os.getpid(),
+            node,
+            chosen.state.value,
+            chosen.health.last_error,
+            asked.seconds,
+            capture.connections,
+            capture.all(),
+        )

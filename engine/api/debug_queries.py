@@ -40,6 +40,14 @@ class HeapQuery(WorkerQuery):
     trace: Annotated[bool, Meta(description="note what is allocated meanwhile, and where")] = False
 
 
+class WireQuery(SecondsQuery):
+    """How a node's wire is looked at."""
+
+    count: Annotated[
+        int, Meta(ge=1, le=1000, description="ends with so many exchanges of a worker; default 20")
+    ] = 20
+
+
 class LoopQuery(SecondsQuery):
     """How the loop is looked at."""
 

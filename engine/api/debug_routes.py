@@ -10,7 +10,7 @@ from aiohttp import web
 from engine.api.answers import response_of
 from engine.api.debug_gathering import Gathering
 from engine.api.debug_looks import Looks
-from engine.api.debug_queries import HeapQuery, LoopQuery, ProfileQuery, SecondsQuery, WorkerQuery
+from engine.api.debug_queries import HeapQuery, LoopQuery, ProfileQuery, SecondsQuery, WireQuery, WorkerQuery
 from engine.api.debug_schemas import (
     DebugGc,
     DebugHeap,
@@ -19,6 +19,7 @@ from engine.api.debug_schemas import (
     DebugTasks,
     DebugThreads,
     DebugTrouble,
+    DebugWire,
 )
 from engine.api.debug_trace import GcTrace
 from engine.api.openapi import NDJSON
@@ -27,8 +28,11 @@ from engine.debugging.collector import DebugGcPass
 from engine.intake.problems import problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.api.readiness import Readiness
     from engine.intake.replies import Reply
+    from engine.nodes.node import Node
     from engine.workers.peers import Peers
 
 _NO_WORKER: Final = "there is no such worker"
@@ -41,6 +45,7 @@ _QUERIES: Final[dict[str, type[msgspec.Struct]]] = {
     "loop": LoopQuery,
     "profile": ProfileQuery,
     "heap": HeapQuery,
+    "wire": WireQuery,
 }
 
 
@@ -51,6 +56,7 @@ class DebugRoutes:
     """Handlers, for clients and for other workers.
 
     Args:
+        nodes: name → node.
         peers: the other workers, under a supervisor.
         readiness: a draining engine ends its looks.
         server: value of ``Server``.
@@ -129,11 +135,25 @@ class DebugRoutes:
             answers={200: DebugHeap},
             errors={404: _NO_WORKER, 409: _BUSY},
         ),
+        Route(
+            "GET",
+            f"{_BASE}/nodes/{{name}}/wire",
+            "wire",
+            "admin",
+            WireQuery,
+            text="what passes between each worker and a cache from now on: requests and answers, with their "
+            "times, without secrets; scope `admin`",
+            answers={200: DebugWire},
+            errors={404: "there is no such node, or worker", 409: _BUSY},
+        ),
     )
 
-    def __init__(self, peers: Peers | None, readiness: Readiness, *, server: str) -> None:
+    def __init__(
+        self, nodes: Mapping[str, Node], peers: Peers | None, readiness: Readiness, *, server: str
+    ) -> None:
         worker = "0.0" if peers is None else f"{peers.slot}.{peers.generation}"
-        self._gathering = Gathering(Looks(worker), peers, readiness, server)
+        self._looks = Looks(worker, nodes)
+        self._gathering = Gathering(self._looks, peers, readiness, server)
         self._trace = GcTrace(worker, self._gathering, peers, server)
 
     async def threads(self, request: web.Request) -> web.StreamResponse:
@@ -159,6 +179,11 @@ class DebugRoutes:
     async def heap(self, request: web.Request) -> web.StreamResponse:
         """Show what is in memory."""
         return await self._gathering.all(request, "heap", request[QUERY])
+
+    async def wire(self, request: web.Request) -> web.StreamResponse:
+        """Show what passes between the workers and a node."""
+        node = self._looks.node_of(request.match_info["name"])
+        return await self._gathering.all(request, "wire", request[QUERY], node=node.name)
 
     async def gc_trace(self, request: web.Request) -> web.StreamResponse:
         """Stream the passes of the garbage collectors."""

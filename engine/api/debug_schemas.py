@@ -6,6 +6,7 @@ import msgspec
 
 from engine.debugging.collector import DebugGcOfWorker  # noqa: TC001 - msgspec resolves the annotations
 from engine.debugging.coroutines import DebugTasksOfWorker  # noqa: TC001
+from engine.debugging.exchanges import DebugWireOfWorker  # noqa: TC001
 from engine.debugging.heap import DebugHeapOfWorker  # noqa: TC001
 from engine.debugging.lag import DebugLoopOfWorker  # noqa: TC001
 from engine.debugging.sampler import DebugProfileOfWorker  # noqa: TC001
@@ -58,4 +59,11 @@ class DebugHeap(msgspec.Struct):
     """What all workers have in memory."""
 
     workers: list[DebugHeapOfWorker]
+    troubles: list[DebugTrouble]
+
+
+class DebugWire(msgspec.Struct):
+    """What passed between all workers and one node."""
+
+    workers: list[DebugWireOfWorker]
     troubles: list[DebugTrouble]

@@ -72,6 +72,21 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         action="store_true",
         help="note what is allocated in --seconds (default 10), and by which lines; all is slower meanwhile",
     )
+    option = add(
+        "wire",
+        debugging.wire,
+        "Show what passes between the engine and a cache from now on, without secrets: requests, answers, "
+        "and how long each took.",
+    )
+    option("node", metavar="NODE", help="name of the cache")
+    option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
+    option(
+        "--count",
+        type=values.count,
+        default=20,
+        metavar="N",
+        help="end with so many exchanges of a worker (default %(default)d, at most 1000)",
+    )
     option = add("gc", debugging.gc, "Show the garbage collector: passes, and how long they stop the worker.")
     option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
     option(

@@ -56,8 +56,7 @@ def gc(document: Document, out: Output) -> None:
 
 def gc_pass(document: Document) -> str:
     """Return the line of one pass."""
-    at = float(document["at"])
-    clock = f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"
+    clock = _clock(float(document["at"]))
     young = " ".join(map(str, document["young"]))
     return (
         clean(
@@ -118,6 +117,29 @@ def heap(document: Document, out: Output) -> None:
                 f"blocks of {trace['bytes'] // 1024} KiB are still there; the trace took "
                 f"{trace['own_bytes'] // 1024} KiB, and was read in a pause of {trace['pause_ms']:g} ms"
             )
+
+
+def wire(document: Document, out: Output) -> None:
+    """Show the exchanges, each with what was sent and what came."""
+    for worker in document["workers"]:
+        for one in worker["exchanges"]:
+            at = "before the look" if one["sent_at"] is None else _clock(float(one["sent_at"]))
+            took = "" if one["took_ms"] is None else f" after {one['took_ms']:g} ms"
+            end = f"{one['status']}{took}" if one["status"] else "no answer"
+            what = f"{at} worker {worker['worker']} connection {one['connection']} {one['operation']}: {end}"
+            lines = [f"> {line}" for line in one["request"]] + [f"< {line}" for line in one["answer"]]
+            if one["body_bytes"]:
+                lines.append(f"< ({_counted(one['body_bytes'], 'byte')} of body) {one['body']}".rstrip())
+            out.text(_block(what, [*lines, *([f"! {one['fault']}"] if one["fault"] else [])]))
+        last = f"; its last error: {worker['last_error']}" if worker["last_error"] else ""
+        out.notice(
+            f"worker {worker['worker']}: {_counted(len(worker['exchanges']), 'exchange')} on "
+            f"{_counted(worker['connections'], 'connection')}; {worker['node']} is {worker['state']}{last}"
+        )
+
+
+def _clock(at: float) -> str:
+    return f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"
 
 
 def _rows(document: Document, key: str) -> Iterator[dict[str, Any]]:

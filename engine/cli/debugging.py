@@ -76,6 +76,12 @@ def heap(args: argparse.Namespace, out: Output) -> int:
     return _look(args, out, ("heap",), debug_shown.heap, **query, **({"trace": "true"} if args.trace else {}))
 
 
+def wire(args: argparse.Namespace, out: Output) -> int:
+    """Show what passes between the workers and a node."""
+    parts = ("nodes", args.node, "wire")
+    return _look(args, out, parts, debug_shown.wire, seconds=args.seconds, count=args.count)
+
+
 _PROFILES: Final = {
     "text": profile_formats.text,
     "speedscope": profile_formats.speedscope,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.config.tables import NodeConfig
     from engine.nodes.address import Address
     from engine.nodes.answer import Answer, Sign
+    from engine.nodes.connection import Wire
     from engine.nodes.health import Health
     from engine.nodes.holds import Holds
     from engine.nodes.keeper import Keeper
@@ -80,6 +81,7 @@ class Channel:
         self._holds = holds
         self._fetches = fetches
         self.sign = sign
+        self.wire: Wire | None = None
         self.name = owner.config.name
         self.size = limits.size
         self.depth = limits.depth

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.config.tables import EngineConfig
     from engine.nodes.answer import Sign
     from engine.nodes.channel import Owner
+    from engine.nodes.connection import Wire
     from engine.nodes.holds import Holds
     from engine.nodes.underway import Fetches
 
@@ -86,6 +87,11 @@ class Channels:
     def coalesced(self) -> int:
         """Subtasks settled by another's request so far."""
         return sum(channel.coalesced for channel in self.all)
+
+    def watch(self, wire: Wire | None) -> None:
+        """Have what passes on all connections told; None: no more."""
+        for channel in self.all:
+            channel.wire = wire
 
     def wake(self) -> None:
         """Have all of them look for work."""

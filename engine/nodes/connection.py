@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from engine.nodes.queue import Item
 
 
+class Wire(Protocol):
+    """Takes along what passes on the connections of a node, while somebody asks for it."""
+
+    def sent(self, connection: Connection, items: list[Item], data: bytes, /) -> None:
+        """Take requests that have just been written; they are among the connection's items by now."""
+
+    def received(self, connection: Connection, buffer: bytearray, filled: int, end: int, /) -> None:
+        """Take bytes that have just come: those from *filled* on, behind what could not be read before."""
+
+    def lost(self, connection: Connection, reason: str, /) -> None:
+        """Take what a connection that ended leaves unanswered."""
+
+
 class Feeder(Protocol):
     """Gives a connection its requests and takes their answers; called once a read or fill."""
 
@@ -33,6 +46,7 @@ class Feeder(Protocol):
     timeout_s: float  #: seconds without any answer until a connection is given up
     body_max_bytes: int  #: a longer body is not read on
     sign: Sign | None  #: by which answers show that the node gave them; None: nobody asks
+    wire: Wire | None  #: told what is written and read; None: nobody asks
     buffers: BufferPool
     timer: Timer
     now: Callable[[], float]  #: a clock in seconds that never goes back
@@ -103,6 +117,11 @@ class Connection(asyncio.BufferedProtocol):
         depth = self._feeder.depth if self.answered_count else 1
         return self._transport is not None and not self._is_last and len(self.items) < depth
 
+    @property
+    def is_between_answers(self) -> bool:
+        """Whether what is read next is the beginning of an answer."""
+        return self._reader.expects == -1
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start sending."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
@@ -131,7 +150,10 @@ class Connection(asyncio.BufferedProtocol):
         self.items.extend(items)
         self._sent_count += len(items)
         self._writes.append((self._sent_count, now))
-        transport.write(self._feeder.text_of(items).encode("ascii"))
+        data = self._feeder.text_of(items).encode("ascii")
+        transport.write(data)
+        if self._feeder.wire is not None:
+            self._feeder.wire.sent(self, items, data)
 
     def abort(self, reason: str) -> None:
         """Close at once; `connection_lost` hands back what is in flight."""
@@ -168,6 +190,8 @@ class Connection(asyncio.BufferedProtocol):
         buffer = self._buffer
         assert buffer is not None
         end = self._filled + nbytes
+        if self._feeder.wire is not None:
+            self._feeder.wire.received(self, buffer, self._filled, end)
         answers: list[Answer] = []
         try:
             used = self._reader.feed(buffer, end, answers)
@@ -215,6 +239,8 @@ class Connection(asyncio.BufferedProtocol):
             self._feeder.timer.cancel(self)
         if exc is not None and not self._is_last:
             self.reason = str(exc) or type(exc).__name__
+        if self._feeder.wire is not None:
+            self._feeder.wire.lost(self, self.reason)
         unanswered = list(self.items)
         self.items.clear()
         self._feeder.lost(self, unanswered)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Final, NamedTuple
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from loguru import logger
 
@@ -37,6 +38,7 @@ _PROBE_BASE_S: Final = 0.2
 _PROBE_MAX_S: Final = 5.0
 _NO_RETURN: Final = frozenset({401, 403})
 _SERVER_ERRORS: Final = range(500, 600)
+_SEEN_MAX: Final = 16384  #: bytes of an answer that are told
 _KEEP_TEXT: Final = Sign(b"\n\r\n\r")  #: no head has that, so that each answer brings its text
 
 
@@ -47,6 +49,10 @@ class Problem(NamedTuple):
     state: NodeState  #: down, sick (it could be reached) or unproven
     is_untold: bool = False  #: nothing shows whose the answer is, nor that it is somebody else's
     is_hidden: bool = False  #: answers to purges look as if they were the node's own all the same
+
+
+OnExchange: TypeAlias = "Callable[[str, bytes, Answer | Problem, float], None]"
+"""Told a request, what came, what was read of it, and when it was sent (UNIX time)."""
 
 
 class Probe:
@@ -79,6 +85,7 @@ class Probe:
         self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
         self._running: asyncio.Task[None] | None = None
+        self.on_exchange: OnExchange = unseen
 
     @property
     def is_under_way(self) -> bool:
@@ -137,6 +144,14 @@ class Probe:
 
     async def _answer_to(self, text: str) -> Answer | Problem:
         """Send one request on a connection of its own."""
+        data = bytearray()
+        began_at = time.time()
+        answer = await self._exchange(text, data)
+        self.on_exchange(text, bytes(data), answer, began_at)
+        return answer
+
+    async def _exchange(self, text: str, data: bytearray) -> Answer | Problem:
+        """Return what is read, and have its bytes in *data*."""
         url = self._config.url
         host, port, context, name = self._address
         is_open = False
@@ -147,7 +162,7 @@ class Probe:
                 is_open = True
                 try:
                     writer.write(text.encode("ascii"))
-                    return await _read_answer(reader)
+                    return await _read_answer(reader, data)
                 finally:
                     writer.transport.abort()
         except TimeoutError:
@@ -217,10 +232,14 @@ async def _pause(attempt: int) -> None:
     await asyncio.sleep(backoff_s(attempt, first_s=_PROBE_BASE_S, max_s=_PROBE_MAX_S))
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+def unseen(_text: str, _data: bytes, _answer: Answer | Problem, _began_at: float) -> None:
+    """Nobody asks."""
+
+
+async def _read_answer(reader: asyncio.StreamReader, data: bytearray) -> Answer:
     answers: list[Answer] = []
     parser = AnswerReader(_KEEP_TEXT)
-    data = bytearray()
+    unread = bytearray()
     while not answers:
         chunk = await reader.read(16384)
         if not chunk:
@@ -228,6 +247,7 @@ async def _read_answer(reader: asyncio.StreamReader) -> Answer:
             if not answers:
                 raise WireError("closed the connection without an answer")
             break
-        data += chunk
-        del data[: parser.feed(data, len(data), answers)]
+        unread += chunk
+        data += chunk[: _SEEN_MAX - len(data)]
+        del unread[: parser.feed(unread, len(unread), answers)]
     return answers[0]

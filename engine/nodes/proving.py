@@ -13,7 +13,7 @@ from engine.nodes.evidence import Whose
 from engine.nodes.health import NodeState
 from engine.nodes.judge import Judge
 from engine.nodes.lookups import Lookups
-from engine.nodes.probe import Checks, Probe
+from engine.nodes.probe import Checks, Probe, unseen
 from engine.nodes.prober import Prober
 from engine.tasks.words import Outcome
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.nodes.findings import Place
     from engine.nodes.health import Health
     from engine.nodes.postponed import Postponed
-    from engine.nodes.probe import Problem
+    from engine.nodes.probe import OnExchange, Problem
     from engine.nodes.queue import Item
     from engine.nodes.readings import Unacked
     from engine.nodes.sink import Events, Outcomes
@@ -91,6 +91,10 @@ class Proving:
         self._is_untold = False  # why it is unproven: its answers do not tell
         self._reason = ""
         self._is_closed = False
+
+    def watch(self, on_exchange: OnExchange | None) -> None:
+        """Have each probe told; None: no more."""
+        self._probe.on_exchange = on_exchange or unseen
 
     def start(self) -> None:
         """Ask whose the node's answers are, and which cache its name stands for, now and again and again."""

@@ -55,20 +55,17 @@ class AnswerReader:
     """
 
     __slots__ = (
-        "_answer",
-        "_body_bytes",
-        "_digits",
-        "_had_nothing",
-        "_keep_alive",
-        "_left",
-        "_number_at",
-        "_pieces",
-        "_said",
-        "_sample",
-        "_sign",
-        "_state",
-        "_status",
-        "_text",
+        *(
+            "_answer",
+            "_body_bytes",
+            "_digits",
+            "_had_nothing",
+            "_keep_alive",
+            "_left",
+            "_number_at",
+            "_pieces",
+        ),
+        *("_said", "_sample", "_sign", "_state", "_status", "_text"),
     )
 
     def __init__(self, sign: Sign | None = None) -> None:
@@ -91,6 +88,11 @@ class AnswerReader:
     def body_bytes(self) -> int:
         """Bytes of the body of the answer that is being read, so far."""
         return self._body_bytes
+
+    @property
+    def expects(self) -> int:
+        """What comes next: -1 a head, 0 a line, -2 what a close ends; else so many bytes of a body."""
+        return -1 if self._state == _HEAD else -2 if self._state == _TO_END else self._left
 
     def feed(self, buffer: bytearray, end: int, answers: list[Answer]) -> int:
         """Read *buffer* up to *end* and append what is complete to *answers*.

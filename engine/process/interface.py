@@ -181,7 +181,7 @@ def make_interface(
     recording = RecordingRoutes(
         admission.tap, core.peers, readiness, callers=callers, audit=core.audit, server=SERVER
     )
-    debugging = DebugRoutes(core.peers, readiness, server=SERVER)
+    debugging = DebugRoutes(core.nodes, core.peers, readiness, server=SERVER)
     declared: list[Declares] = [task_routes, group_routes, receipt_routes, *again]
     silencing = SilenceRoutes(
         core.silences, core.outbox.silenced.shown, bodies, callers, audit=core.audit, peers=core.peers

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.node import FakeNode
+from tests.fakes.node import OK, Act, FakeNode, Request, answer
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import wait_until
@@ -51,11 +51,33 @@ def status_of(engine: EngineProcess, path: str) -> int:
     return engine.request("GET", f"/v1/engine/debug/{path}")[0]
 
 
+SECRET = "s3cret-of-the-caches"
+
+
+def by_path(request: Request) -> Iterator[bytes | Act]:
+    """Answer in the ways in which answers end."""
+    if "/chunked" in request.path:
+        cookie = f"Set-Cookie: {SECRET}".encode()
+        yield b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n" + cookie
+        yield b"\r\n\r\n5\r\nhello\r\n"
+        yield b"0\r\n\r\n"
+    elif "/bad" in request.path:
+        yield answer(400, b"\x1b[2Jno")
+    elif "/close" in request.path:
+        yield b"HTTP/1.1 200 Said\r\n\r\nto the end"
+        yield Act.CLOSE
+    else:
+        yield OK
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     with (
-        FakeNode() as node,
-        EngineProcess(tmp_path_factory.mktemp("debug"), fake_table(node.url, name="edge-1")) as running,
+        FakeNode(by_path) as node,
+        EngineProcess(
+            tmp_path_factory.mktemp("debug"),
+            fake_table(node.url, name="edge-1", headers={"X-Purge-Pass": SECRET}),
+        ) as running,
     ):
         yield running
         assert "Traceback" not in running.log()
@@ -185,6 +207,69 @@ def test_a_trace_names_the_lines_that_allocate_and_ends_with_its_client(engine: 
     assert done.returncode == 0
     assert "traced for 0.3" in done.stderr
     assert re.search(r"^0\.0\t\S+\.py:\d+\t\d+\t\d+$", done.stdout, re.MULTILINE)
+
+
+def purge(engine: EngineProcess, *paths: str) -> None:
+    body = {"targets": [f"http://img.example.com/{path}" for path in paths]}
+    status, _, answered = engine.request("POST", "/v1/engine/task", body)
+    assert status == 202
+    task = json.loads(answered)["task_id"]
+    wait_until(lambda: not json.loads(engine.request("GET", f"/v1/engine/task/{task}")[2])["active"])
+
+
+def exchanges(engine: EngineProcess, count: int, *paths: str) -> list[dict[str, Any]]:
+    """Return what passes between the engine and its node while *paths* are purged."""
+    with asking(engine, f"nodes/edge-1/wire?seconds=20&count={count}") as client:
+        wait_until(lambda: status_of(engine, "nodes/edge-1/wire?seconds=0.1") == 409)
+        purge(engine, *paths)
+        [worker] = json.loads(client.getresponse().read())["workers"]
+    assert SECRET not in json.dumps(worker)
+    return list(worker["exchanges"])
+
+
+def test_what_passes_on_the_wire_is_shown_answer_by_answer_without_secrets(engine: EngineProcess) -> None:
+    purge(engine, "before")  # its connection goes on
+    shown = exchanges(engine, 8, "a", "chunked/b", "bad/c", "d", "e", "close/f", "g")
+    assert [(one["request"][0].split()[1], one["status"], one["body"]) for one in shown] == [
+        ("/a", 200, ""),
+        ("/chunked/b", 200, "5\\x0d\\x0ahello\\x0d\\x0a0\\x0d\\x0a\\x0d\\x0a"),
+        ("/bad/c", 400, "\\x1b[2Jno"),
+        ("/d", 200, ""),
+        ("/e", 200, ""),
+        ("/close/f", 200, "to the end"),
+        ("/g", 0, ""),
+        ("/g", 200, ""),
+    ]
+    assert [one["body_bytes"] for one in shown] == [0, 5, 6, 0, 0, 10, 0, 0]
+    assert "X-Purge-Pass: (20 bytes, not shown)" in shown[0]["request"]
+    assert "Set-Cookie: (20 bytes, not shown)" in shown[1]["answer"]
+    lost = shown.pop(-2)
+    assert (lost["took_ms"], lost["fault"]) == (None, "closed the connection without an answer")
+    assert all(one["took_ms"] > 0 and not one["fault"] for one in shown)
+    assert shown[0]["connection"] == 1
+    assert shown[-1]["connection"] > 1
+
+
+def test_the_wire_of_a_node_that_nobody_knows_is_asked_for(engine: EngineProcess) -> None:
+    done = debug(engine, "wire", "edge1")
+    assert done.returncode == 2
+    assert "there is no node 'edge1' in the configuration; did you mean 'edge-1'?" in done.stderr
+    done = debug(engine, "wire", "edge-1", "--seconds", "0.2")
+    assert done.returncode == 0
+    assert "worker 0.0: 0 exchanges on 0 connections; edge-1 is ready" in done.stderr
+
+
+def test_a_node_that_answers_nothing_is_seen_by_its_probes(tmp_path: Path) -> None:
+    with FakeNode(answers_probes=False) as node:
+        node.script = lambda _: [answer(503, b"later")]
+        with EngineProcess(tmp_path, fake_table(node.url, name="edge-1")) as engine:
+            engine.request("POST", "/v1/engine/nodes/edge-1/pause")
+            engine.request("POST", "/v1/engine/nodes/edge-1/resume")
+            done = debug(engine, "wire", "edge-1", "--count", "2", "--seconds", "20")
+    assert done.returncode == 0
+    assert done.stdout.count(" probe: 503 after ") == 2, done.stdout
+    assert "< (5 bytes of body) later\n" in done.stdout
+    assert "answered 503 to a probe" in done.stderr
 
 
 def test_what_is_asked_wrongly_is_told(engine: EngineProcess) -> None:

@@ -227,7 +227,16 @@ def _ask_to_look_inside(engine: EngineProcess, asking: Asking) -> None:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)) as other:
         other.request("GET", "/v1/engine/debug/loop", headers={"Authorization": "Bearer all"})
         wait_until(lambda: asking.status("GET", "/v1/engine/debug/loop?seconds=0.1") == 409)
-    for look in ("profile", "heap"):
+    wire = "/v1/engine/debug/nodes/edge-1/wire"
+    for path, who, status in (
+        (f"{wire}?seconds=0.1", "all", 200),
+        (wire, "", 401),
+        (wire, "reader", 403),
+        ("/v1/engine/debug/nodes/edge-9/wire", "all", 404),
+        (f"{wire}?count=0", "all", 422),
+    ):
+        asking.ask("GET", path, status, who=who)
+    for look in ("profile", "heap", "nodes/edge-1/wire"):
         path = f"/v1/engine/debug/{look}?seconds=30"
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)) as other:
             other.request("GET", path, headers={"Authorization": "Bearer all"})

@@ -9,6 +9,7 @@ from engine.cli import profile_formats
 from engine.client.bodies import Document
 from engine.debugging import coroutines, heap
 from engine.debugging.collector import Pauses, pass_of, watching
+from engine.debugging.masking import escaped, head_lines
 from engine.debugging.spread import Spread
 from engine.debugging.stacks import chain_of, stack_of
 
@@ -141,3 +142,26 @@ def test_the_text_ranks_functions_by_what_they_did_themselves() -> None:
     *_, first, second = profile_formats.text(PROFILE).splitlines()
     assert first.split() == ["75.0", "%", "75.0", "%", "send;", "it", "(b.py:2)"]
     assert second.split() == ["25.0", "%", "100.0", "%", "run", "(a.py:1)"]
+
+
+def test_values_that_may_let_somebody_in_are_not_shown() -> None:
+    head = (
+        b"PURGE http://u:s1@h/a?b=1&access_token=s2&x=2 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer s3\r\n"
+        b"X-Purge-Pass:  s4 \r\nCookie: s5\r\nXkey: news\r\nPurgeline-Cache: varnish a\x1b[2J\r\n\r\n"
+    )
+    lines = head_lines(head)
+    assert lines == [
+        "PURGE http://h/a?b=1&access_token=-&x=2 HTTP/1.1",
+        "Host: h",
+        "Authorization: (9 bytes, not shown)",
+        "X-Purge-Pass: (2 bytes, not shown)",
+        "Cookie: (2 bytes, not shown)",
+        "Xkey: news",
+        "Purgeline-Cache: varnish a\\x1b[2J",
+    ]
+
+
+def test_what_is_very_long_is_cut() -> None:
+    assert escaped(b"x" * 500) == "x" * 400 + " (100 bytes more)"
+    lines = head_lines(b"HTTP/1.1 200 OK\r\n" + b"Age: 1\r\n" * 100 + b"\r\n")
+    assert (len(lines), lines[-1]) == (62, "(40 fields more)")

@@ -11,6 +11,7 @@ import jsonschema_rs
 import msgspec
 
 from engine.api import openapi
+from engine.api.checking import CheckRoutes
 from engine.api.debug_routes import DebugRoutes
 from engine.api.description import Description
 from engine.api.engine_routes import EngineRoutes
@@ -23,6 +24,7 @@ from engine.api.rewind import RewindRoutes
 from engine.api.silencing import SilenceRoutes
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
+from engine.console.routes import ConsoleRoutes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +43,8 @@ ROUTES: tuple[Route, ...] = (
     *RecordingRoutes.routes,
     *DebugRoutes.routes,
     *SilenceRoutes.routes,
+    *CheckRoutes.routes,
+    *ConsoleRoutes.routes,
     *Description.routes,
 )
 """What the engine's classes declare; a test compares it with what an engine serves."""

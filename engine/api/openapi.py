@@ -53,6 +53,7 @@ PARTS: Final[dict[str, Json]] = {
     "canary": {"description": "of a round", "schema": {"type": "string"}},
     "silence": {"description": "id of a silence", "schema": {"type": "string"}},
     "name": {"description": "of a node", "schema": {"type": "string"}},
+    "file": {"description": "of the operators' page", "schema": {"type": "string"}},
 }
 """What stands in braces in the paths of routes."""
 
@@ -165,7 +166,7 @@ def _parameters(query: Json) -> Iterator[Json]:
 
 def _content(body: Body) -> Json:
     if isinstance(body, Text):
-        return {body.content_type: {"schema": {"type": "string"}}}
+        return {kind: {"schema": {"type": "string"}} for kind in (body.content_type, *body.others)}
     kinds = [{"$ref": _REF.format(name=kind.__name__)} for kind in _kinds(body)]
     line: Json = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     if not isinstance(body, Lines):

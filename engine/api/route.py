@@ -42,9 +42,10 @@ class Either:
 
 @dataclass(frozen=True)
 class Text:
-    """A body that is no JSON."""
+    """A body that is no JSON; *others*: types that it may have as well."""
 
     content_type: str
+    others: tuple[str, ...] = ()
 
 
 Body: TypeAlias = "type[msgspec.Struct] | Either | Lines | Text"

@@ -11,16 +11,15 @@ from engine.api.app import Requests, make_app
 from engine.api.bodies import Bodies
 from engine.api.callers import Callers
 from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
+from engine.api.checking import CheckRoutes
 from engine.api.debug_routes import DebugRoutes
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
 from engine.api.forget import ForgetNode
 from engine.api.group_routes import GroupRoutes
-from engine.api.history import HistoryRoutes
 from engine.api.listing import ListTasks
 from engine.api.pausing import PauseNode
 from engine.api.preview import PreviewTask
-from engine.api.recalling import Recalling
 from engine.api.receipts import ReceiptRoutes
 from engine.api.recording import RecordingRoutes
 from engine.api.retry import RetryTask
@@ -32,11 +31,11 @@ from engine.api.silencing import SilenceRoutes
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
 from engine.api.worker_api import WorkerOverview, WorkerTasks, make_worker_app
-from engine.history.recall import Recall
-from engine.history.search import Search
+from engine.console.routes import ConsoleRoutes
 from engine.intake.auth import Auth
 from engine.intake.client import Addresses
 from engine.intake.gate import PortGate
+from engine.process.past import make_history
 from engine.process.ports import SERVER, limits_of
 from engine.proof.receipt_key import KeyFolder
 from engine.proof.signer import Signer
@@ -48,8 +47,10 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from engine.api.canary_origin import CanaryOrigin
+    from engine.api.history import HistoryRoutes
     from engine.api.overview import Overview
     from engine.api.readiness import Readiness
+    from engine.api.recalling import Recalling
     from engine.api.route import Declares
     from engine.cluster.cluster import Cluster
     from engine.config.tables import EngineConfig
@@ -169,7 +170,7 @@ def make_interface(
     callers = Callers(auth, addresses)
     bodies = Bodies(settings.body_timeout_s)
     requests = _requests(core, admission, callers, readiness)
-    history, recalling = _history(core)
+    history, recalling = make_history(core)
     task_routes = _task_routes(core, admission, tasks, callers, bodies=bodies, history=history)
     engine_routes = _engine_routes(core, orders, overview, readiness, bodies)
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
@@ -187,6 +188,7 @@ def make_interface(
         core.silences, core.outbox.silenced.shown, bodies, callers, audit=core.audit, peers=core.peers
     )
     declared += [history, why_routes, engine_routes, recording, debugging, silencing]
+    declared += [CheckRoutes(core.config), ConsoleRoutes(overview, readiness, server=SERVER)]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -282,23 +284,6 @@ def _again(
         audit=core.audit,
     )
     return RetryRoutes(callers, bodies, retry, history, reader), rewind
-
-
-def _history(core: Core) -> tuple[HistoryRoutes, Recalling]:
-    keep_s = core.config.engine.history_days * 86400
-    search = None
-    if keep_s:
-        search = Search(
-            core.regions,
-            lambda: [part for saver in core.savers.savers for part in saver.store.histories],
-            keep_s=keep_s,
-            shared=core.savers.savers[0].store if core.is_shared else None,
-        )
-    recall = None if search is None else Recall(search)
-    return (
-        HistoryRoutes(search, core.history_reader, peers=core.peers, is_shared=core.is_shared),
-        Recalling(recall, core.history_reader, peers=core.task_peers),
-    )
 
 
 def _gate(

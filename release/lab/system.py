@@ -57,6 +57,8 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("sudo", "sudo"),
         Requirement("prometheus", "promtool"),
         Requirement("prometheus-alertmanager", "prometheus-alertmanager"),
+        Requirement("chromium", "chromium"),
+        Requirement("chromium-driver", "chromedriver"),
         Requirement("python3-aiosmtpd", "usr/lib/python3/dist-packages/aiosmtpd/smtp.py"),
     ),
     "bench": (

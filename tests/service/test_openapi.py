@@ -30,6 +30,7 @@ ELSEWHERE = {
     ("GET", "/v1/engine/tasks", 404),  # tests/service/test_listing_filters.py
     ("POST", "/v1/engine/retries", 404),  # there, too
     ("POST", "/v1/engine/silences", 409),  # tests/service/test_silences.py
+    ("GET", "/v1/engine/events", 200),  # tests/service/test_console.py
     *(
         (route.method, route.path, status)
         for route in described.ROUTES
@@ -143,6 +144,7 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
         ask("POST", f"/v1/engine/nodes/edge-9/{verb}", 404)
         ask("POST", f"{node}/{verb}?x=1", 422)
     _ask_for_silences(asking)
+    _ask_for_the_page(asking)
     _ask_why(asking)
     _ask_for_recordings(engine, asking)
     _ask_to_look_inside(engine, asking)
@@ -261,6 +263,24 @@ def _ask_for_silences(asking: Asking) -> None:
     ask("DELETE", f"{path}/none", 401, who="")
     ask("DELETE", f"{path}/none", 403, who="reader")
     ask("DELETE", f"{path}/none?x=1", 422)
+
+
+def _ask_for_the_page(asking: Asking) -> None:
+    ask = asking.ask
+    ask("GET", "/", 200, who="")
+    for file in ("app.js", "style.css", "icon.svg"):
+        ask("GET", f"/console/{file}", 200, who="")
+    ask("GET", "/console/nothing.js", 404, who="")
+    events = "/v1/engine/events"  # a stream that does not end: tests/service/test_console.py
+    ask("GET", events, 401, who="")
+    ask("GET", events, 403, who="writer")
+    ask("GET", f"{events}?x=1", 422)
+    check = "/v1/engine/nodes/edge-1/check"
+    ask("POST", check, 200)
+    ask("POST", check, 401, who="")
+    ask("POST", check, 403, who="reader")
+    ask("POST", "/v1/engine/nodes/edge-9/check", 404)
+    ask("POST", f"{check}?x=1", 422)
 
 
 def _ask_why(asking: Asking) -> None:

@@ -1,0 +1,65 @@
+"""``POST /v1/engine/nodes/{name}/check``: whether a node does the purges that it answers, asked now."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from engine.api.answers import json_response
+from engine.api.route import Route
+from engine.errors import RequestError
+from engine.nodes.findings import Verdict  # noqa: TC001 - msgspec resolves the annotations
+from engine.nodes.inspection import inspect_all
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from engine.config.tables import Config
+
+_TOGETHER_MAX: Final = 4  #: checks at a time; others wait
+
+
+class Checked(msgspec.Struct):
+    """What a check found; it changes nothing."""
+
+    node: str
+    verdict: Verdict
+    why: Annotated[str, Meta(description="in one sentence")]
+
+
+class CheckRoutes:
+    """Handler.
+
+    Args:
+        config: of the engine; its nodes are asked, and nothing else.
+    """
+
+    routes: Final = (
+        Route(
+            "POST",
+            "/v1/engine/nodes/{name}/check",
+            "check_node",
+            "admin",
+            text="purge a page that nobody has at the node now, and say whether the answer shows that its "
+            "cache itself purges, as `purgeline check-nodes` does; scope `admin`",
+            answers={200: Checked},
+            errors={404: "it is not configured"},
+        ),
+    )
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._free = asyncio.Semaphore(_TOGETHER_MAX)
+
+    async def check_node(self, request: web.Request) -> web.Response:
+        """Ask a node."""
+        name = request.match_info["name"]
+        node = next((node for node in self._config.node if node.name == name), None)
+        if node is None:
+            raise RequestError(404, f"{name!r} is not configured: takes the name of a node of this engine")
+        async with self._free:
+            [found] = await inspect_all(self._config, [node], url="")
+        return json_response(Checked(name, found.verdict, found.why))

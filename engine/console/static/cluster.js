@@ -1,0 +1,41 @@
+// The engines of one store, and how this one fares.
+
+import {badge, card, count, duration, facts, h, number, replace, section, table, time} from "./dom.js"
+
+export function show(root, arg, query, {live}) {
+	const body = h("div.cards")
+	root.append(h("h1.sr", "Cluster"), body)
+
+	function update() {
+		const {cluster, stats, hello} = live
+		if (!stats || !hello) return
+		replace(body,
+			(cluster.warnings ?? []).map((warning) => h("p.reason", badge("sick", "Warning"), ` ${warning}`)),
+			h("div.card.stack.whole", h("h2", cluster.mode === "cluster" ? "Engines of one Redis" : "This engine"),
+				cluster.mode === "cluster" ? engines(cluster) : h("p", "It has a store of its own (SQLite): there is no leader, and nothing to take over."),
+				cluster.mode === "cluster" && facts([
+					["Leader", cluster.leader ? cluster.engines.find((one) => one.consumer === cluster.leader)?.name ?? cluster.leader : "none at the moment"],
+					["At work", `${count(cluster.pending ?? 0, "journal entry", "journal entries")}, of which nobody has ${number(cluster.pending_of_nobody)}`],
+					["Replicas", `a 202 waits for ${cluster.wait_replicas ?? 0}; the master with the fewest has ${cluster.replicas ?? "–"}`],
+					cluster.missing_regions?.length > 0 && ["Missing regions", cluster.missing_regions.join(", ")],
+				])),
+			card("Version", facts([
+				["Purgeline", `${hello.version} (${hello.revision || "no revision"})`], ["Built", hello.built_at || "–"],
+				["Runs on", `Python ${hello.python}, ${hello.loop}`],
+			])),
+			stats.proof?.objective && card("Time to fresh", facts([
+				["Objective", `${stats.proof.objective.objective_share * 100} % within ${duration(stats.proof.objective.objective_s)}`],
+				["Missed", `${number(stats.proof.objective.missed)} of ${number(stats.proof.objective.counted)}`],
+				["Budget left", `${Math.round(stats.proof.objective.budget_left * 100)} %`],
+			])),
+			stats.proof?.origins.length > 0 && card("Origins",
+				table("Origins", ["Host", "State", "#Fetches held"], stats.proof.origins.map((one) => [one.host, one.paused_s ? `paused for ${duration(one.paused_s)}: ${one.reason}` : "asked freely", number(one.held)]))))
+	}
+	return {update}
+}
+
+function engines(cluster) {
+	return table("Engines", ["Engine", "State", "Listens at", "Version", "#Entries", "#Oldest", "#Clock ahead", "Since"], cluster.engines.map((one) => [
+		h("span", one.name, one.leader && h("small", " leader"), one.consumer === cluster.self && h("small", " this one")),
+		badge(one.state), h("code", `${one.host} ${one.listen}`), one.version, number(one.pending), duration(one.lag_s), duration(one.clock_ahead_s), time(one.started_at)]))
+}

@@ -1,0 +1,174 @@
+// Elements, and values as text. What comes from outside goes in by `textContent` alone.
+
+export const enc = encodeURIComponent
+const SVG = "http://www.w3.org/2000/svg"
+
+function fill(element, rest) {
+	const [first, ...others] = rest
+	const hasProps = first?.constructor === Object
+	const kids = hasProps ? others : rest
+	for (const [name, value] of Object.entries(hasProps ? first : {})) {
+		if (value === undefined || value === null || value === false) continue
+		if (name === "on") for (const [type, call] of Object.entries(value)) element.addEventListener(type, call)
+		else if (name === "text") element.textContent = value
+		else if (name === "value") element.value = value
+		else if (name === "checked" || name === "disabled") element[name] = value
+		else element.setAttribute(name === "label" ? "aria-label" : name, value === true ? "" : value)
+	}
+	element.append(...kids.flat(Infinity).filter((kid) => kid !== null && kid !== undefined && kid !== false))
+	return element
+}
+
+// h("p.note", {title: "…"}, kids…): an element with its classes; what is set of it may be left out.
+export function h(tag, ...rest) {
+	const [name, ...classes] = tag.split(".")
+	const element = document.createElement(name)
+	if (classes.length) element.className = classes.join(" ")
+	return fill(element, rest)
+}
+
+export function s(tag, ...rest) {
+	return fill(document.createElementNS(SVG, tag), rest)
+}
+
+// Set text only where it changes: a live region is read out when it does.
+export function say(element, text) {
+	if (element.textContent !== text) element.textContent = text
+	return element
+}
+
+export function replace(element, ...kids) {
+	element.replaceChildren(...kids.flat(Infinity).filter((kid) => kid || kid === 0))
+	return element
+}
+
+export function button(text, call, props) {
+	return h("button", {type: "button", ...props, on: {click: call}}, text)
+}
+
+export function field(label, control, hint) {
+	return h("label.field", h("span.label", label), control,
+		hint && h("span.hint", hint))
+}
+
+export function select(name, options, value, on) {
+	const made = h("select", {name, on})
+	for (const [key, text] of options) made.append(h("option", {value: key}, text))
+	made.value = value ?? ""
+	return made
+}
+
+// Numbers and times
+
+const whole = new Intl.NumberFormat(undefined, {maximumFractionDigits: 0})
+const fraction = new Intl.NumberFormat(undefined, {maximumFractionDigits: 1})
+
+export function number(value) {
+	return whole.format(value ?? 0)
+}
+
+export function rate(value) {
+	return value >= 10 ? whole.format(value) : fraction.format(value)
+}
+
+export function count(n, one, many = `${one}s`) {
+	return `${number(n)} ${n === 1 ? one : many}`
+}
+
+export function duration(seconds) {
+	if (seconds === null || seconds === undefined) return "–"
+	if (seconds < 0.0005) return seconds > 0 ? "<1 ms" : "0 s"
+	if (seconds < 1) return `${whole.format(seconds * 1000)} ms`
+	if (seconds < 10) return `${fraction.format(seconds)} s`
+	if (seconds < 60) return `${whole.format(seconds)} s`
+	if (seconds < 3600) return `${Math.floor(seconds / 60)} min`
+	if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`
+	return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`
+}
+
+const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23"})
+const minute = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", hourCycle: "h23"})
+const day = new Intl.DateTimeFormat(undefined, {month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23"})
+
+export function clockText(at, isShort = false) {
+	const when = new Date(at * 1000)
+	if (when.toDateString() === new Date().toDateString()) return (isShort ? minute : clock).format(when)
+	return day.format(when)
+}
+
+// In the viewer's zone; in UTC when pointed at.
+export function time(at, isShort = false) {
+	if (!at) return h("span.none", "–")
+	const iso = new Date(at * 1000).toISOString()
+	return h("time", {datetime: iso, title: `${iso.replace("T", " ").replace("Z", "")} UTC`}, clockText(at, isShort))
+}
+
+// States: a colour and a shape each, and the word beside them.
+
+const SHAPES = {
+	ready: ["circle", {cx: 7, cy: 7, r: 5}],
+	done: ["path", {d: "M2.5 7.5 6 11 11.5 3.5", fill: "none", "stroke-width": 2.4, stroke: "currentColor"}],
+	catching_up: ["path", {d: "M7 1.5 12.5 8H9v4.5H5V8H1.5z"}],
+	running: ["path", {d: "M3.5 2 12 7l-8.5 5z"}],
+	accepted: ["circle", {cx: 7, cy: 7, r: 4.6, fill: "none", "stroke-width": 2, stroke: "currentColor"}],
+	refusing: ["path", {d: "M4.5 1h5L13 4.5v5L9.5 13h-5L1 9.5v-5zM3.5 6v2h7V6z", "fill-rule": "evenodd"}],
+	unproven: ["path", {d: "M7 .8 13.2 7 7 13.2.8 7z"}],
+	sick: ["path", {d: "M7 1 13.5 12.5H.5zM6.2 5v3.6h1.6V5zM6.2 9.6v1.5h1.6V9.6z", "fill-rule": "evenodd"}],
+	down: ["path", {d: "M1.5 1.5h11v11h-11zM4 5.2 5.8 7 4 8.8 5.2 10 7 8.2 8.8 10 10 8.8 8.2 7 10 5.2 8.8 4 7 5.8 5.2 4z", "fill-rule": "evenodd"}],
+	paused: ["path", {d: "M2.5 2h3v10h-3zM8.5 2h3v10h-3z"}],
+	gone: ["circle", {cx: 7, cy: 7, r: 5, fill: "none", "stroke-width": 2, "stroke-dasharray": "2.6 2.6", stroke: "currentColor"}],
+}
+const ALIKE = {
+	partial: "paused", failed: "down", cancelled: "gone", fresh: "done", acked: "done", alive: "ready", silent: "sick",
+	stale: "down", stale_after_purge: "down", refilled_from_stale_parent: "down", variant: "sick", unreachable: "down",
+	delayed: "paused", pending: "accepted", sent: "accepted", refused: "refusing", never_purged: "sick",
+	not_cached: "gone", unpurged: "refusing", behind: "sick", not_routed: "unproven", verified: "done", unverifiable: "unproven",
+	absent: "done", proven: "done", trusted: "done", forwarded: "refusing",
+}
+
+export function shape(state) {
+	const [tag, props] = SHAPES[SHAPES[state] ? state : ALIKE[state]] ?? SHAPES.accepted
+	return s("svg", {class: "shape", viewBox: "0 0 14 14", "aria-hidden": "true", focusable: "false"},
+		s(tag, {fill: "currentColor", ...props}))
+}
+
+export function stateWord(state) {
+	return String(state).replaceAll("_", " ")
+}
+
+// The class that colours a state: what waits is amber, though it has the shape of what is paused.
+export function colour(state) {
+	return `s-${{partial: "refusing", delayed: "refusing"}[state] ?? (SHAPES[state] ? state : ALIKE[state] ?? "accepted")}`
+}
+
+export function badge(state, text) {
+	return h("span", {class: `state ${colour(state)}`, "data-state": state}, shape(state), h("span", text ?? stateWord(state)))
+}
+
+// Text with `commands` in it.
+export function prose(text) {
+	return text.split("`").map((part, place) => (place % 2 ? h("code", part) : part))
+}
+
+// A table with a head; each row is a list of cells, a cell is a node or a text.
+export function table(caption, heads, rows, props) {
+	return h("div.scroll", {tabindex: "0", role: "region", label: caption},
+		h("table", props, h("caption.sr", caption),
+			h("thead", h("tr", heads.map((head) => h("th", {scope: "col", class: head.startsWith("#") ? "num" : null}, head.replace("#", ""))))),
+			h("tbody", rows.map((row) => h("tr", row.map((cell, place) => {
+				const isHead = place === 0
+				return h(isHead ? "th" : "td", {scope: isHead ? "row" : null, class: heads[place].startsWith("#") ? "num" : null}, cell ?? "")
+			}))))))
+}
+
+export function facts(pairs) {
+	return h("dl.facts", pairs.filter(Boolean).map(([name, value]) => [h("dt", name), h("dd", value ?? "–")]))
+}
+
+export function section(title, ...kids) {
+	return h("section.part", h("h3", title), kids)
+}
+
+export function card(title, ...kids) {
+	return h("div.card.stack", h("h2", title), kids)
+}

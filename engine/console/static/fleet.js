@@ -1,0 +1,241 @@
+// Layers and their nodes: a tile each, with its state, what waits, and purges a second.
+
+import {button, clockText, count, duration, enc, h, number, rate, replace, s, say, shape, stateWord} from "./dom.js"
+import {concern, isWell} from "./live.js"
+import {panel} from "./node.js"
+
+const STATES = ["ready", "catching_up", "refusing", "unproven", "sick", "down", "paused", "gone"]
+const SMALL = 150; // more nodes have small tiles, without a sparkline, the worst first
+
+export function show(root, arg, query, {live, go, adjust}) {
+	let chosen = arg
+	const wanted = new Set((query.get("state") ?? "").split(",").filter(Boolean))
+	const search = h("input", {type: "search", name: "q", placeholder: "Node, driver or address", label: "Filter nodes", value: query.get("q") ?? "",
+		on: {input: () => {place(); draw(true);}}})
+	const chips = h("div.chips", {role: "group", label: "States"})
+	const flow = h("div.flow")
+	const layers = h("div.layers")
+	const side = h("aside.side", {label: "Node", hidden: true})
+	const sum = h("p.sr", {role: "status"})
+	root.append(h("h1.sr", "Fleet"),
+		h("div.bar", search, chips, flow), sum,
+		h("div.split", layers, side))
+	const tiles = new Map()
+	let order = ""
+	let detail = null
+
+	const filters = () => ({q: search.value, state: [...wanted].join(",")})
+	const place = () => adjust("fleet", chosen, filters())
+
+	function matches(node) {
+		const words = search.value.trim().toLowerCase()
+		if (wanted.size && !wanted.has(node.state)) return false
+		return !words || `${node.name} ${node.driver} ${node.url} ${node.layer} ${node.reason}`.toLowerCase().includes(words)
+	}
+
+	function drawChips(list) {
+		const counts = new Map()
+		for (const node of list) counts.set(node.state, (counts.get(node.state) ?? 0) + 1)
+		const states = STATES.filter((state) => counts.has(state) || wanted.has(state))
+		const key = states.join()
+		if (chips.dataset.key !== key) {
+			chips.dataset.key = key
+			replace(chips, states.map((state) => button("", () => {
+				if (!wanted.delete(state)) wanted.add(state)
+				place()
+				draw(true)
+			}, {class: `chip s-${state}`, "data-state": state})))
+			for (const chip of chips.children) chip.append(shape(chip.dataset.state), h("span", stateWord(chip.dataset.state)), h("b"))
+		}
+		for (const chip of chips.children) {
+			chip.setAttribute("aria-pressed", String(wanted.has(chip.dataset.state)))
+			say(chip.lastChild, number(counts.get(chip.dataset.state)))
+		}
+	}
+
+	function draw(isNew) {
+		const all = live.list
+		drawChips(all)
+		const list = all.filter(matches)
+		const isSmall = all.length > SMALL
+		const groups = new Map()
+		for (const node of list) {
+			if (!groups.has(node.layer)) groups.set(node.layer, [])
+			groups.get(node.layer).push(node)
+		}
+		const now = [...groups].map(([layer, nodes]) => [layer, isSmall ? [...nodes].sort((a, b) => concern(a) - concern(b) || b.delayed - a.delayed) : nodes])
+		const key = JSON.stringify([isSmall, now.map(([layer, nodes]) => [layer, nodes.map((node) => node.name)])])
+		if (isNew || key !== order) arrange(now, isSmall, key, all.length)
+		for (const node of list) fill(tiles.get(node.name), node, isSmall)
+		say(sum, list.length === all.length ? count(all.length, "node") : `${number(list.length)} of ${count(all.length, "node")}`)
+		drawFlow()
+		drawSide()
+	}
+
+	function arrange(groups, isSmall, key, total) {
+		if (key !== order) {
+			order = key
+			const focused = document.activeElement?.dataset?.node
+			tiles.clear()
+			replace(layers, groups.map(([layer, nodes]) => {
+				const head = h("h2", {id: `layer-${layer}`}, layer || "of no layer", " ", h("small", number(nodes.length)))
+				const grid = h("div", {class: isSmall ? "tiles small" : "tiles", role: "grid", "aria-labelledby": `layer-${layer}`},
+					h("div", {role: "row", class: "cells"}, nodes.map((node) => {
+						const tile = make(node, isSmall)
+						tiles.set(node.name, tile)
+						return tile.cell
+					})))
+				return h("section", head, grid)
+			}))
+			if (!groups.length) {
+				layers.append(h("p.empty", total ? "No node is as the filters say." : live.at ? "No [[node]] is configured: docs/configuration.md says how." : "…"))
+			}
+			const first = tiles.get(focused) ?? tiles.get(chosen) ?? tiles.values().next().value
+			if (first) first.link.tabIndex = 0
+			if (focused) tiles.get(focused)?.link.focus()
+		}
+	}
+
+	function make(node, isSmall) {
+		const line = isSmall ? null : s("polyline", {points: ""})
+		const tile = {
+			name: h("span.name"), state: h("span.word"), mark: h("span.markbox"),
+			driver: h("span.driver"), waits: h("span.waits"), note: h("span.note"), rate: h("span.rate"), line, was: "",
+		}
+		tile.link = h("a.tile", {href: `#/fleet/${enc(node.name)}`, "data-node": node.name, tabindex: "-1"},
+			h("span.top", tile.mark, tile.name, tile.state),
+			!isSmall && h("span.mid", tile.driver, s("svg", {class: "spark", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true"}, line), tile.rate),
+			h("span.low", tile.waits, !isSmall && tile.note))
+		tile.cell = h("div", {role: "gridcell", class: "cell"}, tile.link)
+		return tile
+	}
+
+	function fill(tile, node, isSmall) {
+		const state = isWell(node) || node.state !== "ready" ? node.state : "sick"
+		say(tile.name, node.name)
+		const since = node.state === "ready" ? "" : ` ${clockText(node.since, true)}`
+		say(tile.state, state === "sick" && node.state === "ready" ? "stale" : isSmall && node.state === "ready" ? "" : stateWord(node.state) + since)
+		if (tile.was !== state) {
+			tile.was = state
+			tile.link.className = `tile s-${state}`
+			replace(tile.mark, shape(state))
+		}
+		if (node.name === chosen) tile.link.setAttribute("aria-current", "true")
+		else tile.link.removeAttribute("aria-current")
+		const waits = node.delayed ? `${number(node.delayed)} wait${node.delayed === 1 ? "s" : ""}, ${duration(node.oldest_delayed_s)}` : node.waiting ? `${number(node.waiting)} queued` : ""
+		say(tile.waits, waits)
+		const label = `${node.name}: ${stateWord(node.state)}${node.reason ? `, ${node.reason}` : ""}${waits ? `; ${waits}` : ""}`
+		if (tile.link.getAttribute("aria-label") !== label) tile.link.setAttribute("aria-label", label)
+		if (tile.link.title !== (node.reason || "")) tile.link.title = node.reason || ""
+		if (isSmall) return
+		say(tile.driver, node.driver)
+		const rates = live.rates.get(node.name) ?? []
+		const last = rates.slice(-3)
+		say(tile.rate, `${rate(last.reduce((a, b) => a + b, 0) / Math.max(1, last.length))}/s`)
+		tile.line.setAttribute("points", points(rates))
+		say(tile.note, noteOf(node))
+	}
+
+	function noteOf(node) {
+		if (node.state !== "ready" && node.reason) return node.reason
+		if (node.canary) {
+			const kinds = Object.values(node.canary.kinds).map((kind) => kind.fresh_s).filter((value) => value !== null)
+			const age = duration(Math.max(0, live.at - node.canary.at))
+			return node.canary.state === "fresh" && kinds.length ? `fresh in ${duration(Math.max(...kinds))}, ${age} ago` : `canary ${stateWord(node.canary.state)}, ${age} ago`
+		}
+		return node.last_error_at ? `${clockText(node.last_error_at, true)} ${node.last_error}` : ""
+	}
+
+	function drawFlow() {
+		const sums = live.total
+		const last = sums.slice(-5)
+		const now = last.reduce((a, b) => a + b, 0) / Math.max(1, last.length)
+		if (!flow.firstChild) {
+			flow.append(s("svg", {class: "spark wide", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true"}, s("polyline")), h("span"))
+		}
+		flow.firstChild.firstChild.setAttribute("points", points(sums))
+		say(flow.lastChild, `${rate(now)} purges/s`)
+	}
+
+	function drawSide() {
+		const node = chosen ? live.nodes.get(chosen) : null
+		side.hidden = !chosen
+		root.classList.toggle("has-side", Boolean(chosen))
+		if (!chosen) {
+			detail = null
+			replace(side)
+		} else if (!node) {
+			detail = null
+			replace(side, h("p.empty", live.at ? `There is no node ${chosen}.` : "…"), button("Close", () => close(), {}))
+		} else {
+			if (detail?.name !== chosen) {
+				detail = panel(node, live, close)
+				replace(side, detail.element)
+			}
+			detail.update(node)
+		}
+	}
+
+	function close() {
+		go("fleet", "", filters())
+	}
+
+	// The arrow keys go by what is seen: tiles of a row have the same top.
+	layers.addEventListener("keydown", (event) => {
+		const here = event.target.closest("[data-node]")
+		const all = [...layers.querySelectorAll("[data-node]")]
+		const at = all.indexOf(here)
+		if (at < 0) return
+		let to = -1
+		if (event.key === "ArrowRight") to = at + 1
+		else if (event.key === "ArrowLeft") to = at - 1
+		else if (event.key === "Home") to = 0
+		else if (event.key === "End") to = all.length - 1
+		else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+			const sign = event.key === "ArrowDown" ? 1 : -1
+			const box = here.getBoundingClientRect()
+			let best = Infinity
+			all.forEach((other, number_) => {
+				const its = other.getBoundingClientRect()
+				if ((its.top - box.top) * sign <= 4) return
+				const far = Math.abs(its.top - box.top) * 10 + Math.abs(its.left - box.left)
+				if (far < best) [best, to] = [far, number_]
+			})
+		} else return
+		event.preventDefault()
+		if (to < 0 || to >= all.length) return
+		here.tabIndex = -1
+		all[to].tabIndex = 0
+		all[to].focus()
+	})
+
+	return {
+		update: () => draw(false),
+		may: () => {
+			detail = null
+			draw(false)
+		},
+		navigate(arg_, query_) {
+			chosen = arg_
+			wanted.clear()
+			for (const state of (query_.get("state") ?? "").split(",").filter(Boolean)) wanted.add(state)
+			if (document.activeElement !== search) search.value = query_.get("q") ?? ""
+			draw(false)
+			if (chosen && matchMedia("(max-width: 900px)").matches) side.scrollIntoView({block: "start"})
+			return true
+		},
+		escape() {
+			if (!chosen) return false
+			const link = tiles.get(chosen)?.link
+			close()
+			link?.focus()
+			return true
+		},
+	}
+}
+
+export function points(rates) {
+	const most = Math.max(1, ...rates)
+	const from = 60 - rates.length
+	return rates.map((value, place) => `${from + place + 1},${(15 - (value / most) * 13).toFixed(1)}`).join(" ")
+}

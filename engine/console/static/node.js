@@ -1,0 +1,141 @@
+// One node: all that is known of it, and what can be done.
+
+import {post, query, remove} from "./api.js"
+import {confirm} from "./dialogs.js"
+import {badge, button, count, duration, enc, facts, field, h, number, replace, section, stateWord, table, time} from "./dom.js"
+
+const EVIDENCE = {
+	mark: "each answer bears the cache's own mark", shape: "the shape of its answers shows that they are its own",
+	prober: "probes show that it purges", any: "the configuration says that every 2xx counts", none: "nothing shows that it purges",
+}
+
+export function panel(node, live, close) {
+	const body = h("div.stack")
+	const actions = h("div.row.wrap", {role: "group", label: "Actions"})
+	const head = h("div.side-head", h("h2", node.name), button("×", close, {class: "plain icon", label: "Close"}))
+	let was = ""
+	let latest = node
+
+	function drawActions(now) {
+		const key = `${now.state}|${now.rewind}|${live.hello?.scopes.join()}`
+		if (key === was) return
+		was = key
+		const mayAdmin = live.may("admin")
+		const why = mayAdmin ? null : "takes the scope admin"
+		const one = (text, call, more) => button(text, call, {disabled: !mayAdmin, title: why, ...more})
+		replace(actions,
+			now.state === "gone" ? one("Forget …", () => forget(latest), {class: "danger"})
+				: now.state === "paused" ? one("Resume …", () => resume(latest), {"data-act": "resume"}) : one("Pause …", () => pause(latest), {"data-act": "pause"}),
+			now.state !== "gone" && (now.rewind ? one("Stop rewind …", () => stopRewind(latest), {"data-act": "stop-rewind"}) : one("Rewind …", () => rewind(latest), {"data-act": "rewind"})),
+			now.state !== "gone" && one("Check", () => check(latest), {"data-act": "check"}),
+			h("a.button", {href: `#/tasks?node=${enc(now.name)}`}, "Its tasks"))
+	}
+
+	function update(now) {
+		latest = now
+		drawActions(now)
+		replace(body,
+			h("p", badge(now.state), " since ", time(now.since)),
+			now.reason && h("p.reason", now.reason),
+			facts([
+				["Cache", now.driver ? `${now.driver} · ${now.layer}` : now.layer || "–"],
+				now.url && ["Address", h("code", now.url)],
+				now.evidence && ["Counts because", EVIDENCE[now.evidence] ?? now.evidence],
+				["Waits", `${number(now.delayed)} in its delay queue${now.delayed ? `, the oldest for ${duration(now.oldest_delayed_s)}` : ""}; ${number(now.waiting)} queued, ${number(now.in_flight)} on the wire`],
+				["Acked", `${number(now.acked)}, of which it had nothing of ${number(now.absent)}`],
+				["Refused, failed", `${number(now.refused)}, ${number(now.failed)}`],
+				now.rewind && ["Rewind", h("code", now.rewind)],
+				now.last_error_at > 0 && ["Last error", [time(now.last_error_at), " ", now.last_error]],
+			]),
+			now.canary && section("Canary", h("p.muted", "Tried ", time(now.canary.at), now.canary.reason && `: ${now.canary.reason}`),
+				table("Canaries by kind of purge", ["Kind", "Shows", "#Fresh after"], Object.entries(now.canary.kinds).map(([kind, one]) => [kind, badge(one.state), one.fresh_s === null ? "–" : duration(one.fresh_s)]))),
+			now.held.length > 0 && section("Held", now.held.map((one) => h("div", {class: "held"},
+				h("p", h("b", one.host), ` ${stateWord(one.operation)}: `, one.reason),
+				h("p.muted", `${count(one.subtasks, "subtask")} since `, time(one.since), one.next_try_s ? `; tried again in ${duration(one.next_try_s)}` : "")))),
+			now.notes.length > 0 && section("Good to know", h("ul", now.notes.map((note) => h("li", note)))))
+	}
+	return {name: node.name, element: h("div", head, actions, body), update}
+}
+
+const at = (name, verb) => `/v1/engine/nodes/${enc(name)}/${verb}`
+
+function pause(node) {
+	confirm({
+		title: `Pause ${node.name}?`, word: "Pause", isDangerous: true,
+		body: h("p", "Purges for it wait from now on, on disk, until it is resumed. Edges below it are purged without it."),
+		act: async () => {
+			await post(at(node.name, "pause"))
+			return `${node.name} is paused`
+		},
+	})
+}
+
+function resume(node) {
+	confirm({
+		title: `Resume ${node.name}?`, word: "Resume",
+		body: h("p", node.delayed ? `${count(node.delayed, "purge")} that ${node.delayed === 1 ? "waits is" : "wait are"} delivered.` : "What waits is delivered."),
+		act: async () => {
+			await post(at(node.name, "resume"))
+			return `${node.name} is resumed`
+		},
+	})
+}
+
+function forget(node) {
+	confirm({
+		title: `Forget ${node.name}?`, word: "Forget", isDangerous: true,
+		body: h("p", `No engine configures it. ${count(node.delayed, "purge")} that wait for it fail now.`),
+		act: async () => {
+			const done = await remove(`/v1/engine/nodes/${enc(node.name)}`)
+			return `${node.name} is forgotten; ${count(done.failed, "purge")} failed`
+		},
+	})
+}
+
+function rewind(node) {
+	const since = h("input", {type: "datetime-local", name: "since", required: true, value: local(Date.now() - 3600e3)})
+	const until = h("input", {type: "datetime-local", name: "until"})
+	const host = h("input", {name: "host", placeholder: "all hosts"})
+	const perSecond = h("input", {type: "number", name: "rate", min: "0.01", value: "1000"})
+	confirm({
+		title: `Rewind ${node.name}?`, word: "Rewind",
+		body: [h("p", "Everything that was purged between these times is purged on it once more: for a cache that was restored, or was left out."),
+			h("div.fields", field("Since", since), field("Until", until, "empty: now"), field("Host", host), field("Targets a second", perSecond))],
+		act: async () => {
+			if (!since.value) throw new Error("since: when did it begin to miss purges?")
+			const body = {node: node.name, since: new Date(since.value).getTime() / 1000, rate_per_s: Number(perSecond.value)}
+			if (until.value) body.until = new Date(until.value).getTime() / 1000
+			if (host.value.trim()) body.host = host.value.trim()
+			const done = await post("/v1/engine/rewind", body)
+			return `${count(done.targets, "target")} of ${count(done.purges, "purge")} go to ${node.name} once more${done.incomplete ? `; incomplete: ${done.incomplete}` : ""}`
+		},
+	})
+}
+
+function stopRewind(node) {
+	confirm({
+		title: `Stop the rewind of ${node.name}?`, word: "Stop it", isDangerous: true,
+		body: h("p", "What its tasks have not sent is cancelled."),
+		act: async () => {
+			const done = await remove(`/v1/engine/rewind${query({node: node.name})}`)
+			return `The rewind is stopped: ${count(done.cancelled.length, "task")} cancelled`
+		},
+	})
+}
+
+async function check(node) {
+	const said = h("p", {role: "status"}, "Asking …")
+	const box = confirm({title: `Check of ${node.name}`, word: "Again", body: said, act: ask})
+	async function ask() {
+		said.textContent = "Asking …"
+		const found = await post(at(node.name, "check"))
+		replace(said, badge(found.verdict), h("span", ` ${found.why}`))
+		throw new Error("")
+	}
+	box.querySelector("[data-act=confirm]").click()
+}
+
+function local(ms) {
+	const when = new Date(ms - new Date(ms).getTimezoneOffset() * 60e3)
+	return when.toISOString().slice(0, 16)
+}

@@ -90,7 +90,7 @@ class Output:
                 self._details("note", NOTE_COLUMNS, by_note(document[key]))
 
             if self._is_rich and "remedy" in columns:
-                told = [row for row in document[key] if row.get("reason") or row.get("remedy")]
+                told = [row for row in document[key] if row.get("reason") and row["verdict"] != "ok"]
                 self._details("finding", FINDING_COLUMNS, told)
 
     def failures(self, documents: Sequence[Document]) -> None:

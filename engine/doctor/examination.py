@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.config.tables import address_of
 from engine.doctor import caches, clock, disk, files, kernel, port, shared, versions
 from engine.doctor.check import Check, Verdict, unknown
 from engine.doctor.diag import listeners
@@ -44,7 +45,10 @@ class Examination:
         self._listeners, self._why_not = _listeners()  # as early as can be: drops are counted from here on
         self._ports = kernel.port_range(reader)
         self._tally: Tally = tally(
-            sockets(reader), listen=config.listen_address(), ports=self._ports or kernel.PORTS_DEFAULT
+            sockets(reader),
+            listen=config.listen_address(),
+            ports=self._ports or kernel.PORTS_DEFAULT,
+            doors=[address_of(door.listen) for door in config.listening_doors() if door.transport == "tcp"],
         )
         self._processes: list[Process] = reader.holders(self._tally.inodes)
 
@@ -68,7 +72,7 @@ class Examination:
 
     def _files(self) -> Iterator[Check]:
         need = files.needed(self._config)
-        yield files.open_files(self._processes, need)
+        yield files.open_files(self._processes, need, listens=bool(self._tally.inodes))
         yield files.unit_files(self._reader.unit_files_max(files.UNIT), need)
 
     def _kernel(self) -> Iterator[Check]:
@@ -81,7 +85,7 @@ class Examination:
     def _disk(self) -> Iterator[Check]:
         folder = self._data_dir()
         yield disk.space(folder)
-        yield disk.fsync(folder)
+        yield disk.fsync(folder, waits=not shared.is_shared(self._config.store))
 
     def _engines(self) -> Iterator[Check]:
         try:

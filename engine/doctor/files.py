@@ -34,11 +34,20 @@ def needed(config: Config) -> Need:
     return Need(least, least + engine.connections_max * (1 + len(config.listening_doors())))
 
 
-def open_files(processes: Sequence[Process], need: Need) -> Check:
-    """Check the limit of the engine's processes, and how near they are to it."""
+def open_files(processes: Sequence[Process], need: Need, *, listens: bool = False) -> Check:
+    """Check the limit of the engine's processes, and how near they are to it.
+
+    Args:
+        processes: those that are seen.
+        need: of one process.
+        listens: somebody listens on the engine's port.
+    """
     known = [(one.files_max, one) for one in processes if one.files_max is not None]
     if not known:
-        return unknown("open_files", "no process of an engine is seen here", limit=str(need.most))
+        reason = "no engine listens here"
+        if listens:
+            reason = "who listens on the engine's port is another account's: ask as root, or as that account"
+        return unknown("open_files", reason, limit=str(need.most))
     limit, process = min(known, key=lambda pair: pair[0] - (pair[1].files or 0))
     used = process.files
     value = f"{_shown(limit)}, {'?' if used is None else used} open"

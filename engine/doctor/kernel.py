@@ -90,7 +90,7 @@ def tw_reuse(reader: Reader, urls: Iterable[str]) -> Check:
         return unknown("tw_reuse", "the kernel has no net.ipv4.tcp_tw_reuse", limit="1")
     if reader.sysctl("net.ipv4.tcp_timestamps") == "0":
         reason = "without time stamps (net.ipv4.tcp_timestamps = 0) no port in TIME_WAIT is taken again"
-        return Check("tw_reuse", Verdict.WARN, value, "1", reason, "sysctl -w net.ipv4.tcp_timestamps=1")
+        return Check("tw_reuse", Verdict.WARN, value, "1", reason, TUNING)
     if value == "1" or (value == "2" and all(map(_is_loopback, urls))):
         return Check("tw_reuse", Verdict.OK, value, "1")
     where = " but on loopback" if value == "2" else ""

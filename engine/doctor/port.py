@@ -79,11 +79,10 @@ def proxy(tally: Tally) -> Check:
     """
     value = f"{tally.open_count} open, {tally.closed_count} closed"
     limit = f"{max(_CLOSED_MANY, _CLOSED_TIMES * tally.open_count)} closed"
-    if not tally.open_count and not tally.closed_count:
-        return unknown(
-            "keep_alive", "no client has a connection to the engine, or had one in the last minute"
-        )
-    if tally.closed_count <= _CLOSED_MANY or tally.closed_count <= _CLOSED_TIMES * tally.open_count:
+    if not tally.open_count and tally.closed_count <= _CLOSED_MANY:
+        reason = "no client has a connection to the engine now, and in the last minute too few came to tell"
+        return Check("keep_alive", Verdict.UNKNOWN, value, limit, reason)
+    if tally.closed_count <= max(_CLOSED_MANY, _CLOSED_TIMES * tally.open_count):
         return Check("keep_alive", Verdict.OK, value, limit)
     [(peer, count)] = tally.peers.most_common(1)
     reason = (

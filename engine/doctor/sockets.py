@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from engine.doctor.reader import Reader
 
@@ -62,19 +62,22 @@ def is_same(listening: Address, wanted: Address) -> bool:
 class Tally(NamedTuple):
     """All sockets, counted."""
 
-    inodes: set[int]  #: of those that listen on the engine's port
+    inodes: set[int]  #: of those that listen on the engine's port, and on those of its doors
     by_destination: Counter[Address]  #: those with a local port of the range, by where they lead
     open_count: int  #: connections of clients to the engine's port
     closed_count: int  #: of those, the ones in TIME_WAIT: closed within the last minute
     peers: Counter[str]  #: address → how many of both
 
 
-def tally(found: Iterator[Socket], *, listen: Address, ports: tuple[int, int]) -> Tally:
+def tally(
+    found: Iterator[Socket], *, listen: Address, ports: tuple[int, int], doors: Sequence[Address] = ()
+) -> Tally:
     """Count sockets.
 
     Args:
         found: all of them.
         listen: the engine's address.
+        doors: addresses of its doors, whose clients seldom keep a connection.
         ports: first and last of the ephemeral ports.
     """
     counts = Tally(set(), Counter(), 0, 0, Counter())
@@ -82,7 +85,7 @@ def tally(found: Iterator[Socket], *, listen: Address, ports: tuple[int, int]) -
     pairs: Counter[tuple[str, str, int]] = Counter()
     for one in found:
         if one.state == LISTEN:
-            if is_same(address_of(one.local), listen):
+            if any(is_same(address_of(one.local), ours) for ours in (listen, *doors)):
                 inodes.add(one.inode)
         else:
             pairs[one.local, one.remote, one.state] += 1

@@ -44,6 +44,7 @@ KERNEL = {
     "net.ipv4.tcp_max_tw_buckets": "65536",
     "net.ipv4.tcp_max_syn_backlog": "1024",
     "net.ipv4.tcp_tw_reuse": "2",
+    "net.ipv4.tcp_timestamps": "0",
     "net.ipv4.ip_local_port_range": "32768\t60999",
     "fs.file-max": "9223372036854775807",
     "fs.nr_open": "1073741816",

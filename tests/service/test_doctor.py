@@ -156,7 +156,7 @@ def test_ports_in_time_wait_that_are_not_taken_again(site: Site, tmp_path: Path)
         assert examined(site.engine.config_path).verdicts("tw_reuse") == ["warn"]
     with setting("net.ipv4.tcp_timestamps", 0):
         stamps = examined(site.engine.config_path).rows["tw_reuse"]
-    assert (stamps["verdict"], stamps["remedy"]) == ("warn", "sysctl -w net.ipv4.tcp_timestamps=1")
+    assert (stamps["verdict"], "time stamps" in stamps["reason"]) == ("warn", True)
     elsewhere = tmp_path / "engine.toml"
     elsewhere.write_text(site.engine.config_path.read_text().replace(site.node.url, "http://192.0.2.1:80"))
     with setting("net.ipv4.tcp_tw_reuse", 2):

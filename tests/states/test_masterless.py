@@ -156,6 +156,7 @@ def test_the_service_is_hardened(applied: Machine) -> None:
 def test_kernel_limits_are_raised_and_never_lowered(applied: Machine) -> None:
     assert applied.sysctl_file("net.core.somaxconn").read_text() == "16384\n"
     assert applied.sysctl_file("net.ipv4.tcp_tw_reuse").read_text() == "1\n"
+    assert applied.sysctl_file("net.ipv4.tcp_timestamps").read_text() == "1\n"  # or nothing is taken again
     assert applied.sysctl_file("net.ipv4.ip_local_port_range").read_text() == "10240 65535\n"
     assert applied.sysctl_file("fs.file-max").read_text() == "9223372036854775807\n"
     lines = applied.read("/etc/sysctl.d/60-purgeline.conf").splitlines()

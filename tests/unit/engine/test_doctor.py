@@ -13,7 +13,7 @@ from engine.doctor import files, kernel, port
 from engine.doctor.check import Verdict, worst
 from engine.doctor.diag import Listener, read_listeners
 from engine.doctor.reader import UNLIMITED, Process, Reader
-from engine.doctor.sockets import address_of, sockets, tally
+from engine.doctor.sockets import Tally, address_of, sockets, tally
 from engine.doctor.versions import Asked, versions
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ def test_what_a_kernel_does_not_tell_is_not_known(here: Kernel) -> None:
 def test_sockets_are_counted_by_what_they_are_to_the_engine(here: Kernel) -> None:
     here.sockets(
         (ENGINE, "00000000:0000", 10),
+        ("00000000:23DE", "00000000:0000", 10),  # a door, and one of its clients
+        ("0100007F:23DE", "0500000A:9C47", 6),
+        ("00000000:0016", "00000000:0000", 10),
         (ENGINE, "0500000A:9C40", 1),
         (ENGINE, "0500000A:9C41", 6),
         ("0100007F:9C42", ENGINE, 6),  # a client here that closed first
@@ -95,8 +98,9 @@ def test_sockets_are_counted_by_what_they_are_to_the_engine(here: Kernel) -> Non
         ("00000000000000000000000001000000:23DD", "00000000000000000000000001000000:9C46", 1),
         name="tcp6",
     )
-    found = tally(sockets(here.reader), listen=("127.0.0.1", 9181), ports=(40000, 50000))
-    assert found.inodes == {7}
+    door = ("::", 9182)
+    found = tally(sockets(here.reader), listen=("127.0.0.1", 9181), ports=(40000, 50000), doors=[door])
+    assert found.inodes == {7, 8}
     assert (found.open_count, found.closed_count) == (2, 3)
     assert found.peers == {"10.0.0.5": 2, "127.0.0.1": 1, "10.0.0.8": 1, "::1": 1}
     assert found.by_destination == {("127.0.0.1", 9181): 2, ("10.0.0.7", 9181): 1, ("10.0.0.7", 80): 1}
@@ -151,7 +155,8 @@ def test_the_process_that_is_nearest_to_its_limit_counts() -> None:
     assert (found.verdict, found.value) == (Verdict.FAIL, "2000, 1900 open")
     assert "process 2" in found.reason
     assert files.open_files([Process(1, 2000, None)], need)[1:3] == (Verdict.OK, "2000, ? open")
-    assert files.open_files([], need).verdict is Verdict.UNKNOWN
+    assert files.open_files([], need).reason == "no engine listens here"
+    assert "another account's" in files.open_files([], need, listens=True).reason
 
 
 def test_drops_that_go_on_are_worse_than_those_that_were() -> None:
@@ -161,6 +166,24 @@ def test_drops_that_go_on_are_worse_than_those_that_were() -> None:
     assert port.drops([], [after], {}).verdict is Verdict.WARN  # opened meanwhile, so nothing is new
     assert port.drops([], [Listener(7, 9, 8, 0)], {}).verdict is Verdict.FAIL
     assert port.drops([], [Listener(7, 8, 8, 0)], {}).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("open_count", "closed_count", "verdict"),
+    [
+        (0, 0, "not known"),
+        (0, 60, "not known"),
+        (1, 60, "ok"),
+        (0, 61, "warn"),
+        (12, 61, "warn"),
+        (13, 61, "ok"),
+    ],
+)
+def test_connections_that_are_kept_by_how_many_were_closed(
+    open_count: int, closed_count: int, verdict: str
+) -> None:
+    counted = Tally(set(), Counter(), open_count, closed_count, Counter({"10.0.0.5": 50}))
+    assert port.proxy(counted).verdict == verdict
 
 
 def test_an_answer_of_the_kernel_that_is_an_error_is_raised() -> None:

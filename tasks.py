@@ -17,6 +17,7 @@ from invoke.tasks import task
 
 from release.tasks.artefacts import pack, repo
 from release.tasks.beginning import init
+from release.tasks.documents import docs
 from release.tasks.hosts import (
     deploy,
     doctor,
@@ -62,10 +63,10 @@ def ensure_system(purpose: str) -> list[str]:
 def ensure_salt() -> None:
     """Make the environment that has Salt, or leave with the reason."""
     from release import errors
-    from release.states import environment
+    from release.lab.environment import SALT
 
     try:
-        environment.ensure()
+        SALT.ensure()
     except errors.ReleaseError as exc:
         raise Exit(str(exc), code=1) from exc
 
@@ -90,12 +91,10 @@ def setup(c: Context, salt: bool = False) -> None:  # noqa: F811 - the flag, not
 )
 def test(c: Context, only: str = "", args: str = "", all_: bool = False) -> None:
     """Run the tests; missing system packages are installed first."""
-    from release.states import environment
+    from release.lab.environment import SALT
 
     ensure_system("test")
-    if (
-        not environment.folder().exists()
-    ):  # on a new machine each of the processes below would compile all tests
+    if not SALT.folder.exists():  # on a new machine each of the processes below would compile all tests
         compiling = begin("pytest", "--collect-only", "-qq")
         ensure_salt()
         compiling.communicate()

@@ -2,6 +2,6 @@
 
 The task ``salt`` enters at ``program``, a deploy at ``step``. Files go out in one request to each host
 (``files``, ``apply``), or only the call to a Salt master (``master``); what comes back are ``results``, which
-``view`` prints. ``environment`` is Salt on this machine, ``render`` renders a template as Salt does.
+``view`` prints. ``render`` renders a template as Salt does.
 Imports hosts, repository and, of the agent, how an answer of Salt is read.
 """

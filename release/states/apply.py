@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from release.states import environment
+from release.lab.environment import SALT
 from release.states.results import HostStates, states_of_answer
 
 if TYPE_CHECKING:
@@ -109,6 +109,6 @@ def _facts(host: Host, order: Order) -> dict[str, Any]:
 
 def _salt_call(host: Host, settings: Settings) -> str:
     """Return the program; on this machine that of ``.venv-salt`` when nothing else is asked for."""
-    if host.is_local and settings.salt_call == "salt-call" and environment.is_current():
-        return str(environment.folder() / "bin/salt-call")
+    if host.is_local and settings.salt_call == "salt-call" and SALT.is_current():
+        return str(SALT.folder / "bin/salt-call")
     return settings.salt_call

@@ -1,4 +1,4 @@
-"""release.states.environment: made when missing or outdated, by one caller only, and again when cut short."""
+"""release.lab.environment: made when missing or outdated, by one caller only, and again when cut short."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from typing import TYPE_CHECKING
 import pytest
 
 from release.errors import ReleaseError
-from release.states import environment
+from release.lab.environment import Environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A project with a lock that asks for nothing, so that nothing is fetched."""
-    (tmp_path / environment.LOCK).write_text("# nothing\n")
-    return tmp_path
+def environment(tmp_path: Path) -> Environment:
+    """One of a project with a lock that asks for nothing, so that nothing is fetched."""
+    (tmp_path / "requirements-x.lock").write_text("# nothing\n")
+    return Environment("x", root=tmp_path)
 
 
-def test_it_is_made_once_and_again_when_the_lock_changes(root: Path) -> None:
+def test_it_is_made_once_and_again_when_the_lock_changes(environment: Environment) -> None:
     said: list[str] = []
-    assert not environment.is_current(root)
-    programs = environment.ensure(root, say=said.append)
+    assert not environment.is_current()
+    programs = environment.ensure(say=said.append)
     assert (programs / "python").exists()
-    environment.ensure(root, say=said.append)
+    environment.ensure(say=said.append)
     assert len(said) == 1
-    (root / environment.LOCK).write_text("# nothing else\n")
-    assert not environment.is_current(root)
+    environment.lock.write_text("# nothing else\n")
+    assert not environment.is_current()
 
 
-def test_two_at_once_make_it_once(root: Path) -> None:
+def test_two_at_once_make_it_once(environment: Environment) -> None:
     said: list[str] = []
-    threads = [
-        threading.Thread(target=environment.ensure, args=(root,), kwargs={"say": said.append}) for _ in "ab"
-    ]
+    threads = [threading.Thread(target=environment.ensure, kwargs={"say": said.append}) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert environment.is_current(root)
+    assert environment.is_current()
     assert len(said) == 1
 
 
-def test_a_failed_installation_is_not_taken_for_done(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_installation_is_not_taken_for_done(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    (root / environment.LOCK).write_text(f"nowhere-to-be-found==1.0 --hash=sha256:{'0' * 64}\n")
+    environment.lock.write_text(f"nowhere-to-be-found==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(ReleaseError, match="could not fill"):
-        environment.ensure(root, say=lambda _line: None)
-    assert not environment.is_current(root)
+        environment.ensure(say=lambda _line: None)
+    assert not environment.is_current()
 
 
 def test_no_lock_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match=r"requirements-salt\.lock: cannot be read"):
-        environment.ensure(tmp_path)
+    with pytest.raises(ReleaseError, match=r"requirements-x\.lock: cannot be read"):
+        Environment("x", root=tmp_path).ensure()

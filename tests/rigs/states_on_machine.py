@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from release.hosts.remote import AGENT, Outcome, from_answer
 from release.inventory import Host
+from release.lab.environment import SALT
 from release.settings import ROOT, Settings
-from release.states import environment
 from release.states.apply import Order
 from release.states.apply import apply as apply_states
 from release.states.files import read_tree, tree_of
@@ -46,7 +46,7 @@ def example_pillar() -> dict[str, Any]:
     """Return what salt/pillar.example says, as Salt reads it."""
     program = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
     text = (ROOT / "salt/pillar.example").read_text(encoding="utf-8")
-    python = str(environment.ensure() / "python")
+    python = str(SALT.ensure() / "python")
     done = subprocess.run([python, "-c", program], input=text, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -75,7 +75,7 @@ def apply(
     files = {"pillar/top.sls": json.dumps({"base": {"*": ["hosts"]}}), "pillar/hosts.sls": json.dumps(pillar)}
     if all(isinstance(value, str) for value in pillar.values()):
         files = dict(pillar)
-    settings = Settings(salt_call=salt_call or str(environment.ensure() / "salt-call"))
+    settings = Settings(salt_call=salt_call or str(SALT.ensure() / "salt-call"))
     order = Order(root=str(root or machine.root), states=name, is_test=is_test)
     tree = read_tree(tree_of(settings))
     [found] = apply_states(MachineFleet(machine), [HOST], order, files={**tree, **files}, settings=settings)

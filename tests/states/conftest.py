@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from release.states import environment
+from release.lab.environment import SALT
 from tests.rigs.machine import Machine, make_certificate
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def salt_programs() -> Path:
     """Folder of Salt's programs, installed when they are missing."""
-    return environment.ensure()
+    return SALT.ensure()
 
 
 @pytest.fixture(scope="module")

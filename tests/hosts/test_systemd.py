@@ -130,6 +130,32 @@ def test_a_supervisor_that_hangs_is_replaced_by_the_watchdog(booted: Booted) -> 
     assert booted.show("NRestarts") == "1"
 
 
+def test_the_doctor_sees_the_limit_of_the_unit_and_that_of_its_processes(booted: Booted) -> None:
+    """A drop-in counts for the unit at once, and for the engine when it is started again."""
+    drop_in = "/etc/systemd/system/purgeline.service.d/few.conf"
+
+    def limits() -> list[tuple[str, str]]:
+        rows = {check["name"]: check for check in ask(booted, "doctor")["checks"]}
+        found = [rows[name] for name in ("unit_files", "open_files")]
+        return [(row["verdict"], row["value"].partition(",")[0]) for row in found]
+
+    before = limits()
+    (unit, _), (engine, _) = before
+    assert unit == "ok"
+    assert engine in {"ok", "warn"}  # as this machine lets its processes
+    booted.run("install", "-D", "/dev/stdin", drop_in, stdin="[Service]\nLimitNOFILE=100\n")
+    booted.run("systemctl", "daemon-reload")
+    assert limits() == [("fail", "100"), before[1]]
+    booted.run("systemctl", "restart", "purgeline.service")
+    assert version(booted) == "1.1"
+    assert limits() == [("fail", "100"), ("fail", "100")]
+    booted.run("rm", drop_in)
+    booted.run("systemctl", "daemon-reload")
+    booted.run("systemctl", "restart", "purgeline.service")
+    assert version(booted) == "1.1"
+    assert limits() == before
+
+
 def test_after_a_reboot_it_serves_as_before(booted: Booted) -> None:
     booted.run("systemctl", "reboot", check=False)
     booted.wait_down()

@@ -67,6 +67,51 @@ def test_an_engine_in_order_but_for_its_backlog(site: Site) -> None:
     assert "redis_eviction" not in found.rows
 
 
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, engine: int, *, upstream: str = "", location: str = "") -> Iterator[HTTPConnection]:
+    """A connection to an nginx in front of the engine."""
+    folder.mkdir()
+    port = free_port()
+    config = NGINX.format(folder=folder, engine=engine, port=port, upstream=upstream, location=location)
+    (folder / "nginx.conf").write_text(config)
+    program = find_binary("nginx")
+    assert program
+    with subprocess.Popen([program, "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL) as process:
+        try:
+            client = HTTPConnection("127.0.0.1", port, timeout=10)
+            wait_until(lambda: (folder / "pid").exists() and is_open(port), what="nginx")
+            with contextlib.closing(client):
+                yield client
+        finally:
+            process.terminate()
+
+
+def test_an_nginx_in_front_that_keeps_no_connection(site: Site, tmp_path: Path) -> None:
+    """One that keeps them is in order, and there is none as long as no client has come."""
+
+    def ask(client: HTTPConnection) -> None:
+        for _ in range(80):
+            client.request("GET", "/healthz")
+            assert client.getresponse().read()
+
+    keeping = 'proxy_http_version 1.1; proxy_set_header Connection "";'
+    with nginx(tmp_path / "keeps", site.engine.port, upstream="keepalive 8;", location=keeping) as client:
+        ask(client)
+        kept = examined(site.engine.config_path).rows["keep_alive"]
+    with nginx(tmp_path / "closes", site.engine.port) as client:
+        ask(client)
+        lost = examined(site.engine.config_path).rows["keep_alive"]
+    assert kept["verdict"] == "ok", kept
+    assert lost["verdict"] == "warn", lost
+    assert "with 127.0.0.1" in lost["reason"]
+    assert "engine.nginx" in lost["remedy"]
+
+
 def test_a_backlog_that_the_kernel_cuts(site: Site) -> None:
     """Also after the limit was raised: the socket keeps the one of its start."""
     before = examined(site.engine.config_path).rows["somaxconn"]
@@ -180,51 +225,6 @@ def test_a_full_table_of_tracked_connections(site: Site, tmp_path: Path) -> None
     most.write_text("7\n")
     assert examined_by(site.engine.config_path, prefix=prefix).verdicts("conntrack") == ["fail"]
     assert examined(site.engine.config_path).rows["conntrack"]["value"] == "7 tracked"
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def nginx(folder: Path, engine: int, *, upstream: str = "", location: str = "") -> Iterator[HTTPConnection]:
-    """A connection to an nginx in front of the engine."""
-    folder.mkdir()
-    port = free_port()
-    config = NGINX.format(folder=folder, engine=engine, port=port, upstream=upstream, location=location)
-    (folder / "nginx.conf").write_text(config)
-    program = find_binary("nginx")
-    assert program
-    with subprocess.Popen([program, "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL) as process:
-        try:
-            client = HTTPConnection("127.0.0.1", port, timeout=10)
-            wait_until(lambda: (folder / "pid").exists() and is_open(port), what="nginx")
-            with contextlib.closing(client):
-                yield client
-        finally:
-            process.terminate()
-
-
-def test_an_nginx_in_front_that_keeps_no_connection(site: Site, tmp_path: Path) -> None:
-    """One that keeps them is in order, and there is none as long as no client has come."""
-
-    def ask(client: HTTPConnection) -> None:
-        for _ in range(80):
-            client.request("GET", "/healthz")
-            assert client.getresponse().read()
-
-    keeping = 'proxy_http_version 1.1; proxy_set_header Connection "";'
-    with nginx(tmp_path / "keeps", site.engine.port, upstream="keepalive 8;", location=keeping) as client:
-        ask(client)
-        kept = examined(site.engine.config_path).rows["keep_alive"]
-    with nginx(tmp_path / "closes", site.engine.port) as client:
-        ask(client)
-        lost = examined(site.engine.config_path).rows["keep_alive"]
-    assert kept["verdict"] == "ok", kept
-    assert lost["verdict"] == "warn", lost
-    assert "with 127.0.0.1" in lost["reason"]
-    assert "engine.nginx" in lost["remedy"]
 
 
 def test_a_node_that_answers_and_proves_nothing(site: Site, tmp_path: Path) -> None:

@@ -92,9 +92,13 @@ class Gathering:
             return others, True
         chosen = [peer for peer in others if peer.slot == worker]
         if not chosen and worker != slot:
-            known = ", ".join(map(str, sorted({slot, *(peer.slot for peer in others)})))
-            raise RequestError(404, f"there is no worker {worker}; there are: {known}", field="worker")
+            raise RequestError(404, f"there is no worker {worker}; there are: {self.slots()}", field="worker")
         return chosen, worker == slot
+
+    def slots(self) -> str:
+        """Return the slots of all workers, as a text."""
+        slots = {0} if self._peers is None else {self._peers.slot, *(p.slot for p in self._peers.others())}
+        return ", ".join(map(str, sorted(slots)))
 
     def why_over(self, request: web.Request) -> str:
         """Return why a look has to end; empty: it goes on."""

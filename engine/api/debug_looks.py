@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         WireQuery,
         WorkerQuery,
     )
+    from engine.api.debug_task import DebugTaskOfWorker, TaskLook
     from engine.debugging.heap import DebugHeapOfWorker
     from engine.debugging.sampler import DebugProfileOfWorker
     from engine.nodes.node import Node
@@ -47,10 +48,12 @@ class Looks:
     Args:
         worker: its name: slot and generation.
         nodes: name → node.
+        task_look: looks for a task.
     """
 
-    def __init__(self, worker: str, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, worker: str, nodes: Mapping[str, Node], task_look: TaskLook) -> None:
         self.worker = worker
+        self._task_look = task_look
         self._nodes = nodes
         self._under_way: set[str] = set()
         self._named: dict[str, Callable[..., Awaitable[msgspec.Struct]]] = {
@@ -61,6 +64,7 @@ class Looks:
             "profile": self.profile,
             "heap": self.heap,
             "wire": self.wire,
+            "task": self.task,
         }
 
     async def take(self, name: str, asked: Any, more: dict[str, str]) -> msgspec.Struct:
@@ -190,3 +194,7 @@ class Looks:
             capture.connections,
             capture.all(),
         )
+
+    async def task(self, _asked: WorkerQuery, *, task: str) -> DebugTaskOfWorker:
+        """Show what is known of a task."""
+        return await self._task_look.look(self.worker, task)

@@ -16,6 +16,7 @@ from engine.api.debug_schemas import (
     DebugHeap,
     DebugLoop,
     DebugProfile,
+    DebugTask,
     DebugTasks,
     DebugThreads,
     DebugTrouble,
@@ -23,13 +24,15 @@ from engine.api.debug_schemas import (
 )
 from engine.api.debug_trace import GcTrace
 from engine.api.openapi import NDJSON
-from engine.api.route import QUERY, Lines, Route
+from engine.api.route import QUERY, TOKEN, Lines, Route
 from engine.debugging.collector import DebugGcPass
+from engine.errors import RequestError
 from engine.intake.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from engine.api.debug_task import TaskLook
     from engine.api.readiness import Readiness
     from engine.intake.replies import Reply
     from engine.nodes.node import Node
@@ -46,6 +49,7 @@ _QUERIES: Final[dict[str, type[msgspec.Struct]]] = {
     "profile": ProfileQuery,
     "heap": HeapQuery,
     "wire": WireQuery,
+    "task": WorkerQuery,
 }
 
 
@@ -57,6 +61,7 @@ class DebugRoutes:
 
     Args:
         nodes: name → node.
+        task_look: looks for a task.
         peers: the other workers, under a supervisor.
         readiness: a draining engine ends its looks.
         server: value of ``Server``.
@@ -146,13 +151,31 @@ class DebugRoutes:
             answers={200: DebugWire},
             errors={404: "there is no such node, or worker", 409: _BUSY},
         ),
+        Route(
+            "GET",
+            f"{_BASE}/task/{{id}}",
+            "task",
+            "admin",
+            WorkerQuery,
+            text="all that is known of a task: which worker or engine has it, where its subtasks are, node "
+            "by node, and what they wait for; scope `admin`",
+            answers={200: DebugTask},
+            errors={404: "there is no such task, or worker"},
+        ),
     )
 
     def __init__(
-        self, nodes: Mapping[str, Node], peers: Peers | None, readiness: Readiness, *, server: str
+        self,
+        nodes: Mapping[str, Node],
+        task_look: TaskLook,
+        peers: Peers | None,
+        readiness: Readiness,
+        *,
+        server: str,
     ) -> None:
         worker = "0.0" if peers is None else f"{peers.slot}.{peers.generation}"
-        self._looks = Looks(worker, nodes)
+        self._looks = Looks(worker, nodes, task_look)
+        self._find = task_look.find
         self._gathering = Gathering(self._looks, peers, readiness, server)
         self._trace = GcTrace(worker, self._gathering, peers, server)
 
@@ -184,6 +207,16 @@ class DebugRoutes:
         """Show what passes between the workers and a node."""
         node = self._looks.node_of(request.match_info["name"])
         return await self._gathering.all(request, "wire", request[QUERY], node=node.name)
+
+    async def task(self, request: web.Request) -> web.StreamResponse:
+        """Show all that is known of a task."""
+        task_id = request.match_info["id"]
+        try:
+            await self._find.document(task_id, request[TOKEN])
+        except RequestError as exc:
+            where = f"in the memory and the stores of worker {self._gathering.slots()}"
+            raise RequestError(exc.status, f"{exc}; it was looked for {where}") from exc
+        return await self._gathering.all(request, "task", request[QUERY], task=task_id)
 
     async def gc_trace(self, request: web.Request) -> web.StreamResponse:
         """Stream the passes of the garbage collectors."""

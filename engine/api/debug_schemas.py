@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.api.debug_task import DebugTaskOfWorker  # noqa: TC001
 from engine.debugging.collector import DebugGcOfWorker  # noqa: TC001 - msgspec resolves the annotations
 from engine.debugging.coroutines import DebugTasksOfWorker  # noqa: TC001
 from engine.debugging.exchanges import DebugWireOfWorker  # noqa: TC001
@@ -66,4 +67,11 @@ class DebugWire(msgspec.Struct):
     """What passed between all workers and one node."""
 
     workers: list[DebugWireOfWorker]
+    troubles: list[DebugTrouble]
+
+
+class DebugTask(msgspec.Struct):
+    """What all workers know of a task."""
+
+    workers: list[DebugTaskOfWorker]
     troubles: list[DebugTrouble]

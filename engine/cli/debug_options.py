@@ -87,6 +87,13 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         metavar="N",
         help="end with so many exchanges of a worker (default %(default)d, at most 1000)",
     )
+    option = add(
+        "task",
+        debugging.task,
+        "Show all that is known of a task: which worker has it, where its subtasks are, node by node, and "
+        f"what they wait for. Columns of nodes in a pipe: {' '.join(debug_shown.SUBTASK_COLUMNS)}.",
+    )
+    option("id", type=values.task_id, metavar="ID")
     option = add("gc", debugging.gc, "Show the garbage collector: passes, and how long they stop the worker.")
     option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
     option(

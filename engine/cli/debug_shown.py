@@ -24,6 +24,12 @@ SAMPLED_COLUMNS = (
 )
 HEAP_COLUMNS = ("worker", "type", "count", "bytes", "count_grown", "bytes_grown")
 ALLOCATED_COLUMNS = ("worker", "place", "count", "bytes")
+SUBTASK_COLUMNS = (
+    *("worker", "node", "operation", "node_state", "total", "acked", "failed", "cancelled"),
+    *("blocked", "queued", "sent", "retrying", "delayed"),
+)
+TARGET_COLUMNS = ("node", "target", "state", "attempts", "next_try_s", "waits_for")
+ROW_COLUMNS = ("node", "rows", "first_place", "queue", "behind", "operation", "target", "next_try_s")
 _MIB = 1 << 20
 
 
@@ -136,6 +142,27 @@ def wire(document: Document, out: Output) -> None:
             f"worker {worker['worker']}: {_counted(len(worker['exchanges']), 'exchange')} on "
             f"{_counted(worker['connections'], 'connection')}; {worker['node']} is {worker['state']}{last}"
         )
+
+
+def task(document: Document, out: Output) -> None:
+    """Show where a task is, then its nodes, its targets and its rows, and what it waits for."""
+    for worker in document["workers"]:
+        told = worker["document"]
+        if told is not None:
+            engine = {"engine": worker["engine"]} if worker["engine"] else {}
+            names = ("task_id", "state", "total", "counter", "failed", "delayed", "cancelled")
+            place = {"worker": worker["worker"], "place": worker["place"], **engine}
+            out.mapping({**place, **{name: told[name] for name in names}})
+            out.documents(
+                [{**row, "worker": worker["worker"]} for row in worker["subtasks"]], SUBTASK_COLUMNS
+            )
+            targets = [{**one, "node": row["node"]} for row in worker["subtasks"] for one in row["targets"]]
+            out.documents(targets, TARGET_COLUMNS)
+            out.documents(worker["rows"], ROW_COLUMNS)
+        elif len(document["workers"]) == 1:
+            out.notice(f"worker {worker['worker']} does not have it; without --worker all are asked")
+        for sentence in worker["why"]:
+            out.text(clean(f"why: {sentence}") + "\n")
 
 
 def _clock(at: float) -> str:

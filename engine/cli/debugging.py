@@ -82,6 +82,11 @@ def wire(args: argparse.Namespace, out: Output) -> int:
     return _look(args, out, parts, debug_shown.wire, seconds=args.seconds, count=args.count)
 
 
+def task(args: argparse.Namespace, out: Output) -> int:
+    """Show all that is known of a task."""
+    return _look(args, out, ("task", args.id), debug_shown.task)
+
+
 _PROFILES: Final = {
     "text": profile_formats.text,
     "speedscope": profile_formats.speedscope,

@@ -155,6 +155,12 @@ class Postponed:
             return True
         return self.holds.wait_s(operation, target) > 0
 
+    def wait_s(self, operation: int, target: str) -> float:
+        """Return the seconds until a request may be sent; 0 or less: now, or nobody knows when."""
+        wrong = self._requests.get((operation, target))
+        wait_s = 0.0 if wrong is None else wrong.due_at - self._now()
+        return max(wait_s, self.holds.wait_s(operation, target))
+
     def cannot(self, operation: int, target: str) -> bool:
         """Tell whether the node can do nothing of the kind."""
         return operation in self.incapable or (self.misses_patterns and is_of_pattern(operation, target))

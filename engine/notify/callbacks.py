@@ -83,7 +83,7 @@ class Callbacks:
         self._stats = stats
         self._attempts_max = attempts_max
         self._hosts: dict[str, _Host] = {}
-        self._jobs: set[tuple[int, int | str]] = set()
+        self._jobs: dict[tuple[int, int | str], CallbackJob] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._is_open = False
 
@@ -98,11 +98,16 @@ class Callbacks:
         """Return the keys of the callbacks that are not over."""
         return list(self._jobs)
 
+    def of_task(self, task_id: str) -> list[tuple[str, int]]:
+        """Return the hosts of a task's callbacks that are not over, and the attempts made."""
+        jobs = [job for job in self._jobs.values() if job.task_id == task_id]
+        return [(urlsplit(job.url).hostname or "", job.attempt) for job in jobs]  # the rest may hold a secret
+
     def add(self, job: CallbackJob) -> None:
         """Deliver *job*. A job that no rule allows any more is settled as failed, soon after."""
         if job.key in self._jobs:
             return
-        self._jobs.add(job.key)
+        self._jobs[job.key] = job
         if reason := self._rules.allows(job.url):
             self._timer.add(("callback", job.key), 0, partial(self._settle, job, False, reason))
             return
@@ -163,7 +168,7 @@ class Callbacks:
             self._timer.add(("callback", job.key), answer.pause_s(job.attempt), again)
 
     def _settle(self, job: CallbackJob, is_delivered: bool, reason: str) -> None:
-        self._jobs.discard(job.key)
+        self._jobs.pop(job.key, None)
         if is_delivered:
             self._stats.callbacks_sent += 1
         else:

@@ -59,6 +59,7 @@ class Outbox:
         self.silenced = self._alerts.silenced
         self.add = self._callbacks.add
         self.waiting = self._callbacks.waiting
+        self.of_task = self._callbacks.of_task
 
     def __len__(self) -> int:
         """Return how many callbacks are not over."""

@@ -36,7 +36,8 @@ from engine.process.core import make_core
 from engine.process.doors import Around, make_doors
 from engine.process.gauges import register_gauges
 from engine.process.housekeeping import Housekeeping
-from engine.process.interface import TaskAnswers, make_interface, make_node_orders
+from engine.process.interface import TaskAnswers, make_interface
+from engine.process.node_orders import make_node_orders
 from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
 from engine.process.stores import EmbeddedStores
@@ -321,12 +322,7 @@ def _replay(
 
 
 def _cluster(
-    core: Core,
-    stores: Stores,
-    delivery: Delivery,
-    *,
-    rows: ReplayRows,
-    readiness: Readiness,
+    core: Core, stores: Stores, delivery: Delivery, *, rows: ReplayRows, readiness: Readiness
 ) -> Cluster | None:
     if not core.is_shared:
         return None

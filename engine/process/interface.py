@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from engine.api.app import Requests, make_app
 from engine.api.bodies import Bodies
@@ -13,12 +13,11 @@ from engine.api.callers import Callers
 from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
 from engine.api.checking import CheckRoutes
 from engine.api.debug_routes import DebugRoutes
+from engine.api.debug_task import TaskLook
 from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
-from engine.api.forget import ForgetNode
 from engine.api.group_routes import GroupRoutes
 from engine.api.listing import ListTasks
-from engine.api.pausing import PauseNode
 from engine.api.preview import PreviewTask
 from engine.api.receipts import ReceiptRoutes
 from engine.api.recording import RecordingRoutes
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from engine.intake.validate import Validator
     from engine.nodes.origin_guard import OriginGuards
     from engine.process.core import Core
+    from engine.process.node_orders import NodeOrders
     from engine.process.proof import Proof
     from engine.process.stores import Stores
     from engine.proof.signer import SharesKeys
@@ -87,6 +87,7 @@ class TaskAnswers:
     guards: OriginGuards
     rewinding: Rewinding
     lacks: Callable[[str, str, bool], str]  #: see `Validator.lacks`
+    look: TaskLook
     replayed: asyncio.Event
 
     @classmethod
@@ -127,30 +128,24 @@ class TaskAnswers:
         signer = _signer(core, stores.shared_keys)
         rewinds = stores.rewinds((lambda _: False) if cluster is None else cluster.is_nobody)
         rewinding = Rewinding(core.regions.rewinds, core.reader, peers=peers, shared=rewinds)
-        return cls(find, cancel, listing, preview, signer, proof.guards, rewinding, validator.lacks, replayed)
+        look = TaskLook(
+            find,
+            delivery,
+            core.savers,
+            core.reader,
+            outbox=core.outbox,
+            nodes=core.nodes,
+            cluster=cluster,
+        )
+        return cls(
+            find, cancel, listing, preview, signer, proof.guards, rewinding, validator.lacks, look, replayed
+        )
 
 
 def _signer(core: Core, shared_keys: SharesKeys | None) -> Signer:
     settings = core.config.engine
     name = settings.name or f"{platform.node()}:{core.config.listen_address()[1]}"
     return Signer(KeyFolder(Path(settings.data_dir)), shared_keys, core.reader, engine=name)
-
-
-class NodeOrders(NamedTuple):
-    """What clients order of a node."""
-
-    forget: ForgetNode
-    pausing: PauseNode
-
-
-def make_node_orders(
-    core: Core, delivery: Delivery, cluster: Cluster | None, replayed: asyncio.Event
-) -> NodeOrders:
-    """Return them for one engine."""
-    return NodeOrders(
-        ForgetNode(delivery.gone, peers=core.task_peers, cluster=cluster, replayed=replayed),
-        PauseNode(delivery.pauses, core.nodes.keys(), peers=core.peers, cluster=cluster),
-    )
 
 
 def make_interface(
@@ -182,7 +177,7 @@ def make_interface(
     recording = RecordingRoutes(
         admission.tap, core.peers, readiness, callers=callers, audit=core.audit, server=SERVER
     )
-    debugging = DebugRoutes(core.nodes, core.peers, readiness, server=SERVER)
+    debugging = DebugRoutes(core.nodes, tasks.look, core.peers, readiness, server=SERVER)
     declared: list[Declares] = [task_routes, group_routes, receipt_routes, *again]
     silencing = SilenceRoutes(
         core.silences, core.outbox.silenced.shown, bodies, callers, audit=core.audit, peers=core.peers

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.node import OK, Act, FakeNode, Request, answer
-from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.cluster_engine import cluster_engine
+from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables
+from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import wait_until
 
@@ -51,6 +53,7 @@ def status_of(engine: EngineProcess, path: str) -> int:
     return engine.request("GET", f"/v1/engine/debug/{path}")[0]
 
 
+NOBODY = "http://127.0.0.1:9"
 SECRET = "s3cret-of-the-caches"
 
 
@@ -285,25 +288,115 @@ def test_what_is_asked_wrongly_is_told(engine: EngineProcess) -> None:
         assert said in done.stderr
 
 
-def test_all_workers_are_looked_into_and_one_that_dies_is_told(tmp_path: Path) -> None:
-    with (
-        FakeNode() as node,
-        SupervisedEngine(tmp_path, fake_table(node.url, name="edge-1"), workers=2) as engine,
-    ):
-        assert {worker["worker"][0] for worker in looked(engine, "threads")} == {"0", "1"}
-        [worker] = looked(engine, "threads", "--worker", "1")
-        with contextlib.ExitStack() as stack:
-            client = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
-            for _ in range(100):  # a connection of the other worker
-                stack.enter_context(contextlib.closing(client))
-                client.request("GET", "/v1/engine/version")
-                if json.loads(client.getresponse().read())["pid"] != worker["pid"]:
-                    break
-                client = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=30)
-            client.request("GET", "/v1/engine/debug/loop?worker=1&seconds=600")
-            os.kill(worker["pid"], signal.SIGKILL)
-            document = json.loads(client.getresponse().read())
-        [trouble] = document["troubles"]
-        assert (document["workers"], trouble["worker"]) == ([], worker["worker"])
-        assert "does not answer" in trouble["why"]
-        wait_until(lambda: len(looked(engine, "tasks")) == 2)
+def held(request: Request) -> Iterator[bytes | Act]:
+    """Answer nothing under /held."""
+    yield Act.HANG if "/held" in request.path else OK
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisedEngine]:
+    """Two, with a parent that may not answer, an edge, and one that is down."""
+    with FakeNode(held) as parent, FakeNode() as edge:
+        tables = layer_tables("parent", "edge") + fake_table(parent.url, name="parent-1", layer="parent")
+        tables += fake_table(edge.url, name="edge-1") + fake_table(NOBODY, name="edge-2")
+        tables += '[[callback]]\nhost = "127.0.0.1"\n'
+        folder = tmp_path_factory.mktemp("workers")
+        with SupervisedEngine(folder, tables, workers=2, request_timeout_s=60, drain_timeout_s=1) as running:
+            yield running
+            assert "Traceback" not in running.log()
+
+
+def parts_of(engine: EngineProcess, task_id: str) -> list[dict[str, Any]]:
+    status, _, body = engine.request("GET", f"/v1/engine/debug/task/{task_id}")
+    assert status == 200
+    return list(json.loads(body)["workers"])
+
+
+def has_rows(engine: EngineProcess, task_id: str) -> bool:
+    return any(rows["rows"] for part in parts_of(engine, task_id) for rows in part["rows"])
+
+
+def test_a_task_is_shown_where_it_is_with_what_it_waits_for(workers: SupervisedEngine) -> None:
+    for number in range(3):
+        targets = [f"http://img.example.com/{part}" for part in (f"{number}", f"{number}/held")]
+        body = {"id": f"task-{number}", "targets": targets}
+        assert workers.request("POST", "/v1/engine/task", body)[0] == 202
+    wait_until(lambda: has_rows(workers, "task-2"), timeout_s=30)
+    shown = parts_of(workers, "task-2")
+    assert sorted(part["place"] for part in shown) == ["memory", "nowhere"]
+    [worker] = [part for part in shown if part["place"] == "memory"]
+    nodes = {part["node"]: part for part in worker["subtasks"]}
+    assert (nodes["parent-1"]["acked"], nodes["parent-1"]["sent"]) == (1, 1)
+    assert (nodes["edge-1"]["acked"], nodes["edge-1"]["blocked"]) == (1, 1)
+    assert (nodes["edge-2"]["blocked"], nodes["edge-2"]["delayed"]) == (1, 1)
+    assert nodes["edge-2"]["node_state"] == "down"
+    [blocked] = nodes["edge-1"]["targets"]
+    assert (blocked["target"], blocked["waits_for"]) == ("http://img.example.com/2/held", "parent-1")
+    [rows] = worker["rows"]
+    assert (rows["node"], rows["rows"], rows["target"]) == ("edge-2", 1, "http://img.example.com/2")
+    assert 1 <= rows["first_place"] <= rows["queue"]
+    said = debug(workers, "task", "task-2").stdout
+    assert "why: edge-1: 1 subtask waits for parent-1 (1 to come)\n" in said
+    assert "; edge-2, which is down: 1 subtask waits in its delay queue; " in said
+
+
+def test_a_settled_task_says_that_its_callback_waits(workers: SupervisedEngine) -> None:
+    told = {"callback": f"{NOBODY}/told?k={SECRET}", "nodes": ["edge-1"]}
+    body = {"id": "told", "targets": ["http://img.example.com/told"], **told}
+    assert workers.request("POST", "/v1/engine/task", body)[0] == 202
+    wait_until(lambda: any(part["callbacks"] for part in parts_of(workers, "told")))
+    shown = parts_of(workers, "told")
+    [callback] = [callback for part in shown for callback in part["callbacks"]]
+    assert callback["host"] == "127.0.0.1"
+    assert "store" in {part["place"] for part in shown}
+    assert SECRET not in json.dumps(shown)
+
+
+def test_of_an_unknown_task_it_is_told_where_it_was_looked_for(workers: SupervisedEngine) -> None:
+    status, _, body = workers.request("GET", "/v1/engine/debug/task/nobody")
+    assert status == 404
+    assert "it was looked for in the memory and the stores of worker 0, 1" in json.loads(body)["detail"]
+
+
+def test_all_workers_are_looked_into_and_one_that_dies_is_told(workers: SupervisedEngine) -> None:
+    assert {worker["worker"][0] for worker in looked(workers, "threads")} == {"0", "1"}
+    [worker] = looked(workers, "threads", "--worker", "1")
+    with contextlib.ExitStack() as stack:
+        client = http.client.HTTPConnection("127.0.0.1", workers.port, timeout=30)
+        for _ in range(100):  # a connection of the other worker
+            stack.enter_context(contextlib.closing(client))
+            client.request("GET", "/v1/engine/version")
+            if json.loads(client.getresponse().read())["pid"] != worker["pid"]:
+                break
+            client = http.client.HTTPConnection("127.0.0.1", workers.port, timeout=30)
+        client.request("GET", "/v1/engine/debug/loop?worker=1&seconds=600")
+        os.kill(worker["pid"], signal.SIGKILL)
+        document = json.loads(client.getresponse().read())
+    [trouble] = document["troubles"]
+    assert (document["workers"], trouble["worker"]) == ([], worker["worker"])
+    assert "does not answer" in trouble["why"]
+    wait_until(lambda: len(workers.workers()) == 2, timeout_s=30)
+
+
+@pytest.mark.redis
+def test_of_engines_on_one_redis_the_one_that_works_on_a_task_is_named(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(tmp_path))
+        edge = stack.enter_context(FakeNode(held))
+        first, second = (
+            stack.enter_context(
+                cluster_engine(
+                    tmp_path, redis.url, [edge], number=number, request_timeout_s=60, drain_timeout_s=1
+                )
+            )
+            for number in (1, 2)
+        )
+        body = {"id": "one", "targets": ["http://img.example.com/held"]}
+        assert first.request("POST", "/v1/engine/task", body)[0] == 202
+        wait_until(lambda: parts_of(first, "one")[0]["subtasks"])
+        [own], [other] = parts_of(first, "one"), parts_of(second, "one")
+        assert (own["place"], other["place"]) == ("memory", "store")
+        assert own["engine"] == other["engine"] != ""
+        assert other["why"] == [
+            f"it is not in the memory of this worker: the engine {own['engine']} works on it"
+        ]

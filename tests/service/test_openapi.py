@@ -238,6 +238,15 @@ def _ask_to_look_inside(engine: EngineProcess, asking: Asking) -> None:
         (f"{wire}?count=0", "all", 422),
     ):
         asking.ask("GET", path, status, who=who)
+    task = "/v1/engine/debug/task"
+    for path, who, status in (
+        (f"{task}/t-1", "all", 200),
+        (f"{task}/t-1", "", 401),
+        (f"{task}/t-1", "reader", 403),
+        (f"{task}/nobody", "all", 404),
+        (f"{task}/t-1?worker=x", "all", 422),
+    ):
+        asking.ask("GET", path, status, who=who)
     for look in ("profile", "heap", "nodes/edge-1/wire"):
         path = f"/v1/engine/debug/{look}?seconds=30"
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", engine.port, timeout=20)) as other:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.api.route import TOKEN
 from engine.intake.client import HTTP, Client
 from engine.tasks.records import By
+from engine.tasks.traceparent import read_traceparent
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -32,7 +33,9 @@ class Callers:
     def client(self, request: web.Request) -> Client:
         """Return the client of a request to a route with a scope, which its token has."""
         token = request[TOKEN]
-        return Client(token, self._by(request, token.name))
+        said = request.headers.getall("traceparent", ())
+        traceparent = read_traceparent(said[0]) if len(said) == 1 else ""
+        return Client(token, self._by(request, token.name), traceparent=traceparent)
 
     def by(self, request: web.BaseRequest) -> By:
         """Return who asks, whatever the token may do; of one without a token the address alone."""

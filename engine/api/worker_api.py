@@ -158,7 +158,7 @@ class WorkerTasks:
         token = self._auth.named(query["token"])
         by = By(token.name, query.get("address", ""), query.get("door", HTTP))  # version N-1 names no address
         again = Again(query["retries"]) if "retries" in query else None
-        client = Client(token, by, again)
+        client = Client(token, by, again, query.get("traceparent", ""))
         body = await request.read()
         return await reply_to(partial(self._admission.submit, body, client, is_forwarded=True))
 

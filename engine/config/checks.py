@@ -18,6 +18,7 @@ from engine.config.places import (
     check_host_rule,
     check_listen,
     check_networks,
+    check_url,
     is_loopback,
 )
 from engine.config.proof_checks import check_encodings, check_proof
@@ -158,6 +159,8 @@ def _check_engine(config: Config) -> None:
     rebound_s = config.engine.rebound_s
     if rebound_s > REBOUND_MAX_S:
         raise ConfigError(f"engine.rebound_s: {rebound_s:g} is out of range, 0 (none) to {REBOUND_MAX_S}")
+    if config.engine.trace_url:
+        check_url("engine", "trace_url", config.engine.trace_url, "spans go to its /v1/traces")
     check_networks("engine.trusted_proxies", config.engine.trusted_proxies)
     check_listen("engine.listen", config.engine.listen)
 

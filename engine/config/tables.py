@@ -55,6 +55,7 @@ class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     header_timeout_s: float = 10
     body_timeout_s: float = 30
     idle_timeout_s: float = 75
+    trace_url: str = ""  #: of an OTLP receiver that spans go to; empty: there are none
     trusted_proxies: list[str] = []  #: addresses and networks whose ``X-Forwarded-For`` says who a client is
     connect_timeout_s: float = 2
     request_timeout_s: float = 5

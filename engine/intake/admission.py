@@ -151,6 +151,8 @@ class Admission:
         task.token = client.by.token if client.token.is_limited else ""
         if client.again is not None:
             task.retries, task.rewind = client.again
+        if client.traceparent:
+            task.traceparent = client.traceparent
         try:
             self._place(task, body, answer, is_forwarded=is_forwarded)
         except EngineError as exc:
@@ -166,7 +168,7 @@ class Admission:
             raise self.waits_for
         forwarding = self._forwarding
         if not is_forwarded and forwarding is not None and forwarding.is_elsewhere(task):
-            forwarding.forward(task.id, body, task.by, answer, retries=task.retries)
+            forwarding.forward(task, body, answer)
             return
         first = self._regions.add(task)
         if first is not task:

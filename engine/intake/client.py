@@ -32,6 +32,7 @@ class Client(NamedTuple):
     token: Token
     by: By
     again: Again | None = None  #: of a task that the engine hands in for it
+    traceparent: str = ""  #: of its request
 
 
 class Addresses:

@@ -148,6 +148,8 @@ class ClientConnection(Pipeline):
         if admission.tap.recordings:
             answer = admission.tap.watch(head.text, body, answer)
         client = self._caller.client(token, head.forwarded)
+        if head.traceparent:
+            client = client._replace(traceparent=head.traceparent)
         if head.is_lines:
             admission.submit_lines(body, client, answer)
         else:

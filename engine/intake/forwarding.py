@@ -68,21 +68,19 @@ class Forwarding:
         """Tell whether another worker of this slot may have a task with this id."""
         return bool(task.digest) and (bool(self._peers.others_of(task.id)) or not self._replayed.is_set())
 
-    def forward(
-        self, task_id: str, body: bytes, by: By, answer: Callable[[Reply], None], *, retries: str = ""
-    ) -> None:
+    def forward(self, task: Task, body: bytes, answer: Callable[[Reply], None]) -> None:
         """Hand a task to the worker that its id belongs to, and that worker's reply to *answer*.
 
         Args:
-            task_id: of the task.
+            task: of a client whose token has been checked.
             body: the client's JSON.
-            by: the client, whose token has been checked.
             answer: called once.
-            retries: id of the task of which it sends what failed; empty: of none.
         """
-        again = {"retries": retries} if retries else {}
-        path = worker_path("task", token=by.token, address=by.address, door=by.door, **again)
-        self._background.start(self._forward(task_id, path, body, by, answer))
+        by = task.by
+        more = {"retries": task.retries, "traceparent": task.traceparent}
+        said = {name: value for name, value in more.items() if value}
+        path = worker_path("task", token=by.token, address=by.address, door=by.door, **said)
+        self._background.start(self._forward(task.id, path, body, by, answer))
 
     async def _forward(
         self, task_id: str, path: str, body: bytes, by: By, answer: Callable[[Reply], None]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from engine.tasks.traceparent import read_traceparent
+
 HEAD_MAX_BYTES: Final = 16 * 1024
 START: Final = b"POST /v1/engine/task"  #: of every plain head
 
@@ -40,6 +42,7 @@ class Head(NamedTuple):
     is_last: bool  #: ``Connection: close``
     forwarded: bytes = b""  #: ``X-Forwarded-For``
     text: bytes = b""  #: the head itself, for recordings
+    traceparent: str = ""  #: of W3C's Trace Context, where it is one
 
     @property
     def request(self) -> str:
@@ -78,14 +81,20 @@ def parse_head(text: bytes) -> Head | None:
     forwarded = fields.find(b"\r\nx-forwarded-for:")
     hops = fields[forwarded + 18 :].partition(b"\r")[0].strip() if forwarded >= 0 else b""
     is_last = re.search(rb"\r\nconnection:[ \t]*close\r", fields) is not None
-    return Head(bool(match[1]), int(length[1]), value, is_last, hops, text)
+    trace = fields.find(b"\r\ntraceparent:")
+    traceparent = ""
+    if trace >= 0:
+        value_at = match[2][trace + 14 :]  # as it was sent: one with capitals is none
+        traceparent = read_traceparent(value_at.partition(b"\r")[0].decode("latin-1"))
+    return Head(bool(match[1]), int(length[1]), value, is_last, hops, text, traceparent)
 
 
 class KnownHeads:
     """Heads that were parsed before; shared by all connections of a port.
 
     A client's heads differ in nothing but the length of the body, so a few hundred cover nearly all
-    requests: one dictionary look-up in place of six searches (0.4 µs instead of 4.4).
+    requests: one dictionary look-up in place of seven searches (0.4 µs instead of 4.7). A head with a
+    traceparent comes once, and is not kept.
     """
 
     def __init__(self) -> None:
@@ -97,7 +106,7 @@ class KnownHeads:
             return self._known[text]
         except KeyError:
             head = parse_head(text)
-            if len(text) <= _KNOWN_HEAD_MAX_BYTES:
+            if len(text) <= _KNOWN_HEAD_MAX_BYTES and not (head is not None and head.traceparent):
                 if len(self._known) >= _KNOWN_MAX:
                     self._known.clear()
                 self._known[text] = head

@@ -29,7 +29,7 @@ class ReplyWriter:
         server: value of ``Server``.
 
     Attributes:
-        counts: replies by status; 40 ns each.
+        counts: replies by status; 60 ns each.
     """
 
     def __init__(self, server: str) -> None:

@@ -168,7 +168,7 @@ class Validator:
         task.due_at = (task.start_at or record.created_at) + record.due_s
         task.digest, task.token, task.by = record.digest, record.token, record.by
         task.verify = read_verify(record.verify)
-        task.retries, task.rewind = record.retries, record.rewind
+        task.retries, task.rewind, task.traceparent = record.retries, record.rewind, record.traceparent
         return task
 
     def plan_again(self, task: Task) -> None:
@@ -298,6 +298,7 @@ def unplanned(record: Accepted) -> Task:
     task = Task.internal([], owner=None, task_id=record.id)
     task.created_at, task.due_s, task.due_at = record.created_at, record.due_s, record.created_at
     task.digest, task.token, task.by = record.digest, record.token, record.by
+    task.traceparent = record.traceparent
     with contextlib.suppress(RequestError):
         asked = decode(record.body)
         task.action, task.kind = Action(asked.action), Kind(asked.kind)

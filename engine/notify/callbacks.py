@@ -38,6 +38,12 @@ class CallbackJob(msgspec.Struct):
     attempt: int = 0  #: attempts made
 
 
+class _Told(msgspec.Struct):
+    """What of a callback's document goes into its head."""
+
+    traceparent: str | None = None
+
+
 class _Host:
     """Callbacks to one host."""
 
@@ -153,6 +159,8 @@ class Callbacks:
     async def _send(self, name: str, host: _Host, job: CallbackJob) -> None:
         job.attempt += 1
         headers = {"Purgeline-Task": job.task_id, "Purgeline-Attempt": str(job.attempt)}
+        if traceparent := msgspec.json.decode(job.body, type=_Told).traceparent:
+            headers["traceparent"] = traceparent
         try:
             answer = await self._poster.post(job.url, job.body, self._rules.secret_for(name), headers)
         finally:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
+from engine.tasks import documents, stored_documents
 from engine.tasks.records import By
 from engine.tasks.task import NOBODY
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
+    from engine.tasks.documents import TaskDocument
     from engine.tasks.records import Silence
     from engine.tasks.task import Task
 
@@ -64,6 +66,13 @@ class Lines(Protocol):
         """Format and write lines."""
 
 
+class Spans(Protocol):
+    """Records what became of tasks; see `engine.observe.tracing`."""
+
+    def settled(self, document: TaskDocument, /) -> None:
+        """Record a task that has settled and came with a ``traceparent``."""
+
+
 class Audit:
     """Writes the lines.
 
@@ -71,12 +80,16 @@ class Audit:
         logs: the process's log.
         loop: the engine's.
         is_on: ``log_audit``; without it nothing is written.
+        spans: told of tasks that settle as well; None: nobody asked for spans.
     """
 
-    def __init__(self, logs: Lines, loop: asyncio.AbstractEventLoop, *, is_on: bool) -> None:
+    def __init__(
+        self, logs: Lines, loop: asyncio.AbstractEventLoop, *, is_on: bool, spans: Spans | None = None
+    ) -> None:
         self._logs = logs
         self._loop = loop
         self._is_on = is_on
+        self._spans = spans
         self._lines: list[AuditLine] = []
         self._refused: dict[int, int] = {}  # status → how many in this second
         self._refused_until = 0.0  # the end of it, as the loop tells time
@@ -89,6 +102,8 @@ class Audit:
 
     def settled(self, task: Task) -> None:
         """Tell what became of a task."""
+        if self._spans is not None and task.traceparent:
+            self._spans.settled(documents.document(task))
         if self._is_on:
             self._of_task("task settled", "settled", task, 0, task.state.value)
 
@@ -106,6 +121,8 @@ class Audit:
 
     def settled_late(self, document: dict[str, Any]) -> None:
         """Tell what became of a task that was in the store only; *document* is its own."""
+        if self._spans is not None and document.get("traceparent"):
+            self._spans.settled(msgspec.convert(stored_documents.public(document), documents.TaskDocument))
         if self._is_on and document["state"] != "cancelled":  # a cancel is told by who asked for it
             by = msgspec.convert(document.get("by", {}), By)
             self._of_document("task settled", "settled", document, by, 0)

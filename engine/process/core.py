@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from engine import _version
 from engine.base.clock import SteadyClock
 from engine.base.timer import Timer
 from engine.delivery.silences import Silences
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from engine.nodes.node import Node
     from engine.notify.callbacks import CallbackJob
     from engine.observe.logs import Logs
+    from engine.observe.tracing import Tracing
     from engine.workers.peers import Peers
 
 
@@ -37,6 +40,7 @@ class Core:
     config: Config
     logs: Logs
     audit: Audit
+    spans: Tracing | None  #: of tasks, where there is a receiver
     peers: Peers | None  #: the other workers, under a supervisor
     stats: Stats
     timer: Timer  #: fires at everything but due times
@@ -68,10 +72,15 @@ class Core:
 
 
 def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
-    """Return the core; its pool has no savers yet, and its nodes are not made."""
+    """Return the core; its pool has no savers yet, and its nodes are not made.
+
+    Raises:
+        ConfigError: spans are asked for, and what makes them is not installed.
+    """
     loop = asyncio.get_running_loop()
     stats = Stats()
     timer = Timer(loop, granularity_s=0.01, on_error=_log_timer_error)
+    spans = _spans(config)
     savers = SaverPool([])
     outbox = Outbox(
         config.callback, config.alert, timer, on_settled=partial(_drop_callback, savers), stats=stats
@@ -80,7 +89,8 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
     return Core(
         config=config,
         logs=logs,
-        audit=Audit(logs, loop, is_on=config.engine.log_audit),
+        audit=Audit(logs, loop, is_on=config.engine.log_audit, spans=spans),
+        spans=spans,
         peers=peers,
         stats=stats,
         timer=timer,
@@ -95,6 +105,15 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
         callbacks=StoredCallbacks(outbox),
         silences=Silences(savers, reader, outbox.silence),
     )
+
+
+def _spans(config: Config) -> Tracing | None:
+    if not config.engine.trace_url:
+        return None
+    from engine.observe.tracing import Tracing  # noqa: PLC0415 - most engines have none
+
+    name = config.engine.name or socket.gethostname()
+    return Tracing(config.engine.trace_url, name=name, version=_version.__version__)
 
 
 def _drop_callback(savers: SaverPool, job: CallbackJob, _is_delivered: bool) -> None:

@@ -311,6 +311,8 @@ class Lifecycle:
         await self.parts.proof.close()
         if core.peers is not None:
             await core.peers.close()
+        if core.spans is not None:
+            await core.spans.close()
 
     def _close_stores(self) -> None:
         core = self.parts.core

@@ -97,6 +97,7 @@ class Work:
                     b"" if task.verify is None else task.verify.text,
                     task.retries,
                     task.rewind,
+                    task.traceparent,
                 )
             )
         self.batch.accepted = accepted

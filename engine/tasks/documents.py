@@ -74,6 +74,7 @@ class TaskDocument(msgspec.Struct):
     ] = None
     retries: Annotated[str | None, Meta(description="the task of which it sends what failed")] = None
     rewind: Annotated[str | None, Meta(description="the rewind that it is a part of")] = None
+    traceparent: Annotated[str | None, Meta(description="of the request that handed it in (W3C)")] = None
 
 
 class StoredDocument(TaskDocument, omit_defaults=True):
@@ -157,6 +158,8 @@ def _filled(make: type[_D], task: Task) -> _D:
         filled.retries = task.retries
     if task.rewind:
         filled.rewind = task.rewind
+    if task.traceparent:
+        filled.traceparent = task.traceparent
     return filled
 
 

@@ -52,6 +52,7 @@ class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):
     verify: bytes = b""  #: how it is verified, see `tasks.verify`; empty: it is not
     retries: str = ""  #: id of the task of which it sends what failed; empty: of none
     rewind: str = ""  #: the rewind that it is a part of; empty: of none
+    traceparent: str = ""  #: of its client's request; empty: there was none
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -150,7 +150,7 @@ def public(stored: dict[str, Any]) -> dict[str, Any]:
         shown.setdefault(key, 0)
     by = {"token": stored.get("token", ""), "address": "", "door": ""}
     shown["by"] = by | shown.get("by", {})
-    for key in ("start_at", "verify", "retries", "rewind"):
+    for key in ("start_at", "verify", "retries", "rewind", "traceparent"):
         shown.setdefault(key, None)
     shown.setdefault("settled_at", shown.get("updated_at") if shown["state"] in FINAL_STATES else None)
     if shown["state"] == _CANCELLED:

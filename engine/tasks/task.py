@@ -170,6 +170,7 @@ class Task:
         start_at: when it begins, UNIX time; 0: as soon as it is stored.
         retries: id of the task of which it sends what failed; empty: of none.
         rewind: the rewind that it is a part of; empty: of none.
+        traceparent: of its client's request; empty: there was none.
         is_scheduled: it waits for that; nothing of it has been sent.
         is_due: its due time has passed.
         settled_at: when it was done, failed or cancelled; None before.
@@ -220,6 +221,7 @@ class Task:
         "targets",
         "token",
         "total",
+        "traceparent",
         "updated_at",
         "verify",
         "version",
@@ -265,7 +267,7 @@ class Task:
         self.by = NOBODY
         self.settled_at: float | None = None
         self.start_at = 0.0
-        self.retries = self.rewind = ""
+        self.retries = self.rewind = self.traceparent = ""
         self.is_scheduled = self.is_due = False
         self.reported: State | None = None
         self.version = 0

@@ -9,6 +9,7 @@ from engine.doors.purge.heads import HAS_BODY, HEAD_MAX_BYTES, UnframedError
 from engine.errors import RequestError
 from engine.intake.pipeline import Pipeline
 from engine.intake.problems import problem
+from engine.tasks.traceparent import read_traceparent
 
 if TYPE_CHECKING:
     import asyncio
@@ -101,6 +102,8 @@ class PurgeConnection(Pipeline):
         desk.admission.stats.requests += 1
         slot = self._add_slot(is_last=head.is_last)
         client = self._caller.client(desk.token, head.fields.forwarded)
+        if traceparent := read_traceparent(head.get("traceparent")):
+            client = client._replace(traceparent=traceparent)
         try:
             desk.access.check(head, client.by.address)
             asked = desk.understand(head)

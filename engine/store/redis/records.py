@@ -132,6 +132,7 @@ def bare_task(record: Accepted, _plan: bytes = b"") -> Task:
     task = Task.internal([], owner=None, task_id=record.id)
     task.created_at = task.updated_at = record.created_at
     task.token, task.by, task.rewind = record.token, record.by, record.rewind
+    task.traceparent = record.traceparent
     return task
 
 
@@ -161,4 +162,6 @@ def bare_document(record: Accepted, _plan: bytes = b"") -> bytes:
         document["retries"] = record.retries
     if record.rewind:
         document["rewind"] = record.rewind
+    if record.traceparent:
+        document["traceparent"] = record.traceparent
     return msgspec.json.encode(document)

@@ -91,6 +91,8 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
     [
         ("[engine", "not valid TOML"),
         ("[engine]\nlisten = 1\n", "engine.listen: expected `str`, got `int`"),
+        ('[engine]\ntrace_url = "localhost:4318"\n', "engine: trace_url 'localhost:4318' is not http"),
+        ('[engine]\ntrace_url = "http://a:4318/v1/traces"\n', "spans go to its /v1/traces"),
         ("[engine]\nlisten = '127.0.0.1:1'\nlisten = '127.0.0.1:2'\n", "not valid TOML"),
     ],
 )

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from engine.workers.peers import Peers
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 class OtherWorkers:
     """Answers as it is told to."""
 
@@ -68,7 +71,9 @@ class Bench:
 
     async def forward(self) -> Reply:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.forwarding.forward("a", b"{}", By("cms", "192.0.2.7", "http"), answered.set_result)
+        asked = task()
+        asked.by, asked.traceparent = By("cms", "192.0.2.7", "http"), TRACEPARENT
+        self.forwarding.forward(asked, b"{}", answered.set_result)
         return await asyncio.wait_for(answered, 30)
 
     async def news(self) -> tuple[str, object]:
@@ -105,7 +110,8 @@ async def test_the_owners_reply_is_passed_on_with_the_headers_that_clients_need(
     headers = {"Content-Type": "application/json; charset=utf-8", "Retry-After": "1", "Server": "private"}
     bench.workers.answer = Reply(503, b"full", headers=headers)
     assert await bench.forward() == Reply(503, b"full", "application/json", {"Retry-After": "1"})
-    assert bench.workers.asked == [("POST", "/worker/task?token=cms&address=192.0.2.7&door=http", "a", b"{}")]
+    path = f"/worker/task?token=cms&address=192.0.2.7&door=http&traceparent={TRACEPARENT}"
+    assert bench.workers.asked == [("POST", path, "a", b"{}")]
 
 
 @pytest.mark.parametrize(

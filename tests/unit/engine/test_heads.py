@@ -98,3 +98,15 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     count = len(known._known)
     assert known.parse(LINE + LENGTH + b"X: " + b"a" * 2000 + b"\r\n\r\n") is not None
     assert len(known._known) == count
+
+
+def test_a_head_with_a_traceparent_comes_once_and_is_not_remembered() -> None:
+    known = KnownHeads()
+    value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for said, kept in ((value, value), (value.upper(), ""), ("none", "")):
+        head = known.parse(LINE + b"Traceparent: " + said.encode() + b"\r\n" + LENGTH + b"\r\n")
+        assert head is not None
+        assert head.traceparent == kept
+    assert len(known._known) == 2
+    twice = (b"traceparent: " + value.encode() + b"\r\n") * 2
+    assert known.parse(LINE + twice + LENGTH + b"\r\n") is None, "aiohttp's lane ignores both"

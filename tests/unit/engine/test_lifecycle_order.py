@@ -47,6 +47,7 @@ class Engine:
             nodes={"e1": self.part("node")},
             outbox=self.part("outbox", start=None, drain=None),
             peers=self.part("peers", close=None),
+            spans=self.part("spans", close=None),
             reader=self.part("reader"),
             history_reader=self.part("history reader"),
             timer=self.part("timer"),
@@ -151,6 +152,7 @@ async def test_it_stops_in_the_reverse_order() -> None:
         *(
             "api.close",
             "peers.close",
+            "spans.close",
             "cluster.leave",
             "timer.close",
             "elsewhere.close",

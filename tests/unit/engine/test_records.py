@@ -74,6 +74,16 @@ def test_a_record_without_the_newest_field_is_read() -> None:
     assert msgspec.json.decode(text, type=Accepted).token == ""
 
 
+def test_a_record_with_a_field_that_the_version_before_does_not_know_is_read_by_it() -> None:
+    class Before(msgspec.Struct, array_like=True):
+        id: str
+        created_at: float
+
+    text = msgspec.json.encode(Accepted("a", 1.0, 60.0, b"", b"", traceparent="00-1-2-01"))
+    assert msgspec.json.decode(text, type=Before).id == "a"
+    assert msgspec.json.decode(text, type=Accepted).traceparent == "00-1-2-01"
+
+
 @pytest.mark.parametrize("kind", [Accepted, Callback, ParkedRow])
 def test_records_are_stored_as_arrays(kind: type[msgspec.Struct]) -> None:
     assert kind.__struct_config__.array_like

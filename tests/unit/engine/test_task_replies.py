@@ -34,6 +34,7 @@ def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:
             "verify": None,
             "retries": None,
             "rewind": None,
+            "traceparent": None,
         },
     )
 

@@ -34,7 +34,7 @@ def add_navigation(_app: Sphinx, page: str, source: list[str]) -> None:
         named: set[str] = set()
         for section in source[0].split("\n## ")[1:]:
             title, _, text = section.partition("\n")
-            links = re.findall(r"^- \[.*?\]\(([\w/-]+)\.md\)", text, re.MULTILINE)
+            links = re.findall(r"^- \[.*?\]\(([\w/-]+)\.md", text, re.MULTILINE)
             source[0] += _tree([link for link in links if link not in named], title)
             named.update(links)
     if page in BELOW:

@@ -25,7 +25,7 @@ class Door(AnyDoor, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     transport: ClassVar[Transport] = "tcp"  #: of the socket that its clients reach
 
-    listen: str
+    listen: str  #: HOST:PORT, of its own; what it needs beyond loopback: configuration.md
 
     @property
     def socket_name(self) -> str:

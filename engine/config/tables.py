@@ -25,51 +25,53 @@ Scope = Literal["submit", "read", "admin"]
 class EngineConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[engine]``: limits and places of one engine. Every key is optional."""
 
-    listen: str = "127.0.0.1:9181"
+    listen: str = "127.0.0.1:9181"  #: HOST:PORT of the HTTP interface; beyond loopback it needs tokens
     name: str = ""  #: among the engines of one Redis; empty: host name and port
-    data_dir: str = "var"
-    region_count: int = 64
-    saver_count: int = 1
+    data_dir: str = "var"  #: folder of the store's files
+    region_count: int = 64  #: shards of the task map
+    saver_count: int = 1  #: threads that save, a file each; stays what it is for a data_dir in use
     saver_backlog_count: int = 20_000  #: records one saver may hold
-    saver_push_timeout_s: float = 1.0
+    saver_push_timeout_s: float = 1.0  #: a task may wait so long for room in a saver; then 503
     pipeline_depth: int = 64  #: requests in flight on one node connection
-    connections_per_node: int = 4
-    due_s: float = 60
+    connections_per_node: int = 4  #: to each cache
+    due_s: float = 60  #: of tasks that do not say: what is undelivered by then makes them partial
     on_incapable: OnIncapable = "refuse"  #: when some nodes cannot do what a task asks
     rebound_s: float = 0  #: > 0: every purge by URL is sent once more after so many seconds
-    drain_timeout_s: float = 30
-    log_format: LogFormat = "struct"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    drain_timeout_s: float = 30  #: from SIGTERM to the exit, at the most
+    log_format: LogFormat = "struct"  #: of log lines; SIGUSR1 swaps it at run time
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"  #: lines below it are left out
     log_subtasks: bool = False  #: one line per answer of a cache
     log_audit: bool = True  #: one line per task accepted, refused, cancelled, settled, and per admin action
     live_subtasks_max: int = 1_000_000  #: accepted, not yet settled; then 503
-    retention_days: float = 3
+    retention_days: float = 3  #: settled tasks can be asked for
     history_days: float = 3  #: 0: there is no history
     history_max_bytes: int = 10 * 1024**3  #: of all files of the history; then the oldest goes
     gone_after_s: float = 3600  #: what waits for a node that is not configured any more fails after so long
     delay_ttl_s: float = 7 * 86400  #: what waited longer for its node fails, unsent
     delay_rows_max: int = 10_000_000  #: of one node; then tasks for it alone are answered 503
-    listen_backlog: int = 4096
-    connections_max: int = 10_000
-    body_max_bytes: int = 8 * 1024 * 1024
-    header_timeout_s: float = 10
-    body_timeout_s: float = 30
-    idle_timeout_s: float = 75
+    listen_backlog: int = 4096  #: connections that the kernel keeps before they are accepted
+    connections_max: int = 10_000  #: of clients at a time
+    body_max_bytes: int = 8 * 1024 * 1024  #: of a request; a longer one is answered 413
+    header_timeout_s: float = 10  #: for the head of a request
+    body_timeout_s: float = 30  #: for the body of a request
+    idle_timeout_s: float = 75  #: a connection without a request is closed after so long
     trace_url: str = ""  #: of an OTLP receiver that spans go to; empty: there are none
     trusted_proxies: list[str] = []  #: addresses and networks whose ``X-Forwarded-For`` says who a client is
-    connect_timeout_s: float = 2
-    request_timeout_s: float = 5
+    connect_timeout_s: float = 2  #: to a node
+    request_timeout_s: float = 5  #: for a node's answer to a purge
     poison_after_s: float = 3600  #: a subtask that went wrong for so long beside acked ones fails for good
     attempts_max: int | None = None  #: deprecated: ignored, see ``poison_after_s``
     prefetch_concurrency: int = 8  #: per node
-    prefetch_timeout_s: float = 300
+    prefetch_timeout_s: float = (
+        300  #: for an object; one without an answer holds up its purges for twice that
+    )
     prefetch_max_bytes: int = 16 * 1024**3  #: of one object
 
 
 class StoreConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[store]``: where tasks are saved. All but ``url`` is for Redis."""
 
-    url: str = "sqlite:"
+    url: str = "sqlite:"  #: files under data_dir, or redis://, rediss://, redis+sentinel://, redis+cluster://
     prefix: str = "purgeline"  #: of every key
     region_count: int = 16  #: shards, each with a stream of its own; all engines need the same
     timeout_s: float = 5  #: of connecting to Redis and of its answers
@@ -81,9 +83,9 @@ class StoreConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class TokenConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[auth.tokens]]``: one client. ``sha256`` is the hex digest of its bearer token."""
 
-    name: str
-    sha256: str
-    scopes: list[Scope] = msgspec.field(default_factory=lambda: ["submit", "read"])
+    name: str  #: 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first
+    sha256: str  #: hex digest of the token
+    scopes: list[Scope] = msgspec.field(default_factory=lambda: ["submit", "read"])  #: what it may do
     sites: list[str] = []  #: host rules; empty: every site
     rate_per_s: float = 0  #: tasks; 0: no limit
     burst_count: int = 0  #: 0: one second of the rate
@@ -98,7 +100,7 @@ class AuthConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class SiteConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[site]]``: a host that may be purged; ``*.example.com`` takes every name below it."""
 
-    host: str
+    host: str  #: a name, or ``*.example.com``: every name below it, not itself; ``*``: every host
     #: What visitors ask with: each is looked at; "": without the header.
     accept_encoding: list[str] = msgspec.field(default_factory=lambda: [""])
     confirm_over: int = 0  #: a larger task, in subtasks, takes ``confirm``, as a wide purge does; 0: none
@@ -107,19 +109,19 @@ class SiteConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LayerConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[layer]]``: the order of the file is the order of work."""
 
-    name: str
+    name: str  #: by which nodes say where they are
 
 
 class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[node]]``: one cache."""
 
-    name: str
-    driver: Driver
-    url: str
-    layer: str = "edge"
+    name: str  #: stands in the marks of its answers, in tasks and in metrics
+    driver: Driver  #: which server it is
+    url: str  #: of one cache: an address, or a name with one address of each family
+    layer: str = "edge"  #: name of its ``[[layer]]``
     parents: list[str] | None = None  #: None: every node of the layer before; `load` puts their names in
-    purge_method: str = "PURGE"
-    purge_path: str = ""
+    purge_method: str = "PURGE"  #: of a purge by URL
+    purge_path: str = ""  #: before the path of a purge; nginx: its purge location, ``/purge`` when empty
     key_mode: Literal["xkey", "ban", "none"] = "xkey"  #: varnish: how surrogate keys are dropped
     wildcard: bool = False  #: nginx: the purge module takes ``*`` at the end
     rules_file: str = (
@@ -170,7 +172,7 @@ class OriginConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """``[[origin]]``: where the truth about a host is."""
 
     host: str  #: a host rule, as of ``[[site]]``; the most exact one counts
-    url: str
+    url: str  #: where it is asked, HOST or HOST:PORT with http or https
     prefetch_per_s: float = 0  #: what the engine fetches through to it, on all nodes; 0: no limit
     ca_file: str = ""  #: https: own CA, PEM
     tls_verify: bool = True  #: https: certificate and name are checked
@@ -182,14 +184,14 @@ class CanaryConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     interval_s: float = 0  #: > 0 turns canaries on
     path: str = "/.well-known/purgeline/"  #: routed to the engine by every cache that fetches from origins
-    host: str = "canary.purgeline"
+    host: str = "canary.purgeline"  #: of the objects; one that no site has
     listen: str = ""  #: where the canary origin listens; empty: on the engine's own port
 
 
 class CallbackConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[callback]]``: a host that tasks may name in ``callback``."""
 
-    host: str
+    host: str  #: a host rule, as of ``[[site]]``
     secret: str = ""  #: signs the body: HMAC-SHA256
 
 
@@ -198,10 +200,10 @@ class AlertConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     url: str = ""  #: takes a POST for each alert
     format: AlertFormat = "purgeline"  #: of its body
-    secret: str = ""
+    secret: str = ""  #: signs the body, as of a callback
     smtp_url: str = ""  #: mail server: smtp://, smtps:// or smtp+starttls://[USER:PASSWORD@]HOST[:PORT]
-    mail_from: str = ""
-    mail_to: list[str] = []
+    mail_from: str = ""  #: sender's address
+    mail_to: list[str] = []  #: receivers' addresses
     repeat_s: float = 300  #: the same alert again at the earliest after this
 
 

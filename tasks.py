@@ -94,6 +94,8 @@ def test(c: Context, only: str = "", args: str = "", all_: bool = False) -> None
     from release.lab.environment import SALT
 
     ensure_system("test")
+    if all_:
+        ensure_system("all")
     if not SALT.folder.exists():  # on a new machine each of the processes below would compile all tests
         compiling = begin("pytest", "--collect-only", "-qq")
         ensure_salt()

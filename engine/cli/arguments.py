@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine._version import __version__
 from engine.cli import (
     cache_options,
     cdni,
@@ -29,6 +30,7 @@ from engine.cli import (
     views,
     why,
 )
+from engine.cli.parser import Parser
 from engine.client.address import URL_DEFAULT
 
 if TYPE_CHECKING:
@@ -51,24 +53,25 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         # argparse takes URLs in one place only; those between or after options arrive here.
         end = rest.index("--") if "--" in rest else len(rest)
         if not hasattr(args, "targets") or any(word.startswith("-") and word != "-" for word in rest[:end]):
-            commands[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
+            commands[args.command].unknown(rest)
         args.targets += rest[:end] + rest[end + 1 :]
     return args
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    parser = argparse.ArgumentParser(
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(
         prog="purgeline",
         description="Purges and prefetches content on every cache, through the engine.",
         epilog="Exit codes: 0 done or accepted, 1 failed or partial, 2 usage, 3 engine unreachable.",
         allow_abbrev=False,
     )
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     _add_globals(shared)
     _add_globals(parser)
+    parser.add_argument("--version", action="version", version=f"purgeline {__version__}")
     parser.set_defaults(engine=None, token=None, json=False, timeout=None)
     places = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands: dict[str, argparse.ArgumentParser] = {}
+    commands: dict[str, Parser] = {}
 
     def add(name: str, run: Command, text: str) -> Callable[..., argparse.Action]:
         command = places.add_parser(name, help=text, description=text, parents=[shared], allow_abbrev=False)

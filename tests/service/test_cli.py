@@ -456,6 +456,11 @@ def test_stats(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert "saver_queue 3\nqps_boss.1m 1.5\nqps_boss.5m 1\n" in capsys.readouterr().out
 
 
+def test_version_alone_asks_no_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version", "--engine", REFUSED]) == 0
+    assert capsys.readouterr().out == f"purgeline {__version__}\n"
+
+
 def test_version_with_and_without_an_engine(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.script["GET /v1/engine/version"] = [(200, {"version": "9.9", "pid": 1})]
     assert cli.main(["version", "--json"]) == 0

@@ -64,7 +64,36 @@ def test_a_mistake_ends_with_code_2(words: list[str], capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         parse(words)
     assert ended.value.code == 2
-    assert "usage: purgeline" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert shown.startswith("purgeline")
+    assert shown.endswith(" --help)\n")
+    assert shown.count("\n") == 1, "one line"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["purg", "http://a/"], "purge"),
+        (["tasks", "--state", "doen"], "done"),
+        (["render", "varnsh"], "varnish"),
+        (["purge", "--layr", "edge", "http://a/"], "--layer"),
+        (["purge", "--layr=edge", "http://a/"], "--layer"),
+        (["debug", "loo"], "loop"),
+        (["debug", "loop", "--secnds", "3"], "--seconds"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_may_be_meant(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(words)
+    assert f"; did you mean '{meant}'? (see purgeline" in capsys.readouterr().err
+
+
+def test_a_command_that_only_supervisors_use_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["xyzzy"])
+    assert " worker" not in capsys.readouterr().err
 
 
 def test_a_word_that_is_none_of_a_few_is_answered_with_those(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +102,7 @@ def test_a_word_that_is_none_of_a_few_is_answered_with_those(capsys: pytest.Capt
     shown = capsys.readouterr().err
     assert "State." not in shown
     for state in ("accepted", "running", "done", "partial", "failed", "cancelled"):
-        assert f"'{state}'" in shown.partition("error:")[2]
+        assert state in shown.partition("known:")[2]
 
 
 def test_the_worker_is_for_supervisors_and_not_listed(capsys: pytest.CaptureFixture[str]) -> None:

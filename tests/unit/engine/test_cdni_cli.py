@@ -93,7 +93,7 @@ def test_other_words_go_where_the_cdn_says(answering: type[Answering]) -> None:
         (("status", "https://other.org/triggers/1", *KNOWN), "not below"),
         (("list", "--collection", "active", *KNOWN), "coll-active"),
         (("list", *KNOWN, "--cert", "/nowhere"), "--cert"),
-        (("explode", *KNOWN), "invalid choice"),
+        (("explode", *KNOWN), "there is no 'explode'"),
     ],
 )
 def test_what_cannot_be_asked_is_said(

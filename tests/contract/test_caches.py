@@ -724,6 +724,9 @@ def test_which_headers_varnish_indexes_is_a_setting(servers: Path, origin: Origi
     ("method", "target", "fields"),
     [
         ("PURGE", "/", {"xkey": "a"}),
+        ("PURGE", "/", {"x_xkey": "a"}),
+        ("PURGE", "/", {"x_xkey_soft": "a"}),
+        ("BAN", "/", {"x_ban_url": "^/a"}),
         ("PURGE", "/", {"X_Magento_Tags_Pattern": "a"}),
         ("PURGE", "/", {"X_Purge_Method": "regex"}),
         ("PURGE", "/.*", {}),

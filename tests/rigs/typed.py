@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from release.lab.caches import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _BLOCK: Final = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PORTS: Final = re.compile(r"\b(8080|808[12]|6081|3128|9181)\b")
+_PORTS: Final = re.compile(r"\b(808[0128]|6081|3128|918[12]|6379)\b")
 TIMEOUT_S: Final = 90
 ENGINE: Final = '[engine]\nlisten = "127.0.0.1:9181"\n'
 
@@ -58,10 +58,14 @@ def script_of(typed_blocks: list[Block]) -> str:
 
 
 class Ports:
-    """Free ports in the place of those that a page names."""
+    """Free ports in the place of those that a page names.
 
-    def __init__(self) -> None:
-        self._free: dict[str, str] = {}
+    Args:
+        known: ports that servers of the test have, by the ports that stand for them in the page.
+    """
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        self._free: dict[str, str] = dict(known or {})
 
     def __getitem__(self, named: str) -> str:
         """Return the port that stands for one that pages name."""

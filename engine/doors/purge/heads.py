@@ -31,7 +31,7 @@ _REPEATABLE: Final = frozenset(
 
 
 SAYING: Final = frozenset(
-    {"xkey", "xkey-purge", "xkey-softpurge", "surrogate-key", "cache-tag", "x-xkey"}
+    {"xkey", "xkey-purge", "xkey-softpurge", "surrogate-key", "cache-tag", "x-xkey", "x-xkey-soft"}
     | {"x-cache-tags-pattern", "x-magento-tags-pattern", "apiplatform-ban-regex"}
     | {"x-cache-tags", "cache-tags", "purge-cache-tags", "varnish-ban-typo3-tag"}
     | {"x-purge-method", "x-url", "x-host", "x-content-type"}

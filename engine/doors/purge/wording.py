@@ -26,6 +26,7 @@ _URL: Final = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
 _REGEX_SIGNS: Final = re.compile(r"[*+()\[\]{}|^$\\]")
 _PURGE_PATH: Final = "/purge"
 _LISTS: Final = ("xkey", "xkey-purge", "surrogate-key", "cache-tag", "x-xkey")
+_SOFT_LISTS: Final = ("xkey-softpurge", "x-xkey-soft")
 _PATTERNS: Final = ("x-cache-tags-pattern", "x-magento-tags-pattern", "apiplatform-ban-regex")
 _EITHER: Final = ("x-cache-tags", "cache-tags", "purge-cache-tags", "varnish-ban-typo3-tag")
 """Fields that some clients write as a list, and others as a pattern."""
@@ -130,8 +131,9 @@ def _by_fields(head: Head, place: Place, hosts: Hosts) -> Asked | None:
 def _tags(head: Head) -> tuple[bool, list[str] | None] | None:
     """Return whether a purge by tags is soft, and its tags (None: all); None: it is no purge by tags."""
     values = head.fields.values
-    if "xkey-softpurge" in values:
-        return True, tags.words(values["xkey-softpurge"])
+    for name in _SOFT_LISTS:
+        if name in values:
+            return True, tags.words(values[name])
     for name in _LISTS:
         if name in values:
             return False, tags.words(values[name])

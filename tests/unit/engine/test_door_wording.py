@@ -64,6 +64,7 @@ def test_tags_go_to_every_host_that_the_token_may_purge() -> None:
     found = asked("PURGEKEYS /", "xkey-softpurge: a b", sites=("a.org", "*.example.com"))
     keys = [{"host": host, "key": key} for host in ("a.org", "*.example.com") for key in ("a", "b")]
     assert found == Asked("key", keys, soft=True)
+    assert asked("PURGE /", "x-xkey-soft: a b", sites=("a.org", "*.example.com")) == found
     assert asked("BAN /", r"X-Host: ^(a\.org)$", "X-Cache-Tags: a", sites=("a.org", "b.org")).targets == [
         {"host": "a.org", "key": "a"}
     ]

@@ -123,6 +123,16 @@ def test_the_page_is_small_and_asks_nobody_else() -> None:
             assert module in texts, name
 
 
+def test_the_pictures_are_small_and_shown() -> None:
+    """Each by its name in docs/console.md, and one in the README."""
+    folder = STATIC.parents[2] / "docs"
+    page = (folder / "console.md").read_text(encoding="utf-8")
+    pictures = list((folder / "console").glob("*.png"))
+    assert {path.name for path in pictures} == set(re.findall(r"\(console/([\w-]+\.png)\)", page))
+    assert all(path.stat().st_size <= 100 * 1024 for path in pictures)
+    assert "docs/console/fleet-light-1440.png" in (folder.parent / "README.md").read_text(encoding="utf-8")
+
+
 def test_events_begin_with_who_asks_and_the_whole(engine: EngineProcess) -> None:
     with EventViewer(engine.port, "reader") as viewer:
         assert viewer.response.headers["Content-Type"] == "text/event-stream"

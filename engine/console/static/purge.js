@@ -91,7 +91,7 @@ export function show(root, arg, query, {live, go}) {
 			isUnderWay = act.disabled = true
 			try {
 				const made = await post("/v1/engine/task", confirm ? {...seen, confirm: true} : seen)
-				toast(`Saved: ${count(made.total, "subtask")} on their way`)
+				toast(`Saved: ${count(made.total, "subtask")}`)
 				go("task", made.task_id)
 			} catch (error) {
 				problem.textContent = error.message

@@ -33,7 +33,7 @@ export function show(root, arg, query, {live, place}) {
 	const retry = button("Retry these …", () => bulk("retry"), {"data-act": "retry-all"})
 	const cancel = button("Cancel these …", () => bulk("cancel"), {"data-act": "cancel-all", class: "danger"})
 	const list = h("div.list", {role: "table", label: "Tasks"},
-		h("div", {role: "rowgroup"}, h("div.listrow.head", {role: "row"}, ["State", "Targets", "Does", "Progress", "By", "Created", "Took"].map((name, at) => h("span", {role: "columnheader", class: ["", "", "c-kind", "c-meter", "c-by", "", "c-took"][at]}, name)))),
+		h("div", {role: "rowgroup"}, h("div.listrow.head", {role: "row"}, ["State", "Targets", "Does", "Progress", "By", "Created", "Took"].map((name, at) => h("span", {role: "columnheader", class: ["", "", "c-kind", "c-meter", "c-by", "c-at", "c-took"][at]}, name)))),
 		rows, h("div.listfoot", foot, h("span.row.wrap", retry, cancel)))
 	root.append(h("h1.sr", "Tasks"), form, problem, list)
 
@@ -313,7 +313,7 @@ function rowOf(task, place) {
 		h("span", {role: "cell", class: "c-kind"}, `${task.action} ${task.kind}`),
 		h("span", {role: "cell", class: "c-meter"}, meter(task)),
 		h("span", {role: "cell", class: "c-by"}, task.by.token || task.by.address || "–"),
-		h("span", {role: "cell"}, time(task.created_at)),
+		h("span.c-at", {role: "cell"}, time(task.created_at)),
 		h("span", {role: "cell", class: "c-took"}, took))
 }
 

@@ -47,7 +47,7 @@ export function show(root, arg, query, {live, place}) {
 		}
 		replace(out,
 			h("div", {class: "card stack"},
-				h("div", {class: `conclusion ${colour(why.conclusion)}`}, shape(why.conclusion), h("p.sentence", h("span.sr", `${stateWord(why.conclusion)}: `), prose(why.sentence))),
+				h("div", {class: `conclusion ${colour(why.conclusion)}`}, shape(why.conclusion), h("p.sentence", h("span.sr", `${stateWord(why.conclusion)}: `), prose(why.sentence.split("; next: ")[0]))),
 				h("div", {class: "row wrap"},
 					live.may("submit") && h("a.button.primary", {href: purge(stale), "data-act": "purge"}, stale.length && stale.length < why.nodes.length ? `Purge it on ${stale.length === 1 ? stale[0] : `${stale.length} nodes`} …` : "Purge it …"),
 					h("a.button", {href: place("tasks", "", {target: why.url})}, "All tasks that cover it"))),

@@ -1,0 +1,213 @@
+"""The operators' page with what is hostile, and for those who see or point in another way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from tests.fakes.node import FakeNode, Request, answer
+from tests.rigs import browser as browsers
+from tests.rigs.browser import Browser
+from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AUDIT = (Path(browsers.__file__).parent / "accessibility.js").read_text(encoding="utf-8")
+EVIL = "<img/src=x/onerror=pwned=1><script>pwned=1</script>\"'`&lt;${pwned=1}"
+EVIL_PATH = "/<img/src=x/onerror=pwned=1><script>pwned=1</script>\"'&lt;"
+PAGE_URL = f"http://img.example.com{EVIL_PATH}"
+VIEWS = (
+    "#/fleet",
+    "#/fleet/edge-7",
+    "#/tasks",
+    "#/task/settled",
+    "#/task/failed",
+    "#/purge",
+    "#/cluster",
+    "#/url",
+)
+
+
+def script(request: Request) -> Iterator[bytes]:
+    """Answer purges of /bad with 400 and of others with 200; visits get hostile fields."""
+    if request.method == "GET":
+        yield answer(200, EVIL.encode(), f'ETag: "{EVIL}"', f"Last-Modified: {EVIL}", f"Cache-Status: {EVIL}")
+    elif request.path.startswith("/bad"):
+        yield answer(400, EVIL.encode(), f"X-Purger: {EVIL}")
+    else:
+        yield answer()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """An engine of one layer, with a cache that is away, and tasks that are done, failed, and wait."""
+    with FakeNode(script) as edge, FakeNode() as away:
+        tables = layer_tables("parent", "edge") + fake_table(away.url, name="parent-1", layer="parent")
+        tables += fake_table(edge.url, name="edge-7")
+        with EngineProcess(tmp_path_factory.mktemp("strange"), tables) as running:
+            running.submit([PAGE_URL], id="settled")
+            running.wait_for("settled")
+            running.submit([f"http://img.example.com/bad{EVIL_PATH}"], id="failed")
+            running.wait_for("failed", "failed")
+            away.stop()
+            running.submit([PAGE_URL], id="waits", due_s=1)
+            running.wait_for("waits", "partial")
+            yield running
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+def show(window: Browser, engine: EngineProcess, view: str) -> None:
+    """Show a view, and wait until it has what it shows."""
+    window.open(f"http://127.0.0.1:{engine.port}/{view}")
+    window.see(".pill", "live")
+    ready = {
+        "fleet": ".tile",
+        "tasks": "a.listrow",
+        "task": ".taskhead",
+        "purge": "input[name=node]",
+        "cluster": "h2",
+    }
+    window.see(ready.get(view.split("/")[1].partition("?")[0], "main"))
+
+
+def test_what_is_hostile_is_shown_as_the_text_that_it_is(window: Browser, engine: EngineProcess) -> None:
+    """In each view: targets, reasons, fields of answers, filters and fields of the page itself."""
+    by_address = [
+        f"#/fleet?q={quote(EVIL)}",
+        f"#/tasks?by={quote(EVIL)}",
+        f"#/task/{quote(EVIL, safe='')}",
+        f"#/{quote(EVIL)}",
+    ]
+    for view in (*VIEWS, *by_address, f"#/fleet/{quote(EVIL, safe='')}", f"#/url?url={quote(PAGE_URL)}"):
+        window.open(f"http://127.0.0.1:{engine.port}/{view}")
+        window.see(".pill", "live")
+        window.see("main")
+        if "url=" in view:
+            window.see(".sentence")
+        if view in {"#/task/failed", "#/task/settled", "#/tasks"}:
+            window.see("main", "<script>pwned=1</script>")
+        assert window.run("return window.pwned") is None, view
+        own = window.run(
+            "return [document.scripts.length, document.images.length,"
+            "document.querySelectorAll('main script, main img').length]"
+        )
+        assert own == [1, 1, 0], view
+    show(window, engine, f"#/purge?url={quote(PAGE_URL)}&nodes={quote(EVIL[:60])}")
+    window.click("button[type=submit]", "Preview")
+    window.see(".problem", "<img/src=x")  # no such node
+    assert window.run("return window.pwned") is None
+    said = [one for one in window.errors() if "Last-Modified" not in one]
+    assert said == []
+
+
+def test_markup_made_out_of_text_is_refused_by_the_browser_itself(
+    window: Browser, engine: EngineProcess
+) -> None:
+    """So a mistake in a view is no hole."""
+    show(window, engine, "#/fleet")
+    for code in (
+        "document.body.innerHTML = '<b>x</b>'",
+        "document.body.insertAdjacentHTML('beforeend', '<b>x</b>')",
+        "document.write('<b>x</b>')",
+    ):
+        refused = window.run(f"try {{ {code}; return '' }} catch (error) {{ return error.message }}")
+        assert "TrustedHTML" in refused, code
+    blocked = window.run(
+        "const made = document.createElement('style'); made.textContent = 'body { color: red }';"
+        "document.head.append(made); return getComputedStyle(document.body).color"
+    )
+    assert blocked != "rgb(255, 0, 0)"
+    window.errors().clear()  # what was tried here
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (360, 740)], ids=["wide", "narrow"])
+def test_every_view_can_be_used_by_everybody(
+    window: Browser, engine: EngineProcess, size: tuple[int, int]
+) -> None:
+    """Names, order, contrast and sizes, in both themes; nothing is wider than the window."""
+    window.size(*size)
+    wrong: dict[str, list[str]] = {}
+    for view in (*VIEWS, f"#/url?url={quote('http://img.example.com/a')}"):
+        show(window, engine, view)
+        if "url=" in view:
+            window.see(".sentence")
+        for theme in ("light", "dark"):
+            window.theme(theme)
+            if said := window.run(AUDIT):
+                wrong[f"{view} {theme}"] = said
+    window.keys("?")
+    window.see("dialog")
+    if said := window.run(AUDIT):
+        wrong["shortcuts"] = said
+    window.press("ESCAPE")
+    window.theme("light")
+    assert not wrong, json.dumps(wrong, indent=1)
+
+
+def test_the_audit_finds_what_is_wrong(window: Browser, engine: EngineProcess) -> None:
+    show(window, engine, "#/fleet")
+    window.run(
+        "const made = document.createElement('button'); made.id = 'main'; made.style.padding = 0;"
+        "made.style.width = '9px'; "
+        "document.querySelector('main').append(made, document.createElement('table'));"
+        "const pale = document.createElement('p'); pale.textContent = 'pale'; pale.style.color = '#999';"
+        "document.querySelector('main').append(pale)"
+    )
+    said = " ".join(window.run(AUDIT))
+    for what in (
+        "has no name",
+        "two elements have the id main",
+        "too small",
+        "without a caption",
+        "contrast 2.",
+    ):
+        assert what in said, said
+
+
+def test_what_has_the_focus_is_seen(window: Browser, engine: EngineProcess) -> None:
+    """The first is a way past the navigation."""
+    window.size(1440, 900)
+    show(window, engine, "#/fleet")
+    window.run("document.activeElement.blur()")
+    seen = []
+    for _ in range(12):
+        window.press("TAB")
+        seen.append(
+            window.run(
+                "const e = document.activeElement, s = getComputedStyle(e);"
+                "return [e.textContent.slice(0, 20) || e.name, s.outlineStyle, parseFloat(s.outlineWidth)]"
+            )
+        )
+    assert seen[0][0] == "To the content"
+    assert all(style == "solid" and width >= 2 for _, style, width in seen), seen
+    assert any("edge-7" in name or "parent-1" in name for name, _, _ in seen), seen
+
+
+def test_the_theme_follows_the_system_until_it_is_told_otherwise(
+    window: Browser, engine: EngineProcess
+) -> None:
+    show(window, engine, "#/fleet")
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    window.theme("light")
+    light = window.run(colour)
+    window.theme("dark")
+    dark = window.run(colour)
+    assert light != dark
+    window.keys("d")  # light, whatever the system says
+    wait_until(lambda: window.run(colour) == light)
+    window.driver.refresh()
+    window.see(".pill", "live")
+    assert window.run(colour) == light
+    window.run("localStorage.clear()")
+    window.theme("light")

@@ -192,7 +192,7 @@ class Looks:
             chosen.health.last_error,
             asked.seconds,
             capture.connections,
-            capture.all(),
+            await capture.documents(),
         )
 
     async def task(self, _asked: WorkerQuery, *, task: str) -> DebugTaskOfWorker:

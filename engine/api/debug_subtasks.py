@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.tasks.task import Share, Task
 
 _EXAMPLES_MAX: Final = 3  #: targets of a share that are shown for each state
+GONE: Final = ("gone", "it is not configured", 0.0)
 _STATES: Final = {
     BLOCKED: "blocked",
     QUEUED: "queued",
@@ -58,7 +59,7 @@ class DebugSubtasks(msgspec.Struct):
     node_waiting: Annotated[int, msgspec.Meta(description="requests of all tasks that wait for the node")]
     node_in_flight: int
     oldest_sent_s: Annotated[float, msgspec.Meta(description="of the node's purges; 0: none is on the wire")]
-    why: Annotated[str, msgspec.Meta(description="what the rest waits for; empty: nothing is left")]
+    why: Annotated[str, msgspec.Meta(description="what those wait for that are no rows")]
     targets: Annotated[list[DebugTarget], msgspec.Meta(description="the first of each state")]
 
 
@@ -68,7 +69,7 @@ def subtasks_of(task: Task, nodes: Mapping[str, Node]) -> list[DebugSubtasks]:
 
 
 def _of(share: Share, node: Node | None) -> DebugSubtasks:
-    state, reason, _ = ("gone", "it is not configured", 0.0) if node is None else shown_state(node)
+    state, reason, _ = GONE if node is None else shown_state(node)
     states = share.states
     oldest_s = 0.0
     if node is not None and node.in_flight:
@@ -114,10 +115,6 @@ def _why(share: Share, node: Node | None, counted: DebugSubtasks) -> Iterator[st
         yield f"{name}: {_do(counted.sent, 'wait')} for an answer{for_s}"
     if counted.retrying:
         yield f"{name}: {_do(counted.retrying, 'wait')} for another attempt, a second at the most"
-    if counted.delayed:
-        reason = f"; {counted.node_reason}" if counted.node_reason else ""
-        rows = f"{_do(counted.delayed, 'wait')} in its delay queue"
-        yield f"{name}, which is {counted.node_state}: {rows}{reason}"
 
 
 def _do(count: int, verb: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from engine.api.debug_subtasks import DebugSubtasks, subtasks_of
+from engine.api.debug_subtasks import GONE, DebugSubtasks, subtasks_of
+from engine.api.overview import shown_state
 from engine.tasks import stored_documents
 from engine.tasks.documents import TaskDocument
 from engine.tasks.words import FINAL_STATES, Operation
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from engine.notify.outbox import Outbox
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
+    from engine.tasks.by_node import NodeDocument
     from engine.tasks.records import ParkedRow
     from engine.tasks.task import Task
 
@@ -34,6 +36,9 @@ class DebugRows(msgspec.Struct):
     """Rows of a task in the delay queue of one node."""
 
     node: str
+    node_state: Annotated[str, msgspec.Meta(description="gone: it is not configured")]
+    node_reason: str
+    delayed: Annotated[int, msgspec.Meta(description="subtasks of the task that are rows, wherever they lie")]
     rows: Annotated[int, msgspec.Meta(description="of the task, among those that were looked at")]
     first_place: Annotated[int, msgspec.Meta(description="of these the oldest; 1: it is the next; 0: none")]
     looked_at: Annotated[int, msgspec.Meta(description="rows of the queue, the oldest")]
@@ -122,11 +127,12 @@ class TaskLook:
         shown.document = document
         if task is not None:
             shown.subtasks = subtasks_of(task, self._nodes)
-        shown.rows = [rows async for rows in self._rows(document)]
+        shown.rows = await self._rows(document)
         shown.why = [
             *self._why(task, document, shown.engine),
             *(one.why for one in shown.subtasks if one.why),
         ]
+        shown.why += map(_sentence, shown.rows)
         shown.why += [
             f"a callback to {one.host} is not delivered, after {one.attempts} attempts"
             for one in shown.callbacks
@@ -143,11 +149,7 @@ class TaskLook:
         if document.state in FINAL_STATES:
             return
         if task is None:
-            where = (
-                f"the engine {engine} works on it"
-                if engine
-                else "what is left of it are rows of delay queues"
-            )
+            where = f"the engine {engine} works on it" if engine else "what is left of it are rows"
             yield f"it is not in the memory of this worker: {where}"
             return
         now = time.time()
@@ -165,31 +167,45 @@ class TaskLook:
         if task.is_due:
             yield f"its due time passed {now - task.due_at:.0f} s ago"
 
-    async def _rows(self, document: TaskDocument) -> Any:
-        """Yield what of a task is in delay queues, of nodes with delayed subtasks."""
-        delayed = [node.name for node in document.nodes if node.delayed]
+    async def _rows(self, document: TaskDocument) -> list[DebugRows]:
+        """Return what of a task is in delay queues."""
         store = self._savers.of(document.task_id).store
-        for name in delayed[:_NODES_MAX]:
-            rows = await self._reader.read(store.parked_of, name, ROWS_MAX)
-            yield self._rows_of(name, rows, document.task_id)
+        delayed = [node for node in document.nodes if node.delayed][:_NODES_MAX]
+        return [
+            self._rows_of(
+                node, await self._reader.read(store.parked_of, node.name, ROWS_MAX), document.task_id
+            )
+            for node in delayed
+        ]
 
-    def _rows_of(self, name: str, rows: list[ParkedRow], task_id: str) -> DebugRows:
+    def _rows_of(self, part: NodeDocument, rows: list[ParkedRow], task_id: str) -> DebugRows:
         places = [place for place, row in enumerate(rows, 1) if row.task_id == task_id]
-        depth = self._delivery.queues.depth(name)
-        if not places:
-            return DebugRows(name, 0, 0, len(rows), depth, 0, "", "", 0.0, 0.0)
-        first = rows[places[0] - 1]
-        node = self._nodes.get(name)
-        next_s = 0.0 if node is None else node.postponed.wait_s(first.operation, first.target)
-        return DebugRows(
-            name,
-            len(places),
-            places[0],
-            len(rows),
-            depth,
-            sum(bool(rows[place - 1].after) for place in places),
-            Operation(first.operation).name.lower(),
-            first.target,
-            first.parked_at,
-            round(max(0.0, next_s), 3),
+        node = self._nodes.get(part.name)
+        state, reason, _ = GONE if node is None else shown_state(node)
+        depth = max(len(rows), self._delivery.queues.depth(part.name))
+        shown = DebugRows(
+            part.name, state, reason, part.delayed, len(places), 0, len(rows), depth, 0, "", "", 0.0, 0.0
         )
+        if places:
+            first = rows[places[0] - 1]
+            next_s = 0.0 if node is None else node.postponed.wait_s(first.operation, first.target)
+            shown.first_place = places[0]
+            shown.behind = sum(bool(rows[place - 1].after) for place in places)
+            shown.operation, shown.target = Operation(first.operation).name.lower(), first.target
+            shown.parked_at, shown.next_try_s = first.parked_at, round(max(0.0, next_s), 3)
+        return shown
+
+
+def _sentence(rows: DebugRows) -> str:
+    """Return what rows wait for."""
+    if rows.first_place:
+        where = f"the first at place {rows.first_place} of {rows.queue}"
+        if rows.next_try_s:
+            where += f", to be tried in {rows.next_try_s:g} s"
+    elif rows.looked_at < rows.queue:
+        where = f"behind the oldest {rows.looked_at} of {rows.queue}"
+    else:
+        where = "they are being written, or delivered"
+    subtasks = "1 subtask waits" if rows.delayed == 1 else f"{rows.delayed} subtasks wait"
+    reason = f"; {rows.node_reason}" if rows.node_reason else ""
+    return f"{rows.node}, which is {rows.node_state}: {subtasks} in its delay queue, {where}{reason}"

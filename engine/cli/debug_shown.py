@@ -29,7 +29,18 @@ SUBTASK_COLUMNS = (
     *("blocked", "queued", "sent", "retrying", "delayed"),
 )
 TARGET_COLUMNS = ("node", "target", "state", "attempts", "next_try_s", "waits_for")
-ROW_COLUMNS = ("node", "rows", "first_place", "queue", "behind", "operation", "target", "next_try_s")
+ROW_COLUMNS = (
+    "node",
+    "node_state",
+    "delayed",
+    "rows",
+    "first_place",
+    "queue",
+    "behind",
+    "operation",
+    "target",
+    "next_try_s",
+)
 _MIB = 1 << 20
 
 

@@ -19,6 +19,7 @@ from engine.client.errors import UnreachableError
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from engine.cli.screen import Output
     from engine.client.bodies import Document
@@ -53,12 +54,13 @@ def loop(args: argparse.Namespace, out: Output) -> int:
 
 def profile(args: argparse.Namespace, out: Output) -> int:
     """Sample the threads, and show or write where they are."""
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(args.output_file.open("w")) if args.output_file else None
-        document = _ask(args, out, ("profile",), seconds=args.seconds, rate=args.rate)
-        text = json.dumps(document) + "\n" if out.as_json else _PROFILES[args.format](document)
-        if file is not None:
-            file.write(text)
+    file: Path | None = args.output_file
+    if file is not None:
+        _check_writable(file)
+    document = _ask(args, out, ("profile",), seconds=args.seconds, rate=args.rate)
+    text = json.dumps(document) + "\n" if out.as_json else _PROFILES[args.format](document)
+    if file is not None:
+        file.write_text(text, encoding="utf-8")
     if file is None and (out.as_json or args.format != "text"):
         out.text(text)
     elif not out.as_json:
@@ -66,8 +68,21 @@ def profile(args: argparse.Namespace, out: Output) -> int:
         if file is None:
             out.text(text)
         else:
-            out.notice(f"the profile is in {args.output_file}")
+            out.notice(f"the profile is in {file}")
     return _tell_troubles(document, out)
+
+
+def _check_writable(file: Path) -> None:
+    """Find out before the profile whether it can be written; what is there stays until then.
+
+    Raises:
+        OSError: it cannot.
+    """
+    is_new = not file.exists()
+    with file.open("a"):
+        pass
+    if is_new:
+        file.unlink()
 
 
 def heap(args: argparse.Namespace, out: Output) -> int:

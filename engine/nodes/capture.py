@@ -36,14 +36,18 @@ _A_HEAD, _TO_A_CLOSE = -1, -2  #: see `AnswerReader.expects`
 class _Exchange:
     """One that has begun."""
 
-    __slots__ = ("body", "head", "operation", "request", "sent_at")
+    __slots__ = (
+        *("body", "body_bytes", "fault", "head", "number", "operation", "request", "sent_at", "took_s"),
+    )
 
     def __init__(self, operation: str, request: bytes, sent_at: float | None) -> None:
         self.operation = operation
         self.request = request
         self.sent_at = sent_at
-        self.head = b""
-        self.body = b""
+        self.head = self.body = b""
+        self.body_bytes = self.number = 0
+        self.fault = ""
+        self.took_s: float | None = None
 
     def keep(self, data: bytes, *, is_head: bool) -> None:
         """Take along bytes of the answer, as far as they are shown."""
@@ -52,21 +56,27 @@ class _Exchange:
         elif self.operation != _PREFETCH and len(self.body) < _BODY_SHOWN:
             self.body += data[: _BODY_SHOWN - len(self.body)]
 
-    def document(self, number: int, *, body_bytes: int = 0, fault: str = "") -> DebugExchange:
+    def over(self, number: int, *, body_bytes: int = 0, fault: str = "") -> _Exchange:
+        """End it, on the connection of that *number*, and return it."""
+        self.number, self.body_bytes, self.fault = number, body_bytes, fault
+        if self.sent_at is not None and self.head and not fault:
+            self.took_s = time.time() - self.sent_at
+        return self
+
+    def document(self) -> DebugExchange:
         """Return what is shown of it."""
-        took_s = None if self.sent_at is None or not self.head or fault else time.time() - self.sent_at
         status = self.head[9:12]
         return DebugExchange(
-            number,
+            self.number,
             self.operation,
             None if self.sent_at is None else round(self.sent_at, 6),
-            None if took_s is None else round(took_s * 1000, 3),
+            None if self.took_s is None else round(self.took_s * 1000, 3),
             head_lines(self.request) if self.request else ["(sent before the look began)"],
             int(status) if status.isdigit() else 0,
             head_lines(self.head) if self.head else [],
             escaped(self.body),
-            body_bytes,
-            fault,
+            self.body_bytes,
+            self.fault,
         )
 
 
@@ -81,12 +91,12 @@ class Capture:
 
     Attributes:
         full: set when it is.
-        exchanges: those that are over.
+        connections: that were seen.
     """
 
     def __init__(self, count: int) -> None:
         self.full = asyncio.Event()
-        self.exchanges: list[DebugExchange] = []
+        self._exchanges: list[_Exchange] = []  # those that are over
         self.connections = 0
         self._count = count
         self._streams: dict[Connection, _Stream] = {}
@@ -95,6 +105,8 @@ class Capture:
 
     def sent(self, connection: Connection, items: Sequence[Item], data: bytes) -> None:
         """Take requests that have just been written; they are among the connection's items by now."""
+        if self.full.is_set():
+            return
         now = time.time()
         stream = self._stream(connection, len(connection.items) - len(items))
         requests = data.split(_HEAD_END)[:-1]  # none has a body
@@ -103,6 +115,8 @@ class Capture:
 
     def received(self, connection: Connection, buffer: bytearray, filled: int, end: int) -> None:
         """Take bytes that have just come: those from *filled* on, behind what could not be read before."""
+        if self.full.is_set():
+            return
         stream = self._stream(connection, len(connection.items))
         if not stream.is_read:
             if not connection.is_between_answers:
@@ -125,19 +139,22 @@ class Capture:
         exchange = _Exchange("probe", request.encode("ascii"), sent_at)
         exchange.head, exchange.body = head, body[:_BODY_SHOWN]
         fault = answer.reason if isinstance(answer, Problem) else ""
-        self._take(exchange.document(self.connections, body_bytes=len(body), fault=fault))
+        self._take(exchange.over(self.connections, body_bytes=len(body), fault=fault))
 
     # Shown
 
-    def all(self) -> list[DebugExchange]:
-        """Return the exchanges, and as far as there is room the requests that wait for their answers."""
-        waiting = [shown for stream in self._streams.values() for shown in stream.waiting()]
-        return [*self.exchanges, *waiting][: self._count]
+    async def documents(self) -> list[DebugExchange]:
+        """Return the exchanges, and as far as there is room the requests that wait for their answers.
 
-    def _take(self, exchange: DebugExchange) -> None:
-        if len(self.exchanges) < self._count:
-            self.exchanges.append(exchange)
-        if len(self.exchanges) >= self._count:
+        A thread writes them down: that takes longer than to take them along.
+        """
+        waiting = [exchange for stream in self._streams.values() for exchange in stream.end("no answer yet")]
+        shown = [*self._exchanges, *waiting][: self._count]
+        return await asyncio.to_thread(lambda: [exchange.document() for exchange in shown])
+
+    def _take(self, exchange: _Exchange) -> None:
+        self._exchanges.append(exchange)
+        if len(self._exchanges) >= self._count:
             self.full.set()
 
     def _stream(self, connection: Connection, before: int) -> _Stream:
@@ -173,10 +190,10 @@ class _Stream:
         while len(self.begun) > under_way:
             self.begun.popleft()
 
-    def read(self, data: bytes) -> list[DebugExchange]:
+    def read(self, data: bytes) -> list[_Exchange]:
         """Return the exchanges that bytes complete."""
         self._data += data
-        shown: list[DebugExchange] = []
+        shown: list[_Exchange] = []
         while self._data and not self._is_broken and (step := self._step()):
             piece = bytes(self._data[:step])
             del self._data[:step]
@@ -191,7 +208,7 @@ class _Stream:
                 self.begun[0].keep(piece, is_head=is_head)
             if answers:
                 exchange = self.begun.popleft() if self.begun else _unasked(piece)
-                shown.append(exchange.document(self._number, body_bytes=answers[0].body_bytes))
+                shown.append(exchange.over(self._number, body_bytes=answers[0].body_bytes))
         return shown
 
     def _step(self) -> int:
@@ -207,20 +224,16 @@ class _Stream:
             return len(data)  # the reader says what is wrong with that
         return at + len(end) if at >= 0 else 0
 
-    def waiting(self) -> list[DebugExchange]:
-        """Return what has no answer yet."""
-        return [exchange.document(self._number, fault="no answer yet") for exchange in self.begun]
-
-    def end(self, reason: str, piece: bytes = b"") -> list[DebugExchange]:
+    def end(self, reason: str, piece: bytes = b"") -> list[_Exchange]:
         """Return what is left without an answer."""
         left = list(self.begun)
         self.begun.clear()
-        shown: list[DebugExchange] = []
+        shown: list[_Exchange] = []
         if left and self._reader.expects == _TO_A_CLOSE:
-            shown.append(left.pop(0).document(self._number, body_bytes=self._reader.body_bytes))
+            shown.append(left.pop(0).over(self._number, body_bytes=self._reader.body_bytes))
         elif left and (rest := piece or bytes(self._data)):
             left[0].keep(rest[:HEAD_MAX_BYTES], is_head=self._reader.expects == _A_HEAD)
-        return [*shown, *(exchange.document(self._number, fault=reason) for exchange in left)]
+        return [*shown, *(exchange.over(self._number, fault=reason) for exchange in left)]
 
 
 def _as_any(head: bytes) -> bytes:

@@ -148,16 +148,16 @@ class Looks:
     async def heap(self, asked: HeapQuery) -> DebugHeapOfWorker:
         """Show what is in memory, and what has grown in a while; or who has allocated what meanwhile."""
         with self.alone("the heap"):
-            traced = await tracing.trace(asked.seconds or _TRACE_S, asked.top) if asked.trace else None
-            seconds = 0.0 if traced else asked.seconds
+            if asked.trace:
+                shown = heap.document(self.worker, os.getpid(), heap.Walk(), 0.0, types=[], seconds=0.0)
+                shown.trace = await tracing.trace(asked.seconds or _TRACE_S, asked.top)
+                return shown
             before = None
-            if seconds:
+            if asked.seconds:
                 before, _, _ = await heap.look(None, 0)
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(asked.seconds)
             walk, walk_s, types = await heap.look(before, asked.top)
-            shown = heap.document(self.worker, os.getpid(), walk, walk_s, types=types, seconds=seconds)
-            shown.trace = traced
-            return shown
+            return heap.document(self.worker, os.getpid(), walk, walk_s, types=types, seconds=asked.seconds)
 
     def node_of(self, name: str) -> Node:
         """Return a node.

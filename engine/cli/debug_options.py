@@ -63,7 +63,7 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         "heap",
         debugging.heap,
         "Show what is in memory, by type; with --seconds what grew meanwhile. Columns in a pipe: "
-        f"{' '.join(debug_shown.HEAP_COLUMNS)}.",
+        f"{' '.join(debug_shown.HEAP_COLUMNS)}; with --trace {' '.join(debug_shown.ALLOCATED_COLUMNS)}.",
     )
     option("--seconds", type=values.seconds, metavar="S", help="look twice, so many seconds apart")
     option("--top", type=values.count, default=30, metavar="N", help="types to show (default %(default)d)")

@@ -116,23 +116,23 @@ def profile(document: Document, out: Output) -> None:
 
 
 def heap(document: Document, out: Output) -> None:
-    """Show a table of types, and of the lines of a trace."""
+    """Show a table of types, or of the lines of a trace."""
     out.documents(list(_rows(document, "types")), HEAP_COLUMNS)
     for worker in document["workers"]:
-        out.notice(
-            f"worker {worker['worker']}: {worker['objects']} objects of {worker['bytes'] // _MIB} MiB, the "
-            f"process has {worker['rss_bytes'] // _MIB} MiB; the look took {worker['walk_s']:.1f} s, at most "
-            f"{worker['longest_turn_ms']:g} ms of the loop at once"
-        )
         if trace := worker["trace"]:
             lines = [{**line, "worker": worker["worker"]} for line in trace["lines"]]
-            out.text("\n")
             out.documents(lines, ALLOCATED_COLUMNS)
             full = ", ended early by its size" if trace["is_full"] else ""
             out.notice(
                 f"worker {worker['worker']}: traced for {trace['seconds']:g} s{full}: {trace['blocks']} "
                 f"blocks of {trace['bytes'] // 1024} KiB are still there; the trace took "
                 f"{trace['own_bytes'] // 1024} KiB, and was read in a pause of {trace['pause_ms']:g} ms"
+            )
+        else:
+            out.notice(
+                f"worker {worker['worker']}: {worker['objects']} objects of {worker['bytes'] // _MIB} MiB, "
+                f"the process has {worker['rss_bytes'] // _MIB} MiB; the look took {worker['walk_s']:.1f} s, "
+                f"at most {worker['longest_turn_ms']:g} ms of the loop at once"
             )
 
 

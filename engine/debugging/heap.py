@@ -75,7 +75,9 @@ class DebugHeapOfWorker(msgspec.Struct):
     longest_turn_ms: Annotated[float, msgspec.Meta(description="that it kept the loop busy at once")]
     seconds: Annotated[float, msgspec.Meta(description="between two looks; 0: there was one")]
     types: Annotated[list[DebugType], msgspec.Meta(description="the most bytes first, or what grew most")]
-    trace: DebugTrace | None = None
+    trace: Annotated[
+        DebugTrace | None, msgspec.Meta(description="what was asked for in place of all that")
+    ] = None
 
 
 class Walk:

@@ -51,7 +51,8 @@ def add_replay(add: Add) -> None:
         "replay",
         replaying.replay,
         "Send a recording of traffic (GoReplay's format) to an engine, with ids of its own and without "
-        "callbacks, and compare the answers with those that were recorded. Exits with 1 when they differ.",
+        "callbacks, and compare the answers with those that were recorded, or with those of another engine. "
+        "Exits with 1 when they differ.",
     )
     option(
         "recording",
@@ -65,6 +66,17 @@ def add_replay(add: Add) -> None:
         default=1.0,
         metavar="P",
         help="such as 200%% of the recorded rate, or max (default 100%%)",
+    )
+    option(
+        "--beside",
+        metavar="URL",
+        help="send it to this engine, too, turn about, and compare the answers of the two",
+    )
+    option(
+        "--slice",
+        type=values.count,
+        metavar="N",
+        help=f"with --beside: requests at one before it is the other's turn (default {replaying.SLICE})",
     )
     option("--loop", action="store_true", help="begin anew at its end, until Ctrl-C or --limit")
     option("--limit", type=values.count, metavar="N", help="send so many requests at most")

@@ -7,6 +7,7 @@ itself had named waits until the new task has its id; the answer in the recordin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from itertools import islice
@@ -19,10 +20,11 @@ import yarl
 from engine.errors import RecordingError
 from engine.recordings.gor import REQUEST, RESPONSE
 from engine.recordings.messages import request_of, response_of
+from engine.recordings.report import Answered
 from engine.recordings.rewriting import task_id_of, with_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from engine.recordings.gor import Entry
     from engine.recordings.messages import Response
@@ -101,6 +103,18 @@ class Player:
             UnreachableError: nothing has answered at all.
         """
         began = time.monotonic()
+        try:
+            async with self.connected():
+                await self._read(passes, limit)
+                await self._queue.join()
+        finally:
+            self._report.elapsed_s = time.monotonic() - began
+        if self._failure is not None:
+            raise self._failure
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Have the connections, and what sends on them, until the context ends."""
         connector = aiohttp.TCPConnector(limit=self._workers)
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         async with aiohttp.ClientSession(
@@ -108,15 +122,24 @@ class Player:
         ) as session:
             workers = [asyncio.create_task(self._work(session)) for _ in range(self._workers)]
             try:
-                await self._read(passes, limit)
-                await self._queue.join()
+                yield
             finally:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-                self._report.elapsed_s = time.monotonic() - began
-        if self._failure is not None:
-            raise self._failure
+
+    async def play(self, entries: Iterator[Entry], number: int) -> None:
+        """Send the requests of a part of pass *number*, within `connected`; return when all are answered.
+
+        Raises:
+            RecordingError: the recording cannot be read any further.
+            UnreachableError: nothing has answered at all.
+        """
+        self._rewriting.begin_pass(number)
+        failure = await self._pass(entries, str(number), 0)
+        await self._queue.join()
+        if (failure := self._failure or failure) is not None:
+            raise failure
 
     async def _read(self, passes: Iterator[Iterator[Entry]], limit: int) -> None:
         for number, entries in enumerate(passes):
@@ -181,6 +204,7 @@ class Player:
             self._report.recorded_latencies.add(entry.latency_ns / 1e9)
         self._name(sent, response)
         sent.recorded = response.status
+        self._report.recorded(key, response.status)
         self._compare(key, sent)
 
     def _name(self, sent: _Sent, response: Response) -> None:
@@ -247,8 +271,10 @@ class Player:
             return
         sent.status = status
         sent.detail = detail or _detail_of(status, body)
+        task_id = task_id_of(body) if sent.request.startswith("POST ") else ""
         if not sent.task.done():
-            sent.task.set_result(task_id_of(body) if sent.request.startswith("POST ") else "")
+            sent.task.set_result(task_id)
+        self._report.saw(key, Answered(sent.request, status, task_id, sent.detail))
         self._compare(key, sent)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections import Counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,22 +23,35 @@ class Difference(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Answered(NamedTuple):
+    """How a request was answered."""
+
+    request: str  #: method and path
+    status: int  #: 0: not at all
+    task_id: str  #: of the task that it made; empty: none
+    detail: str  #: of a refusal
+
+
 class Latencies:
-    """Percentiles of latencies, of a random sample where there are very many."""
+    """Percentiles of latencies, of a random sample where there are very many.
+
+    Attributes:
+        count: of all that were added.
+    """
 
     def __init__(self) -> None:
         self._samples = array("d")
-        self._count = 0
+        self.count = 0
         self._max = 0.0
         self._random = random.Random(0)  # noqa: S311 - which samples are kept is no secret
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        self._count += 1
+        self.count += 1
         self._max = max(self._max, seconds)
         if len(self._samples) < _SAMPLES_MAX:
             self._samples.append(seconds)
-        elif (place := self._random.randrange(self._count)) < _SAMPLES_MAX:
+        elif (place := self._random.randrange(self.count)) < _SAMPLES_MAX:
             self._samples[place] = seconds
 
     def document(self) -> dict[str, float]:
@@ -89,6 +102,12 @@ class Report:
         self._pairs[recorded, answered] += 1
         if len(self._differences) < _NAMED_MAX:
             self._differences.append(Difference(request, recorded, answered, detail))
+
+    def saw(self, key: str, answer: Answered) -> None:
+        """Take an answer; the same request of two engines has one *key*. `engine.recordings.sides` does."""
+
+    def recorded(self, key: str, status: int) -> None:
+        """Take how a request was answered when it was recorded; as `saw`."""
 
     @property
     def is_alike(self) -> bool:

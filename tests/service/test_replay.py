@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine.recordings.gor import REQUEST, RESPONSE, Entry, encode
 from release.lab.caches import free_port
 from tests.fakes.node import FakeNode
+from tests.fakes.recorded import exchange, recorded
 from tests.rigs.engine_process import EngineProcess, fake_table
 
 
@@ -23,30 +23,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     ):
         yield running
         assert "Traceback" not in running.log()
-
-
-def exchange(name: str, at_ns: int, head: str, body: bytes, status: int, answer: object) -> bytes:
-    """Return the two entries of a request and its recorded answer."""
-    request = f"{head} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    text = json.dumps(answer).encode()
-    response = f"HTTP/1.1 {status} x\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
-    return encode(Entry(REQUEST, name, at_ns, request)) + encode(
-        Entry(RESPONSE, name, at_ns + 1_000_000, response, 1_000_000)
-    )
-
-
-def recorded(tasks: int, *, every_ns: int = 0, callback: str = "") -> bytes:
-    """Return a recording: each task is handed in, with an id of its own or without, and asked for."""
-    text = b""
-    for number in range(tasks):
-        chosen = {"id": f"job-{number}"} if number % 2 else {}
-        told = {"callback": callback} if callback else {}
-        body = json.dumps({**chosen, **told, "targets": [f"http://img.example.com/{number}"]}).encode()
-        task_id = chosen.get("id", f"given-{number}")
-        at_ns = number * every_ns
-        text += exchange(f"a{number}", at_ns, "POST /v1/engine/task", body, 202, {"task_id": task_id})
-        text += exchange(f"b{number}", at_ns, f"GET /v1/engine/task/{task_id}", b"", 200, {})
-    return text
 
 
 def run(port: int, *options: str) -> subprocess.CompletedProcess[str]:

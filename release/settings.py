@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -39,10 +40,16 @@ _PATHS: Final = (
 )
 #: The least that a number may be.
 _LEAST: Final = {
-    **dict.fromkeys(("keep_count", "parallel_count", "workers"), 1),
+    **dict.fromkeys(("keep_count", "parallel_count", "workers", "shadow_requests", "shadow_slices"), 1),
+    **dict.fromkeys(("shadow_latency_ratio", "shadow_cpu_ratio"), 1),
     **dict.fromkeys(("bake_s", "failures_max", "min_free_bytes"), 0),
+    **dict.fromkeys(("shadow_status_share", "shadow_result_share"), 0),
 }
-_ABOVE_ZERO: Final = ("index_ttl_s", "reload_timeout_s", "lock_ttl_s", "connect_timeout_s", "step_timeout_s")
+_ABOVE_ZERO: Final = (
+    *("index_ttl_s", "reload_timeout_s", "lock_ttl_s", "connect_timeout_s", "step_timeout_s"),
+    "shadow_timeout_s",
+)
+_SPEED: Final = re.compile(r"max|[1-9][0-9]{0,5}%")
 _OLD_TABLE: Final = (
     "{path}: [tool.purgeline.release] is not read any more. Move its lines to {file}, without that heading; "
     "[tool.purgeline.release.hooks] becomes [hooks]"
@@ -86,6 +93,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     salt_call: str = "salt-call"  #: program on the hosts; a path when it is in an environment of its own
     salt_master: str = "salt"  #: how the master's program is called, such as ``salt -c /srv/salt/etc``
+    shadow_requests: int = 10_000  #: of a recording, the first ones, that ``--shadow`` plays
+    shadow_slices: int = 40  #: parts in which they are played at both versions, turn about
+    shadow_speed: str = "max"  #: such as ``100%``: at the recorded times
+    shadow_timeout_s: float = 900  #: for the comparison
+    shadow_status_share: float = 0.005  #: of requests that the new version may answer with another status
+    shadow_result_share: float = 0.005  #: of tasks that may come to another result
+    shadow_latency_ratio: float = 1.3  #: at p50 and at p90, new version to old: what it is at least
+    shadow_cpu_ratio: float = 1.3  #: CPU time for the same requests, new version to old
     hooks: dict[str, str] = {}  #: ``pre-deploy``, ``post-reload`` …: shell commands run on this machine
 
 
@@ -218,6 +233,11 @@ def parse_settings(table: dict[str, Any], where: str = FILE) -> Settings:
     for key in _ABOVE_ZERO:
         if not 0 < getattr(settings, key) < math.inf:
             raise SettingsError(f"{where}: {key}: takes seconds above 0, not {getattr(settings, key)}")
+    if not _SPEED.fullmatch(settings.shadow_speed):
+        raise SettingsError(
+            f"{where}: shadow_speed: takes max, or a share of the recorded rate such as 100%, not "
+            f"{settings.shadow_speed!r}"
+        )
     return settings
 
 

@@ -31,6 +31,7 @@ OPERATIONS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         OP_LOCK,
     ),
     "reload": ("reload", "reload", ("version",), OP_LOCK),
+    "shadow": ("shadow", "shadow", ("file", "version", "was", "requests", "slice", "slices"), OP_LOCK),
     "stop": ("stop", "stop", (), OP_LOCK),
     "prune": ("prune", "prune", ("keep",), OP_LOCK),
     "status": ("status", "status", (), ""),

@@ -35,6 +35,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     batches: str = ""
     failures_max: int = -1  #: below 0: as the settings say
     workers: int = 0
+    shadow: str = ""  #: recording by which a new version is compared with the one that serves
     with_salt: bool = True
     is_dry: bool = False
     is_sure: bool = False  #: do not ask

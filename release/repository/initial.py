@@ -48,6 +48,16 @@ trusted_keys = ["{public}"]
 # keep_count = 5  # good releases kept on a host
 # lock_ttl_s = 300
 
+# When deploy --shadow RECORDING stops: how far a new version may differ from the one that serves.
+# shadow_status_share = 0.005  # of requests, answered with another status
+# shadow_result_share = 0.005  # of tasks, come to another result
+# shadow_latency_ratio = 1.3  # at p50 and at p90, at least
+# shadow_cpu_ratio = 1.3
+# shadow_requests = 10000  # the first of the recording
+# shadow_slices = 40  # played at both, turn about
+# shadow_speed = "max"  # such as "100%": at the recorded times
+# shadow_timeout_s = 900
+
 # Salt: what hosts are told, and how it is called.
 # pillar = "pillar.sls"
 # salt_call = "salt-call"

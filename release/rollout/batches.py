@@ -4,6 +4,8 @@ The caller hands in what a step does (`Steps`); when to go on, stop or turn back
 
 - A host that fails a step gets no more steps. In the first batch with work (the canary, when there are more)
   no host may fail; later ones may have ``failures_max`` failures altogether.
+- A host with a shadow (`SHADOW`) is the gate of all: where it does not pass, nothing is reloaded on any host,
+  however many may fail.
 - After each batch all hosts changed so far are watched, so a release that goes bad after a minute is noticed.
 - Past the limit, every host that was changed goes back, the last batch first. A host that fails within the
   limit goes back by itself. One that cannot be reached is tried all the same, and is reported as unknown if
@@ -16,7 +18,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from release.rollout.plan import RELOAD, SALT, UNPACK, WATCH
+from release.rollout.plan import RELOAD, SALT, SHADOW, UNPACK, WATCH
 from release.rollout.report import Fate, HostRun, Report, Verdict
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Steps(Protocol):
     """Does steps on hosts; returns an outcome for each host and raises for none."""
 
     def run(self, step: str, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
-        """Do one step: ``salt``, ``unpack``, ``reload`` or ``watch``."""
+        """Do one step: ``salt``, ``unpack``, ``shadow``, ``reload`` or ``watch``."""
 
     def take_back(self, hosts: Sequence[HostPlan]) -> dict[str, Outcome]:
         """Bring hosts back to the versions that they were on."""
@@ -74,6 +76,8 @@ class Rollout:
                 continue
             if reason := self._run_batch(work):
                 return Verdict.INTERRUPTED, reason
+            if stopped := _not_passed(work):
+                return Verdict.FAILED, stopped
             failed = [host for host in self.hosts if host.has_failed]
             allowed = 0 if is_canary else self._plan.failures_max
             if len(failed) > allowed:
@@ -88,7 +92,9 @@ class Rollout:
 
     def _run_batch(self, work: Sequence[HostRun]) -> str:
         """Do all steps of a batch; return why it was interrupted, if it was."""
-        for step in (SALT, UNPACK, RELOAD):
+        for step in (SALT, UNPACK, SHADOW, RELOAD):
+            if step == RELOAD and _not_passed(work):
+                return ""
             hosts = [host for host in work if step in host.plan.steps and not host.has_failed]
             if not hosts:
                 continue
@@ -132,6 +138,12 @@ class Rollout:
                     host.fate = Fate.STUCK if outcome.is_answered else Fate.UNKNOWN
                     host.reason = "; ".join(filter(None, [host.reason, f"way back: {outcome.reason}"]))
                     host.log = host.log or outcome.log
+
+
+def _not_passed(work: Sequence[HostRun]) -> str:
+    """Say which host was to be the gate of all, and did not pass."""
+    stopped = [host.plan.host for host in work if SHADOW in host.plan.steps and SHADOW not in host.steps]
+    return f"{stopped[0]} failed, where the versions are compared; no engine was changed" if stopped else ""
 
 
 def _why_failed(failed: Sequence[HostRun], allowed: int, *, is_canary: bool) -> str:

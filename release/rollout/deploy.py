@@ -16,7 +16,7 @@ import msgspec
 from release.build.version import normal
 from release.hosts.target import apply, open_fleet
 from release.repository.repository import open_repository
-from release.rollout import advice, exits, gates, localhost
+from release.rollout import advice, exits, gates, localhost, shadow
 from release.rollout.plan import deploy_plan, parse_batches, unpack_only
 from release.rollout.review import confirm, show_plan
 from release.rollout.runner import Runner
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from release.repository.index import Artefact
     from release.rollout.display import Display
     from release.rollout.plan import HostState, Plan
+    from release.rollout.shadow import Recorded
     from release.settings import Settings
 
 
@@ -61,38 +62,53 @@ def deploy(wanted: Wanted, settings: Settings, display: Display, *, is_unpack: b
     parse_batches(settings.batches)
     if wanted.release:
         normal(wanted.release, "--release")
-    with open_fleet(wanted, settings, display.event) as fleet:
-        states, failed = gates.ask(fleet)
-        gates.need_all(failed)
-        gates.check_locks(fleet, states, settings)
-        has_states = wanted.with_salt and not wanted.is_local
-        planned = localhost.as_planned(wanted, settings, states)
-        gates.refuse(gates.check_options(planned, wanted, settings, writes_units=has_states))
-        if wanted.is_local:
-            source = localhost.prepare(wanted, settings, states[fleet.names[0]], display)
-            wanted, settings = source.wanted, source.settings
-            if not source.is_packed:
-                display.say(f"{wanted.release} would be packed from this tree first")
-                plan = deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
-                return show_plan(plan, [], display)
-        for line in gates.by_sudo(states) + gates.other_workers(states, wanted, settings):
-            display.say(line)
-        ready = _prepare(wanted, settings, fleet, states)
-        plan = unpack_only(ready.plan) if is_unpack else ready.plan
-        if wanted.is_dry:
-            return show_plan(plan, ready.reasons, display)
-        gates.refuse(ready.reasons)
-        if plan.is_done:
-            display.say(f"nothing to do: {', '.join(fleet.names)} on {plan.version} already")
-        elif not confirm(wanted, plan, display):
-            return exits.USAGE
-        if wanted.is_local and not is_unpack:
-            localhost.begin(wanted, settings, states[fleet.names[0]])
-        runner = Runner(fleet, settings, display, plan=plan, cargo=ready.cargo, listen=wanted.listen)
-        code = runner.run()
-        if code == exits.DONE and not is_unpack:
-            advice.after_deploy(wanted, fleet, states, settings.pillar, display)
-        return code
+    with (
+        shadow.recorded(wanted.shadow, settings) as recording,
+        open_fleet(wanted, settings, display.event) as fleet,
+    ):
+        return _deploy(wanted, settings, display, fleet, recording, is_unpack=is_unpack)
+
+
+def _deploy(
+    wanted: Wanted,
+    settings: Settings,
+    display: Display,
+    fleet: Fleet,
+    recording: Recorded | None,
+    *,
+    is_unpack: bool,
+) -> int:
+    states, failed = gates.ask(fleet)
+    gates.need_all(failed)
+    gates.check_locks(fleet, states, settings)
+    has_states = wanted.with_salt and not wanted.is_local
+    planned = localhost.as_planned(wanted, settings, states)
+    gates.refuse(gates.check_options(planned, wanted, settings, writes_units=has_states))
+    if wanted.is_local:
+        source = localhost.prepare(wanted, settings, states[fleet.names[0]], display)
+        wanted, settings = source.wanted, source.settings
+        if not source.is_packed:
+            display.say(f"{wanted.release} would be packed from this tree first")
+            plan = deploy_plan(fleet.hosts, states, wanted.release, batches=settings.batches)
+            return show_plan(plan, [], display)
+    for line in gates.by_sudo(states) + gates.other_workers(states, wanted, settings):
+        display.say(line)
+    ready = _prepare(wanted, settings, fleet, states, recording)
+    plan = unpack_only(ready.plan) if is_unpack else ready.plan
+    if wanted.is_dry:
+        return show_plan(plan, ready.reasons, display)
+    gates.refuse(ready.reasons)
+    if plan.is_done:
+        display.say(f"nothing to do: {', '.join(fleet.names)} on {plan.version} already")
+    elif not confirm(wanted, plan, display):
+        return exits.USAGE
+    if wanted.is_local and not is_unpack:
+        localhost.begin(wanted, settings, states[fleet.names[0]])
+    runner = Runner(fleet, settings, display, plan=plan, cargo=ready.cargo, listen=wanted.listen)
+    code = runner.run()
+    if code == exits.DONE and not is_unpack:
+        advice.after_deploy(wanted, fleet, states, settings.pillar, display)
+    return code
 
 
 def show_deploy(wanted: Wanted, settings: Settings, display: Display) -> int:
@@ -100,7 +116,13 @@ def show_deploy(wanted: Wanted, settings: Settings, display: Display) -> int:
     return deploy(msgspec.structs.replace(wanted, is_dry=True), settings, display)
 
 
-def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str, HostState]) -> Prepared:
+def _prepare(
+    wanted: Wanted,
+    settings: Settings,
+    fleet: Fleet,
+    states: dict[str, HostState],
+    recording: Recorded | None,
+) -> Prepared:
     """Find the version and its artefacts, plan, ask the gates, and bring the artefacts here."""
     with open_repository(wanted.repository, settings) as opened:
         envelope = opened.envelope()
@@ -121,6 +143,7 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
             with_salt=wanted.with_salt and not wanted.is_local,
             digests={name: entry.sha256 for name, entry in chosen.items()},
         )
+        plan = shadow.gated(plan, states) if recording is not None else plan
         missing = {name: entry for name, entry in chosen.items() if version not in states[name].releases}
         reasons = gates.other_bytes(states, chosen)
         reasons += gates.check(states, missing, min_free_bytes=settings.min_free_bytes)
@@ -131,7 +154,13 @@ def _prepare(wanted: Wanted, settings: Settings, fleet: Fleet, states: dict[str,
             paths = {name: opened.fetch(entry, cache) for name, entry in _by_file(at_work).items()}
             files = {name: paths[entry.file_name] for name, entry in at_work.items()}
             _tidy(cache, paths.values())
-    cargo = Cargo(files=files, artefacts=chosen, envelope=envelope, trusted_keys=settings.trusted_keys)
+    cargo = Cargo(
+        files=files,
+        artefacts=chosen,
+        envelope=envelope,
+        trusted_keys=settings.trusted_keys,
+        recording=recording,
+    )
     return Prepared(plan=plan, reasons=reasons, cargo=cargo)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from release.inventory import Host
 
 CANARY: Final = "canary"  #: the group whose hosts go first
-SALT, UNPACK, RELOAD, WATCH = "salt", "unpack", "reload", "watch"  #: the steps, in order
+SALT, UNPACK, SHADOW, RELOAD, WATCH = "salt", "unpack", "shadow", "reload", "watch"  #: the steps, in order
 
 _SIZE: Final = re.compile(r"([0-9]{1,6})(%?)")
 _PERCENT_MAX: Final = 100
@@ -161,6 +161,24 @@ def deploy_plan(
         for batch in cut
     ]
     return Plan(action="deploy", version=version, batches=planned, failures_max=failures_max)
+
+
+def with_shadow(plan: Plan) -> Plan:
+    """Return *plan* with the comparison on the first host that it changes, before its engine is."""
+    first = next((host.host for host in plan.hosts if RELOAD in host.steps), None)
+    batches = [
+        [
+            msgspec.structs.replace(host, steps=_before_reload(host.steps)) if host.host == first else host
+            for host in batch
+        ]
+        for batch in plan.batches
+    ]
+    return msgspec.structs.replace(plan, batches=batches)
+
+
+def _before_reload(steps: list[str]) -> list[str]:
+    place = steps.index(RELOAD)
+    return [*steps[:place], SHADOW, *steps[place:]]
 
 
 def _deploy_host(state: HostState, version: str, sha256: str, *, with_salt: bool) -> HostPlan:

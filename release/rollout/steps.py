@@ -12,7 +12,8 @@ from release.errors import ReleaseError
 from release.hosts.remote import Outcome
 from release.rollout.health import watch
 from release.rollout.hooks import HookError
-from release.rollout.plan import RELOAD, SALT, UNPACK, WATCH
+from release.rollout.plan import RELOAD, SALT, SHADOW, UNPACK, WATCH
+from release.rollout.shadow import compared, judged
 from release.rollout.tried import wait_tried
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from release.rollout.display import Display
     from release.rollout.hooks import Hooks
     from release.rollout.plan import HostPlan
+    from release.rollout.shadow import Recorded
     from release.settings import Settings
 
 RELOAD_SLACK_S: Final = 60.0  #: a reload may take so long beside getting ready and being watched
@@ -40,6 +42,7 @@ class Cargo:
     artefacts: dict[str, Artefact] = field(default_factory=dict)  #: its entry in the index, by host
     envelope: bytes = b""  #: the signed index; hosts verify it themselves
     trusted_keys: list[str] = field(default_factory=list)
+    recording: Recorded | None = None  #: that versions are compared by
 
 
 class HostSteps:
@@ -130,6 +133,8 @@ class HostSteps:
             return self._salt(names)
         if step == UNPACK:
             return self._unpack(names)
+        if step == SHADOW and self._cargo.recording is not None:
+            return {host.host: self._compare(host, self._cargo.recording) for host in hosts}
         if step == RELOAD:
             return self._reload({host.host: host.to for host in hosts}, action=self._action)
         if step == WATCH:
@@ -177,6 +182,24 @@ class HostSteps:
             }
 
         return self._fleet.run("unpack", request, hosts=names, files=self._cargo.files)
+
+    def _compare(self, host: HostPlan, recording: Recorded) -> Outcome:
+        """Have the host play the recording at both versions, and show what comes of it."""
+        here = any(each.is_local for each in self._fleet.hosts)
+        request = {
+            "host": host.host,
+            "version": host.to,
+            "was": host.was,
+            "brought": not here,
+            **self._of_run(),
+        }
+        outcome = compared(self._fleet, request, recording, self._settings)
+        if not outcome.ok:
+            return outcome
+        outcome, lines = judged(outcome, (host.was, host.to), self._settings)
+        for line in lines:
+            self._display.say(f"  {line}")
+        return outcome
 
     def _reload(self, versions: Mapping[str, str], *, action: str) -> dict[str, Outcome]:
         settings = self._settings

@@ -71,6 +71,11 @@ OPTIONS: Final = {
     "no_salt": Option(
         help="leave the release's states out", field="with_salt", is_flag=True, is_inverted=True
     ),
+    "shadow": Option(
+        help="recording (purgeline record): the canary's new version plays it beside the one that serves; "
+        "it goes no further when they differ",
+        field="shadow",
+    ),
     "dry_run": Option(help="print what would be done, change nothing", field="is_dry", is_flag=True),
     "yes": Option(help="do not ask at a terminal", field="is_sure", is_flag=True),
 }
@@ -154,7 +159,7 @@ def _run(name: str, work: Work, host: list[str] | None, *, json: bool, options: 
         raise Exit(code=code)  # it has said why
 
 
-@_hosts_task(*_SOURCE, *_BATCHES, "dry_run", "listen", "yes", "no_salt")
+@_hosts_task(*_SOURCE, *_BATCHES, "dry_run", "listen", "yes", "no_salt", "shadow")
 def deploy() -> Work:
     """Bring a version to hosts in batches, a canary first, and take it back when it is bad."""
     from release.rollout.deploy import deploy
@@ -162,7 +167,7 @@ def deploy() -> Work:
     return deploy
 
 
-@_hosts_task(*_SOURCE, *_BATCHES, "no_salt")
+@_hosts_task(*_SOURCE, *_BATCHES, "no_salt", "shadow")
 def plan() -> Work:
     """Print what deploy would do now, and what stands against it. Changes nothing."""
     from release.rollout.deploy import show_deploy

@@ -1,6 +1,7 @@
 """Artefacts that install, start and serve like the real one, in a second: a tiny wheel, scripted workers.
 
-The wheel has what the agent asks of the engine, ``check-config``, and `scripted_worker`; what its
+The wheel has what the agent asks of the engine, ``check-config``, and `scripted_worker`; for ``serve`` and
+``replay`` it is the engine of this tree (`real_engine`), with the *fault* of its behaviour. What its
 workers do is ``behaviour.json``, one of the artefact's files. A host may have its own behaviour for a
 version, in ``shared/behaviour.json``: ``{"2.0": {"exit_code": 1}}``.
 """
@@ -11,6 +12,7 @@ import io
 import json
 import platform
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from release.settings import Settings, parse_settings
 from tests.fakes import supervisors
 
 ROOT = Path(__file__).resolve().parents[2]
+PATHS = [str(ROOT), sysconfig.get_path("purelib")]  #: of the engine of this tree, and of what it needs
 PYTHON = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 PLATFORM = f"linux_{platform.machine()}"
 
@@ -44,6 +47,14 @@ if sys.argv[1] == "worker":
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
     sys.argv = ["worker", str(folder), *sys.argv[2:]]
     runpy.run_module("scripted", run_name="__main__")
+elif sys.argv[1] in ("serve", "replay"):
+    release = pathlib.Path(sys.prefix).parent
+    behaviour = json.loads((release / "behaviour.json").read_text())
+    for name in [name for name in sys.modules if name.partition(".")[0] == "engine"]:
+        del sys.modules[name]
+    sys.path[:0] = behaviour["paths"]
+    from tests.fakes.real_engine import run
+    sys.exit(run(behaviour["version"], behaviour.get("fault", "")))
 elif "refuse" in pathlib.Path(sys.argv[2]).read_text():
     sys.exit("purgeline: " + sys.argv[2] + ": [engine] unknown key 'refuse'")
 """
@@ -114,7 +125,7 @@ def make(
     contents: dict[str, bytes] = {
         f"wheels/{wheel_name}": wheel,
         "requirements.txt": f"purgeline=={version} --hash=sha256:{_sha256(wheel)}\n".encode(),
-        "behaviour.json": json.dumps({"version": version, **behaviour}).encode(),
+        "behaviour.json": json.dumps({"version": version, "paths": PATHS, **behaviour}).encode(),
         "sbom.cdx.json": b"{}",
         **_supervisor(supervisor or supervisors.modules()),
         **{f"agent/{name}": text for name, text in package.contents(ROOT / "release/agent").items()},

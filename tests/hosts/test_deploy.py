@@ -219,6 +219,7 @@ def test_this_machine_needs_a_folder(here: Here) -> None:
         (["deploy", "--batches=5x"], "batches: '5x' in '5x' is no size"),
         (["deploy", "--listen=here"], "--listen 'here' is not HOST:PORT"),
         (["deploy", "--listen=127.0.0.1:99999"], "--listen '127.0.0.1:99999' is not HOST:PORT"),
+        (["deploy", "--shadow=/dev/null"], "--shadow: /dev/null: no such file"),
         (["deploy", "--release=new"], "--release 'new' is no PEP 440 version"),
         (["rollback", "--to=../x"], "--to '../x' is no PEP 440 version"),
         (["deploy", "--channel=beta", "--repository=."], "channel 'beta': take canary or stable"),

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -229,6 +230,25 @@ def test_engines_of_one_redis_are_deployed_one_after_the_other_under_load(site: 
         assert len({one["host"] for one in cluster["engines"] if one["state"] == "alive"}) == 3
         assert {one["version"] for one in cluster["engines"] if one["state"] == "alive"} == {"1.1.0"}
         assert [one["leader"] for one in cluster["engines"]].count(True) == 1
+
+
+@pytest.mark.slow
+def test_a_recording_of_production_is_the_gate_of_the_next_version(site: Site, tmp_path: Path) -> None:
+    """Recorded on a host under load, as an operator does; played at both versions while the load goes on."""
+    host = site.rig.hosts[0]
+    file = tmp_path / "traffic.gor.gz"
+    with HostLoad(host) as load:
+        record = [str(site.inside(host) / "releases/1.0.0/venv/bin/python"), "-I", "-m", "engine", "record"]
+        options = ["--output-file", str(file), "--duration", "20", "--engine", "http://127.0.0.1:9181"]
+        made = subprocess.run(host.command(*record, *options), capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        gated = site.run("deploy", "--release", "1.1.0", "--no-salt", "--yes", "--shadow", str(file))
+        seen = load.stop()
+    print(made.stdout, gated.err, gated.out)
+    assert gated.code == 0, gated.err + gated.out
+    assert set(site.serving().values()) == {"1.1.0"}
+    back_to_files(site)
+    check(seen)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from release.hosts.remote import Outcome
 from release.inventory import Host
 from release.rollout.batches import Rollout
-from release.rollout.plan import HostPlan, HostState, Plan, deploy_plan
+from release.rollout.plan import HostPlan, HostState, Plan, deploy_plan, with_shadow
 from release.rollout.report import Fate, Report, Verdict
 
 OLD, NEW = "1.0", "2.0"
@@ -239,3 +239,29 @@ def test_a_host_that_failed_gets_no_more_steps() -> None:
     Rollout(planned("abc", batches="1,2", failures_max=1), steps).run()
     assert ("reload", ["c"]) in steps.asked
     assert steps.asked[-1] == ("watch", ["a", "c"])
+
+
+@pytest.mark.parametrize(("batches", "failures_max"), [("1,100%", 0), ("100%", 3)])
+@pytest.mark.parametrize("step", ["unpack", "shadow"])
+def test_where_the_comparison_is_not_passed_no_engine_is_changed(
+    step: str, batches: str, failures_max: int
+) -> None:
+    """However many hosts may fail, also in its own batch."""
+    steps = Scripted(**{f"a_{step}": "differs"})
+    plan = with_shadow(planned("abc", batches=batches, failures_max=failures_max))
+    report = Rollout(plan, steps).run()
+    assert report.verdict is Verdict.FAILED
+    assert report.reason == "a failed, where the versions are compared; no engine was changed"
+    assert not [asked for asked in steps.asked if asked[0] in {"reload", "watch", "back"}]
+    assert fates(report)["a"] is Fate.FAILED
+
+
+def test_where_the_comparison_is_passed_all_goes_on() -> None:
+    steps = Scripted()
+    report = Rollout(with_shadow(planned("ab", batches="1,100%")), steps).run()
+    assert report.verdict is Verdict.DONE
+    assert [step for step, _ in steps.asked][:4] == ["unpack", "shadow", "reload", "watch"]
+    assert [host.steps for host in report.hosts] == [
+        ["unpack", "shadow", "reload", "watch"],
+        ["unpack", "reload", "watch"],
+    ]

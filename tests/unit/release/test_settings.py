@@ -155,6 +155,9 @@ def test_a_wrong_environment_is_refused(tmp_path: Path, name: str, value: str, r
         ("connect_timeout_s = nan", "connect_timeout_s: takes seconds above 0, not nan"),
         ("bake_s = -0.5", "bake_s: takes a number from 0, not -0.5"),
         ("workers = 0", "workers: takes a number from 1, not 0"),
+        ("shadow_latency_ratio = 0.9", "shadow_latency_ratio: takes a number from 1, not 0.9"),
+        ("shadow_timeout_s = 0", "shadow_timeout_s: takes seconds above 0, not 0"),
+        ('shadow_speed = "fast"', "shadow_speed: takes max, or a share of the recorded rate"),
     ],
 )
 def test_a_number_that_nothing_can_be_done_with_is_refused(tmp_path: Path, line: str, why: str) -> None:

@@ -45,6 +45,15 @@ def expressions() -> list[str]:
     return found + [one["query"] for one in dashboard()["templating"]["list"] if one["type"] == "query"]
 
 
+def asked_of_panels() -> list[str]:
+    """Return what the dashboard's panels ask for, of all engines and nodes, as Grafana would write it."""
+    found = [one for one in expressions() if not one.startswith("label_values(")]
+    for name, value in {"job": ".*", "instance": ".*", "node": ".*", "__rate_interval": "1m"}.items():
+        found = [re.sub(rf"\${name}\b", value, one) for one in found]
+    assert not any("$" in one for one in found), "a variable that nobody fills in"
+    return found
+
+
 def metrics_in() -> set[str]:
     """Return the metrics that rules and dashboard name."""
     said = "\n".join(line for line in rules().splitlines() if "alert:" not in line and "summary:" not in line)

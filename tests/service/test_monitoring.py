@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.canary_cache import CanaryCache
 from tests.fakes.node import FakeNode
-from tests.monitoring import NEEDS, alerts, metrics_in
+from tests.monitoring import NEEDS, alerts, asked_of_panels, metrics_in
 from tests.rigs.alert_faults import FAULTS, Fault, raise_alert
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.prometheus import RULES, Prometheus, hurried
@@ -146,6 +146,8 @@ def test_prometheus_has_every_metric_that_rules_and_dashboard_name_and_tells_wha
             wait_until(lambda: prometheus.query(f"purgeline_redis_used_memory_bytes{of_engine}"))
             shown = {one["metric"]["__name__"] for one in prometheus.query(of_engine)}
             assert metrics_in() - shown - NEEDS == set(), "of these nothing is exposed"
+            for expression in asked_of_panels():
+                prometheus.query(expression)  # what it does not understand it answers with 400
             assert prometheus.firing(engine.port) == {}
             node.stop()
             engine.submit(["http://img.example.com/a"])

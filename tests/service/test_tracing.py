@@ -134,6 +134,16 @@ def test_a_traceparent_outlives_a_crash_and_goes_with_the_callback(tmp_path: Pat
         receiver.stop()
 
 
+@pytest.mark.slow
+def test_a_traceparent_goes_along_to_the_worker_that_a_task_belongs_to(tmp_path: Path) -> None:
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, fake_table(node.url, name="edge-1"), workers=2) as engine,
+    ):
+        ids = [_post(engine.port, SAMPLED, id=f"task-{number}") for number in range(12)]
+        assert {engine.wait_for(task)["traceparent"] for task in ids} == {SAMPLED}
+
+
 def test_both_lanes_and_the_purge_door_take_a_traceparent_and_ignore_what_is_none(tmp_path: Path) -> None:
     with FakeNode() as node, DoorEngine(tmp_path, fake_table(node.url, name="edge-1")) as engine:
         for traceparent, kept in ((SAMPLED, SAMPLED), ("00-nonsense-01", None), (SAMPLED.upper(), None)):

@@ -89,6 +89,29 @@ def test_metrics_add_up_but_for_what_does_not() -> None:
     assert text.count("# TYPE purgeline_subtasks_acked_total counter") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "shown"),
+    [
+        ("purgeline_redis_up", (1, 0), 0),
+        ("purgeline_redis_silence_seconds", (0.2, 7), 7),
+        ("purgeline_store_failing", (0, 1), 1),
+        ("purgeline_store_bytes", (4096, 4096), 4096),
+        ('purgeline_node_canary_timestamp_seconds{node="a"}', (5, 17), 17),
+        ('purgeline_node_refusing{node="a"}', (1, 1), 1),
+        ('purgeline_node_refused_total{node="a"}', (1, 1), 2),
+        ('purgeline_responses_total{door="http",status="202"}', (3, 4), 7),
+        ('purgeline_loop_lag_seconds_bucket{le="1.0"}', (3, 4), 7),
+    ],
+)
+def test_of_what_workers_see_alike_the_worst_is_shown_and_what_each_counts_is_added(
+    name: str, values: tuple[float, float], shown: float
+) -> None:
+    family = name.partition("{")[0].removesuffix("_bucket")
+    kind = "counter" if "_total" in name else "histogram" if "_bucket" in name else "gauge"
+    pages = [f"# TYPE {family} {kind}\n{name} {value}\n" for value in values]
+    assert f"{name} {float(shown)}\n" in merged.metrics(pages).decode()
+
+
 def test_what_several_workers_hold_of_a_node_is_shown_once_a_host_and_operation() -> None:
     def held(host: str, subtasks: int, since: float) -> dict[str, object]:
         counts = {"refused": 1, "subtasks": subtasks, "since": since, "next_try_s": since}

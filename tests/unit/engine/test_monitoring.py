@@ -76,3 +76,10 @@ def test_the_pages_may_be_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "takes a URL with {alert} in it" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main.main(["monitoring", "--to", str(tmp_path / "file")]) == 1
+
+
+def test_the_documentation_tells_of_each_alert_by_which_fault_it_was_raised() -> None:
+    """`python -m tests.alert_docs` makes the faults, and writes the table."""
+    page = (monitoring.ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\w+)\]\(runbook/\1\.md\) \| .+ \| [\d.]+ s \| (\w*) \|$", page, re.MULTILINE)
+    assert rows == [(alert, monitoring.wait_of(text)) for alert, text in monitoring.alerts().items()]

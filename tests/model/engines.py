@@ -41,6 +41,7 @@ class Worker:
         self.was_sent_go = False
         self.is_announced = False
         self.is_leaving = False
+        self._ended = asyncio.Event()
         self.path = f"/model/worker-{slot}.{generation}"
         self.address = ("worker", f"{slot}.{generation}")
         self.lifecycle: Lifecycle | None = None
@@ -113,11 +114,15 @@ class Worker:
                 return
 
     async def drain(self) -> None:
-        """End in order."""
+        """End in order; one that is ending hears SIGTERM once more, and ends at once."""
+        assert self.lifecycle is not None
+        if self.is_leaving:
+            self.process.context.copy().run(self.lifecycle.stop)
+            await self._ended.wait()
+            return
         self.is_leaving = True
         self.accepts = False
         self._loop.net.unlisten(self.address)
-        assert self.lifecycle is not None
         await self._in_process(self._drain())
         if self.is_alive:
             self.kill()
@@ -133,6 +138,7 @@ class Worker:
             return
         self.accepts = False
         self._loop.kill(self.process)
+        self._ended.set()
         self._loop.net.unlisten(self.address)
         self._loop.net.unlisten((self.path, 0))
         if self.lifecycle is None:

@@ -36,6 +36,64 @@ _UNITS: Final = (
     ("_bytes", "bytes"),
     ("_port", "port"),
 )
+FURTHER: Final = """
+[engine]
+name = "purge-1"
+rebound_s = 60
+trace_url = "http://127.0.0.1:4318"
+trusted_proxies = ["10.0.0.0/24"]
+[store]
+wait_replicas = 1
+[site]
+confirm_over = 10_000
+[node]
+rules_file = "/srv/purgeline/rules/purgeline.rules"
+rules_state_file = "/var/lib/trafficserver/purgeline.state"
+rules_url = "http://{host}"
+generation_header = "X-Generation"
+generation_secret = "a secret of yours"
+prefetch_statuses = [301, 404]
+visit_url = "https://10.0.1.1"
+server_name = "edge-1.example.com"
+requests_per_s = 1200
+hit_ratio = 0.97
+[alert]
+secret = "a secret of yours"
+smtp_url = "smtp+starttls://purgeline:PASSWORD@mail.example.com:587"
+mail_from = "purgeline@example.com"
+mail_to = ["operators@example.com"]
+[proof]
+objective_s = 5
+[origin]
+prefetch_per_s = 50
+ca_file = "/etc/purgeline/ca.pem"
+server_name = "origin.example.com"
+[canary]
+interval_s = 60
+listen = "10.0.0.5:9184"
+["door, kind purge"]
+secret_header = "X-Purge-Secret"
+secret_sha256 = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
+default_hosts = ["www.example.com"]
+names = ["purge.example.com"]
+["door, kind htcp"]
+key_file = "/etc/purgeline/htcp.keys"
+groups = ["239.128.0.112"]
+["door, kind redis"]
+max_age_s = 3600
+default_hosts = ["www.example.com"]
+["door, kind cdni"]
+token = "ucdn"
+url = "https://dcdn.example.com"
+allow = ["192.0.2.0/24"]
+default_hosts = ["www.example.com"]
+cert_file = "/etc/purgeline/cdni.pem"
+key_file = "/etc/purgeline/cdni.key"
+client_ca_file = "/etc/purgeline/ucdn-ca.pem"
+certificates = {"ucdn.example.net" = "ucdn"}
+"""
+"""Examples of keys whose default is nothing, by heading, as docs/configuration.md has that default."""
+
 _MANY: Final = frozenset({"site", "layer", "node", "callback", "origin", "auth.tokens"})
 _NAMES: Final = {str: "text", int: "whole number", float: "number", bool: "true, false"}
 
@@ -61,6 +119,12 @@ def example() -> dict[str, dict[str, Any]]:
     return merged
 
 
+def examples() -> dict[str, dict[str, Any]]:
+    """Return the values that the page shows."""
+    further = tomllib.loads(FURTHER)
+    return {name: values | further.get(name, {}) for name, values in example().items()}
+
+
 def meanings(table: type[Table]) -> dict[str, str]:
     """Return what the comments beside the fields of a table, and those of its bases, say of each."""
     found: dict[str, str] = {}
@@ -72,10 +136,8 @@ def meanings(table: type[Table]) -> dict[str, str]:
 
 def keys() -> str:
     """Return a heading and a table for each table of ``engine.toml``."""
-    examples = example()
-    return "\n".join(
-        f"## {_heading(name)}\n\n{_rows(table, examples.get(name, {}))}" for name, table in known().items()
-    )
+    given = examples()
+    return "\n".join(f"## {_heading(name)}\n\n{_rows(table, given[name])}" for name, table in known().items())
 
 
 def _heading(name: str) -> str:
@@ -87,11 +149,13 @@ def _heading(name: str) -> str:
 
 def _rows(table: type[Table], given: dict[str, Any]) -> str:
     said = meanings(table)
-    lines = ["| key | takes | default | example | meaning |", "|---|---|---|---|---|"]
+    lines = ["| key | meaning | takes | default | example |", "|---|---|---|---|---|"]
     for field in msgspec.structs.fields(table):
         takes = f"{_takes(field.type)}{_unit(field.name)}"
+        default = _default(field)
         shown = f"`{_toml(given[field.name])}`" if field.name in given else ""
-        cells = (f"`{field.name}`", takes, _default(field), shown, said.get(field.name, ""))
+        example = "" if shown == default else shown
+        cells = (f"`{field.name}`", said.get(field.name, ""), takes, default, example)
         lines.append(f"| {' | '.join(cells)} |".replace("  ", " "))
     return "\n".join(lines) + "\n"
 

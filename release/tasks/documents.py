@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -32,8 +33,8 @@ def docs(c: Context, serve: bool = False, port: int = 8000) -> None:
         sphinx = str(DOCS.ensure() / "sphinx-build")
     except ReleaseError as exc:
         raise Exit(f"docs: {exc}", code=1) from exc
-    kept = ("-d", str(site / ".doctrees"))  # a page that has not changed is not read again
-    command = (sphinx, "-q", "-W", "--keep-going", "-b", "html", *kept, str(ROOT / "docs"), str(site))
+    shutil.rmtree(site, ignore_errors=True)  # each page has the navigation, and some may have gone
+    command = (sphinx, "-q", "-W", "--keep-going", "-b", "html", str(ROOT / "docs"), str(site))
     if subprocess.run(command, check=False).returncode:
         raise Exit("docs: the site has the faults named above", code=1)
     print(site / "index.html")

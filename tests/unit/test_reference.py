@@ -40,6 +40,16 @@ def test_the_example_has_every_key_and_its_defaults_are_those_of_the_code(table:
         assert given == {name: defaults[name] for name in given}
 
 
+@pytest.mark.parametrize("table", settings_docs.known())
+def test_an_example_is_what_its_key_takes_and_no_key_without_a_default_lacks_one(table: str) -> None:
+    kind = settings_docs.known()[table]
+    given = settings_docs.examples()[table]
+    tag = {"kind": kind.__struct_config__.tag} if kind.__struct_config__.tag else {}
+    msgspec.convert(given | tag, kind)
+    shown = {name for name, value in given.items() if value or isinstance(value, bool)}
+    assert {field.name for field in msgspec.structs.fields(kind)} - shown <= DEPRECATED
+
+
 def test_commands_are_those_of_the_parser() -> None:
     """Written by ``python -m tests.command_docs``."""
     page = command_docs.PAGE.read_text(encoding="utf-8")

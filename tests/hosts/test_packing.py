@@ -156,6 +156,13 @@ def test_the_wheel_carries_the_templates(packed: Packed, unpacked: Path) -> None
     assert "templates/monitoring/rules.yml" in carried
 
 
+def test_the_wheel_carries_the_operators_page(packed: Packed, unpacked: Path) -> None:
+    with zipfile.ZipFile(unpacked / "wheels/purgeline-0.1.10-py3-none-any.whl") as wheel:
+        carried = {Path(name).name for name in wheel.namelist() if "console/static/" in name}
+    assert carried == {path.name for path in (packed.source / "engine/console/static").iterdir()}
+    assert {"index.html", "app.js", "style.css"} <= carried
+
+
 def test_the_self_test_ran_and_the_tree_is_as_before(packed: Packed) -> None:
     assert packed.built.is_tested
     assert packed.steps[-1] == "install it without network and ask its version"

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from release.lab import caches
+from release.lab.origin import Origin
+from tests.fakes.canary_cache import CanaryCache
 from tests.fakes.node import FakeNode
 from tests.rigs.browser import Browser
-from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables
+from tests.rigs.cluster_engine import cluster_engine
+from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables, node_table
+from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
 from tests.rigs.viewer import EventViewer
 from tests.waiting import wait_until
@@ -127,3 +132,56 @@ def test_two_hundred_viewers_are_told_every_second(tmp_path: Path) -> None:
             for viewer in viewers:
                 viewer.__exit__()
             wait_until(lambda: engine.request("GET", "/readyz")[0] == 200)
+
+
+@pytest.mark.redis
+def test_the_engines_of_a_cluster_are_shown(window: Browser, tmp_path: Path) -> None:
+    """Who leads, and that one has died; with Redis away the page says what it cannot know."""
+    with RedisServer(tmp_path) as redis, FakeNode() as node:
+        store = "takeover_s = 1\n"
+        with (
+            cluster_engine(tmp_path, redis.url, [node], number=0, store=store) as one,
+            cluster_engine(tmp_path, redis.url, [node], number=1, store=store) as two,
+        ):
+            window.open(f"http://127.0.0.1:{one.port}/#/cluster")
+            window.see("tbody tr", "engine-1")
+            window.see("tbody tr th", "leader")
+            window.see("tbody tr th", "this one")
+            two.kill()
+            wait_until(
+                lambda: not any("alive" in row for row in window.texts("tbody tr") if "engine-1" in row)
+            )
+            redis.kill()
+            window.see(".verdict.s-sick", "Connection refused")
+            redis.start()
+            window.see(".verdict.s-ready", "The only cache is well")
+    assert window.errors() == []
+
+
+def test_a_node_says_when_its_canary_was_fresh(window: Browser, tmp_path: Path) -> None:
+    engine = EngineProcess(tmp_path, "")
+    with (
+        Origin() as origin,
+        caches.start_varnish(
+            tmp_path, name="edge-1", backend=origin.address, canary=f"127.0.0.1:{engine.port}"
+        ) as edge,
+    ):
+        engine.configure("[canary]\ninterval_s = 0.5\n" + node_table(edge, name="edge-1"))
+        with engine:
+            window.open(f"http://127.0.0.1:{engine.port}/#/fleet/edge-1")
+            window.see(".tile .note", "fresh in")
+            window.see(".side table", "fresh")
+    assert window.errors() == []
+
+
+def test_a_node_that_acks_and_serves_on_is_not_well(window: Browser, tmp_path: Path) -> None:
+    """It is ready; its canary shows what visitors get."""
+    cache = CanaryCache()
+    cache.lies = True
+    with FakeNode(cache) as node:
+        tables = "[canary]\ninterval_s = 0.3\n" + fake_table(node.url, name="edge-1")
+        with EngineProcess(tmp_path, tables) as engine:
+            window.open(f"http://127.0.0.1:{engine.port}/")
+            window.see(".verdict.s-sick", "edge-1 acks purges and serves the old page, since")
+            window.see(".tile .word", "stale")
+    assert window.errors() == []

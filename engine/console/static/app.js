@@ -106,6 +106,7 @@ let saidVerdict = ""
 function told() {
 	if (!parts) return
 	const found = live.at ? verdict(live, (at) => clockText(at, true)) : {state: "accepted", text: "Asking the engine …"}
+	if (live.trouble && found.state === "ready") found.state = "sick"
 	const text = live.trouble ? `${found.text} (${live.trouble})` : found.text
 	if (text !== saidVerdict || !parts.word.firstChild) {
 		saidVerdict = text

@@ -309,6 +309,17 @@ CLIENTS: Final = {
             "Varnish-Ban-All: 1",
         ),
     ),
+    "Varnish Broadcaster, ban": Sent(
+        "regex",
+        [f"http://{SITE}/static/"],
+        (
+            "BAN / HTTP/1.1",
+            "Host: 127.0.0.1:9182",
+            f"ban-host: ^{SITE.replace('.', chr(92) + '.')}$",
+            "ban-url: ^/static/",
+            "X-Broadcast-Group: prod",
+        ),
+    ),
     "Varnish Broadcaster": Sent(
         "prefix",
         [f"http://{SITE}/a"],

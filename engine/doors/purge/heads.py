@@ -34,7 +34,7 @@ SAYING: Final = frozenset(
     {"xkey", "xkey-purge", "xkey-softpurge", "surrogate-key", "cache-tag", "x-xkey", "x-xkey-soft"}
     | {"x-cache-tags-pattern", "x-magento-tags-pattern", "apiplatform-ban-regex"}
     | {"x-cache-tags", "cache-tags", "purge-cache-tags", "varnish-ban-typo3-tag"}
-    | {"x-purge-method", "x-url", "x-host", "x-content-type"}
+    | {"x-purge-method", "x-url", "x-host", "x-content-type", "ban-url", "ban-host"}
     | {"varnish-ban-all", "varnish-ban-typo3-pid", "varnish-ban-typo3-sitename"}
 )
 """Fields by which clients say what is to be purged; see `engine.doors.purge.wording`."""

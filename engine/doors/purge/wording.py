@@ -30,6 +30,7 @@ _SOFT_LISTS: Final = ("xkey-softpurge", "x-xkey-soft")
 _PATTERNS: Final = ("x-cache-tags-pattern", "x-magento-tags-pattern", "apiplatform-ban-regex")
 _EITHER: Final = ("x-cache-tags", "cache-tags", "purge-cache-tags", "varnish-ban-typo3-tag")
 """Fields that some clients write as a list, and others as a pattern."""
+_BANS: Final = frozenset({"x-url", "x-host", "x-content-type", "ban-url", "ban-host"})
 _ANY: Final = frozenset({"", ".*", "^.*$", ".", "^.*", ".*$"})
 
 
@@ -123,7 +124,7 @@ def _by_fields(head: Head, place: Place, hosts: Hosts) -> Asked | None:
     values = head.fields.values
     if "varnish-ban-all" in values:
         return _hosts(hosts.all(place.authority, head.get("host")))
-    if "x-url" in values or "x-host" in values or "x-content-type" in values:
+    if not _BANS.isdisjoint(values):
         return _ban(head, place, hosts)
     return _purge_method(head, place, hosts)
 
@@ -156,8 +157,9 @@ def _ban(head: Head, place: Place, hosts: Hosts) -> Asked:
     if head.get("x-content-type") not in _ANY:
         detail = "x-content-type: no cache is purged by the type of its objects; takes .* or nothing"
         raise RequestError(400, detail)
-    everywhere = hosts.matching(head.get("x-host"), place.authority, head.get("host"))
-    pattern = head.get("x-url")
+    of_hosts = head.get("x-host") or head.get("ban-host")
+    everywhere = hosts.matching(of_hosts, place.authority, head.get("host"))
+    pattern = head.get("x-url") or head.get("ban-url")
     if pattern in _ANY or pattern in {"/", "^/", "/.*", "^/.*", "^/.*$"}:
         return _hosts(everywhere)
     return Asked("regex", [f"http://{host}/{anywhere(pattern)}" for host in everywhere])

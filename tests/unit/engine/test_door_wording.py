@@ -39,6 +39,8 @@ def asked(line: str, *fields: str, sites: tuple[str, ...] = (HOST,)) -> Asked:
         ("URIBAN /news", (f"Host: {HOST}",), "prefix", [f"http://{HOST}/news"]),
         ("BAN /", ("X-Host: .*", "X-Url: .*"), "host", [HOST]),
         ("BAN /", ("X-Url: ^/a/.*",), "regex", [f"http://{HOST}/a/.*"]),
+        ("BAN /", ("ban-url: ^/a/",), "regex", [f"http://{HOST}/a/"]),
+        ("BAN /", (f"ban-host: ^{HOST.replace('.', chr(92) + '.')}$",), "host", [HOST]),
         ("GET /purge/a?b", (f"Host: {HOST}",), "url", [f"http://{HOST}/a?b"]),
         ("GET /purge/a/*", (f"Host: {HOST}",), "prefix", [f"http://{HOST}/a/"]),
         ("BAN /", ("X-Cache-Tags: .*",), "host", [HOST]),

@@ -106,6 +106,7 @@ LONG_FILES = (
 NEEDS_SERVER = (
     "release.lab.caches",
     "tests.rigs.booted",
+    "tests.rigs.browser",
     "tests.rigs.cluster_engine",
     "tests.rigs.hosts",
     "tests.rigs.machine",

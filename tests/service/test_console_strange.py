@@ -211,3 +211,26 @@ def test_the_theme_follows_the_system_until_it_is_told_otherwise(
     assert window.run(colour) == light
     window.run("localStorage.clear()")
     window.theme("light")
+
+
+def test_the_list_of_tasks_is_live(window: Browser, engine: EngineProcess) -> None:
+    window.open(f"http://127.0.0.1:{engine.port}/#/tasks?host=live.example.com")
+    window.see(".listfoot", "No task is as the filters say.")
+    engine.submit(["http://live.example.com/first"])
+    window.see("a.listrow", "live.example.com/first")
+
+
+def test_exactly_what_failed_of_the_filtered_tasks_is_retried(window: Browser, engine: EngineProcess) -> None:
+    """One that did not fail is left alone."""
+    ids = [engine.submit([f"http://again.example.com/bad/{number}"], nodes=["edge-7"]) for number in range(2)]
+    for task_id in ids:
+        engine.wait_for(task_id, "failed")
+    engine.submit(["http://again.example.com/good"], nodes=["edge-7"], id="good")
+    engine.wait_for("good")
+    show(window, engine, "#/tasks?host=again.example.com")
+    window.see("a.listrow", "again.example.com/good")
+    window.click("[data-act=retry-all]")
+    window.see("dialog", "2 tasks, 2 failed subtasks.")
+    window.click("[data-act=confirm]", "Retry 2 tasks", times=2)
+    window.see(".toast", "2 tasks retried")
+    assert {engine.task(f"{task_id}.retry-1")["retries"] for task_id in ids} == set(ids)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import aiohttp
@@ -20,9 +19,9 @@ from engine.api.answers import response_of
 from engine.api.route import QUERY, Route, Text
 from engine.errors import RequestError
 from engine.intake.problems import problem
-from engine.recordings.encoder import Encoder
 from engine.recordings.frames import Frame, encode
-from engine.recordings.tap import Recording
+from engine.recordings.packing import Packer
+from engine.recordings.tap import BATCH_BYTES, Recording
 from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
@@ -35,9 +34,10 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = "application/octet-stream"
 SECONDS_MAX: Final = 86_400
 _PATH: Final = "/v1/engine/recording"
-_PAUSE_S: Final = 0.1  #: from one batch to the next
+_PAUSE_S: Final = 0.4  #: from one look for batches to the next; the command waits a little longer at its end
+_LARGE_BYTES: Final = 2 * BATCH_BYTES  #: a batch with larger bodies is packed beside the loop
 _BEAT_S: Final = 1.0  #: a frame without entries, when nothing passes
-_LOOK_S: Final = 0.2  #: whether the stream is over, or there is another worker
+_LOOK_S: Final = 0.5  #: whether the stream is over, or there is another worker
 _END_LIMIT_S: Final = 2.0
 _DRAIN_LIMIT_S: Final = 1.0  #: the others mostly drain, too, and end by themselves
 _OPEN_LIMIT_S: Final = 5.0  #: for a worker that is starting
@@ -100,7 +100,6 @@ class RecordingRoutes:
         self._audit = audit
         self._server = server
         self._worker = "0.0" if peers is None else f"{peers.slot}.{peers.generation}"
-        self._prefix = os.urandom(6).hex()
 
     async def recording(self, request: web.Request) -> web.StreamResponse:
         """Stream what passes in all workers."""
@@ -166,30 +165,26 @@ class RecordingRoutes:
 
     async def _pump(self, recording: Recording, response: web.StreamResponse) -> None:
         """Write what this worker sees, until the recording is closed and all is written."""
-        encoder = Encoder(self._prefix)
+        packer = Packer(self._worker)
         loop = asyncio.get_running_loop()
         told_at = 0.0
         is_over = False
         while not is_over:
             is_over = recording.is_closed
             while batch := recording.take():
-                entries = await asyncio.to_thread(encoder.encode, batch)
-                await response.write(encode(self._frame(recording, encoder), entries))
+                if batch.size > _LARGE_BYTES:
+                    frame, packed = await asyncio.to_thread(packer.pack, batch)
+                else:
+                    frame, packed = packer.pack(batch)
+                frame.dropped = recording.dropped
+                await response.write(encode(frame, packed))
                 recording.written(batch)
                 told_at = loop.time()
+                await asyncio.sleep(0)  # a write mostly waits for nothing
             if is_over or loop.time() - told_at >= _BEAT_S:
-                await response.write(encode(self._frame(recording, encoder)))
+                await response.write(encode(Frame(self._worker, dropped=recording.dropped)))
                 told_at = loop.time()
             await asyncio.sleep(0 if is_over else _PAUSE_S)
-
-    def _frame(self, recording: Recording, encoder: Encoder) -> Frame:
-        return Frame(
-            self._worker,
-            recorded=encoder.recorded,
-            dropped=recording.dropped,
-            unwritable=encoder.unwritable,
-            fields_left_out=encoder.fields_left_out,
-        )
 
 
 class _Relays:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import signal
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.cli.screen import Output
+    from engine.recordings.encoder import Encoder
     from engine.recordings.file import RecordingFile
     from engine.recordings.frames import Frame
 
@@ -89,6 +92,7 @@ class _Run:
         duration_s: float,
         notice: Callable[[str], None],
     ) -> None:
+        from engine.recordings.encoder import Encoder  # noqa: PLC0415 - as above
         from engine.recordings.ordering import Ordering  # noqa: PLC0415 - as above
 
         self._client = client
@@ -99,6 +103,9 @@ class _Run:
         self._until = self._began + duration_s if duration_s else 0.0
         self._ordering = Ordering()
         self._workers: dict[tuple[int, str], Frame] = {}  # the last frame of each, by connection
+        self._encoders: defaultdict[tuple[int, str], Encoder] = defaultdict(
+            lambda: Encoder(os.urandom(6).hex())
+        )
         self._troubles: list[dict[str, str]] = []
         self._dropped = 0  # that the user knows of
         self._reconnected = 0
@@ -147,12 +154,14 @@ class _Run:
                 frames = frames_of(stream)
                 while not self._is_over:
                     self._is_waiting = True
-                    frame, entries = next(frames, _CLOSED)
+                    frame, packed = next(frames, _CLOSED)
                     self._is_waiting = False
                     if frame is None:
                         return "the connection closed"
                     now = time.monotonic()
-                    self._ordering.add(entries, now)
+                    if packed:
+                        encoder = self._encoders[self._reconnected, frame.worker]
+                        self._ordering.add(encoder.encode(frame, packed), now)
                     self._file.write(self._ordering.take(now))
                     if self._file.is_full or frame.ended == "seconds":
                         return None
@@ -212,12 +221,12 @@ class _Run:
 
     def document(self) -> dict[str, Any]:
         """Return what was recorded."""
-        workers = self._workers.values()
+        workers, encoders = self._workers.values(), self._encoders.values()
         return {
             "recorded": self._file.requests,
             "dropped": sum(worker.dropped for worker in workers),
-            "unwritable": sum(worker.unwritable for worker in workers),
-            "fields_left_out": sum(worker.fields_left_out for worker in workers),
+            "unwritable": sum(encoder.unwritable for encoder in encoders),
+            "fields_left_out": sum(encoder.fields_left_out for encoder in encoders),
             "bytes": self._file.written_bytes,
             "files": len(self._file.files),
             "reconnected": self._reconnected,

@@ -1,87 +1,88 @@
-"""From exchanges to the entries of a recording, as they may lie in a file."""
+"""From the frames of a worker to the entries of a recording."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+import sys
+from array import array
+from typing import TYPE_CHECKING
 
-from engine.recordings.cleaning import clean_body, clean_head
+from engine.errors import RecordingError
+from engine.recordings.cleaning import CleanHead
 from engine.recordings.gor import SEPARATOR, ends_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
-    from engine.recordings.cleaning import CleanHead
-    from engine.recordings.tap import Answer, Exchange
-
-_KNOWN_MAX: Final = 1024
-_KNOWN_MAX_BYTES: Final = 1024
-_OWN_FIELDS: Final = frozenset({"content-length", "content-type", "date", "server", "set-cookie"})
+    from engine.recordings.frames import Frame
 
 
 class Encoder:
-    """Encodes the exchanges of one worker. Belongs to one thread at a time.
+    """Encodes what one worker sends on one connection.
 
     Args:
         prefix: of the ids of its requests, 12 hexadecimal digits that no other worker has.
 
     Attributes:
-        recorded: exchanges that were encoded.
-        unwritable: those that hold the separator of the format, and are left out.
+        unwritable: exchanges that hold the separator of the format, and are left out.
         fields_left_out: fields of heads that are not recorded.
     """
 
     def __init__(self, prefix: str) -> None:
-        self.recorded = 0
         self.unwritable = 0
         self.fields_left_out = 0
         self._prefix = prefix.encode()
-        self._heads: dict[bytes, CleanHead] = {}
-        self._answers: dict[tuple[int, str], bytes] = {}
+        self._count = 0
+        self._heads: dict[int, CleanHead] = {}
+        self._answers: dict[int, bytes] = {}
 
-    def encode(self, exchanges: Iterable[Exchange]) -> bytes:
-        """Return two entries for each exchange: the request, and its response."""
-        parts: list[bytes] = []
-        heads, prefix = self._heads, self._prefix
-        for exchange in exchanges:
-            text, body, at_ns = exchange.head, exchange.body, exchange.began_ns
-            head = heads.get(text) or self._clean(text)
-            if b"callback" in body or b"\\u" in body:
-                body = clean_body(body)
-            text = head.with_length(len(body)) if len(body) != head.body_bytes else head.text
-            answer, latency_ns, number = exchange.answer, exchange.latency_ns, exchange.number
-            request = b"1 %b%012x %d 0\n%b%b%b" % (prefix, number, at_ns, text, body, SEPARATOR)
-            response = b"2 %b%012x %d %d\n%b%b" % (
-                prefix, number, at_ns + latency_ns, latency_ns, self._response(answer), SEPARATOR
+    def encode(self, frame: Frame, packed: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the two entries of each exchange, with their times, UNIX nanoseconds.
+
+        Raises:
+            RecordingError: *packed* is not what *frame* announces.
+        """
+        if frame.forgets:
+            self._heads.clear()
+            self._answers.clear()
+        for head in frame.heads:
+            self._heads[head.number] = CleanHead(head.text, head.body_bytes, head.left_out)
+        for answer in frame.answers:
+            self._answers[answer.number] = answer.text
+        try:
+            yield from self._entries(frame.exchanges, packed)
+        except (KeyError, ValueError) as exc:
+            raise RecordingError(f"a frame of worker {frame.worker} is damaged: {exc!r}") from exc
+
+    def _entries(self, count: int, packed: bytes) -> Iterator[tuple[int, bytes]]:
+        columns = []
+        at = 0
+        for code in "qqIIII":
+            column = array(code)
+            end = at + count * column.itemsize
+            column.frombytes(packed[at:end])
+            if sys.byteorder == "big":
+                column.byteswap()
+            columns.append(column)
+            at = end
+        asked_at = at
+        said_at = at + sum(columns[3])
+        for began_ns, latency_ns, head_number, asked, kind, said in zip(*columns, strict=True):
+            self._count += 1
+            name = b"%b%012x" % (self._prefix, self._count)
+            head, body = self._heads[head_number], packed[asked_at : asked_at + asked]
+            text = head.with_length(asked) if asked != head.body_bytes else head.text
+            request = b"1 %b %d 0\n%b%b%b" % (name, began_ns, text, body, SEPARATOR)
+            response = b"2 %b %d %d\n%bContent-Length: %d\r\n\r\n%b%b" % (
+                name, began_ns + latency_ns, latency_ns, self._answers[kind], said,
+                packed[said_at : said_at + said], SEPARATOR,
             )  # fmt: skip
-            if not (ends_once(request) and ends_once(response)):
+            asked_at += asked
+            said_at += said
+            if ends_once(request) and ends_once(response):
+                self.fields_left_out += head.left_out
+                yield began_ns, request
+                yield began_ns + latency_ns, response
+            else:
                 self.unwritable += 1
-                continue
-            parts += (request, response)
-            self.fields_left_out += head.left_out
-            self.recorded += 1
-        return b"".join(parts)
-
-    def _clean(self, text: bytes) -> CleanHead:
-        head = clean_head(text)
-        if len(text) <= _KNOWN_MAX_BYTES:
-            if len(self._heads) >= _KNOWN_MAX:
-                self._heads.clear()
-            self._heads[text] = head
-        return head
-
-    def _response(self, answer: Answer) -> bytes:
-        kind = (answer.status, answer.content_type)
-        head = self._answers.get(kind)
-        if head is None:
-            phrase = HTTPStatus(answer.status).phrase
-            text = f"HTTP/1.1 {answer.status} {phrase}\r\nContent-Type: {answer.content_type}\r\n"
-            head = self._answers[kind] = text.encode()
-        if answer.headers:
-            fields = "".join(
-                f"{name}: {value}\r\n"
-                for name, value in answer.headers.items()
-                if name.lower() not in _OWN_FIELDS
-            )
-            head += fields.encode("utf-8", "replace")
-        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(answer.body), answer.body)
+        if said_at != len(packed):
+            raise ValueError(f"it has {len(packed)} bytes of {said_at}")

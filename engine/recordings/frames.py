@@ -1,4 +1,10 @@
-"""How a running recording comes from an engine: frames, each a line of JSON and the entries it announces."""
+"""How a running recording comes from an engine: frames, each a line of JSON and the bytes it announces.
+
+Behind the line of a frame with n exchanges are six columns of n numbers, little-endian: when each request
+was there, and how long its answer took (64 bits, nanoseconds); then, of 32 bits, the number of its head, the
+length of its body, the number of its answer's head, and the length of the answer's body. The bodies of the
+requests follow, then those of the answers.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +18,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+class NamedHead(msgspec.Struct, array_like=True, gc=False):
+    """The head of requests, as it may be recorded, and its number."""
+
+    number: int
+    text: bytes
+    body_bytes: int  #: as it says; -1: it does not
+    left_out: int  #: fields
+
+
+class NamedAnswer(msgspec.Struct, array_like=True, gc=False):
+    """The head of answers, but for its length and its end, and its number."""
+
+    number: int
+    text: bytes
+
+
 class Frame(msgspec.Struct, omit_defaults=True):
-    """What one worker says; its counts are those since the stream began."""
+    """What one worker says."""
 
     worker: str  #: slot and generation, such as ``0.3``
-    bytes: int = 0  #: of entries, behind the line
-    recorded: int = 0  #: requests that were recorded with their answers
-    dropped: int = 0  #: those for which there was no room, because the stream is not read fast enough
-    unwritable: int = 0  #: those that hold the separator of the format
-    fields_left_out: int = 0  #: fields of requests that are not recorded
+    bytes: int = 0  #: behind the line
+    exchanges: int = 0  #: in them
+    heads: list[NamedHead] = []  #: that were not named before
+    answers: list[NamedAnswer] = []  #: likewise
+    forgets: bool = False  #: those named before are not meant again
+    dropped: int = 0  #: exchanges since the stream began that had no room: it is not read fast enough
     trouble: str = ""  #: why something of this worker is missing
     ended: str = ""  #: why the stream ends: it is the last frame
 
@@ -28,10 +51,10 @@ class Frame(msgspec.Struct, omit_defaults=True):
 _decode = msgspec.json.Decoder(Frame).decode
 
 
-def encode(frame: Frame, entries: bytes = b"") -> bytes:
+def encode(frame: Frame, packed: bytes = b"") -> bytes:
     """Return the bytes of a frame."""
-    frame.bytes = len(entries)
-    return b"%b\n%b" % (msgspec.json.encode(frame), entries)
+    frame.bytes = len(packed)
+    return b"%b\n%b" % (msgspec.json.encode(frame), packed)
 
 
 def decode(line: bytes) -> Frame:
@@ -57,7 +80,7 @@ class Stream(Protocol):
 
 
 def frames_of(stream: Stream) -> Iterator[tuple[Frame, bytes]]:
-    """Yield frames with their entries, until the stream ends; a frame that it ends within is left out.
+    """Yield frames with what is behind their lines, until the stream ends, without one that it ends within.
 
     Raises:
         RecordingError: it is no such stream.
@@ -66,7 +89,7 @@ def frames_of(stream: Stream) -> Iterator[tuple[Frame, bytes]]:
         if not line.endswith(b"\n"):
             return
         frame = decode(line)
-        entries = stream.read(frame.bytes) if frame.bytes else b""
-        if len(entries) < frame.bytes:
+        packed = stream.read(frame.bytes) if frame.bytes else b""
+        if len(packed) < frame.bytes:
             return
-        yield frame, entries
+        yield frame, packed

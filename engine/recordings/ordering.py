@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from engine.recordings.gor import SEPARATOR
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HELD_S: Final = 1.0
 
@@ -24,17 +25,16 @@ class Ordering:
         self._held: list[_Held] = []
         self._count = 0
 
-    def add(self, entries: bytes, now: float) -> None:
-        """Take entries as a worker has sent them.
+    def add(self, entries: Iterable[tuple[int, bytes]], now: float) -> None:
+        """Take entries of a worker.
 
         Args:
-            entries: each with its separator.
+            entries: each with its time, UNIX nanoseconds.
             now: of the monotonic clock.
         """
-        for entry in entries.split(SEPARATOR)[:-1]:
+        for at_ns, entry in entries:
             self._count += 1
-            at_ns = int(entry[: entry.find(b"\n")].split(b" ")[2])
-            heapq.heappush(self._held, _Held(at_ns, self._count, now, entry + SEPARATOR))
+            heapq.heappush(self._held, _Held(at_ns, self._count, now, entry))
 
     def take(self, now: float) -> list[bytes]:
         """Return what has been held long enough, in its order."""

@@ -6,8 +6,9 @@ it has no room for and counts that. Belongs to the loop's thread.
 
 from __future__ import annotations
 
-import time
 from collections import deque
+from functools import partial
+from time import time_ns as now_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from engine.errors import RequestError
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RECORDINGS_MAX: Final = 2  #: at once, of one worker
-WAITING_MAX: Final = 50_000  #: exchanges of one recording that wait to be written
-WAITING_MAX_BYTES: Final = 64 * 1024 * 1024
-_BATCH_BYTES: Final = 1024 * 1024
-_OVERHEAD_BYTES: Final = 400  #: of an exchange in memory, beside its bodies
+WAITING_MAX_BYTES: Final = 64 * 1024 * 1024  #: of one recording's exchanges that wait to be written
+BATCH_BYTES: Final = 256 * 1024  #: of exchanges that are written together; a larger one is a batch alone
+OVERHEAD_BYTES: Final = 1000  #: of an exchange, beside its bodies: in memory, and for what it is to pack it
 _SPREAD: Final = 2_654_435_761  #: numbers in a row come out spread evenly over 32 bits (Knuth)
 _MASK: Final = 0xFFFF_FFFF
+_COLUMNS: Final = 5
 
 
 class Answer(Protocol):
@@ -47,47 +48,47 @@ class Answer(Protocol):
 A = TypeVar("A", bound=Answer)
 
 
-class Exchange:
-    """A request, and its answer once it has one.
-
-    Args:
-        tap: shows it when it is answered.
-        number: of the request, in this worker.
-        head: of the request, from its first line to the empty line.
-        body: of the request.
-        on_answer: takes the answer before the recordings do.
+class Batch:
+    """Exchanges that are written together: no object for each of them.
 
     Attributes:
-        began_ns: when the request was there, UNIX nanoseconds.
-        latency_ns: from then to the answer.
-        answer: none before it is called with one.
-        size: bytes that it takes, about.
+        flat: of each exchange, in a row, what the properties are columns of.
+        size: bytes that they take, about.
     """
 
-    __slots__ = ("_on_answer", "_tap", "answer", "began_ns", "body", "head", "latency_ns", "number", "size")
+    __slots__ = ("flat", "size")
 
-    def __init__(
-        self, tap: Tap, number: int, head: bytes, body: bytes, on_answer: Callable[[Any], None]
-    ) -> None:
-        self._tap = tap
-        self._on_answer = on_answer
-        self.number = number
-        self.head = head
-        self.body = body
-        self.latency_ns = 0
-        self.answer: Answer
-        self.began_ns = time.time_ns()
+    def __init__(self) -> None:
+        self.flat: list[Any] = []
+        self.size = 0
 
-    def __call__(self, said: Answer) -> None:
-        """Take the answer."""
-        self._on_answer(said)
-        self._on_answer = _ignore  # a connection may go while this waits to be written
-        self.latency_ns = time.time_ns() - self.began_ns
-        self.answer = said
-        self.size = len(self.head) + len(self.body) + len(said.body) + _OVERHEAD_BYTES
-        for recording in self._tap.recordings:
-            if recording.is_all or recording.wants(self.number):
-                recording.add(self)
+    def __len__(self) -> int:
+        return len(self.flat) // _COLUMNS
+
+    @property
+    def heads(self) -> list[bytes]:
+        """Of the requests, each from its first line to the empty line."""
+        return self.flat[0::_COLUMNS]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """Of the requests."""
+        return self.flat[1::_COLUMNS]
+
+    @property
+    def began_ns(self) -> list[int]:
+        """When the requests were there, UNIX nanoseconds."""
+        return self.flat[2::_COLUMNS]
+
+    @property
+    def latencies_ns(self) -> list[int]:
+        """From then to their answers."""
+        return self.flat[3::_COLUMNS]
+
+    @property
+    def answers(self) -> list[Answer]:
+        """What was said."""
+        return self.flat[4::_COLUMNS]
 
 
 class Recording:
@@ -95,8 +96,7 @@ class Recording:
 
     Args:
         share: of all requests that are recorded, above 0 and up to 1.
-        waiting_max: exchanges that may wait.
-        waiting_max_bytes: bytes of these.
+        waiting_max_bytes: of exchanges that may wait.
 
     Attributes:
         dropped: exchanges for which there was no room.
@@ -104,48 +104,63 @@ class Recording:
         is_closed: nothing more is added.
     """
 
-    def __init__(
-        self,
-        share: float = 1.0,
-        *,
-        waiting_max: int = WAITING_MAX,
-        waiting_max_bytes: int = WAITING_MAX_BYTES,
-    ) -> None:
+    def __init__(self, share: float = 1.0, *, waiting_max_bytes: int = WAITING_MAX_BYTES) -> None:
         self.dropped = 0
         self.is_closed = False
         self.is_all = share >= 1
         self._below = round(share * (_MASK + 1))
-        self._waiting_max = waiting_max
-        self._bytes_left = waiting_max_bytes
-        self._waiting: deque[Exchange] = deque()
+        self._whole: deque[Batch] = deque()
+        self._open = Batch()
+        self._bytes_left = waiting_max_bytes  # the open batch not taken off
+        self._open_max = min(BATCH_BYTES, waiting_max_bytes)  # bytes of the open batch
 
     def wants(self, number: int) -> bool:
         """Tell whether a request is among those that are recorded."""
         return (number * _SPREAD & _MASK) < self._below
 
-    def add(self, exchange: Exchange) -> None:
-        """Take an exchange, or count it as dropped."""
-        size = exchange.size
-        if self.is_closed or len(self._waiting) >= self._waiting_max or size > self._bytes_left:
-            self.dropped += 1
-            return
-        self._bytes_left -= size
-        self._waiting.append(exchange)
+    def answered(self, answer: Callable[[A], None], head: bytes, body: bytes, began_ns: int, said: A) -> None:
+        """Hand an answer on, then take the exchange, or count it as dropped; see `Tap.saw`."""
+        answer(said)
+        batch = self._open
+        size = batch.size + len(head) + len(body) + len(said.body) + OVERHEAD_BYTES
+        if size > self._open_max:
+            size -= batch.size
+            batch = self._next_batch()
+            if size > self._bytes_left or self.is_closed:
+                self.dropped += not self.is_closed
+                return
+        batch.size = size
+        batch.flat += (head, body, began_ns, now_ns() - began_ns, said)
 
-    def take(self) -> list[Exchange]:
-        """Return the next exchanges, about a MiB; they count as waiting until `written`."""
-        waiting = self._waiting
-        batch: list[Exchange] = []
-        size = 0
-        while waiting and size < _BATCH_BYTES:
-            exchange = waiting.popleft()
-            size += exchange.size
-            batch.append(exchange)
+    def _next_batch(self) -> Batch:
+        """Begin another batch, unless nothing is in the open one, and return it."""
+        batch = self._open
+        if batch.size:
+            self._bytes_left -= batch.size
+            self._whole.append(batch)
+            batch = self._open = Batch()
+        self._measure()
         return batch
 
-    def written(self, batch: list[Exchange]) -> None:
+    def _measure(self) -> None:
+        """Note how large the open batch may become."""
+        self._open_max = 0 if self.is_closed else min(BATCH_BYTES, self._bytes_left)
+
+    def close(self) -> None:
+        """Add nothing more. Safe to call again."""
+        self.is_closed = True
+        self._measure()
+
+    def take(self) -> Batch | None:
+        """Return the next exchanges; they count as waiting until `written`. None: there are none."""
+        if not self._whole:
+            self._next_batch()
+        return self._whole.popleft() if self._whole else None
+
+    def written(self, batch: Batch) -> None:
         """Have the room of a batch for others."""
-        self._bytes_left += sum([exchange.size for exchange in batch])
+        self._bytes_left += batch.size
+        self._measure()
 
 
 class Tap:
@@ -173,24 +188,30 @@ class Tap:
 
     def end(self, recording: Recording) -> None:
         """Have it see no more. Safe to call again."""
-        recording.is_closed = True
+        recording.close()
         self.recordings = tuple(other for other in self.recordings if other is not recording)
 
     def watch(self, head: bytes, body: bytes, answer: Callable[[A], None]) -> Callable[[A], None]:
         """Return what takes the answer of a request in place of *answer*, and hands it on."""
-        self._count += 1
-        number = self._count
+        self._count = number = self._count + 1
         for recording in self.recordings:
             if recording.is_all or recording.wants(number):
-                return Exchange(self, number, head, body, answer)
+                answer = partial(recording.answered, answer, head, body, now_ns())
         return answer
 
     def saw(self, head: bytes, body: bytes, said: Answer, began_ns: int) -> None:
-        """Take an exchange that is over."""
+        """Take an exchange that is over.
+
+        Args:
+            head: of the request, from its first line to the empty line.
+            body: of the request.
+            said: its answer.
+            began_ns: when the request was there, UNIX nanoseconds.
+        """
         self._count += 1
-        exchange = Exchange(self, self._count, head, body, _ignore)
-        exchange.began_ns = began_ns
-        exchange(said)
+        for recording in self.recordings:
+            if recording.is_all or recording.wants(self._count):
+                recording.answered(_ignore, head, body, began_ns, said)
 
 
 def _ignore(_said: object) -> None:

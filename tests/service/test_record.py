@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from engine.cli import main as cli
+from engine.recordings.encoder import Encoder
 from engine.recordings.frames import frames_of
 from release.lab.caches import free_port
 from tests.fakes.htcp_clients import htcp_client, mediawiki
@@ -212,9 +213,9 @@ def test_what_comes_by_any_door_is_recorded_as_its_task_and_replays_alike(
             bus.add_body('{"targets": []}')
             bus.publish("purge", "/message")
             Upstream(doors[2], "upstream").create("purge", **{"content.urls": [f"http://{site}/trigger"]})
-            text = b""
+            encoder, text = Encoder("00000000beef"), b""
             while text.count(SEPARATOR) < 12:
-                text += next(frames)[1]
+                text += b"".join(entry for _, entry in encoder.encode(*next(frames)))
             file.write_bytes(text)
             read = messages(text)
             asked = [message for line, message in read if line[0] == b"1"]

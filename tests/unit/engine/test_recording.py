@@ -11,6 +11,7 @@ import pytest
 from engine.cli import values
 from engine.errors import RecordingError, RequestError
 from engine.intake.replies import Reply
+from engine.recordings import packing
 from engine.recordings.cleaning import KEPT, clean_body, clean_head
 from engine.recordings.encoder import Encoder
 from engine.recordings.file import RecordingFile
@@ -18,7 +19,8 @@ from engine.recordings.frames import Frame, encode, frames_of
 from engine.recordings.gor import REQUEST, RESPONSE, SEPARATOR, Entry, read
 from engine.recordings.gor import encode as entry_of
 from engine.recordings.ordering import HELD_S, Ordering
-from engine.recordings.tap import Exchange, Recording, Tap
+from engine.recordings.packing import Packer
+from engine.recordings.tap import OVERHEAD_BYTES, Batch, Recording, Tap
 
 OK = Reply(202, b'{"task_id":"t"}')
 BODY = b'{"targets":["http://a.example.com/"]}'
@@ -28,11 +30,22 @@ def head(*fields: bytes, line: bytes = b"POST /v1/engine/task HTTP/1.1") -> byte
     return b"\r\n".join([line, b"Host: a", *fields, b"Content-Length: %d" % len(BODY), b"", b""])
 
 
-def exchange(number: int = 1, text: bytes | None = None, body: bytes = BODY, said: Reply = OK) -> Exchange:
-    made = Exchange(Tap(), number, head() if text is None else text, body, lambda _: None)
-    made(said)
-    made.began_ns, made.latency_ns = 1000 * number, 5
-    return made
+def batch_of(*exchanges: tuple[bytes, bytes, Reply]) -> Batch:
+    """Return exchanges of head, body and answer; the first began at 1000 ns, the second at 2000."""
+    batch = Batch()
+    for number, (text, body, said) in enumerate(exchanges, 1):
+        batch.flat += (text, body, 1000 * number, 5, said)
+    return batch
+
+
+def encoded(file: Path, *batches: Batch) -> tuple[list[Entry], Encoder]:
+    """Have batches come by one stream; return what is read of the file that is written of it."""
+    packer, encoder = Packer("0.1"), Encoder("00000000beef")
+    stream = b"".join(encode(*packer.pack(batch)) for batch in batches)
+    with file.open("wb") as out:
+        for frame, packed in frames_of(io.BytesIO(stream)):
+            out.writelines(entry for _, entry in encoder.encode(frame, packed))
+    return list(read(file)), encoder
 
 
 def test_fields_that_nobody_has_listed_are_left_out_whatever_their_name() -> None:
@@ -76,29 +89,69 @@ def test_a_callback_loses_what_lets_its_owner_in(body: bytes) -> None:
 
 
 def test_a_recorded_exchange_is_two_entries_with_one_id(tmp_path: Path) -> None:
-    encoder = Encoder("00000000beef")
-    file = tmp_path / "t.gor"
     refused = Reply(503, b"{}", "application/problem+json", {"Retry-After": "2", "Set-Cookie": "s3cret"})
     chunked = head(b"Transfer-Encoding: chunked").replace(b"Content-Length: %d\r\n" % len(BODY), b"")
-    file.write_bytes(encoder.encode([exchange(), exchange(2, chunked, said=refused)]))
-    first, answer, second, refusal = read(file)
+    batch = batch_of((head(), BODY, OK), (chunked, BODY, refused))
+    (first, answer, second, refusal), encoder = encoded(tmp_path / "t.gor", batch)
     assert (first.kind, answer.kind, first.id) == (REQUEST, RESPONSE, answer.id)
     assert re.fullmatch("[0-9a-f]{24}", first.id)
     assert (first.at_ns, answer.at_ns, answer.latency_ns) == (1000, 1005, 5)
     assert first.message == head() + BODY
     assert second.message.endswith(b"\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
-    assert answer.message.startswith(b"HTTP/1.1 202 Accepted\r\n")
+    assert answer.message == b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\n" + (
+        b"Content-Length: %d\r\n\r\n" % len(OK.body) + OK.body
+    )
     assert b"Retry-After: 2" in refusal.message
     assert b"s3cret" not in refusal.message
-    assert (encoder.recorded, encoder.fields_left_out) == (2, 1)
+    assert (encoder.unwritable, encoder.fields_left_out) == (0, 1)
+
+
+def test_no_secret_is_in_what_leaves_an_engine() -> None:
+    told = b'{"callback":"https://u:s3cret@a/told?k=s3cret","targets":["http://a/"]}'
+    hidden = b'{"c\\u0061llback":"https://a/told?k=s3cret"}'
+    said = Reply(200, b"{}", headers={"Set-Cookie": "s3cret"})
+    secret = head(b"Authorization: Bearer s3cret")
+    frame, packed = Packer("0.1").pack(batch_of((secret, told, said), (secret, hidden, said)))
+    assert b"told" in packed
+    named = [one.text for one in frame.heads] + [one.text for one in frame.answers]
+    assert b"s3cret" not in packed + b"".join(named)
+
+
+def test_heads_are_told_once_and_again_when_there_have_been_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "KNOWN_MAX", 3)
+    lines = [b"GET /v1/engine/task/%d HTTP/1.1" % number for number in (1, 1, 2, 1, 3, 1, 1)]
+    batches = [batch_of((head(line=line), BODY, OK)) for line in lines]
+    entries, _ = encoded(tmp_path / "t.gor", *batches)
+    assert [one.message.partition(b"\r\n")[0] for one in entries[::2]] == lines
+    packer = Packer("0.1")
+    frames = [packer.pack(batch)[0] for batch in batches]
+    assert [(len(one.heads), len(one.answers), one.forgets) for one in frames] == [
+        (1, 1, False),
+        (0, 0, False),
+        (1, 0, False),
+        (1, 1, True),
+        (1, 0, False),
+        (1, 1, True),
+        (0, 0, False),
+    ]
+
+
+def test_a_frame_that_is_not_what_it_announces_is_refused() -> None:
+    frame, packed = Packer("0.1").pack(batch_of((head(), BODY, OK)))
+    for damaged in (packed[:-1], packed + b"x", packed[:20]):
+        with pytest.raises(RecordingError, match=r"worker 0.1 is damaged"):
+            list(Encoder("00000000beef").encode(frame, damaged))
+    frame.heads.clear()
+    with pytest.raises(RecordingError, match=r"worker 0.1 is damaged"):
+        list(Encoder("00000000beef").encode(frame, packed))
 
 
 @pytest.mark.parametrize("body", [b"a" + SEPARATOR + b"b", SEPARATOR[1:] + b"b", b"a" + SEPARATOR[:-1]])
 def test_a_message_that_a_reader_would_cut_is_left_out_and_counted(tmp_path: Path, body: bytes) -> None:
-    encoder = Encoder("00000000beef")
-    (tmp_path / "t.gor").write_bytes(encoder.encode([exchange(1, body=body), exchange(2)]))
-    assert (encoder.recorded, encoder.unwritable) == (1, 1)
-    assert len(list(read(tmp_path / "t.gor"))) == 2
+    entries, encoder = encoded(tmp_path / "t.gor", batch_of((head(), body, OK), (head(), BODY, OK)))
+    assert (len(entries), encoder.unwritable) == (2, 1)
 
 
 def test_an_end_that_makes_a_separator_with_the_one_behind_it_is_not_written() -> None:
@@ -106,28 +159,37 @@ def test_an_end_that_makes_a_separator_with_the_one_behind_it_is_not_written() -
         entry_of(Entry(REQUEST, "a", 1, b"x" + SEPARATOR[:-1]))
 
 
+def take(recording: Recording, *sizes: int) -> None:
+    """Have exchanges with bodies of these sizes come."""
+    for size in sizes:
+        recording.answered(lambda _: None, b"", bytes(size), 1, OK)
+
+
+SMALL = OVERHEAD_BYTES + len(OK.body)
+
+
 def test_what_there_is_no_room_for_is_dropped_until_there_is() -> None:
-    recording = Recording(waiting_max=2)
-    for number in range(5):
-        recording.add(exchange(number))
+    recording = Recording(waiting_max_bytes=2 * SMALL)
+    take(recording, 0, 0, 0, 1, 0)
     assert recording.dropped == 3
-    recording.written(batch := recording.take())
-    assert [each.number for each in batch] == [0, 1]
-    recording.add(exchange(7))
-    assert recording.dropped == 3
-
-
-def test_bytes_count_until_they_are_written_not_until_they_are_taken() -> None:
-    recording = Recording(waiting_max_bytes=3_000_000)
-    large = exchange(1, body=bytes(1_200_000))
-    for _ in range(3):
-        recording.add(large)
     batch = recording.take()
-    recording.add(large)
-    assert (len(batch), recording.dropped) == (1, 2), "about a MiB at a time"
+    assert batch is not None
+    take(recording, 0)
+    assert (len(batch), recording.dropped) == (2, 4), "they count until they are written"
     recording.written(batch)
-    recording.add(large)
-    assert recording.dropped == 2
+    take(recording, 0)
+    assert (recording.dropped, len(recording.take() or ())) == (4, 1)
+
+
+def test_batches_have_a_size_and_what_is_larger_is_alone() -> None:
+    recording = Recording(waiting_max_bytes=4_000_000)
+    take(recording, *[100_000] * 3, 1_500_000, 10, 2_000_000, 3_000_000, 20)
+    batches = []
+    while (batch := recording.take()) is not None:
+        batches.append([len(body) for body in batch.bodies])
+        assert batch.size == sum(batches[-1]) + len(batch) * SMALL
+    assert batches == [[100_000] * 2, [100_000], [1_500_000], [10], [2_000_000], [20]]
+    assert recording.dropped == 1
 
 
 def test_a_sample_is_that_share_of_all_requests() -> None:
@@ -141,12 +203,13 @@ def test_a_tap_shows_an_exchange_once_it_is_answered_and_nothing_after_the_end()
     answered: list[Any] = []
     tap.begin(recording)
     tap.watch(head(), BODY, answered.append)(OK)
-    [seen] = recording.take()
-    assert (answered, seen.answer, seen.body) == ([OK], OK, BODY)
+    seen = recording.take()
+    assert seen is not None
+    assert (answered, seen.answers, seen.bodies) == ([OK], [OK], [BODY])
     late = tap.watch(head(), BODY, answered.append)
     tap.end(recording)
     late(OK)
-    assert (len(answered), recording.take(), tap.recordings) == (2, [], ())
+    assert (len(answered), recording.take(), recording.dropped, tap.recordings) == (2, None, 0, ())
 
 
 def test_a_third_recording_is_refused() -> None:
@@ -159,7 +222,7 @@ def test_a_third_recording_is_refused() -> None:
 
 
 def test_a_frame_that_a_stream_ends_within_is_left_out() -> None:
-    text = encode(Frame("0.1", recorded=1), b"12345") + encode(Frame("1.2"), b"678")
+    text = encode(Frame("0.1", exchanges=1), b"12345") + encode(Frame("1.2"), b"678")
     assert [entries for _, entries in frames_of(io.BytesIO(text))] == [b"12345", b"678"]
     for cut in range(1, len(text)):
         assert [entries for _, entries in frames_of(io.BytesIO(text[:-cut]))] in ([b"12345"], [])
@@ -169,12 +232,11 @@ def test_a_frame_that_a_stream_ends_within_is_left_out() -> None:
 
 def test_entries_of_several_workers_come_in_the_order_of_their_times() -> None:
     ordering = Ordering()
-    texts = [entry_of(Entry(REQUEST, f"a{at}", at, b"GET / HTTP/1.1\r\n\r\n")) for at in (30, 10, 20)]
-    ordering.add(texts[0] + texts[1], 0)
-    ordering.add(texts[2], 0.5)
+    ordering.add([(30, b"third"), (10, b"first")], 0)
+    ordering.add([(20, b"second")], 0.5)
     assert ordering.take(0.9) == []
-    assert ordering.take(HELD_S) == [texts[1]]
-    assert ordering.take_all() == [texts[2], texts[0]]
+    assert ordering.take(HELD_S) == [b"first"]
+    assert ordering.take_all() == [b"second", b"third"]
 
 
 @pytest.mark.parametrize("name", ["t.gor", "t.gor.gz"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from release.build import packing
 from release.hosts.remote import AGENT
 from release.repository.repository import open_repository
 from tests.fakes import artefacts, small_release
+from tests.fakes.recorded import tasks
 from tests.rigs import real_site
 from tests.rigs.booted import Booted
 from tests.rigs.states_on_machine import apply, changed, example_pillar
@@ -95,6 +97,30 @@ def test_a_first_reload_starts_what_the_states_enabled(booted: Booted) -> None:
     assert booted.show("Type") == "notify"
     assert booted.show("StatusText")
     assert booted.show("User") == "purgeline"
+
+
+def test_shadows_run_as_the_user_of_the_engine(booted: Booted) -> None:
+    """The agent is root's here, and the new version is not to be."""
+    file = f"{booted.root}/cache/t.gor"
+    booted.run("sh", "-c", f"umask 077; cat >{file}", stdin=tasks(50).decode())
+    asked = {"was": "1.0", "version": "1.1", "requests": 500, "slice": 50, "slices": 10, "ready_s": 60}
+
+    seen: set[str] = set()
+
+    def users() -> set[str]:
+        listed = booted.run("ps", "-ww", "-eo", "user:20,args").stdout.splitlines()
+        return {line.split()[0] for line in listed if f"--config {booted.root}/shadow/" in line}
+
+    with ThreadPoolExecutor() as pool:
+        answered = pool.submit(ask, booted, "shadow", file=file, **asked)
+        while not answered.done():
+            seen |= users()
+        report = answered.result()["report"]
+    assert seen == {"purgeline"}
+    assert (report["compared"], report["different"], report["results_different"]) == (500, 0, 0), report
+    assert version(booted) == "1.0"
+    assert booted.run("ls", f"{booted.root}/shadow", file, check=False).stdout == ""
+    assert users() == set()
 
 
 def test_a_reload_brings_another_release_under_the_same_process(booted: Booted) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -38,6 +40,7 @@ SLICE_MIN: Final = 50  #: requests; a short recording is played again and again
 READY_TIMES: Final = 3  #: two start at once, and leave the CPU to what serves
 START_SLACK_S: Final = 60.0  #: for the recording's way to the host, and the end
 SHOWN_MAX: Final = 6  #: examples of what differs
+LEFT_S: Final = 86400.0  #: so old is nothing that a deploy under way needs
 LEVEL: Final = 1  #: of compression, for the way to the host
 
 
@@ -66,7 +69,10 @@ def recorded(name: str, settings: Settings) -> Iterator[Recorded | None]:
     if not name:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="purgeline-shadow-") as folder:
+    kept = Path(settings.cache_dir).expanduser() / "shadow"
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _tidy(kept)
+    with tempfile.TemporaryDirectory(dir=kept) as folder:
         draft = Path(folder) / "draft"
         try:
             count = _cut(Path(name).expanduser(), draft, settings.shadow_requests)
@@ -76,6 +82,14 @@ def recorded(name: str, settings: Settings) -> Iterator[Recorded | None]:
             raise SettingsError(f"--shadow: {name}: there is no request in it")
         digest = hashlib.sha256(draft.read_bytes()).hexdigest()
         yield Recorded(name, draft.rename(Path(folder) / f"shadow-{digest[:16]}.gor.gz"), count)
+
+
+def _tidy(kept: Path) -> None:
+    """Remove what controllers that were killed have left."""
+    for folder in kept.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > LEFT_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cut(source: Path, target: Path, requests_max: int) -> int:

@@ -1,6 +1,7 @@
 """The shadow gate: what is played of a recording, which host compares, and what is beyond the settings."""
 
 import gzip
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,31 @@ from tests.fakes.recorded import tasks
 SETTINGS = Settings()
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of what this machine may lose, for the settings that all tests here have."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(f"{__name__}.SETTINGS", Settings(cache_dir=str(folder)))
+    return folder
+
+
 # The recording
 
 
-def test_the_first_requests_are_played_with_their_answers(tmp_path: Path) -> None:
+def test_the_first_requests_are_played_with_their_answers(tmp_path: Path, cache: Path) -> None:
+    """From a copy of this machine's own, which goes afterwards, as what killed ones have left."""
     path = tmp_path / "t.gor"
     path.write_bytes(tasks(9))
-    with shadow.recorded(str(path), Settings(shadow_requests=4)) as recorded:
+    left = cache / "shadow/of-a-killed-one"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    settings = msgspec.structs.replace(SETTINGS, shadow_requests=4)
+    with shadow.recorded(str(path), settings) as recorded:
         assert recorded is not None
         found = list(read(recorded.path))
         assert recorded.requests == 4
     assert [entry.id for entry in found] == [f"a{number}" for number in range(4) for _ in range(2)]
-    assert not recorded.path.exists()
+    assert list((cache / "shadow").iterdir()) == []
 
 
 def test_without_a_recording_there_is_none() -> None:

@@ -424,6 +424,7 @@ def test_an_engine_that_is_restarted_is_live_again_by_itself(page: Browser, flee
     assert not page.see(".verdict", "All 2 caches are well").get_attribute("hidden")
 
 
+@pytest.mark.slow
 def test_without_scripts_the_page_says_so(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
     with Browser(tmp_path_factory.mktemp("scriptless"), has_scripts=False) as browser:
         browser.open(fleet.page)

@@ -131,7 +131,10 @@ def test_markup_made_out_of_text_is_refused_by_the_browser_itself(
     window.errors().clear()  # what was tried here
 
 
-@pytest.mark.parametrize("size", [(1440, 900), (360, 740)], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param((1440, 900), id="wide"), pytest.param((360, 740), id="narrow", marks=pytest.mark.slow)],
+)
 def test_every_view_can_be_used_by_everybody(
     window: Browser, engine: EngineProcess, size: tuple[int, int]
 ) -> None:
@@ -155,6 +158,7 @@ def test_every_view_can_be_used_by_everybody(
     assert not wrong, json.dumps(wrong, indent=1)
 
 
+@pytest.mark.slow
 def test_the_audit_finds_what_is_wrong(window: Browser, engine: EngineProcess) -> None:
     show(window, engine, "#/fleet")
     window.run(
@@ -194,6 +198,7 @@ def test_what_has_the_focus_is_seen(window: Browser, engine: EngineProcess) -> N
     assert any("edge-7" in name or "parent-1" in name for name, _, _ in seen), seen
 
 
+@pytest.mark.slow
 def test_the_theme_follows_the_system_until_it_is_told_otherwise(
     window: Browser, engine: EngineProcess
 ) -> None:
@@ -213,6 +218,7 @@ def test_the_theme_follows_the_system_until_it_is_told_otherwise(
     window.theme("light")
 
 
+@pytest.mark.slow
 def test_the_list_of_tasks_is_live(window: Browser, engine: EngineProcess) -> None:
     window.open(f"http://127.0.0.1:{engine.port}/#/tasks?host=live.example.com")
     window.see(".listfoot", "No task is as the filters say.")

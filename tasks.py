@@ -17,6 +17,7 @@ from invoke.tasks import task
 
 from release.tasks.artefacts import pack, repo
 from release.tasks.beginning import init
+from release.tasks.building import build
 from release.tasks.documents import docs
 from release.tasks.hosts import (
     deploy,
@@ -39,9 +40,10 @@ from release.tasks.states import salt
 ROOT = Path(__file__).resolve().parent
 
 
-def run(program: str, *args: str) -> int:
+def run(program: str, *args: str, **variables: str) -> int:
     """Run a program of this environment in the project's folder; return its exit code."""
-    return subprocess.run([Path(sys.executable).with_name(program), *args], cwd=ROOT, check=False).returncode
+    command = [str(Path(sys.executable).with_name(program)), *args]
+    return subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, **variables}).returncode
 
 
 def begin(program: str, *args: str) -> "subprocess.Popen[str]":
@@ -58,6 +60,13 @@ def ensure_system(purpose: str) -> list[str]:
         return system.ensure(purpose)
     except system.MissingPackagesError as exc:
         raise Exit(str(exc), code=system.EXIT_MISSING) from exc
+
+
+def without_compiler() -> str:
+    """Return why nothing can be compiled here; nothing where it can."""
+    from release.build import compiled
+
+    return compiled.why_not()
 
 
 def ensure_salt() -> None:
@@ -86,10 +95,11 @@ def setup(c: Context, salt: bool = False) -> None:  # noqa: F811 - the flag, not
     help={
         "only": "run the tests whose names match, such as 'reload and not redis'",
         "args": "more arguments for pytest, such as '-x --durations=5'",
-        "all_": "also run what takes long and adds little: more cases of what another test shows",
+        "compiled": "run the hot modules compiled, see `build`; those rooms whose tests run an engine",
+        "all_": "also run what takes long and adds little, and then run the engine compiled as well",
     },
 )
-def test(c: Context, only: str = "", args: str = "", all_: bool = False) -> None:
+def test(c: Context, only: str = "", args: str = "", compiled: bool = False, all_: bool = False) -> None:
     """Run the tests; missing system packages are installed first."""
     from release.lab.environment import SALT
 
@@ -102,8 +112,17 @@ def test(c: Context, only: str = "", args: str = "", all_: bool = False) -> None
         compiling.communicate()
     count = str(min(6, 3 * (os.cpu_count() or 1)))  # most tests wait
     workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
-    chosen = ["-m", "not bench"] * all_ + (["-k", only] if only else [])
-    code = run("pytest", *workers, *chosen, *shlex.split(args))
+    chosen = ["-m", "not bench"] * all_ + (["-k", only] if only else []) + shlex.split(args)
+    code = 0
+    if not compiled:
+        code = run("pytest", *workers, *chosen, PURGELINE_INTERPRETED="1", PURGELINE_TEST_FORM="interpreted")
+    why_not = "" if compiled else without_compiler()
+    if all_ and why_not:
+        print(f"not run compiled: {why_not}")
+    elif compiled or (all_ and not code):
+        build(c)
+        rooms = [f"tests/{room}" for room in ("unit", "contract", "service")]
+        code = run("pytest", *workers, *chosen, *rooms, PURGELINE_TEST_FORM="compiled")
     if code:
         raise Exit(f"test: pytest ended with {code}", code=code)
 

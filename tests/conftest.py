@@ -37,12 +37,17 @@ from types import ModuleType
 
 import pytest
 
+from engine.base import form
+
 
 def pytest_configure() -> None:
     """Take Ctrl-C, and so have the tests' processes take it, although a shell's background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_bytecode()
+    wanted = os.environ.get("PURGELINE_TEST_FORM", "")
+    if wanted not in {"", form.form()}:
+        pytest.exit(f"the hot modules run {form.form()}, not {wanted}: ./inv build", returncode=4)
 
 
 def keep_bytecode() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine import _version
-from engine.base import loop
+from engine.base import form, loop
 from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.observe import merged
@@ -95,6 +95,7 @@ class Overview:
             "revision": _version.__revision__,
             "built_at": _version.__built_at__,
             "python": platform.python_version(),
+            "compiled": form.is_compiled(),
             "loop": loop.NAME,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started_at, 3),

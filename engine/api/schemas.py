@@ -29,6 +29,7 @@ class Version(msgspec.Struct):
     revision: str
     built_at: str
     python: str
+    compiled: Annotated[bool, Meta(description="whether the hot modules run as machine code")]
     loop: Annotated[str, Meta(description="the event loop: `uvloop` or `asyncio`")]
     pid: int
     uptime_s: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine._version import __built_at__, __revision__, __version__
+from engine.base import form
 from engine.cli.cells import ENGINE_COLUMNS, NODE_COLUMNS, TASK_COLUMNS
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, INTERRUPTED, exit_code_of, fail, hint
@@ -140,7 +141,12 @@ def stats(args: argparse.Namespace, out: Output) -> int:
 
 def version(args: argparse.Namespace, out: Output) -> int:
     """Show the versions of this command and of the engine; without an engine the exit code says so."""
-    own = {"version": __version__, "revision": __revision__, "built_at": __built_at__}
+    own = {
+        "version": __version__,
+        "revision": __revision__,
+        "built_at": __built_at__,
+        "compiled": form.is_compiled(),
+    }
     args.timeout = args.timeout or VERSION_TIMEOUT_S
     with connect(args, out, busy_attempts=1) as client:
         try:

@@ -14,6 +14,7 @@ import msgspec
 from loguru import logger
 
 from engine import _version
+from engine.base import form
 from engine.base.background import Background
 from engine.errors import EngineError
 from engine.workers.peers import Peer
@@ -96,7 +97,8 @@ class Control:
             case "go":
                 if await self._engine.go(self._listener, self._doors):
                     self.report("accepting", canaries=self._canaries())
-                    logger.info("purgeline {} accepts, worker {}", _version.__version__, self._peers.slot)
+                    what = f"{_version.__version__} ({form.form()})"
+                    logger.info("purgeline {} accepts, worker {}", what, self._peers.slot)
             case "adopt":
                 self._background.start(self._take_over())
             case "drain":

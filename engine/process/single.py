@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from engine import _version
+from engine.base import form
 from engine.errors import EngineError
 from engine.process.build import build
 from engine.process.lifecycle import Lifecycle
@@ -48,7 +49,7 @@ async def _main(config: Config, log: Logs) -> int:
         return 1
     address = listener.getsockname()
     where = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else address
-    logger.info("purgeline {} listens on {}", _version.__version__, where)
+    logger.info("purgeline {} ({}) listens on {}", _version.__version__, form.form(), where)
     for door in config.listening_doors():
         logger.info("a door for {} listens on {}", door.kind, door.socket_name)
     await engine.run_until_stopped()

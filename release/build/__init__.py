@@ -2,5 +2,6 @@
 
 ``version`` says what the commit is released as (``git``), ``wheels`` are ours and the locked ones, ``sbom``
 lists the parts, ``manifest`` the files, ``archive`` writes and reads them, ``selftest`` installs the result
-before it gets its name. Two packs of one commit are the same bytes. Imports no other room.
+before it gets its name. Two packs of one commit are the same bytes. ``compiled`` makes machine code of hot
+modules; ``checkout`` and ``finder`` have a checkout run it. Imports no other room.
 """

@@ -9,11 +9,13 @@ it themselves.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Final
 
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
@@ -42,6 +44,9 @@ def stamp() -> str:
 
 
 _TEXT: Final = stamp()
+#: Folder of compiled modules that go into the wheel, and the tag of a wheel with them; empty: sources alone.
+COMPILED: Final = os.environ.get("PURGELINE_COMPILED", "")
+TAG: Final = os.environ.get("PURGELINE_TAG", "")
 VERSION: Final = _TEXT.partition('__version__ = "')[2].partition('"')[0]
 
 
@@ -58,6 +63,25 @@ class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(ROOT / name, folder, copy_function=shutil.copyfile)
         _write(Path(self.build_lib, STAMPED))
+        if COMPILED:
+            shutil.copytree(COMPILED, self.build_lib, dirs_exist_ok=True, copy_function=shutil.copyfile)
+
+
+class BdistWheel(bdist_wheel):  # type: ignore[misc]  # as above
+    """Makes the wheel: for every machine, or with compiled modules for one kind of Python and machine."""
+
+    def finalize_options(self) -> None:
+        """Say whether the wheel is of sources alone."""
+        if COMPILED:
+            self.distribution.has_ext_modules = lambda: True
+        super().finalize_options()
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Return Python, ABI and platform."""
+        if not COMPILED:
+            return super().get_tag()  # type: ignore[no-any-return]
+        python, abi, platform = TAG.split("-")
+        return python, abi, platform
 
 
 class Sdist(sdist):  # type: ignore[misc]  # as above

@@ -46,6 +46,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     built_at: str  #: time of the commit, ISO 8601
     python: str  #: such as ``cp311``
     platform: str  #: such as ``linux_x86_64``
+    compiler: str = ""  #: what compiled the hot modules; empty: they are interpreted
     files: dict[str, FileEntry]  #: all but the manifest itself
 
     @property

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from release.agent import package
-from release.build import archive, git, selftest, shipped, version, wheels
+from release.build import archive, compiled, git, selftest, shipped, version, wheels
 from release.build.manifest import MANIFEST, NAME, FileEntry, Manifest, sha256_of
 from release.errors import ArtefactError, VersionError
 from release.settings import load_settings, source_of
@@ -57,6 +57,8 @@ class Built:
     sha256: str
     size: int  #: bytes
     is_tested: bool
+    compiler: str  #: what compiled the hot modules; empty: they are interpreted
+    why_pure: str  #: why they are interpreted
     lacks: list[str] = field(default_factory=list)  #: files a host needs that the tree does not have
 
 
@@ -68,6 +70,7 @@ def build(
     root: Path | None = None,
     settings: Settings | None = None,
     self_test: bool = True,
+    pure: bool = False,
     say: Callable[[str], object] = lambda _step: None,
 ) -> Built:
     """Pack the work tree *root* into the folder *out* and return what came out.
@@ -79,6 +82,7 @@ def build(
         root: top of the work tree; by default the settings' source.
         settings: give Python and platform of the hosts and the cache folder; by default the caller's.
         self_test: install it without network and ask its version.
+        pure: compile nothing; otherwise the hot modules are compiled where that is possible.
         say: is told each step as it begins.
 
     Raises:
@@ -92,7 +96,9 @@ def build(
     chosen = version.determine(root, release=release, allow_dirty=allow_dirty)
     try:
         with tempfile.TemporaryDirectory(prefix="purgeline-pack-") as folder:
-            pack = _Pack(chosen, wanted, Path(settings.cache_dir).expanduser(), Path(folder), say)
+            why_pure = "asked for" if pure else compiled.why_not(wanted.python, wanted.platform)
+            cache = Path(settings.cache_dir).expanduser()
+            pack = _Pack(chosen, wanted, cache, Path(folder), say, why_pure)
             pack.export(root)
             pack.collect()
             return pack.finish(pack.manifest(), out, self_test=self_test)
@@ -109,6 +115,8 @@ class _Pack:
     cache: Path
     work: Path  #: a folder that is removed afterwards
     say: Callable[[str], object]
+    why_pure: str
+    compiler: str = ""
     files: dict[str, Path] = field(default_factory=dict)  #: name in the artefact → where it is now
 
     @property
@@ -144,8 +152,7 @@ class _Pack:
         self.say(f"collect the locked wheels for {self.wanted.python}-{self.wanted.platform}")
         lock = (self.tree / "requirements.lock").read_text(encoding="utf-8")
         others = wheels.house(lock, self.wanted, self.cache)
-        self.say("build the wheel")
-        own = wheels.build(self.tree, self.work / "wheel", time=self.stamp.time)
+        own = self._own_wheel()
         if (own.name, own.version) != (NAME, self.stamp.version):
             raise ArtefactError(f"the wheel came out as {own.path.name}, not as {self.stamp.version}")
         pinned = sorted([own, *others], key=lambda wheel: wheel.name)
@@ -154,7 +161,18 @@ class _Pack:
         self._add("requirements.txt", "".join(f"{line}\n" for line in lines))
         from release.build import sbom  # noqa: PLC0415 - every deploy imports this module, and few of them pack
 
-        self._add("sbom.cdx.json", sbom.render(own, others, self.stamp))
+        self._add("sbom.cdx.json", sbom.render(own, others, self.stamp, self.compiler))
+
+    def _own_wheel(self) -> wheels.Wheel:
+        """Build our wheel, with the hot modules compiled where that is possible and wanted."""
+        built = None
+        if not self.why_pure:
+            self.say("compile the hot modules (once for their sources: it takes a minute or two)")
+            built = compiled.build(self.tree, self.cache)
+            self.compiler = built.compiler
+        self.say("build the wheel")
+        time = self.stamp.time
+        return wheels.build(self.tree, self.work / "wheel", time=time, wanted=self.wanted, compiled=built)
 
     def manifest(self) -> Manifest:
         """List the files."""
@@ -164,6 +182,7 @@ class _Pack:
             built_at=self.stamp.built_at,
             python=self.wanted.python,
             platform=self.wanted.platform,
+            compiler=self.compiler,
             files={
                 name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
                 for name, path in sorted(self.files.items())
@@ -198,6 +217,8 @@ class _Pack:
             sha256=sha256_of(path),
             size=path.stat().st_size,
             is_tested=self_test,
+            compiler=self.compiler,
+            why_pure=self.why_pure,
             lacks=[name for name in NEEDED if name not in manifest.files],
         )
 

@@ -37,13 +37,14 @@ _SPACE: Final = uuid.UUID(
 _LICENCE_CHARS_MAX: Final = 100  #: more is a whole licence text, not its name
 
 
-def render(own: Wheel, others: Sequence[Wheel], stamp: Stamp) -> str:
+def render(own: Wheel, others: Sequence[Wheel], stamp: Stamp, compiler: str = "") -> str:
     """Return the document as JSON.
 
     Args:
         own: our wheel.
         others: the wheels it is installed with.
         stamp: gives revision and time.
+        compiler: what compiled modules of our wheel; empty: it has sources alone.
 
     Raises:
         ArtefactError: a wheel has no metadata.
@@ -53,6 +54,11 @@ def render(own: Wheel, others: Sequence[Wheel], stamp: Stamp) -> str:
     application = components[own.name]
     application.type = ComponentType.APPLICATION
     application.properties = [Property(name="purgeline:revision", value=stamp.revision)]
+    if compiler:
+        application.properties = [
+            *application.properties,
+            Property(name="purgeline:compiler", value=compiler),
+        ]
     hashes = " ".join(sorted(wheel.sha256 for wheel in (own, *others)))
     bom = Bom(
         components=[components[wheel.name] for wheel in others],

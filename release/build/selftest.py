@@ -43,6 +43,9 @@ def run(path: Path) -> Manifest:
     wanted = {"version": manifest.version, "revision": manifest.revision, "built_at": manifest.built_at}
     if {key: said.get(key) for key in wanted} != wanted:
         raise ArtefactError(f"{path.name}: says {said} when it is run, its manifest says {wanted}")
+    if said.get("compiled") is not bool(manifest.compiler):
+        what = "compiled" if manifest.compiler else "interpreted"
+        raise ArtefactError(f"{path.name}: its hot modules are not {what}, as its manifest says")
     return manifest
 
 

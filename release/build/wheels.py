@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from release.build.compiled import GLIBC_MINOR_MAX
 from release.build.manifest import sha256_of
 from release.errors import ArtefactError, SettingsError
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_GLIBC_MINOR_MAX: Final = 28  #: wheels run on hosts with glibc 2.28, of 2018, and newer
+    from release.build.compiled import Compiled
+
 _LEGACY: Final = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _MACHINES: Final = ("x86_64", "aarch64")
 _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
@@ -140,7 +142,7 @@ def house(lock: str, wanted: Target, cache: Path) -> list[Wheel]:
     """
     packages = select(lock, wanted)
     lines = "".join(f"{package.line}\n" for package in packages)
-    key = sha256(f"{wanted} {_GLIBC_MINOR_MAX}\n{lines}".encode()).hexdigest()[:16]
+    key = sha256(f"{wanted} {GLIBC_MINOR_MAX}\n{lines}".encode()).hexdigest()[:16]
     folder = cache / "wheels" / key
     if folder.is_dir():
         try:
@@ -164,13 +166,17 @@ def house(lock: str, wanted: Target, cache: Path) -> list[Wheel]:
     return _checked(folder, packages)
 
 
-def build(source: Path, to: Path, *, time: int) -> Wheel:
+def build(
+    source: Path, to: Path, *, time: int, wanted: Target | None = None, compiled: Compiled | None = None
+) -> Wheel:
     """Build our wheel from the folder *source* into *to*: the same bytes for the same files and *time*.
 
     Args:
         source: exported files, nothing else; the build leaves folders of its own there.
         to: an existing folder.
         time: time of every entry, UNIX seconds.
+        wanted: what the hosts run, for *compiled*.
+        compiled: modules that go into the wheel, which is for *wanted* alone then.
 
     Raises:
         ArtefactError: it cannot be built; with the last lines that were said.
@@ -179,6 +185,9 @@ def build(source: Path, to: Path, *, time: int) -> Wheel:
     home = source.parent / "home"  # no user's own settings of the build
     home.mkdir(exist_ok=True)
     environment = {"PATH": os.defpath, "HOME": str(home), "SOURCE_DATE_EPOCH": str(time), "LC_ALL": "C.UTF-8"}
+    if compiled is not None and wanted is not None:
+        tag = f"{wanted.python}-{wanted.python}-manylinux_2_{GLIBC_MINOR_MAX}_{wanted.machine}"
+        environment |= {"PURGELINE_COMPILED": str(compiled.folder), "PURGELINE_TAG": tag}
     done = subprocess.run(
         [sys.executable, "-I", "-W", "ignore", "-c", _BUILD, str(to)],
         check=False,
@@ -218,7 +227,7 @@ def _is_needed(entry: Requirement, wanted: Target) -> bool:
 def _platforms(machine: str) -> list[str]:
     """Return pip's names for what the hosts run, the newest first; pip takes the first that fits."""
     names = []
-    for minor in range(_GLIBC_MINOR_MAX, 4, -1):
+    for minor in range(GLIBC_MINOR_MAX, 4, -1):
         names.append(f"manylinux_2_{minor}_{machine}")
         if minor in _LEGACY:
             names.append(f"{_LEGACY[minor]}_{machine}")

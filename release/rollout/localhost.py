@@ -252,6 +252,7 @@ def _publish(opened: Repository, release: str, tree: version.Stamp, own: Setting
             allow_dirty=True,
             settings=own,
             self_test=False,  # unpacking does the same, a moment later
+            pure=True,  # who tries it out should not wait minutes for a compiler
             say=lambda step: status(f"pack: {step}"),
         )
     display.say(f"packed {built.path.name} ({built.size / 1e6:.1f} MB)")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         "release": "version, such as 1.4.2; left out: the tag on the commit, or 0.dev… without a tag",
         "allow_dirty": "take files that are not committed too; for this machine only, the version says so",
         "self_test": "install the artefact without network and ask its version (--no-self-test: do not)",
+        "pure": "compile nothing: the hot modules run interpreted",
         "out": "folder for the artefact; default: dist/ of the checkout",
         "settings": "file of the settings; default: release.toml here, or beside the project",
         "json": "print JSON",
@@ -37,6 +38,7 @@ def pack(
     release: str = "",
     allow_dirty: bool = False,
     self_test: bool = True,
+    pure: bool = False,
     out: str = "",
     settings: str = "",
     json: bool = False,
@@ -59,6 +61,7 @@ def pack(
             allow_dirty=allow_dirty,
             settings=chosen,
             self_test=self_test,
+            pure=pure,
             say=lambda step: status.update(f"pack: {step}"),
         )
     if json:
@@ -71,6 +74,9 @@ def pack(
     table.add_row("version", built.version)
     table.add_row("commit", f"{built.revision}, {built.built_at}")
     table.add_row("for", f"{built.python} on {built.platform}")
+    table.add_row(
+        "hot modules", f"compiled: {built.compiler}" if built.compiler else f"interpreted: {built.why_pure}"
+    )
     table.add_row("size", f"{built.size / 1e6:.1f} MB")
     table.add_row("SHA-256", built.sha256)
     table.add_row(

@@ -99,7 +99,9 @@ def _debian(image: Path) -> list[str]:
 def _build(podman: Podman, folder: Path, wheels: Path) -> None:
     settings = parse_settings({"cache_dir": str(artefacts.share_wheels(folder / "cache", wheels))})
     tree = clone(folder / "tree")
-    built = packing.build(release="1.2.3", out=folder / "dist", root=tree, settings=settings, self_test=False)
+    built = packing.build(
+        release="1.2.3", out=folder / "dist", root=tree, settings=settings, self_test=False, pure=True
+    )
     podman(
         *("build", "-q", "-t", "purgeline", "-f", str(TEMPLATES / "Containerfile")),
         *("--build-arg", f"ARTEFACT={built.path.name}", str(built.path.parent)),

@@ -3,6 +3,7 @@
 The tree that is packed is a copy of this one, committed in a repository of the test.
 """
 
+import io
 import json
 import os
 import shutil
@@ -21,7 +22,8 @@ import pytest
 from cyclonedx.model.bom import Bom
 
 from release.agent import package
-from release.build import archive, git, packing, sbom, selftest, wheels
+from release.build import archive, compiled, git, packing, sbom, selftest, wheels
+from release.build.compiled import Compiled
 from release.build.manifest import MANIFEST, FileEntry, Manifest, check_files, read_manifest, sha256_of
 from release.build.packing import Built
 from release.build.version import Stamp
@@ -41,7 +43,7 @@ os.umask(0o077)
 from release.settings import parse_settings
 from release.build import packing
 chosen = parse_settings(json.loads(sys.argv[1]))
-built = packing.build(release="V0.1.10", out=Path(sys.argv[2]), settings=chosen, self_test=False)
+built = packing.build(release="V0.1.10", out=Path(sys.argv[2]), settings=chosen, self_test=False, pure=True)
 print(json.dumps([built.sha256, built.version, packing.__file__]))
 """
 
@@ -77,6 +79,7 @@ class Packed:
             out=folder / "out",
             root=self.clones[0],
             settings=self.settings,
+            pure=True,
             say=self.steps.append,
         )
 
@@ -205,6 +208,7 @@ def test_a_changed_tree_is_packed_without_network_where_that_is_allowed(
     run_git(tmp_path, "clone", "-q", str(packed.source), str(tree))
     (tree / "engine" / "extra.py").write_text("EXTRA = 1\n")
     no_network(monkeypatch)
+    monkeypatch.setattr(compiled, "_compiler", lambda: "no-such-compiler")
     with pytest.raises(VersionError, match=r"differs from its commit: engine/extra\.py"):
         packing.build(release=None, out=tmp_path / "out", root=tree, settings=packed.settings)
     built = packing.build(
@@ -217,6 +221,7 @@ def test_a_changed_tree_is_packed_without_network_where_that_is_allowed(
     )
     assert built.version.startswith("0.1.10+dirty.d")
     assert not built.is_tested
+    assert (built.compiler, built.why_pure) == ("", "no C compiler (no-such-compiler) is installed")
     archive.extract(built.path, tmp_path / "to")
     (own,) = (tmp_path / "to").rglob("purgeline-0.1.10+dirty*.whl")
     assert (
@@ -233,6 +238,64 @@ def test_a_version_that_contradicts_the_tag_is_refused_before_anything_is_built(
     with pytest.raises(VersionError, match=r"--release 0\.2 contradicts the tag"):
         packing.build(release="0.2", out=tmp_path / "out", root=packed.clones[0], settings=packed.settings)
     assert not (tmp_path / "out").exists()
+
+
+# compiled
+
+
+def test_a_wheel_with_compiled_modules_is_for_one_python_and_one_machine(
+    packed: Packed, tmp_path: Path
+) -> None:
+    """It installs for no other, nor for a host with an older glibc than the wheels of others need."""
+    tree = tmp_path / "tree"
+    archive.extract(io.BytesIO(git.tar_of(packed.clones[0], packed.built.revision)), tree)
+    library = tmp_path / "built" / "engine" / "nodes" / "wire.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"code")
+    built = Compiled(tmp_path / "built", "cc 1.0")
+    wheel = wheels.build(tree, tmp_path / "to", time=1_700_000_000, wanted=HERE, compiled=built)
+    tag = f"{HERE.python}-{HERE.python}-manylinux_2_28_{HERE.machine}"
+    assert wheel.path.name.endswith(f"-{tag}.whl")
+    with zipfile.ZipFile(wheel.path) as opened:
+        assert {"engine/nodes/wire.so", "engine/nodes/wire.py"} <= set(opened.namelist())
+        (info,) = (name for name in opened.namelist() if name.endswith("dist-info/WHEEL"))
+        assert "Root-Is-Purelib: false" in opened.read(info).decode()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_clones_of_one_commit_give_the_same_bytes_compiled(packed: Packed, tmp_path: Path) -> None:
+    """Each compiles for itself; the self-test finds them compiled. Without a compiler the reason is told."""
+    why = compiled.why_not()
+    packs: list[Built] = []
+    for number, clone in enumerate(packed.clones):
+        cache = tmp_path / f"cache-{number}"
+        shutil.copytree(packed.folder / "cache", cache, ignore=shutil.ignore_patterns(".*"))
+        values = {**packed.values, "cache_dir": str(cache)}
+        built = packing.build(
+            release=None, out=tmp_path / f"out-{number}", root=clone, settings=parse_settings(values)
+        )
+        assert (bool(built.compiler), built.why_pure) == (not why, why)
+        manifest = read_manifest(built.path)
+        assert manifest.compiler == built.compiler
+        packs.append(built)
+    one, other = packs
+    assert one.sha256 == other.sha256
+    assert (one.sha256 == packed.built.sha256) is bool(why)
+    archive.extract(one.path, tmp_path / "to")
+    (parts,) = (tmp_path / "to").rglob("sbom.cdx.json")
+    said = json.loads(parts.read_text())["metadata"]["component"]["properties"]
+    named = [entry["value"] for entry in said if entry["name"] == "purgeline:compiler"]
+    assert named == ([] if why else [one.compiler])
+
+
+@pytest.mark.slow
+def test_an_artefact_that_is_not_compiled_and_says_so_fails_its_test(
+    packed: Packed, unpacked: Path, tmp_path: Path
+) -> None:
+    manifest = msgspec.structs.replace(read_manifest(packed.built.path), compiler="cc 1.0")
+    with pytest.raises(ArtefactError, match="its hot modules are not compiled, as its manifest says"):
+        selftest.run(rebuilt(unpacked, manifest, tmp_path))
 
 
 # the list of parts

@@ -60,7 +60,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory, fetched_wheels: Path) -> It
     packed, envelope = [], b""
     for name in ("1.0", "1.1"):
         built = packing.build(
-            release=name, out=folder / "dist", root=tree, settings=settings, self_test=False
+            release=name, out=folder / "dist", root=tree, settings=settings, self_test=False, pure=True
         )
         packed.append(built)
         with open_repository("", settings) as repository:

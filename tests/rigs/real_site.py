@@ -69,7 +69,12 @@ def commit(folder: Path, why: str) -> None:
 def publish(tree: Path, version: str, site: Site) -> None:
     """Pack *tree* as *version* and publish it."""
     built = packing.build(
-        release=version, out=site.folder / "dist", root=tree, settings=site.settings, self_test=False
+        release=version,
+        out=site.folder / "dist",
+        root=tree,
+        settings=site.settings,
+        self_test=False,
+        pure=True,
     )
     with open_repository("", site.settings) as repository:
         repository.publish(built.path, channel="stable")

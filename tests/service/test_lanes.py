@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from engine.intake.fast_lane import ClientConnection
 from engine.intake.pipeline import PENDING_MAX
@@ -41,16 +42,17 @@ def test_pipelined_requests_wait_past_a_limit(tmp_path: Path) -> None:
         with FakeNode() as node:
             async with running(tmp_path, node.url) as (engine, port):
                 seen = 0
-                submit = engine.parts.admission.submit
+                drafting = engine.parts.admission._drafting
+                submit = drafting.submit
 
-                def counting(body: bytes, token: object, answer: object, **_: object) -> None:
+                def counting(body: bytes, client: Any, answer: Any, **more: Any) -> None:
                     nonlocal seen
                     (connection,) = engine.parts.interface.gate.connections
                     assert isinstance(connection, ClientConnection)
                     seen = max(seen, len(connection._slots))
-                    submit(body, token, answer)  # type: ignore[arg-type]
+                    submit(body, client, answer, **more)
 
-                engine.parts.admission.submit = counting  # type: ignore[method-assign,assignment]
+                drafting.submit = counting  # type: ignore[method-assign]
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write((LINE + LENGTH + b"\r\n" + BODY) * 1000)
                 for _ in range(1000):

@@ -8,11 +8,11 @@ from engine.api.app import Requests
 from engine.api.bodies import Bodies
 from engine.api.server import ApiServer
 from engine.doors.cdni.access import CdniCallers
+from engine.doors.cdni.connection import CdniConnection
 from engine.doors.cdni.planning import Rules
 from engine.doors.cdni.routes import BASE, CdniRoutes
 from engine.doors.cdni.tls import context_of
 from engine.doors.hosts import every_host
-from engine.intake.fast_lane import ClientConnection
 from engine.intake.gate import Gate, PortGate
 from engine.intake.host_rules import HostRules
 from engine.recordings.tap import Tap
@@ -128,19 +128,6 @@ class CdniDoor:
         hosts = every_host(own, [site.host for site in self._config.site])
         allows = self._auth.named(token).hosts.allows
         return Rules(self._is_site, allows, self._door.default_hosts if hosts is None else hosts)
-
-
-class CdniConnection(ClientConnection):
-    """A connection that aiohttp serves from its first byte on."""
-
-    def __init__(self, gate: PortGate, loop: asyncio.AbstractEventLoop, door: str, *, has_tls: bool) -> None:
-        super().__init__(gate, loop, door)
-        self._has_tls = has_tls
-
-    def eof_received(self) -> bool:
-        """See `ClientConnection.eof_received`; a TLS connection has no half that could stay open."""
-        stays = super().eof_received()
-        return stays and not self._has_tls
 
 
 def _nothing_is_plain(text: bytes) -> None:

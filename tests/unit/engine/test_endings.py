@@ -7,19 +7,28 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from engine.base.timer import Timer
 from engine.delivery.endings import Endings
 from engine.delivery.journal_rows import JournalRows
+from engine.delivery.kept_rows import KeptRows
+from engine.delivery.load import Load
+from engine.delivery.parking import Parking
 from engine.delivery.touched import Touched
 from engine.observe.counters import Stats
+from engine.saver.pool import SaverPool
 from engine.tasks.plan import Plan, Step
 from engine.tasks.region import RegionMap
 from engine.tasks.task import Share, Task
 from engine.tasks.words import ACKED, BLOCKED, CANCELLED, DELAYED, FAILED, QUEUED, SENT, Operation, State
 from tests.fakes.audit import audit_of
+from tests.fakes.held_saver import held_saver
 from tests.fakes.shares import NotingNode
+from tests.fakes.still_loop import held, still_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from engine.tasks.records import JournalKey
 
 TARGETS = ["http://a.com/0", "http://a.com/1", "http://a.com/2"]
 
@@ -32,23 +41,20 @@ class World:
         self.regions = RegionMap(4)
         self.rows = JournalRows(lambda task_id: self)
         self.touched = Touched() if is_shared else None
-        self.dues: dict[str, Callable[[], None]] = {}
-        self.saved: list[tuple[str, int]] = []  #: id of a task and version of its document
-        self.callbacks: list[str] = []
-        self.settled_rows: list[object] = []
+        self.timer = Timer(still_loop())
+        self.load = Load(still_loop())
+        self.load.call_on_room(self._made_room)
+        self.saver = held_saver()
         self.taken_back: list[dict[str, int]] = []
-        self.progress: list[str] = []  #: states that were told to a shared store while the task is at work
-        self.readable: list[str] = []  #: tasks whose rows went into the store with their document
-        self.released = 0
         self.rooms_made = 0
         world: Any = self
         self.endings = Endings(
             self.regions,
-            world,
-            world,
-            load=world,
+            self.timer,
+            SaverPool([self.saver]),
+            load=self.load,
             journal_rows=self.rows,
-            parking=world,
+            parking=Parking(world, self.stats, KeptRows(), now=lambda: 0.0, is_shared=is_shared),
             stats=self.stats,
             audit=audit_of(),
             touched=self.touched,
@@ -71,41 +77,40 @@ class World:
         self.endings.watch(task, 60)
         return task
 
-    # The timer, the pool and its saver, the parking, the load
+    @property
+    def dues(self) -> dict[str, Callable[[], None]]:
+        return held(self.timer)
 
-    def add(self, key: str, delay_s: float, callback: Callable[[], None]) -> None:
-        self.dues[key] = callback
+    @property
+    def released(self) -> int:
+        return -self.load.live
 
-    def cancel(self, key: str) -> None:
-        self.dues.pop(key, None)
+    # What the saver is to write
 
-    def of(self, task_id: str) -> World:
-        return self
+    @property
+    def saved(self) -> list[tuple[str, int]]:
+        """Ids of tasks and versions of their documents."""
+        return [(task.id, version) for task, version in self.saver._own.saved]
 
-    def save(self, task: Task, document: bytes, version: int, report: Any, parked: Any) -> None:
-        self.saved.append((task.id, version))
-        if report is not None:
-            self.report(report)
+    @property
+    def callbacks(self) -> list[str]:
+        return [callback.url for callback in self.saver._own.batch.callbacks]
 
-    def save_progress(self, records: dict[str, bytes]) -> None:
-        self.progress += [msgspec.json.decode(text)["state"] for text in records.values()]
+    @property
+    def settled_rows(self) -> list[JournalKey]:
+        return self.saver._own.batch.settled_journal
 
-    def report(self, callback: Any) -> None:
-        self.callbacks.append(callback.url)
+    @property
+    def progress(self) -> list[str]:
+        """States that are told to a shared store while their task is at work."""
+        return [msgspec.json.decode(text)["state"] for text in self.saver._own.batch.progress.values()]
 
-    def settle_journal(self, key: object) -> None:
-        self.settled_rows.append(key)
+    # The delay queues
 
-    def take_back(self, task: Task, counts: dict[str, int]) -> None:
+    def unpark(self, _task_id: str, counts: dict[str, int]) -> None:
         self.taken_back.append(counts)
 
-    def written(self, task: Task) -> None:
-        self.readable.append(task.id)
-
-    def release(self, count: int) -> None:
-        self.released += count
-
-    def made_room(self) -> None:
+    def _made_room(self) -> None:
         self.rooms_made += 1
 
 

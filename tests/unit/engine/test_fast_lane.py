@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,14 +12,12 @@ from engine.intake.client import Addresses
 from engine.intake.fast_lane import ClientConnection
 from engine.intake.gate import PortGate
 from engine.intake.pipeline import PENDING_MAX
-from engine.intake.problems import reply_of
-from engine.intake.replies import Reply
-from engine.recordings.tap import Tap
+from tests.rigs.admission_rig import AdmissionRig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from engine.errors import EngineError
+    from engine.intake.auth import Token
 
 BODY = b'{"targets":["http://a/"]}'
 REQUEST = b"POST /v1/engine/task HTTP/1.1\r\nHost: e\r\nContent-Length: 25\r\n\r\n" + BODY
@@ -72,34 +69,18 @@ class Aiohttp(asyncio.Protocol):
         self.received += data
 
 
-class Admission:
-    """Takes bodies, and keeps the places where their replies go."""
-
-    def __init__(self) -> None:
-        self.stats = SimpleNamespace(requests=0)
-        self.tap = Tap()
-        self.bodies: list[bytes] = []
-        self.slots: list[Callable[[Reply], None]] = []
-
-    def submit(self, body: bytes, _client: object, slot: Callable[[Reply], None]) -> None:
-        self.bodies.append(body)
-        self.slots.append(slot)
-
-    submit_lines = submit
-
-    def refuse(self, exc: EngineError, by: object, *, request: str = "") -> Reply:
-        return reply_of(exc)
-
-
 class Auth:
     """Lets everybody in, or nobody."""
 
     is_closed = False
 
-    def check(self, authorization: bytes, scope: str) -> object:
+    def __init__(self, token: Token) -> None:
+        self.token = token
+
+    def check(self, authorization: bytes, scope: str) -> Token:
         if self.is_closed:
             raise RequestError(401, "no")
-        return SimpleNamespace(name="cms")
+        return self.token
 
     def name_of(self, authorization: bytes) -> str:
         return ""
@@ -109,8 +90,8 @@ class Bench:
     """One connection and all that it touches."""
 
     def __init__(self, **limits: Any) -> None:
-        self.admission = Admission()
-        self.auth = Auth()
+        self.behind = AdmissionRig(live_max=1000)
+        self.auth = Auth(self.behind.client.token)
         self.aiohttp = Aiohttp()
         settings: dict[str, Any] = {
             "addresses": Addresses(),
@@ -121,7 +102,7 @@ class Bench:
             "body_timeout_s": 30,
             "idle_timeout_s": 75,
         }
-        gate: Any = (self.admission, self.auth, lambda: self.aiohttp)
+        gate: Any = (self.behind.admission, self.auth, lambda: self.aiohttp)
         self.gate = PortGate(*gate, **{**settings, **limits})
         self.transport = Transport()
         self.loop = asyncio.get_running_loop()
@@ -131,8 +112,14 @@ class Bench:
     def receive(self, data: bytes) -> None:
         self.connection.data_received(data)
 
+    @property
+    def bodies(self) -> list[bytes]:
+        """What the admission was given."""
+        return [task.body for task in self.behind.saved]
+
     def answer(self, number: int, status: int = 202) -> None:
-        self.admission.slots[number](Reply(status, b"{}"))
+        """Have a task saved, or refused with another status than 202."""
+        self.behind.commit(number, None if status == 202 else RequestError(status, "no"))
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +138,7 @@ async def bench() -> Iterator[Bench]:  # type: ignore[misc]  # pytest-asyncio's 
 async def test_a_request_is_read_however_its_bytes_are_cut(bench: Bench) -> None:
     for place in range(len(REQUEST)):
         bench.receive(REQUEST[place : place + 1])
-    assert bench.admission.bodies == [BODY]
+    assert bench.bodies == [BODY]
     bench.answer(0)
     assert bench.transport.statuses == [202]
 
@@ -168,11 +155,11 @@ async def test_replies_go_out_in_the_order_of_the_requests(bench: Bench) -> None
 
 async def test_more_requests_than_may_wait_are_read_when_half_are_answered(bench: Bench) -> None:
     bench.receive(REQUEST * (PENDING_MAX + 5))
-    assert len(bench.admission.bodies) == PENDING_MAX
+    assert len(bench.bodies) == PENDING_MAX
     assert bench.transport.asked == ["pause_reading"]
     for number in range(PENDING_MAX):
         bench.answer(number)
-    assert len(bench.admission.bodies) == PENDING_MAX + 5
+    assert len(bench.bodies) == PENDING_MAX + 5
     assert bench.transport.asked == ["pause_reading", "resume_reading"]
 
 
@@ -183,7 +170,7 @@ async def test_another_request_hands_the_connection_over_when_the_answers_have_g
     assert bench.aiohttp.received == OTHER
     bench.receive(REQUEST)
     assert bench.aiohttp.received == OTHER + REQUEST, "for good"
-    assert len(bench.admission.bodies) == 1
+    assert len(bench.bodies) == 1
 
 
 async def test_a_client_that_wants_the_connection_closed_gets_its_answer_first(bench: Bench) -> None:
@@ -192,7 +179,7 @@ async def test_a_client_that_wants_the_connection_closed_gets_its_answer_first(b
     bench.answer(0)
     assert b"Connection: close" in bench.transport.written[0]
     assert "close" in bench.transport.asked
-    assert len(bench.admission.bodies) == 1, "nothing is read after the last request"
+    assert len(bench.bodies) == 1, "nothing is read after the last request"
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_read(bench: Bench) -> None:
@@ -207,7 +194,7 @@ async def test_a_client_without_a_token_is_refused_and_may_go_on(bench: Bench) -
     bench.auth.is_closed = False
     bench.receive(REQUEST)
     assert bench.transport.statuses == [401]
-    assert bench.admission.bodies == [BODY]
+    assert bench.bodies == [BODY]
 
 
 async def test_one_connection_too_many_is_told_to_come_again() -> None:

@@ -261,7 +261,8 @@ async def test_queues_that_workers_share_are_counted_once() -> None:
 
 def test_the_version_says_how_long_the_process_serves() -> None:
     document = overview().version_document()
-    assert set(document) == {"version", "revision", "built_at", "python", "loop", "pid", "uptime_s"}
+    names = {"version", "revision", "built_at", "python", "compiled", "loop", "pid", "uptime_s"}
+    assert set(document) == names
     assert document["uptime_s"] >= 0
 
 

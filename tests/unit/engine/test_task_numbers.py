@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from engine.base.timer import Timer
 from engine.delivery.dispatch import Dispatch
 from engine.delivery.endings import Endings
 from engine.delivery.journal_rows import JournalRows
 from engine.delivery.kept_rows import KeptRows
 from engine.delivery.late import LateResults
+from engine.delivery.load import Load
 from engine.delivery.parking import Parking
 from engine.delivery.touched import Touched
 from engine.nodes.queue import NodeQueue
 from engine.observe.counters import Stats
+from engine.saver.pool import SaverPool
 from engine.tasks import by_node, documents, stored_documents
 from engine.tasks.plan import Plan, Step
 from engine.tasks.records import ParkedRow, late_of, token_of_row
@@ -37,12 +40,14 @@ from engine.tasks.words import (
     Operation,
 )
 from tests.fakes.audit import audit_of
+from tests.fakes.held_saver import held_saver, taken
+from tests.fakes.still_loop import held, still_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.nodes.queue import Item
-    from engine.tasks.records import Callback, Delivered, Parked
+    from engine.tasks.records import Delivered, Parked
     from engine.tasks.task import Share
 
 TARGETS = ["http://a.com/0", "http://a.com/1", "http://a.com/2"]
@@ -106,8 +111,8 @@ class World:
         self.regions = RegionMap(4)
         self.rows: list[ParkedRow] = []
         self.stored: dict[str, dict[str, Any]] = {}
-        self.unwritten: list[Callable[[], None]] = []
-        self.timers: dict[Any, Callable[[], None]] = {}
+        self.saver = held_saver()
+        self.timer, self.load = Timer(still_loop()), Load(still_loop())
         self.accepted: list[Task] = []  #: not expanded yet
         self.cancelled: set[str] = set()
         self.reported: list[tuple[str, str]] = []
@@ -117,16 +122,17 @@ class World:
         touched = Touched() if is_shared else None
         parking = Parking(world, stats, KeptRows(), now=lambda: 0.0, is_shared=is_shared)
         self.endings = Endings(
-            self.regions, world, world, load=world, journal_rows=JournalRows(lambda _: self), parking=parking,
-            stats=stats, audit=audit_of(), touched=touched,
+            self.regions, self.timer, SaverPool([self.saver]), load=self.load,
+            journal_rows=JournalRows(lambda _: self), parking=parking, stats=stats, audit=audit_of(),
+            touched=touched,
         )  # fmt: skip
         self.late = LateResults(self.regions, world, self.endings, stats, reader=world, is_shared=is_shared)
         self.store = world
         self.caches = [Cache(self, "parent-1", "parent"), Cache(self, "edge-1", "edge")]
         self.dispatch = Dispatch(
-            asyncio.get_running_loop(), {cache.name: cache for cache in self.caches}, world, stats,
-            endings=self.endings, parking=parking, plan_nodes=world, touched=touched, load=world,
-            savers=world,
+            asyncio.get_running_loop(), {cache.name: cache for cache in self.caches}, self.timer, stats,
+            endings=self.endings, parking=parking, plan_nodes=world, touched=touched, load=self.load,
+            savers=SaverPool([self.saver]),
         )  # fmt: skip
         self.tasks = [self.begin("t"), self.begin("u")]
 
@@ -139,41 +145,7 @@ class World:
         self.accepted.append(task)
         return task
 
-    # Timers, savers, the load, the delay queues
-
-    def add(self, key: Any, delay_s: float, callback: Callable[[], None]) -> None:
-        self.timers[key] = callback
-
-    def cancel(self, key: Any) -> None:
-        self.timers.pop(key, None)
-
-    def of(self, task_id: str) -> World:
-        return self
-
-    def save(self, task: Task, document: bytes, version: int, report: Callback | None, parked: Any) -> None:
-        def write() -> None:
-            self.stored[task.id] = msgspec.json.decode(document)
-            if report is not None:
-                self.report(report)
-            self._add_rows(parked or ())
-            self.endings.saved(task, version)
-
-        self.unwritten.append(write)
-
-    def save_progress(self, records: dict[str, bytes]) -> None:
-        assert all(msgspec.json.decode(text)["state"] == "cancelled" for text in records.values())
-
-    def report(self, callback: Callback) -> None:
-        self.reported.append((callback.task_id, msgspec.json.decode(callback.body)["state"]))
-
-    def settle_journal(self, key: object) -> None:
-        """Nothing is read from the journal here."""
-
-    def release(self, count: int) -> None:
-        """Nothing waits for room."""
-
-    def made_room(self) -> None:
-        """Nothing waits for room."""
+    # The delay queues
 
     def park(self, node: str, task_id: str, rows: list[Parked]) -> None:
         self._add_rows(rows)
@@ -220,9 +192,15 @@ class World:
     # What may happen
 
     def commit(self) -> None:
-        """Write what the savers have."""
-        while self.unwritten:
-            self.unwritten.pop(0)()
+        """Write what the saver has."""
+        work = taken(self.saver)
+        batch = work.batch
+        assert all(msgspec.json.decode(text)["state"] == "cancelled" for text in batch.progress.values())
+        self.stored |= {task_id: msgspec.json.decode(text) for task_id, text in batch.documents.items()}
+        self.reported += [(one.task_id, msgspec.json.decode(one.body)["state"]) for one in batch.callbacks]
+        self._add_rows(batch.parked)
+        for task, version in work.saved:
+            self.endings.saved(task, version)
 
     def expand(self) -> None:
         while self.accepted:
@@ -257,8 +235,11 @@ class World:
 
     def fire(self) -> None:
         """A pause before another attempt is over, or a task is due."""
-        if self.timers:
-            self.timers.pop(self.random.choice(sorted(self.timers, key=str)))()
+        timers = held(self.timer)
+        if timers:
+            key = self.random.choice(sorted(timers, key=str))
+            self.timer.cancel(key)
+            timers[key]()
 
     async def come_back(self) -> None:
         """A node answers again: the oldest of its rows are delivered."""

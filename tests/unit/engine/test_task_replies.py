@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from engine.intake.task_replies import conflict, stored
-
-if TYPE_CHECKING:
-    from engine.tasks.task import Task
+from engine.tasks.task import Task
 
 
 def test_a_stored_task_is_shown_without_what_is_the_engines_own() -> None:
@@ -56,7 +52,9 @@ def test_a_task_is_answered_with_an_older_one_only_when_it_is_the_same_again(
     token: str, digest: bytes, older: str, text: str | None
 ) -> None:
     """A client that is limited to sites learns nothing of a task that it cannot see."""
-    error = conflict(cast("Task", SimpleNamespace(id="a", token=token, digest=b"d")), digest, older)
+    task = Task.internal(["http://a/"], owner=None, task_id="a")
+    task.token, task.digest = token, b"d"
+    error = conflict(task, digest, older)
     if text is None:
         assert error is None
     else:

@@ -29,13 +29,14 @@ class Finder:
     def __init__(self, root: str) -> None:
         self._root = root
         self._places: dict[str, str] | None = None  #: module → its file; read when it is first asked for
+        self._is_used = False  #: a module was found: the library that it asks for is this checkout's
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return where a compiled module is; nothing for every other one."""
         if path is None:
-            if not name.endswith("__mypyc"):
+            if not (self._is_used and name.endswith("__mypyc")):
                 return None
         elif not name.startswith("engine.") or not self._is_own(name, path):
             return None
@@ -44,6 +45,7 @@ class Finder:
         place = self._places.get(name)
         if place is None:
             return None
+        self._is_used = True
         from importlib.util import spec_from_file_location  # noqa: PLC0415 - only where it is needed
 
         return spec_from_file_location(name, place)

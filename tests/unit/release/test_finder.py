@@ -37,9 +37,18 @@ def origin(checkout: Path, name: str = NAME, package: Path | None = None) -> str
 
 def test_a_compiled_module_is_found_and_the_library_of_all(checkout: Path) -> None:
     assert origin(checkout) == str(checkout / BUILT / "engine/nodes/wire.cpython-311-x86_64-linux-gnu.so")
-    assert origin(checkout, "purgeline__mypyc") is not None
-    assert origin(checkout, "other__mypyc") is None
     assert origin(checkout, "engine.nodes.queue") is None
+    finder = Finder(str(checkout))
+    assert finder.find_spec(NAME, [str(checkout / "engine/nodes")]) is not None
+    assert finder.find_spec("purgeline__mypyc") is not None
+    assert finder.find_spec("other__mypyc") is None
+
+
+def test_compiled_modules_of_another_engine_get_their_own_library(checkout: Path, tmp_path: Path) -> None:
+    """Such as those of an installed wheel: its modules and this library would be of different sources."""
+    finder = Finder(str(checkout))
+    assert finder.find_spec(NAME, [str(tmp_path / "site-packages/engine/nodes")]) is None
+    assert finder.find_spec("purgeline__mypyc") is None
 
 
 @pytest.mark.parametrize("changed", ["engine/nodes/wire.py", "engine/errors.py"])
@@ -47,7 +56,6 @@ def test_after_a_change_of_any_source_none_is_found(checkout: Path, changed: str
     """Also of a source that is not compiled itself: its constants are in the others."""
     (checkout / changed).write_text("A = 2\n")
     assert origin(checkout) is None
-    assert origin(checkout, "purgeline__mypyc") is None
 
 
 def test_a_source_that_is_gone_and_a_build_that_is_gone_are_no_error(checkout: Path) -> None:

@@ -17,22 +17,20 @@ if TYPE_CHECKING:
 
 PAGE: Final = DOCS / "commands.md"
 _PART: Final = re.compile(r"(<!-- (\w+): made by [\w .-]+ -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_SHARED: Final = "every command"
+SHARED: Final = "every command"
 
 
-def every() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+def every(
+    parser: argparse.ArgumentParser | None = None,
+) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """Yield name, meaning and parser of each command that is listed, those below others after them."""
-    parser, _ = _parsers()
-    yield from _below(parser)
-
-
-def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    parser = parser or _parsers()[0]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for choice in action._choices_actions:
                 inner = action.choices[choice.dest]
                 yield inner.prog, choice.help or "", inner
-                yield from _below(inner)
+                yield from every(inner)
 
 
 def commands() -> str:
@@ -43,11 +41,11 @@ def commands() -> str:
 def globals_() -> str:
     """Return what all commands take."""
     parser, _ = _parsers()
-    return _table(group for group in parser._action_groups if group.title == _SHARED)
+    return _table(group for group in parser._action_groups if group.title == SHARED)
 
 
 def _command(name: str, text: str, parser: argparse.ArgumentParser) -> str:
-    own = (group for group in parser._action_groups if group.title != _SHARED)
+    own = (group for group in parser._action_groups if group.title != SHARED)
     table = _table(own)
     return f"## {name.removeprefix('purgeline ')}\n\n{_text(text)}\n{table and f'{chr(10)}{table}'}"
 

@@ -26,6 +26,7 @@ from engine.cli import (
     rendering,
     silences,
     submit,
+    terminal_options,
     values,
     views,
     why,
@@ -111,6 +112,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     monitoring.add_options(
         add("monitoring", monitoring.monitoring, "Write rules for Prometheus and a dashboard for Grafana.")
     )
+    terminal_options.add_commands(add)
     worker = places.add_parser("worker")  # without a help text it is not listed: supervisors call it
     worker.add_argument("--config", type=Path, required=True)
     worker.set_defaults(run=local.work)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from engine.base.templates import folder
 from engine.cli.exits import DONE, FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def monitoring(args: argparse.Namespace, out: Output) -> int:
         raise UsageError(
             f"--runbook: takes a URL with {_ALERT} in it, such as https://wiki.example.com/purgeline/{_ALERT}"
         )
+    from engine.base.templates import folder  # noqa: PLC0415 - brings Jinja, which no other command waits for
+
     try:
         args.to.mkdir(parents=True, exist_ok=True)
         for name, purpose in FILES.items():

@@ -61,13 +61,15 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("chromium-driver", "chromedriver"),
         Requirement("python3-aiosmtpd", "usr/lib/python3/dist-packages/aiosmtpd/smtp.py"),
     ),
-    "all": (  # besides those of "test": images are built and run, on a Debian of this machine's packages
+    "all": (  # besides those of "test": images are built and run, and shells complete
         Requirement("podman", "podman"),
         Requirement("podman-compose", "podman-compose"),
         Requirement("netavark", "usr/lib/podman/netavark"),
         Requirement("aardvark-dns", "usr/lib/podman/aardvark-dns"),
         Requirement("runc", "runc"),
         Requirement("mmdebstrap", "mmdebstrap"),
+        Requirement("zsh", "zsh"),
+        Requirement("fish", "fish"),
     ),
     "bench": (
         Requirement("varnish", "varnishd"),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from engine.cli import exits
-from tests import command_docs, settings_docs
+from tests import command_docs, settings_docs, shell_files
 
 DEPRECATED = {"attempts_max", "verify"}
 OF_ALL_DOORS = {"token"}
@@ -55,6 +55,13 @@ def test_commands_are_those_of_the_parser() -> None:
     page = command_docs.PAGE.read_text(encoding="utf-8")
     assert page == command_docs.filled(page)
     assert {name for name, _, _ in command_docs.every()} >= {"purgeline purge", "purgeline debug threads"}
+
+
+def test_completions_and_the_manual_page_are_those_of_the_parser() -> None:
+    """Written by ``python -m tests.shell_files``."""
+    written = {path.name: path.read_text(encoding="utf-8") for path in shell_files.FOLDER.iterdir()}
+    assert written == shell_files.every_file()
+    assert "purgeline debug threads" in written["purgeline.1"]
 
 
 def test_exit_codes_are_those_of_the_program() -> None:

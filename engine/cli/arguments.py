@@ -122,7 +122,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
 
 def _add_engine(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
     option = add("serve", local.serve, "Run the engine until it is told to stop.")
-    option("--config", type=Path, required=True, metavar="F", help="TOML file")
+    option("--config", type=Path, metavar="F", help="TOML file (default: none, an engine without caches yet)")
     option(
         "--workers",
         type=values.count,

@@ -5,6 +5,7 @@ What only some of them need is imported when they run: the engine for ``serve``,
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
     import argparse
 
     from engine.cli.screen import Output
+    from engine.config.tables import Config
+
+FIRST = Path("engine.toml")  #: as `init` names it
 
 
-def serve(args: argparse.Namespace, _out: Output) -> int:
+def serve(args: argparse.Namespace, out: Output) -> int:
     """Run the engine until it is told to stop."""
     from engine.config.load import load  # noqa: PLC0415 - only this command needs the engine
 
-    settings = load(args.config)
+    if args.config is None and args.workers is not None:
+        raise UsageError("--workers: needs --config F, which workers read again; purgeline init writes one")
+    settings = load(args.config) if args.config else _default(out)
     if args.workers is None:
         from engine.base.imports import quick_imports  # noqa: PLC0415 - as above
 
@@ -38,6 +44,21 @@ def serve(args: argparse.Namespace, _out: Output) -> int:
         worker_command=[sys.executable, "-m", "engine", "worker"],
         version=__version__,
     )
+
+
+def _default(out: Output) -> Config:
+    """Return the configuration of an engine without a file, and say where its things are."""
+    from engine.config.load import load_defaults  # noqa: PLC0415 - as above
+
+    home = os.environ.get("XDG_STATE_HOME") or ""
+    state = Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "state"
+    settings = load_defaults(state / "purgeline")
+    out.notice(f"without --config: listens on {settings.engine.listen}, data in {settings.engine.data_dir}")
+    if FIRST.exists():
+        out.notice(f"{FIRST} here is not read: purgeline serve --config {FIRST}")
+    else:
+        out.notice(f"it has no cache: purgeline init writes {FIRST}, then purgeline serve --config {FIRST}")
+    return settings
 
 
 def work(args: argparse.Namespace, _out: Output) -> int:

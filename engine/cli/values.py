@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 PORT_MAX: Final = 65535
+DRIVERS: Final = ("varnish", "nginx", "ats", "squid")
 
 
 class Backend(NamedTuple):
@@ -57,6 +58,16 @@ def backend(text: str) -> Backend:
     if not match or not 0 < int(match[3]) <= PORT_MAX or not (match[2] or _is_ipv6(match[1])):
         raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
     return Backend(match[1] or match[2], int(match[3]))
+
+
+def cache(text: str) -> tuple[str, str]:
+    """Return the driver and the URL of a cache."""
+    driver, _, url = text.partition("=")
+    if driver not in DRIVERS or not url.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: takes KIND=URL, such as varnish=http://127.0.0.1:6081; kinds: {', '.join(DRIVERS)}"
+        )
+    return driver, url
 
 
 def _is_ipv6(text: str) -> bool:

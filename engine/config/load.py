@@ -57,6 +57,21 @@ def load(path: Path, environ: dict[str, str] | None = None) -> Config:
         raise ConfigError(f"{path}: {exc}") from exc.__cause__
 
 
+def load_defaults(data_dir: Path, environ: dict[str, str] | None = None) -> Config:
+    """Return the configuration of an engine that has no file, and so no nodes.
+
+    Args:
+        data_dir: folder of its data.
+        environ: as of `load`.
+
+    Raises:
+        ConfigError: the environment has a wrong value.
+    """
+    table: dict[str, Any] = {"engine": {"data_dir": str(data_dir)}}
+    _override(table, os.environ if environ is None else environ)
+    return parse(table)
+
+
 def parse(table: dict[str, Any]) -> Config:
     """Turn a decoded TOML table into a checked `Config`, in which every node has its parents.
 

@@ -58,8 +58,8 @@ function _shtab_purgeline_using
   test "$_shtab_purgeline_cmdpath" = "$argv"
 end
 
-set -g _shtab_purgeline_commands serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug 'debug threads' 'debug tasks' 'debug profile' 'debug heap' 'debug wire' 'debug task' 'debug gc' 'debug loop' cdni render report-groups monitoring completion man migrate check-nodes doctor check-config
-set -g _shtab_purgeline_opts_with_value --action --alert-after --alert-config --alert-url --at --backend --by --ca --callback --ccid --cdn-id --cert --certificate --certificate-key --chunk-bytes --collection --config --count --due --duration --engine --file --for --format --from --host --id --instance --key --key-mode --keys --layer --limit --max-bytes --metadata-pattern --metadata-url --node --on-incapable --outbox --output-file --pattern --port --rate --reason --rebound --rewrite-host --runbook --sample --seconds --since --speed --state --tag-header --target --threshold --timeout --tls-port --to --token --top --until --url --varnishlog --verify --verify-url --via --worker --workers
+set -g _shtab_purgeline_commands serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug 'debug threads' 'debug tasks' 'debug profile' 'debug heap' 'debug wire' 'debug task' 'debug gc' 'debug loop' cdni render report-groups monitoring init completion man migrate check-nodes doctor check-config
+set -g _shtab_purgeline_opts_with_value --action --alert-after --alert-config --alert-url --at --backend --by --ca --cache --callback --ccid --cdn-id --cert --certificate --certificate-key --chunk-bytes --collection --config --count --due --duration --engine --file --for --format --from --host --id --instance --key --key-mode --keys --layer --limit --max-bytes --metadata-pattern --metadata-url --node --on-incapable --outbox --output-file --pattern --port --rate --reason --rebound --rewrite-host --runbook --sample --seconds --since --site --speed --state --tag-header --target --threshold --timeout --tls-port --to --token --top --until --url --varnishlog --verify --verify-url --via --worker --workers
 
 complete -c purgeline -e
 complete -c purgeline -f
@@ -76,7 +76,7 @@ complete -c purgeline -n '_shtab_purgeline_using serve' -l engine -x -d 'or seve
 complete -c purgeline -n '_shtab_purgeline_using serve' -l token -x -d 'default: $PURGELINE_TOKEN, or what the file $PURGELINE_TOKEN_FILE has; both are better: other users of this machine can see arguments'
 complete -c purgeline -n '_shtab_purgeline_using serve' -l json -d 'print JSON, one document a line'
 complete -c purgeline -n '_shtab_purgeline_using serve' -l timeout -x -d 'seconds to wait for an answer (default 10)'
-complete -c purgeline -n '_shtab_purgeline_using serve' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file'
+complete -c purgeline -n '_shtab_purgeline_using serve' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'TOML file (default: none, an engine without caches yet)'
 complete -c purgeline -n '_shtab_purgeline_using serve' -l workers -x -d 'run so many processes under a supervisor, which reloads on SIGHUP without a pause'
 complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a purge -d 'Purge targets. Without a URL they are read from standard input, one a line.'
 complete -c purgeline -n '_shtab_purgeline_using purge' -s h -l help -d 'show this help message and exit'
@@ -468,6 +468,16 @@ complete -c purgeline -n '_shtab_purgeline_using monitoring' -l json -d 'print J
 complete -c purgeline -n '_shtab_purgeline_using monitoring' -l timeout -x -d 'seconds to wait for an answer (default 10)'
 complete -c purgeline -n '_shtab_purgeline_using monitoring' -l to -xka "(__fish_complete_directories)" -d 'folder for the files; it is made'
 complete -c purgeline -n '_shtab_purgeline_using monitoring' -l runbook -x -d 'where the pages of alerts are read, with {alert} for the name (default: docs/runbook/ of the source)'
+complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a init -d 'Write a first configuration, with examples; a terminal is asked what no option says.'
+complete -c purgeline -n '_shtab_purgeline_using init' -s h -l help -d 'show this help message and exit'
+complete -c purgeline -n '_shtab_purgeline_using init' -l engine -x -d 'or several between commas, tried in order (default: $PURGELINE_URL or http://127.0.0.1:9181)'
+complete -c purgeline -n '_shtab_purgeline_using init' -l token -x -d 'default: $PURGELINE_TOKEN, or what the file $PURGELINE_TOKEN_FILE has; both are better: other users of this machine can see arguments'
+complete -c purgeline -n '_shtab_purgeline_using init' -l json -d 'print JSON, one document a line'
+complete -c purgeline -n '_shtab_purgeline_using init' -l timeout -x -d 'seconds to wait for an answer (default 10)'
+complete -c purgeline -n '_shtab_purgeline_using init' -l cache -x -d 'a cache, such as varnish=http://127.0.0.1:6081; may be repeated'
+complete -c purgeline -n '_shtab_purgeline_using init' -l site -x -d 'only this host, or with *. before it those below it, may be purged; may be repeated'
+complete -c purgeline -n '_shtab_purgeline_using init' -l yes -d 'ask nothing'
+complete -c purgeline -n '_shtab_purgeline_using init; and test $_shtab_purgeline_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'default: engine.toml'
 complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a completion -d 'Print what a shell completes words with: eval "$(purgeline completion bash)", or zsh; purgeline completion fish | source.'
 complete -c purgeline -n '_shtab_purgeline_using completion' -s h -l help -d 'show this help message and exit'
 complete -c purgeline -n '_shtab_purgeline_using completion' -l engine -x -d 'or several between commas, tried in order (default: $PURGELINE_URL or http://127.0.0.1:9181)'

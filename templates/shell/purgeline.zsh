@@ -20,6 +20,7 @@ _shtab_purgeline_commands() {
     doctor:'Look at this machine, its engine, Redis and caches: limits, what is near them, and what mends it. Columns in a pipe: name verdict value limit reason remedy.'
     forget:'Fail what waits for a cache that is not configured any more.'
     history:'Show who purged a target, by URL, prefix, regex, key or host, when, and what each node made of it, newest first. Columns in a pipe: created_at by action match matched state outcome task_id.'
+    init:'Write a first configuration, with examples; a terminal is asked what no option says.'
     keys:'Print the public keys of receipts, as a JSON Web Key Set.'
     man:'Print the manual page: purgeline man | man -l -.'
     migrate:'Copy all tasks from one store to another; both without engines.'
@@ -329,6 +330,21 @@ _shtab_purgeline_history_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_purgeline_history_defaults_added=0
 
+_shtab_purgeline_init_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
+  "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
+  "--json[print JSON, one document a line]"
+  "--timeout[seconds to wait for an answer (default 10)]:S:"
+  "*--cache[a cache, such as varnish\=http\:\/\/127.0.0.1\:6081\; may be repeated]:KIND=URL:"
+  "*--site[only this host, or with \*. before it those below it, may be purged\; may be repeated]:HOST:"
+  "--yes[ask nothing]"
+  ":default\: engine.toml:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_purgeline_init_defaults_added=0
+
 _shtab_purgeline_keys_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
@@ -623,7 +639,7 @@ _shtab_purgeline_serve_options=(
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
-  "--config[TOML file]:F:_files"
+  "--config[TOML file (default\: none, an engine without caches yet)]:F:_files"
   "--workers[run so many processes under a supervisor, which reloads on SIGHUP without a pause]:N:"
 )
 
@@ -789,6 +805,7 @@ _shtab_purgeline() {
         doctor) _arguments -C -s $_shtab_purgeline_doctor_options ;;
         forget) _arguments -C -s $_shtab_purgeline_forget_options ;;
         history) _arguments -C -s $_shtab_purgeline_history_options ;;
+        init) _arguments -C -s $_shtab_purgeline_init_options ;;
         keys) _arguments -C -s $_shtab_purgeline_keys_options ;;
         man) _arguments -C -s $_shtab_purgeline_man_options ;;
         migrate) _arguments -C -s $_shtab_purgeline_migrate_options ;;

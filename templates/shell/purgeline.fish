@@ -59,7 +59,7 @@ function _shtab_purgeline_using
 end
 
 set -g _shtab_purgeline_commands serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug 'debug threads' 'debug tasks' 'debug profile' 'debug heap' 'debug wire' 'debug task' 'debug gc' 'debug loop' cdni render report-groups monitoring init completion man migrate check-nodes doctor check-config
-set -g _shtab_purgeline_opts_with_value --action --alert-after --alert-config --alert-url --at --backend --by --ca --cache --callback --ccid --cdn-id --cert --certificate --certificate-key --chunk-bytes --collection --config --count --due --duration --engine --file --for --format --from --host --id --instance --key --key-mode --keys --layer --limit --max-bytes --metadata-pattern --metadata-url --node --on-incapable --outbox --output-file --pattern --port --rate --reason --rebound --rewrite-host --runbook --sample --seconds --since --site --speed --state --tag-header --target --threshold --timeout --tls-port --to --token --top --until --url --varnishlog --verify --verify-url --via --worker --workers
+set -g _shtab_purgeline_opts_with_value --action --alert-after --alert-config --alert-url --at --backend --beside --by --ca --cache --callback --ccid --cdn-id --cert --certificate --certificate-key --chunk-bytes --collection --config --count --due --duration --engine --file --for --format --from --host --id --instance --key --key-mode --keys --layer --limit --max-bytes --metadata-pattern --metadata-url --node --on-incapable --outbox --output-file --pattern --port --rate --reason --rebound --rewrite-host --runbook --sample --seconds --since --site --slice --speed --state --tag-header --target --threshold --timeout --tls-port --to --token --top --until --url --varnishlog --verify --verify-url --via --worker --workers
 
 complete -c purgeline -e
 complete -c purgeline -f
@@ -323,13 +323,15 @@ complete -c purgeline -n '_shtab_purgeline_using record' -l duration -x -d 'end 
 complete -c purgeline -n '_shtab_purgeline_using record' -l max-bytes -x -d 'end at so many bytes of files, such as 2G'
 complete -c purgeline -n '_shtab_purgeline_using record' -l chunk-bytes -x -d 'begin another file at so many bytes, such as 100M: F_0.gor, F_1.gor ...'
 complete -c purgeline -n '_shtab_purgeline_using record' -l sample -x -d 'of all requests, such as 10% (default 100%)'
-complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a replay -d 'Send a recording of traffic (GoReplay'"'"'s format) to an engine, with ids of its own and without callbacks, and compare the answers with those that were recorded. Exits with 1 when they differ.'
+complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a replay -d 'Send a recording of traffic (GoReplay'"'"'s format) to an engine, with ids of its own and without callbacks, and compare the answers with those that were recorded, or with those of another engine. Exits with 1 when they differ.'
 complete -c purgeline -n '_shtab_purgeline_using replay' -s h -l help -d 'show this help message and exit'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l engine -x -d 'or several between commas, tried in order (default: $PURGELINE_URL or http://127.0.0.1:9181)'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l token -x -d 'default: $PURGELINE_TOKEN, or what the file $PURGELINE_TOKEN_FILE has; both are better: other users of this machine can see arguments'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l json -d 'print JSON, one document a line'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l timeout -x -d 'seconds to wait for an answer (default 10)'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l speed -x -d 'such as 200% of the recorded rate, or max (default 100%)'
+complete -c purgeline -n '_shtab_purgeline_using replay' -l beside -x -d 'send it to this engine, too, turn about, and compare the answers of the two'
+complete -c purgeline -n '_shtab_purgeline_using replay' -l slice -x -d 'with --beside: requests at one before it is the other'"'"'s turn (default 500)'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l loop -d 'begin anew at its end, until Ctrl-C or --limit'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l limit -x -d 'send so many requests at most'
 complete -c purgeline -n '_shtab_purgeline_using replay' -l rewrite-host -x -d 'targets of host A are sent with host B; may be repeated'
@@ -363,7 +365,7 @@ complete -c purgeline -n '_shtab_purgeline_using debug profile' -l seconds -x -d
 complete -c purgeline -n '_shtab_purgeline_using debug profile' -l rate -x -d 'samples a second (default 100, at most 1000)'
 complete -c purgeline -n '_shtab_purgeline_using debug profile' -l format -xka "text speedscope collapsed" -d 'text: a table of functions; speedscope: for speedscope.app; collapsed: a line a stack, for flame graphs (default text)'
 complete -c purgeline -n '_shtab_purgeline_using debug profile' -l output-file -xka "(__fish_complete_path (commandline -ct))" -d 'write it there'
-complete -c purgeline -n '_shtab_purgeline_using debug; and test $_shtab_purgeline_npos -eq 0' -a heap -d 'Show what is in memory, by type; with --seconds what grew meanwhile. Columns in a pipe: worker type count bytes count_grown bytes_grown.'
+complete -c purgeline -n '_shtab_purgeline_using debug; and test $_shtab_purgeline_npos -eq 0' -a heap -d 'Show what is in memory, by type; with --seconds what grew meanwhile. Columns in a pipe: worker type count bytes count_grown bytes_grown; with --trace worker place count bytes.'
 complete -c purgeline -n '_shtab_purgeline_using debug heap' -s h -l help -d 'show this help message and exit'
 complete -c purgeline -n '_shtab_purgeline_using debug heap' -l engine -x -d 'or several between commas, tried in order (default: $PURGELINE_URL or http://127.0.0.1:9181)'
 complete -c purgeline -n '_shtab_purgeline_using debug heap' -l token -x -d 'default: $PURGELINE_TOKEN, or what the file $PURGELINE_TOKEN_FILE has; both are better: other users of this machine can see arguments'

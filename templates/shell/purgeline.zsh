@@ -33,7 +33,7 @@ _shtab_purgeline_commands() {
     receipt:'Print a settled task, signed, to be shown to somebody else.'
     record:'Write the requests of a running engine and its answers to a file (GoReplay'"'"'s format), without tokens and other secrets, until Ctrl-C. Exits with 1 when some are missing in it.'
     render:'Print what a cache needs to be purged: lines to paste, and where.'
-    replay:'Send a recording of traffic (GoReplay'"'"'s format) to an engine, with ids of its own and without callbacks, and compare the answers with those that were recorded. Exits with 1 when they differ.'
+    replay:'Send a recording of traffic (GoReplay'"'"'s format) to an engine, with ids of its own and without callbacks, and compare the answers with those that were recorded, or with those of another engine. Exits with 1 when they differ.'
     report-groups:'Beside a Varnish: have the groups that origins invalidate (RFC 9875) purged at every cache.'
     resume:'Deliver what waits for a cache that was paused.'
     retry:'Send what failed of tasks again: of those that are named, or of all that are asked for. Columns in a pipe: retries task_id total tasks.'
@@ -56,7 +56,7 @@ _shtab_purgeline_commands() {
 _shtab_purgeline_debug_commands() {
   local _commands=(
     gc:'Show the garbage collector: passes, and how long they stop the worker.'
-    heap:'Show what is in memory, by type; with --seconds what grew meanwhile. Columns in a pipe: worker type count bytes count_grown bytes_grown.'
+    heap:'Show what is in memory, by type; with --seconds what grew meanwhile. Columns in a pipe: worker type count bytes count_grown bytes_grown; with --trace worker place count bytes.'
     loop:'Show how late the loop is, and what keeps it busy for long.'
     profile:'Sample where the threads are, and show in which functions they work. Columns of threads in a pipe: worker thread_id thread samples cpu_s works_s held_up_s selects_s waits_s.'
     task:'Show all that is known of a task: which worker has it, where its subtasks are, node by node, and what they wait for. Columns of nodes in a pipe: worker node operation node_state total acked failed cancelled blocked queued sent retrying delayed.'
@@ -556,6 +556,8 @@ _shtab_purgeline_replay_options=(
   "--json[print JSON, one document a line]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--speed[such as 200\% of the recorded rate, or max (default 100\%)]:P:"
+  "--beside[send it to this engine, too, turn about, and compare the answers of the two]:URL:"
+  "--slice[with --beside\: requests at one before it is the other\'s turn (default 500)]:N:"
   "--loop[begin anew at its end, until Ctrl-C or --limit]"
   "--limit[send so many requests at most]:N:"
   "*--rewrite-host[targets of host A are sent with host B\; may be repeated]:A=B:"

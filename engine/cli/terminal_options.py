@@ -1,11 +1,11 @@
-"""The commands that make a terminal pleasant: a first configuration, completion and the manual page."""
+"""Commands for a terminal: the live view, a first configuration, completion, the manual page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import first, shell, values
+from engine.cli import first, shell, top, values
 
 if TYPE_CHECKING:
     import argparse
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def add_commands(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
     """Add the commands."""
+    add("top", top.top, "Show caches and tasks, live: q quits, p pauses, arrows scroll. Needs a terminal.")
     option = add(
         "init",
         first.init,

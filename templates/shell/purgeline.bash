@@ -6,7 +6,7 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_purgeline_debug_subparsers=(threads tasks profile heap wire task gc loop)
-_shtab_purgeline_subparsers=(serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug cdni render report-groups monitoring init completion man migrate check-nodes doctor check-config)
+_shtab_purgeline_subparsers=(serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug cdni render report-groups monitoring top init completion man migrate check-nodes doctor check-config)
 
 _shtab_purgeline_serve_option_strings=(-h --help --engine --token --json --timeout --config --workers)
 _shtab_purgeline_purge_option_strings=(-h --help --engine --token --json --timeout --file --prefix --regex --key --host --soft --prefetch --on-incapable --rebound --verify --verify-url --literal --wait --layer --node --id --due --at --callback --outbox --confirm --dry-run)
@@ -48,6 +48,7 @@ _shtab_purgeline_cdni_option_strings=(-h --help --engine --token --json --timeou
 _shtab_purgeline_render_option_strings=(-h --help --engine --token --json --timeout --node --config --from --key-mode --tag-header --group-reports --check --whole --backend --port --certificate --certificate-key --tls-port --to)
 _shtab_purgeline_report_groups_option_strings=(-h --help --engine --token --json --timeout --instance --varnishlog --since)
 _shtab_purgeline_monitoring_option_strings=(-h --help --engine --token --json --timeout --to --runbook)
+_shtab_purgeline_top_option_strings=(-h --help --engine --token --json --timeout)
 _shtab_purgeline_init_option_strings=(-h --help --engine --token --json --timeout --cache --site --yes)
 _shtab_purgeline_completion_option_strings=(-h --help --engine --token --json --timeout)
 _shtab_purgeline_man_option_strings=(-h --help --engine --token --json --timeout)
@@ -117,7 +118,7 @@ _shtab_purgeline_cdni___collection_choices=(all pending active complete failed)
 _shtab_purgeline_render_pos_0_choices=(varnish nginx ats squid)
 _shtab_purgeline_render___key_mode_choices=(xkey ban)
 _shtab_purgeline_completion_pos_0_choices=(bash fish zsh)
-_shtab_purgeline_pos_0_choices=(serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug cdni render report-groups monitoring init completion man migrate check-nodes doctor check-config)
+_shtab_purgeline_pos_0_choices=(serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug cdni render report-groups monitoring top init completion man migrate check-nodes doctor check-config)
 
 _shtab_purgeline_serve__h_nargs=0
 _shtab_purgeline_serve___help_nargs=0
@@ -276,6 +277,9 @@ _shtab_purgeline_report_groups___json_nargs=0
 _shtab_purgeline_monitoring__h_nargs=0
 _shtab_purgeline_monitoring___help_nargs=0
 _shtab_purgeline_monitoring___json_nargs=0
+_shtab_purgeline_top__h_nargs=0
+_shtab_purgeline_top___help_nargs=0
+_shtab_purgeline_top___json_nargs=0
 _shtab_purgeline_init__h_nargs=0
 _shtab_purgeline_init___help_nargs=0
 _shtab_purgeline_init___json_nargs=0

@@ -58,7 +58,7 @@ function _shtab_purgeline_using
   test "$_shtab_purgeline_cmdpath" = "$argv"
 end
 
-set -g _shtab_purgeline_commands serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug 'debug threads' 'debug tasks' 'debug profile' 'debug heap' 'debug wire' 'debug task' 'debug gc' 'debug loop' cdni render report-groups monitoring init completion man migrate check-nodes doctor check-config
+set -g _shtab_purgeline_commands serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug 'debug threads' 'debug tasks' 'debug profile' 'debug heap' 'debug wire' 'debug task' 'debug gc' 'debug loop' cdni render report-groups monitoring top init completion man migrate check-nodes doctor check-config
 set -g _shtab_purgeline_opts_with_value --action --alert-after --alert-config --alert-url --at --backend --beside --by --ca --cache --callback --ccid --cdn-id --cert --certificate --certificate-key --chunk-bytes --collection --config --count --due --duration --engine --file --for --format --from --host --id --instance --key --key-mode --keys --layer --limit --max-bytes --metadata-pattern --metadata-url --node --on-incapable --outbox --output-file --pattern --port --rate --reason --rebound --rewrite-host --runbook --sample --seconds --since --site --slice --speed --state --tag-header --target --threshold --timeout --tls-port --to --token --top --until --url --varnishlog --verify --verify-url --via --worker --workers
 
 complete -c purgeline -e
@@ -470,6 +470,12 @@ complete -c purgeline -n '_shtab_purgeline_using monitoring' -l json -d 'print J
 complete -c purgeline -n '_shtab_purgeline_using monitoring' -l timeout -x -d 'seconds to wait for an answer (default 10)'
 complete -c purgeline -n '_shtab_purgeline_using monitoring' -l to -xka "(__fish_complete_directories)" -d 'folder for the files; it is made'
 complete -c purgeline -n '_shtab_purgeline_using monitoring' -l runbook -x -d 'where the pages of alerts are read, with {alert} for the name (default: docs/runbook/ of the source)'
+complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a top -d 'Show caches and tasks, live: q quits, p pauses, arrows scroll. Needs a terminal.'
+complete -c purgeline -n '_shtab_purgeline_using top' -s h -l help -d 'show this help message and exit'
+complete -c purgeline -n '_shtab_purgeline_using top' -l engine -x -d 'or several between commas, tried in order (default: $PURGELINE_URL or http://127.0.0.1:9181)'
+complete -c purgeline -n '_shtab_purgeline_using top' -l token -x -d 'default: $PURGELINE_TOKEN, or what the file $PURGELINE_TOKEN_FILE has; both are better: other users of this machine can see arguments'
+complete -c purgeline -n '_shtab_purgeline_using top' -l json -d 'print JSON, one document a line'
+complete -c purgeline -n '_shtab_purgeline_using top' -l timeout -x -d 'seconds to wait for an answer (default 10)'
 complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a init -d 'Write a first configuration, with examples; a terminal is asked what no option says.'
 complete -c purgeline -n '_shtab_purgeline_using init' -s h -l help -d 'show this help message and exit'
 complete -c purgeline -n '_shtab_purgeline_using init' -l engine -x -d 'or several between commas, tried in order (default: $PURGELINE_URL or http://127.0.0.1:9181)'

@@ -44,6 +44,7 @@ _shtab_purgeline_commands() {
     stats:'Show the engine'"'"'s queues and rates.'
     status:'Show a task.'
     tasks:'List tasks. Columns in a pipe: task_id action kind state total counter failed delayed created_at cancelled absent start_at.'
+    top:'Show caches and tasks, live: q quits, p pauses, arrows scroll. Needs a terminal.'
     unsilence:'End a silence now: what is still on of its alerts is sent.'
     verify-receipt:'Check a receipt, and show what it says; offline with --keys.'
     version:'Show the version of this command and, when it answers, of the engine.'
@@ -717,6 +718,17 @@ _shtab_purgeline_tasks_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_purgeline_tasks_defaults_added=0
 
+_shtab_purgeline_top_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
+  "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
+  "--json[print JSON, one document a line]"
+  "--timeout[seconds to wait for an answer (default 10)]:S:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_purgeline_top_defaults_added=0
+
 _shtab_purgeline_unsilence_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
@@ -831,6 +843,7 @@ _shtab_purgeline() {
         stats) _arguments -C -s $_shtab_purgeline_stats_options ;;
         status) _arguments -C -s $_shtab_purgeline_status_options ;;
         tasks) _arguments -C -s $_shtab_purgeline_tasks_options ;;
+        top) _arguments -C -s $_shtab_purgeline_top_options ;;
         unsilence) _arguments -C -s $_shtab_purgeline_unsilence_options ;;
         verify-receipt) _arguments -C -s $_shtab_purgeline_verify_receipt_options ;;
         version) _arguments -C -s $_shtab_purgeline_version_options ;;

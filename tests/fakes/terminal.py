@@ -36,10 +36,11 @@ class Terminal:
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
             os.chdir(ROOT)
-            os.environ.update(TERM="xterm-256color")
-            for name in ("COLUMNS", "LINES", "NO_COLOR"):
-                os.environ.pop(name, None)
-            os.execv(sys.executable, [sys.executable, "-m", "engine", *argv])
+            left_out = ("COLUMNS", "LINES", "NO_COLOR")
+            environ = {name: value for name, value in os.environ.items() if name not in left_out}
+            # Given whole: readline, where it was imported, has set COLUMNS behind `os.environ`.
+            command = [sys.executable, "-m", "engine", *argv]
+            os.execve(sys.executable, command, {**environ, "TERM": "xterm-256color"})
         self.resize(width, height)
 
     def __enter__(self) -> Self:

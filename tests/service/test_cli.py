@@ -737,7 +737,7 @@ def test_pipe_has_no_colours_and_imports_no_rich(engine: FakeEngine) -> None:
     assert result.returncode == 0
     assert b"\x1b" not in result.stdout
     imported = set(re.findall(rb"(\w+)[\w.]*$", result.stderr, re.MULTILINE))
-    assert not imported & {b"rich", b"aiohttp", b"msgspec", b"asyncio", b"jinja2"}
+    assert not imported & {b"rich", b"aiohttp", b"msgspec", b"asyncio", b"jinja2", b"inspect"}
 
 
 def test_terminal_gets_a_table(engine: FakeEngine) -> None:

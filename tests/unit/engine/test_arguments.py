@@ -46,7 +46,6 @@ def test_a_kind_is_a_flag(kind: str, words: list[str]) -> None:
         ["status", "a", "b"],
         ["tasks", "--limit", "0"],
         ["tasks", "--state", "asleep"],
-        ["serve"],
         ["render"],
         ["render", "apache"],
         ["render", "nginx", "--from", "here; allow all"],

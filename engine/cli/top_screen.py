@@ -1,0 +1,103 @@
+"""How ``purgeline top`` looks, in a terminal of any size: a line of sums, the caches, the newest tasks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from engine.cli.cells import clean, shown, styled
+from engine.cli.layout import fitting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import ConsoleDimensions
+
+    from engine.cli.looks import Look
+    from engine.client.bodies import Document
+
+NODES: Final = ("name", "layer", "state", "waiting", "in_flight", "delayed", "acked_per_s", "failed")
+TASKS: Final = ("task_id", "action", "state", "total", "counter", "failed", "delayed", "created_at")
+_HEADERS: Final = {"in_flight": "sent", "acked_per_s": "acked/s", "counter": "acked", "created_at": "created"}
+_WORST: Final = ("name", "state", "waiting", "delayed")  #: of the narrowest terminal
+_REASON_MIN: Final = 16  #: characters, below which none is shown
+_NO_ROWS: Final = 7  #: lines that are no rows: sums, two headers, two titles, keys, a spare one
+_TASKS_LEAST: Final = 3
+
+
+def drawn(look: Look, size: ConsoleDimensions, *, first: int, is_paused: bool) -> Group:
+    """Return what fills the screen.
+
+    Args:
+        look: what is shown.
+        size: of the terminal.
+        first: the first node that is shown.
+        is_paused: nothing new is asked for.
+    """
+    rows = page_of(look, size)
+    nodes = look.nodes[first : first + rows]
+    left = max(0, size.height - _NO_ROWS - len(nodes))
+    more = f"{first + 1}-{first + len(nodes)} of {len(look.nodes)}" if len(nodes) < len(look.nodes) else ""
+    keys = f"q quit  p {'go on' if is_paused else 'pause'}  ↑↓ PgUp PgDn caches"
+    return Group(
+        _sums(look, size.width, is_paused=is_paused),
+        Text(f"\ncaches {more}".rstrip(), style="italic"),
+        _table(NODES, nodes, size.width, has_reason=True),
+        Text("tasks", style="italic"),
+        _table(TASKS, look.tasks[:left], size.width, has_reason=False),
+        Text(keys[: size.width], style="dim"),
+    )
+
+
+def page_of(look: Look, size: ConsoleDimensions) -> int:
+    """Return how many nodes a screen shows: all, or what is left beside the tasks."""
+    room = max(1, size.height - _NO_ROWS)
+    return max(1, min(len(look.nodes), room - min(len(look.tasks), max(_TASKS_LEAST, room // 3))))
+
+
+def _sums(look: Look, width: int, *, is_paused: bool) -> Text:
+    """Return the first line."""
+    at = time.strftime("%H:%M:%S", time.localtime(look.at)) if look.at else "never"
+    if look.away:
+        line = Text(f"away, seen {at}: {clean(look.away)}", style="bold red")
+    else:
+        states = Counter(str(node.get("state")) for node in look.nodes)
+        told = ", ".join(f"{count} {clean(state)}" for state, count in states.most_common())
+        waits = sum(int(node.get(key) or 0) for node in look.nodes for key in ("waiting", "delayed"))
+        rate = "" if look.acked_per_s is None else f"  {look.acked_per_s:g} acked/s"
+        line = Text(f"{at}  caches: {told or 'none'}{rate}  {waits} subtasks wait")
+    if is_paused:
+        line = Text("paused  ", style="bold yellow").append_text(line)
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _table(columns: Sequence[str], rows: Sequence[Document], width: int, *, has_reason: bool) -> Table:
+    """Return a table, a line for each row: columns that have no room are left out."""
+    texts = {
+        column: [_HEADERS.get(column, ""), *(shown(column, row.get(column)) for row in rows)]
+        for column in columns
+    }
+    widths = fitting(texts, width) or {
+        column: max(map(len, texts[column])) for column in columns if column in _WORST or column == columns[0]
+    }
+    table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False)
+    for column in widths:
+        is_number = any(isinstance(row.get(column), int | float) for row in rows) and column[-3:] != "_at"
+        header = _HEADERS.get(column, column.replace("_", " "))
+        table.add_column(header, justify="right" if is_number else "left", no_wrap=True, header_style="dim")
+    spare = width - sum(max(size, len(column)) + 1 for column, size in widths.items())
+    has_reason = has_reason and spare >= _REASON_MIN
+    if has_reason:
+        table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=spare, header_style="dim")
+    for row in rows:
+        cells = [styled(column, row.get(column)) for column in widths]
+        table.add_row(
+            *cells, *([clean(row.get("reason") or row.get("last_error") or "")] if has_reason else [])
+        )
+    return table

@@ -12,18 +12,23 @@ import math
 import random
 from collections import Counter
 from statistics import median
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from engine.recordings.report import Answered, Latencies, Report
+from engine.recordings.answers import UNANSWERED, pairs
+from engine.recordings.report import Latencies, Report
+
+if TYPE_CHECKING:
+    from engine.recordings.answers import Answer, Part
 
 PERCENTILES: Final = ("p50", "p90")  #: that are compared; above them a slice has too few requests
 _NAMED_MAX: Final = 20  #: differences that are listed
 _OF_A_CHANGE_MAX: Final = 3  #: of these, with the same two statuses
 _SLICE_MIN: Final = 10  #: answered requests without which a slice tells no latency
 _RESULTS_MAX: Final = 2000  #: tasks whose results are compared
-_UNANSWERED: Final = Answered("", 0, "", "not sent")
+_NAMED: Final = {True: "a task", False: "without a task_id"}  #: an answer is, of two that are alike else
+_ERRORS: Final = 400  #: the first status of an error
 
 
 class SideReport(Report):
@@ -31,8 +36,9 @@ class SideReport(Report):
 
     def __init__(self) -> None:
         super().__init__()
-        self.answers: dict[str, Answered] = {}
-        self.as_recorded: dict[str, int] = {}
+        self.requests: dict[str, str] = {}
+        self.answers: dict[str, Answer] = {}
+        self.as_recorded: dict[str, Answer] = {}
         self._slice = Latencies()
 
     def answered(self, status: int, seconds: float) -> None:
@@ -41,13 +47,19 @@ class SideReport(Report):
         if status:
             self._slice.add(seconds)
 
-    def saw(self, key: str, answer: Answered) -> None:
+    def saw(self, key: str, request: str, answer: Answer) -> None:
         """See `Report.saw`."""
+        self.requests[key] = request
         self.answers[key] = answer
 
-    def recorded(self, key: str, status: int) -> None:
+    def recorded(self, key: str, answer: Answer) -> None:
         """See `Report.recorded`."""
-        self.as_recorded[key] = status
+        self.as_recorded[key] = answer
+
+    def forget(self) -> None:
+        """Forget the answers, which are compared."""
+        for kept in (self.requests, self.answers, self.as_recorded):
+            kept.clear()
 
     def end_slice(self) -> dict[str, float]:
         """Return the latencies of a slice, milliseconds, and begin the next one."""
@@ -97,6 +109,8 @@ class Comparison:
         self._engine = engine
         self._beside = beside
         self._compared = 0
+        self._succeeded = 0
+        self._recorded_tasks = 0
         self._made = 0
         self._changes: Counter[tuple[int, int]] = Counter()
         self._differences: list[dict[str, Any]] = []
@@ -109,32 +123,37 @@ class Comparison:
     def end_slice(self) -> dict[str, float]:
         """Compare what both have answered in a slice; return its latencies."""
         ours, others = self._engine.answers, self._beside.answers
-        for key in ours | others:
-            self._compare(key, ours.get(key, _UNANSWERED), others.get(key, _UNANSWERED))
+        for key, request in (self._engine.requests | self._beside.requests).items():
+            recorded = self._engine.as_recorded.get(key) or self._beside.as_recorded.get(key)
+            self._recorded_tasks += sum(map(bool, recorded.task_ids)) if recorded else 0
+            both = pairs(request, ours.get(key, UNANSWERED), others.get(key, UNANSWERED))
+            for place, (name, one, other) in enumerate(both):
+                self._compare(name, one, other, recorded.part(place).status if recorded else 0)
         for side in (self._engine, self._beside):
-            side.answers.clear()
-            side.as_recorded.clear()
-        both = {"engine": self._engine.end_slice(), "beside": self._beside.end_slice()}
+            side.forget()
+        latencies = {"engine": self._engine.end_slice(), "beside": self._beside.end_slice()}
         slice_ = {
             f"{side}_{each}_ms": found[f"{each}_ms"]
-            for side, found in both.items()
+            for side, found in latencies.items()
             if found
             for each in PERCENTILES
         }
         self._slices.append(slice_)
         return slice_
 
-    def _compare(self, key: str, ours: Answered, other: Answered) -> None:
+    def _compare(self, request: str, ours: Part, other: Part, recorded: int) -> None:
+        """Compare how both have answered a request, or a line of it; *recorded* is that day's status."""
         self._compared += 1
-        request = ours.request or other.request
+        self._succeeded += all(0 < each.status < _ERRORS for each in (ours, other))
         if ours.task_id and other.task_id:
             self._pair(Twins(request, ours.task_id, other.task_id))
-        if ours.status == other.status:
+        if ours.status == other.status and ours.status:
+            if bool(ours.task_id) != bool(other.task_id):
+                self._take(request, *(_NAMED[bool(each.task_id)] for each in (ours, other)))
             return
         change = (other.status, ours.status)
         self._changes[change] += 1
         if self._changes[change] <= _OF_A_CHANGE_MAX and len(self._differences) < _NAMED_MAX:
-            recorded = self._engine.as_recorded.get(key) or self._beside.as_recorded.get(key, 0)
             self._differences.append(
                 {
                     "request": request,
@@ -154,12 +173,15 @@ class Comparison:
 
     def take_results(self, twins: Twins, ours: Result, other: Result) -> None:
         """Compare what became of two tasks."""
+        self._take(twins.request, str(ours), str(other))
+
+    def _take(self, request: str, ours: str, other: str) -> None:
         self._results_compared += 1
         if ours == other:
             return
         self._results_different += 1
         if len(self._results) < _NAMED_MAX:
-            self._results.append({"request": twins.request, "beside": str(other), "engine": str(ours)})
+            self._results.append({"request": request, "beside": other, "engine": ours})
 
     @property
     def is_empty(self) -> bool:
@@ -176,6 +198,8 @@ class Comparison:
         return {
             "compared": self._compared,
             "different": self._changes.total(),
+            "succeeded": self._succeeded,
+            "recorded_tasks": self._recorded_tasks,
             "results_compared": self._results_compared,
             "results_different": self._results_different,
             "latency_ratio": self._ratios(),

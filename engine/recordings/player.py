@@ -11,23 +11,23 @@ import contextlib
 import time
 from collections import OrderedDict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 import msgspec
 import yarl
 
 from engine.errors import RecordingError
+from engine.recordings.answers import answer_of, pairs
 from engine.recordings.gor import REQUEST, RESPONSE
 from engine.recordings.messages import request_of, response_of
-from engine.recordings.report import Answered
-from engine.recordings.rewriting import task_id_of, with_task
+from engine.recordings.rewriting import with_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from engine.recordings.answers import Answer
     from engine.recordings.gor import Entry
-    from engine.recordings.messages import Response
     from engine.recordings.report import Report
     from engine.recordings.rewriting import Ready, Rewriting
 
@@ -49,10 +49,16 @@ class _Sent(msgspec.Struct):
     """A request of which the answer, or the recorded one, is not there yet."""
 
     request: str
-    task: asyncio.Future[str]  #: id of the task that it makes
-    status: int = -1
-    recorded: int = -1
-    detail: str = ""
+    tasks: asyncio.Future[list[str]]  #: ids of the tasks that it makes, one for each line
+    answer: Answer | None = None
+    recorded: Answer | None = None
+
+
+class _Made(NamedTuple):
+    """A task that a request makes."""
+
+    tasks: asyncio.Future[list[str]]  #: ids of all that the request makes
+    line: int  #: of the task, from 0
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -61,7 +67,8 @@ class _Waiting(msgspec.Struct, frozen=True):
     due: float  #: the monotonic clock's; 0: whenever there is one
     key: str
     ready: Ready
-    task: asyncio.Future[str] | None  #: what it is about, where a request before it makes that
+    about: _Made | None  #: the task that it asks for, where a request before it makes that
+    new_id: str  #: of that task, where its client chose the id
 
 
 class Player:
@@ -87,7 +94,7 @@ class Player:
         self._timeout_s = timeout_s
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(_QUEUED_MAX)
         self._sent: OrderedDict[str, _Sent] = OrderedDict()
-        self._tasks: OrderedDict[str, asyncio.Future[str]] = OrderedDict()  # by the recorded id
+        self._tasks: OrderedDict[str, _Made] = OrderedDict()  # by the recorded id
         self._failure: RecordingError | None = None
         self._is_over = False  # there is no engine
 
@@ -184,11 +191,12 @@ class Player:
         else:
             due = 0.0
         self._report.sent += 1
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         self._sent[key] = _Sent(f"{ready.method} {ready.path[:_DETAIL_CHARS]}", future)
         if len(self._sent) > _REMEMBERED_MAX:
             self._sent.popitem(last=False)
-        await self._queue.put(_Waiting(due, key, ready, self._tasks.get(ready.names)))
+        new_id = self._rewriting.new_id(ready.names) if ready.names else ""
+        await self._queue.put(_Waiting(due, key, ready, self._tasks.get(ready.names), new_id))
 
     def _take_recorded(self, key: str, entry: Entry) -> None:
         """Remember how a request was answered when it was recorded."""
@@ -202,22 +210,24 @@ class Player:
             return
         if entry.latency_ns > 0:
             self._report.recorded_latencies.add(entry.latency_ns / 1e9)
-        self._name(sent, response)
-        sent.recorded = response.status
-        self._report.recorded(key, response.status)
+        sent.recorded = answer_of(sent.request, response.status, response.body)
+        self._name(sent, sent.recorded)
+        self._report.recorded(key, sent.recorded)
         self._compare(key, sent)
 
-    def _name(self, sent: _Sent, response: Response) -> None:
-        """Have requests about the recorded task ask for the new one."""
-        if sent.request.startswith("POST ") and (task_id := task_id_of(response.body)):
-            self._tasks[task_id] = sent.task
-            if len(self._tasks) > _REMEMBERED_MAX:
-                self._tasks.popitem(last=False)
+    def _name(self, sent: _Sent, recorded: Answer) -> None:
+        """Have requests about the recorded tasks ask for the new ones."""
+        for line, task_id in enumerate(recorded.task_ids):
+            if task_id:
+                self._tasks[task_id] = _Made(sent.tasks, line)
+        while len(self._tasks) > _REMEMBERED_MAX:
+            self._tasks.popitem(last=False)
 
     def _compare(self, key: str, sent: _Sent) -> None:
-        if sent.status >= 0 and sent.recorded >= 0:
+        if sent.answer is not None and sent.recorded is not None:
             self._sent.pop(key, None)
-            self._report.compare(sent.request, sent.recorded, sent.status, sent.detail)
+            for request, answered, recorded in pairs(sent.request, sent.answer, sent.recorded):
+                self._report.compare(request, recorded.status, answered.status, answered.detail)
 
     # Workers
 
@@ -257,24 +267,23 @@ class Player:
 
     async def _new_id(self, waiting: _Waiting) -> str:
         """Return the id of the task that stands for the one that a recorded request is about."""
-        task_id = waiting.ready.names
-        if waiting.task is None:
-            return self._rewriting.new_id(task_id)
+        recorded_id, about = waiting.ready.names, waiting.about
+        if about is None:
+            return waiting.new_id
         try:
-            return await asyncio.wait_for(asyncio.shield(waiting.task), _NAMED_WAIT_S) or task_id
+            new_ids = await asyncio.wait_for(asyncio.shield(about.tasks), _NAMED_WAIT_S)
         except TimeoutError:
-            return task_id
+            return recorded_id
+        return (new_ids[about.line] if about.line < len(new_ids) else "") or recorded_id
 
     def _answered(self, key: str, status: int, body: bytes, detail: str) -> None:
         sent = self._sent.get(key)
         if sent is None:
             return
-        sent.status = status
-        sent.detail = detail or _detail_of(status, body)
-        task_id = task_id_of(body) if sent.request.startswith("POST ") else ""
-        if not sent.task.done():
-            sent.task.set_result(task_id)
-        self._report.saw(key, Answered(sent.request, status, task_id, sent.detail))
+        sent.answer = answer_of(sent.request, status, body, detail)
+        if not sent.tasks.done():
+            sent.tasks.set_result(sent.answer.task_ids)
+        self._report.saw(key, sent.request, sent.answer)
         self._compare(key, sent)
 
 
@@ -286,17 +295,6 @@ def _next_of(entries: Iterator[Entry]) -> tuple[list[Entry], RecordingError | No
     except RecordingError as exc:
         return batch, exc
     return batch, None
-
-
-def _detail_of(status: int, body: bytes) -> str:
-    if status < 400:  # noqa: PLR2004 - HTTP
-        return ""
-    try:
-        document: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return body[:_DETAIL_CHARS].decode("latin-1")
-    detail = document.get("detail", "") if isinstance(document, dict) else ""
-    return str(detail)[:_DETAIL_CHARS]
 
 
 def passes_of(make: Callable[[], Iterator[Entry]], *, loops: bool) -> Iterator[Iterator[Entry]]:

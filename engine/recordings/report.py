@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from array import array
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+
+if TYPE_CHECKING:
+    from engine.recordings.answers import Answer
 
 _SAMPLES_MAX: Final = 200_000
 _NAMED_MAX: Final = 20  #: differences that are listed
@@ -17,19 +20,10 @@ _PERCENTILES: Final = (50, 90, 99)
 class Difference(msgspec.Struct, frozen=True):
     """A request that is not answered as it was."""
 
-    request: str  #: method and path
+    request: str  #: method and path, and the line of several
     recorded: int
     answered: int  #: 0: not at all
     detail: str
-
-
-class Answered(NamedTuple):
-    """How a request was answered."""
-
-    request: str  #: method and path
-    status: int  #: 0: not at all
-    task_id: str  #: of the task that it made; empty: none
-    detail: str  #: of a refusal
 
 
 class Latencies:
@@ -95,7 +89,7 @@ class Report:
             self._unanswered += 1
 
     def compare(self, request: str, recorded: int, answered: int, detail: str) -> None:
-        """Count an answer beside the one that was recorded."""
+        """Count an answer, to a request or to a line of it, beside the one that was recorded."""
         if recorded == answered:
             self._same += 1
             return
@@ -103,10 +97,10 @@ class Report:
         if len(self._differences) < _NAMED_MAX:
             self._differences.append(Difference(request, recorded, answered, detail))
 
-    def saw(self, key: str, answer: Answered) -> None:
+    def saw(self, key: str, request: str, answer: Answer) -> None:
         """Take an answer; the same request of two engines has one *key*. `engine.recordings.sides` does."""
 
-    def recorded(self, key: str, status: int) -> None:
+    def recorded(self, key: str, answer: Answer) -> None:
         """Take how a request was answered when it was recorded; as `saw`."""
 
     @property

@@ -36,6 +36,7 @@ _NOT_SENT: Final = frozenset(
         "te",
     }
     | {"trailer", "transfer-encoding", "upgrade"}
+    | {"traceparent", "tracestate"}  # of a trace of that day, whose receiver is production's
 )
 _HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?")
 
@@ -146,16 +147,6 @@ def with_task(path: str, task_id: str) -> str:
     """Return the path of a request about a task, about another one."""
     named = _TASK.fullmatch(path)
     return f"{named[1]}{task_id}{named[3]}" if named else path
-
-
-def task_id_of(body: bytes) -> str:
-    """Return the ``task_id`` of an answer; empty when it has none."""
-    try:
-        document = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return ""
-    task_id = document.get("task_id") if isinstance(document, dict) else None
-    return task_id if isinstance(task_id, str) else ""
 
 
 def _path_of(target: str) -> str:

@@ -41,6 +41,7 @@ READY_TIMES: Final = 3  #: two start at once, and leave the CPU to what serves
 START_SLACK_S: Final = 60.0  #: for the recording's way to the host, and the end
 SHOWN_MAX: Final = 6  #: examples of what differs
 LEFT_S: Final = 86400.0  #: so old is nothing that a deploy under way needs
+MEASURED: Final = ("latency p50", "latency p90", "CPU time")  #: without each of them a version may be slow
 LEVEL: Final = 1  #: of compression, for the way to the host
 
 
@@ -194,7 +195,28 @@ def found(answer: dict[str, Any], names: tuple[str, str], settings: Settings) ->
     why_not = "; ".join(f"{measure.words} ({measure.limit} allowed)" for measure in beyond)
     if why_not:
         why_not = f"{names[1]} differs from {names[0]}: {why_not}"
+    why_not = why_not or _unseen(report, measures)
     return Finding([*_table(names, measures), *_as_recorded(report, names), *_examples(report)], why_not)
+
+
+def _unseen(report: dict[str, Any], measures: list[Measure]) -> str:
+    """Say why a comparison shows nothing of the new version, however alike the two are; empty: it does."""
+    unanswered = {side: int(report[side].get("unanswered") or 0) for side in ("beside", "engine")}
+    if any(unanswered.values()):
+        return (
+            f"nothing was shown: {unanswered['beside']} requests to the version that serves and "
+            f"{unanswered['engine']} to the new one had no answer"
+        )
+    if not report.get("succeeded", 1):
+        return (
+            "nothing was shown: no request was answered below 400; is it a recording of this engine's sites?"
+        )
+    if report.get("recorded_tasks") and not report["results_compared"]:
+        return (
+            f"nothing was shown: {report['recorded_tasks']} tasks are in the recording, none was made of them"
+        )
+    missing = [name for name in MEASURED if name not in {measure.name for measure in measures}]
+    return f"nothing was shown: there is no measure of {', '.join(missing)}" if missing else ""
 
 
 class Measure(NamedTuple):
@@ -227,7 +249,7 @@ def _measures(report: dict[str, Any], cpu_s: dict[str, float], settings: Setting
         )
         measures.append(_latency(each, old, new, ratio, settings.shadow_latency_ratio))
     if cpu_s.get("beside"):
-        old, new = (f"{cpu_s[side] / report['compared'] * 1000:.2f} ms" for side in ("beside", "engine"))
+        old, new = (f"{cpu_s[side] / report[side]['sent'] * 1000:.2f} ms" for side in ("beside", "engine"))
         ratio, limit = cpu_s["engine"] / cpu_s["beside"], settings.shadow_cpu_ratio
         words = f"{ratio:.2f} times the CPU time"
         measures.append(
@@ -282,19 +304,23 @@ def _as_recorded(report: dict[str, Any], names: tuple[str, str]) -> list[str]:
 
 def _examples(report: dict[str, Any]) -> list[str]:
     lines = [
-        f"{change['count']} x {_status(change['beside'])} became {_status(change['engine'])}"
+        f"{change['count']} x {_change(change['beside'], change['engine'])}"
         for change in report["changes"][:SHOWN_MAX]
     ]
     for each in report["differences"][:SHOWN_MAX]:
         detail = f": {each['detail']}" if each["detail"] else ""
         was = f", recorded {each['recorded']}" if each["recorded"] else ""
-        change = f"{_status(each['beside'])} became {_status(each['engine'])}{was}"
+        change = f"{_change(each['beside'], each['engine'])}{was}"
         lines.append(f"  {each['request']}: {change}{detail}")
     lines += [
         f"  {each['request']}: a task that was {each['beside']} is {each['engine']}"
         for each in report["results"][:SHOWN_MAX]
     ]
     return list(dict.fromkeys(lines))
+
+
+def _change(before: int, now: int) -> str:
+    return f"{_status(before)} became {_status(now)}" if before or now else "no answer of either"
 
 
 def _status(status: int) -> str:

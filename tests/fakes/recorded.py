@@ -43,3 +43,25 @@ def tasks(count: int, *, callback: str = "") -> bytes:
         head = "POST /v1/engine/task"
         text.append(exchange(f"a{number}", at_ns, head, body, 202, answer, "Authorization: Bearer recorded"))
     return b"".join(text)
+
+
+def batch(number: int, *lines: tuple[str, str]) -> bytes:
+    """Return the recording of an NDJSON request, and of a question for each of its tasks.
+
+    Args:
+        number: of the request.
+        lines: a target and the recorded id of its task each; an empty id: the line was refused.
+    """
+    bodies = [json.dumps({"targets": [target]}) for target, _ in lines]
+    answers = [
+        json.dumps({"task_id": task_id} if task_id else {"status": 422, "detail": "no"})
+        for _, task_id in lines
+    ]
+    request = "POST /v1/engine/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n\r\n"
+    response = "HTTP/1.1 200 OK\r\n\r\n" + "\n".join(answers) + "\n"
+    text = encode(Entry(REQUEST, f"n{number}", 0, (request + "\n".join(bodies)).encode()))
+    text += encode(Entry(RESPONSE, f"n{number}", 1_000_000, response.encode(), 1_000_000))
+    for place, (_, task_id) in enumerate(lines):
+        if task_id:
+            text += exchange(f"q{number}-{place}", 0, f"GET /v1/engine/task/{task_id}", b"", 200, {})
+    return text

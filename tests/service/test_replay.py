@@ -11,7 +11,7 @@ import pytest
 
 from release.lab.caches import free_port
 from tests.fakes.node import FakeNode
-from tests.fakes.recorded import exchange, recorded
+from tests.fakes.recorded import batch, exchange, recorded
 from tests.rigs.engine_process import EngineProcess, fake_table
 
 
@@ -70,6 +70,20 @@ def test_an_answer_that_differs_is_named_and_the_exit_code_tells(
     assert report["changes"] == [{"recorded": 202, "answered": 422, "count": 1}]
     [difference] = report["differences"]
     assert "scheme" in difference["detail"] or "http" in difference["detail"]
+
+
+def test_lines_of_several_tasks_are_compared_and_their_tasks_asked_for(
+    engine: EngineProcess, tmp_path: Path
+) -> None:
+    """Of three lines two are answered as they were; a question is about the new task."""
+    file = tmp_path / "t.gor"
+    lines = [("ftp://a/", ""), ("http://img.example.com/1", "given-1"), ("ftp://b/", "given-2")]
+    file.write_bytes(batch(0, *lines))
+    code, report = replay(engine, file, "--speed", "max")
+    assert (code, report["compared"], report["same"]) == (1, 5, 3), report
+    assert [each["request"] for each in report["differences"]] == [
+        "POST /v1/engine/tasks line 3", "GET /v1/engine/task/given-2",
+    ]  # fmt: skip
 
 
 def test_a_damaged_recording_is_sent_as_far_as_it_goes(engine: EngineProcess, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from release.lab.caches import free_port
 from tests.fakes.node import FakeNode
-from tests.fakes.recorded import recorded
+from tests.fakes.recorded import batch, recorded
 from tests.rigs.engine_process import EngineProcess, fake_table
 
 SITE = '[[site]]\nhost = "img.example.com"\n'
@@ -72,10 +72,11 @@ def test_what_the_second_engine_answers_otherwise_is_named(
 ) -> None:
     first, second = engines
     file = tmp_path / "t.gor"
-    file.write_bytes(recorded(5))
+    lines = [(f"http://img.example.com/{number}", f"line-{number}") for number in range(3)]
+    file.write_bytes(recorded(5) + batch(0, *lines))
     code, (*_, report) = compare(file, second, first)
     assert code == 1
-    refused = {"beside": 202, "engine": 422, "count": 5}
+    refused = {"beside": 202, "engine": 422, "count": 8}
     assert refused in report["changes"], report["changes"]
     difference = report["differences"][0]
     assert (difference["recorded"], difference["request"]) == (202, "POST /v1/engine/task")

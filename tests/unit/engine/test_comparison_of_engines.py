@@ -5,15 +5,24 @@ import random
 
 import pytest
 
+from engine.recordings.answers import Answer, Part, answer_of, pairs
 from engine.recordings.comparison import Comparison, Result, SideReport, middle_of
 from engine.recordings.gor import REQUEST, RESPONSE, Entry
-from engine.recordings.report import Answered
 from engine.recordings.sides import slices_of
 
 
 def sides() -> tuple[SideReport, SideReport, Comparison]:
     engine, beside = SideReport(), SideReport()
     return engine, beside, Comparison(engine, beside)
+
+
+def whole(status: int, task_id: str = "", detail: str = "") -> Answer:
+    return Answer((Part(status, task_id, detail),))
+
+
+LINES = "POST /v1/engine/tasks"
+TASK = b'{"task_id":"%s"}'
+REFUSED = b'{"title":"Unprocessable Content","status":422,"detail":"line 2: no","line":2}'
 
 
 def test_a_slice_that_is_disturbed_does_not_make_a_version_slower() -> None:
@@ -61,10 +70,10 @@ def test_statuses_are_compared_request_by_request() -> None:
     """A request that only one of them answered differs, too."""
     engine, beside, comparison = sides()
     for key in ("a", "b", "c"):
-        beside.saw(key, Answered("GET /x", 200, "", ""))
-        beside.recorded(key, 204)
-    engine.saw("a", Answered("GET /x", 200, "", ""))
-    engine.saw("b", Answered("GET /x", 500, "", "oh no"))
+        beside.saw(key, "GET /x", whole(200))
+        beside.recorded(key, whole(204))
+    engine.saw("a", "GET /x", whole(200))
+    engine.saw("b", "GET /x", whole(500, detail="oh no"))
     comparison.end_slice()
     found = comparison.document()
     assert (found["compared"], found["different"]) == (3, 2)
@@ -81,7 +90,7 @@ def test_statuses_are_compared_request_by_request() -> None:
 def test_results_of_tasks_are_compared() -> None:
     engine, beside, comparison = sides()
     for side, task_id in ((engine, "n"), (beside, "o")):
-        side.saw("a", Answered("POST /v1/engine/task", 202, task_id, ""))
+        side.saw("a", "POST /v1/engine/task", whole(202, task_id))
     comparison.end_slice()
     [twins] = comparison.twins
     assert (twins.engine, twins.beside) == ("n", "o")
@@ -92,6 +101,64 @@ def test_results_of_tasks_are_compared() -> None:
     found = comparison.document()
     assert (found["results_compared"], found["results_different"]) == (2, 1)
     assert found["results"][0]["engine"] == "failed, 3 of 4, 1 failed"
+
+
+def test_each_line_of_several_tasks_is_an_answer_of_its_own() -> None:
+    """The answer to all of them is 200 whatever became of them."""
+    engine, beside, comparison = sides()
+    beside.saw("a", LINES, answer_of(LINES, 200, TASK % b"o1" + b"\n" + TASK % b"o2" + b"\n"))
+    beside.recorded("a", answer_of(LINES, 200, TASK % b"r1" + b"\n" + TASK % b"r2" + b"\n"))
+    engine.saw("a", LINES, answer_of(LINES, 200, TASK % b"n1" + b"\n" + REFUSED + b"\n"))
+    comparison.end_slice()
+    found = comparison.document()
+    assert (found["compared"], found["different"], found["recorded_tasks"]) == (2, 1, 2)
+    assert [(twins.engine, twins.beside) for twins in comparison.twins] == [("n1", "o1")]
+    assert found["differences"] == [
+        {
+            "request": f"{LINES} line 2", "recorded": 202, "beside": 202, "engine": 422,
+            "detail": "line 2: no",
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "statuses"),
+    [
+        (answer_of(LINES, 200, TASK % b"a" + b"\n" + TASK % b"b"), whole(503), [(202, 503), (202, 503)]),
+        (
+            answer_of(LINES, 200, TASK % b"a" + b"\n" + REFUSED),
+            answer_of(LINES, 200, TASK % b"a"),
+            [(202, 202), (422, 0)],
+        ),
+        (answer_of(LINES + "?x", 200, b"[]\n{}\nno json"), whole(200), [(200, 200)] * 3),
+        (answer_of(LINES, 200, b"\n"), whole(200), [(200, 200)]),
+        (answer_of(LINES, 422, REFUSED), whole(422), [(422, 422)]),
+    ],
+)
+def test_a_line_that_one_side_did_not_answer_differs(
+    one: Answer, other: Answer, statuses: list[tuple[int, int]]
+) -> None:
+    """An answer to the whole is one to each line."""
+    assert [(ours.status, others.status) for _, ours, others in pairs(LINES, one, other)] == statuses
+
+
+def test_a_request_that_neither_answers_differs() -> None:
+    engine, beside, comparison = sides()
+    for side in (engine, beside):
+        side.saw("a", "GET /x", whole(0))
+    comparison.end_slice()
+    assert comparison.document()["different"] == 1
+    assert not comparison.is_alike
+
+
+def test_a_task_that_one_answer_does_not_name_is_another_result() -> None:
+    engine, beside, comparison = sides()
+    for side, body in ((engine, b"{}"), (beside, TASK % b"o")):
+        side.saw("a", "POST /v1/engine/task", answer_of("POST /v1/engine/task", 202, body))
+    comparison.end_slice()
+    found = comparison.document()
+    assert (found["results_compared"], found["results_different"], found["succeeded"]) == (1, 1, 1)
+    assert found["results"][0]["engine"] == "without a task_id"
 
 
 def entries(requests: int) -> list[Entry]:

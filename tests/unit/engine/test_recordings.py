@@ -10,7 +10,7 @@ from engine.errors import RecordingError
 from engine.recordings.gor import REQUEST, RESPONSE, SEPARATOR, Entry, chunks_of, encode, read
 from engine.recordings.messages import Request, request_of, response_of
 from engine.recordings.report import Report
-from engine.recordings.rewriting import ID_MAX_CHARS, Rewriting, task_id_of, with_task
+from engine.recordings.rewriting import ID_MAX_CHARS, Rewriting, with_task
 
 POST = b"POST /v1/engine/task HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -154,8 +154,6 @@ def test_requests_about_a_task_are_about_the_new_one() -> None:
     )
     assert (ready.names, ready.path) == ("job", "/v1/engine/task/job/receipt?x=1")
     assert with_task(ready.path, "new") == "/v1/engine/task/new/receipt?x=1"
-    assert task_id_of(b'{"task_id":"t"}') == "t"
-    assert task_id_of(b"[]") == task_id_of(b"x") == ""
     with pytest.raises(RecordingError, match="is no path"):
         Rewriting("r1").ready(Request("CONNECT", "a:443", [], b""))
 

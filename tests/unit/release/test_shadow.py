@@ -134,16 +134,26 @@ def ratios(p50: float, p90: float) -> dict[str, dict[str, float]]:
     return {"p50": {"median": 9.0, "least": p50}, "p90": {"median": 9.0, "least": p90}}
 
 
+SIDE = {
+    "sent": 1000,
+    "unanswered": 0,
+    "same": 100,
+    "different": 0,
+    "latency": {"p50_ms": 1.0, "p90_ms": 2.0},
+}
+
+
 def report(**changes: Any) -> dict[str, Any]:
-    side = {"same": 100, "different": 0, "latency": {"p50_ms": 1.0, "p90_ms": 2.0}}
     return {
         "compared": 1000,
         "different": 0,
+        "succeeded": 990,
+        "recorded_tasks": 500,
         "results_compared": 500,
         "results_different": 0,
         "latency_ratio": ratios(1.0, 1.0),
-        "engine": side,
-        "beside": side,
+        "engine": SIDE,
+        "beside": SIDE,
         "changes": [],
         "differences": [],
         "results": [],
@@ -169,6 +179,10 @@ def judge(found: dict[str, Any], *, cpu: float = 1.0, **settings: Any) -> Outcom
         ({"latency_ratio": ratios(1.0, 1.4)}, 1.0, {"shadow_latency_ratio": 2.0}, ""),
         ({}, 1.6, {}, "1.60 times the CPU time (x 1.30 allowed)"),
         ({"compared": 0}, 1.0, {}, "nothing was compared"),
+        ({"succeeded": 0}, 1.0, {}, "no request was answered below 400"),
+        ({"results_compared": 0}, 1.0, {}, "500 tasks are in the recording, none was made of them"),
+        ({"results_compared": 0, "recorded_tasks": 0}, 1.0, {}, ""),
+        ({"latency_ratio": {}}, 1.0, {}, "there is no measure of latency p50, latency p90"),
     ],
 )
 def test_what_is_beyond_the_settings_is_named(
@@ -178,19 +192,37 @@ def test_what_is_beyond_the_settings_is_named(
     assert (outcome.ok, why in outcome.reason) == (not why, True), outcome.reason
 
 
+def test_a_comparison_without_cpu_time_shows_nothing() -> None:
+    answer = {"report": report(), "cpu_s": {"beside": 0.0, "engine": 0.0}}
+    found = shadow.found(answer, ("1.0", "2.0"), SETTINGS)
+    assert found.why_not == "nothing was shown: there is no measure of CPU time"
+
+
+def test_a_version_that_answers_something_not_at_all_does_not_pass() -> None:
+    """Nor where the version that serves does the same, and within what may differ."""
+    for silent in ("engine", "beside"):
+        outcome = judge(report(**{silent: {**SIDE, "unanswered": 1}}))
+        assert (outcome.ok, "had no answer" in outcome.reason) == (False, True)
+
+
 def test_examples_say_what_became_of_which_request() -> None:
     found = report(
         different=10,
-        changes=[{"beside": 202, "engine": 500, "count": 9}, {"beside": 200, "engine": 0, "count": 1}],
+        changes=[
+            {"beside": 202, "engine": 500, "count": 9},
+            {"beside": 200, "engine": 0, "count": 1},
+            {"beside": 0, "engine": 0, "count": 7},
+        ],
         differences=[
             {"request": "POST /x", "recorded": 202, "beside": 202, "engine": 500, "detail": "oh no"},
             {"request": "POST /x", "recorded": 202, "beside": 202, "engine": 500, "detail": "oh no"},
             {"request": "GET /y", "recorded": 0, "beside": 200, "engine": 0, "detail": ""},
         ],
     )
-    assert judge(found).log[-4:] == [
+    assert judge(found).log[-5:] == [
         "9 x 202 became 500",
         "1 x 200 became no answer",
+        "7 x no answer of either",
         "  POST /x: 202 became 500, recorded 202: oh no",
         "  GET /y: 200 became no answer",
     ]

@@ -45,7 +45,7 @@ class SilenceBody(msgspec.Struct, forbid_unknown_fields=True):
             min_length=1,
             max_length=20,
             description="all have to match: `node=edge-1`, `kind!=node`, `key=~canary:.*`; "
-            "a word alone is a key",
+            "a word alone is a key; of regular expressions, those that are quick to match",
         ),
     ]
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S", description="for people")]

@@ -11,7 +11,7 @@ import msgspec
 from loguru import logger
 
 from engine.notify import formats
-from engine.notify.deliveries import deliveries
+from engine.notify.deliveries import URL, deliveries
 from engine.notify.formats import Alert, is_moment, moment
 from engine.notify.receiver import Receiver
 from engine.notify.silenced import Silenced
@@ -59,7 +59,7 @@ class Alerts:
         self._host = socket.gethostname()
         self._known: dict[str, _Known] = {}
         self._firing: dict[str, Alert] = {}  # what Alertmanager has to hear of again
-        self.silenced = Silenced(timer, self._put)
+        self.silenced = Silenced(timer, self._put_late)
         self._receivers = [
             Receiver(name, deliver, timer, stats, self._keeps)
             for name, deliver in deliveries(config, poster).items()
@@ -105,10 +105,15 @@ class Alerts:
         told = [known.alert for known in self._known.values()]
         self.silenced.update(silences, told)
 
-    def _put(self, alert: Alert) -> None:
-        """Have each receiver get an alert."""
+    def _put_late(self, alert: Alert, is_for_all: bool) -> None:
+        """Have each receiver get an alert whose silence is over; an end not if nobody told it of a begin."""
+        self._put(alert, is_news=is_for_all or alert.level != "resolved")
+
+    def _put(self, alert: Alert, *, is_news: bool = True) -> None:
+        """Have each receiver get an alert; see `Receiver.put`."""
         copies = [msgspec.structs.replace(alert) for _ in self._receivers]  # what did not fit differs
-        sent = [receiver.put(copy) for receiver, copy in zip(self._receivers, copies, strict=True)]
+        pairs = zip(self._receivers, copies, strict=True)
+        sent = [receiver.put(copy, is_news=is_news) for receiver, copy in pairs]
         if not any(sent):
             return
         self._known.pop(alert.key, None)
@@ -121,7 +126,8 @@ class Alerts:
         """Tell whether a silence has come before an alert was sent; it is as if it came now."""
         if not self.silenced.keeps(alert):
             return False
-        self._firing.pop(alert.key, None)
+        if not any(one.name == URL and one.has_heard(alert.key) for one in self._receivers):
+            self._firing.pop(alert.key, None)
         return True
 
     def start(self) -> None:

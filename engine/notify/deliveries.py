@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from engine.notify.formats import body_of
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 Deliver: TypeAlias = "Callable[[Alert], Awaitable[Answer]]"
 """Delivers one alert; it does not raise for what the other side does."""
 
+URL: Final = "url"  #: name of the webhook, Alertmanager or Slack
+
 
 def deliveries(config: AlertConfig, poster: Poster) -> dict[str, Deliver]:
-    """Return by name what delivers to whom: ``url``, ``mail``; nothing, when nobody is named.
+    """Return by name what delivers to whom: `URL`, ``mail``; nothing, when nobody is named.
 
     Args:
         config: checked; see `engine.config.alert_checks`.
@@ -32,7 +34,7 @@ def deliveries(config: AlertConfig, poster: Poster) -> dict[str, Deliver]:
             body = body_of(config.format, alert, time.time())
             return await poster.post(config.url, body, config.secret, {})
 
-        found["url"] = post
+        found[URL] = post
     if config.mail_to:
         from engine.notify.mail import Mailer  # noqa: PLC0415 - most engines send none, and start without it
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+from loguru import logger
 
 from engine.notify.formats import is_moment, moment
 from engine.notify.matchers import all_labels, matchers_of
@@ -27,6 +28,7 @@ class _Held(NamedTuple):
     alert: Alert
     labels: Mapping[str, str]
     silence: Silence
+    is_from_before: bool = False  #: a process before this one may have sent that it is on
 
 
 class Silenced:
@@ -34,12 +36,15 @@ class Silenced:
 
     Args:
         timer: for the ends of silences.
-        send: sends one alert whose silence is over.
+        send: sends one alert whose silence is over; with True, an end to all receivers, not only to those
+            that this process has told that it was on.
     """
 
-    def __init__(self, timer: Timer, send: Callable[[Alert], None]) -> None:
+    def __init__(self, timer: Timer, send: Callable[[Alert, bool], None]) -> None:
         self._timer = timer
         self._send = send
+        self._began_at = time.time()
+        self._unusable: set[str] = set()
         self._active: list[tuple[Silence, list[Matcher]]] = []
         self._held: dict[str, _Held] = {}
 
@@ -59,7 +64,11 @@ class Silenced:
             told: what was sent last of each key: what of it goes on is sent again after its silence.
         """
         now = time.time()
-        self._active = [(one, matchers_of(one.matchers)) for one in silences if one.until > now]
+        self._active = [
+            (one, matchers)
+            for one in silences
+            if one.until > now and (matchers := self._matchers_of(one)) is not None
+        ]
         if self._active:
             for alert in told:
                 if alert.level != "resolved" and alert.key not in self._held:
@@ -87,16 +96,26 @@ class Silenced:
         last = told if before is None else before.alert
         if last is not None and last.level != "resolved":
             alert.since = last.since
-        if alert.level == "resolved" and (told is None or told.level == "resolved"):
+        is_from_before = told is None and (
+            silence.at < self._began_at and alert.level != "resolved"
+            if before is None
+            else before.is_from_before
+        )
+        if alert.level == "resolved" and not is_from_before and (told is None or told.level == "resolved"):
             self._held.pop(alert.key, None)  # nobody has heard of it
         else:
-            self._hold(_Held(alert, labels, silence))
+            self._hold(_Held(alert, labels, silence, is_from_before))
         return silence
 
     def keeps(self, alert: Alert) -> bool:
-        """Tell whether an alert that was about to be sent is silenced by now, and hold it back then."""
+        """Tell whether an alert that was about to be sent is silenced by now, and hold it back then.
+
+        What is held of its key already is as new, or newer.
+        """
         if not self._active:
             return False
+        if alert.key in self._held:
+            return True
         labels = all_labels(alert)
         silence = self._silence_of(labels)
         if silence is None:
@@ -122,7 +141,22 @@ class Silenced:
         if not is_moment(held.alert.key):
             self._held[held.alert.key] = held
             if len(self._held) > HELD_MAX:
-                del self._held[next(iter(self._held))]
+                oldest = next(iter(self._held))
+                del self._held[oldest]
+                logger.bind(alert=oldest).warning(
+                    "silences hold back more than {:,} alerts: the oldest is not sent when its silence ends",
+                    HELD_MAX,
+                )
+
+    def _matchers_of(self, silence: Silence) -> list[Matcher] | None:
+        """Return what a silence of the store matches; None: another version wrote what is not taken here."""
+        try:
+            return matchers_of(silence.matchers)
+        except ValueError as exc:
+            if silence.id not in self._unusable:
+                self._unusable.add(silence.id)
+                logger.warning("silence {} keeps no alert from being sent: {}", silence.id, exc)
+            return None
 
     def _silence_of(self, labels: Mapping[str, str]) -> Silence | None:
         now = time.time()
@@ -137,7 +171,7 @@ class Silenced:
             silence = self._silence_of(held.labels)
             if silence is None:
                 del self._held[key]
-                self._send(_late(held))
+                self._send(_late(held), held.is_from_before)
             elif silence is not held.silence:
                 self._held[key] = held._replace(silence=silence)
         now = time.time()

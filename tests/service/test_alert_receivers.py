@@ -121,7 +121,7 @@ async def test_a_real_alertmanager_shows_an_alert_until_it_is_over(
 
 
 def silence(until: float) -> Silence:
-    return Silence("s1", ["kind=node"], "new disks", "ops", 1.0, until)
+    return Silence("s1", ["kind=node"], "new disks", "ops", time.time(), until)
 
 
 async def test_a_real_alertmanager_hears_of_what_is_silenced_when_that_ends_and_it_is_still_on(

@@ -15,6 +15,7 @@ from loguru import logger
 
 from engine.api.answers import response_of
 from engine.api.bodies import is_continue_expected, lane_of, leave_to_bodies
+from engine.api.browsers import check_browser
 from engine.api.description import Description
 from engine.api.query import QueryReader
 from engine.api.recording import head_of
@@ -59,6 +60,7 @@ def _checked(route: Route, handler: Any, auth: Auth, requests: Requests) -> Any:
     reader = QueryReader(route.query) if route.path.startswith(API) else None
 
     async def checked(request: web.Request) -> web.StreamResponse:
+        check_browser(request.method, request.headers, is_open=auth.is_open)
         if route.scope is not None:
             request[TOKEN] = auth.check(request.headers.get("Authorization"), route.scope)
         if reader is not None:

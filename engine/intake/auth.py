@@ -111,6 +111,11 @@ class Auth:
         self._tokens = [(bytes.fromhex(token.sha256), _make(token, hosts, clock)) for token in config.tokens]
         self._anonymous = Token(ANONYMOUS, frozenset(get_args(Scope)), hosts)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there are no tokens, so that everybody may do everything."""
+        return not self._tokens
+
     def named(self, name: str) -> Token:
         """Return a token by its name: another worker, which asks, has checked that the client has it.
 

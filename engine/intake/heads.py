@@ -72,6 +72,8 @@ def parse_head(text: bytes) -> Head | None:
     if (
         length is None
         or b"host" not in names
+        or b"origin" in names  # a browser's: see `engine.api.browsers`
+        or b"sec-fetch-site" in names
         or len(set(names)) < len(names)  # which of the two counts is for aiohttp to say
         or _UNUSUAL.search(fields)
         or (kind is not None and not is_json(kind[1].decode("latin-1")))

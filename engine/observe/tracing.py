@@ -54,13 +54,13 @@ class Tracing:
         except ImportError as exc:
             raise ConfigError(MISSING) from exc
         about = {"service.name": "purgeline", "service.version": version, "service.instance.id": name}
-        exporter = OTLPSpanExporter(endpoint=f"{url.rstrip('/')}/v1/traces", timeout=_TIMEOUT_S)
+        self._exporter = OTLPSpanExporter(endpoint=f"{url.rstrip('/')}/v1/traces", timeout=_TIMEOUT_S)
         self._provider = TracerProvider(
             sampler=sampling.ALWAYS_ON,
             resource=Resource.create(about),
             shutdown_on_exit=False,  # it would wait for a receiver that is away
         )
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("purgeline", version)
         self._trace = trace
 
@@ -117,6 +117,7 @@ class Tracing:
 
         def send() -> None:
             self._provider.force_flush(int(_FLUSH_S * 1000))
+            self._provider.shutdown()  # else its thread lives on
             with contextlib.suppress(RuntimeError):  # the loop is gone
                 loop.call_soon_threadsafe(sent.set)
 
@@ -125,6 +126,7 @@ class Tracing:
             await asyncio.wait_for(sent.wait(), _FLUSH_S)
         except TimeoutError:
             logger.warning("spans could not be sent in time")
+            self._exporter.shutdown()  # it would try again for a minute
 
 
 def _facts_of(document: TaskDocument) -> dict[str, str | int]:

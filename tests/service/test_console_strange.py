@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -79,6 +81,47 @@ def show(window: Browser, engine: EngineProcess, view: str) -> None:
         "cluster": "h2",
     }
     window.see(ready.get(view.split("/")[1].partition("?")[0], "main"))
+
+
+@pytest.fixture
+def other_site() -> Iterator[str]:
+    """A web server that has an empty page at every address; yields its URL."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_page_of_another_site_does_nothing_by_way_of_a_browser(
+    window: Browser, engine: EngineProcess, other_site: str
+) -> None:
+    """Chromium sends these without asking the engine first: a body without a type, and none at all."""
+    window.open(other_site)
+    window.run(
+        """
+        const [engine, done] = [arguments[0], []]
+        const task = new Blob(['{"id": "forged", "targets": ["http://img.example.com/forged"]}'])
+        for (const [path, body] of [["task", task], ["tasks", task], ["nodes/edge-7/pause", undefined]])
+            done.push(fetch(`${engine}/v1/engine/${path}`, {method: "POST", mode: "no-cors", body}))
+        Promise.allSettled(done).then(() => { document.title = "asked" })
+        """,
+        f"http://127.0.0.1:{engine.port}",
+    )
+    wait_until(lambda: window.driver.title == "asked", what="the requests being answered")
+    assert engine.request("GET", "/v1/engine/task/forged")[0] == 404
+    [edge] = [node for node in engine.get("/v1/engine/nodes")["nodes"] if node["name"] == "edge-7"]
+    assert edge["state"] != "paused"
+    window.errors()  # Chromium's own, of requests that were refused
 
 
 def test_what_is_hostile_is_shown_as_the_text_that_it_is(window: Browser, engine: EngineProcess) -> None:

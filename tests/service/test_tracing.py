@@ -211,7 +211,9 @@ def test_a_receiver_that_is_away_holds_up_neither_tasks_nor_the_end(tmp_path: Pa
                 began = time.monotonic()
             assert time.monotonic() - began < 5
 
+    before = set(threading.enumerate())
     engine_in_loop.run(scenario)
+    wait_until(lambda: set(threading.enumerate()) <= before, what="its threads having ended")
 
 
 def test_without_the_extra_a_trace_url_is_refused_and_nothing_else_needs_it(

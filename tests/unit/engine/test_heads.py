@@ -38,6 +38,8 @@ def test_heads_of_usual_clients_are_for_the_fast_lane(fields: bytes, is_last: bo
         LINE + LENGTH + LENGTH + b"\r\n",
         LINE + LENGTH + b"Content-Type: application/json\r\nContent-Type: application/json\r\n\r\n",
         LINE + LENGTH + b"Host: engine\r\n\r\n",
+        LINE + LENGTH + b"Origin: http://evil.example\r\n\r\n",
+        LINE + LENGTH + b"sec-fetch-site: cross-site\r\n\r\n",
         LINE + LENGTH + b"X: 1\r\nx: 2\r\n\r\n",
         (LINE + LENGTH + b"\r\n").replace(b"Host", b"Hose"),
         LINE + LENGTH + b"Transfer-Encoding: chunked\r\n\r\n",

@@ -54,7 +54,7 @@ class Tracing:
         except ImportError as exc:
             raise ConfigError(MISSING) from exc
         about = {"service.name": "purgeline", "service.version": version, "service.instance.id": name}
-        self._exporter = OTLPSpanExporter(endpoint=f"{url.rstrip('/')}/v1/traces", timeout=_TIMEOUT_S)
+        self._exporter: Any = OTLPSpanExporter(endpoint=f"{url.rstrip('/')}/v1/traces", timeout=_TIMEOUT_S)
         self._provider = TracerProvider(
             sampler=sampling.ALWAYS_ON,
             resource=Resource.create(about),

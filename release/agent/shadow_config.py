@@ -1,6 +1,6 @@
 """The configuration of a shadow: that of the engine here, cut off from all that it could reach. Pure.
 
-What is kept is listed, not what goes: a table or a key of a node that is new, or not known to this, names
+What is kept is listed, not what goes: a table, or a key of the engine or of a node, that is new, or not known to this, names
 nothing that a shadow could reach.
 """
 
@@ -13,6 +13,15 @@ TYPE_CHECKING = False  # see `answers`
 if TYPE_CHECKING:
     from typing import Any
 
+ENGINE_KEPT = (
+    *("name", "region_count", "saver_count", "saver_backlog_count", "saver_push_timeout_s"),
+    *("pipeline_depth", "connections_per_node", "due_s", "on_incapable", "rebound_s", "drain_timeout_s"),
+    *("log_format", "log_level", "log_subtasks", "log_audit", "live_subtasks_max", "retention_days"),
+    *("gone_after_s", "delay_ttl_s", "delay_rows_max", "listen_backlog", "connections_max"),
+    *("body_max_bytes", "header_timeout_s", "body_timeout_s", "idle_timeout_s", "connect_timeout_s"),
+    *("request_timeout_s", "poison_after_s", "attempts_max"),
+    *("prefetch_concurrency", "prefetch_timeout_s", "prefetch_max_bytes"),
+)
 SCOPES = ["submit", "read", "admin"]
 NODE_KEPT = (
     *("name", "driver", "layer", "parents", "purge_method", "purge_path", "key_mode", "wildcard"),
@@ -33,8 +42,9 @@ def shadow_of(table: dict[str, Any], *, listen: str, data_dir: str, sink: str, t
         sink: URL of what stands for every cache and every origin.
         token: that it is asked with, where the engine takes tokens.
     """
+    engine = {key: value for key, value in table.get("engine", {}).items() if key in ENGINE_KEPT}
     made: dict[str, Any] = {
-        "engine": {**table.get("engine", {}), "listen": listen, "data_dir": data_dir, "history_days": 0},
+        "engine": {**engine, "listen": listen, "data_dir": data_dir, "history_days": 0},
         "store": {"url": "sqlite:"},
         **{name: table[name] for name in ("site", "layer", "proof") if name in table},
         "node": [node_of(node, sink) for node in table.get("node", [])],

@@ -96,6 +96,8 @@ def task(path: str = "/v1/engine/task", **fields: object) -> Request:
         ("Authorization", "Bearer recorded"),
         ("Host", "a"),
         ("X-Request-Id", "7"),
+        ("Traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),
+        ("tracestate", "vendor=1"),
         ("Connection", "close"),
     ]
     return Request("POST", path, secret, json.dumps(fields).encode())
@@ -104,7 +106,7 @@ def task(path: str = "/v1/engine/task", **fields: object) -> Request:
 def test_a_request_is_sent_with_an_id_of_its_own_without_callback_and_recorded_token() -> None:
     ready = Rewriting("r1").ready(task(id="job", targets=["http://a/"], callback="http://customer/"))
     assert json.loads(ready.body) == {"id": "job.r1", "targets": ["http://a/"]}
-    assert ready.fields == [("X-Request-Id", "7")]
+    assert ready.fields == [("X-Request-Id", "7")]  # neither token nor trace
     assert ("Authorization", "Bearer t") in Rewriting("r1", token="t").ready(task(targets=[])).fields
     kept = Rewriting("r1", keeps_callbacks=True).ready(task(callback="http://customer/"))
     assert json.loads(kept.body) == {"callback": "http://customer/"}

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.config.tables import EngineConfig
 from engine.recordings.gor import read
-from release.agent.shadow_config import shadow_of, text_of
+from release.agent.shadow_config import ENGINE_KEPT, shadow_of, text_of
 from release.errors import SettingsError
 from release.hosts.remote import Outcome
 from release.inventory import Host
@@ -235,6 +236,8 @@ PRODUCTION = """
 listen = "10.0.0.1:9181"
 name = "cdn-1"
 due_s = 30
+trace_url = "https://traces.example.com/v1/traces"
+new_url = "https://new.example.com/"
 [store]
 url = "redis://:secret@redis/0"
 [[auth.tokens]]
@@ -288,6 +291,15 @@ def test_a_shadow_names_nothing_but_its_sinks_and_its_folder() -> None:
     assert "example.com" not in text_of({**made, "site": []})
     assert (token["name"], token["scopes"]) == ("shadow", ["submit", "read", "admin"])
     assert not node.keys() & {"ca_file", "rules_file", "rules_state_file"}
+
+
+#: Keys that a shadow has not: the first three are its own, the others are of production.
+LEFT_OUT = {"listen", "data_dir", "history_days", "history_max_bytes", "trace_url", "trusted_proxies"}
+
+
+def test_each_key_of_the_engine_is_kept_or_left_out_on_purpose() -> None:
+    """A new key has to be thought of: may a shadow reach something by it?"""
+    assert sorted([*ENGINE_KEPT, *LEFT_OUT]) == sorted(EngineConfig.__struct_fields__)
 
 
 def test_a_shadow_of_an_engine_without_tokens_takes_none() -> None:

@@ -53,7 +53,8 @@ def shadow(host: Host, request: dict[str, Any]) -> dict[str, Any]:
         for version in (request["was"], request["version"]):
             verify.check(host, version, is_quick=True)
         package.remove(folder)  # of one that a power cut has ended
-        folder.mkdir(mode=0o700)
+        folder.mkdir()
+        folder.chmod(0o711)  # root's own: nobody else puts a name into it
         guard = Guard(folder)
         try:
             return Comparison(host, request, folder, guard).run(recording)
@@ -93,8 +94,8 @@ class Comparison:
         shutil.copyfile(recording, file)
         versions = {"beside": self._request["was"], "engine": self._request["version"]}
         table, owner = self._table(), self._owner()
-        os.chown(self._folder, *owner)
-        os.chown(file, *owner)
+        file.chmod(0o600)
+        os.chown(file, *owner, follow_symlinks=False)
         sinks = Sinks().start()
         shadows = {}
         for side, version in versions.items():

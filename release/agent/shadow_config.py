@@ -1,7 +1,7 @@
 """The configuration of a shadow: that of the engine here, cut off from all that it could reach. Pure.
 
-What is kept is listed, not what goes: a table, or a key of the engine or of a node, that is new, or not known to this, names
-nothing that a shadow could reach.
+What is kept is listed, not what goes: a table, or a key of the engine or of a node, that is new, or not known
+to this, names nothing that a shadow could reach.
 """
 
 from __future__ import annotations

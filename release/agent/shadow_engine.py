@@ -1,4 +1,8 @@
-"""One shadow: an engine of a release on a port of loopback, started for a comparison."""
+"""One shadow: an engine of a release on a port of loopback, started for a comparison.
+
+Root makes, opens and reads files here, the engine is another account's: its folder is ``var``, and those
+above it are root's, so no name in them is a link that the engine has put there.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 NICE = "5"  #: what serves customers goes before
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 POLL_S = 0.05
+NEW_LOG = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
 
 
 def spared(
@@ -41,12 +46,12 @@ def spared(
         command: program and arguments.
         folder: where it works, and its home.
         owner: user and group.
-        log: takes what it says; its standard output, too, where *stdout* is None.
+        log: made here, takes what it says; its standard output, too, where *stdout* is None.
         environ: beside ``PATH``, which is all that it sees of ours.
         stdout: as `subprocess.Popen` takes it.
     """
     is_root = os.geteuid() == 0
-    with log.open("ab") as said:
+    with os.fdopen(os.open(log, NEW_LOG, 0o600), "ab") as said:
         return subprocess.Popen(
             ["nice", "-n", NICE, *command],
             cwd=folder,
@@ -86,19 +91,20 @@ class Shadow:
         self._owner = owner
         self._address = f"127.0.0.1:{_free_port()}"
         self.url = f"http://{self._address}"
+        self._data = folder / "var"  # the engine's, and nothing else: root works beside it
         self._log = folder / "log"
         self._pid = 0
 
     def configure(self, table: dict[str, Any], *, sink: str, token: str) -> None:
         """Write its configuration, see `shadow_config.shadow_of`."""
-        self._folder.mkdir(mode=0o700)
-        made = shadow_of(
-            table, listen=self._address, data_dir=str(self._folder / "var"), sink=sink, token=token
-        )
+        self._folder.mkdir()
+        self._folder.chmod(0o711)
+        self._data.mkdir(mode=0o700)
+        made = shadow_of(table, listen=self._address, data_dir=str(self._data), sink=sink, token=token)
         path = self._folder / "engine.toml"
         write_whole(path, text_of(made).encode(), 0o600)
-        for each in (self._folder, path):
-            os.chown(each, *self._owner)
+        for each in (self._data, path):
+            os.chown(each, *self._owner, follow_symlinks=False)
 
     def start(self, guard: Guard, *, life_s: float) -> None:
         """Start it; it ends after *life_s* by itself."""
@@ -114,7 +120,7 @@ class Shadow:
             "serve",
         ]
         command += ["--config", str(self._folder / "engine.toml")]
-        self._process = spared(command, self._folder, self._owner, log=self._log)
+        self._process = spared(command, self._data, self._owner, log=self._log)
         guard.watch(self._process.pid)
 
     def wait_ready(self, until: float) -> None:

@@ -5,12 +5,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from release.agent.shadow_engine import Shadow, spared
 from release.lab.caches import free_port
 from tests.fakes import small_release
 from tests.fakes.node import FakeNode
@@ -63,6 +65,8 @@ name = "s1"
 driver = "squid"
 url = "{cache}"
 """
+
+NOBODY = (65534, 65534)
 
 
 class Place:
@@ -122,6 +126,23 @@ def test_two_versions_answer_a_recording_and_reach_nobody(place: Place) -> None:
     assert [event["message"] for event in place.host.events if event["event"] == "slice"][-1] == (
         "slice 2 of 2 is played"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another account")
+def test_an_engine_owns_its_data_alone_of_what_root_works_in(tmp_path: Path) -> None:
+    """So it cannot put a link where root makes, opens or reads a file."""
+    made = Shadow("1.0", tmp_path / "engine", Path(sys.executable), NOBODY)
+    made.configure({}, sink="http://127.0.0.1:1", token="t")
+    owners = {path.name: path.stat().st_uid for path in [tmp_path / "engine", *tmp_path.glob("engine/*")]}
+    assert owners == {"engine": 0, "engine.toml": NOBODY[0], "var": NOBODY[0]}
+
+
+def test_a_log_is_never_what_a_link_points_at(tmp_path: Path) -> None:
+    aim = tmp_path / "aim"
+    (tmp_path / "log").symlink_to(aim)
+    with pytest.raises(FileExistsError):
+        spared(["true"], tmp_path, (os.geteuid(), os.getegid()), log=tmp_path / "log")
+    assert not aim.exists()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,11 +30,17 @@ _ASKED_AT_ONCE: Final = 8
 _OK: Final = 200
 
 
-class Slice(NamedTuple):
-    """A part of a recording."""
+class Part(NamedTuple):
+    """What a slice has of one pass over a recording."""
 
     number: int  #: of the pass
     entries: list[Entry]
+
+
+class Slice(NamedTuple):
+    """A part of a recording that is played again and again."""
+
+    parts: list[Part]
     requests: int
 
 
@@ -53,13 +60,14 @@ class Side:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def play(self, session: aiohttp.ClientSession, part: Slice) -> None:
+    async def play(self, session: aiohttp.ClientSession, slice_: Slice) -> None:
         """Send a slice, and wait until its tasks have settled, or `_SETTLE_S`.
 
         Raises:
             RecordingError: there is no engine.
         """
-        await self.player.play(iter(part.entries), part.number)
+        for part in slice_.parts:
+            await self.player.play(iter(part.entries), part.number)
         until = time.monotonic() + _SETTLE_S
         while time.monotonic() < until:
             stats = await self._get(session, "/v1/engine/stats")
@@ -111,9 +119,9 @@ async def compare(
         engine.player.connected(),
         beside.player.connected(),
     ):
-        for number, part in enumerate(slices, start=1):
+        for number, slice_ in enumerate(slices, start=1):
             for side in (beside, engine) if number % 2 else (engine, beside):
-                await side.play(session, part)
+                await side.play(session, slice_)
             on_slice(number, comparison.end_slice())
         on_slice(0, {})
         await _take_results(comparison, session, engine, beside)
@@ -140,53 +148,33 @@ async def _take_results(
 def slices_of(
     read: Callable[[], Iterator[Entry]], size: int, *, limit: int = 0, loops: bool = False
 ) -> Iterator[Slice]:
-    """Yield a recording in parts of *size* requests, with the answers that stand among them.
+    """Yield a recording in slices of *size* requests, with the answers that stand among them.
 
     Args:
         read: gives its entries, again for each pass.
-        size: requests of a slice; the last one of a pass may have less.
+        size: requests of a slice, which may go on with the next pass; the last one may have less.
         limit: requests of all slices; 0: any.
         loops: begin anew at its end; then there is a limit.
 
     Raises:
         RecordingError: the recording cannot be read.
     """
-    count, number = 0, 0
-    while True:
+    parts: list[Part] = []
+    count = requests = 0  # of all slices, and of the one that is being filled
+    for number in itertools.count():
         before = count
-        for part in _parts_of(read(), number, size):
-            entries, requests = part.entries, part.requests
-            if limit and count + requests > limit:
-                entries, requests = _first(entries, limit - count), limit - count
-            count += requests
-            if requests:
-                yield Slice(number, entries, requests)
-            if limit and count >= limit:
-                return
+        parts.append(Part(number, []))
+        for entry in read():
+            if entry.kind == REQUEST:
+                if limit and count == limit:
+                    yield Slice(parts, requests)
+                    return
+                if requests == size:
+                    yield Slice(parts, requests)
+                    parts, requests = [Part(number, [])], 0
+                count, requests = count + 1, requests + 1
+            parts[-1].entries.append(entry)
         if count == before or not loops:
-            return
-        number += 1
-
-
-def _parts_of(entries: Iterator[Entry], number: int, size: int) -> Iterator[Slice]:
-    part: list[Entry] = []
-    requests = 0
-    for entry in entries:
-        if entry.kind == REQUEST:
-            if requests == size:
-                yield Slice(number, part, requests)
-                part, requests = [], 0
-            requests += 1
-        part.append(entry)
-    if part:
-        yield Slice(number, part, requests)
-
-
-def _first(entries: list[Entry], requests: int) -> list[Entry]:
-    """Return the entries before request number *requests* + 1."""
-    seen = 0
-    for place, entry in enumerate(entries):
-        seen += entry.kind == REQUEST
-        if seen > requests:
-            return entries[:place]
-    return entries
+            break
+    if requests:
+        yield Slice(parts, requests)

@@ -152,19 +152,17 @@ def compared(fleet: Fleet, request: dict[str, Any], recording: Recorded, setting
 
 
 class Parts(NamedTuple):
-    """How a recording is played: whole passes of it, in slices that are about equal."""
+    """How a recording is played: again from its beginning until all slices are equal."""
 
-    requests: int  #: of all passes
+    requests: int  #: of all slices
     slice: int  #: requests of one
     slices: int
 
 
 def parts_of(requests: int, slices: int) -> Parts:
-    """Return how *requests* are played in *slices*, or in more where they are few: none is too small."""
-    passes = max(1, -(-slices * SLICE_MIN // requests))
-    of_a_pass = max(1, -(-slices // passes))
-    size = -(-requests // of_a_pass)
-    return Parts(passes * requests, size, passes * -(-requests // size))
+    """Return how *requests* are played in *slices*: each at least once, none of the slices too small."""
+    size = max(SLICE_MIN, -(-requests // slices))
+    return Parts(slices * size, size, slices)
 
 
 def judged(outcome: Outcome, names: tuple[str, str], settings: Settings) -> tuple[Outcome, list[str]]:

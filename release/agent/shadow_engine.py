@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from .guard import Guard
 
-NICE = "5"  #: what serves customers goes before
+MEMORY_SHARE = 4  #: of the memory that is available at its start a program may take one part
+MEMORY_LEAST_KIB = 512 * 1024  #: with less an engine does not start
+SPARE = """\
+echo 1000 2>/dev/null >/proc/self/oom_score_adj
+ulimit -d "$1" || :
+shift
+ionice -c 3 true 2>/dev/null && set -- ionice -c 3 "$@"
+exec nice -n 5 "$@"
+"""  #: for sh: the kernel ends it first where memory runs out, and its disk access waits for that of others
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 POLL_S = 0.05
 NEW_LOG = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
@@ -40,7 +48,7 @@ def spared(
     environ: dict[str, str] | None = None,
     stdout: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in *folder*, as *owner*, that leaves the CPU to what serves; it leads a group.
+    """Start a program in *folder*, as *owner*, that leaves the machine to what serves; it leads a group.
 
     Args:
         command: program and arguments.
@@ -53,7 +61,7 @@ def spared(
     is_root = os.geteuid() == 0
     with os.fdopen(os.open(log, NEW_LOG, 0o600), "ab") as said:
         return subprocess.Popen(
-            ["nice", "-n", NICE, *command],
+            ["sh", "-c", SPARE, "sh", str(_memory_kib()), *command],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=said if stdout is None else stdout,
@@ -164,6 +172,13 @@ class Shadow:
             lines = self._log.read_text(errors="replace").splitlines()
             return [line for line in lines if line.strip()][-TAIL_LINES:]
         return []
+
+
+def _memory_kib() -> int:
+    """Return how much memory a program may take."""
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    free = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("MemAvailable:"))
+    return max(MEMORY_LEAST_KIB, free // MEMORY_SHARE)
 
 
 def _free_port() -> int:

@@ -145,6 +145,18 @@ def test_a_log_is_never_what_a_link_points_at(tmp_path: Path) -> None:
     assert not aim.exists()
 
 
+def test_what_is_started_for_a_comparison_leaves_the_machine_to_what_serves(tmp_path: Path) -> None:
+    """Of CPU, disk and memory."""
+    told = "cat /proc/self/oom_score_adj; nice; ionice; ulimit -d"
+    log, owner = tmp_path / "log", (os.geteuid(), os.getegid()) if os.geteuid() else NOBODY
+    process = spared(["sh", "-c", told], tmp_path, owner, log=log)
+    assert process.wait(10) == 0
+    oom, nice, disk, memory_kib = log.read_text().splitlines()
+    assert (oom, nice, disk) == ("1000", str(os.nice(0) + 5), "idle")
+    whole_kib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+    assert 0 < int(memory_kib) <= max(512 * 1024, whole_kib / 4)
+
+
 @pytest.mark.slow
 def test_a_shadow_that_does_not_start_is_told_with_its_last_words(place: Place) -> None:
     place.unpack("1.0")

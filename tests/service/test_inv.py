@@ -97,7 +97,12 @@ def project(tmp_path: Path) -> Project:
 def test_the_first_run_sets_up_and_the_second_goes_straight_to_the_task(project: Project) -> None:
     code, out, err = project.run("check", "--x=a b")
     assert (code, out) == (0, f"{project.root} --search-root {project.root} check --x=a b\n")
-    assert err == f"setting up {project.root}/.venv ...\n"
+    assert err.splitlines() == [
+        f"setting up {project.root}/.venv ...",
+        f"  1/3 a new environment of {project.python}",
+        "  2/3 the packages of requirements-dev.lock, the longest step",
+        "  3/3 the project",
+    ]
     assert project.take_steps() == ["venv", "locked", "project"]
     project.python.unlink()  # no longer needed
     assert project.run("check") == (0, f"{project.root} --search-root {project.root} check\n", "")

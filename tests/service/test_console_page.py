@@ -149,6 +149,29 @@ def test_a_token_is_kept_only_where_that_was_asked_for(browser: Browser, fleet: 
     assert "operator" not in browser.run(stored)
 
 
+def test_who_signs_in_again_while_the_page_reconnects_reads_one_stream(
+    browser: Browser, fleet: Fleet
+) -> None:
+    browser.open(fleet.page)
+    browser.see("input[name=token]")
+    browser.run(
+        "const [ask, wait] = [fetch, setTimeout]; window.asleep = []; window.streams = -1;"
+        "window.fetch = (at, ...rest) => at === '/v1/engine/events' && !window.streams++ "
+        "? Promise.reject(new TypeError('away')) : ask(at, ...rest);"
+        "window.setTimeout = (call, ms) => ms > 300 && ms < 700 ? window.asleep.push(call) : wait(call, ms);"
+        "window.streams = 0"
+    )
+    for _ in range(2):
+        browser.type("input[name=token]", "operator")
+        browser.click("button[type=submit]")
+        if browser.run("return window.streams") == 1:
+            wait_until(lambda: browser.run("return window.asleep.length") == 1)
+            browser.click("button", "Sign out")
+    browser.see(".pill", "live")
+    browser.run("window.asleep.forEach((wake) => wake())")
+    assert browser.run("return window.streams") == 2
+
+
 @pytest.mark.slow
 def test_a_kept_token_that_the_engine_forgot_is_asked_for_again(browser: Browser, fleet: Fleet) -> None:
     """And not kept; the view stays."""
@@ -293,6 +316,26 @@ def test_a_stale_page_is_found_and_mended(page: Browser, fleet: Fleet) -> None:
     assert time.monotonic() - began < 60
 
 
+def test_a_form_that_is_edited_while_its_preview_is_made_is_looked_at_again(
+    page: Browser, fleet: Fleet
+) -> None:
+    """What is sent is what the preview names."""
+    page.open(f"{fleet.page}#/purge?url={quote(url('/edited'))}")
+    page.run(
+        "const ask = fetch; window.fetch = (...all) => new Promise((go) => { window.answer = go })"
+        ".then(() => { window.fetch = ask; return ask(...all) })"
+    )
+    page.click("button[type=submit]", "Preview")
+    page.click("input[name=node][value=edge-7]")
+    page.run("window.answer()")
+    page.wait_for("look again before you purge")
+    assert not page.all("[data-act=submit]")
+    page.click("button[type=submit]", "Preview")
+    page.see("[data-preview]", url("/edited"))
+    assert "edge-7" in page.texts("[data-preview] .facts")[0]
+    assert "parent-1" not in page.texts("[data-preview] .facts")[0]
+
+
 @pytest.mark.slow
 def test_a_node_is_rewound(page: Browser, fleet: Fleet) -> None:
     """What was purged while it was restored from a snapshot, say, is purged on it once more."""
@@ -348,18 +391,65 @@ def test_exactly_the_filtered_tasks_are_cancelled(page: Browser, fleet: Fleet) -
     assert fleet.served("/bulk-0") == "old"
 
 
-@pytest.mark.slow
 def test_one_task_is_cancelled(page: Browser, fleet: Fleet) -> None:
+    """A confirmation names its task, and goes with its view; what fails after that is told."""
     fleet.ask("POST", "nodes/edge-7/pause")
     try:
-        task_id = fleet.submit("/cancelled")
-        page.open(f"{fleet.page}#/task/{task_id}")
+        other, task_id = fleet.submit("/other"), fleet.submit("/cancelled")
+        for one in (other, task_id):
+            page.open(f"{fleet.page}#/task/{one}")
+            page.see("h1", one)
+        page.click("[data-act=cancel]")
+        page.see("dialog h2", f"Cancel {task_id}?")
+        page.driver.back()
+        page.see("h1", other)
+        assert not page.all("dialog")
+        page.driver.forward()
+        page.see("h1", task_id)
+        page.run(
+            "const ask = fetch; window.fetch = (at, init) => init.method !== 'DELETE' ? ask(at, init)"
+            ": new Promise((_, no) => { window.no = () => { window.fetch = ask; no(new TypeError('')) } })"
+        )
+        page.click("[data-act=cancel]")
+        page.click("dialog [data-act=confirm]")
+        page.click("dialog button", "Back")
+        page.run("window.no()")
+        page.see(".toast", "the engine cannot be reached")
         page.click("[data-act=cancel]")
         page.click("dialog [data-act=confirm]")
         page.see(".taskhead .state", "cancelled")
+        assert fleet.state(other) == "partial"
     finally:
         fleet.ask("POST", "nodes/edge-7/resume")
     assert fleet.state(task_id) == "cancelled"
+
+
+def test_a_task_that_is_watched_keeps_what_its_viewer_has_chosen(page: Browser, fleet: Fleet) -> None:
+    """The focus, a selection, what is open: only what is another now is drawn."""
+    chosen = "return [document.activeElement.tagName, getSelection().toString(), window.summary.isConnected]"
+    fleet.ask("POST", "nodes/edge-7/pause")
+    try:
+        task_id = fleet.submit("/watched")
+        page.open(f"{fleet.page}#/tasks")
+        page.see("a.listrow", "/watched")
+        page.run("document.querySelector('a.listrow').focus()")
+        page.press("ENTER")
+        page.see("h1", task_id)
+        assert page.run("return document.activeElement.tagName") == "MAIN"
+        page.click("summary", "Numbers of 2 nodes")
+        page.run(
+            "window.summary = document.querySelector('summary'); window.summary.focus();"
+            "getSelection().selectAllChildren(document.querySelector('h1'));"
+            "const ask = fetch; window.looks = 0; window.fetch = (at, ...rest) => {"
+            "window.looks += at.includes('/task/'); return ask(at, ...rest) }"
+        )
+        wait_until(lambda: page.run("return window.looks") > 1)
+        assert page.run(chosen) == ["SUMMARY", task_id, True]
+    finally:
+        fleet.ask("POST", "nodes/edge-7/resume")
+    page.see(".taskhead .state", "done")
+    assert page.run(chosen) == ["SUMMARY", task_id, True]
+    page.see("details[open] table", "edge-7")
 
 
 @pytest.mark.slow
@@ -390,6 +480,10 @@ def test_the_address_has_the_view_and_the_filters_and_the_back_button_works(
     page.see(".tile")
     page.driver.forward()
     page.see("a.listrow", "/back")
+    page.open(f"{fleet.page}#/url?url={url('/back?size=2')}")
+    assert page.see("input[name=url]").get_attribute("value") == url("/back?size=2")
+    page.open(f"{fleet.page}#/tasks?since=30d")
+    page.see("a.listrow", "/back")
 
 
 def test_the_keyboard_is_enough(page: Browser) -> None:
@@ -411,17 +505,24 @@ def test_the_keyboard_is_enough(page: Browser) -> None:
     assert page.run("return document.activeElement.name") == "q"
     page.keys("parent")
     wait_until(lambda: len(page.all(".tile")) == 1)
+    page.click(".tile[data-node=parent-1]")
+    page.see(".side h2", "parent-1")
+    assert page.place == "#/fleet/parent-1?q=parent"
+    assert len(page.all(".tile")) == 1
 
 
 def test_an_engine_that_is_restarted_is_live_again_by_itself(page: Browser, fleet: Fleet) -> None:
     fleet.engine.stop()
     page.see(".pill", "not live")
     page.see(".away", "Not live: this is what was at")
+    assert ": All 2 caches are well" in page.see(".verdict.s-accepted").text
+    assert page.driver.title.startswith("Not live")
     assert page.texts(".tile")
     fleet.engine.start()
     page.see(".pill", "live")
     wait_until(lambda: page.texts(".pill") == ["live"])
-    assert not page.see(".verdict", "All 2 caches are well").get_attribute("hidden")
+    page.see(".verdict.s-ready", "All 2 caches are well")
+    assert page.driver.title.startswith("Fleet")
 
 
 @pytest.mark.slow

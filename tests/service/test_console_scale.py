@@ -47,6 +47,13 @@ def test_a_thousand_nodes_are_in_the_grid(window: Browser, tmp_path: Path) -> No
             assert engine.request("POST", "/v1/engine/nodes/edge-777/pause")[0] == 200
             window.see(".verdict", "edge-777 is paused since")
             assert window.texts(".layers section:nth-child(2) .tile .name")[0] == "edge-777"
+            window.run("window.worst = document.querySelector('.tile[data-node=edge-777]')")
+            assert engine.request("POST", "/v1/engine/nodes/edge-778/pause")[0] == 200
+            window.see(".verdict", "2 of 1000 caches are not well")
+            engine.submit(["http://img.example.com/a"], nodes=["edge-778"], due_s=600)
+            window.see(".tile[data-node=edge-778]", "1 waits")
+            assert window.texts(".layers section:nth-child(2) .tile .name")[:2] == ["edge-777", "edge-778"]
+            assert window.run("return window.worst.isConnected")
             took = window.run(
                 "const marks = [];"
                 "return new Promise((resolve) => { const seen = new PerformanceObserver((list) => {"

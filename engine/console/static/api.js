@@ -84,7 +84,7 @@ export async function remove(path) {
 
 export function query(fields) {
 	const made = new URLSearchParams()
-	for (const [name, value] of Object.entries(fields)) if (value !== "" && value !== undefined && value !== null) made.set(name, value)
+	for (const [name, value] of Object.entries(fields)) if (value != null && value !== "") made.set(name, value)
 	const words = made.toString()
 	return words ? `?${words}` : ""
 }

@@ -1,7 +1,7 @@
 // The frame: who is signed in, what is shown, whether it is live.
 
-import {forgetToken, hasToken, session} from "./api.js"
-import {mountToasts, open} from "./dialogs.js"
+import {forgetToken, hasToken, query as words, session} from "./api.js"
+import {closeAll, mountToasts, open} from "./dialogs.js"
 import {badge, button, clockText, enc, h, replace, say, shape} from "./dom.js"
 import {Live, verdict} from "./live.js"
 import {login} from "./login.js"
@@ -29,18 +29,17 @@ let parts = null; // the frame's elements, once somebody is signed in
 // The place: view, argument and filters, all in the address
 
 export function parse(hash) {
-	const [path, words] = hash.replace(/^#\/?/, "").split("?", 2)
+	const [path, ...more] = hash.replace(/^#\/?/, "").split("?")
 	const [name, ...rest] = path.split("/")
 	let arg = rest.join("/")
 	try {
 		arg = decodeURIComponent(arg)
 	} catch {/* as it is */}
-	return {name: VIEWS[name] ? name : "fleet", arg, query: new URLSearchParams(words ?? "")}
+	return {name: VIEWS[name] ? name : "fleet", arg, query: new URLSearchParams(more.join("?"))}
 }
 
 function place(name, arg, query) {
-	const words = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value !== "" && value != null)).toString()
-	return `#/${name}${arg ? `/${enc(arg)}` : ""}${words ? `?${words}` : ""}`
+	return `#/${name}${arg ? `/${enc(arg)}` : ""}${words(query ?? {})}`
 }
 
 const go = (name, arg, query) => {
@@ -57,6 +56,7 @@ const context = {live, go, adjust, place}
 
 function show() {
 	if (!parts) return
+	closeAll(); // what it asks is about the place before
 	const at = parse(location.hash)
 	if (shown && shown.name === at.name && shown.view.navigate?.(at.arg, at.query)) {
 		Object.assign(shown, at)
@@ -66,13 +66,14 @@ function show() {
 	const root = h("div", {class: `view v-${at.name}`})
 	const view = VIEWS[at.name].show(root, at.arg, at.query, context)
 	shown = {...at, view}
+	const hadFocus = parts.main.contains(document.activeElement)
 	replace(parts.main, root)
 	for (const link of parts.nav.children) {
 		const isHere = link.dataset.view === at.name || (at.name === "task" && link.dataset.view === "tasks")
-		if (isHere) link.setAttribute("aria-current", "page")
-		else link.removeAttribute("aria-current")
+		link.ariaCurrent = isHere ? "page" : null
 	}
-	document.title = `${NAV.find(([name]) => name === at.name)?.[1] ?? "Task"} – Purgeline`
+	if (hadFocus) parts.main.focus()
+	title()
 	window.scrollTo(0, 0)
 	view.update?.()
 }
@@ -105,19 +106,34 @@ let saidVerdict = ""
 
 function told() {
 	if (!parts) return
-	const found = live.at ? verdict(live, (at) => clockText(at, true)) : {state: "accepted", text: "Asking the engine …"}
+	judge()
+	shown?.view.update?.()
+}
+
+function title() {
+	document.title = `${live.status === "away" ? "Not live: " : ""}${NAV.find(([name]) => name === shown?.name)?.[1] ?? "Task"} – Purgeline`
+}
+
+// An engine that is away may be as it was, or not.
+function judge() {
+	const found = live.at ? verdict(live) : {state: "accepted", text: "Asking the engine …"}
 	if (live.trouble && found.state === "ready") found.state = "sick"
-	const text = live.trouble ? `${found.text} (${live.trouble})` : found.text
+	let text = live.trouble ? `${found.text} (${live.trouble})` : found.text
+	if (live.at && live.status !== "live") {
+		found.state = "accepted"
+		text = `At ${clockText(live.at, true)}: ${text}`
+	}
 	if (text !== saidVerdict || !parts.word.firstChild) {
 		saidVerdict = text
 		parts.word.className = `verdict s-${found.state}`
 		replace(parts.word, shape(found.state), found.node ? h("a", {href: `#/fleet/${enc(found.node)}`}, text) : h("span", text))
 	}
-	shown?.view.update?.()
 }
 
 function status() {
 	if (!parts) return
+	title()
+	judge()
 	const isLive = live.status === "live"
 	parts.pill.className = `pill ${isLive ? "on" : "off"}`
 	say(parts.pill, isLive ? "live" : live.status === "connecting" ? "connecting" : "not live")
@@ -143,8 +159,7 @@ function setTheme(name) {
 	else document.documentElement.dataset.theme = name
 	if (!parts) return
 	say(parts.theme, {auto: "◐", light: "○", dark: "●"}[name] ?? "◐")
-	parts.theme.setAttribute("aria-label", `Theme: ${name}`)
-	parts.theme.title = `Theme: ${name}`
+	parts.theme.title = parts.theme.ariaLabel = `Theme: ${name}`
 }
 
 function nextTheme() {
@@ -205,7 +220,7 @@ function signIn(why) {
 	live.stop()
 	shown?.view.destroy?.()
 	shown = parts = null
-	document.querySelectorAll("dialog").forEach((box) => box.close())
+	closeAll()
 	document.title = "Sign in – Purgeline"
 	login(app, why, begin)
 }

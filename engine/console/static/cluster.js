@@ -1,6 +1,6 @@
 // The engines of one store, and how this one fares.
 
-import {badge, card, count, duration, facts, h, number, replace, section, table, time} from "./dom.js"
+import {badge, card, count, duration, facts, h, morph, number, section, table, time} from "./dom.js"
 
 export function show(root, arg, query, {live}) {
 	const body = h("div.cards")
@@ -9,7 +9,7 @@ export function show(root, arg, query, {live}) {
 	function update() {
 		const {cluster, stats, hello} = live
 		if (!stats || !hello) return
-		replace(body,
+		morph(body, h("div.cards",
 			(cluster.warnings ?? []).map((warning) => h("p.reason", badge("sick", "Warning"), ` ${warning}`)),
 			h("div.card.stack.whole", h("h2", cluster.mode === "cluster" ? "Engines of one Redis" : "This engine"),
 				cluster.mode === "cluster" ? engines(cluster) : h("p", "It has a store of its own (SQLite): there is no leader, and nothing to take over."),
@@ -29,7 +29,7 @@ export function show(root, arg, query, {live}) {
 				["Budget left", `${Math.round(stats.proof.objective.budget_left * 100)} %`],
 			])),
 			stats.proof?.origins.length > 0 && card("Origins",
-				table("Origins", ["Host", "State", "#Fetches held"], stats.proof.origins.map((one) => [one.host, one.paused_s ? `paused for ${duration(one.paused_s)}: ${one.reason}` : "asked freely", number(one.held)]))))
+				table("Origins", ["Host", "State", "#Fetches held"], stats.proof.origins.map((one) => [one.host, one.paused_s ? `paused for ${duration(one.paused_s)}: ${one.reason}` : "asked freely", number(one.held)])))))
 	}
 	return {update}
 }

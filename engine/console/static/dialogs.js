@@ -15,6 +15,10 @@ export function toast(text, state = "ready") {
 	setTimeout(() => made.remove(), state === "down" ? 15000 : 6000)
 }
 
+export function closeAll() {
+	document.querySelectorAll("dialog").forEach((box) => box.close())
+}
+
 export function open(title, body, buttons, props) {
 	const box = h("dialog.box", {"aria-labelledby": "box-title", ...props},
 		h("h2", {id: "box-title"}, title), body, h("div.row.end", buttons))
@@ -27,10 +31,7 @@ export function open(title, body, buttons, props) {
 // Ask once more before something is done. `act` is called once, however often it is clicked.
 export function confirm({title, body, word, act, isDangerous = false}) {
 	const said = h("p.problem", {role: "alert"})
-	let isUnderWay = false
 	const go = button(word, async () => {
-		if (isUnderWay) return
-		isUnderWay = true
 		go.disabled = true
 		replace(said)
 		try {
@@ -38,13 +39,13 @@ export function confirm({title, body, word, act, isDangerous = false}) {
 			box.close()
 			if (text) toast(text)
 		} catch (error) {
+			if (!box.open && error.message) toast(error.message, "down")
 			said.textContent = error.message
-			isUnderWay = false
 			go.disabled = false
 		}
 	}, {class: isDangerous ? "danger" : "primary", "data-act": "confirm"})
 	const box = open(title, [h("div.body", body), said],
-		[button("Cancel", () => box.close()), go]);
+		[button("Back", () => box.close()), go]);
 	(box.querySelector("input, select") ?? go).focus()
 	return box
 }

@@ -8,14 +8,14 @@ function fill(element, rest) {
 	const hasProps = first?.constructor === Object
 	const kids = hasProps ? others : rest
 	for (const [name, value] of Object.entries(hasProps ? first : {})) {
-		if (value === undefined || value === null || value === false) continue
+		if (value == null || value === false) continue
 		if (name === "on") for (const [type, call] of Object.entries(value)) element.addEventListener(type, call)
 		else if (name === "text") element.textContent = value
 		else if (name === "value") element.value = value
 		else if (name === "checked" || name === "disabled") element[name] = value
 		else element.setAttribute(name === "label" ? "aria-label" : name, value === true ? "" : value)
 	}
-	element.append(...kids.flat(Infinity).filter((kid) => kid !== null && kid !== undefined && kid !== false))
+	element.append(...kids.flat(Infinity).filter((kid) => kid != null && kid !== false))
 	return element
 }
 
@@ -40,6 +40,21 @@ export function say(element, text) {
 export function replace(element, ...kids) {
 	element.replaceChildren(...kids.flat(Infinity).filter((kid) => kid || kid === 0))
 	return element
+}
+
+// Make an element like another, and leave alone what is the same: the focus, a selection, a press, what is open.
+export function morph(old, made) {
+	if (old.isEqualNode(made)) return
+	if (old.nodeName !== made.nodeName || old.dataset?.act !== made.dataset?.act) old.replaceWith(made)
+	else if (!made.attributes) old.data = made.data
+	else {
+		for (const {name} of [...old.attributes]) if (name !== "open" && !made.hasAttribute(name)) old.removeAttribute(name)
+		for (const {name, value} of made.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value)
+		const was = [...old.childNodes]
+		const kids = [...made.childNodes]
+		kids.forEach((kid, at) => was[at] ? morph(was[at], kid) : old.append(kid))
+		for (const kid of was.slice(kids.length)) kid.remove()
+	}
 }
 
 export function button(text, call, props) {
@@ -76,7 +91,7 @@ export function count(n, one, many = `${one}s`) {
 }
 
 export function duration(seconds) {
-	if (seconds === null || seconds === undefined) return "–"
+	if (seconds == null) return "–"
 	if (seconds < 0.0005) return seconds > 0 ? "<1 ms" : "0 s"
 	if (seconds < 1) return `${whole.format(seconds * 1000)} ms`
 	if (seconds < 10) return `${fraction.format(seconds)} s`
@@ -171,4 +186,10 @@ export function section(title, ...kids) {
 
 export function card(title, ...kids) {
 	return h("div.card.stack", h("h2", title), kids)
+}
+
+// What an answer says besides: nodes that are left out, and notes.
+export function remarks({skipped, notes}) {
+	const list = (title, all, name) => all.length > 0 && section(title, all.map((one) => h("p", h("b", name(one)), `: ${one.reason ?? one.note}`)))
+	return [list("Left out", skipped, (one) => one.name), list("Good to know", notes, (one) => one.nodes.join(", "))]
 }

@@ -7,11 +7,11 @@ import {panel} from "./node.js"
 const STATES = ["ready", "catching_up", "refusing", "unproven", "sick", "down", "paused", "gone"]
 const SMALL = 150; // more nodes have small tiles, without a sparkline, the worst first
 
-export function show(root, arg, query, {live, go, adjust}) {
+export function show(root, arg, query, {live, go, adjust, place: address}) {
 	let chosen = arg
-	const wanted = new Set((query.get("state") ?? "").split(",").filter(Boolean))
+	const wanted = new Set(states(query))
 	const search = h("input", {type: "search", name: "q", placeholder: "Node, driver or address", label: "Filter nodes", value: query.get("q") ?? "",
-		on: {input: () => {place(); draw(true);}}})
+		on: {input: () => {place(); draw();}}})
 	const chips = h("div.chips", {role: "group", label: "States"})
 	const flow = h("div.flow")
 	const layers = h("div.layers")
@@ -43,17 +43,17 @@ export function show(root, arg, query, {live, go, adjust}) {
 			replace(chips, states.map((state) => button("", () => {
 				if (!wanted.delete(state)) wanted.add(state)
 				place()
-				draw(true)
+				draw()
 			}, {class: `chip s-${state}`, "data-state": state})))
 			for (const chip of chips.children) chip.append(shape(chip.dataset.state), h("span", stateWord(chip.dataset.state)), h("b"))
 		}
 		for (const chip of chips.children) {
-			chip.setAttribute("aria-pressed", String(wanted.has(chip.dataset.state)))
+			chip.ariaPressed = wanted.has(chip.dataset.state)
 			say(chip.lastChild, number(counts.get(chip.dataset.state)))
 		}
 	}
 
-	function draw(isNew) {
+	function draw() {
 		const all = live.list
 		drawChips(all)
 		const list = all.filter(matches)
@@ -63,37 +63,39 @@ export function show(root, arg, query, {live, go, adjust}) {
 			if (!groups.has(node.layer)) groups.set(node.layer, [])
 			groups.get(node.layer).push(node)
 		}
-		const now = [...groups].map(([layer, nodes]) => [layer, isSmall ? [...nodes].sort((a, b) => concern(a) - concern(b) || b.delayed - a.delayed) : nodes])
+		const now = [...groups].map(([layer, nodes]) => [layer, isSmall ? [...nodes].sort((a, b) => concern(a) - concern(b)) : nodes])
 		const key = JSON.stringify([isSmall, now.map(([layer, nodes]) => [layer, nodes.map((node) => node.name)])])
-		if (isNew || key !== order) arrange(now, isSmall, key, all.length)
-		for (const node of list) fill(tiles.get(node.name), node, isSmall)
+		if (key !== order) arrange(now, isSmall, key, all.length)
+		const words = address("fleet", "", filters()).slice(7)
+		for (const node of list) fill(tiles.get(node.name), node, isSmall, words)
 		say(sum, list.length === all.length ? count(all.length, "node") : `${number(list.length)} of ${count(all.length, "node")}`)
 		drawFlow()
 		drawSide()
 	}
 
 	function arrange(groups, isSmall, key, total) {
-		if (key !== order) {
-			order = key
-			const focused = document.activeElement?.dataset?.node
-			tiles.clear()
-			replace(layers, groups.map(([layer, nodes]) => {
-				const head = h("h2", {id: `layer-${layer}`}, layer || "of no layer", " ", h("small", number(nodes.length)))
-				const grid = h("div", {class: isSmall ? "tiles small" : "tiles", role: "grid", "aria-labelledby": `layer-${layer}`},
-					h("div", {role: "row", class: "cells"}, nodes.map((node) => {
-						const tile = make(node, isSmall)
-						tiles.set(node.name, tile)
-						return tile.cell
-					})))
-				return h("section", head, grid)
-			}))
-			if (!groups.length) {
-				layers.append(h("p.empty", total ? "No node is as the filters say." : live.at ? "No [[node]] is configured: docs/configuration.md says how." : "…"))
-			}
-			const first = tiles.get(focused) ?? tiles.get(chosen) ?? tiles.values().next().value
-			if (first) first.link.tabIndex = 0
-			if (focused) tiles.get(focused)?.link.focus()
+		order = key
+		const focused = document.activeElement?.dataset?.node
+		const had = new Map(tiles)
+		tiles.clear()
+		replace(layers, groups.map(([layer, nodes]) => {
+			const head = h("h2", {id: `layer-${layer}`}, layer || "of no layer", " ", h("small", number(nodes.length)))
+			const grid = h("div", {class: isSmall ? "tiles small" : "tiles", role: "grid", "aria-labelledby": `layer-${layer}`},
+				h("div", {role: "row", class: "cells"}, nodes.map((node) => {
+					let tile = had.get(node.name)
+					if (!tile || !tile.line !== isSmall) tile = make(node, isSmall)
+					tiles.set(node.name, tile)
+					tile.link.tabIndex = -1
+					return tile.cell
+				})))
+			return h("section", head, grid)
+		}))
+		if (!groups.length) {
+			layers.append(h("p.empty", total ? "No node is as the filters say." : live.at ? "No [[node]] is configured: docs/configuration.md says how." : "…"))
 		}
+		const first = tiles.get(focused) ?? tiles.get(chosen) ?? tiles.values().next().value
+		if (first) first.link.tabIndex = 0
+		if (focused) tiles.get(focused)?.link.focus()
 	}
 
 	function make(node, isSmall) {
@@ -102,7 +104,7 @@ export function show(root, arg, query, {live, go, adjust}) {
 			name: h("span.name"), state: h("span.word"), mark: h("span.markbox"),
 			driver: h("span.driver"), waits: h("span.waits"), note: h("span.note"), rate: h("span.rate"), line, was: "",
 		}
-		tile.link = h("a.tile", {href: `#/fleet/${enc(node.name)}`, "data-node": node.name, tabindex: "-1"},
+		tile.link = h("a.tile", {"data-node": node.name},
 			h("span.top", tile.mark, tile.name, tile.state),
 			!isSmall && h("span.mid", tile.driver, s("svg", {class: "spark", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true"}, line), tile.rate),
 			h("span.low", tile.waits, !isSmall && tile.note))
@@ -110,7 +112,9 @@ export function show(root, arg, query, {live, go, adjust}) {
 		return tile
 	}
 
-	function fill(tile, node, isSmall) {
+	function fill(tile, node, isSmall, words) {
+		const href = `#/fleet/${enc(node.name)}${words}`
+		if (tile.link.getAttribute("href") !== href) tile.link.setAttribute("href", href)
 		const state = isWell(node) || node.state !== "ready" ? node.state : "sick"
 		say(tile.name, node.name)
 		const since = node.state === "ready" ? "" : ` ${clockText(node.since, true)}`
@@ -120,18 +124,16 @@ export function show(root, arg, query, {live, go, adjust}) {
 			tile.link.className = `tile s-${state}`
 			replace(tile.mark, shape(state))
 		}
-		if (node.name === chosen) tile.link.setAttribute("aria-current", "true")
-		else tile.link.removeAttribute("aria-current")
+		tile.link.ariaCurrent = node.name === chosen ? "true" : null
 		const waits = node.delayed ? `${number(node.delayed)} wait${node.delayed === 1 ? "s" : ""}, ${duration(node.oldest_delayed_s)}` : node.waiting ? `${number(node.waiting)} queued` : ""
 		say(tile.waits, waits)
 		const label = `${node.name}: ${stateWord(node.state)}${node.reason ? `, ${node.reason}` : ""}${waits ? `; ${waits}` : ""}`
-		if (tile.link.getAttribute("aria-label") !== label) tile.link.setAttribute("aria-label", label)
+		if (tile.link.ariaLabel !== label) tile.link.ariaLabel = label
 		if (tile.link.title !== (node.reason || "")) tile.link.title = node.reason || ""
 		if (isSmall) return
 		say(tile.driver, node.driver)
 		const rates = live.rates.get(node.name) ?? []
-		const last = rates.slice(-3)
-		say(tile.rate, `${rate(last.reduce((a, b) => a + b, 0) / Math.max(1, last.length))}/s`)
+		say(tile.rate, `${mean(rates, 3)}/s`)
 		tile.line.setAttribute("points", points(rates))
 		say(tile.note, noteOf(node))
 	}
@@ -148,13 +150,11 @@ export function show(root, arg, query, {live, go, adjust}) {
 
 	function drawFlow() {
 		const sums = live.total
-		const last = sums.slice(-5)
-		const now = last.reduce((a, b) => a + b, 0) / Math.max(1, last.length)
 		if (!flow.firstChild) {
 			flow.append(s("svg", {class: "spark wide", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true"}, s("polyline")), h("span"))
 		}
 		flow.firstChild.firstChild.setAttribute("points", points(sums))
-		say(flow.lastChild, `${rate(now)} purges/s`)
+		say(flow.lastChild, `${mean(sums, 5)} purges/s`)
 	}
 
 	function drawSide() {
@@ -166,7 +166,7 @@ export function show(root, arg, query, {live, go, adjust}) {
 			replace(side)
 		} else if (!node) {
 			detail = null
-			replace(side, h("p.empty", live.at ? `There is no node ${chosen}.` : "…"), button("Close", () => close(), {}))
+			replace(side, h("p.empty", live.at ? `There is no node ${chosen}.` : "…"), button("Close", close))
 		} else {
 			if (detail?.name !== chosen) {
 				detail = panel(node, live, close)
@@ -186,22 +186,19 @@ export function show(root, arg, query, {live, go, adjust}) {
 		const all = [...layers.querySelectorAll("[data-node]")]
 		const at = all.indexOf(here)
 		if (at < 0) return
-		let to = -1
-		if (event.key === "ArrowRight") to = at + 1
-		else if (event.key === "ArrowLeft") to = at - 1
-		else if (event.key === "Home") to = 0
-		else if (event.key === "End") to = all.length - 1
-		else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-			const sign = event.key === "ArrowDown" ? 1 : -1
+		let to = {ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1, ArrowDown: -1, ArrowUp: -1}[event.key]
+		if (to === undefined) return
+		const sign = {ArrowDown: 1, ArrowUp: -1}[event.key]
+		if (sign) {
 			const box = here.getBoundingClientRect()
 			let best = Infinity
-			all.forEach((other, number_) => {
+			all.forEach((other, place) => {
 				const its = other.getBoundingClientRect()
 				if ((its.top - box.top) * sign <= 4) return
 				const far = Math.abs(its.top - box.top) * 10 + Math.abs(its.left - box.left)
-				if (far < best) [best, to] = [far, number_]
+				if (far < best) [best, to] = [far, place]
 			})
-		} else return
+		}
 		event.preventDefault()
 		if (to < 0 || to >= all.length) return
 		here.tabIndex = -1
@@ -210,17 +207,17 @@ export function show(root, arg, query, {live, go, adjust}) {
 	})
 
 	return {
-		update: () => draw(false),
+		update: draw,
 		may: () => {
 			detail = null
-			draw(false)
+			draw()
 		},
 		navigate(arg_, query_) {
 			chosen = arg_
 			wanted.clear()
-			for (const state of (query_.get("state") ?? "").split(",").filter(Boolean)) wanted.add(state)
+			for (const state of states(query_)) wanted.add(state)
 			if (document.activeElement !== search) search.value = query_.get("q") ?? ""
-			draw(false)
+			draw()
 			if (chosen && matchMedia("(max-width: 900px)").matches) side.scrollIntoView({block: "start"})
 			return true
 		},
@@ -233,6 +230,9 @@ export function show(root, arg, query, {live, go, adjust}) {
 		},
 	}
 }
+
+const mean = (all, n) => rate(all.slice(-n).reduce((a, b) => a + b, 0) / Math.max(1, Math.min(n, all.length)))
+const states = (query) => (query.get("state") ?? "").split(",").filter(Boolean)
 
 export function points(rates) {
 	const most = Math.max(1, ...rates)

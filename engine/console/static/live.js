@@ -1,6 +1,7 @@
 // The engine as it is now: the stream of events, read by `fetch`, and what it has told.
 
 import {check, headers} from "./api.js"
+import {clockText, number, stateWord} from "./dom.js"
 
 const PAUSE_FIRST_MS = 500
 const PAUSE_MAX_MS = 5000
@@ -20,7 +21,7 @@ export class Live extends EventTarget {
 		this.status = "connecting"; // connecting | live | away | stopped
 		this.rates = new Map(); // name → purges a second, the last of them now
 		this.total = []
-		this.isOn = false
+		this.turn = null; // from one start to its stop
 		this.pause = PAUSE_FIRST_MS
 	}
 
@@ -33,20 +34,23 @@ export class Live extends EventTarget {
 	}
 
 	start() {
-		if (this.isOn) return
-		this.isOn = true
+		if (this.turn) return
+		this.turn = {}
 		this.pause = PAUSE_FIRST_MS
-		this.#run()
+		this.#run(this.turn)
 	}
 
 	stop() {
-		this.isOn = false
+		this.turn = null
 		this.abort?.abort()
 		this.hello = null
 		this.nodes.clear()
 		this.rates.clear()
 		this.total = []
 		this.stats = null
+		this.cluster = {}
+		this.at = 0
+		this.notReady = this.trouble = ""
 		this.#become("stopped")
 	}
 
@@ -59,18 +63,18 @@ export class Live extends EventTarget {
 		this.dispatchEvent(new Event("status"))
 	}
 
-	async #run() {
-		while (this.isOn) {
+	async #run(turn) {
+		while (this.turn === turn) {
 			try {
 				await this.#read()
 			} catch (error) {
-				if (error.status === 401 || error.status === 403) {
-					this.isOn = false
+				if (this.turn === turn && (error.status === 401 || error.status === 403)) {
+					this.turn = null
 					this.dispatchEvent(new CustomEvent("denied", {detail: error}))
 					return
 				}
 			}
-			if (!this.isOn) return
+			if (this.turn !== turn) return
 			this.#become("away")
 			await new Promise((resolve) => {
 				this.wake = resolve
@@ -81,16 +85,16 @@ export class Live extends EventTarget {
 	}
 
 	async #read() {
-		this.abort = new AbortController()
+		const abort = this.abort = new AbortController()
 		let timer = 0
 		const alive = () => {
 			clearTimeout(timer)
-			timer = setTimeout(() => this.abort.abort(), SILENT_MS)
+			timer = setTimeout(() => abort.abort(), SILENT_MS)
 		}
 		alive()
 		try {
 			const response = await check(await fetch("/v1/engine/events",
-				{headers: headers(), signal: this.abort.signal, cache: "no-store", credentials: "omit"}))
+				{headers: headers(), signal: abort.signal, cache: "no-store", credentials: "omit"}))
 			const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
 			let kept = ""
 			for (;;) {
@@ -106,7 +110,7 @@ export class Live extends EventTarget {
 			}
 		} finally {
 			clearTimeout(timer)
-			this.abort.abort()
+			abort.abort()
 		}
 	}
 
@@ -180,42 +184,34 @@ export class Live extends EventTarget {
 
 // The verdict: one sentence, and the state that colours it.
 
-const WORST = ["down", "sick", "gone", "unproven", "refusing", "catching_up", "paused"]
-const SHOWS_STALE = new Set(["stale", "unpurged"])
+const WORST = ["down", "sick", "gone", "unproven", "refusing", "catching_up", "paused", "ready"]
 
 export function isWell(node) {
-	return node.state === "ready" && !SHOWS_STALE.has(node.canary?.state)
+	return node.state === "ready" && !["stale", "unpurged"].includes(node.canary?.state)
 }
 
 export function concern(node) {
-	if (node.state === "ready") return SHOWS_STALE.has(node.canary?.state) ? 0.5 : WORST.length
-	const place = WORST.indexOf(node.state)
-	return place < 0 ? WORST.length : place
+	return node.state === "ready" && !isWell(node) ? 0.5 : WORST.indexOf(node.state)
 }
 
-export function verdict(live, short) {
+export function verdict(live) {
 	const nodes = live.list
 	if (live.notReady) return {state: "down", text: `The engine takes no purges: ${live.notReady}`}
 	if (!nodes.length) return {state: "accepted", text: "No caches are configured"}
 	const bad = nodes.filter((node) => !isWell(node)).sort((a, b) => concern(a) - concern(b))
 	const waits = nodes.reduce((sum, node) => sum + node.delayed, 0)
-	const rest = waits ? `; ${waits === 1 ? "1 purge waits" : `${waits.toLocaleString()} purges wait`}` : ""
+	const rest = waits ? `; ${waits === 1 ? "1 purge waits" : `${number(waits)} purges wait`}` : ""
 	if (!bad.length) {
-		return {state: waits ? "catching_up" : "ready", text: nodes.length === 1 ? `The only cache is well${rest}` : `All ${nodes.length.toLocaleString()} caches are well${rest}`}
+		return {state: waits ? "catching_up" : "ready", text: nodes.length === 1 ? `The only cache is well${rest}` : `All ${number(nodes.length)} caches are well${rest}`}
 	}
 	const [worst] = bad
-	const state = worst.state === "ready" ? "sick" : worst.state
-	if (bad.length === 1) return {state, text: `${worst.name} ${whatIs(worst)} since ${short(sinceOf(worst))}${rest}`, node: worst.name}
-	const named = bad.slice(0, 3).map((node) => `${node.name} ${node.state === "ready" ? "serves stale pages" : node.state.replaceAll("_", " ")}`)
+	const isStale = worst.state === "ready"
+	const state = isStale ? "sick" : worst.state
+	if (bad.length === 1) {
+		const what = !isStale ? `is ${stateWord(state)}` : worst.canary.state === "stale" ? "acks purges and serves the old page," : "does not ack its canary,"
+		return {state, text: `${worst.name} ${what} since ${clockText(isStale ? worst.canary.at : worst.since, true)}${rest}`, node: worst.name}
+	}
+	const named = bad.slice(0, 3).map((node) => `${node.name} ${node.state === "ready" ? "serves stale pages" : stateWord(node.state)}`)
 	const more = bad.length > 3 ? ` and ${bad.length - 3} more` : ""
 	return {state, text: `${bad.length} of ${nodes.length} caches are not well: ${named.join(", ")}${more}${rest}`}
-}
-
-function whatIs(node) {
-	if (node.state === "ready") return node.canary.state === "stale" ? "acks purges and serves the old page," : "does not ack its canary,"
-	return `is ${node.state.replaceAll("_", " ")}`
-}
-
-function sinceOf(node) {
-	return node.state === "ready" ? node.canary.at : node.since
 }

@@ -2,7 +2,7 @@
 
 import {post, query, remove} from "./api.js"
 import {confirm} from "./dialogs.js"
-import {badge, button, count, duration, enc, facts, field, h, number, replace, section, stateWord, table, time} from "./dom.js"
+import {badge, button, count, duration, enc, facts, field, h, morph, number, replace, section, stateWord, table, time} from "./dom.js"
 
 const EVIDENCE = {
 	mark: "each answer bears the cache's own mark", shape: "the shape of its answers shows that they are its own",
@@ -20,21 +20,20 @@ export function panel(node, live, close) {
 		const key = `${now.state}|${now.rewind}|${live.hello?.scopes.join()}`
 		if (key === was) return
 		was = key
-		const mayAdmin = live.may("admin")
-		const why = mayAdmin ? null : "takes the scope admin"
-		const one = (text, call, more) => button(text, call, {disabled: !mayAdmin, title: why, ...more})
+		const may = live.may("admin")
+		const one = (text, call, name) => button(text, () => call(latest), {disabled: !may, title: may ? null : "takes the scope admin", "data-act": name, class: name === "forget" && "danger"})
+		const isGone = now.state === "gone"
 		replace(actions,
-			now.state === "gone" ? one("Forget …", () => forget(latest), {class: "danger"})
-				: now.state === "paused" ? one("Resume …", () => resume(latest), {"data-act": "resume"}) : one("Pause …", () => pause(latest), {"data-act": "pause"}),
-			now.state !== "gone" && (now.rewind ? one("Stop rewind …", () => stopRewind(latest), {"data-act": "stop-rewind"}) : one("Rewind …", () => rewind(latest), {"data-act": "rewind"})),
-			now.state !== "gone" && one("Check", () => check(latest), {"data-act": "check"}),
+			isGone ? one("Forget …", forget, "forget") : now.state === "paused" ? one("Resume …", resume, "resume") : one("Pause …", pause, "pause"),
+			!isGone && (now.rewind ? one("Stop rewind …", stopRewind, "stop-rewind") : one("Rewind …", rewind, "rewind")),
+			!isGone && one("Check", check, "check"),
 			h("a.button", {href: `#/tasks?node=${enc(now.name)}`}, "Its tasks"))
 	}
 
 	function update(now) {
 		latest = now
 		drawActions(now)
-		replace(body,
+		morph(body, h("div.stack",
 			h("p", badge(now.state), " since ", time(now.since)),
 			now.reason && h("p.reason", now.reason),
 			facts([
@@ -48,11 +47,11 @@ export function panel(node, live, close) {
 				now.last_error_at > 0 && ["Last error", [time(now.last_error_at), " ", now.last_error]],
 			]),
 			now.canary && section("Canary", h("p.muted", "Tried ", time(now.canary.at), now.canary.reason && `: ${now.canary.reason}`),
-				table("Canaries by kind of purge", ["Kind", "Shows", "#Fresh after"], Object.entries(now.canary.kinds).map(([kind, one]) => [kind, badge(one.state), one.fresh_s === null ? "–" : duration(one.fresh_s)]))),
-			now.held.length > 0 && section("Held", now.held.map((one) => h("div", {class: "held"},
+				table("Canaries by kind of purge", ["Kind", "Shows", "#Fresh after"], Object.entries(now.canary.kinds).map(([kind, one]) => [kind, badge(one.state), duration(one.fresh_s)]))),
+			now.held.length > 0 && section("Held", now.held.map((one) => h("div.held",
 				h("p", h("b", one.host), ` ${stateWord(one.operation)}: `, one.reason),
 				h("p.muted", `${count(one.subtasks, "subtask")} since `, time(one.since), one.next_try_s ? `; tried again in ${duration(one.next_try_s)}` : "")))),
-			now.notes.length > 0 && section("Good to know", h("ul", now.notes.map((note) => h("li", note)))))
+			now.notes.length > 0 && section("Good to know", h("ul", now.notes.map((note) => h("li", note))))))
 	}
 	return {name: node.name, element: h("div", head, actions, body), update}
 }

@@ -1,9 +1,8 @@
-// A purge, seen before it is made: what it hits, what it costs. The id is made with the preview, so a second
-// click is the same task.
+// A purge, seen before it is made. Its id is made with the preview, so a second click is the same task.
 
 import {post} from "./api.js"
 import {toast} from "./dialogs.js"
-import {badge, button, count, facts, field, h, number, replace, section, select, stateWord, table} from "./dom.js"
+import {badge, button, count, facts, field, h, number, remarks, replace, section, select, stateWord, table} from "./dom.js"
 
 const KINDS = [["url", "URLs"], ["prefix", "what begins with"], ["regex", "what matches a pattern"], ["key", "surrogate keys"], ["host", "whole hosts"]]
 const EXAMPLES = {url: "http://img.example.com/a.jpg", prefix: "http://img.example.com/album/", regex: "http://img.example.com/.*\\.jpg$", key: "img.example.com/product-1", host: "img.example.com"}
@@ -26,7 +25,7 @@ export function show(root, arg, query, {live, go}) {
 		h("div.fields", field("Do", action), field("By", kind)),
 		field("Targets, one a line", targets), h("p.hint", {id: "targets-hint"}),
 		h("fieldset", h("legend", "On these nodes; none: on all"), where),
-		h("details", h("summary", "More"), h("div", {class: "stack"},
+		h("details", h("summary", "More"), h("div.stack",
 			h("label.check", soft, "Soft: mark stale instead of dropping, where the cache can"),
 			h("label.check", prefetch, "Fetch again after the purge (URLs only)"),
 			h("label.check", skip, "Leave out nodes that cannot do it, instead of refusing"),
@@ -62,8 +61,7 @@ export function show(root, arg, query, {live, go}) {
 
 	async function preview() {
 		said.textContent = ""
-		seen = null
-		const asked = body()
+		const asked = seen = body()
 		if (!asked.targets.length) {
 			said.textContent = "targets: at least one is needed"
 			targets.focus()
@@ -72,7 +70,8 @@ export function show(root, arg, query, {live, go}) {
 		look.disabled = true
 		try {
 			const found = await post("/v1/engine/task?dry_run=1", asked)
-			seen = {...asked, id: `page-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`}
+			if (seen !== asked) return; // the form is another by now
+			seen.id = `page-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`
 			draw(found)
 		} catch (error) {
 			said.textContent = error.message
@@ -85,17 +84,14 @@ export function show(root, arg, query, {live, go}) {
 	function draw(found) {
 		const confirm = found.confirm ? h("input", {type: "checkbox", name: "confirm"}) : null
 		const does = {purge: "Purge", prefetch: "Prefetch"}[found.action]
-		let isUnderWay = false
 		const act = button(`${does} ${count(found.target_count, "target")} on ${count(found.nodes.length, "node")}`, async () => {
-			if (isUnderWay || !seen) return
-			isUnderWay = act.disabled = true
+			act.disabled = true
 			try {
 				const made = await post("/v1/engine/task", confirm ? {...seen, confirm: true} : seen)
 				toast(`Saved: ${count(made.total, "subtask")}`)
 				go("task", made.task_id)
 			} catch (error) {
 				problem.textContent = error.message
-				isUnderWay = false
 				act.disabled = false
 			}
 		}, {class: "primary", disabled: Boolean(confirm), "data-act": "submit"})
@@ -109,14 +105,13 @@ export function show(root, arg, query, {live, go}) {
 			h("h2", "What it would do"),
 			facts([
 				["Hits", `${count(found.target_count, "target")} × ${count(found.nodes.length, "node")} = ${count(found.total, "subtask")}`],
-				["Hosts", `${found.hosts.join(", ")}${found.host_count > found.hosts.length ? ` and ${number(found.host_count - found.hosts.length)} more` : ""}`],
+				["Targets", some(seen.targets)], ["Nodes", some(found.nodes.map((node) => node.name))], ["Hosts", some(found.hosts, found.host_count)],
 				["Comes back to the origin", refill.origin_fetches === null ? "nobody can tell how many objects go" : `at most ${count(refill.origin_fetches, "fetch", "fetches")} for each variant`],
 				["Hits that become misses", refill.requests_per_s === null ? refill.reason : `at most ${number(refill.requests_per_s)} a second`],
 				refill.prefetches > 0 && ["Prefetches", number(refill.prefetches)],
 			]),
 			waits.length > 0 && section(`Waits for ${count(waits.length, "node")}`, waits.map((node) => h("p", badge(node.state, node.name), ` ${stateWord(node.state)}: ${node.reason}`))),
-			found.skipped.length > 0 && section("Left out", found.skipped.map((one) => h("p", h("b", one.name), `: ${one.reason}`))),
-			found.notes.length > 0 && section("Good to know", found.notes.map((one) => h("p", h("b", one.nodes.join(", ")), `: ${one.note}`))),
+			remarks(found),
 			h("details", h("summary", "Each node"), table("Nodes", ["Node", "Layer", "Is sent", "#Subtasks", "After"], found.nodes.map((node) => [badge(node.state, node.name), node.layer, node.operation, number(node.subtasks), node.parents.join(", ") || "–"]))),
 			confirm && h("label.check", confirm, h("span", `I mean it: ${found.confirm}`)),
 			problem, h("div.row", act)))
@@ -142,4 +137,9 @@ export function show(root, arg, query, {live, go}) {
 	may()
 	replace(out, h("p.empty", "The preview says what is hit and what it costs. Nothing is sent before."))
 	return {update: drawNodes, may}
+}
+
+function some(list, all = list.length) {
+	const more = all - Math.min(list.length, 5)
+	return `${list.slice(0, 5).join(", ")}${more ? ` and ${number(more)} more` : ""}`
 }

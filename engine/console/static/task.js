@@ -2,7 +2,7 @@
 
 import {get, post, remove, text} from "./api.js"
 import {confirm, open, toast} from "./dialogs.js"
-import {badge, button, card, clockText, count, duration, enc, facts, h, number, replace, s, section, table, time} from "./dom.js"
+import {badge, button, card, clockText, count, duration, enc, facts, h, morph, number, remarks, replace, s, table, time} from "./dom.js"
 import {meter} from "./tasks.js"
 
 const EVERY_MS = 1000
@@ -20,11 +20,11 @@ export function show(root, id, query, {live, go, place}) {
 		const began = performance.now()
 		let pause = EVERY_MS
 		try {
-			const task = await get(`/v1/engine/task/${enc(id)}`, asking.signal)
-			const now = JSON.stringify([task, live.hello?.scopes])
-			if (now !== was || task.active) draw(task)
+			const found = await get(`/v1/engine/task/${enc(id)}`, asking.signal)
+			const now = JSON.stringify([found, live.hello?.scopes])
+			if (now !== was || found.active) draw(found)
 			was = now
-			pause = task.active ? Math.max(EVERY_MS, 20 * (performance.now() - began)) : 0
+			pause = found.active ? Math.max(EVERY_MS, 20 * (performance.now() - began)) : 0
 		} catch (error) {
 			if (error.name === "AbortError") return
 			if (error.status === 404 || error.status === 422 || !was) replace(body, h("h1.mono", id), h("p.problem", {role: "alert"}, error.message))
@@ -33,30 +33,30 @@ export function show(root, id, query, {live, go, place}) {
 		if (pause) timer = setTimeout(look, document.hidden ? pause * 5 : pause)
 	}
 
-	function draw(task) {
-		const openDetails = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.key))
-		const focused = body.contains(document.activeElement) ? document.activeElement.dataset.act : null
+	let task = null; // as it is now: a button may have been made before
+	function draw(found) {
+		task = found
 		const left = task.total - task.counter - task.failed - task.delayed - task.cancelled
 		const may = live.may("submit")
 		const act = (name, words, call, props) => button(words, call, {"data-act": name, disabled: !may, title: may ? null : "takes the scope submit", ...props})
-		const details = (key, title, ...kids) => h("details", {"data-key": key, open: openDetails.has(key)}, h("summary", title), kids)
-		replace(body,
+		const details = (title, ...kids) => h("details", h("summary", title), kids)
+		morph(body, h("div.stack",
 			h("div.taskhead", badge(task.state), h("h1.mono", task.task_id),
-				h("div", {class: "row wrap"},
-					task.failed > 0 && !task.active && act("retry", "Retry what failed …", () => retry(task)),
-					task.active && act("cancel", "Cancel …", () => cancel(task), {class: "danger"}),
-					!task.active && button("Receipt", () => receipt(task), {"data-act": "receipt"}),
+				h("div.row.wrap",
+					task.failed > 0 && !task.active && act("retry", "Retry what failed …", retry),
+					task.active && act("cancel", "Cancel …", cancel, {class: "danger"}),
+					!task.active && button("Receipt", receipt, {"data-act": "receipt"}),
 					task.kind === "url" && task.targets[0] && h("a.button", {href: place("url", "", {url: task.targets[0]})}, "Why is it stale?"))),
-			h("div", {class: "columns"},
-				h("div", {},
+			h("div.columns",
+				h("div",
 					h("div.card.stack", meter(task, true),
 						h("div.sums", [["acked", task.counter], ["failed", task.failed], ["wait", task.delayed], ["cancelled", task.cancelled], ["on the way", left], ["in all", task.total]]
 							.map(([word, n]) => h("div", {"data-sum": word}, h("b", number(n)), h("span", word)))),
 						task.absent > 0 && h("p.muted", task.absent >= task.counter ? "None of the caches had it: nothing was dropped. Is the target right?" : `${number(task.absent)} of the acked had nothing to drop.`)),
 					task.nodes.length > 0 && card("When each node acked", waterfall(task)),
-					task.errors.length > 0 && card("Reasons", reasons(task)),
-					task.nodes.length > 0 && h("div.card", details("nodes", `Numbers of ${count(task.nodes.length, "node")}`, numbers(task)))),
-				h("div", {},
+					task.errors.length > 0 ? card("Reasons", reasons(task)) : h("i", {hidden: true}),
+					task.nodes.length > 0 && h("div.card", details(`Numbers of ${count(task.nodes.length, "node")}`, numbers(task)))),
+				h("div",
 					h("div.card.stack", facts([
 						["Does", `${task.action} by ${task.kind}`],
 						["By", [task.by.token || "–", task.by.address && ` from ${task.by.address}`, task.by.door && ` (${task.by.door})`]],
@@ -66,17 +66,15 @@ export function show(root, id, query, {live, go, place}) {
 					])),
 					task.verify && card("Verification", facts([
 						["Looked at", `${task.verify.mode}, ${count(task.verify.checked, "visit")}`], ["Verified", number(task.verify.verified)], ["Stale", number(task.verify.stale)], ["Nobody can tell", number(task.verify.unverifiable)],
-						task.verify.note && ["Note", task.verify.note]]), task.verify.reasons.length > 0 && details("unverifiable", "Why nobody can tell", h("ul", task.verify.reasons.map((one) => h("li", one))))),
+						task.verify.note && ["Note", task.verify.note]]), task.verify.reasons.length > 0 && details("Why nobody can tell", h("ul", task.verify.reasons.map((one) => h("li", one))))),
 					h("div.card.stack", h("h2", count(task.target_count, "target")), h("ul.mono.targets", task.targets.slice(0, 10).map((one) => h("li", one))),
-						task.targets.length > 10 && details("targets", task.targets.length === task.target_count ? "All" : `The first ${number(task.targets.length)}`, h("pre", task.targets.join("\n")))),
-					task.skipped.length > 0 && h("div.card", section("Left out", task.skipped.map((one) => h("p", h("b", one.name), `: ${one.reason}`)))),
-					task.notes.length > 0 && h("div.card", section("Good to know", task.notes.map((one) => h("p", h("b", one.nodes.join(", ")), `: ${one.note}`)))))))
-		if (focused) body.querySelector(`[data-act="${focused}"]`)?.focus()
+						task.targets.length > 10 && details(task.targets.length === task.target_count ? "All" : `The first ${number(task.targets.length)}`, h("pre", task.targets.join("\n")))),
+					task.skipped.length + task.notes.length > 0 && h("div.card.stack", remarks(task))))))
 	}
 
-	function retry(task) {
+	function retry() {
 		confirm({
-			title: "Retry what failed?", word: "Retry", body: h("p", `${count(task.failed, "subtask")} that failed are sent again, as a new task; nothing else of it is.`),
+			title: `Retry what failed of ${task.task_id}?`, word: "Retry", body: h("p", `${count(task.failed, "subtask")} that failed are sent again, as a new task; nothing else of it is.`),
 			act: async () => {
 				const made = await post(`/v1/engine/task/${enc(task.task_id)}/retry`)
 				go("task", made.task_id)
@@ -85,9 +83,9 @@ export function show(root, id, query, {live, go, place}) {
 		})
 	}
 
-	function cancel(task) {
+	function cancel() {
 		confirm({
-			title: "Cancel this task?", word: "Cancel it", isDangerous: true, body: h("p", "What has no answer yet is not sent again. What was acked stays purged."),
+			title: `Cancel ${task.task_id}?`, word: "Cancel it", isDangerous: true, body: h("p", "What has no answer yet is not sent again. What was acked stays purged."),
 			act: async () => {
 				await remove(`/v1/engine/task/${enc(task.task_id)}`)
 				look()
@@ -96,7 +94,7 @@ export function show(root, id, query, {live, go, place}) {
 		})
 	}
 
-	async function receipt(task) {
+	async function receipt() {
 		try {
 			const signed = await text(`/v1/engine/task/${enc(task.task_id)}/receipt`)
 			const bytes = Uint8Array.from(atob(signed.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0))
@@ -114,7 +112,7 @@ export function show(root, id, query, {live, go, place}) {
 	return {
 		may: look,
 		destroy() {
-				asking.abort()
+			asking.abort()
 			clearTimeout(timer)
 		},
 	}

@@ -10,8 +10,8 @@ const AGAIN_MS = 3000; // from one look to the next, and 20 times what a look to
 const BULK_MAX = 20000
 const AT_ONCE = 6
 const STATES = [["", "any"], ...["accepted", "running", "partial", "done", "failed", "cancelled"].map((state) => [state, state])]
-const SINCE = [["", "any time"], ["15m", "the last 15 minutes"], ["1h", "the last hour"], ["6h", "the last 6 hours"], ["24h", "the last day"]]
-const SECONDS = {"15m": 900, "1h": 3600, "6h": 21600, "24h": 86400}
+const SINCE = [["", "any time"], ["15m", "the last 15 minutes"], ["1h", "the last hour"], ["6h", "the last 6 hours"], ["24h", "the last day"], ["7d", "the last week"]]
+const SECONDS = {m: 60, h: 3600, d: 86400}
 const ACTIVE = new Set(["accepted", "running", "partial"])
 const FIELDS = ["state", "target", "host", "node", "by", "action", "since"]
 
@@ -30,8 +30,8 @@ export function show(root, arg, query, {live, place}) {
 	const rows = h("div.rows", {role: "presentation", tabindex: "-1", on: {scroll: () => requestAnimationFrame(draw)}}, pad)
 	const foot = h("span", {role: "status"})
 	const problem = h("p.problem", {role: "alert"})
-	const retry = button("Retry these …", () => bulk("retry"), {"data-act": "retry-all"})
-	const cancel = button("Cancel these …", () => bulk("cancel"), {"data-act": "cancel-all", class: "danger"})
+	const retry = button("Retry these …", () => bulk(true), {"data-act": "retry-all"})
+	const cancel = button("Cancel these …", () => bulk(), {"data-act": "cancel-all", class: "danger"})
 	const list = h("div.list", {role: "table", label: "Tasks"},
 		h("div", {role: "rowgroup"}, h("div.listrow.head", {role: "row"}, ["State", "Targets", "Does", "Progress", "By", "Created", "Took"].map((name, at) => h("span", {role: "columnheader", class: ["", "", "c-kind", "c-meter", "c-by", "c-at", "c-took"][at]}, name)))),
 		rows, h("div.listfoot", foot, h("span.row.wrap", retry, cancel)))
@@ -62,7 +62,8 @@ export function show(root, arg, query, {live, place}) {
 	let isPlain = false
 	function path(limit, at) {
 		const {since, ...rest} = filters
-		const from = since ? Math.floor(Date.now() / 1000 - SECONDS[since]) : isPlain || rest.state ? "" : 0
+		const [, n, unit] = /^(\d+)([mhd])$/.exec(since) ?? []
+		const from = unit ? Math.floor(Date.now() / 1000 - n * SECONDS[unit]) : since ? since : isPlain || rest.state ? "" : 0
 		return `/v1/engine/tasks${words({...rest, since: from, limit, cursor: at})}`
 	}
 
@@ -97,7 +98,9 @@ export function show(root, arg, query, {live, place}) {
 		}
 	}
 
+	let isOver = false
 	async function load() {
+		if (isOver) return
 		asking?.abort()
 		asking = new AbortController()
 		const {signal} = asking
@@ -221,13 +224,13 @@ export function show(root, arg, query, {live, place}) {
 	});
 
 	// What is done to all: exactly the tasks that the filters leave now, found to the last, and counted before.
-	function bulk(verb) {
-		const fits = verb === "retry" ? (task) => task.failed > 0 && !task.active : (task) => task.active
+	function bulk(isRetry) {
+		const word = isRetry ? "retried" : "cancelled"
 		const about = h("p", {role: "status"}, "Looking for all of them …")
 		const found = []
 		let isStopped = false
 		const box = confirm({
-			title: verb === "retry" ? "Retry what failed of these tasks?" : "Cancel these tasks?", word: verb === "retry" ? "Retry" : "Cancel them", isDangerous: verb === "cancel", body: [about, summary()],
+			title: isRetry ? "Retry what failed of these tasks?" : "Cancel these tasks?", word: isRetry ? "Retry" : "Cancel", isDangerous: !isRetry, body: [about, summary()],
 			act: async () => {
 				let done = 0
 				const failed = []
@@ -236,7 +239,7 @@ export function show(root, arg, query, {live, place}) {
 					for (let id = waiting.pop(); id !== undefined && !isStopped; id = waiting.pop()) {
 						const at = `/v1/engine/task/${enc(id)}`
 						try {
-							if (verb === "retry") await post(`${at}/retry`)
+							if (isRetry) await post(`${at}/retry`)
 							else await remove(at)
 							done += 1
 						} catch (error) {
@@ -246,8 +249,7 @@ export function show(root, arg, query, {live, place}) {
 					}
 				}))
 				load()
-				const word = verb === "retry" ? "retried" : "cancelled"
-				if (!failed.length) return `${count(done, "task")} ${word}`
+				if (!failed.length) return `${isStopped ? "Stopped: " : ""}${count(done, "task")} ${word}`
 				throw new Error(`${number(done)} ${word}, ${number(failed.length)} not: ${[...new Set(failed)].slice(0, 3).join("; ")}`)
 			},
 		})
@@ -263,18 +265,19 @@ export function show(root, arg, query, {live, place}) {
 				do {
 					const got = await page(1000, at, asking.signal)
 					for (const task of got.tasks) {
-						if (!fits(task)) continue
+						if (isRetry ? task.active || !task.failed : !task.active) continue
 						found.push(task.task_id)
-						subtasks += verb === "retry" ? task.failed : task.total - task.counter - task.failed
+						subtasks += isRetry ? task.failed : task.total - task.counter - task.failed
 					}
 					say(about, `${count(found.length, "task")} so far …`)
 					at = got.cursor
 					if (found.length > BULK_MAX) throw new Error(`These are more than ${number(BULK_MAX)}: narrow the filters.`)
 				} while (at && !isStopped)
-				const what = verb === "retry" ? `${count(subtasks, "failed subtask")}` : `${count(subtasks, "subtask")} without an answer`
-				say(about, found.length ? `${count(found.length, "task")}, ${what}.` : verb === "retry" ? "None of these tasks has failed." : "None of these tasks is under way.")
-				go.textContent = found.length ? `${verb === "retry" ? "Retry" : "Cancel"} ${count(found.length, "task")}` : go.textContent
-				go.disabled = !found.length
+				const some = count(found.length, "task")
+				say(about, found.length ? `${some}, ${isRetry ? count(subtasks, "failed subtask") : `${count(subtasks, "subtask")} without an answer`}.` : `None of these tasks ${isRetry ? "has failed" : "is under way"}.`)
+				if (!found.length) return
+				go.append(` ${some}`)
+				go.disabled = false
 			} catch (error) {
 				say(about, error.message)
 			}
@@ -297,7 +300,8 @@ export function show(root, arg, query, {live, place}) {
 			return true
 		},
 		destroy() {
-			asking?.abort()
+			isOver = true
+			asking.abort()
 			clearTimeout(timer)
 		},
 	}
@@ -308,13 +312,9 @@ function rowOf(task, place) {
 	const target = task.targets[0] ?? "–"
 	const took = task.settled_at ? duration(task.settled_at - (task.start_at ?? task.created_at)) : "–"
 	return h("a.listrow", {role: "row", href: place("task", task.task_id), title: task.targets.slice(0, 5).join("\n")},
-		h("span", {role: "cell"}, badge(task.state)),
-		h("span", {role: "cell"}, target.replace(/^http:\/\//, ""), more > 0 && h("small", ` +${number(more)}`)),
-		h("span", {role: "cell", class: "c-kind"}, `${task.action} ${task.kind}`),
-		h("span", {role: "cell", class: "c-meter"}, meter(task)),
-		h("span", {role: "cell", class: "c-by"}, task.by.token || task.by.address || "–"),
-		h("span.c-at", {role: "cell"}, time(task.created_at)),
-		h("span", {role: "cell", class: "c-took"}, took))
+		[["", badge(task.state)], ["", [target.replace(/^http:\/\//, ""), more > 0 && h("small", ` +${number(more)}`)]], [".c-kind", `${task.action} ${task.kind}`],
+			[".c-meter", meter(task)], [".c-by", task.by.token || task.by.address || "–"], [".c-at", time(task.created_at)], [".c-took", took]]
+			.map(([name, kid]) => h(`span${name}`, {role: "cell"}, kid)))
 }
 
 // Acked, failed, delayed, cancelled of all: the rest is on its way.

@@ -46,9 +46,9 @@ export function show(root, arg, query, {live, place}) {
 				h("td.digest", {title: truth.digest}, short(truth)), h("td", truth.last_modified ?? "–"), h("td", "–")))
 		}
 		replace(out,
-			h("div", {class: "card stack"},
+			h("div.card.stack",
 				h("div", {class: `conclusion ${colour(why.conclusion)}`}, shape(why.conclusion), h("p.sentence", h("span.sr", `${stateWord(why.conclusion)}: `), prose(why.sentence.split("; next: ")[0]))),
-				h("div", {class: "row wrap"},
+				h("div.row.wrap",
 					live.may("submit") && h("a.button.primary", {href: purge(stale), "data-act": "purge"}, stale.length && stale.length < why.nodes.length ? `Purge it on ${stale.length === 1 ? stale[0] : `${stale.length} nodes`} …` : "Purge it …"),
 					h("a.button", {href: place("tasks", "", {target: why.url})}, "All tasks that cover it"))),
 			why.origin?.error && h("p.reason", `The origin: ${why.origin.error}`),
@@ -79,7 +79,7 @@ export function show(root, arg, query, {live, place}) {
 function row(node, truth) {
 	const one = node.answers[0]
 	const differs = one && truth && one.verdict === "stale"
-	return [node.name, badge(node.conclusion), one ? one.status : h("span.none", {title: node.error}, node.error || "–"), one?.age_s === null || one?.age_s === undefined ? "–" : duration(one.age_s),
+	return [node.name, badge(node.conclusion), one ? one.status : h("span.none", {title: node.error}, node.error || "–"), duration(one?.age_s),
 		h("span", {class: differs ? "digest differs" : "digest", title: one?.digest}, one ? short(one) : "–", differs && h("span.sr", " differs from the origin")), one?.last_modified ?? "–", one?.hit === true ? "yes" : one?.hit === false ? "no" : "–"]
 }
 

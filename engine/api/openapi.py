@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from engine._version import __version__
 from engine.api.examples import EXAMPLES
 from engine.api.route import API, Either, Lines, Route, Text
+from engine.base.phrases import phrase_of
 from engine.config.tables import Scope
 from engine.intake.problems import CONTENT_TYPE, Problem
 from engine.intake.task_body import ID
@@ -181,7 +181,7 @@ def _content(body: Body) -> Json:
 
 
 def _problem(status: int, text: str) -> Json:
-    problem = Problem(HTTPStatus(status).phrase, status, text)
+    problem = Problem(phrase_of(status), status, text)
     content = {"schema": {"$ref": _REF.format(name="Problem")}, "example": msgspec.to_builtins(problem)}
     response: Json = {"description": text, "content": {CONTENT_TYPE: content}}
     if status in _HEADERS:

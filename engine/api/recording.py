@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-import aiohttp
 import msgspec
 from aiohttp import web
 from loguru import logger
 
 from engine.api.answers import response_of
+from engine.api.recording_relays import Relays
 from engine.api.route import QUERY, Route, Text
 from engine.errors import RequestError
 from engine.intake.problems import problem
 from engine.recordings.frames import Frame, encode
 from engine.recordings.packing import Packer
 from engine.recordings.tap import BATCH_BYTES, Recording
-from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
     from engine.api.callers import Callers
     from engine.api.readiness import Readiness
     from engine.observe.audit import Audit
     from engine.recordings.tap import Tap
-    from engine.workers.peers import Peer, Peers
+    from engine.workers.peers import Peers
 
 CONTENT_TYPE: Final = "application/octet-stream"
 SECONDS_MAX: Final = 86_400
@@ -37,11 +36,9 @@ _PATH: Final = "/v1/engine/recording"
 _PAUSE_S: Final = 0.4  #: from one look for batches to the next; the command waits a little longer at its end
 _LARGE_BYTES: Final = 2 * BATCH_BYTES  #: a batch with larger bodies is packed beside the loop
 _BEAT_S: Final = 1.0  #: a frame without entries, when nothing passes
-_LOOK_S: Final = 0.5  #: whether the stream is over, or there is another worker
+_LOOK_S: Final = 0.5  #: whether the stream is over
 _END_LIMIT_S: Final = 2.0
 _DRAIN_LIMIT_S: Final = 1.0  #: the others mostly drain, too, and end by themselves
-_OPEN_LIMIT_S: Final = 5.0  #: for a worker that is starting
-_LEAVE_LIMIT_S: Final = 3.0  #: from the end of a worker's streams to its end
 _OK: Final = 200
 
 
@@ -131,7 +128,11 @@ class RecordingRoutes:
                 await response.prepare(request)
                 parts.append(asyncio.create_task(self._pump(recording, response)))
                 if peers is not None:
-                    parts.append(asyncio.create_task(_Relays(peers, response, asked).run(recording)))
+                    parts.append(
+                        asyncio.create_task(
+                            Relays(peers, response, asked.share, asked.seconds).run(recording)
+                        )
+                    )
                 why = await self._over(request, parts, asked.seconds)
                 self._tap.end(recording)
                 if why:
@@ -176,86 +177,16 @@ class RecordingRoutes:
                     frame, packed = await asyncio.to_thread(packer.pack, batch)
                 else:
                     frame, packed = packer.pack(batch)
-                frame.dropped = recording.dropped
+                frame.dropped, frame.unwritable = recording.dropped, packer.unwritable
                 await response.write(encode(frame, packed))
                 recording.written(batch)
                 told_at = loop.time()
                 await asyncio.sleep(0)  # a write mostly waits for nothing
             if is_over or loop.time() - told_at >= _BEAT_S:
-                await response.write(encode(Frame(self._worker, dropped=recording.dropped)))
+                beat = Frame(self._worker, dropped=recording.dropped, unwritable=packer.unwritable)
+                await response.write(encode(beat))
                 told_at = loop.time()
             await asyncio.sleep(0 if is_over else _PAUSE_S)
-
-
-class _Relays:
-    """Hands on the streams of the other workers, also of those that start meanwhile."""
-
-    def __init__(self, peers: Peers, response: web.StreamResponse, asked: RecordingQuery) -> None:
-        self._peers = peers
-        self._response = response
-        self._asked = asked
-        self._until = asyncio.get_running_loop().time() + asked.seconds
-
-    async def run(self, recording: Recording) -> None:
-        """Hand on until the recording is closed, then what the others still say."""
-        relays: dict[Peer, asyncio.Task[None]] = {}
-        try:
-            while not recording.is_closed:
-                for peer in self._peers.others():
-                    if peer not in relays:
-                        relays[peer] = asyncio.create_task(self._relay(peer))
-                await asyncio.sleep(_LOOK_S)
-            if relays:
-                await asyncio.wait(relays.values(), timeout=_END_LIMIT_S)
-        finally:
-            for relay in relays.values():
-                relay.cancel()
-            await asyncio.gather(*relays.values(), return_exceptions=True)
-
-    async def _relay(self, peer: Peer) -> None:
-        """Hand on the frames of one worker, or say what is wrong with them."""
-        try:
-            response = await self._open(peer)
-            async with response:
-                if response.status == _OK:
-                    await self._hand_on(response.content)
-                    return
-                trouble = _refusal(response.status, await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError, EOFError) as exc:
-            trouble = f"its stream broke: {exc!r}"
-        await asyncio.sleep(_LEAVE_LIMIT_S)  # one that is leaving is no trouble
-        if peer in self._peers.others():
-            frame = Frame(f"{peer.slot}.{peer.generation}", trouble=trouble)
-            with contextlib.suppress(ConnectionError):
-                await self._response.write(encode(frame))
-
-    async def _open(self, peer: Peer) -> aiohttp.ClientResponse:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _OPEN_LIMIT_S
-        seconds = max(0.1, self._until - loop.time())
-        path = worker_path("recording", share=self._asked.share, seconds=round(seconds, 3))
-        while True:
-            try:
-                return await self._peers.open(peer, path)
-            except (aiohttp.ClientError, OSError):
-                if loop.time() > until or peer not in self._peers.others():
-                    raise
-            await asyncio.sleep(_LOOK_S)
-
-    async def _hand_on(self, content: aiohttp.StreamReader) -> None:
-        while line := await content.readline():
-            size: Any = msgspec.json.decode(line).get("bytes", 0)
-            entries = await content.readexactly(size) if size else b""
-            await self._response.write(line + entries)
-
-
-def _refusal(status: int, body: bytes) -> str:
-    if status == 404:  # noqa: PLR2004 - HTTP
-        return "its version records nothing"
-    try:
-        return str(msgspec.json.decode(body)["detail"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return f"it answered {status}"
 
 
 def head_of(request: web.Request) -> bytes:

@@ -225,7 +225,8 @@ class _Run:
         return {
             "recorded": self._file.requests,
             "dropped": sum(worker.dropped for worker in workers),
-            "unwritable": sum(encoder.unwritable for encoder in encoders),
+            "unwritable": sum(frame.unwritable for frame in workers)
+            + sum(encoder.unwritable for encoder in encoders),
             "fields_left_out": sum(encoder.fields_left_out for encoder in encoders),
             "bytes": self._file.written_bytes,
             "files": len(self._file.files),

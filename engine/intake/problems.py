@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.base.phrases import phrase_of
 from engine.errors import BacklogFullError, EngineError, NotCancelledError, RequestError, StoreError
 from engine.intake.replies import Reply
 
@@ -34,7 +34,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 def problem(status: int, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None) -> Reply:
     """Return the reply for *status*; *detail* says in a sentence what is wrong and what would be right."""
-    text = Problem(HTTPStatus(status).phrase, status, detail, field)
+    text = Problem(phrase_of(status), status, detail, field)
     try:
         body = msgspec.json.encode(text)
     except UnicodeEncodeError:  # it quotes bytes of a request that are no UTF-8

@@ -6,9 +6,10 @@ import email.utils
 import time
 from collections import defaultdict
 from collections.abc import Mapping  # noqa: TC003 - a compiled Struct has it resolved at import
-from http import HTTPStatus
 
 import msgspec
+
+from engine.base.phrases import phrase_of
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ class ReplyWriter:
     def _make_head(self, reply: Reply, now: int, *, is_last: bool) -> bytes:
         """Return the head of a response up to ``Content-Length``."""
         lines = [
-            f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
+            f"HTTP/1.1 {reply.status} {phrase_of(reply.status)}",
             f"Server: {self._server}",
             f"Date: {email.utils.formatdate(now, usegmt=True)}",
             f"Content-Type: {reply.content_type}",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from typing import Final
+
+from engine.base.phrases import phrase_of
 
 SAID_MAX: Final = 200  #: characters
 _UNSHOWN: Final = re.compile(rb"(?is)<(script|style|head)\b.*?(</\1\s*>|$)|<[^>]*(>|$)")
@@ -34,7 +35,7 @@ def said_in(text: bytes) -> str:
 
 def _usual(status: bytes) -> str:
     try:
-        return HTTPStatus(int(status)).phrase
+        return phrase_of(int(status))
     except ValueError:
         return ""
 

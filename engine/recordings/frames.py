@@ -44,6 +44,7 @@ class Frame(msgspec.Struct, omit_defaults=True):
     answers: list[NamedAnswer] = []  #: likewise
     forgets: bool = False  #: those named before are not meant again
     dropped: int = 0  #: exchanges since the stream began that had no room: it is not read fast enough
+    unwritable: int = 0  #: exchanges since the stream began that could not be packed
     trouble: str = ""  #: why something of this worker is missing
     ended: str = ""  #: why the stream ends: it is the last frame
 

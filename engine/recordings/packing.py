@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import sys
 from array import array
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from loguru import logger
+
+from engine.base.phrases import phrase_of
 from engine.recordings.cleaning import clean_body, clean_head
 from engine.recordings.frames import Frame, NamedAnswer, NamedHead
+from engine.recordings.tap import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from engine.recordings.tap import Answer, Batch
+    from engine.recordings.tap import Answer
 
 KNOWN_MAX: Final = 1024  #: heads that have a number; then they are numbered anew
 _KNOWN_MAX_BYTES: Final = 1024  #: a longer head is told with each of its requests
@@ -30,9 +33,13 @@ class Packer:
 
     Args:
         worker: its name in frames.
+
+    Attributes:
+        unwritable: exchanges that could not be packed, and are left out.
     """
 
     def __init__(self, worker: str) -> None:
+        self.unwritable = 0
         self._worker = worker
         self._heads: dict[bytes, int] = {}
         self._answers: dict[object, int] = {}
@@ -40,9 +47,30 @@ class Packer:
         self._forgotten = 0  # up to this number
 
     def pack(self, batch: Batch) -> tuple[Frame, bytes]:
-        """Return a frame, and what is behind its line."""
+        """Return a frame, and what is behind its line, of what can be packed."""
+        is_new = self._numbered - self._forgotten >= KNOWN_MAX
+        try:
+            return self._pack(batch, is_new=is_new)
+        except Exception as exc:  # noqa: BLE001 - whatever one exchange holds, the others are recorded
+            logger.opt(exception=exc).error("an exchange cannot be recorded")
+        # What the frame that failed was to tell is not known yet: heads are numbered anew.
+        return self._pack(self._packable(batch), is_new=True)
+
+    def _packable(self, batch: Batch) -> Batch:
+        """Return the exchanges of a batch that can be packed, and count the others."""
+        good = Batch()
+        for one in batch.singles():
+            try:
+                Packer(self._worker)._pack(one, is_new=False)  # noqa: SLF001 - one of its own kind
+            except Exception:  # noqa: BLE001 - as above
+                self.unwritable += 1
+            else:
+                good.flat += one.flat
+        return good
+
+    def _pack(self, batch: Batch, *, is_new: bool) -> tuple[Frame, bytes]:
         frame = Frame(self._worker, exchanges=len(batch))
-        if self._numbered - self._forgotten >= KNOWN_MAX:
+        if is_new:
             self._heads.clear()
             self._answers.clear()
             self._forgotten = self._numbered
@@ -89,7 +117,7 @@ class Packer:
         number = self._answers.get(key)
         if number is None:
             self._numbered = number = self._numbered + 1
-            lines = [f"HTTP/1.1 {said.status} {HTTPStatus(said.status).phrase}"]
+            lines = [f"HTTP/1.1 {said.status} {phrase_of(said.status)}"]
             lines += (f"{name}: {value}" for name, value in (("Content-Type", said.content_type), *fields))
             text = "\r\n".join([*lines, ""]).encode("utf-8", "replace")
             frame.answers.append(NamedAnswer(number, text))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from engine.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 RECORDINGS_MAX: Final = 2  #: at once, of one worker
 WAITING_MAX_BYTES: Final = 64 * 1024 * 1024  #: of one recording's exchanges that wait to be written
@@ -64,6 +64,13 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.flat) // _COLUMNS
+
+    def singles(self) -> Iterator[Batch]:
+        """Yield a batch of each exchange alone."""
+        for at in range(0, len(self.flat), _COLUMNS):
+            single = Batch()
+            single.flat = self.flat[at : at + _COLUMNS]
+            yield single
 
     @property
     def heads(self) -> list[bytes]:

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -335,3 +336,36 @@ def test_without_an_engine_the_exit_code_is_3_and_without_the_scope_2(
     assert Command(free_port(), tmp_path / "a.gor").process.wait(20) == 3
     assert Command(engine.port, tmp_path / "a.gor", "--token", "nobody").process.wait(20) == 2
     assert not (tmp_path / "a.gor").exists()
+
+
+def reset_a_look(port: int) -> None:
+    """Ask for what takes a while, and reset the connection before its answer begins."""
+    head = f"GET /v1/engine/debug/gc?seconds=5 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(head.encode())
+        time.sleep(0.05)  # a reset takes back what is not read yet
+
+
+def streamed(connection: http.client.HTTPConnection) -> http.client.HTTPResponse | None:
+    """Begin a recording; None while those of others have not ended yet."""
+    connection.request("GET", "/v1/engine/recording", headers={"Authorization": f"Bearer {TOKEN}"})
+    response = connection.getresponse()
+    if response.status == 200:
+        return response
+    response.read()
+    return None
+
+
+def test_a_client_that_resets_its_connection_ends_no_recording(engine: EngineProcess) -> None:
+    with asking(engine.port) as recording:
+        stream = wait_until(lambda: streamed(recording))
+        assert stream is not None
+        frames, encoder, text = frames_of(stream), Encoder("00000000beef"), b""
+        while b"HTTP/1.1 499 \r\n" not in text:  # the first mostly does
+            reset_a_look(engine.port)
+            text += b"".join(entry for _, entry in encoder.encode(*next(frames)))
+        hand_in(engine.port, "behind-it", 1)
+        while b"/task/behind-it-0 " not in text:
+            text += b"".join(entry for _, entry in encoder.encode(*next(frames)))
+    assert encoder.unwritable == 0

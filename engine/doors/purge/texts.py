@@ -5,11 +5,11 @@ Success is 200 alone: 202 and 404 are failures to some clients, or a reason to a
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.base.phrases import phrase_of
 from engine.intake.problems import Problem
 from engine.intake.replies import Reply
 
@@ -102,7 +102,7 @@ def refusal(reply: Reply, task_ids: tuple[str, ...] = ()) -> Reply:
     try:
         detail = _decode(reply.body).detail
     except msgspec.DecodeError:
-        detail = HTTPStatus(reply.status).phrase
+        detail = phrase_of(reply.status)
     headers = dict(reply.headers)
     if task_ids:
         headers[TASK] = ", ".join(task_ids)

@@ -18,6 +18,7 @@ from engine.recordings.file import RecordingFile
 from engine.recordings.frames import Frame, encode, frames_of
 from engine.recordings.gor import REQUEST, RESPONSE, SEPARATOR, Entry, read
 from engine.recordings.gor import encode as entry_of
+from engine.recordings.messages import response_of
 from engine.recordings.ordering import HELD_S, Ordering
 from engine.recordings.packing import Packer
 from engine.recordings.tap import OVERHEAD_BYTES, Batch, Recording, Tap
@@ -63,7 +64,10 @@ def test_fields_that_nobody_has_listed_are_left_out_whatever_their_name() -> Non
     [
         b"GET /v1/engine/nodes?access_token=s3cret HTTP/1.1",
         b"GET /v1/engine/nodes?a=1&ACCESS_TOKEN=s3cret&b=2 HTTP/1.1",
+        b"GET /v1/engine/nodes?access%5Ftoken=s3cret HTTP/1.1",
+        b"GET /v1/engine/nodes?a=1;token=s3cret HTTP/1.1",
         b"GET http://u:s3cret@engine/v1/engine/nodes HTTP/1.1",
+        b"GET http://u:s3@s3cret@engine/v1/engine/nodes HTTP/1.1",
     ],
 )
 def test_a_request_line_names_no_token_and_no_user(line: bytes) -> None:
@@ -78,6 +82,18 @@ def test_a_request_line_names_no_token_and_no_user(line: bytes) -> None:
         b'{"targets":["http://a/?k=1"]}\n{"c\\u0061llback":"https://a/told?k=s3cret"}\n',
         b'{"callback" : "https://u:s3cret@a/told?k=s3cret", cut off',
         b'{"callback":"https://a/told?k=s3cret","x":' + b"[" * 100_000,
+        b'{\n  "callback":\r\n\t"https://u:s3cret@a/told?k=s3cret",\n  "targets": ["http://a/?k=1"]\n}\n',
+        b'{\n  "callb\\u0061ck": "https://u:s3cret@a/told?k=s3cret"\n}',
+        b'{\n  "callbac\\u006B": "https:\\/\\/u:s3cret@a\\/told?k=s3cret"\n}',
+        b'{"callback":"https://a/told?k=s3cret","callback":"https://a/told"}',
+        b'{"callback":"https://a/told?k=\\"s3cret\\\\","targets":["http://a/?k=1"]}',
+        b'[{"callback":"https://a/told?k=s3cret"}]',
+        b'{"a":"https://a/told","callback":["https://a/?k=s3cret]","s3cret"],"targets":["http://a/?k=1"]}',
+        b'{"a":"https://a/told","callback":{"callback":{"url":"s3cret"}},"targets":["http://a/?k=1"]}',
+        b'{"a":"https://a/told","callback":"https:u:s3cret@a/","targets":["http://a/?k=1"]}',
+        b'{"a":"https://a/told","callback":"\\ud800 s3cret","targets":["http://a/?k=1"]}',
+        b'{"a":"https://a/told","callback":\'s3cret\'}\n{"targets":["http://a/?k=1"]}',
+        b'{"callback":"https://a/told?s3cret',
     ],
 )
 def test_a_callback_loses_what_lets_its_owner_in(body: bytes) -> None:
@@ -86,6 +102,18 @@ def test_a_callback_loses_what_lets_its_owner_in(body: bytes) -> None:
     assert b"https://a/told" in clean
     assert clean.count(b"\n") == body.count(b"\n")
     assert (b"http://a/?k=1" in clean) == (b"http://a/?k=1" in body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"callback": "https://a/told", "targets": ["http://a/?callback=x"]}',
+        b'{"callback" : null ,"targets":["\\"callback\\": \\"https://a/?k=1\\""]}',
+        b'{"callback":7}\n{"callback":true}',
+    ],
+)
+def test_a_body_without_a_secret_is_recorded_byte_by_byte(body: bytes) -> None:
+    assert clean_body(body) == body
 
 
 def test_a_recorded_exchange_is_two_entries_with_one_id(tmp_path: Path) -> None:
@@ -152,6 +180,30 @@ def test_a_frame_that_is_not_what_it_announces_is_refused() -> None:
 def test_a_message_that_a_reader_would_cut_is_left_out_and_counted(tmp_path: Path, body: bytes) -> None:
     entries, encoder = encoded(tmp_path / "t.gor", batch_of((head(), body, OK), (head(), BODY, OK)))
     assert (len(entries), encoder.unwritable) == (2, 1)
+
+
+def test_an_answer_of_any_status_is_recorded(tmp_path: Path) -> None:
+    """499 is what the engine notes for a client that has gone."""
+    (_, answer, *_), encoder = encoded(tmp_path / "t.gor", batch_of((head(), BODY, Reply(499, b"{}"))))
+    assert response_of(answer.message).status == 499
+    assert encoder.unwritable == 0
+
+
+def test_an_exchange_that_cannot_be_packed_is_counted_and_the_others_are_recorded(tmp_path: Path) -> None:
+    packer, encoder = Packer("0.1"), Encoder("00000000beef")
+    broken = batch_of((head(), BODY, OK))
+    broken.flat[2] = 1 << 64  # a time that no column holds
+    whole = batch_of((head(), BODY, OK))
+    broken.flat += whole.flat
+    entries: list[tuple[int, bytes]] = []
+    for batch in (whole, broken, whole):
+        [(frame, packed)] = frames_of(io.BytesIO(encode(*packer.pack(batch))))
+        entries += encoder.encode(frame, packed)
+    assert (len(entries), packer.unwritable) == (6, 1)
+
+
+def test_a_length_that_is_no_number_of_bytes_is_told_as_none() -> None:
+    assert clean_head(head().replace(b"Length: ", b"Length: " + b"9" * 5000)).body_bytes == -1
 
 
 def test_an_end_that_makes_a_separator_with_the_one_behind_it_is_not_written() -> None:

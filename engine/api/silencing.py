@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections import defaultdict
@@ -163,7 +164,13 @@ class SilenceRoutes:
         matchers = [written(text) for text in asked.matchers]
         until = _end_of(asked, now)
         silence = Silence(secrets.token_hex(4), matchers, asked.reason.strip(), by, round(now, 3), until)
-        document = await self._change(silence)
+        try:
+            document = await self._change(silence)
+        except StoreError as exc:
+            await self._withdraw(silence)
+            raise StoreError(
+                f"silence {silence.id} was not begun in every file, and is ended: {exc}"
+            ) from exc
         self._audit.silenced("alerts silenced", silence, self._callers.by(request))
         return json_response(document)
 
@@ -206,6 +213,12 @@ class SilenceRoutes:
                             f"a worker of this engine could not do it, ask again in a moment: {why}"
                         )
         return (await self._documents([changed]))[0]
+
+    async def _withdraw(self, silence: Silence) -> None:
+        """Have every worker end what only some could begin, as far as each can."""
+        ended = msgspec.structs.replace(silence, until=round(time.time(), 3))
+        with contextlib.suppress(StoreError):
+            await self._change(ended)
 
     async def _documents(self, silences: Sequence[Silence]) -> list[SilenceStatus]:
         """Return silences as they are shown; of each alert what one of the workers says."""

@@ -71,7 +71,8 @@ class Silences:
         """Begin a silence, or end one sooner; return it as it is from now on.
 
         Raises:
-            StoreError: the store cannot be read or written.
+            StoreError: the store cannot be read or written; what was to begin ends in those files that took
+                it, or take it later.
         """
         async with self._looking:
             await self._refresh()
@@ -79,13 +80,25 @@ class Silences:
             if known is not None and known.until <= silence.until:
                 return known
             old = [msgspec.structs.replace(one, matchers=[]) for one in self._known.values() if _is_old(one)]
-            for saver in self._savers.savers:
-                saver.silence([*old, silence])
-                await saver.flushed(_WRITE_LIMIT_S)
+            try:
+                for saver in self._savers.savers:
+                    saver.silence([*old, silence])
+                    await saver.flushed(_WRITE_LIMIT_S)
+            except BaseException:  # also when its client has gone
+                if known is None:
+                    self._withdraw(silence)
+                raise
             for one in old:
                 del self._known[one.id]
             self._apply([silence])
             return silence
+
+    def _withdraw(self, silence: Silence) -> None:
+        """Have a silence end that was not begun everywhere; writes are in order, so its end stands."""
+        ended = msgspec.structs.replace(silence, until=min(silence.until, time.time()))
+        for saver in self._savers.savers:
+            saver.silence([ended])
+        self._known[silence.id] = ended
 
     async def _refresh(self) -> None:
         found: dict[str, Silence] = {}

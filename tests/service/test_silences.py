@@ -10,11 +10,14 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from engine.api import silencing
+from engine.api.route import TOKEN
 from engine.cli.main import main
 from engine.delivery.silences import KEPT_S, Silences
+from engine.errors import StoreError
 from engine.tasks.records import Silence
 from tests.fakes.callback_receiver import Receiver
 from tests.fakes.node import FakeNode
@@ -128,13 +131,78 @@ async def test_a_silence_only_becomes_shorter_and_is_forgotten_a_day_after_its_e
             assert [one.id for one in other.all()] == ["s3", "s1"]
 
 
+async def test_a_silence_that_one_of_the_files_does_not_take_acts_in_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is answered that it was not begun is not to find alerts silenced after a restart."""
+    monkeypatch.setattr("engine.delivery.silences._WRITE_LIMIT_S", 0.2)
+    (tmp_path / "other").mkdir()
+    with FakeNode() as edge:
+        async with (
+            rig_of(tmp_path, {"edge-1": edge}) as rig,
+            rig_of(tmp_path / "other", {"edge-1": edge}) as bad,
+        ):
+            await execute(
+                bad, "CREATE TRIGGER full BEFORE INSERT ON silence BEGIN SELECT RAISE(FAIL, 'no'); END"
+            )
+            savers: Any = SimpleNamespace(savers=[rig.saver, bad.saver])
+            told: list[object] = []
+            silences = Silences(savers, rig.reader, told.append)
+            one = Silence("s1", ["kind=node"], "r", "ops", 1.0, time.time() + 60)
+            with pytest.raises(StoreError):
+                await silences.change(one)
+            await execute(bad, "DROP TRIGGER full")
+            for each in (rig, bad):
+                await until(lambda each=each: ended_in(each) == ["s1"])  # type: ignore[misc]
+            await silences.refresh()
+            assert told == []
+
+
+async def test_a_silence_that_another_worker_could_not_begin_is_ended_by_all_and_named(
+    tmp_path: Path,
+) -> None:
+    asked: list[Silence] = []
+
+    async def ask_slots(_method: str, _path: str, body: bytes) -> list[Any]:
+        asked.append(msgspec.json.decode(body, type=Silence))
+        raise StoreError("a worker does not answer")
+
+    async def read(_request: object) -> bytes:
+        return json.dumps(ASKED).encode()
+
+    with FakeNode() as edge:
+        async with rig_of(tmp_path, {"edge-1": edge}) as rig:
+            silences, _ = silences_of(rig)
+            bodies: Any = SimpleNamespace(read=read)
+            peers: Any = SimpleNamespace(ask_slots=ask_slots)
+            request: Any = {TOKEN: SimpleNamespace(name="ops")}
+            unused: Any = None
+            routes = silencing.SilenceRoutes(silences, list, bodies, unused, audit=unused, peers=peers)
+            with pytest.raises(StoreError) as caught:
+                await routes.begin(request)
+            [name] = ended_in(rig)
+            text = f"silence {name} was not begun in every file, and is ended: a worker does not answer"
+            assert str(caught.value) == text
+            first, second = asked
+            assert first.id == second.id == name
+            assert second.until <= time.time() < first.until
+
+
+def ended_in(rig: Rig) -> list[str]:
+    return [one.id for one in rig.store.silences().values() if one.until <= time.time()]
+
+
+async def execute(rig: Rig, statement: str) -> None:
+    await asyncio.to_thread(rig.store._file.writer.execute, statement)  # type: ignore[union-attr]
+
+
 async def test_a_store_that_was_emptied_is_told_again(tmp_path: Path) -> None:
     with FakeNode() as edge:
         async with rig_of(tmp_path, {"edge-1": edge}) as rig:
             silences, told = silences_of(rig)
             one = Silence("s1", ["kind=node"], "r", "ops", 1.0, time.time() + 60)
             await silences.change(one)
-            await asyncio.to_thread(rig.store._file.writer.execute, "DELETE FROM silence")  # type: ignore[union-attr]
+            await execute(rig, "DELETE FROM silence")
             await silences.refresh()
             await until(lambda: rig.store.silences() == {"s1": one})
             assert len(told) == 1

@@ -10,8 +10,11 @@ import msgspec
 from engine.errors import RequestError, StoreError
 from engine.intake.task_body import ID
 from engine.tasks import documents, stored_documents
+from engine.tasks.told import Told, callback_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.intake.auth import Token
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
@@ -32,6 +35,7 @@ class FindTask:
         peers: the other workers, where a task is in the store of one of them.
         replayed: set while nothing is left in the store that a worker before this one has accepted.
         retention_days: how long settled tasks are kept.
+        told_of: tells what has become of the last report of a task, when its callback is not over here.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class FindTask:
         peers: Peers | None,
         replayed: asyncio.Event,
         retention_days: float,
+        told_of: Callable[[str], Told | None],
     ) -> None:
         self._regions = regions
         self._savers = savers
@@ -50,6 +55,7 @@ class FindTask:
         self._peers = peers
         self._replayed = replayed
         self._retention_days = retention_days
+        self._told_of = told_of
 
     async def document(self, task_id: str, token: Token) -> dict[str, Any]:
         """Return a task's public document, whichever worker has it.
@@ -58,10 +64,23 @@ class FindTask:
             RequestError: 404, no such task, or none that *token* may see.
             StoreError: the store cannot be read, or the worker that has it does not answer.
         """
+        return stored_documents.public(await self._seen(task_id, token))
+
+    async def with_callback(self, task_id: str, token: Token) -> dict[str, Any]:
+        """Return `document`, and with it what became of the task's callback, if it asked for one."""
+        seen = await self._seen(task_id, token)
+        document = stored_documents.public(seen)
+        callback = callback_of(seen)
+        if callback is not None:
+            document["callback"] = callback
+        return document
+
+    async def _seen(self, task_id: str, token: Token) -> dict[str, Any]:
+        """Return the private document of a task that *token* may see; raises as `document`."""
         document = await self.private(task_id) if ID.fullmatch(task_id) else None
         if document is None or not token.may_see(document.get("token", "")):
             raise self.no_task(task_id)
-        return stored_documents.public(document)
+        return document
 
     async def private(self, task_id: str) -> dict[str, Any] | None:
         """Return a task's private document, whichever worker has it; None: there is no such task.
@@ -90,13 +109,24 @@ class FindTask:
         while True:
             task = self.in_memory(task_id)
             if task is not None:
-                return private_document(task)
+                return self._told(private_document(task), task)
             text = await self._reader.read(self._savers.of(task_id).store.document, task_id)
             if text is not None:
-                return msgspec.json.decode(text)  # type: ignore[no-any-return]
+                return self._told(msgspec.json.decode(text))
             if self._replayed.is_set() or (self._peers is not None and self._peers.has_predecessor()):
                 return None
             await self._wait_replayed()
+
+    def _told(self, document: dict[str, Any], task: Task | None = None) -> dict[str, Any]:
+        """Return a private document with what is known here of its callback."""
+        if "callback" not in document:
+            return document
+        told = self._told_of(document["task_id"])
+        if told is None and task is not None and task.reported is not None and task.told is None:
+            told = Told(task.reported, "pending", 0)  # it is being written
+        if told is not None:
+            document["told"] = msgspec.to_builtins(told)
+        return document
 
     def in_memory(self, task_id: str) -> Task | None:
         """Return a task at work here, if it is stored."""

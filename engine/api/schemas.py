@@ -13,7 +13,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from engine.observe.counters import GAUGES
 from engine.proof.canary_results import CanaryState  # noqa: TC001 - as below
-from engine.tasks.documents import TaskDocument  # noqa: TC001 - msgspec resolves the annotations
+from engine.tasks.documents import TaskDocument
+from engine.tasks.told import CallbackDocument  # noqa: TC001 - as above
 
 
 class Status(msgspec.Struct):
@@ -117,6 +118,14 @@ class RewindStopped(msgspec.Struct):
     rewind: Annotated[str, Meta(description="its name")]
     node: str
     cancelled: Annotated[list[str], Meta(description="of its tasks those that had something left to send")]
+
+
+class FoundTask(TaskDocument):
+    """A task, and what became of its callback."""
+
+    callback: Annotated[
+        CallbackDocument | UnsetType, Meta(description="only of a task that asked for one")
+    ] = UNSET
 
 
 class TasksPage(msgspec.Struct):

@@ -18,7 +18,7 @@ from engine.api.history import HistoryPage, HistoryQuery
 from engine.api.preview import Preview
 from engine.api.query import Time  # noqa: TC001 - msgspec resolves the annotations
 from engine.api.route import QUERY, TOKEN, Either, Lines, Route
-from engine.api.schemas import Accepted, TasksPage
+from engine.api.schemas import Accepted, FoundTask, TasksPage
 from engine.errors import RequestError
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
@@ -107,7 +107,7 @@ class TaskRoutes:
             "find",
             "read",
             text="the task and its progress",
-            answers={200: TaskDocument},
+            answers={200: FoundTask},
             errors={404: "there is no such task, or it is another client's"},
         ),
         Route(
@@ -176,7 +176,7 @@ class TaskRoutes:
 
     async def find(self, request: web.Request) -> web.Response:
         """Show a task."""
-        return json_response(await self._find.document(request.match_info["id"], request[TOKEN]))
+        return json_response(await self._find.with_callback(request.match_info["id"], request[TOKEN]))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel what has no answer of a task, and show it."""

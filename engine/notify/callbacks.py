@@ -8,13 +8,16 @@ whoever adds it has saved it first, and `on_settled` says when the store may for
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from loguru import logger
+
+from engine.tasks.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +39,26 @@ class CallbackJob(msgspec.Struct):
     url: str
     body: bytes  #: JSON
     attempt: int = 0  #: attempts made
+    last: str = ""  #: what came of the last one
+    next_at: float | None = None  #: when it is tried again, UNIX time
+    outcome: str = "pending"
+    over_at: float | None = None
+
+    @property
+    def told(self) -> Told:
+        """What has become of it so far."""
+        reports = _decode(self.body).state
+        return Told(reports, self.outcome, self.attempt, self.last, self.next_at, self.over_at)
 
 
-class _Told(msgspec.Struct):
-    """What of a callback's document goes into its head."""
+class _Reported(msgspec.Struct):
+    """What is read of a callback's document."""
 
     traceparent: str | None = None
+    state: str = ""
+
+
+_decode: Final = msgspec.json.Decoder(_Reported).decode
 
 
 class _Host:
@@ -68,6 +85,7 @@ class Callbacks:
         timer: for the retries.
         poster: sends them.
         on_settled: told each job once, with whether it was delivered; not for what is unsettled at the stop.
+            Until `forget` is called for the job, `told_of` tells of it.
         stats: counts ``callbacks_sent`` and ``callbacks_failed``.
         attempts_max: attempts before a callback is given up.
     """
@@ -90,6 +108,7 @@ class Callbacks:
         self._attempts_max = attempts_max
         self._hosts: dict[str, _Host] = {}
         self._jobs: dict[tuple[int, int | str], CallbackJob] = {}
+        self._newest: dict[str, CallbackJob] = {}  # of each task
         self._running: set[asyncio.Task[None]] = set()
         self._is_open = False
 
@@ -109,11 +128,21 @@ class Callbacks:
         jobs = [job for job in self._jobs.values() if job.task_id == task_id]
         return [(urlsplit(job.url).hostname or "", job.attempt) for job in jobs]  # the rest may hold a secret
 
+    def told_of(self, task_id: str) -> Told | None:
+        """Return what has become of a task's last report; None: it is with nobody here."""
+        job = self._newest.get(task_id)
+        return None if job is None else job.told
+
+    def forget(self, job: CallbackJob) -> None:
+        """Tell of a settled job no more: what became of it is stored."""
+        if self._newest.get(job.task_id) is job:
+            del self._newest[job.task_id]
+
     def add(self, job: CallbackJob) -> None:
         """Deliver *job*. A job that no rule allows any more is settled as failed, soon after."""
         if job.key in self._jobs:
             return
-        self._jobs[job.key] = job
+        self._jobs[job.key] = self._newest[job.task_id] = job
         if reason := self._rules.allows(job.url):
             self._timer.add(("callback", job.key), 0, partial(self._settle, job, False, reason))
             return
@@ -158,13 +187,15 @@ class Callbacks:
 
     async def _send(self, name: str, host: _Host, job: CallbackJob) -> None:
         job.attempt += 1
+        job.next_at = None
         headers = {"Purgeline-Task": job.task_id, "Purgeline-Attempt": str(job.attempt)}
-        if traceparent := msgspec.json.decode(job.body, type=_Told).traceparent:
+        if traceparent := _decode(job.body).traceparent:
             headers["traceparent"] = traceparent
         try:
             answer = await self._poster.post(job.url, job.body, self._rules.secret_for(name), headers)
         finally:
             host.running -= 1
+        job.last = answer.reason
         host.is_failing = not answer.is_final
         if answer.is_final or job.attempt >= self._attempts_max:
             host.jobs -= 1
@@ -173,10 +204,14 @@ class Callbacks:
             self._settle(job, answer.is_delivered, answer.reason)
         elif self._is_open:
             again = partial(self._enqueue, host, job)
-            self._timer.add(("callback", job.key), answer.pause_s(job.attempt), again)
+            pause_s = answer.pause_s(job.attempt)
+            job.next_at = round(time.time() + pause_s, 3)
+            self._timer.add(("callback", job.key), pause_s, again)
 
     def _settle(self, job: CallbackJob, is_delivered: bool, reason: str) -> None:
         self._jobs.pop(job.key, None)
+        job.outcome, job.last = "delivered" if is_delivered else "failed", reason
+        job.over_at = round(time.time(), 3)
         if is_delivered:
             self._stats.callbacks_sent += 1
         else:

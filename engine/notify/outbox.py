@@ -60,6 +60,8 @@ class Outbox:
         self.add = self._callbacks.add
         self.waiting = self._callbacks.waiting
         self.of_task = self._callbacks.of_task
+        self.told_of = self._callbacks.told_of
+        self.forget = self._callbacks.forget
 
     def __len__(self) -> int:
         """Return how many callbacks are not over."""

@@ -21,6 +21,7 @@ from engine.observe.counters import Stats
 from engine.saver.pool import SaverPool
 from engine.saver.reader import StoreReader
 from engine.tasks.region import RegionMap
+from engine.tasks.told import replaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,10 +82,12 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
     stats = Stats()
     timer = Timer(loop, granularity_s=0.01, on_error=_log_timer_error)
     spans = _spans(config)
-    savers = SaverPool([])
-    outbox = Outbox(
-        config.callback, config.alert, timer, on_settled=partial(_drop_callback, savers), stats=stats
-    )
+    savers, regions = SaverPool([]), RegionMap(config.engine.region_count)
+
+    def over(job: CallbackJob, _is_delivered: bool) -> None:
+        _callback_over(savers, regions, job, partial(outbox.forget, job))
+
+    outbox = Outbox(config.callback, config.alert, timer, on_settled=over, stats=stats)
     reader = StoreReader()
     return Core(
         config=config,
@@ -96,7 +99,7 @@ def make_core(config: Config, logs: Logs, peers: Peers | None) -> Core:
         timer=timer,
         dues=Timer(loop, on_error=_log_timer_error),
         clock=SteadyClock(),
-        regions=RegionMap(config.engine.region_count),
+        regions=regions,
         nodes={},
         savers=savers,
         reader=reader,
@@ -116,9 +119,13 @@ def _spans(config: Config) -> Tracing | None:
     return Tracing(config.engine.trace_url, name=name, version=_version.__version__)
 
 
-def _drop_callback(savers: SaverPool, job: CallbackJob, _is_delivered: bool) -> None:
-    """A callback was delivered or given up."""
+def _callback_over(savers: SaverPool, regions: RegionMap, job: CallbackJob, then: Callable[[], None]) -> None:
+    """A callback was delivered or given up: drop it, and keep with its task what became of it."""
     number, key = job.key
+    told, task = job.told, regions.get(job.task_id)
+    if task is not None and replaces(told, task.told):
+        task.told = told  # its next document has it
+    savers.savers[number].tell(job.task_id, told, then)
     savers.savers[number].callback_over(key)
 
 

@@ -111,6 +111,7 @@ class TaskAnswers:
             peers=peers,
             replayed=replayed,
             retention_days=settings.retention_days,
+            told_of=core.outbox.told_of,
         )
         takeover_s = core.config.store.takeover_s
         elsewhere = None if cluster is None else CancelElsewhere(cluster, core.reader, takeover_s)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Silence,
     )
     from engine.tasks.task import Task
+    from engine.tasks.told import Told
 
 
 class OwnRecords(ABC):
@@ -160,6 +161,12 @@ class OwnRecords(ABC):
     def callback_over(self, key: CallbackKey) -> None:
         """Drop a callback that was delivered or given up."""
         self._own_work().batch.callbacks_over.append(key)
+
+    def tell(self, task_id: str, told: Told, then: Callable[[], None]) -> None:
+        """Keep with a stored task what became of its report."""
+        own = self._own_work()
+        own.batch.told.append((task_id, told))
+        own.then.append((then, frozenset()))
 
     # Around the records
 

@@ -22,6 +22,7 @@ from engine.tasks.by_node import LayerDocument, NodeDocument, StoredNode
 from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.records import By
 from engine.tasks.task import ERRORS_MAX, Task
+from engine.tasks.told import Told  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.verify import VerifyDocument  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.words import FINAL_STATES, State
 
@@ -80,13 +81,15 @@ class TaskDocument(msgspec.Struct):
 class StoredDocument(TaskDocument, omit_defaults=True):
     """What the store keeps of a task: nothing that is as `stored_documents.public` would fill it in.
 
-    ``digest``, ``callback``, ``token`` and ``progress`` are for the store alone, and never shown.
+    ``digest``, ``callback``, ``token``, ``progress`` and ``told`` are for the store alone, and never shown as
+    they are.
     """
 
     digest: str | msgspec.UnsetType = msgspec.UNSET
     callback: str | msgspec.UnsetType = msgspec.UNSET
     token: str | msgspec.UnsetType = msgspec.UNSET
     progress: list[tuple[str, int, bytes]] | msgspec.UnsetType = msgspec.UNSET
+    told: Told | msgspec.UnsetType = msgspec.UNSET
 
 
 _D = TypeVar("_D", bound=TaskDocument)
@@ -104,6 +107,8 @@ def stored_document(task: Task) -> StoredDocument:
         stored.digest = task.digest.hex()
     if task.callback:
         stored.callback = task.callback
+        if task.told is not None:
+            stored.told = task.told
     if task.token:
         stored.token = task.token
     return stored

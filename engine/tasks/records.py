@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from engine.errors import StoreError  # noqa: TC001 - msgspec reads the annotations
+from engine.tasks.told import Told  # noqa: TC001 - msgspec reads the annotations
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ class Batch(msgspec.Struct):
     cancelled: dict[str, float] = {}  #: stored tasks of which the rest is cancelled: id → when
     callbacks: list[Callback] = []
     callbacks_over: list[CallbackKey] = []
+    told: list[tuple[str, Told]] = []  #: what became of the reports of tasks, by their ids
     noted: list[Noted] = []
     sightings: list[Sighting] = []
     pauses: list[Pause] = []  #: the last of a node is what it is
@@ -240,6 +242,7 @@ class Batch(msgspec.Struct):
             or self.cancelled
             or self.callbacks
             or self.callbacks_over
+            or self.told
             or self.noted
             or self.sightings
             or self.pauses

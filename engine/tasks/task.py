@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from engine.tasks.plan import Plan
     from engine.tasks.records import JournalKey, Parked, Progress
+    from engine.tasks.told import Told
     from engine.tasks.verify import Verify
     from engine.tasks.words import Operation
 
@@ -175,6 +176,7 @@ class Task:
         is_due: its due time has passed.
         settled_at: when it was done, failed or cancelled; None before.
         reported: the last state its callback was sent for.
+        told: what became of that; None: nothing yet.
         version: counts changes, to see whether a saved document is the latest.
         parked: rows for delay queues that are written with its document (shared store).
         progress: what an engine before this one had acked, until it is expanded; see `progress`.
@@ -220,6 +222,7 @@ class Task:
         "state",
         "targets",
         "token",
+        "told",
         "total",
         "traceparent",
         "updated_at",
@@ -270,6 +273,7 @@ class Task:
         self.retries = self.rewind = self.traceparent = ""
         self.is_scheduled = self.is_due = False
         self.reported: State | None = None
+        self.told: Told | None = None
         self.version = 0
         self.indexes: dict[str, int] | None = None
         self.parked: list[Parked] | None = None

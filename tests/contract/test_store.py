@@ -28,6 +28,7 @@ from engine.tasks.records import (
     Silence,
     rows_of,
 )
+from engine.tasks.told import Told
 from engine.tasks.words import Operation
 from tests.rigs.redis_servers import RedisCluster, RedisServer, SentinelGroup
 
@@ -793,6 +794,27 @@ def test_callbacks_wait_under_their_keys_until_they_are_over(make: Callable[[], 
     second = store.commit(Batch(callbacks=[Callback(0, "v", "http://c/", "3")], callbacks_over=[keys[0]]))
     assert second.callbacks[0].key not in keys
     assert [callback.task_id for callback in by_task(store.pending_callbacks())] == ["u", "v"]
+
+
+def test_what_became_of_a_report_is_kept_with_its_task_and_the_report_of_its_end_stays(
+    make: Callable[[], Store],
+) -> None:
+    """Of tasks that are final and of those that are not; nothing is reported by it; no task is made by it."""
+    store = make()
+    over = document("over", callback="http://a/")
+    store.commit(Batch(documents=over | partial("late", 1)))
+    given = Told("done", "delivered", 3, "answered 204", over_at=5.0)
+    early = Told("partial", "failed", 8, "answered 503", over_at=6.0)
+    done = store.commit(Batch(told=[("over", given), ("late", early), ("nobody", given)]))
+    assert (done.callbacks, done.settled_late, done.own_error) == ([], [], None)
+    store.commit(Batch(told=[("over", early)]))
+    store = make()
+    kept = {name: json.loads(store.document(name) or b"{}") for name in ("over", "late")}
+    assert msgspec.convert(kept["over"].pop("told"), Told) == given
+    assert msgspec.convert(kept["late"]["told"], Told) == early
+    assert kept["over"] == json.loads(over["over"])
+    assert store.document("nobody") is None
+    assert store.pending_callbacks() == []
 
 
 def test_old_final_tasks_are_forgotten_and_partial_ones_are_not(store: Store) -> None:

@@ -3,9 +3,12 @@
 import hashlib
 import hmac
 import json
+import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.fakes.callback_receiver import RULE, SECRET, Receiver
 from tests.fakes.certificate import make_certificate
 from tests.fakes.node import OK, FakeNode, always, answer
 from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.supervised_engine import SupervisedEngine
 from tests.waiting import wait_until
 
 HOST = "img.example.com"
@@ -40,7 +44,9 @@ def test_a_callback_reports_the_end_and_is_signed(receiver: Receiver, tmp_path: 
         expected = hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
         assert post.headers["purgeline-signature"] == f"v1={expected}"
         assert (post.document["task_id"], post.document["state"]) == (task_id, "done")
-        assert post.document == engine.wait_for(task_id)
+        document = engine.wait_for(task_id)
+        assert document.pop("callback")["host"] == "127.0.0.1"
+        assert post.document == document
         wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
         assert len(receiver.posts) == 1
 
@@ -85,6 +91,85 @@ def test_a_callback_is_tried_again_after_an_error(receiver: Receiver, tmp_path: 
         assert [post.headers["purgeline-attempt"] for post in posts] == ["1", "2", "3"]
         assert len({post.body for post in posts}) == 1
         wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0, what="an empty queue")
+
+
+def test_a_task_tells_of_the_attempts_of_its_callback_until_and_after_it_is_delivered(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """Two errors, then taken; also after a restart, by either worker, and without what may be secret."""
+    receiver.status = lambda count: 500 if count <= 2 else 204
+    with (
+        FakeNode() as node,
+        SupervisedEngine(tmp_path, RULE + fake_table(node.url, name="edge-1"), workers=2) as engine,
+    ):
+        plain = engine.submit([f"http://{HOST}/b"])
+        task_id = engine.submit([f"http://{HOST}/a"], callback=f"{receiver.url}/private?key=hidden")
+
+        def told() -> dict[str, Any]:
+            status, _, text = engine.request("GET", f"/v1/engine/task/{task_id}")
+            assert status == 200
+            assert not re.search("hidden|private", text.decode())
+            return dict(json.loads(text)["callback"])
+
+        failed = wait_until(lambda: (now := told())["attempts"] and now["next_at"] and now)
+        assert (failed["state"], failed["reports"]) == ("pending", "done")
+        assert (failed["host"], failed["last"], failed["over_at"]) == ("127.0.0.1", "answered 500", None)
+        over = wait_until(lambda: (now := told())["state"] != "pending" and now)
+        assert (over["state"], over["attempts"], over["last"]) == ("delivered", 3, "answered 204")
+        assert over["next_at"] is None
+        assert over["over_at"] >= engine.task(task_id)["settled_at"]
+        assert "callback" not in engine.wait_for(plain)
+        wait_until(lambda: engine.get("/v1/engine/stats")["notify_queue"] == 0)
+        assert engine.stop() == 0
+        engine.start()
+        assert [told() for _ in range(4)] == [over] * 4
+
+
+def test_a_task_tells_that_its_callback_was_given_up(receiver: Receiver, tmp_path: Path) -> None:
+    """At once after an answer that another attempt would not change; the engine is killed after that."""
+    receiver.status = lambda count: 410
+    with (
+        FakeNode() as node,
+        EngineProcess(tmp_path, RULE + fake_table(node.url, name="edge-1")) as engine,
+    ):
+        task_id = engine.submit([f"http://{HOST}/a"], callback=receiver.url)
+        wait_until(lambda: engine.task(task_id)["callback"]["state"] == "failed")
+        over = engine.task(task_id)["callback"]
+        assert (over["attempts"], over["last"]) == (1, "answered 410")
+        wait_until(lambda: engine.get("/v1/engine/stats")["saver_queue"] == 0)
+        engine.kill()
+        engine.start()
+        assert engine.task(task_id)["callback"] == over
+
+
+def test_a_task_that_goes_on_tells_of_each_of_its_reports(receiver: Receiver, tmp_path: Path) -> None:
+    """First that nothing is to be reported yet, then what became of `partial`, then of `done`."""
+    with (
+        FakeNode() as node,
+        EngineProcess(
+            tmp_path, RULE + fake_table(node.url, name="edge-1") + fake_table("http://127.0.0.1:9", name="e2")
+        ) as engine,
+    ):
+        task_id = engine.submit(
+            [f"http://{HOST}/a"], callback=receiver.url, start_at=time.time() + 1, due_s=3, nodes=["edge-1"]
+        )
+        assert engine.task(task_id)["callback"] == {
+            "host": "127.0.0.1",
+            "state": "waiting",
+            "reports": None,
+            "attempts": None,
+            "last": "",
+            "next_at": None,
+            "over_at": None,
+        }
+        late = engine.submit([f"http://{HOST}/a"], callback=receiver.url, due_s=0.2)
+        wait_until(lambda: engine.task(late)["callback"]["state"] == "delivered")
+        told = engine.task(late)["callback"]
+        assert (told["reports"], told["attempts"]) == ("partial", 1)
+        engine.request("DELETE", f"/v1/engine/task/{late}")
+        wait_until(lambda: engine.task(late)["callback"]["reports"] == "cancelled")
+        wait_until(lambda: engine.task(late)["callback"]["state"] == "delivered")
+        wait_until(lambda: engine.task(task_id)["callback"]["state"] == "delivered")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 
 from release.lab import caches
 from release.lab.origin import Origin
+from tests.fakes.callback_receiver import RULE, Receiver
 from tests.rigs.browser import Browser
 from tests.rigs.engine_process import EngineProcess, get_body, layer_tables, node_table
 from tests.waiting import wait_until
@@ -89,7 +90,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     ):
         tables = layer_tables("parent", "edge") + tokens(SCOPES) + '[[site]]\nhost = "*.example.com"\n'
         tables += f'[[origin]]\nhost = "*.example.com"\nurl = "{origin.url}"\n'
-        tables += node_table(parent, name="parent-1", layer="parent") + node_table(edge, name="edge-7")
+        tables += RULE + node_table(parent, name="parent-1", layer="parent") + node_table(edge, name="edge-7")
         with EngineProcess(folder, tables) as engine:
             yield Fleet(engine, origin, edge)
             assert "Traceback" not in engine.log()
@@ -232,6 +233,25 @@ def test_a_purge_is_seen_before_it_is_made_and_made_once(page: Browser, fleet: F
     assert len(page.all("svg.fall [data-row]")) == 2
     tasks: list[object] = fleet.ask("GET", f"tasks?target={quote(url('/twice'))}")["tasks"]  # type: ignore[assignment]
     assert len(tasks) == 1
+
+
+def test_the_attempts_of_a_callback_are_watched_until_it_is_delivered(page: Browser, fleet: Fleet) -> None:
+    """Of a task that is over: its receiver fails twice, and takes it then."""
+    receiver = Receiver()
+    receiver.status = lambda count: 500 if count <= 2 else 204
+    try:
+        task_id = fleet.submit("/told", callback=f"{receiver.url}/private?key=hidden")
+        page.open(f"{fleet.page}#/task/{task_id}")
+        page.see(".card", "Callback")
+        page.see(".facts", "answered 500")
+        page.see(".facts", "Next")
+        page.see(".taskhead .state", "done")
+        page.see(".facts .state[data-state=delivered]")
+        page.see(".facts", "answered 204")
+        assert dict(zip(page.texts(".facts dt"), page.texts(".facts dd"), strict=True))["Attempts"] == "3"
+        assert "hidden" not in page.text
+    finally:
+        receiver.stop()
 
 
 @pytest.mark.slow

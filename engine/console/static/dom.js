@@ -138,7 +138,7 @@ const ALIKE = {
 	stale: "down", stale_after_purge: "down", refilled_from_stale_parent: "down", variant: "sick", unreachable: "down",
 	delayed: "paused", pending: "accepted", sent: "accepted", refused: "refusing", never_purged: "sick",
 	not_cached: "gone", unpurged: "refusing", behind: "sick", not_routed: "unproven", verified: "done", unverifiable: "unproven",
-	absent: "done", proven: "done", trusted: "done", forwarded: "refusing",
+	absent: "done", proven: "done", trusted: "done", forwarded: "refusing", delivered: "done", waiting: "paused",
 }
 
 export function shape(state) {

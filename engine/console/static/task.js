@@ -22,9 +22,10 @@ export function show(root, id, query, {live, go, place}) {
 		try {
 			const found = await get(`/v1/engine/task/${enc(id)}`, asking.signal)
 			const now = JSON.stringify([found, live.hello?.scopes])
+			const goesOn = found.active || ["pending", "unknown"].includes(found.callback?.state)
 			if (now !== was || found.active) draw(found)
 			was = now
-			pause = found.active ? Math.max(EVERY_MS, 20 * (performance.now() - began)) : 0
+			pause = goesOn ? Math.max(EVERY_MS, 20 * (performance.now() - began)) : 0
 		} catch (error) {
 			if (error.name === "AbortError") return
 			if (error.status === 404 || error.status === 422 || !was) replace(body, h("h1.mono", id), h("p.problem", {role: "alert"}, error.message))
@@ -67,6 +68,7 @@ export function show(root, id, query, {live, go, place}) {
 					task.verify && card("Verification", facts([
 						["Looked at", `${task.verify.mode}, ${count(task.verify.checked, "visit")}`], ["Verified", number(task.verify.verified)], ["Stale", number(task.verify.stale)], ["Nobody can tell", number(task.verify.unverifiable)],
 						task.verify.note && ["Note", task.verify.note]]), task.verify.reasons.length > 0 && details("Why nobody can tell", h("ul", task.verify.reasons.map((one) => h("li", one))))),
+					task.callback && card("Callback", callback(task.callback)),
 					h("div.card.stack", h("h2", count(task.target_count, "target")), h("ul.mono.targets", task.targets.slice(0, 10).map((one) => h("li", one))),
 						task.targets.length > 10 && details(task.targets.length === task.target_count ? "All" : `The first ${number(task.targets.length)}`, h("pre", task.targets.join("\n")))),
 					task.skipped.length + task.notes.length > 0 && h("div.card.stack", remarks(task))))))
@@ -128,6 +130,12 @@ function reasons(task) {
 	}
 	const rows = [...groups].sort((a, b) => b[1].n - a[1].n).map(([reason, group]) => [reason, number(group.n), [...group.nodes.keys()].join(", "), h("span.mono", group.target)])
 	return [table("Reasons", ["Reason", "#Times", "Nodes", "Such as"], rows), task.errors.length >= 100 && h("p.muted", "The first 100 are kept.")]
+}
+
+function callback(told) {
+	return facts([
+		["To", told.host], ["State", badge(told.state)], told.reports && ["Reports", told.reports], ["Attempts", told.attempts ?? "not known here"],
+		told.last && ["Last", told.last], told.next_at && ["Next", time(told.next_at)], told.over_at && [told.state === "failed" ? "Given up" : "Delivered", time(told.over_at)]])
 }
 
 function numbers(task) {

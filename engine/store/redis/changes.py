@@ -19,6 +19,7 @@ from engine.store.redis.rows import Row
 from engine.tasks import stored_documents
 from engine.tasks.changes import changes_of
 from engine.tasks.records import Batch, Callback, Committed, late_of
+from engine.tasks.told import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from engine.store.redis.queues import RedisQueues
     from engine.store.redis.script import Command
     from engine.tasks.records import Delivered, Noted
+    from engine.tasks.told import Told
 
 _CHANGES_MAX: Final = 40  #: turns until a document that others keep changing is given up for this commit
 
@@ -201,6 +203,34 @@ class DocumentChanges:
             stored_documents.cancel_stored(document, cancelled_at)
         return document
 
+    def tell(self, told: list[tuple[str, Told]], done: Committed) -> list[tuple[str, Told]]:
+        """Keep with stored tasks what became of their reports; return what could not be written."""
+        errors: dict[str, StoreError] = {}
+        waiting = {task_id for task_id, _ in told}
+        for _ in range(_CHANGES_MAX):
+            old, unread = self._stored.values_in_part(sorted(waiting))
+            errors.update(unread)
+            commands = {}
+            for task_id, value in old.items():
+                if value is None or value.startswith(b"@"):
+                    continue  # gone, or at work: then it is in the memory of whoever has it
+                document = _decode(value)
+                news = [tell(document, one) for name, one in told if name == task_id]
+                if any(news):
+                    commands[task_id] = self.command(task_id, value, document, reports=False)
+            replies = self._link.run(list(commands.values()), is_write=True, waits=False) if commands else []
+            outcomes = dict(zip(commands, replies, strict=True))
+            errors.update({name: one for name, one in outcomes.items() if isinstance(one, StoreError)})
+            waiting = {task_id for task_id, reply in outcomes.items() if reply == b"changed"}
+            if not waiting:
+                break
+        else:
+            error = StoreError(f"{self._link.url}: documents are changed all the time by others")
+            errors.update(dict.fromkeys(waiting, error))
+        if errors:
+            done.own_error = next(iter(errors.values()))
+        return [(task_id, one) for task_id, one in told if task_id in errors]
+
     def command(
         self,
         task_id: str,
@@ -211,7 +241,7 @@ class DocumentChanges:
         frees: Iterable[str] = (),
         drops_behind: bool = False,
         fence: int | None = None,
-        reports: bool = False,
+        reports: bool | None = None,
         server: str = "",
     ) -> Command:
         """Return the command that replaces *old* by *document*, if it is still that, and drops *rows*.
@@ -225,7 +255,7 @@ class DocumentChanges:
                 to be named, or the script would find some empty that are not.
             drops_behind: what waits for parents goes too.
             fence: number of the leader that does this.
-            reports: its callback is sent although it is not final.
+            reports: whether its callback is sent; None: when it is final.
             server: that has to do it, by its run id; empty: any.
         """
         tag = self._keys.tags[self._keys.region(task_id)]
@@ -252,12 +282,12 @@ class DocumentChanges:
             ],
         )
 
-    def _texts_of(self, document: dict[str, Any] | None, *, reports: bool) -> tuple[bytes, bytes, int]:
+    def _texts_of(self, document: dict[str, Any] | None, *, reports: bool | None) -> tuple[bytes, bytes, int]:
         """Return a document as it is stored, the callback it makes, and its milliseconds to live."""
         if document is None:
             return b"", b"", 0
         callback = b""
-        if stored_documents.is_final(document) or reports:
+        if stored_documents.is_final(document) if reports is None else reports:
             callback = next(map(encode_callback, stored_documents.callbacks_of([document])), b"")
         return _encode(document), callback, self._ms_of(document["state"])
 

@@ -163,6 +163,8 @@ class RedisStore(RedisQueues, RedisDocuments, RedisJournal):
                 work.left.cancelled = left.cancelled
                 work.left.unparked_tasks = left.unparked_tasks
                 work.left.noted = left.noted
+        if batch.told:
+            work.left.told = self.changes.tell(batch.told, done)
         if batch.joined or batch.parted:
             done.own_error = host_rows.write(self.link, self.keys, batch, work.left) or done.own_error
         if done.own_error is not None:

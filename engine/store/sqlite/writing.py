@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.store.sqlite import host_rows
-from engine.tasks import stored_documents
+from engine.tasks import stored_documents, told
 from engine.tasks.changes import changes_of
 from engine.tasks.records import (
     FORMAT,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from engine.tasks.settled import Change
+    from engine.tasks.told import Told
 
 _PARK: Final = (
     "INSERT INTO parked(node, operation, target, task_id, after, parked_at) SELECT"
@@ -149,6 +150,8 @@ def write_own_records(
         changes = changes_of(settled, counted)
     if callbacks:
         _put_callbacks(connection, callbacks, done)
+    if batch.told:
+        _tell(connection, batch.told)
     return changes
 
 
@@ -254,6 +257,20 @@ def _change_stored(
     if stored:
         _put_documents(connection, {task_id: _encode(doc) for task_id, doc in stored.items()})
     return [doc for doc in stored.values() if stored_documents.is_final(doc)]
+
+
+def _tell(connection: sqlite3.Connection, reports: list[tuple[str, Told]]) -> None:
+    """Keep with stored tasks what became of their reports; a task that is not stored keeps it in memory."""
+    wanted = _encode([task_id for task_id, _ in reports]).decode()
+    rows = connection.execute(
+        "SELECT id, doc FROM task WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
+    )
+    stored = {task_id: msgspec.json.decode(doc) for task_id, doc in rows}
+    for task_id, one in reports:
+        if task_id in stored:
+            told.tell(stored[task_id], one)
+    if stored:
+        _put_documents(connection, {task_id: _encode(doc) for task_id, doc in stored.items()})
 
 
 def _put_callbacks(connection: sqlite3.Connection, callbacks: list[Callback], done: Committed) -> None:

@@ -59,7 +59,13 @@ class World:
         reader: Any = self
         peers: Any = self.peers if has_peers else None
         self.find = FindTask(
-            self.regions, savers, reader, peers=peers, replayed=self.replayed, retention_days=3
+            self.regions,
+            savers,
+            reader,
+            peers=peers,
+            replayed=self.replayed,
+            retention_days=3,
+            told_of=lambda _: None,
         )
 
     async def read(self, function: Any, *args: object) -> Any:

@@ -323,7 +323,7 @@ export function meter(task, isBig = false) {
 	let at = 0
 	const bars = parts.map(([name, n]) => {
 		const width = task.total ? (100 * n) / task.total : 0
-		const bar = width > 0 ? s("rect", {class: `f-${name}`, x: at, y: 0, width, height: 8}) : null
+		const bar = width > 0 ? s("rect", {class: name, x: at, y: 0, width, height: 8}) : null
 		at += width
 		return bar
 	})

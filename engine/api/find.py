@@ -110,9 +110,13 @@ class FindTask:
             task = self.in_memory(task_id)
             if task is not None:
                 return self._told(private_document(task), task)
+            before = self._told_of(task_id)
             text = await self._reader.read(self._savers.of(task_id).store.document, task_id)
             if text is not None:
-                return self._told(msgspec.json.decode(text))
+                document = self._told(msgspec.json.decode(text))
+                if before is not None and "callback" in document:  # what became of it was written meanwhile
+                    document.setdefault("told", msgspec.to_builtins(before))
+                return document
             if self._replayed.is_set() or (self._peers is not None and self._peers.has_predecessor()):
                 return None
             await self._wait_replayed()

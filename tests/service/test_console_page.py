@@ -532,6 +532,12 @@ def test_the_keyboard_is_enough(page: Browser) -> None:
 
 
 def test_an_engine_that_is_restarted_is_live_again_by_itself(page: Browser, fleet: Fleet) -> None:
+    page.run(
+        "const ask = fetch; const other = new TransformStream({transform: (bytes, out) => out.enqueue("
+        "new TextEncoder().encode(new TextDecoder().decode(bytes).replace('\"page\":\"', '$&new')))});"
+        "window.fetch = async (...all) => { const got = await ask(...all);"
+        "return all[0].endsWith('/events') && got.ok ? new Response(got.body.pipeThrough(other)) : got }"
+    )
     fleet.engine.stop()
     page.see(".pill", "not live")
     page.see(".away", "Not live: this is what was at")
@@ -543,6 +549,7 @@ def test_an_engine_that_is_restarted_is_live_again_by_itself(page: Browser, flee
     wait_until(lambda: page.texts(".pill") == ["live"])
     page.see(".verdict.s-ready", "All 2 caches are well")
     assert page.driver.title.startswith("Fleet")
+    page.see(".away button", "Reload")  # the engine has other modules by now
 
 
 @pytest.mark.slow

@@ -283,3 +283,5 @@ def test_exactly_what_failed_of_the_filtered_tasks_is_retried(window: Browser, e
     window.click("[data-act=confirm]", "Retry 2 tasks", times=2)
     window.see(".toast", "2 tasks retried")
     assert {engine.task(f"{task_id}.retry-1")["retries"] for task_id in ids} == set(ids)
+    show(window, engine, f"#/task/{ids[0]}")
+    window.see(".facts", f"{ids[0]}.retry-1")

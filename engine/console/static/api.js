@@ -66,21 +66,10 @@ async function send(method, path, body, signal) {
 	return check(response)
 }
 
-export async function get(path, signal) {
-	return (await send("GET", path, undefined, signal)).json()
-}
-
-export async function text(path, signal) {
-	return (await send("GET", path, undefined, signal)).text()
-}
-
-export async function post(path, body) {
-	return (await send("POST", path, body)).json()
-}
-
-export async function remove(path) {
-	return (await send("DELETE", path)).json()
-}
+export const get = async (path, signal) => (await send("GET", path, undefined, signal)).json()
+export const text = async (path, signal) => (await send("GET", path, undefined, signal)).text()
+export const post = async (path, body) => (await send("POST", path, body)).json()
+export const remove = async (path) => (await send("DELETE", path)).json()
 
 export function query(fields) {
 	const made = new URLSearchParams()

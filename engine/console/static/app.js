@@ -78,8 +78,6 @@ function show() {
 	view.update?.()
 }
 
-// The frame
-
 function frame() {
 	const nav = h("nav", {label: "Views"}, NAV.map(([name, text]) => h("a", {href: `#/${name}`, "data-view": name}, text)))
 	const pill = h("span.pill", {role: "status"})
@@ -103,6 +101,7 @@ function frame() {
 }
 
 let saidVerdict = ""
+let page; // its digest, as it was at first
 
 function told() {
 	if (!parts) return
@@ -136,15 +135,15 @@ function status() {
 	judge()
 	const isLive = live.status === "live"
 	parts.pill.className = `pill ${isLive ? "on" : "off"}`
-	say(parts.pill, isLive ? "live" : live.status === "connecting" ? "connecting" : "not live")
-	parts.old.hidden = live.status !== "away" || !live.at
-	if (live.status === "away" && live.at) {
-		replace(parts.old, badge("paused", `Not live: this is what was at ${clockText(live.at)}. Reconnecting.`), button("Now", () => live.hurry(), {class: "plain"}))
-	}
+	say(parts.pill, live.status === "away" ? "not live" : isLive ? "live" : "connecting")
+	page ??= live.hello?.page
+	const isOld = isLive && live.hello.page !== page
+	const isAway = live.status === "away" && live.at
+	parts.old.hidden = !isOld && !isAway
+	if (isOld) replace(parts.old, badge("sick", "This page has changed in the engine."), button("Reload", () => location.reload()))
+	if (isAway) replace(parts.old, badge("paused", `Not live: this is what was at ${clockText(live.at)}. Reconnecting.`), button("Now", () => live.hurry(), {class: "plain"}))
 	if (live.hello) say(parts.who, live.hello.token === "anonymous" ? "" : `${live.hello.token} · ${live.hello.scopes.join(", ")}`)
 }
-
-// Theme
 
 function savedTheme() {
 	try {
@@ -155,8 +154,7 @@ function savedTheme() {
 }
 
 function setTheme(name) {
-	if (name === "auto") delete document.documentElement.dataset.theme
-	else document.documentElement.dataset.theme = name
+	document.documentElement.dataset.theme = name
 	if (!parts) return
 	say(parts.theme, {auto: "◐", light: "○", dark: "●"}[name] ?? "◐")
 	parts.theme.title = parts.theme.ariaLabel = `Theme: ${name}`
@@ -169,8 +167,6 @@ function nextTheme() {
 	} catch {/* for this page, then */}
 	setTheme(next)
 }
-
-// Keys
 
 let leader = 0
 

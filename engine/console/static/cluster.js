@@ -9,11 +9,13 @@ export function show(root, arg, query, {live}) {
 	function update() {
 		const {cluster, stats, hello} = live
 		if (!stats || !hello) return
+		const {objective, origins} = stats.proof ?? {}
+		const isShared = cluster.mode === "cluster"
 		morph(body, h("div.cards",
 			(cluster.warnings ?? []).map((warning) => h("p.reason", badge("sick", "Warning"), ` ${warning}`)),
-			h("div.card.stack.whole", h("h2", cluster.mode === "cluster" ? "Engines of one Redis" : "This engine"),
-				cluster.mode === "cluster" ? engines(cluster) : h("p", "It has a store of its own (SQLite): there is no leader, and nothing to take over."),
-				cluster.mode === "cluster" && facts([
+			h("div.card.stack.whole", h("h2", isShared ? "Engines of one Redis" : "This engine"),
+				isShared ? engines(cluster) : h("p", "It has a store of its own (SQLite): there is no leader, and nothing to take over."),
+				isShared && facts([
 					["Leader", cluster.leader ? cluster.engines.find((one) => one.consumer === cluster.leader)?.name ?? cluster.leader : "none at the moment"],
 					["At work", `${count(cluster.pending ?? 0, "journal entry", "journal entries")}, of which nobody has ${number(cluster.pending_of_nobody)}`],
 					["Replicas", `a 202 waits for ${cluster.wait_replicas ?? 0}; the master with the fewest has ${cluster.replicas ?? "–"}`],
@@ -23,13 +25,13 @@ export function show(root, arg, query, {live}) {
 				["Purgeline", `${hello.version} (${hello.revision || "no revision"})`], ["Built", hello.built_at || "–"],
 				["Runs on", `Python ${hello.python}, ${hello.loop}`],
 			])),
-			stats.proof?.objective && card("Time to fresh", facts([
-				["Objective", `${stats.proof.objective.objective_share * 100} % within ${duration(stats.proof.objective.objective_s)}`],
-				["Missed", `${number(stats.proof.objective.missed)} of ${number(stats.proof.objective.counted)}`],
-				["Budget left", `${Math.round(stats.proof.objective.budget_left * 100)} %`],
+			objective && card("Time to fresh", facts([
+				["Objective", `${objective.objective_share * 100} % within ${duration(objective.objective_s)}`],
+				["Missed", `${number(objective.missed)} of ${number(objective.counted)}`],
+				["Budget left", `${Math.round(objective.budget_left * 100)} %`],
 			])),
-			stats.proof?.origins.length > 0 && card("Origins",
-				table("Origins", ["Host", "State", "#Fetches held"], stats.proof.origins.map((one) => [one.host, one.paused_s ? `paused for ${duration(one.paused_s)}: ${one.reason}` : "asked freely", number(one.held)])))))
+			origins?.length > 0 && card("Origins",
+				table("Origins", ["Host", "State", "#Fetches held"], origins.map((one) => [one.host, one.paused_s ? `paused for ${duration(one.paused_s)}: ${one.reason}` : "asked freely", number(one.held)])))))
 	}
 	return {update}
 }

@@ -27,9 +27,7 @@ export function h(tag, ...rest) {
 	return fill(element, rest)
 }
 
-export function s(tag, ...rest) {
-	return fill(document.createElementNS(SVG, tag), rest)
-}
+export const s = (tag, ...rest) => fill(document.createElementNS(SVG, tag), rest)
 
 // Set text only where it changes: a live region is read out when it does.
 export function say(element, text) {
@@ -57,9 +55,7 @@ export function morph(old, made) {
 	}
 }
 
-export function button(text, call, props) {
-	return h("button", {type: "button", ...props, on: {click: call}}, text)
-}
+export const button = (text, call, props) => h("button", {type: "button", ...props, on: {click: call}}, text)
 
 export function field(label, control, hint) {
 	return h("label.field", h("span.label", label), control,
@@ -73,22 +69,14 @@ export function select(name, options, value, on) {
 	return made
 }
 
-// Numbers and times
-
 const whole = new Intl.NumberFormat(undefined, {maximumFractionDigits: 0})
 const fraction = new Intl.NumberFormat(undefined, {maximumFractionDigits: 1})
 
-export function number(value) {
-	return whole.format(value ?? 0)
-}
+export const number = (value) => whole.format(value ?? 0)
 
-export function rate(value) {
-	return value >= 10 ? whole.format(value) : fraction.format(value)
-}
+export const rate = (value) => value >= 10 ? whole.format(value) : fraction.format(value)
 
-export function count(n, one, many = `${one}s`) {
-	return `${number(n)} ${n === 1 ? one : many}`
-}
+export const count = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`
 
 export function duration(seconds) {
 	if (seconds == null) return "–"
@@ -147,23 +135,15 @@ export function shape(state) {
 		s(tag, {fill: "currentColor", ...props}))
 }
 
-export function stateWord(state) {
-	return String(state).replaceAll("_", " ")
-}
+export const stateWord = (state) => String(state).replaceAll("_", " ")
 
 // The class that colours a state: what waits is amber, though it has the shape of what is paused.
-export function colour(state) {
-	return `s-${{partial: "refusing", delayed: "refusing"}[state] ?? (SHAPES[state] ? state : ALIKE[state] ?? "accepted")}`
-}
+export const colour = (state) => `s-${{partial: "refusing", delayed: "refusing"}[state] ?? (SHAPES[state] ? state : ALIKE[state] ?? "accepted")}`
 
-export function badge(state, text) {
-	return h("span", {class: `state ${colour(state)}`, "data-state": state}, shape(state), h("span", text ?? stateWord(state)))
-}
+export const badge = (state, text) => h("span", {class: `state ${colour(state)}`, "data-state": state}, shape(state), h("span", text ?? stateWord(state)))
 
 // Text with `commands` in it.
-export function prose(text) {
-	return text.split("`").map((part, place) => (place % 2 ? h("code", part) : part))
-}
+export const prose = (text) => text.split("`").map((part, place) => (place % 2 ? h("code", part) : part))
 
 // A table with a head; each row is a list of cells, a cell is a node or a text.
 export function table(caption, heads, rows, props) {
@@ -176,17 +156,11 @@ export function table(caption, heads, rows, props) {
 			}))))))
 }
 
-export function facts(pairs) {
-	return h("dl.facts", pairs.filter(Boolean).map(([name, value]) => [h("dt", name), h("dd", value ?? "–")]))
-}
+export const facts = (pairs) => h("dl.facts", pairs.filter(Boolean).map(([name, value]) => [h("dt", name), h("dd", value ?? "–")]))
 
-export function section(title, ...kids) {
-	return h("section.part", h("h3", title), kids)
-}
+export const section = (title, ...kids) => h("section.part", h("h3", title), kids)
 
-export function card(title, ...kids) {
-	return h("div.card.stack", h("h2", title), kids)
-}
+export const card = (title, ...kids) => h("div.card.stack", h("h2", title), kids)
 
 // What an answer says besides: nodes that are left out, and notes.
 export function remarks({skipped, notes}) {

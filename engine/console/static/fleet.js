@@ -161,12 +161,9 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 		const node = chosen ? live.nodes.get(chosen) : null
 		side.hidden = !chosen
 		root.classList.toggle("has-side", Boolean(chosen))
-		if (!chosen) {
+		if (!node) {
 			detail = null
-			replace(side)
-		} else if (!node) {
-			detail = null
-			replace(side, h("p.empty", live.at ? `There is no node ${chosen}.` : "…"), button("Close", close))
+			replace(side, chosen && h("p.empty", live.at ? `There is no node ${chosen}.` : "…"), chosen && button("Close", close))
 		} else {
 			if (detail?.name !== chosen) {
 				detail = panel(node, live, close)

@@ -135,24 +135,24 @@ export class Live extends EventTarget {
 
 	#whole(value) {
 		const before = this.nodes
-		const seconds = value.at - this.at
-		this.nodes = new Map(value.nodes.map((node) => [node.name, node]))
-		for (const name of this.rates.keys()) if (!this.nodes.has(name)) this.rates.delete(name)
-		this.#count(before, seconds)
-		this.cluster = value.cluster
-		this.#told(value)
+		this.nodes = new Map()
+		this.notReady = this.trouble = ""
+		this.#change(value, before)
 	}
 
-	#change(value) {
-		const before = new Map(this.nodes)
-		for (const name of value.gone ?? []) {
-			this.nodes.delete(name)
-			this.rates.delete(name)
-		}
+	#change(value, before = new Map(this.nodes)) {
+		for (const name of value.gone ?? []) this.nodes.delete(name)
 		for (const node of value.nodes ?? []) this.nodes.set(node.name, {...this.nodes.get(node.name), ...node})
+		for (const name of this.rates.keys()) if (!this.nodes.has(name)) this.rates.delete(name)
 		this.#count(before, value.at - this.at)
-		if (value.cluster) this.cluster = value.cluster
-		this.#told({not_ready: this.notReady, trouble: this.trouble, ...value})
+		this.cluster = value.cluster ?? this.cluster
+		this.stats = value.stats
+		this.notReady = value.not_ready ?? this.notReady
+		this.trouble = value.trouble ?? this.trouble
+		this.at = value.at
+		this.pause = PAUSE_FIRST_MS
+		if (this.status !== "live") this.#become("live")
+		this.dispatchEvent(new Event("picture"))
 	}
 
 	// What was acked since the picture before; an engine that began anew counts from 0.
@@ -169,16 +169,6 @@ export class Live extends EventTarget {
 		}
 		this.total.push(sum)
 		if (this.total.length > RATES) this.total.shift()
-	}
-
-	#told(value) {
-		this.stats = value.stats
-		this.notReady = value.not_ready ?? ""
-		this.trouble = value.trouble ?? ""
-		this.at = value.at
-		this.pause = PAUSE_FIRST_MS
-		if (this.status !== "live") this.#become("live")
-		this.dispatchEvent(new Event("picture"))
 	}
 }
 

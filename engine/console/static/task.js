@@ -21,8 +21,9 @@ export function show(root, id, query, {live, go, place}) {
 		let pause = EVERY_MS
 		try {
 			const found = await get(`/v1/engine/task/${enc(id)}`, asking.signal)
-			const now = JSON.stringify([found, live.hello?.scopes])
-			const goesOn = found.active || ["pending", "unknown"].includes(found.callback?.state)
+			again = await retries(found)
+			const now = JSON.stringify([found, again, live.hello?.scopes])
+			const goesOn = found.active || again.some((one) => one.active) || ["pending", "unknown"].includes(found.callback?.state)
 			if (now !== was || found.active) draw(found)
 			was = now
 			pause = goesOn ? Math.max(EVERY_MS, 20 * (performance.now() - began)) : 0
@@ -34,9 +35,20 @@ export function show(root, id, query, {live, go, place}) {
 		if (pause) timer = setTimeout(look, document.hidden ? pause * 5 : pause)
 	}
 
-	let task = null; // as it is now: a button may have been made before
+	// What was sent of it again: their ids count.
+	async function retries({failed, active}) {
+		const made = []
+		try {
+			while (failed && !active) made.push(await get(`/v1/engine/task/${enc(`${id}.retry-${made.length + 1}`)}`, asking.signal))
+		} catch {/* the last one */}
+		return made
+	}
+
+	let again = []
+	let task = null; // as it is now
 	function draw(found) {
 		task = found
+		const {verify} = task
 		const left = task.total - task.counter - task.failed - task.delayed - task.cancelled
 		const may = live.may("submit")
 		const act = (name, words, call, props) => button(words, call, {"data-act": name, disabled: !may, title: may ? null : "takes the scope submit", ...props})
@@ -64,10 +76,11 @@ export function show(root, id, query, {live, go, place}) {
 						["Created", time(task.created_at)], task.start_at && ["Begins", time(task.start_at)], ["Due", time(task.due_at)],
 						["Settled", task.settled_at ? [time(task.settled_at), ` after ${duration(task.settled_at - (task.start_at ?? task.created_at))}`] : "not yet"],
 						task.retries && ["Retries", h("a", {href: place("task", task.retries)}, task.retries)], task.rewind && ["Rewind", h("code", task.rewind)],
+						again.length > 0 && ["Sent again as", again.map((one) => h("div", badge(one.state), " ", h("a", {href: place("task", one.task_id)}, one.task_id)))],
 					])),
-					task.verify && card("Verification", facts([
-						["Looked at", `${task.verify.mode}, ${count(task.verify.checked, "visit")}`], ["Verified", number(task.verify.verified)], ["Stale", number(task.verify.stale)], ["Nobody can tell", number(task.verify.unverifiable)],
-						task.verify.note && ["Note", task.verify.note]]), task.verify.reasons.length > 0 && details("Why nobody can tell", h("ul", task.verify.reasons.map((one) => h("li", one))))),
+					verify && card("Verification", facts([
+						["Looked at", `${verify.mode}, ${count(verify.checked, "visit")}`], ["Verified", number(verify.verified)], ["Stale", number(verify.stale)], ["Nobody can tell", number(verify.unverifiable)],
+						verify.note && ["Note", verify.note]]), verify.reasons.length > 0 && details("Why nobody can tell", h("ul", verify.reasons.map((one) => h("li", one))))),
 					task.callback && card("Callback", callback(task.callback)),
 					h("div.card.stack", h("h2", count(task.target_count, "target")), h("ul.mono.targets", task.targets.slice(0, 10).map((one) => h("li", one))),
 						task.targets.length > 10 && details(task.targets.length === task.target_count ? "All" : `The first ${number(task.targets.length)}`, h("pre", task.targets.join("\n")))),
@@ -76,7 +89,7 @@ export function show(root, id, query, {live, go, place}) {
 
 	function retry() {
 		confirm({
-			title: `Retry what failed of ${task.task_id}?`, word: "Retry", body: h("p", `${count(task.failed, "subtask")} that failed are sent again, as a new task; nothing else of it is.`),
+			title: `Retry what failed of ${task.task_id}?`, word: "Retry", body: h("p", "What failed, and no retry has mended, is sent again, as a new task."),
 			act: async () => {
 				const made = await post(`/v1/engine/task/${enc(task.task_id)}/retry`)
 				go("task", made.task_id)

@@ -77,14 +77,15 @@ export function show(root, arg, query, {live, place}) {
 		}
 	}
 
+	const add = (name, value) => value && known[name].size < 200 && known[name].add(value)
+
 	function take(found) {
 		for (const task of found) {
 			ids.set(task.task_id, task)
-			if (known.by.size < 200 && task.by.token) known.by.add(task.by.token)
+			add("by", task.by.token)
 			for (const target of task.targets.slice(0, 3)) {
-				if (known.target.size < 100) known.target.add(target)
-				const host = target.replace(/^https?:\/\//, "").split("/")[0]
-				if (known.host.size < 200) known.host.add(host)
+				add("target", target)
+				add("host", target.replace(/^https?:\/\//, "").split("/")[0])
 			}
 		}
 		tasks = [...ids.values()].sort((a, b) => b.created_at - a.created_at || (a.task_id < b.task_id ? 1 : -1))
@@ -126,7 +127,7 @@ export function show(root, arg, query, {live, place}) {
 			do {
 				const found = await page(PAGE, cursor, signal)
 				cursor = found.cursor ?? ""
-				incomplete = found.incomplete ?? (found.missing_regions ? `regions ${found.missing_regions.join(", ")} cannot be read` : "")
+				incomplete = lacks(found)
 				isEnd = !cursor
 				take(found.tasks)
 				pauseMs = Math.max(AGAIN_MS, 20 * (performance.now() - began))
@@ -173,7 +174,7 @@ export function show(root, arg, query, {live, place}) {
 		const from = Math.max(0, Math.floor(rows.scrollTop / ROW_PX) - 8)
 		const to = Math.min(tasks.length, Math.ceil((rows.scrollTop + rows.clientHeight) / ROW_PX) + 8)
 		pad.style.height = `${Math.max(tasks.length * ROW_PX, 1)}px`
-		list.setAttribute("aria-rowcount", isEnd ? tasks.length + 1 : -1)
+		list.ariaRowCount = isEnd ? tasks.length + 1 : -1
 		const wanted = new Set()
 		for (let at = from; at < to; at += 1) {
 			const task = tasks[at]
@@ -190,7 +191,7 @@ export function show(root, arg, query, {live, place}) {
 				drawn.set(task.task_id, row)
 			}
 			row.element.style.top = `${at * ROW_PX}px`
-			row.element.setAttribute("aria-rowindex", at + 2)
+			row.element.ariaRowIndex = at + 2
 			row.element.dataset.at = at
 		}
 		for (const [id, row] of drawn) {
@@ -201,7 +202,7 @@ export function show(root, arg, query, {live, place}) {
 		}
 		rows.style.height = tasks.length * ROW_PX < 400 ? `${Math.max(tasks.length, 1) * ROW_PX}px` : ""
 		const n = `${number(tasks.length)}${isEnd ? "" : "+"} ${tasks.length === 1 && isEnd ? "task" : "tasks"}`
-		say(foot, !tasks.length ? (isLoading ? "Looking …" : "No task is as the filters say.") : `${n}${isLoading ? ", looking for more …" : ""}${incomplete ? `; some may be missing: ${incomplete}` : ""}`)
+		say(foot, !tasks.length ? (isLoading ? "Looking …" : "No task is as the filters say.") : `${n}${isLoading ? ", looking for more …" : ""}${incomplete}`)
 		const may = live.may("submit")
 		for (const one of [retry, cancel]) {
 			one.disabled = !may || !tasks.length
@@ -262,6 +263,7 @@ export function show(root, arg, query, {live, place}) {
 			try {
 				let at = ""
 				let subtasks = 0
+				let missing = ""
 				do {
 					const got = await page(1000, at, asking.signal)
 					for (const task of got.tasks) {
@@ -271,10 +273,11 @@ export function show(root, arg, query, {live, place}) {
 					}
 					say(about, `${count(found.length, "task")} so far …`)
 					at = got.cursor
+					missing ||= lacks(got)
 					if (found.length > BULK_MAX) throw new Error(`These are more than ${number(BULK_MAX)}: narrow the filters.`)
 				} while (at && !isStopped)
 				const some = count(found.length, "task")
-				say(about, found.length ? `${some}, ${isRetry ? count(subtasks, "failed subtask") : `${count(subtasks, "subtask")} without an answer`}.` : `None of these tasks ${isRetry ? "has failed" : "is under way"}.`)
+				say(about, found.length ? `${some}, ${isRetry ? `${count(subtasks, "failed subtask")}. What a retry has mended is left alone` : `${count(subtasks, "subtask")} without an answer`}${missing}.` : `None of these tasks ${isRetry ? "has failed" : "is under way"}${missing}.`)
 				if (!found.length) return
 				go.append(` ${some}`)
 				go.disabled = false
@@ -305,6 +308,11 @@ export function show(root, arg, query, {live, place}) {
 			clearTimeout(timer)
 		},
 	}
+}
+
+function lacks({incomplete, missing_regions: regions}) {
+	const why = incomplete ?? (regions && `regions ${regions.join(", ")} cannot be read`)
+	return why ? `; some may be missing: ${why}` : ""
 }
 
 function rowOf(task, place) {

@@ -91,6 +91,14 @@ def _options(allowed: str) -> Any:
     return options
 
 
+_REFUSED: Final = 400
+_SHOWN: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""What a refusal outside the interface is sent with: a browser may have asked for the page, and shows it."""
+
+
 class Requests:
     """What every request of aiohttp's lane goes through, before a route is looked for.
 
@@ -151,6 +159,8 @@ class Requests:
                 lane.request_ends()
         self._responses[response.status] += 1
         response.headers["Server"] = self.server
+        if response.status >= _REFUSED and not request.path.startswith(API):
+            response.headers.update(_SHOWN)
         if self._readiness.is_draining:
             response.force_close()
         if began_ns:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from engine.tasks.rewinds import Rewind
     from engine.workers.peers import Peers
 
+    Ask = Callable[[str], Awaitable[list[bytes]]]  # a path of the workers' interface → the others' answers
+
 Documents = list[dict[str, Any]]
 _UNPROVEN_MAX: Final = 100
 
@@ -145,19 +147,21 @@ class Overview:
 
     # As one, whichever worker is asked
 
-    async def all_stats(self) -> dict[str, Any]:
-        """Return the body of ``GET /v1/engine/stats``."""
+    async def all_stats(self, ask: Ask | None = None) -> dict[str, Any]:
+        """Return the body of ``GET /v1/engine/stats``; *ask* is in place of asking each worker anew."""
         stats, proof = [self.own_stats()], [self.own_proof()]
         if self._peers is not None and self._peers.others():
-            stats += map(msgspec.json.decode, await self._peers.ask_all("/worker/stats"))
-            proof += map(msgspec.json.decode, await self._peers.ask_all("/worker/proof"))
+            ask = ask or self._peers.ask_all
+            said = await asyncio.gather(ask("/worker/stats"), ask("/worker/proof"))
+            stats += map(msgspec.json.decode, said[0])
+            proof += map(msgspec.json.decode, said[1])
         return {**merged.stats(stats), "proof": self._proof.joined(proof)}
 
-    async def all_nodes(self) -> Documents:
-        """Return the nodes of ``GET /v1/engine/nodes``."""
+    async def all_nodes(self, ask: Ask | None = None) -> Documents:
+        """Return the nodes of ``GET /v1/engine/nodes``; *ask* as in `all_stats`."""
         nodes = await self.own_nodes()
         if self._peers is not None and self._peers.others():
-            others = map(_decode_documents, await self._peers.ask_all("/worker/nodes"))
+            others = map(_decode_documents, await (ask or self._peers.ask_all)("/worker/nodes"))
             nodes = merged.nodes([nodes, *others], is_shared=self._cluster is not None)
         unknown = [node["name"] for node in nodes if not node.get("rewind")]
         rewinds = await self._rewinding.elsewhere(unknown)

@@ -13,6 +13,7 @@ from engine.console.files import JAVASCRIPT, PAGE, PICTURE, STYLE, Files
 from engine.console.looking import Look
 from engine.errors import RequestError
 from engine.intake.problems import problem
+from engine.workers.latest import LatestAnswers
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from engine.api.overview import Overview
     from engine.api.readiness import Readiness
     from engine.console.files import File
+    from engine.workers.peers import Peers
 
 EVENTS: Final = "text/event-stream"
 _SAME: Final = ("frame-ancestors", "base-uri", "form-action", "default-src")
@@ -50,6 +52,7 @@ class ConsoleRoutes:
     Args:
         overview: tells what this engine is and does.
         readiness: a draining engine ends its streams.
+        peers: the other workers, under a supervisor.
         server: value of ``Server``.
     """
 
@@ -83,12 +86,13 @@ class ConsoleRoutes:
         ),
     )
 
-    def __init__(self, overview: Overview, readiness: Readiness, *, server: str) -> None:
+    def __init__(self, overview: Overview, readiness: Readiness, peers: Peers | None, *, server: str) -> None:
         self._overview = overview
         self._readiness = readiness
         self._server = server
         self._files = Files()
-        self.feed = Feed(Look(overview, readiness), lambda: readiness.is_draining)
+        latest = None if peers is None else LatestAnswers(peers)
+        self.feed = Feed(Look(overview, readiness.not_ready_reason, latest), lambda: readiness.is_draining)
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Give the page."""

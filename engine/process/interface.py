@@ -184,7 +184,7 @@ def make_interface(
         core.silences, core.outbox.silenced.shown, bodies, callers, audit=core.audit, peers=core.peers
     )
     declared += [history, why_routes, engine_routes, recording, debugging, silencing]
-    declared += [CheckRoutes(core.config), ConsoleRoutes(overview, readiness, server=SERVER)]
+    declared += [CheckRoutes(core.config), ConsoleRoutes(overview, readiness, core.peers, server=SERVER)]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)

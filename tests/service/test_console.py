@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import re
+import signal
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+PATIENCE_S = 6.0  #: of the page with a stream that says nothing
 FILES = sorted(path.name for path in STATIC.iterdir())
 PATHS = ["/", *(f"/console/{name}" for name in FILES if name != "index.html")]
 POLICY = {
@@ -98,6 +102,20 @@ def test_a_file_that_a_browser_has_is_not_sent_again(engine: EngineProcess) -> N
 )
 def test_nothing_beside_the_files_is_served(engine: EngineProcess, path: str) -> None:
     assert ask(engine, "GET", path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/console/nothing.js"), ("GET", "/console/a/b"), ("POST", "/console/app.js"), ("POST", "/")],
+)
+def test_what_is_refused_there_is_no_content_of_the_page_either(
+    engine: EngineProcess, method: str, path: str
+) -> None:
+    """A browser neither guesses a type for it, nor frames it, nor runs anything in it."""
+    status, headers, _ = ask(engine, method, path)
+    assert status in {404, 405}
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
 def test_the_page_changes_nothing_by_a_get_and_takes_no_post(engine: EngineProcess) -> None:
@@ -193,3 +211,36 @@ def test_whichever_worker_is_asked_the_whole_engine_is_shown(tmp_path: Path) -> 
             for _kind, _ in events:
                 if viewer.nodes and viewer.nodes["edge-1"]["acked"] == 20:
                     break
+
+
+def test_a_worker_that_hangs_does_not_blind_the_page_and_is_named(tmp_path: Path) -> None:
+    """What it did before stays in the sums, and the picture says that this part is an older one."""
+    with (
+        FakeNode() as node,
+        SupervisedEngine(tmp_path, fake_table(node.url, name="edge-1"), workers=2) as engine,
+        EventViewer(engine.port) as viewer,
+    ):
+        for number in range(8):
+            engine.submit([f"http://img.example.com/{number}"], id=f"t{number}")
+            engine.wait_for(f"t{number}")
+        events = viewer.events()
+        watched = next(events)[1]["pid"]
+        assert any(viewer.nodes.get("edge-1", {}).get("acked") == 8 for _ in events)
+        (other,) = (worker for worker in engine.workers() if worker["pid"] != watched)
+        os.kill(int(other["pid"]), signal.SIGSTOP)
+        try:
+            stopped = time.monotonic()
+            trouble, at = "", []
+            for _, told in events:
+                at.append(time.monotonic())
+                trouble = told.get("trouble", trouble)
+                assert max(now - before for before, now in pairwise([stopped, *at])) < PATIENCE_S
+                if trouble and len(at) >= 4:
+                    break
+            assert (
+                trouble == f"worker {other['slot']} of this engine does not answer: its part is an older one"
+            )
+            assert viewer.nodes["edge-1"]["acked"] == 8
+        finally:
+            os.kill(int(other["pid"]), signal.SIGCONT)
+        assert any(told.get("trouble") == "" for _, told in events)

@@ -12,9 +12,6 @@ import time
 import tty
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.live import Live
-
 from engine.cli.looks import Look, looked
 from engine.cli.top_screen import drawn, page_of
 from engine.client.errors import RefusedError, UnreachableError
@@ -35,6 +32,9 @@ def show(client: EngineClient) -> None:
     Raises:
         RefusedError: the engine does not show its nodes or tasks.
     """
+    from rich.console import Console  # noqa: PLC0415 - an extra
+    from rich.live import Live  # noqa: PLC0415 - as above
+
     console = Console(highlight=False, markup=False)
     look, is_paused, first, due = Look(), False, 0, 0.0
     with _keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:

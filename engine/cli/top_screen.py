@@ -6,17 +6,15 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
 from engine.cli.cells import clean, shown, styled
 from engine.cli.layout import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import ConsoleDimensions
+    from rich.console import ConsoleDimensions, Group
+    from rich.table import Table
+    from rich.text import Text
 
     from engine.cli.looks import Look
     from engine.client.bodies import Document
@@ -39,6 +37,9 @@ def drawn(look: Look, size: ConsoleDimensions, *, first: int, is_paused: bool) -
         first: the first node that is shown.
         is_paused: nothing new is asked for.
     """
+    from rich.console import Group  # noqa: PLC0415 - an extra
+    from rich.text import Text  # noqa: PLC0415 - as above
+
     rows = page_of(look, size)
     nodes = look.nodes[first : first + rows]
     left = max(0, size.height - _NO_ROWS - len(nodes))
@@ -62,6 +63,8 @@ def page_of(look: Look, size: ConsoleDimensions) -> int:
 
 def _sums(look: Look, width: int, *, is_paused: bool) -> Text:
     """Return the first line."""
+    from rich.text import Text  # noqa: PLC0415 - an extra
+
     at = time.strftime("%H:%M:%S", time.localtime(look.at)) if look.at else "never"
     if look.away:
         line = Text(f"away, seen {at}: {clean(look.away)}", style="bold red")
@@ -79,6 +82,8 @@ def _sums(look: Look, width: int, *, is_paused: bool) -> Text:
 
 def _table(columns: Sequence[str], rows: Sequence[Document], width: int, *, has_reason: bool) -> Table:
     """Return a table, a line for each row: columns that have no room are left out."""
+    from rich.table import Table  # noqa: PLC0415 - an extra
+
     texts = {
         column: [_HEADERS.get(column, ""), *(shown(column, row.get(column)) for row in rows)]
         for column in columns

@@ -148,7 +148,7 @@ def check(seen: dict[str, Any], *, cut: int = 0) -> None:
     assert seen["error_count"] <= cut, seen["errors"]
     assert all(error.startswith(("sending: ", "reading: ")) for error in seen["errors"])
     assert seen["states"] == {"done": seen["accepted"]}
-    assert seen["accepted"] > 100
+    assert seen["accepted"] > 50, "there was load"
 
 
 def test_a_deploy_to_three_hosts_under_load_is_noticed_by_nobody(site: Site) -> None:

@@ -631,7 +631,6 @@ def test_garbage_answer(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) 
         *([], ["flush"], ["purge", URL, "--nope"], ["purge", "--prefix", "--regex", "x"], ["status"]),
         *(["status", "a b"], ["status", "a", "b"], ["tasks", "--limit", "0"], ["tasks", "--state", "lost"]),
         *(
-            ["serve"],
             ["purge", URL, "--due", "nan"],
             ["purge", URL, "--due", "-1"],
             ["purge", URL, "--id", "a/b"],

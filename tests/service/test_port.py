@@ -259,7 +259,9 @@ def test_options_and_405_name_the_methods(client: RawClient, path: str, allowed:
     assert "PATCH" in answer.detail
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/engine/taskss", "/v1/engine/task/", "/%00", "/v2/engine/task"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/v1/engine/taskss", "/v1/engine/task/", "/%00", "/v2/engine/task"]
+)
 def test_404_says_where_the_interface_is(client: RawClient, path: str) -> None:
     answer = client.ask(f"GET {path} HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
     assert answer.status == 404

@@ -234,7 +234,7 @@ def test_what_a_new_worker_that_died_had_accepted_is_not_denied_while_the_old_on
     """Neither the old worker nor the next one has it, before the old one has left and it is taken over."""
     held = Held()
     with FakeNode(held) as node, SupervisedEngine(
-        tmp_path, fake_table(node.url, name="edge-1"), drain_timeout_s=3, request_timeout_s=30
+        tmp_path, fake_table(node.url, name="edge-1"), drain_timeout_s=8, request_timeout_s=30
     ) as engine:  # fmt: skip
         body = {"id": "new", "targets": ["http://a.com/new"]}
         engine.submit(["http://a.com/old"], id="old")

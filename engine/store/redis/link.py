@@ -31,6 +31,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from engine.errors import StoreError, StoreUnusableError
+from engine.store.redis.faults import IS_CLUSTER, told
 from engine.store.redis.replicas import Replicas
 from engine.store.redis.script import with_source
 from engine.store.redis.servers import AWAY, Server, Servers
@@ -189,9 +190,11 @@ class Link:
     def _translate(self, exc: Exception) -> StoreError:
         if isinstance(exc, StoreError):
             return exc
-        text = str(exc) or type(exc).__name__
+        text = told(str(exc) or type(exc).__name__, self.url)
         if isinstance(exc, OutOfMemoryError) or text.startswith("OOM"):
             text = "out of memory: it has reached its maxmemory and evicts nothing, so nothing new is stored"
+        if isinstance(exc, MovedError) and self.url.kind != "cluster":
+            text = IS_CLUSTER
         kind = StoreUnusableError if isinstance(exc, _NOT_ALLOWED) else StoreError
         error = kind(f"{self.url}: {text}")
         error.__cause__ = exc
@@ -246,7 +249,7 @@ class Link:
                 replies[server] = [exc] * len(group)
                 continue
             try:
-                connection = server.pool.get_connection()
+                connection = server.connection()
                 connection.send_packed_command(connection.pack_commands([*group, *tail]))
             except (RedisError, OSError) as exc:
                 self._drop(server, connection, exc)

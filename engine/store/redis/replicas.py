@@ -23,6 +23,7 @@ import msgspec
 from redis import Redis
 
 from engine.errors import StoreError
+from engine.store.redis.faults import told
 from engine.store.redis.servers import AWAY
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Replicas:
             try:
                 look = self._look()
             except AWAY as exc:
-                raise StoreError(f"{self._url}: {str(exc) or type(exc).__name__}") from exc
+                raise StoreError(f"{self._url}: {told(str(exc) or type(exc).__name__, self._url)}") from exc
             self._last = look
             return look
 

@@ -19,13 +19,15 @@ from redis import BlockingConnectionPool, Redis, RedisCluster, Sentinel, SSLConn
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
+from redis.exceptions import AuthenticationError, MovedError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from engine.base.backoff import backoff_s
 from engine.errors import StoreError
+from engine.store.redis.faults import says_nothing, seen
 
 if TYPE_CHECKING:
     from engine.config.redis_url import RedisUrl
@@ -36,6 +38,8 @@ _PAUSE_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
 _REFRESH_S: Final = 0.5
 _ASK_S: Final = 1.0
+_LOOK_EVERY_S: Final = 10.0  #: why a server takes no connection
+_NO_NODE: Final = "Redis Cluster cannot be connected. Please provide at least one reachable node: "
 _KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
 """Of a command, where its first key stands; 1 in others, of XREADGROUP behind STREAMS."""
 
@@ -46,25 +50,64 @@ class Server:
     Args:
         pool: of connections.
         name: of the server.
+        url: that leads to it.
         rest_s: it is left alone for so long when time-outs pass again.
     """
 
-    def __init__(self, pool: Any, name: str, *, rest_s: float = 0.0) -> None:
+    def __init__(self, pool: Any, name: str, url: RedisUrl, *, rest_s: float = 0.0) -> None:
         self._rest_s = rest_s
+        self._url = url
+        self._seen = ("", -_LOOK_EVERY_S)  # why it takes no connection, and when that was looked at
         self.pool = pool
         self.name = name
         self._failures = 0
         self._not_before = 0.0
         self._error = ""
+        self._kind: type[RedisConnectionError] = RedisConnectionError
+
+    def connection(self) -> Any:
+        """Return a connection of its pool.
+
+        Raises:
+            RedisError, OSError: there is none; with what a look shows where the server does not say why.
+        """
+        try:
+            return self.pool.get_connection()
+        except (RedisError, OSError) as exc:
+            if why := self._why(exc):
+                raise RedisConnectionError(why) from exc
+            raise
+
+    def _why(self, exc: Exception) -> str:
+        """Return what a look at it shows, which is taken once in a while."""
+        if not says_nothing(exc, self._url):
+            return ""
+        why, looked_at = self._seen
+        if time.monotonic() - looked_at >= _LOOK_EVERY_S:
+            self._seen = (why, time.monotonic())  # who comes meanwhile does not look, too
+            looks = (seen(host, port, self._url) for host, port in self._places(exc))
+            why = next(filter(None, looks), "")
+            self._seen = (why, time.monotonic())
+        return why
+
+    def _places(self, exc: Exception) -> list[tuple[str, int]]:
+        """Return which servers *exc* may be about: the Sentinels when none names a master."""
+        if isinstance(exc, MasterNotFoundError):
+            return self._url.servers
+        if self._url.kind == "sentinel":
+            return [self.pool.get_master_address()]
+        kept = self.pool.connection_kwargs
+        return [(kept["host"], int(kept["port"]))]
 
     def check(self) -> None:
         """Raise what it failed with when that has only just been."""
         if time.monotonic() < self._not_before:
-            raise RedisConnectionError(self._error)
+            raise self._kind(self._error)
 
     def works(self) -> None:
         """Something was answered."""
         self._failures = 0
+        self._seen = ("", -_LOOK_EVERY_S)
 
     def fails(self, exc: Exception) -> None:
         """It cannot be reached, or answered too late."""
@@ -74,6 +117,7 @@ class Server:
         self._failures += 1
         self._not_before = time.monotonic() + pause_s
         self._error = str(exc) or type(exc).__name__
+        self._kind = AuthenticationError if isinstance(exc, AuthenticationError) else RedisConnectionError
 
 
 class Servers:
@@ -96,6 +140,7 @@ class Servers:
         self._refreshed_at = 0.0
         self._is_stale = False
         self._is_closed = False
+        self._error = ""  # why the cluster's table could not be read
 
     def doubt(self) -> None:
         """Have the cluster's table of slots read again before the next command."""
@@ -159,7 +204,7 @@ class Servers:
         pool = cluster.get_redis_connection(node).connection_pool
         server = self._servers.get(node.name)
         if server is None or server.pool is not pool:
-            server = self._servers[node.name] = Server(pool, node.name, rest_s=2 * self._timeout_s)
+            server = self._servers[node.name] = Server(pool, node.name, self._url, rest_s=2 * self._timeout_s)
         return server
 
     def _options(self) -> dict[str, Any]:
@@ -194,7 +239,7 @@ class Servers:
                     **tls,
                     **self._options(),
                 )
-            self._single = Server(pool, str(self._url))
+            self._single = Server(pool, str(self._url), self._url)
             return self._single
 
     def _table(self) -> RedisCluster:
@@ -203,7 +248,7 @@ class Servers:
             now = time.monotonic()
             if self._cluster is None:
                 if now - self._refreshed_at < _REFRESH_S and self._refreshed_at:
-                    raise RedisConnectionError("no server of the cluster answered a moment ago")
+                    raise RedisConnectionError(self._error or "no server of it answered a moment ago")
                 self._refreshed_at = now
                 try:
                     self._cluster = RedisCluster(
@@ -212,8 +257,9 @@ class Servers:
                         max_connections=self._connections_max,
                         **self._options(),
                     )
-                except RedisClusterException as exc:
-                    raise RedisConnectionError(str(exc)) from exc
+                except AWAY as exc:
+                    self._error = self._why_none(exc)
+                    raise RedisConnectionError(self._error) from exc
                 self._is_stale = False
             elif self._is_stale and now - self._refreshed_at > _REFRESH_S:
                 self._refreshed_at = now
@@ -223,3 +269,11 @@ class Servers:
                 except AWAY:  # the old table is better than none
                     self._is_stale = True
             return self._cluster
+
+    def _why_none(self, exc: Exception) -> str:
+        """Return why no server of the cluster answered: what looks show, or what the last one said."""
+        if says_nothing(exc, self._url):
+            shown = (seen(host, port, self._url) for host, port in self._url.servers)
+            if why := next(filter(None, shown), ""):
+                return why
+        return str(exc).removeprefix(_NO_NODE) or type(exc).__name__

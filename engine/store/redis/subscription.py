@@ -119,7 +119,7 @@ class Subscription:
         for server in self._servers.masters():
             try:
                 server.check()
-                self._server, self._connection = server, server.pool.get_connection()
+                self._server, self._connection = server, server.connection()
                 self._connection.send_command("SUBSCRIBE", *self._channels)
             except ResponseError:
                 raise

@@ -7,6 +7,7 @@ import hashlib
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from engine.config.redis_url import parse_redis_url
 from engine.store.redis import change_script, history_scripts, member_scripts, missing_rows, scripts
 from engine.store.redis.script import Script, with_source
 from engine.store.redis.servers import Server
@@ -35,7 +36,7 @@ def test_every_script_has_a_digest_of_its_own() -> None:
 
 
 def test_a_server_that_has_just_failed_is_not_tried_and_says_why() -> None:
-    server = Server(pool=None, name="one")
+    server = Server(pool=None, name="one", url=parse_redis_url("redis://one"))
     server.check()
     server.fails(OSError("no route"))
     with pytest.raises(RedisConnectionError, match="no route"):

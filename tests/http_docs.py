@@ -101,7 +101,8 @@ def _notes(field: msgspec.structs.FieldInfo) -> list[msgspec.Meta]:
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n".replace("  ", " ") for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n".replace("  ", " ") for line in lines)
+    return re.sub(r"\bdocs/(\w+\.md)", r"[\1](\1)", text)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class EngineRoutes:
             "/v1/engine/nodes/{name}/pause",
             "pause_node",
             "admin",
-            text='what is for the node waits from here on, see "Pausing a cache" in docs/operations.md; the '
+            text="what is for the node waits from here on, see docs/pausing.md; the "
             "answer says who paused it first, and when; scope `admin`",
             answers={200: Paused},
             errors={404: "it is not configured", 409: "it was resumed meanwhile"},

@@ -53,7 +53,7 @@ class ReceiptRoutes:
             "receipt",
             "read",
             text="a settled task, signed (JWS in compact form, EdDSA): who asked, when it was accepted, each "
-            'node\'s ack and verification; see "Receipts" in docs/operations.md',
+            "node's ack and verification; see docs/receipts.md",
             answers={200: Text(_JOSE)},
             errors={
                 404: "there is no such task, it is another client's, or this engine signs nothing",

@@ -73,8 +73,7 @@ class RecordingRoutes:
             "admin",
             RecordingQuery,
             text="requests and their answers as they pass, in all workers, until the client closes the "
-            'connection: what `purgeline record` writes to a file, see "Recording traffic" in '
-            "docs/operations.md; scope `admin`",
+            "connection: what `purgeline record` writes to a file, see docs/recording.md; scope `admin`",
             answers={200: Text(CONTENT_TYPE)},
             errors={409: "two others record already"},
         ),

@@ -71,7 +71,7 @@ class RetryRoutes:
             "/v1/engine/task/{id}/retry",
             "retry",
             "submit",
-            text='what failed of a task, again, see "Sending what failed again" in docs/operations.md',
+            text="what failed of a task, again, see docs/retry.md",
             answers={202: Retried},
             errors={
                 404: "there is no such task, or it is another client's",

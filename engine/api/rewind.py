@@ -99,8 +99,8 @@ class RewindRoutes:
             "/v1/engine/rewind",
             "rewind",
             "admin",
-            text='send what was purged between two times to one node once more, see "Rewinding a cache" in '
-            "docs/operations.md; scope `admin`",
+            text="send what was purged between two times to one node once more, see docs/retry.md; "
+            "scope `admin`",
             takes=RewindBody,
             answers={202: Rewound},
             errors={

@@ -115,8 +115,7 @@ class SilenceRoutes:
             _PATH,
             "begin",
             "admin",
-            text='alerts that match are not sent for a time, see "Silencing alerts" in docs/operations.md; '
-            "scope `admin`",
+            text="alerts that match are not sent for a time, see docs/alerts.md; scope `admin`",
             takes=SilenceBody,
             answers={200: SilenceStatus},
             errors={409: f"{SILENCES_MAX:,} silences go on"},

@@ -138,7 +138,7 @@ class WhyRoutes:
             "read",
             WhyQuery,
             text="what every node serves of a URL now, beside the origin's own answer, the last purges that "
-            'cover it, and one sentence that says why; see "Why is this stale" in docs/operations.md',
+            "cover it, and one sentence that says why; see docs/why.md",
             answers={200: Why},
             errors={429: "the token is over its rate; `Retry-After`"},
         ),

@@ -125,7 +125,7 @@ def _rule_warnings(config: Config) -> list[str]:
 
 
 def _late_warnings(engine: EngineConfig) -> list[str]:
-    """Return what retries will not know; nothing of the defaults, docs/operations.md tells of those."""
+    """Return what retries will not know; nothing of the defaults, docs/retry.md tells of those."""
     default = EngineConfig()
     days = engine.delay_ttl_s / 86400
     is_default = (engine.history_days, engine.delay_ttl_s) == (default.history_days, default.delay_ttl_s)

@@ -119,8 +119,8 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
     start_at: Annotated[
         float | msgspec.UnsetType | None,
         _said(
-            'UNIX seconds at which the task is planned and sent, see "Purges for later" in '
-            f"docs/operations.md; at most {START_MAX_S // 86400} days ahead, and a time that is over means "
+            "UNIX seconds at which the task is planned and sent, see docs/later.md; "
+            f"at most {START_MAX_S // 86400} days ahead, and a time that is over means "
             "at once",
             "at once",
         ),
@@ -148,7 +148,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
             'the `[[origin]]`: `true`, `false`, `{"sample": 20}` (so many of the targets), or '
             '`{"urls": […]}` for kinds whose targets nobody can visit. The task is `done` after that; what '
             "is stale is purged and visited once more, and what is stale then has the task `failed`. See "
-            '"Verification" in docs/operations.md',
+            "docs/verification.md",
             "`proof.verify`, `off`",
         ),
     ] = msgspec.UNSET  #: as above

@@ -9,7 +9,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Final
 
-from engine.cli.arguments import _parsers
+from engine.cli.arguments import parsers
 from tests.pages import DOCS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def every(
     parser: argparse.ArgumentParser | None = None,
 ) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """Yield name, meaning and parser of each command that is listed, those below others after them."""
-    parser = parser or _parsers()[0]
+    parser = parser or parsers()[0]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for choice in action._choices_actions:
@@ -40,7 +40,7 @@ def commands() -> str:
 
 def globals_() -> str:
     """Return what all commands take."""
-    parser, _ = _parsers()
+    parser, _ = parsers()
     return _table(group for group in parser._action_groups if group.title == SHARED)
 
 

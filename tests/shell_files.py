@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import shtab
 
-from engine.cli.arguments import _parsers
+from engine.cli.arguments import parsers
 from engine.cli.shell import COMPLETIONS, MAN_PAGE
 from tests.command_docs import SHARED, every
 from tests.pages import DOCS
@@ -34,7 +34,7 @@ def every_file() -> dict[str, str]:
 
 def completion(shell: str) -> str:
     """Return what *shell* completes words with."""
-    parser, _ = _parsers()
+    parser, _ = parsers()
     for one in [parser, *(inner for _, _, inner in every(parser))]:
         for action in one._actions:
             _complete(one, action)
@@ -75,7 +75,7 @@ def _preambles() -> dict[str, str]:
 
 def man_page() -> str:
     """Return the manual page, as roff of man(7)."""
-    parser, _ = _parsers()
+    parser, _ = parsers()
     lines = [
         '.TH PURGELINE 1 "" "" "User Commands"',
         ".SH NAME",

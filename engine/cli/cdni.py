@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from engine.cli.cdni_client import GOOD, CdniClient
-from engine.cli.client import TIMEOUT_S
 from engine.cli.exits import DONE, FAILED, UsageError
+from engine.cli.values import TIMEOUT_S
 from engine.client.address import token_of
 
 if TYPE_CHECKING:

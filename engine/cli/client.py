@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from engine.cli.values import TIMEOUT_S
 from engine.client import operations
 from engine.client.address import addresses_of, check_token
 from engine.client.attempts import Answer, Call, Patience
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from engine.client.bodies import Document
 
-TIMEOUT_S = 10.0
 RETRIES_MAX = 100  #: tasks that are retried by one request
 BUSY_ATTEMPTS_MAX = 4  #: of a request answered 503 or 429
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.cli import client
+from engine.cli import client, values
 from engine.cli.exits import UsageError
 from engine.client.address import token_of
 
@@ -24,7 +24,7 @@ def connect(args: argparse.Namespace, out: Output, *, busy_attempts: int = 4) ->
         return client.EngineClient(
             args.engine or "",
             token=token_of(args.token),
-            timeout_s=args.timeout or client.TIMEOUT_S,
+            timeout_s=args.timeout or values.TIMEOUT_S,
             busy_attempts=busy_attempts,
             notice=out.notice,
         )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from engine.cli import debug_shown, profile_formats
-from engine.cli.client import TIMEOUT_S
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED, UsageError
 from engine.cli.stream_client import StreamConnection
+from engine.cli.values import TIMEOUT_S
 from engine.client.address import addresses_of, token_of
 from engine.client.errors import UnreachableError
 

@@ -20,7 +20,7 @@ from engine.cli.exits import FAILED, INTERRUPTED, USAGE, fail
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.cli.arguments import Command
+    from engine.cli.parser import Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:

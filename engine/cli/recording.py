@@ -11,9 +11,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from engine.cli.client import TIMEOUT_S
 from engine.cli.exits import DONE, FAILED, UsageError, fail
 from engine.cli.stream_client import StreamConnection
+from engine.cli.values import TIMEOUT_S
 from engine.client.address import addresses_of, token_of
 from engine.client.errors import RefusedError, UnreachableError
 from engine.errors import EngineError

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+TIMEOUT_S: Final = 10.0  #: of an engine's answer, where nothing else is said
 PORT_MAX: Final = 65535
 DRIVERS: Final = ("varnish", "nginx", "ats", "squid")
 
@@ -25,6 +24,8 @@ class Backend(NamedTuple):
 
 def network(text: str) -> str:
     """Return an address or a network, as it is written."""
+    import ipaddress  # noqa: PLC0415 - few commands take one
+
     try:
         ipaddress.ip_network(text)
     except ValueError as exc:
@@ -71,6 +72,8 @@ def cache(text: str) -> tuple[str, str]:
 
 
 def _is_ipv6(text: str) -> bool:
+    import ipaddress  # noqa: PLC0415 - as above
+
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
@@ -113,6 +116,8 @@ def moment(text: str) -> float:
     """Return UNIX seconds."""
     if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
         return float(text)
+    from datetime import datetime  # noqa: PLC0415 - as above
+
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):

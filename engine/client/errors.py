@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError
@@ -113,7 +111,9 @@ def refusal_in(document: object, *, status: int, headers: Mapping[str, str] | Me
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirections
         detail = f"redirected to {headers.get('location', 'nowhere')}; name that address as the engine's"
     else:
-        name = http.client.responses.get(status, "no success")
+        from http.client import responses  # noqa: PLC0415 - brings what no start should wait for
+
+        name = responses.get(status, "no success")
         detail = problem.get("detail") or problem.get("title") or f"the engine answered: {name}"
     return RefusedError(
         status,
@@ -130,6 +130,8 @@ def _retry_after_s(value: str | None) -> float | None:
         return None
     if value.strip().isdecimal():
         return float(value)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - as above
+
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:

@@ -1,0 +1,328 @@
+"""Which commands there are, in groups that import what they need when one of theirs is asked for.
+
+A group names its commands, so a start finds the one that is asked for before it imports anything of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from engine.cli import values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.cli.parser import Commands
+
+
+class Group(NamedTuple):
+    """Commands of one module, or of a few."""
+
+    names: tuple[str, ...]
+    fill: Callable[[Commands], None]  #: adds those that are wanted
+
+
+def _serve(commands: Commands) -> None:
+    """Add the engine itself."""
+    from engine.cli import local
+
+    add = commands.add
+    option = add("serve", local.serve, "Run the engine until it is told to stop.")
+    option("--config", type=Path, metavar="F", help="TOML file (default: none, an engine without caches yet)")
+    option(
+        "--workers",
+        type=values.count,
+        metavar="N",
+        help="run so many processes under a supervisor, which reloads on SIGHUP without a pause",
+    )
+
+
+def _tasks(commands: Commands) -> None:
+    """Add what hands tasks in."""
+    from engine.cli import submit, task_options
+
+    for name, text in (
+        ("purge", "Purge targets."),
+        ("prefetch", "Fetch URLs into the caches ahead of time."),
+    ):
+        commands.add(
+            name, submit.hand_in, f"{text} Without a URL they are read from standard input, one a line."
+        )
+        if name in commands.made:
+            task_options.add_task_options(commands.made[name], is_purge=name == "purge")
+
+
+def _task(commands: Commands) -> None:
+    """Add what is done with one task."""
+    from engine.cli import views
+
+    add = commands.add
+    add("status", views.status, "Show a task.")("id", type=values.task_id, metavar="ID")
+    add("watch", views.watch, "Show the progress of tasks until they are settled.")(
+        "ids", type=values.task_id, metavar="ID", nargs="+"
+    )
+    add("cancel", views.cancel, "Cancel a task: nothing of it is sent again.")(
+        "id", type=values.task_id, metavar="ID"
+    )
+
+
+def _past(commands: Commands) -> None:
+    """Add what has been, and what sends it again."""
+    from engine.cli import cells, history, past_options, views
+
+    add = commands.add
+    option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
+    option("--target", default="", metavar="TARGET", help="only tasks that cover a URL, HOST/KEY or a host")
+    past_options.add_filters(option)
+    past_options.add_history(
+        add(
+            "history",
+            history.history,
+            "Show who purged a target, by URL, prefix, regex, key or host, when, and what each node made of "
+            f"it, newest first. Columns in a pipe: {' '.join(cells.HISTORY_COLUMNS)}.",
+        )
+    )
+    past_options.add_again(add)
+
+
+def _why(commands: Commands) -> None:
+    """Add the question why."""
+    from engine.cli import cells, why
+
+    add = commands.add
+    add(
+        "why",
+        why.why,
+        "Say why visitors get what they get: what each cache serves of a page now, beside the origin, and "
+        f"the last purges that cover it. Columns of nodes in a pipe: {' '.join(cells.WHY_COLUMNS)}.",
+    )("url", metavar="URL")
+
+
+def _holds(commands: Commands) -> None:
+    """Add what an operator does with one cache."""
+    from engine.cli import views
+
+    add = commands.add
+    add("forget", views.forget, "Fail what waits for a cache that is not configured any more.")(
+        "node", metavar="NODE"
+    )
+    add("pause", views.pause, "Have what is for a cache wait until it is resumed; nothing is lost.")(
+        "node", metavar="NODE"
+    )
+    add("resume", views.resume, "Deliver what waits for a cache that was paused.")("node", metavar="NODE")
+
+
+def _silences(commands: Commands) -> None:
+    """Add silences of alerts."""
+    from engine.cli import silences
+
+    silences.add_silences(commands.add)
+
+
+def _overview(commands: Commands) -> None:
+    """Add the lists, and the version."""
+    from engine.cli import cells, views
+
+    add = commands.add
+    add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
+    add(
+        "cluster", views.cluster, f"List the engines of one Redis. Columns: {' '.join(cells.ENGINE_COLUMNS)}."
+    )
+    add("stats", views.stats, "Show the engine's queues and rates.")
+    add("version", views.version, "Show the version of this command and, when it answers, of the engine.")
+
+
+def _outbox(commands: Commands) -> None:
+    """Add the outbox."""
+    from engine.cli import outbox_options
+
+    outbox_options.add_outbox(commands.add)
+
+
+def _receipts(commands: Commands) -> None:
+    """Add receipts."""
+    from engine.cli import receipts
+
+    add = commands.add
+    add("receipt", receipts.receipt, "Print a settled task, signed, to be shown to somebody else.")(
+        "id", type=values.task_id, metavar="ID"
+    )
+    add("keys", receipts.keys, "Print the public keys of receipts, as a JSON Web Key Set.")
+    option = add(
+        "verify-receipt",
+        receipts.verify_receipt,
+        "Check a receipt, and show what it says; offline with --keys.",
+    )
+    option("receipt", metavar="F", help="file, as `receipt` printed it")
+    option(
+        "--keys",
+        metavar="F",
+        help="file with the keys that are trusted, as `keys` prints them (default: ask)",
+    )
+    option("--live", action="store_true", help="also compare it with the task as the engine has it now")
+
+
+def _recordings(commands: Commands) -> None:
+    """Add recordings of traffic."""
+    from engine.cli import recording_options
+
+    recording_options.add_record(commands.add)
+    recording_options.add_replay(commands.add)
+
+
+def _debug(commands: Commands) -> None:
+    """Add the looks into a running engine."""
+    from engine.cli import debug_options
+
+    if (command := commands.parser("debug", debug_options.TEXT, is_plain=True)) is not None:
+        debug_options.add_looks(command, commands.shared)
+
+
+def _cdni(commands: Commands) -> None:
+    """Add the client of another CDN."""
+    from engine.cli import cdni
+
+    cdni.add_options(
+        commands.add(
+            "cdni", cdni.cdni, "Have another CDN purge, invalidate or preposition: CDNI triggers, RFC 8007."
+        )
+    )
+
+
+def _render(commands: Commands) -> None:
+    """Add what writes a cache's configuration."""
+    from engine.cli import cache_options, rendering
+
+    cache_options.add_render(
+        commands.add(
+            "render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where."
+        )
+    )
+
+
+def _groups(commands: Commands) -> None:
+    """Add what reports groups."""
+    from engine.cli import cache_options, group_reports
+
+    cache_options.add_report_groups(
+        commands.add(
+            "report-groups",
+            group_reports.report_groups,
+            "Beside a Varnish: have the groups that origins invalidate (RFC 9875) purged at every cache.",
+        )
+    )
+
+
+def _monitoring(commands: Commands) -> None:
+    """Add what Prometheus and Grafana read."""
+    from engine.cli import monitoring
+
+    monitoring.add_options(
+        commands.add(
+            "monitoring", monitoring.monitoring, "Write rules for Prometheus and a dashboard for Grafana."
+        )
+    )
+
+
+def _terminal(commands: Commands) -> None:
+    """Add commands for a terminal."""
+    from engine.cli import terminal_options
+
+    terminal_options.add_commands(commands.add)
+
+
+def _worker(commands: Commands) -> None:
+    """Add the worker, which supervisors call."""
+    from engine.cli import local
+
+    if (command := commands.parser("worker", is_plain=True)) is not None:
+        command.add_argument("--config", type=Path, required=True)
+        command.set_defaults(run=local.work)
+
+
+def _migrate(commands: Commands) -> None:
+    """Add the copy of a store."""
+    from engine.cli import local
+
+    add = commands.add
+    option = add(
+        "migrate", local.move_store, "Copy all tasks from one store to another; both without engines."
+    )
+    option("--from", dest="source", required=True, metavar="URL", help="such as sqlite:")
+    option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
+    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option(
+        "--workers",
+        type=values.count,
+        metavar="N",
+        help="for sqlite:DIR: the engine there runs N (default 1)",
+    )
+
+
+def _check_nodes(commands: Commands) -> None:
+    """Add the question whose purges a node's are."""
+    from engine.cli import cache_options, cells, check_nodes
+
+    add = commands.add
+    option = add(
+        "check-nodes",
+        check_nodes.check_nodes,
+        "Ask every node whether its purges are its own, one line each, and say what to change. "
+        f"Columns in a pipe: {' '.join(cells.CHECK_COLUMNS)}.",
+    )
+    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")
+    option(
+        "--url", metavar="URL", help="a page that the nodes cache: fetched and purged where a look is needed"
+    )
+    cache_options.add_from(option)
+
+
+def _doctor(commands: Commands) -> None:
+    """Add the look at the machine."""
+    from engine.cli import cells, doctor
+
+    add = commands.add
+    option = add(
+        "doctor",
+        doctor.doctor,
+        "Look at this machine, its engine, Redis and caches: limits, what is near them, and what mends it. "
+        f"Columns in a pipe: {' '.join(cells.DOCTOR_COLUMNS)}.",
+    )
+    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+
+
+def _check_config(commands: Commands) -> None:
+    """Add the check of a configuration."""
+    from engine.cli import local
+
+    add = commands.add
+    option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
+    option("config", type=Path, metavar="F", help="TOML file")
+
+
+GROUPS: Final = (
+    Group(("serve",), _serve),
+    Group(("purge", "prefetch"), _tasks),
+    Group(("status", "watch", "cancel"), _task),
+    Group(("tasks", "history", "retry", "rewind"), _past),
+    Group(("why",), _why),
+    Group(("forget", "pause", "resume"), _holds),
+    Group(("silence", "silences", "unsilence"), _silences),
+    Group(("nodes", "cluster", "stats", "version"), _overview),
+    Group(("outbox",), _outbox),
+    Group(("receipt", "keys", "verify-receipt"), _receipts),
+    Group(("record", "replay"), _recordings),
+    Group(("debug",), _debug),
+    Group(("cdni",), _cdni),
+    Group(("render",), _render),
+    Group(("report-groups",), _groups),
+    Group(("monitoring",), _monitoring),
+    Group(("top", "init", "completion", "man"), _terminal),
+    Group(("worker",), _worker),
+    Group(("migrate",), _migrate),
+    Group(("check-nodes",), _check_nodes),
+    Group(("doctor",), _doctor),
+    Group(("check-config",), _check_config),
+)  #: in the order that help lists them

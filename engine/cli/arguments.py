@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _VALUED = ("--engine", "--token", "--timeout")  #: global options that take a value
+_FLAGS = ("--json", "--human")  #: that take none
 _VERSION = "--version"
 
 
@@ -36,6 +37,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if not hasattr(args, "targets") or any(word.startswith("-") and word != "-" for word in rest[:end]):
             commands[args.command].unknown(rest)
         args.targets += rest[:end] + rest[end + 1 :]
+    if args.json and args.human:
+        parser.error("--json and --human: takes one of the two")
     return args
 
 
@@ -45,7 +48,7 @@ def _wanted(argv: Sequence[str]) -> str | None:
     for word in words:
         if word in _VALUED:
             next(words, None)
-        elif word != "--json" and word.partition("=")[0] not in _VALUED:
+        elif word not in _FLAGS and word.partition("=")[0] not in _VALUED:
             is_known = word == _VERSION or any(word in group.names for group in GROUPS)
             return word if is_known else None
     return None
@@ -67,7 +70,7 @@ def parsers(wanted: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     _add_globals(shared)
     _add_globals(parser)
     parser.add_argument(_VERSION, action="version", version=f"purgeline {__version__}")
-    parser.set_defaults(engine=None, token=None, json=False, timeout=None)
+    parser.set_defaults(engine=None, token=None, json=False, human=False, timeout=None)
     places = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands = Commands(places, shared, wanted)
     for group in GROUPS:
@@ -90,6 +93,11 @@ def _add_globals(parser: argparse.ArgumentParser) -> None:
         "users of this machine can see arguments",
     )
     group.add_argument("--json", action="store_true", help="print JSON, one document a line")
+    group.add_argument(
+        "--human",
+        action="store_true",
+        help="print as in a terminal, wherever it goes: tables and local times, not lines and UNIX seconds",
+    )
     group.add_argument(
         "--timeout",
         type=values.seconds,

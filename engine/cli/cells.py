@@ -76,6 +76,7 @@ WHY_COLUMNS = (
     "error",
 )
 PURGE_COLUMNS = ("task_id", "kind", "match", "state", "created_at", "nodes")
+TIMES = frozenset({"until", "since", "timestamp"})  #: and what ends in _at: UNIX seconds
 SKIPPED_COLUMNS = ("name", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {
@@ -142,10 +143,15 @@ def reasons_of(rows: Sequence[Document]) -> list[Document]:
     return why + [{"node": name, "reason": f"canary: {reason}"} for name, reason in canaries if reason]
 
 
+def _is_document(item: object) -> bool:
+    """Tell whether an item of a list is no word of its own, such as an alert's key (`_item`)."""
+    return isinstance(item, dict) and bool(item) and not {"key", "operation"} & set(item)
+
+
 def _item(item: object) -> str:
     if isinstance(item, dict) and "key" in item:  # an alert that is silenced
         return clean(item["key"])
-    if isinstance(item, dict):  # what a node holds
+    if isinstance(item, dict) and "operation" in item:  # what a node holds
         return " ".join(clean(item.get(key, "-")) for key in ("operation", "host", "subtasks"))
     return clean(item)
 
@@ -160,10 +166,13 @@ def by_note(rows: Sequence[Document]) -> list[Document]:
 
 
 def flatten(document: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield keys, joined by dots, and values that are no objects."""
+    """Yield keys, joined by dots, and values that are no objects; those of a list go by their first value."""
     for key, value in document.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{key}.")
+        elif value and isinstance(value, list) and all(map(_is_document, value)):
+            for (_, name), *rest in (item.items() for item in value):
+                yield from flatten(dict(rest), f"{prefix}{key}.{name}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -187,9 +196,10 @@ def plain(value: Any) -> str:
 
 def shown(key: str, value: Any) -> str:
     """Return a cell for people: local times, and lists that break between their items."""
-    if key.endswith("_at") and isinstance(value, int | float):
+    is_time = key.endswith("_at") or key.rpartition(".")[2] in TIMES
+    if is_time and isinstance(value, int | float):
         return time.strftime("%m-%d %H:%M:%S", time.localtime(value)) if value else "-"
-    return ", ".join(map(clean, value)) or "-" if isinstance(value, list) else plain(value)
+    return ", ".join(map(_item, value)) or "-" if isinstance(value, list) else plain(value)
 
 
 def styled(key: str, value: Any) -> Text:

@@ -173,7 +173,7 @@ def task(document: Document, out: Output) -> None:
         elif len(document["workers"]) == 1:
             out.notice(f"worker {worker['worker']} does not have it; without --worker all are asked")
         for sentence in worker["why"]:
-            out.text(clean(f"why: {sentence}") + "\n")
+            out.sentence(f"why: {sentence}")
 
 
 def _clock(at: float) -> str:

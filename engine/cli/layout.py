@@ -15,12 +15,22 @@ if TYPE_CHECKING:
 LESS: Final = (
     *("verified_at", "stale"),
     *("evidence", "oldest_delayed_s", "in_flight", "pid", "version", "listen", "action", "kind", "driver"),
-    *("cancelled", "created_at", "waiting", "layer", "refused", "host", "lag_s", "absent", "counter"),
-    *("acked", "total"),
+    *("cancelled", "created_at", "waiting", "layer", "refused", "host", "lag_s", "absent", "total"),
+    *("counter", "acked"),
 )
 SENTENCES: Final = frozenset({"last_error", "reason", "why", "note", "nodes", "parents", "outcome", "remedy"})
 _EDGES: Final = 2  # a space at each end
 _GAP: Final = 1
+_INDENT: Final = "  "
+
+
+def width_of(text: str) -> int:
+    """Return how many characters of a terminal *text* takes: letters of some scripts take two."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width  # noqa: PLC0415 - an extension, for few texts
+
+    return sum(2 if east_asian_width(letter) in "WF" else not combining(letter) for letter in text)
 
 
 def header_of(column: str, widest: int) -> str:
@@ -48,7 +58,7 @@ def fitting(cells: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
     else:
         return {}
     wanted = {
-        column: max(0, max(map(len, left[column]), default=0) - least[column])
+        column: max(0, max(map(width_of, left[column]), default=0) - least[column])
         for column in least
         if column in SENTENCES
     }
@@ -62,4 +72,13 @@ def fitting(cells: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
 def _least(column: str, texts: Sequence[str]) -> int:
     """Return the least width in which no word of a column is broken."""
     parts = [word for text in texts for word in text.split()] if column in SENTENCES else texts
-    return max(map(len, (*parts, *column.split("_"))))
+    return max(map(width_of, (*parts, *column.split("_"))))
+
+
+def whole_words(text: str, width: int) -> str:
+    """Return *text* as lines of at most *width*, words whole: one that is longer has a line of its own."""
+    if len(text) <= width or width <= len(_INDENT):
+        return text
+    return textwrap.fill(
+        text, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+    )

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = screen.Output(as_json=False)
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
-        out = screen.Output(as_json=args.json)
+        out = screen.Output(as_json=args.json, is_human=args.human)
         command: Command = args.run
         code = command(args, out)
     except SystemExit as exc:  # argparse: 0 after --help, 2 after its own message

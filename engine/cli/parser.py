@@ -103,7 +103,7 @@ class Commands:
         """
         if self._wanted not in {None, name}:
             return None
-        texts: dict[str, Any] = {"help": text, "description": text} if text else {}
+        texts: dict[str, Any] = {"help": brief(text), "description": text} if text else {}
         parents = [] if is_plain else [self.shared]
         self.made[name] = self._places.add_parser(name, **texts, parents=parents, allow_abbrev=False)
         return self.made[name]
@@ -119,6 +119,11 @@ class Commands:
 
 def _left_out(*_names: str, **_facts: object) -> None:
     """Take an option of a command that is not wanted."""
+
+
+def brief(text: str) -> str:
+    """Return the first sentence of a description: what a list of all commands has room for."""
+    return text.partition(". ")[0].removesuffix(".") + "."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.cells import (
     ERROR_COLUMNS,
@@ -35,17 +35,14 @@ from engine.cli.cells import (
     reasons_of,
     rows_of,
     shown,
-    styled,
-    sum_of,
 )
-from engine.cli.layout import SENTENCES, fitting, header_of
+from engine.cli.layout import whole_words
 from engine.cli.waiting import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.console import Console
-    from rich.progress import Progress
 
     from engine.client.bodies import Document
 
@@ -60,11 +57,14 @@ class Output:
 
     Args:
         as_json: print documents as JSON, and errors as JSON on standard error.
+        is_human: print as for a terminal, wherever it goes.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, is_human: bool = False) -> None:
         self.as_json = as_json
-        self._is_rich = not as_json and _can_draw(sys.stdout)
+        is_drawn = _can_draw(sys.stdout) or (is_human and find_spec("rich") is not None)
+        self._is_rich = not as_json and is_drawn
+        self._cell: Callable[[str, Any], str] = shown if is_human else lambda _key, value: plain(value)
 
     def documents(self, documents: Sequence[Document], columns: Sequence[str]) -> None:
         """Print one row for each document."""
@@ -152,6 +152,15 @@ class Output:
         """Print *text* of our own as it is, with a line end of its own."""
         self._write(text)
 
+    def sentence(self, text: str) -> None:
+        """Print one line of what came over the network; in a terminal its words stay whole."""
+        if self._is_rich:
+            from engine.cli.drawing import folded  # noqa: PLC0415 - only a terminal pays for rich
+
+            self._draw(lambda console: folded(console, clean(text)))
+        else:
+            self._write(f"{clean(text)}\n")
+
     def json(self, document: Document) -> None:
         """Print *document* as one line of JSON."""
         self._write(json.dumps(document) + "\n")
@@ -171,29 +180,17 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[Sequence[Document]], None]]:
-        """Give a function that shows on standard error how far tasks are: in a terminal a bar for each layer.
+        """Give a function that shows on standard error how far tasks are, and what they wait for.
 
-        In a pipe it says now and then what is waited for; with JSON it is silent.
+        In a terminal it is a bar for each layer, with the nodes below; in a pipe a line now and then; with
+        JSON nothing.
         """
         if self.as_json or not _can_draw(sys.stderr):
             yield Pulse(self.notice)
             return
-        bars: dict[str, Any] = {}
-        with _bars() as progress:
+        from engine.cli import bars  # noqa: PLC0415 - only a terminal pays for rich
 
-            def show(documents: Sequence[Document]) -> None:
-                layers = merge_layers(documents)
-                if layers and "" in bars:
-                    progress.remove_task(bars.pop(""))
-                for layer in layers or [sum_of("", documents)]:
-                    name = clean(layer["name"])
-                    if name not in bars:
-                        bars[name] = progress.add_task(name or "accepted", total=layer["total"], note="")
-                    settled = layer["counter"] + layer["failed"] + layer["cancelled"]
-                    told = ("failed", "delayed", "cancelled")
-                    note = "".join(f", {layer[key]} {key}" for key in told if layer[key])
-                    progress.update(bars[name], total=layer["total"], completed=settled, note=note)
-
+        with bars.drawn() as show:
             yield show
 
     def _targets(self, document: Document) -> None:
@@ -211,7 +208,7 @@ class Output:
         """Print the last line: the nodes that were not purged."""
         if rows and self._is_rich:
             named = (f"{plain(row.get('name'))} ({plain(row.get('reason'))})" for row in rows)
-            self._print(f"skipped: {', '.join(named)}")
+            self.sentence(f"skipped: {', '.join(named)}")
         elif rows:
             self._write(f"skipped {','.join(plain(row.get('name')) for row in rows)}\n")
 
@@ -223,70 +220,36 @@ class Output:
             return
         for row in rows:
             if what == "layer" or columns is SHARE_COLUMNS:
-                numbers = " ".join(f"{key} {plain(row.get(key))}" for key in columns[1:])
+                numbers = " ".join(f"{key} {self._cell(key, row.get(key))}" for key in columns[1:])
                 self._write(f"{what} {plain(row.get('name'))} {numbers}\n")
             else:
-                self._write(f"{what} {' '.join(plain(row.get(key)) for key in columns)}\n")
+                self._write(f"{what} {' '.join(self._cell(key, row.get(key)) for key in columns)}\n")
 
     def _pairs(self, pairs: Sequence[tuple[str, Any]]) -> None:
-        if not self._is_rich:
-            for key, value in pairs:
-                self._write(f"{clean(key)} {plain(value)}\n")
-            return
-        from rich.table import Table  # noqa: PLC0415 - only a terminal pays for rich
+        if self._is_rich:
+            from engine.cli.drawing import pairs as drawn  # noqa: PLC0415 - only a terminal pays for rich
 
-        grid = Table.grid(padding=(0, 2))
+            self._draw(lambda console: drawn(console, pairs))
+            return
         for key, value in pairs:
-            grid.add_row(clean(key), styled(key, value))
-        self._print(grid)
+            self._write(f"{clean(key)} {self._cell(key, value)}\n")
 
     def _table(self, title: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
-        if not self._is_rich:
-            for row in rows:
-                self._write("\t".join(plain(row.get(column)) for column in columns) + "\n")
+        if self._is_rich:
+            from engine.cli.drawing import table  # noqa: PLC0415 - only a terminal pays for rich
+
+            self._draw(lambda console: table(console, title, columns, rows))
             return
-        texts = {column: [shown(column, row.get(column)) for row in rows] for column in columns}
-        widths = fitting(texts, self._console().width)
-        if not widths:
-            self._blocks(title, columns, rows)
-            return
-        from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only a terminal pays for rich
-        from rich.table import Table  # noqa: PLC0415
-
-        table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=0)
-        for column, width in widths.items():
-            is_number = any(isinstance(row.get(column), int | float) for row in rows)
-            justify: Literal["left", "right"] = "right" if is_number and column[-3:] != "_at" else "left"
-            header = header_of(column, max(map(len, texts[column]), default=0))
-            table.add_column(header, justify=justify, width=width if column in SENTENCES else None)
         for row in rows:
-            table.add_row(*(styled(column, row.get(column)) for column in widths))
-        self._print(table)
-        if left_out := [column for column in columns if column not in widths]:
-            self._print(f"no room for: {', '.join(left_out)}; --json has them\n", style="dim")
+            self._write("\t".join(self._cell(column, row.get(column)) for column in columns) + "\n")
 
-    def _blocks(self, title: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
-        """Print rows that are too wide for a table: the first column, and the others in lines below it."""
-        from rich.padding import Padding  # noqa: PLC0415 - only a terminal pays for rich
-        from rich.text import Text  # noqa: PLC0415
+    def _draw(self, draw: Callable[[Console], None]) -> None:
+        from engine.cli import drawing  # noqa: PLC0415 - only a terminal pays for rich
 
-        self._print(Text(f"\n{title}\n" if title else "", style="italic"))
-        for row in rows:
-            self._print(styled(columns[0], row.get(columns[0])))
-            for column in columns[1:]:
-                value = styled(column, row.get(column))
-                if value.plain != "-":
-                    self._print(
-                        Padding(Text(f"{column.replace('_', ' ')} ").append_text(value), (0, 0, 0, 2))
-                    )
-
-    def _print(self, renderable: Any, *, style: str | None = None) -> None:
-        self._console().print(renderable, style=style)
-
-    def _console(self) -> Console:
-        from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
-
-        return Console(file=sys.stdout, highlight=False, markup=False)
+        console = drawing.console()
+        with console.capture() as drawn:
+            draw(console)
+        self._write(drawn.get())
 
     def _write(self, text: str) -> None:
         """Write *text*; once its reader has gone, to nowhere, so that the exit code stays the task's."""
@@ -308,27 +271,15 @@ def finish() -> None:
 
 
 def say(text: str) -> None:
-    """Write one line to standard error, if anybody listens."""
+    """Write one line to standard error, if anybody listens; in a terminal its words stay whole."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.isatty():
+            text = whole_words(text, os.get_terminal_size(sys.stderr.fileno()).columns)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
-
-
-def _bars() -> Progress:
-    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("settled{task.fields[note]}", markup=False),
-        TimeElapsedColumn(),
-        console=Console(stderr=True, highlight=False),
-        transient=True,
-    )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from engine._version import __built_at__, __revision__, __version__
@@ -46,6 +47,7 @@ def follow(client: EngineClient, out: Output, ids: Sequence[str], *, is_brief: b
 
     With *is_brief* those that are done are not shown, but in JSON.
     """
+    began = time.monotonic()
     try:
         with out.progress() as show:
             documents = wait(client, ids, report=show)
@@ -56,7 +58,8 @@ def follow(client: EngineClient, out: Output, ids: Sequence[str], *, is_brief: b
     told = [one for one in documents if one["state"] != "done"] if is_brief and not out.as_json else documents
     if told:
         out.results(told)
-    lines = (what_was_absent(documents), why_waiting(documents), what_was_verified(documents))
+    waits = why_waiting(documents, time.monotonic() - began)
+    lines = (what_was_absent(documents), waits, what_was_verified(documents))
     for line in filter(None, lines):
         out.notice(line)
     return max(map(exit_code_of, documents))
@@ -125,6 +128,8 @@ def cluster(args: argparse.Namespace, out: Output) -> int:
         document = client.cluster()
     if document["mode"] == "embedded":
         out.notice("this engine has a store of its own (store.url is sqlite:); there is no cluster")
+        if not out.as_json:
+            return DONE
     _tell_missing(document, out)
     for text in document.get("warnings", ()):
         out.notice(f"warning: {text}")

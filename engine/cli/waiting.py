@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from engine.cli.cells import rows_of
 from engine.client.errors import RefusedError, UnreachableError
 from engine.client.polls import POLL_FIRST_S, POLL_GROWTH, POLL_LAST_S, SETTLED
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _COUNTS = ("total", "counter", "failed", "delayed", "cancelled")
 _VERDICTS = ("verified", "stale", "unverifiable")
+_NAMED_MAX = 5  #: nodes that have not answered
 TOLD_FIRST_S = 5.0  #: what is waited for is said for the first time
 TOLD_EVERY_S = 15.0
 
@@ -64,8 +66,13 @@ def wait(
         interval_s = min(interval_s * POLL_GROWTH, POLL_LAST_S)
 
 
-def why_waiting(documents: Sequence[Document]) -> str:
-    """Return a line that says what partial tasks wait for, a reason for each node; empty: none is partial."""
+def why_waiting(documents: Sequence[Document], waited_s: float = 0.0) -> str:
+    """Return a line that says what partial tasks wait for, a reason for each node; empty: none is partial.
+
+    Args:
+        documents: of the tasks.
+        waited_s: seconds that they were waited for.
+    """
     partial = [document for document in documents if document["state"] == "partial"]
     if not partial:
         return ""
@@ -73,7 +80,8 @@ def why_waiting(documents: Sequence[Document]) -> str:
     named = _reasons(partial)
     waits = f"{count} subtasks wait" if count else "not everything is delivered"
     waits += f" for {named}" if named else ""
-    return f"{waits}: it goes on in the engine, and late delivery makes it done"
+    after = f"after {waited_s:.0f} s " if waited_s >= 1 else ""
+    return f"{after}{waits}: it goes on in the engine, and late delivery makes it done"
 
 
 def what_was_absent(documents: Sequence[Document]) -> str:
@@ -106,8 +114,13 @@ def what_was_verified(documents: Sequence[Document]) -> str:
     return "; ".join([line, *map(str, told)])
 
 
-def still_waiting(documents: Sequence[Document]) -> str:
-    """Return a line that says how far tasks are, and what those that are not settled wait for."""
+def still_waiting(documents: Sequence[Document], waited_s: float = 0.0) -> str:
+    """Return a line that says how far tasks are, and what those that are not settled wait for.
+
+    Args:
+        documents: of the tasks.
+        waited_s: seconds that they were waited for.
+    """
     unsettled = [document for document in documents if document["state"] not in SETTLED]
     counts = {key: sum(int(document.get(key) or 0) for document in documents) for key in _COUNTS}
     settled = counts["counter"] + counts["failed"] + counts["cancelled"]
@@ -116,7 +129,22 @@ def still_waiting(documents: Sequence[Document]) -> str:
     told = "".join(f", {counts[key]} {key}" for key in ("failed", "delayed") if counts[key])
     named = f": {_reasons(unsettled)}" if counts["delayed"] and _reasons(unsettled) else ""
     tasks = f"{len(unsettled)} of {len(documents)} tasks" if len(documents) > 1 else "the task"
-    return f"waiting for {tasks}: {settled} of {counts['total']} subtasks settled{at}{told}{named}"
+    so_far = f" ({waited_s:.0f} s)" if waited_s >= 1 else ""
+    how_far = f"{settled} of {counts['total']} subtasks settled{at}{told}{named}"
+    return "; ".join(filter(None, (f"waiting for {tasks}{so_far}: {how_far}", whom_for(unsettled))))
+
+
+def whom_for(documents: Sequence[Document]) -> str:
+    """Return the nodes of the layers at work that have not answered, with how many subtasks each."""
+    left = Counter[str]()
+    for document in documents:
+        for row in rows_of(document, "nodes"):
+            if row.get("layer") == document.get("working_layer"):
+                settled = sum(int(row.get(key) or 0) for key in ("acked", "failed", "delayed", "cancelled"))
+                left[str(row.get("name"))] += int(row.get("total") or 0) - settled
+    named = [f"{name} ({count})" for name, count in left.most_common() if count > 0]
+    more = f" and {len(named) - _NAMED_MAX} more" if len(named) > _NAMED_MAX else ""
+    return f"no answer yet of {', '.join(named[:_NAMED_MAX])}{more}" if named else ""
 
 
 class Pulse:
@@ -130,13 +158,15 @@ class Pulse:
     def __init__(self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
         self._say = say
         self._now = now
-        self._due = now() + TOLD_FIRST_S
+        self._began = now()
+        self._due = self._began + TOLD_FIRST_S
 
     def __call__(self, documents: Sequence[Document]) -> None:
         """Take the documents as they are now."""
-        if self._now() >= self._due and any(document["state"] not in SETTLED for document in documents):
-            self._due = self._now() + TOLD_EVERY_S
-            self._say(still_waiting(documents))
+        now = self._now()
+        if now >= self._due and any(document["state"] not in SETTLED for document in documents):
+            self._due = now + TOLD_EVERY_S
+            self._say(still_waiting(documents, now - self._began))
 
 
 def _reasons(documents: Sequence[Document]) -> str:

@@ -73,6 +73,7 @@ _shtab_purgeline_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "(- : *)--version[show program\'s version number and exit]"
 )
@@ -85,6 +86,7 @@ _shtab_purgeline_cancel_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":ID:_purgeline_tasks"
 )
@@ -97,6 +99,7 @@ _shtab_purgeline_cdni_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--to[the CDN\'s collection of triggers (default \$PURGELINE_CDNI_URL)]:URL:"
   "--cdn-id[the Provider ID of this CDN (default \$PURGELINE_CDN_ID)]:PID:"
@@ -124,6 +127,7 @@ _shtab_purgeline_check_config_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":TOML file:_files"
 )
@@ -136,6 +140,7 @@ _shtab_purgeline_check_nodes_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--config[TOML file of the engine]:F:_files"
   "*--node[only this node\; may be repeated]:NAME:_purgeline_nodes"
@@ -151,6 +156,7 @@ _shtab_purgeline_cluster_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -162,6 +168,7 @@ _shtab_purgeline_completion_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":the shell that reads it:(bash fish zsh)"
 )
@@ -181,6 +188,7 @@ _shtab_purgeline_debug_gc_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
   "--seconds[for so many seconds (default 10, at most 600)]:S:"
@@ -195,6 +203,7 @@ _shtab_purgeline_debug_heap_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
   "--seconds[look twice, so many seconds apart]:S:"
@@ -210,6 +219,7 @@ _shtab_purgeline_debug_loop_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
   "--seconds[for so many seconds (default 10, at most 600)]:S:"
@@ -224,6 +234,7 @@ _shtab_purgeline_debug_profile_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
   "--seconds[for so many seconds (default 30, at most 600)]:S:"
@@ -240,6 +251,7 @@ _shtab_purgeline_debug_task_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
   ":ID:_purgeline_tasks"
@@ -253,6 +265,7 @@ _shtab_purgeline_debug_tasks_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
 )
@@ -265,6 +278,7 @@ _shtab_purgeline_debug_threads_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
 )
@@ -277,6 +291,7 @@ _shtab_purgeline_debug_wire_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--worker[only the worker of this slot (default\: all)]:N:"
   "--seconds[for so many seconds (default 10, at most 600)]:S:"
@@ -292,6 +307,7 @@ _shtab_purgeline_doctor_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--config[TOML file of the engine]:F:_files"
 )
@@ -304,6 +320,7 @@ _shtab_purgeline_forget_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":NODE:_purgeline_nodes"
 )
@@ -316,6 +333,7 @@ _shtab_purgeline_history_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--host[only tasks with targets of this host]:HOST:"
   "--node[only tasks that went to this node, and its outcomes]:NAME:_purgeline_nodes"
@@ -336,6 +354,7 @@ _shtab_purgeline_init_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "*--cache[a cache, such as varnish\=http\:\/\/127.0.0.1\:6081\; may be repeated]:KIND=URL:"
   "*--site[only this host, or with \*. before it those below it, may be purged\; may be repeated]:HOST:"
@@ -351,6 +370,7 @@ _shtab_purgeline_keys_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -362,6 +382,7 @@ _shtab_purgeline_man_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -373,6 +394,7 @@ _shtab_purgeline_migrate_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--from[such as sqlite\:]:URL:"
   "--to[such as redis\:\/\/host\:6379\/0\; empty]:URL:"
@@ -388,6 +410,7 @@ _shtab_purgeline_monitoring_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--to[folder for the files\; it is made]:DIR:_files -/"
   "--runbook[where the pages of alerts are read, with \{alert\} for the name (default\: docs\/runbook\/ of the source)]:URL:"
@@ -401,6 +424,7 @@ _shtab_purgeline_nodes_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -412,6 +436,7 @@ _shtab_purgeline_outbox_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--outbox[the folder (default\: \$PURGELINE_OUTBOX\; without it there is none)]:DIR:_files -/"
   "--refused[list, drop\: only what was refused for good\; send\: try that again, too]"
@@ -431,6 +456,7 @@ _shtab_purgeline_pause_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":NODE:_purgeline_nodes"
 )
@@ -443,6 +469,7 @@ _shtab_purgeline_prefetch_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "*--file[read targets from F too\; \# starts a comment line]:F:_files"
   "--literal[a URL that ends in \* is meant so, and is no mistaken prefix]"
@@ -467,6 +494,7 @@ _shtab_purgeline_purge_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "*--file[read targets from F too\; \# starts a comment line]:F:_files"
   "--prefix[targets are prefixes of URLs]"
@@ -501,6 +529,7 @@ _shtab_purgeline_receipt_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":ID:_purgeline_tasks"
 )
@@ -513,6 +542,7 @@ _shtab_purgeline_record_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--output-file[such as traffic.gor or traffic.gor.gz]:F:_files"
   "--duration[end after so many seconds]:S:"
@@ -529,6 +559,7 @@ _shtab_purgeline_render_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--node[its name in engine.toml, which goes into its mark]:NAME:"
   "--config[TOML file of the engine, with that node]:F:_files"
@@ -555,6 +586,7 @@ _shtab_purgeline_replay_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--speed[such as 200\% of the recorded rate, or max (default 100\%)]:P:"
   "--beside[send it to this engine, too, turn about, and compare the answers of the two]:URL:"
@@ -575,6 +607,7 @@ _shtab_purgeline_report_groups_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--instance[of varnishd\: what its -n says (default\: the machine\'s)]:DIR:_files -/"
   "--varnishlog[the program that reads its log (default\: varnishlog on the PATH)]:F:_files"
@@ -589,6 +622,7 @@ _shtab_purgeline_resume_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":NODE:_purgeline_nodes"
 )
@@ -601,6 +635,7 @@ _shtab_purgeline_retry_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--target[tasks that cover a URL, HOST\/KEY or a host]:TARGET:"
   "--host[tasks with targets of this host]:HOST:"
@@ -623,6 +658,7 @@ _shtab_purgeline_rewind_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--node[the node]:NAME:_purgeline_nodes"
   "--since[only tasks from then on\: 6h (ago), 2026-11-29T14\:00, UNIX seconds]:T:"
@@ -641,6 +677,7 @@ _shtab_purgeline_serve_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--config[TOML file (default\: none, an engine without caches yet)]:F:_files"
   "--workers[run so many processes under a supervisor, which reloads on SIGHUP without a pause]:N:"
@@ -654,6 +691,7 @@ _shtab_purgeline_silence_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--reason[why, for those who look at it]:TEXT:"
   "--for[how long\: 2h, 30m, 90s, 5d\; at most 30d]:T:"
@@ -669,6 +707,7 @@ _shtab_purgeline_silences_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -680,6 +719,7 @@ _shtab_purgeline_stats_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -691,6 +731,7 @@ _shtab_purgeline_status_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":ID:_purgeline_tasks"
 )
@@ -703,6 +744,7 @@ _shtab_purgeline_tasks_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--target[only tasks that cover a URL, HOST\/KEY or a host]:TARGET:"
   "--host[only tasks with targets of this host]:HOST:"
@@ -723,6 +765,7 @@ _shtab_purgeline_top_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -734,6 +777,7 @@ _shtab_purgeline_unsilence_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":ID:"
 )
@@ -746,6 +790,7 @@ _shtab_purgeline_verify_receipt_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "--keys[file with the keys that are trusted, as \`keys\` prints them (default\: ask)]:F:_files"
   "--live[also compare it with the task as the engine has it now]"
@@ -760,6 +805,7 @@ _shtab_purgeline_version_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
 )
 
@@ -771,6 +817,7 @@ _shtab_purgeline_watch_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   "(*):ID:_purgeline_tasks"
 )
@@ -783,6 +830,7 @@ _shtab_purgeline_why_options=(
   "--engine[or several between commas, tried in order (default\: \$PURGELINE_URL or http\:\/\/127.0.0.1\:9181)]:URL:"
   "--token[default\: \$PURGELINE_TOKEN, or what the file \$PURGELINE_TOKEN_FILE has\; both are better\: other users of this machine can see arguments]:T:"
   "--json[print JSON, one document a line]"
+  "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
   ":URL:"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,40 @@ def test_a_list_is_tab_separated_without_a_header(lines: Callable[[], list[str]]
 def test_a_document_is_lines_of_key_and_value(lines: Callable[[], list[str]]) -> None:
     Output(as_json=False).mapping({"version": "1", "engine": {"pid": 7}, "rate": 0.5})
     assert lines() == ["version 1", "engine.pid 7", "rate 0.5"]
+
+
+def test_a_list_of_documents_is_lines_by_their_first_value(lines: Callable[[], list[str]]) -> None:
+    """Not the text that Python has for them; what has words of its own, such as alerts' keys, keeps these."""
+    origins = [{"host": "*", "held": 0, "reason": ""}, {"host": "a.example", "held": 2}]
+    told = {"origins": origins, "alerts": [{"key": "node:e1", "message": "down"}], "none": []}
+    Output(as_json=False).mapping({"proof": told})
+    assert lines() == [
+        "proof.origins.*.held 0",
+        "proof.origins.*.reason -",
+        "proof.origins.a.example.held 2",
+        "proof.alerts node:e1",
+        "proof.none -",
+    ]
+
+
+def test_a_pipe_has_unix_seconds_and_human_has_a_table_with_local_times(
+    lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [{"id": "s1", "until": 86400.5, "by": None}]
+    Output(as_json=False).documents(rows, ("id", "until", "by"))
+    assert lines() == ["s1\t86400.5\t-"]
+    Output(as_json=False, is_human=True).documents(rows, ("id", "until", "by"))
+    printed = lines()
+    assert printed[1].split() == ["id", "until", "by"]
+    assert printed[3].split() == [
+        "s1",
+        *time.strftime("%m-%d %H:%M:%S", time.localtime(86400.5)).split(),
+        "-",
+    ]
+    monkeypatch.setattr(screen, "find_spec", lambda _name: None)
+    Output(as_json=False, is_human=True).documents(rows, ("id", "until", "by"))
+    assert lines() == [f"s1\t{time.strftime('%m-%d %H:%M:%S', time.localtime(86400.5))}\t-"]
 
 
 def test_a_task_shows_layers_the_first_errors_and_how_many_more(lines: Callable[[], list[str]]) -> None:

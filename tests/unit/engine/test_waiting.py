@@ -105,6 +105,17 @@ def test_what_is_waited_for_is_said_with_the_layer_and_the_reasons() -> None:
     assert still_waiting([done, accepted]) == "waiting for 1 of 2 tasks: 2 of 4 subtasks settled"
 
 
+def test_what_is_waited_for_names_the_nodes_that_have_not_answered_and_how_long_it_takes() -> None:
+    rows = [{"name": f"edge-{number}", "layer": "edge", "total": 2, "acked": 1} for number in range(7)]
+    rows += [{"name": "parent", "layer": "parent", "total": 2}, {"name": "well", "layer": "edge", "total": 0}]
+    rows[0]["delayed"] = 1
+    assert still_waiting([{**RUNNING, "nodes": rows}], 12.4) == (
+        "waiting for the task (12 s): 4 of 6 subtasks settled, at work: edge, 1 failed, 1 delayed; "
+        "no answer yet of edge-1 (1), edge-2 (1), edge-3 (1), edge-4 (1), edge-5 (1) and 1 more"
+    )
+    assert why_waiting([{"state": "partial", "delayed": 3}], 3.2).startswith("after 3 s 3 subtasks wait")
+
+
 def test_it_is_said_now_and_then_and_not_of_settled_tasks() -> None:
     said: list[str] = []
     at = 0.0

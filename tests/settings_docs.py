@@ -56,6 +56,9 @@ prefetch_statuses = [301, 404]
 visit_url = "https://10.0.1.1"
 server_name = "edge-1.example.com"
 requests_per_s = 1200
+token = "a token of that engine"
+token_file = "/etc/purgeline/eu.token"
+public_keys = ["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"]
 hit_ratio = 0.97
 [alert]
 secret = "a secret of yours"

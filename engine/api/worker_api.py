@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from loguru import logger
+from msgspec import UNSET
 
 from engine.api.answers import json_reply, reply_to, response_of
 from engine.errors import EngineError, StoreError
@@ -156,8 +157,9 @@ class WorkerTasks:
         """Take a task in that another worker has from its client, and that belongs here."""
         query = request.query
         token = self._auth.named(query["token"])
-        by = By(token.name, query.get("address", ""), query.get("door", HTTP))  # version N-1 names no address
-        again = Again(query["retries"]) if "retries" in query else None
+        path = query.get("path", UNSET)  # of a task that is handed down, whose id may be that of a retry
+        by = By(token.name, query.get("address", ""), query.get("door", HTTP), path)  # N-1 names no address
+        again = Again(query.get("retries", "")) if "retries" in query or path is not UNSET else None
         client = Client(token, by, again, query.get("traceparent", ""))
         body = await request.read()
         return await reply_to(partial(self._admission.submit, body, client, is_forwarded=True))

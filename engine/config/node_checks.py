@@ -30,6 +30,8 @@ _PLUGIN_KEYS: Final = {
 }
 """Of the plug-ins of ats → what each takes as well."""
 _RULE_KEYS: Final = ("rules_url", "rules_result", "rules_keep_s")
+_ENGINE_KEYS: Final = ("token", "token_file", "public_keys")
+_CACHE_KEYS: Final = ("purge_method", "purge_path", "key_mode", "visit_url", "prefetch_statuses")
 _NEVER_KEPT: Final = frozenset({304, 400, 401, 407, 408, 421, 425, 429})
 """Statuses that are about the request or the moment, not about the page."""
 
@@ -53,6 +55,7 @@ def check_node(node: NodeConfig) -> None:
     if node.wildcard and node.driver != "nginx":
         raise ConfigError(f"{where}: wildcard is nginx's; a {node.driver} node has none")
     _check_plugins(where, node)
+    _check_engine(where, node)
     _check_headers(where, node)
     _check_prefetch_statuses(where, node.prefetch_statuses)
 
@@ -95,6 +98,36 @@ def _check_plugins(where: str, node: NodeConfig) -> None:
             raise ConfigError(f"{where}: {key} takes rules_file, too: it says how rules are written")
     _check_rules(where, node)
     _check_generation(where, node)
+
+
+def _check_engine(where: str, node: NodeConfig) -> None:
+    """Refuse keys of engines that a cache has no use for, and those of caches that an engine has none for."""
+    given = [key for key in _ENGINE_KEYS if getattr(node, key) != getattr(_PLAIN, key)]
+    if node.driver != "engine":
+        if given:
+            raise ConfigError(f'{where}: {given[0]} is for driver "engine"; a {node.driver} node has none')
+        return
+    for key in _CACHE_KEYS:
+        if getattr(node, key) != getattr(_PLAIN, key):
+            raise ConfigError(f"{where}: {key} is a cache's; an engine has its own for each of its nodes")
+    if node.token and node.token_file:
+        raise ConfigError(f"{where}: token and token_file: give one of them")
+    if not re.fullmatch(r"[!-~]*", node.token):
+        raise ConfigError(f"{where}: token is no bearer token: printable ASCII without spaces")
+    if node.token_file and not Path(node.token_file).is_file():
+        raise ConfigError(f"{where}: token_file {node.token_file!r} is not a file")
+    if node.evidence == "strict" and not node.public_keys:
+        raise ConfigError(
+            f"{where}: public_keys takes the keys that this engine signs with: the x of each that its "
+            '`GET /v1/engine/keys` shows; without them nothing proves its acks (evidence = "any" takes '
+            "its word)"
+        )
+    for key in node.public_keys:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{43}", key):
+            raise ConfigError(
+                f"{where}: public_keys: {key!r} is no key: 43 characters, the x of one that "
+                "`GET /v1/engine/keys` of that engine shows"
+            )
 
 
 def _check_rules(where: str, node: NodeConfig) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from engine.config.doors import AnyDoor, Door, DoorConfig
 from engine.config.table import Table
 
-Driver = Literal["varnish", "ats", "nginx", "squid"]
+Driver = Literal["varnish", "ats", "nginx", "squid", "engine"]
 LogFormat = Literal["struct", "dict", "text"]
 OnIncapable = Literal["refuse", "skip"]
 Evidence = Literal["strict", "any"]
@@ -113,7 +113,7 @@ class LayerConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[node]]``: one cache."""
+    """``[[node]]``: one cache; or another engine, of a region."""
 
     name: str  #: stands in the marks of its answers, in tasks and in metrics
     driver: Driver  #: which server it is
@@ -135,6 +135,9 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rules_keep_s: float = 30 * 86400  #: ats: as long as the cache may keep an object that nobody asks for
     generation_header: str = ""  #: ats: field by which the remap_purge plug-in knows a purge of all of a host
     generation_secret: str = ""  #: ats: its value
+    token: str = ""  #: engine: bearer token that it takes, with the scopes submit and read; or ``token_file``
+    token_file: str = ""  #: engine: file with that token
+    public_keys: list[str] = []  #: engine: its keys, ``x`` of each as its ``GET /v1/engine/keys`` shows them
     ca_file: str = ""  #: https: own CA, PEM
     tls_verify: bool | None = None  #: https: certificate and name are checked; None: they are
     verify: bool | None = None  #: deprecated: the name of ``tls_verify`` in versions before

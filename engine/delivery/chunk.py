@@ -31,6 +31,7 @@ class Chunk:
         sent: what was sent to the node so far, on a shared store; None on an embedded one.
         now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: older rows fail unsent; 0: none does.
+        names_tasks: the node is an engine, and knows tasks by their ids.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Chunk:
         sent: Sent | None,
         now: float,
         ttl_s: float,
+        names_tasks: bool = False,
     ) -> None:
         self.done_rows: list[ParkedRow] = []  #: they are settled
         self.absent_rows: set[RowKey] = set()  #: of them those of which the cache had nothing
@@ -55,6 +57,7 @@ class Chunk:
         self._postponed = postponed
         self._sent = sent
         self._ttl_s = ttl_s
+        self._names_tasks = names_tasks
         self._rows: dict[Key, list[ParkedRow]] = {}
         self._below: dict[Key, list[ParkedRow]] = {}  # settled by a wide purge, if that is acked
         self._shares: list[Share] = []
@@ -79,16 +82,24 @@ class Chunk:
             del self._rows[key]
         if not self._rows:
             return  # none is to be sent, or they were cancelled since they were read
-        by_operation: dict[int, list[str]] = {}
-        for operation, target in self._rows:
-            by_operation.setdefault(operation, []).append(target)
+        together: dict[tuple[int, str], list[str]] = {}
+        for key, wanted_by in self._rows.items():
+            together.setdefault((key[0], self._task_id(wanted_by)), []).append(key[1])
         self._unanswered = len(self._rows)
-        for operation, targets in by_operation.items():
-            task = Task.internal(targets, owner=self, task_id="delayed")
+        for (operation, task_id), targets in together.items():
+            task = Task.internal(targets, owner=self, task_id=task_id)
             share = Share(task, self._node, Operation(operation), len(targets))
             self._shares.append(share)
             self._node.add_backlog(share, range(len(targets)))
         await self._over
+
+    def _task_id(self, rows: list[ParkedRow]) -> str:
+        """Return what the internal task is called that sends what *rows* ask for.
+
+        Where the node is an engine it names the newest of their tasks, which the node may have already: what
+        it did for that, it did after all of them were accepted.
+        """
+        return f"delayed:{max(rows, key=_place_of).task_id}" if self._names_tasks else "delayed"
 
     def forget(self, task_id: str) -> None:
         """A task was cancelled, and its rows have gone: what no other task waits for is not sent any more.
@@ -220,6 +231,10 @@ class Chunk:
         self._unanswered -= count
         if self._unanswered <= 0 and not self._over.done():
             self._over.set_result(None)
+
+
+def _place_of(row: ParkedRow) -> float:
+    return row.seq
 
 
 def too_old(age_s: float, ttl_s: float) -> str:

@@ -25,6 +25,7 @@ from engine.delivery.early import send_rows_early
 from engine.delivery.later import Later
 from engine.delivery.sent import SentTo
 from engine.errors import StoreError
+from engine.nodes import drivers
 from engine.nodes.health import NodeState
 
 if TYPE_CHECKING:
@@ -314,6 +315,7 @@ class Redelivery:
                 sent=sent,
                 now=self._now(),
                 ttl_s=self._ttl_s,
+                names_tasks=drivers.is_engine(node.config),
             )
             self._chunks[node.name] = chunk
             await chunk.run(rows)

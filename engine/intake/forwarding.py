@@ -77,7 +77,7 @@ class Forwarding:
             answer: called once.
         """
         by = task.by
-        more = {"retries": task.retries, "traceparent": task.traceparent}
+        more = {"retries": task.retries, "traceparent": task.traceparent, "path": by.path or ""}
         said = {name: value for name, value in more.items() if value}
         path = worker_path("task", token=by.token, address=by.address, door=by.door, **said)
         self._background.start(self._forward(task.id, path, body, by, answer))

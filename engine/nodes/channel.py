@@ -63,6 +63,7 @@ class Channel:
         holds: asked before requests are sent; None where nothing is held (prefetches).
         fetches: told what is sent and what comes of it; None where that does not count (purges).
         sign: by which answers show that the node gave them; None: nobody asks, and no bytes of them are kept.
+        queues: makes its queues.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Channel:
         holds: Holds | None = None,
         fetches: Fetches | None = None,
         sign: Sign | None = None,
+        queues: type[NodeQueue] = NodeQueue,
     ) -> None:
         self._owner = owner
         self._health = owner.health
@@ -92,8 +94,8 @@ class Channel:
         self.now = time.monotonic  # the loop's clock counts whole milliseconds, and a cache is faster
         self._connect_timeout_s = limits.connect_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._backlog = NodeQueue()
-        self._queue = NodeQueue()
+        self._backlog = queues()
+        self._queue = queues()
         self._connections: set[Outlet] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._requesters: dict[Operation, Callable[[str], str]] = {}

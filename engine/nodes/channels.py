@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from engine.nodes import drivers
 from engine.nodes.channel import Channel
 from engine.nodes.drivers.sign import fetch_sign_of
-from engine.nodes.limits import prefetch_limits, purge_limits, rule_limits
+from engine.nodes.limits import hand_down_limits, prefetch_limits, purge_limits, rule_limits
+from engine.nodes.queue import ShareQueue
 from engine.nodes.rule_file import RuleFile
 from engine.nodes.rule_writer import RuleWriter
 from engine.tasks.words import Operation
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 class Channels:
     """A channel for purges, one for prefetches, and where there are any one for purges by rules of a file.
+
+    Those of a node that is itself an engine have no connections: `engine.tree` opens them their way out.
 
     Args:
         owner: the node.
@@ -44,6 +47,14 @@ class Channels:
         fetches: Fetches,
         sign: Sign | None,
     ) -> None:
+        self._others: dict[Operation, Channel] = {}
+        if drivers.is_engine(owner.config):
+            limits = hand_down_limits(settings)
+            self.purges = Channel(owner, limits, buffers, timer, holds=holds, queues=ShareQueue)
+            self.prefetches = Channel(owner, limits, buffers, timer, holds=holds, queues=ShareQueue)
+            self.all = [self.purges, self.prefetches]
+            self._others[Operation.PREFETCH] = self.prefetches
+            return
         self.purges = Channel(owner, purge_limits(settings), buffers, timer, holds=holds, sign=sign)
         self.prefetches = Channel(
             owner,
@@ -54,7 +65,7 @@ class Channels:
             sign=fetch_sign_of(owner.config),
         )
         self.all = [self.purges, self.prefetches]
-        self._others = {Operation.PREFETCH: self.prefetches}
+        self._others[Operation.PREFETCH] = self.prefetches
         by_rules = drivers.by_rules(owner.config)
         if by_rules:
             rules = Channel(owner, rule_limits(settings), buffers, timer, holds=holds)

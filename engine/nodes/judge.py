@@ -49,7 +49,7 @@ class Judge:
         self.sign = sign_of(config) if config.evidence == "strict" else None
         """By which answers are known in passing; None: every answer counts."""
         self.rests_on = "none" if self.sign is not None else "any"
-        """What shows that answers are the node's own: ``mark shape prober any none``."""
+        """What shows that answers are the node's own: ``mark shape prober signature any none``."""
         self.needs_pages = False
         """Probes do not tell whose the node's answers are; purges of pages may."""
         self.is_overruled = False
@@ -105,6 +105,10 @@ class Judge:
         if len(self._proven_until) >= _HOSTS_MAX:
             self._proven_until.clear()
         self._proven_until[host_of(target)] = self._now() + self._valid_s
+
+    def is_signed(self) -> None:
+        """The node, which is an engine, signed its answer to a nonce."""
+        self._rest_on("signature")
 
     def has_mark(self) -> None:
         """The node bears its mark, and the probe's nonce came back with it."""

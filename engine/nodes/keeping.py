@@ -81,6 +81,17 @@ class Keeping:
         if wait_s is not None:
             self._events.postponed(self._config, wait_s)
 
+    def keep_below(self, items: list[Item], reason: str) -> None:
+        """Keep what the engine that this node is holds itself: it is asked again, and goes on meanwhile."""
+        for share, index, _ in items:
+            self._postponed.refused(share.operation, share.task.targets[index])
+        self.held(items, reason)
+
+    def look_again(self) -> None:
+        """Have all rows sent that were postponed: what kept them may be over."""
+        self._postponed.due_now()
+        self._events.held_no_longer(self._config)
+
     def park_all(self, channels: Sequence[Channel], reason: str) -> None:
         """Everything that waits in memory goes to the delay queue: the delay queue's first."""
         waiting = [channel.take_backlog() for channel in channels]

@@ -53,3 +53,8 @@ def rule_limits(settings: EngineConfig) -> Limits:
         connect_timeout_s=settings.connect_timeout_s,
         body_max_bytes=0,
     )
+
+
+def hand_down_limits(settings: EngineConfig) -> Limits:
+    """Return what a channel to another engine may do: no connection of its own, see `engine.tree`."""
+    return rule_limits(settings)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from loguru import logger
 
 from engine.errors import ConfigError
+from engine.nodes import drivers
 from engine.nodes.address import SeveralAddressesError, address_of, addresses_of, is_literal
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ async def look_up_all(nodes: Sequence[NodeConfig]) -> list[str]:
     """
 
     async def look(node: NodeConfig) -> str:
+        if drivers.is_engine(node):
+            return ""
         try:
             address = address_of(node)
         except OSError as exc:

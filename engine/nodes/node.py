@@ -216,7 +216,10 @@ class Node:
         self.counting.acked(acked, sent_at, is_absent=is_absent)
 
     def _not_acked(self, item: Item, outcome: Outcome, answer: Answer) -> None:
-        reason = self._readings.reason_of(item[0].operation, outcome, answer)
+        self.unacked(item, outcome, self._readings.reason_of(item[0].operation, outcome, answer))
+
+    def unacked(self, item: Item, outcome: Outcome, reason: str) -> None:
+        """Act on a request that was not done: try it again, keep it, or fail it."""
         if outcome is Outcome.RETRY:
             self.retried_count += 1
             self._outcomes.retry(item, reason)

@@ -230,6 +230,12 @@ class Postponed:
                 if not self.watched:
                     return
 
+    def due_now(self) -> None:
+        """Each request may be sent now."""
+        now = self._now()
+        for wrong in self._requests.values():
+            wrong.due_at = min(wrong.due_at, now)
+
     def begin_anew(self) -> None:
         """The node was away and is back: what went wrong before says nothing about the requests."""
         now = self._now()

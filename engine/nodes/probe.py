@@ -27,7 +27,7 @@ from engine.nodes.wire import AnswerReader
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from engine.config.tables import NodeConfig
     from engine.nodes.address import Address
@@ -86,6 +86,7 @@ class Probe:
         self._loop = asyncio.get_running_loop()
         self._running: asyncio.Task[None] | None = None
         self.on_exchange: OnExchange = unseen
+        self.question: Callable[[], Awaitable[Problem | None]] = self._ask  #: what is asked; see `ask`
 
     @property
     def is_under_way(self) -> bool:
@@ -115,7 +116,7 @@ class Probe:
     async def ask(self) -> Problem | None:
         """Return None when the node answers as one whose purges count, otherwise what is wrong."""
         try:
-            problem = await self._ask()
+            problem = await self.question()
         except Exception as exc:  # noqa: BLE001 - without a next question the node would be down for ever
             logger.opt(exception=exc).error("the probe of {} failed", self._config.name)
             return Problem(f"the probe of {self._config.url} failed: {exc!r}", NodeState.DOWN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from engine.nodes import drivers
 from engine.nodes.evidence import Whose
 from engine.nodes.health import NodeState
 from engine.nodes.judge import Judge
@@ -18,7 +19,7 @@ from engine.nodes.prober import Prober
 from engine.tasks.words import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from engine.nodes.answer import Answer
     from engine.nodes.findings import Place
@@ -96,9 +97,19 @@ class Proving:
         """Have each probe told; None: no more."""
         self._probe.on_exchange = on_exchange or unseen
 
+    def ask_by(self, question: Callable[[], Awaitable[Problem | None]]) -> None:
+        """Ask in another way than by a purge: the node is no cache."""
+        self._probe.question = question
+
+    def unproven(self, items: list[Item], reason: str) -> None:
+        """Keep what an answer told of that is somebody else's: it is sent again when the node is proven."""
+        self._lost(reason, is_untold=False)
+        self._outcomes.hold(items, f"{reason}; it is sent again when the node is proven")
+
     def start(self) -> None:
         """Ask whose the node's answers are, and which cache its name stands for, now and again and again."""
-        self.lookups.start()
+        if not drivers.is_engine(self._config):  # an engine may have several addresses: its task is one
+            self.lookups.start()
         if self.judge.sign is not None:
             self._checks.start()
 

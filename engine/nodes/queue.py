@@ -164,3 +164,61 @@ class NodeQueue:
             waiter.append((share, index))
         else:
             waiting[target] = [(waiter, waiter.task.index_of(target)), (share, index)]
+
+
+class ShareQueue(NodeQueue):
+    """Subtasks that wait to be handed down to another engine: those of a share together, none joined.
+
+    What is handed down keeps the id of its task, so one task's request never settles another's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Return how many subtasks wait."""
+        return self._count
+
+    def add(self, share: Share, indexes: Sequence[int]) -> None:
+        """Queue the targets *indexes* of *share*; their state becomes `QUEUED`."""
+        for index in indexes:
+            share.states[index] = QUEUED
+        if not share.lane:
+            self._lanes.append(share)
+            share.lane = []
+        share.lane[:0] = reversed(indexes)
+        self._count += len(indexes)
+
+    def put_back(self, items: Iterable[Item]) -> None:
+        """Queue subtasks that were not handed down again, in front and in their order."""
+        for share, index, _ in reversed(list(items)):
+            share.states[index] = QUEUED
+            if not share.lane:
+                self._lanes.appendleft(share)
+                share.lane = []
+            share.lane.append(index)
+            self._count += 1
+
+    def take(self, count: int) -> list[Item]:
+        """Return subtasks to hand down now, all of each share: *count* and what the last share has more."""
+        taken: list[Item] = []
+        while self._lanes and len(taken) < count:
+            share = self._lanes.popleft()
+            lane, share.lane = share.lane or [], None
+            states = share.states
+            for index in reversed(lane):
+                if states[index] == QUEUED:
+                    states[index] = SENT
+                    taken.append((share, index, None))
+        self._count -= len(taken)
+        return taken
+
+    def take_all(self) -> list[tuple[Share, int]]:
+        """Empty the queue; return every waiting subtask. Their state is left as it is."""
+        self._count = 0
+        return super().take_all()
+
+    def forget(self, share: Share, indexes: Iterable[int]) -> None:
+        """Take cancelled subtasks out; their state is not `QUEUED` any more."""
+        self._count -= len(list(indexes))

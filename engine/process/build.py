@@ -36,11 +36,12 @@ from engine.process.core import make_core
 from engine.process.doors import Around, make_doors
 from engine.process.gauges import register_gauges
 from engine.process.housekeeping import Housekeeping
-from engine.process.interface import TaskAnswers, make_interface
+from engine.process.interface import Above, TaskAnswers, make_interface
 from engine.process.node_orders import make_node_orders
 from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
 from engine.process.stores import EmbeddedStores
+from engine.process.tree import make_tree
 from engine.recovery.replay import Replay
 from engine.recovery.rows import ReplayRows
 from engine.saver.saver import Saver
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from engine.process.core import Core
     from engine.process.interface import Interface
     from engine.process.stores import Stores
+    from engine.process.tree import Tree
     from engine.workers.peers import Peers
 
 
@@ -78,6 +80,7 @@ class Parts:
     interface: Interface
     proof: Proof
     canaries: CanarySide
+    tree: Tree
     doors: DoorPorts
 
 
@@ -109,8 +112,16 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
     overview = _overview(core, delivery, tasks.rewinding, cluster, canaries=canaries, proof=proof)
     orders = make_node_orders(core, delivery, cluster, replayed)
+    tree = make_tree(core, tasks.signer)
     interface = make_interface(
-        core, admission, tasks, orders, overview=overview, readiness=readiness, origin=canaries.origin
+        core,
+        admission,
+        tasks,
+        orders,
+        overview=overview,
+        readiness=readiness,
+        origin=canaries.origin,
+        above=Above(tree.place, delivery.endings.watchers, delivery.queues.total),
     )
     register_gauges(core, delivery, interface.gate, cluster)
     return Parts(
@@ -129,6 +140,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         interface=interface,
         proof=proof,
         canaries=canaries,
+        tree=tree,
         doors=make_doors(core, admission, delivery, interface, Around(tasks, stores, cluster, readiness)),
     )
 

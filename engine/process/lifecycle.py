@@ -283,6 +283,7 @@ class Lifecycle:
         await self.parts.canaries.stop()
         self.parts.delivery.dispatch.stop()
         self.parts.proof.stop()
+        self.parts.tree.stop()
         await self.parts.delivery.gone.stop()
         await self.parts.delivery.redelivery.stop()
         for node in self.parts.core.nodes.values():
@@ -309,6 +310,7 @@ class Lifecycle:
         await core.outbox.drain(min(flush_s, 2.0))
         await interface.api.close()
         await self.parts.proof.close()
+        await self.parts.tree.close()
         if core.peers is not None:
             await core.peers.close()
         if core.spans is not None:

@@ -11,6 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from engine.nodes import drivers
 from engine.nodes.origin_guard import rule_for
 from engine.proof.comparison import (
     FROZEN_AGE,
@@ -88,7 +89,9 @@ class Looks:
         guards: OriginGuards,
         stats: Stats,
     ) -> None:
-        self._addresses: dict[str, Address] = {node.name: visit_address(node) for node in nodes}
+        self._addresses: dict[str, Address] = {
+            node.name: visit_address(node) for node in nodes if not drivers.is_engine(node)
+        }
         self._drivers = {node.name: node.driver for node in nodes}
         self._tells: set[str] = set()  # nodes whose last answer had a Cache-Status: an Age is not waited for
         self._encodings = {site.host: tuple(site.accept_encoding) for site in sites}
@@ -96,6 +99,10 @@ class Looks:
         self._origins = origins
         self._guards = guards
         self._stats = stats
+
+    def has(self, node: str) -> bool:
+        """Tell whether visitors come to a node: it is no engine."""
+        return node in self._addresses
 
     def encodings(self, url: str) -> Sequence[str]:
         """Return what visitors of a URL ask with."""

@@ -36,6 +36,7 @@ _SAMPLE_SHARE: Final = 0.9  #: of the visits that there is time for; the rest go
 _PARENTS_S: Final = 30.0  #: for which an edge's second purge waits for its parents' verification
 _LATE: Final = "its purge waits for the node; what is purged late is not visited"
 _NO_ROOM: Final = "rate_per_s leaves no time for a visit"
+_BELOW: Final = "it is verified by the engine that the node is, see its own task"
 _SEVERITY: Final = {Verdict.VERIFIED: 0, Verdict.UNVERIFIABLE: 1, Verdict.STALE: 2}
 
 
@@ -133,6 +134,10 @@ class Verification:
                 self._look_later(share, place)
 
     def _look_later(self, share: Share, place: int) -> None:
+        if not self._lookout.looks.has(share.node.name):
+            self._count(share, place, Judgement(Verdict.UNVERIFIABLE, Rule.NONE, _BELOW))
+            self._end(share.node.name, place)
+            return
         visits = len(self._lookout.looks.encodings(self._urls[place]))
         lane, now = self._lookout.lane(share.node.name), time.monotonic()
         if lane.room(max(0.0, self._room_until - now)) < visits:

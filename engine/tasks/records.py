@@ -34,7 +34,10 @@ class By(msgspec.Struct, frozen=True, gc=False):
 
     token: str = ""  #: its name; empty: nobody knows, in a record of a version that kept none
     address: str = ""  #: of the client; empty: it came by a Unix socket, or nobody knows
-    door: str = ""  #: what it came in by: ``http`` is the engine's port
+    door: str = (
+        ""  #: what it came in by: ``http`` is the engine's port, ``tree`` an engine above handed it down
+    )
+    path: str | msgspec.UnsetType = msgspec.UNSET  #: of ``tree``: the engines it came through, the root first
 
 
 class Accepted(msgspec.Struct, array_like=True, frozen=True, gc=False):

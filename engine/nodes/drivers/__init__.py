@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from engine.nodes.drivers import ats, nginx, rules, squid, varnish
+from engine.nodes.drivers import ats, engine, nginx, rules, squid, varnish
 from engine.nodes.drivers.common import get_requester, read_prefetch
 from engine.nodes.drivers.shape import NONCE, Shape, by_mark, foreign, shape_of
 from engine.nodes.evidence import Whose
@@ -60,6 +60,7 @@ DRIVERS: Final[dict[str, Driver]] = {
     "ats": ats,
     "nginx": nginx,
     "squid": squid,
+    engine.NAME: engine,
 }
 
 _REFUSALS: Final = {"ats": ats.refusal, "nginx": nginx.refusal}
@@ -70,6 +71,9 @@ _BY_TARGET: Final = frozenset({"nginx"})
 _BY_END: Final = frozenset({"varnish"})
 """Drivers whose shape a server behind the node can have as well, but for what it says of its connection."""
 
+
+_OF_PATTERNS: Final = frozenset({"varnish", engine.NAME})
+"""Drivers that purge a pattern of hosts by one request."""
 
 ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 """Drivers whose purge of a URL drops one variant of a response with Vary: that of the purge's own headers."""
@@ -99,7 +103,12 @@ def capabilities(node: NodeConfig) -> frozenset[Operation]:
 
 def takes_host_patterns(node: NodeConfig) -> bool:
     """Tell whether *node* can purge what is of all hosts below a name: ``*.example.com``."""
-    return node.driver == "varnish" or Operation.PURGE_HOST in by_rules(node)
+    return node.driver in _OF_PATTERNS or Operation.PURGE_HOST in by_rules(node)
+
+
+def is_engine(node: NodeConfig) -> bool:
+    """Tell whether *node* is itself an engine: it is handed tasks, and is no cache that could be visited."""
+    return node.driver == engine.NAME
 
 
 def by_rules(node: NodeConfig) -> frozenset[Operation]:

@@ -74,6 +74,7 @@ class Engine:
             readiness=self.part("readiness"),
             housekeeping=self.part("housekeeping"),
             proof=self.part("proof", close=None),
+            tree=self.part("tree", close=None),
             canaries=self.part("canaries", open=None, listen=None, stop=None, close=None),
             interface=SimpleNamespace(
                 gate=self.part("gate", wait_closed=None),
@@ -139,6 +140,7 @@ async def test_it_stops_in_the_reverse_order() -> None:
         *(
             "canaries.stop",
             "dispatch.stop",
+            "tree.stop",
             "gone.stop",
             "redelivery.stop",
             "node.close",
@@ -151,6 +153,7 @@ async def test_it_stops_in_the_reverse_order() -> None:
         ),
         *(
             "api.close",
+            "tree.close",
             "peers.close",
             "spans.close",
             "cluster.leave",

@@ -1,0 +1,84 @@
+"""The assembly of the tree: the nodes that are engines, and what engines above this one are answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import ConfigError, EngineError
+from engine.nodes import drivers
+from engine.process.names import engine_name
+from engine.proof.receipt_key import KeyFolder
+from engine.tree.asking import Hello
+from engine.tree.desk import Desk
+from engine.tree.link import Link
+from engine.tree.place import Place
+from engine.tree.seal import Trusted
+from engine.tree.way_out import WayOut
+
+if TYPE_CHECKING:
+    from engine.config.tables import EngineConfig, NodeConfig
+    from engine.nodes.node import Node
+    from engine.process.core import Core
+    from engine.proof.signer import Signer
+
+
+@dataclass(frozen=True)
+class Tree:
+    """This engine's place, and the desks of the nodes that are engines, by their names."""
+
+    place: Place
+    desks: dict[str, Desk] = field(default_factory=dict)
+
+    def stop(self) -> None:
+        """Ask nothing more."""
+        for desk in self.desks.values():
+            desk.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for desk in self.desks.values():
+            await desk.end()
+
+
+def make_tree(core: Core, signer: Signer) -> Tree:
+    """Return the tree of an engine whose nodes are made; nothing is asked yet.
+
+    Raises:
+        ConfigError: a file of a node cannot be read, or what checks signatures is not installed.
+    """
+    settings = core.config.engine
+    place = Place(signer, KeyFolder(Path(settings.data_dir)), core.reader, engine=engine_name(core.config))
+    tree = Tree(place)
+    for node in core.nodes.values():
+        if drivers.is_engine(node.config):
+            tree.desks[node.name] = _desk(node, settings, place)
+    return tree
+
+
+def _desk(node: Node, settings: EngineConfig, place: Place) -> Desk:
+    config = node.config
+    try:
+        trusted = None if config.evidence == "any" else Trusted(config.public_keys, config.name)
+        link = Link(
+            config,
+            _token_of(config),
+            trusted,
+            connect_timeout_s=settings.connect_timeout_s,
+            timeout_s=settings.request_timeout_s,
+        )
+    except (OSError, EngineError) as exc:
+        raise ConfigError(f"node {config.name!r}: {exc}") from exc
+    link.above = place.above
+    desk = Desk(node, link, place)
+    for channel in node.channels.all:
+        channel.opened(WayOut(channel, desk, node.health, node.keeping))
+    node.proving.ask_by(Hello(link, place, node.proving.judge, node.name).ask)
+    return desk
+
+
+def _token_of(config: NodeConfig) -> str:
+    if not config.token_file:
+        return config.token
+    return Path(config.token_file).read_text(encoding="utf-8").strip()

@@ -1,0 +1,128 @@
+"""Which engine this is, in paths: no task comes back to an engine that it came from.
+
+An engine is known by the name of its key (RFC 7638). Engines of one Redis are one place: their keys are
+shared, and a path with any of them in it has been here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from engine.errors import EngineError, RequestError
+from engine.tree.words import DEPTH_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.proof.receipt_key import KeyFolder, ReceiptKey
+    from engine.proof.signer import Signer
+    from engine.saver.reader import StoreReader
+
+_KNOWN_S: Final = 30.0  #: for so long the keys of the place are not read again
+_ABOVE_MAX: Final = 64
+_MARK: Final = "~"  #: between an engine's name and its key's, in a path
+_CONFLICT: Final = 409
+MISSING: Final = "the tree of engines needs PyJWT and cryptography: install purgeline[receipts]"
+
+
+class Place:
+    """This engine's keys, those of its place, and the engines above it.
+
+    Args:
+        signer: knows the public keys of all engines of the store.
+        folder: has this engine's own.
+        reader: makes blocking calls.
+        engine: its name.
+    """
+
+    def __init__(self, signer: Signer, folder: KeyFolder, reader: StoreReader, *, engine: str) -> None:
+        self._signer = signer
+        self._folder = folder
+        self._reader = reader
+        self.engine = engine
+        self._key: ReceiptKey | None = None
+        self._keys: list[str] = []
+        self._kids: frozenset[str] = frozenset()
+        self._read_at = float("-inf")
+        self.above: dict[str, None] = {}  #: entries of paths, of engines that have asked this one
+
+    def __repr__(self) -> str:
+        return f"<Place of {self.engine} [{len(self._kids)} keys, {len(self.above)} above]>"
+
+    async def key(self) -> ReceiptKey:
+        """Return this engine's key.
+
+        Raises:
+            EngineError: there is none: an extra is missing, or its file cannot be read.
+        """
+        if self._key is None:
+            self._key = await self._reader.read(self._folder.own)
+            if self._key is None:
+                raise EngineError(MISSING)
+        return self._key
+
+    async def keys(self) -> list[str]:
+        """Return the public keys of all engines of the place (``x`` of each), this engine's first.
+
+        Raises:
+            EngineError: they cannot be read.
+        """
+        if time.monotonic() - self._read_at > _KNOWN_S:
+            known = await self._signer.keys()
+            self._keys = [key["x"] for key in known]
+            self._kids = frozenset(key["kid"] for key in known)
+            self._read_at = time.monotonic()
+        return self._keys
+
+    async def entry(self) -> str:
+        """Return how paths name this engine.
+
+        Raises:
+            EngineError: it has no key.
+        """
+        return f"{self.engine}{_MARK}{(await self.key()).kid}"
+
+    async def path_of(self, before: str) -> str:
+        """Return the path of a task that is handed down from here.
+
+        Args:
+            before: the path that it came by; empty: it was handed in here.
+        """
+        entry = await self.entry()
+        return f"{before},{entry}" if before else entry
+
+    async def check(self, path: str, above: str) -> None:
+        """Refuse tasks that have been here, and those that came through too many engines.
+
+        Args:
+            path: theirs.
+            above: the engines that have asked the one that sends them.
+
+        Raises:
+            RequestError: 409, a loop or too deep; the text names the path.
+            EngineError: this engine has no key.
+        """
+        entries = [entry for entry in path.split(",") if entry]
+        others = [entry for entry in above.split(",") if entry]
+        await self.keys()
+        kids = self._kids | {(await self.key()).kid}
+        if any(entry.rpartition(_MARK)[2] in kids for entry in (*entries, *others)):
+            is_told = any(entry.rpartition(_MARK)[2] in kids for entry in entries)
+            around = [*([] if is_told else [self.engine]), *entries, self.engine]
+            raise RequestError(
+                _CONFLICT,
+                f"loop: {_shown(around)}: what {self.engine} has handed down comes back to it; "
+                'take one of these [[node]] with driver "engine" out',
+            )
+        if len(entries) > DEPTH_MAX:
+            raise RequestError(
+                _CONFLICT, f"{_shown(entries)}: at most {DEPTH_MAX} engines stand above one another"
+            )
+        for entry in (*entries, *others):
+            if len(self.above) < _ABOVE_MAX:
+                self.above[entry] = None
+
+
+def _shown(entries: Iterable[str]) -> str:
+    return " > ".join(entry.partition(_MARK)[0] for entry in entries)

@@ -1,0 +1,212 @@
+"""What became of tasks that were handed down to this engine, as it tells the one above it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.tasks.words import ACKED, CANCELLED, FAILED, State
+from engine.tree.words import Report, bits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.api.find import FindTask
+    from engine.delivery.watchers import Watchers
+    from engine.intake.auth import Token
+    from engine.tasks.task import Task
+
+DOOR: Final = "tree"  #: what tasks come in by that an engine hands down
+_AGAIN_S: Final = 0.1  #: between two looks at what nobody tells of
+_STORED_AGAIN_S: Final = 1.0  #: the same of tasks that are not in this worker's memory
+_LOST: Final = frozenset({FAILED, CANCELLED})
+
+_encode = msgspec.json.encode
+
+
+class Reports:
+    """Reports of tasks, and waits until there is something new to report.
+
+    Args:
+        find: finds tasks.
+        watchers: tell when nothing of a task is on its way any more.
+    """
+
+    def __init__(self, find: FindTask, watchers: Watchers) -> None:
+        self._find = find
+        self._watchers = watchers
+        self._watched: set[str] = set()
+        self._asked: dict[str, set[asyncio.Event]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Reports [{len(self._asked)} tasks asked for]>"
+
+    async def new(
+        self, asked: Mapping[str, str], token: Token, wait_s: float
+    ) -> tuple[list[Report], list[str]]:
+        """Return the reports that are new, as soon as one is, and the ids of which there is no task.
+
+        Args:
+            asked: id → `Report.seen` of the last one.
+            token: of the client; it is told of tasks that it may see.
+            wait_s: at the most.
+
+        Raises:
+            StoreError: a store cannot be read.
+        """
+        until = time.monotonic() + wait_s
+        event = asyncio.Event()
+        self._watch(asked, event)
+        try:
+            stored_at = 0.0
+            while True:
+                now = time.monotonic()
+                looks_at_stored = now - stored_at >= _STORED_AGAIN_S
+                found, unknown = await self._look(asked, token, with_stored=looks_at_stored)
+                stored_at = now if looks_at_stored else stored_at
+                left_s = until - time.monotonic()
+                if found or unknown or left_s <= 0:
+                    return found, unknown
+                event.clear()
+                try:
+                    async with asyncio.timeout(min(left_s, _AGAIN_S)):
+                        await event.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._unwatch(asked, event)
+
+    async def _look(
+        self, asked: Mapping[str, str], token: Token, *, with_stored: bool
+    ) -> tuple[list[Report], list[str]]:
+        found: list[Report] = []
+        unknown: list[str] = []
+        for task_id, seen in asked.items():
+            task = self._find.in_memory(task_id)
+            if task is not None:
+                report = report_of(task) if _is_ours(task.by.door, task.token, token) else None
+            elif with_stored:
+                document = await self._find.private(task_id)
+                is_ours = document is not None and _is_ours(
+                    document.get("by", {}).get("door", ""), document.get("token", ""), token
+                )
+                report = stored_report(document) if document is not None and is_ours else None
+            else:
+                continue
+            if report is None:
+                unknown.append(task_id)
+            elif report.seen != seen:
+                found.append(report)
+        return found, unknown
+
+    def _watch(self, asked: Mapping[str, str], event: asyncio.Event) -> None:
+        for task_id in asked:
+            self._asked.setdefault(task_id, set()).add(event)
+            if task_id not in self._watched and self._find.in_memory(task_id) is not None:
+                self._watched.add(task_id)
+                self._watchers.add(task_id, partial(self._over, task_id))
+
+    def _unwatch(self, asked: Mapping[str, str], event: asyncio.Event) -> None:
+        for task_id in asked:
+            events = self._asked.get(task_id)
+            if events is not None:
+                events.discard(event)
+                if not events:
+                    del self._asked[task_id]
+
+    def _over(self, task_id: str) -> None:
+        self._watched.discard(task_id)
+        for event in self._asked.get(task_id, ()):
+            event.set()
+
+
+def _is_ours(door: str, submitter: str, token: Token) -> bool:
+    """Tell whether a task was handed down, to a client that may see it."""
+    return door == DOOR and token.may_see(submitter)
+
+
+def report_of(task: Task) -> Report:
+    """Return the report of a task in memory."""
+    total, targets = task.total, len(task.targets)
+    if not task.shares:
+        return _sealed(Report(task.id, "", str(task.state), total, targets, at_work=total))
+    acked = absent = failed = delayed = cancelled = 0
+    acked_at = 0.0
+    for share in task.shares:
+        acked += share.acked_count
+        absent += min(share.absent_count, share.acked_count)
+        failed += share.failed_count
+        delayed += share.delayed_count
+        cancelled += share.cancelled_count
+        acked_at = max(acked_at, share.acked_at)
+    report = Report(
+        task.id,
+        "",
+        str(task.state),
+        total,
+        targets,
+        acked,
+        absent,
+        failed,
+        delayed,
+        cancelled,
+        total - acked - failed - delayed - cancelled,
+        acked_at,
+        task.settled_at or 0.0,
+    )
+    if acked and acked != total:
+        states = [share.states for share in task.shares]
+        report.done = bits_of([at for at in range(targets) if all(each[at] == ACKED for each in states)])
+    if failed or cancelled:
+        report.lost = bits_of(
+            [at for at in range(targets) if _is_lost([share.states[at] for share in task.shares])]
+        )
+    report.errors = list(task.errors)
+    if task.verify is not None:
+        report.verify = msgspec.to_builtins(task.verify.document)
+    return _sealed(report)
+
+
+def _is_lost(states: list[int]) -> bool:
+    """Tell whether a target is lost: it failed on a leaf, and no other leaf is still to come."""
+    return not _LOST.isdisjoint(states) and all(state in _LOST or state == ACKED for state in states)
+
+
+def stored_report(document: Mapping[str, Any]) -> Report:
+    """Return the report of a private document: of a task that the store or another worker has."""
+    total = document.get("total", 0)
+    acked, failed = document.get("counter", 0), document.get("failed", 0)
+    delayed, cancelled = document.get("delayed", 0), document.get("cancelled", 0)
+    if document["state"] == State.CANCELLED:
+        cancelled = total - acked - failed - delayed
+    nodes = document.get("nodes", ())
+    return _sealed(
+        Report(
+            document["task_id"],
+            "",
+            document["state"],
+            total,
+            document.get("target_count", 0),
+            acked,
+            document.get("absent", 0),
+            failed,
+            delayed,
+            cancelled,
+            max(0, total - acked - failed - delayed - cancelled),
+            max((node.get("acked_at") or 0.0 for node in nodes), default=0.0),
+            document.get("settled_at") or 0.0,
+            errors=list(document.get("errors", ())),
+            verify=document.get("verify"),
+        )
+    )
+
+
+def _sealed(report: Report) -> Report:
+    """Name a report by what it says."""
+    report.seen = f"{zlib.crc32(_encode(report)):08x}"
+    return report

@@ -1,0 +1,169 @@
+"""What an engine answers the engine above it: takes its tasks, and tells what became of them, signed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from engine import _version
+from engine.api.answers import reply_to
+from engine.api.route import TOKEN, Lines, Route
+from engine.api.schemas import Accepted
+from engine.errors import EngineError, RequestError
+from engine.intake.client import Again
+from engine.intake.problems import Problem
+from engine.intake.task_body import TaskBody
+from engine.tasks.documents import TaskDocument
+from engine.tree.link import NONCE
+from engine.tree.reports import DOOR
+from engine.tree.seal import NONCE_MAX, seal
+from engine.tree.words import (
+    ABOVE,
+    IDS_MAX,
+    KEY,
+    PATH,
+    SIGNATURE,
+    VERSION,
+    VERSION_HEADER,
+    WAIT_MAX_S,
+    Answer,
+    Question,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.api.bodies import Bodies
+    from engine.api.callers import Callers
+    from engine.intake.admission import Admission
+    from engine.intake.client import Client
+    from engine.tree.place import Place
+    from engine.tree.reports import Reports
+
+_PATH_MAX: Final = 8192
+_decode: Final = msgspec.json.Decoder(Question).decode
+_encode = msgspec.json.encode
+
+
+class TreeRoutes:
+    """Handlers.
+
+    Args:
+        callers: tell who asks.
+        bodies: read bodies.
+        admission: takes the tasks.
+        place: this engine's.
+        reports: tells what became of tasks.
+        delayed: tells how many rows the delay queues have.
+    """
+
+    routes: Final = (
+        Route(
+            "POST",
+            "/v1/engine/tree/tasks",
+            "take",
+            "submit",
+            text='tasks that an engine above hands down (`driver = "engine"`), as `/v1/engine/tasks` takes '
+            "them; the answer is signed. See docs/decisions/0022",
+            takes=Lines((TaskBody,)),
+            answers={200: Lines((Accepted, TaskDocument, Problem))},
+            errors={409: "the tasks have been here, or came through too many engines"},
+        ),
+        Route(
+            "POST",
+            "/v1/engine/tree/ask",
+            "ask",
+            "read",
+            text="what became of tasks that were handed down: those that have something new to tell, as soon "
+            "as one has; the answer is signed",
+            takes=Question,
+            answers={200: Answer},
+            errors={409: "as of what is handed down"},
+        ),
+    )
+
+    def __init__(
+        self,
+        callers: Callers,
+        bodies: Bodies,
+        admission: Admission,
+        *,
+        place: Place,
+        reports: Reports,
+        delayed: Callable[[], int],
+    ) -> None:
+        self._callers = callers
+        self._bodies = bodies
+        self._admission = admission
+        self._place = place
+        self._reports = reports
+        self._delayed = delayed
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Take tasks in that are handed down."""
+        nonce, path = await self._head(request)
+        client = self._client(request, path)
+        body = await self._bodies.read_any(request)
+        reply = await reply_to(partial(self._admission.submit_lines, body, client))
+        if reply.status != 200:  # noqa: PLR2004 - HTTP
+            detail: Any = msgspec.json.decode(reply.body).get("detail", "")
+            raise RequestError(reply.status, detail)
+        return await self._signed(nonce, reply.body, reply.content_type)
+
+    async def ask(self, request: web.Request) -> web.Response:
+        """Tell what became of tasks."""
+        nonce, _ = await self._head(request)
+        body = await self._bodies.read(request)
+        try:
+            asked = _decode(body)
+        except msgspec.ValidationError as exc:
+            raise RequestError(422, f"body: {exc}") from exc
+        except msgspec.DecodeError as exc:
+            raise RequestError(400, f"body: not JSON: {exc}") from exc
+        if len(asked.tasks) > IDS_MAX or not 0 <= asked.wait_s <= WAIT_MAX_S:
+            detail = f"body: takes at most {IDS_MAX} tasks, and a wait_s of 0 to {WAIT_MAX_S:g}"
+            raise RequestError(422, detail)
+        found, unknown = await self._reports.new(asked.tasks, request[TOKEN], asked.wait_s)
+        answer = Answer(
+            VERSION,
+            self._place.engine,
+            _version.__version__,
+            self._delayed(),
+            found,
+            unknown,
+            [] if asked.tasks else await self._place.keys(),
+        )
+        return await self._signed(nonce, _encode(answer), "application/json")
+
+    async def _head(self, request: web.Request) -> tuple[str, str]:
+        """Return the nonce of a request and the path of its tasks.
+
+        Raises:
+            RequestError: 409 they have been here; 422 a header is missing, or is none.
+        """
+        headers = request.headers
+        nonce, path, above = headers.get(NONCE, ""), headers.get(PATH, ""), headers.get(ABOVE, "")
+        if not nonce or len(nonce) > NONCE_MAX or not nonce.isalnum():
+            raise RequestError(422, f"{NONCE}: takes 1-{NONCE_MAX} letters and digits, new for each request")
+        if not path or len(path) + len(above) > _PATH_MAX or not f"{path}{above}".isascii():
+            raise RequestError(422, f"{PATH}: takes the engines that the tasks came through, by commas")
+        try:
+            await self._place.check(path, above)
+        except RequestError:
+            raise
+        except EngineError as exc:
+            raise RequestError(409, f"this engine can be no node of another: {exc}") from exc
+        return nonce, path
+
+    def _client(self, request: web.Request, path: str) -> Client:
+        client = self._callers.client(request)
+        by = msgspec.structs.replace(client.by, door=DOOR, path=path)
+        return client._replace(by=by, again=Again())
+
+    async def _signed(self, nonce: str, body: bytes, content_type: str) -> web.Response:
+        key = await self._place.key()
+        headers = {KEY: key.kid, SIGNATURE: seal(key, nonce, body), VERSION_HEADER: str(VERSION)}
+        return web.Response(body=body, content_type=content_type, headers=headers)

@@ -1,0 +1,122 @@
+"""The protocol between an engine and the engine above it: what is sent, under which names. Pure.
+
+All bodies are JSON; what is handed down is NDJSON, a task a line, as ``POST /v1/engine/tasks`` takes it.
+Fields are only added. A child says which `VERSION` it speaks, and is sent nothing of a later one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+VERSION: Final = 1
+"""Of the protocol: what this engine speaks. It answers every version before."""
+TASKS: Final = "/v1/engine/tree/tasks"  #: takes what is handed down
+ASK: Final = "/v1/engine/tree/ask"  #: tells what became of it
+
+TYPES: Final = {TASKS: "application/x-ndjson", ASK: "application/json"}
+"""Of the bodies that the routes take."""
+
+PATH: Final = "Purgeline-Tree-Path"
+"""Header of a request: the engines that its tasks came through, by name and key, the root first."""
+ABOVE: Final = "Purgeline-Tree-Above"
+"""Header of a request: the engines that have ever asked the one that sends it, as `PATH` has them. Those of
+late deliveries, whose tasks have gone, are told apart from a loop by it."""
+VERSION_HEADER: Final = "Purgeline-Tree-Version"  #: of a request and of its answer
+KEY: Final = "Purgeline-Tree-Key"  #: of an answer: the name of the key that signed it (RFC 7638)
+SIGNATURE: Final = "Purgeline-Tree-Signature"  #: of an answer, see `engine.tree.seal`
+
+LINES_MAX: Final = 1000  #: tasks of one request
+BODY_BYTES: Final = 4 * 1024 * 1024  #: of one request, about; the child's ``body_max_bytes`` has to take it
+IDS_MAX: Final = 1000  #: tasks of one question
+WAIT_MAX_S: Final = 20.0  #: as long as a question may wait for something to tell
+DEPTH_MAX: Final = 8  #: engines above one
+
+
+class Handed(msgspec.Struct, omit_defaults=True):
+    """A task as it is handed down: a client's body, of targets in stored form.
+
+    What it holds follows from the task and the targets alone, so the same share gives the same bytes, also
+    after a crash: an id never meets another body.
+    """
+
+    id: str
+    targets: list[str]
+    action: str = "purge"
+    kind: str = "url"
+    soft: bool = False
+    due_s: float | None = None
+    nodes: list[str] = []
+    layers: list[str] = []
+    literal: bool | msgspec.UnsetType = msgspec.UNSET
+    confirm: bool | msgspec.UnsetType = msgspec.UNSET
+    rebound_s: float | msgspec.UnsetType = msgspec.UNSET
+    verify: Any = msgspec.UNSET
+
+
+class Question(msgspec.Struct):
+    """``POST /v1/engine/tree/ask``."""
+
+    tasks: dict[str, str] = {}  #: id → `Report.seen` of the last report of it; empty: none came
+    wait_s: float = 0  #: until one of them has something new to tell, at the most `WAIT_MAX_S`
+
+
+class Report(msgspec.Struct, omit_defaults=True):
+    """What became of one task; counts are subtasks of the child's, times are its UNIX seconds."""
+
+    id: str
+    seen: str  #: changes when the rest does; means nothing else
+    state: str
+    total: int
+    targets: int
+    acked: int = 0
+    absent: int = 0  #: of the acked ones
+    failed: int = 0
+    delayed: int = 0
+    cancelled: int = 0
+    at_work: int = 0  #: neither settled nor in a delay queue
+    acked_at: float = 0
+    settled_at: float = 0
+    done: str = ""  #: targets that all leaves acked: a bit each, hex, the first target the lowest bit
+    lost: str = ""  #: those that failed for good on a leaf, or were cancelled there; as `done`
+    errors: list[dict[str, str]] = []  #: node, target, reason; names of leaves as seen from the child
+    verify: dict[str, Any] | None = None
+
+
+class Answer(msgspec.Struct):
+    """What a child answers a question."""
+
+    version: int  #: of the protocol
+    engine: str  #: its name
+    release: str  #: its program's version
+    delayed: int  #: rows in its delay queues: when it falls, tasks that were held may be done
+    tasks: list[Report]
+    unknown: list[str] = []  #: ids that it has no task of: they were never taken, or were forgotten since
+    keys: list[str] = []  #: public keys of all engines of its place (``x`` of each); to a question of no task
+
+
+def bits_of(places: list[int]) -> str:
+    """Return places as `Report.done` has them."""
+    number = 0
+    for place in places:
+        number |= 1 << place
+    return f"{number:x}" if number else ""
+
+
+def flags_of(bits: str, count: int) -> bytearray:
+    """Return for each of *count* targets whether its bit is set.
+
+    Raises:
+        ValueError: *bits* is no hexadecimal number, or of more targets.
+    """
+    flags = bytearray(count)
+    if not bits:
+        return flags
+    number = int(bits, 16)
+    if number < 0 or number.bit_length() > count:
+        raise ValueError(f"a report of {number.bit_length()} targets where there are {count}")
+    text = f"{number:0{count}b}"
+    for place in range(count):
+        flags[place] = text[count - 1 - place] == "1"
+    return flags

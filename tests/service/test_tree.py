@@ -1,0 +1,152 @@
+"""A root and a region, both real engines: what is handed down, what comes back up, and what goes wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from release.lab.caches import available, start_varnish
+from release.lab.origin import Origin
+from tests.fakes.node import FakeNode
+from tests.rigs.engine_process import fake_table, get_body, node_table
+from tests.rigs.tree import engine_in, region_table, wait_state
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.rigs.engine_process import EngineProcess
+
+URL = "http://img.example.com/"
+
+
+@pytest.fixture
+def edges() -> Iterator[tuple[FakeNode, FakeNode]]:
+    with FakeNode() as one, FakeNode() as two:
+        yield one, two
+
+
+@pytest.fixture
+def region(tmp_path: Path, edges: tuple[FakeNode, FakeNode]) -> Iterator[EngineProcess]:
+    tables = fake_table(edges[0].url, name="edge-1") + fake_table(edges[1].url, name="edge-2")
+    with engine_in(tmp_path, tables, name="eu") as engine:
+        yield engine
+
+
+def test_a_purge_at_the_root_is_done_when_all_leaves_of_the_region_acked(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        task = root.submit([URL + "1", URL + "2"])
+        done = root.wait_for(task, "done")
+        assert (done["total"], done["counter"]) == (2, 2)
+        assert [edge.urls for edge in edges] == [[URL + "1", URL + "2"]] * 2
+        assert root.node("eu")["evidence"] == "signature"
+        below = region.task(task)
+        assert (below["total"], below["state"]) == (4, "done")
+        assert below["by"]["path"].startswith("root~")
+
+
+def test_a_leaf_that_is_away_holds_the_regions_part_and_its_late_delivery_makes_the_task_done(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        edges[1].stop()
+        task = root.submit([URL + "1"])
+        held = root.wait_for(task, "partial")
+        assert (held["counter"], held["delayed"]) == (0, 1)
+        [error] = held["errors"]
+        assert error["node"] == "eu"
+        assert error["reason"].startswith("held below: eu/edge-2: unreachable:")
+        assert root.node("eu")["state"] == "ready"
+        other = root.submit([URL + "2"])  # one leaf that is away keeps nothing from the others
+        root.wait_for(other, "partial")
+        assert edges[0].urls == [URL + "1", URL + "2"]
+        edges[1].start()
+        assert root.wait_for(task, "done")["errors"] == []
+        root.wait_for(other, "done")
+        assert (edges[0].urls, edges[1].urls) == ([URL + "1", URL + "2"], [URL + "1", URL + "2"])
+
+
+@pytest.mark.slow
+def test_a_region_that_is_killed_gets_what_came_meanwhile_when_it_is_back(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        region.kill()
+        task = root.submit([URL + "1"])
+        reason = root.wait_for(task, "partial")["errors"][0]["reason"]
+        assert reason.startswith(f"unreachable: http://127.0.0.1:{region.port} cannot be reached: ")
+        region.start()
+        root.wait_for(task, "done")
+        assert [edge.urls for edge in edges] == [[URL + "1"]] * 2
+        wait_state(root, "eu", "ready")
+
+
+@pytest.mark.slow
+def test_a_root_that_is_killed_while_the_region_works_hands_nothing_down_twice(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        edges[1].stop()
+        task = root.submit([URL + "1"], due_s=600)
+        root.wait_for(task, "partial")
+        root.kill()
+        edges[1].start()
+        region.wait_for(task, "done")
+        root.start()
+        assert root.wait_for(task, "done")["counter"] == 1
+        assert [edge.urls for edge in edges] == [[URL + "1"]] * 2
+
+
+def test_a_region_with_another_key_than_the_nodes_is_unproven(tmp_path: Path, region: EngineProcess) -> None:
+    others = region_table(region, name="eu", public_keys=["A" * 43])
+    with engine_in(tmp_path, others, name="root") as root:
+        task = root.submit([URL + "1"])
+        reason = root.wait_for(task, "partial")["errors"][0]["reason"]
+        assert "none of its public_keys" in reason
+        assert wait_state(root, "eu", "unproven")["evidence"] == "none"
+        assert root.task(task)["counter"] == 0
+
+
+@pytest.mark.slow
+def test_engines_that_are_nodes_of_each_other_refuse_the_loop_and_say_its_path(tmp_path: Path) -> None:
+    one, two = engine_in(tmp_path, "", name="one"), engine_in(tmp_path, "", name="two")
+    for engine in (one, two):
+        engine.start()
+    tables = {engine: region_table(engine, name="other") for engine in (one, two)}
+    for engine, other in ((one, two), (two, one)):
+        engine.stop()
+        engine.configure(tables[other])
+    with one, two:
+        task = one.submit([URL + "1"])
+
+        def looped() -> str | None:
+            return next((e["reason"] for e in one.task(task)["errors"] if "loop" in e["reason"]), None)
+
+        reason = wait_until(looped, what="the loop being told")
+        assert "loop: two > one > two:" in (reason or "") or "loop: one > two > one:" in (reason or "")
+        assert one.task(task)["counter"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.skipif("varnish" not in available(), reason="Varnish is not installed")
+def test_three_levels_purge_a_real_cache(tmp_path: Path) -> None:
+    with Origin() as origin, start_varnish(tmp_path, name="edge-1", backend=origin.address) as cache:
+        tables = node_table(cache, name="edge-1")
+        with (
+            engine_in(tmp_path, tables, name="fr") as fr,
+            engine_in(tmp_path, region_table(fr, name="fr"), name="eu") as eu,
+            engine_in(tmp_path, region_table(eu, name="eu"), name="root") as root,
+        ):
+            old = get_body(cache, "/page")
+            origin.version = "v2"
+            assert get_body(cache, "/page") == old
+            task = root.submit([URL + "page"])
+            assert root.wait_for(task, "done")["counter"] == 1
+            assert get_body(cache, "/page") != old
+            path = fr.task(task)["by"]["path"].split(",")
+            assert [entry.partition("~")[0] for entry in path] == ["root", "eu"]

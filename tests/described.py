@@ -25,6 +25,7 @@ from engine.api.silencing import SilenceRoutes
 from engine.api.tasks import TaskRoutes
 from engine.api.why import WhyRoutes
 from engine.console.routes import ConsoleRoutes
+from engine.tree.routes import TreeRoutes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,7 @@ ROUTES: tuple[Route, ...] = (
     *SilenceRoutes.routes,
     *CheckRoutes.routes,
     *ConsoleRoutes.routes,
+    *TreeRoutes.routes,
     *Description.routes,
 )
 """What the engine's classes declare; a test compares it with what an engine serves."""

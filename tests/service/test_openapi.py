@@ -146,6 +146,7 @@ def test_real_answers_are_as_they_are_described(engine: EngineProcess) -> None:
     _ask_for_silences(asking)
     _ask_for_the_page(asking)
     _ask_why(asking)
+    _ask_from_above(asking)
     _ask_for_recordings(engine, asking)
     _ask_to_look_inside(engine, asking)
     log_format = "/v1/engine/log-format"
@@ -300,6 +301,28 @@ def _ask_why(asking: Asking) -> None:
     asking.ask("GET", "/v1/engine/why?url=ftp://img.example.com/a", 422)
     asking.ask("GET", why, 200, who="rare")
     asking.ask("GET", why, 429, who="rare")
+
+
+def _ask_from_above(asking: Asking) -> None:
+    ask = asking.ask
+    named = {"Purgeline_Nonce": "1f", "Purgeline_Tree_Path": "root~kid"}
+    own = _kid(asking)
+    for path, body in (
+        ("/v1/engine/tree/tasks", b'{"id":"t-2","targets":["http://img.example.com/d"]}\n'),
+        ("/v1/engine/tree/ask", {"tasks": {"t-2": ""}, "wait_s": 0}),
+    ):
+        ask("POST", path, 200, body, **named)
+        ask("POST", path, 422, body)
+        ask("POST", path, 409, body, **{**named, "Purgeline_Tree_Path": f"root~{own}"})
+        ask("POST", path, 401, body, who="", **named)
+        ask("POST", path, 403, body, who="writer" if path.endswith("ask") else "reader", **named)
+        ask("POST", f"{path}?x=1", 422, body, **named)
+        ask("POST", path, 413, LARGE, **named)
+        ask("POST", path, 415, body, **named, Content_Encoding="gzip")
+
+
+def _kid(asking: Asking) -> str:
+    return str(json.loads(asking.ask("GET", "/v1/engine/keys", 200, who=""))["keys"][0]["kid"])
 
 
 def _ask_for_receipts(asking: Asking) -> None:

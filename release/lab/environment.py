@@ -1,9 +1,9 @@
-"""Programs with an environment of their own: Salt in ``.venv-salt``, what makes the site in ``.venv-docs``.
+"""Programs with an environment of their own, ``.venv-NAME``: Salt, what makes the site, what benchmarks need.
 
-Salt needs packages at older versions than the engine's environment has, and what makes the site of docs/ is
-needed by nobody else. The pipeline runs their programs, and imports nothing of them. An environment is made
-anew when its lock has changed. A stamp, written last, tells which lock it was filled from, so an installation
-that was cut short is done again.
+Salt and the peers of benchmarks need packages at older versions than the engine's environment has, and what
+makes the site of docs/ is needed by nobody else. The pipeline runs their programs, and imports nothing of
+them. An environment is made anew when its lock has changed. A stamp, written last, tells which lock it was
+filled from, so an installation that was cut short is done again.
 """
 
 from __future__ import annotations
@@ -109,3 +109,4 @@ class Environment:
 
 SALT: Final = Environment("salt", "about a minute")
 DOCS: Final = Environment("docs")
+BENCH: Final = Environment("bench", "half a minute")

@@ -13,13 +13,17 @@ from tests.benchmarks import (
     report,
     rows_caches,
     rows_canaries,
+    rows_drain,
     rows_history,
     rows_htcp,
     rows_intake,
+    rows_latency,
     rows_others,
     rows_proof,
 )
-from tests.benchmarks.harness import Bench, Figure, bench
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.harness import Bench, bench
+from tests.benchmarks.peering import NO_GO, go_version, peers_python
 
 ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "intake": rows_intake.intake,
@@ -28,9 +32,9 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "htcp": rows_htcp.htcp,
     "fanout": rows_caches.fanout,
     "end-to-end": rows_caches.end_to_end,
-    "latency": rows_intake.latency,
-    "latency-loaded": rows_intake.latency_loaded,
-    "drain": rows_caches.drain,
+    "latency": rows_latency.latency,
+    "latency-loaded": rows_latency.latency_loaded,
+    "drain": rows_drain.drain,
     "logs": rows_others.logs,
     "memory": rows_caches.memory,
     "workers": rows_intake.workers,
@@ -40,7 +44,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "history-questions": rows_history.history_questions,
     "fresh": rows_proof.fresh,
     "verify-costs": rows_proof.verify_costs,
-    "reload": rows_intake.reload,
+    "reload": rows_latency.reload,
 }  #: memory brings growth along
 
 
@@ -60,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
         before = report.read(args.compare) if args.compare else None
     except ValueError as exc:
         parser.error(str(exc))
+    peers_python()  # made here, and no row waits for it
     uvloop.install()
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(report.environment())
@@ -67,10 +72,13 @@ def main(argv: Sequence[str]) -> int:
     failed: list[str] = []
     began = time.monotonic()
     with bench(is_quick=args.quick) as made:
+        console.print(f"peers: .venv-bench; {go_version() or NO_GO}")
         for name in args.only or ROWS:
             row_began = time.monotonic()
             try:
-                figures += ROWS[name](made)
+                for figure in ROWS[name](made):
+                    figure.compiled = made.compiled
+                    figures.append(figure)
             except Exception as exc:  # noqa: BLE001 - the other rows are worth having
                 failed.append(name)
                 console.print(f"{name}: {type(exc).__name__}: {exc}", style="red", markup=False)
@@ -80,6 +88,7 @@ def main(argv: Sequence[str]) -> int:
     drawn = report.chart(args.out) if figures else None
     missed = [f"{one.name} ({one.case})" for one in figures if one.ok is False]
     console.print(f"\n{time.monotonic() - began:.0f} s; {args.out}{f', {drawn}' if drawn else ''}")
+    console.print(report.form(figures))
     console.print(f"below target: {', '.join(missed) or 'nothing'}")
     if before is not None:
         report.compare(figures, before, console)

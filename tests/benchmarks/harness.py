@@ -1,4 +1,4 @@
-"""What every benchmark needs: figures, the clocks of processes, servers, peers, wrk.
+"""What every benchmark needs: the clocks of processes, servers, wrk.
 
 A figure is taken in rounds, we and the peer in turn (A B A B …), after a warm-up; shown is the median. CPU
 seconds and peak memory are those of the whole process tree of a side, the peer's or the engine's, with its
@@ -7,89 +7,26 @@ Redis if it has one, without the caches and the load.
 
 import contextlib
 import functools
-import json
 import os
 import re
 import shutil
-import socket
-import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from release.lab import caches
 from release.lab.caches import Cache
 from release.lab.origin import Origin
-from tests.rigs.engine_process import ROOT, EngineProcess, node_table
+from tests.benchmarks.figures import Side
+from tests.rigs.engine_process import EngineProcess, node_table
 from tests.waiting import wait_until
 
 HERE = Path(__file__).parent
-PEERS = ROOT / ".venv-peers"
 HOST = "img.example.com"
 PATH = "/v1/engine/task"
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Figure(msgspec.Struct):
-    """One line of the table, and one object of ``bench.json``.
-
-    ``ratio`` is ours to the peer's, so that more is better; ``ok`` is None where there is no target. CPU
-    seconds and bytes are of all rounds together, and of the engine's side.
-    """
-
-    name: str
-    case: str
-    value: float
-    unit: str
-    peer: str = ""
-    peer_value: float | None = None
-    ratio: float | None = None
-    target: str = ""
-    ok: bool | None = None
-    cpu_s: float | None = None
-    peak_rss_bytes: int | None = None
-    peer_cpu_s: float | None = None
-    peer_peak_rss_bytes: int | None = None
-    spread: str = ""  #: the smallest and the largest value
-    note: str = ""
-
-    def key(self) -> tuple[str, str]:
-        """Return what it is compared by."""
-        return self.name, self.case
-
-
-class Side(msgspec.Struct):
-    """What one side did in all rounds."""
-
-    values: list[float] = []
-    cpu_s: float = 0.0
-    peak_rss_bytes: int = 0
-    errors: int = 0
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def spread(self) -> str:
-        return f"{short(min(self.values))}-{short(max(self.values))}"
-
-
-def short(value: float) -> str:
-    """Write a number with three digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def percentiles(took_s: list[float]) -> tuple[float, float]:
-    """Return p50 and p99 in milliseconds."""
-    ordered = sorted(took_s)
-    p50, p99 = (ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1000 for part in (0.5, 0.99))
-    return p50, p99
 
 
 class Clock:
@@ -220,6 +157,7 @@ def load(
     wait_until_idle(engine)
     missing = report["requests"] * per_request - (counted(engine, "tasks_accepted") - before)
     side.errors += errors_of(report) + max(0, missing)
+    side.done += report["requests"] * per_request
     return rate(report) * per_request
 
 
@@ -248,58 +186,6 @@ def wait_until_idle(*engines: EngineProcess, timeout_s: float = 240) -> None:
         wait_until(lambda: is_idle(engine), timeout_s=timeout_s, what="every task settling")  # noqa: B023
 
 
-# Peers
-
-
-def peers_python() -> str:
-    """Return the Python of the peers' venv, made on first use."""
-    wanted = (HERE / "peers" / "requirements.txt").read_text()
-    python, mark = PEERS / "bin" / "python", PEERS / "done"
-    if not mark.exists() or mark.read_text() != wanted:
-        print("installing the peers into .venv-peers (once) ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEERS)], check=True)
-        options = ["-q", "--disable-pip-version-check"]
-        requirements = str(HERE / "peers" / "requirements.txt")
-        subprocess.run([str(python), "-m", "pip", "install", *options, "-r", requirements], check=True)
-        mark.write_text(wanted)
-    return str(python)
-
-
-def run_peer(script: str, *args: object, side: Side) -> float:
-    """Run a peer's script to its end; it prints its value, CPU seconds and peak memory as JSON."""
-    command = [peers_python(), str(HERE / "peers" / script), *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode:
-        raise RuntimeError(f"{script}: {done.stderr[-2000:]}")
-    said = json.loads(done.stdout.splitlines()[-1])
-    side.cpu_s += said["cpu_s"]
-    side.peak_rss_bytes = max(side.peak_rss_bytes, said["peak_rss_bytes"])
-    return float(said["value"])
-
-
-@contextlib.contextmanager
-def fastapi() -> Iterator[tuple[str, int]]:
-    """Run FastAPI on uvicorn; yields its URL and pid."""
-    port = caches.free_port()
-    options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
-    options += ["--loop", "uvloop", "--http", "httptools"]
-    command = [peers_python(), "-m", "uvicorn", "fastapi_app:app", *options]
-    with subprocess.Popen(command, cwd=HERE / "peers") as process:
-        try:
-            wait_until(lambda: _connects(port), what="uvicorn")
-            yield f"http://127.0.0.1:{port}/v1/engine/task", process.pid
-        finally:
-            process.terminate()
-
-
-def _connects(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
 # Servers
 
 
@@ -310,6 +196,7 @@ class Bench:
         self.folder = folder
         self.origin = origin
         self.is_quick = is_quick
+        self.compiled: bool | None = None  #: of the engines that ran; None: none yet
         self._number = 0
 
     @property
@@ -342,7 +229,12 @@ class Bench:
     def engine(self, tables: str, **settings: Any) -> Iterator[EngineProcess]:
         """Run an engine of this tree."""
         with EngineProcess(self.new_folder("engine"), tables, **settings) as made:
+            self.note_form(made)
             yield made
+
+    def note_form(self, engine: EngineProcess) -> None:
+        """Keep whether an engine runs compiled."""
+        self.compiled = engine.get("/version")["compiled"]
 
     @contextlib.contextmanager
     def site(self, *, store: str = "", **settings: Any) -> Iterator[tuple[EngineProcess, list[Cache]]]:

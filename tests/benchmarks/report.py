@@ -11,7 +11,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.harness import HERE, Figure, peers_python, short
+from tests.benchmarks.figures import Figure, short
+from tests.benchmarks.harness import HERE
+from tests.benchmarks.peering import peers_python
 
 _CHANGE = 0.1  #: of a ratio, before it is called a change
 
@@ -36,6 +38,16 @@ def environment() -> str:
     return f"{os.cpu_count()} x {model}, Linux {kernel}, Python {platform.python_version()}; " + "; ".join(
         programs
     )
+
+
+def form(figures: Sequence[Figure]) -> str:
+    """Return in which form the engines ran whose figures these are."""
+    told = {one.compiled for one in figures} - {None}
+    if told == {True}:
+        return "compiled: true"
+    if told == {False}:
+        return "compiled: false (./inv build compiles the hot modules)"
+    return "compiled: some true, some false" if told else "compiled: no engine ran"
 
 
 def table(figures: Sequence[Figure], console: Console) -> None:

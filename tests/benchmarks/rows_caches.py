@@ -1,33 +1,20 @@
 """Rows of the way out: purges that caches answer, memory while they wait, and bodies that are drained."""
 
-import contextlib
 import json
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from release.lab import caches
 from release.lab.caches import Cache
-from tests.benchmarks.harness import (
-    HOST,
-    Bench,
-    Clock,
-    Figure,
-    Side,
-    in_turn,
-    peak_rss,
-    rss,
-    run_peer,
-    short,
-    wait_until_idle,
-)
-from tests.rigs.engine_process import EngineProcess, fake_table, node_table
+from tests.benchmarks.figures import Figure, Side, beside, cpu_of_unit
+from tests.benchmarks.harness import HOST, Bench, Clock, in_turn, rss, wait_until_idle
+from tests.benchmarks.peering import NO_GO, go_version, run_go, run_peer
+from tests.rigs.engine_process import EngineProcess, node_table
 from tests.rigs.redis_servers import RedisServer
 from tests.waiting import wait_until
 
-MIB = 2**20
+GO_WORKERS = 8
+_GO_PURGER = f"Go, one request a round trip, {GO_WORKERS} workers"
+_CPU_TARGET_US = 5.5
 TASKS, TARGETS = 5, 10_000  #: of one fan-out; a single task is over in a tenth of a second
 
 
@@ -49,51 +36,55 @@ def acks_per_s(engine: EngineProcess, numbers: Iterator[int]) -> float:
 
 
 def fanout(bench: Bench) -> Iterator[Figure]:
-    """Five tasks of 10,000 URLs on one node, acked and tracked, against usual clients that only send."""
+    """Five tasks of 10,000 URLs on one node, acked and tracked, beside clients that only send.
+
+    Two are usual ones; the third sends as purgers in Go do, by workers that wait for each answer.
+    """
     for driver in ("varnish", "nginx", "ats"):
         with bench.cache(driver) as cache, bench.engine(node_table(cache, name="edge-1")) as engine:
-            numbers = iter(range(1000))
-            base = f"http://127.0.0.1:{cache.port}{cache.purge_path}"
-            ours, aiohttp, httpx = Side(), Side(), Side()
+            yield from _fanout(bench, cache, engine, driver)
 
-            def purge(engine: EngineProcess = engine, numbers: Iterator[int] = numbers) -> float:
-                return acks_per_s(engine, numbers)
 
-            def client(
-                kind: str, side: Side, share: int = 1, base: str = base, numbers: Iterator[int] = numbers
-            ) -> float:
-                args = (kind, "PURGE", base, TARGETS // share, f"p{next(numbers)}")
-                return run_peer("purge.py", *args, side=side)
+def _fanout(bench: Bench, cache: Cache, engine: EngineProcess, driver: str) -> Iterator[Figure]:
+    numbers = iter(range(1000))
+    base = f"http://127.0.0.1:{cache.port}{cache.purge_path}"
+    ours = Side()
+    peers = {"aiohttp, 64 connections": Side()}
+    if driver == "varnish":
+        peers |= {"httpx, 64 connections": Side(), _GO_PURGER: Side()}
 
-            purge()
-            sides = [
-                (purge, ours, [engine.pid]),
-                (lambda: client("aiohttp", aiohttp), aiohttp, ()),  # noqa: B023
-            ]
-            if driver == "varnish":
-                sides.append((lambda: client("httpx", httpx, 5), httpx, ()))  # noqa: B023
-            in_turn(bench.rounds, *sides)
-            for name, peer in (("aiohttp", aiohttp), ("httpx", httpx)):
-                if not peer.values:
-                    continue
-                ratio = ours.median / peer.median
-                is_target = driver == "varnish" and name == "aiohttp"
-                yield Figure(
-                    "fanout",
-                    f"tasks of 10,000 URLs on {driver}" + (" (httpx: 2,000)" if name == "httpx" else ""),
-                    ours.median,
-                    "acks/s",
-                    f"{name}, 64 connections",
-                    peer.median,
-                    ratio,
-                    ">= 10x" if is_target else "",
-                    ratio >= 10 if is_target else None,
-                    ours.cpu_s,
-                    ours.peak_rss_bytes,
-                    peer.cpu_s,
-                    peer.peak_rss_bytes,
-                    ours.spread,
-                )
+    def purge() -> float:
+        ours.done += TASKS * TARGETS
+        return acks_per_s(engine, numbers)
+
+    def client(peer: str) -> float:
+        side, name = peers[peer], f"p{next(numbers)}"
+        if peer == _GO_PURGER:
+            where = (f"127.0.0.1:{cache.port}", cache.purge_path)
+            return run_go("purge", "PURGE", *where, TASKS * TARGETS, name, GO_WORKERS, side=side)
+        kind = peer.partition(",")[0]
+        return run_peer(
+            "purge.py", kind, "PURGE", base, TARGETS // (5 if kind == "httpx" else 1), name, side=side
+        )
+
+    case = f"tasks of 10,000 URLs on {driver}"
+    if _GO_PURGER in peers and not go_version():
+        del peers[_GO_PURGER]
+    purge()
+    ours.done = 0
+    in_turn(
+        bench.rounds,
+        (purge, ours, [engine.pid]),
+        *((lambda peer=peer: client(peer), side, ()) for peer, side in peers.items()),
+    )
+    targets = {"aiohttp, 64 connections": 10.0, _GO_PURGER: 2.0} if driver == "varnish" else {}
+    for peer, side in peers.items():
+        what = "" if peer.startswith("aiohttp") else f" ({peer.partition(',')[0]})"
+        yield beside("fanout", case + what, "acks/s", ours, peer, side, least=targets.get(peer))
+    if driver == "varnish":
+        if _GO_PURGER not in peers:
+            yield Figure("fanout", f"{case} (Go)", ours.median, "acks/s", _GO_PURGER, note=NO_GO)
+        yield cpu_of_unit("fanout", f"CPU of a purge, {case}", "us a purge", ours, most_us=_CPU_TARGET_US)
 
 
 def hand_in(engine: EngineProcess, name: str, *, tasks: int, urls: int = 100) -> float:
@@ -122,46 +113,46 @@ def _acked(engine: EngineProcess) -> int:
 
 
 def end_to_end(bench: Bench) -> Iterator[Figure]:
-    """Tasks of 100 URLs on a parent and two edges, until settled in the store, against jobs of arq."""
+    """Tasks of 100 URLs on a parent and two edges, until settled in the store, beside jobs of queues."""
     tasks = 100 if bench.is_quick else 400
-    cases = {"a job a URL": (3000, 1), "a job of 100 URLs": (100, 100)}
+    shapes = {"a job a URL": (3000, 1), "a job of 100 URLs": (100, 100)}
     with bench.site() as (engine, nodes), RedisServer(bench.new_folder("redis")) as redis:
         hand_in(engine, "warm", tasks=20)
         numbers = iter(range(1000))
         ours = Side()
-        arq = {case: Side() for case in cases}
+        peers = {(queue, shape): Side() for queue in ("arq", "saq") for shape in shapes}
         urls = [node.url for node in nodes]
 
-        def peer(case: str) -> float:
+        def peer(queue: str, shape: str, side: Side) -> float:
             redis.flush()
-            jobs, each = cases[case]
+            jobs, each = shapes[shape]
             jobs = jobs // 3 if bench.is_quick else jobs
-            return run_peer("arq_jobs.py", redis.port, jobs, each, *urls, side=arq[case])
+            return run_peer(f"{queue}_jobs.py", redis.port, jobs, each, *urls, side=side)
 
         in_turn(
             bench.rounds,
             (lambda: hand_in(engine, f"e{next(numbers)}", tasks=tasks), ours, [engine.pid]),
-            *((lambda case=case: peer(case), arq[case], [redis.pid]) for case in cases),
+            *(
+                (lambda queue=queue, shape=shape, side=side: peer(queue, shape, side), side, [redis.pid])
+                for (queue, shape), side in peers.items()
+            ),
         )
-    for case, side in arq.items():
-        ratio = ours.median / side.median
-        is_target = case == "a job a URL"
-        yield Figure(
+    for (queue, shape), side in peers.items():
+        is_target = (queue, shape) == ("arq", "a job a URL")
+        case = "tasks of 100 URLs, parent and 2 edges" + ("" if is_target else f" ({queue}, {shape})")
+        figure = beside(
             "end-to-end",
-            "tasks of 100 URLs, parent and 2 edges" + ("" if is_target else " (jobs of 100)"),
-            ours.median,
+            case,
             "node-purges/s",
-            f"arq, {case}",
-            side.median,
-            ratio,
-            ">= 40,000/s, >= 30x" if is_target else "",
-            ours.median >= 40_000 and ratio >= 30 if is_target else None,
-            ours.cpu_s,
-            ours.peak_rss_bytes,
-            side.cpu_s,
-            side.peak_rss_bytes,
-            ours.spread,
+            ours,
+            f"{queue}, {shape}",
+            side,
+            least=50 if is_target else None,
         )
+        if is_target:
+            figure.target = f">= 40,000/s, {figure.target}"
+            figure.ok = bool(figure.ok) and ours.median >= 40_000
+        yield figure
 
 
 def memory(bench: Bench) -> Iterator[Figure]:
@@ -236,107 +227,3 @@ def _backlog_rate(
     cache.resume()
     last = max(float(engine.wait_for(task_id, timeout_s=120)["updated_at"]) for task_id in ids)
     return tasks * urls / (last - began)
-
-
-@contextlib.contextmanager
-def file_server(folder: Path) -> Iterator[str]:
-    """Run an nginx that sends files of 64 KiB and 256 MiB out of the page cache; yields its URL."""
-    port = caches.free_port()
-    files = folder / "files"
-    files.mkdir()
-    (files / "small").write_bytes(b"x" * 64 * 1024)
-    with (files / "big").open("wb") as file:
-        for _ in range(256):
-            file.write(b"x" * MIB)
-    (folder / "nginx.conf").write_text(
-        "daemon off; worker_processes 1; pid nginx.pid; error_log stderr error;\n"
-        "events { worker_connections 1024; }\n"
-        "http { access_log off; sendfile on; keepalive_requests 1000000; client_body_temp_path tmp;\n"
-        "proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;\n"
-        f"server {{ listen 127.0.0.1:{port} backlog=4096; root {files};\n"
-        "location ~ ^/small { try_files /small =404; } location ~ ^/big { try_files /big =404; } } }\n"
-    )
-    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: _answers(port), what="nginx")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def _answers(port: int) -> bool:
-    command = ["curl", "-sf", "-o", "/dev/null", f"http://127.0.0.1:{port}/small"]
-    return subprocess.run(command, check=False).returncode == 0
-
-
-def drain(bench: Bench) -> Iterator[Figure]:
-    """Prefetch: whole objects through a node, their bytes read into pooled buffers and let go."""
-    at_once = 8
-    cases = [("small", 64 * 1024, 3000, 2.0), ("big", 256 * MIB, 8 if bench.is_quick else 16, 1.0)]
-    folder = bench.new_folder("files")
-    with file_server(folder) as url, bench.engine(
-        fake_table(url, name="edge-1"), prefetch_concurrency=at_once
-    ) as engine:  # fmt: skip
-        for name, size, count, target in cases:
-            ours, theirs = Side(), Side()
-            numbers = iter(range(1000))
-
-            def fetch(
-                name: str = name, size: int = size, count: int = count, numbers: Iterator[int] = numbers
-            ) -> float:
-                turn = next(numbers)
-                targets = [f"http://{HOST}/{name}?{turn}-{place}" for place in range(count)]
-                task_id = engine.submit(targets, action="prefetch", due_s=300)
-                return size * count / settled_s(engine, task_id)
-
-            fetch(count=at_once)
-            in_turn(
-                bench.rounds,
-                (fetch, ours, [engine.pid]),
-                (
-                    lambda: run_peer("drain.py", f"{url}/{name}", count, at_once, side=theirs),  # noqa: B023
-                    theirs,
-                    (),
-                ),
-            )
-            ratio = ours.median / theirs.median
-            yield Figure(
-                "drain",
-                f"{short(size / 1024)} KiB" if size < MIB else f"{size // MIB} MiB",
-                ours.median / MIB,
-                "MiB/s",
-                "aiohttp iter_chunked",
-                theirs.median / MIB,
-                ratio,
-                f">= {target:g}x",
-                ratio >= target,
-                ours.cpu_s,
-                ours.peak_rss_bytes,
-                theirs.cpu_s,
-                theirs.peak_rss_bytes,
-            )
-        yield _flat(bench, engine)
-
-
-def _flat(bench: Bench, engine: EngineProcess) -> Figure:
-    """Memory over 10 GiB of bodies."""
-    count = 8 if bench.is_quick else 40
-    side = Side()
-    before = rss(engine.pid)
-    clock = Clock(engine.pid)
-    targets = [f"http://{HOST}/big?flat-{place}" for place in range(count)]
-    settled_s(engine, engine.submit(targets, action="prefetch", due_s=600), timeout_s=300)
-    grown = peak_rss(engine.pid) - before
-    clock.stop(side)
-    return Figure(
-        "drain",
-        f"memory over {count * 256 // 1024} GiB",
-        grown / MIB,
-        "MiB grown",
-        target="<= 16 MiB",
-        ok=grown <= 16 * MIB,
-        cpu_s=side.cpu_s,
-        peak_rss_bytes=side.peak_rss_bytes,
-    )

@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 
 from release.lab import caches
-from tests.benchmarks.harness import Bench, Clock, Figure, Side, in_turn
+from tests.benchmarks.figures import Figure, Side
+from tests.benchmarks.harness import Bench, Clock, in_turn
 from tests.benchmarks.rows_caches import acks_per_s
 from tests.rigs.engine_process import EngineProcess, node_table
 from tests.waiting import wait_until

@@ -20,7 +20,8 @@ from engine.tasks.blocks import close_block
 from engine.tasks.plan import Plan, Step, storable
 from engine.tasks.settled import SettledTasks, Shape, encode
 from engine.tasks.words import Operation
-from tests.benchmarks.harness import HOST, Bench, Clock, Figure, Side, in_turn
+from tests.benchmarks.figures import Figure, Side
+from tests.benchmarks.harness import HOST, Bench, Clock, in_turn
 from tests.benchmarks.rows_caches import acks_per_s, hand_in
 from tests.rigs.engine_process import EngineProcess, node_table
 from tests.rigs.redis_servers import RedisServer

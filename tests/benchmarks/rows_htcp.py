@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.benchmarks.harness import HERE, HOST, Bench, Figure, Side, in_turn, wait_until_idle
+from tests.benchmarks.figures import Figure, Side
+from tests.benchmarks.harness import HERE, HOST, Bench, in_turn, wait_until_idle
 from tests.fakes.htcp_clients import clr, mediawiki
 from tests.rigs.engine_process import EngineProcess, node_table
 from tests.waiting import wait_until

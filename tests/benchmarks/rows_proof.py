@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.harness import HOST, Bench, Clock, Figure, Side, percentiles, wait_until_idle
+from tests.benchmarks.figures import Figure, Side, percentiles
+from tests.benchmarks.harness import HOST, Bench, Clock, wait_until_idle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ import uvloop
 from release.lab.caches import Cache
 from tests.benchmarks import report
 from tests.benchmarks.harness import HERE, HOST, PATH, Bench, bench, counted, rss, url_of, wait_until_idle
-from tests.benchmarks.rows_intake import PAUSING, pause_ms, peak_of
+from tests.benchmarks.rows_latency import PAUSING, pause_ms, peak_of
 from tests.rigs.engine_process import EngineProcess
 
 EVERY_S = 5.0

@@ -1,7 +1,7 @@
 """Purges as jobs of arq: ``arq_jobs.py REDIS_PORT JOBS URLS PARENT_URL EDGE_URL …``.
 
-A job purges some URLs, each on the parent first, then on the edges. Prints purges at nodes per second, from
-the first job enqueued to the last one done; the worker is this process, and takes 64 jobs at a time.
+Prints purges at nodes per second, from the first job enqueued to the last one done; the worker is this
+process, and takes 64 jobs at a time.
 """
 
 import asyncio
@@ -9,50 +9,33 @@ import sys
 import time
 from typing import Any
 
-import aiohttp
+import node_purges
 import uvloop
 from arq import create_pool
 from arq.connections import RedisSettings
 from arq.worker import Worker, func
 from say import say
 
-JOBS = 64
-CONNECTIONS = 192  #: 64 a node
-HEADERS = {"Host": "img.example.com"}
 
-
-async def purge(ctx: dict[str, Any], name: str, urls: int) -> None:
-    """Purge URLs on every node, the parent first."""
-    session = ctx["session"]
-    await asyncio.gather(*(purge_one(session, ctx["nodes"], f"/arq/{name}/{url}.jpg") for url in range(urls)))
-
-
-async def purge_one(session: aiohttp.ClientSession, nodes: list[str], path: str) -> None:
-    """Purge one URL."""
-
-    async def one(node: str) -> None:
-        async with session.request("PURGE", node + path, headers=HEADERS) as response:
-            await response.read()
-            response.raise_for_status()
-
-    await one(nodes[0])
-    await asyncio.gather(*(one(node) for node in nodes[1:]))
+async def purge(ctx: dict[str, Any], number: int, urls: int) -> None:
+    """Purge URLs on every node."""
+    await node_purges.purge(ctx["session"], ctx["nodes"], f"arq/{number}", urls)
 
 
 async def main(port: int, count: int, urls: int, nodes: list[str]) -> float:
     """Enqueue and work *count* jobs of *urls* URLs each."""
     settings = RedisSettings(port=port)
     pool = await create_pool(settings)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+    async with node_purges.session() as session:
         began = time.perf_counter()
-        for first in range(0, count, JOBS):
-            numbers = range(first, min(count, first + JOBS))
-            await asyncio.gather(*(pool.enqueue_job("purge", str(number), urls) for number in numbers))
+        for first in range(0, count, node_purges.JOBS):
+            numbers = range(first, min(count, first + node_purges.JOBS))
+            await asyncio.gather(*(pool.enqueue_job("purge", number, urls) for number in numbers))
         worker = Worker(
             functions=[func(purge, keep_result=0)],
             redis_settings=settings,
             burst=True,
-            max_jobs=JOBS,
+            max_jobs=node_purges.JOBS,
             poll_delay=0.01,
             handle_signals=False,
             ctx={"session": session, "nodes": nodes},

@@ -1,7 +1,9 @@
 """How a peer's script says what it measured: a line of JSON."""
 
 import json
+import re
 import resource
+from pathlib import Path
 
 
 def say(value: float) -> None:
@@ -12,7 +14,14 @@ def say(value: float) -> None:
             {
                 "value": value,
                 "cpu_s": used.ru_utime + used.ru_stime,
-                "peak_rss_bytes": used.ru_maxrss * 1024,
+                "peak_rss_bytes": peak_rss_bytes(),
             }
         )
     )
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory that this process had resident; `ru_maxrss` has its parent's."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024

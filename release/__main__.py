@@ -34,7 +34,8 @@ def main() -> None:
     """Run the task that the arguments name; it ends the program."""
     try:
         from invoke.collection import Collection  # noqa: PLC0415 - it may not be there
-        from invoke.program import Program  # noqa: PLC0415
+
+        from release.tasks.program import Tasks  # noqa: PLC0415
     except ModuleNotFoundError:
         sys.exit("the pipeline needs more packages: pip install 'purgeline[release]'")
     from engine._version import __version__  # noqa: PLC0415
@@ -44,7 +45,7 @@ def main() -> None:
         found = importlib.import_module(f"release.tasks.{module}")
         for name in names:
             tasks.add_task(getattr(found, name))
-    Program(name=MODULE, binary=MODULE, version=__version__, namespace=tasks).run([MODULE, *sys.argv[1:]])
+    Tasks(name=MODULE, binary=MODULE, version=__version__, namespace=tasks).run([MODULE, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import Meta
 
 from engine.api.answers import json_response
 from engine.api.route import Route
+from engine.config.hints import did_you_mean
 from engine.errors import RequestError
 from engine.nodes.findings import Verdict  # noqa: TC001 - msgspec resolves the annotations
 from engine.nodes.inspection import inspect_all
@@ -59,7 +61,9 @@ class CheckRoutes:
         name = request.match_info["name"]
         node = next((node for node in self._config.node if node.name == name), None)
         if node is None:
-            raise RequestError(404, f"{name!r} is not configured: takes the name of a node of this engine")
+            detail = f"{name!r} is not configured: takes the name of a node of this engine"
+            hint = partial(did_you_mean, name, [node.name for node in self._config.node])
+            raise RequestError(404, detail, hint=hint)
         async with self._free:
             [found] = await inspect_all(self._config, [node], url="")
         return json_response(Checked(name, found.verdict, found.why))

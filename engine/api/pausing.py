@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.config.hints import did_you_mean
 from engine.errors import RequestError, StoreError
 from engine.tasks.records import Pause
 from engine.workers.peers import worker_path
@@ -52,7 +54,8 @@ class PauseNode:
             StoreError: a store cannot be written, or a worker does not answer: asking again is safe.
         """
         if not self._is_known(name):
-            raise RequestError(404, f"{name!r} is not configured: takes the name of a node of this engine")
+            detail = f"{name!r} is not configured: takes the name of a node of this engine"
+            raise RequestError(404, detail, hint=partial(did_you_mean, name, list(self._nodes)))
         await self._pauses.refresh()
         asked = Pause(name, by, self._pauses.next_at(name), is_paused)
         pause = await self._pauses.change(asked)

@@ -21,6 +21,7 @@ from engine.api.retry import error_of
 from engine.api.rewind_parts import bodies, sendable, too_many
 from engine.api.route import QUERY, Route
 from engine.api.schemas import RewindStopped, Rewound
+from engine.config.hints import did_you_mean
 from engine.errors import EngineError, RequestError
 from engine.history.missed import COLLECTED_MAX, TARGETS_MAX, Missed, slices
 from engine.history.question import read_host
@@ -164,9 +165,8 @@ class RewindRoutes:
     def _window(self, asked: RewindBody) -> Window:
         node = self._nodes.get(asked.node)
         if node is None:
-            raise RequestError(
-                404, f"{asked.node!r} is not configured: takes the name of a node of this engine"
-            )
+            detail = f"{asked.node!r} is not configured: takes the name of a node of this engine"
+            raise RequestError(404, detail, hint=partial(did_you_mean, asked.node, list(self._nodes)))
         until = time.time() if asked.until is UNSET else seconds(asked.until)
         since = seconds(asked.since)
         if since > until:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from engine.cli.exits import DONE, FAILED, UsageError
+from engine.cli.parser import did_you_mean
 from engine.cli.preview import is_terminal
 from engine.errors import ConfigError
 
@@ -111,7 +112,7 @@ def _asked_caches(out: Output) -> list[Cache]:
         if not driver:
             return caches
         if driver not in PLACES:
-            out.notice(f"there is no {driver!r}; known: {known}")
+            out.notice(f"there is no {driver!r}{did_you_mean(driver, PLACES) or f'; known: {known}'}")
             continue
         caches.append((driver, _ask(f"Where it listens [{PLACES[driver]}]: ") or PLACES[driver]))
 

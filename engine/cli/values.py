@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from engine.cli.parser import did_you_mean
+
 TIMEOUT_S: Final = 10.0  #: of an engine's answer, where nothing else is said
 PORT_MAX: Final = 65535
 DRIVERS: Final = ("varnish", "nginx", "ats", "squid")
@@ -63,7 +65,9 @@ def backend(text: str) -> Backend:
 
 def cache(text: str) -> tuple[str, str]:
     """Return the driver and the URL of a cache."""
-    driver, _, url = text.partition("=")
+    driver, sign, url = text.partition("=")
+    if sign and driver not in DRIVERS and (meant := did_you_mean(driver, DRIVERS)):
+        raise argparse.ArgumentTypeError(f"there is no cache {driver!r}{meant}")
     if driver not in DRIVERS or not url.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(
             f"{text!r}: takes KIND=URL, such as varnish=http://127.0.0.1:6081; kinds: {', '.join(DRIVERS)}"
@@ -144,7 +148,10 @@ def verify(text: str) -> bool | dict[str, int]:
         return text == "all"
     word, _, number = text.partition(":")
     if not (word == "sample" and re.fullmatch(r"[0-9]{1,8}", number) and int(number)):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of all, off and sample:N, with N from 1 up")
+        meant = did_you_mean(word, ("all", "off", "sample:N"))
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is none of all, off and sample:N, with N from 1 up{meant}"
+        )
     return {"sample": int(number)}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COMPARED_MAX: Final = 100
 _NAMED_MAX: Final = 40
+_GIVEN: Final = re.compile("invalid enum value '(.*)'", re.IGNORECASE)  #: msgspec's words
 
 
 def did_you_mean(key: str, known: Sequence[str]) -> str:
@@ -59,5 +60,7 @@ def explain(problem: str, kind: Any) -> str:
     words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
     if words and int in parts:
         words.insert(0, "a whole number")
-    takes = f"; takes {', '.join(words)}" if words else ""
+    given = _GIVEN.search(problem)
+    meant = did_you_mean(given[1], [word for word in words if isinstance(word, str)]) if given else ""
+    takes = f"; takes {', '.join(words)}{meant}" if words else ""
     return f"{problem[0].lower()}{problem[1:]}{takes}"

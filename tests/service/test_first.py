@@ -54,7 +54,7 @@ def test_init_never_writes_over_a_file(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--cache", "vanish=http://a"], "takes KIND=URL"),
+        (["--cache", "vanish=http://a"], "did you mean 'varnish'?"),
         (["--cache", "varnish=http://a:99999"], "is not http"),
         (["--site", "x y"], "is not a host rule"),
     ],

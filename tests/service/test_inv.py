@@ -28,9 +28,8 @@ case "$*" in
     version=${FAKE_VERSION:-3.11 True}
     rm -rf "$4" && mkdir -p "$4/bin" "$4/lib/python${version%% *}"
     cp "$0" "$4/bin/python"
-    printf '#!/bin/sh\\necho "$PWD" "$@"\\n' >"$4/bin/invoke"
-    chmod +x "$4/bin/invoke"
     ;;
+"-P -m release.tasks.program "*) shift 3 && echo "$PWD" "$@" ;;
 "-m pip "*--require-hashes*)
     sleep "${FAKE_PIP_S:-0}"
     echo locked >>"$FAKE_LOG"
@@ -236,3 +235,8 @@ def test_the_real_wrapper_runs_from_another_folder(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "check" in done.stdout
+    done = subprocess.run(
+        [tmp_path / "inv", "tset"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    said = "there is no task 'tset'; did you mean test? (see ./inv --list)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

@@ -78,6 +78,9 @@ def test_a_mistake_ends_with_code_2(words: list[str], capsys: pytest.CaptureFixt
         (["purge", "--layr", "edge", "http://a/"], "--layer"),
         (["purge", "--layr=edge", "http://a/"], "--layer"),
         (["debug", "loo"], "loop"),
+        (["init", "--cache", "varnsh=http://127.0.0.1:1"], "varnish"),
+        (["purge", "--verify", "al", "http://a/"], "all"),
+        (["cdni", "purg", "http://a/"], "purge"),
         (["debug", "loop", "--secnds", "3"], "--seconds"),
     ],
 )

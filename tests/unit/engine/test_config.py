@@ -152,7 +152,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
         ),
         ({"engine": {"on_incapable": "fail"}}, "takes refuse, skip"),
         ({"engine": {"log_level": "info"}}, "takes DEBUG, INFO, WARNING, ERROR"),
-        ({"node": [node(driver="vanish")]}, "invalid enum value 'vanish'; takes varnish, ats, nginx, squid"),
+        ({"node": [node(driver="vanish")]}, "takes varnish, ats, nginx, squid; did you mean 'varnish'?"),
         ({"node": [node(key_mode="x")]}, "takes xkey, ban, none"),
         ({"auth": {"tokens": [{**TOKEN, "scopes": ["all"]}]}}, "'all'; takes submit, read, admin"),
         ({"node": [node(headers={"X": 1})]}, "expected `str`, got `int`"),

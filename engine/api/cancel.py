@@ -19,6 +19,8 @@ from engine.tasks.words import FINAL_STATES, State
 from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.api.find import FindTask
     from engine.cluster.cluster import Cluster
     from engine.delivery.dispatch import Dispatch
@@ -114,6 +116,7 @@ class CancelTask:
         self._elsewhere = elsewhere
         self._write_limit_s = write_limit_s
         self._background = Background()
+        self.on_cancelled: Callable[[dict[str, Any]], None] = _tell_nobody  #: told of stored tasks
 
     async def cancel(self, task_id: str, token: Token) -> dict[str, Any]:
         """Cancel what has no answer of a task, and return its document: nothing of it is sent again.
@@ -175,6 +178,7 @@ class CancelTask:
         await self._written(task_id)  # a GET straight after this answer must see it
         if self._elsewhere is not None:
             await self._elsewhere.forget_rows(task_id)
+        self.on_cancelled(stored)
         return stored_documents.public(await find.here(task_id) or stored)
 
     async def _written(self, task_id: str) -> None:
@@ -193,6 +197,10 @@ class CancelTask:
         with contextlib.suppress(StoreError):
             for name in self._delay.names():
                 await self._delay.recount(name)
+
+
+def _tell_nobody(_stored: dict[str, Any]) -> None:
+    """Nobody below this engine has some of the task."""
 
 
 def _nothing_left(task_id: str, state: str) -> RequestError:

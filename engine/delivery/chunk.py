@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -83,11 +84,17 @@ class Chunk:
         if not self._rows:
             return  # none is to be sent, or they were cancelled since they were read
         together: dict[tuple[int, str], list[str]] = {}
+        newest: dict[str, float] = {}
         for key, wanted_by in self._rows.items():
-            together.setdefault((key[0], self._task_id(wanted_by)), []).append(key[1])
+            task_id = self._task_id(wanted_by)
+            together.setdefault((key[0], task_id), []).append(key[1])
+            parked_at = max(row.parked_at for row in wanted_by)
+            newest[task_id] = max(parked_at, newest.get(task_id, 0.0))
         self._unanswered = len(self._rows)
         for (operation, task_id), targets in together.items():
             task = Task.internal(targets, owner=self, task_id=task_id)
+            task.created_at = newest[task_id]
+            task.updated_at = time.time() - (self._now - newest[task_id])  # the same, by this machine's clock
             share = Share(task, self._node, Operation(operation), len(targets))
             self._shares.append(share)
             self._node.add_backlog(share, range(len(targets)))

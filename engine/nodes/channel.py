@@ -101,6 +101,7 @@ class Channel:
         self._requesters: dict[Operation, Callable[[str], str]] = {}
         self._wake_handle: asyncio.Handle | None = None
         self._is_closed = False
+        self.on_forgotten: Callable[[Share], None] | None = None  #: told of shares that are cancelled
         if fetches is not None:
             fetches.on_entered = self.wake
 
@@ -151,14 +152,12 @@ class Channel:
     def forget(self, share: Share, indexes: Sequence[int]) -> None:
         """Take cancelled subtasks out of the queue they are in."""
         (self._queue if share.task.owner is None else self._backlog).forget(share, indexes)
+        if self.on_forgotten is not None:
+            self.on_forgotten(share)
 
-    def take_backlog(self) -> list[tuple[Share, int]]:
-        """Empty the queue of what came from the delay queue; return its subtasks."""
-        return self._backlog.take_all()
-
-    def take_queue(self) -> list[tuple[Share, int]]:
-        """Empty the queue of what came from tasks; return its subtasks."""
-        return self._queue.take_all()
+    def take_all(self) -> tuple[list[tuple[Share, int]], list[tuple[Share, int]]]:
+        """Empty both queues; return the subtasks of the delay queue, and those of tasks."""
+        return self._backlog.take_all(), self._queue.take_all()
 
     # Work out, asked by the connections
 

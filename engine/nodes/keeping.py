@@ -76,7 +76,10 @@ class Keeping:
 
     def held(self, items: list[Item], reason: str) -> None:
         """Keep requests until they, or others like them, may be tried again."""
-        self._outcomes.hold(items, f"{reason}; {TRIED_AGAIN}")
+        self._hold(items, f"{reason}; {TRIED_AGAIN}")
+
+    def _hold(self, items: list[Item], reason: str) -> None:
+        self._outcomes.hold(items, reason)
         wait_s = self._postponed.next_s()
         if wait_s is not None:
             self._events.postponed(self._config, wait_s)
@@ -85,7 +88,7 @@ class Keeping:
         """Keep what the engine that this node is holds itself: it is asked again, and goes on meanwhile."""
         for share, index, _ in items:
             self._postponed.refused(share.operation, share.task.targets[index])
-        self.held(items, reason)
+        self._hold(items, reason)
 
     def look_again(self) -> None:
         """Have all rows sent that were postponed: what kept them may be over."""
@@ -94,9 +97,8 @@ class Keeping:
 
     def park_all(self, channels: Sequence[Channel], reason: str) -> None:
         """Everything that waits in memory goes to the delay queue: the delay queue's first."""
-        waiting = [channel.take_backlog() for channel in channels]
-        waiting += [channel.take_queue() for channel in channels]
-        for subtasks in waiting:
+        waiting = [channel.take_all() for channel in channels]
+        for subtasks in [*(backlog for backlog, _ in waiting), *(queue for _, queue in waiting)]:
             shares: dict[Share, list[int]] = {}
             for share, index in subtasks:
                 shares.setdefault(share, []).append(index)

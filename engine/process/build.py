@@ -8,10 +8,8 @@ claims of a cluster reach the redelivery once the store is open (`make_cluster`)
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.api.overview import Overview
@@ -26,17 +24,17 @@ from engine.intake.confirming import Confirming
 from engine.intake.topology import Topology
 from engine.intake.validate import Validator
 from engine.intake.verify_asked import Verifying
-from engine.nodes.board import Board
-from engine.nodes.elsewhere import Elsewhere
 from engine.nodes.inspection import places_above
 from engine.nodes.node import Node
 from engine.nodes.underway import link
+from engine.process.above import Above
+from engine.process.board import make_elsewhere
 from engine.process.canaries import make_canaries
 from engine.process.core import make_core
 from engine.process.doors import Around, make_doors
 from engine.process.gauges import register_gauges
 from engine.process.housekeeping import Housekeeping
-from engine.process.interface import Above, TaskAnswers, make_interface
+from engine.process.interface import TaskAnswers, make_interface
 from engine.process.node_orders import make_node_orders
 from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from engine.cluster.cluster import Cluster
     from engine.config.tables import Config
     from engine.doors.ports import DoorPorts
+    from engine.nodes.elsewhere import Elsewhere
     from engine.observe.logs import Logs
     from engine.process.canaries import CanarySide
     from engine.process.core import Core
@@ -113,6 +112,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     overview = _overview(core, delivery, tasks.rewinding, cluster, canaries=canaries, proof=proof)
     orders = make_node_orders(core, delivery, cluster, replayed)
     tree = make_tree(core, tasks.signer)
+    tasks.cancel.on_cancelled = tree.cancelled
     interface = make_interface(
         core,
         admission,
@@ -130,7 +130,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         delivery=delivery,
         admission=admission,
         stores=stores,
-        elsewhere=_elsewhere(core),
+        elsewhere=make_elsewhere(core),
         replayed=replayed,
         replay=_replay(core, delivery, rows, replayed, has_predecessor=has_predecessor),
         cluster=cluster,
@@ -300,18 +300,6 @@ def _fill_nodes(core: Core, delivery: Delivery) -> None:
         except OSError as exc:
             raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
     link(core.nodes)
-
-
-def _elsewhere(core: Core) -> Elsewhere:
-    peers, settings = core.peers, core.config.engine
-    board = Board(
-        Path(settings.data_dir) / "underway",
-        0 if peers is None else peers.slot,
-        1 if peers is None else peers.count,
-        now=time.monotonic,
-        max_s=2 * settings.prefetch_timeout_s,
-    )
-    return Elsewhere(board, core.nodes, core.timer, time.monotonic)
 
 
 # Beside the way of a task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from engine.api.app import Requests, make_app
 from engine.api.bodies import Bodies
@@ -38,8 +38,6 @@ from engine.process.past import make_history
 from engine.process.ports import SERVER, limits_of
 from engine.proof.receipt_key import KeyFolder
 from engine.proof.signer import Signer
-from engine.tree.reports import Reports
-from engine.tree.routes import TreeRoutes
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,16 +54,15 @@ if TYPE_CHECKING:
     from engine.cluster.cluster import Cluster
     from engine.config.tables import EngineConfig
     from engine.delivery.parts import Delivery
-    from engine.delivery.watchers import Watchers
     from engine.intake.admission import Admission
     from engine.intake.validate import Validator
     from engine.nodes.origin_guard import OriginGuards
+    from engine.process.above import Above
     from engine.process.core import Core
     from engine.process.node_orders import NodeOrders
     from engine.process.proof import Proof
     from engine.process.stores import Stores
     from engine.proof.signer import SharesKeys
-    from engine.tree.place import Place
 
 
 @dataclass(frozen=True)
@@ -77,14 +74,6 @@ class Interface:
     auth: Auth
     worker_app: web.Application
     signer: Signer
-
-
-class Above(NamedTuple):
-    """What an engine above this one is answered by."""
-
-    place: Place
-    watchers: Watchers
-    delayed: Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -198,7 +187,7 @@ def make_interface(
     )
     declared += [history, why_routes, engine_routes, recording, debugging, silencing]
     declared += [CheckRoutes(core.config), ConsoleRoutes(overview, readiness, core.peers, server=SERVER)]
-    declared += [_tree_routes(tasks, callers, bodies, admission, above)]
+    declared += [above.routes(tasks.find, callers, bodies, admission)]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)
@@ -221,13 +210,6 @@ def make_interface(
         ),
         tasks.signer,
     )
-
-
-def _tree_routes(
-    tasks: TaskAnswers, callers: Callers, bodies: Bodies, admission: Admission, above: Above
-) -> TreeRoutes:
-    reports = Reports(tasks.find, above.watchers)
-    return TreeRoutes(callers, bodies, admission, place=above.place, reports=reports, delayed=above.delayed)
 
 
 def _requests(core: Core, admission: Admission, callers: Callers, readiness: Readiness) -> Requests:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError, EngineError
 from engine.nodes import drivers
 from engine.process.names import engine_name
 from engine.proof.receipt_key import KeyFolder
+from engine.tasks.words import Operation
 from engine.tree.asking import Hello
 from engine.tree.desk import Desk
 from engine.tree.link import Link
@@ -18,6 +19,8 @@ from engine.tree.seal import Trusted
 from engine.tree.way_out import WayOut
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.config.tables import EngineConfig, NodeConfig
     from engine.nodes.node import Node
     from engine.process.core import Core
@@ -30,6 +33,13 @@ class Tree:
 
     place: Place
     desks: dict[str, Desk] = field(default_factory=dict)
+
+    def cancelled(self, stored: Mapping[str, Any]) -> None:
+        """Have the nodes told, of which some of a stored task waits, that it is cancelled."""
+        for node in stored.get("nodes", ()):
+            desk = self.desks.get(node["name"])
+            if desk is not None and node.get("delayed"):
+                desk.taking_back.take(stored["task_id"], (Operation.PURGE_URL, Operation.PREFETCH))
 
     def stop(self) -> None:
         """Ask nothing more."""
@@ -73,7 +83,9 @@ def _desk(node: Node, settings: EngineConfig, place: Place) -> Desk:
     link.above = place.above
     desk = Desk(node, link, place)
     for channel in node.channels.all:
-        channel.opened(WayOut(channel, desk, node.health, node.keeping))
+        way = WayOut(channel, desk, node.health, node.keeping, late_slack_s=settings.retention_days * 43200)
+        channel.opened(way)
+        channel.on_forgotten = way.cancelled
     node.proving.ask_by(Hello(link, place, node.proving.judge, node.name).ask)
     return desk
 

@@ -1,16 +1,12 @@
-"""The root side of one child: hands pieces down, asks what became of them, and acts on what it is told.
+"""The root side of one child: hands pieces down, many in one request, and acts on what comes back of them.
 
-Many pieces go down in one request, and are asked for in one question, which waits at the child until one of
-them has something to tell. Those that take long have a question of their own, so that the others never wait
-behind it. Nothing counts but what a report says that the child has signed.
+Nothing counts but what a report says that the child has signed; see `questions`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,31 +17,28 @@ from engine.errors import EngineError
 from engine.tasks.words import Outcome
 from engine.tree.fate import fate_of
 from engine.tree.link import LinkError, RefusedError
+from engine.tree.questions import Questions
 from engine.tree.seal import SealError
-from engine.tree.words import ASK, BODY_BYTES, IDS_MAX, LINES_MAX, TASKS, Answer, Question, Report
+from engine.tree.taking_back import TakingBack
+from engine.tree.words import BODY_BYTES, LINES_MAX, TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from engine.nodes.node import Node
+    from engine.tasks.task import Share
     from engine.tree.link import Link
     from engine.tree.piece import Piece
     from engine.tree.place import Place
+    from engine.tree.words import Report
 
-_HANDERS: Final = 4  #: requests at a time that hand down
-_ASKERS: Final = 4  #: questions at a time about what is new
-_NEW_S: Final = 0.5  #: as long as a piece is new
-_NEW_WAIT_S: Final = 0.5
-_OLD_WAIT_S: Final = 2.0
-_LOOK_S: Final = 1.0  #: between two looks at what the child holds
+_AT_ONCE: Final = 4  #: requests at a time that hand down
+_PAUSE_S: Final = 0.05  #: after one that failed, at the least
 _ERROR: Final = 400
 _CONFLICT: Final = 409
 _UNREADABLE: Final = 400
 _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
-
-_encode = msgspec.json.encode
-_decode_answer: Final = msgspec.json.Decoder(Answer).decode
 
 
 class _Line(msgspec.Struct):
@@ -53,7 +46,6 @@ class _Line(msgspec.Struct):
 
     status: int = 0
     detail: str = ""
-    line: int = 0
 
 
 _decode_line: Final = msgspec.json.Decoder(_Line).decode
@@ -66,28 +58,27 @@ class Desk:
         node: that is an engine.
         link: to it.
         place: this engine's.
+
+    Attributes:
+        questions: what is asked for.
+        taking_back: what is to be cancelled.
+        handed: pieces that the child took.
+        requests: that handed them down.
     """
 
     def __init__(self, node: Node, link: Link, place: Place) -> None:
         self._node = node
         self._link = link
         self._place = place
+        self.questions = Questions(node, link, place, self)
+        self.taking_back = TakingBack(link, node.name)
         self._to_hand: deque[Piece] = deque()
-        self._to_ask: dict[str, Piece] = {}
-        self._handers = Background()
-        self._askers = Background()
-        self._asks_old = Background()
+        self._at_work = Background()
         self._is_closed = False
-        self._delayed = 0  # the child's rows, when it was asked last
-        self._looked_at = 0.0
-        self.handed = 0  #: pieces that the child took
-        self.requests = 0  #: that handed them down
-        self.questions = 0
+        self.handed = self.requests = 0
 
     def __repr__(self) -> str:
-        return (
-            f"<Desk of {self._node.name} [{len(self._to_hand)} to hand down, {len(self._to_ask)} to ask for]>"
-        )
+        return f"<Desk of {self._node.name} [{len(self._to_hand)} to hand down, {self.questions!r}]>"
 
     # Told by the ways out
 
@@ -100,75 +91,77 @@ class Desk:
                 self._to_hand.append(piece)
         self._go_on()
 
+    def cancel(self, share: Share, pieces: Sequence[Piece]) -> None:
+        """Have the child cancel what it has of a share; what it acked all the same is told once more."""
+        for piece in pieces:
+            if piece in self._to_hand:
+                self._to_hand.remove(piece)
+                piece.way.given_up(piece, piece.left)
+            self.taking_back.add(piece.id)
+        if share.task.owner is None:
+            self.taking_back.take(share.task.id, [share.operation])
+
     def drop(self, pieces: Sequence[Piece]) -> None:
         """Do nothing more with pieces."""
         gone = set(pieces)
         self._to_hand = deque(piece for piece in self._to_hand if piece not in gone)
         for piece in pieces:
-            if self._to_ask.get(piece.id) is piece:
-                del self._to_ask[piece.id]
+            self.questions.drop(piece)
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Hand nothing down any more, and ask nothing."""
         self._is_closed = True
-        for work in (self._handers, self._askers, self._asks_old):
-            work.cancel()
+        self.taking_back.close()
+        self.questions.close()
+        self._at_work.cancel()
 
     async def end(self) -> None:
         """Close the connections."""
         await self._link.close()
 
-    def _go_on(self) -> None:
-        if self._is_closed or self._node.health.is_down:
-            return
-        if self._to_hand and len(self._handers) < _HANDERS:
-            self._handers.start(self._hand())
-        self._start_asking()
-
-    def _start_asking(self) -> None:
-        if self._is_closed or self._node.health.is_down:
-            return
-        if len(self._askers) < _ASKERS and any(not p.is_out for p in self._to_ask.values()):
-            self._askers.start(self._ask_new())
-        if not len(self._asks_old) and (self._to_ask or len(self._node.postponed)):
-            self._asks_old.start(self._ask_old())
-
     # Down
+
+    @property
+    def _rests(self) -> bool:
+        return self._is_closed or self._node.health.is_down
+
+    def _go_on(self) -> None:
+        if self._to_hand and not self._rests and len(self._at_work) < _AT_ONCE:
+            self._at_work.start(self._hand())
+        self.questions.go_on()
 
     async def _hand(self) -> None:
         """Hand down until nothing is left."""
-        while self._to_hand and not self._node.health.is_down and not self._is_closed:
+        while not self._rests:
             batch = self._next_batch()
             if not batch:
-                continue
+                return
             try:
                 await self._hand_batch(batch)
             except LinkError as exc:
                 self._to_hand.extendleft(reversed([piece for piece in batch if not piece.is_over]))
                 self._node.failed(str(exc), is_sick=exc.is_sick)
-                await asyncio.sleep(max(0.05, self._node.health.connect_wait_s()))
+                await asyncio.sleep(max(_PAUSE_S, self._node.health.connect_wait_s()))
             except RefusedError as exc:
-                self._refuse(batch, str(exc))
+                self.refused(batch, str(exc))
             except SealError as exc:
-                self._unproven(batch, str(exc))
+                self.unproven(batch, str(exc))
             except EngineError as exc:
-                self._refuse(batch, f"refused: {exc}")
+                self.refused(batch, f"refused: {exc}")
             except Exception as exc:  # noqa: BLE001 - purges must not wait for it without a word
                 logger.opt(exception=exc).error("handing down to {} failed", self._node.name)
-                self._refuse(batch, f"refused: handing down failed here: {exc!r}")
+                self.refused(batch, f"refused: handing down failed here: {exc!r}")
 
     def _next_batch(self) -> list[Piece]:
         """Return pieces of one path that go down in one request."""
         batch: list[Piece] = []
         size = 0
-        while self._to_hand and len(batch) < LINES_MAX and size < BODY_BYTES:
+        while self._to_hand and len(batch) < LINES_MAX:
             piece = self._to_hand[0]
             if piece.is_over:
                 self._to_hand.popleft()
                 continue
-            if batch and piece.path != batch[0].path:
-                break
-            if batch and size + len(piece.body) > BODY_BYTES:
+            if batch and (piece.path != batch[0].path or size + len(piece.body) > BODY_BYTES):
                 break
             size += len(piece.body)
             batch.append(self._to_hand.popleft())
@@ -186,18 +179,18 @@ class Desk:
             )
         self._node.health.answered()
         for piece, line in zip(batch, lines, strict=True):
-            if not piece.is_over:
-                self._handed_down(piece, _decode_line(line))
+            self._handed_down(piece, _decode_line(line))
         self._go_on()
 
     def _handed_down(self, piece: Piece, said: _Line) -> None:
         """Act on what the child answered to one piece."""
         if said.status < _ERROR:
-            self.handed += 1
-            self._ask_for(piece)
+            self._is_there(piece)
+            return
+        if piece.is_over:
             return
         reason = f"answered {said.status}: {said.detail}"
-        if said.status == _CONFLICT and piece.id != piece.part_id():
+        if said.status == _CONFLICT and not piece.is_part:
             piece.send_as_part()
             self._to_hand.append(piece)
         elif said.status == _UNREADABLE:
@@ -207,144 +200,68 @@ class Desk:
             for item in piece.way.taken(piece, piece.left):
                 self._node.unacked(item, Outcome.RETRY, reason)
         else:
-            self._refuse([piece], f"refused: {reason}")
+            self.refused([piece], f"refused: {reason}")
 
-    # Up
+    def _is_there(self, piece: Piece) -> None:
+        """The child has a piece: ask what becomes of it, or have it cancelled where nobody wants it."""
+        self.handed += 1
+        piece.forget_body()
+        if piece.is_part:
+            self.taking_back.note_part(piece.task_id, piece.id)
+        if piece.is_cancelled:
+            self.taking_back.add(piece.id)
+        if not piece.is_over:
+            self._ask_for(piece)
 
     def _ask_for(self, piece: Piece) -> None:
-        other = self._to_ask.get(piece.id)
-        if other is not None and other is not piece:  # a row of a task that is at work here
+        if not self.questions.add(piece):  # a row of a task that is at work here
             piece.send_as_part()
             self._to_hand.append(piece)
-            return
-        self._to_ask[piece.id] = piece
 
-    async def _ask_new(self) -> None:
-        """Ask for pieces that were handed down just now, until there are none."""
-        while not self._node.health.is_down and not self._is_closed:
-            since = time.monotonic() - _NEW_S
-            new = self._choose(partial(_is_new, since))
-            if not new:
-                return
-            await self._ask(new, _NEW_WAIT_S)
+    # Up, told by the questions
 
-    async def _ask_old(self) -> None:
-        """Ask for those that take long, and look whether what the child holds may have gone on."""
-        while not self._node.health.is_down and not self._is_closed:
-            old = self._choose(_was_told)
-            if not old and not self._to_ask and not len(self._node.postponed):
-                return
-            wait_s = _OLD_WAIT_S if old else 0.0
-            await self._ask(old, wait_s)
-            if not old:
-                await asyncio.sleep(_LOOK_S)
-
-    def _choose(self, wanted: Callable[[Piece], bool]) -> list[Piece]:
-        chosen: list[Piece] = []
-        for piece in self._to_ask.values():
-            if not piece.is_out and wanted(piece):
-                chosen.append(piece)
-                if len(chosen) == IDS_MAX:
-                    break
-        return chosen
-
-    async def _ask(self, pieces: list[Piece], wait_s: float) -> None:
-        for piece in pieces:
-            piece.is_out = True
-        try:
-            await self._ask_and_settle(pieces, wait_s)
-        except LinkError as exc:
-            self._node.failed(str(exc), is_sick=exc.is_sick)
-            await asyncio.sleep(max(0.05, self._node.health.connect_wait_s()))
-        except SealError as exc:
-            self._unproven(pieces, str(exc))
-            await asyncio.sleep(_LOOK_S)
-        except EngineError as exc:
-            text = str(exc)
-            self._refuse(pieces, text if text.startswith("refused") else f"refused: {text}")
-            await asyncio.sleep(_LOOK_S)
-        except Exception as exc:  # noqa: BLE001 - as in `_hand`
-            logger.opt(exception=exc).error("asking {} failed", self._node.name)
-            self._node.failed(f"its answer cannot be read: {exc!r}", is_sick=True)
-            await asyncio.sleep(_LOOK_S)
-        finally:
-            for piece in pieces:
-                piece.is_out = False
-
-    async def _ask_and_settle(self, pieces: list[Piece], wait_s: float) -> None:
-        question = Question({piece.id: piece.seen for piece in pieces}, wait_s)
-        self.questions += 1
-        path = await self._place.path_of("")
-        said = await self._link.post(ASK, _encode(question), path=path, wait_s=wait_s)
-        answer = _decode_answer(said)
-        self._node.health.answered()
-        by_id = {piece.id: piece for piece in pieces if not piece.is_over}
-        for report in answer.tasks:
-            piece = by_id.get(report.id)
-            if piece is not None:
-                self._told(piece, report)
-        for name in answer.unknown:
-            piece = by_id.get(name)
-            if piece is not None:
-                self._unknown(piece)
-        self._note_delayed(answer.delayed)
-
-    def _unknown(self, piece: Piece) -> None:
+    def unknown(self, piece: Piece) -> None:
         """The child has no such task: hand it down, or once more, if it has forgotten it since."""
-        self._to_ask.pop(piece.id, None)
         if piece.is_asked_first:
             piece.send_as_part()
         piece.seen = ""
         self._to_hand.append(piece)
         self._go_on()
 
-    def _told(self, piece: Piece, report: Report) -> None:
+    def told(self, piece: Piece, report: Report) -> None:
         """Act on a report."""
+        if piece.is_of_another(report.age_s):
+            self.questions.drop(piece)
+            piece.is_asked_first = True
+            self.unknown(piece)
+            return
         piece.seen = report.seen
         fate = fate_of(piece, report, self._node.name)
         if fate.done:
             piece.way.settled(piece, fate.done, is_absent=fate.is_absent)
-        for place, reason in fate.failed:
-            for item in piece.way.taken(piece, [place]):
-                self._node.unacked(item, Outcome.FAILED, reason)
+        if fate.failed and piece.is_cancelled:
+            piece.way.given_up(piece, [place for place, _ in fate.failed])
+        else:
+            for place, reason in fate.failed:
+                for item in piece.way.taken(piece, [place]):
+                    self._node.unacked(item, Outcome.FAILED, reason)
         if fate.held:
-            self._hold(piece, fate.held, fate.reason)
-        if piece.is_over:
-            self._to_ask.pop(piece.id, None)
+            piece.was_held = True
+            self._node.keeping.keep_below(piece.way.taken(piece, fate.held), fate.reason)
 
-    def _hold(self, piece: Piece, places: Sequence[int], reason: str) -> None:
-        """Leave targets to the delay queue that the child holds: it goes on with them by itself."""
-        self._node.keeping.keep_below(piece.way.taken(piece, places), reason)
-
-    def _note_delayed(self, delayed: int) -> None:
-        """Look at what the child held when its delay queues have become shorter."""
-        fell, self._delayed = delayed < self._delayed, delayed
-        now = time.monotonic()
-        if fell and len(self._node.postponed) and now - self._looked_at > _LOOK_S:
-            self._looked_at = now
-            self._node.keeping.look_again()
-
-    # What goes wrong
-
-    def _refuse(self, pieces: Sequence[Piece], reason: str) -> None:
+    def refused(self, pieces: Sequence[Piece], reason: str) -> None:
+        """Keep pieces that the child refuses: an operator must act."""
         for piece in pieces:
-            self._to_ask.pop(piece.id, None)
+            self.questions.drop(piece)
             if not piece.is_over:
                 for item in piece.way.taken(piece, piece.left):
                     self._node.unacked(item, Outcome.REFUSED, reason)
 
-    def _unproven(self, pieces: Sequence[Piece], reason: str) -> None:
+    def unproven(self, pieces: Sequence[Piece], reason: str) -> None:
+        """Keep pieces of which nothing shows what became of them."""
         items = []
         for piece in pieces:
-            self._to_ask.pop(piece.id, None)
+            self.questions.drop(piece)
             if not piece.is_over:
                 items += piece.way.taken(piece, piece.left)
         self._node.proving.unproven(items, reason)
-
-
-def _is_new(since: float, piece: Piece) -> bool:
-    return piece.sent_at >= since or not piece.seen
-
-
-def _was_told(piece: Piece) -> bool:
-    return bool(piece.seen)

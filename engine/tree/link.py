@@ -13,7 +13,7 @@ from engine.nodes.address import address_of
 from engine.tree.words import ABOVE, KEY, PATH, SIGNATURE, TYPES, VERSION, VERSION_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from engine.config.tables import NodeConfig
     from engine.tree.seal import Trusted
@@ -22,8 +22,9 @@ NONCE: Final = "Purgeline-Nonce"
 _CONNECTIONS: Final = 16
 _SHOWN: Final = 300
 _SERVER_ERROR: Final = 500
+_OK: Final = 200
+_CANCELLED: Final = frozenset({200, 404, 409})
 _NOT_FOUND: Final = 404
-_TOO_MANY: Final = 429
 _BUSY: Final = frozenset({429, 502, 503, 504})
 
 
@@ -101,13 +102,35 @@ class Link:
         headers = {NONCE: nonce, PATH: path, VERSION_HEADER: str(VERSION), "Content-Type": TYPES[where]}
         if self.above:
             headers[ABOVE] = ",".join(self.above)
+        status, got, said = await self._exchange("POST", where, body, headers, wait_s)
+        if status != _OK:
+            raise self._error(where, status, said)
+        if self.trusted is not None:
+            self.trusted.check(got.get(KEY, ""), got.get(SIGNATURE, ""), nonce, said)
+        return said
+
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a task of the child; one that it does not have, or that has settled, is none to cancel.
+
+        Raises:
+            LinkError: as of `post`.
+            RefusedError: as of `post`.
+        """
+        where = f"/v1/engine/task/{task_id}"
+        status, _, said = await self._exchange("DELETE", where, b"", {}, 0)
+        if status not in _CANCELLED:
+            raise self._error(where, status, said)
+
+    async def _exchange(
+        self, method: str, where: str, body: bytes, headers: dict[str, str], wait_s: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers and body of an answer, whoever gave it."""
+        timeout = aiohttp.ClientTimeout(total=self._timeout_s + wait_s, sock_connect=self._connect_timeout_s)
         try:
-            timeout = aiohttp.ClientTimeout(
-                total=self._timeout_s + wait_s, sock_connect=self._connect_timeout_s
-            )
-            async with self._open().post(
+            async with self._open().request(
+                method,
                 self._url + where,
-                data=body,
+                data=body or None,
                 headers=headers,
                 timeout=timeout,
                 allow_redirects=False,
@@ -115,7 +138,7 @@ class Link:
                 server_hostname=self._server_name if self._tls else None,
             ) as response:
                 said = await response.read()
-                status, got = response.status, response.headers
+                return response.status, response.headers, said
         except aiohttp.ClientConnectorError as exc:
             reason = exc.os_error.strerror or str(exc.os_error)
             raise LinkError(f"{self._url} cannot be reached: {reason}", is_sick=False) from exc
@@ -127,11 +150,6 @@ class Link:
         except (aiohttp.ClientError, OSError) as exc:
             reason = str(exc) or type(exc).__name__
             raise LinkError(f"{self._url} cannot be asked: {reason}", is_sick=False) from exc
-        if status != 200:  # noqa: PLR2004 - HTTP
-            raise self._error(where, status, said)
-        if self.trusted is not None:
-            self.trusted.check(got.get(KEY, ""), got.get(SIGNATURE, ""), nonce, said)
-        return said
 
     def _error(self, where: str, status: int, body: bytes) -> NodeError:
         said = _detail_of(body)

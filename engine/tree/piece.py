@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from engine.tasks.words import HARD, Operation
+from engine.tasks.words import CANCELLED, HARD, Operation, State
 from engine.tree.words import Handed
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ LATE: Final = "delayed:"
 """How the id of an internal task begins that delivers rows of a stored task: that one's id is behind it."""
 _ID_MAX: Final = 64
 _DIGEST_BYTES: Final = 8
+_SLACK_S: Final = 1.0  #: how much older a task may seem than the one that it was made of: clocks are set
 _encode = msgspec.json.encode
 
 
@@ -32,6 +34,9 @@ class Way(Protocol):
     def taken(self, piece: Piece, places: Sequence[int]) -> list[Item]:
         """Return the requests of targets that are settled otherwise, which leave."""
 
+    def given_up(self, piece: Piece, places: Sequence[int]) -> None:
+        """Take targets of a cancelled task that nobody acked."""
+
 
 class Piece:
     """Targets of one share on their way to the child, and back.
@@ -41,6 +46,9 @@ class Piece:
         share: of a client's task, or of an internal one.
         indexes: its targets.
         path: of the task, see `engine.tree.words.PATH`; without this engine.
+        now: `time.monotonic`.
+        late_slack_s: how much older than a row a task may be that it is of; half of ``retention_days``, after
+            which an id may be used again.
 
     Attributes:
         id: what the child calls them.
@@ -52,19 +60,31 @@ class Piece:
     __slots__ = (
         "_body",
         "_indexes",
+        "_slack_s",
         "id",
         "is_asked_first",
         "is_out",
         "is_over",
+        "is_part",
         "left",
         "path",
         "seen",
         "sent_at",
         "share",
+        "was_held",
         "way",
     )
 
-    def __init__(self, way: Way, share: Share, indexes: Sequence[int], path: str, now: float) -> None:
+    def __init__(
+        self,
+        way: Way,
+        share: Share,
+        indexes: Sequence[int],
+        path: str,
+        *,
+        now: float,
+        late_slack_s: float,
+    ) -> None:
         self.way = way
         self.share = share
         self._indexes = indexes
@@ -72,22 +92,25 @@ class Piece:
         self.path = path
         self.seen = ""
         self.sent_at = now
-        self.is_over = False
+        self.is_over = self.was_held = False
         self.is_out = False  # a request with it is under way
         self._body: bytes | None = None
         task = share.task
         late = task.id.startswith(LATE) and task.owner is not None
         self.is_asked_first = late
         is_whole = len(indexes) == len(share.states)
-        if late:
-            self.id = own_id(task.id.removeprefix(LATE), share.operation)
-        elif task.owner is None and is_whole:
-            self.id = own_id(task.id, share.operation)
-        else:
-            self.id = self.part_id()
+        self._slack_s = late_slack_s if late else _SLACK_S
+        self.is_part = not (late or (task.owner is None and is_whole))
+        of = task.id.removeprefix(LATE) if late else task.id
+        self.id = self.part_id() if self.is_part else own_id(of, share.operation)
 
     def __repr__(self) -> str:
         return f"<Piece {self.id} [{len(self.left)}/{len(self._indexes)} left]>"
+
+    @property
+    def task_id(self) -> str:
+        """The client's task that it is of."""
+        return self.share.task.id.removeprefix(LATE)
 
     @property
     def count(self) -> int:
@@ -98,6 +121,14 @@ class Piece:
     def items(self) -> list[Item]:
         """The requests that are not settled yet."""
         return [(self.share, self._indexes[place], None) for place in self.left]
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants it any more."""
+        share = self.share
+        if share.task.state is State.CANCELLED:
+            return True
+        return all(share.states[self._indexes[place]] == CANCELLED for place in self.left)
 
     def items_at(self, places: Sequence[int]) -> list[Item]:
         """Return the requests of some places."""
@@ -114,14 +145,31 @@ class Piece:
             self._body = _encode(self._handed(self.id))
         return self._body
 
+    def forget_body(self) -> None:
+        """Let go of the line: it is made again, should it be needed."""
+        self._body = None
+
     @property
     def operation(self) -> Operation:
         """What is asked for each target."""
         return self.share.operation
 
+    def is_of_another(self, age_s: float) -> bool:
+        """Tell whether the child's task had this id before: it is *age_s* old, and ours is younger.
+
+        An id may be used again when it was forgotten here; the child may remember it for longer. Only lengths
+        of time are compared, not clocks.
+        """
+        if self.is_part:
+            return False  # its id has the time in it
+        task = self.share.task
+        since = task.created_at if task.owner is None else task.updated_at
+        return age_s > time.time() - since + self._slack_s
+
     def send_as_part(self) -> None:
         """Hand it down under an id of its own: the child has no such task, or another one with this id."""
         self.is_asked_first = False
+        self.is_part = True
         self.seen = ""
         self.id = self.part_id()
         self._body = None
@@ -134,7 +182,7 @@ class Piece:
         task = self.share.task
         of = task.id.removeprefix(LATE)
         is_anew = task.owner is not None and not task.id.startswith(LATE)
-        salt = f"{of} {self.sent_at!r} {id(self)}" if is_anew else of
+        salt = f"{of} {self.sent_at!r} {id(self)}" if is_anew else f"{of} {task.created_at!r}"
         digest = hashlib.blake2b(salt.encode(), digest_size=_DIGEST_BYTES)
         digest.update(_encode(self._handed("")))
         return f"{of[: _ID_MAX - 2 * _DIGEST_BYTES - 1]}.{digest.hexdigest()}"

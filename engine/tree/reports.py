@@ -134,7 +134,7 @@ def report_of(task: Task) -> Report:
     """Return the report of a task in memory."""
     total, targets = task.total, len(task.targets)
     if not task.shares:
-        return _sealed(Report(task.id, "", str(task.state), total, targets, at_work=total))
+        return _sealed(Report(task.id, "", str(task.state), total, targets, at_work=total), task.created_at)
     acked = absent = failed = delayed = cancelled = 0
     acked_at = 0.0
     for share in task.shares:
@@ -169,7 +169,7 @@ def report_of(task: Task) -> Report:
     report.errors = list(task.errors)
     if task.verify is not None:
         report.verify = msgspec.to_builtins(task.verify.document)
-    return _sealed(report)
+    return _sealed(report, task.created_at)
 
 
 def _is_lost(states: list[int]) -> bool:
@@ -202,11 +202,13 @@ def stored_report(document: Mapping[str, Any]) -> Report:
             document.get("settled_at") or 0.0,
             errors=list(document.get("errors", ())),
             verify=document.get("verify"),
-        )
+        ),
+        document["created_at"],
     )
 
 
-def _sealed(report: Report) -> Report:
-    """Name a report by what it says."""
+def _sealed(report: Report, created_at: float) -> Report:
+    """Name a report by what it says, and say how old its task is."""
     report.seen = f"{zlib.crc32(_encode(report)):08x}"
+    report.age_s = max(0.0, time.time() - created_at)
     return report

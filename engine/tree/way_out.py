@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
@@ -42,6 +43,9 @@ class Desk(Protocol):
     def take(self, pieces: list[Piece]) -> None:
         """Hand pieces down, and settle them when the child tells what became of them."""
 
+    def cancel(self, share: Share, pieces: Sequence[Piece]) -> None:
+        """Have the child cancel what it has of a share."""
+
     def drop(self, pieces: Sequence[Piece]) -> None:
         """Do nothing more with pieces: they are given back."""
 
@@ -54,15 +58,19 @@ class WayOut:
         desk: of the node.
         health: of the node.
         keeper: tells which are still wanted.
+        late_slack_s: see `Piece`.
     """
 
     peer = ""
 
-    def __init__(self, channel: Feeder, desk: Desk, health: Health, keeper: Keeper) -> None:
+    def __init__(
+        self, channel: Feeder, desk: Desk, health: Health, keeper: Keeper, *, late_slack_s: float
+    ) -> None:
         self._channel = channel
         self._desk = desk
         self._health = health
         self._keeper = keeper
+        self._late_slack_s = late_slack_s
         self._pieces: dict[Piece, None] = {}
         self._count = 0
 
@@ -107,8 +115,10 @@ class WayOut:
         by_share: dict[Share, list[int]] = {}
         for share, index, _ in items:
             by_share.setdefault(share, []).append(index)
+        slack_s = self._late_slack_s
         return [
-            Piece(self, share, indexes, share.task.by.path or "", now) for share, indexes in by_share.items()
+            Piece(self, share, indexes, share.task.by.path or "", now=now, late_slack_s=slack_s)
+            for share, indexes in by_share.items()
         ]
 
     # What became of them, told by the desk
@@ -135,6 +145,20 @@ class WayOut:
         if not piece.left:
             piece.is_over = True
             del self._pieces[piece]
+
+    def cancelled(self, share: Share) -> None:
+        """Have the child told of a share that was cancelled, all of it or rows of it, when that is done."""
+        asyncio.get_running_loop().call_soon(self._tell_cancelled, share)
+
+    def _tell_cancelled(self, share: Share) -> None:
+        pieces = [piece for piece in self._pieces if piece.share is share and piece.is_cancelled]
+        self._desk.cancel(share, pieces)
+
+    def given_up(self, piece: Piece, places: Sequence[int]) -> None:
+        """Take targets of a cancelled task that nobody acked."""
+        wanted = self._keeper.wanted(self.taken(piece, places))
+        if wanted:
+            self._channel.put_back(wanted)
 
     def abort(self, reason: str) -> None:
         """Wait for nothing more: what is not settled is queued again."""

@@ -82,6 +82,7 @@ class Report(msgspec.Struct, omit_defaults=True):
     lost: str = ""  #: those that failed for good on a leaf, or were cancelled there; as `done`
     errors: list[dict[str, str]] = []  #: node, target, reason; names of leaves as seen from the child
     verify: dict[str, Any] | None = None
+    age_s: float = 0  #: since the child took the task in: longer than the root's is old, it is another
 
 
 class Answer(msgspec.Struct):

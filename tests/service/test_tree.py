@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from release.lab.caches import available, start_varnish
 from release.lab.origin import Origin
-from tests.fakes.node import FakeNode
+from tests.fakes.node import Act, FakeNode, always
 from tests.rigs.engine_process import fake_table, get_body, node_table
 from tests.rigs.tree import engine_in, region_table, wait_state
 from tests.waiting import wait_until
@@ -150,3 +151,36 @@ def test_three_levels_purge_a_real_cache(tmp_path: Path) -> None:
             assert get_body(cache, "/page") != old
             path = fr.task(task)["by"]["path"].split(",")
             assert [entry.partition("~")[0] for entry in path] == ["root", "eu"]
+
+
+def test_what_is_cancelled_at_the_root_is_cancelled_in_the_region(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """While it is on its way there, and when the region holds it and the root has rows of it alone."""
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        edges[1].script = always(Act.HANG)
+        running = root.submit([URL + "1"])
+        wait_until(lambda: edges[0].urls, what="the other leaf")
+        assert root.request("DELETE", f"/v1/engine/task/{running}")[0] == 200
+        region.wait_for(running, "cancelled")
+        edges[1].stop()
+        held = root.submit([URL + "2"])
+        root.wait_for(held, "partial")
+        assert root.request("DELETE", f"/v1/engine/task/{held}")[0] == 200
+        region.wait_for(held, "cancelled")
+        for task in (running, held):
+            assert root.wait_for(task, "cancelled")["cancelled"] == 1
+
+
+@pytest.mark.slow
+def test_an_id_that_the_root_uses_again_is_another_task_of_the_region(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """The region remembers the first one for longer than the root, and has done it: that acks nothing now."""
+    tables = region_table(region, name="eu")
+    for times in (1, 2):
+        with engine_in(tmp_path, tables, name=f"root-{times}") as root:  # one that has forgotten, the second
+            time.sleep(1.2)  # clocks may be off by a second
+            root.submit([URL + "1"], id="deploy-7", due_s=5)
+            root.wait_for("deploy-7", "done")
+            assert edges[0].urls == [URL + "1"] * times

@@ -1,0 +1,224 @@
+"""What is asked of one child: what became of the pieces that it took.
+
+Each question names pieces, and waits at the child until one of them has something new to tell. New pieces are
+asked for apart from those that take long, so that none waits behind these. Rows of the delay queue are asked
+for apart again, without a wait: the child may have done what they are of. While it holds most of those
+they are asked for slowly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+from loguru import logger
+
+from engine.base.background import Background
+from engine.errors import EngineError
+from engine.tree.link import LinkError
+from engine.tree.seal import SealError
+from engine.tree.words import ASK, IDS_MAX, Answer, Question
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.nodes.node import Node
+    from engine.tree.link import Link
+    from engine.tree.piece import Piece
+    from engine.tree.place import Place
+    from engine.tree.words import Report
+
+_AT_ONCE: Final = 4  #: questions at a time about what is new
+_NEW_S: Final = 0.5  #: as long as a piece is new
+_NEW_WAIT_S: Final = 0.5
+_OLD_WAIT_S: Final = 2.0
+_LOOK_S: Final = 1.0  #: between two looks at what the child holds
+_HELD_PAUSE_S: Final = 0.5  #: between two questions about rows of which most are held
+
+_encode = msgspec.json.encode
+_decode: Final = msgspec.json.Decoder(Answer).decode
+
+
+class Acts(Protocol):
+    """Acts on what comes back; see `engine.tree.desk`."""
+
+    def told(self, piece: Piece, report: Report) -> None:
+        """Act on a report."""
+
+    def unknown(self, piece: Piece) -> None:
+        """Act on a piece that the child has nothing of."""
+
+    def refused(self, pieces: Sequence[Piece], reason: str) -> None:
+        """Act on a child that refuses to answer."""
+
+    def unproven(self, pieces: Sequence[Piece], reason: str) -> None:
+        """Act on an answer that nothing shows to be the child's."""
+
+
+class Questions:
+    """Asks one child.
+
+    Args:
+        node: that is an engine.
+        link: to it.
+        place: this engine's.
+        acts: told what came back.
+    """
+
+    def __init__(self, node: Node, link: Link, place: Place, acts: Acts) -> None:
+        self._node = node
+        self._link = link
+        self._place = place
+        self._acts = acts
+        self._pieces: dict[str, Piece] = {}  # by their ids
+        self._new = Background()
+        self._old = Background()
+        self._late = Background()
+        self._is_closed = False
+        self._delayed = 0  # the child's rows, when it was asked last
+        self._looked_at = 0.0
+        self.count = 0  #: questions that were asked
+
+    def __repr__(self) -> str:
+        return f"<Questions to {self._node.name} [{len(self._pieces)} pieces]>"
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def add(self, piece: Piece) -> bool:
+        """Ask for a piece; False: another one with its id is asked for."""
+        other = self._pieces.setdefault(piece.id, piece)
+        self.go_on()
+        return other is piece
+
+    def drop(self, piece: Piece) -> None:
+        """Ask for a piece no more."""
+        if self._pieces.get(piece.id) is piece:
+            del self._pieces[piece.id]
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        self._is_closed = True
+        for work in (self._new, self._old, self._late):
+            work.cancel()
+
+    @property
+    def _rests(self) -> bool:
+        return self._is_closed or self._node.health.is_down
+
+    def go_on(self) -> None:
+        """Ask, if there is something to ask for."""
+        if self._rests:
+            return
+        waiting = [piece for piece in self._pieces.values() if not piece.is_out][:1]
+        if waiting and len(self._new) < _AT_ONCE:
+            self._new.start(self._ask_new())
+        if waiting and not len(self._late):
+            self._late.start(self._ask_late())
+        if not len(self._old) and (self._pieces or len(self._node.postponed)):
+            self._old.start(self._ask_old())
+
+    async def _ask_new(self) -> None:
+        """Ask for pieces that were handed down just now, until there are none."""
+        while not self._rests:
+            new = self._choose(partial(_is_new, time.monotonic() - _NEW_S))
+            if not new:
+                return
+            await self._ask(new, _NEW_WAIT_S)
+
+    async def _ask_late(self) -> None:
+        """Ask for tasks of which rows are to be delivered, until there are none."""
+        while not self._rests:
+            late = self._choose(_is_late)
+            if not late:
+                return
+            await self._ask(late, 0)
+            held = sum(piece.is_over and piece.was_held for piece in late)
+            if 2 * held > len(late):
+                await asyncio.sleep(_HELD_PAUSE_S)
+
+    async def _ask_old(self) -> None:
+        """Ask for pieces that take long, and look whether what the child holds may have gone on."""
+        while not self._rests:
+            old = self._choose(_was_told)
+            if not old and not self._pieces and not len(self._node.postponed):
+                return
+            await self._ask(old, _OLD_WAIT_S if old else 0)
+            if not old:
+                await asyncio.sleep(_LOOK_S)
+
+    def _choose(self, wanted: Callable[[Piece], bool]) -> list[Piece]:
+        chosen: list[Piece] = []
+        for piece in self._pieces.values():
+            if not piece.is_out and wanted(piece):
+                chosen.append(piece)
+                if len(chosen) == IDS_MAX:
+                    break
+        return chosen
+
+    async def _ask(self, pieces: list[Piece], wait_s: float) -> None:
+        for piece in pieces:
+            piece.is_out = True
+        try:
+            await self._ask_and_tell(pieces, wait_s)
+        except LinkError as exc:
+            self._node.failed(str(exc), is_sick=exc.is_sick)
+            await asyncio.sleep(max(0.05, self._node.health.connect_wait_s()))
+        except SealError as exc:
+            self._acts.unproven(pieces, str(exc))
+            await asyncio.sleep(_LOOK_S)
+        except EngineError as exc:
+            text = str(exc)
+            self._acts.refused(pieces, text if text.startswith("refused") else f"refused: {text}")
+            await asyncio.sleep(_LOOK_S)
+        except Exception as exc:  # noqa: BLE001 - purges must not wait for it without a word
+            logger.opt(exception=exc).error("asking {} failed", self._node.name)
+            self._node.failed(f"its answer cannot be read: {exc!r}", is_sick=True)
+            await asyncio.sleep(_LOOK_S)
+        finally:
+            for piece in pieces:
+                piece.is_out = False
+
+    async def _ask_and_tell(self, pieces: list[Piece], wait_s: float) -> None:
+        question = Question({piece.id: piece.seen for piece in pieces}, wait_s)
+        self.count += 1
+        path = await self._place.path_of("")
+        said = await self._link.post(ASK, _encode(question), path=path, wait_s=wait_s)
+        answer = _decode(said)
+        self._node.health.answered()
+        by_id = {piece.id: piece for piece in pieces if not piece.is_over}
+        for report in answer.tasks:
+            piece = by_id.get(report.id)
+            if piece is not None:
+                self._acts.told(piece, report)
+                if piece.is_over:
+                    self.drop(piece)
+        for name in answer.unknown:
+            piece = by_id.get(name)
+            if piece is not None:
+                self.drop(piece)
+                self._acts.unknown(piece)
+        self._note_delayed(answer.delayed)
+
+    def _note_delayed(self, delayed: int) -> None:
+        """Look at what the child held when its delay queues have become shorter."""
+        fell, self._delayed = delayed < self._delayed, delayed
+        now = time.monotonic()
+        if fell and len(self._node.postponed) and now - self._looked_at > _LOOK_S:
+            self._looked_at = now
+            self._node.keeping.look_again()
+
+
+def _is_late(piece: Piece) -> bool:
+    return piece.is_asked_first and not piece.seen
+
+
+def _is_new(since: float, piece: Piece) -> bool:
+    return not piece.is_asked_first and (piece.sent_at >= since or not piece.seen)
+
+
+def _was_told(piece: Piece) -> bool:
+    return bool(piece.seen)

@@ -1,0 +1,184 @@
+"""What is handed down, and under which id: the same for the same share, and never another body."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.tasks.task import Share, Task
+from engine.tasks.words import Operation
+from engine.tree.fate import fate_of
+from engine.tree.piece import LATE, Piece, own_id, words_of
+from engine.tree.words import Report, bits_of, flags_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOW = 1000.0
+URLS = ["http://a.com/1", "http://a.com/2", "http://a.com/3"]
+
+
+def task_of(task_id: str = "t-1", *, at: float = 5.0, **extra: Any) -> Task:
+    task = Task(
+        id=task_id,
+        action="purge",
+        kind="url",
+        targets=list(URLS),
+        soft=False,
+        prefetch=False,
+        callback=None,
+        due_s=60,
+        body=b"",
+        digest=b"",
+        created_at=at,
+    )
+    for name, value in extra.items():
+        setattr(task, name, value)
+    return task
+
+
+def piece_of(
+    task: Task, indexes: Sequence[int] = (0, 1, 2), operation: Operation = Operation.PURGE_URL
+) -> Piece:
+    way: Any = None
+    share = Share(task, way, operation, len(task.targets))
+    return Piece(way, share, list(indexes), "", now=NOW, late_slack_s=100)
+
+
+def body_of(piece: Piece) -> dict[str, Any]:
+    return dict(json.loads(piece.body))
+
+
+def late_of(task_id: str, at: float = 5.0) -> Task:
+    owner: Any = object()
+    late = Task.internal(list(URLS), owner=owner, task_id=f"{LATE}{task_id}")
+    late.created_at, late.updated_at = at, time.time()
+    return late
+
+
+def test_a_whole_share_has_the_id_of_its_task_and_the_same_bytes_each_time() -> None:
+    piece = piece_of(task_of())
+    assert body_of(piece) == {"id": "t-1", "targets": URLS, "kind": "url", "due_s": 60, "confirm": True}
+    assert piece.body == piece_of(task_of()).body
+
+
+def test_a_part_has_an_id_of_its_own_made_of_what_is_handed_down() -> None:
+    first, again = piece_of(task_of(), [0, 1]), piece_of(task_of(), [0, 1])
+    assert first.id.startswith("t-1.")
+    assert (first.id, first.body) == (again.id, again.body)
+    others = {
+        piece_of(task_of(), [1, 2]).id,
+        piece_of(task_of(at=6.0), [0, 1]).id,  # the id was used again, for another task
+        piece_of(task_of(due_s=61), [0, 1]).id,
+        piece_of(task_of("t-2"), [0, 1]).id,
+    }
+    assert first.id not in others
+    assert len(others) == 4
+
+
+@pytest.mark.parametrize("task_id", ["t", "x" * 62, "x" * 64])
+def test_ids_are_such_as_a_child_takes(task_id: str) -> None:
+    ids = {own_id(task_id, Operation.PREFETCH), piece_of(task_of(task_id), [0]).id, task_id}
+    assert len(ids) == 3
+    assert all(1 <= len(one) <= 64 for one in ids)
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_each_operation_is_asked_for_in_words_that_mean_it(operation: Operation) -> None:
+    from engine.tasks.words import operation_of  # noqa: PLC0415 - beside what it is the inverse of
+
+    action, kind, soft = words_of(operation)
+    assert operation_of(action, kind, soft=soft) is operation
+
+
+def test_rows_of_a_task_are_asked_for_by_its_id_and_handed_down_as_a_part() -> None:
+    piece = piece_of(late_of("t-1"))
+    assert (piece.id, piece.is_asked_first, piece.task_id) == ("t-1", True, "t-1")
+    piece.send_as_part()
+    assert piece.id.startswith("t-1.")
+    assert "due_s" not in body_of(piece)
+    assert piece.id == (again := piece_of(late_of("t-1"))).part_id()
+    assert again.part_id() != piece_of(late_of("t-1", at=6.0)).part_id()
+
+
+def test_purges_on_the_engines_own_account_are_never_the_same_twice() -> None:
+    owner: Any = object()
+    early = Task.internal(list(URLS), owner=owner, task_id="t-1")
+    one, two = piece_of(early), piece_of(early)
+    assert len({one.id, two.id, "t-1"}) == 3
+    assert not one.is_asked_first
+
+
+def test_a_task_of_the_child_that_is_older_than_ours_is_another() -> None:
+    fresh = piece_of(task_of(at=time.time() - 10))
+    assert not fresh.is_of_another(10.5)
+    assert fresh.is_of_another(3600)
+    late = piece_of(late_of("t-1"))
+    assert not late.is_of_another(90)
+    assert late.is_of_another(200)
+
+
+def test_second_purges_come_from_the_root_alone() -> None:
+    assert body_of(piece_of(task_of(rebound_s=5.0)))["rebound_s"] == 0
+    assert "rebound_s" not in body_of(piece_of(task_of()))
+
+
+def test_a_url_with_a_star_at_its_end_is_meant_so() -> None:
+    task = task_of()
+    task.targets[2] = "http://a.com/*"
+    assert body_of(piece_of(task))["literal"] is True
+
+
+def test_bits_are_read_as_they_were_written() -> None:
+    assert list(flags_of(bits_of([0, 5, 9]), 10)) == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert list(flags_of("", 2)) == [0, 0]
+    for wrong in ("zz", "4", "-1"):
+        with pytest.raises(ValueError, match=r"invalid literal|a report of"):
+            flags_of(wrong, 2)
+
+
+def report(state: str, **extra: Any) -> Report:
+    return Report("t-1", "x", state, 6, 3, **extra)
+
+
+def test_all_leaves_did_all_of_it() -> None:
+    fate = fate_of(piece_of(task_of()), report("done", acked=6), "eu")
+    assert (list(fate.done), fate.is_absent, fate.failed, fate.held) == ([0, 1, 2], False, (), ())
+    assert fate_of(piece_of(task_of()), report("done", acked=6, absent=6), "eu").is_absent
+
+
+def test_what_some_leaves_did_counts_as_soon_as_all_of_them_did_it() -> None:
+    fate = fate_of(piece_of(task_of()), report("running", acked=5, at_work=1, done="3"), "eu")
+    assert (list(fate.done), fate.failed, fate.held) == ([0, 1], (), ())
+
+
+def test_what_a_leaf_holds_is_held_with_its_reason() -> None:
+    errors = [{"node": "edge-2", "target": URLS[2], "reason": "unreachable: refused"}]
+    fate = fate_of(piece_of(task_of()), report("partial", acked=5, delayed=1, done="3", errors=errors), "eu")
+    assert (list(fate.done), list(fate.held)) == ([0, 1], [2])
+    assert fate.reason == "held below: eu/edge-2: unreachable: refused"
+
+
+def test_what_a_leaf_failed_fails_with_its_reason_and_nothing_else_does() -> None:
+    errors = [{"node": "edge-2", "target": URLS[1], "reason": "answered 400"}]
+    told = report("failed", acked=5, failed=1, done="5", lost="2", errors=errors)
+    fate = fate_of(piece_of(task_of()), told, "eu")
+    assert (list(fate.done), list(fate.failed)) == ([0, 2], [(1, "eu/edge-2: answered 400")])
+    stored = report("failed", acked=5, failed=1, errors=errors)  # without bits, from the store
+    assert fate_of(piece_of(task_of()), stored, "eu")[:1] == ([0, 2],)
+
+
+def test_nothing_is_acked_that_a_stored_task_does_not_tell() -> None:
+    """More failed than its errors name."""
+    told = report("failed", acked=3, failed=3, errors=[{"node": "e", "target": URLS[0], "reason": "no"}])
+    fate = fate_of(piece_of(task_of()), told, "eu")
+    assert (list(fate.done), [place for place, _ in fate.failed]) == ([], [0, 1, 2])
+
+
+def test_bits_of_another_number_of_targets_say_nothing() -> None:
+    told = Report("t-1", "x", "partial", 8, 4, acked=7, delayed=1, done="7")
+    fate = fate_of(piece_of(task_of()), told, "eu")
+    assert (list(fate.done), list(fate.held)) == ([], [0, 1, 2])

@@ -1,0 +1,54 @@
+"""Which answers of a child are evidence."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from engine.proof.receipt_key import ReceiptKey
+from engine.tree.seal import SealError, Trusted, seal, text_of, thumbprint
+
+BODY = b'{"tasks":[]}'
+
+
+def key_pair(number: int) -> tuple[ReceiptKey, str]:
+    secret = bytes([number]) * 32
+    x = text_of(Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw())
+    return ReceiptKey(thumbprint(x), secret), x
+
+
+OWN, X = key_pair(1)
+OTHER, OTHER_X = key_pair(2)
+
+
+def test_an_answer_counts_that_is_signed_over_the_nonce_and_its_bytes() -> None:
+    Trusted([X], "eu").check(OWN.kid, seal(OWN, "1f", BODY), "1f", BODY)
+
+
+@pytest.mark.parametrize(
+    ("kid", "signature", "nonce", "body", "said"),
+    [
+        (OWN.kid, "", "1f", BODY, "without a signature"),
+        (OTHER.kid, seal(OTHER, "1f", BODY), "1f", BODY, "none of its public_keys"),
+        (OWN.kid, seal(OTHER, "1f", BODY), "1f", BODY, "not signed by its key"),
+        (OWN.kid, seal(OWN, "2f", BODY), "1f", BODY, "a stored one"),
+        (OWN.kid, seal(OWN, "1f", BODY), "1f", BODY + b" ", "changed on its way"),
+        (OWN.kid, "!", "1f", BODY, "not signed by its key"),
+        (OWN.kid, base64.urlsafe_b64encode(b"x" * 64).decode(), "1f", BODY, "not signed by its key"),
+    ],
+)
+def test_nothing_else_is_evidence(kid: str, signature: str, nonce: str, body: bytes, said: str) -> None:
+    with pytest.raises(SealError, match="unproven: ") as refused:
+        Trusted([X], "eu").check(kid, signature, nonce, body)
+    assert said in str(refused.value)
+
+
+def test_a_key_counts_that_a_named_one_vouched_for() -> None:
+    trusted = Trusted([X], "eu")
+    trusted.vouch([X, OTHER_X])
+    trusted.check(OTHER.kid, seal(OTHER, "1f", BODY), "1f", BODY)
+    trusted.vouch([X])  # it has left the place
+    with pytest.raises(SealError):
+        trusted.check(OTHER.kid, seal(OTHER, "1f", BODY), "1f", BODY)

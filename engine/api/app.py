@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
 from loguru import logger
@@ -63,11 +63,14 @@ def _checked(route: Route, handler: Any, auth: Auth, requests: Requests) -> Any:
         check_browser(request.method, request.headers, is_open=auth.is_open)
         if route.scope is not None:
             request[TOKEN] = auth.check(request.headers.get("Authorization"), route.scope)
+            await requests.seals.check(request)
         if reader is not None:
             request[QUERY] = reader.read(request.query)
         response: web.Response = await handler(request)
         if route.scope == "admin":
             requests.note_admin(request, response.status)
+        if route.scope is not None:
+            await requests.seals.sealed(request, response)
         return response
 
     return checked
@@ -99,6 +102,31 @@ _SHOWN: Final = {
 """What a refusal outside the interface is sent with: a browser may have asked for the page, and shows it."""
 
 
+class Seals(Protocol):
+    """What engines above this one are answered with; see `engine.tree.sealing`."""
+
+    async def check(self, request: web.Request) -> None:
+        """Refuse a question that has been here. RequestError: 409, 422."""
+
+    async def sealed(self, request: web.Request, response: web.Response) -> None:
+        """Sign an answer, when such an engine asks."""
+
+    def who(self, request: web.Request) -> str:
+        """Return who asked an engine above for it; empty: nobody did."""
+
+
+class _NoSeals:
+    async def check(self, request: web.Request) -> None:
+        """Do nothing."""
+
+    async def sealed(self, request: web.Request, response: web.Response) -> None:
+        """Do nothing."""
+
+    def who(self, request: web.Request) -> str:
+        """Return nothing."""
+        return ""
+
+
 class Requests:
     """What every request of aiohttp's lane goes through, before a route is looked for.
 
@@ -113,6 +141,7 @@ class Requests:
         body_max_bytes: longer bodies are refused.
         base: below which there is something.
         door: what requests come in by, see `By.door`.
+        seals: sign what engines above are answered.
     """
 
     def __init__(
@@ -128,7 +157,9 @@ class Requests:
         body_max_bytes: int,
         base: str = "/v1/engine/",
         door: str = HTTP,
+        seals: Seals = _NoSeals(),  # noqa: B008 - it has no state
     ) -> None:
+        self.seals = seals
         self._stats = stats
         self._responses = stats.responses_of(door)
         self._readiness = readiness
@@ -178,7 +209,8 @@ class Requests:
 
     def note_admin(self, request: web.Request, status: int) -> None:
         """Tell the audit of an admin action."""
-        self._audit.admin(f"{request.method} {request.path}", self._callers.by(request), status)
+        what, by = f"{request.method} {request.path}", self._callers.by(request)
+        self._audit.admin(what, by, status, behind=self.seals.who(request))
 
     async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from aiohttp import web
 
 from engine.api.answers import json_response, response_of
-from engine.api.route import TOKEN, Route, Text
+from engine.api.route import QUERY, TOKEN, Route, Text
 from engine.api.schemas import Cluster, Forgotten, LogFormat, Nodes, Paused, Statistics, Status, Version
 from engine.errors import RequestError
 from engine.intake.problems import problem
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from engine.api.readiness import Readiness
     from engine.observe.logs import Logs
     from engine.workers.peers import Peers
+
+
+class NodesQuery(msgspec.Struct):
+    """``GET /v1/engine/nodes``."""
+
+    leaves: Annotated[
+        Literal["0", "1"], msgspec.Meta(description="1: the leaves below nodes that are engines, one by one")
+    ] = "0"
 
 
 _VERSION: Final = "version, revision, build time, Python, event loop, PID, uptime"
@@ -64,6 +72,7 @@ class EngineRoutes:
             "/v1/engine/nodes",
             "nodes",
             "read",
+            NodesQuery,
             text="every cache: `state` (`ready`, `catching_up`, `refusing`, `unproven`, `sick`, `down`, "
             "`paused`; `gone`: not configured any more, shown while something waits for it), its "
             "`reason` and `since` when, on what `evidence` its purges count (`mark`, `shape`, `prober`, "
@@ -72,7 +81,9 @@ class EngineRoutes:
             "was sick of or cannot do by host and operation (`held`, below), what its last canaries showed "
             "(`canary`; null: there was none), `last_error` and "
             "`last_error_at` (empty and 0 when it has been ready for an hour since), and what it does "
-            "otherwise than one may expect (`notes`)",
+            'otherwise than one may expect (`notes`). A node that is an engine (`driver = "engine"`) tells of '
+            "the caches below it, in numbers (`leaves`), and with `leaves=1` one by one as `eu/edge-7`; "
+            "`current` is false where it does not answer, and the last known is shown",
             answers={200: Nodes},
         ),
         Route(
@@ -162,9 +173,13 @@ class EngineRoutes:
         """Show the counters."""
         return json_response(await self._overview.all_stats())
 
-    async def nodes(self, _request: web.Request) -> web.Response:
+    async def nodes(self, request: web.Request) -> web.Response:
         """Show the nodes."""
-        return json_response({"nodes": await self._overview.all_nodes()})
+        asked: NodesQuery = request[QUERY]
+        document: dict[str, Any] = {"nodes": await self._overview.all_nodes()}
+        if asked.leaves == "1":
+            document["leaves"] = self._overview.leaves()
+        return json_response(document)
 
     async def forget_node(self, request: web.Request) -> web.Response:
         """Fail what is left of a node that is not configured any more."""

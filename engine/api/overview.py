@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine import _version
+from engine.api.below import NONE_BELOW
 from engine.base import form, loop
 from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.observe import merged
-from engine.observe.prometheus import EngineCollector, NodeSample
+from engine.observe.prometheus import EngineCollector, LeavesSample, NodeSample
 from engine.proof.canary_results import CanaryState
 from engine.tasks.words import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from engine.api.below import Below, LeafStatus
     from engine.api.rewinding import Rewinding
     from engine.cluster.cluster import Cluster
     from engine.delivery.left_rows import LeftBehind, LeftNode
@@ -58,6 +60,7 @@ class Overview:
         peers: the other workers, under a supervisor.
         cluster: with a store that several engines share.
         proof: tells of verification, and of the origins.
+        below: tells of the leaves of nodes that are engines.
         in_thread: makes pages: purges do not wait for that, half a second of 1,000 nodes.
     """
 
@@ -74,6 +77,7 @@ class Overview:
         peers: Peers | None,
         cluster: Cluster | None,
         proof: ProofReport,
+        below: Below = NONE_BELOW,
         in_thread: Callable[..., Awaitable[bytes]] = asyncio.to_thread,
     ) -> None:
         self._stats = stats
@@ -86,9 +90,12 @@ class Overview:
         self._peers = peers
         self._cluster = cluster
         self._proof = proof
+        self._below = below
         self._in_thread = in_thread
         self._started_at = time.monotonic()
-        self._metrics = EngineCollector(stats, _version.__version__, _version.__revision__, self._samples)
+        self._metrics = EngineCollector(
+            stats, _version.__version__, _version.__revision__, self._samples, self._leaf_samples
+        )
 
     def version_document(self) -> dict[str, Any]:
         """Return the body of ``GET /version``."""
@@ -170,6 +177,10 @@ class Overview:
                 _show_rewind(node, rewind)
         return nodes
 
+    def leaves(self) -> list[LeafStatus]:
+        """Return the leaves below nodes that are engines, as ``GET /v1/engine/nodes?leaves=1`` shows them."""
+        return self._below.leaves()
+
     async def all_metrics(self) -> bytes:
         """Return the Prometheus page."""
         own = await self.own_metrics()
@@ -184,6 +195,8 @@ class Overview:
     async def _node_document(self, node: Node, rewind: Rewind | None) -> dict[str, Any]:
         state, reason, since = shown_state(node, rewind)
         last_error, last_error_at = node.health.recent_error()
+        leaves = self._below.status(node.name)
+        below = {} if leaves is None else {"leaves": msgspec.to_builtins(leaves)}
         return {
             "name": node.name,
             "layer": node.layer,
@@ -207,6 +220,7 @@ class Overview:
             "last_error_at": last_error_at,
             "notes": list(drivers.notes(node.config)),
             "rewind": "" if rewind is None else rewind.name,
+            **below,
         }
 
     async def _incapable(self, node: Node) -> Documents:
@@ -253,6 +267,15 @@ class Overview:
         if self._cluster is not None:
             self._stats.redis_reconnects = self._cluster.reconnects
         return list(map(self._sample, self._nodes.values()))
+
+    def _leaf_samples(self) -> list[LeavesSample]:
+        """Return what the Prometheus page says of leaves."""
+        known = ((name, self._below.status(name)) for name in self._below.regions)
+        return [
+            LeavesSample(name, status.states, status.delayed, status.learned_at)
+            for name, status in known
+            if status is not None
+        ]
 
     def _sample(self, node: Node) -> NodeSample:
         canary = self._canary(node.name)

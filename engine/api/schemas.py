@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from engine.api.below import LeafStatus, LeavesStatus  # noqa: TC001 - msgspec resolves the annotations
 from engine.observe.counters import GAUGES
 from engine.proof.canary_results import CanaryState  # noqa: TC001 - as below
 from engine.tasks.documents import TaskDocument
@@ -190,19 +191,25 @@ class NodeStatus(msgspec.Struct):
     absent: Annotated[int, Meta(description="of the acked ones, those of which the cache had nothing")]
     refused: int
     failed: int
-    evidence: Annotated[str, Meta(description="on what its purges count: mark, shape, prober, any, none")]
+    evidence: Annotated[
+        str, Meta(description="on what its purges count: mark, shape, prober, signature, any, none")
+    ]
     held: list[Held]
     canary: Annotated[CanaryStatus | None, Meta(description="null: there was none")]
     last_error: str
     last_error_at: float
     notes: list[str]
     rewind: Annotated[str, Meta(description="the rewind that is under way; empty: none is")]
+    leaves: Annotated[
+        LeavesStatus | UnsetType, Meta(description="of a node that is an engine: what is below it")
+    ] = UNSET
 
 
 class Nodes(msgspec.Struct):
     """Every cache."""
 
     nodes: list[NodeStatus]
+    leaves: Annotated[list[LeafStatus] | UnsetType, Meta(description="asked for with `leaves=1`")] = UNSET
 
 
 class Forgotten(msgspec.Struct):

@@ -168,11 +168,20 @@ class Audit:
         line.target = "".join(document.get("targets", ())[:1])[:_TEXT_MAX_CHARS]
         self._add(line)
 
-    def admin(self, request: str, by: By, status: int) -> None:
-        """Tell of an admin action; *request* is its method and path."""
+    def admin(self, request: str, by: By, status: int, *, behind: str = "") -> None:
+        """Tell of an admin action.
+
+        Args:
+            request: its method and path.
+            by: who asked.
+            status: of the answer.
+            behind: who asked the engine above that passed it on; empty: none did.
+        """
         if self._is_on:
             line = self._line("admin action", "admin", by, status, "done")
             line.request = request[:_TEXT_MAX_CHARS]
+            if behind:
+                line.door, line.reason = "tree", f"for {behind}"[:_TEXT_MAX_CHARS]
             self._add(line)
 
     def refused(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _BY_CONCERN: Final = ("paused", "down", "sick", "unproven", "catching_up", "refusing", "ready")
-_BY_WEIGHT: Final = ("none", "prober", "shape", "mark", "any")
+_BY_WEIGHT: Final = ("none", "prober", "shape", "mark", "signature", "any")
 _SUMMED: Final = ("waiting", "in_flight", "delayed", "acked", "refused", "failed")
 _HELD_SUMMED: Final = ("refused", "subtasks")
 _HELD_LEAST: Final = ("since", "next_try_s")
@@ -39,6 +39,9 @@ _LEAST: Final = frozenset(
 )
 _MOST: Final = frozenset(
     {
+        "purgeline_leaves",
+        "purgeline_leaves_delayed",
+        "purgeline_leaves_learned_timestamp_seconds",
         "purgeline_node_canary_stale",
         "purgeline_node_canary_timestamp_seconds",
         "purgeline_node_oldest_delayed_seconds",
@@ -98,6 +101,8 @@ def nodes(lists: Sequence[list[dict[str, Any]]], *, is_shared: bool = False) -> 
         node["held"] = _held([*node.get("held", ()), *document.get("held", ())], is_shared=is_shared)
         node["canary"] = max(node.get("canary"), document.get("canary"), key=_canary_at)
         node["evidence"] = min(node.get("evidence", ""), document.get("evidence", ""), key=_weight)
+        if "leaves" in node or "leaves" in document:  # each worker asks for them: who knows best
+            node["leaves"] = max(node.get("leaves"), document.get("leaves"), key=_known)
         if (document["last_error_at"] or 0) > (node["last_error_at"] or 0):
             node["last_error"], node["last_error_at"] = document["last_error"], document["last_error_at"]
     return list(merged.values())
@@ -127,6 +132,10 @@ def _concern(state: str) -> int:
 def _canary_at(canary: dict[str, Any] | None) -> float:
     """Return when a node's canary was tried: one worker tries all, and others what came back to them."""
     return canary["at"] if canary else 0.0
+
+
+def _known(leaves: dict[str, Any] | None) -> tuple[bool, float]:
+    return (bool(leaves["current"]), leaves["learned_at"]) if leaves else (False, -1.0)
 
 
 def _weight(evidence: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping  # noqa: TC003 - msgspec resolves the annotations
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from engine.observe.counters import COUNTERS, FURTHER_GAUGES, GAUGES, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
@@ -45,6 +46,20 @@ class NodeSample(msgspec.Struct, frozen=True):
     canary_timestamp_s: Annotated[float | None, "When the last canary was tried, UNIX time"] = None
 
 
+class LeavesSample(msgspec.Struct, frozen=True):
+    """The leaves below one node that is an engine, at the moment of a scrape."""
+
+    region: str
+    states: Mapping[str, int]
+    delayed: int
+    learned_at: float
+
+
+LEAF_STATES: Final = (
+    *("ready", "catching_up", "refusing", "unproven", "sick", "down", "paused", "gone", "unknown"),
+)
+"""Each has a sample, so that none stays when the last leaf has left it."""
+
 REDIS_DOOR_GAUGES: Final = {
     "up": "Whether a worker reads it; 0 where one does not",
     "pending": "Entries that were delivered and are not acknowledged",
@@ -66,18 +81,25 @@ class EngineCollector:
         version: of the engine.
         revision: commit it was built from.
         nodes: gives one sample per node.
+        leaves: gives one per node that is an engine.
     """
 
     def __init__(
-        self, stats: Stats, version: str, revision: str, nodes: Callable[[], Iterable[NodeSample]]
+        self,
+        stats: Stats,
+        version: str,
+        revision: str,
+        nodes: Callable[[], Iterable[NodeSample]],
+        leaves: Callable[[], Iterable[LeavesSample]] = tuple,
     ) -> None:
         self._stats = stats
         self._build = [version, revision, platform.python_version()]
         self._nodes = nodes
+        self._leaves = leaves
 
     def read(self) -> Scrape:
         """Return what a page tells, as it is now. That of 1,000 nodes is read in some 10 ms."""
-        return Scrape(self._build, self._stats, list(self._nodes()))
+        return Scrape(self._build, self._stats, list(self._nodes()), list(self._leaves()))
 
 
 class Scrape:
@@ -87,9 +109,12 @@ class Scrape:
         build: version, revision, version of Python.
         stats: read now.
         nodes: a sample of each.
+        leaves: a sample of each that is an engine.
     """
 
-    def __init__(self, build: list[str], stats: Stats, nodes: list[NodeSample]) -> None:
+    def __init__(
+        self, build: list[str], stats: Stats, nodes: list[NodeSample], leaves: list[LeavesSample]
+    ) -> None:
         self._build = build
         self._counters = [(name, text, float(getattr(stats, name))) for name, text in COUNTERS.items()]
         self._counters += [
@@ -112,6 +137,7 @@ class Scrape:
         ]
         self._datagrams = [([outcome], float(count)) for outcome, count in stats.datagrams.items()]
         self._samples = nodes
+        self._leaves = leaves
         self._redis_entries = [(list(labels), float(count)) for labels, count in stats.redis_entries.items()]
         self._redis_doors = [(list(labels), dict(values)) for labels, values in stats.redis_doors.items()]
 
@@ -151,6 +177,24 @@ class Scrape:
             metric = re.sub("_s$", "_seconds", name)
             kind = CounterMetricFamily if name in _NODE_COUNTERS else GaugeMetricFamily
             yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
+        yield from self._of_leaves()
+
+    def _of_leaves(self) -> Iterator[Metric]:
+        """Yield what nodes that are engines tell of theirs; nothing where there are none."""
+        if not self._leaves:
+            return
+        text = "Nodes below a node that is an engine, by state, as it told last"
+        counts = [
+            ([each.region, state], float(each.states.get(state, 0)))
+            for each in self._leaves
+            for state in LEAF_STATES
+        ]
+        yield _labelled("leaves", text, ["region", "state"], counts)
+        delayed = [([each.region], float(each.delayed)) for each in self._leaves]
+        yield _labelled("leaves_delayed", "Subtasks in the delay queues of these", ["region"], delayed)
+        learned = [([each.region], each.learned_at) for each in self._leaves]
+        text = "When a node that is an engine told of its leaves, UNIX time, 0 before it has"
+        yield _labelled("leaves_learned_timestamp_seconds", text, ["region"], learned)
 
     def _of_redis_doors(self) -> Iterator[Metric]:
         """Yield what doors that read a Redis tell; nothing where there is none."""

@@ -109,10 +109,10 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
     canaries = make_canaries(core, delivery, stores, cluster)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
-    overview = _overview(core, delivery, tasks.rewinding, cluster, canaries=canaries, proof=proof)
-    orders = make_node_orders(core, delivery, cluster, replayed)
     tree = make_tree(core, tasks.signer)
     tasks.cancel.on_cancelled = tree.cancelled
+    overview = _overview(core, delivery, tasks.rewinding, cluster, canaries=canaries, proof=proof, tree=tree)
+    orders = make_node_orders(core, delivery, cluster, replayed)
     interface = make_interface(
         core,
         admission,
@@ -121,7 +121,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         overview=overview,
         readiness=readiness,
         origin=canaries.origin,
-        above=Above(tree.place, delivery.endings.watchers, delivery.queues.total),
+        above=Above(tree, delivery.endings.watchers, delivery.queues.total, overview.all_nodes),
     )
     register_gauges(core, delivery, interface.gate, cluster)
     return Parts(
@@ -165,6 +165,7 @@ def _overview(
     *,
     canaries: CanarySide,
     proof: Proof,
+    tree: Tree,
 ) -> Overview:
     return Overview(
         core.stats,
@@ -177,6 +178,7 @@ def _overview(
         peers=core.peers,
         cluster=cluster,
         proof=proof.report,
+        below=tree.below,
     )
 
 

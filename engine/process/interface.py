@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from engine.process.proof import Proof
     from engine.process.stores import Stores
     from engine.proof.signer import SharesKeys
+    from engine.tree.sealing import Sealing
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def make_interface(
     addresses = Addresses(settings.trusted_proxies)
     callers = Callers(auth, addresses)
     bodies = Bodies(settings.body_timeout_s)
-    requests = _requests(core, admission, callers, readiness)
+    requests = _requests(core, admission, callers, readiness, above.seals)
     history, recalling = make_history(core)
     task_routes = _task_routes(core, admission, tasks, callers, bodies=bodies, history=history)
     engine_routes = _engine_routes(core, orders, overview, readiness, bodies)
@@ -212,7 +213,9 @@ def make_interface(
     )
 
 
-def _requests(core: Core, admission: Admission, callers: Callers, readiness: Readiness) -> Requests:
+def _requests(
+    core: Core, admission: Admission, callers: Callers, readiness: Readiness, seals: Sealing
+) -> Requests:
     return Requests(
         core.stats,
         readiness,
@@ -222,6 +225,7 @@ def _requests(core: Core, admission: Admission, callers: Callers, readiness: Rea
         tap=admission.tap,
         server=SERVER,
         body_max_bytes=core.config.engine.body_max_bytes,
+        seals=seals,
     )
 
 

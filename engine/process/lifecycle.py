@@ -194,6 +194,7 @@ class Lifecycle:
         self._listener = Listener(listener, make_connection)
         self._listener.start()
         self.parts.canaries.start()
+        self.parts.tree.start()
         self.parts.doors.accept_on(doors)
 
     async def take_over(self) -> None:

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.base.background import Background
 from engine.errors import ConfigError, EngineError
 from engine.nodes import drivers
 from engine.process.names import engine_name
 from engine.proof.receipt_key import KeyFolder
 from engine.tasks.words import Operation
 from engine.tree.asking import Hello
+from engine.tree.below import Below
+from engine.tree.census import Census
 from engine.tree.desk import Desk
 from engine.tree.link import Link
 from engine.tree.place import Place
@@ -33,6 +36,19 @@ class Tree:
 
     place: Place
     desks: dict[str, Desk] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+    censuses: dict[str, Census] = field(default_factory=dict)
+    work: Background = field(default_factory=Background)
+
+    @property
+    def below(self) -> Below:
+        """What answers for these nodes."""
+        return Below(self.links, self.censuses, self.place)
+
+    def start(self) -> None:
+        """Begin to ask the nodes for their leaves."""
+        for census in self.censuses.values():
+            self.work.start(census.keep_up())
 
     def cancelled(self, stored: Mapping[str, Any]) -> None:
         """Have the nodes told, of which some of a stored task waits, that it is cancelled."""
@@ -43,6 +59,7 @@ class Tree:
 
     def stop(self) -> None:
         """Ask nothing more."""
+        self.work.cancel()
         for desk in self.desks.values():
             desk.close()
 
@@ -63,11 +80,15 @@ def make_tree(core: Core, signer: Signer) -> Tree:
     tree = Tree(place)
     for node in core.nodes.values():
         if drivers.is_engine(node.config):
-            tree.desks[node.name] = _desk(node, settings, place)
+            link = tree.links[node.name] = _link(node, settings, place)
+            tree.desks[node.name] = _desk(node, link, place)
+            tree.censuses[node.name] = Census(
+                link, place, node.name, is_down=lambda health=node.health: health.is_down
+            )
     return tree
 
 
-def _desk(node: Node, settings: EngineConfig, place: Place) -> Desk:
+def _link(node: Node, settings: EngineConfig, place: Place) -> Link:
     config = node.config
     try:
         trusted = None if config.evidence == "any" else Trusted(config.public_keys, config.name)
@@ -81,6 +102,10 @@ def _desk(node: Node, settings: EngineConfig, place: Place) -> Desk:
     except (OSError, EngineError) as exc:
         raise ConfigError(f"node {config.name!r}: {exc}") from exc
     link.above = place.above
+    return link
+
+
+def _desk(node: Node, link: Link, place: Place) -> Desk:
     desk = Desk(node, link, place)
     for channel in node.channels.all:
         way = WayOut(channel, desk, node.health, node.keeping, late_slack_s=settings.retention_days * 43200)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from engine.errors import NodeError
 from engine.nodes.address import address_of
-from engine.tree.words import ABOVE, KEY, PATH, SIGNATURE, TYPES, VERSION, VERSION_HEADER
+from engine.tree.words import (
+    ABOVE,
+    ANSWER_MAX_BYTES,
+    BY,
+    KEY,
+    PATH,
+    SIGNATURE,
+    TYPES,
+    VERSION,
+    VERSION_HEADER,
+    WITHIN,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from engine.config.tables import NodeConfig
     from engine.tree.seal import Trusted
@@ -21,11 +33,22 @@ if TYPE_CHECKING:
 NONCE: Final = "Purgeline-Nonce"
 _CONNECTIONS: Final = 16
 _SHOWN: Final = 300
-_SERVER_ERROR: Final = 500
 _OK: Final = 200
+_REFUSED: Final = 400
+_SERVER_ERROR: Final = 500
 _CANCELLED: Final = frozenset({200, 404, 409})
 _NOT_FOUND: Final = 404
 _BUSY: Final = frozenset({429, 502, 503, 504})
+
+
+class _Said(NamedTuple):
+    """An answer, as it came."""
+
+    status: int
+    body: bytes
+    nonce: str  #: that it was asked with
+    key: str
+    signature: str
 
 
 class LinkError(NodeError):
@@ -98,16 +121,41 @@ class Link:
             RefusedError: the child refuses it.
             SealError: nothing shows that the child answered.
         """
-        nonce = secrets.token_hex(16)
-        headers = {NONCE: nonce, PATH: path, VERSION_HEADER: str(VERSION), "Content-Type": TYPES[where]}
-        if self.above:
-            headers[ABOVE] = ",".join(self.above)
-        status, got, said = await self._exchange("POST", where, body, headers, wait_s)
-        if status != _OK:
-            raise self._error(where, status, said)
-        if self.trusted is not None:
-            self.trusted.check(got.get(KEY, ""), got.get(SIGNATURE, ""), nonce, said)
-        return said
+        headers = {"Content-Type": TYPES[where]}
+        said = await self._send("POST", where, body, headers, path=path, within_s=self._timeout_s + wait_s)
+        if said.status != _OK:
+            raise self._error(where, said.status, said.body)
+        self._check(said, said.nonce)
+        return said.body
+
+    async def ask(
+        self, method: str, where: str, body: bytes = b"", *, path: str, within_s: float, by: str = ""
+    ) -> tuple[int, bytes]:
+        """Ask any route of the child; return its status and body. One that is no error is signed.
+
+        Args:
+            method: of HTTP.
+            where: path and query, as they go out.
+            body: JSON; empty: none.
+            path: the engines that the question came through, see `words.PATH`.
+            within_s: seconds for all of it; the child is told, so that it answers before.
+            by: who asks, for the child's log.
+
+        Raises:
+            LinkError: there is no answer, or a busy one.
+            SealError: nothing shows that the child answered.
+        """
+        headers = {WITHIN: f"{within_s:.3f}"}
+        if body:
+            headers["Content-Type"] = "application/json"
+        if by:
+            headers[BY] = by
+        said = await self._send(method, where, body, headers, path=path, within_s=within_s)
+        if said.status in _BUSY or said.status >= _SERVER_ERROR:
+            raise self._error(where, said.status, said.body)
+        if said.status < _REFUSED:
+            self._check(said, f"{said.nonce} {method} {where}")
+        return said.status, said.body
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task of the child; one that it does not have, or that has settled, is none to cancel.
@@ -117,19 +165,27 @@ class Link:
             RefusedError: as of `post`.
         """
         where = f"/v1/engine/task/{task_id}"
-        status, _, said = await self._exchange("DELETE", where, b"", {}, 0)
-        if status not in _CANCELLED:
-            raise self._error(where, status, said)
+        said = await self._send("DELETE", where, b"", {}, path="", within_s=self._timeout_s)
+        if said.status not in _CANCELLED:
+            raise self._error(where, said.status, said.body)
 
-    async def _exchange(
-        self, method: str, where: str, body: bytes, headers: dict[str, str], wait_s: float
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Return status, headers and body of an answer, whoever gave it."""
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s + wait_s, sock_connect=self._connect_timeout_s)
+    def _check(self, said: _Said, what: str) -> None:
+        if self.trusted is not None:
+            self.trusted.check(said.key, said.signature, what, said.body)
+
+    async def _send(
+        self, method: str, where: str, body: bytes, headers: dict[str, str], *, path: str, within_s: float
+    ) -> _Said:
+        nonce = secrets.token_hex(16)
+        if path:
+            headers |= {NONCE: nonce, PATH: path, VERSION_HEADER: str(VERSION)}
+        if path and self.above:
+            headers[ABOVE] = ",".join(self.above)
         try:
+            timeout = aiohttp.ClientTimeout(total=within_s, sock_connect=self._connect_timeout_s)
             async with self._open().request(
                 method,
-                self._url + where,
+                URL(self._url + where, encoded=True),
                 data=body or None,
                 headers=headers,
                 timeout=timeout,
@@ -137,8 +193,9 @@ class Link:
                 ssl=self._tls or True,
                 server_hostname=self._server_name if self._tls else None,
             ) as response:
-                said = await response.read()
-                return response.status, response.headers, said
+                said = await self._read(response)
+                got = response.headers
+                return _Said(response.status, said, nonce, got.get(KEY, ""), got.get(SIGNATURE, ""))
         except aiohttp.ClientConnectorError as exc:
             reason = exc.os_error.strerror or str(exc.os_error)
             raise LinkError(f"{self._url} cannot be reached: {reason}", is_sick=False) from exc
@@ -146,13 +203,27 @@ class Link:
             reason = f"no connection within {self._connect_timeout_s:g} s"
             raise LinkError(f"{self._url} cannot be reached: {reason}", is_sick=False) from exc
         except TimeoutError as exc:
-            raise LinkError(f"{self._url} gave no answer within {self._timeout_s:g} s", is_sick=True) from exc
+            raise LinkError(f"{self._url} gave no answer within {within_s:g} s", is_sick=True) from exc
         except (aiohttp.ClientError, OSError) as exc:
             reason = str(exc) or type(exc).__name__
             raise LinkError(f"{self._url} cannot be asked: {reason}", is_sick=False) from exc
 
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return a body; one that is too long is not waited for."""
+        parts: list[bytes] = []
+        left = ANSWER_MAX_BYTES
+        async for part in response.content.iter_any():
+            left -= len(part)
+            if left < 0:
+                response.close()
+                raise LinkError(
+                    f"{self._url} answers with more than {ANSWER_MAX_BYTES // 2**20} MiB", is_sick=True
+                )
+            parts.append(part)
+        return b"".join(parts)
+
     def _error(self, where: str, status: int, body: bytes) -> NodeError:
-        said = _detail_of(body)
+        said = detail_of(body)
         text = f"{self._url} answered {status}{f': {said}' if said else ''}"
         if status in _BUSY or status >= _SERVER_ERROR:
             return LinkError(text, is_sick=True)
@@ -178,7 +249,7 @@ class Link:
             self._session = None
 
 
-def _detail_of(body: bytes) -> str:
+def detail_of(body: bytes) -> str:
     """Return what a problem document says, in one line."""
     try:
         problem = msgspec.json.decode(body)

@@ -92,12 +92,13 @@ class Place:
         entry = await self.entry()
         return f"{before},{entry}" if before else entry
 
-    async def check(self, path: str, above: str) -> None:
+    async def check(self, path: str, above: str, *, is_noted: bool = True) -> None:
         """Refuse tasks that have been here, and those that came through too many engines.
 
         Args:
             path: theirs.
             above: the engines that have asked the one that sends them.
+            is_noted: these are above this one, from now on.
 
         Raises:
             RequestError: 409, a loop or too deep; the text names the path.
@@ -119,7 +120,7 @@ class Place:
             raise RequestError(
                 _CONFLICT, f"{_shown(entries)}: at most {DEPTH_MAX} engines stand above one another"
             )
-        for entry in (*entries, *others):
+        for entry in (*entries, *others) if is_noted else ():
             if len(self.above) < _ABOVE_MAX:
                 self.above[entry] = None
 

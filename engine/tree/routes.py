@@ -12,7 +12,7 @@ from engine import _version
 from engine.api.answers import reply_to
 from engine.api.route import TOKEN, Lines, Route
 from engine.api.schemas import Accepted
-from engine.errors import EngineError, RequestError
+from engine.errors import RequestError
 from engine.intake.client import Again
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
@@ -20,11 +20,10 @@ from engine.tasks.documents import TaskDocument
 from engine.tree.link import NONCE
 from engine.tree.reports import DOOR
 from engine.tree.seal import NONCE_MAX, seal
+from engine.tree.sealing import check_path, is_nonce
 from engine.tree.words import (
-    ABOVE,
     IDS_MAX,
     KEY,
-    PATH,
     SIGNATURE,
     VERSION,
     VERSION_HEADER,
@@ -40,10 +39,10 @@ if TYPE_CHECKING:
     from engine.api.callers import Callers
     from engine.intake.admission import Admission
     from engine.intake.client import Client
+    from engine.tree.leaves import OwnLeaves
     from engine.tree.place import Place
     from engine.tree.reports import Reports
 
-_PATH_MAX: Final = 8192
 _decode: Final = msgspec.json.Decoder(Question).decode
 _encode = msgspec.json.encode
 
@@ -58,6 +57,7 @@ class TreeRoutes:
         place: this engine's.
         reports: tells what became of tasks.
         delayed: tells how many rows the delay queues have.
+        leaves: tells of the nodes below.
     """
 
     routes: Final = (
@@ -94,6 +94,7 @@ class TreeRoutes:
         place: Place,
         reports: Reports,
         delayed: Callable[[], int],
+        leaves: OwnLeaves,
     ) -> None:
         self._callers = callers
         self._bodies = bodies
@@ -101,6 +102,7 @@ class TreeRoutes:
         self._place = place
         self._reports = reports
         self._delayed = delayed
+        self._leaves = leaves
 
     async def take(self, request: web.Request) -> web.Response:
         """Take tasks in that are handed down."""
@@ -135,6 +137,7 @@ class TreeRoutes:
             found,
             unknown,
             [] if asked.tasks else await self._place.keys(),
+            None if asked.leaves is None else await self._leaves.tell(asked.leaves),
         )
         return await self._signed(nonce, _encode(answer), "application/json")
 
@@ -144,19 +147,10 @@ class TreeRoutes:
         Raises:
             RequestError: 409 they have been here; 422 a header is missing, or is none.
         """
-        headers = request.headers
-        nonce, path, above = headers.get(NONCE, ""), headers.get(PATH, ""), headers.get(ABOVE, "")
-        if not nonce or len(nonce) > NONCE_MAX or not nonce.isalnum():
+        nonce = request.headers.get(NONCE, "")
+        if not is_nonce(nonce):
             raise RequestError(422, f"{NONCE}: takes 1-{NONCE_MAX} letters and digits, new for each request")
-        if not path or len(path) + len(above) > _PATH_MAX or not f"{path}{above}".isascii():
-            raise RequestError(422, f"{PATH}: takes the engines that the tasks came through, by commas")
-        try:
-            await self._place.check(path, above)
-        except RequestError:
-            raise
-        except EngineError as exc:
-            raise RequestError(409, f"this engine can be no node of another: {exc}") from exc
-        return nonce, path
+        return nonce, await check_path(self._place, request)
 
     def _client(self, request: web.Request, path: str) -> Client:
         client = self._callers.client(request)

@@ -27,11 +27,16 @@ VERSION_HEADER: Final = "Purgeline-Tree-Version"  #: of a request and of its ans
 KEY: Final = "Purgeline-Tree-Key"  #: of an answer: the name of the key that signed it (RFC 7638)
 SIGNATURE: Final = "Purgeline-Tree-Signature"  #: of an answer, see `engine.tree.seal`
 
+BY: Final = "Purgeline-Tree-By"  #: of a question: who asks, for the log of the engine that is asked
+WITHIN: Final = "Purgeline-Tree-Within"  #: of a question: seconds that are waited for its answer
+ANSWER_MAX_BYTES: Final = 64 * 1024 * 1024  #: of an answer; a longer one is not read
+
 LINES_MAX: Final = 1000  #: tasks of one request
 BODY_BYTES: Final = 4 * 1024 * 1024  #: of one request, about; the child's ``body_max_bytes`` has to take it
 IDS_MAX: Final = 1000  #: tasks of one question
 WAIT_MAX_S: Final = 20.0  #: as long as a question may wait for something to tell
 DEPTH_MAX: Final = 8  #: engines above one
+LEAVES_MAX: Final = 10_000  #: that a child tells of, those with something wrong first
 
 
 class Handed(msgspec.Struct, omit_defaults=True):
@@ -60,6 +65,7 @@ class Question(msgspec.Struct):
 
     tasks: dict[str, str] = {}  #: id → `Report.seen` of the last report of it; empty: none came
     wait_s: float = 0  #: until one of them has something new to tell, at the most `WAIT_MAX_S`
+    leaves: str | None = None  #: `Leaves.seen` of the last ones; empty: none came; None: not asked for
 
 
 class Report(msgspec.Struct, omit_defaults=True):
@@ -85,6 +91,27 @@ class Report(msgspec.Struct, omit_defaults=True):
     age_s: float = 0  #: since the child took the task in: longer than the root's is old, it is another
 
 
+class Leaf(msgspec.Struct, omit_defaults=True):
+    """A node below the child that is no engine, or is one whose leaves nobody knows."""
+
+    name: str  #: as seen from the child: ``edge-7``, ``fr/edge-7``
+    state: str  #: as ``GET /v1/engine/nodes`` has it
+    layer: str = ""
+    driver: str = ""
+    reason: str = ""  #: why it is not ready
+    delayed: int = 0  #: rows of its delay queue
+    oldest_delayed_s: float = 0
+    age_s: float = 0  #: since that was so; 0: it is so now
+
+
+class Leaves(msgspec.Struct, omit_defaults=True):
+    """All nodes below a child."""
+
+    seen: str  #: changes when the rest does; means nothing else
+    leaves: list[Leaf] = []  #: at the most `LEAVES_MAX`
+    left_out: int = 0  #: that would be more
+
+
 class Answer(msgspec.Struct):
     """What a child answers a question."""
 
@@ -95,6 +122,7 @@ class Answer(msgspec.Struct):
     tasks: list[Report]
     unknown: list[str] = []  #: ids that it has no task of: they were never taken, or were forgotten since
     keys: list[str] = []  #: public keys of all engines of its place (``x`` of each); to a question of no task
+    leaves: Leaves | None = None  #: asked for, and others than those that the question has seen
 
 
 def bits_of(places: list[int]) -> str:

@@ -1,0 +1,138 @@
+"""What is known of the leaves below one child: asked for every few seconds, kept when it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from loguru import logger
+
+from engine.api.below import MARK, LeafStatus, LeavesStatus, WorstLeaf
+from engine.errors import EngineError
+from engine.tree.leaves import clean, concern, readable
+from engine.tree.words import ASK, Answer, Leaf, Leaves, Question
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.tree.link import Link
+    from engine.tree.place import Place
+
+EVERY_S: Final = 5.0
+_FIRST_S: Final = 0.5  #: between two questions until something is known
+_decode = msgspec.json.Decoder(Answer).decode
+_UNTOLD: Final = "it does not tell of its leaves: its version is before that"
+
+
+class Census:
+    """Of one child.
+
+    Args:
+        link: to it.
+        place: this engine's.
+        name: of the node.
+        is_paused: whether an operator keeps everything from it.
+    """
+
+    def __init__(self, link: Link, place: Place, name: str, *, is_down: Callable[[], bool]) -> None:
+        self._link = link
+        self._place = place
+        self.name = name
+        self._is_down = is_down
+        self.told = Leaves("")
+        self.learned_at = 0.0  #: UNIX time of the last answer; 0: there was none
+        self._learned = 0.0
+        self._engine = ""
+        self._release = ""
+        self._error = "it has not been asked yet"
+
+    def __repr__(self) -> str:
+        return f"<Census of {self.name} [{len(self.told.leaves)} leaves]>"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the child tells, and not what it told once is all that is known."""
+        return not self._error and not self._is_down()
+
+    async def keep_up(self) -> None:
+        """Ask, again and again."""
+        while True:
+            await self.ask()
+            pause_s = EVERY_S if self.learned_at else _FIRST_S
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - so that not all ask at once
+
+    async def ask(self) -> None:
+        """Ask once."""
+        question = msgspec.json.encode(Question(leaves=self.told.seen))
+        try:
+            said = await self._link.post(ASK, question, path=await self._place.path_of(""))
+            answer = _decode(said)
+        except (EngineError, msgspec.DecodeError) as exc:
+            self._error = clean(str(exc))
+            return
+        except Exception as exc:  # noqa: BLE001 - what a child answers ends nothing here
+            logger.opt(exception=exc).error("asking {} for its leaves failed", self.name)
+            self._error = clean(repr(exc))
+            return
+        self._engine, self._release = clean(answer.engine), clean(answer.release)
+        if answer.leaves is not None:
+            self.told = readable(answer.leaves)
+        elif not self.told.seen:
+            self._error = _UNTOLD
+            return
+        self._error = ""
+        self.learned_at, self._learned = time.time(), time.monotonic()
+
+    def status(self) -> LeavesStatus:
+        """Return the leaves in numbers."""
+        leaves = self.told.leaves
+        worst = min(leaves, key=concern, default=None)
+        return LeavesStatus(
+            count=len(leaves) + self.told.left_out,
+            states=dict(Counter(leaf.state for leaf in leaves)),
+            delayed=sum(leaf.delayed for leaf in leaves),
+            oldest_delayed_s=max((self._oldest_s(leaf) for leaf in leaves), default=0.0),
+            worst=None if worst is None or worst.state == "ready" else self._worst(worst),
+            engine=self._engine,
+            release=self._release,
+            learned_at=round(self.learned_at, 3),
+            current=self.is_current,
+            left_out=self.told.left_out,
+            error=self._error,
+        )
+
+    def _worst(self, leaf: Leaf) -> WorstLeaf:
+        return WorstLeaf(self.name + MARK + leaf.name, leaf.state, leaf.reason)
+
+    def _oldest_s(self, leaf: Leaf) -> float:
+        return round(leaf.oldest_delayed_s, 3)
+
+    def rows(self) -> list[LeafStatus]:
+        """Return the leaves, one by one."""
+        return [
+            LeafStatus(
+                name=self.name + MARK + leaf.name,
+                region=self.name,
+                layer=leaf.layer,
+                driver=leaf.driver,
+                state=leaf.state,
+                reason=leaf.reason,
+                delayed=leaf.delayed,
+                oldest_delayed_s=self._oldest_s(leaf),
+                learned_at=round(self.learned_at - leaf.age_s, 3),
+                current=self.is_current and not leaf.age_s,
+            )
+            for leaf in self.told.leaves
+        ]
+
+    def seen_from_above(self) -> list[Leaf]:
+        """Return the leaves as they are told to the engine above this one."""
+        gone_s = 0.0 if self.is_current else round(max(1.0, time.monotonic() - self._learned))
+        return [
+            msgspec.structs.replace(leaf, name=self.name + MARK + leaf.name, age_s=leaf.age_s + gone_s)
+            for leaf in self.told.leaves
+        ]

@@ -81,7 +81,7 @@ class EngineRoutes:
             "was sick of or cannot do by host and operation (`held`, below), what its last canaries showed "
             "(`canary`; null: there was none), `last_error` and "
             "`last_error_at` (empty and 0 when it has been ready for an hour since), and what it does "
-            'otherwise than one may expect (`notes`). A node that is an engine (`driver = "engine"`) tells of '
+            "otherwise than one may expect (`notes`). A node that is an engine tells of "
             "the caches below it, in numbers (`leaves`), and with `leaves=1` one by one as `eu/edge-7`; "
             "`current` is false where it does not answer, and the last known is shown",
             answers={200: Nodes},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.tree.leaves import OwnLeaves
+from engine.tree.own_leaves import OwnLeaves
 from engine.tree.reports import Reports
 from engine.tree.routes import TreeRoutes
 from engine.tree.sealing import Sealing

@@ -81,10 +81,8 @@ def make_tree(core: Core, signer: Signer) -> Tree:
     for node in core.nodes.values():
         if drivers.is_engine(node.config):
             link = tree.links[node.name] = _link(node, settings, place)
-            tree.desks[node.name] = _desk(node, link, place)
-            tree.censuses[node.name] = Census(
-                link, place, node.name, is_down=lambda health=node.health: health.is_down
-            )
+            tree.desks[node.name] = _desk(node, link, settings, place)
+            tree.censuses[node.name] = Census(link, place, node)
     return tree
 
 
@@ -105,7 +103,7 @@ def _link(node: Node, settings: EngineConfig, place: Place) -> Link:
     return link
 
 
-def _desk(node: Node, link: Link, place: Place) -> Desk:
+def _desk(node: Node, link: Link, settings: EngineConfig, place: Place) -> Desk:
     desk = Desk(node, link, place)
     for channel in node.channels.all:
         way = WayOut(channel, desk, node.health, node.keeping, late_slack_s=settings.retention_days * 43200)

@@ -17,8 +17,7 @@ from engine.tree.leaves import clean, concern, readable
 from engine.tree.words import ASK, Answer, Leaf, Leaves, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from engine.nodes.node import Node
     from engine.tree.link import Link
     from engine.tree.place import Place
 
@@ -34,15 +33,14 @@ class Census:
     Args:
         link: to it.
         place: this engine's.
-        name: of the node.
-        is_paused: whether an operator keeps everything from it.
+        node: it as this engine has it.
     """
 
-    def __init__(self, link: Link, place: Place, name: str, *, is_down: Callable[[], bool]) -> None:
+    def __init__(self, link: Link, place: Place, node: Node) -> None:
         self._link = link
         self._place = place
-        self.name = name
-        self._is_down = is_down
+        self.name = node.name
+        self._health = node.health
         self.told = Leaves("")
         self.learned_at = 0.0  #: UNIX time of the last answer; 0: there was none
         self._learned = 0.0
@@ -56,7 +54,7 @@ class Census:
     @property
     def is_current(self) -> bool:
         """Whether the child tells, and not what it told once is all that is known."""
-        return not self._error and not self._is_down()
+        return not self._error and not self._health.is_down
 
     async def keep_up(self) -> None:
         """Ask, again and again."""

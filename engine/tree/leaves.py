@@ -1,75 +1,25 @@
-"""The nodes below an engine, as it tells the engine above it: all in one list, under names seen from here."""
+"""What an engine tells of the nodes below it: made here, and read by the engine above. Pure."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from engine.tree.words import DEPTH_MAX, LEAVES_MAX, Leaf, Leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-
-    from engine.tree.census import Census
+    from collections.abc import Iterable
 
 STATES: Final = ("paused", "down", "sick", "unproven", "refusing", "gone", "catching_up", "unknown", "ready")
 """Of leaves, the worst first."""
-ENGINE: Final = "engine"  #: driver of a node whose leaves are told in its place
-_FRESH_S: Final = 2.0  #: for which an answer is given again, to other workers and other engines
 _NAME: Final = re.compile(
     rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}(?:/[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}){{0,{DEPTH_MAX}}}"
 )
 _TEXT_MAX: Final = 300
 _encode = msgspec.json.encode
-
-
-class OwnLeaves:
-    """Tells them.
-
-    Args:
-        nodes: the documents of ``GET /v1/engine/nodes``, of all workers as one.
-        censuses: what is below nodes that are engines, by their names.
-    """
-
-    def __init__(
-        self,
-        nodes: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
-        censuses: Mapping[str, Census],
-    ) -> None:
-        self._nodes = nodes
-        self._censuses = censuses
-        self._told = Leaves("")
-        self._told_at = float("-inf")
-        self._looks = asyncio.Lock()
-
-    async def tell(self, seen: str) -> Leaves | None:
-        """Return the leaves; None: they are those of *seen*."""
-        async with self._looks:
-            if time.monotonic() - self._told_at > _FRESH_S:
-                self._told = leaves_of(self._rows(await self._nodes()))
-                self._told_at = time.monotonic()
-        return None if self._told.seen == seen and seen else self._told
-
-    def _rows(self, nodes: Sequence[Mapping[str, Any]]) -> Iterable[Leaf]:
-        for node in nodes:
-            census = self._censuses.get(node["name"])
-            below = census.seen_from_above() if census is not None else []
-            yield from below
-            if not below or node["state"] != "ready":
-                yield Leaf(
-                    node["name"],
-                    node["state"],
-                    node["layer"],
-                    node["driver"],
-                    node["reason"],
-                    node["delayed"],
-                    node["oldest_delayed_s"],
-                )
 
 
 def leaves_of(rows: Iterable[Leaf]) -> Leaves:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from engine.api.callers import Callers
     from engine.intake.admission import Admission
     from engine.intake.client import Client
-    from engine.tree.leaves import OwnLeaves
+    from engine.tree.own_leaves import OwnLeaves
     from engine.tree.place import Place
     from engine.tree.reports import Reports
 

@@ -1,4 +1,4 @@
-"""What an operator sees and does through a tree: nodes, tasks, why, history, pauses; real engines on each level."""
+"""What an operator sees and does through a tree of real engines: nodes, tasks, why, history, pauses."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def success(asked: Asked, saved: Saved, *, is_old: bool) -> Reply:
 def _progress(saved: Saved) -> str:
     """Return what became of the subtasks so far."""
     if not saved.tasks:
-        return f"saved, {saved.total} subtasks"
+        return f"saved, {saved.total} subtask{'s' * (saved.total != 1)}"
     shares = [share for task in saved.tasks for share in task.shares]
     acked = sum(share.acked_count for share in shares)
     failed = sum(share.failed_count for share in shares)

@@ -107,12 +107,20 @@ class PreviewTask:
             RequestError: it would be refused, for another reason than that it has to be confirmed.
         """
         token.take()
+        return self._of(await self.task(body, token))
+
+    async def task(self, body: bytes, token: Token) -> Task:
+        """Return the task that *body* would be, planned.
+
+        Raises:
+            RequestError: as `preview` does.
+        """
         made = self._validator.begin(body, token.hosts.allows, is_confirmed=True)
-        if not isinstance(made, Task):
-            while not made.work(SLICE_S):  # noqa: ASYNC110 - not waiting: other clients have their turn
-                await asyncio.sleep(0)
-            made = made.task()
-        return self._of(made)
+        if isinstance(made, Task):
+            return made
+        while not made.work(SLICE_S):  # noqa: ASYNC110 - not waiting: other clients have their turn
+            await asyncio.sleep(0)
+        return made.task()
 
     def _of(self, task: Task) -> Preview:
         assert task.plan is not None

@@ -8,12 +8,12 @@ task is retried again when its retry has settled: then what failed of that is se
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from engine.api.answers import reply_to
-from engine.api.schemas import LeftOut, Retried
+from engine.api.schemas import LeftOut, Retried, RetryPreview
 from engine.errors import RequestError
 from engine.history.recall import FailedShare, FailedTask
 from engine.intake.client import Again
@@ -22,16 +22,18 @@ from engine.tasks.retrying import Sent, groups_of, id_of, owed_of
 from engine.tasks.words import Action, State, operation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from engine.api.find import FindTask
     from engine.api.recalling import Recalling
     from engine.intake.admission import Admission
+    from engine.intake.auth import Token
     from engine.intake.client import Client
     from engine.intake.replies import Reply
     from engine.observe.audit import Audit
     from engine.saver.reader import StoreReader
     from engine.tasks.retrying import Failed, Group
+    from engine.tasks.task import Task
 
 RETRIES_MAX: Final = 100  #: of one task
 _AT_WORK: Final = frozenset({State.ACCEPTED, State.RUNNING})
@@ -42,6 +44,15 @@ _GONE: Final = "it is not configured any more: nothing can be sent to it"
 Document = dict[str, Any]
 
 
+class _Plan(NamedTuple):
+    """What a retry sends."""
+
+    document: Document  #: of the task that is retried
+    number: int  #: of the retry, from 1
+    bodies: list[Document]  #: of the new tasks
+    left_out: list[LeftOut]
+
+
 class RetryTask:
     """Retries tasks.
 
@@ -50,6 +61,7 @@ class RetryTask:
         recalling: tells what failed.
         reader: its threads do all that takes long, so the loop goes on.
         admission: takes the new tasks in.
+        task_of: returns the task that a body would be; see `engine.api.preview.PreviewTask.task`.
         nodes: the names of the configured ones.
         audit: told of each retry.
     """
@@ -60,12 +72,14 @@ class RetryTask:
         recalling: Recalling,
         admission: Admission,
         *,
+        task_of: Callable[[bytes, Token], Awaitable[Task]],
         reader: StoreReader,
         nodes: Collection[str],
         audit: Audit,
     ) -> None:
         self._find = find
         self._recalling = recalling
+        self._task_of = task_of
         self._reader = reader
         self._admission = admission
         self._nodes = nodes
@@ -80,10 +94,44 @@ class RetryTask:
                 may be refused for.
             StoreError: a store cannot be read or written, or a worker does not answer.
         """
-        document = await self._find.document(task_id, client.token)
+        return await self._send(await self._plan(task_id, client.token), client)
+
+    async def preview(self, task_id: str, client: Client) -> RetryPreview:
+        """Return what `retry` would send, if it were asked for now.
+
+        Raises:
+            RequestError: it would be refused, see `retry`.
+            StoreError: as there.
+        """
+        plan = await self._plan(task_id, client.token)
+        left_out = list(plan.left_out)
+        nodes: dict[str, None] = {}
+        total = 0
+        for body in plan.bodies:
+            try:
+                task = await self._task_of(msgspec.json.encode(body), client.token)
+            except RequestError as exc:
+                if not total and body is plan.bodies[-1]:
+                    raise
+                left_out += _refused(body, str(exc))
+                continue
+            assert task.plan is not None
+            total += task.total
+            nodes.update(dict.fromkeys(step.node for step in task.plan.steps))
+        return RetryPreview(True, total, plan.document["task_id"], list(nodes), left_out)
+
+    # What is to be sent
+
+    async def _plan(self, task_id: str, token: Token) -> _Plan:
+        """Return what is to be sent.
+
+        Raises:
+            RequestError: nothing is, see `retry`.
+        """
+        document = await self._find.document(task_id, token)
         root = document["retries"] or task_id
         if root != task_id:
-            document = await self._find.document(root, client.token)
+            document = await self._find.document(root, token)
         rounds = await self._rounds(root)
         first, sent, soft = await self._told(document, rounds)
         owed = await self._reader.read(owed_of, first, sent)
@@ -105,9 +153,7 @@ class RetryTask:
             raise RequestError(_CONFLICT, detail)
         groups = await self._reader.read(groups_of, here)
         bodies = [_body(document, group, soft=soft) for group in groups]
-        return await self._send(document, len(rounds) + 1, bodies, left_out, client)
-
-    # What is to be sent
+        return _Plan(document, len(rounds) + 1, bodies, left_out)
 
     async def _rounds(self, root: str) -> list[list[Document]]:
         """Return the retries of a task, in their order: the tasks of each."""
@@ -184,36 +230,34 @@ class RetryTask:
 
     # Sending it
 
-    async def _send(
-        self,
-        document: Document,
-        number: int,
-        bodies: Sequence[Document],
-        left_out: list[LeftOut],
-        client: Client,
-    ) -> Retried:
+    async def _send(self, plan: _Plan, client: Client) -> Retried:
         """Hand the new tasks in; what is refused is left out, unless all are.
 
         Raises:
             RequestError: all are refused.
         """
-        root = document["task_id"]
+        root = plan.document["task_id"]
+        left_out = list(plan.left_out)
         ids: list[str] = []
         total = 0
         again = client._replace(again=Again(retries=root))
-        for place, body in enumerate(bodies):
-            text = msgspec.json.encode({"id": id_of(root, number, len(ids)), **body})
+        for body in plan.bodies:
+            text = msgspec.json.encode({"id": id_of(root, plan.number, len(ids)), **body})
             reply = await reply_to(partial(self._admission.submit, text, again))
             said = msgspec.json.decode(reply.body)
             if reply.status in _ACCEPTED:
                 ids.append(said["task_id"])
                 total += said["total"]
                 continue
-            if not ids and place == len(bodies) - 1:
+            if not ids and body is plan.bodies[-1]:
                 raise error_of(reply)
-            left_out += [LeftOut(node, len(body["targets"]), said["detail"]) for node in body["nodes"]]
-        self._audit.retried(document, client.by, total, ids[0])
+            left_out += _refused(body, said["detail"])
+        self._audit.retried(plan.document, client.by, total, ids[0])
         return Retried(ids[0], "accepted", total, root, ids, left_out)
+
+
+def _refused(body: Document, reason: str) -> list[LeftOut]:
+    return [LeftOut(node, len(body["targets"]), reason) for node in body["nodes"]]
 
 
 def _body(document: Document, group: Group, *, soft: bool) -> Document:

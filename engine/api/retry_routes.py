@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from engine.api.answers import response_of
+from engine.api.answers import json_response, response_of
 from engine.api.history import HistoryPage, HistoryQuery
 from engine.api.query import Time, seconds
-from engine.api.route import Route
-from engine.api.schemas import NotRetried, Retried, Retries
+from engine.api.route import QUERY, Either, Route
+from engine.api.schemas import NotRetried, Retried, Retries, RetriesPreview, RetryPreview
 from engine.errors import RequestError, StoreError
 from engine.history.question import write_cursor
 from engine.intake.replies import Reply
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 _ACCEPTED: Final = 202
 _LIMIT_S: Final = 5.0  #: after so long an answer ends where it is, and the next one goes on
 _FILTERS: Final = ("node", "host", "target", "by", "reason", "since", "until")
+
+
+class RetryQuery(msgspec.Struct):
+    """Of both routes."""
+
+    dry_run: Annotated[
+        Literal["0", "1"], Meta(description="1: nothing is stored or sent, the answer says what would be")
+    ] = "0"
 
 
 class RetriesBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,8 +79,9 @@ class RetryRoutes:
             "/v1/engine/task/{id}/retry",
             "retry",
             "submit",
+            RetryQuery,
             text="what failed of a task, again, see docs/retry.md",
-            answers={202: Retried},
+            answers={202: Retried, 200: RetryPreview},
             errors={
                 404: "there is no such task, or it is another client's",
                 409: "nothing of it can be sent again: it has not settled, nothing failed, its nodes are "
@@ -85,10 +94,11 @@ class RetryRoutes:
             "/v1/engine/retries",
             "retry_all",
             "submit",
+            RetryQuery,
             text="the same for the tasks that are asked for, newest first: the answer says which are "
             "retried, which are not, and why; its `cursor` goes on",
             takes=RetriesBody,
-            answers={200: Retries},
+            answers={200: Either((Retries, RetriesPreview))},
             errors={404: "the engine keeps no history"},
         ),
     )
@@ -108,18 +118,23 @@ class RetryRoutes:
         self._reader = reader
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Retry one task."""
+        """Retry one task, or say what that would send."""
         client = self._callers.client(request)
-        retried = await self._retry.retry(request.match_info["id"], client)
+        task_id = request.match_info["id"]
+        if _is_dry(request):
+            return json_response(await self._retry.preview(task_id, client))
+        retried = await self._retry.retry(task_id, client)
         return response_of(Reply(_ACCEPTED, msgspec.json.encode(retried)))
 
     async def retry_all(self, request: web.Request) -> web.Response:
-        """Retry the tasks that are asked for."""
+        """Retry the tasks that are asked for, or say what that would send."""
+        is_dry = _is_dry(request)
+        retry = self._retry.preview if is_dry else self._retry.retry
         asked = _asked(await self._bodies.read(request))
         client = self._callers.client(request)
         page = await self._page(asked, client.token.sees_only or "")
         until = asyncio.get_running_loop().time() + _LIMIT_S
-        retried: list[Retried] = []
+        retried: list[Any] = []  # `Retried`, or `RetryPreview`
         others: list[NotRetried] = []
         seen: set[str] = set()  # a task and its retries may be asked for at once
         cursor = page.cursor
@@ -130,7 +145,7 @@ class RetryRoutes:
             if not task.failed or not _has_reason(task, asked.reason) or task.task_id in seen:
                 continue
             try:
-                one = await self._retry.retry(task.task_id, client)
+                one: Retried | RetryPreview = await retry(task.task_id, client)
             except (RequestError, StoreError) as exc:
                 others.append(NotRetried(task.task_id, str(exc)))
             else:
@@ -138,8 +153,8 @@ class RetryRoutes:
                 seen.add(one.retries)
         else:
             cursor = page.cursor
-        answer = Retries(len(retried), retried, others, cursor, page.incomplete)
-        return response_of(Reply(200, msgspec.json.encode(answer)))
+        answer = (len(retried), retried, others, cursor, page.incomplete)
+        return json_response(RetriesPreview(True, *answer) if is_dry else Retries(*answer))
 
     async def _page(self, asked: RetriesBody, only: str) -> HistoryPage:
         given = {name: getattr(asked, name) for name in (*_FILTERS, "limit", "cursor") if name != "reason"}
@@ -152,6 +167,11 @@ class RetryRoutes:
                 words[name] = repr(seconds(time))
         text = await self._history.ask(query, words, only)
         return await self._reader.read(_decode_page, text)
+
+
+def _is_dry(request: web.Request) -> bool:
+    asked: RetryQuery = request[QUERY]
+    return asked.dry_run == "1"
 
 
 def _asked(body: bytes) -> RetriesBody:

@@ -73,6 +73,16 @@ class Retried(msgspec.Struct):
     left_out: list[LeftOut]
 
 
+class RetryPreview(msgspec.Struct):
+    """What a retry would send."""
+
+    dry_run: bool
+    total: Annotated[int, Meta(description="subtasks that would be sent")]
+    retries: Annotated[str, Meta(description="the task of which they send what failed")]
+    nodes: Annotated[list[str], Meta(description="that they would be sent to")]
+    left_out: list[LeftOut]
+
+
 class NotRetried(msgspec.Struct):
     """A task that was asked for and is not retried."""
 
@@ -85,6 +95,17 @@ class Retries(msgspec.Struct):
 
     retried: Annotated[int, Meta(description="tasks of which what failed is sent again")]
     tasks: list[Retried]
+    not_retried: list[NotRetried]
+    cursor: Annotated[str | None, Meta(description="to go on with; null: that was all")]
+    incomplete: Annotated[str | UnsetType, Meta(description="why some of the history is missing")] = UNSET
+
+
+class RetriesPreview(msgspec.Struct):
+    """What the retries of all tasks that are asked for would send."""
+
+    dry_run: bool
+    retried: Annotated[int, Meta(description="tasks of which what failed would be sent again")]
+    tasks: list[RetryPreview]
     not_retried: list[NotRetried]
     cursor: Annotated[str | None, Meta(description="to go on with; null: that was all")]
     incomplete: Annotated[str | UnsetType, Meta(description="why some of the history is missing")] = UNSET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.cli.cells import RETRIED_COLUMNS, rows_of
+from engine.cli.cells import RETRIED_COLUMNS, WOULD_RETRY_COLUMNS, rows_of
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED, UsageError, fail
 from engine.cli.views import follow
@@ -30,6 +30,7 @@ def retry(args: argparse.Namespace, out: Output) -> int:
             "retry: takes ids of tasks, or at least one of --node, --host, --target, --by, --reason, "
             "--since, --until"
         )
+    columns = WOULD_RETRY_COLUMNS if args.dry_run else RETRIED_COLUMNS
     with connect(args, out) as client:
         rest: Document = {}
         if args.ids:
@@ -42,18 +43,18 @@ def retry(args: argparse.Namespace, out: Output) -> int:
                     f"warning: {left['targets']} targets of task {task['retries']} for {left['node']} are "
                     f"not sent: {left['reason']}"
                 )
-        ids = [task_id for task in retried for task_id in task["tasks"]]
+        ids = [task_id for task in retried for task_id in task.get("tasks", ())]
         if args.wait and ids:
             if out.as_json:
-                _show(out, retried, rest)
+                _show(out, retried, columns, rest)
             return max(code, follow(client, out, ids))
-    _show(out, retried, rest)
+    _show(out, retried, columns, rest)
     return code
 
 
-def _show(out: Output, retried: list[Document], rest: Document) -> None:
+def _show(out: Output, retried: list[Document], columns: tuple[str, ...], rest: Document) -> None:
     """Print what is sent again; in JSON what is not, too, in a document behind the others."""
-    out.documents(retried, RETRIED_COLUMNS)
+    out.documents(retried, columns)
     if out.as_json and rest:
         out.json(rest)
 
@@ -62,7 +63,7 @@ def _by_name(args: argparse.Namespace, client: EngineClient, out: Output) -> tup
     code, retried = DONE, []
     for task_id in args.ids:
         try:
-            retried.append(client.retry(task_id))
+            retried.append(client.retry(task_id, dry_run=args.dry_run))
         except RefusedError as exc:
             if exc.status != _CONFLICT:
                 code = max(code, fail(out, exc))
@@ -74,7 +75,7 @@ def _by_name(args: argparse.Namespace, client: EngineClient, out: Output) -> tup
 def _by_filter(
     args: argparse.Namespace, asked: Document, client: EngineClient, out: Output
 ) -> tuple[int, list[Document], Document]:
-    found = client.retries({**asked, "state": args.state}, limit=args.limit)
+    found = client.retries({**asked, "state": args.state}, limit=args.limit, dry_run=args.dry_run)
     if why := found.get("incomplete"):
         out.notice(f"warning: some of the history is missing: {why}")
     others = found["not_retried"]
@@ -83,8 +84,10 @@ def _by_filter(
     if len(others) > _TOLD:
         out.notice(f"{len(others) - _TOLD} more tasks are not retried; --json names all")
     retried = found["tasks"]
+    if args.dry_run:  # a task and its retries lead to the same one, from any page of the answer
+        retried = list({task["retries"]: task for task in retried}.values())
     if not retried:
-        out.notice("nothing is sent again")
+        out.notice("nothing would be sent again" if args.dry_run else "nothing is sent again")
     if found["cursor"]:
         out.notice(f"there are more: {args.limit} tasks were looked at (--limit)")
     return DONE, retried, {name: value for name, value in found.items() if name != "tasks"}

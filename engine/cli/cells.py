@@ -56,6 +56,7 @@ ACCEPTED_COLUMNS = ("task_id", "state", "total")
 SILENCE_COLUMNS = ("id", "state", "matchers", "until", "by", "reason", "alerts", "created_at")
 OUTBOX_COLUMNS = ("task_id", "state", "kept_at", "age_s", "bytes", "targets", "reason")
 RETRIED_COLUMNS = ("retries", "task_id", "total", "tasks")
+WOULD_RETRY_COLUMNS = ("retries", "total", "nodes")
 LAYER_COLUMNS = ("name", "total", "counter", "failed", "delayed", "cancelled")
 SHARE_COLUMNS = (
     *("name", "layer", "total", "acked", "absent", "failed", "delayed", "cancelled", "stale"),

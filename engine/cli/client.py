@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RETRIES_MAX = 100  #: tasks that are retried by one request
 BUSY_ATTEMPTS_MAX = 4  #: of a request answered 503 or 429
 
+_DRY_RUN = "?dry_run=1"
 _ALL: Mapping[str, Any] = {}
 
 
@@ -82,7 +83,7 @@ class EngineClient(HttpClient):
 
     def preview(self, body: bytes) -> Document:
         """Return what a task would do; nothing is stored or sent."""
-        return self.with_rows("nodes", "POST", "/v1/engine/task?dry_run=1", body)
+        return self.with_rows("nodes", "POST", f"/v1/engine/task{_DRY_RUN}", body)
 
     def task(self, task_id: str) -> Document:
         """Return a task's document."""
@@ -124,17 +125,23 @@ class EngineClient(HttpClient):
                 found |= {"missing_regions": sorted(missing)} if missing else {}
                 return found | {"incomplete": incomplete} if incomplete else found
 
-    def retry(self, task_id: str) -> Document:
-        """Send what failed of a task again, and return the engine's answer."""
+    def retry(self, task_id: str, *, dry_run: bool = False) -> Document:
+        """Send what failed of a task again, and return the answer; with *dry_run* say what would be sent."""
+        if dry_run:
+            return self.with_rows("left_out", "POST", f"{task_path(task_id)}/retry{_DRY_RUN}")
         return task_of(self.answer(Call("POST", f"{task_path(task_id)}/retry")))
 
-    def retries(self, asked: Mapping[str, Any], *, limit: int) -> Document:
-        """Send again what failed of up to *limit* tasks that are asked for, and return what came of all."""
+    def retries(self, asked: Mapping[str, Any], *, limit: int, dry_run: bool = False) -> Document:
+        """Send again what failed of up to *limit* tasks that are asked for, and return what came of all.
+
+        With *dry_run* nothing is sent, and what is returned is what would be.
+        """
+        path = f"/v1/engine/retries{_DRY_RUN if dry_run else ''}"
         found: Document = {"retried": 0, "tasks": [], "not_retried": [], "cursor": ""}
         left = limit
         while True:
             body = {**asked, "limit": min(left, RETRIES_MAX), "cursor": found["cursor"]}
-            answer = self.answer(Call("POST", "/v1/engine/retries", json.dumps(body).encode()))
+            answer = self.answer(Call("POST", path, json.dumps(body).encode()))
             page = object_of(answer)
             found["tasks"] += rows_of(answer, page, "tasks")
             found["not_retried"] += rows_of(answer, page, "not_retried")

@@ -51,7 +51,7 @@ def add_again(add: Callable[[str, Any, str], Callable[..., argparse.Action]]) ->
         "retry",
         again.retry,
         "Send what failed of tasks again: of those that are named, or of all that are asked for. Columns in "
-        f"a pipe: {' '.join(cells.RETRIED_COLUMNS)}.",
+        f"a pipe: {' '.join(cells.RETRIED_COLUMNS)}, with --dry-run {' '.join(cells.WOULD_RETRY_COLUMNS)}.",
     )
     option("ids", type=values.task_id, metavar="ID", nargs="*")
     option("--target", default="", metavar="TARGET", help="tasks that cover a URL, HOST/KEY or a host")
@@ -64,6 +64,7 @@ def add_again(add: Callable[[str, Any, str], Callable[..., argparse.Action]]) ->
     option(
         "--limit", type=values.count, default=1000, metavar="N", help="look at so many tasks (default 1000)"
     )
+    option("--dry-run", action="store_true", help="show what would be sent again; send nothing")
     option("--wait", action="store_true", help="wait until all is settled; the exit code tells how")
     option = add(
         "rewind",

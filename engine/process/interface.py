@@ -273,7 +273,15 @@ def _again(
     """Return what sends something once more."""
     reader = core.history_reader
     nodes = core.nodes.keys()
-    retry = RetryTask(tasks.find, recalling, admission, reader=reader, nodes=nodes, audit=core.audit)
+    retry = RetryTask(
+        tasks.find,
+        recalling,
+        admission,
+        task_of=tasks.preview.task,
+        reader=reader,
+        nodes=nodes,
+        audit=core.audit,
+    )
     rewind = RewindRoutes(
         callers,
         bodies,

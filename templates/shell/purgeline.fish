@@ -183,7 +183,7 @@ complete -c purgeline -n '_shtab_purgeline_using history' -l state -xka "accepte
 complete -c purgeline -n '_shtab_purgeline_using history' -l since -x -d 'only tasks from then on: 6h (ago), 2026-11-29T14:00, UNIX seconds'
 complete -c purgeline -n '_shtab_purgeline_using history' -l until -x -d 'only tasks up to then: 6h (ago), 2026-11-29T14:00, UNIX seconds'
 complete -c purgeline -n '_shtab_purgeline_using history' -l limit -x -d 'at most so many (default 50)'
-complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a retry -d 'Send what failed of tasks again: of those that are named, or of all that are asked for. Columns in a pipe: retries task_id total tasks.'
+complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a retry -d 'Send what failed of tasks again: of those that are named, or of all that are asked for. Columns in a pipe: retries task_id total tasks, with --dry-run retries total nodes.'
 complete -c purgeline -n '_shtab_purgeline_using retry' -s h -l help -d 'show this help message and exit'
 complete -c purgeline -n '_shtab_purgeline_using retry' -l engine -x -d 'or several between commas, tried in order (default: $PURGELINE_URL or http://127.0.0.1:9181)'
 complete -c purgeline -n '_shtab_purgeline_using retry' -l token -x -d 'default: $PURGELINE_TOKEN, or what the file $PURGELINE_TOKEN_FILE has; both are better: other users of this machine can see arguments'
@@ -199,6 +199,7 @@ complete -c purgeline -n '_shtab_purgeline_using retry' -l state -xka "failed pa
 complete -c purgeline -n '_shtab_purgeline_using retry' -l since -x -d 'only tasks from then on: 6h (ago), 2026-11-29T14:00, UNIX seconds'
 complete -c purgeline -n '_shtab_purgeline_using retry' -l until -x -d 'only tasks up to then: 6h (ago), 2026-11-29T14:00, UNIX seconds'
 complete -c purgeline -n '_shtab_purgeline_using retry' -l limit -x -d 'look at so many tasks (default 1000)'
+complete -c purgeline -n '_shtab_purgeline_using retry' -l dry-run -d 'show what would be sent again; send nothing'
 complete -c purgeline -n '_shtab_purgeline_using retry' -l wait -d 'wait until all is settled; the exit code tells how'
 complete -c purgeline -n '_shtab_purgeline_using retry; and test $_shtab_purgeline_npos -ge 0' -ka "(_purgeline_tasks)" -d ID
 complete -c purgeline -n '_shtab_purgeline_using; and test $_shtab_purgeline_npos -eq 0' -a rewind -d 'Send what was purged between two times to one node once more, oldest first: it was restored, or was left out.'

@@ -36,7 +36,7 @@ _shtab_purgeline_commands() {
     replay:'Send a recording of traffic (GoReplay'"'"'s format) to an engine, with ids of its own and without callbacks, and compare the answers with those that were recorded, or with those of another engine. Exits with 1 when they differ.'
     report-groups:'Beside a Varnish: have the groups that origins invalidate (RFC 9875) purged at every cache.'
     resume:'Deliver what waits for a cache that was paused.'
-    retry:'Send what failed of tasks again: of those that are named, or of all that are asked for. Columns in a pipe: retries task_id total tasks.'
+    retry:'Send what failed of tasks again: of those that are named, or of all that are asked for. Columns in a pipe: retries task_id total tasks, with --dry-run retries total nodes.'
     rewind:'Send what was purged between two times to one node once more, oldest first: it was restored, or was left out.'
     serve:'Run the engine until it is told to stop.'
     silence:'Have alerts that match not sent for a time. They are logged and listed.'
@@ -646,6 +646,7 @@ _shtab_purgeline_retry_options=(
   "--since[only tasks from then on\: 6h (ago), 2026-11-29T14\:00, UNIX seconds]:T:"
   "--until[only tasks up to then\: 6h (ago), 2026-11-29T14\:00, UNIX seconds]:T:"
   "--limit[look at so many tasks (default 1000)]:N:"
+  "--dry-run[show what would be sent again\; send nothing]"
   "--wait[wait until all is settled\; the exit code tells how]"
   "(*)::ID:_purgeline_tasks"
 )

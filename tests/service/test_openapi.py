@@ -348,6 +348,7 @@ def _ask_again(engine: EngineProcess, asking: Asking) -> None:
     ask("POST", bad, 401, who="")
     ask("POST", bad, 403, who="reader")
     ask("POST", f"{bad}?x=1", 422)
+    ask("POST", f"{bad}?dry_run=1", 200)
     ask("POST", "/v1/engine/task/nobody/retry", 404)
     ask("POST", "/v1/engine/task/t-1/retry", 409)
     ask("POST", bad, 429, who="slow")

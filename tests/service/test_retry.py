@@ -57,14 +57,14 @@ def tables_of(**nodes: FakeNode) -> str:
     )
 
 
-def retry(engine: Any, task_id: str, status: int = 202) -> Any:
-    answered, _, body = engine.request("POST", f"/v1/engine/task/{task_id}/retry")
+def retry(engine: Any, task_id: str, status: int = 202, query: str = "") -> Any:
+    answered, _, body = engine.request("POST", f"/v1/engine/task/{task_id}/retry{query}")
     assert answered == status, body
     return json.loads(body)
 
 
-def retries(engine: Any, status: int = 200, **asked: object) -> Any:
-    answered, _, body = engine.request("POST", "/v1/engine/retries", asked)
+def retries(engine: Any, status: int = 200, query: str = "", **asked: object) -> Any:
+    answered, _, body = engine.request("POST", f"/v1/engine/retries{query}", asked)
     assert answered == status, body
     return json.loads(body)
 
@@ -103,6 +103,40 @@ def test_what_failed_goes_to_the_nodes_where_it_failed_also_beyond_the_errors_th
         assert (line["task_id"], line["outcome"]) == (task_id, "release-1.retry-1")
         assert (line["count"], line["by"], line["address"]) == (len(BAD), "anonymous", "127.0.0.1")
     assert "Traceback" not in engine.log()
+
+
+def test_what_a_retry_would_send_is_told_before_and_nothing_is_sent(
+    tmp_path: Path, edge: FakeNode, picky: Picky
+) -> None:
+    """What another retry has mended does not count; the figure is that of the retry that follows."""
+    with FakeNode() as other, EngineProcess(tmp_path, tables_of(edge_1=edge, edge_2=other)) as engine:
+        whole, mended = engine.submit([*GOOD, *BAD]), engine.submit(BAD[:3])
+        for task_id in (whole, mended):
+            engine.wait_for(task_id)
+        picky.is_mended = True
+        again = retry(engine, mended)["task_id"]
+        assert engine.wait_for(again)["state"] == "done"
+        seen = len(edge.urls)
+        told = retry(engine, whole, 200, "?dry_run=1")
+        assert told == {
+            "dry_run": True,
+            "total": len(BAD),
+            "retries": whole,
+            "nodes": ["edge-1"],
+            "left_out": [],
+        }
+        said = retry(engine, mended, 409, "?dry_run=1")["detail"]
+        assert said == retry(engine, mended, 409)["detail"]
+        assert "dry_run" in retry(engine, whole, 422, "?dry_run=2")["detail"]
+        all_told = retries(engine, query="?dry_run=1", node="edge-1")
+        assert (all_told["dry_run"], all_told["retried"], all_told["tasks"]) == (True, 1, [told])
+        assert [one["task_id"] for one in all_told["not_retried"]] == [mended]
+        assert not audit_of(engine, "retried")[1:]
+        assert len(edge.urls) == seen
+        assert engine.request("GET", f"/v1/engine/task/{whole}.retry-1")[0] == 404
+        sent = retry(engine, whole)
+        assert (sent["total"], sent["retries"]) == (told["total"], whole)
+        assert engine.wait_for(sent["task_id"])["state"] == "done"
 
 
 def test_one_retry_of_a_task_is_at_work_at_a_time_and_the_next_sends_what_that_left(
@@ -333,6 +367,10 @@ def test_the_command_retries_by_name_and_by_what_failed(
         for task_id in (one, two):
             engine.wait_for(task_id, "failed")
         picky.is_mended = True
+        assert main([*command, one, "--dry-run", "--wait"]) == 0
+        assert capsys.readouterr().out.split() == [one, "1", "edge-1"]
+        assert main([*command, "--node", "edge-1", "--dry-run"]) == 0
+        assert capsys.readouterr().out.split() == [two, "1", "edge-1", one, "1", "edge-1"]
         assert main([*command, one, "--wait"]) == 0
         assert "done" in capsys.readouterr().out
         assert main([*command, one]) == 1

@@ -31,7 +31,7 @@ class Client:
     def rewind(self, _asked: Mapping[str, Any]) -> dict[str, Any]:
         return {"rewind": "r", "tasks": ["t"], "left_out": [LEFT], "incomplete": "a worker is away"}
 
-    def retry(self, task_id: str) -> dict[str, Any]:
+    def retry(self, task_id: str, *, dry_run: bool = False) -> dict[str, Any]:
         return {"retries": task_id, "task_id": "t", "total": 1, "tasks": ["t"], "left_out": [LEFT]}
 
     def task(self, task_id: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_json_has_what_is_not_sent_again_and_where_to_go_on(
     class Filtering(Client):
         """Has been asked for what failed."""
 
-        def retries(self, _asked: Mapping[str, Any], *, limit: int) -> dict[str, Any]:
+        def retries(self, _asked: Mapping[str, Any], *, limit: int, dry_run: bool = False) -> dict[str, Any]:
             assert limit > 0
             return {**rest, "tasks": [Client().retry("a")]}
 

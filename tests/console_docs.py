@@ -126,7 +126,7 @@ def _a_cache_is_away(studio: Studio) -> None:
     studio.take_all("fleet")
     for name, view, css in (
         ("node", "#/fleet/edge-3", ".side h2"),
-        ("tasks", "#/tasks", "a.listrow"),
+        ("tasks", "#/tasks", ".listrow a"),
         ("task", f"#/task/{task_id}", ".taskhead"),
         ("cluster", "#/cluster", "h2"),
     ):

@@ -164,7 +164,9 @@ class Feed:
 
     def _tell(self, picture: Picture, now: float) -> None:
         before, self._picture, self._whole = self._picture, picture, None
-        changed = None if before is None else _Said("change", change(before, picture))
+        changed = None
+        if before is not None and before.nodes is not None:
+            changed = _Said("change", change(before, picture))
         for viewer in list(self._viewers):
             transport = viewer.transport
             if transport.is_closing():

@@ -64,7 +64,7 @@ class Look:
         """Return a picture; what cannot be read in time is as it was *before*, and `trouble` says so."""
         if before is None and self._latest is not None:
             self._latest.forget()
-        picture = Picture(time.time(), [], {}, self._cluster, self._not_ready_reason())
+        picture = Picture(time.time(), None, {}, self._cluster, self._not_ready_reason())
         if before is not None:
             picture.nodes, picture.stats = before.nodes, before.stats
         self._begin()

@@ -13,7 +13,7 @@ class Picture(msgspec.Struct):
     """An engine at one moment."""
 
     at: float  #: UNIX time
-    nodes: list[Document]  #: as `GET /v1/engine/nodes` has them
+    nodes: list[Document] | None  #: as `GET /v1/engine/nodes` has them; None: not known yet
     stats: Document  #: as `GET /v1/engine/stats`
     cluster: Document  #: as `GET /v1/engine/cluster`
     not_ready: str = ""  #: why the engine takes no tasks; empty: it does
@@ -33,10 +33,10 @@ class Change(msgspec.Struct, omit_defaults=True):
 
 
 def change(before: Picture, now: Picture) -> Change:
-    """Return what has changed from one picture to the next."""
-    known = {node["name"]: node for node in before.nodes}
+    """Return what has changed from one picture to the next; in neither are the nodes not known yet."""
+    known = {node["name"]: node for node in before.nodes or ()}
     nodes = []
-    for node in now.nodes:
+    for node in now.nodes or ():
         old = known.pop(node["name"], None)
         if old is None:
             nodes.append(node)

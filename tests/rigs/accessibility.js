@@ -26,8 +26,10 @@ for (const id of new Set(ids.filter((one, place) => ids.indexOf(one) !== place))
 for (const name of ["aria-labelledby", "aria-describedby", "aria-controls", "for"]) {
 	for (const element of all(`[${name}]`)) for (const id of element.getAttribute(name).split(" ")) if (!document.getElementById(id)) say(element, `${name} names nothing`)
 }
-const parents = {row: "[role=rowgroup], [role=table], [role=grid]", cell: "[role=row]", gridcell: "[role=row]", columnheader: "[role=row]", rowgroup: "[role=table], [role=grid]"}
+const parents = {row: "[role=rowgroup], [role=table], [role=grid]", cell: "[role=row]", rowheader: "[role=row]", gridcell: "[role=row]", columnheader: "[role=row]", rowgroup: "[role=table], [role=grid]"}
 for (const [role, parent] of Object.entries(parents)) for (const element of all(`[role=${role}]`)) if (!element.parentElement.closest(parent)) say(element, `a ${role} outside`)
+for (const element of all("a[role], button[role]")) say(element, "is not told as what it is")
+for (const element of all("[role=table], [role=grid]")) for (const kid of element.children) if (!kid.matches("[role=row], [role=rowgroup], [role=presentation]")) say(kid, "no row in a table")
 for (const element of all("th:not([scope])")) say(element, "a head without a scope")
 for (const element of all("table")) if (!element.caption) say(element, "a table without a caption")
 for (const element of all("button, a.button, select, input")) {

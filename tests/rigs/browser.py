@@ -166,6 +166,10 @@ class Browser:
 
         wait_until(clicked, what=f"a click on {css}", timeout_s=_TIMEOUT_S)
 
+    def click_at(self, css: str) -> None:
+        """Click where an element is, whatever takes that click."""
+        ActionChains(self.driver).move_to_element(self.see(css)).click().perform()
+
     def type(self, css: str, text: str) -> None:
         """Type into a field, in place of what it has."""
         element = self.see(css)

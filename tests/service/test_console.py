@@ -126,7 +126,7 @@ def test_the_page_changes_nothing_by_a_get_and_takes_no_post(engine: EngineProce
 def test_the_page_is_small_and_asks_nobody_else() -> None:
     """No script in the page itself, no address of others, no markup out of text."""
     texts = {name: (STATIC / name).read_text(encoding="utf-8") for name in FILES}
-    assert sum((STATIC / name).stat().st_size for name in FILES) <= 100 * 1024
+    assert sum((STATIC / name).stat().st_size for name in FILES) <= 100_000
     page = texts["index.html"]
     assert not re.search(r"<script(?![^>]*\ssrc=\"/console/)", page)
     assert not re.search(r"\son\w+=|style=|javascript:", page)
@@ -139,6 +139,17 @@ def test_the_page_is_small_and_asks_nobody_else() -> None:
         assert not re.search(r"@import|url\(", text), name
         for module in re.findall(r'from "\./([\w.]+)"', text):
             assert module in texts, name
+
+
+def test_a_link_is_a_link_to_those_who_hear_the_page() -> None:
+    """A role would hide that it leads somewhere; a row of the list has a link in its head."""
+    texts = [(STATIC / name).read_text(encoding="utf-8") for name in FILES]
+    links = [props for text in texts for props in re.findall(r'h\("a[."][^{]*{([^}]*)}', text)]
+    assert len(links) > 8
+    assert not [props for props in links if "role" in props]
+    tasks = (STATIC / "tasks.js").read_text(encoding="utf-8")
+    assert 'h("div.listrow", {role: "row"' in tasks
+    assert '"rowheader"' in tasks
 
 
 def test_the_pictures_are_small_and_shown() -> None:

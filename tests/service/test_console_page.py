@@ -130,9 +130,44 @@ def test_a_token_that_nobody_has_is_told_so(browser: Browser, fleet: Fleet) -> N
 
 
 @pytest.mark.slow
-def test_a_token_that_may_not_read_is_told_what_is_missing(browser: Browser, fleet: Fleet) -> None:
-    browser.sign_in(fleet.page, "writer")
+def test_a_token_that_may_not_read_is_told_what_is_missing_and_not_kept(
+    browser: Browser, fleet: Fleet
+) -> None:
+    browser.sign_in(fleet.page, "writer", is_kept=True)
     browser.see(".login .problem", "has not the scope 'read'")
+    assert browser.run("return sessionStorage.length") == 0
+    browser.driver.refresh()
+    browser.see("input[name=token]")
+    assert browser.texts(".login .problem") == [""]
+
+
+@pytest.mark.slow
+def test_what_is_not_known_yet_is_not_said_to_be_none(browser: Browser, fleet: Fleet) -> None:
+    """Neither while the engine is away from the first, nor while it cannot tell its nodes."""
+    browser.open(fleet.page)
+    browser.see("input[name=token]")
+    browser.run(
+        "const ask = fetch; window.answer = () => Promise.reject(new TypeError('away'));"
+        "window.fetch = (at, ...rest) => at.endsWith('/events') ? window.answer() : ask(at, ...rest)"
+    )
+    browser.type("input[name=token]", "operator")
+    browser.click("button[type=submit]")
+    browser.see(".verdict", "The engine cannot be reached, and nothing is known of its caches yet")
+    whole: dict[str, object] = {"at": time.time(), "nodes": None, "stats": {}, "cluster": {}, "not_ready": ""}
+    hello = {"token": "operator", "scopes": ["read"], "page": "1"}
+    browser.run(
+        "const said = (kind, value) => `event: ${kind}\\ndata: ${JSON.stringify(value)}\\n\\n`;"
+        "const [hello, whole] = arguments; window.answer = async () => new Response(new ReadableStream({"
+        "start: (out) => out.enqueue(new TextEncoder().encode(': kept open by a proxy\\n\\n'"
+        "+ said('hello', hello) + said('whole', whole)))}))",
+        hello,
+        {**whole, "trouble": "nodes cannot be read at the moment"},
+    )
+    browser.see(".verdict", "The state of the caches is not known yet (nodes cannot be read at the moment)")
+    for view in ("#/tasks", "#/cluster", "#/purge", "#/fleet"):
+        browser.open(f"{fleet.page}{view}")
+        browser.see("h1")
+        assert "configured" not in browser.text
 
 
 def test_a_token_is_kept_only_where_that_was_asked_for(browser: Browser, fleet: Fleet) -> None:
@@ -197,7 +232,7 @@ def test_a_reader_sees_everything_and_can_do_nothing(browser: Browser, fleet: Fl
     browser.see(".problem", "has not the scope submit")
     assert not browser.see("button[type=submit]").is_enabled()
     browser.open(f"{fleet.page}#/tasks")
-    browser.see("a.listrow", "/reader")
+    browser.see(".listrow a", "/reader")
     assert not browser.see("[data-act=cancel-all]").is_enabled()
     browser.open(f"{fleet.page}#/task/{task_id}")
     browser.see("h1", task_id)
@@ -225,10 +260,10 @@ def test_a_purge_is_seen_before_it_is_made_and_made_once(page: Browser, fleet: F
     assert sums == {
         "acked": "2",
         "failed": "0",
-        "wait": "0",
+        "delayed": "0",
         "cancelled": "0",
-        "on the way": "0",
-        "in all": "2",
+        "under way": "0",
+        "total": "2",
     }
     assert len(page.all("svg.fall [data-row]")) == 2
     tasks: list[object] = fleet.ask("GET", f"tasks?target={quote(url('/twice'))}")["tasks"]  # type: ignore[assignment]
@@ -252,6 +287,20 @@ def test_the_attempts_of_a_callback_are_watched_until_it_is_delivered(page: Brow
         assert "hidden" not in page.text
     finally:
         receiver.stop()
+
+
+@pytest.mark.slow
+def test_comments_in_a_list_of_targets_are_left_out_as_by_the_command_line(
+    page: Browser, fleet: Fleet
+) -> None:
+    page.open(f"{fleet.page}#/purge")
+    page.type("textarea[name=targets]", f"# the campaign\n{url('/one')}\n  #{url('/two')}\n\n{url('/3#x')}\n")
+    page.see("#targets-hint", "2 targets")
+    page.click("button[type=submit]", "Preview")
+    page.see("[data-act=submit]", "Purge 2 targets on 2 nodes")
+    shown = page.texts("[data-preview] .facts")[0]
+    assert url("/one") in shown
+    assert "/two" not in shown
 
 
 @pytest.mark.slow
@@ -394,11 +443,11 @@ def test_exactly_the_filtered_tasks_are_cancelled(page: Browser, fleet: Fleet) -
         wanted = [fleet.submit(f"/bulk-{number}") for number in range(3)]
         other = str(fleet.ask("POST", "task", {"targets": ["http://www.example.com/bulk"]})["task_id"])
         page.open(f"{fleet.page}#/tasks")
-        page.see("a.listrow", "/bulk-2")
+        page.see(".listrow a", "/bulk-2")
         page.type("input[name=host]", HOST)
         page.choose("select[name=state]", "partial")
         wait_until(lambda: "host=" in page.place and "state=partial" in page.place)
-        wait_until(lambda: len(page.all("a.listrow")) == 3)
+        wait_until(lambda: len(page.all(".listrow a")) == 3)
         page.click("[data-act=cancel-all]")
         page.see("dialog", "3 tasks, 3 subtasks without an answer.")
         page.click("[data-act=confirm]", "Cancel 3 tasks", times=2)
@@ -451,8 +500,8 @@ def test_a_task_that_is_watched_keeps_what_its_viewer_has_chosen(page: Browser, 
     try:
         task_id = fleet.submit("/watched")
         page.open(f"{fleet.page}#/tasks")
-        page.see("a.listrow", "/watched")
-        page.run("document.querySelector('a.listrow').focus()")
+        page.see(".listrow a", "/watched")
+        page.run("document.querySelector('.listrow a').focus()")
         page.press("ENTER")
         page.see("h1", task_id)
         assert page.run("return document.activeElement.tagName") == "MAIN"
@@ -485,13 +534,13 @@ def test_the_address_has_the_view_and_the_filters_and_the_back_button_works(
 ) -> None:
     task_id = fleet.submit("/back")
     page.click("nav a", "Tasks")
-    page.see("a.listrow", "/back")
+    page.see(".listrow a", "/back")
     page.choose("select[name=state]", "done")
     wait_until(lambda: page.place == "#/tasks?state=done")
-    page.click("a.listrow", "/back")
+    page.click(".listrow a", "/back")
     page.see("h1", task_id)
     page.driver.back()
-    page.see("a.listrow", "/back")
+    page.see(".listrow a", "/back")
     assert page.place == "#/tasks?state=done"
     assert page.run("return document.querySelector('select[name=state]').value") == "done"
     page.driver.back()
@@ -499,11 +548,69 @@ def test_the_address_has_the_view_and_the_filters_and_the_back_button_works(
     page.driver.back()
     page.see(".tile")
     page.driver.forward()
-    page.see("a.listrow", "/back")
+    page.see(".listrow a", "/back")
     page.open(f"{fleet.page}#/url?url={url('/back?size=2')}")
     assert page.see("input[name=url]").get_attribute("value") == url("/back?size=2")
     page.open(f"{fleet.page}#/tasks?since=30d")
-    page.see("a.listrow", "/back")
+    page.see(".listrow a", "/back")
+
+
+@pytest.mark.slow
+def test_each_row_of_the_list_is_a_link_and_stays_a_row(page: Browser, fleet: Fleet) -> None:
+    """To keyboard, mouse and screen reader; rows are in the order in which they are seen, also new ones."""
+    for number in range(3):
+        fleet.submit(f"/row-{number}")
+    page.open(f"{fleet.page}#/tasks?host={HOST}")
+    page.see(".listrow a", "/row-2")
+    fleet.submit("/row-3")
+    page.see(".listrow a", "/row-3")
+    links = page.all(".pad .listrow a")
+    assert [link.text.rpartition("/")[2] for link in links[:4]] == ["row-3", "row-2", "row-1", "row-0"]
+    assert (links[0].aria_role, links[0].accessible_name) == ("link", f"{HOST}/row-3")
+    roles = [
+        element.aria_role for element in page.all(".pad .listrow:first-child, .pad .listrow:first-child > *")
+    ]
+    assert roles == ["row", "cell", "rowheader", *["cell"] * 5]
+    page.run("document.querySelector('.filters [type=submit]').focus()")
+    page.press("TAB")
+    assert page.run("return document.activeElement.textContent") == f"{HOST}/row-3"
+    ring = "return getComputedStyle(document.activeElement.closest('.listrow')).outlineStyle"
+    assert page.run(ring) == "solid"
+    page.press("ARROW_DOWN")
+    assert page.run("return document.activeElement.textContent") == f"{HOST}/row-2"
+    page.press("ENTER")
+    page.see(".facts", "Handed in by")
+    page.see("li", "/row-2")
+    page.driver.back()
+    for cell in (".c-took", ".c-at time", ".state"):
+        page.see(".listrow a", "/row-1")
+        page.click_at(f".pad .listrow:nth-child(3) {cell}")
+        page.see("li", "/row-1")
+        page.driver.back()
+    page.see(".listrow a", "/row-1")
+
+
+@pytest.mark.slow
+def test_shortcuts_of_one_key_can_be_switched_off_and_stay_off(page: Browser) -> None:
+    """Keys that act on what has the focus stay."""
+    for is_on in (False, True):
+        page.click("button", "?")
+        page.click("dialog input[name=keys]")
+        page.press("ESCAPE")
+        page.driver.refresh()
+        page.see(".pill", "live")
+        page.keys("gt")
+        page.keys("d")
+        page.keys("?")
+        assert bool(page.all("dialog")) == is_on
+        assert (page.place == "#/tasks") == is_on
+        assert (page.run("return document.documentElement.dataset.theme") != "auto") == is_on
+        if is_on:
+            page.press("ESCAPE")
+        else:
+            page.run("document.querySelector('.tile[data-node=parent-1]').focus()")
+            page.press("ARROW_DOWN")
+            assert page.run("return document.activeElement.dataset.node") == "edge-7"
 
 
 def test_the_keyboard_is_enough(page: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,8 @@ AUDIT = (Path(browsers.__file__).parent / "accessibility.js").read_text(encoding
 EVIL = "<img/src=x/onerror=pwned=1><script>pwned=1</script>\"'`&lt;${pwned=1}"
 EVIL_PATH = "/<img/src=x/onerror=pwned=1><script>pwned=1</script>\"'&lt;"
 PAGE_URL = f"http://img.example.com{EVIL_PATH}"
+MENDED: set[str] = set()  #: paths below /bad that the cache takes by now
+NAME = ("<b onclick=pwned=1>\u202e\u2066evil" + "N" * 200)[:200]  #: of a token, in a configuration of before
 VIEWS = (
     "#/fleet",
     "#/fleet/edge-7",
@@ -40,7 +43,7 @@ def script(request: Request) -> Iterator[bytes]:
     """Answer purges of /bad with 400 and of others with 200; visits get hostile fields."""
     if request.method == "GET":
         yield answer(200, EVIL.encode(), f'ETag: "{EVIL}"', f"Last-Modified: {EVIL}", f"Cache-Status: {EVIL}")
-    elif request.path.startswith("/bad"):
+    elif request.path.startswith("/bad") and request.path not in MENDED:
         yield answer(400, EVIL.encode(), f"X-Purger: {EVIL}")
     else:
         yield answer()
@@ -75,7 +78,7 @@ def show(window: Browser, engine: EngineProcess, view: str) -> None:
     window.see(".pill", "live")
     ready = {
         "fleet": ".tile",
-        "tasks": "a.listrow",
+        "tasks": ".listrow a",
         "task": ".taskhead",
         "purge": "input[name=node]",
         "cluster": "h2",
@@ -131,6 +134,7 @@ def test_what_is_hostile_is_shown_as_the_text_that_it_is(window: Browser, engine
         f"#/tasks?by={quote(EVIL)}",
         f"#/task/{quote(EVIL, safe='')}",
         f"#/{quote(EVIL)}",
+        "#/constructor",
     ]
     for view in (*VIEWS, *by_address, f"#/fleet/{quote(EVIL, safe='')}", f"#/url?url={quote(PAGE_URL)}"):
         window.open(f"http://127.0.0.1:{engine.port}/{view}")
@@ -176,7 +180,11 @@ def test_markup_made_out_of_text_is_refused_by_the_browser_itself(
 
 @pytest.mark.parametrize(
     "size",
-    [pytest.param((1440, 900), id="wide"), pytest.param((360, 740), id="narrow", marks=pytest.mark.slow)],
+    [
+        pytest.param((1440, 900), id="wide"),
+        pytest.param((360, 740), id="narrow", marks=pytest.mark.slow),
+        pytest.param((3840, 2160), id="4K", marks=pytest.mark.slow),
+    ],
 )
 def test_every_view_can_be_used_by_everybody(
     window: Browser, engine: EngineProcess, size: tuple[int, int]
@@ -266,22 +274,82 @@ def test_the_list_of_tasks_is_live(window: Browser, engine: EngineProcess) -> No
     window.open(f"http://127.0.0.1:{engine.port}/#/tasks?host=live.example.com")
     window.see(".listfoot", "No task is as the filters say.")
     engine.submit(["http://live.example.com/first"])
-    window.see("a.listrow", "live.example.com/first")
+    window.see(".listrow a", "live.example.com/first")
 
 
 def test_exactly_what_failed_of_the_filtered_tasks_is_retried(window: Browser, engine: EngineProcess) -> None:
-    """One that did not fail is left alone."""
-    ids = [engine.submit([f"http://again.example.com/bad/{number}"], nodes=["edge-7"]) for number in range(2)]
+    """Not what did not fail, nor what a retry has mended; a task beside its retry counts once."""
+    paths = [f"/bad/{number}" for number in range(3)]
+    ids = [engine.submit([f"http://again.example.com{path}"], nodes=["edge-7"]) for path in paths]
     for task_id in ids:
         engine.wait_for(task_id, "failed")
     engine.submit(["http://again.example.com/good"], nodes=["edge-7"], id="good")
     engine.wait_for("good")
+    MENDED.add(paths[2])
+    for task_id in ids[1:]:
+        assert engine.request("POST", f"/v1/engine/task/{task_id}/retry")[0] == 202
+        engine.wait_for(f"{task_id}.retry-1")
     show(window, engine, "#/tasks?host=again.example.com")
-    window.see("a.listrow", "again.example.com/good")
+    window.see(".listrow a", "again.example.com/good")
     window.click("[data-act=retry-all]")
-    window.see("dialog", "2 tasks, 2 failed subtasks.")
+    window.see("dialog", "2 tasks, 2 subtasks to send again; 1 left out: what failed of task")
     window.click("[data-act=confirm]", "Retry 2 tasks", times=2)
     window.see(".toast", "2 tasks retried")
-    assert {engine.task(f"{task_id}.retry-1")["retries"] for task_id in ids} == set(ids)
+    again = [f"{ids[0]}.retry-1", f"{ids[1]}.retry-2"]
+    assert [engine.task(task_id)["retries"] for task_id in again] == ids[:2]
+    assert engine.request("GET", f"/v1/engine/task/{ids[2]}.retry-2")[0] == 404
     show(window, engine, f"#/task/{ids[0]}")
     window.see(".facts", f"{ids[0]}.retry-1")
+    window.click("[data-act=retry]")
+    window.see("dialog", "is sent again to edge-7, as a new task.")
+    window.see("[data-act=confirm]", "Retry 1 subtask")
+    window.press("ESCAPE")
+    show(window, engine, f"#/task/{ids[2]}")
+    window.click("[data-act=retry]")
+    window.see("dialog .problem", "which is done")
+    assert not window.see("[data-act=confirm]").is_enabled()
+    window.press("ESCAPE")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1440, 3840])
+def test_a_token_may_have_any_name(window: Browser, tmp_path: Path, width: int) -> None:
+    """Markup, what turns the text around it, 200 characters: shown as it is, and within its place."""
+    token = f'[[auth.tokens]]\nname = {json.dumps(NAME)}\nscopes = ["read", "submit", "admin"]\n'
+    token += f'sha256 = "{hashlib.sha256(b"evil").hexdigest()}"\n[[site]]\nhost = "*"\n'
+    long = "edge-" + "x" * 59
+    window.size(width, 900)
+    with (
+        FakeNode(script) as node,
+        EngineProcess(tmp_path, token + fake_table(node.url, name=long)) as engine,
+    ):
+        headers = {"Authorization": "Bearer evil"}
+        for task_id, path in (("i" * 64, "/bad/" + "y" * 1500), ("paused", "/a")):
+            body = {"id": task_id, "targets": [f"http://{'h' * 60}.example.com{path}"]}
+            assert engine.request("POST", "/v1/engine/task", body, headers)[0] == 202
+            if task_id != "paused":
+                assert engine.request("POST", f"/v1/engine/nodes/{long}/pause", None, headers)[0] == 200
+        window.open(f"http://127.0.0.1:{engine.port}/console/icon.svg")
+        window.run("sessionStorage.setItem('purgeline-token', 'evil')")
+        views = [
+            *VIEWS[2:3],
+            *VIEWS[5:],
+            "#/fleet",
+            f"#/fleet/{long}",
+            f"#/task/{'i' * 64}",
+            "#/task/paused",
+        ]
+        for view in [*views, f"#/url?url={quote(f'http://{chr(104) * 60}.example.com/a')}"]:
+            window.open(f"http://127.0.0.1:{engine.port}/{view}")
+            window.see(".pill", "live")
+            window.see("main h1, main .card, main .tile")
+            if view.startswith("#/task"):
+                window.wait_for("\\u202e\\u2066evil") if width > 640 or "task/" in view else None
+            seen = window.run(
+                "return [document.body.textContent, document.documentElement.scrollWidth, window.pwned]"
+            )
+            assert "\u202e" not in seen[0], view
+            assert seen[1:] == [width, None], view
+        window.run("sessionStorage.clear()")
+    window.size(1440, 900)
+    assert window.errors() == []

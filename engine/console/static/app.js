@@ -1,8 +1,8 @@
 // The frame: who is signed in, what is shown, whether it is live.
 
-import {forgetToken, hasToken, query as words, session} from "./api.js"
-import {closeAll, mountToasts, open} from "./dialogs.js"
-import {badge, button, clockText, enc, h, replace, say, shape} from "./dom.js"
+import {forgetToken, hasToken, kept, query as words, session} from "./api.js"
+import {closeAll, open, toasts} from "./dialogs.js"
+import {badge, button, checkbox, clockText, enc, h, morph, replace, say, shape} from "./dom.js"
 import {Live, verdict} from "./live.js"
 import {login} from "./login.js"
 import * as cluster from "./cluster.js"
@@ -13,13 +13,13 @@ import * as tasks from "./tasks.js"
 import * as url from "./url.js"
 
 const VIEWS = {fleet, tasks, task, url, purge, cluster}
-const NAV = [["fleet", "Fleet"], ["tasks", "Tasks"], ["url", "URL"], ["purge", "Purge"], ["cluster", "Cluster"]]
+const NAV = {fleet: "Fleet", tasks: "Tasks", url: "URL", purge: "Purge", cluster: "Cluster"}
 const KEYS = [
 	["?", "these shortcuts"], ["g", "then f, t, u, p or c: fleet, tasks, URL, purge, cluster"],
 	["/", "the first filter"], ["↑ ↓ ← →", "from node to node, from task to task"], ["Enter", "open it"],
 	["d", "light, dark, or as the system"], ["Esc", "close what is open"],
 ]
-const THEMES = ["auto", "light", "dark"]
+const THEMES = {auto: "◐", light: "○", dark: "●"}
 
 const app = document.getElementById("app")
 const live = new Live()
@@ -28,14 +28,14 @@ let parts = null; // the frame's elements, once somebody is signed in
 
 // The place: view, argument and filters, all in the address
 
-export function parse(hash) {
+function parse(hash) {
 	const [path, ...more] = hash.replace(/^#\/?/, "").split("?")
 	const [name, ...rest] = path.split("/")
 	let arg = rest.join("/")
 	try {
 		arg = decodeURIComponent(arg)
 	} catch {/* as it is */}
-	return {name: VIEWS[name] ? name : "fleet", arg, query: new URLSearchParams(more.join("?"))}
+	return {name: Object.hasOwn(VIEWS, name) ? name : "fleet", arg, query: new URLSearchParams(more.join("?"))}
 }
 
 function place(name, arg, query) {
@@ -63,15 +63,13 @@ function show() {
 		return
 	}
 	shown?.view.destroy?.()
-	const root = h("div", {class: `view v-${at.name}`})
+	const root = h("div")
 	const view = VIEWS[at.name].show(root, at.arg, at.query, context)
 	shown = {...at, view}
 	const hadFocus = parts.main.contains(document.activeElement)
 	replace(parts.main, root)
-	for (const link of parts.nav.children) {
-		const isHere = link.dataset.view === at.name || (at.name === "task" && link.dataset.view === "tasks")
-		link.ariaCurrent = isHere ? "page" : null
-	}
+	const here = at.name === "task" ? "tasks" : at.name
+	for (const link of parts.nav.children) link.ariaCurrent = link.dataset.view === here ? "page" : null
 	if (hadFocus) parts.main.focus()
 	title()
 	window.scrollTo(0, 0)
@@ -79,28 +77,24 @@ function show() {
 }
 
 function frame() {
-	const nav = h("nav", {label: "Views"}, NAV.map(([name, text]) => h("a", {href: `#/${name}`, "data-view": name}, text)))
+	const nav = h("nav", {label: "Views"}, Object.entries(NAV).map(([name, text]) => h("a", {href: `#/${name}`, "data-view": name}, text)))
 	const pill = h("span.pill", {role: "status"})
 	const who = h("span.who")
-	const out = button("Sign out", () => forgetToken(""), {class: "plain"})
 	const theme = button("", nextTheme, {class: "plain icon"})
-	const help = button("?", showKeys, {class: "plain icon", label: "Shortcuts"})
 	const word = h("p.verdict", {role: "status"})
 	const old = h("p.away", {role: "alert", hidden: true})
 	const main = h("main", {id: "main", tabindex: "-1"})
 	replace(app,
 		h("a.skip", {href: "#main", on: {click: (event) => {event.preventDefault(); main.focus();}}}, "To the content"),
-		h("header", h("a.mark", {href: "#/fleet", label: "Purgeline, fleet"}, h("img", {src: "/console/icon.svg", alt: "", width: 22}), h("span", "Purgeline")), nav,
-			h("div.tools", pill, who, hasToken() && out, theme, help)),
-		old, h("div.band", word), main)
-	mountToasts(app)
+		h("header", h("a.brand", {href: "#/fleet", label: "Purgeline, fleet"}, h("img", {src: "/console/icon.svg", alt: "", width: 22}), h("span", "Purgeline")), nav,
+			h("div.tools", pill, who, hasToken() && button("Sign out", () => forgetToken(""), {class: "plain"}), theme, button("?", showKeys, {class: "plain icon", label: "Shortcuts"}))),
+		old, h("div.band", word), main, toasts)
 	parts = {nav, pill, who, word, old, main, theme}
 	setTheme(savedTheme())
 	status()
 	told()
 }
 
-let saidVerdict = ""
 let page; // its digest, as it was at first
 
 function told() {
@@ -110,23 +104,19 @@ function told() {
 }
 
 function title() {
-	document.title = `${live.status === "away" ? "Not live: " : ""}${NAV.find(([name]) => name === shown?.name)?.[1] ?? "Task"} – Purgeline`
+	document.title = `${live.status === "away" ? "Not live: " : ""}${NAV[shown?.name] ?? "Task"} – Purgeline`
 }
 
 // An engine that is away may be as it was, or not.
 function judge() {
-	const found = live.at ? verdict(live) : {state: "accepted", text: "Asking the engine …"}
+	const found = verdict(live)
 	if (live.trouble && found.state === "ready") found.state = "sick"
 	let text = live.trouble ? `${found.text} (${live.trouble})` : found.text
 	if (live.at && live.status !== "live") {
 		found.state = "accepted"
 		text = `At ${clockText(live.at, true)}: ${text}`
 	}
-	if (text !== saidVerdict || !parts.word.firstChild) {
-		saidVerdict = text
-		parts.word.className = `verdict s-${found.state}`
-		replace(parts.word, shape(found.state), found.node ? h("a", {href: `#/fleet/${enc(found.node)}`}, text) : h("span", text))
-	}
+	morph(parts.word, h("p", {class: `verdict s-${found.state}`, role: "status"}, shape(found.state), found.node ? h("a", {href: place("fleet", found.node)}, text) : h("span", text)))
 }
 
 function status() {
@@ -134,7 +124,7 @@ function status() {
 	title()
 	judge()
 	const isLive = live.status === "live"
-	parts.pill.className = `pill ${isLive ? "on" : "off"}`
+	parts.pill.className = `pill s-${isLive ? "ready" : "sick"}`
 	say(parts.pill, live.status === "away" ? "not live" : isLive ? "live" : "connecting")
 	page ??= live.hello?.page
 	const isOld = isLive && live.hello.page !== page
@@ -145,35 +135,49 @@ function status() {
 	if (live.hello) say(parts.who, live.hello.token === "anonymous" ? "" : `${live.hello.token} · ${live.hello.scopes.join(", ")}`)
 }
 
-function savedTheme() {
-	try {
-		return localStorage.getItem("purgeline-theme") ?? "auto"
-	} catch {
-		return "auto"
-	}
-}
+const savedTheme = () => kept("localStorage", "purgeline-theme") || "auto"
 
 function setTheme(name) {
 	document.documentElement.dataset.theme = name
 	if (!parts) return
-	say(parts.theme, {auto: "◐", light: "○", dark: "●"}[name] ?? "◐")
+	say(parts.theme, THEMES[name] ?? "◐")
 	parts.theme.title = parts.theme.ariaLabel = `Theme: ${name}`
 }
 
 function nextTheme() {
-	const next = THEMES[(THEMES.indexOf(savedTheme()) + 1) % THEMES.length]
-	try {
-		localStorage.setItem("purgeline-theme", next)
-	} catch {/* for this page, then */}
+	const names = Object.keys(THEMES)
+	const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length]
+	kept("localStorage", "purgeline-theme", next)
 	setTheme(next)
 }
 
+// Single keys are shortcuts unless they are switched off: speech input types them by mistake (WCAG 2.1.4).
+let hasKeys = !kept("localStorage", "purgeline-keys")
 let leader = 0
 
 function showKeys() {
 	if (document.querySelector("dialog[open]")) return
-	const box = open("Shortcuts", h("dl.keys", KEYS.map(([key, text]) => [h("dt", key.split(" ").map((one) => h("kbd", one))), h("dd", text)])),
-		[button("Close", () => box.close(), {class: "primary"})])
+	const onOff = checkbox("keys", {checked: hasKeys, on: {change: () => {
+		hasKeys = onOff.checked
+		kept("localStorage", "purgeline-keys", hasKeys ? "" : "off")
+	}}})
+	const box = open("Shortcuts", [h("dl.keys", KEYS.map(([key, text]) => [h("dt", key.split(" ").map((one) => h("kbd", one))), h("dd", text)])),
+		h("label.check", onOff, "Letters and signs are shortcuts; off: Esc, Enter and arrows alone")],
+	[button("Close", () => box.close(), {class: "primary"})])
+}
+
+function shortcut(key) {
+	const isSecond = Date.now() - leader < 1200
+	leader = 0
+	const to = isSecond && Object.keys(NAV).find((name) => name[0] === key)
+	const first = parts.main.querySelector("input, textarea")
+	if (to) go(to)
+	else if (key === "g") leader = Date.now()
+	else if (key === "?") showKeys()
+	else if (key === "d") nextTheme()
+	else if (key === "/" && first) first.focus()
+	else return false
+	return true
 }
 
 document.addEventListener("keydown", (event) => {
@@ -181,28 +185,8 @@ document.addEventListener("keydown", (event) => {
 	if (event.key === "Escape" && shown?.view.escape?.()) return
 	if (event.target.closest("input, textarea, select")) {
 		if (event.key === "Escape") event.target.blur()
-		return
-	}
-	if (Date.now() - leader < 1200) {
-		leader = 0
-		const to = NAV.find(([name]) => name[0] === event.key)
-		if (to) {
-			event.preventDefault()
-			go(to[0])
-			return
-		}
-	}
-	if (event.key === "g") leader = Date.now()
-	else if (event.key === "?") showKeys()
-	else if (event.key === "d") nextTheme()
-	else if (event.key === "/") {
-		const first = parts.main.querySelector("input, textarea")
-		if (first) {
-			event.preventDefault()
-			first.focus()
-		}
-	}
-});
+	} else if (hasKeys && shortcut(event.key)) event.preventDefault()
+})
 
 // Signed in, or not
 
@@ -222,8 +206,8 @@ function signIn(why) {
 }
 
 session.addEventListener("refused", (event) => signIn(event.detail))
-live.addEventListener("denied", (event) => {
-	if (event.detail.status === 403) signIn(event.detail.message)
+live.addEventListener("denied", ({detail}) => {
+	if (detail.status === 403) forgetToken(detail.message); // it may not read: nothing can be shown by it
 })
 live.addEventListener("status", status)
 live.addEventListener("hello", () => {

@@ -1,6 +1,6 @@
 // The engines of one store, and how this one fares.
 
-import {badge, card, count, duration, facts, h, morph, number, section, table, time} from "./dom.js"
+import {badge, card, count, duration, facts, h, morph, number, table, time} from "./dom.js"
 
 export function show(root, arg, query, {live}) {
 	const body = h("div.cards")
@@ -14,10 +14,10 @@ export function show(root, arg, query, {live}) {
 		morph(body, h("div.cards",
 			(cluster.warnings ?? []).map((warning) => h("p.reason", badge("sick", "Warning"), ` ${warning}`)),
 			h("div.card.stack.whole", h("h2", isShared ? "Engines of one Redis" : "This engine"),
-				isShared ? engines(cluster) : h("p", "It has a store of its own (SQLite): there is no leader, and nothing to take over."),
+				isShared ? engines(cluster) : h("p", !cluster.mode ? "What it shares is not known yet." : "It has a store of its own (SQLite): there is no leader, and nothing to take over."),
 				isShared && facts([
 					["Leader", cluster.leader ? cluster.engines.find((one) => one.consumer === cluster.leader)?.name ?? cluster.leader : "none at the moment"],
-					["At work", `${count(cluster.pending ?? 0, "journal entry", "journal entries")}, of which nobody has ${number(cluster.pending_of_nobody)}`],
+					["Journal", `${count(cluster.pending ?? 0, "entry", "entries")} at work, ${number(cluster.pending_of_nobody)} of them of no engine`],
 					["Replicas", `a 202 waits for ${cluster.wait_replicas ?? 0}; the master with the fewest has ${cluster.replicas ?? "–"}`],
 					cluster.missing_regions?.length > 0 && ["Missing regions", cluster.missing_regions.join(", ")],
 				])),
@@ -31,7 +31,7 @@ export function show(root, arg, query, {live}) {
 				["Budget left", `${Math.round(objective.budget_left * 100)} %`],
 			])),
 			origins?.length > 0 && card("Origins",
-				table("Origins", ["Host", "State", "#Fetches held"], origins.map((one) => [one.host, one.paused_s ? `paused for ${duration(one.paused_s)}: ${one.reason}` : "asked freely", number(one.held)])))))
+				table("Origins", ["Host", "State", "#Prefetches held"], origins.map((one) => [one.host, one.paused_s ? `paused for ${duration(one.paused_s)}: ${one.reason}` : "not held back", one.held])))))
 	}
 	return {update}
 }
@@ -39,5 +39,5 @@ export function show(root, arg, query, {live}) {
 function engines(cluster) {
 	return table("Engines", ["Engine", "State", "Listens at", "Version", "#Entries", "#Oldest", "#Clock ahead", "Since"], cluster.engines.map((one) => [
 		h("span", one.name, one.leader && h("small", " leader"), one.consumer === cluster.self && h("small", " this one")),
-		badge(one.state), h("code", `${one.host} ${one.listen}`), one.version, number(one.pending), duration(one.lag_s), duration(one.clock_ahead_s), time(one.started_at)]))
+		badge(one.state), h("code", `${one.host} ${one.listen}`), one.version, one.pending, duration(one.lag_s), duration(one.clock_ahead_s), time(one.started_at)]))
 }

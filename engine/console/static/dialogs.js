@@ -1,12 +1,8 @@
 // Confirmations, and what came of them.
 
-import {button, h, replace} from "./dom.js"
+import {button, h, problem, replace, say} from "./dom.js"
 
-const toasts = h("div.toasts", {role: "status"})
-
-export function mountToasts(parent) {
-	parent.append(toasts)
-}
+export const toasts = h("div.toasts", {role: "status"})
 
 export function toast(text, state = "ready") {
 	const made = h("div", {class: `toast s-${state}`}, h("span", text),
@@ -19,8 +15,8 @@ export function closeAll() {
 	document.querySelectorAll("dialog").forEach((box) => box.close())
 }
 
-export function open(title, body, buttons, props) {
-	const box = h("dialog.box", {"aria-labelledby": "box-title", ...props},
+export function open(title, body, buttons) {
+	const box = h("dialog.box", {"aria-labelledby": "box-title"},
 		h("h2", {id: "box-title"}, title), body, h("div.row.end", buttons))
 	box.addEventListener("close", () => box.remove())
 	document.body.append(box)
@@ -28,24 +24,34 @@ export function open(title, body, buttons, props) {
 	return box
 }
 
-// Ask once more before something is done. `act` is called once, however often it is clicked.
-export function confirm({title, body, word, act, isDangerous = false}) {
-	const said = h("p.problem", {role: "alert"})
+// Ask before something is done; `act` is called once, however often it is clicked. `look` counts before, and
+// returns what the button then names; nothing: the button stays shut.
+export function confirm({title, word, body, act, look, isDangerous = false}) {
+	const about = h("p", {role: "status"})
+	const said = problem()
+	const tell = (text) => say(about, text)
 	const go = button(word, async () => {
 		go.disabled = true
 		replace(said)
 		try {
-			const text = await act(said)
+			const text = await act(tell, () => box.open)
 			box.close()
 			if (text) toast(text)
 		} catch (error) {
 			if (!box.open && error.message) toast(error.message, "down")
-			said.textContent = error.message
+			say(said, error.message)
 			go.disabled = false
 		}
-	}, {class: isDangerous ? "danger" : "primary", "data-act": "confirm"})
-	const box = open(title, [h("div.body", body), said],
-		[button("Back", () => box.close()), go]);
+	}, {class: isDangerous ? "danger" : "primary", "data-act": "confirm", disabled: Boolean(look)})
+	const box = open(title, [h("div.body", look && about, body), said], [button("Back", () => box.close()), go]);
 	(box.querySelector("input, select") ?? go).focus()
+	look?.(tell, () => box.open).then((what) => {
+		if (!what) return
+		say(go, `${word} ${what}`)
+		go.disabled = false
+	}).catch((error) => {
+		replace(about)
+		say(said, error.message)
+	})
 	return box
 }

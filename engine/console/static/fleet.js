@@ -1,10 +1,9 @@
 // Layers and their nodes: a tile each, with its state, what waits, and purges a second.
 
-import {button, clockText, count, duration, enc, h, number, rate, replace, s, say, shape, stateWord} from "./dom.js"
-import {concern, isWell} from "./live.js"
+import {button, clockText, count, drawing, duration, enc, h, number, rate, replace, s, say, shape, stateWord} from "./dom.js"
+import {WORST, concern, isWell} from "./live.js"
 import {panel} from "./node.js"
 
-const STATES = ["ready", "catching_up", "refusing", "unproven", "sick", "down", "paused", "gone"]
 const SMALL = 150; // more nodes have small tiles, without a sparkline, the worst first
 
 export function show(root, arg, query, {live, go, adjust, place: address}) {
@@ -13,12 +12,13 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 	const search = h("input", {type: "search", name: "q", placeholder: "Node, driver or address", label: "Filter nodes", value: query.get("q") ?? "",
 		on: {input: () => {place(); draw();}}})
 	const chips = h("div.chips", {role: "group", label: "States"})
-	const flow = h("div.flow")
+	const flowLine = s("polyline")
+	const flowText = h("span")
 	const layers = h("div.layers")
 	const side = h("aside.side", {label: "Node", hidden: true})
 	const sum = h("p.sr", {role: "status"})
 	root.append(h("h1.sr", "Fleet"),
-		h("div.bar", search, chips, flow), sum,
+		h("div.bar", search, chips, h("div.flow", spark("spark wide", flowLine), flowText)), sum,
 		h("div.split", layers, side))
 	const tiles = new Map()
 	let order = ""
@@ -34,22 +34,20 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 	}
 
 	function drawChips(list) {
-		const counts = new Map()
-		for (const node of list) counts.set(node.state, (counts.get(node.state) ?? 0) + 1)
-		const states = STATES.filter((state) => counts.has(state) || wanted.has(state))
+		const counts = Map.groupBy(list, (node) => node.state)
+		const states = WORST.toReversed().filter((state) => counts.has(state) || wanted.has(state))
 		const key = states.join()
 		if (chips.dataset.key !== key) {
 			chips.dataset.key = key
-			replace(chips, states.map((state) => button("", () => {
+			replace(chips, states.map((state) => button([shape(state), h("span", stateWord(state)), h("b")], () => {
 				if (!wanted.delete(state)) wanted.add(state)
 				place()
 				draw()
 			}, {class: `chip s-${state}`, "data-state": state})))
-			for (const chip of chips.children) chip.append(shape(chip.dataset.state), h("span", stateWord(chip.dataset.state)), h("b"))
 		}
 		for (const chip of chips.children) {
 			chip.ariaPressed = wanted.has(chip.dataset.state)
-			say(chip.lastChild, number(counts.get(chip.dataset.state)))
+			say(chip.lastChild, number(counts.get(chip.dataset.state)?.length))
 		}
 	}
 
@@ -58,18 +56,14 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 		drawChips(all)
 		const list = all.filter(matches)
 		const isSmall = all.length > SMALL
-		const groups = new Map()
-		for (const node of list) {
-			if (!groups.has(node.layer)) groups.set(node.layer, [])
-			groups.get(node.layer).push(node)
-		}
-		const now = [...groups].map(([layer, nodes]) => [layer, isSmall ? [...nodes].sort((a, b) => concern(a) - concern(b)) : nodes])
-		const key = JSON.stringify([isSmall, now.map(([layer, nodes]) => [layer, nodes.map((node) => node.name)])])
-		if (key !== order) arrange(now, isSmall, key, all.length)
+		const groups = grouped(list, isSmall)
+		const key = JSON.stringify([isSmall, groups.map(([title, nodes]) => [title, nodes.map((node) => node.name)])])
+		if (key !== order) arrange(groups, isSmall, key, all.length)
 		const words = address("fleet", "", filters()).slice(7)
 		for (const node of list) fill(tiles.get(node.name), node, isSmall, words)
 		say(sum, list.length === all.length ? count(all.length, "node") : `${number(list.length)} of ${count(all.length, "node")}`)
-		drawFlow()
+		set(flowLine, "points", points(live.total))
+		say(flowText, `${mean(live.total, 5)} purges/s`)
 		drawSide()
 	}
 
@@ -78,9 +72,9 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 		const focused = document.activeElement?.dataset?.node
 		const had = new Map(tiles)
 		tiles.clear()
-		replace(layers, groups.map(([layer, nodes]) => {
-			const head = h("h2", {id: `layer-${layer}`}, layer || "of no layer", " ", h("small", number(nodes.length)))
-			const grid = h("div", {class: isSmall ? "tiles small" : "tiles", role: "grid", "aria-labelledby": `layer-${layer}`},
+		replace(layers, groups.map(([title, nodes], nth) => {
+			const head = h("h2", {id: `group-${nth}`}, title, " ", h("small", number(nodes.length)))
+			const grid = h("div", {class: isSmall ? "tiles small" : "tiles", role: "grid", "aria-labelledby": `group-${nth}`},
 				h("div", {role: "row", class: "cells"}, nodes.map((node) => {
 					let tile = had.get(node.name)
 					if (!tile || !tile.line !== isSmall) tile = make(node, isSmall)
@@ -91,7 +85,7 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 			return h("section", head, grid)
 		}))
 		if (!groups.length) {
-			layers.append(h("p.empty", total ? "No node is as the filters say." : live.at ? "No [[node]] is configured: docs/configuration.md says how." : "…"))
+			layers.append(h("p.empty", total ? "No node is as the filters say." : live.isKnown ? "No [[node]] is configured: docs/configuration.md says how." : "…"))
 		}
 		const first = tiles.get(focused) ?? tiles.get(chosen) ?? tiles.values().next().value
 		if (first) first.link.tabIndex = 0
@@ -99,26 +93,22 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 	}
 
 	function make(node, isSmall) {
-		const line = isSmall ? null : s("polyline", {points: ""})
-		const tile = {
-			name: h("span.name"), state: h("span.word"), mark: h("span.markbox"),
-			driver: h("span.driver"), waits: h("span.waits"), note: h("span.note"), rate: h("span.rate"), line, was: "",
-		}
+		const tile = {was: "", line: isSmall ? null : s("polyline")}
+		for (const part of ["name", "word", "mark", "driver", "waits", "note", "rate"]) tile[part] = h(`span.${part}`)
 		tile.link = h("a.tile", {"data-node": node.name},
-			h("span.top", tile.mark, tile.name, tile.state),
-			!isSmall && h("span.mid", tile.driver, s("svg", {class: "spark", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true"}, line), tile.rate),
+			h("span.top", tile.mark, tile.name, tile.word),
+			!isSmall && h("span.mid", tile.driver, spark("spark", tile.line), tile.rate),
 			h("span.low", tile.waits, !isSmall && tile.note))
 		tile.cell = h("div", {role: "gridcell", class: "cell"}, tile.link)
 		return tile
 	}
 
 	function fill(tile, node, isSmall, words) {
-		const href = `#/fleet/${enc(node.name)}${words}`
-		if (tile.link.getAttribute("href") !== href) tile.link.setAttribute("href", href)
-		const state = isWell(node) || node.state !== "ready" ? node.state : "sick"
+		set(tile.link, "href", `#/fleet/${enc(node.name)}${words}`)
+		const isStale = node.state === "ready" && !isWell(node)
+		const state = isStale ? "sick" : node.state
 		say(tile.name, node.name)
-		const since = node.state === "ready" ? "" : ` ${clockText(node.since, true)}`
-		say(tile.state, state === "sick" && node.state === "ready" ? "stale" : isSmall && node.state === "ready" ? "" : stateWord(node.state) + since)
+		say(tile.word, isStale ? "stale" : state !== "ready" ? `${stateWord(state)} ${clockText(node.since, true)}` : isSmall ? "" : "ready")
 		if (tile.was !== state) {
 			tile.was = state
 			tile.link.className = `tile s-${state}`
@@ -127,14 +117,13 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 		tile.link.ariaCurrent = node.name === chosen ? "true" : null
 		const waits = node.delayed ? `${number(node.delayed)} wait${node.delayed === 1 ? "s" : ""}, ${duration(node.oldest_delayed_s)}` : node.waiting ? `${number(node.waiting)} queued` : ""
 		say(tile.waits, waits)
-		const label = `${node.name}: ${stateWord(node.state)}${node.reason ? `, ${node.reason}` : ""}${waits ? `; ${waits}` : ""}`
-		if (tile.link.ariaLabel !== label) tile.link.ariaLabel = label
-		if (tile.link.title !== (node.reason || "")) tile.link.title = node.reason || ""
+		set(tile.link, "aria-label", `${node.name}: ${stateWord(node.state)}${node.reason ? `, ${node.reason}` : ""}${waits ? `; ${waits}` : ""}`)
+		set(tile.link, "title", node.reason)
 		if (isSmall) return
 		say(tile.driver, node.driver)
 		const rates = live.rates.get(node.name) ?? []
 		say(tile.rate, `${mean(rates, 3)}/s`)
-		tile.line.setAttribute("points", points(rates))
+		set(tile.line, "points", points(rates))
 		say(tile.note, noteOf(node))
 	}
 
@@ -148,29 +137,20 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 		return node.last_error_at ? `${clockText(node.last_error_at, true)} ${node.last_error}` : ""
 	}
 
-	function drawFlow() {
-		const sums = live.total
-		if (!flow.firstChild) {
-			flow.append(s("svg", {class: "spark wide", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true"}, s("polyline")), h("span"))
-		}
-		flow.firstChild.firstChild.setAttribute("points", points(sums))
-		say(flow.lastChild, `${mean(sums, 5)} purges/s`)
-	}
-
 	function drawSide() {
-		const node = chosen ? live.nodes.get(chosen) : null
+		const node = live.nodes.get(chosen)
 		side.hidden = !chosen
-		root.classList.toggle("has-side", Boolean(chosen))
+		root.classList.toggle("has-side", chosen)
 		if (!node) {
 			detail = null
-			replace(side, chosen && h("p.empty", live.at ? `There is no node ${chosen}.` : "…"), chosen && button("Close", close))
-		} else {
-			if (detail?.name !== chosen) {
-				detail = panel(node, live, close)
-				replace(side, detail.element)
-			}
-			detail.update(node)
+			replace(side, h("p.empty", live.isKnown ? `There is no node ${chosen}.` : "…"), button("Close", close))
+			return
 		}
+		if (detail?.name !== chosen) {
+			detail = panel(node, live, close)
+			replace(side, detail.element)
+		}
+		detail.update(node)
 	}
 
 	function close() {
@@ -228,10 +208,21 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 	}
 }
 
+// What stands together under a head, in the order of the configuration; of many the worst come first.
+function grouped(nodes, isSorted) {
+	const groups = [...Map.groupBy(nodes, (node) => node.layer || "of no layer")]
+	if (isSorted) for (const [, group] of groups) group.sort((a, b) => concern(a) - concern(b))
+	return groups
+}
+
+// Only what is another: a screen reader, and the layout, have nothing to do then.
+const set = (element, name, value) => element.getAttribute(name) === value || element.setAttribute(name, value)
+
+const spark = (classes, line) => drawing(classes, "0 0 60 16", line)
 const mean = (all, n) => rate(all.slice(-n).reduce((a, b) => a + b, 0) / Math.max(1, Math.min(n, all.length)))
 const states = (query) => (query.get("state") ?? "").split(",").filter(Boolean)
 
-export function points(rates) {
+function points(rates) {
 	const most = Math.max(1, ...rates)
 	const from = 60 - rates.length
 	return rates.map((value, place) => `${from + place + 1},${(15 - (value / most) * 13).toFixed(1)}`).join(" ")

@@ -1,6 +1,6 @@
 // The engine as it is now: the stream of events, read by `fetch`, and what it has told.
 
-import {check, headers} from "./api.js"
+import {send} from "./api.js"
 import {clockText, number, stateWord} from "./dom.js"
 
 const PAUSE_FIRST_MS = 500
@@ -11,18 +11,22 @@ const RATES = 60; // seconds of a sparkline
 export class Live extends EventTarget {
 	constructor() {
 		super()
-		this.nodes = new Map()
-		this.stats = null
-		this.cluster = {}
-		this.hello = null
-		this.at = 0
-		this.notReady = ""
-		this.trouble = ""
-		this.status = "connecting"; // connecting | live | away | stopped
-		this.rates = new Map(); // name → purges a second, the last of them now
-		this.total = []
 		this.turn = null; // from one start to its stop
 		this.pause = PAUSE_FIRST_MS
+		this.status = "connecting"; // connecting | live | away | stopped
+		this.#forget()
+	}
+
+	#forget() {
+		this.hello = null
+		this.nodes = new Map()
+		this.isKnown = false; // whether these are all nodes
+		this.stats = null
+		this.cluster = {}
+		this.at = 0
+		this.notReady = this.trouble = ""
+		this.rates = new Map(); // name → purges a second, the last of them now
+		this.total = []
 	}
 
 	get list() {
@@ -30,7 +34,12 @@ export class Live extends EventTarget {
 	}
 
 	may(scope) {
-		return this.hello !== null && this.hello.scopes.includes(scope)
+		return this.hello?.scopes.includes(scope) ?? false
+	}
+
+	// What a control has that takes a scope.
+	needs(scope) {
+		return this.may(scope) ? {disabled: false, title: ""} : {disabled: true, title: `takes the scope ${scope}`}
 	}
 
 	start() {
@@ -43,14 +52,7 @@ export class Live extends EventTarget {
 	stop() {
 		this.turn = null
 		this.abort?.abort()
-		this.hello = null
-		this.nodes.clear()
-		this.rates.clear()
-		this.total = []
-		this.stats = null
-		this.cluster = {}
-		this.at = 0
-		this.notReady = this.trouble = ""
+		this.#forget()
 		this.#become("stopped")
 	}
 
@@ -93,8 +95,7 @@ export class Live extends EventTarget {
 		}
 		alive()
 		try {
-			const response = await check(await fetch("/v1/engine/events",
-				{headers: headers(), signal: abort.signal, cache: "no-store", credentials: "omit"}))
+			const response = await send("GET", "events", undefined, abort.signal)
 			const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
 			let kept = ""
 			for (;;) {
@@ -115,32 +116,23 @@ export class Live extends EventTarget {
 	}
 
 	#take(block) {
-		const [kind, data] = block.split("\n")
-		const value = JSON.parse(data.slice(6))
-		switch (kind.slice(7)) {
-			case "hello":
-				this.hello = value
-				this.dispatchEvent(new Event("hello"))
-				break
-			case "whole":
-				this.#whole(value)
-				break
-			case "change":
-				this.#change(value)
-				break
-			default: // the engine drains: the next one is there already
-				this.pause = PAUSE_FIRST_MS
-		}
+		const [, kind, data] = /^event: (.*)\ndata: (.*)$/m.exec(block) ?? []
+		if (!kind) return; // a comment, by which a proxy keeps a connection open
+		const value = JSON.parse(data)
+		if (kind === "hello") {
+			this.hello = value
+			this.dispatchEvent(new Event("hello"))
+		} else if (kind === "bye") this.pause = PAUSE_FIRST_MS; // the engine drains: the next one is there already
+		else this.#draw(value, kind === "whole")
 	}
 
-	#whole(value) {
+	#draw(value, isWhole) {
 		const before = this.nodes
-		this.nodes = new Map()
-		this.notReady = this.trouble = ""
-		this.#change(value, before)
-	}
-
-	#change(value, before = new Map(this.nodes)) {
+		this.nodes = new Map(isWhole ? [] : before)
+		if (isWhole) {
+			this.isKnown = value.nodes !== null
+			this.notReady = this.trouble = ""
+		}
 		for (const name of value.gone ?? []) this.nodes.delete(name)
 		for (const node of value.nodes ?? []) this.nodes.set(node.name, {...this.nodes.get(node.name), ...node})
 		for (const name of this.rates.keys()) if (!this.nodes.has(name)) this.rates.delete(name)
@@ -174,7 +166,7 @@ export class Live extends EventTarget {
 
 // The verdict: one sentence, and the state that colours it.
 
-const WORST = ["down", "sick", "gone", "unproven", "refusing", "catching_up", "paused", "ready"]
+export const WORST = ["down", "sick", "gone", "unproven", "refusing", "catching_up", "paused", "ready"]
 
 export function isWell(node) {
 	return node.state === "ready" && !["stale", "unpurged"].includes(node.canary?.state)
@@ -186,7 +178,9 @@ export function concern(node) {
 
 export function verdict(live) {
 	const nodes = live.list
+	if (!live.at) return {state: "accepted", text: live.status === "away" ? "The engine cannot be reached, and nothing is known of its caches yet" : "Asking the engine …"}
 	if (live.notReady) return {state: "down", text: `The engine takes no purges: ${live.notReady}`}
+	if (!live.isKnown) return {state: "accepted", text: "The state of the caches is not known yet"}
 	if (!nodes.length) return {state: "accepted", text: "No caches are configured"}
 	const bad = nodes.filter((node) => !isWell(node)).sort((a, b) => concern(a) - concern(b))
 	const waits = nodes.reduce((sum, node) => sum + node.delayed, 0)

@@ -20,13 +20,11 @@ export function panel(node, live, close) {
 		const key = `${now.state}|${now.rewind}|${live.hello?.scopes.join()}`
 		if (key === was) return
 		was = key
-		const may = live.may("admin")
-		const one = (text, call, name) => button(text, () => call(latest), {disabled: !may, title: may ? null : "takes the scope admin", "data-act": name, class: name === "forget" && "danger"})
-		const isGone = now.state === "gone"
+		const one = (word, call, props) => button(`${word} …`, () => call(latest), {...live.needs("admin"), "data-act": word.toLowerCase().replace(" ", "-"), ...props})
 		replace(actions,
-			isGone ? one("Forget …", forget, "forget") : now.state === "paused" ? one("Resume …", resume, "resume") : one("Pause …", pause, "pause"),
-			!isGone && (now.rewind ? one("Stop rewind …", stopRewind, "stop-rewind") : one("Rewind …", rewind, "rewind")),
-			!isGone && one("Check", check, "check"),
+			now.state === "gone" ? one("Forget", forget, {class: "danger"}) : [
+				now.state === "paused" ? one("Resume", resume) : one("Pause", pause),
+				now.rewind ? one("Stop rewind", stopRewind) : one("Rewind", rewind), one("Check", check)],
 			h("a.button", {href: `#/tasks?node=${enc(now.name)}`}, "Its tasks"))
 	}
 
@@ -39,15 +37,16 @@ export function panel(node, live, close) {
 			facts([
 				["Cache", now.driver ? `${now.driver} · ${now.layer}` : now.layer || "–"],
 				now.url && ["Address", h("code", now.url)],
-				now.evidence && ["Counts because", EVIDENCE[now.evidence] ?? now.evidence],
-				["Waits", `${number(now.delayed)} in its delay queue${now.delayed ? `, the oldest for ${duration(now.oldest_delayed_s)}` : ""}; ${number(now.waiting)} queued, ${number(now.in_flight)} on the wire`],
-				["Acked", `${number(now.acked)}, of which it had nothing of ${number(now.absent)}`],
-				["Refused, failed", `${number(now.refused)}, ${number(now.failed)}`],
+				now.evidence && ["Evidence", EVIDENCE[now.evidence] ?? now.evidence],
+				["Delayed", now.delayed ? `${count(now.delayed, "purge")}, the oldest for ${duration(now.oldest_delayed_s)}` : "nothing"],
+				["Under way", `${number(now.waiting)} queued, ${number(now.in_flight)} sent`],
+				["Acked", now.absent ? `${number(now.acked)}; ${number(now.absent)} of them found nothing to drop` : now.acked],
+				["Refused", now.refused], ["Failed", now.failed],
 				now.rewind && ["Rewind", h("code", now.rewind)],
 				now.last_error_at > 0 && ["Last error", [time(now.last_error_at), " ", now.last_error]],
 			]),
 			now.canary && section("Canary", h("p.muted", "Tried ", time(now.canary.at), now.canary.reason && `: ${now.canary.reason}`),
-				table("Canaries by kind of purge", ["Kind", "Shows", "#Fresh after"], Object.entries(now.canary.kinds).map(([kind, one]) => [kind, badge(one.state), duration(one.fresh_s)]))),
+				table("Canaries by kind of purge", ["Kind", "State", "#Fresh after"], Object.entries(now.canary.kinds).map(([kind, one]) => [kind, badge(one.state), duration(one.fresh_s)]))),
 			now.held.length > 0 && section("Held", now.held.map((one) => h("div.held",
 				h("p", h("b", one.host), ` ${stateWord(one.operation)}: `, one.reason),
 				h("p.muted", `${count(one.subtasks, "subtask")} since `, time(one.since), one.next_try_s ? `; tried again in ${duration(one.next_try_s)}` : "")))),
@@ -56,40 +55,30 @@ export function panel(node, live, close) {
 	return {name: node.name, element: h("div", head, actions, body), update}
 }
 
-const at = (name, verb) => `/v1/engine/nodes/${enc(name)}/${verb}`
+const at = ({name}, verb = "") => `nodes/${enc(name)}${verb}`
 
-function pause(node) {
-	confirm({
-		title: `Pause ${node.name}?`, word: "Pause", isDangerous: true,
-		body: h("p", "Purges for it wait from now on, on disk, until it is resumed. Edges below it are purged without it."),
-		act: async () => {
-			await post(at(node.name, "pause"))
-			return `${node.name} is paused`
-		},
-	})
-}
+// One that is asked about in a sentence.
+const act = (title, word, text, isDangerous, call) => confirm({title, word, isDangerous, body: h("p", text), act: call})
 
-function resume(node) {
-	confirm({
-		title: `Resume ${node.name}?`, word: "Resume",
-		body: h("p", node.delayed ? `${count(node.delayed, "purge")} that ${node.delayed === 1 ? "waits is" : "wait are"} delivered.` : "What waits is delivered."),
-		act: async () => {
-			await post(at(node.name, "resume"))
-			return `${node.name} is resumed`
-		},
-	})
-}
+const pause = (node) => act(`Pause ${node.name}?`, "Pause", "Purges for it wait from now on, on disk, until it is resumed. Edges below it are purged without it.", true, async () => {
+	await post(at(node, "/pause"))
+	return `${node.name} is paused`
+})
 
-function forget(node) {
-	confirm({
-		title: `Forget ${node.name}?`, word: "Forget", isDangerous: true,
-		body: h("p", `No engine configures it. ${count(node.delayed, "purge")} that wait for it fail now.`),
-		act: async () => {
-			const done = await remove(`/v1/engine/nodes/${enc(node.name)}`)
-			return `${node.name} is forgotten; ${count(done.failed, "purge")} failed`
-		},
-	})
-}
+const resume = (node) => act(`Resume ${node.name}?`, "Resume", node.delayed ? `${count(node.delayed, "purge")} that ${node.delayed === 1 ? "waits is" : "wait are"} delivered.` : "What waits is delivered.", false, async () => {
+	await post(at(node, "/resume"))
+	return `${node.name} is resumed`
+})
+
+const forget = (node) => act(`Forget ${node.name}?`, "Forget", `No engine configures it. ${count(node.delayed, "purge")} that wait for it fail now.`, true, async () => {
+	const done = await remove(at(node))
+	return `${node.name} is forgotten; ${count(done.failed, "purge")} failed`
+})
+
+const stopRewind = (node) => act(`Stop the rewind of ${node.name}?`, "Stop it", "What its tasks have not sent is cancelled.", true, async () => {
+	const done = await remove(`rewind${query({node: node.name})}`)
+	return `The rewind is stopped: ${count(done.cancelled.length, "task")} cancelled`
+})
 
 function rewind(node) {
 	const since = h("input", {type: "datetime-local", name: "since", required: true, value: local(Date.now() - 3600e3)})
@@ -105,33 +94,21 @@ function rewind(node) {
 			const body = {node: node.name, since: new Date(since.value).getTime() / 1000, rate_per_s: Number(perSecond.value)}
 			if (until.value) body.until = new Date(until.value).getTime() / 1000
 			if (host.value.trim()) body.host = host.value.trim()
-			const done = await post("/v1/engine/rewind", body)
+			const done = await post("rewind", body)
 			return `${count(done.targets, "target")} of ${count(done.purges, "purge")} go to ${node.name} once more${done.incomplete ? `; incomplete: ${done.incomplete}` : ""}`
 		},
 	})
 }
 
-function stopRewind(node) {
-	confirm({
-		title: `Stop the rewind of ${node.name}?`, word: "Stop it", isDangerous: true,
-		body: h("p", "What its tasks have not sent is cancelled."),
-		act: async () => {
-			const done = await remove(`/v1/engine/rewind${query({node: node.name})}`)
-			return `The rewind is stopped: ${count(done.cancelled.length, "task")} cancelled`
-		},
-	})
-}
-
-async function check(node) {
-	const said = h("p", {role: "status"}, "Asking …")
-	const box = confirm({title: `Check of ${node.name}`, word: "Again", body: said, act: ask})
-	async function ask() {
-		said.textContent = "Asking …"
-		const found = await post(at(node.name, "check"))
-		replace(said, badge(found.verdict), h("span", ` ${found.why}`))
-		throw new Error("")
+function check(node) {
+	const said = h("p", {role: "status"})
+	async function act() {
+		replace(said, "Asking …")
+		const found = await post(at(node, "/check"))
+		replace(said, badge(found.verdict), ` ${found.why}`)
+		throw new Error(""); // the box stays open
 	}
-	box.querySelector("[data-act=confirm]").click()
+	confirm({title: `Check of ${node.name}`, word: "Again", body: said, act}).querySelector("[data-act=confirm]").click()
 }
 
 function local(ms) {

@@ -2,36 +2,39 @@
 
 import {post} from "./api.js"
 import {toast} from "./dialogs.js"
-import {badge, button, count, facts, field, h, number, remarks, replace, section, select, stateWord, table} from "./dom.js"
+import {badge, button, checkbox, count, details, facts, field, form, h, number, problem, remarks, replace, say, section, select, stateWord, submit, table} from "./dom.js"
 
-const KINDS = [["url", "URLs"], ["prefix", "what begins with"], ["regex", "what matches a pattern"], ["key", "surrogate keys"], ["host", "whole hosts"]]
-const EXAMPLES = {url: "http://img.example.com/a.jpg", prefix: "http://img.example.com/album/", regex: "http://img.example.com/.*\\.jpg$", key: "img.example.com/product-1", host: "img.example.com"}
+const KINDS = [["url", "URL"], ["prefix", "prefix: what begins so"], ["regex", "regex: what matches"], ["key", "surrogate key"], ["host", "whole host"]]
+const SITE = "img.example.com"
+const EXAMPLES = {url: `http://${SITE}/a.jpg`, prefix: `http://${SITE}/album/`, regex: `http://${SITE}/.*\\.jpg$`, key: `${SITE}/product-1`, host: SITE}
 
 export function show(root, arg, query, {live, go}) {
 	const action = select("action", [["purge", "Purge"], ["prefetch", "Prefetch"]], query.get("action") ?? "purge")
 	const kind = select("kind", KINDS, query.get("kind") ?? "url")
 	const targets = h("textarea", {name: "targets", "aria-describedby": "targets-hint", value: query.get("url") ?? ""})
-	const soft = h("input", {type: "checkbox", name: "soft"})
-	const prefetch = h("input", {type: "checkbox", name: "prefetch"})
-	const skip = h("input", {type: "checkbox", name: "skip"})
+	const soft = checkbox("soft")
+	const prefetch = checkbox("prefetch")
+	const skip = checkbox("skip")
 	const verify = select("verify", [["", "as configured"], ["off", "no"], ["sample", "a sample of 20"], ["all", "every target"]], "")
 	const where = h("div.pick")
 	const chosen = new Set((query.get("nodes") ?? "").split(",").filter(Boolean))
-	const said = h("p.problem", {role: "alert"})
+	const said = problem()
 	const out = h("div.stack", {"aria-live": "polite"})
-	const look = h("button", {type: "submit", class: "primary"}, "Preview")
+	const look = submit("Preview")
 	let seen = null; // the body that was previewed
-	const form = h("form.card.stack", {novalidate: true, on: {submit: (event) => {event.preventDefault(); preview();}, input: forgetPreview, change: forgetPreview}},
-		h("div.fields", field("Do", action), field("By", kind)),
-		field("Targets, one a line", targets), h("p.hint", {id: "targets-hint"}),
+	const about = h("p.hint", {id: "targets-hint"})
+	const made = form("card.stack", preview,
+		h("div.fields", field("Action", action), field("Kind", kind)),
+		field("Targets, one a line", targets), about,
 		h("fieldset", h("legend", "On these nodes; none: on all"), where),
-		h("details", h("summary", "More"), h("div.stack",
+		details("More", h("div.stack",
 			h("label.check", soft, "Soft: mark stale instead of dropping, where the cache can"),
 			h("label.check", prefetch, "Fetch again after the purge (URLs only)"),
 			h("label.check", skip, "Leave out nodes that cannot do it, instead of refusing"),
 			h("div.fields", field("Verify after the ack", verify)))),
 		said, h("div.row", look))
-	root.append(h("h1.sr", "Purge"), h("div.columns", h("div", form), h("div", out)))
+	for (const type of ["input", "change"]) made.addEventListener(type, forgetPreview)
+	root.append(h("h1.sr", "Purge"), h("div.columns", h("div", made), h("div", out)))
 
 	function forgetPreview() {
 		hint()
@@ -43,11 +46,12 @@ export function show(root, arg, query, {live, go}) {
 	function hint() {
 		targets.placeholder = EXAMPLES[kind.value]
 		const lines = list().length
-		form.querySelector("#targets-hint").textContent = lines ? count(lines, "target") : `Such as ${EXAMPLES[kind.value]}`
+		say(about, lines ? count(lines, "target") : `Such as ${EXAMPLES[kind.value]}`)
 		prefetch.disabled = kind.value !== "url" || action.value !== "purge"
 	}
 
-	const list = () => targets.value.split("\n").map((line) => line.trim()).filter(Boolean)
+	// A line that begins with # is a comment, as it is in a file for the command line.
+	const list = () => targets.value.split("\n").map((line) => line.trim()).filter((line) => line && !line.startsWith("#"))
 
 	function body() {
 		const made = {action: action.value, kind: kind.value, targets: list()}
@@ -60,21 +64,21 @@ export function show(root, arg, query, {live, go}) {
 	}
 
 	async function preview() {
-		said.textContent = ""
+		say(said, "")
 		const asked = seen = body()
 		if (!asked.targets.length) {
-			said.textContent = "targets: at least one is needed"
+			say(said, "targets: at least one is needed")
 			targets.focus()
 			return
 		}
 		look.disabled = true
 		try {
-			const found = await post("/v1/engine/task?dry_run=1", asked)
+			const found = await post("task?dry_run=1", asked)
 			if (seen !== asked) return; // the form is another by now
 			seen.id = `page-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`
 			draw(found)
 		} catch (error) {
-			said.textContent = error.message
+			say(said, error.message)
 			replace(out)
 		} finally {
 			look.disabled = !live.may("submit")
@@ -82,39 +86,38 @@ export function show(root, arg, query, {live, go}) {
 	}
 
 	function draw(found) {
-		const confirm = found.confirm ? h("input", {type: "checkbox", name: "confirm"}) : null
-		const does = {purge: "Purge", prefetch: "Prefetch"}[found.action]
-		const act = button(`${does} ${count(found.target_count, "target")} on ${count(found.nodes.length, "node")}`, async () => {
+		const confirm = found.confirm ? checkbox("confirm") : null
+		const act = button(`${action.selectedOptions[0].text} ${count(found.target_count, "target")} on ${count(found.nodes.length, "node")}`, async () => {
 			act.disabled = true
 			try {
-				const made = await post("/v1/engine/task", confirm ? {...seen, confirm: true} : seen)
+				const made = await post("task", confirm ? {...seen, confirm: true} : seen)
 				toast(`Saved: ${count(made.total, "subtask")}`)
 				go("task", made.task_id)
 			} catch (error) {
-				problem.textContent = error.message
+				say(refused, error.message)
 				act.disabled = false
 			}
 		}, {class: "primary", disabled: Boolean(confirm), "data-act": "submit"})
 		confirm?.addEventListener("change", () => {
 			act.disabled = !confirm.checked
 		})
-		const problem = h("p.problem", {role: "alert"})
+		const refused = problem()
 		const waits = found.nodes.filter((node) => node.reason)
 		const {refill} = found
 		replace(out, h("div.card.stack", {"data-preview": ""},
 			h("h2", "What it would do"),
 			facts([
-				["Hits", `${count(found.target_count, "target")} × ${count(found.nodes.length, "node")} = ${count(found.total, "subtask")}`],
+				["Sends", `${count(found.target_count, "target")} × ${count(found.nodes.length, "node")} = ${count(found.total, "subtask")}`],
 				["Targets", some(seen.targets)], ["Nodes", some(found.nodes.map((node) => node.name))], ["Hosts", some(found.hosts, found.host_count)],
-				["Comes back to the origin", refill.origin_fetches === null ? "nobody can tell how many objects go" : `at most ${count(refill.origin_fetches, "fetch", "fetches")} for each variant`],
-				["Hits that become misses", refill.requests_per_s === null ? refill.reason : `at most ${number(refill.requests_per_s)} a second`],
-				refill.prefetches > 0 && ["Prefetches", number(refill.prefetches)],
+				["Fetches of the origin", refill.origin_fetches === null ? "nobody can tell how many objects go" : `at most ${count(refill.origin_fetches, "fetch", "fetches")} for each variant`],
+				["Misses instead of hits", refill.requests_per_s === null ? refill.reason : `at most ${number(refill.requests_per_s)} a second`],
+				refill.prefetches > 0 && ["Prefetches", refill.prefetches],
 			]),
 			waits.length > 0 && section(`Waits for ${count(waits.length, "node")}`, waits.map((node) => h("p", badge(node.state, node.name), ` ${stateWord(node.state)}: ${node.reason}`))),
 			remarks(found),
-			h("details", h("summary", "Each node"), table("Nodes", ["Node", "Layer", "Is sent", "#Subtasks", "After"], found.nodes.map((node) => [badge(node.state, node.name), node.layer, node.operation, number(node.subtasks), node.parents.join(", ") || "–"]))),
+			details("Each node", table("Nodes", ["Node", "Layer", "Operation", "#Subtasks", "After its parents"], found.nodes.map((node) => [badge(node.state, node.name), node.layer, node.operation, node.subtasks, node.parents.join(", ") || "–"]))),
 			confirm && h("label.check", confirm, h("span", `I mean it: ${found.confirm}`)),
-			problem, h("div.row", act)))
+			refused, h("div.row", act)))
 		act.focus()
 	}
 
@@ -123,7 +126,7 @@ export function show(root, arg, query, {live, go}) {
 		for (const name of chosen) if (!names.includes(name)) names.push(name)
 		if (where.dataset.key === names.join()) return
 		where.dataset.key = names.join()
-		replace(where, names.map((name) => h("label.check", h("input", {type: "checkbox", name: "node", value: name, checked: chosen.has(name), on: {change: (event) => {
+		replace(where, names.map((name) => h("label.check", checkbox("node", {value: name, checked: chosen.has(name), on: {change: (event) => {
 			if (event.target.checked) chosen.add(name)
 			else chosen.delete(name)
 		}}}), h("span", name))))
@@ -131,7 +134,7 @@ export function show(root, arg, query, {live, go}) {
 
 	function may() {
 		look.disabled = !live.may("submit")
-		if (live.hello) said.textContent = live.may("submit") ? "" : `The token ${live.hello.token} has not the scope submit.`
+		if (live.hello) say(said, live.may("submit") ? "" : `The token ${live.hello.token} has not the scope submit.`)
 	}
 	hint()
 	may()

@@ -57,13 +57,15 @@ class World:
         self.looks = 0
         self.is_draining = False
         self.fails = False
+        self.is_blind = False
         self.feed = Feed(self.look, lambda: self.is_draining, every_s=EVERY_S, behind_max_s=behind_max_s)
 
     async def look(self, _before: Picture | None) -> Picture:
         if self.fails:
             raise RuntimeError("no look")
         self.looks += 1
-        return Picture(float(self.looks), [{"name": "edge-1", "acked": self.looks}], {}, {})
+        nodes = None if self.is_blind else [{"name": "edge-1", "acked": self.looks}]
+        return Picture(float(self.looks), nodes, {}, {})
 
     def watch(self, *, is_chunked: bool = False) -> tuple[Line, Viewer]:
         line = Line()
@@ -84,6 +86,21 @@ async def test_a_viewer_gets_the_whole_and_then_what_changes() -> None:
     await world.looked(3)
     assert line.kinds[:3] == ["whole", "change", "change"]
     assert line.events[1][1]["nodes"] == [{"name": "edge-1", "acked": 2}]
+    world.feed.remove(viewer)
+
+
+async def test_the_whole_is_told_again_once_the_nodes_are_known() -> None:
+    """That they are none is another thing."""
+    world = World()
+    world.is_blind = True
+    line, viewer = world.watch()
+    await world.looked(2)
+    world.is_blind = False
+    await world.looked(3)
+    kinds = [(kind, told.get("nodes") is None) for kind, told in line.events]
+    assert kinds[:2] == [("whole", True), ("whole", True)]
+    assert ("whole", False) in kinds
+    assert kinds[-1][0] == "change"
     world.feed.remove(viewer)
 
 

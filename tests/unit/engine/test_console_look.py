@@ -13,6 +13,8 @@ from engine.workers.peers import Peer, PeerReply
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from engine.console.picture import Picture
+
 LIMIT_S = 0.05
 FIRST, SECOND = Peer(1, 2, "/run/2.sock"), Peer(2, 3, "/run/3.sock")
 
@@ -75,26 +77,31 @@ def nothing() -> str:
     return ""
 
 
+def names(picture: Picture) -> list[str]:
+    assert picture.nodes is not None
+    return [node["name"] for node in picture.nodes]
+
+
 async def test_a_worker_that_hangs_holds_up_one_look_and_its_last_answer_stands_in_for_it() -> None:
     workers = Workers(FIRST, SECOND)
     look = Look(Engine(), nothing, LatestAnswers(workers, limit_s=LIMIT_S))
     picture = await look(None)
-    assert ([node["name"] for node in picture.nodes], picture.trouble) == (["1:1", "2:1"], "")
+    assert (names(picture), picture.trouble) == (["1:1", "2:1"], "")
     workers.hanging.add(FIRST)
     picture = await look(picture)
-    assert [node["name"] for node in picture.nodes] == ["1:1", "2:2"]
+    assert names(picture) == ["1:1", "2:2"]
     assert picture.trouble == "worker 1 of this engine does not answer: its part is an older one"
     began = asyncio.get_running_loop().time()
     for _ in range(3):
         picture = await look(picture)
     assert asyncio.get_running_loop().time() - began < LIMIT_S
-    assert [node["name"] for node in picture.nodes] == ["1:1", "2:5"]
+    assert names(picture) == ["1:1", "2:5"]
     assert workers.asked[FIRST] == 2  # not once more with each look
     workers.hanging.clear()
     workers.awake.set()
     await asyncio.sleep(0)
     picture = await look(picture)
-    assert ([node["name"] for node in picture.nodes], picture.trouble) == (["1:3", "2:6"], "")
+    assert (names(picture), picture.trouble) == (["1:3", "2:6"], "")
 
 
 async def test_a_worker_that_died_is_told_of_until_another_is_in_its_place() -> None:
@@ -138,3 +145,11 @@ async def test_of_a_part_that_cannot_be_read_the_one_before_is_shown() -> None:
     engine.failing = {"stats"}
     picture = await look(before)
     assert (picture.stats, picture.trouble) == ({"count": 1}, "Redis does not answer")
+
+
+async def test_nodes_that_could_not_be_read_yet_are_not_known_rather_than_none() -> None:
+    engine = Engine()
+    engine.hanging.add("nodes")
+    picture = await Look(engine, nothing, limit_s=LIMIT_S)(None)
+    assert (picture.nodes, picture.trouble) == (None, "nodes cannot be read at the moment")
+    assert (await Look(Engine(), nothing)(None)).nodes == []

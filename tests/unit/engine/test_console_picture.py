@@ -8,12 +8,8 @@ import msgspec
 
 from engine.console.picture import Picture, change
 
-BEFORE = Picture(
-    1.0,
-    [{"name": "edge-1", "acked": 1, "held": []}, {"name": "edge-2", "acked": 5, "held": []}],
-    {"timestamp": 1},
-    {"mode": "embedded"},
-)
+NODES = [{"name": "edge-1", "acked": 1, "held": []}, {"name": "edge-2", "acked": 5, "held": []}]
+BEFORE = Picture(1.0, NODES, {"timestamp": 1}, {"mode": "embedded"})
 
 
 def told(now: Picture) -> dict[str, Any]:
@@ -21,20 +17,20 @@ def told(now: Picture) -> dict[str, Any]:
 
 
 def test_nothing_but_the_statistics_is_told_when_nothing_changed() -> None:
-    assert told(Picture(2.0, BEFORE.nodes, {"timestamp": 2}, BEFORE.cluster)) == {
+    assert told(Picture(2.0, NODES, {"timestamp": 2}, BEFORE.cluster)) == {
         "at": 2.0,
         "stats": {"timestamp": 2},
     }
 
 
 def test_of_a_node_the_fields_that_changed_are_told() -> None:
-    nodes = [{**BEFORE.nodes[0], "acked": 2}, BEFORE.nodes[1]]
+    nodes = [{**NODES[0], "acked": 2}, NODES[1]]
     assert told(Picture(2.0, nodes, {}, BEFORE.cluster))["nodes"] == [{"name": "edge-1", "acked": 2}]
 
 
 def test_nodes_that_come_and_go_are_told() -> None:
     new = {"name": "edge-3", "acked": 0}
-    found = told(Picture(2.0, [BEFORE.nodes[1], new], {}, BEFORE.cluster))
+    found = told(Picture(2.0, [NODES[1], new], {}, BEFORE.cluster))
     assert (found["nodes"], found["gone"]) == ([new], ["edge-1"])
 
 

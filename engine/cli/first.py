@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from engine.cli.exits import DONE, FAILED, UsageError
-from engine.cli.parser import did_you_mean
+from engine.cli.meant import did_you_mean
 from engine.cli.preview import is_terminal
 from engine.errors import ConfigError
 

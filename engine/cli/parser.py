@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from engine.cli.exits import USAGE
+from engine.cli.meant import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -124,11 +125,3 @@ def _left_out(*_names: str, **_facts: object) -> None:
 def brief(text: str) -> str:
     """Return the first sentence of a description: what a list of all commands has room for."""
     return text.partition(". ")[0].removesuffix(".") + "."
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the known word nearest to *word*, or nothing."""
-    import difflib  # noqa: PLC0415 - of no use to a command that is right
-
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from engine.cli.parser import did_you_mean
+from engine.cli.meant import did_you_mean
 
 TIMEOUT_S: Final = 10.0  #: of an engine's answer, where nothing else is said
 PORT_MAX: Final = 65535

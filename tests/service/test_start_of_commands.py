@@ -40,6 +40,7 @@ def test_the_version_is_told_without_what_talks_to_an_engine() -> None:
             "exits",
             "layout",
             "main",
+            "meant",
             "parser",
             "screen",
             "values",

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from release.tasks.hosts import (
 from release.tasks.states import salt
 
 ROOT = Path(__file__).resolve().parent
+NO_TESTS = 5  #: pytest's exit code where nothing was chosen
 
 
 def run(program: str, *args: str, **variables: str) -> int:
@@ -46,10 +48,33 @@ def run(program: str, *args: str, **variables: str) -> int:
     return subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, **variables}).returncode
 
 
-def begin(program: str, *args: str) -> "subprocess.Popen[str]":
+def begin(program: str, *args: str, **variables: str) -> "subprocess.Popen[str]":
     """Start a program of this environment in the project's folder; what it prints is one text."""
     command = [str(Path(sys.executable).with_name(program)), *args]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environ = {**os.environ, **variables}
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
+    )
+
+
+def run_tests(*chosen: str, rooms: Sequence[str] = (), **variables: str) -> int:
+    """Run the tests in all rooms, or in those, that arguments of pytest choose; return its exit code.
+
+    The units, two thirds of all tests, run in a process beside the workers of the others: each worker
+    collects all that it may be given, a second for each thousand. When paths are chosen, all run together.
+    """
+    others = rooms or [path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))]
+    paths = [f"tests/{room}" for room in sorted(others) if room != "unit"]
+    count = min(6, 3 * (os.cpu_count() or 1))  # most tests wait
+    workers = ["--dist", "loadfile", "--no-loadscope-reorder"]
+    if any(word.startswith("tests/") for word in chosen):
+        return run("pytest", "-n", str(count), *workers, *chosen, **variables)
+    apart = ["-n", "0", "-o", "cache_dir=.pytest_cache/unit"]
+    units = begin("pytest", *apart, *chosen, "tests/unit", **variables)
+    codes = [run("pytest", "-n", str(count - 1), *workers, *chosen, *paths, **variables)]
+    print(units.communicate()[0], end="", flush=True)
+    codes.append(units.returncode)
+    return max((code for code in codes if code != NO_TESTS), default=NO_TESTS)
 
 
 def ensure_system(purpose: str) -> list[str]:
@@ -110,19 +135,16 @@ def test(c: Context, only: str = "", args: str = "", compiled: bool = False, all
         compiling = begin("pytest", "--collect-only", "-qq")
         ensure_salt()
         compiling.communicate()
-    count = str(min(6, 3 * (os.cpu_count() or 1)))  # most tests wait
-    workers = ["-n", count, "--dist", "loadfile", "--no-loadscope-reorder"]
     chosen = ["-m", "not bench"] * all_ + (["-k", only] if only else []) + shlex.split(args)
     code = 0
     if not compiled:
-        code = run("pytest", *workers, *chosen, PURGELINE_INTERPRETED="1", PURGELINE_TEST_FORM="interpreted")
+        code = run_tests(*chosen, PURGELINE_INTERPRETED="1", PURGELINE_TEST_FORM="interpreted")
     why_not = "" if compiled else without_compiler()
     if all_ and why_not:
         print(f"not run compiled: {why_not}")
     elif compiled or (all_ and not code):
         build(c)
-        rooms = [f"tests/{room}" for room in ("unit", "contract", "service")]
-        code = run("pytest", *workers, *chosen, *rooms, PURGELINE_TEST_FORM="compiled")
+        code = run_tests(*chosen, rooms=("unit", "contract", "service"), PURGELINE_TEST_FORM="compiled")
     if code:
         raise Exit(f"test: pytest ended with {code}", code=code)
 

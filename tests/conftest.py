@@ -133,9 +133,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("real")
 
 
-def pytest_collection_finish() -> None:
-    """Keep what has been collected out of every later search for garbage: that is a million objects."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Search for no garbage while tests are collected, and keep what was out of every later search.
+
+    That is a million objects, and none of them goes: a sixth of what collecting costs each worker.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @functools.cache

@@ -60,7 +60,7 @@ class Setting(NamedTuple):
         begin: what is typed before.
         own_tables: the page's ``toml`` blocks are in ``engine.toml``, too.
         put: what stands, in the test, for words of the page.
-        is_terminal: what is shown, a terminal of 100 columns shows.
+        is_terminal: what is shown, a terminal of 80 columns shows.
         by_shape: numbers, and some words, may be others than in the page.
     """
 

@@ -28,6 +28,7 @@ _PROMPT: Final = "$ "
 _NUMBER: Final = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{7,}\b|\d+(?:[.:]\d+)*")
 _COLUMNS: Final = re.compile(r"\t| {2,}")
 _ALIKE: Final = 0.6  #: the share of its words that a sentence has to have
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 _TABLE: Final = 3  #: columns
 TIMEOUT_S: Final = 150
 ENGINE: Final = '[engine]\nlisten = "127.0.0.1:9181"\n'
@@ -218,7 +219,7 @@ def typed(
         folder: where it runs.
         ports: what stands for the ports that it names.
         env: beside the environment of the test.
-        is_terminal: it says things to a terminal, of 100 columns and without colours.
+        is_terminal: it says things to a terminal, of 80 columns and without colours.
     """
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
     engine = f"http://127.0.0.1:{ports['9181']}"
@@ -226,7 +227,7 @@ def typed(
     script = script.replace("<<END\n[[node]]", f"<<END\n{ENGINE}[[node]]")
     command = ["bash", "-e", "-c", f"trap 'jobs -p | xargs -r kill; wait' EXIT\n{ports.into(script)}"]
     if is_terminal:
-        known |= {"TERM": "dumb", "COLUMNS": "100", "NO_COLOR": "1"}
+        known |= {"TERM": "dumb", "NO_COLOR": "1"}
         command = ["script", "-qec", shlex.join(command), "/dev/null"]
     pipe = subprocess.PIPE
     shell = subprocess.Popen(
@@ -239,7 +240,7 @@ def typed(
         except subprocess.TimeoutExpired:
             _end(shell)
             said, _ = shell.communicate()
-    return shell.returncode, ports.out_of(said)
+    return shell.returncode, ports.out_of(_COLOURS.sub("", said))
 
 
 def _end(shell: subprocess.Popen[str]) -> None:

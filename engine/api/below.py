@@ -6,11 +6,13 @@ engine without such nodes has `NONE_BELOW`.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
 
+from engine.config.checks import NAME
 from engine.errors import RequestError
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 MARK: Final = "/"  #: between the names of nodes, in that of a leaf
+DEPTH_MAX: Final = 8  #: engines above one
+_NAME: Final = NAME.pattern
+_LEAF: Final = re.compile(rf"{_NAME}(?:{MARK}{_NAME}){{0,{DEPTH_MAX}}}")
+_TEXT_MAX: Final = 1000
 _REFUSED: Final = 400
 _FORBIDDEN: Final = 403
 
@@ -110,6 +116,9 @@ class Below(Protocol):
     def leaves(self) -> list[LeafStatus]:
         """Return all leaves that are known."""
 
+    def task_id(self, task_id: str, action: str) -> str:
+        """Return what the nodes call a task."""
+
     async def ask(
         self,
         nodes: Sequence[str],
@@ -140,6 +149,10 @@ class _Nothing:
 
     def leaves(self) -> list[LeafStatus]:
         return []
+
+    def task_id(self, task_id: str, action: str) -> str:
+        """Return it as it is."""
+        return task_id if action else ""
 
     async def ask(
         self,
@@ -173,3 +186,14 @@ def region_of(name: str, below: Below) -> tuple[str, str] | None:
             404, f"{name!r}: {region!r} is no node of this engine that is an engine itself ({regions})"
         )
     return region, leaf
+
+
+def is_leaf(name: str) -> bool:
+    """Tell whether a name is one that a leaf, or a node, can have."""
+    return _LEAF.fullmatch(name) is not None
+
+
+def one_line(text: str) -> str:
+    """Return a text of another engine on one line, without control characters, and not too long."""
+    shown = "".join(char if char.isprintable() else " " for char in text[: 2 * _TEXT_MAX])
+    return " ".join(shown.split())[:_TEXT_MAX]

@@ -8,6 +8,8 @@ import msgspec
 from aiohttp import web
 
 from engine.api.answers import json_response, response_of
+from engine.api.below import NONE_BELOW
+from engine.api.passing_on import pass_on
 from engine.api.route import QUERY, TOKEN, Route, Text
 from engine.api.schemas import Cluster, Forgotten, LogFormat, Nodes, Paused, Statistics, Status, Version
 from engine.errors import RequestError
@@ -15,6 +17,7 @@ from engine.intake.problems import problem
 from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
+    from engine.api.below import Below
     from engine.api.bodies import Bodies
     from engine.api.forget import ForgetNode
     from engine.api.overview import Overview
@@ -32,6 +35,7 @@ class NodesQuery(msgspec.Struct):
     ] = "0"
 
 
+NODES: Final = "/v1/engine/nodes"
 _VERSION: Final = "version, revision, build time, Python, event loop, PID, uptime"
 
 
@@ -145,6 +149,7 @@ class EngineRoutes:
         pausing: PauseNode,
         logs: Logs,
         peers: Peers | None,
+        below: Below = NONE_BELOW,
     ) -> None:
         self._bodies = bodies
         self._overview = overview
@@ -153,6 +158,7 @@ class EngineRoutes:
         self._pausing = pausing
         self._logs = logs
         self._peers = peers
+        self._below = below
 
     async def health(self, _request: web.Request) -> web.Response:
         """Say that the process runs."""
@@ -183,7 +189,9 @@ class EngineRoutes:
 
     async def forget_node(self, request: web.Request) -> web.Response:
         """Fail what is left of a node that is not configured any more."""
-        return json_response(await self._forget.forget(request.match_info["name"]))
+        name = request.match_info["name"]
+        passed = await pass_on(self._below, name, request, "DELETE", f"{NODES}/{{leaf}}")
+        return json_response(await self._forget.forget(name) if passed is None else passed)
 
     async def pause_node(self, request: web.Request) -> web.Response:
         """Have what is for a node wait until it is resumed."""
@@ -194,8 +202,11 @@ class EngineRoutes:
         return await self._change_pause(request, is_paused=False)
 
     async def _change_pause(self, request: web.Request, *, is_paused: bool) -> web.Response:
-        name = request.match_info["name"]
-        return json_response(await self._pausing.change(name, request[TOKEN].name, is_paused=is_paused))
+        name, what = request.match_info["name"], "pause" if is_paused else "resume"
+        passed = await pass_on(self._below, name, request, "POST", f"{NODES}/{{leaf}}/{what}")
+        if passed is None:
+            passed = await self._pausing.change(name, request[TOKEN].name, is_paused=is_paused)
+        return json_response(passed)
 
     async def cluster(self, _request: web.Request) -> web.Response:
         """Show the engines that share the store."""

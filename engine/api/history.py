@@ -13,10 +13,12 @@ from msgspec import UNSET, Meta, UnsetType
 from multidict import MultiDict
 
 from engine.api.answers import response_of
+from engine.api.below import NONE_BELOW, region_of
+from engine.api.history_below import page_below
+from engine.api.history_page import HistoryPage
 from engine.api.query import QueryReader, Time, seconds
 from engine.api.route import QUERY, TOKEN, Route
 from engine.errors import RequestError
-from engine.history.entries import HistoryTask  # noqa: TC001 - msgspec resolves the annotations
 from engine.history.question import Question, read_cursor, read_host, read_target, write_cursor
 from engine.intake.replies import Reply
 from engine.tasks.words import Action, State
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from engine.api.below import Below
+    from engine.history.entries import HistoryTask
     from engine.history.search import Search
     from engine.intake.auth import Token
     from engine.saver.reader import StoreReader
@@ -54,24 +58,6 @@ class HistoryQuery(msgspec.Struct):
     until: Annotated[Time | UnsetType, Meta(description="tasks created then, or before")] = UNSET
     limit: Annotated[int, Meta(ge=1, le=1000, description="tasks of a page")] = 50
     cursor: Annotated[str, Meta(description="of the page before")] = ""
-
-
-class HistoryPage(msgspec.Struct):
-    """A page of the history, newest first; it may be empty, and others follow."""
-
-    tasks: list[HistoryTask]
-    cursor: Annotated[str | None, Meta(description="of the next page; null: this is the last one")]
-    incomplete: Annotated[
-        str | UnsetType,
-        Meta(description="why some of it is missing: a file is damaged, a worker away, too much is at work"),
-    ] = UNSET
-    complete_since: Annotated[
-        float,
-        Meta(
-            description="of tasks created until then some may be gone: the history began then, or "
-            "`history_days` or `history_max_bytes` ended it"
-        ),
-    ] = 0.0
 
 
 class HistoryRoutes:
@@ -105,10 +91,16 @@ class HistoryRoutes:
         self._reader = reader
         self._peers = peers
         self._is_shared = is_shared
+        self.below: Below = NONE_BELOW  #: asks engines of regions for the history of their leaves
 
     async def page(self, request: web.Request) -> web.Response:
         """Answer a client."""
-        only = request[TOKEN].sees_only or ""
+        asked: HistoryQuery = request[QUERY]
+        token = request[TOKEN]
+        if (found := region_of(asked.node, self.below)) is not None:
+            page = await page_below(self.below, *found, request, token)
+            return response_of(Reply(_OK, _encode(page)))
+        only = token.sees_only or ""
         return response_of(Reply(_OK, await self.ask(request[QUERY], request.query, only)))
 
     async def purges_of(self, url: str, limit: int, token: Token) -> tuple[list[HistoryTask], str] | None:

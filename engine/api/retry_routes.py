@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, response_of
-from engine.api.history import HistoryPage, HistoryQuery
+from engine.api.history import HistoryQuery
+from engine.api.history_page import HistoryPage
 from engine.api.query import Time, seconds
 from engine.api.route import QUERY, Either, Route
 from engine.api.schemas import NotRetried, Retried, Retries, RetriesPreview, RetryPreview

@@ -16,6 +16,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, reply_to, response_of
+from engine.api.below import NONE_BELOW
+from engine.api.passing_on import pass_on
 from engine.api.query import Time, seconds
 from engine.api.retry import error_of
 from engine.api.rewind_parts import bodies, sendable, too_many
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from engine.api.below import Below
     from engine.api.bodies import Bodies
     from engine.api.callers import Callers
     from engine.api.cancel import CancelTask
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from engine.observe.audit import Audit
     from engine.saver.reader import StoreReader
 
+_REWIND: Final = "/v1/engine/rewind"
 RATE_PER_S: Final = 1000.0
 _SLICE_S: Final = 0.2
 _SLICES_MAX: Final = 500
@@ -92,6 +96,7 @@ class RewindRoutes:
         lacks: tells why a node cannot purge by a kind, a host pattern; empty: it can.
         rewinding: knows which nodes are being rewound.
         audit: told of each rewind.
+        below: rewinds leaves.
     """
 
     routes: Final = (
@@ -135,6 +140,7 @@ class RewindRoutes:
         lacks: Callable[[str, str, bool], str],
         rewinding: Rewinding,
         audit: Audit,
+        below: Below = NONE_BELOW,
     ) -> None:
         self._callers = callers
         self._bodies = bodies
@@ -146,11 +152,15 @@ class RewindRoutes:
         self._lacks = lacks
         self._rewinding = rewinding
         self._audit = audit
+        self._below = below
         self._beginning: set[str] = set()  # nodes of which a rewind is being stored
 
     async def rewind(self, request: web.Request) -> web.Response:
         """Begin a rewind; its answer says what is sent, and when the last of it begins."""
         asked = _asked(await self._bodies.read(request))
+        passed = await pass_on(self._below, asked.node, request, "POST", _REWIND, body=asked)
+        if passed is not None:
+            return response_of(Reply(_ACCEPTED, msgspec.json.encode(passed)))
         client = self._callers.client(request)
         window = self._window(asked)
         await self._refuse_second(asked.node)
@@ -277,6 +287,9 @@ class RewindRoutes:
     async def stop(self, request: web.Request) -> web.Response:
         """Cancel what a rewind has not sent, whichever worker or engine has it."""
         node = request[QUERY].node
+        passed = await pass_on(self._below, node, request, "DELETE", f"{_REWIND}?node={{leaf}}")
+        if passed is not None:
+            return json_response(passed)
         client = self._callers.client(request)
         rewind = await self._rewinding.of(node)
         if rewind is None and node not in self._beginning:

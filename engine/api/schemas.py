@@ -12,8 +12,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.below import LeafStatus, LeavesStatus  # noqa: TC001 - msgspec resolves the annotations
+from engine.api.leaf_tasks import RegionTask  # noqa: TC001 - as above
 from engine.observe.counters import GAUGES
 from engine.proof.canary_results import CanaryState  # noqa: TC001 - as below
+from engine.tasks.by_node import NodeDocument  # noqa: TC001 - as above
 from engine.tasks.documents import TaskDocument
 from engine.tasks.told import CallbackDocument  # noqa: TC001 - as above
 
@@ -147,6 +149,13 @@ class FoundTask(TaskDocument):
 
     callback: Annotated[
         CallbackDocument | UnsetType, Meta(description="only of a task that asked for one")
+    ] = UNSET
+    regions: Annotated[
+        list[RegionTask] | UnsetType,
+        Meta(description="with `leaves=1`: the task at nodes that are engines, as these tell"),
+    ] = UNSET
+    leaves: Annotated[
+        list[NodeDocument] | UnsetType, Meta(description="with `leaves=1`: as `nodes`, named `eu/edge-7`")
     ] = UNSET
 
 

@@ -14,7 +14,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, reply_to, response_of
-from engine.api.history import HistoryPage, HistoryQuery
+from engine.api.below import MARK, NONE_BELOW
+from engine.api.history import HistoryQuery
+from engine.api.history_page import HistoryPage
+from engine.api.leaf_tasks import add_leaves
 from engine.api.preview import Preview
 from engine.api.query import Time  # noqa: TC001 - msgspec resolves the annotations
 from engine.api.route import QUERY, TOKEN, Either, Lines, Route
@@ -28,6 +31,7 @@ from engine.tasks.words import Action, State  # noqa: TC001 - msgspec resolves t
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from engine.api.below import Below
     from engine.api.bodies import Bodies
     from engine.api.callers import Callers
     from engine.api.cancel import CancelTask
@@ -45,6 +49,15 @@ class SubmitQuery(msgspec.Struct):
     dry_run: Annotated[
         Literal["0", "1"],
         Meta(description="1: nothing is stored or sent, the answer says what the task would do"),
+    ] = "0"
+
+
+class FindQuery(msgspec.Struct):
+    """``GET /v1/engine/task/{id}``."""
+
+    leaves: Annotated[
+        Literal["0", "1"],
+        Meta(description="1: what the leaves below nodes that are engines did, which these are asked for"),
     ] = "0"
 
 
@@ -106,6 +119,7 @@ class TaskRoutes:
             "/v1/engine/task/{id}",
             "find",
             "read",
+            FindQuery,
             text="the task and its progress",
             answers={200: FoundTask},
             errors={404: "there is no such task, or it is another client's"},
@@ -148,6 +162,7 @@ class TaskRoutes:
         listing: ListTasks,
         preview: PreviewTask,
         history: HistoryRoutes,
+        below: Below = NONE_BELOW,
     ) -> None:
         self._callers = callers
         self._audit = audit
@@ -158,6 +173,7 @@ class TaskRoutes:
         self._listing = listing
         self._preview = preview
         self._history = history
+        self._below = below
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take one task in, or say what it would do."""
@@ -176,7 +192,12 @@ class TaskRoutes:
 
     async def find(self, request: web.Request) -> web.Response:
         """Show a task."""
-        return json_response(await self._find.with_callback(request.match_info["id"], request[TOKEN]))
+        asked: FindQuery = request[QUERY]
+        token = request[TOKEN]
+        document = await self._find.with_callback(request.match_info["id"], token)
+        if asked.leaves == "1":
+            await add_leaves(document, self._below, request, by=token.name)
+        return json_response(document)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel what has no answer of a task, and show it."""
@@ -200,6 +221,9 @@ class TaskRoutes:
     async def _listed_by_history(self, asked: TasksQuery, request: web.Request) -> dict[str, Any]:
         """Return a page of the documents of tasks that the history has; those that are gone are left out."""
         token = request[TOKEN]
+        if MARK in asked.node:
+            detail = f"node: tasks that went to a leaf are in the history: history, with node={asked.node}"
+            raise RequestError(422, detail, field="node")
         given = {name: getattr(asked, name) for name in ("state", "limit", "cursor", *_OF_HISTORY)}
         words = {"limit": str(asked.limit), **request.query}
         found = _decode_page(await self._history.ask(HistoryQuery(**given), words, token.sees_only or ""))

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response
+from engine.api.below import NONE_BELOW
 from engine.api.overview import shown_state
 from engine.api.route import QUERY, TOKEN, Route
+from engine.api.why_answer import WhyAnswer, WhyNode
+from engine.api.why_below import WhyRegion, why_below
 from engine.errors import RequestError
 from engine.intake.urls import normalise_url
+from engine.nodes import drivers
 from engine.proof.conclusions import NodeState, conclude
 from engine.proof.covering import Purge, covering, purge_of
 from engine.proof.glance import ANSWERS_ALONE, PAUSE_MAX_S, Glances, hit_of
 from engine.proof.truth import Origins
 from engine.proof.visitor import Visitor
-from engine.proof.whole import Conclusion  # noqa: TC001 - msgspec resolves the annotations
+from engine.proof.whole import Conclusion, whole_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aiohttp import web
 
+    from engine.api.below import Below
     from engine.api.find import FindTask
     from engine.api.history import HistoryRoutes
     from engine.api.listing import ListTasks
@@ -52,26 +57,10 @@ class WhyQuery(msgspec.Struct):
     """``GET /v1/engine/why``."""
 
     url: Annotated[str, Meta(description="the page; its host must be one that the token may purge")]
-
-
-class WhyAnswer(msgspec.Struct):
-    """One answer. What it did not have is null."""
-
-    encoding: Annotated[str, Meta(description="`Accept-Encoding` it was asked for with")]
-    status: int
-    age_s: int | None
-    etag: str | None
-    last_modified: str | None
-    vary: str | None
-    cache_status: Annotated[str | None, Meta(description="RFC 9211")]
-    hit: Annotated[bool | None, Meta(description="out of this cache, as it says; null: it does not say")]
-    bytes: int
-    digest: Annotated[str | None, Meta(description="SHA-256; null: longer than `body_max_bytes`")]
-    verdict: Annotated[
-        Literal["verified", "stale", "unverifiable"] | None,
-        Meta(description="beside the origin; null: there is none to ask"),
-    ]
-    rule: Annotated[str | None, Meta(description="by what that was decided")]
+    tasks: Annotated[
+        str | UnsetType,
+        Meta(description="only purges of these tasks count, by commas: an engine above asks for a client"),
+    ] = UNSET
 
 
 class WhyOrigin(msgspec.Struct):
@@ -81,26 +70,12 @@ class WhyOrigin(msgspec.Struct):
     error: Annotated[str, Meta(description="why nobody knows; empty: it answered")]
 
 
-class WhyNode(msgspec.Struct):
-    """What one node serves, and why."""
-
-    name: str
-    layer: str
-    driver: str
-    state: str
-    conclusion: Conclusion
-    sentence: str
-    answers: Annotated[list[WhyAnswer], Meta(description="the one that tells most first")]
-    error: Annotated[str, Meta(description="why there is no answer")]
-    filled: Annotated[bool, Meta(description="it had nothing, and this look has filled it")]
-
-
 class Why(msgspec.Struct):
     """Why visitors get what they get."""
 
     url: str
     origin: Annotated[WhyOrigin | None, Meta(description="null: the host has no `[[origin]]`")]
-    nodes: list[WhyNode]
+    nodes: Annotated[list[WhyNode], Meta(description="leaves of nodes that are engines, too: `eu/edge-7`")]
     purges: Annotated[
         list[Purge],
         Meta(
@@ -116,6 +91,7 @@ class Why(msgspec.Struct):
         str | UnsetType,
         Meta(description="why purges may be missing: the history is incomplete, or there are too many"),
     ] = UNSET
+    regions: Annotated[list[WhyRegion] | UnsetType, Meta(description="what such engines said")] = UNSET
 
 
 class WhyRoutes:
@@ -128,6 +104,7 @@ class WhyRoutes:
         find: has the documents of tasks.
         listing: has those of all stored tasks, where no history is kept.
         history: knows which tasks cover a page.
+        below: asks nodes that are engines.
     """
 
     routes: Final = (
@@ -153,9 +130,12 @@ class WhyRoutes:
         find: FindTask,
         listing: ListTasks,
         history: HistoryRoutes,
+        below: Below = NONE_BELOW,
     ) -> None:
         layers = [layer.name for layer in config.layer] or ["edge"]
-        self._configured = sorted(config.node, key=lambda node: layers.index(node.layer))
+        own = [node for node in config.node if not drivers.is_engine(node)]
+        self._configured = sorted(own, key=lambda node: layers.index(node.layer))
+        self._below = below
         self._config = config
         self._nodes = nodes
         self._find = find
@@ -178,31 +158,40 @@ class WhyRoutes:
             )
         token.take()
         async with self._turns:
-            return json_response(await self._answer(url, host, token))
+            return json_response(await self._answer(url, host, token, request))
 
-    async def _answer(self, url: str, host: str, token: Token) -> Why:
+    async def _answer(self, url: str, host: str, token: Token, request: web.Request) -> Why:
         purges, incomplete = await self._purges(url, token)
+        if (only := request[QUERY].tasks) is not UNSET:
+            purges = _only(purges, only.split(","))
         visitor = Visitor(body_max_bytes=self._config.proof.body_max_bytes, timeout_s=_VISIT_S)
         try:
             origins = Origins(self._config.origin, self._guards, visitor, pause_max_s=PAUSE_MAX_S)
             glances = Glances(
                 self._configured, self._config.site, visitor=visitor, origins=origins, guards=self._guards
             )
-            seen, truth = await glances.look(url)
+            tasks = None if token.sees_only is None else [purge.task_id for purge in purges]
+            (seen, truth), below = await asyncio.gather(
+                glances.look(url), why_below(self._below, url, request, tasks=tasks, by=token.name)
+            )
         finally:
             await visitor.close()
         states = {node.name: _state_of(self._nodes[node.name], host) for node in self._configured}
-        told, whole = conclude(url, seen, truth, purges, states, incomplete=incomplete)
+        told, _ = conclude(url, seen, truth, purges, states, incomplete=incomplete)
+        whole = whole_of([*told.values(), *below.told])
+        nodes = [_node(glance, states[glance.node.name].state, told[glance.node.name]) for glance in seen]
+        fill = [node.name for node in self._configured if node.driver not in ANSWERS_ALONE]
         return Why(
             url=url,
             origin=_origin(truth) if origins.has(host) else None,
-            nodes=[_node(glance, states[glance.node.name].state, told[glance.node.name]) for glance in seen],
+            nodes=[*nodes, *below.nodes],
             purges=purges[:_PURGES_SHOWN],
             conclusion=whole.conclusion,
             sentence=whole.sentence,
-            can_fill=[node.name for node in self._configured if node.driver not in ANSWERS_ALONE],
+            can_fill=[*fill, *below.can_fill],
             note=_CAN_FILL,
             incomplete=incomplete or UNSET,
+            regions=list(below.regions) or UNSET,
         )
 
     async def _purges(self, url: str, token: Token) -> tuple[list[Purge], str]:
@@ -241,6 +230,15 @@ class WhyRoutes:
         return sorted(found, key=lambda purge: purge.created_at, reverse=True), incomplete
 
 
+def _only(purges: list[Purge], tasks: list[str]) -> list[Purge]:
+    """Return the purges that are of these tasks; parts of one, and what it fetches, have its id in front."""
+    return [
+        purge
+        for purge in purges
+        if any(task and (purge.task_id == task or purge.task_id.startswith(f"{task}.")) for task in tasks)
+    ]
+
+
 def _state_of(node: Node, host: str) -> NodeState:
     state, reason, _ = shown_state(node)
     refuses = [
@@ -267,6 +265,7 @@ def _node(glance: Glance, state: str, told: Told) -> WhyNode:
         answers=[_answer_of(one.seen, one.encoding, glance.node.driver, one) for one in answers],
         error=glance.error,
         filled=glance.filled,
+        open=told.is_open,
     )
 
 

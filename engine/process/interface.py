@@ -14,7 +14,6 @@ from engine.api.cancel import WRITE_LIMIT_S, CancelElsewhere, CancelTask
 from engine.api.checking import CheckRoutes
 from engine.api.debug_routes import DebugRoutes
 from engine.api.debug_task import TaskLook
-from engine.api.engine_routes import EngineRoutes
 from engine.api.find import FindTask
 from engine.api.group_routes import GroupRoutes
 from engine.api.listing import ListTasks
@@ -34,6 +33,7 @@ from engine.console.routes import ConsoleRoutes
 from engine.intake.auth import Auth
 from engine.intake.client import Addresses
 from engine.intake.gate import PortGate
+from engine.process.node_orders import make_engine_routes
 from engine.process.past import make_history
 from engine.process.ports import SERVER, limits_of
 from engine.proof.receipt_key import KeyFolder
@@ -170,12 +170,19 @@ def make_interface(
     bodies = Bodies(settings.body_timeout_s)
     requests = _requests(core, admission, callers, readiness, above.seals)
     history, recalling = make_history(core)
+    history.below = above.below
     task_routes = _task_routes(core, admission, tasks, callers, bodies=bodies, history=history)
-    engine_routes = _engine_routes(core, orders, overview, readiness, bodies)
+    engine_routes = make_engine_routes(core, orders, overview, readiness, bodies, below=above.below)
     receipt_routes = ReceiptRoutes(tasks.find, tasks.signer)
     again = _again(core, admission, tasks, callers, bodies, history=history, recalling=recalling)
     why_routes = WhyRoutes(
-        core.config, core.nodes, tasks.guards, find=tasks.find, listing=tasks.listing, history=history
+        core.config,
+        core.nodes,
+        tasks.guards,
+        find=tasks.find,
+        listing=tasks.listing,
+        history=history,
+        below=above.below,
     )
     group_routes = GroupRoutes(callers, bodies, admission, core.stats)
     recording = RecordingRoutes(
@@ -229,15 +236,6 @@ def _requests(
     )
 
 
-def _engine_routes(
-    core: Core, orders: NodeOrders, overview: Overview, readiness: Readiness, bodies: Bodies
-) -> EngineRoutes:
-    forget, pausing = orders
-    return EngineRoutes(
-        bodies, overview, readiness, forget=forget, pausing=pausing, logs=core.logs, peers=core.peers
-    )
-
-
 def _task_routes(
     core: Core,
     admission: Admission,
@@ -257,6 +255,7 @@ def _task_routes(
         listing=tasks.listing,
         preview=tasks.preview,
         history=history,
+        below=history.below,
     )
 
 
@@ -293,6 +292,7 @@ def _again(
         lacks=tasks.lacks,
         rewinding=tasks.rewinding,
         audit=core.audit,
+        below=history.below,
     )
     return RetryRoutes(callers, bodies, retry, history, reader), rewind
 

@@ -57,6 +57,8 @@ def told_of(conclusion: Conclusion, what: str, cause: str, step: str, *, is_open
 
 def whole_of(told: Sequence[Told]) -> Told:
     """Return the conclusion of the whole; *told*: those of all nodes."""
+    if not told:
+        return Told(_C.NOT_CACHED, f"no node could have a copy of the page, as none is configured: {DONE}")
     first = min(told, key=_rank)
     return _all_fresh(told) if first.conclusion is _C.FRESH else first
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from engine.api.below import LeafStatus, LeavesStatus, Said
+from engine.api.below import LeafStatus, LeavesStatus, Said, one_line
 from engine.errors import EngineError
-from engine.tree.leaves import clean
+from engine.tasks.words import Action, Operation
 from engine.tree.link import detail_of
+from engine.tree.piece import own_id
 from engine.tree.words import PATH, WITHIN
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Below:
         """Return all leaves that are known."""
         return [row for census in self._censuses.values() for row in census.rows()]
 
+    def task_id(self, task_id: str, action: str) -> str:
+        """Return what the nodes call a task that was handed down whole."""
+        is_prefetch = action == Action.PREFETCH.value
+        return own_id(task_id, Operation.PREFETCH if is_prefetch else Operation.PURGE_URL)
+
     async def ask(
         self,
         nodes: Sequence[str],
@@ -74,7 +80,7 @@ class Below:
         try:
             path = await self._place.path_of(request.headers.get(PATH, ""))
         except EngineError as exc:
-            return [Said(node, error=clean(str(exc))) for node in nodes]
+            return [Said(node, error=one_line(str(exc))) for node in nodes]
 
         async def ask(node: str) -> Said:
             try:
@@ -85,9 +91,9 @@ class Below:
             except TimeoutError:
                 return Said(node, error=f"no answer within {within_s:.1f} s")
             except EngineError as exc:
-                return Said(node, error=clean(str(exc)))
+                return Said(node, error=one_line(str(exc)))
             if status >= _REFUSED:
-                return Said(node, status, said, f"answered {status}: {clean(detail_of(said))}")
+                return Said(node, status, said, f"answered {status}: {one_line(detail_of(said))}")
             return Said(node, status, said)
 
         return list(await asyncio.gather(*map(ask, nodes)))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from loguru import logger
 
-from engine.api.below import MARK, LeafStatus, LeavesStatus, WorstLeaf
+from engine.api.below import MARK, LeafStatus, LeavesStatus, WorstLeaf, one_line
 from engine.errors import EngineError
-from engine.tree.leaves import clean, concern, readable
+from engine.tree.leaves import concern, readable
 from engine.tree.words import ASK, Answer, Leaf, Leaves, Question
 
 if TYPE_CHECKING:
@@ -70,13 +70,13 @@ class Census:
             said = await self._link.post(ASK, question, path=await self._place.path_of(""))
             answer = _decode(said)
         except (EngineError, msgspec.DecodeError) as exc:
-            self._error = clean(str(exc))
+            self._error = one_line(str(exc))
             return
         except Exception as exc:  # noqa: BLE001 - what a child answers ends nothing here
             logger.opt(exception=exc).error("asking {} for its leaves failed", self.name)
-            self._error = clean(repr(exc))
+            self._error = one_line(repr(exc))
             return
-        self._engine, self._release = clean(answer.engine), clean(answer.release)
+        self._engine, self._release = one_line(answer.engine), one_line(answer.release)
         if answer.leaves is not None:
             self.told = readable(answer.leaves)
         elif not self.told.seen:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.tree.words import DEPTH_MAX, LEAVES_MAX, Leaf, Leaves
+from engine.api.below import is_leaf, one_line
+from engine.tree.words import LEAVES_MAX, Leaf, Leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STATES: Final = ("paused", "down", "sick", "unproven", "refusing", "gone", "catching_up", "unknown", "ready")
 """Of leaves, the worst first."""
-_NAME: Final = re.compile(
-    rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}(?:/[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}){{0,{DEPTH_MAX}}}"
-)
-_TEXT_MAX: Final = 300
 _encode = msgspec.json.encode
 
 
@@ -40,15 +36,15 @@ def readable(told: Leaves) -> Leaves:
     """
     leaves = []
     for leaf in told.leaves[:LEAVES_MAX]:
-        if not _NAME.fullmatch(leaf.name):
+        if not is_leaf(leaf.name):
             continue
         leaves.append(
             Leaf(
                 leaf.name,
                 leaf.state if leaf.state in STATES else "unknown",
-                clean(leaf.layer),
-                clean(leaf.driver),
-                clean(leaf.reason),
+                one_line(leaf.layer),
+                one_line(leaf.driver),
+                one_line(leaf.reason),
                 max(0, leaf.delayed),
                 max(0.0, leaf.oldest_delayed_s),
                 max(0.0, leaf.age_s),
@@ -56,12 +52,6 @@ def readable(told: Leaves) -> Leaves:
         )
     beyond = len(told.leaves) - len(leaves)
     return Leaves(told.seen, leaves, max(0, told.left_out) + beyond)
-
-
-def clean(text: str) -> str:
-    """Return a text of another engine on one line, without control characters, and not too long."""
-    shown = "".join(char if char.isprintable() else " " for char in text[: 2 * _TEXT_MAX])
-    return " ".join(shown.split())[:_TEXT_MAX]
 
 
 def concern(leaf: Leaf) -> int:

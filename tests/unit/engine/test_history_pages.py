@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from engine.api.history import HistoryPage, _merged, why_incomplete
+from engine.api.history import _merged, why_incomplete
+from engine.api.history_page import HistoryPage
 from engine.history.entries import HistoryTask
 from engine.history.question import write_cursor
 from engine.tasks.records import By

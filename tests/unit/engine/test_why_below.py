@@ -53,7 +53,7 @@ def test_a_command_that_reads_a_file_says_where() -> None:
 @pytest.mark.parametrize(
     "name", ["../etc", "<b>x</b>", "a\x1b[31m", "a//b", "", "a" * 65, "/".join("a" * 12)]
 )
-def test_a_leaf_with_a_hostile_name_is_left_out_and_that_is_said(name: str) -> None:
+def test_a_leaf_with_a_hostile_name_is_left_out_and_told_of(name: str) -> None:
     assert not is_leaf(name)
     region, answer = _read(_said(nodes=[LEAF, {**LEAF, "name": name}]))
     assert [node.name for node in answer.nodes] == ["eu/edge-7"]

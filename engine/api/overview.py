@@ -126,6 +126,17 @@ class Overview:
         """Return this worker's part of ``GET /v1/engine/stats``."""
         return self._stats.document()
 
+    def own_delayed(self) -> int:
+        """Return how many rows the delay queues have that this worker knows."""
+        return self._delay.total()
+
+    async def all_delayed(self) -> int:
+        """Return how many rows the delay queues of all workers have."""
+        own = self.own_delayed()
+        if self._peers is None or self._cluster is not None or not self._peers.others():
+            return own
+        return own + sum(map(msgspec.json.decode, await self._peers.ask_all("/worker/delayed")))
+
     def own_proof(self) -> dict[str, Any]:
         """Return this worker's part of ``proof`` there; a version before is not asked for it."""
         return self._proof.own()

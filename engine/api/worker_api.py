@@ -92,6 +92,7 @@ def make_worker_app(
         ("GET", "/worker/purges", recalling.purges_here),
         ("GET", "/worker/rewind/{name}", rewinding.here),
         ("GET", "/worker/stats", overview.stats),
+        ("GET", "/worker/delayed", overview.delayed),
         ("GET", "/worker/proof", overview.proof),
         ("GET", "/worker/nodes", overview.nodes),
         ("DELETE", "/worker/nodes/{name}", overview.forget_node),
@@ -223,6 +224,10 @@ class WorkerOverview:
     async def stats(self, _request: web.Request) -> Reply:
         """Give this worker's counters."""
         return json_reply(self._overview.own_stats())
+
+    async def delayed(self, _request: web.Request) -> Reply:
+        """Give how many rows this worker's delay queues have."""
+        return json_reply(self._overview.own_delayed())
 
     async def proof(self, _request: web.Request) -> Reply:
         """Give this worker's part of what is said of proof."""

@@ -87,7 +87,7 @@ class Keeping:
     def keep_below(self, items: list[Item], reason: str) -> None:
         """Keep what the engine that this node is holds itself: it is asked again, and goes on meanwhile."""
         for share, index, _ in items:
-            self._postponed.refused(share.operation, share.task.targets[index])
+            self._postponed.kept_below(share.operation, share.task.targets[index])
         self._hold(items, reason)
 
     def look_again(self) -> None:

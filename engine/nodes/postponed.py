@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.tasks.words import Operation
 
 _REQUESTS_MAX: Final = 65_536
+BELOW_TIMES_MAX: Final = 3  #: pauses of `kept_below` grow so often: to 16 s or so
 
 
 @dataclass(slots=True)
@@ -102,6 +103,14 @@ class Postponed:
             self.settled(int(operation), target)
             return None
         return self._wrong(operation, target, now).pause(now)
+
+    def kept_below(self, operation: Operation, target: str) -> None:
+        """Postpone a request that another engine holds: it says when to look, and the pauses stay short."""
+        now = self._now()
+        wrong = self._wrong(operation, target, now)
+        wrong.first_at = now
+        wrong.times = min(wrong.times, BELOW_TIMES_MAX)
+        wrong.pause(now)
 
     def refused(self, operation: Operation, target: str) -> float:
         """Postpone a refused request; return the seconds until it may be sent again."""

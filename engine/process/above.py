@@ -26,7 +26,7 @@ class Above(NamedTuple):
 
     tree: Tree
     watchers: Watchers
-    delayed: Callable[[], int]  #: how many rows the delay queues have
+    delayed: Callable[[], Awaitable[int]]  #: how many rows the delay queues have, of all workers
     nodes: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]  #: the documents of the nodes
 
     @property

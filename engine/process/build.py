@@ -121,7 +121,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         overview=overview,
         readiness=readiness,
         origin=canaries.origin,
-        above=Above(tree, delivery.endings.watchers, delivery.queues.total, overview.all_nodes),
+        above=Above(tree, delivery.endings.watchers, overview.all_delayed, overview.all_nodes),
     )
     register_gauges(core, delivery, interface.gate, cluster)
     return Parts(

@@ -43,7 +43,7 @@ class Hello:
         """Return None when it answers as a node that tasks may be handed to, otherwise what is wrong."""
         try:
             said = await self._link.post(ASK, _NOTHING, path=await self._place.path_of(""))
-            answer = _decode(said)
+            answer = _decode(said.body)
         except LinkError as exc:
             return Problem(str(exc), NodeState.SICK if exc.is_sick else NodeState.DOWN)
         except SealError as exc:
@@ -55,7 +55,9 @@ class Hello:
         if answer.version < 1:
             return Problem(f"{self._name} speaks no version of the tree that {VERSION} knows", NodeState.DOWN)
         self.version = min(answer.version, VERSION)
-        if self._link.trusted is not None:
-            self._link.trusted.vouch(answer.keys)
+        trusted = self._link.trusted
+        if trusted is not None:
+            if trusted.is_own(said.kid):
+                trusted.vouch(answer.keys)
             self._judge.is_signed()
         return None

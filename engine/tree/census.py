@@ -68,7 +68,7 @@ class Census:
         question = msgspec.json.encode(Question(leaves=self.told.seen))
         try:
             said = await self._link.post(ASK, question, path=await self._place.path_of(""))
-            answer = _decode(said)
+            answer = _decode(said.body)
         except (EngineError, msgspec.DecodeError) as exc:
             self._error = one_line(str(exc))
             return

@@ -172,7 +172,7 @@ class Desk:
         body = b"\n".join([piece.body for piece in batch]) + b"\n"
         self.requests += 1
         said = await self._link.post(TASKS, body, path=path)
-        lines = said.splitlines()
+        lines = said.body.splitlines()
         if len(lines) != len(batch):
             raise LinkError(
                 f"{self._node.config.url} answered {len(lines)} of {len(batch)} tasks", is_sick=True

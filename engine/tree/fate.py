@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.tasks.words import State
+from engine.tasks.words import FINAL_STATES, State
 from engine.tree.words import flags_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ def fate_of(piece: Piece, report: Report, node: str) -> Fate:
     """
     left = piece.left
     is_absent = report.acked > 0 and report.absent >= report.acked
-    if report.state == State.DONE or report.acked == report.total > 0:
+    is_all_acked = report.acked == report.total > 0
+    if report.verify is not None and is_all_acked and report.state not in FINAL_STATES:
+        return Fate()  # it is looked at
+    if is_all_acked and report.state == State.FAILED:
+        return Fate(failed=[(place, _stale(piece, place, report, node)) for place in left])
+    if report.state == State.DONE or is_all_acked:
         return Fate(done=left, is_absent=is_absent)
     done, lost = _done_and_lost(piece, report)
     if report.at_work:
@@ -71,6 +76,13 @@ def _done_and_lost(piece: Piece, report: Report) -> tuple[Sequence[int], Sequenc
         is_lost = piece.target_at(place) in failed or not is_all_told
         (lost if is_lost else done)[place] = 1
     return done, lost
+
+
+def _stale(piece: Piece, place: int, report: Report, node: str) -> str:
+    """Return why a target failed that all leaves acked: visitors still got what it purged."""
+    target = piece.target_at(place)
+    told = next((error for error in report.errors if error.get("target") == target), None)
+    return _reason(told, node) if told is not None else f"{node}: stale on a leaf, see the task there"
 
 
 def _reason(error: dict[str, str], node: str) -> str:

@@ -68,6 +68,13 @@ class RefusedError(NodeError):
     """The child refuses the request: an operator must act."""
 
 
+class Said(NamedTuple):
+    """An answer that counts."""
+
+    body: bytes
+    kid: str  #: name of the key that signed it
+
+
 class Link:
     """The way to one child, over a few connections that are kept.
 
@@ -107,8 +114,8 @@ class Link:
     def __repr__(self) -> str:
         return f"<Link to {self._name} at {self._url}>"
 
-    async def post(self, where: str, body: bytes, *, path: str, wait_s: float = 0) -> bytes:
-        """Send a request and return its answer's body, when the child has given and signed it.
+    async def post(self, where: str, body: bytes, *, path: str, wait_s: float = 0) -> Said:
+        """Send a request and return its answer, when the child has given and signed it.
 
         Args:
             where: of the routes in `words`.
@@ -126,7 +133,7 @@ class Link:
         if said.status != _OK:
             raise self._error(where, said.status, said.body)
         self._check(said, said.nonce)
-        return said.body
+        return Said(said.body, said.key)
 
     async def ask(
         self, method: str, where: str, body: bytes = b"", *, path: str, within_s: float, by: str = ""

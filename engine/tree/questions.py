@@ -187,7 +187,7 @@ class Questions:
         self.count += 1
         path = await self._place.path_of("")
         said = await self._link.post(ASK, _encode(question), path=path, wait_s=wait_s)
-        answer = _decode(said)
+        answer = _decode(said.body)
         self._node.health.answered()
         by_id = {piece.id: piece for piece in pieces if not piece.is_over}
         for report in answer.tasks:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 DOOR: Final = "tree"  #: what tasks come in by that an engine hands down
 _AGAIN_S: Final = 0.1  #: between two looks at what nobody tells of
-_STORED_AGAIN_S: Final = 1.0  #: the same of tasks that are not in this worker's memory
+_STORED_FIRST_S: Final = 0.02  #: the same of tasks that are not in this worker's memory, twice that each time
+_STORED_LAST_S: Final = 1.0
+_REST_SHARE: Final = 5  #: of the time that such a look takes there is none
 _LOST: Final = frozenset({FAILED, CANCELLED})
 
 _encode = msgspec.json.encode
@@ -62,19 +64,25 @@ class Reports:
         until = time.monotonic() + wait_s
         event = asyncio.Event()
         self._watch(asked, event)
+        stored_at, pause_s = 0.0, _STORED_FIRST_S
+        marks: dict[str, Any] = {}
         try:
-            stored_at = 0.0
             while True:
-                now = time.monotonic()
-                looks_at_stored = now - stored_at >= _STORED_AGAIN_S
-                found, unknown = await self._look(asked, token, with_stored=looks_at_stored)
-                stored_at = now if looks_at_stored else stored_at
+                began = time.monotonic()
+                looks_at_stored = began >= stored_at
+                found, unknown = await self._look(asked, token, marks, with_stored=looks_at_stored)
+                if looks_at_stored:
+                    now = time.monotonic()
+                    stored_at = now + max(pause_s, _REST_SHARE * (now - began))
+                    pause_s = min(2 * pause_s, _STORED_LAST_S)
                 left_s = until - time.monotonic()
                 if found or unknown or left_s <= 0:
                     return found, unknown
                 event.clear()
                 try:
-                    async with asyncio.timeout(min(left_s, _AGAIN_S)):
+                    async with asyncio.timeout(
+                        min(left_s, _AGAIN_S, max(0.005, stored_at - time.monotonic()))
+                    ):
                         await event.wait()
                 except TimeoutError:
                     continue
@@ -82,13 +90,18 @@ class Reports:
             self._unwatch(asked, event)
 
     async def _look(
-        self, asked: Mapping[str, str], token: Token, *, with_stored: bool
+        self, asked: Mapping[str, str], token: Token, marks: dict[str, Any], *, with_stored: bool
     ) -> tuple[list[Report], list[str]]:
+        """Return what is new; *marks*: of tasks in memory at the last look, which need no further one."""
         found: list[Report] = []
         unknown: list[str] = []
         for task_id, seen in asked.items():
             task = self._find.in_memory(task_id)
             if task is not None:
+                mark = (task.updated_at, task.live, task.state)
+                if marks.get(task_id) == mark:
+                    continue
+                marks[task_id] = mark
                 report = report_of(task) if _is_ours(task.by.door, task.token, token) else None
             elif with_stored:
                 document = await self._find.private(task_id)

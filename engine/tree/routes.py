@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,7 @@ from engine.tree.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from engine.api.bodies import Bodies
     from engine.api.callers import Callers
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from engine.tree.place import Place
     from engine.tree.reports import Reports
 
+_COUNTED_S: Final = 0.25
 _decode: Final = msgspec.json.Decoder(Question).decode
 _encode = msgspec.json.encode
 
@@ -93,7 +95,7 @@ class TreeRoutes:
         *,
         place: Place,
         reports: Reports,
-        delayed: Callable[[], int],
+        delayed: Callable[[], Awaitable[int]],
         leaves: OwnLeaves,
     ) -> None:
         self._callers = callers
@@ -103,6 +105,7 @@ class TreeRoutes:
         self._reports = reports
         self._delayed = delayed
         self._leaves = leaves
+        self._row_count, self._counted_at = 0, float("-inf")
 
     async def take(self, request: web.Request) -> web.Response:
         """Take tasks in that are handed down."""
@@ -133,7 +136,7 @@ class TreeRoutes:
             VERSION,
             self._place.engine,
             _version.__version__,
-            self._delayed(),
+            await self._rows(),
             found,
             unknown,
             [] if asked.tasks else await self._place.keys(),
@@ -151,6 +154,14 @@ class TreeRoutes:
         if not is_nonce(nonce):
             raise RequestError(422, f"{NONCE}: takes 1-{NONCE_MAX} letters and digits, new for each request")
         return nonce, await check_path(self._place, request)
+
+    async def _rows(self) -> int:
+        """Return how many rows the delay queues have; the other workers are not asked for each question."""
+        now = time.monotonic()
+        if now - self._counted_at > _COUNTED_S:
+            self._counted_at = now
+            self._row_count = await self._delayed()
+        return self._row_count
 
     def _client(self, request: web.Request, path: str) -> Client:
         client = self._callers.client(request)

@@ -72,10 +72,10 @@ class Topology:
         plan = self._plans.get(wanted)
         if plan is None:
             _refuse_unknown("layers", layers, self._layers)
-            _refuse_unknown("nodes", nodes, [node.name for node in self._nodes])
-            chosen = self._choose(*wanted[:2])
+            own, below = self._split(nodes)
+            chosen = self._choose(wanted[0], own)
             able, skipped = _part(chosen, action, kind, skip=skip, host_pattern=host_pattern)
-            steps = self._steps(able, action, kind, soft=soft and not host_pattern)
+            steps = self._steps(able, action, kind, soft=soft and not host_pattern, below=below)
             of = f"{kind} of a host pattern" if host_pattern else kind
             plan = storable(Plan(steps, skipped, _notes(steps, able, action, kind, soft=soft, of=of)))
             if len(self._plans) >= _PLANS_MAX:
@@ -111,6 +111,30 @@ class Topology:
             return msgspec.structs.replace(step, lacks=incapable_reason(node, step.operation))
         return step
 
+    def _split(self, nodes: Sequence[str]) -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
+        """Return the names of own nodes, and of those that are engines which of their nodes are meant.
+
+        ``eu/edge-7`` is a node of the engine that the node ``eu`` is; where ``eu`` is named too, all are.
+
+        Raises:
+            RequestError: 422, an unknown name, or one below a node that is a cache.
+        """
+        heads = {name: name.partition("/") for name in nodes}
+        known = [node.name for node in self._nodes]
+        _refuse_unknown("nodes", [head for head, _, _ in heads.values()], known)
+        below: dict[str, list[str]] = {}
+        for name, (head, slash, rest) in heads.items():
+            if slash and not drivers.is_engine(self._by_name[head]):
+                detail = f"nodes: {name[:_NAME_MAX]!r}: {head} is a cache, and has no nodes below it"
+                raise RequestError(422, detail, field="nodes")
+            if slash and not rest:
+                detail = f"nodes: {name[:_NAME_MAX]!r} names no node behind the /"
+                raise RequestError(422, detail, field="nodes")
+            if slash and head not in nodes:
+                below.setdefault(head, []).append(rest)
+        own = frozenset(head for head, _, _ in heads.values())
+        return own, {head: tuple(sorted(rests)) for head, rests in below.items()}
+
     def _choose(self, layers: frozenset[str], nodes: frozenset[str]) -> list[NodeConfig]:
         chosen = [
             node
@@ -122,7 +146,15 @@ class Topology:
             raise RequestError(422, f"nodes: {what}, so there is nothing to purge", field="nodes")
         return chosen
 
-    def _steps(self, chosen: Sequence[NodeConfig], action: str, kind: str, *, soft: bool) -> tuple[Step, ...]:
+    def _steps(
+        self,
+        chosen: Sequence[NodeConfig],
+        action: str,
+        kind: str,
+        *,
+        soft: bool,
+        below: dict[str, tuple[str, ...]],
+    ) -> tuple[Step, ...]:
         places = {node.name: index for index, node in enumerate(chosen)}
         parents = [self._nearest(node.name, places) for node in chosen]
         waited_for = {index for indexes in parents for index in indexes}
@@ -130,7 +162,9 @@ class Topology:
         for place, (node, indexes) in enumerate(zip(chosen, parents, strict=True)):
             is_parent = place in waited_for
             operation = _operation_at(node, action, kind, soft=soft and not is_parent)
-            steps.append(Step(node.name, node.layer, operation, indexes, is_parent, node.driver))
+            step = Step(node.name, node.layer, operation, indexes, is_parent, node.driver)
+            named = below.get(node.name)
+            steps.append(msgspec.structs.replace(step, below=named) if named else step)
         return tuple(steps)
 
     def _nearest(self, name: str, places: dict[str, int]) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ class Step(msgspec.Struct, frozen=True):
     is_parent: bool  #: whether another step waits for it
     driver: str = ""  #: of its cache
     lacks: str = ""  #: why the node as it is configured now cannot be sent that; empty: it can
+    below: tuple[str, ...] = ()  #: of a node that is an engine: which of its nodes; empty: all of them
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -66,6 +67,7 @@ class _StoredStep(msgspec.Struct, array_like=True, frozen=True):
     driver: str
     operation: int
     parents: tuple[int, ...]
+    below: tuple[str, ...] = ()  #: left out where there is none, as by the version before
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True):
@@ -81,14 +83,20 @@ _decode: Final = msgspec.msgpack.Decoder(_Stored).decode
 
 def storable(plan: Plan) -> Plan:
     """Return *plan* with its text and key: the same for the same plan, in every process."""
-    stored = _Stored(
-        [_StoredStep(one.node, one.layer, one.driver, int(one.operation), one.parents) for one in plan.steps],
+    stored = (
+        [_stored_step(one) for one in plan.steps],
         [(one.name, one.reason) for one in plan.skipped],
         [(one.nodes, one.note) for one in plan.notes],
     )
     text = msgspec.msgpack.encode(stored)
     key = hashlib.blake2b(text, digest_size=_KEY_BYTES).digest()
     return msgspec.structs.replace(plan, key=key, text=text)
+
+
+def _stored_step(step: Step) -> tuple[object, ...]:
+    """Return what a `_StoredStep` is read from."""
+    stored = (step.node, step.layer, step.driver, int(step.operation), step.parents)
+    return (*stored, step.below) if step.below else stored
 
 
 def read_plan(key: bytes, text: bytes) -> Plan:
@@ -101,7 +109,15 @@ def read_plan(key: bytes, text: bytes) -> Plan:
         stored = _decode(text)
         parents = {place for one in stored.steps for place in one.parents}
         steps = tuple(
-            Step(one.node, one.layer, Operation(one.operation), one.parents, place in parents, one.driver)
+            Step(
+                one.node,
+                one.layer,
+                Operation(one.operation),
+                one.parents,
+                place in parents,
+                one.driver,
+                below=one.below,
+            )
             for place, one in enumerate(stored.steps)
         )
     except (msgspec.DecodeError, ValueError) as exc:

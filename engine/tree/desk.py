@@ -46,6 +46,7 @@ class _Line(msgspec.Struct):
 
     status: int = 0
     detail: str = ""
+    field: str = ""
 
 
 _decode_line: Final = msgspec.json.Decoder(_Line).decode
@@ -193,7 +194,7 @@ class Desk:
         if said.status == _CONFLICT and not piece.is_part:
             piece.send_as_part()
             self._to_hand.append(piece)
-        elif said.status == _UNREADABLE:
+        elif said.status == _UNREADABLE or said.field == "nodes":  # it has no leaf of that name
             for item in piece.way.taken(piece, piece.left):
                 self._node.keeping.unreadable(item, reason)
         elif said.status == _TOO_MANY or said.status >= _SERVER_ERROR:

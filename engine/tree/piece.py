@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.nodes.queue import Item
+    from engine.tasks.plan import Plan
     from engine.tasks.task import Share, Task
 
 LATE: Final = "delayed:"
@@ -196,10 +197,17 @@ class Piece:
         if handed.kind == "url" and any(target.endswith("*") for target in chosen):
             handed.literal = True
         handed.confirm = True
+        if task.plan is not None:
+            handed.nodes = list(_below(task.plan, share.node.name))
         if task.owner is None:
             handed.due_s = task.due_s
             _add_wishes(handed, task, operation)
         return handed
+
+
+def _below(plan: Plan, node: str) -> tuple[str, ...]:
+    """Return which nodes of the engine that *node* is are meant; nothing: all of them."""
+    return next((step.below for step in plan.steps if step.node == node), ())
 
 
 def _add_wishes(handed: Handed, task: Task, operation: Operation) -> None:

@@ -184,3 +184,19 @@ def test_an_id_that_the_root_uses_again_is_another_task_of_the_region(
             root.submit([URL + "1"], id="deploy-7", due_s=5)
             root.wait_for("deploy-7", "done")
             assert edges[0].urls == [URL + "1"] * times
+
+
+def test_a_leaf_is_named_by_the_way_to_it(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        one = root.submit([URL + "1"], nodes=["eu/edge-2"])
+        root.wait_for(one, "done")
+        assert (edges[0].urls, edges[1].urls) == ([], [URL + "1"])
+        nobody = root.wait_for(root.submit([URL + "1"], nodes=["eu/edge-9"]), "failed")
+        assert "'edge-9' is not configured" in nobody["errors"][0]["reason"]
+        for name, said in (("us/edge-1", "'us' is not configured"), ("eu/", "names no node")):
+            body = {"targets": [URL + "1"], "nodes": [name]}
+            status, _, problem = root.request("POST", "/v1/engine/task", body)
+            assert status == 422
+            assert said.encode() in problem

@@ -81,7 +81,7 @@ def make_tree(core: Core, signer: Signer) -> Tree:
     for node in core.nodes.values():
         if drivers.is_engine(node.config):
             link = tree.links[node.name] = _link(node, settings, place)
-            tree.desks[node.name] = _desk(node, link, settings, place)
+            tree.desks[node.name] = _desk(node, link, core, place)
             tree.censuses[node.name] = Census(link, place, node)
     return tree
 
@@ -103,10 +103,11 @@ def _link(node: Node, settings: EngineConfig, place: Place) -> Link:
     return link
 
 
-def _desk(node: Node, link: Link, settings: EngineConfig, place: Place) -> Desk:
-    desk = Desk(node, link, place)
+def _desk(node: Node, link: Link, core: Core, place: Place) -> Desk:
+    desk = Desk(node, link, place, core.stats)
+    slack_s = core.config.engine.retention_days * 43200
     for channel in node.channels.all:
-        way = WayOut(channel, desk, node.health, node.keeping, late_slack_s=settings.retention_days * 43200)
+        way = WayOut(channel, desk, node.health, node.keeping, late_slack_s=slack_s)
         channel.opened(way)
         channel.on_forgotten = way.cancelled
     node.proving.ask_by(Hello(link, place, node.proving.judge, node.name).ask)

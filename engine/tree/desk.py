@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.nodes.node import Node
+    from engine.observe.counters import Stats
     from engine.tasks.task import Share
     from engine.tree.link import Link
     from engine.tree.piece import Piece
@@ -59,24 +60,23 @@ class Desk:
         node: that is an engine.
         link: to it.
         place: this engine's.
+        stats: counts requests.
 
     Attributes:
         questions: what is asked for.
         taking_back: what is to be cancelled.
-        handed: pieces that the child took.
-        requests: that handed them down.
     """
 
-    def __init__(self, node: Node, link: Link, place: Place) -> None:
+    def __init__(self, node: Node, link: Link, place: Place, stats: Stats) -> None:
         self._node = node
         self._link = link
         self._place = place
-        self.questions = Questions(node, link, place, self)
+        self._stats = stats
+        self.questions = Questions(node, link, place, self, stats)
         self.taking_back = TakingBack(link, node.name)
         self._to_hand: deque[Piece] = deque()
         self._at_work = Background()
         self._is_closed = False
-        self.handed = self.requests = 0
 
     def __repr__(self) -> str:
         return f"<Desk of {self._node.name} [{len(self._to_hand)} to hand down, {self.questions!r}]>"
@@ -171,7 +171,7 @@ class Desk:
     async def _hand_batch(self, batch: list[Piece]) -> None:
         path = await self._place.path_of(batch[0].path)
         body = b"\n".join([piece.body for piece in batch]) + b"\n"
-        self.requests += 1
+        self._stats.tree_requests += 1
         said = await self._link.post(TASKS, body, path=path)
         lines = said.body.splitlines()
         if len(lines) != len(batch):
@@ -205,7 +205,7 @@ class Desk:
 
     def _is_there(self, piece: Piece) -> None:
         """The child has a piece: ask what becomes of it, or have it cancelled where nobody wants it."""
-        self.handed += 1
+        self._stats.tree_handed += 1
         piece.forget_body()
         if piece.is_part:
             self.taking_back.note_part(piece.task_id, piece.id)

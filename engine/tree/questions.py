@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.nodes.node import Node
+    from engine.observe.counters import Stats
     from engine.tree.link import Link
     from engine.tree.piece import Piece
     from engine.tree.place import Place
@@ -66,9 +67,10 @@ class Questions:
         link: to it.
         place: this engine's.
         acts: told what came back.
+        stats: counts questions.
     """
 
-    def __init__(self, node: Node, link: Link, place: Place, acts: Acts) -> None:
+    def __init__(self, node: Node, link: Link, place: Place, acts: Acts, stats: Stats) -> None:
         self._node = node
         self._link = link
         self._place = place
@@ -80,7 +82,7 @@ class Questions:
         self._is_closed = False
         self._delayed = 0  # the child's rows, when it was asked last
         self._looked_at = 0.0
-        self.count = 0  #: questions that were asked
+        self._stats = stats
 
     def __repr__(self) -> str:
         return f"<Questions to {self._node.name} [{len(self._pieces)} pieces]>"
@@ -184,7 +186,7 @@ class Questions:
 
     async def _ask_and_tell(self, pieces: list[Piece], wait_s: float) -> None:
         question = Question({piece.id: piece.seen for piece in pieces}, wait_s)
-        self.count += 1
+        self._stats.tree_questions += 1
         path = await self._place.path_of("")
         said = await self._link.post(ASK, _encode(question), path=path, wait_s=wait_s)
         answer = _decode(said.body)

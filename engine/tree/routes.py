@@ -113,6 +113,7 @@ class TreeRoutes:
         client = self._client(request, path)
         body = await self._bodies.read_any(request)
         reply = await reply_to(partial(self._admission.submit_lines, body, client))
+        self._admission.stats.tree_taken += reply.body.count(b'"state":"accepted"')
         if reply.status != 200:  # noqa: PLR2004 - HTTP
             detail: Any = msgspec.json.decode(reply.body).get("detail", "")
             raise RequestError(reply.status, detail)

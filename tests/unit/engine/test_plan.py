@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from engine.config.load import parse
-from engine.errors import StoreError
+from engine.errors import RequestError, StoreError
 from engine.intake.topology import Topology
 from engine.tasks.plan import Plan, read_plan, storable, subtask_count
 from engine.tasks.words import Kind, Operation
@@ -74,6 +75,30 @@ def test_a_plan_is_the_same_when_it_is_read() -> None:
     assert storable(read).key == plan.key
     assert read.is_stored
     assert not plan.is_stored
+
+
+def test_a_plan_tells_which_nodes_of_an_engine_are_meant() -> None:
+    """And one without such is stored as it was before there were any."""
+    one = topology("engine", "varnish", n0={"evidence": "any"})
+    plan = one.plan(nodes=["n0/edge-7", "n0/fr/edge-1", "n1"])
+    assert [step.below for step in plan.steps] == [("edge-7", "fr/edge-1"), ()]
+    assert read_plan(plan.key, plan.text).steps == plan.steps
+    whole = one.plan(nodes=["n0/edge-7", "n0", "n1"])
+    assert whole.key == one.plan().key
+    assert [len(step) for step in msgspec.msgpack.decode(whole.text)[0]] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("n9/edge-1", "'n9' is not configured"),
+        ("n1/edge-1", "n1 is a cache, and has no nodes below it"),
+        ("n0/", "names no node"),
+    ],
+)
+def test_a_name_below_a_node_is_one_of_an_engine(name: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        topology("engine", "varnish", n0={"evidence": "any"}).plan(nodes=[name])
 
 
 def test_plans_of_other_nodes_drivers_or_operations_have_other_keys() -> None:

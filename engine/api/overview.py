@@ -135,7 +135,10 @@ class Overview:
         own = self.own_delayed()
         if self._peers is None or self._cluster is not None or not self._peers.others():
             return own
-        return own + sum(map(msgspec.json.decode, await self._peers.ask_all("/worker/delayed")))
+        counts: list[int] = [
+            msgspec.json.decode(body) for body in await self._peers.ask_all("/worker/delayed")
+        ]
+        return own + sum(counts)
 
     def own_proof(self) -> dict[str, Any]:
         """Return this worker's part of ``proof`` there; a version before is not asked for it."""

@@ -132,10 +132,12 @@ def _skipped_unsaid(chosen: Any, action: str, kind: str, *, skip: bool, host_pat
     return _part(chosen, action, kind, skip=skip, host_pattern=host_pattern)[0], ()
 
 
-def _soft_at_parents(plans: Any, chosen: Any, action: str, kind: str, *, soft: bool) -> Any:
+def _soft_at_parents(plans: Any, chosen: Any, action: str, kind: str, *, soft: bool, below: Any) -> Any:
     return tuple(
         msgspec.structs.replace(step, operation=topology._operation_at(node, action, kind, soft=soft))
-        for step, node in zip(_steps(plans, chosen, action, kind, soft=soft), chosen, strict=True)
+        for step, node in zip(
+            _steps(plans, chosen, action, kind, soft=soft, below=below), chosen, strict=True
+        )
     )
 
 

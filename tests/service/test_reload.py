@@ -251,7 +251,10 @@ def test_what_a_new_worker_that_died_had_accepted_is_not_denied_while_the_old_on
         assert "Traceback" not in engine.log()
 
 
-@pytest.mark.parametrize("victim", ["draining", "accepting"])
+@pytest.mark.parametrize(
+    "victim",
+    ["draining", pytest.param("accepting", marks=pytest.mark.slow)],  # that dies in other tests here, too
+)
 def test_a_worker_killed_in_the_middle_of_a_hand_over_loses_nothing(tmp_path: Path, victim: str) -> None:
     """The old one while it drains, or the new one while the old one still does."""
     held = Held()

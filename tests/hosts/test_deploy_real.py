@@ -204,7 +204,7 @@ def back_to_files(site: Site) -> None:
     assert done.code == 0, done.err
 
 
-@pytest.mark.slow  # test_cluster reloads engines on a Redis under load, the first test here deploys under load
+@pytest.mark.slow  # test_cluster reloads engines on a Redis under load, and the first test deploys
 @pytest.mark.redis
 def test_engines_of_one_redis_are_deployed_one_after_the_other_under_load(site: Site) -> None:
     """36 clients; each engine's tasks are known to the others, before and after."""

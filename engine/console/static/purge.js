@@ -109,7 +109,7 @@ export function show(root, arg, query, {live, go}) {
 			facts([
 				["Sends", `${count(found.target_count, "target")} × ${count(found.nodes.length, "node")} = ${count(found.total, "subtask")}`],
 				["Targets", some(seen.targets)], ["Nodes", some(found.nodes.map((node) => node.name))], ["Hosts", some(found.hosts, found.host_count)],
-				["Fetches of the origin", refill.origin_fetches === null ? "nobody can tell how many objects go" : `at most ${count(refill.origin_fetches, "fetch", "fetches")} for each variant`],
+				["Fetches from the origin", refill.origin_fetches === null ? "nobody can tell how many objects go" : `at most ${count(refill.origin_fetches, "fetch", "fetches")} for each variant`],
 				["Misses instead of hits", refill.requests_per_s === null ? refill.reason : `at most ${number(refill.requests_per_s)} a second`],
 				refill.prefetches > 0 && ["Prefetches", refill.prefetches],
 			]),

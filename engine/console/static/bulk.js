@@ -57,7 +57,7 @@ export function bulk(isRetry, pages, summary, over) {
 			const {retries, total} = await post(`${taskPath(task.task_id)}/retry?dry_run=1`)
 			roots.set(retries, total)
 		}, goesOn, tell)
-		const broken = failed.find((error) => error.status !== 409)
+		const broken = failed.find((error) => ![404, 409, 422].includes(error.status))
 		if (broken) throw broken
 		found = [...roots.keys()].map((id) => ({task_id: id}))
 		for (const total of roots.values()) subtasks += total

@@ -36,7 +36,6 @@ _SAMPLE_SHARE: Final = 0.9  #: of the visits that there is time for; the rest go
 _PARENTS_S: Final = 30.0  #: for which an edge's second purge waits for its parents' verification
 _LATE: Final = "its purge waits for the node; what is purged late is not visited"
 _NO_ROOM: Final = "rate_per_s leaves no time for a visit"
-_BELOW: Final = "it is verified by the engine that the node is, see its own task"
 _SEVERITY: Final = {Verdict.VERIFIED: 0, Verdict.UNVERIFIABLE: 1, Verdict.STALE: 2}
 
 
@@ -135,8 +134,7 @@ class Verification:
 
     def _look_later(self, share: Share, place: int) -> None:
         if not self._lookout.looks.has(share.node.name):
-            self._count(share, place, Judgement(Verdict.UNVERIFIABLE, Rule.NONE, _BELOW))
-            self._end(share.node.name, place)
+            self._end(share.node.name, place)  # what the engine that it is found is counted: `Verify.fold`
             return
         visits = len(self._lookout.looks.encodings(self._urls[place]))
         lane, now = self._lookout.lane(share.node.name), time.monotonic()

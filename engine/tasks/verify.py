@@ -125,6 +125,23 @@ class Verify:
         """Return a node's part, made when it is first asked for."""
         return self.nodes.setdefault(node, OfNode())
 
+    def fold(self, node: str, told: VerifyDocument, now: float) -> None:
+        """Add what an engine that is a node found on its own nodes; its reasons begin with their names."""
+        document, of_node = self.document, self.of(node)
+        document.checked += told.checked
+        document.verified += told.verified
+        document.stale += told.stale
+        document.unverifiable += told.unverifiable
+        rules = dict(document.rules)
+        for rule, count in told.rules.items():
+            rules[rule] = rules.get(rule, 0) + count
+        document.rules = rules
+        of_node.stale += told.stale
+        if told.verified:
+            of_node.verified_at = now
+        for reason in told.reasons:
+            self.because(f"{node}/{reason}")
+
     def because(self, reason: str) -> None:
         """Note why something is unverifiable; each reason once, and not very many."""
         reasons = self.document.reasons

@@ -6,15 +6,19 @@ Nothing counts but what a report says that the child has signed; see `questions`
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from loguru import logger
 
 from engine.base.background import Background
 from engine.errors import EngineError
-from engine.tasks.words import Outcome
+from engine.nodes.holds import TRIED_AGAIN
+from engine.tasks import documents
+from engine.tasks.verify import VerifyDocument
+from engine.tasks.words import Outcome, host_of
 from engine.tree.fate import fate_of
 from engine.tree.link import LinkError, RefusedError
 from engine.tree.questions import Questions
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.nodes.node import Node
+    from engine.nodes.queue import Item
     from engine.observe.counters import Stats
     from engine.tasks.task import Share
     from engine.tree.link import Link
@@ -238,25 +243,36 @@ class Desk:
             return
         piece.seen = report.seen
         fate = fate_of(piece, report, self._node.name)
+        if report.verify is not None and (fate.done or fate.failed):
+            _fold(piece, report, report.verify, self._node.name)
         if fate.done:
             piece.way.settled(piece, fate.done, is_absent=fate.is_absent)
         if fate.failed and piece.is_cancelled:
             piece.way.given_up(piece, [place for place, _ in fate.failed])
         else:
-            for place, reason in fate.failed:
-                for item in piece.way.taken(piece, [place]):
-                    self._node.unacked(item, Outcome.FAILED, reason)
+            items = piece.way.taken(piece, [place for place, _ in fate.failed])
+            for item, (_, reason) in zip(items, fate.failed, strict=True):
+                self._node.unacked(item, Outcome.FAILED, reason)
         if fate.held:
             piece.was_held = True
             self._node.keeping.keep_below(piece.way.taken(piece, fate.held), fate.reason)
 
     def refused(self, pieces: Sequence[Piece], reason: str) -> None:
-        """Keep pieces that the child refuses: an operator must act."""
+        """Keep pieces that the child refuses: an operator must act, and is told once for each host."""
+        told: set[tuple[int, str]] = set()
+        others: list[Item] = []
         for piece in pieces:
             self.questions.drop(piece)
-            if not piece.is_over:
-                for item in piece.way.taken(piece, piece.left):
+            for item in [] if piece.is_over else piece.way.taken(piece, piece.left):
+                share, index, _ = item
+                pair = (int(share.operation), host_of(share.task.targets[index]))
+                if pair in told:
+                    others.append(item)
+                else:
+                    told.add(pair)
                     self._node.unacked(item, Outcome.REFUSED, reason)
+        if others:
+            self._node.keeping.keep_below(others, f"{reason}; {TRIED_AGAIN}")
 
     def unproven(self, pieces: Sequence[Piece], reason: str) -> None:
         """Keep pieces of which nothing shows what became of them."""
@@ -266,3 +282,15 @@ class Desk:
             if not piece.is_over:
                 items += piece.way.taken(piece, piece.left)
         self._node.proving.unproven(items, reason)
+
+
+def _fold(piece: Piece, report: Report, told: dict[str, Any], node: str) -> None:
+    """Have what the leaves were found to serve among what the task's verification came to, once."""
+    task = piece.share.task
+    if task.verify is None or piece.is_folded:
+        return
+    piece.is_folded = True
+    document = msgspec.convert(told, VerifyDocument)
+    task.verify.fold(node, document, time.time())
+    for error in report.errors if document.stale else ():
+        documents.add_error(task, f"{node}/{error['node']}", error["target"], error["reason"])

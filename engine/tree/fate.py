@@ -38,9 +38,10 @@ def fate_of(piece: Piece, report: Report, node: str) -> Fate:
     left = piece.left
     is_absent = report.acked > 0 and report.absent >= report.acked
     is_all_acked = report.acked == report.total > 0
-    if report.verify is not None and is_all_acked and report.state not in FINAL_STATES:
+    is_asked = report.verify is not None and piece.share.task.verify is not None
+    if is_asked and is_all_acked and report.state not in FINAL_STATES:
         return Fate()  # it is looked at
-    if is_all_acked and report.state == State.FAILED:
+    if is_all_acked and report.state == State.FAILED and piece.is_asked_first:
         return Fate(failed=[(place, _stale(piece, place, report, node)) for place in left])
     if report.state == State.DONE or is_all_acked:
         return Fate(done=left, is_absent=is_absent)

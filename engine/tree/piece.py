@@ -64,6 +64,7 @@ class Piece:
         "_slack_s",
         "id",
         "is_asked_first",
+        "is_folded",
         "is_out",
         "is_over",
         "is_part",
@@ -93,7 +94,7 @@ class Piece:
         self.path = path
         self.seen = ""
         self.sent_at = now
-        self.is_over = self.was_held = False
+        self.is_over = self.was_held = self.is_folded = False
         self.is_out = False  # a request with it is under way
         self._body: bytes | None = None
         task = share.task

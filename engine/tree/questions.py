@@ -115,10 +115,9 @@ class Questions:
         """Ask, if there is something to ask for."""
         if self._rests:
             return
-        waiting = [piece for piece in self._pieces.values() if not piece.is_out][:1]
-        if waiting and len(self._new) < _AT_ONCE:
+        if self._pieces and len(self._new) < _AT_ONCE:
             self._new.start(self._ask_new())
-        if waiting and not len(self._late):
+        if self._pieces and not len(self._late):
             self._late.start(self._ask_late())
         if not len(self._old) and (self._pieces or len(self._node.postponed)):
             self._old.start(self._ask_old())

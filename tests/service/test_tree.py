@@ -11,6 +11,7 @@ from release.lab.caches import available, start_varnish
 from release.lab.origin import Origin
 from tests.fakes.node import Act, FakeNode, always
 from tests.rigs.engine_process import fake_table, get_body, node_table
+from tests.rigs.proof_rig import Cachelet
 from tests.rigs.tree import engine_in, region_table, wait_state
 from tests.waiting import wait_until
 
@@ -200,3 +201,24 @@ def test_a_leaf_is_named_by_the_way_to_it(
             status, _, problem = root.request("POST", "/v1/engine/task", body)
             assert status == 422
             assert said.encode() in problem
+
+
+def test_what_the_leaves_serve_after_the_ack_is_told_at_the_root(tmp_path: Path) -> None:
+    """One of them acks, and keeps what it has: the task has failed, with its name."""
+    with Origin() as origin, Cachelet(origin) as honest, Cachelet(origin) as lying:
+        tables = f'[[origin]]\nhost = "*"\nurl = "{origin.url}"\n'
+        tables += fake_table(honest.url, name="edge-1") + fake_table(lying.url, name="edge-2")
+        with (
+            engine_in(tmp_path, tables, name="eu") as eu,
+            engine_in(tmp_path, region_table(eu, name="eu"), name="root") as root,
+        ):
+            fresh = root.wait_for(root.submit([URL + "page"], verify=True), "done")
+            assert (fresh["verify"]["checked"], fresh["verify"]["verified"]) == (2, 2)
+            assert fresh["nodes"][0]["verified_at"]
+            lying.lies, lying.age_ahead_s, origin.version = -1, 300, "v2"
+            stale = root.wait_for(root.submit([URL + "page"], verify=True), "failed")
+            found = {key: stale["verify"][key] for key in ("checked", "verified", "stale")}
+            assert found == {"checked": 2, "verified": 1, "stale": 1}
+            assert (stale["counter"], stale["failed"], stale["nodes"][0]["stale"]) == (1, 0, 1)
+            [error] = stale["errors"]
+            assert (error["node"], error["target"]) == ("eu/edge-2", URL + "page")

@@ -122,10 +122,22 @@ def setup(c: Context, salt: bool = False) -> None:  # noqa: F811 - the flag, not
         "args": "more arguments for pytest, such as '-x --durations=5'",
         "compiled": "run the hot modules compiled, see `build`; those rooms whose tests run an engine",
         "all_": "also run what takes long and adds little, and then run the engine compiled as well",
+        "pythons": "instead: the unit tests on every other Python that this machine has",
     },
 )
-def test(c: Context, only: str = "", args: str = "", compiled: bool = False, all_: bool = False) -> None:
+def test(
+    c: Context,
+    only: str = "",
+    args: str = "",
+    compiled: bool = False,
+    all_: bool = False,
+    pythons: bool = False,
+) -> None:
     """Run the tests; missing system packages are installed first."""
+    if pythons:
+        if code := run("python", "-m", "tests.interpreters"):
+            raise Exit(code=code)  # it has said which
+        return
     from release.lab.environment import SALT
 
     ensure_system("test")
@@ -155,17 +167,34 @@ def test(c: Context, only: str = "", args: str = "", compiled: bool = False, all
         "only": "only this row, such as 'intake'; several separated by commas",
         "quick": "one short round of each: whether it works, no figures to keep",
         "compare": "bench.json of another run: show what changed",
-        "out": "where the figures go; the chart lies beside it",
+        "out": "where the figures go (bench.json, growth.json, soak.json); the chart lies beside it",
+        "growth": "instead: how costs grow with nodes, subtasks and workers, and what a month costs",
+        "soak": "instead: half of the peak on Varnish, nginx and ATS for 30 minutes, and what stays flat",
+        "args": "more arguments of these two, such as '--minutes 3' or '--core-hour 0.04'",
     },
 )
 def bench(
-    c: Context, only: str = "", quick: bool = False, compare: str = "", out: str = "bench.json"
+    c: Context,
+    only: str = "",
+    quick: bool = False,
+    compare: str = "",
+    out: str = "",
+    growth: bool = False,
+    soak: bool = False,
+    args: str = "",
 ) -> None:
     """Measure beside what one would use instead, in one run of at most ten minutes."""
     ensure_system("bench")
-    args = [f"--only={name.strip()}" for name in only.split(",") if name.strip()]
-    args += [f"--compare={Path(compare).resolve()}"] * bool(compare) + ["--quick"] * quick
-    code = run("python", "-m", "tests.benchmarks", *args, f"--out={Path(out).resolve()}")
+    if growth or soak:
+        name = "growth" if growth else "soak"
+        options = ["--quick"] * quick + shlex.split(args)
+        where = f"--out={Path(out or f'{name}.json').resolve()}"
+        if code := run("python", "-m", f"tests.benchmarks.{name}", *options, where):
+            raise Exit(code=code)  # it has said why
+        return
+    chosen = [f"--only={name.strip()}" for name in only.split(",") if name.strip()]
+    chosen += [f"--compare={Path(compare).resolve()}"] * bool(compare) + ["--quick"] * quick
+    code = run("python", "-m", "tests.benchmarks", *chosen, f"--out={Path(out or 'bench.json').resolve()}")
     if code:
         raise Exit(code=code)  # it has said why
 

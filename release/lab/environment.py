@@ -34,11 +34,15 @@ class Environment:
         name: ends the names of its folder and its lock, and is its dependency group in pyproject.toml.
         takes: how long it takes to make, for a person.
         root: the project's folder.
+        of: ends the name of its lock, where that is another's.
+        python: the interpreter that it is made with; empty: this one.
     """
 
     name: str
     takes: str = "some seconds"
     root: Path = ROOT
+    of: str = ""
+    python: str = ""
 
     @property
     def folder(self) -> Path:
@@ -48,7 +52,7 @@ class Environment:
     @property
     def lock(self) -> Path:
         """The file that says what is in it, with hashes."""
-        return self.root / f"requirements-{self.name}.lock"
+        return self.root / f"requirements-{self.of or self.name}.lock"
 
     def is_current(self) -> bool:
         """Tell whether the environment exists and was made from the lock as it is now.
@@ -92,7 +96,7 @@ class Environment:
         pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
         lock = ["--no-deps", "--require-hashes", "--requirement", str(self.lock)]
         for command in (
-            [sys.executable, "-m", "venv", "--clear", "--without-pip", str(self.folder)],
+            [self.python or sys.executable, "-m", "venv", "--clear", "--without-pip", str(self.folder)],
             [*pip, "--no-input", "install", "-qq", *lock],
         ):
             if subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode:

@@ -164,12 +164,12 @@ def memory(bench: Bench) -> Iterator[Figure]:
         engine.wait_for(engine.submit([f"http://{HOST}/w/{place}" for place in range(urls)]))
         small = Side()
         for turn in range(10 * bench.rounds):
-            small.values.append(_backlog_rate(engine, cache, f"s{turn}", tasks=1, urls=1000))
+            small.values.append(backlog_rate(engine, cache, f"s{turn}", tasks=1, urls=1000))
         wait_until_idle(engine)
         before = rss(engine.pid)
         clock, side = Clock(engine.pid), Side()
         full: list[int] = []
-        big = _backlog_rate(
+        big = backlog_rate(
             engine, cache, "m", tasks=total // urls, urls=urls, when_full=lambda: full.append(rss(engine.pid))
         )
         wait_until_idle(engine)
@@ -204,7 +204,7 @@ def memory(bench: Bench) -> Iterator[Figure]:
     )
 
 
-def _backlog_rate(
+def backlog_rate(
     engine: EngineProcess,
     cache: Cache,
     name: str,
@@ -219,11 +219,11 @@ def _backlog_rate(
     ids = [engine.submit(some) for some in targets]
     wait_until(
         lambda: not any(engine.get("/v1/engine/stats")[key] for key in ("saver_queue", "input_task_queue")),
-        timeout_s=60,
+        timeout_s=600,
         what="all being expanded",
     )
     when_full()
     began = time.time()
     cache.resume()
-    last = max(float(engine.wait_for(task_id, timeout_s=120)["updated_at"]) for task_id in ids)
+    last = max(float(engine.wait_for(task_id, timeout_s=600)["updated_at"]) for task_id in ids)
     return tasks * urls / (last - began)

@@ -1,4 +1,4 @@
-"""Draws: ``chart.py ratios bench.json OUT`` or ``chart.py soak soak.json OUT``, as SVG or PNG."""
+"""Draws: ``chart.py ratios|soak|growth FILE.json OUT``, as SVG or PNG."""
 
 import json
 import sys
@@ -67,6 +67,40 @@ def soak(found: dict, out: Path) -> None:
     save(figure, out)
 
 
+def growth(found: dict, out: Path) -> None:
+    """Draw what a unit costs by size, and below it memory."""
+    panels = [
+        ("nodes", "CPU of a purge, µs"),
+        ("subtasks", "CPU of a purge, µs"),
+        ("workers", "CPU of a task of two URLs, µs"),
+    ]
+    figure, all_axes = plt.subplots(2, len(panels), figsize=(11, 6), sharex="col")
+    for (above, below), (name, title) in zip(all_axes.T, panels, strict=True):
+        points = found[name]
+        sizes = [one["size"] for one in points]
+        above.plot(sizes, [one["cpu_us"] for one in points], marker="o", color="#2a7f4f")
+        below.plot(sizes, [one["rss_bytes"] / 2**20 for one in points], marker="o", color="#7a7a7a")
+        for one in points:
+            above.annotate(f"{one['cpu_us']:.3g}", (one["size"], one["cpu_us"]), fontsize=7, va="bottom")
+        above.set_xscale("log", base=2 if name == "workers" else 10)
+        if max(one["cpu_us"] for one in points) > 20 * min(one["cpu_us"] for one in points):
+            above.set_yscale("log")
+        else:
+            above.set_ylim(bottom=0)
+        below.set_ylim(bottom=0)
+        above.set_title(title, fontsize=9)
+        below.set_ylabel("memory, MiB", fontsize=8)
+        below.set_xlabel(f"live {name}" if name == "subtasks" else name, fontsize=9)
+        for axes in (above, below):
+            axes.tick_params(labelsize=8)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    save(figure, out)
+
+
 if __name__ == "__main__":
     kind, source, target = sys.argv[1:]
-    {"ratios": ratios, "soak": soak}[kind](json.loads(Path(source).read_text()), Path(target))
+    {"ratios": ratios, "soak": soak, "growth": growth}[kind](
+        json.loads(Path(source).read_text()), Path(target)
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from engine.cli.cells import clean, shown, styled
-from engine.cli.layout import fitting
+from engine.cli.layout import fitting, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ NODES: Final = ("name", "layer", "state", "waiting", "in_flight", "delayed", "ac
 TASKS: Final = ("task_id", "action", "state", "total", "counter", "failed", "delayed", "created_at")
 _HEADERS: Final = {"in_flight": "sent", "acked_per_s": "acked/s", "counter": "acked", "created_at": "created"}
 _WORST: Final = ("name", "state", "waiting", "delayed")  #: of the narrowest terminal
+_NAME_MIN: Final = 12  #: characters
 _REASON_MIN: Final = 16  #: characters, below which none is shown
 _NO_ROWS: Final = 7  #: lines that are no rows: sums, two headers, two titles, keys, a spare one
 _TASKS_LEAST: Final = 3
@@ -83,26 +85,53 @@ def _sums(look: Look, width: int, *, is_paused: bool) -> Text:
 def _table(columns: Sequence[str], rows: Sequence[Document], width: int, *, has_reason: bool) -> Table:
     """Return a table, a line for each row: columns that have no room are left out."""
     from rich.table import Table  # noqa: PLC0415 - an extra
+    from rich.text import Text  # noqa: PLC0415 - as above
 
     texts = {
-        column: [_HEADERS.get(column, ""), *(shown(column, row.get(column)) for row in rows)]
-        for column in columns
+        column: [header_of(column), *(shown(column, row.get(column)) for row in rows)] for column in columns
     }
-    widths = fitting(texts, width) or {
-        column: max(map(len, texts[column])) for column in columns if column in _WORST or column == columns[0]
-    }
+    widths = fitting(texts, width) or _narrowed(texts, width)
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False)
     for column in widths:
         is_number = any(isinstance(row.get(column), int | float) for row in rows) and column[-3:] != "_at"
-        header = _HEADERS.get(column, column.replace("_", " "))
-        table.add_column(header, justify="right" if is_number else "left", no_wrap=True, header_style="dim")
+        table.add_column(
+            header_of(column), justify="right" if is_number else "left", no_wrap=True, header_style="dim"
+        )
     spare = width - sum(max(size, len(column)) + 1 for column, size in widths.items())
     has_reason = has_reason and spare >= _REASON_MIN
     if has_reason:
         table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=spare, header_style="dim")
-    for row in rows:
-        cells = [styled(column, row.get(column)) for column in widths]
+    names = told_apart(texts[columns[0]][1:], widths[columns[0]])
+    for name, row in zip(names, rows, strict=True):
+        cells = [Text(name), *(styled(column, row.get(column)) for column in widths if column != columns[0])]
         table.add_row(
             *cells, *([clean(row.get("reason") or row.get("last_error") or "")] if has_reason else [])
         )
     return table
+
+
+def header_of(column: str) -> str:
+    """Return the header of a column."""
+    return _HEADERS.get(column, column.replace("_", " "))
+
+
+def _narrowed(texts: dict[str, list[str]], width: int) -> dict[str, int]:
+    """Return the columns of the narrowest terminal: the names give way, all else is whole."""
+    first, *others = [column for column in texts if column in _WORST or column == next(iter(texts))]
+    widths = {column: max(map(width_of, texts[column])) for column in others}
+    while widths and width - sum(widths.values()) - len(widths) - 1 < _NAME_MIN:
+        widths.popitem()  # the last one tells least
+    return {first: max(1, width - sum(widths.values()) - len(widths) - 1), **widths}
+
+
+def told_apart(names: Sequence[str], width: int) -> list[str]:
+    """Return names in so many characters: ellipses stand for the end that all have, and for the begin."""
+    ends = zip(*(reversed(name) for name in names), strict=False) if len(names) > 1 else ()
+    common = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, ends))
+    return [name if len(name) <= width else _shortened(name, common, width) for name in names]
+
+
+def _shortened(name: str, common: int, width: int) -> str:
+    kept, end = (name[:-common], "…") if common > 1 else (name, "")
+    room = width - len(end)
+    return (kept if len(kept) <= room else f"…{kept[max(0, len(kept) - room + 1) :]}") + end

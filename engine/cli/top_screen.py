@@ -24,6 +24,7 @@ NODES: Final = ("name", "layer", "state", "waiting", "in_flight", "delayed", "ac
 TASKS: Final = ("task_id", "action", "state", "total", "counter", "failed", "delayed", "created_at")
 _HEADERS: Final = {"in_flight": "sent", "acked_per_s": "acked/s", "counter": "acked", "created_at": "created"}
 _WORST: Final = ("name", "state", "waiting", "delayed")  #: of the narrowest terminal
+_ALIKE_MAX: Final = 50  #: names that show what all share
 _NAME_MIN: Final = 12  #: characters
 _REASON_MIN: Final = 16  #: characters, below which none is shown
 _NO_ROWS: Final = 7  #: lines that are no rows: sums, two headers, two titles, keys, a spare one
@@ -50,9 +51,9 @@ def drawn(look: Look, size: ConsoleDimensions, *, first: int, is_paused: bool) -
     return Group(
         _sums(look, size.width, is_paused=is_paused),
         Text(f"\ncaches {more}".rstrip(), style="italic"),
-        _table(NODES, nodes, size.width, has_reason=True),
+        _table(NODES, nodes, size.width, others=look.nodes[:_ALIKE_MAX], has_reason=True),
         Text("tasks", style="italic"),
-        _table(TASKS, look.tasks[:left], size.width, has_reason=False),
+        _table(TASKS, look.tasks[:left], size.width),
         Text(keys[: size.width], style="dim"),
     )
 
@@ -82,8 +83,23 @@ def _sums(look: Look, width: int, *, is_paused: bool) -> Text:
     return line
 
 
-def _table(columns: Sequence[str], rows: Sequence[Document], width: int, *, has_reason: bool) -> Table:
-    """Return a table, a line for each row: columns that have no room are left out."""
+def _table(
+    columns: Sequence[str],
+    rows: Sequence[Document],
+    width: int,
+    *,
+    others: Sequence[Document] = (),
+    has_reason: bool = False,
+) -> Table:
+    """Return a table, a line for each row: columns that have no room are left out.
+
+    Args:
+        columns: of it.
+        rows: that are shown.
+        width: of the terminal.
+        others: that are not shown, whose names are told apart from theirs.
+        has_reason: the last column is why a row is as it is.
+    """
     from rich.table import Table  # noqa: PLC0415 - an extra
     from rich.text import Text  # noqa: PLC0415 - as above
 
@@ -101,7 +117,8 @@ def _table(columns: Sequence[str], rows: Sequence[Document], width: int, *, has_
     has_reason = has_reason and spare >= _REASON_MIN
     if has_reason:
         table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=spare, header_style="dim")
-    names = told_apart(texts[columns[0]][1:], widths[columns[0]])
+    known = [*texts[columns[0]][1:], *(shown(columns[0], row.get(columns[0])) for row in others)]
+    names = told_apart(known, widths[columns[0]])[: len(rows)]
     for name, row in zip(names, rows, strict=True):
         cells = [Text(name), *(styled(column, row.get(column)) for column in widths if column != columns[0])]
         table.add_row(

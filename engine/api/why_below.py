@@ -141,7 +141,7 @@ def _sentence(region: str, sentence: str, names: Collection[str]) -> str:
         return f"{region}{MARK}{name}{dots}" if is_it else word[0]
 
     said = _WORD.sub(named, sentence)
-    whose = said if said.startswith(region + MARK) else f"in {region}: {said}"
+    whose = said if region + MARK in said else f"in {region}: {said}"
     if "--config " in whose:  # what reads a file of an engine
         return f"{whose} (where the engine of {region} is)"
     return whose

@@ -26,6 +26,7 @@ NODE_COLUMNS = (
         "held",
         "absent",
         "canary",
+        "leaves",
     ),  # behind what was there before: scripts count columns
 )
 ENGINE_COLUMNS = (
@@ -44,6 +45,7 @@ WIDE_COLUMNS = frozenset(
         "remedy",
         "held",
         "start_at",
+        "leaves",
     }
 )  #: left out of lists in a terminal
 LAST_ERROR_COLUMNS = ("name", "last_error_at", "last_error")
@@ -189,6 +191,8 @@ def plain(value: Any) -> str:
             return f"{value:.3f}".rstrip("0").rstrip(".")
         case list():
             return ",".join(map(_item, value)) or "-"
+        case dict() if isinstance(states := value.get("states"), dict):  # the leaves of a node
+            return ",".join(f"{clean(state)}:{count}" for state, count in states.items()) or "-"
         case dict():  # a node's canary
             return clean(value.get("state") or "-")
         case _:

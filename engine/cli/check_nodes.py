@@ -41,11 +41,10 @@ def check_nodes(args: argparse.Namespace, out: Output) -> int:
     import asyncio  # noqa: PLC0415 - only this command needs the nodes
 
     from engine.config.load import load  # noqa: PLC0415 - as above
-    from engine.nodes.inspection import inspect_all  # noqa: PLC0415 - as above
 
     config = load(args.config)
     chosen = _chosen(config, args.node)
-    findings = asyncio.run(inspect_all(config, chosen, url=_page(args.url)))
+    findings = asyncio.run(_inspected(config, chosen, _page(args.url)))
     documents = [
         _document(node, finding, args.purge_from or [ENGINE_HERE], config)
         for node, finding in zip(chosen, findings, strict=True)
@@ -59,6 +58,25 @@ def check_nodes(args: argparse.Namespace, out: Output) -> int:
     if "unreachable" in verdicts:
         return UNREACHABLE
     return DONE if verdicts <= {"proven", "trusted"} else FAILED
+
+
+async def _inspected(config: Config, chosen: list[NodeConfig], url: str) -> list[Finding]:
+    """Return what is found of each node: caches are asked for purges, engines for nothing, signed."""
+    import asyncio  # noqa: PLC0415 - only this command needs the nodes
+
+    from engine.nodes import drivers  # noqa: PLC0415 - as above
+    from engine.nodes.inspection import inspect_all  # noqa: PLC0415 - as above
+    from engine.tree.inspection import inspect_engine  # noqa: PLC0415 - as above
+
+    caches = [node for node in chosen if not drivers.is_engine(node)]
+    engines = [node for node in chosen if drivers.is_engine(node)]
+    of_caches, of_engines = await asyncio.gather(
+        inspect_all(config, caches, url=url),
+        asyncio.gather(*(inspect_engine(node, config.engine) for node in engines)),
+    )
+    found = {node.name: finding for node, finding in zip(caches, of_caches, strict=True)}
+    found |= {node.name: finding for node, finding in zip(engines, of_engines, strict=True)}
+    return [found[node.name] for node in chosen]
 
 
 def _chosen(config: Config, names: list[str]) -> list[NodeConfig]:
@@ -87,6 +105,9 @@ def _document(node: NodeConfig, finding: Finding, engines: list[str], config: Co
     from engine.nodes import drivers  # noqa: PLC0415 - as above
 
     verdict = str(finding.verdict)
+    if drivers.is_engine(node):
+        told = {"name": node.name, "driver": node.driver, "url": node.url, "verdict": verdict}
+        return {**told, "why": finding.why, "notes": [], "change": "", "lines": ""}
     change = _BY_DRIVER.get((node.driver, verdict)) or _CHANGES.get(verdict, "")
     setting = setting_of(node, config, purge_from=engines, is_parent=is_parent(node, config))
     return {

@@ -85,9 +85,9 @@ class EngineClient(HttpClient):
         """Return what a task would do; nothing is stored or sent."""
         return self.with_rows("nodes", "POST", f"/v1/engine/task{_DRY_RUN}", body)
 
-    def task(self, task_id: str) -> Document:
-        """Return a task's document."""
-        return self.run(operations.task(task_id))
+    def task(self, task_id: str, *, leaves: bool = False) -> Document:
+        """Return a task's document; with *leaves* what those below engines did."""
+        return self.run(operations.task(task_id, leaves=leaves))
 
     def receipt(self, task_id: str) -> str:
         """Return a settled task's receipt."""
@@ -169,9 +169,9 @@ class EngineClient(HttpClient):
         """Return what every node serves of a URL, and why."""
         return self.run(operations.why(url))
 
-    def nodes(self) -> Document:
-        """Return every node with its state and counters."""
-        return self.with_rows("nodes", "GET", "/v1/engine/nodes")
+    def nodes(self, *, leaves: bool = False) -> Document:
+        """Return every node with its state and counters; with *leaves* those below engines one by one."""
+        return self.with_rows("nodes", "GET", f"/v1/engine/nodes{'?leaves=1' if leaves else ''}")
 
     def forget(self, node: str) -> Document:
         """Fail what waits for a node that is not configured any more; say how many subtasks that was."""

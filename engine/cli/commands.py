@@ -58,7 +58,9 @@ def _task(commands: Commands) -> None:
     from engine.cli import views
 
     add = commands.add
-    add("status", views.status, "Show a task.")("id", type=values.task_id, metavar="ID")
+    option = add("status", views.status, "Show a task.")
+    option("id", type=values.task_id, metavar="ID")
+    option("--leaves", action="store_true", help="ask nodes that are engines what each cache below them did")
     add("watch", views.watch, "Show the progress of tasks until they are settled.")(
         "ids", type=values.task_id, metavar="ID", nargs="+"
     )
@@ -125,7 +127,8 @@ def _overview(commands: Commands) -> None:
     from engine.cli import cells, views
 
     add = commands.add
-    add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
+    option = add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
+    option("--leaves", action="store_true", help="also those below nodes that are engines, as eu/edge-7")
     add(
         "cluster", views.cluster, f"List the engines of one Redis. Columns: {' '.join(cells.ENGINE_COLUMNS)}."
     )

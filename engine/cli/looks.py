@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from engine.cli.leaves import reason_of
+
 if TYPE_CHECKING:
     from engine.cli.client import EngineClient
     from engine.client.bodies import Document
@@ -50,6 +52,7 @@ def looked(client: EngineClient, before: Look, now: float) -> Look:
     past_s = now - before.at
     rates = []
     for node in nodes:
+        node["reason"] = node.get("reason") or reason_of(node)
         name, acked = str(node.get("name")), int(node.get("acked") or 0)
         if name in old and past_s > 0:
             node["acked_per_s"] = round(max(0, acked - old[name]) / past_s, 1)
@@ -60,4 +63,5 @@ def looked(client: EngineClient, before: Look, now: float) -> Look:
 
 def _unwell_first(node: Document) -> tuple[bool, int, str]:
     waits = sum(int(node.get(key) or 0) for key in ("waiting", "in_flight", "delayed"))
-    return node.get("state") == _WELL, -waits, str(node.get("name"))
+    is_well = node.get("state") == _WELL and not reason_of(node)
+    return is_well, -waits, str(node.get("name"))

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 ERRORS_SHOWN = 10
 TARGETS_SHOWN = 10  #: in a terminal
-_IN_ROWS = frozenset({"layers", "errors", "notes", "skipped", "targets", "nodes"})
+_PLURALS = {"held": "held", "leaf": "leaves", "leaves": "leaves"}
+_IN_ROWS = frozenset({"layers", "errors", "notes", "skipped", "targets", "nodes", "regions", "leaves"})
 """Of a task, below its numbers."""
 
 
@@ -92,6 +93,15 @@ class Output:
             if self._is_rich and "remedy" in columns:
                 told = [row for row in document[key] if row.get("reason") and row["verdict"] != "ok"]
                 self._details("finding", FINDING_COLUMNS, told)
+
+    @property
+    def is_rich(self) -> bool:
+        """Whether it prints for people."""
+        return self._is_rich
+
+    def rows(self, what: str, columns: Sequence[str], rows: Sequence[Document]) -> None:
+        """Print rows below others, each called *what*."""
+        self._details(what, columns, rows)
 
     def failures(self, documents: Sequence[Document]) -> None:
         """Print the first errors of tasks, below their list."""
@@ -216,7 +226,7 @@ class Output:
         if not rows:
             return
         if self._is_rich:
-            self._table(what if what == "held" else f"{what}s", columns, rows)
+            self._table(_PLURALS.get(what, f"{what}s"), columns, rows)
             return
         for row in rows:
             if what == "layer" or columns is SHARE_COLUMNS:

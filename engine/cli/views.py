@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from engine._version import __built_at__, __revision__, __version__
 from engine.base import form
-from engine.cli.cells import ENGINE_COLUMNS, NODE_COLUMNS, TASK_COLUMNS
+from engine.cli.cells import ENGINE_COLUMNS, NODE_COLUMNS, SHARE_COLUMNS, TASK_COLUMNS
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, INTERRUPTED, exit_code_of, fail, hint
+from engine.cli.leaves import LEAF_COLUMNS, REGION_COLUMNS, TASK_REGION_COLUMNS, regions_of
 from engine.cli.waiting import wait, what_was_absent, what_was_verified, why_waiting
 from engine.client.errors import RefusedError, UnreachableError
 
@@ -28,8 +29,11 @@ VERSION_TIMEOUT_S = 2.0  #: `version` does not wait long for an engine that need
 def status(args: argparse.Namespace, out: Output) -> int:
     """Show one task, with its targets and what each node did; its state is the exit code."""
     with connect(args, out) as client:
-        document = client.task(args.id)
+        document = client.task(args.id, leaves=args.leaves)
     out.results([document], is_whole=True)
+    if args.leaves and not out.as_json:
+        out.rows("region", TASK_REGION_COLUMNS, document.get("regions", ()))
+        out.rows("leaf", SHARE_COLUMNS, document.get("leaves", ()))
     if document.get("failed") and not document.get("active"):
         again = document.get("retries") or document["task_id"]
         out.notice(f"`purgeline retry {again}` sends what failed again, or says as which task it was")
@@ -97,7 +101,13 @@ def _tell_missing(document: Document, out: Output) -> None:
 def nodes(args: argparse.Namespace, out: Output) -> int:
     """List the caches."""
     with connect(args, out) as client:
-        out.listing(client.nodes(), "nodes", NODE_COLUMNS)
+        document = client.nodes(leaves=args.leaves)
+    out.listing(document, "nodes", NODE_COLUMNS)
+    if not out.as_json:
+        if args.leaves:
+            out.rows("leaf", LEAF_COLUMNS, document.get("leaves", ()))
+        elif out.is_rich:
+            out.rows("leaves", REGION_COLUMNS, regions_of(document["nodes"]))
     return DONE
 
 

@@ -37,6 +37,9 @@ def why(args: argparse.Namespace, out: Output) -> int:
         out.mapping({"conclusion": document["conclusion"], "why": document["sentence"]})
         if incomplete := document.get("incomplete"):
             out.notice(f"warning: some purges may be missing: {incomplete}")
+        for region in document.get("regions", ()):
+            if region["incomplete"]:
+                out.notice(f"warning: {region['name']} does not tell all: {region['incomplete']}")
         if document["can_fill"]:
             out.notice(f"{document['note']}: {', '.join(document['can_fill'])}")
     return DONE if document["conclusion"] in _WELL else FAILED

@@ -39,9 +39,9 @@ def submit_lines(bodies: Sequence[bytes]) -> Operation[list[Document | RefusedEr
     return [_line_of(answer, line) for line in lines]
 
 
-def task(task_id: str) -> Operation[Document]:
-    """Return a task's document."""
-    return task_of((yield Call("GET", task_path(task_id))))
+def task(task_id: str, *, leaves: bool = False) -> Operation[Document]:
+    """Return a task's document; with *leaves* what the caches below engines of regions did."""
+    return task_of((yield Call("GET", f"{task_path(task_id)}{'?leaves=1' if leaves else ''}")))
 
 
 def cancel(task_id: str) -> Operation[Document]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base.background import Background
-from engine.errors import ConfigError, EngineError
 from engine.nodes import drivers
 from engine.process.names import engine_name
 from engine.proof.receipt_key import KeyFolder
@@ -16,18 +15,17 @@ from engine.tree.asking import Hello
 from engine.tree.below import Below
 from engine.tree.census import Census
 from engine.tree.desk import Desk
-from engine.tree.link import Link
+from engine.tree.inspection import link_to
 from engine.tree.place import Place
-from engine.tree.seal import Trusted
 from engine.tree.way_out import WayOut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engine.config.tables import EngineConfig, NodeConfig
     from engine.nodes.node import Node
     from engine.process.core import Core
     from engine.proof.signer import Signer
+    from engine.tree.link import Link
 
 
 @dataclass(frozen=True)
@@ -80,27 +78,11 @@ def make_tree(core: Core, signer: Signer) -> Tree:
     tree = Tree(place)
     for node in core.nodes.values():
         if drivers.is_engine(node.config):
-            link = tree.links[node.name] = _link(node, settings, place)
+            link = tree.links[node.name] = link_to(node.config, settings)
+            link.above = place.above
             tree.desks[node.name] = _desk(node, link, core, place)
             tree.censuses[node.name] = Census(link, place, node)
     return tree
-
-
-def _link(node: Node, settings: EngineConfig, place: Place) -> Link:
-    config = node.config
-    try:
-        trusted = None if config.evidence == "any" else Trusted(config.public_keys, config.name)
-        link = Link(
-            config,
-            _token_of(config),
-            trusted,
-            connect_timeout_s=settings.connect_timeout_s,
-            timeout_s=settings.request_timeout_s,
-        )
-    except (OSError, EngineError) as exc:
-        raise ConfigError(f"node {config.name!r}: {exc}") from exc
-    link.above = place.above
-    return link
 
 
 def _desk(node: Node, link: Link, core: Core, place: Place) -> Desk:
@@ -112,9 +94,3 @@ def _desk(node: Node, link: Link, core: Core, place: Place) -> Desk:
         channel.on_forgotten = way.cancelled
     node.proving.ask_by(Hello(link, place, node.proving.judge, node.name).ask)
     return desk
-
-
-def _token_of(config: NodeConfig) -> str:
-    if not config.token_file:
-        return config.token
-    return Path(config.token_file).read_text(encoding="utf-8").strip()

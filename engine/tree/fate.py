@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.api.below import one_line
 from engine.tasks.words import FINAL_STATES, State
 from engine.tree.words import flags_of
 
@@ -87,8 +88,10 @@ def _stale(piece: Piece, place: int, report: Report, node: str) -> str:
 
 
 def _reason(error: dict[str, str], node: str) -> str:
-    leaf = error.get("node", "")
-    return f"{node}/{leaf}: {error.get('reason', '')}" if leaf else f"{node}: {error.get('reason', '')}"
+    leaf, reason = one_line(error.get("node", "")), one_line(error.get("reason", ""))
+    if leaf and reason.startswith(f"held below: {leaf}/"):  # of an engine below the child
+        return f"{node}/{reason.removeprefix('held below: ')}"
+    return f"{node}/{leaf}: {reason}" if leaf else f"{node}: {reason}"
 
 
 def _why(report: Report, node: str) -> str:

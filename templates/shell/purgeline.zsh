@@ -25,7 +25,7 @@ _shtab_purgeline_commands() {
     man:'Print the manual page: purgeline man | man -l -.'
     migrate:'Copy all tasks from one store to another; both without engines.'
     monitoring:'Write rules for Prometheus and a dashboard for Grafana.'
-    nodes:'List caches. Columns in a pipe: name layer driver url state waiting in_flight delayed oldest_delayed_s acked refused failed last_error last_error_at notes evidence reason held absent canary.'
+    nodes:'List caches. Columns in a pipe: name layer driver url state waiting in_flight delayed oldest_delayed_s acked refused failed last_error last_error_at notes evidence reason held absent canary leaves.'
     outbox:'List, send or drop the tasks that no engine took. `send` ends with 0 when none is left, 1 when some are set aside because an engine refused them for good, 3 when no engine takes them: they wait on. Columns of `list` in a pipe: task_id state kept_at age_s bytes targets reason.'
     pause:'Have what is for a cache wait until it is resumed; nothing is lost.'
     prefetch:'Fetch URLs into the caches ahead of time. Without a URL they are read from standard input, one a line.'
@@ -426,6 +426,7 @@ _shtab_purgeline_nodes_options=(
   "--json[print JSON, one document a line]"
   "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
+  "--leaves[also those below nodes that are engines, as eu\/edge-7]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -734,6 +735,7 @@ _shtab_purgeline_status_options=(
   "--json[print JSON, one document a line]"
   "--human[print as in a terminal, wherever it goes\: tables and local times, not lines and UNIX seconds]"
   "--timeout[seconds to wait for an answer (default 10)]:S:"
+  "--leaves[ask nodes that are engines what each cache below them did]"
   ":ID:_purgeline_tasks"
 )
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.config.load import load
+from engine.tree.inspection import inspect_engine
 from release.lab.caches import available, start_varnish
 from release.lab.origin import Origin
 from tests.fakes.node import FakeNode
@@ -35,6 +40,82 @@ def region(tmp_path: Path, edges: tuple[FakeNode, FakeNode]) -> Iterator[EngineP
         yield engine
 
 
+@pytest.mark.slow
+def test_three_levels_are_seen_asked_and_ordered_from_the_root(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    with (
+        engine_in(tmp_path, region_table(region, name="fr"), name="mid") as mid,
+        engine_in(tmp_path, region_table(mid, name="eu"), name="root") as root,
+    ):
+        _leaves(root, ready=2)
+        edges[1].stop()
+        task = root.submit([URL + "1"])
+        reason = root.wait_for(task, "partial")["errors"][0]["reason"]
+        assert reason.startswith("held below: eu/fr/edge-2: unreachable: ")
+        assert _leaves(root, ready=1, down=1)["worst"]["name"] == "eu/fr/edge-2"
+        rows = root.get(f"/v1/engine/task/{task}?leaves=1")["leaves"]
+        assert [(row["name"], row["acked"], row["delayed"]) for row in rows] == [
+            ("eu/fr/edge-1", 1, 0),
+            ("eu/fr/edge-2", 0, 1),
+        ]
+        why = root.get(f"/v1/engine/why?url={URL}1")
+        assert why["sentence"].startswith("eu/fr/edge-2 gave visitors no answer")
+        assert root.request("POST", "/v1/engine/nodes/eu%2Ffr%2Fedge-1/pause")[0] == 200
+        assert region.node("edge-1")["state"] == "paused"
+        assert "for anonymous at root > mid" in region.log()
+        page = root.get("/v1/engine/history?node=eu/fr/edge-2")
+        assert [one["task_id"] for one in page["tasks"]] == [task]
+        region.kill()
+        assert root.get(f"/v1/engine/why?url={URL}1")["conclusion"] == "unreachable"
+
+
+@pytest.mark.slow
+def test_tokens_see_their_own_sites_and_order_nothing_without_the_scope_on_both_sides(
+    tmp_path: Path, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    below = fake_table(edges[0].url, name="edge-1") + _token("root", "secret", ["submit", "read"])
+    above = _token("shop", "shop", ["submit", "read"], sites=["img.example.com"])
+    above += _token("ops", "ops", ["submit", "read", "admin"])
+    with engine_in(tmp_path, below, name="eu") as eu:
+        ask = {"Authorization": "Bearer secret"}
+        keys = [key["x"] for key in json.loads(eu.request("GET", "/v1/engine/keys", headers=ask)[2])["keys"]]
+        tables = region_table(eu, name="eu", token="secret", public_keys=keys) + above
+        with engine_in(tmp_path, tables, name="root") as root:
+            ops, shop = {"Authorization": "Bearer ops"}, {"Authorization": "Bearer shop"}
+
+            def get(path: str, headers: dict[str, str]) -> tuple[int, Any]:
+                status, _, body = root.request("GET", path, headers=headers)
+                return status, json.loads(body)
+
+            body = {"targets": [URL + "1"]}
+            others = json.loads(root.request("POST", "/v1/engine/task", body, ops)[2])["task_id"]
+            wait_until(lambda: get(f"/v1/engine/task/{others}", ops)[1]["state"] == "done", what="the ack")
+            assert get(f"/v1/engine/task/{others}?leaves=1", shop)[0] == 404
+            assert len(get(f"/v1/engine/task/{others}?leaves=1", ops)[1]["leaves"]) == 1
+            status, why = get(f"/v1/engine/why?url={URL}1", shop)
+            assert (status, others in json.dumps(why)) == (200, False)
+            assert get("/v1/engine/why?url=http://other.example.com/", shop)[0] == 422
+            assert get("/v1/engine/history?node=eu/edge-1", shop)[0] == 403
+            assert len(get("/v1/engine/history?node=eu/edge-1", ops)[1]["tasks"]) == 1
+            pause = "/v1/engine/nodes/eu%2Fedge-1/pause"
+            assert root.request("POST", pause, headers=shop)[0] == 403
+            status, _, said = root.request("POST", pause, headers=ops)
+            assert status == 502
+            assert b"needs the scope admin there" in said
+            assert (
+                json.loads(eu.request("GET", "/v1/engine/nodes", headers=ask)[2])["nodes"][0]["state"]
+                != "paused"
+            )
+
+
+def _token(name: str, secret: str, scopes: list[str], *, sites: list[str] | None = None) -> str:
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    table = f"[[auth.tokens]]\nname = {json.dumps(name)}\nsha256 = {json.dumps(digest)}\n"
+    table += f"scopes = {json.dumps(scopes)}\n"
+    return table + (f"sites = {json.dumps(sites)}\n" if sites else "")
+
+
 def _leaves(engine: EngineProcess, **states: int) -> dict[str, Any]:
     """Wait until the region's leaves are in these states; return what is told of them."""
 
@@ -51,6 +132,9 @@ def test_the_root_shows_a_region_with_its_leaves_folded(
     tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
 ) -> None:
     with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        config = load(tmp_path / "root/engine.toml")
+        finding = asyncio.run(inspect_engine(config.node[0], config.engine))
+        assert (finding.verdict, "the engine eu (" in finding.why) == ("proven", True)
         well = _leaves(root, ready=2)
         assert (well["count"], well["worst"], well["current"], well["error"]) == (2, None, True, "")
         assert well["learned_at"] > 0
@@ -70,6 +154,7 @@ def test_the_root_shows_a_region_with_its_leaves_folded(
         root.submit([URL + "2"])
         wait_state(root, "eu", "down")
         last = root.node("eu")["leaves"]
+        assert asyncio.run(inspect_engine(config.node[0], config.engine)).verdict == "unreachable"
         assert (last["current"], last["states"]) == (False, {"ready": 1, "down": 1})
         assert not any(row["current"] for row in root.get("/v1/engine/nodes?leaves=1")["leaves"])
 

@@ -62,7 +62,7 @@ async def inspect_engine(node: NodeConfig, settings: EngineConfig) -> Finding:
 async def _inspect(link: Link, node: NodeConfig) -> Finding:
     try:
         said = await link.post(ASK, msgspec.json.encode(Question(leaves="")), path=_PATH)
-        answer = _decode(said)
+        answer = _decode(said.body)
     except LinkError as exc:
         return Finding(Verdict.SICK if exc.is_sick else Verdict.UNREACHABLE, one_line(str(exc)))
     except RefusedError as exc:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,6 +71,41 @@ def test_three_levels_are_seen_asked_and_ordered_from_the_root(
         assert [one["task_id"] for one in page["tasks"]] == [task]
         region.kill()
         assert root.get(f"/v1/engine/why?url={URL}1")["conclusion"] == "unreachable"
+
+
+@pytest.mark.slow
+def test_the_commands_of_docs_tree_do_what_the_page_says(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+
+        def run(*words: str, code: int = 0) -> str:
+            told = subprocess.run(
+                [sys.executable, "-m", "engine", *words],
+                env={**os.environ, "PURGELINE_URL": f"http://127.0.0.1:{root.port}"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert told.returncode == code, (words, told.stdout, told.stderr)
+            return told.stdout
+
+        _leaves(root, ready=2)
+        task = root.submit([URL + "1"])
+        root.wait_for(task, "done")
+        assert "ready:2" in run("nodes")
+        assert "\nleaf eu/edge-1 " in run("nodes", "--leaves")
+        assert "2 ready" in run("nodes", "--human")
+        assert "region eu done 2 2 2 0 0 0 " in run("status", task, "--leaves")
+        assert "node eu/edge-1 " in run("why", f"{URL}1", code=1)
+        assert task in run("history", f"{URL}1")
+        assert "eu/edge-1 acked" in run("history", "--node", "eu/edge-1")
+        assert "paused true" in run("pause", "eu")
+        run("resume", "eu")
+        assert "node eu/edge-1\npaused true" in run("pause", "eu/edge-1")
+        run("resume", "eu/edge-1")
+        assert "targets 1" in run("rewind", "--node", "eu/edge-1", "--since", "6h")
+        assert "proven" in run("check-nodes", "--config", str(tmp_path / "root/engine.toml"))
 
 
 @pytest.mark.slow

@@ -38,8 +38,8 @@ def test_a_region_has_a_row_with_its_worst_leaf_or_why_nothing_is_known() -> Non
 
 
 def test_a_region_that_is_ready_with_leaves_that_are_not_comes_before_those_that_are_well() -> None:
-    bad = {"name": "eu", "state": "ready", "leaves": _leaves()}
+    bad: dict[str, Any] = {"name": "eu", "state": "ready", "leaves": _leaves()}
     assert reason_of(bad) == "98 ready, 2 down; eu/edge-2: cannot be reached"
-    well = {"name": "a", "state": "ready"}
+    well: dict[str, Any] = {"name": "a", "state": "ready"}
     assert min([well, bad], key=_unwell_first) is bad
     assert reason_of({"leaves": _leaves(worst=None)}) == reason_of(well) == ""

@@ -48,6 +48,15 @@ def test_each_page_stands_once_in_the_navigation_or_below_a_page_that_introduces
     assert set(named) == {str(page.relative_to(pages.DOCS)) for page in pages.DOCS.rglob("*.md")} - below
 
 
+def test_every_decision_stands_in_the_list_of_them_by_its_title() -> None:
+    text = (pages.DOCS / "architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\d+) \| \[(.*)\]\(decisions/(.*)\) \|$", text, re.MULTILINE)
+    files = sorted((pages.DOCS / "decisions").iterdir())
+    heads = (file.read_text(encoding="utf-8").splitlines()[0] for file in files)
+    assert [f"# {number}. {title}" for number, title, _ in listed] == list(heads)
+    assert [name for *_, name in listed] == [file.name for file in files]
+
+
 def test_every_block_of_commands_is_run_by_a_test_or_says_why_not() -> None:
     """Pages name the test of a block that is not typed with its page; what is not run here is counted."""
     by_page = {str(page.relative_to(pages.ROOT)): page.read_text(encoding="utf-8") for page in pages.PAGES}

@@ -38,9 +38,7 @@ function parse(hash) {
 	return {name: Object.hasOwn(VIEWS, name) ? name : "fleet", arg, query: new URLSearchParams(more.join("?"))}
 }
 
-function place(name, arg, query) {
-	return `#/${name}${arg ? `/${enc(arg)}` : ""}${words(query ?? {})}`
-}
+const place = (name, arg, query) => `#/${name}${arg ? `/${enc(arg)}` : ""}${words(query ?? {})}`
 
 const go = (name, arg, query) => {
 	location.hash = place(name, arg, query)

@@ -11,9 +11,7 @@ export function toast(text, state = "ready") {
 	setTimeout(() => made.remove(), state === "down" ? 15000 : 6000)
 }
 
-export function closeAll() {
-	document.querySelectorAll("dialog").forEach((box) => box.close())
-}
+export const closeAll = () => document.querySelectorAll("dialog").forEach((box) => box.close())
 
 export function open(title, body, buttons) {
 	const box = h("dialog.box", {"aria-labelledby": "box-title"},

@@ -168,13 +168,9 @@ export class Live extends EventTarget {
 
 export const WORST = ["down", "sick", "gone", "unproven", "refusing", "catching_up", "paused", "ready"]
 
-export function isWell(node) {
-	return node.state === "ready" && !["stale", "unpurged"].includes(node.canary?.state)
-}
+export const isWell = (node) => node.state === "ready" && !["stale", "unpurged"].includes(node.canary?.state)
 
-export function concern(node) {
-	return node.state === "ready" && !isWell(node) ? 0.5 : WORST.indexOf(node.state)
-}
+export const concern = (node) => node.state === "ready" && !isWell(node) ? 0.5 : WORST.indexOf(node.state)
 
 export function verdict(live) {
 	const nodes = live.list

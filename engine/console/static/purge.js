@@ -10,7 +10,8 @@ const EXAMPLES = {url: `http://${SITE}/a.jpg`, prefix: `http://${SITE}/album/`, 
 
 export function show(root, arg, query, {live, go}) {
 	const action = select("action", [["purge", "Purge"], ["prefetch", "Prefetch"]], query.get("action") ?? "purge")
-	const kind = select("kind", KINDS, query.get("kind") ?? "url")
+	const kind = select("kind", KINDS, query.get("kind"))
+	if (!kind.value) kind.value = "url"
 	const targets = h("textarea", {name: "targets", "aria-describedby": "targets-hint", value: query.get("url") ?? ""})
 	const soft = checkbox("soft")
 	const prefetch = checkbox("prefetch")

@@ -146,18 +146,14 @@ function reasons({errors}) {
 	return [table("Reasons", ["Reason", "#Times", "Nodes", "Target, such as"], rows), errors.length >= 100 && h("p.muted", "The first 100 are kept.")]
 }
 
-function callback(told) {
-	return facts([
-		["To", told.host], ["State", badge(told.state)], told.reports && ["Reports", told.reports], ["Attempts", told.attempts ?? "not known here"],
-		told.last && ["Last", told.last], told.next_at && ["Next", time(told.next_at)], told.over_at && [told.state === "failed" ? "Given up" : "Delivered", time(told.over_at)]])
-}
+const callback = (told) => facts([
+	["To", told.host], ["State", badge(told.state)], told.reports && ["Reports", told.reports], ["Attempts", told.attempts ?? "not known here"],
+	told.last && ["Last", told.last], told.next_at && ["Next", time(told.next_at)], told.over_at && [told.state === "failed" ? "Given up" : "Delivered", time(told.over_at)]])
 
 const COUNTS = ["Total", "Acked", "Absent", "Failed", "Delayed", "Cancelled", "Stale"]
 
-function numbers(task) {
-	return table("Numbers of each node", ["Node", "Layer", ...COUNTS.map((name) => `#${name}`), "Last ack", "Verified"], task.nodes.map((node) => [
-		node.name, node.layer, ...COUNTS.map((name) => node[name.toLowerCase()]), time(node.acked_at), time(node.verified_at)]))
-}
+const numbers = (task) => table("Numbers of each node", ["Node", "Layer", ...COUNTS.map((name) => `#${name}`), "Last ack", "Verified"], task.nodes.map((node) => [
+	node.name, node.layer, ...COUNTS.map((name) => node[name.toLowerCase()]), time(node.acked_at), time(node.verified_at)]))
 
 // Each node's way from the task's begin to its last ack. An edge begins when its parents have acked.
 const ROW = 22

@@ -81,6 +81,4 @@ function row(node, truth) {
 
 const digest = (answer, differs) => h("span", {class: differs ? "digest differs" : "digest", title: answer.digest}, short(answer), differs && h("span.sr", " differs from the origin"))
 
-function short(answer) {
-	return answer.digest ? `${answer.digest.slice(0, 12)}…${answer.etag ? ` ${answer.etag}` : ""}` : answer.etag ?? `${number(answer.bytes)} bytes`
-}
+const short = (answer) => answer.digest ? `${answer.digest.slice(0, 12)}…${answer.etag ? ` ${answer.etag}` : ""}` : answer.etag ?? `${number(answer.bytes)} bytes`

@@ -98,14 +98,19 @@ class _Fence(NamedTuple):
 def _block(fence: _Fence, after: _Fence | None) -> Block:
     marks = {"run by": "run_by", "not run": "not_run"}
     marked = {marks[fence.mark]: fence.says or ""} if fence.mark else {}
-    lines = fence.text.splitlines()
+    lines = [line.removeprefix(fence.indent) for line in fence.text.splitlines()]
     kind = fence.info.split()
     if kind[0] == "console":
         typed_lines, shown = _transcript(lines)
         return Block("".join(f"{line}\n" for line in typed_lines), None, shown, **marked)
     code = int(kind[2]) if kind[1:2] == ["exits"] else 0
     follows = after is not None and not after.info and not after.mark
-    return Block(fence.text, code, after.text.splitlines() if after and follows else [], **marked)
+    return Block(
+        "".join(f"{line}\n" for line in lines),
+        code,
+        after.text.splitlines() if after and follows else [],
+        **marked,
+    )
 
 
 def _transcript(lines: list[str]) -> tuple[list[str], list[str]]:

@@ -45,6 +45,7 @@ class LeavesStatus(msgspec.Struct):
     delayed: Annotated[int, Meta(description="rows of their delay queues")]
     oldest_delayed_s: float
     worst: Annotated[WorstLeaf | None, Meta(description="null: all are ready")]
+    unwell_since: Annotated[float, Meta(description="since when a leaf was not ready; 0: all are")]
     engine: Annotated[str, Meta(description="its name there")]
     release: Annotated[str, Meta(description="its version")]
     learned_at: Annotated[float, Meta(description="0: it has told nothing yet")]

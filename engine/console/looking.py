@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from engine.console.picture import Picture
+from engine.console.regions import folded
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from engine.api.below import LeafStatus
     from engine.console.picture import Document
     from engine.workers.latest import LatestAnswers
 
@@ -42,6 +44,7 @@ class Look:
         not_ready_reason: tells why it takes no tasks; empty: it does.
         latest: asks the other workers; None: there are none.
         limit_s: a look takes no longer.
+        leaves: tells of those below nodes that are engines.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Look:
         latest: LatestAnswers | None = None,
         *,
         limit_s: float = LOOK_S,
+        leaves: Callable[[], Sequence[LeafStatus]] = tuple,
     ) -> None:
+        self._leaves = leaves
         self._overview = overview
         self._not_ready_reason = not_ready_reason
         self._latest = latest
@@ -101,7 +106,8 @@ class Look:
                 continue
             del self._reading[name]
             try:
-                setattr(picture, name, reading.result())
+                read = reading.result()
+                setattr(picture, name, folded(read, self._leaves()) if name == "nodes" else read)
             except EngineError as exc:
                 troubles.append(str(exc))
         return troubles

@@ -92,7 +92,8 @@ class ConsoleRoutes:
         self._server = server
         self._files = Files()
         latest = None if peers is None else LatestAnswers(peers)
-        self.feed = Feed(Look(overview, readiness.not_ready_reason, latest), lambda: readiness.is_draining)
+        look = Look(overview, readiness.not_ready_reason, latest, leaves=overview.leaves)
+        self.feed = Feed(look, lambda: readiness.is_draining)
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Give the page."""

@@ -38,6 +38,7 @@ from engine.process.past import make_history
 from engine.process.ports import SERVER, limits_of
 from engine.proof.receipt_key import KeyFolder
 from engine.proof.signer import Signer
+from engine.tree.inspection import inspect_engine
 
 if TYPE_CHECKING:
     import asyncio
@@ -194,7 +195,8 @@ def make_interface(
         core.silences, core.outbox.silenced.shown, bodies, callers, audit=core.audit, peers=core.peers
     )
     declared += [history, why_routes, engine_routes, recording, debugging, silencing]
-    declared += [CheckRoutes(core.config), ConsoleRoutes(overview, readiness, core.peers, server=SERVER)]
+    declared += [CheckRoutes(core.config, inspect_engine, above.below)]
+    declared += [ConsoleRoutes(overview, readiness, core.peers, server=SERVER)]
     declared += [above.routes(tasks.find, callers, bodies, admission)]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)

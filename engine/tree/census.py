@@ -13,7 +13,7 @@ from loguru import logger
 
 from engine.api.below import MARK, LeafStatus, LeavesStatus, WorstLeaf, one_line
 from engine.errors import EngineError
-from engine.tree.leaves import concern, readable
+from engine.tree.leaves import READY, concern, readable
 from engine.tree.words import ASK, Answer, Leaf, Leaves, Question
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Census:
         self.told = Leaves("")
         self.learned_at = 0.0  #: UNIX time of the last answer; 0: there was none
         self._learned = 0.0
+        self._unwell_since = 0.0
         self._engine = ""
         self._release = ""
         self._error = "it has not been asked yet"
@@ -79,6 +80,8 @@ class Census:
         self._engine, self._release = one_line(answer.engine), one_line(answer.release)
         if answer.leaves is not None:
             self.told = readable(answer.leaves)
+            is_well = all(leaf.state == READY for leaf in self.told.leaves)
+            self._unwell_since = 0.0 if is_well else self._unwell_since or time.time()
         elif not self.told.seen:
             self._error = _UNTOLD
             return
@@ -94,7 +97,8 @@ class Census:
             states=dict(Counter(leaf.state for leaf in leaves)),
             delayed=sum(leaf.delayed for leaf in leaves),
             oldest_delayed_s=max((self._oldest_s(leaf) for leaf in leaves), default=0.0),
-            worst=None if worst is None or worst.state == "ready" else self._worst(worst),
+            worst=None if worst is None or worst.state == READY else self._worst(worst),
+            unwell_since=round(self._unwell_since, 3),
             engine=self._engine,
             release=self._release,
             learned_at=round(self.learned_at, 3),

@@ -13,7 +13,8 @@ from engine.tree.words import LEAVES_MAX, Leaf, Leaves
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-STATES: Final = ("paused", "down", "sick", "unproven", "refusing", "gone", "catching_up", "unknown", "ready")
+READY: Final = "ready"
+STATES: Final = ("paused", "down", "sick", "unproven", "refusing", "gone", "catching_up", "unknown", READY)
 """Of leaves, the worst first."""
 _encode = msgspec.json.encode
 

@@ -176,6 +176,8 @@ def test_the_root_shows_a_region_with_its_leaves_folded(
         well = _leaves(root, ready=2)
         assert (well["count"], well["worst"], well["current"], well["error"]) == (2, None, True, "")
         assert well["learned_at"] > 0
+        assert b"proven" in root.request("POST", "/v1/engine/nodes/eu/check")[2]
+        assert b"eu/edge-1" in root.request("POST", "/v1/engine/nodes/eu%2Fedge-1/check")[2]
         edges[1].stop()
         root.submit([URL + "1"])
         bad = _leaves(root, ready=1, down=1)

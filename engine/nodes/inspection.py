@@ -74,7 +74,8 @@ def _above(node: NodeConfig, places: dict[str, Place]) -> list[Place]:
     found: dict[str, Place] = {}
     for name in node.parents or ():
         found |= {place.config.name: place for place in _above(places[name].config, places)}
-        found[name] = places[name]
+        if not drivers.is_engine(places[name].config):  # which is no cache that could be looked through
+            found[name] = places[name]
     return list(found.values())
 
 

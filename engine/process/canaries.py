@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.api.canary_origin import CanaryOrigin, CanaryServer
+from engine.nodes import drivers
 from engine.nodes.canary import Canary
 from engine.process.canary_stores import canary_store
 from engine.proof.canaries import Canaries
@@ -83,7 +84,7 @@ def make_canaries(core: Core, delivery: Delivery, stores: Stores, cluster: Clust
     canary = Canary(settings)
     canaries = Canaries(
         canary,
-        core.nodes,
+        {name: node for name, node in core.nodes.items() if not drivers.is_engine(node.config)},
         [layer.name for layer in core.config.layer] or ["edge"],
         store=canary_store(core, stores),
         stats=core.stats,

@@ -40,7 +40,7 @@ class Canaries:
 
     Args:
         canary: makes and checks values.
-        nodes: by name.
+        nodes: by name; those that are engines have canaries of their own, and are left out.
         layers: their names, those next to the origin first.
         store: shared with other engines.
         stats: counts results.
@@ -207,6 +207,8 @@ class Canaries:
     async def lets_in(self, node: Node) -> bool:
         """Try a node that has come back; False: its canary is stale, so visitors should not be sent there."""
         now = time.monotonic()
+        if node.name not in self._nodes:
+            return True
         if now - self._stale_at.get(node.name, -_TRY_AGAIN_S) < _TRY_AGAIN_S or not self._canary.key:
             return not self._canary.key
         nodes = {name: self._nodes[name] for name in (*self._above(node.name), node.name)}

@@ -33,6 +33,9 @@ class Feeder(Protocol):
     def put_back(self, items: list[Item]) -> None:
         """Queue requests again, in front."""
 
+    def wake(self) -> None:
+        """Have what waits handed down, at the end of this turn of the loop."""
+
     def settle(self, items: list[Item], answers: list[Answer], duration_s: float) -> None:
         """Take requests that were done."""
 
@@ -145,6 +148,7 @@ class WayOut:
         if not piece.left:
             piece.is_over = True
             del self._pieces[piece]
+        self._channel.wake()  # there is room again, and what waited for a trial may go
 
     def cancelled(self, share: Share) -> None:
         """Have the child told of a share that was cancelled, all of it or rows of it, when that is done."""

@@ -9,7 +9,7 @@ import pytest
 
 from release.lab.caches import available, start_varnish
 from release.lab.origin import Origin
-from tests.fakes.node import Act, FakeNode, always
+from tests.fakes.node import Act, FakeNode, always, answer
 from tests.rigs.engine_process import fake_table, get_body, node_table
 from tests.rigs.proof_rig import Cachelet
 from tests.rigs.tree import engine_in, region_table, wait_state
@@ -222,3 +222,40 @@ def test_what_the_leaves_serve_after_the_ack_is_told_at_the_root(tmp_path: Path)
             assert (stale["counter"], stale["failed"], stale["nodes"][0]["stale"]) == (1, 0, 1)
             [error] = stale["errors"]
             assert (error["node"], error["target"]) == ("eu/edge-2", URL + "page")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (404, "of a version before the tree. It has to speak version 1"),
+        (401, "answered 401"),
+        (403, "answered 403"),
+    ],
+)
+def test_a_region_that_cannot_or_will_not_is_refusing_and_nothing_is_lost(
+    tmp_path: Path, status: int, said: str
+) -> None:
+    """An engine of a version before; a token that was revoked."""
+    with FakeNode(always(answer(status))) as old:
+        tables = fake_table(old.url, name="eu", driver="engine")
+        with engine_in(tmp_path, tables, name="root") as root:
+            tasks = [root.submit([f"{URL}{number}" for number in range(20)]) for _ in range(3)]
+            for task in tasks:
+                reason = root.wait_for(task, "partial")["errors"][0]["reason"]
+                assert reason.startswith("refused: ")
+                assert said in reason
+            assert root.node("eu")["state"] == "refusing"
+            assert root.log().count("eu refused") < 20
+
+
+@pytest.mark.slow
+def test_more_than_may_be_on_its_way_goes_down_as_there_is_room(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """Four tasks of 10,000 URLs, each handed down whole."""
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        tasks = [root.submit([f"{URL}{task}/{n}" for n in range(10_000)], due_s=300) for task in range(4)]
+        for task in tasks:
+            assert root.wait_for(task, "done", timeout_s=120)["counter"] == 10_000
+            assert region.task(task)["counter"] == 20_000
+        assert [len(set(edge.urls)) for edge in edges] == [40_000, 40_000]

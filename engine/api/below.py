@@ -181,7 +181,11 @@ def region_of(name: str, below: Below) -> tuple[str, str] | None:
     region, mark, leaf = name.partition(MARK)
     if not mark:
         return None
-    if region not in below.regions or not leaf:
+    if region not in below.regions or not is_leaf(leaf):
+        if region in below.regions:
+            raise RequestError(
+                404, f"{name!r}: takes the name of a node of {region}, such as {region}/edge-7"
+            )
         regions = ", ".join(below.regions) or "none"
         raise RequestError(
             404, f"{name!r}: {region!r} is no node of this engine that is an engine itself ({regions})"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LEAVES_MAX: Final = 2000  #: of a region, that are shown
 _ERRORS_MAX: Final = 20
 _NOT_FOUND: Final = 404
+_HANDED_DOWN: Final = "tree"  #: see `By.door`
 _IN_PARTS: Final = (
     "its engine has no task of that id: it got what it has of it later and in parts, or has forgotten it"
 )
@@ -58,6 +59,7 @@ class _Task(msgspec.Struct):
     verify: dict[str, Any] | None = None
     regions: list[RegionTask] = []
     leaves: list[NodeDocument] = []
+    by: dict[str, str] = {}
 
 
 _decode: Final = msgspec.json.Decoder(_Task).decode
@@ -89,6 +91,8 @@ def _read(said: Said) -> tuple[RegionTask, list[NodeDocument]]:
         task = _decode(said.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         return _silent(said.node, one_line(f"its answer cannot be read: {exc}")), []
+    if task.by.get("door") != _HANDED_DOWN:  # a client of the region has the same id for another one
+        return _silent(said.node, _IN_PARTS), []
     below = {region.name for region in task.regions}
     own = [node for node in task.nodes if node.name not in below]
     leaves = [_named(said.node, leaf) for leaf in (*own, *task.leaves) if is_leaf(leaf.name)]

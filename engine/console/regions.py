@@ -22,7 +22,10 @@ def folded(nodes: Sequence[Document], leaves: Sequence[LeafStatus]) -> list[Docu
         nodes: the documents of ``GET /v1/engine/nodes``.
         leaves: of all of them.
     """
-    return [_folded(node, leaves) if node.get("leaves") else node for node in nodes]
+    by_region: dict[str, list[LeafStatus]] = {}
+    for leaf in leaves:
+        by_region.setdefault(leaf.region, []).append(leaf)
+    return [_folded(node, by_region.get(node["name"], ())) if node.get("leaves") else node for node in nodes]
 
 
 def _folded(node: Document, leaves: Sequence[LeafStatus]) -> Document:
@@ -36,7 +39,7 @@ def _folded(node: Document, leaves: Sequence[LeafStatus]) -> Document:
         shown["state"], shown["since"] = _UNWELL, told["unwell_since"]
         shown["reason"] = f"{counts}; {worst['name']}: {worst['reason'] or worst['state']}"
     what = "caches below it" if told["current"] else "caches below it, as it told last"
-    shown["notes"] = [*node["notes"], f"{what}: {counts or 'none'}", *_rows(node["name"], leaves)]
+    shown["notes"] = [*node["notes"], f"{what}: {counts or 'none'}", *_rows(leaves)]
     return shown
 
 
@@ -44,8 +47,8 @@ def _counts(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(states.items()))
 
 
-def _rows(region: str, leaves: Sequence[LeafStatus]) -> list[str]:
-    own = sorted((leaf for leaf in leaves if leaf.region == region), key=_unwell_first)
+def _rows(leaves: Sequence[LeafStatus]) -> list[str]:
+    own = sorted(leaves, key=_unwell_first)
     rows = list(map(_row, own[:LEAVES_MAX]))
     if len(own) > LEAVES_MAX:
         rows.append(f"and {len(own) - LEAVES_MAX} more: purgeline nodes --leaves")

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from loguru import logger
@@ -17,14 +17,26 @@ from engine.tree.leaves import READY, concern, readable
 from engine.tree.words import ASK, Answer, Leaf, Leaves, Question
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.nodes.node import Node
     from engine.tree.link import Link
     from engine.tree.place import Place
 
 EVERY_S: Final = 5.0
-_FIRST_S: Final = 0.5  #: between two questions until something is known
+_FIRST_S: Final = 0.5  #: between the first questions, until something is known
+_FIRST: Final = 20  #: so many
 _decode = msgspec.json.Decoder(Answer).decode
 _UNTOLD: Final = "it does not tell of its leaves: its version is before that"
+
+
+class _Sums(NamedTuple):
+    """Of all leaves, made when they are told: the nodes are shown far more often."""
+
+    states: Mapping[str, int]
+    delayed: int
+    oldest_delayed_s: float
+    worst: WorstLeaf | None
 
 
 class Census:
@@ -42,6 +54,8 @@ class Census:
         self.name = node.name
         self._health = node.health
         self.told = Leaves("")
+        self._sums = _Sums({}, 0, 0.0, None)
+        self._rows: tuple[tuple[float, bool], list[LeafStatus]] | None = None
         self.learned_at = 0.0  #: UNIX time of the last answer; 0: there was none
         self._learned = 0.0
         self._unwell_since = 0.0
@@ -59,9 +73,11 @@ class Census:
 
     async def keep_up(self) -> None:
         """Ask, again and again."""
+        asked = 0
         while True:
             await self.ask()
-            pause_s = EVERY_S if self.learned_at else _FIRST_S
+            asked += 1
+            pause_s = _FIRST_S if not self.learned_at and asked < _FIRST else EVERY_S
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - so that not all ask at once
 
     async def ask(self) -> None:
@@ -80,8 +96,8 @@ class Census:
         self._engine, self._release = one_line(answer.engine), one_line(answer.release)
         if answer.leaves is not None:
             self.told = readable(answer.leaves)
-            is_well = all(leaf.state == READY for leaf in self.told.leaves)
-            self._unwell_since = 0.0 if is_well else self._unwell_since or time.time()
+            self._sums = self._sum()
+            self._unwell_since = 0.0 if self._sums.worst is None else self._unwell_since or time.time()
         elif not self.told.seen:
             self._error = _UNTOLD
             return
@@ -90,14 +106,13 @@ class Census:
 
     def status(self) -> LeavesStatus:
         """Return the leaves in numbers."""
-        leaves = self.told.leaves
-        worst = min(leaves, key=concern, default=None)
+        sums = self._sums
         return LeavesStatus(
-            count=len(leaves) + self.told.left_out,
-            states=dict(Counter(leaf.state for leaf in leaves)),
-            delayed=sum(leaf.delayed for leaf in leaves),
-            oldest_delayed_s=max((self._oldest_s(leaf) for leaf in leaves), default=0.0),
-            worst=None if worst is None or worst.state == READY else self._worst(worst),
+            count=len(self.told.leaves) + self.told.left_out,
+            states=dict(sums.states),
+            delayed=sums.delayed,
+            oldest_delayed_s=sums.oldest_delayed_s,
+            worst=sums.worst,
             unwell_since=round(self._unwell_since, 3),
             engine=self._engine,
             release=self._release,
@@ -105,6 +120,16 @@ class Census:
             current=self.is_current,
             left_out=self.told.left_out,
             error=self._error,
+        )
+
+    def _sum(self) -> _Sums:
+        leaves = self.told.leaves
+        worst = min(leaves, key=concern, default=None)
+        return _Sums(
+            Counter(leaf.state for leaf in leaves),
+            sum(leaf.delayed for leaf in leaves),
+            max((self._oldest_s(leaf) for leaf in leaves), default=0.0),
+            None if worst is None or worst.state == READY else self._worst(worst),
         )
 
     def _worst(self, leaf: Leaf) -> WorstLeaf:
@@ -115,21 +140,24 @@ class Census:
 
     def rows(self) -> list[LeafStatus]:
         """Return the leaves, one by one."""
-        return [
-            LeafStatus(
-                name=self.name + MARK + leaf.name,
-                region=self.name,
-                layer=leaf.layer,
-                driver=leaf.driver,
-                state=leaf.state,
-                reason=leaf.reason,
-                delayed=leaf.delayed,
-                oldest_delayed_s=self._oldest_s(leaf),
-                learned_at=round(self.learned_at - leaf.age_s, 3),
-                current=self.is_current and not leaf.age_s,
-            )
-            for leaf in self.told.leaves
-        ]
+        of = (self.learned_at, self.is_current)
+        if self._rows is None or self._rows[0] != of:
+            self._rows = (of, [self._row(leaf) for leaf in self.told.leaves])
+        return self._rows[1]
+
+    def _row(self, leaf: Leaf) -> LeafStatus:
+        return LeafStatus(
+            name=self.name + MARK + leaf.name,
+            region=self.name,
+            layer=leaf.layer,
+            driver=leaf.driver,
+            state=leaf.state,
+            reason=leaf.reason,
+            delayed=leaf.delayed,
+            oldest_delayed_s=self._oldest_s(leaf),
+            learned_at=round(self.learned_at - leaf.age_s, 3),
+            current=self.is_current and not leaf.age_s,
+        )
 
     def seen_from_above(self) -> list[Leaf]:
         """Return the leaves as they are told to the engine above this one."""

@@ -17,6 +17,7 @@ from engine.tree.words import (
     BY,
     KEY,
     PATH,
+    SAID_MAX_BYTES,
     SIGNATURE,
     TYPES,
     VERSION,
@@ -157,7 +158,9 @@ class Link:
             headers["Content-Type"] = "application/json"
         if by:
             headers[BY] = by
-        said = await self._send(method, where, body, headers, path=path, within_s=within_s)
+        said = await self._send(
+            method, where, body, headers, path=path, within_s=within_s, most=SAID_MAX_BYTES
+        )
         if said.status in _BUSY or said.status >= _SERVER_ERROR:
             raise self._error(where, said.status, said.body)
         if said.status < _REFUSED:
@@ -181,7 +184,15 @@ class Link:
             self.trusted.check(said.key, said.signature, what, said.body)
 
     async def _send(
-        self, method: str, where: str, body: bytes, headers: dict[str, str], *, path: str, within_s: float
+        self,
+        method: str,
+        where: str,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        path: str,
+        within_s: float,
+        most: int = ANSWER_MAX_BYTES,
     ) -> _Said:
         nonce = secrets.token_hex(16)
         if path:
@@ -200,7 +211,7 @@ class Link:
                 ssl=self._tls or True,
                 server_hostname=self._server_name if self._tls else None,
             ) as response:
-                said = await self._read(response)
+                said = await self._read(response, most)
                 got = response.headers
                 return _Said(response.status, said, nonce, got.get(KEY, ""), got.get(SIGNATURE, ""))
         except aiohttp.ClientConnectorError as exc:
@@ -215,17 +226,15 @@ class Link:
             reason = str(exc) or type(exc).__name__
             raise LinkError(f"{self._url} cannot be asked: {reason}", is_sick=False) from exc
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         """Return a body; one that is too long is not waited for."""
         parts: list[bytes] = []
-        left = ANSWER_MAX_BYTES
+        left = most
         async for part in response.content.iter_any():
             left -= len(part)
             if left < 0:
                 response.close()
-                raise LinkError(
-                    f"{self._url} answers with more than {ANSWER_MAX_BYTES // 2**20} MiB", is_sick=True
-                )
+                raise LinkError(f"{self._url} answers with more than {most // 2**20} MiB", is_sick=True)
             parts.append(part)
         return b"".join(parts)
 

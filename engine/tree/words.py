@@ -29,7 +29,8 @@ SIGNATURE: Final = "Purgeline-Tree-Signature"  #: of an answer, see `engine.tree
 
 BY: Final = "Purgeline-Tree-By"  #: of a question: who asks, for the log of the engine that is asked
 WITHIN: Final = "Purgeline-Tree-Within"  #: of a question: seconds that are waited for its answer
-ANSWER_MAX_BYTES: Final = 64 * 1024 * 1024  #: of an answer; a longer one is not read
+ANSWER_MAX_BYTES: Final = 64 * 1024 * 1024  #: of an answer about tasks; a longer one is not read
+SAID_MAX_BYTES: Final = 16 * 1024 * 1024  #: of one to an operator's question
 
 LINES_MAX: Final = 1000  #: tasks of one request
 BODY_BYTES: Final = 4 * 1024 * 1024  #: of one request, about; the child's ``body_max_bytes`` has to take it

@@ -94,3 +94,12 @@ def test_only_a_name_with_a_mark_is_a_leaf_and_its_region_must_be_known() -> Non
     assert region_of("edge-7", NONE_BELOW) is None
     with pytest.raises(RequestError, match="'eu' is no node of this engine"):
         region_of("eu/edge-7", NONE_BELOW)
+
+
+@pytest.mark.parametrize("name", ["eu/", "eu/..", "eu/../x", "eu/a b", "eu//a", "eu/a\n"])
+def test_what_no_leaf_can_be_called_is_not_passed_on(name: str) -> None:
+    class Eu:
+        regions = ("eu",)
+
+    with pytest.raises(RequestError, match="takes the name of a node of eu"):
+        region_of(name, Eu())  # type: ignore[arg-type]

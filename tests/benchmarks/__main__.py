@@ -20,6 +20,7 @@ from tests.benchmarks import (
     rows_latency,
     rows_others,
     rows_proof,
+    rows_starts,
 )
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.harness import Bench, bench
@@ -45,6 +46,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "fresh": rows_proof.fresh,
     "verify-costs": rows_proof.verify_costs,
     "reload": rows_latency.reload,
+    "starts": rows_starts.starts,
 }  #: memory brings growth along
 
 

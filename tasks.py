@@ -199,15 +199,15 @@ def bench(
         raise Exit(code=code)  # it has said why
 
 
-@task(positional=[])
-def check(c: Context) -> None:
+@task(positional=[], help={"compiled": "also run the unit tests of the hot modules compiled, as CI does"})
+def check(c: Context, compiled: bool = False) -> None:
     """Check lint, format, types, imports, and that the hot modules compile: all at once, whichever fails."""
     checks = {
         "ruff check": ("ruff", "check", "."),
         "ruff format": ("ruff", "format", "--check", "."),
         "mypy": ("mypy",),
         "imports": ("lint-imports", "--no-logo"),
-        "mypyc": ("python", "-m", "tests.compiling"),
+        "mypyc": ("python", "-m", "tests.compiling", *["--tests"] * compiled),
     }
     failed = []
     began = {name: begin(*args) for name, args in checks.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import HttpVersion11, web
 
@@ -11,6 +11,7 @@ from engine.intake.heads import is_json
 from engine.intake.problems import too_large
 
 if TYPE_CHECKING:
+    from engine.base.protocols import StreamedProtocol
     from engine.intake.aiohttp_lane import AiohttpLane
     from engine.intake.fast_lane import ClientConnection
 
@@ -71,8 +72,8 @@ def lane_of(request: web.Request) -> AiohttpLane | None:
     """Return the lane that a request came by; None when its client has gone."""
     if request.transport is None:
         return None
-    connection: ClientConnection = request.transport.get_protocol()  # type: ignore[assignment]
-    return connection.lane
+    protocol = cast("StreamedProtocol", request.transport.get_protocol())
+    return cast("ClientConnection", protocol.connection).lane
 
 
 def is_continue_expected(request: web.Request) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from engine.api.debug_subtasks import GONE, DebugSubtasks, subtasks_of
 from engine.api.overview import shown_state
 from engine.tasks import stored_documents
-from engine.tasks.documents import TaskDocument
+from engine.tasks.document_types import TaskDocument
 from engine.tasks.words import FINAL_STATES, Operation
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.notify.outbox import Outbox
     from engine.saver.pool import SaverPool
     from engine.saver.reader import StoreReader
-    from engine.tasks.by_node import NodeDocument
+    from engine.tasks.document_types import NodeDocument
     from engine.tasks.records import ParkedRow
     from engine.tasks.task import Task
 

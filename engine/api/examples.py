@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.api import schemas
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
-from engine.tasks.documents import TaskDocument
+from engine.tasks.document_types import TaskDocument
 
 if TYPE_CHECKING:
     import msgspec

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.api.below import MARK, is_leaf, one_line
-from engine.tasks.by_node import NodeDocument  # noqa: TC001 - msgspec resolves the annotations
+from engine.tasks.document_types import NodeDocument  # noqa: TC001 - msgspec resolves the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

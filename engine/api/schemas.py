@@ -1,7 +1,7 @@
 """What routes answer, as structures: ``GET /openapi.json`` tells of them, and a test holds answers to them.
 
-The document of a task is `engine.tasks.documents.TaskDocument`, an error `engine.intake.problems.Problem`.
-Times are UNIX seconds.
+The document of a task is `engine.tasks.document_types.TaskDocument`, an error is
+`engine.intake.problems.Problem`. Times are UNIX seconds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from engine.api.below import LeafStatus, LeavesStatus  # noqa: TC001 - msgspec r
 from engine.api.leaf_tasks import RegionTask  # noqa: TC001 - as above
 from engine.observe.counters import GAUGES
 from engine.proof.canary_results import CanaryState  # noqa: TC001 - as below
-from engine.tasks.by_node import NodeDocument  # noqa: TC001 - as above
-from engine.tasks.documents import TaskDocument
+from engine.tasks.document_types import NodeDocument, TaskDocument
 from engine.tasks.told import CallbackDocument  # noqa: TC001 - as above
 
 

@@ -25,7 +25,7 @@ from engine.api.schemas import Accepted, FoundTask, TasksPage
 from engine.errors import RequestError
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
-from engine.tasks.documents import TaskDocument
+from engine.tasks.document_types import TaskDocument
 from engine.tasks.words import Action, State  # noqa: TC001 - msgspec resolves the annotations
 
 if TYPE_CHECKING:

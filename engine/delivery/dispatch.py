@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 _RUNNING: Final = State.RUNNING  # looked up once: see `health`
 _PREFETCH: Final = Operation.PREFETCH
+_TOGETHER_MIN: Final = 4  #: subtasks, from which on a look whether they are neighbours is worth it
+_ACKED_BYTE: Final = bytes((ACKED,))
 
 
 class Dispatch:
@@ -186,9 +188,13 @@ class Dispatch:
 
     def _share_acked(self, share: Share, indexes: list[int], now: float, *, is_absent: bool) -> None:
         states = share.states
-        for index in indexes:
-            states[index] = ACKED
         count = len(indexes)
+        first = indexes[0]
+        if count >= _TOGETHER_MIN and indexes == list(range(first, first + count)):
+            states[first : first + count] = _ACKED_BYTE * count  # neighbours were sent one after the other
+        else:
+            for index in indexes:
+                states[index] = ACKED
         share.acked_count += count
         share.acked_at = now
         task = share.task

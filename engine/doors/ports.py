@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
 
+    from engine.base.protocols import Streamed
     from engine.doors.readers import Readers
     from engine.doors.submitting import Submitting
     from engine.intake.gate import Gate
@@ -34,8 +35,8 @@ class Door(Protocol):
             StoreError: what it keeps cannot be read.
         """
 
-    def connection(self, gate: Gate, loop: asyncio.AbstractEventLoop) -> asyncio.Protocol:
-        """Return the protocol of a new connection."""
+    def connection(self, gate: Gate, loop: asyncio.AbstractEventLoop) -> Streamed:
+        """Return what reads a new connection."""
 
     async def close(self) -> None:
         """End what it began. Safe to call again."""
@@ -119,7 +120,7 @@ class DoorPorts:
             if name in sockets:
                 datagram_door.receive_on(sockets[name])
 
-    def _maker(self, door: Door, gate: Gate) -> Callable[[], asyncio.Protocol]:
+    def _maker(self, door: Door, gate: Gate) -> Callable[[], Streamed]:
         return lambda: door.connection(gate, self._loop)
 
     def stop_accepting(self) -> None:

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from engine.base.protocols import streamed
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+
+    from engine.base.protocols import Streamed
 
 _ACCEPTS_MAX: Final = 256
 """Connections taken in one turn, so that a flood of them does not stop the others."""
@@ -31,20 +35,20 @@ class Listener:
 
     Args:
         sock: bound and listening.
-        make_protocol: called for each connection.
+        make_connection: called for each.
         tls: of the port; None: it has none.
     """
 
     def __init__(
         self,
         sock: socket.socket,
-        make_protocol: Callable[[], asyncio.Protocol],
+        make_connection: Callable[[], Streamed],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         sock.setblocking(False)
         self._tls = tls
         self._sock = sock
-        self._make_protocol = make_protocol
+        self._make_protocol = streamed(make_connection)
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None

@@ -5,7 +5,6 @@ What a request is, the connection of a port tells (`Pipeline.read_request`): the
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
@@ -17,6 +16,8 @@ from engine.intake.problems import ENDED_EARLY, problem
 from engine.intake.slot import Slot
 
 if TYPE_CHECKING:
+    import asyncio
+
     from engine.errors import EngineError
     from engine.intake.gate import Gate
     from engine.intake.replies import Reply
@@ -28,8 +29,8 @@ _LINGER_S: Final = 2.0
 connection, and the client would lose the answer."""
 
 
-class Pipeline(asyncio.Protocol):
-    """One client connection.
+class Pipeline:
+    """One client connection; a loop is given its `StreamedProtocol`.
 
     Args:
         gate: of its port.

@@ -12,7 +12,7 @@ import msgspec
 from engine.base.phrases import phrase_of
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct):
     """A finished answer, for whichever lane sends it."""
 
     status: int

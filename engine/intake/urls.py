@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
+import string
 from typing import TYPE_CHECKING, Any, Final
 
 import idna
@@ -33,6 +34,11 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PLAIN_START: Final = re.compile(rf"https?://((?=[^/]{{1,253}}/){_LABEL}(?:\.{_LABEL})*)/")
 _START_MAX_CHARS: Final = 262  # of the longest host there is
 
+_PLAIN: Final = bytes(
+    code if chr(code) in string.printable.strip().replace("#", "").replace("*", "") else code ^ 1
+    for code in range(256)
+)
+"""Maps the characters of stored URLs to themselves, and all others to others."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 _UNPRINTABLE = re.compile(r"[^!-~]")
@@ -53,13 +59,11 @@ def are_plain(targets: Sequence[Any]) -> bool:
         text = "".join(targets)
     except TypeError:  # an object of host and key
         return False
-    return (
-        text.isascii()
-        and text.isprintable()
-        and " " not in text
-        and "#" not in text
-        and "*" not in text
-        and (len(text) < TARGET_MAX_CHARS or max(map(len, targets)) < TARGET_MAX_CHARS)
+    if not text.isascii():
+        return False
+    raw = text.encode()
+    return raw.translate(_PLAIN) == raw and (
+        len(text) < TARGET_MAX_CHARS or max(map(len, targets)) < TARGET_MAX_CHARS
     )
 
 

@@ -48,10 +48,10 @@ class Validator:
     Args:
         topology: the configured nodes.
         due_s: seconds until a task without ``due_s`` is due.
+        allows_callback: returns why a callback URL is refused, or None.
         skips_incapable: whether a task without ``on_incapable`` leaves out the nodes that cannot do it.
         rebound_s: of a task without its own: seconds until its purges are sent once more; 0: they are not.
         verifying: whether tasks that do not say are verified; None: they are not.
-        allows_callback: returns why a callback URL is refused, or None.
         is_ours: tells whether an id belongs to this worker; None: all do. New ids always do.
         confirming: knows which tasks a client has to confirm; None: none.
 
@@ -64,10 +64,10 @@ class Validator:
         topology: Topology,
         *,
         due_s: float,
+        allows_callback: Callable[[str], str | None],
         skips_incapable: bool = False,
         rebound_s: float = 0,
         verifying: Verifying | None = None,
-        allows_callback: Callable[[str], str | None],
         is_ours: Callable[[str], bool] | None = None,
         confirming: Confirming | None = None,
     ) -> None:

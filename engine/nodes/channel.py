@@ -7,9 +7,11 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
+from engine.base.protocols import BufferedProtocol
 from engine.nodes import drivers
 from engine.nodes.address import addresses_of
 from engine.nodes.connection import Connection
+from engine.nodes.drivers.by_path import PathRequester
 from engine.nodes.queue import NodeQueue
 
 if TYPE_CHECKING:
@@ -219,15 +221,23 @@ class Channel:
 
     def text_of(self, items: list[Item]) -> str:
         """Return the text of these requests, one after the other."""
-        requesters = self._requesters
-        parts = []
+        parts: list[str] = []
+        targets: list[str] = []  # of the same operation, one after the other
+        last = items[0][0].operation
         for share, index, _ in items:
-            operation = share.operation
-            make = requesters.get(operation)
-            if make is None:
-                make = requesters[operation] = drivers.requester(self._owner.config, operation)
-            parts.append(make(share.task.targets[index]))
-        return "".join(parts)
+            if share.operation is not last:
+                parts.append(self._texts(last, targets))
+                targets = []
+                last = share.operation
+            targets.append(share.task.targets[index])
+        text = self._texts(last, targets)
+        return "".join([*parts, text]) if parts else text
+
+    def _texts(self, operation: Operation, targets: list[str]) -> str:
+        make = self._requesters.get(operation)
+        if make is None:
+            make = self._requesters[operation] = drivers.requester(self._owner.config, operation)
+        return make.texts(targets) if isinstance(make, PathRequester) else "".join(map(make, targets))
 
     # Answers, told by the connections
 
@@ -301,7 +311,7 @@ class Channel:
             async with asyncio.timeout(self._connect_timeout_s):
                 await addresses_of(self._owner.address)
                 await self._loop.create_connection(
-                    lambda: connection, host, port, ssl=context, server_hostname=name
+                    lambda: BufferedProtocol(connection), host, port, ssl=context, server_hostname=name
                 )
             is_open = True
         except TimeoutError:

@@ -8,7 +8,6 @@ got no answer is handed back in order.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Protocol, cast
@@ -17,6 +16,7 @@ from engine.errors import WireError
 from engine.nodes.wire import AnswerReader
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from engine.base.buffers import BufferPool
@@ -73,8 +73,8 @@ class Feeder(Protocol):
         """Let a connection go, and take back what got no answer on it, in order."""
 
 
-class Connection(asyncio.BufferedProtocol):
-    """A connection of a `Feeder`, reading into a pooled buffer."""
+class Connection:
+    """A connection of a `Feeder`, reading into a pooled buffer; a loop is given its `BufferedProtocol`."""
 
     def __init__(self, feeder: Feeder) -> None:
         self._feeder = feeder
@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = AnswerReader(feeder.sign)
         self._buffer: bytearray | None = None
         self._filled = 0
-        self.items: deque[Item] = deque()  #: requests that wait for their answer
+        self.items: list[Item] = []  #: requests that wait for their answer
         self._progress_at = 0.0
         self._writes: deque[tuple[int, float]] = deque()  # answers until a write is through, its time
         self._sent_count = 0
@@ -241,8 +241,7 @@ class Connection(asyncio.BufferedProtocol):
             self.reason = str(exc) or type(exc).__name__
         if self._feeder.wire is not None:
             self._feeder.wire.lost(self, self.reason)
-        unanswered = list(self.items)
-        self.items.clear()
+        unanswered, self.items = self.items, []
         self._feeder.lost(self, unanswered)
 
     def _settle(self, answers: list[Answer]) -> None:
@@ -252,7 +251,8 @@ class Connection(asyncio.BufferedProtocol):
             del answers[len(in_flight) :]
             if self._is_last and not answers:
                 return
-        items = [in_flight.popleft() for _ in answers]
+        items = in_flight[: len(answers)]
+        del in_flight[: len(answers)]
         self.answered_count += len(answers)
         self._has_begun = False
         self._progress_at = now = self._feeder.now()
@@ -267,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse_body(self) -> None:
         if self.items:  # or nobody asked for it
-            self._feeder.too_big(self.items.popleft())
+            self._feeder.too_big(self.items.pop(0))
         self.abort("stopped reading a body over the limit")
 
     def _give_back(self) -> None:

@@ -56,6 +56,7 @@ class AnswerReader:
 
     __slots__ = (
         *(
+            "_again_after",
             "_answer",
             "_body_bytes",
             "_digits",
@@ -82,6 +83,7 @@ class AnswerReader:
         self._answer: Answer | None = None
         self._digits = 0  # of the number in that text; 0: it has none
         self._number_at = 0
+        self._again_after = 0  # from the number to where the body has it, too; 0: it has not
         self._pieces: list[bytes] = []  # that text without its number
 
     @property
@@ -149,6 +151,12 @@ class AnswerReader:
         """Take what repeats *answer*, the one before, off the start; return where that ends."""
         text = self._text
         length, digits = len(text), self._digits
+        count = (end - pos) // length
+        if count > 1 and digits <= _LENGTH_DIGITS_MAX:
+            run_end = pos + count * length
+            if self._are_repeats(buffer[pos:run_end], count):
+                answers += [answer] * count
+                pos = run_end
         if not digits:
             while buffer.startswith(text, pos, end):
                 answers.append(answer)
@@ -161,6 +169,26 @@ class AnswerReader:
             pos += length
             number = buffer[pos + at : pos + at + digits]
         return pos
+
+    def _are_repeats(self, run: bytearray, count: int) -> bool:
+        """Tell whether *run* is so many times the text that is repeated, but for its number.
+
+        The number is looked at a digit of all answers at a time, and written over by that of the text; the
+        rest is one comparison. So an answer of Varnish costs a tenth of what one by one it does.
+        """
+        text = self._text
+        length = len(text)
+        for at in range(self._number_at, self._number_at + self._digits):
+            column = run[at::length]
+            if not column.isdigit():
+                return False
+            run[at::length] = text[at : at + 1] * count
+            if self._again_after:
+                again = at + self._again_after
+                if run[again::length] != column:
+                    return False
+                run[again::length] = text[again : again + 1] * count
+        return run == text * count
 
     def _look_closer(self, buffer: bytearray, start: int, body: int, end: int) -> bool:
         """Find out whether an answer, whose head has been read, bears the own mark; if not, keep its text.
@@ -204,7 +232,9 @@ class AnswerReader:
         again = text.find(sign.again + number, stop) + len(sign.again)
         if again < len(sign.again):
             self._pieces = [text[:at], text[stop:]]
+            self._again_after = 0
         else:
+            self._again_after = again - at
             self._pieces = [text[:at], text[stop:again], text[again + len(number) :]]
 
     def feed_eof(self, answers: list[Answer]) -> None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
+from engine.observe.audit_line import AuditLine
 from engine.tasks import documents, stored_documents
+from engine.tasks.document_types import TaskDocument
 from engine.tasks.records import By
 from engine.tasks.task import NOBODY
 
@@ -23,36 +25,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from engine.tasks.documents import TaskDocument
     from engine.tasks.records import Silence
     from engine.tasks.task import Task
 
 _REFUSED: Final = frozenset({401, 403, 409, 413, 422, 429, 503})
 _REFUSED_PER_S: Final = 50
 _TEXT_MAX_CHARS: Final = 500  #: of a target or a reason
-
-
-class AuditLine(msgspec.Struct, omit_defaults=True, gc=False):
-    """One line; what is not known, or is nothing, is left out. It holds nothing that could refer to it."""
-
-    time: float  #: UNIX time, seconds
-    level: str
-    message: str
-    service: str
-    audit: str  #: what it is about, see above
-    by: str = ""  #: name of the token
-    address: str = ""
-    door: str = ""
-    task_id: str = ""
-    action: str = ""
-    kind: str = ""
-    count: int = 0  #: targets
-    target: str = ""  #: the first
-    status: int = 0  #: of the answer
-    outcome: str = ""
-    reason: str = ""
-    request: str = ""  #: method and path, of an admin action and of what was refused before its task was read
-    left_out: int = 0  #: refusals of this status that have no line
 
 
 class Lines(Protocol):
@@ -122,7 +100,7 @@ class Audit:
     def settled_late(self, document: dict[str, Any]) -> None:
         """Tell what became of a task that was in the store only; *document* is its own."""
         if self._spans is not None and document.get("traceparent"):
-            self._spans.settled(msgspec.convert(stored_documents.public(document), documents.TaskDocument))
+            self._spans.settled(msgspec.convert(stored_documents.public(document), TaskDocument))
         if self._is_on and document["state"] != "cancelled":  # a cancel is told by who asked for it
             by = msgspec.convert(document.get("by", {}), By)
             self._of_document("task settled", "settled", document, by, 0)

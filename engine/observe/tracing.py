@@ -21,8 +21,7 @@ from engine.tasks.traceparent import is_sampled
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
-    from engine.tasks.by_node import NodeDocument
-    from engine.tasks.documents import TaskDocument
+    from engine.tasks.document_types import NodeDocument, TaskDocument
 
 MISSING: Final = "engine.trace_url: spans need the SDK of OpenTelemetry: install purgeline[tracing]"
 _NODES_MAX: Final = 100

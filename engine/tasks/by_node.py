@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from engine.tasks.document_types import LayerDocument, NodeDocument
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
@@ -17,44 +18,6 @@ if TYPE_CHECKING:
 
 _CANCELLED: Final = State.CANCELLED  # looked up once: see `nodes.health`
 _OF_LAYER: Final = (("acked", "counter"), ("failed", "failed"), ("cancelled", "cancelled"))
-
-
-class LayerDocument(msgspec.Struct):
-    """Progress of one layer, in subtasks."""
-
-    name: str
-    total: int
-    counter: int
-    failed: int
-    delayed: int
-    cancelled: int = 0
-
-
-class NodeDocument(msgspec.Struct):
-    """Progress of one node, in subtasks.
-
-    ``stale``, ``verified_at`` and ``verified_digest`` are of visits after the ack; without them they are 0
-    and null.
-    """
-
-    name: str
-    layer: str
-    total: int
-    acked: int = 0
-    absent: int = 0  #: of the acked ones those of which the cache said that it had nothing
-    failed: int = 0
-    delayed: int = 0
-    cancelled: int = 0
-    stale: int = 0
-    acked_at: float | None = None  #: UNIX time of its last ack; None: there was none
-    verified_at: float | None = None
-    """UNIX time when the last of its targets that were verified was; None: none was. What is stale or could
-    not be verified is in ``stale`` and in the task's ``verify``, and does not change it."""
-    verified_digest: str | None = None  #: see `engine.tasks.verify.OfNode.digest`
-
-
-class StoredNode(NodeDocument, omit_defaults=True):
-    """What the store keeps of a node: nothing that is as `shown` would fill it in."""
 
 
 _N = TypeVar("_N", bound=NodeDocument)

@@ -11,85 +11,19 @@ The numbers of a task and of each of its layers add up:
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 - msgspec resolves the annotations
-from typing import Annotated, Final, TypeVar
-
-import msgspec
-from msgspec import Meta
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from engine.tasks import by_node
-from engine.tasks.by_node import LayerDocument, NodeDocument, StoredNode
-from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec resolves the annotations
-from engine.tasks.records import By
-from engine.tasks.task import ERRORS_MAX, Task
-from engine.tasks.told import Told  # noqa: TC001 - msgspec resolves the annotations
-from engine.tasks.verify import VerifyDocument  # noqa: TC001 - msgspec resolves the annotations
+from engine.tasks.document_types import TARGETS_SHOWN, NodeDocument, StoredDocument, StoredNode, TaskDocument
+from engine.tasks.task import ERRORS_MAX
 from engine.tasks.words import FINAL_STATES, State
+
+if TYPE_CHECKING:
+    from engine.tasks.document_types import LayerDocument
+    from engine.tasks.task import Task
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
 _CANCELLED: Final = State.CANCELLED
-TARGETS_SHOWN: Final = 100  #: of a task's targets; its journal row has all of them
-
-
-class TaskDocument(msgspec.Struct):
-    """What ``GET /v1/engine/task/{id}`` answers; times in UNIX seconds."""
-
-    task_id: str
-    action: str
-    kind: str
-    state: Annotated[str, Meta(extra_json_schema={"enum": list(State)})]
-    active: Annotated[bool, Meta(description="something is left to do")]
-    working_layer: Annotated[str | None, Meta(description="the first one with something left to do")]
-    total: Annotated[int, Meta(description="subtasks")]
-    counter: Annotated[int, Meta(description="of these, the acked ones")]
-    failed: int
-    delayed: Annotated[int, Meta(description="wait in the delay queues of their nodes")]
-    cancelled: int
-    layers: list[LayerDocument]
-    created_at: float
-    updated_at: float
-    due_at: float
-    errors: Annotated[
-        Sequence[dict[str, str]],
-        Meta(
-            description="node, target and reason of each",
-            extra_json_schema={"maxItems": ERRORS_MAX},
-        ),
-    ]
-    skipped: Annotated[Sequence[Skipped], Meta(description="nodes that cannot do it")] = ()
-    notes: Annotated[Sequence[Note], Meta(description="what nodes do otherwise than was asked")] = ()
-    absent: Annotated[
-        int, Meta(description="of the acked ones, those of which a cache said that it had nothing")
-    ] = 0
-    by: By = By()
-    targets: Annotated[
-        Sequence[str], Meta(description="the first of them", extra_json_schema={"maxItems": TARGETS_SHOWN})
-    ] = ()
-    target_count: int = 0
-    settled_at: Annotated[float | None, Meta(description="when it was done, failed or cancelled")] = None
-    nodes: Sequence[NodeDocument] = ()
-    start_at: Annotated[float | None, Meta(description="when it begins; null: at once")] = None
-    verify: Annotated[
-        VerifyDocument | None,
-        Meta(description="what visits after the acks came to; null: none were asked for"),
-    ] = None
-    retries: Annotated[str | None, Meta(description="the task of which it sends what failed")] = None
-    rewind: Annotated[str | None, Meta(description="the rewind that it is a part of")] = None
-    traceparent: Annotated[str | None, Meta(description="of the request that handed it in (W3C)")] = None
-
-
-class StoredDocument(TaskDocument, omit_defaults=True):
-    """What the store keeps of a task: nothing that is as `stored_documents.public` would fill it in.
-
-    ``digest``, ``callback``, ``token``, ``progress`` and ``told`` are for the store alone, and never shown as
-    they are.
-    """
-
-    digest: str | msgspec.UnsetType = msgspec.UNSET
-    callback: str | msgspec.UnsetType = msgspec.UNSET
-    token: str | msgspec.UnsetType = msgspec.UNSET
-    progress: list[tuple[str, int, bytes]] | msgspec.UnsetType = msgspec.UNSET
-    told: Told | msgspec.UnsetType = msgspec.UNSET
 
 
 _D = TypeVar("_D", bound=TaskDocument)

@@ -17,7 +17,7 @@ from engine.errors import RequestError
 from engine.intake.client import Again
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
-from engine.tasks.documents import TaskDocument
+from engine.tasks.document_types import TaskDocument
 from engine.tree.link import NONCE
 from engine.tree.reports import DOOR
 from engine.tree.seal import NONCE_MAX, seal

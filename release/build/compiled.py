@@ -35,24 +35,34 @@ HOT: Final = (
     "engine.delivery.expansion",
     "engine.delivery.inbox",
     "engine.delivery.journal_rows",
+    "engine.delivery.layout",
     "engine.delivery.load",
     "engine.delivery.parking",
     "engine.delivery.touched",
     "engine.doors.cdni.connection",
     "engine.doors.purge.connection",
     "engine.intake.admission",
+    "engine.intake.client",
+    "engine.intake.drafting",
     "engine.intake.fast_lane",
     "engine.intake.heads",
+    "engine.intake.host_rules",
     "engine.intake.pipeline",
     "engine.intake.replies",
     "engine.intake.room",
+    "engine.intake.slot",
     "engine.intake.targets",
     "engine.intake.task_replies",
+    "engine.intake.topology",
     "engine.intake.urls",
+    "engine.intake.validate",
+    "engine.intake.verify_asked",
     "engine.nodes.answer",
     "engine.nodes.channel",
+    "engine.nodes.channels",
     "engine.nodes.connection",
     "engine.nodes.counting",
+    "engine.nodes.drivers.by_path",
     "engine.nodes.health",
     "engine.nodes.holds",
     "engine.nodes.judge",
@@ -62,10 +72,17 @@ HOT: Final = (
     "engine.nodes.runs",
     "engine.nodes.suspects",
     "engine.nodes.wire",
+    "engine.observe.audit",
+    "engine.observe.meters",
     "engine.saver.own_records",
+    "engine.saver.pool",
     "engine.saver.saver",
+    "engine.saver.telling",
     "engine.saver.work",
+    "engine.tasks.by_node",
+    "engine.tasks.documents",
     "engine.tasks.region",
+    "engine.tasks.shards",
     "engine.tasks.task",
 )
 """What runs for each task, purge or answer. They are one unit: each is compiled, or none is."""
@@ -77,11 +94,27 @@ _SAID_LINES: Final = 15
 _GLIBC: Final = re.compile(rb"\0GLIBC_2\.(\d+)")
 #: Of the tree and of the machine nothing remains in the bytes: no debug information, no paths, no names.
 _BUILD: Final = """
-import sys
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
 from mypyc.build import mypycify
 from setuptools import setup
+from setuptools._distutils.ccompiler import CCompiler
+
+def compile(self, sources, output_dir=None, macros=None, include_dirs=None, debug=0, extra_preargs=None,
+            extra_postargs=None, depends=None):
+    options, objects, after, before, build = self._setup_compile(
+        output_dir, macros, include_dirs, sources, depends, extra_postargs
+    )
+    arguments = self._get_cc_args(before, debug, extra_preargs)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = [pool.submit(self._compile, name, *build[name], arguments, after, before) for name in objects]
+    for one in done:
+        one.result()
+    return objects
+
+CCompiler.compile = compile
 paths = [name.replace(".", "/") + ".py" for name in sys.argv[2:]]
-modules = mypycify(paths, opt_level=sys.argv[1], debug_level="0", group_name="purgeline")
+modules = mypycify(paths, opt_level=sys.argv[1], debug_level="0", group_name="purgeline", multi_file=True)
 for module in modules:
     module.extra_compile_args += ["-Wno-error", "-ffile-prefix-map=/=/"]
     module.extra_link_args += ["-s", "-Wl,--build-id=none"]

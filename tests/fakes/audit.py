@@ -10,7 +10,7 @@ from engine.observe.audit import Audit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.observe.audit import AuditLine
+    from engine.observe.audit_line import AuditLine
 
 
 class Lines:

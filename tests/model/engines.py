@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from engine.base.protocols import streamed
 from engine.config.load import parse
 from engine.errors import EngineError
 from engine.intake.fast_lane import ClientConnection
@@ -97,7 +98,7 @@ class Worker:
             return
         self.accepts = self.was_sent_go = True
         factory = partial(ClientConnection, self.parts.interface.gate, self._loop)
-        self._loop.net.listen(self.address, Listening(factory), self.process.context)
+        self._loop.net.listen(self.address, Listening(streamed(factory)), self.process.context)
 
     def take_over(self) -> None:
         """Go on with what others of this slot left."""

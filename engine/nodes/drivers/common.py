@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.nodes.drivers.by_path import PathRequester
 from engine.tasks.words import Operation, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.config.tables import NodeConfig
 
 REFUSALS: Final = frozenset({401, 403, 405, 407, 421, 501})
@@ -30,25 +29,16 @@ def headers_text(node: NodeConfig) -> str:
     return "".join(f"{name}: {value}\r\n" for name, value in node.headers.items())
 
 
-def url_requester(node: NodeConfig, *, extra: str = "") -> Callable[[str], str]:
-    """Return the maker of ``PURGE path`` requests with the target's host in ``Host``.
-
-    This runs once per purge sent, so it does no more than one split and one format.
-    """
-    start = f"{node.purge_method} {node.purge_path}/"
+def url_requester(node: NodeConfig, *, extra: str = "") -> PathRequester:
+    """Return the maker of ``PURGE path`` requests with the target's host in ``Host``."""
     rest = f"\r\n{headers_text(node)}{extra}\r\n"
-
-    def make(target: str) -> str:
-        _, _, host, path = target.split("/", 3)
-        return f"{start}{path} HTTP/1.1\r\nHost: {host}{rest}"
-
-    return make
+    return PathRequester(f"{node.purge_method} {node.purge_path}/", rest)
 
 
 _GET_HEADERS: Final = {"User-Agent": "purgeline", "Accept": "*/*", "Accept-Encoding": "gzip"}
 
 
-def get_requester(node: NodeConfig) -> Callable[[str], str]:
+def get_requester(node: NodeConfig) -> PathRequester:
     """Return the maker of prefetch requests: what a client's GET through the cache looks like.
 
     The node's own headers stand instead of those of the same name, however they are written.
@@ -57,13 +47,7 @@ def get_requester(node: NodeConfig) -> Callable[[str], str]:
     usual = "".join(
         f"{name}: {value}\r\n" for name, value in _GET_HEADERS.items() if name.lower() not in given
     )
-    rest = f"\r\n{usual}{headers_text(node)}\r\n"
-
-    def make(target: str) -> str:
-        _, _, host, path = target.split("/", 3)
-        return f"GET /{path} HTTP/1.1\r\nHost: {host}{rest}"
-
-    return make
+    return PathRequester("GET /", f"\r\n{usual}{headers_text(node)}\r\n")
 
 
 def read_status(status: int) -> Outcome:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from engine.observe.audit import AuditLine
+from engine.observe.audit_line import AuditLine
 from engine.observe.log_lines import as_dict, as_struct, as_text
 from engine.tasks.records import By
 from engine.tasks.task import Task

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from engine.tasks import documents
-from engine.tasks.by_node import LayerDocument, NodeDocument, parts_of
+from engine.tasks.by_node import parts_of
+from engine.tasks.document_types import LayerDocument, NodeDocument
 from engine.tasks.documents import (
     add_error,
     settle_state,

@@ -49,6 +49,22 @@ def test_what_is_added_comes_out_once_and_in_order() -> None:
     assert not queue
 
 
+def test_whole_tasks_wait_for_one_another_whether_they_are_large_or_small() -> None:
+    """A target that another waits for is sent once, wherever it stands among the others."""
+    for count in (1, 2, 7, 8, 9, 50):
+        for place in {0, count // 2, count - 1}:
+            queue, first, second = NodeQueue(), numbered(count, "a"), numbered(count, "b")
+            second.task.targets[place] = first.task.targets[place]
+            queue.add(first, range(count))
+            queue.add(second, range(count))
+            items = queue.take(1000)
+            assert len(items) == len(set(targets_of(items))) == 2 * count - 1
+            wanted = {(share, index) for share in (first, second) for index in range(count)}
+            assert len(pairs_of(items)) == 2 * count
+            assert set(pairs_of(items)) == wanted
+            assert not queue._waiting
+
+
 def test_a_small_task_waits_for_a_handful_of_a_large_one() -> None:
     queue, large, small = NodeQueue(), numbered(10_000, "large"), numbered(1, "small")
     queue.add(large, range(10_000))

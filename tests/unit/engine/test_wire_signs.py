@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from engine.nodes.answer import SAMPLE_BYTES, Answer, Sign
@@ -130,6 +132,24 @@ def test_answers_that_differ_in_their_number_only_are_one_answer() -> None:
 def test_a_number_that_differs_otherwise_is_an_answer_of_its_own(strange: bytes) -> None:
     answers = read(page(12) + page(13) + strange + page(15))
     assert [answer.text for answer in answers] == [page(12), page(12), strange, page(15)]
+
+
+@pytest.mark.parametrize("sign", [OWN, None])
+def test_what_is_read_at_once_is_read_as_one_by_one(sign: Sign | None) -> None:
+    """Whichever of many repeats is another one, and wherever it stands."""
+    changes = (
+        lambda _: page(8),
+        lambda text: text.replace(b"Varnish: 1", b"Varnish: 2"),
+        lambda text: text.replace(b"XID: 1", b"XID: 2"),
+        lambda text: text.replace(b"Varnish: 1", b"Varnish: x"),
+        lambda text: text.replace(b"Purged", b"Pruned"),
+        lambda text: text.replace(b"</p>", b"<p/>"),
+        lambda _: empty(MARK),
+    )
+    for change, place in itertools.product(changes, range(8)):
+        pages = [page(number, MARK) for number in range(1000, 1008)]
+        pages[place] = change(pages[place])
+        assert read(page(999, MARK), b"".join(pages), sign=sign) == read(page(999, MARK), *pages, sign=sign)
 
 
 def test_a_number_in_the_length_does_not_change_the_framing() -> None:

@@ -1,5 +1,6 @@
 """release.build.compiled: which modules are compiled, of which sources, and where that cannot be."""
 
+import ast
 import importlib
 import os
 import pkgutil
@@ -68,3 +69,11 @@ def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
                 bases = [base for base in value.__bases__ if base.__module__ in compiled.HOT]
                 found += [f"{module.name}.{value.__name__} of {base.__name__}" for base in bases]
     assert found == []
+
+
+def test_no_compiled_class_says_something_that_the_compiler_drops() -> None:
+    """What stands in the brackets of a class besides its bases, such as ``omit_defaults``, is lost in C."""
+    for name in compiled.HOT:
+        tree = ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text())
+        said = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.keywords]
+        assert not said, f"{name}: {said}"

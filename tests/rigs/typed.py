@@ -27,6 +27,7 @@ _PORTS: Final = re.compile(r"\b(808[0128]|6081|3128|918[123]|6379)\b")
 _PROMPT: Final = "$ "
 _NUMBER: Final = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{7,}\b|\d+(?:[.:]\d+)*")
 _COLUMNS: Final = re.compile(r"\t| {2,}")
+_FRAME: Final = re.compile(r"\s.*\(.+:N\)$")
 _ALIKE: Final = 0.6  #: the share of its words that a sentence has to have
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 _TABLE: Final = 3  #: columns
@@ -143,7 +144,8 @@ def unsaid(shown: list[str], said: list[str], *, by_shape: bool = False) -> str:
     Args:
         shown: lines of a page.
         said: what was said; there may be other lines between.
-        by_shape: numbers, ids and times may be others; of columns and of sentences so may be words.
+        by_shape: numbers, ids and times may be others; so may words of columns and of sentences, and frames
+            of a stack.
     """
     at = 0
     for line in shown:
@@ -161,6 +163,8 @@ def _is_alike(shown: str, said: str) -> bool:
     a, b = _NUMBER.sub("N", shown), _NUMBER.sub("N", said)
     if a == b[: len(a)] and a:
         return True
+    if _FRAME.match(a):
+        return _FRAME.match(b) is not None
     columns, others = (tuple(_kind(column) for column in _COLUMNS.split(line)) for line in (a, b))
     if len(columns) >= _TABLE:
         return len(columns) == len(others) and all(
@@ -171,7 +175,7 @@ def _is_alike(shown: str, said: str) -> bool:
 
 def _kind(column: str) -> str:
     text = column.strip()
-    return text if text in {"N", "-"} else "word"
+    return "N" if text == "-N" else text if text in {"N", "-"} else "word"
 
 
 class Ports:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from engine.intake import pcre2
 from engine.nodes.drivers.patterns import grouped
-from engine.tasks.segments import crc_of, start_of
+from engine.tasks.hashes import hashes_of_name
+from engine.tasks.segments import start_of
 from engine.tasks.words import Kind
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Cover:
     Attributes:
         hosts: it, and the host patterns that cover it.
         words: the targets that cover it by their name, as they are stored.
-        hashes: CRC-32 of each.
+        hashes: of each, all that a block may have, see `engine.tasks.hashes`.
     """
 
     def __init__(self, *, url: str, key: str, host: str) -> None:
@@ -73,7 +74,7 @@ class Cover:
             names += hosts
         self._names = frozenset(names)
         self.words = [name.encode() for name in self._names]
-        self.hashes = [crc_of(name) for name in self._names]
+        self.hashes = [one for name in self._names for one in hashes_of_name(name)]
         self._starts = frozenset(_starts_of(self._rest, len(host)) | {_crc(one) for one in hosts})
         self._patterns: dict[str, bool | None] = {}
         self._left_s = _MATCH_S  # for patterns

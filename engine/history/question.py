@@ -11,7 +11,8 @@ from engine.errors import RequestError
 from engine.history.covering import Cover, hosts_covering
 from engine.intake.urls import normalise_authority, normalise_key, normalise_url
 from engine.store.history import Wanted
-from engine.tasks.segments import action_bit, crc_of, wide_words
+from engine.tasks.hashes import crc_of
+from engine.tasks.segments import action_bit, wide_words
 from engine.tasks.settled import state_number
 from engine.tasks.words import State
 

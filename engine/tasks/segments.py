@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.base.deflate import compress, crc32
+from engine.base.deflate import compress
 from engine.errors import StoreError
+from engine.tasks.hashes import hashes_of_lines
 from engine.tasks.settled import WIDE, Columns, SettledTasks, columns_of, decode_changes, encode
 from engine.tasks.words import Action, Kind, host_of
 
@@ -65,11 +66,6 @@ _decode_record: Final = msgspec.msgpack.Decoder(Record).decode
 _decode_tasks: Final = msgspec.msgpack.Decoder(SettledTasks).decode
 
 
-def crc_of(text: str) -> bytes:
-    """Return the four bytes by which a text is looked for in a block."""
-    return array("I", [crc32(text.encode())]).tobytes()
-
-
 def action_bit(action: str) -> int:
     """Return the bit of an action."""
     return 1 << _ACTIONS.index(Action(action))
@@ -83,8 +79,11 @@ def pack(tasks: Sequence[Task]) -> list[tuple[int, bytes]]:
         targets += len(task.targets)
         if targets >= _TARGETS_MAX or place == len(tasks):
             part = tasks[first:place]
-            columns = columns_of(part)
-            record: Record = segment_of(columns) if targets >= PACKED_FROM else columns
+            lines: list[str] = []
+            for one in part:
+                lines += one.targets
+            columns = columns_of(part, lines)
+            record: Record = segment_of(columns, lines) if targets >= PACKED_FROM else columns
             records.append((place - first, encode(record)))
             first, targets = place, 0
     return records
@@ -164,11 +163,16 @@ def readable_tasks(records: Iterable[Record], fail: Callable[[str], None]) -> li
     return found
 
 
-def segment_of(tasks: SettledTasks) -> Segment:
-    """Return tasks, packed."""
+def segment_of(tasks: SettledTasks, lines: list[str] | None = None) -> Segment:
+    """Return tasks, packed.
+
+    Args:
+        tasks: that have settled.
+        lines: their targets, where the caller has them one by one.
+    """
     created = array("d", tasks.created)
-    lines = tasks.targets.encode().split(b"\n") if tasks.targets else []
-    hosts, starts, patterns = _hosts_and_wide(tasks, lines)
+    hashes, sites = hashes_of_lines(tasks.targets, lines)
+    hosts, starts, patterns = _hosts_and_wide(tasks, sites)
     head = Head(
         min(created),
         max(created),
@@ -182,7 +186,6 @@ def segment_of(tasks: SettledTasks) -> Segment:
         starts,
         patterns,
     )
-    hashes = array("I", map(crc32, lines)).tobytes()
     return Segment(head, hashes, compress(encode(tasks), _LEVEL))
 
 
@@ -214,15 +217,15 @@ def bits_of(each: Iterable[int]) -> int:
     return bits
 
 
-def _hosts_and_wide(tasks: SettledTasks, lines: list[bytes]) -> tuple[list[str], list[str], list[str]]:
+def _hosts_and_wide(tasks: SettledTasks, sites: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Return the hosts of all targets, the starts of wide purges, and the patterns, each once.
 
     Args:
         tasks: of the segment.
-        lines: their targets.
+        sites: of their targets, as far as those are URLs.
     """
     if all(shape.kind == _URL for shape in tasks.shapes):
-        return _hosts_of_urls(tasks.targets, lines), [], []
+        return [*{site.partition("://")[2].rstrip("/") for site in sites}], [], []
     columns = Columns(tasks)
     hosts: set[str] = set()
     starts: set[str] = set()
@@ -235,17 +238,3 @@ def _hosts_and_wide(tasks: SettledTasks, lines: list[bytes]) -> tuple[list[str],
         elif kind == _REGEX:
             patterns.update(targets)
     return [*hosts], [*starts], [*patterns]
-
-
-def _hosts_of_urls(text: str, lines: list[bytes]) -> list[str]:
-    """Return the hosts of URLs, each once.
-
-    Those of one record are often all of one site, which one count tells.
-    """
-    if not lines:
-        return []
-    site = lines[0][: lines[0].find(b"/", 8) + 1]
-    sites = {site}
-    if text.count(f"\n{site.decode()}") < len(lines) - 1:
-        sites.update([line[: line.find(b"/", 8) + 1] for line in lines])
-    return [*{site.partition(b"://")[2].decode().rstrip("/") for site in sites}]

@@ -123,8 +123,12 @@ def state_of_number(number: int) -> State:
     return _STATES[number]
 
 
-def columns_of(tasks: Sequence[Task]) -> SettledTasks:
+def columns_of(tasks: Sequence[Task], lines: list[str] | None = None) -> SettledTasks:
     """Return the record of tasks that are being stored, of some ten thousand targets at the most.
+
+    Args:
+        tasks: in the order in which they settled.
+        lines: the targets of all, where the caller has them.
 
     Every task that settles pays for each line of the loop: an attribute of a neighbour is dearer than a local
     name, and the tasks of one client are nearly always alike.
@@ -171,7 +175,7 @@ def columns_of(tasks: Sequence[Task]) -> SettledTasks:
         pack(f"{count}H", *map(len, targets)),
         pack(f"{count}H", *shape_of),
         list(shapes),
-        "\n".join(chain.from_iterable(targets)),
+        "\n".join(chain.from_iterable(targets) if lines is None else lines),
         {place: _odd(tasks[place]) for place in odd_places} if odd_places else {},
         {place: number for place, number in enumerate(absent) if number} if any(absent) else {},
     )

@@ -81,6 +81,7 @@ HOT: Final = (
     "engine.saver.work",
     "engine.tasks.by_node",
     "engine.tasks.documents",
+    "engine.tasks.line_hashes",
     "engine.tasks.region",
     "engine.tasks.shards",
     "engine.tasks.task",

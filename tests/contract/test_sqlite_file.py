@@ -121,3 +121,23 @@ def test_a_row_whose_task_is_in_the_memory_of_another_worker_stays(tmp_path: Pat
     assert store.commit(Batch(delivered=[Delivered(row, "edge", 2.0, is_told=True)])).rows_left == 0
     assert store.oldest_parked("n", 1) == []
     store.close()
+
+
+@pytest.mark.parametrize("page_bytes", [4096, 8192])
+def test_a_file_keeps_its_pages_and_its_log_the_same_bound(tmp_path: Path, page_bytes: int) -> None:
+    """One that a version before made has pages of 4096 bytes: it is gone on with."""
+    path = tmp_path / "tasks-0.db"
+    if page_bytes != 8192:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as made:
+            made.execute(f"PRAGMA page_size = {page_bytes}")
+            made.execute("PRAGMA journal_mode = WAL")
+    for number in range(2):
+        store = SqliteStore(path)
+        store.open()
+        store.commit(Batch(documents={f"t-{number}": b'{"state":"done","updated_at":1}'}))
+        assert store.count()["settled"] == number + 1
+        store.close()
+    file = DatabaseFile(path, has_peers=False)
+    with contextlib.closing(file.connect()) as connection:
+        assert connection.execute("PRAGMA page_size").fetchall() == [(page_bytes,)]
+        assert connection.execute("PRAGMA wal_autocheckpoint").fetchall() == [(16_384_000 // page_bytes,)]

@@ -29,8 +29,8 @@ one of them takes minutes."""
 SETTLE_TIMEOUT_S = 450.0
 EXTRAS = frozenset(
     (
-        *("cffi", "cryptography", "isal", "markdown-it-py", "mdurl", "pycparser", "pygments", "pyjwt"),
-        *("rich", "uvloop"),
+        *("cffi", "cryptography", "isal", "librt", "markdown-it-py", "mdurl", "pycparser", "pygments"),
+        *("pyjwt", "rich", "uvloop"),
     )
 )
 """What the engine does without: more than half of an artefact, which each host receives, installs and checks.

@@ -57,6 +57,13 @@ _HAS_PARTED: Final = "SELECT 1 FROM pragma_table_info('parked') WHERE name = 'is
 _PARTED: Final = """
 CREATE INDEX IF NOT EXISTS parked_parted ON parked(node, parked_at) WHERE is_parted;
 """
+_PAGE_BYTES: Final = 8192
+"""Of a file that is made; one of a version before keeps its 4096.
+
+A page of a commit is two writes to the log: of 31 tasks 32 in place of 47, of 165 tasks 92 in place of 166,
+and a third, or a twelfth, more bytes. 16 KiB are 25 and 60 writes, and 2.4 times the bytes of 31 tasks.
+"""
+_LOG_BYTES: Final = 16_000 * 1024  #: of the log; then it is copied into the file
 _CHECK_WHOLE_BYTES: Final = 2 * 1024**3
 """A file up to this size is checked whole at start (about 1 s per GB); of a larger one only the
 tables that work depends on."""
@@ -122,7 +129,8 @@ class DatabaseFile:
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        [[page_bytes]] = connection.execute("PRAGMA page_size").fetchall()
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // page_bytes}")
         connection.execute("PRAGMA cache_size = -32768")
         return connection
 
@@ -191,6 +199,7 @@ class DatabaseFile:
             draft.with_name(draft.name + left).unlink(missing_ok=True)
         try:
             with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+                connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(_SCHEMA)

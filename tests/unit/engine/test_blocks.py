@@ -11,7 +11,8 @@ from engine.base.deflate import compress
 from engine.errors import StoreError
 from engine.history.question import Question
 from engine.tasks.blocks import ANYBODY, Block, close_block, open_body
-from engine.tasks.segments import crc_of, may_have, pack, read_record, segment_of
+from engine.tasks.hashes import crc_of, hashes_of_lines
+from engine.tasks.segments import may_have, pack, read_record, segment_of
 from engine.tasks.settled import Columns, SettledTasks, Shape, columns_of
 from engine.tasks.words import Operation, State
 from tests.fakes.settling import plan_of, settling
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 def block_of(*tasks: object) -> Block:
     plans = {task.plan.key: task.plan.text for task in tasks}  # type: ignore[attr-defined]
     return close_block([read_record(record) for _, record in pack(tasks)], plans)  # type: ignore[arg-type]
+
+
+def hash_of(target: str) -> bytes:
+    """Return what this form puts into a block."""
+    return hashes_of_lines(target, None)[0]
 
 
 def test_a_block_tells_what_is_in_it() -> None:
@@ -37,7 +43,7 @@ def test_a_block_tells_what_is_in_it() -> None:
         map(crc_of, ("a", "b:81", "b", "c"))
     )
     places = [
-        block.hashes.find(crc_of(name)) for name in ("http://a/1", "http://b:81/2", "https://b/3", "c/key")
+        block.hashes.find(hash_of(name)) for name in ("http://a/1", "http://b:81/2", "https://b/3", "c/key")
     ]
     assert places == [0, 4, 8, 12]
     assert (block.starts, block.patterns) == (b"", [])
@@ -96,7 +102,7 @@ def test_what_was_packed_and_what_was_not_make_one_block() -> None:
     block = close_block(records, {})
     parts = [Columns(part) for part in open_body(block.body)[0]]
     targets = [target for part in parts for place in range(len(part)) for target in part.targets(place)]
-    assert block.hashes == b"".join(map(crc_of, targets))
+    assert block.hashes == b"".join(map(hash_of, targets))
     assert (len(targets), len(block.hosts)) == (101, 8)
 
 
@@ -124,7 +130,7 @@ def test_tasks_without_targets_have_no_hashes() -> None:
     """Else what follows would be looked for at another place."""
     none = settling("none", state=State.FAILED)
     block = block_of(none, settling("one", "http://a/1"))
-    assert block.hashes == crc_of("http://a/1")
+    assert block.hashes == hash_of("http://a/1")
     assert block_of(none).hashes == b""
 
 

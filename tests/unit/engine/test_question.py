@@ -12,7 +12,7 @@ from engine.api.history import HistoryQuery, question_of
 from engine.api.query import QueryReader
 from engine.errors import RequestError
 from engine.history.question import Question, read_cursor, write_cursor
-from engine.tasks.segments import crc_of
+from engine.tasks.hashes import crc_of, line_hash_of
 
 
 def read(query: dict[str, str], only: str = "") -> Question:
@@ -68,5 +68,6 @@ def test_a_state_may_have_come_of_another() -> None:
 def test_a_target_is_looked_for_under_both_schemes() -> None:
     question = read({"target": "http://A.example.com:80/x#y"})
     wanted = question.wanted(question.cover(), 0.0)
-    assert set(wanted.targets) == {crc_of("http://a.example.com/x"), crc_of("https://a.example.com/x")}
+    names = ("http://a.example.com/x", "https://a.example.com/x")
+    assert set(wanted.targets) == {hash_of(name) for name in names for hash_of in (crc_of, line_hash_of)}
     assert wanted.takes_wide

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from engine.intake.auth import Token  # noqa: TC001 - a compiled NamedTuple has it resolved at import
 from engine.tasks.records import By
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from engine.intake.auth import Token
 
 HTTP: Final = "http"  #: the door that the engine's port is
 _HOPS_MAX: Final = 32  #: of one request that are looked at

@@ -57,7 +57,7 @@ class NodeQueue:
         states = share.states
         count = len(targets)
         if count >= _WHOLE_MIN and indexes == range(count) and waiting.keys().isdisjoint(targets):
-            states[:] = _QUEUED_BYTE * count  # the usual case, a fifth of what the loop takes
+            states[:] = _QUEUED_BYTE * count  # the usual case
             waiting.update(dict.fromkeys(targets, share))
             self._add_lane(share, indexes)
             return

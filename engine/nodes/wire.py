@@ -174,7 +174,7 @@ class AnswerReader:
         """Tell whether *run* is so many times the text that is repeated, but for its number.
 
         The number is looked at a digit of all answers at a time, and written over by that of the text; the
-        rest is one comparison. So an answer of Varnish costs a tenth of what one by one it does.
+        rest is one comparison.
         """
         text = self._text
         length = len(text)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-SLICE_S: float = 0.005  #: of one piece of work, at a time; not Final, which would be compiled in: tests change it
+SLICE_S: float = 0.005  #: of one piece of work, at a time; Final would compile it in, and tests change it
 
 
 class Turns:

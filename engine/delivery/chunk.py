@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.delivery.sent import supersedes, url_start_of
 from engine.tasks.task import Share, Task
-from engine.tasks.words import CANCELLED, ON_ITS_WAY, QUEUED, SENT, WIDE, Operation
+from engine.tasks.words import (
+    CANCELLED,
+    LATE,
+    ON_ITS_WAY,
+    QUEUED,
+    SENT,
+    TOGETHER,
+    WIDE,
+    Operation,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from engine.delivery.sent import Key, Sent
     from engine.nodes.postponed import Postponed
@@ -21,15 +31,21 @@ if TYPE_CHECKING:
     from engine.tasks.records import ParkedRow, RowKey
     from engine.tasks.task import NodeRef
 
+_DIGEST_BYTES: Final = 16
+
 
 class Chunk:
     """The rows of one delivery; it owns the subtasks it sends (`Task.owner`).
+
+    A node that is an engine is asked first for the task that rows are of. So rows of one task settle none of
+    another's there: what was done for that one may be older, or was done on some of the leaves alone.
 
     Args:
         node: whose rows these are.
         store: that holds them; *reader* reads it.
         postponed: requests that may not be sent yet, or are held; their rows supersede nothing.
-        sent: what was sent to the node so far, on a shared store; None on an embedded one.
+        sent: what was sent to the node so far, on a shared store; None on an embedded one, and where
+            *names_tasks*.
         now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: older rows fail unsent; 0: none does.
         names_tasks: the node is an engine, and knows tasks by their ids.
@@ -56,7 +72,7 @@ class Chunk:
         self._store = store
         self._reader = reader
         self._postponed = postponed
-        self._sent = sent
+        self._sent = None if names_tasks else sent
         self._ttl_s = ttl_s
         self._names_tasks = names_tasks
         self._rows: dict[Key, list[ParkedRow]] = {}
@@ -83,30 +99,21 @@ class Chunk:
             del self._rows[key]
         if not self._rows:
             return  # none is to be sent, or they were cancelled since they were read
-        together: dict[tuple[int, str], list[str]] = {}
-        newest: dict[str, float] = {}
+        together: dict[tuple[int, tuple[str, ...]], list[str]] = {}
         for key, wanted_by in self._rows.items():
-            task_id = self._task_id(wanted_by)
-            together.setdefault((key[0], task_id), []).append(key[1])
-            parked_at = max(row.parked_at for row in wanted_by)
-            newest[task_id] = max(parked_at, newest.get(task_id, 0.0))
+            of = tuple(sorted({row.task_id for row in wanted_by})) if self._names_tasks else ()
+            together.setdefault((key[0], of), []).append(key[1])
         self._unanswered = len(self._rows)
-        for (operation, task_id), targets in together.items():
-            task = Task.internal(targets, owner=self, task_id=task_id)
-            task.created_at = newest[task_id]
-            task.updated_at = time.time() - (self._now - newest[task_id])  # the same, by this machine's clock
+        for (operation, of), targets in together.items():
+            rows = [row for target in targets for row in self._rows[operation, target]]
+            newest_at = max(row.parked_at for row in rows)
+            task = Task.internal(targets, owner=self, task_id=_name_of(of, rows))
+            task.created_at = newest_at
+            task.updated_at = time.time() - (self._now - newest_at)  # the same, by this machine's clock
             share = Share(task, self._node, Operation(operation), len(targets))
             self._shares.append(share)
             self._node.add_backlog(share, range(len(targets)))
         await self._over
-
-    def _task_id(self, rows: list[ParkedRow]) -> str:
-        """Return what the internal task is called that sends what *rows* ask for.
-
-        Where the node is an engine it names the newest of their tasks, which the node may have already: what
-        it did for that, it did after all of them were accepted.
-        """
-        return f"delayed:{max(rows, key=_place_of).task_id}" if self._names_tasks else "delayed"
 
     def forget(self, task_id: str) -> None:
         """A task was cancelled, and its rows have gone: what no other task waits for is not sent any more.
@@ -162,7 +169,7 @@ class Chunk:
         may_supersede = self._postponed.supersedes
         wide = [
             row
-            for row in self._fresh(await read(store.wide_parked, name))
+            for row in self._fresh([] if self._names_tasks else await read(store.wide_parked, name))
             if row.operation in WIDE and may_supersede(row.operation, row.target)
         ]
         wanted: dict[Key, None] = {}
@@ -240,8 +247,22 @@ class Chunk:
             self._over.set_result(None)
 
 
-def _place_of(row: ParkedRow) -> float:
-    return row.seq
+def _name_of(of: Sequence[str], rows: Iterable[ParkedRow]) -> str:
+    """Return what the internal task is called that sends what *rows* ask for.
+
+    Args:
+        of: their tasks; none: the node knows no tasks. One is named: the node may have it. Several are
+            named by a digest of their rows, the same whenever these are sent.
+        rows: of all of its targets.
+    """
+    if not of:
+        return "delayed"
+    if len(of) == 1:
+        return f"{LATE}{of[0]}"
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for text in sorted(f"{row.task_id} {row.key} {row.parked_at!r}\n" for row in rows):
+        digest.update(text.encode())
+    return f"{TOGETHER}{digest.hexdigest()}"
 
 
 def too_old(age_s: float, ttl_s: float) -> str:

@@ -87,6 +87,7 @@ class Stats(msgspec.Struct, eq=False):
     subtasks_delayed: Annotated[int, "Subtasks put into a delay queue"] = 0
     subtasks_redelivered: Annotated[int, "Subtasks delivered out of a delay queue"] = 0
     tree_handed: Annotated[int, "Shares of tasks that engines below took"] = 0
+    tree_lost: Annotated[int, "Those of which they knew nothing when asked"] = 0
     tree_requests: Annotated[int, "Requests that handed them down"] = 0
     tree_questions: Annotated[int, "Questions what became of them"] = 0
     tree_taken: Annotated[int, "Tasks that an engine above handed down"] = 0

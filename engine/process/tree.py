@@ -86,7 +86,8 @@ def make_tree(core: Core, signer: Signer) -> Tree:
 
 
 def _desk(node: Node, link: Link, core: Core, place: Place) -> Desk:
-    desk = Desk(node, link, place, core.stats)
+    has_second = bool(node.config.parents) or core.is_shared
+    desk = Desk(node, link, place, core.stats, has_second=has_second)
     slack_s = core.config.engine.retention_days * 43200
     for channel in node.channels.all:
         way = WayOut(channel, desk, node.health, node.keeping, late_slack_s=slack_s)

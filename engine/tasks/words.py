@@ -66,6 +66,11 @@ HARD: Final = {
 SOFT: Final = frozenset(HARD)
 URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
 
+LATE: Final = "delayed:"
+"""How the id of an internal task begins that delivers rows of a stored task: that one's id is behind it."""
+TOGETHER: Final = "together:"
+"""The same of one that delivers rows of several tasks: a digest of the rows is behind it."""
+
 _PURGES = {(kind.value, False): Operation[f"PURGE_{kind.name}"] for kind in Kind} | {
     (kind.value, True): Operation[f"SOFT_{kind.name}"] for kind in Kind
 }

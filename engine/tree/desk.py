@@ -21,6 +21,7 @@ from engine.tasks.verify import VerifyDocument
 from engine.tasks.words import Outcome, host_of
 from engine.tree.fate import fate_of
 from engine.tree.link import LinkError, RefusedError
+from engine.tree.lost import Lost
 from engine.tree.questions import Questions
 from engine.tree.seal import SealError
 from engine.tree.taking_back import TakingBack
@@ -66,19 +67,24 @@ class Desk:
         link: to it.
         place: this engine's.
         stats: counts requests.
+        has_second: rows of the node may be of second purges: it has parents, or a store is shared.
 
     Attributes:
         questions: what is asked for.
         taking_back: what is to be cancelled.
     """
 
-    def __init__(self, node: Node, link: Link, place: Place, stats: Stats) -> None:
+    def __init__(
+        self, node: Node, link: Link, place: Place, stats: Stats, *, has_second: bool = False
+    ) -> None:
         self._node = node
         self._link = link
         self._place = place
         self._stats = stats
+        self._has_second = has_second
         self.questions = Questions(node, link, place, self, stats)
         self.taking_back = TakingBack(link, node.name)
+        self._lost = Lost(node.name, stats, self._hand_again)
         self._to_hand: deque[Piece] = deque()
         self._at_work = Background()
         self._is_closed = False
@@ -94,16 +100,15 @@ class Desk:
             if piece.is_asked_first:
                 self._ask_for(piece)
             else:
-                self._to_hand.append(piece)
+                self._queue(piece)
         self._go_on()
 
     def cancel(self, share: Share, pieces: Sequence[Piece]) -> None:
         """Have the child cancel what it has of a share; what it acked all the same is told once more."""
         for piece in pieces:
-            if piece in self._to_hand:
-                self._to_hand.remove(piece)
-                piece.way.given_up(piece, piece.left)
             self.taking_back.add(piece.id)
+            if piece.is_to_hand:
+                piece.way.given_up(piece, piece.left)
         if share.task.owner is None:
             self.taking_back.take(share.task.id, [share.operation])
 
@@ -127,6 +132,10 @@ class Desk:
 
     # Down
 
+    def _queue(self, piece: Piece) -> None:
+        piece.is_to_hand = True
+        self._to_hand.append(piece)
+
     @property
     def _rests(self) -> bool:
         return self._is_closed or self._node.health.is_down
@@ -145,7 +154,7 @@ class Desk:
             try:
                 await self._hand_batch(batch)
             except LinkError as exc:
-                self._to_hand.extendleft(reversed([piece for piece in batch if not piece.is_over]))
+                self._queue_again(batch)
                 self._node.failed(str(exc), is_sick=exc.is_sick)
                 await asyncio.sleep(max(_PAUSE_S, self._node.health.connect_wait_s()))
             except RefusedError as exc:
@@ -157,6 +166,18 @@ class Desk:
             except Exception as exc:  # noqa: BLE001 - purges must not wait for it without a word
                 logger.opt(exception=exc).error("handing down to {} failed", self._node.name)
                 self.refused(batch, f"refused: handing down failed here: {exc!r}")
+
+    def _queue_again(self, batch: Sequence[Piece]) -> None:
+        """Hand pieces down again, of which nobody knows whether the child has them."""
+        for piece in reversed(batch):
+            if piece.is_over:
+                continue
+            if piece.is_cancelled:
+                self.taking_back.add(piece.id)
+                piece.way.given_up(piece, piece.left)
+            else:
+                piece.is_to_hand = True
+                self._to_hand.appendleft(piece)
 
     def _next_batch(self) -> list[Piece]:
         """Return pieces of one path that go down in one request."""
@@ -170,6 +191,7 @@ class Desk:
             if batch and (piece.path != batch[0].path or size + len(piece.body) > BODY_BYTES):
                 break
             size += len(piece.body)
+            piece.is_to_hand = False
             batch.append(self._to_hand.popleft())
         return batch
 
@@ -198,7 +220,7 @@ class Desk:
         reason = f"answered {said.status}: {said.detail}"
         if said.status == _CONFLICT and not piece.is_part:
             piece.send_as_part()
-            self._to_hand.append(piece)
+            self._queue(piece)
         elif said.status == _UNREADABLE or said.field == "nodes":  # it has no leaf of that name
             for item in piece.way.taken(piece, piece.left):
                 self._node.keeping.unreadable(item, reason)
@@ -212,7 +234,8 @@ class Desk:
         """The child has a piece: ask what becomes of it, or have it cancelled where nobody wants it."""
         self._stats.tree_handed += 1
         piece.forget_body()
-        if piece.is_part:
+        piece.was_taken = True
+        if piece.is_part and piece.task_id:
             self.taking_back.note_part(piece.task_id, piece.id)
         if piece.is_cancelled:
             self.taking_back.add(piece.id)
@@ -221,28 +244,51 @@ class Desk:
 
     def _ask_for(self, piece: Piece) -> None:
         if not self.questions.add(piece):  # a row of a task that is at work here
-            piece.send_as_part()
-            self._to_hand.append(piece)
+            piece.send_as_part(anew=piece.is_part)
+            self._queue(piece)
 
     # Up, told by the questions
 
     def unknown(self, piece: Piece) -> None:
         """The child has no such task: hand it down, or once more, if it has forgotten it since."""
+        if piece.is_cancelled:
+            piece.way.given_up(piece, piece.left)
+            return
+        piece.seen = ""
+        if piece.was_taken:
+            self._lost.add(piece)
+            return
         if piece.is_asked_first:
             piece.send_as_part()
-        piece.seen = ""
-        self._to_hand.append(piece)
+        self._queue(piece)
         self._go_on()
+
+    def _hand_again(self, piece: Piece) -> None:
+        if piece.is_over or self._is_closed:
+            return
+        if piece.is_cancelled:
+            piece.way.given_up(piece, piece.left)
+            return
+        self._queue(piece)
+        self._go_on()
+
+    def _hand_as_part(self, piece: Piece) -> None:
+        """Hand a piece down under another id: what the child has under this one is not it."""
+        self.questions.drop(piece)
+        piece.send_as_part()
+        piece.was_taken = False
+        self._hand_again(piece)
 
     def told(self, piece: Piece, report: Report) -> None:
         """Act on a report."""
         if piece.is_of_another(report.age_s):
-            self.questions.drop(piece)
-            piece.is_asked_first = True
-            self.unknown(piece)
+            self._hand_as_part(piece)
+            return
+        fate = fate_of(piece, report, self._node.name)
+        if fate.done and self._has_second and piece.is_done_before(report.acked_ago_s):
+            self._hand_as_part(piece)
             return
         piece.seen = report.seen
-        fate = fate_of(piece, report, self._node.name)
         if report.verify is not None and (fate.done or fate.failed):
             _fold(piece, report, report.verify, self._node.name)
         if fate.done:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from engine.tasks.words import CANCELLED, HARD, Operation, State
+from engine.tasks.words import CANCELLED, HARD, LATE, TOGETHER, Operation, State
 from engine.tree.words import Handed
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from engine.tasks.plan import Plan
     from engine.tasks.task import Share, Task
 
-LATE: Final = "delayed:"
-"""How the id of an internal task begins that delivers rows of a stored task: that one's id is behind it."""
 _ID_MAX: Final = 64
 _DIGEST_BYTES: Final = 8
+_SEVERAL: Final = "together"  #: how ids begin of parts that are of several tasks
 _SLACK_S: Final = 1.0  #: how much older a task may seem than the one that it was made of: clocks are set
 _encode = msgspec.json.encode
 
@@ -54,6 +53,9 @@ class Piece:
     Attributes:
         id: what the child calls them.
         is_asked_first: they may be there already, as a part of a task: it is asked before they are sent.
+        is_to_hand: it waits to be handed down.
+        was_taken: the child said so since it was asked last.
+        lost_count: how often it knew nothing of what it had taken.
         left: the places in *indexes* that are not settled yet.
         seen: of the last report.
     """
@@ -68,12 +70,15 @@ class Piece:
         "is_out",
         "is_over",
         "is_part",
+        "is_to_hand",
         "left",
+        "lost_count",
         "path",
         "seen",
         "sent_at",
         "share",
         "was_held",
+        "was_taken",
         "way",
     )
 
@@ -96,9 +101,11 @@ class Piece:
         self.sent_at = now
         self.is_over = self.was_held = self.is_folded = False
         self.is_out = False  # a request with it is under way
+        self.is_to_hand = self.was_taken = False
+        self.lost_count = 0
         self._body: bytes | None = None
         task = share.task
-        late = task.id.startswith(LATE) and task.owner is not None
+        late = task.owner is not None and task.id.startswith(LATE)
         self.is_asked_first = late
         is_whole = len(indexes) == len(share.states)
         self._slack_s = late_slack_s if late else _SLACK_S
@@ -111,8 +118,10 @@ class Piece:
 
     @property
     def task_id(self) -> str:
-        """The client's task that it is of."""
-        return self.share.task.id.removeprefix(LATE)
+        """The client's task that it is of; empty: it is of several."""
+        task_id = self.share.task.id
+        is_of_several = task_id.startswith(TOGETHER) and self.share.task.owner is not None
+        return "" if is_of_several else task_id.removeprefix(LATE)
 
     @property
     def count(self) -> int:
@@ -168,23 +177,38 @@ class Piece:
         since = task.created_at if task.owner is None else task.updated_at
         return age_s > time.time() - since + self._slack_s
 
-    def send_as_part(self) -> None:
-        """Hand it down under an id of its own: the child has no such task, or another one with this id."""
+    def is_done_before(self, acked_ago_s: float) -> bool:
+        """Tell whether what the child did for the task of some rows it did before these were made.
+
+        So it is with second purges that became rows: the first ones count no more. Only lengths of time are
+        compared, and the answer took some time to come.
+        """
+        row_s = time.time() - self.share.task.updated_at
+        return self.is_asked_first and acked_ago_s > max(0.0, row_s - _SLACK_S)
+
+    def send_as_part(self, *, anew: bool = False) -> None:
+        """Hand it down under an id of its own: the child has no such task, or another one with this id.
+
+        Args:
+            anew: under one that it never had before.
+        """
         self.is_asked_first = False
         self.is_part = True
         self.seen = ""
-        self.id = self.part_id()
+        self.id = self.part_id(anew=anew)
         self._body = None
 
-    def part_id(self) -> str:
+    def part_id(self, *, anew: bool = False) -> str:
         """Return an id that no other targets have: made of the task's, and of all that is handed down.
 
         Purges that the engine sends on its own account, beside those of a task, are never the same twice.
         """
         task = self.share.task
-        of = task.id.removeprefix(LATE)
-        is_anew = task.owner is not None and not task.id.startswith(LATE)
-        salt = f"{of} {self.sent_at!r} {id(self)}" if is_anew else f"{of} {task.created_at!r}"
+        of = self.task_id or _SEVERAL
+        is_anew = task.owner is not None and not task.id.startswith((LATE, TOGETHER))
+        salt = f"{task.id.removeprefix(LATE)} {task.created_at!r}"
+        if anew or is_anew:
+            salt = f"{of} {time.time_ns()} {self.sent_at!r} {id(self)}"
         digest = hashlib.blake2b(salt.encode(), digest_size=_DIGEST_BYTES)
         digest.update(_encode(self._handed("")))
         return f"{of[: _ID_MAX - 2 * _DIGEST_BYTES - 1]}.{digest.hexdigest()}"

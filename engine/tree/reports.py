@@ -224,4 +224,5 @@ def _sealed(report: Report, created_at: float) -> Report:
     """Name a report by what it says, and say how old its task is."""
     report.seen = f"{zlib.crc32(_encode(report)):08x}"
     report.age_s = max(0.0, time.time() - created_at)
+    report.acked_ago_s = max(0.0, time.time() - report.acked_at) if report.acked_at else 0.0
     return report

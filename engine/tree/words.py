@@ -90,6 +90,7 @@ class Report(msgspec.Struct, omit_defaults=True):
     errors: list[dict[str, str]] = []  #: node, target, reason; names of leaves as seen from the child
     verify: dict[str, Any] | None = None
     age_s: float = 0  #: since the child took the task in: longer than the root's is old, it is another
+    acked_ago_s: float = 0  #: since a leaf acked last; 0: none did, or just now
 
 
 class Leaf(msgspec.Struct, omit_defaults=True):

@@ -187,6 +187,21 @@ def test_an_id_that_the_root_uses_again_is_another_task_of_the_region(
             assert edges[0].urls == [URL + "1"] * times
 
 
+def test_an_id_that_a_client_of_the_region_took_first_with_the_same_body_is_no_loop(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """The region answers that it knows the task, and tells nothing of it: it was not handed down."""
+    line = {"id": "guess", "targets": [URL + "1"], "kind": "url", "due_s": 60, "confirm": True}
+    assert region.request("POST", "/v1/engine/task", line)[0] == 202
+    region.wait_for("guess", "done")
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        root.wait_for(root.submit([URL + "1"], id="guess"), "done")
+        _, _, text = root.request("GET", "/metrics")
+        handed = int(text.decode().split("purgeline_tree_handed_total ")[1].split()[0])
+        assert handed <= 3
+    assert [edge.urls for edge in edges] == [[URL + "1"] * 2] * 2
+
+
 def test_a_leaf_is_named_by_the_way_to_it(
     tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
 ) -> None:

@@ -55,7 +55,12 @@ def none_postponed() -> Postponed:
 
 
 async def begin(
-    queue: Any, *, sent: Sent | None = None, ttl_s: float = 0, postponed: Postponed | None = None
+    queue: Any,
+    *,
+    sent: Sent | None = None,
+    ttl_s: float = 0,
+    postponed: Postponed | None = None,
+    names_tasks: bool = False,
 ) -> tuple[Chunk, NotingNode, Any]:
     """Deliver all of a queue; return the chunk, what was sent, and what ends with the last answer."""
     node = NotingNode()
@@ -67,6 +72,7 @@ async def begin(
         sent=sent,
         now=time.time(),
         ttl_s=ttl_s,
+        names_tasks=names_tasks,
     )
     running = asyncio.ensure_future(chunk.run(list(queue.rows)))
     await asyncio.sleep(0)
@@ -293,3 +299,63 @@ async def test_rows_below_a_prefix_that_is_acked_beside_a_prefetch_wait_with_it(
     chunk.postponed(share, [0])
     await running
     assert chunk.done_rows == []
+
+
+async def names_of(*rows: ParkedRow) -> dict[str, list[str]]:
+    """Return the names of the tasks by which rows of an engine are asked for: name → targets."""
+    _, node, running = await begin(Queue(*rows), names_tasks=True)
+    running.cancel()
+    return {share.task.id: list(share.task.targets) for share, _ in node.backlog}
+
+
+async def test_an_engine_is_asked_for_the_task_of_rows_that_are_all_its() -> None:
+    assert await names_of(
+        row("http://a.com/", 1, task_id="a"),
+        row("http://b.com/", 2, task_id="a"),
+        row("http://c.com/", 3, task_id="b"),
+    ) == {"delayed:a": ["http://a.com/", "http://b.com/"], "delayed:b": ["http://c.com/"]}
+
+
+async def test_rows_of_several_tasks_are_none_of_theirs_at_an_engine() -> None:
+    """The one that was parked last may be the one that the engine did before the others were accepted."""
+    rows = [row("http://a.com/", 1, task_id="b"), row("http://a.com/", 2, task_id="a")]
+    [name] = await names_of(*rows)
+    assert name.startswith("together:")
+    assert list(await names_of(*rows)) == [name]  # the same again, should the engine go on with it
+    more = await names_of(*rows, row("http://a.com/", 3, task_id="c"))
+    later = await names_of(rows[0], row("http://a.com/", 4, task_id="a"))
+    assert len({name, *more, *later}) == 3
+
+
+async def test_rows_of_an_engine_supersede_and_cover_none_of_another_task() -> None:
+    """The wide one may be of one leaf alone, or have been done before the others came."""
+    sent = Sent()
+    sent.begin(lambda _: True)
+    queue = Queue(
+        row("http://a.com/img/1", 1, task_id="all-leaves"),
+        row("http://a.com/img/", 2, PREFIX, task_id="one-leaf"),
+    )
+    chunk, node, running = await begin(queue, sent=sent, names_tasks=True)
+    assert sorted(share.task.id for share, _ in node.backlog) == ["delayed:all-leaves", "delayed:one-leaf"]
+    for share, indexes in node.backlog:
+        if share.task.id == "delayed:one-leaf":
+            chunk.acked(share, indexes)
+    assert [done.task_id for done in chunk.done_rows] == ["one-leaf"]
+    running.cancel()
+    chunk, node, running = await begin(
+        Queue(row("http://a.com/img/", 3, PREFIX, task_id="third")), sent=sent, names_tasks=True
+    )
+    assert requests_of(node) == ["http://a.com/img/"]
+    running.cancel()
+
+
+async def test_a_request_of_several_tasks_goes_on_when_one_of_them_is_cancelled() -> None:
+    queue = Queue(row("http://a.com/", 1, task_id="a"), row("http://a.com/", 2, task_id="b"))
+    chunk, node, running = await begin(queue, names_tasks=True)
+    [(share, _)] = node.backlog
+    share.states[:] = bytes([SENT])
+    chunk.forget("b")
+    assert list(share.states) == [SENT]
+    chunk.acked(share, [0])
+    await running
+    assert [done.task_id for done in chunk.done_rows] == ["a", "b"]

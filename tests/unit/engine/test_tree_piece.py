@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.tasks.task import Share, Task
-from engine.tasks.words import Operation
+from engine.tasks.words import LATE, TOGETHER, Operation
 from engine.tree.fate import fate_of
-from engine.tree.piece import LATE, Piece, own_id, words_of
+from engine.tree.piece import Piece, own_id, words_of
 from engine.tree.words import Report, bits_of, flags_of
 
 if TYPE_CHECKING:
@@ -102,6 +102,42 @@ def test_rows_of_a_task_are_asked_for_by_its_id_and_handed_down_as_a_part() -> N
     assert "due_s" not in body_of(piece)
     assert piece.id == (again := piece_of(late_of("t-1"))).part_id()
     assert again.part_id() != piece_of(late_of("t-1", at=6.0)).part_id()
+
+
+def test_rows_of_several_tasks_are_a_part_of_none_of_them() -> None:
+    def together(digest: str) -> Piece:
+        owner: Any = object()
+        task = Task.internal(list(URLS), owner=owner, task_id=f"{TOGETHER}{digest}")
+        return piece_of(task)
+
+    piece = together("ab" * 16)
+    assert (piece.is_asked_first, piece.is_part, piece.task_id) == (False, True, "")
+    assert piece.id.startswith("together.")
+    assert len(piece.id) <= 64
+    assert piece.id == together("ab" * 16).id  # handed down again it is known
+    assert piece.id != together("cd" * 16).id
+
+
+def test_what_a_child_did_before_rows_were_made_is_not_what_they_ask_for() -> None:
+    """Rows of second purges, behind a parent that was away for the first ones."""
+    piece = piece_of(late_of("t-1"))
+    piece.share.task.updated_at = time.time() - 60
+    assert piece.is_done_before(100)
+    assert not piece.is_done_before(30)
+    assert not piece.is_done_before(0)
+    assert not piece_of(task_of()).is_done_before(100)
+    piece.send_as_part()
+    assert not piece.is_done_before(100)
+
+
+def test_a_part_that_is_sent_anew_has_an_id_that_was_never_used() -> None:
+    piece = piece_of(task_of())
+    ids = {piece.id, piece.part_id()}
+    for _ in range(3):
+        piece.send_as_part(anew=True)
+        ids.add(piece.id)
+    assert len(ids) == 5
+    assert body_of(piece)["id"] == piece.id
 
 
 def test_purges_on_the_engines_own_account_are_never_the_same_twice() -> None:

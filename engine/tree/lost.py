@@ -65,4 +65,4 @@ class Lost:
 def pause_of(lost_count: int) -> float:
     """Return how long a piece waits that was lost so often; seconds."""
     doubled = min(_DOUBLED_MAX, max(0, lost_count - _SAME_MAX - 1))
-    return min(_PAUSE_MAX_S, _PAUSE_S * 2**doubled)
+    return min(_PAUSE_MAX_S, _PAUSE_S * float(1 << doubled))

@@ -181,10 +181,10 @@ class Piece:
         """Tell whether what the child did for the task of some rows it did before these were made.
 
         So it is with second purges that became rows: the first ones count no more. Only lengths of time are
-        compared, and the answer took some time to come.
+        compared; between a first ack and the row of a second purge lies more than an answer takes to come.
         """
         row_s = time.time() - self.share.task.updated_at
-        return self.is_asked_first and acked_ago_s > max(0.0, row_s - _SLACK_S)
+        return self.is_asked_first and acked_ago_s > max(0.0, row_s)
 
     def send_as_part(self, *, anew: bool = False) -> None:
         """Hand it down under an id of its own: the child has no such task, or another one with this id.

@@ -6,9 +6,11 @@ a URL, where a CRC-32 of each takes a thousand. It counts on 64 bits that overfl
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from librt.strings import BytesWriter, read_i64_le, write_i32_le
+with contextlib.suppress(ImportError):  # every module of a release is imported before it serves
+    from librt.strings import BytesWriter, read_i64_le, write_i32_le
 
 if TYPE_CHECKING:
     # mypyc replaces the calls of these: nothing of them is looked up as it runs.

@@ -152,7 +152,7 @@ def test_what_is_hostile_is_shown_as_the_text_that_it_is(window: Browser, engine
         assert own == [1, 1, 0], view
     show(window, engine, f"#/purge?url={quote(PAGE_URL)}&nodes={quote(EVIL[:60])}")
     window.click("button[type=submit]", "Preview")
-    window.see(".problem", "<img/src=x")  # no such node
+    window.see(".problem", "<img")  # no such node: what is behind the / would be one below it
     assert window.run("return window.pwned") is None
     said = [one for one in window.errors() if "Last-Modified" not in one]
     assert said == []

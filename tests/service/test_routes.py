@@ -144,11 +144,11 @@ def test_a_wrong_query_names_its_field(asked: EngineProcess, query: str, field: 
         ("GET /v1/engine/tasks?stat=done", "stat", "limit, cursor; did you mean 'state'?"),
         ("GET /v1/engine/tasks?state=done&state=failed", "state", "more than once"),
         ("HEAD /v1/engine/tasks?x", "x", "takes"),
-        ("GET /v1/engine/task/settled-1?full=1", "full", "takes none"),
+        ("GET /v1/engine/task/settled-1?full=1", "full", "takes leaves"),
         ("DELETE /v1/engine/task/settled-1?now", "now", "takes none"),
         ("POST /v1/engine/task?dryrun=1", "dryrun", "takes dry_run; did you mean 'dry_run'?"),
         ("POST /v1/engine/tasks?%C3%A9%FF=1", "\xe9\ufffd", "takes none"),
-        ("GET /v1/engine/nodes?name=edge-1", "name", "takes none"),
+        ("GET /v1/engine/nodes?name=edge-1", "name", "takes leaves"),
         ("GET /v1/engine/stats?a=1", "a", "takes none"),
         ("GET /v1/engine/version?a=1", "a", "takes none"),
         ("GET /v1/engine/cluster?a=1", "a", "takes none"),
@@ -178,7 +178,7 @@ def test_the_command_line_tells_what_is_wrong_with_a_query(asked: EngineProcess)
             client.tasks({"state": "bogus"})
         assert str(error.value).startswith("state: takes accepted, running, ")
         assert str(error.value).endswith("not 'bogus' (422)")
-        with pytest.raises(RefusedError, match="unknown parameter 'hots'; this route takes none"):
+        with pytest.raises(RefusedError, match="unknown parameter 'hots'; this route takes leaves"):
             client.request("GET", "/v1/engine/nodes?hots=a")
 
 

@@ -638,6 +638,7 @@ def test_the_keyboard_is_enough(page: Browser) -> None:
     assert len(page.all(".tile")) == 1
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_restarted_is_live_again_by_itself(page: Browser, fleet: Fleet) -> None:
     page.run(
         "const ask = fetch; const other = new TransformStream({transform: (bytes, out) => out.enqueue("

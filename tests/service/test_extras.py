@@ -1,0 +1,28 @@
+"""Every module of the engine is imported when a release is unpacked, also where no extra is installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = ("cryptography", "isal", "jwt", "librt", "opentelemetry", "pygments", "rich", "uvloop")
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Without())
+import engine
+for module in pkgutil.walk_packages(engine.__path__, "engine."):
+    if not module.name.endswith(".__main__"):
+        importlib.import_module(module.name)
+print("imported")
+"""
+
+
+def test_no_module_needs_an_extra_to_be_imported() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *EXTRAS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert said.stdout == "imported\n", said.stderr[-2000:]
